@@ -233,7 +233,7 @@ PREFLIGHT_EXAMPLE: JsonDict = {
         "low_seconds": 6.7,
         "high_seconds": 14.6,
         "memory_bytes": 2540000000,
-        "basis": "From 1 job of this backbone and image size on this service.",
+        "basis": "From 1 job with this backbone and image size on this service.",
     },
 }
 

@@ -36,8 +36,8 @@ def clean_class_name(name: str) -> str:
     # Cf (format) stays allowed: emoji sequences and right-to-left text need joiners and marks.
     if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in name):
         raise InvalidClassNames(
-            f"The class name {shown!r} has an unprintable character (NUL, line break, "
-            "lone surrogate); use printable text."
+            f"The class name {shown!r} has a control character (such as NUL or a line "
+            "break) or a lone surrogate; use printable text."
         )
     return name
 

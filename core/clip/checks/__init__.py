@@ -1,4 +1,4 @@
-"""Checks of images and class names before any training, and the estimate of its cost.
+"""Checks of images and class names before training, and the estimate of training time and memory.
 
 May import `config`, `prompts` and `errors`, no torch.
 """

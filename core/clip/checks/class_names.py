@@ -1,4 +1,4 @@
-"""Class names that mean nothing to a text tower, and pairs of nearly identical names."""
+"""Checks of class names: uninformative names and pairs of similar names."""
 
 import re
 import unicodedata
@@ -6,59 +6,46 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-# Generic words that identify no class, alone or before a number or a single letter.
+# Generic words, uninformative alone or before a number or a single letter.
 _EMPTY_WORDS = (
     "art|article|batch|bin|cat|category|class|cls|cluster|code|datei|defect type|dir|file|folder|group|"
     "grp|id|image|images|img|item|kategorie|kind|klasse|label|lbl|misc|model|new folder|no|nr|number|"
-    "obj|object|ordner|other|others|part|photo|photos|pic|image|images|product|sample|set|sku|"
+    "obj|object|ordner|other|others|part|photo|photos|pic(?:tures?)?|product|sample|set|sku|"
     "species|style|sub|subclass|tag|test|thing|things|train|typ|type|unknown|unlabeled|unlabelled|"
     "unnamed|unsorted|untitled|val|variant|x"
 )
-# Generic words that are also ordinary class names when they stand alone.
-_ALONE_FINE = {
-    "cat",
-    "bin",
-    "file",
-    "part",
-    "photo",
-    "image",
-    "set",
-    "tag",
-    "folder",
-    "art",
-    "model",
-    "train",
-}
+# Generic words that are also the name of a thing.
+_INFORMATIVE_ALONE = re.compile(r"art|bin|cat|file|folder|model|part|photo|pic(?:ture)|set|tag|train")
 _NUMBERED = re.compile(rf"(?:{_EMPTY_WORDS})(?: ?\d+[a-z]?| [a-z])*")
 _WORDNET = re.compile(r"[nvars]?\d{6,}(?:-[nvars])?")
 _HEXADECIMAL = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{8,}")
 _CODE = re.compile(r"(?=(?:.*\d){2})(?!.*[^\W\d_]{3})[\w ]{5,}")
 LONG = 7
-"""Minimum letters of a name for one differing letter to be a likely typo rather than another word."""
+"""Minimum length (letters) of a name in which a single different letter is probably a typing error."""
 _LETTER = re.compile(r"[^\W\d_]", re.ASCII)
 
 
 def is_uninformative(name: str) -> bool:
-    """Return True for a number, one Latin letter, a code or a generic word.
+    """Return True for a number, a Latin letter, a code or a generic word with a number.
 
-    Codes are names like "n02124075" and "A12-B7". A generic word may have a number, as in "class_1" and
-    "SKU 4711". A single character of another script may be a word.
+    Examples: "7", "B", "n02124075", "A12-B7", "class_1", "SKU 4711". A single character of another script may
+    be a word.
     """
     words = " ".join(re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).casefold())).strip()
-    if not words:  # symbols and emoji are no words, but may mean something to the text tower
+    if not words:  # symbols and emoji may be informative to the text tower
         return False
     joined = words.replace(" ", "")
     if joined.isnumeric() or _LETTER.fullmatch(joined):
         return True
     if _NUMBERED.fullmatch(words):
-        return words not in _ALONE_FINE
+        return not _INFORMATIVE_ALONE.fullmatch(words)
     return any(code.fullmatch(joined) for code in (_WORDNET, _HEXADECIMAL, _CODE))
 
 
 def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return pairs of names that differ only in punctuation, a plural or one letter of a long word.
+    """Return pairs of names that differ only in punctuation, a plural s or one letter of a long word.
 
-    Examples are "t-shirt" and "tshirt", "dog" and "dogs", "sandal" and "sandel". Different numbers are taken
+    Examples: "t-shirt" and "tshirt", "dog" and "dogs", "sandal" and "sandel". Different numbers are taken
     as intended: "size 38" and "size 39" are no pair.
     """
     pairs: dict[tuple[str, str], None] = {}
@@ -71,7 +58,7 @@ def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
     for key, (name, *_) in by_key.items():
         if len(key) < LONG or re.search(r"\d", key):
             continue
-        for variant in _with_a_letter_gone(key):
+        for variant in _deletions(key):
             other = by_variant.setdefault(variant, name)
             if other != name and _key(other)[0] == key[0] and _one_edit(_key(other), key):
                 pairs[(other, name)] = None
@@ -79,20 +66,20 @@ def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _key(name: str) -> str:
-    """Return the lower-case letters and digits of a name, without accents and a plural's s."""
+    """Return the name's letters and digits in lower case, without accents and plural s."""
     decomposed = unicodedata.normalize("NFKD", name.casefold())
     key = "".join(c for c in decomposed if c.isalnum()) or name
     return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
 
 
-def _with_a_letter_gone(key: str) -> Iterable[str]:
+def _deletions(key: str) -> Iterable[str]:
     yield key
     for i in range(len(key)):
         yield key[:i] + key[i + 1 :]
 
 
 def _one_edit(a: str, b: str) -> bool:
-    """Return True if at most one inserted, removed or replaced letter turns one key into the other."""
+    """Return True if the strings are at most one insertion, deletion or substitution apart."""
     if len(a) > len(b):
         a, b = b, a
     if len(b) - len(a) > 1:

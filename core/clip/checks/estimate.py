@@ -1,4 +1,4 @@
-"""Estimates of a training job's duration and memory, based on past jobs."""
+"""Estimate of a training job's time and memory, from past jobs."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,33 +8,29 @@ from typing import Any
 from core.clip.config import STARTER, AdaptConfig
 
 TRAINING_COST = 3.0
-"""Cost of training on an image once, relative to the forward pass alone."""
+"""Cost of one training step on an image, in forward passes of one image."""
 
 
 CV_BUDGET = 0.7
-"""Maximum cost of training all fold models, relative to training the published model.
-
-With their predictions included, a report then costs no more than the model.
-"""
+"""Maximum training cost of all fold models, in trainings of the model. With the predictions of the fold
+models, a report then costs no more than the model."""
 
 
 START_SECONDS = 4.0
-"""Fixed seconds of every job: process start, loading of the backbone, decoding and publication."""
+"""Fixed time of a job (seconds): process start, loading of the backbone, decoding, publication."""
 MIN_PAST_JOBS = 5
-"""Minimum past jobs for taking the interval from their scatter."""
-UNSURE = 2.0
-"""Factor between the estimate and the ends of its interval with fewer past jobs."""
-GUESSED = 4.0
-"""The same factor without past jobs."""
-STARTER_IMAGES_A_SECOND = 30.0
-"""Training speed on two CPU cores at 160 x 160 pixels: see "Speed" in benchmarks/README.md."""
+"""Minimum number of past jobs whose spread gives the interval."""
+DEFAULT_SPREAD = 2.0
+"""Factor of the interval with fewer past jobs."""
+GUESS_SPREAD = 4.0
+"""Factor of the interval without past jobs."""
+STARTER_IMAGES_PER_SECOND = 30.0
+"""Training speed of the starter on two CPU cores at 160 x 160; see "Speed" in benchmarks/README.md."""
 STARTER_SIZE = 160
 """Input side of the starter backbone in pixels."""
 STARTER_MEMORY = (1.1e9, 45e6)
-"""Bytes for training on a CPU: fixed, and per image of a micro-batch.
-
-The sum for 32 images was measured ("Speed" in benchmarks/README.md). Its division is a guess.
-"""
+"""Memory of a training of the starter on a CPU (bytes): fixed, and per image of the micro-batch. The sum for
+32 images was measured ("Speed"); the division is an estimate."""
 
 
 @dataclass(frozen=True)
@@ -52,28 +48,27 @@ class PastJob:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated duration and memory of a job."""
+    """Expected time and memory of a training job."""
 
     seconds: float | None
-    """Duration from the start of the job to its end, without the time in the queue. None if unknown."""
+    """Time from start to end of the job, without the queue (seconds); None if unknown."""
     low: float | None
-    """Lower end of the interval in which the duration most likely lies."""
+    """Lower end of the probable range (seconds)."""
     high: float | None
-    """Upper end of that interval."""
+    """Upper end of the probable range (seconds)."""
     memory_bytes: int | None
     """Peak memory, or None if unknown."""
     basis: str
-    """The basis of the estimate, as a sentence."""
+    """Source of the estimate, as a sentence."""
 
 
 def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJob]) -> Estimate:
-    """Return the estimate for a job with `trained` training images and `tests` test images.
+    """Estimate the time and memory of a job.
 
     Args:
-        config: The job's configuration.
-        trained: Number of training images.
-        tests: Number of test images.
-        past: Jobs of this backbone and `image_size` on the same service, newest first.
+        trained: number of training images.
+        tests: number of test images.
+        past: jobs with this backbone and `image_size` on the same service, newest first.
     """
     work = _work(config.to_dict(), trained, tests)
     rates = [
@@ -84,18 +79,21 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
     memory = _memory(config)
     if rates:
         rate = statistics.median(rates)
-        spread = UNSURE
+        spread = DEFAULT_SPREAD
         if len(rates) >= MIN_PAST_JOBS:
-            spread = max(1.2, *(max(r / rate, rate / r) for r in _without_extremes(rates)))
+            spread = max(1.2, *(max(other / rate, rate / other) for other in _without_extremes(rates)))
         jobs = "1 job" if len(rates) == 1 else f"the last {len(rates)} jobs"
-        basis = f"From {jobs} of this backbone and image size on this service."
+        basis = f"From {jobs} with this backbone and image size on this service."
     elif config.backbone == STARTER:
-        rate, spread = STARTER_IMAGES_A_SECOND, GUESSED
+        rate, spread = STARTER_IMAGES_PER_SECOND, GUESS_SPREAD
         rate *= (STARTER_SIZE / (config.image_size or STARTER_SIZE)) ** 2
-        basis = "No job of this backbone and image size has ended here yet: from a computer of two cores."
+        basis = (
+            "From a measurement on two CPU cores, because this service has no past job with this backbone "
+            "and image size."
+        )
     else:
         return Estimate(
-            None, None, None, memory, "No job of this backbone and image size has ended here yet."
+            None, None, None, memory, "This service has no past job with this backbone and image size."
         )
     training = work / rate
     return Estimate(
@@ -108,26 +106,28 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
 
 
 def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
-    """Return a job's work in images trained on once.
+    """Return the work of a job, in training steps on one image.
 
-    A forward pass alone costs less: 1 / `TRAINING_COST`. For a report, five models predict each measured image.
-    Without a report, two models predict each test image. Three models predict up to 128 shots. Without test
-    images, a report needs fold models, whose training costs `CV_BUDGET` of the model's.
+    A forward pass costs less. Evaluated images pass 5 networks for a report, 2 without one. Up to 128 shots
+    pass 3 networks for the support set. A report without test images also trains fold models, at nearly the
+    cost of the model.
     """
-    measured = tests or round(config["holdout"] * trained)
-    learned = trained if tests else trained - measured
-    trainings, models = 1.0, 2
-    if config.get("evaluate", "none") != "none":  # jobs of older versions lack this setting
-        models = 5
-        if not measured:
-            trainings, measured = 1 + CV_BUDGET, trained
+    evaluated = tests or round(config["holdout"] * trained)
+    training_images = trained if tests else trained - evaluated
+    trainings, networks = 1.0, 2
+    if config.get("evaluate", "none") != "none":  # jobs of older versions lack the field
+        networks = 5
+        if not evaluated:
+            trainings, evaluated = 1 + CV_BUDGET, trained
     return float(
-        trainings * config["epochs"] * learned + models / TRAINING_COST * measured + min(128, learned)
+        trainings * config["epochs"] * training_images
+        + networks / TRAINING_COST * evaluated
+        + min(128, training_images)
     )
 
 
 def _without_extremes(rates: Sequence[float]) -> Sequence[float]:
-    """Return the middle nine tenths of the rates in ascending order."""
+    """Return the middle 90%, sorted."""
     cut = len(rates) // 20
     return sorted(rates)[cut : len(rates) - cut]
 
@@ -137,5 +137,5 @@ def _memory(config: AdaptConfig) -> int | None:
         return None
     fixed, per_image = STARTER_MEMORY
     images = min(config.batch_size, config.micro_batch_size or config.batch_size)
-    area_ratio = ((config.image_size or STARTER_SIZE) / STARTER_SIZE) ** 2
-    return round(fixed + per_image * images * area_ratio)
+    relative_area = ((config.image_size or STARTER_SIZE) / STARTER_SIZE) ** 2
+    return round(fixed + per_image * images * relative_area)

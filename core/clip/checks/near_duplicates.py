@@ -1,8 +1,7 @@
-"""Which images are the same image: saved anew, scaled, mirrored or slightly cropped.
+"""Near duplicates: the same image, re-encoded, scaled, mirrored or slightly cropped.
 
-All pairs are compared as 16 x 16 greys, one matrix product; the nearest few of each are then looked at
-more closely: the fine structure of two images of different things has nothing in common, however
-alike their outlines are.
+One matrix product compares all pairs as 16 x 16 grey levels. The nearest few of each image are then compared
+in fine structure, which two images of different things do not share, however similar their outlines.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,95 +16,96 @@ from core.clip.checks.image_stats import MIN_CONTRAST, THUMBNAIL, ImageStats
 
 Floats = NDArray[np.float32]
 Pair = tuple[int, int, bool]
-"""The earlier one, the later one, mirrored."""
+"""Indices of the earlier and the later image; True if mirrored."""
 
 COARSE = 16
 NEIGHBOURS = 3
-"""Of each image so many earlier ones are looked at closely, and as many mirrored."""
-LOOKS_ALIKE = 0.85
-"""Correlation of the coarse greys from which a pair is looked at closely."""
-LOOKS_CROPPED = 0.95
-"""Likewise with those of a crop, before its fine structure is compared. Cropped copies have 0.97 or more,
-nine of ten other pairs less."""
-SAME = 0.6
-"""Correlation of the fine structure, nearly everywhere, from which two images are one."""
+"""Number of earlier images compared in fine structure with each image, and of mirrored ones."""
+MIN_COARSE_CORRELATION = 0.85
+"""Minimum correlation of the coarse grey levels for a comparison of the fine structure."""
+MIN_CROP_CORRELATION = 0.95
+"""The same for a crop. Cropped copies have 0.97 or more, 90% of other pairs less than 0.95."""
+MIN_SIMILARITY = 0.6
+"""Minimum similarity of near duplicates."""
 CERTAIN = 0.85
-"""From here on no crop is tried."""
+"""Similarity above which no crop is tried."""
 MAX_ASPECT_CHANGE = 1.25
-"""Aspect ratios that differ by more are no slight crop of each other."""
+"""Maximum ratio of the aspect ratios of near duplicates."""
 FINE = 32
-"""Side at which the fine structure is compared: a crop that fits to a pixel of that is near enough."""
+"""Side at which fine structure is compared (pixels). One of these pixels is the tolerance of a crop."""
 SMOOTH = 3
-"""Neighbours on either side whose mean and scatter are taken off."""
+"""Radius of the neighbourhood for mean and standard deviation (pixels)."""
 FAINT = 4.0
-"""Grey levels of scatter below which structure counts ever less: the noise of a plain ground is none."""
+"""Standard deviation (grey levels) below which structure is damped, so that noise does not count."""
 CROPS = (0.95, 0.9)
-"""Shares of the sides that a crop may have kept; others are nearly like one of these."""
+"""Shares of the sides left by a crop; other shares resemble one of these."""
 OFFSETS = 4
-"""Steps from a crop at one end of a side to one at the other."""
+"""Number of steps between a crop at one end of a side and a crop at the other."""
 CELL = 8
-"""Side of the cells, of FINE, in which two images are compared: all but a tenth of them must agree."""
+"""Side of a comparison cell (pixels of FINE). All but 10% of the cells must agree."""
 EMPTY = 0.05
-"""Mean square of the structure below which there is none in a cell."""
+"""Mean square of the structure below which a cell counts as empty."""
 BLOCK = 512
-PAIRS = 32
-"""Looked at closely at once: their crops take 6 MB."""
+PAIR_BATCH_SIZE = 32
+"""Number of pairs per batch, whose crops take 6 MB."""
 
 
 @dataclass(frozen=True)
 class NearDuplicate:
+    """A pair of near-duplicate images."""
+
     first: int
+    """Index of the earlier image."""
     second: int
-    """Indices of the two, the first being the smaller one."""
+    """Index of the later image."""
     similarity: float
-    """Correlation of their fine structure in the cells of the lowest tenth, in SAME … 1."""
+    """10th percentile over the cells of the correlation of fine structure, from MIN_SIMILARITY to 1."""
     mirrored: bool
 
 
 def find_near_duplicates(stats: Sequence[ImageStats]) -> list[NearDuplicate]:
-    """For each image that is an earlier one again the most alike of those."""
+    """Return, for each near duplicate of an earlier image, the most similar pair."""
     pairs = [
         (first, second, mirrored)
         for second, first, mirrored in _candidates(stats)
         if _near(stats[first].aspect_ratio, stats[second].aspect_ratio)
     ]
-    found: dict[int, NearDuplicate] = {}
-    for start in range(0, len(pairs), PAIRS):
-        some = pairs[start : start + PAIRS]
+    best: dict[int, NearDuplicate] = {}
+    for start in range(0, len(pairs), PAIR_BATCH_SIZE):
+        some = pairs[start : start + PAIR_BATCH_SIZE]
         for (first, second, mirrored), value in zip(some, _similarities(stats, some), strict=True):
-            if value >= SAME and (second not in found or value > found[second].similarity):
-                found[second] = NearDuplicate(first, second, min(float(value), 1.0), mirrored)
-    return [found[second] for second in sorted(found)]
+            if value >= MIN_SIMILARITY and (second not in best or value > best[second].similarity):
+                best[second] = NearDuplicate(first, second, min(float(value), 1.0), mirrored)
+    return [best[second] for second in sorted(best)]
 
 
 def _similarities(stats: Sequence[ImageStats], pairs: Sequence[Pair]) -> Floats:
-    """[P], of pairs that are looked at closely: as they are and, where that leaves a doubt, either one as a
-    crop of the other."""
+    """Return the similarity [P] of pairs; uncertain pairs are also compared as crops of each other."""
     firsts, seconds, mirrored = (np.array(column) for column in zip(*pairs, strict=True))
     images, index = np.unique([*firsts, *seconds], return_inverse=True)
     both = index.reshape(2, len(pairs))
     greys = np.stack([stats[i].thumbnail for i in images]).astype(np.float32)  # [M, T, T]
     coarse, small = (_parts(greys, (1.0,), side)[:, 0] for side in (COARSE, FINE))
     structure = _fine(small)
-    fits, values = _fit(structure[both[0], None], _turned(structure[both[1]], mirrored))
+    fits, values = _fit(structure[both[0], None], _mirrored(structure[both[1]], mirrored))
     doubtful = values < CERTAIN
     crops = _parts(greys, CROPS, COARSE)  # [M, N, C, C]
     for whole, part in (both, both[::-1]):
-        alike = _correlations(crops[whole], _turned(coarse[part], mirrored)).max(axis=1)
-        rows = np.flatnonzero(doubtful & (alike >= LOOKS_CROPPED))
+        alike = _correlations(crops[whole], _mirrored(coarse[part], mirrored)).max(axis=1)
+        rows = np.flatnonzero(doubtful & (alike >= MIN_CROP_CORRELATION))
         if len(rows):
             fine = _fine(_parts(greys[whole[rows]], CROPS, FINE))
-            as_crop, agreements = _fit(fine, _turned(structure[part[rows]], mirrored[rows]))
+            as_crop, agreements = _fit(fine, _mirrored(structure[part[rows]], mirrored[rows]))
             better = as_crop > fits[rows]
             fits[rows] = np.where(better, as_crop, fits[rows])
             values[rows] = np.where(better, agreements, values[rows])
     return values
 
 
-def _turned(images: Floats, mirrored: NDArray[np.bool_]) -> Floats:
-    """[P, F, F], those that are to be mirrored so."""
-    turned: Floats = np.where(mirrored[:, None, None], images[:, :, ::-1], images)
-    return turned
+def _mirrored(images: Floats, mirrored: NDArray[np.bool_]) -> Floats:
+    """Mirror those images [P, F, F] that are marked in `mirrored`."""
+    result: Floats = np.where(mirrored[:, None, None], images[:, :, ::-1], images)
+    return result
 
 
 def _near(a: float, b: float) -> bool:
@@ -113,7 +113,7 @@ def _near(a: float, b: float) -> bool:
 
 
 def _candidates(stats: Sequence[ImageStats]) -> Iterator[tuple[int, int, bool]]:
-    """(later, earlier, mirrored) of the pairs that look alike from afar, the nearest of each image."""
+    """Yield (later, earlier, mirrored) of the nearest pairs of each image by coarse grey levels."""
     seen = [i for i, s in enumerate(stats) if s.contrast >= MIN_CONTRAST]
     if not seen:
         return
@@ -129,7 +129,7 @@ def _candidates(stats: Sequence[ImageStats]) -> Iterator[tuple[int, int, bool]]:
             nearest = np.argpartition(-alike, last, axis=1)[:, : last + 1]
             for row, columns in zip(rows, nearest, strict=True):
                 for column in columns:
-                    if alike[row - start, column] >= LOOKS_ALIKE:
+                    if alike[row - start, column] >= MIN_COARSE_CORRELATION:
                         yield int(index[row]), int(index[column]), mirrored
 
 
@@ -140,7 +140,7 @@ def _coarse(thumbnail: NDArray[np.uint8]) -> Floats:
 
 
 def _standardised(images: Floats) -> Floats:
-    """[…, H, W] to […, H * W] of mean 0 and length 1, so that products are correlations."""
+    """Flatten […, H, W] to […, H * W] with mean 0 and length 1, so that products are correlations."""
     flat = images.reshape(*images.shape[:-2], -1)
     flat = flat - flat.mean(axis=-1, keepdims=True)
     standard: Floats = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-6)
@@ -148,8 +148,7 @@ def _standardised(images: Floats) -> Floats:
 
 
 def _parts(images: Floats, shares: Sequence[float], side: int) -> Floats:
-    """[M, N, side, side] of [M, T, T]: the parts that have these shares of the sides, in steps from one end
-    to the other."""
+    """Crop [M, T, T] to [M, N, side, side]: all crops with these shares of the sides, at all offsets."""
     parts = []
     for share in shares:
         cuts = _cuts(share, side)  # [O, side, T]
@@ -161,8 +160,10 @@ def _parts(images: Floats, shares: Sequence[float], side: int) -> Floats:
 
 
 def _fine(images: Floats) -> Floats:
-    """[…, F, F] to what remains without the smooth part, each place measured by the scatter around it: a hard
-    outline counts no more than a faint pattern."""
+    """Return the fine structure of […, F, F]: local mean removed, divided by local standard deviation.
+
+    A hard outline thus counts no more than a faint pattern.
+    """
     mean = _smoothed(images)
     variance = _smoothed(np.square(images)) - np.square(mean)
     structure: Floats = ((images - mean) / np.sqrt(np.maximum(variance, 0) + FAINT**2)).astype(np.float32)
@@ -170,14 +171,13 @@ def _fine(images: Floats) -> Floats:
 
 
 def _smoothed(images: Floats) -> Floats:
-    """The mean around each place, along one side and then the other."""
+    """Return the local mean of each pixel, by a separable box filter."""
     smoothed: Floats = _smoothing() @ (images.reshape(-1, FINE) @ _smoothing().T).reshape(images.shape)
     return smoothed
 
 
 def _fit(wholes: Floats, parts: Floats) -> tuple[Floats, Floats]:
-    """Of the structures [P, N, F, F] those that fit [P, F, F] best: the correlations with them, and their
-    agreements, [P] each."""
+    """Find the crop [P, N, F, F] that fits each part [P, F, F] best; return correlations and agreements."""
     correlations = _correlations(wholes, parts)
     best = correlations.argmax(axis=1)
     rows = np.arange(len(parts))
@@ -185,19 +185,21 @@ def _fit(wholes: Floats, parts: Floats) -> tuple[Floats, Floats]:
 
 
 def _correlations(wholes: Floats, parts: Floats) -> Floats:
-    """[P, N], of [P, N, F, F] with [P, F, F]."""
+    """Return the correlations [P, N] of [P, N, F, F] with [P, F, F]."""
     correlations: Floats = (_standardised(wholes) @ _standardised(parts)[:, :, None])[:, :, 0]
     return correlations
 
 
 def _agreements(a: Floats, b: Floats) -> Floats:
-    """[P], how well two structures [P, F, F] agree in the tenth of their cells where they do so least. Two
-    things of one outline agree along it, and nowhere within."""
+    """Return the 10th percentile over cells of the correlation of two structures [P, F, F], as [P].
+
+    Two different things of the same outline correlate along the outline, but not inside.
+    """
     n = FINE // CELL
     x, y = (s.reshape(-1, n, CELL, n, CELL).swapaxes(2, 3).reshape(-1, n * n, CELL * CELL) for s in (a, b))
     xx, yy, xy = (np.einsum("pci,pci->pc", *two) for two in ((x, x), (y, y), (x, y)))
     filled = np.maximum(xx, yy) > EMPTY * CELL * CELL
-    # Empty cells last, where the percentile of the others doesn't reach them.
+    # Empty cells are sorted last, beyond the percentile of the others.
     agree = np.sort(np.where(filled, xy / np.maximum(np.sqrt(xx * yy), 1e-6), np.inf), axis=1)
     place = np.maximum(filled.sum(axis=1) - 1, 0) / 10
     below = place.astype(int)[:, None]
@@ -213,7 +215,7 @@ def _agreements(a: Floats, b: Floats) -> Floats:
 
 @cache
 def _cuts(share: float, side: int) -> Floats:
-    """[O, side, T]: what scales this share of a side, from one end of it to the other."""
+    """Return the matrices [O, side, T] that scale this share of a side, at each offset."""
     starts = [(1 - share) * i / OFFSETS for i in range(OFFSETS + 1)] if share < 1 else [0.0]
     each = Image.fromarray(np.eye(THUMBNAIL, dtype=np.float32))
     boxes = [(0, start * THUMBNAIL, THUMBNAIL, (start + share) * THUMBNAIL) for start in starts]
@@ -223,7 +225,7 @@ def _cuts(share: float, side: int) -> Floats:
 
 @cache
 def _smoothing() -> Floats:
-    """[F, F]: the mean of the neighbours along one side."""
+    """Return the matrix [F, F] of the box filter along one side."""
     offsets = np.abs(np.arange(FINE)[:, None] - np.arange(FINE)[None])
     near = (offsets <= SMOOTH).astype(np.float32)
     mean: Floats = near / near.sum(axis=1, keepdims=True)

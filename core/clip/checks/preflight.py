@@ -1,7 +1,7 @@
-"""What a look at the images and the class names of an adaptation says before anything is trained.
+"""Preflight checks of images and class names, before training.
 
-It warns where something is wrong, and is silent about what is merely not perfect: who is warned wrongly
-stops reading. How often it is right: "Preflight" in benchmarks/README.md.
+The checks warn about faults and ignore mere imperfections, because false alarms teach people to ignore
+warnings. "Preflight" in benchmarks/README.md has the precision of each check.
 """
 
 import json
@@ -16,24 +16,24 @@ from core.clip.checks.near_duplicates import find_near_duplicates
 from core.clip.prompts import same_class
 
 TINY = 24
-"""Pixels of the shorter side below which an image is tiny."""
-JUDGED_FROM = 32
-"""Pixels of the shorter side from which edges can be judged."""
+"""Shorter side below which an image is tiny (pixels)."""
+MIN_SIDE_FOR_SHARPNESS = 32
+"""Minimum shorter side to measure sharpness (pixels)."""
 BLURRED = 0.46
 """Sharpness below which an image is blurred."""
 MIN_SUBJECT_SIDE = 36
-"""Pixels, at the network's resolution, that the subject's side should have."""
+"""Minimum side of the subject at the model's input resolution (pixels)."""
 USUAL_SIZE = 224
-"""Of a network whose resolution is not known before it is loaded."""
+"""Assumed input side of a model that is not loaded yet (pixels)."""
 LONG = 3.0
-"""Of an image longer than so many times its height, two thirds are never seen: the middle square is."""
+"""Aspect ratio above which two thirds of an image lie outside the square that the model sees."""
 UNBALANCED = 4
-"""Times as many images in the largest class as in the smallest."""
+"""Ratio of the largest to the smallest class above which classes count as unbalanced."""
 
 
 @dataclass(frozen=True)
 class CheckedImage:
-    """One image, and what is known of it."""
+    """An uploaded image with its statistics."""
 
     file_name: str
     class_name: str
@@ -44,103 +44,107 @@ class CheckedImage:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one image that its owner should look at."""
+    """A fault of one image."""
 
     code: str
     image: int
-    """Its index."""
+    """Index of the image."""
     detail: str
     other: int | None = None
-    """The index of the image that it is a copy of."""
+    """Index of the image that this one duplicates."""
 
 
 def check_images(images: Sequence[CheckedImage], image_size: int | None) -> list[Finding]:
-    """In the order of the images. `image_size` is the side of the network's input, None if unknown."""
-    found = [finding for i, p in enumerate(images) for finding in _alone(i, p.stats, image_size)]
-    found += _copies(images)
-    return sorted(found, key=lambda finding: finding.image)
+    """Check images one by one and for duplicates; return the findings in the order of the images.
+
+    Args:
+        image_size: input side of the model (pixels); None if unknown.
+    """
+    findings = [
+        finding for i, image in enumerate(images) for finding in _check_image(i, image.stats, image_size)
+    ]
+    findings += _find_duplicates(images)
+    return sorted(findings, key=lambda finding: finding.image)
 
 
-def _alone(index: int, stats: ImageStats, image_size: int | None) -> list[Finding]:
+def _check_image(index: int, stats: ImageStats, image_size: int | None) -> list[Finding]:
     if stats.contrast < MIN_CONTRAST:
-        return [Finding("blank", index, "There is nothing to see: it is all of one colour.")]
-    found = []
+        return [Finding("blank", index, "The image is blank: all of one colour.")]
+    findings = []
     side = stats.shorter_side
     if side < TINY:
-        detail = f"Its shorter side has {side} pixels; from {TINY} on there is something to learn from it."
-        found.append(Finding("tiny", index, detail))
-    if side >= JUDGED_FROM and stats.sharpness < BLURRED:
-        found.append(
-            Finding("blurred", index, "It is out of focus, moved or enlarged: no edge in it is sharp.")
-        )
+        detail = f"The shorter side has {side} pixels; use an image with at least {TINY}."
+        findings.append(Finding("tiny", index, detail))
+    if side >= MIN_SIDE_FOR_SHARPNESS and stats.sharpness < BLURRED:
+        detail = "The image has no sharp edge: out of focus, motion blur or enlarged."
+        findings.append(Finding("blurred", index, detail))
     size = image_size or USUAL_SIZE
     subject = round(stats.subject_coverage**0.5 * size)
     if subject < MIN_SUBJECT_SIDE:
         detail = (
-            f"What there is to see takes up about {max(1, round(100 * stats.subject_coverage))} % of it. "
-            f"The network looks at {size} x {size} pixels, of which that is some {subject} x {subject}: its "
-            "detail "
-            "vanishes. Cut the image closer."
+            f"The subject covers about {max(1, round(100 * stats.subject_coverage))}% of the image. At the "
+            f"model's input of {size} x {size} pixels about {subject} x {subject} are left, so detail is "
+            "lost. Crop the image closer to the subject."
         )
-        found.append(Finding("small_subject", index, detail))
+        findings.append(Finding("small_subject", index, detail))
     if stats.aspect_ratio > LONG:
         detail = (
-            f"It is {stats.aspect_ratio:.1f} times as long as it is wide. To classify, the network looks at "
-            "the square in its middle only. Cut it into several, or closer."
+            f"The image is {stats.aspect_ratio:.1f} times as long as it is wide, and the model sees only the "
+            "square in the middle. Split the image, or crop it closer to the subject."
         )
-        found.append(Finding("elongated", index, detail))
-    return found
+        findings.append(Finding("elongated", index, detail))
+    return findings
 
 
-def _copies(images: Sequence[CheckedImage]) -> list[Finding]:
-    """The same file, or the same image in another file, twice."""
+def _find_duplicates(images: Sequence[CheckedImage]) -> list[Finding]:
+    """Find identical files and near duplicates."""
     first_of: dict[str, int] = {}
-    found = []
+    findings = []
     for i, image in enumerate(images):
         first = first_of.setdefault(image.sha256, i)
         if first != i:
-            found.append(_copy(images, first, i, "The same file as"))
-    kept = sorted(first_of.values())
-    for twin in find_near_duplicates([images[i].stats for i in kept]):
-        how = "The mirror image of" if twin.mirrored else "The same image as"
-        found.append(_copy(images, kept[twin.first], kept[twin.second], how))
-    return found
+            findings.append(_duplicate(images, first, i, "Same file as"))
+    distinct = sorted(first_of.values())
+    for pair in find_near_duplicates([images[i].stats for i in distinct]):
+        relation = "Mirror image of" if pair.mirrored else "Same image as"
+        findings.append(_duplicate(images, distinct[pair.first], distinct[pair.second], relation))
+    return findings
 
 
-def _copy(images: Sequence[CheckedImage], first: int, second: int, how: str) -> Finding:
+def _duplicate(images: Sequence[CheckedImage], first: int, second: int, relation: str) -> Finding:
     a, b = images[first], images[second]
-    exactly = "" if a.sha256 == b.sha256 else "near_"
-    what = f"{how} {a.file_name!r}"
+    prefix = "" if a.sha256 == b.sha256 else "near_"
+    start = f"{relation} {a.file_name!r}"
     if same_class(a.class_name) != same_class(b.class_name):
-        code = f"{exactly}duplicate_in_two_classes"
-        detail = f"{what} of the class {a.class_name!r}: one of the two labels must be wrong."
+        code = f"{prefix}duplicate_in_two_classes"
+        detail = f"{start} in class {a.class_name!r}, so one of the two labels is wrong. Remove one."
     elif a.split != b.split:
-        code = f"{exactly}duplicate_in_train_and_test"
-        detail = f"{what}, which is in {a.split}: the measurement will look better than it is."
+        code = f"{prefix}duplicate_in_train_and_test"
+        detail = f"{start} in the {a.split} split, which makes the evaluation too optimistic. Remove one."
     else:
-        code = f"{exactly}duplicate"
-        detail = f"{what}, from which nothing more is learned."
+        code = f"{prefix}duplicate"
+        detail = f"{start}, so it adds nothing to the training."
     return Finding(code, second, detail, first)
 
 
 def class_warnings(
     classes: Sequence[Mapping[str, Any]], prompts: Mapping[str, Sequence[str]]
 ) -> list[dict[str, str]]:
-    """What is odd about the classes.
+    """Return warnings about class names and about unbalanced classes.
 
     Args:
-        classes: `name`, and `images`, the number of training images.
-        prompts: sentences by class name, as in the configuration: a name that has some need not tell.
+        classes: `name` and `images`, the number of training images, of each class.
+        prompts: custom prompts by class name. The names of classes with prompts are not checked.
     """
     warnings = []
-    told = {same_class(name) for name in prompts}
-    names = [str(c["name"]) for c in classes if same_class(str(c["name"])) not in told]
+    described = {same_class(name) for name in prompts}
+    names = [str(c["name"]) for c in classes if same_class(str(c["name"])) not in described]
     vague = [name for name in names if is_uninformative(name)]
     if vague:
         example = json.dumps({"prompts": {vague[0]: ["a photo of …"]}}, ensure_ascii=False)
         detail = (
-            f"{_listed(vague)}: the network reads class names, and these tell it nothing. Rename them, or "
-            f"say in config what they are: {example}."
+            f"{_listed(vague)}: the model reads class names, and these carry no meaning. Rename the classes, "
+            f"or describe them in config: {example}."
         )
         warnings.append({"code": "vague_class_names", "detail": detail})
     close = similar_names(names)
@@ -148,16 +152,16 @@ def class_warnings(
         pairs = [f"{a!r} and {b!r}" for a, b in close]
         more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
         detail = (
-            f"{', '.join(pairs[:5])}{more} are nearly the same name. If they are one class, merge them; else "
-            "give `prompts` in config that tell them apart."
+            f"{', '.join(pairs[:5])}{more} are nearly the same name. Merge them if they are one class; "
+            "otherwise set `prompts` in config that distinguish them."
         )
         warnings.append({"code": "similar_class_names", "detail": detail})
     counts = {str(c["name"]): int(c["images"]) for c in classes if c["images"]}
     if counts and max(counts.values()) >= UNBALANCED * min(counts.values()):
-        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         detail = (
-            f"{most!r} has {counts[most]} training images and {least!r} {counts[least]}: the network will "
-            f"lean to the larger classes. Add images to the small ones."
+            f"{largest!r} has {counts[largest]} training images and {smallest!r} {counts[smallest]}, so the "
+            "model will favour large classes. Add images to the small ones."
         )
         warnings.append({"code": "unbalanced_classes", "detail": detail})
     return warnings
@@ -166,41 +170,41 @@ def class_warnings(
 _SUMMARIES = {
     "duplicate_in_two_classes": (
         "duplicates_two_classes",
-        "{n} sent under more than one class, so one label of each must be wrong: {names}.",
+        "{n} in more than one class, so one of the labels is wrong: {names}.",
     ),
     "near_duplicate_in_two_classes": (
         "near_duplicates_two_classes",
-        "{n} nearly the same as one of another class, so one of the labels must be wrong: {names}.",
+        "{n} nearly the same as one of another class, so one of the labels is wrong: {names}.",
     ),
     "duplicate_in_train_and_test": (
         "duplicates_train_and_test",
-        "{n} in both train and test, so the measurement will look too good: {names}.",
+        "{n} in both train and test, which makes the evaluation too optimistic: {names}.",
     ),
     "near_duplicate_in_train_and_test": (
         "near_duplicates_train_and_test",
-        "{n} nearly the same in train and test, so the measurement will look too good: {names}.",
+        "{n} nearly the same in train and test, which makes the evaluation too optimistic: {names}.",
     ),
-    "duplicate": ("duplicates", "{n} copies of another of their class: {names}."),
+    "duplicate": ("duplicates", "{n} identical to another of the same class: {names}."),
     "near_duplicate": (
         "near_duplicates",
-        "{n} nearly the same as another of their class, and teach nothing more: {names}.",
+        "{n} nearly the same as another of the same class, which adds nothing to the training: {names}.",
     ),
-    "blank": ("blank_images", "{n} of one colour, with nothing to see: {names}."),
-    "tiny": ("tiny_images", "{n} too small to learn much from: {names}."),
-    "blurred": ("blurred_images", "{n} out of focus, moved or enlarged: {names}."),
+    "blank": ("blank_images", "{n} blank, all of one colour: {names}."),
+    "tiny": ("tiny_images", "{n} too small for training: {names}."),
+    "blurred": ("blurred_images", "{n} blurred (out of focus, motion blur or enlarged): {names}."),
     "small_subject": (
         "small_subjects",
-        "{n} of something so small that its detail vanishes for the network; cut them closer: {names}.",
+        "{n} of a very small subject, whose detail is lost; crop closer to the subject: {names}.",
     ),
     "elongated": (
         "elongated_images",
-        "{n} so long that the network sees only their middle: {names}.",
+        "{n} too elongated, and the model sees only the middle: {names}.",
     ),
 }
 
 
 def summarise(findings: Sequence[Finding], images: Sequence[CheckedImage]) -> list[dict[str, str]]:
-    """One warning for each kind of finding, however many images it is about."""
+    """Return one warning for each kind of finding."""
     count = Counter(finding.code for finding in findings)
     warnings = []
     for kind, (code, text) in _SUMMARIES.items():
@@ -214,13 +218,13 @@ def summarise(findings: Sequence[Finding], images: Sequence[CheckedImage]) -> li
 
 
 def _named(finding: Finding, images: Sequence[CheckedImage]) -> str:
-    of = images[finding.image]
+    image = images[finding.image]
     if finding.other is None or not finding.code.endswith("two_classes"):
-        return of.file_name
+        return image.file_name
     other = images[finding.other]
-    return f"{other.class_name}: {other.file_name} = {of.class_name}: {of.file_name}"
+    return f"{other.class_name}: {other.file_name} = {image.class_name}: {image.file_name}"
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(repr(name if len(name) <= 120 else name[:119] + "…") for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+def _listed(names: Sequence[str], max_count: int = 5) -> str:
+    shown = ", ".join(repr(name if len(name) <= 120 else name[:119] + "…") for name in names[:max_count])
+    return shown + (f" and {len(names) - max_count} more" if len(names) > max_count else "")

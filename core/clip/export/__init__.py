@@ -1,4 +1,4 @@
-"""Writing of models in formats of other programs, and their import.
+"""Export of models to open_clip and ONNX, and import.
 
 May import every module of `core.clip` except `pipeline`.
 """

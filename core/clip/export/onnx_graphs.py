@@ -1,4 +1,4 @@
-"""An adapted model as two ONNX graphs, at one α, with the same outputs as the network's."""
+"""Export of an adapted model at one α as two verified ONNX graphs."""
 
 import json
 import warnings
@@ -21,11 +21,13 @@ from core.errors import ClipCiteError
 IMAGE, TEXT, USE = "image.onnx", "text.onnx", "onnx.json"
 OPSET = 18
 MAX_DIFFERENCE = 1e-5
-"""Between a graph's normalised features and the network's."""
+"""Maximum difference between the normalised features of a graph and of the network."""
 SENTENCES = ("a photo of a red fox.", "a blurry photo of two small boats on a lake, seen from above.", "x")
 
 
 class OnnxDiffers(ClipCiteError):
+    """An ONNX graph whose features differ from the network's."""
+
     code = "onnx_differs"
     status = 500
 
@@ -50,17 +52,17 @@ class _Text(nn.Module):
 
 @torch.no_grad()
 def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, about: ModelInfo) -> None:
-    """Fill an existing folder.
+    """Write the ONNX export into an existing folder.
 
     Args:
-        network: the backbone's with θ(α) in it.
+        network: the backbone's network with θ(α).
 
     Raises:
-        OnnxDiffers: a graph gives other features than the network.
-        OSError: the disk is full, for example.
+        OnnxDiffers: the features of a graph differ from the network's.
+        OSError: a file can't be written.
     """
     network = network.cpu()
-    tokens = backbone.tokenizer(list(SENTENCES))  # with all of its padding: one length
+    tokens = backbone.tokenizer(list(SENTENCES))  # padded to one length
     pixels = (
         torch.linspace(-2, 2, 3 * 3 * backbone.image_size**2).view(3, 3, *[backbone.image_size] * 2).sin()
     )
@@ -75,10 +77,10 @@ def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, abou
 
 
 def _write(path: Path, module: nn.Module, name: str, example: Tensor) -> None:
-    """The graph of a module for any number of rows, checked on other numbers than it was made with."""
+    """Export a module for any batch size, and verify the graph on batch sizes other than the example's."""
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's own innards
+        warnings.simplefilter("ignore")  # warnings about PyTorch internals
         torch.onnx.export(
             module.eval(),
             (example[:2],),
@@ -96,17 +98,17 @@ def _write(path: Path, module: nn.Module, name: str, example: Tensor) -> None:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     for rows in (example, example[:1]):
-        (found,) = session.run(["features"], {name: rows.numpy()})
-        different = float(np.abs(found - module(rows).numpy()).max())
-        if not different <= MAX_DIFFERENCE:
+        (features,) = session.run(["features"], {name: rows.numpy()})
+        difference = float(np.abs(features - module(rows).numpy()).max())
+        if not difference <= MAX_DIFFERENCE:
             raise OnnxDiffers(
-                f"The ONNX graph {path.name} gives other features than the network (by {different:.1e}), so "
-                "it is not handed out. Ask for format=open_clip, and report the backbone's name."
+                f"The features of the ONNX graph {path.name} differ from the model's by {difference:.1e}. "
+                "Export with format=open_clip instead, and report the backbone's name."
             )
 
 
 def _use(backbone: Backbone, tokens: Tensor) -> Mapping[str, Any]:
-    """What a program needs to know to feed the graphs."""
+    """Return the description of the graphs' inputs and outputs for `onnx.json`."""
     config = backbone.open_clip_config
     return {
         "image": {

@@ -1,4 +1,4 @@
-"""An adapted model as a folder that open_clip loads without this software, at one α."""
+"""Export of an adapted model at one α as a folder that open_clip loads without this software."""
 
 import json
 from collections.abc import Mapping
@@ -24,10 +24,13 @@ FORMAT = 1
 
 
 def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module, about: ModelInfo) -> None:
-    """Fill an existing folder. Raises OSError.
+    """Write the open_clip export into an existing folder.
 
     Args:
-        network: the backbone's with θ(α) in it.
+        network: the backbone's network with θ(α).
+
+    Raises:
+        OSError: a file can't be written.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
@@ -36,8 +39,8 @@ def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module,
     save_tokenizer(folder, backbone)
     hugging_face = "hf_model_name" in backbone.open_clip_config["model_cfg"]["text_cfg"]
     if hugging_face:
-        # open_clip asks a hub for the shape of the text tower, unless it is given an absolute path, which
-        # nobody knows before the folder lies in its place.
+        # open_clip queries a hub for the shape of the text tower, unless the configuration has an absolute
+        # path, which is unknown until the folder is in its final place.
         cast(Any, network).text.config.save_pretrained(folder)
         (folder / LOADER).write_text(LOADER_CODE, encoding="utf-8")
     loading = LOAD_WITH_SCRIPT if hugging_face else LOAD_PLAINLY
@@ -45,19 +48,23 @@ def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module,
 
 
 def describe_delta(folder: Path, about: ModelInfo) -> None:
-    """Lay what is to be told beside the stored weights and their manifest. Raises OSError."""
+    """Write metadata and README.md beside the stored weights and their manifest.
+
+    Raises:
+        OSError: a file can't be written.
+    """
     _write_json(folder / ABOUT, describe(about))
     (folder / CARD).write_text(model_card(about, LOAD_DELTA), encoding="utf-8")
 
 
 def save_tokenizer(folder: Path, backbone: Backbone) -> None:
-    """Its files, where they do not come with open_clip itself."""
+    """Save the files of the tokenizer, unless they come with open_clip."""
     if "hf_tokenizer_name" in backbone.open_clip_config["model_cfg"]["text_cfg"]:
         backbone.tokenizer.tokenizer.save_pretrained(folder)
 
 
 def relocated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without paths of this machine, and without a wish for other pre-trained parts."""
+    """Return the configuration without local paths and references to pre-trained parts."""
     model = {**config["model_cfg"]}
     model["vision_cfg"] = {**model["vision_cfg"]}
     model["text_cfg"] = {**model["text_cfg"]}
@@ -71,7 +78,7 @@ def relocated(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(about: ModelInfo) -> dict[str, Any]:
-    """What `clipcite.json` says; an import reads it."""
+    """Return the content of `clipcite.json`, which an import reads."""
     return {
         "format": FORMAT,
         "id": about.id,
@@ -93,7 +100,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-LOADER_CODE = '''"""Loads the model beside this file. Needs open_clip_torch and transformers, no network."""
+LOADER_CODE = '''"""Loader of the model beside this file. Needs open_clip_torch, transformers, no internet."""
 
 import json
 from pathlib import Path
@@ -104,11 +111,11 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def load(device="cpu"):
-    """(model in eval mode, preprocess, tokenizer)."""
+    """Return the model in eval mode, the preprocessing and the tokenizer."""
     path = FOLDER / "open_clip_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     text = config["model_cfg"]["text_cfg"]
-    if text["hf_model_name"] != str(FOLDER):  # open_clip wants an absolute path
+    if text["hf_model_name"] != str(FOLDER):  # open_clip needs an absolute path
         text["hf_model_name"] = text["hf_tokenizer_name"] = str(FOLDER)
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
     name = f"local-dir:{FOLDER}"
@@ -118,5 +125,5 @@ def load(device="cpu"):
 
 if __name__ == "__main__":
     load()
-    print(f"It can be loaded: local-dir:{FOLDER}")
+    print(f"The model loads: local-dir:{FOLDER}")
 '''

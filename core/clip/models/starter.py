@@ -139,7 +139,7 @@ def _imagenet_text_features(model: open_clip.CustomTextCLIP, folder: Path) -> Te
 
 
 def _load_in_order(module: nn.Module, tensors: list[Tensor]) -> None:
-    """Load the package's tensors, which have timm's order and shapes but other names."""
+    """Load the package's tensors, which have timm's order and shapes under different names."""
     names = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
     missing, _ = module.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
     if any(not name.endswith("num_batches_tracked") for name in missing):

@@ -117,7 +117,7 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
     features, labels = tensors.pop(SHOTS, None), tensors.pop(SHOT_LABELS, None)
     expected = tensor_layout(tower_parameters(backbone.model), manifest.delta_format)
     if {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()} != expected:
-        raise CorruptWeights("The stored weights don't match the backbone's tensors. Adapt again.")
+        raise CorruptWeights("The stored weights don't fit the backbone's tensors. Adapt again.")
     if features is not None and features.dtype not in FLOATS:
         raise CorruptWeights(
             "The support set in the stored weights is not of floats of at least 16 bits. Adapt again."

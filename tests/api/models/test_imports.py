@@ -171,7 +171,7 @@ def config(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, bytes
         (tensors(lambda t: t.update({"visual.proj": t["visual.proj"].int()})), "visual.proj"),
         (tensors(lambda t: t["visual.proj"][0].fill_(float("nan"))), "finite"),
         (tensors(lambda t: t["logit_scale"].add_(0.1)), "logit_scale"),
-        (lambda f: f.update({"clipcite.json": b'{"classes": 3}'}), "lists of prompts"),
+        (lambda f: f.update({"clipcite.json": b'{"classes": 3}'}), "lists of strings"),
         (lambda f: f.update({"clipcite.json": b'{"alpha": "x"}'}), "wrong type"),
     ],
 )
@@ -199,7 +199,7 @@ def test_folders_that_are_refused(
             ),
             "other weights",
         ),
-        (lambda f: f.update({"clipcite.json": b'{"classes": ["one"]}'}), "kept shots"),
+        (lambda f: f.update({"clipcite.json": b'{"classes": ["one"]}'}), "support set"),
     ],
 )
 def test_deltas_that_are_refused(

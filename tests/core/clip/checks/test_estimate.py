@@ -18,7 +18,7 @@ def test_without_a_past_job_the_estimate_is_unknown() -> None:
     assert 20 < found.seconds < 200
     assert found.low < found.seconds / 2
     assert found.high > 2 * found.seconds
-    assert "two cores" in found.basis
+    assert "two CPU cores" in found.basis
     unknown = estimate(resolve_config(backbone="ViT-B-16/openai"), 160, 0, [])
     assert (unknown.seconds, unknown.low, unknown.high, unknown.memory_bytes) == (None, None, None, None)
     assert unknown.basis

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from core.clip.checks.image_stats import SIDE, THUMBNAIL, _strongest_hundredth, measure_image
+from core.clip.checks.image_stats import SIDE, THUMBNAIL, _percentile_99, measure_image
 from core.clip.checks.preflight import BLURRED
 from tests.core.clip.drawn import drawn
 
@@ -61,7 +61,7 @@ def test_the_smallest_images(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("highest", [1, 30, 1_000, 130_000])
-def test_the_strongest_hundredth_is_found_by_counting(highest: int) -> None:
+def test_the_percentile_99_is_found_by_counting(highest: int) -> None:
     values = np.random.default_rng(highest).integers(0, highest, (37, 41)).astype(np.int32)
     ordered = np.sort(values, axis=None)
-    assert _strongest_hundredth(values) == ordered[int(0.99 * (values.size - 1))]
+    assert _percentile_99(values) == ordered[int(0.99 * (values.size - 1))]
