@@ -1,4 +1,4 @@
-"""Pre-trained networks, through open_clip."""
+"""Pre-trained models, loaded through open_clip."""
 
 import copy
 import hashlib
@@ -22,36 +22,38 @@ from core.clip.models.starter import starter_folder, starter_identity
 from core.errors import ClipCiteError
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
-"""What open_clip takes where a folder does not say."""
+"""open_clip's values for fields that a folder does not set."""
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
-# Never trained and never ensembled: the temperature of the pre-trained network (and SigLIP's bias).
+# Neither trained nor ensembled: the temperature of the pre-trained model, and SigLIP's bias.
 FROZEN = frozenset({"logit_scale", "logit_bias"})
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pre-trained network with what belongs to it. Shared between users, so nobody changes it:
-    to train or to ensemble, copy `model`."""
+    """A pre-trained model with its transform, tokenizer and identity.
+
+    Read-only, because all users share it: copy `model` to train or to ensemble.
+    """
 
     name: str
     model: nn.Module
-    """open_clip's CLIP or CustomTextCLIP in eval mode, gradients off, fp32."""
+    """open_clip's CLIP or CustomTextCLIP: eval mode, no gradients, fp32."""
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     preprocess: Callable[[Image.Image], Tensor]
-    """The test transform: an RGB image to [3, image_size, image_size]."""
+    """The test transform: RGB image to [3, image_size, image_size]."""
     tokenize: Callable[[Sequence[str]], Tensor]
     """N sentences to token ids [N, L]."""
     logit_scale: float
-    """1/τ: the factor of the cosines. A number, since reading a tensor on a GPU waits for its queue."""
+    """1/τ, the factor of the cosines. A float, because reading a tensor on a GPU waits for its queue."""
     sha256: str
-    """Of what the network was made from: what an adapted model is bound to."""
+    """Hash of the weights and the image size. An adapted model is bound to this hash."""
     open_clip_config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """As open_clip_config.json has it: what a copy of this network is made by."""
+    """Content of open_clip_config.json, enough to build a copy of this model."""
     tokenizer: Any = field(default=None, compare=False, repr=False)
-    """open_clip's own."""
+    """open_clip's tokenizer object."""
 
     @property
     def device(self) -> torch.device:
@@ -59,12 +61,12 @@ class Backbone:
 
     @property
     def preprocess_settings(self) -> str:
-        """For `image_transform`, which makes `preprocess` of them."""
+        """The argument of `image_transform` that gives `preprocess`."""
         return json.dumps(self.open_clip_config["preprocess_cfg"])
 
 
 def find_device(device: torch.device | str) -> torch.device:
-    """`auto` is the GPU where there is one."""
+    """Return the device; `auto` is the GPU if there is one, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
@@ -76,13 +78,13 @@ def load_backbone(
     """Load `starter`, `Model/pretrained`, `hf-hub:organisation/name` or `local-dir:FOLDER`.
 
     Args:
-        cache: where the starter is assembled and hub downloads are kept.
-        image_size: side of the input; None takes the network's own.
-        device: `auto` is the GPU where there is one.
+        cache: folder of the assembled starter and of hub downloads.
+        image_size: side of the input (pixels); None takes the model's own.
+        device: `auto` is the GPU if there is one, else the CPU.
 
     Raises:
         UnknownBackbone: no such name, or the folder is not an open_clip folder.
-        BackboneUnavailable: known, but the files are missing, damaged, unsafe or out of reach.
+        BackboneUnavailable: the files of a known backbone are missing, damaged, unsafe or out of reach.
     """
     device = find_device(device)
     try:
@@ -101,7 +103,7 @@ def load_backbone(
         model = model.eval().requires_grad_(False).to(device)
     except ClipCiteError:
         raise
-    except Exception as error:  # open_clip, the hub and torch raise everything from KeyError to OSError
+    except Exception as error:  # open_clip, the hub and torch raise anything from KeyError to OSError
         raise BackboneUnavailable(
             f"The backbone {name!r} could not be loaded on {device} ({type(error).__name__}). Check its "
             "files, the device, that the cache can be written, and for a hub name that the hub is there."
@@ -125,7 +127,7 @@ def load_backbone(
 
 @lru_cache(maxsize=32)
 def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
-    """The test transform of these settings, a JSON object with the fields of open_clip's PreprocessCfg."""
+    """Return the test transform for `settings`, a JSON object with fields of open_clip's PreprocessCfg."""
     return cast(
         Callable[[Image.Image], Tensor],
         image_transform_v2(PreprocessCfg(**json.loads(settings)), is_train=False),
@@ -133,10 +135,12 @@ def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
 
 
 def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
-    """Return the tokenizer of a backbone, without the network: N sentences to token ids [N, L], padded. It is
-    the one of the backbone, if that is loaded.
+    """Return the tokenizer of a backbone without loading the model: N sentences to padded token ids [N, L].
 
-    Raises BackboneUnavailable.
+    A loaded backbone shares the same tokenizer object.
+
+    Raises:
+        BackboneUnavailable: the tokenizer's files are missing, damaged or out of reach.
     """
     try:
         if name == STARTER:
@@ -152,8 +156,10 @@ def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
 
 
 def trim_padding(tokens: Tensor, tokenizer: Any) -> Tensor:
-    """Cut the padding that no sentence of the call needs, where the text tower masks it anyway
-    (Hugging Face towers): same features, a fifth of the work."""
+    """Remove the padding that no sentence of the call needs: same features, a fifth of the work.
+
+    Applies to Hugging Face text towers only, because they mask padding.
+    """
     if not isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
         return tokens
     used = tokens.ne(tokenizer.tokenizer.pad_token_id).any(dim=0).nonzero()
@@ -166,13 +172,15 @@ def _tokenizer(architecture: str, cache: str) -> Callable[[list[str]], Tensor]:
 
 
 def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """θ: the parameters of both towers by name, what is trained and ensembled."""
+    """Return θ: the parameters of both towers by name, which are trained and ensembled."""
     return {name: p for name, p in model.named_parameters() if name not in FROZEN}
 
 
 def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the backbone's network with these tensors, not copies of them, as tower parameters;
-    buffers and `logit_scale` are copies of the backbone's."""
+    """Return a copy of the backbone's model with the tensors of `theta` as tower parameters.
+
+    The tensors of `theta` are not copied. Buffers and `logit_scale` are copies of the backbone's.
+    """
     known: dict[int, object] = {
         id(before): nn.Parameter(theta[name].to(before.device), requires_grad=False)
         for name, before in tower_parameters(backbone.model).items()
@@ -183,15 +191,17 @@ def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Modul
 @dataclass(frozen=True)
 class _Found:
     architecture: str
-    """As open_clip names it."""
+    """Architecture name in open_clip."""
     tag: str | None
     quick_gelu: bool
     weights: Path
 
 
 def _find(identifier: str, cache: Path) -> _Found:
-    """Where a backbone's parts are, once it is sure that the weights are at hand and safetensors:
-    nothing else is loaded, so nothing is unpickled."""
+    """Locate the files of a backbone, and download its weights if necessary.
+
+    Only safetensors are accepted, so nothing is ever unpickled.
+    """
     if identifier.startswith(LOCAL):
         folder = Path(identifier.removeprefix(LOCAL))
         weights = folder / "open_clip_model.safetensors"
@@ -212,12 +222,12 @@ def _find(identifier: str, cache: Path) -> _Found:
             f"them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
         )
     weights = _download(identifier, entry, cache)
-    # OpenAI's weights were trained with QuickGELU; open_clip only warns when that is forgotten.
+    # OpenAI's weights were trained with QuickGELU; without the flag open_clip only warns.
     return _Found(architecture, tag, bool(entry.get("quick_gelu")), weights)
 
 
 def _architecture(found: _Found, image_size: int) -> dict[str, Any]:
-    """open_clip's description of the network, with what was asked for beyond its name."""
+    """Return open_clip's description of the architecture, with the QuickGELU flag and the image size."""
     if found.architecture.startswith((LOCAL, HUB)):
         beside = json.loads((found.weights.parent / "open_clip_config.json").read_text(encoding="utf-8"))
         config = beside.get("model_cfg", beside)
@@ -230,7 +240,7 @@ def _architecture(found: _Found, image_size: int) -> dict[str, Any]:
 
 
 def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
-    """Bring the weights into the cache, as open_clip will look for them."""
+    """Download the weights into the cache, in the layout that open_clip reads."""
     try:
         weights = Path(open_clip.download_pretrained(entry, prefer_hf_hub=True, cache_dir=str(cache)))
     except Exception as error:
@@ -246,8 +256,11 @@ def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
 
 
 def _identity(weights: Path, image_size: int) -> str:
-    """Over the file's tensors, not the network's: position embeddings that were scaled to another
-    image size differ in their last bits from one CPU to the next."""
+    """Return the SHA-256 of the tensors in the file and of the image size.
+
+    The loaded model is not hashed: position embeddings that were resized to another image size differ in
+    their last bits between CPUs.
+    """
     digest = hashlib.sha256(f"image_size {image_size};".encode())
     for name, tensor in sorted(load_file(weights).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())

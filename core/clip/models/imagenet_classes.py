@@ -1,4 +1,4 @@
-"""Names that nobody trained on, spread over ImageNet's, to see what an adaptation has changed elsewhere."""
+"""Distractor classes: untrained ImageNet classes, used to measure forgetting."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ DISTRACTOR_CLASSES = 50
 
 
 def distractor_classes(class_names: Iterable[str], most: int = DISTRACTOR_CLASSES) -> tuple[str, ...]:
-    """Up to 50 names, spread over ImageNet's, that share no word with those given."""
+    """Return up to `most` evenly spaced ImageNet class names that share no word with `class_names`."""
     words = {word for name in class_names for word in same_class(name).split()}
     apart = [n for n in dict.fromkeys(IMAGENET_CLASSNAMES) if not words & set(same_class(n).split())]
     every = max(1, len(apart) // most)

