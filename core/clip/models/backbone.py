@@ -1,4 +1,4 @@
-"""Loading of pre-trained models through open_clip."""
+"""Pre-trained models, loaded through open_clip."""
 
 import copy
 import hashlib
@@ -22,36 +22,36 @@ from core.clip.models.starter import starter_folder, starter_identity
 from core.errors import ClipCiteError
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
-"""open_clip's defaults for preprocessing fields that a folder omits."""
+"""open_clip's values for fields that a folder does not set."""
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
-# Never trained and never interpolated: temperature of the pre-trained model, and SigLIP's bias.
+# Neither trained nor ensembled: the temperature of the pre-trained model, and SigLIP's bias.
 FROZEN = frozenset({"logit_scale", "logit_bias"})
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pre-trained model with its preprocessing and tokenizer.
+    """A pre-trained model with its transform, tokenizer and identity.
 
-    The backbone is shared and must not be modified; copy `model` to train or to interpolate.
+    Read-only, because all users share it: copy `model` to train or to ensemble.
     """
 
     name: str
     model: nn.Module
-    """open_clip's CLIP or CustomTextCLIP in eval mode, fp32, without gradients."""
+    """open_clip's CLIP or CustomTextCLIP: eval mode, no gradients, fp32."""
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     preprocess: Callable[[Image.Image], Tensor]
-    """The test transform: an RGB image to [3, image_size, image_size]."""
+    """The test transform: RGB image to [3, image_size, image_size]."""
     tokenize: Callable[[Sequence[str]], Tensor]
     """N prompts to token ids [N, L]."""
     logit_scale: float
-    """1/τ, the factor of the cosines. A float, because reading a GPU tensor synchronises the GPU."""
+    """1/τ, the factor of the cosines. A float, because reading a tensor on a GPU waits for its queue."""
     sha256: str
-    """SHA-256 of the pre-trained weights, to which adapted models are bound."""
+    """Hash of the weights and the image size. An adapted model is bound to this hash."""
     open_clip_config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Content of open_clip_config.json."""
+    """Content of open_clip_config.json, enough to build a copy of this model."""
     tokenizer: Any = field(default=None, compare=False, repr=False)
     """open_clip's tokenizer object."""
 
@@ -61,12 +61,12 @@ class Backbone:
 
     @property
     def preprocess_settings(self) -> str:
-        """Argument of `image_transform` that yields `preprocess`."""
+        """The argument of `image_transform` that gives `preprocess`."""
         return json.dumps(self.open_clip_config["preprocess_cfg"])
 
 
 def find_device(device: torch.device | str) -> torch.device:
-    """Resolve `auto` to the GPU if there is one, else to the CPU."""
+    """Return the device; `auto` is the GPU if there is one, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
@@ -78,12 +78,12 @@ def load_backbone(
     """Load `starter`, `Model/pretrained`, `hf-hub:organisation/name` or `local-dir:FOLDER`.
 
     Args:
-        cache: folder for the assembled starter and for hub downloads.
-        image_size: input side (pixels); None = the model's default.
-        device: `auto` selects the GPU if there is one.
+        cache: folder of the assembled starter and of hub downloads.
+        image_size: side of the input (pixels); None takes the model's own.
+        device: `auto` is the GPU if there is one, else the CPU.
 
     Raises:
-        UnknownBackbone: there is no such name, or the folder is not an open_clip folder.
+        UnknownBackbone: no such name, or the folder is not an open_clip folder.
         BackboneUnavailable: the files of a known backbone are missing, damaged, unsafe or out of reach.
     """
     device = find_device(device)
@@ -103,7 +103,7 @@ def load_backbone(
         model = model.eval().requires_grad_(False).to(device)
     except ClipCiteError:
         raise
-    except Exception as error:  # open_clip, the hub and torch raise many types, from KeyError to OSError
+    except Exception as error:  # open_clip, the hub and torch raise anything from KeyError to OSError
         raise BackboneUnavailable(
             f"The backbone {name!r} can't be loaded on {device} ({type(error).__name__}). Check its files, "
             "the device, that the cache is writable and, for a hub name, that the hub is reachable."
@@ -127,7 +127,7 @@ def load_backbone(
 
 @lru_cache(maxsize=32)
 def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
-    """Return the test transform for the JSON fields of open_clip's PreprocessCfg."""
+    """Return the test transform for `settings`, a JSON object with fields of open_clip's PreprocessCfg."""
     return cast(
         Callable[[Image.Image], Tensor],
         image_transform_v2(PreprocessCfg(**json.loads(settings)), is_train=False),
@@ -135,12 +135,12 @@ def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
 
 
 def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
-    """Return the tokenizer of a backbone without loading its network: N prompts to padded ids [N, L].
+    """Return the tokenizer of a backbone without loading the model: N sentences to padded token ids [N, L].
 
-    A loaded backbone has the same tokenizer object.
+    A loaded backbone shares the same tokenizer object.
 
     Raises:
-        BackboneUnavailable: the files are missing, damaged or out of reach.
+        BackboneUnavailable: the tokenizer's files are missing, damaged or out of reach.
     """
     try:
         if name == STARTER:
@@ -156,10 +156,9 @@ def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
 
 
 def trim_padding(tokens: Tensor, tokenizer: Any) -> Tensor:
-    """Cut off padding that no prompt of the call needs.
+    """Remove the padding that no sentence of the call needs: same features, a fifth of the work.
 
-    Hugging Face text towers mask padding, so the features stay the same at a fifth of the cost. Tokens of
-    other towers are returned unchanged.
+    Applies to Hugging Face text towers only, because they mask padding.
     """
     if not isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
         return tokens
@@ -173,14 +172,14 @@ def _tokenizer(architecture: str, cache: str) -> Callable[[list[str]], Tensor]:
 
 
 def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return θ: the parameters of both towers by name, which are trained and interpolated."""
+    """Return θ: the parameters of both towers by name, which are trained and ensembled."""
     return {name: p for name, p in model.named_parameters() if name not in FROZEN}
 
 
 def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Module:
-    """Return a copy of the backbone's network that uses the tensors of `theta` as tower parameters.
+    """Return a copy of the backbone's model with the tensors of `theta` as tower parameters.
 
-    Buffers and `logit_scale` are copied from the backbone; the tensors of `theta` are not copied.
+    The tensors of `theta` are not copied. Buffers and `logit_scale` are copies of the backbone's.
     """
     known: dict[int, object] = {
         id(before): nn.Parameter(theta[name].to(before.device), requires_grad=False)
@@ -194,16 +193,16 @@ class _Source:
     """Architecture and weights file of a backbone."""
 
     architecture: str
-    """Name of the architecture in open_clip."""
+    """Architecture name in open_clip."""
     tag: str | None
     quick_gelu: bool
     weights: Path
 
 
-def _locate(identifier: str, cache: Path) -> _Source:
-    """Locate a backbone, and download its weights if needed.
+def _find(identifier: str, cache: Path) -> _Found:
+    """Locate the files of a backbone, and download its weights if necessary.
 
-    Only safetensors are accepted, so nothing is unpickled.
+    Only safetensors are accepted, so nothing is ever unpickled.
     """
     if identifier.startswith(LOCAL):
         folder = Path(identifier.removeprefix(LOCAL))
@@ -225,14 +224,14 @@ def _locate(identifier: str, cache: Path) -> _Source:
             f"them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
         )
     weights = _download(identifier, entry, cache)
-    # OpenAI's weights were trained with QuickGELU; without this flag open_clip only warns.
-    return _Source(architecture, tag, bool(entry.get("quick_gelu")), weights)
+    # OpenAI's weights were trained with QuickGELU; without the flag open_clip only warns.
+    return _Found(architecture, tag, bool(entry.get("quick_gelu")), weights)
 
 
-def _architecture(source: _Source, image_size: int) -> dict[str, Any]:
-    """Return open_clip's configuration of the network, with image size and QuickGELU applied."""
-    if source.architecture.startswith((LOCAL, HUB)):
-        beside = json.loads((source.weights.parent / "open_clip_config.json").read_text(encoding="utf-8"))
+def _architecture(found: _Found, image_size: int) -> dict[str, Any]:
+    """Return open_clip's description of the architecture, with the QuickGELU flag and the image size."""
+    if found.architecture.startswith((LOCAL, HUB)):
+        beside = json.loads((found.weights.parent / "open_clip_config.json").read_text(encoding="utf-8"))
         config = beside.get("model_cfg", beside)
     else:
         config = open_clip.get_model_config(source.architecture)
@@ -243,7 +242,7 @@ def _architecture(source: _Source, image_size: int) -> dict[str, Any]:
 
 
 def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
-    """Download the weights into the cache, where open_clip finds them."""
+    """Download the weights into the cache, in the layout that open_clip reads."""
     try:
         weights = Path(open_clip.download_pretrained(entry, prefer_hf_hub=True, cache_dir=str(cache)))
     except Exception as error:
@@ -260,10 +259,10 @@ def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
 
 
 def _identity(weights: Path, image_size: int) -> str:
-    """Return the SHA-256 of the tensors in the file.
+    """Return the SHA-256 of the tensors in the file and of the image size.
 
-    The network's tensors would not do: position embeddings resized to another image size differ in their
-    last bits between CPUs.
+    The loaded model is not hashed: position embeddings that were resized to another image size differ in
+    their last bits between CPUs.
     """
     digest = hashlib.sha256(f"image_size {image_size};".encode())
     for name, tensor in sorted(load_file(weights).items()):
