@@ -27,7 +27,6 @@ GUESS_SPREAD = 4.0
 STARTER_IMAGES_PER_SECOND = 30.0
 """Training speed of the starter on two CPU cores at 160 x 160; see "Speed" in benchmarks/README.md."""
 STARTER_SIZE = 160
-"""Input side of the starter backbone in pixels."""
 STARTER_MEMORY = (1.1e9, 45e6)
 """Memory of a training of the starter on a CPU (bytes): fixed, and per image of the micro-batch. The sum for
 32 images was measured ("Speed"); the division is an estimate."""
@@ -43,7 +42,6 @@ class PastJob:
     tests: int
     """Number of test images."""
     seconds: float
-    """Duration of the job."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,6 @@ class Estimate:
     high: float | None
     """Upper end of the probable range (seconds)."""
     memory_bytes: int | None
-    """Peak memory, or None if unknown."""
     basis: str
     """Source of the estimate, as a sentence."""
 

@@ -12,9 +12,7 @@ from PIL import Image
 SIDE = 128
 """Shorter side at which images are checked (pixels). Image towers see 160 to 336."""
 THUMBNAIL = 64
-"""Side of a thumbnail in pixels."""
 GRID = 16
-"""Maximum cells per side of the grid for `subject_coverage`."""
 MIN_CONTRAST = 2.0
 """Contrast below which an image counts as blank (standard deviation, grey levels)."""
 

@@ -1,4 +1,4 @@
-"""Decoding of image files to upright RGB images, within limits of size, memory and time."""
+"""Decoding of image files to upright RGB images, within limits on size and cost."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -24,19 +24,17 @@ from core.clip.data.structure import (
 from core.clip.errors import BadImage
 
 MIN_SIDE = 4
-"""Minimum side in pixels. Smaller images show nothing: they are tracking pixels or broken exports."""
-MAX_ASPECT_RATIO = 16
-"""Maximum ratio of the sides of a scaled-down image. Both ends of a longer image are cut off."""
+"""Minimum side (pixels). Smaller images are tracking pixels or broken exports."""
+MAX_ASPECT_RATIO = 16  # longer images are cropped at both ends when scaled down
 MAX_DEEP_PIXELS = 10_000_000
-"""Maximum pixels of 32-bit integer and float images, which take four times the memory and time."""
+"""Maximum number of 32-bit integer or float pixels, which take four times the memory and time."""
 BAND_PIXELS = 1_000_000
-"""Pixels that are converted to 8 bits at a time."""
 KINDS = "JPEG, PNG, WebP, GIF, BMP and TIFF"
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Limits on an image file that are checked before anything is decoded."""
+    """Limits on file size and pixels, checked before decoding."""
 
     max_bytes: int = 20_000_000
     max_pixels: int = 40_000_000
@@ -51,38 +49,41 @@ def open_image(
 ) -> Image.Image:
     """Decode the first frame of an image file: upright, RGB, 8 bits, transparency on white.
 
-    The content decides the format: JPEG, PNG, WebP, GIF, BMP or TIFF. 16-bit greys are scaled to 8 bits, and
-    CMYK is converted. The result carries no metadata, so that no later step can rotate the image again.
+    JPEG, PNG, WebP, GIF, BMP and TIFF are detected by content. 16-bit greys are scaled to 8 bits, CMYK is
+    converted. The result has no metadata, so the orientation can't be applied twice.
 
     Args:
-        source: The file's bytes or its path.
-        limits: Limits on the file's bytes and pixels.
-        shortest_side: Pixels of the shorter side to which larger images are scaled down (bicubic,
-            antialiased). Smaller images keep their size. Very long images are cropped to their middle.
-        grey: Return one channel. The filter is half as wide (Hamming, equally sharp) and takes a third of the
-            time.
+        shortest_side: a larger image is scaled down (bicubic, antialiased) to this shorter side (pixels). Of
+            an image longer than 16 times its shorter side only the middle is used. A smaller image keeps
+            its size.
+        grey: return one channel, scaled with a Hamming filter: half as wide, equally sharp, three times as
+            fast.
 
     Raises:
-        BadImage: `empty_file`, `image_too_large`, `not_an_image`, `image_too_small`,
-            `too_many_pixels`, `image_too_costly` or `truncated_image`. The detail names the remedy.
-        OSError: The path can't be read.
+        BadImage: `empty_file`, `image_too_large`, `not_an_image`, `image_too_small`, `too_many_pixels`,
+            `image_too_costly` or `truncated_image`; the detail has the remedy.
+        OSError: the path can't be read.
     """
     return read_header(source, limits, shortest_side=shortest_side, grey=grey).decode()
 
 
 @dataclass(frozen=True)
 class Undecoded:
-    """An image file that is within the limits and not yet decoded. `decode` may be called once."""
+    """An image file within the limits, not yet decoded. `decode` may be called once."""
 
     image: ImageFile.ImageFile
     kind: str
     shortest_side: int | None
     grey: bool
     peak_bytes: int
-    """Upper bound on the memory for decoding, including the file itself."""
+    """Upper bound of the memory for decoding (bytes), including the file."""
 
     def decode(self) -> Image.Image:
-        """Decode the image as `open_image` does. Raise BadImage (`truncated_image`) on failure."""
+        """Decode the image as `open_image` does.
+
+        Raises:
+            BadImage: `truncated_image`.
+        """
         image, side = self.image, self.shortest_side
         try:
             image.load()
@@ -94,10 +95,10 @@ class Undecoded:
                 opened = opened.transpose(turn)
         except MemoryError:
             raise
-        except Exception as error:  # Pillow raises a dozen exception types for damaged files
+        except Exception as error:  # Pillow raises a dozen types for damaged files
             raise _damaged(self.kind) from error
         if opened is image:
-            opened = image.copy()  # a plain Image, which doesn't reference the file's bytes
+            opened = image.copy()  # a plain Image without a reference to the file's bytes
         opened.info = {}
         return opened
 
@@ -109,19 +110,19 @@ def read_header(
     shortest_side: int | None = None,
     grey: bool = False,
 ) -> Undecoded:
-    """Check a file and bound the memory for decoding it, within microseconds.
+    """Check a file and bound its decoding cost, within microseconds.
 
-    Arguments and errors are those of `open_image`.
+    Arguments and exceptions are those of `open_image`.
     """
     data = _read(source, limits.max_bytes)
     image, kind, table_bytes = _open_header(data, limits.max_pixels)
     _check_pixels(image, limits.max_pixels)
     if shortest_side is not None:
-        # The JPEG decoder scales by powers of two. Keep twice the side for the bicubic filter.
+        # The JPEG decoder can scale by powers of two; twice the target side is left for the bicubic filter.
         image.draft("L" if grey else None, (2 * shortest_side, 2 * shortest_side))
     try:
         peak = 2 * len(data) + table_bytes + _peak_bytes(image, kind)
-    except (TypeError, ValueError) as error:  # tags of an unexpected type
+    except (TypeError, ValueError) as error:  # tags of the wrong type
         raise _damaged(kind) from error
     return Undecoded(image, kind, shortest_side, grey, peak)
 
@@ -138,8 +139,8 @@ def _read(source: bytes | Path, max_bytes: int) -> bytes:
     return source if isinstance(source, bytes) else source.read_bytes()
 
 
-# Importing a plugin registers its format in Image.OPEN. "JPEG" also reads the first image of an MPO file,
-# which many cameras name .jpg. BMP is last: its signature is two letters, with which a text may begin.
+# Importing a plugin registers it in Image.OPEN. "JPEG" also reads the first image of an MPO file, which
+# many cameras name .jpg. BMP is last, because its signature is only two letters, which may start a text.
 Image.preinit()
 _FORMATS = (
     "JPEG",
@@ -152,9 +153,9 @@ _FORMATS = (
 
 
 def _open_header(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str, int]:
-    """Return the undecoded image, its format and the bytes that its decoder takes beside the pixels."""
-    # Image.open compares every image with a process-wide constant and warns at 89 million pixels. Here the
-    # caller sets the limit.
+    """Read the header; return the image, its format, and the decoder's memory beside pixels (bytes)."""
+    # Image.open first compares every image with a process-wide constant and warns at 89 million pixels.
+    # Here the caller sets the limit.
     for kind in _FORMATS:
         factory, accepts = Image.OPEN[kind]
         if accepts is None or accepts(data[:16]) is not True:
@@ -163,8 +164,8 @@ def _open_header(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str
             return _open_kind(kind, factory, data, max_pixels)
         except (MemoryError, BadImage):
             raise
-        except Image.DecompressionBombError as error:  # opening a WebP allocates its canvas
-            raise BadImage("too_many_pixels", "The image has too many pixels; scale it down.") from error
+        except Image.DecompressionBombError as error:  # WebP allocates its canvas on opening
+            raise BadImage("too_many_pixels", "The image has too many pixels. Scale it down.") from error
         except Exception as error:
             if kind == "BMP":
                 break
@@ -186,9 +187,7 @@ def _open_kind(
     extra_bytes = 0
     if kind == "GIF":
         gif = read_gif(data)
-        _check_size(
-            gif.width, gif.height, max_pixels
-        )  # Pillow allocates the canvas of a GIF when it opens the file
+        _check_size(gif.width, gif.height, max_pixels)  # Pillow allocates memory on opening
         data = gif.data
     elif kind == "PNG":
         check_png(data)
@@ -207,7 +206,7 @@ def _open_kind(
 def _damaged(kind: str) -> BadImage:
     return BadImage(
         "truncated_image",
-        f"The {kind} file is damaged or cut short; upload it again, or save it again from its source.",
+        f"The {kind} file is damaged or truncated. Upload it again, or export it again from its source.",
     )
 
 
@@ -220,7 +219,7 @@ def _check_pixels(image: ImageFile.ImageFile, max_pixels: int) -> None:
             "original image.",
         )
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        # Decoders allocate whole tiles, and a tile may be far larger than the image.
+        # A decoder allocates whole tiles, and a tile may be far larger than the image.
         tile_width, tile_height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
         if isinstance(tile_width, int) and isinstance(tile_height, int):
             width, height = max(width, tile_width), max(height, tile_height)
@@ -243,16 +242,16 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _peak_bytes(image: ImageFile.ImageFile, kind: str) -> int:
-    """Return an upper bound on the memory for the pixels, including the copies that conversions make.
+    """Return an upper bound of the memory for pixels and copies by conversions (bytes).
 
-    Bytes per pixel, measured at 40 million pixels: RGB 4.2, L 4.5, P 6 (9 with transparency), LA 12.7,
-    RGBA 8.8, CMYK 4.3, 16 bits 3.2, WebP 12.7. The largest strip of a TIFF comes on top.
+    Measured bytes per pixel at 40 million pixels: RGB 4.2, L 4.5, P 6 (9 with transparency), LA 12.7, RGBA
+    8.8, CMYK 4.3, 16 bits 3.2, WebP 12.7. A TIFF adds its largest strip.
     """
     pixels, mode = image.width * image.height, image.mode
     if kind == "WEBP":
-        return 14 * pixels  # two canvases and the frame as RGBA, then the image
+        return 14 * pixels  # two canvases and the frame in RGBA, then the image
     own = {"1": 1, "L": 1, "P": 1}.get(mode, 2 if mode.startswith("I;16") else 4)
-    copies = 1 if mode == "RGB" else 5  # RGB, or RGBA as an intermediate step
+    copies = 1 if mode == "RGB" else 5  # RGB, or RGBA before RGB
     if image.has_transparency_data:
         copies = 5 if mode == "RGBA" else 9  # RGBA, its alpha, RGB on white
     peak = (own + copies + 1) * pixels
@@ -265,7 +264,7 @@ def _peak_bytes(image: ImageFile.ImageFile, kind: str) -> int:
         if tags.get(274, 1) in {5, 6, 7, 8}:
             width, rows = max(image.size), max(image.size) if rows > 1 else 1
         peak += width * rows * max(4, max(bits) // 8 * tags.get(277, 1))
-        if tags.get(274, 1) != 1:  # Pillow rotates the image upright
+        if tags.get(274, 1) != 1:  # Pillow rotates a copy
             peak += own * pixels
     return peak
 
@@ -285,11 +284,11 @@ _XMP_ORIENTATION = rb'tiff:Orientation(?:="|>)([0-9])'
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return the transposition that turns the image upright, or None.
+    """Return the transposition that makes the image upright, if any; Pillow already rotates TIFF.
 
-    Pillow has already turned TIFF images upright. A broken EXIF block is ignored.
+    A damaged EXIF block is ignored.
     """
-    # Pillow's own `getexif` reads every tag, and many tags may refer to the same bytes.
+    # Pillow's `getexif` reads every tag, and many tags may refer to the same bytes.
     info = image.info
     exif, xmp = info.get("exif"), info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     try:
@@ -331,12 +330,12 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:
-    """Convert one channel of more than 8 bits to 8 bits, where Pillow's own conversion would clip values.
+    """Convert one channel of more than 8 bits to 8 bits, where Pillow would clip.
 
-    The image is converted in bands of rows, because NumPy works on copies.
+    The conversion runs in bands of rows, because numpy works on copies.
     """
     grey = Image.new("L", image.size)
-    transparent = image.info.get("transparency")  # a 16-bit PNG declares one grey as transparent
+    transparent = image.info.get("transparency")  # a 16-bit PNG names one transparent grey level
     to_8_bits = _steps_of(image) if image.mode.startswith("I;16") else _stretch(image)
     for top, values in _bands(image):
         band = to_8_bits(values)
@@ -347,7 +346,7 @@ def _deep_grey(image: Image.Image) -> Image.Image:
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, Any]]:
-    """Yield (first row, values [rows, W]) for each band of an image, from top to bottom."""
+    """Yield the first row and values [rows, W] of each band, from top to bottom."""
     width, height = image.size
     rows = max(1, BAND_PIXELS // width)
     for top in range(0, height, rows):
@@ -364,8 +363,8 @@ def _steps_of(image: Image.Image) -> Callable[[Any], Any]:
 
 
 def _stretch(image: Image.Image) -> Callable[[Any], Any]:
-    # 32-bit integers and floats have no standard white level. Use the smallest customary white that no value
-    # exceeds. Otherwise stretch from the darkest to the brightest value.
+    # 32-bit integers and floats have no agreed white level. Use the first common one (1, 255, 65,535) that
+    # covers every value; otherwise stretch from minimum to maximum.
     extrema = [(float(v.min()), float(v.max())) for v in (_finite(values) for _, values in _bands(image))]
     low, high = min(low for low, _ in extrema), max(high for _, high in extrema)
     if low >= 0 and high <= 65_535:
@@ -383,7 +382,7 @@ def _finite(values: Any) -> Any:
 def _without_far_ends(image: Image.Image) -> Image.Image:
     """Crop a very long image to its middle.
 
-    Scaling by the shorter side would leave a strip of 100,000 x 300 pixels as large as before.
+    Otherwise a strip of 100,000 x 300 pixels, scaled by its shorter side, would keep its size.
     """
     shorter = min(image.size)
     if max(image.size) <= MAX_ASPECT_RATIO * shorter:
@@ -404,7 +403,7 @@ def _scale_down(image: Image.Image, shortest_side: int, resampling: Resampling) 
 
 @dataclass(frozen=True)
 class Shot:
-    """One labelled training image as an undecoded file."""
+    """A labelled image file."""
 
     source: bytes | Path
     class_name: str

@@ -1,4 +1,4 @@
-"""Training batches: the images of each step and their random crops."""
+"""Training batches: the images of each step, and their random crops."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +16,8 @@ def epoch_batches(
 ) -> list[Tensor]:
     """Return the image indices [B] of every step.
 
-    Each epoch has a new order. The batches of an epoch differ in size by at most one image, because a tiny
-    last batch would be mostly noise to losses that compare the images of a batch.
+    Each epoch is a new permutation, split into batches whose sizes differ by at most one. The losses compare
+    images within a batch, so a last batch of two images would be nearly noise.
     """
     return [
         indices
@@ -33,11 +33,10 @@ def crop_batches(
     crop_scale: float,
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (indices [B], crops uint8 [B, 3, S, S]) for every step of the plan.
+    """Yield indices [B] and crops uint8 [B, 3, S, S] of every step; a thread prepares the next step.
 
-    A thread prepares the next step while the model trains on the current one. The thread uses a generator of
-    its own, so that the training loop and the thread never race for random numbers. At each yield,
-    `generator` holds the state from which the crops of the next step are drawn.
+    The thread has its own random generator, so that it does not race the training loop. `generator` is set
+    to the state after the crops just yielded, as a checkpoint needs it.
     """
     ahead = torch.Generator()
     ahead.set_state(generator.get_state())
@@ -57,11 +56,14 @@ def crop_batches(
 
 
 DECODERS = 4
-"""Threads that decode images at the same time."""
 
 
 def read_images(sources: Sequence[bytes | Path], limits: ImageLimits, shortest_side: int) -> list[Tensor]:
-    """Decode images in parallel, in order, each to uint8 [3, H, W]. Raise as `open_image` does."""
+    """Decode images in threads to uint8 [3, H, W].
+
+    Raises:
+        BadImage: an image can't be read (see `open_image`).
+    """
 
     def read(source: bytes | Path) -> Tensor:
         return to_tensor(open_image(source, limits, shortest_side=shortest_side))

@@ -1,7 +1,6 @@
-"""Folds of the cross-validation, sized so that a report costs no more than the training itself.
+"""Folds for cross-validation, at about the cost of the training itself, and holdout splits.
 
-A fold model is trained like the published model, but without the images of its fold. It then predicts the
-classes of those held-out images.
+A fold model is trained like the model, but without the images of its fold, which it then predicts.
 """
 
 from collections.abc import Sequence
@@ -11,23 +10,21 @@ import numpy as np
 from core.clip.data.images import Shot
 
 MIN_CLASS_IMAGES = 5
-"""Minimum images of a class for holding any of them out. With fewer, the remainder would be another task."""
+"""Minimum number of images of a class to hold some out. With fewer, the rest would be another task."""
 MIN_FOLD_IMAGES = 100
-"""Minimum images in a fifth of the training images for one fold to suffice."""
+"""Minimum number of images in a fifth for cross-validation with a single fold."""
 MAX_FOLD_IMAGES = 400
-"""Maximum images in a single fold. 400 images give an accuracy to within ± 5 points."""
+"""Maximum number of images in a single fold: with 400, the accuracy is known to ± 5 points."""
 
 
 def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
-    """Return per fold model the ascending indices of the images held out from its training.
+    """Return the image indices of each fold, ascending; no fold if no class has 5 images.
 
-    With many images, a single fold model holds out a fifth of them, at most 400. With few images a fifth is
-    too small: 16 images give an accuracy to within ± 20 points only. Two fold models then train on one half
-    each and predict the other half. Every image is predicted, and both trainings together take as long as
-    that of the published model.
+    With many images there is one fold of a fifth of the images, at most 400. With few images a fifth would
+    be too small (16 images give ± 20 points), so there are two folds of one half each. Every image is then
+    predicted, and both fold models together take as long as the training.
 
-    Each class is split evenly between the folds. Classes with fewer than 5 images are always trained on and
-    never held out. The list is empty if no class has 5 images.
+    Folds are stratified by class. Images of classes with fewer than 5 images are in no fold.
     """
     generator = np.random.default_rng(seed)
     classes = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
@@ -39,14 +36,15 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     if not shuffled:
         return []
     halves: list[list[int]] = [[], []]
-    for turn, of_class in enumerate(shuffled):
-        for place, index in enumerate(of_class):
-            halves[(place + turn) % 2].append(int(index))  # the halves take turns with odd images
+    for number, of_class in enumerate(shuffled):
+        for i, index in enumerate(of_class):
+            # Classes of odd size give their extra image to alternating halves.
+            halves[(i + number) % 2].append(int(index))
     return [sorted(half) for half in halves]
 
 
 def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
-    """Return the positions of about the share `holdout` of each class, but never of a whole class."""
+    """Return the positions of about `holdout` of each class, never of a whole class."""
     generator = np.random.default_rng(seed)
     out: set[int] = set()
     for name in dict.fromkeys(shot.class_name for shot in shots):

@@ -1,7 +1,7 @@
 """Structure of image files: the parts that a decoder needs, and bounds on the decoding cost.
 
-The structure is checked before a decoder reads the file. A few bytes of structure can cost minutes: repeated
-scans, metadata joined piece by piece, or blocks that each take a step in Python.
+The structure is checked before a decoder opens the file. A few bytes can cost minutes of decoding: repeated
+scans, metadata joined piece by piece, blocks that each take a Python step.
 """
 
 import re
@@ -12,38 +12,33 @@ from typing import Any
 from core.clip.errors import BadImage
 
 MAX_SEGMENTS = 2_000
-"""Maximum segments of a JPEG before its first scan, and again after. Metadata of 20 MB takes about 300."""
+"""Maximum number of JPEG segments, before and after the first scan. 20 MB of metadata take about 300."""
 MAX_CHUNKS = 20_000
-"""Maximum chunks of a PNG. Files of 20 MB have about 3,000."""
+"""Maximum number of PNG chunks. Files of 20 MB have about 3,000."""
 MAX_FRAMES = 10_000
-"""Maximum frames of a WebP. The decoder lists all of them."""
+"""Maximum number of WebP frames, all of which the decoder lists."""
 MAX_UNCOUNTED_SCANS = 16
-"""Scans of a JPEG up to which they aren't counted exactly. libjpeg writes 1, 6 or 10, and 18 for CMYK."""
+"""Number of JPEG scans below which they are not counted exactly. libjpeg writes 1, 6 or 10, in CMYK 18."""
 MAX_SCANS = 100
-"""Maximum scans of a JPEG of any size."""
 MAX_SCANNED_PIXELS = 1_000_000_000
-"""Maximum product of scans and pixels: 2.5 times that of 40 million pixels with 10 scans."""
+"""Maximum of scans times pixels: 2.5 images of 40 million pixels with 10 scans."""
 MAX_TIFF_STRIPS = 30_000
-"""Maximum strips or tiles of a TIFF."""
 MAX_TIFF_TAGS = 1_000
-"""Maximum tags of a TIFF."""
 MAX_TIFF_VALUES = 500_000
-"""Maximum numeric values in all tags of a TIFF."""
 PREFIX_CODE_BYTES = 6_000
-"""Bytes of libwebp's tables for one group of prefix codes in lossless WebP."""
+"""Size of libwebp's tables for one group of prefix codes in lossless WebP (bytes)."""
 MAX_RLE_PIXELS = 1_000_000
-"""Maximum pixels of a run-length encoded BMP, which Pillow decodes in Python."""
+"""Maximum number of pixels of a run-length coded BMP, which Pillow decodes in Python."""
 MAX_RLE_BYTES = 500_000
-"""Maximum bytes of a run-length encoded BMP."""
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-"""The marker that ends a scan. Within a scan, 0xFF is followed by 0 or belongs to a restart marker."""
+"""End of a scan. Inside a scan, 0xFF is followed by 0 or belongs to a restart marker."""
 _SOS, _EOI = 0xDA, 0xD9
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE, _LOSSLESS = 0xC2, 0xC3
 _ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD, 0xE0})
-"""Markers of Huffman, arithmetic and quantisation tables, the restart interval and JFIF."""
+"""Huffman, arithmetic and quantisation tables, restart interval, JFIF."""
 _TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8}
 _STRIPS, _ORIENTATION, _TILES = 273, 274, 324
 
@@ -53,29 +48,29 @@ class Malformed(Exception):
 
 
 def too_costly(reason: str, remedy: str) -> BadImage:
-    """Return the error `image_too_costly` with this cause and remedy."""
+    """Return the error `image_too_costly`."""
     return BadImage("image_too_costly", f"{reason}, which takes too long to read. {remedy}")
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """A JPEG file reduced to the parts that its decoder needs."""
+    """The first image of a JPEG file."""
 
     data: bytes
-    """The first image, without the metadata before its first scan."""
+    """The image without the metadata before its first scan."""
     coefficient_bytes: int
-    """Memory for the coefficients of the whole image, or 0 if the image is decoded row by row."""
+    """Memory for the coefficients of the whole image (bytes); 0 if decoded row by row."""
     scales: bool
-    """True if the decoder can scale the image down while decoding."""
+    """True if the decoder can scale down while decoding."""
     exif: bytes | None
     xmp: bytes | None
 
 
 def read_jpeg(data: bytes) -> Jpeg:
-    """Parse the segments before the first scan and count the scans.
+    """Parse the segments before the first scan, and count the scans.
 
     Raises:
-        Malformed: The segments can't be parsed.
+        Malformed: the structure can't be parsed.
         BadImage: `image_too_costly`.
     """
     kept: list[bytes | memoryview] = [data[:2]]
@@ -113,7 +108,7 @@ def read_jpeg(data: bytes) -> Jpeg:
     if kind in _ARITHMETIC:
         raise too_costly("The JPEG file is arithmetically coded", "Save it as baseline JPEG.")
     height, width = struct.unpack(">HH", frame[3:7])
-    # libjpeg buffers the coefficients of the whole image unless a single scan holds all of them.
+    # libjpeg keeps the coefficients of the whole image unless one scan has all of them.
     buffered = kind == _PROGRESSIVE or segment[2] < frame[7]
     if buffered:
         _check_scans(data, at, width * height)
@@ -125,9 +120,9 @@ def read_jpeg(data: bytes) -> Jpeg:
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    """Return the next marker and the offset after it. Skip bytes before the marker, as decoders do."""
-    found = _MARKER.search(data, at)
-    if found is None:
+    """Return the next marker and the offset after it; bytes before the marker are skipped, as in decoders."""
+    match = _MARKER.search(data, at)
+    if match is None:
         raise Malformed
     return data[match.end() - 1], match.end()
 
@@ -140,14 +135,12 @@ def _length(data: bytes, at: int) -> int:
 
 
 def _check_scans(data: bytes, at: int, pixels: int) -> None:
-    """Raise BadImage if decoding all scans would take too long.
+    """Bound the number of scans.
 
     Args:
-        data: The file.
-        at: Offset of the length field in the first scan's header.
-        pixels: Width times height.
+        at: offset of the length field in the first scan's header.
     """
-    if data.count(b"\xff\xda", at) < MAX_UNCOUNTED_SCANS:  # an upper bound, in a thousandth of the time
+    if data.count(b"\xff\xda", at) < MAX_UNCOUNTED_SCANS:  # an upper bound, 1,000 times as fast
         scans = MAX_UNCOUNTED_SCANS
     else:
         scans = 1
@@ -155,7 +148,7 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
         for _ in range(MAX_SEGMENTS):
             try:
                 marker, at = _next_marker(data, at)
-            except Malformed:  # truncated: the decoder reports the error
+            except Malformed:  # truncated: left to the decoder
                 break
             if marker == _EOI:
                 break
@@ -176,29 +169,37 @@ def _check_scans(data: bytes, at: int, pixels: int) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Raise BadImage (`image_too_costly`) if a PNG has too many chunks."""
+    """Check the number of chunks.
+
+    Raises:
+        BadImage: `image_too_costly`.
+    """
     at = 8
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
             return
         at += 12 + int.from_bytes(data[at : at + 4], "big")
-    raise too_costly(f"The PNG file has more than {MAX_CHUNKS:,} chunks", "Save it again from its source.")
+    raise too_costly(f"The PNG file has more than {MAX_CHUNKS:,} chunks", "Export it again from its source.")
 
 
 @dataclass(frozen=True)
 class Gif:
-    """A GIF file reduced to its first frame."""
+    """The first frame of a GIF file."""
 
     data: bytes
-    """The first frame, without the comments and other extensions before that frame."""
+    """The frame without preceding comments and other extensions."""
     width: int
-    """Pixels of the canvas, or of the first frame where the frame extends beyond the canvas."""
+    """Width of the canvas, or the right edge of the frame if larger (pixels)."""
     height: int
-    """As `width`."""
+    """Height of the canvas, or the bottom edge of the frame if larger (pixels)."""
 
 
 def read_gif(data: bytes) -> Gif:
-    """Return the first frame with its transparency. Raise Malformed if the file has none."""
+    """Extract the first frame.
+
+    Raises:
+        Malformed: the structure can't be parsed.
+    """
     if len(data) < 13:
         raise Malformed
     width, height = struct.unpack("<HH", data[6:10])
@@ -219,7 +220,7 @@ def read_gif(data: bytes) -> Gif:
                 at += 1 + data[at]
             at += 1
             if data[start + 1] == 0xF9 and data[start + 2] == 4:  # transparency of the frame
-                # "No disposal": for any other method, Pillow fills a second image as soon as it opens a file.
+                # Set "no disposal": for other methods Pillow fills a second image on opening.
                 control = (
                     data[start : start + 3] + bytes([data[start + 3] & 0b11100011]) + data[start + 4 : at]
                 )
@@ -227,23 +228,21 @@ def read_gif(data: bytes) -> Gif:
 
 
 def check_webp(data: bytes) -> int:
-    """Return an upper bound on the bytes of the decoder's prefix code tables in a lossless WebP.
-
-    A lossless image may have one group of prefix codes per 16 pixels.
+    """Return an upper bound of the memory for the tables of a lossless image (bytes).
 
     Raises:
         BadImage: `image_too_costly`.
     """
     if data.count(b"ANMF") > MAX_FRAMES:
         raise too_costly(f"The WebP file has more than {MAX_FRAMES:,} frames", "Send its first frame alone.")
-    # A group of five prefix codes takes at least 7 bytes of the file. A file has at most 65,536 groups.
+    # A group of five prefix codes takes at least 7 bytes of the file; there are at most 65,536.
     return min(len(data) // 7, 65_536) * PREFIX_CODE_BYTES if b"VP8L" in data else 0
 
 
 def check_bmp(data: bytes) -> int:
-    """Return an upper bound on the bytes that one step of a BMP's run-length decoding may add.
+    """Return an upper bound of the memory for one step of a run-length code (bytes).
 
-    In Pillow 12, one step may skip 255 rows, even beyond the last row.
+    In Pillow 12 one step may skip 255 rows, even beyond the last row.
 
     Raises:
         BadImage: `image_too_costly`.
@@ -262,10 +261,10 @@ def check_bmp(data: bytes) -> int:
 
 
 def check_tiff(data: bytes) -> None:
-    """Check the size of a TIFF's first directory. The strips are checked by `check_tiff_strips`.
+    """Check the first directory. The content of the strips is left to `check_tiff_strips`.
 
     Raises:
-        Malformed: The directory can't be parsed.
+        Malformed: the structure can't be parsed.
         BadImage: `image_too_costly`.
     """
     entries = _directory(data)
@@ -276,20 +275,19 @@ def check_tiff(data: bytes) -> None:
     if strips > MAX_TIFF_STRIPS:
         raise too_costly(
             f"The TIFF file has more than {MAX_TIFF_STRIPS:,} strips or tiles",
-            "Save it again from its source.",
+            "Export it again from its source.",
         )
     if len(entries) > MAX_TIFF_TAGS or outside > len(data) or values > MAX_TIFF_VALUES:
         raise too_costly(
             f"The TIFF file has {len(entries):,} tags with {values:,} values and {outside:,} bytes",
-            "Save it again from its source.",
+            "Export it again from its source.",
         )
 
 
 def check_tiff_strips(data: bytes, tags: Any) -> None:
-    """Check the strips or tiles of a TIFF whose tags have been read.
+    """Check strips or tiles.
 
     Args:
-        data: The file.
         tags: `TiffImageFile.tag_v2`.
 
     Raises:
@@ -297,7 +295,7 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
     """
     offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
     lengths = tags.get(279) or tags.get(325) or ()
-    remedy = "Save it again from its source."
+    remedy = "Export it again from its source."
     if tags.get(259, 1) != 1 and sum(lengths) > 2 * len(data):
         raise too_costly("The TIFF file uses the same bytes for several strips or tiles", remedy)
     if tags.get(259, 1) == 7:
@@ -310,7 +308,7 @@ def check_tiff_strips(data: bytes, tags: Any) -> None:
 
 
 def orientation(exif: bytes) -> int | None:
-    """Return the orientation from an EXIF block, with or without the block's prefix, or None."""
+    """Return the orientation tag of an EXIF block, with or without its `Exif` prefix."""
     try:
         entries = _directory(exif.removeprefix(b"Exif\0\0"))
     except Malformed:
@@ -321,10 +319,10 @@ def orientation(exif: bytes) -> int | None:
 
 
 def _directory(data: bytes) -> list[tuple[int, int, int, int]]:
-    """Return (tag, type, count, value as one short) for each entry of the first directory.
+    """Return tag, type, count and first short of the value of each entry of the first directory.
 
     Raises:
-        Malformed: The directory can't be parsed.
+        Malformed: the structure can't be parsed.
     """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:

@@ -1,4 +1,4 @@
-"""Transforms of decoded images to the pixels that an image tower reads."""
+"""Transforms from decoded images to the input of an image tower."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,23 +15,21 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 def to_tensor(image: Image.Image) -> Tensor:
     """Convert an RGB image to uint8 [3, H, W].
 
-    Bytes take a quarter of the memory of floats. The channels stay last in memory, the layout that resampling
-    handles fastest.
+    uint8 takes a quarter of the memory of floats. The channels stay last in memory, which resamples fastest.
     """
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def to_image(tensor: Tensor) -> Image.Image:
-    """Convert uint8 [3, H, W] back to an RGB image."""
+    """Convert uint8 [3, H, W] to an image."""
     return Image.fromarray(tensor.permute(1, 2, 0).numpy())
 
 
 def random_resized_crop(image: Tensor, size: int, crop_scale: float, generator: torch.Generator) -> Tensor:
-    """Crop a random part of the image and scale it to size x size, bicubic with antialiasing.
+    """Crop a random part of the image and scale it to size x size.
 
-    The part covers a share of `crop_scale` to 1 of the area, with an aspect ratio of 3/4 to 4/3. The result
-    equals torchvision's RandomResizedCrop, except that random numbers come from `generator`. The same seed
-    thus gives the same crops.
+    The crop covers `crop_scale` to 1 of the area, with an aspect ratio of 3/4 to 4/3. The method is that of
+    torchvision's RandomResizedCrop, bicubic with antialiasing, but reproducible with `generator`.
 
     Args:
         image: uint8 [3, H, W].
@@ -47,41 +45,35 @@ def random_resized_crop(image: Tensor, size: int, crop_scale: float, generator: 
         w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
         if 0 < w <= width and 0 < h <= height:
             break
-    else:  # a very long image: the largest crop of an allowed ratio, anywhere along the image
+    else:  # a very long image: the largest crop of an allowed ratio, anywhere along it
         w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
     left, top = (
         (torch.rand(2, generator=generator) * torch.tensor([width - w + 1, height - h + 1])).int().tolist()
     )
     part = image[None, :, top : top + h, left : left + w]
-    # 5 times faster than Pillow on the same part, and equal to Pillow's result within rounding.
+    # 5 times as fast as Pillow, with the same result within rounding.
     return F.interpolate(part, (size, size), mode="bicubic", antialias=True)[0]
 
 
 def to_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Normalise uint8 images [B, 3, H, W] to the pixels that an image tower reads, in the same shape."""
+    """Normalise uint8 images [B, 3, H, W] to the input of an image tower."""
     m, s = (torch.tensor(values, device=images.device)[:, None, None] for values in (mean, std))
     return (images.float() / 255 - m) / s
 
 
-# The test transform in two halves: one per image, one for a whole batch. Between the two, images are bytes,
-# which take a quarter of the memory of floats.
-
-
 @dataclass(frozen=True)
 class Pixels:
-    """The test transform in two halves, `fit` per image and `finish` per batch.
+    """The test transform in two steps: `fit` per image, `finish` per batch.
 
-    `finish` of the stacked results of `fit` equals `preprocess` of each image, bit for bit.
+    `finish` of stacked `fit` results is bit-identical to `preprocess` of each image. Between the steps an
+    image takes a quarter of the bytes.
     """
 
     preprocess: Callable[[Image.Image], Tensor]
-    """The whole test transform, from an RGB image to fp32 [3, S, S]."""
+    """The whole transform: an RGB image to fp32 [3, S, S]."""
 
     def fit(self, image: Image.Image) -> Tensor:
-        """Scale and crop an image to uint8 [S, S, 3].
-
-        Apply the whole transform instead if `preprocess` can't be split, and return fp32 [3, S, S].
-        """
+        """Scale and crop to uint8 [S, S, 3], or apply the whole transform if it can't be split."""
         if self._normalize is None:
             return self.preprocess(image)
         for transform in self._transforms[:-2]:
@@ -89,10 +81,7 @@ class Pixels:
         return torch.from_numpy(np.array(image))
 
     def finish(self, fitted: Tensor) -> Tensor:
-        """Convert stacked results of `fit`, [N, S, S, 3], to fp32 [N, 3, S, S] on the same device.
-
-        The channels stay last in memory.
-        """
+        """Normalise [N, S, S, 3] from `fit` to fp32 [N, 3, S, S], channels last, on the same device."""
         normalize = self._normalize
         if normalize is None or fitted.dtype != torch.uint8:
             return fitted
@@ -108,7 +97,7 @@ class Pixels:
 
     @property
     def _normalize(self) -> Normalize | None:
-        """The last transform, or None unless the transforms end with ToTensor and Normalize."""
+        """The last transform, if it follows ToTensor."""
         match self._transforms:
             case [*_, ToTensor(), Normalize() as last]:
                 return last

@@ -1,4 +1,4 @@
-"""Pre-trained models, loaded through open_clip."""
+"""Loading of pre-trained models through open_clip."""
 
 import copy
 import hashlib
@@ -22,36 +22,36 @@ from core.clip.models.starter import starter_folder, starter_identity
 from core.errors import ClipCiteError
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
-"""open_clip's values for fields that a folder does not set."""
+"""open_clip's defaults for preprocessing fields that a folder omits."""
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
-# Neither trained nor ensembled: the temperature of the pre-trained model, and SigLIP's bias.
+# Never trained and never interpolated: temperature of the pre-trained model, and SigLIP's bias.
 FROZEN = frozenset({"logit_scale", "logit_bias"})
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pre-trained model with its transform, tokenizer and identity.
+    """A pre-trained model with its preprocessing and tokenizer.
 
-    Read-only, because all users share it: copy `model` to train or to ensemble.
+    The backbone is shared and must not be modified; copy `model` to train or to interpolate.
     """
 
     name: str
     model: nn.Module
-    """open_clip's CLIP or CustomTextCLIP: eval mode, no gradients, fp32."""
+    """open_clip's CLIP or CustomTextCLIP in eval mode, fp32, without gradients."""
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     preprocess: Callable[[Image.Image], Tensor]
-    """The test transform: RGB image to [3, image_size, image_size]."""
+    """The test transform: an RGB image to [3, image_size, image_size]."""
     tokenize: Callable[[Sequence[str]], Tensor]
     """N prompts to token ids [N, L]."""
     logit_scale: float
-    """1/τ, the factor of the cosines. A float, because reading a tensor on a GPU waits for its queue."""
+    """1/τ, the factor of the cosines. A float, because reading a GPU tensor synchronises the GPU."""
     sha256: str
-    """Hash of the weights and the image size. An adapted model is bound to this hash."""
+    """SHA-256 of the pre-trained weights, to which adapted models are bound."""
     open_clip_config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Content of open_clip_config.json, enough to build a copy of this model."""
+    """Content of open_clip_config.json."""
     tokenizer: Any = field(default=None, compare=False, repr=False)
     """open_clip's tokenizer object."""
 
@@ -61,12 +61,12 @@ class Backbone:
 
     @property
     def preprocess_settings(self) -> str:
-        """The argument of `image_transform` that gives `preprocess`."""
+        """Argument of `image_transform` that yields `preprocess`."""
         return json.dumps(self.open_clip_config["preprocess_cfg"])
 
 
 def find_device(device: torch.device | str) -> torch.device:
-    """Return the device; `auto` is the GPU if there is one, else the CPU."""
+    """Resolve `auto` to the GPU if there is one, else to the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
@@ -78,12 +78,12 @@ def load_backbone(
     """Load `starter`, `Model/pretrained`, `hf-hub:organisation/name` or `local-dir:FOLDER`.
 
     Args:
-        cache: folder of the assembled starter and of hub downloads.
-        image_size: side of the input (pixels); None takes the model's own.
-        device: `auto` is the GPU if there is one, else the CPU.
+        cache: folder for the assembled starter and for hub downloads.
+        image_size: input side (pixels); None = the model's default.
+        device: `auto` selects the GPU if there is one.
 
     Raises:
-        UnknownBackbone: no such name, or the folder is not an open_clip folder.
+        UnknownBackbone: there is no such name, or the folder is not an open_clip folder.
         BackboneUnavailable: the files of a known backbone are missing, damaged, unsafe or out of reach.
     """
     device = find_device(device)
@@ -103,7 +103,7 @@ def load_backbone(
         model = model.eval().requires_grad_(False).to(device)
     except ClipCiteError:
         raise
-    except Exception as error:  # open_clip, the hub and torch raise anything from KeyError to OSError
+    except Exception as error:  # open_clip, the hub and torch raise many types, from KeyError to OSError
         raise BackboneUnavailable(
             f"The backbone {name!r} can't be loaded on {device} ({type(error).__name__}). Check its files, "
             "the device, that the cache is writable and, for a hub name, that the hub is reachable."
@@ -127,7 +127,7 @@ def load_backbone(
 
 @lru_cache(maxsize=32)
 def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
-    """Return the test transform for `settings`, a JSON object with fields of open_clip's PreprocessCfg."""
+    """Return the test transform for the JSON fields of open_clip's PreprocessCfg."""
     return cast(
         Callable[[Image.Image], Tensor],
         image_transform_v2(PreprocessCfg(**json.loads(settings)), is_train=False),
@@ -135,12 +135,12 @@ def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
 
 
 def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
-    """Return the tokenizer of a backbone without loading the model: N sentences to padded token ids [N, L].
+    """Return the tokenizer of a backbone without loading its network: N prompts to padded ids [N, L].
 
-    A loaded backbone shares the same tokenizer object.
+    A loaded backbone has the same tokenizer object.
 
     Raises:
-        BackboneUnavailable: the tokenizer's files are missing, damaged or out of reach.
+        BackboneUnavailable: the files are missing, damaged or out of reach.
     """
     try:
         if name == STARTER:
@@ -156,9 +156,10 @@ def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
 
 
 def trim_padding(tokens: Tensor, tokenizer: Any) -> Tensor:
-    """Remove the padding that no sentence of the call needs: same features, a fifth of the work.
+    """Cut off padding that no prompt of the call needs.
 
-    Applies to Hugging Face text towers only, because they mask padding.
+    Hugging Face text towers mask padding, so the features stay the same at a fifth of the cost. Tokens of
+    other towers are returned unchanged.
     """
     if not isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
         return tokens
@@ -172,14 +173,14 @@ def _tokenizer(architecture: str, cache: str) -> Callable[[list[str]], Tensor]:
 
 
 def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return θ: the parameters of both towers by name, which are trained and ensembled."""
+    """Return θ: the parameters of both towers by name, which are trained and interpolated."""
     return {name: p for name, p in model.named_parameters() if name not in FROZEN}
 
 
 def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Module:
-    """Return a copy of the backbone's model with the tensors of `theta` as tower parameters.
+    """Return a copy of the backbone's network that uses the tensors of `theta` as tower parameters.
 
-    The tensors of `theta` are not copied. Buffers and `logit_scale` are copies of the backbone's.
+    Buffers and `logit_scale` are copied from the backbone; the tensors of `theta` are not copied.
     """
     known: dict[int, object] = {
         id(before): nn.Parameter(theta[name].to(before.device), requires_grad=False)
@@ -193,16 +194,16 @@ class _Source:
     """Architecture and weights file of a backbone."""
 
     architecture: str
-    """Architecture name in open_clip."""
+    """Name of the architecture in open_clip."""
     tag: str | None
     quick_gelu: bool
     weights: Path
 
 
-def _find(identifier: str, cache: Path) -> _Found:
-    """Locate the files of a backbone, and download its weights if necessary.
+def _locate(identifier: str, cache: Path) -> _Source:
+    """Locate a backbone, and download its weights if needed.
 
-    Only safetensors are accepted, so nothing is ever unpickled.
+    Only safetensors are accepted, so nothing is unpickled.
     """
     if identifier.startswith(LOCAL):
         folder = Path(identifier.removeprefix(LOCAL))
@@ -224,14 +225,14 @@ def _find(identifier: str, cache: Path) -> _Found:
             f"them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
         )
     weights = _download(identifier, entry, cache)
-    # OpenAI's weights were trained with QuickGELU; without the flag open_clip only warns.
-    return _Found(architecture, tag, bool(entry.get("quick_gelu")), weights)
+    # OpenAI's weights were trained with QuickGELU; without this flag open_clip only warns.
+    return _Source(architecture, tag, bool(entry.get("quick_gelu")), weights)
 
 
-def _architecture(found: _Found, image_size: int) -> dict[str, Any]:
-    """Return open_clip's description of the architecture, with the QuickGELU flag and the image size."""
-    if found.architecture.startswith((LOCAL, HUB)):
-        beside = json.loads((found.weights.parent / "open_clip_config.json").read_text(encoding="utf-8"))
+def _architecture(source: _Source, image_size: int) -> dict[str, Any]:
+    """Return open_clip's configuration of the network, with image size and QuickGELU applied."""
+    if source.architecture.startswith((LOCAL, HUB)):
+        beside = json.loads((source.weights.parent / "open_clip_config.json").read_text(encoding="utf-8"))
         config = beside.get("model_cfg", beside)
     else:
         config = open_clip.get_model_config(source.architecture)
@@ -242,7 +243,7 @@ def _architecture(found: _Found, image_size: int) -> dict[str, Any]:
 
 
 def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
-    """Download the weights into the cache, in the layout that open_clip reads."""
+    """Download the weights into the cache, where open_clip finds them."""
     try:
         weights = Path(open_clip.download_pretrained(entry, prefer_hf_hub=True, cache_dir=str(cache)))
     except Exception as error:
@@ -259,10 +260,10 @@ def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
 
 
 def _identity(weights: Path, image_size: int) -> str:
-    """Return the SHA-256 of the tensors in the file and of the image size.
+    """Return the SHA-256 of the tensors in the file.
 
-    The loaded model is not hashed: position embeddings that were resized to another image size differ in
-    their last bits between CPUs.
+    The network's tensors would not do: position embeddings resized to another image size differ in their
+    last bits between CPUs.
     """
     digest = hashlib.sha256(f"image_size {image_size};".encode())
     for name, tensor in sorted(load_file(weights).items()):

@@ -1,4 +1,4 @@
-"""Features of images and prompts, and classifier weights from the prompts of each class."""
+"""Features of images and prompts, and classifier weights built from prompts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,27 +15,24 @@ from core.clip.models.backbone import Backbone
 
 PROMPT_BATCH_SIZE = 256
 IMAGE_BATCH_SIZE = 64
-CPU_IMAGE_BATCH_SIZE = 8  # with larger batches, glibc requests new memory from the system for each layer
+CPU_IMAGE_BATCH_SIZE = 8  # with more, glibc requests new memory from the system for each layer
 
 
 def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Encode pixels [B, 3, S, S] as normalised fp32 features [B, D].
-
-    The caller chooses gradients and autocast.
-    """
-    # Convolutions on CPUs are 1.7 times as fast with channels last; transformers are not affected.
+    """Encode [B, 3, S, S] to normalised fp32 features [B, D]; the caller sets gradients and autocast."""
+    # Channels last makes convolutions on CPUs 1.7 times faster, and does not affect transformers.
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     return F.normalize(cast(Any, model).encode_image(pixels).float(), dim=-1)
 
 
 def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Encode token ids [N, L] as normalised fp32 features [N, D]."""
+    """Encode token ids [N, L] to normalised fp32 features [N, D]."""
     return F.normalize(cast(Any, model).encode_text(tokens).float(), dim=-1)
 
 
 @torch.no_grad()
 def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Encode preprocessed images [N, 3, S, S] as normalised features [N, D], in batches of bounded size."""
+    """Encode preprocessed images [N, 3, S, S] to normalised features [N, D], in bounded memory."""
     device = next(model.parameters()).device
     chunks = pixels.split(CPU_IMAGE_BATCH_SIZE if device.type == "cpu" else IMAGE_BATCH_SIZE)
     return torch.cat([encode_images(model, chunk.to(device)) for chunk in chunks])
@@ -45,12 +42,12 @@ def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
 def build_zero_shot_classifier(
     model: nn.Module, tokenize: Callable[[Sequence[str]], Tensor], prompts: Sequence[Sequence[str]]
 ) -> Tensor:
-    """Return the zero-shot classifier [C, D] (CLIP's template ensemble).
+    """Return the zero-shot classifier weights [C, D] (CLIP's template ensemble).
 
-    The row of a class is the normalised mean of the normalised features of its prompts.
+    The weights of a class are the normalised mean of the normalised features of its prompts.
 
     Args:
-        prompts: the prompts of each class; a prompt that classes share is encoded once.
+        prompts: prompts of each class; a prompt shared by several classes is encoded once.
     """
     device = next(model.parameters()).device
     sentences = list(dict.fromkeys(sentence for of_class in prompts for sentence in of_class))
@@ -63,7 +60,12 @@ def build_zero_shot_classifier(
 def classifier_from_features(
     features: Tensor, sentences: Sequence[str], prompts: Sequence[Sequence[str]]
 ) -> Tensor:
-    """Return the classifier weights [C, D] from the features [S, D] of the S distinct prompts."""
+    """Return the classifier weights [C, D], given the features [S, D] of all distinct prompts.
+
+    Args:
+        sentences: the S prompts, in the order of `features`.
+        prompts: prompts of each class.
+    """
     row = {sentence: i for i, sentence in enumerate(sentences)}
     classifier_weights = torch.stack(
         [features[[row[s] for s in of_class]].mean(dim=0) for of_class in prompts]
@@ -79,7 +81,7 @@ def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
 def batches(
     backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
 ) -> Iterator[Tensor]:
-    """Yield batches [B, 3, S, S]; threads read and preprocess the next batch while one is in use."""
+    """Yield preprocessed batches [B, 3, S, S], and prepare the next batch in threads meanwhile."""
 
     def read(source: bytes | Path) -> Tensor:
         return backbone.preprocess(open_image(source, limits, shortest_side=2 * backbone.image_size))

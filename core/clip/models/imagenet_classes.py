@@ -1,4 +1,4 @@
-"""Distractor classes: untrained ImageNet classes, used to measure forgetting."""
+"""Distractor classes: ImageNet class names unrelated to the trained classes."""
 
 from collections.abc import Iterable
 
@@ -9,8 +9,8 @@ from core.clip.prompts import same_class
 DISTRACTOR_CLASSES = 50
 
 
-def distractor_classes(class_names: Iterable[str], most: int = DISTRACTOR_CLASSES) -> tuple[str, ...]:
-    """Return up to `most` evenly spaced ImageNet class names that share no word with `class_names`."""
+def distractor_classes(class_names: Iterable[str], max_count: int = DISTRACTOR_CLASSES) -> tuple[str, ...]:
+    """Return up to `max_count` ImageNet names, evenly spaced, that share no word with `class_names`."""
     words = {word for name in class_names for word in same_class(name).split()}
     unrelated = [n for n in dict.fromkeys(IMAGENET_CLASSNAMES) if not words & set(same_class(n).split())]
     every = max(1, len(unrelated) // max_count)

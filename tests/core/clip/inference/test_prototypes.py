@@ -40,7 +40,9 @@ def test_prototypes_equal_the_plain_loops() -> None:
 
 
 def test_a_new_class_is_its_prompts() -> None:
-    torch.testing.assert_close(PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, [NEW_CLASS] * 5), TEXTS)
+    torch.testing.assert_close(
+        PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, [NEW_CLASS] * 5), TEXTS
+    )
     mixed = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
     torch.testing.assert_close(mixed[[1, 4]], TEXTS[[1, 4]])
 
