@@ -64,7 +64,7 @@ class Problem(BaseModel):
                             "pointer": None,
                             "file": "red fox/3.jpg",
                             "code": "truncated_image",
-                            "detail": "The JPEG file is damaged or cut short; upload it again, or export it "
+                            "detail": "The JPEG file is damaged or truncated. Upload it again, or export it "
                             "again from its source.",
                         }
                     ],

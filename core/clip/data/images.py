@@ -29,7 +29,7 @@ MAX_ASPECT_RATIO = 16  # longer images are cropped at both ends when scaled down
 MAX_DEEP_PIXELS = 10_000_000
 """Maximum number of 32-bit integer or float pixels, which take four times the memory and time."""
 BAND_PIXELS = 1_000_000
-KINDS = "JPEG, PNG, WebP, GIF, BMP and TIFF"
+KINDS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def read_header(
 def _read(source: bytes | Path, max_bytes: int) -> bytes:
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if not size:
-        raise BadImage("empty_file", "The file is empty (0 bytes); upload it again.")
+        raise BadImage("empty_file", "The file is empty (0 bytes). Upload it again.")
     if size > max_bytes:
         raise BadImage(
             "image_too_large",
