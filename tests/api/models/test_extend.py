@@ -93,7 +93,7 @@ def test_a_dry_run_checks_stored_and_uploaded_images(model: tuple[Service, str, 
     )
     assert answer.status_code == 200, answer.text
     assert answer.json()["images"] == 9
-    assert any("cop" in w["detail"] for w in answer.json()["warnings"])
+    assert "duplicates" in {warning["code"] for warning in answer.json()["warnings"]}
     assert service.stored() == before
 
 
