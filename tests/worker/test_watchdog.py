@@ -75,4 +75,4 @@ def test_a_starved_worker_exits(redis_url: str, tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 1
-    assert "none came here" in said
+    assert "this idle worker received none" in said
