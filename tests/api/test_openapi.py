@@ -111,6 +111,7 @@ def test_no_operation_is_forgotten(document: dict[str, Any]) -> None:
 
 # schemathesis.pytest.from_fixture fails with pytest 9, and its ASGI transport starts and stops the
 # application per call. The test therefore draws from each operation's strategies and uses its own client.
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["good", "bad"])
 @pytest.mark.parametrize("name", OPERATIONS[:-1])
 def test_schemathesis(shared: Service, api: Any, name: str, mode: GenerationMode) -> None:

@@ -88,6 +88,7 @@ def test_memory_time_answers_and_waits_are_measured(target: Target, row: Row) ->
     assert measure.over(replace(row, limits=generous), outcome) == []
 
 
+@pytest.mark.slow
 def test_a_service_that_takes_too_much_memory_is_killed(
     target: Target, row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,12 +98,14 @@ def test_a_service_that_takes_too_much_memory_is_killed(
     assert outcome.over[0] == f"did not end: {outcome.ended}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "found"), [(503, True), (422, False), (0, False)])
 def test_a_server_error_is_over_any_limit(row: Row, status: int, found: bool) -> None:
     outcome = Outcome(statuses={status: 2})
     assert measure.over(replace(row, limits=Limits()), outcome) == ([f"answers {status}"] if found else [])
 
 
+@pytest.mark.slow
 def test_an_unknown_row_is_refused() -> None:
     with pytest.raises(SystemExit, match=r"There is no row A99; the rows are A1, A6, "):
         attacks.main(["--rows", "A1,A99"])

@@ -20,6 +20,7 @@ IN_FLIGHT = 20
 OPERATOR = "an operator's key of the environment"
 
 
+@pytest.mark.slow
 def test_requests_under_way_at_sigterm_are_answered(
     environment: dict[str, str], migrated: Path, tmp_path: Path
 ) -> None:

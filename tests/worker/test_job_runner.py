@@ -75,6 +75,7 @@ def trainers() -> list[int]:
     return [p.pid for p in found if p.cmdline()[1:3] == ["-m", "worker.trainer"]]
 
 
+@pytest.mark.slow
 def test_a_standby_that_was_killed_costs_the_job_no_attempt(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker()
     assert worker.standby is not None
@@ -91,6 +92,7 @@ def test_a_standby_that_was_killed_costs_the_job_no_attempt(make_worker: MakeWor
     assert trainers() == [worker.standby.pid]
 
 
+@pytest.mark.slow
 def test_without_the_setting_there_is_no_standby(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker(warm_trainer=False)
     assert trainers() == []
@@ -129,6 +131,7 @@ def test_an_image_that_changed_in_the_storage_is_not_trained_on(
     assert "backup" in str(job.error_detail)
 
 
+@pytest.mark.slow
 def test_the_worst_file_of_each_format_is_trained_on(make_worker: MakeWorker, tmp_path: Path) -> None:
     side = 1_000
     worker = make_worker(warm_trainer=False, max_image_pixels=side * side)

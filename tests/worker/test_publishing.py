@@ -19,6 +19,8 @@ from worker import job_runner
 from worker.job_runner import JobRunner
 from worker.trainer.supervisor import run_trainer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def worker(make_worker: MakeWorker) -> JobRunner:  # noqa: F811

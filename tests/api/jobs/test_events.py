@@ -390,6 +390,7 @@ def test_a_stream_survives_a_database_outage(fresh: Service, monkeypatch: pytest
         stream.cut()
 
 
+@pytest.mark.slow
 def test_two_hundred_readers_use_one_connection(either: Service) -> None:
     """The pool holds 30 connections. Half of the readers follow one job, the others 20."""
     claim = running(either)

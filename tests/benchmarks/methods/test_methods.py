@@ -20,6 +20,8 @@ from benchmarks.methods.prolip import ProLip, prolip
 from benchmarks.methods.stock import stock
 from benchmarks.methods.tip_adapter import TipAdapter, tip_adapter
 
+pytestmark = pytest.mark.slow
+
 # The tiny models have random weights, and need other learning rates than pre-trained ones.
 TRAINED: Mapping[str, given.Method] = {
     "linear_probe": linear_probe,

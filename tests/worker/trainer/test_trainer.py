@@ -25,6 +25,8 @@ from worker.trainer.pool import TrainerPool
 from worker.trainer.protocol import TASK, Task
 from worker.trainer.supervisor import run_trainer
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 180
 """Timeout for a trainer's imports on a busy machine (seconds)."""
 
