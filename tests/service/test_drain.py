@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from core.store.accounts import api_keys
 from core.store.db.session import Database
