@@ -27,7 +27,7 @@ def test_a_touched_file_is_healthy_and_an_old_one_is_not(tmp_path: Path) -> None
     os.utime(path, (old, old))
     done = run_check(path)
     assert done.returncode == 1
-    assert "Start it again" in done.stderr
+    assert "Restart it" in done.stderr
 
 
 def test_a_missing_file_names_its_setting(tmp_path: Path) -> None:
