@@ -409,8 +409,8 @@ def test_two_hundred_readers_use_one_connection(either: Service) -> None:
             held.append(pool.checkedout())
             await asyncio.sleep(0.005)
         assert max(held) <= 1
-        # 40 requests opened streams; one connection feeds them.
-        assert threading.active_count() - threads < 50
+        # The pools for requests and for keys hold 40 threads and a few. No stream keeps one.
+        assert threading.active_count() - threads < 100
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as http:
             assert (await http.get("/jobs")).status_code == 200
         await asyncio.to_thread(samples.publish, either.database, claim)
