@@ -1,15 +1,17 @@
 """Form of POST /adapt and POST /models/{id}/extend, with limits on its parts."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, cast
 
-from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, Response, UploadFile
 
 from api.forms import FormRoute, JsonText, Text
+from api.jobs.schemas import Job, Preflight
 from api.jobs.upload import Upload
-from api.problems import InvalidRequest
+from api.problems import InvalidRequest, responses
+from api.threads import UPLOADS
 from core.settings import MAX_IMAGES, Settings
 
 FIELDS = (
@@ -62,15 +64,34 @@ class JobForm:
     options: JobOptions
 
 
-def form_router(settings: Settings, tag: str) -> APIRouter:
-    """Return a separate router with limits on the number of files and fields."""
+PREFLIGHT_RESPONSE = {
+    "model": Preflight,
+    "description": "Preflight, with `dry_run`. Nothing was stored.",
+}
+
+
+def form_router(
+    settings: Settings, tag: str, path: str, endpoint: Callable[..., Response], *statuses: int
+) -> APIRouter:
+    """Return the router of one upload, with its own limits on the number of files and fields.
+
+    Args:
+        statuses: of the errors in the OpenAPI document.
+    """
     # One more than allowed passes, because the later error is more helpful.
     parts = settings.max_images + 1
-    return APIRouter(
+    router = APIRouter(
         tags=[tag],
         route_class=FormRoute,
         form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS)},
     )
+    router.post(
+        path,
+        status_code=202,
+        response_model=Job,
+        responses={200: PREFLIGHT_RESPONSE, **responses(*statuses)},
+    )(UPLOADS.runs(endpoint))
+    return router
 
 
 async def read_form(

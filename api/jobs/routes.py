@@ -11,7 +11,6 @@ from api.jobs.form import JobFormDep, form_router
 from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Status
 from api.jobs.submission import SubmissionDep
 from api.problems import responses
-from api.threads import UPLOADS
 from core.settings import Settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -29,10 +28,6 @@ LastEventId = Annotated[
         description="Resume a stream after this `id`. Browsers send this header automatically.",
     ),
 ]
-PREFLIGHT_RESPONSE = {
-    "model": Preflight,
-    "description": "Preflight, with `dry_run`. Nothing was stored.",
-}
 
 
 @router.get("", responses=responses(401, 422, 503))
@@ -112,14 +107,7 @@ def list_events(
 
 
 def make_adapt_router(settings: Settings) -> APIRouter:
-    adapt_router = form_router(settings, "adapt")
-    adapt_router.post(
-        "/adapt",
-        status_code=202,
-        response_model=Job,
-        responses={200: PREFLIGHT_RESPONSE, **responses(400, 401, 408, 409, 413, 422, 503, 507)},
-    )(UPLOADS.runs(adapt))
-    return adapt_router
+    return form_router(settings, "adapt", "/adapt", adapt, 400, 401, 408, 409, 413, 422, 503, 507)
 
 
 def adapt(submission: SubmissionDep, form: JobFormDep, owner: CurrentOwner) -> Response:

@@ -8,8 +8,6 @@ from starlette.responses import StreamingResponse
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ServingDep, SettingsDep
 from api.forms import FormRoute
 from api.jobs.form import JobFormDep, form_router
-from api.jobs.routes import PREFLIGHT_RESPONSE
-from api.jobs.schemas import Job
 from api.jobs.submission import SubmissionDep
 from api.models import service
 from api.models.exports import ZIP, answer_export
@@ -121,14 +119,8 @@ def import_model(
 
 
 def make_extend_router(settings: Settings) -> APIRouter:
-    extend_router = form_router(settings, "models")
-    extend_router.post(
-        "/models/{model_id}/extend",
-        status_code=202,
-        response_model=Job,
-        responses={200: PREFLIGHT_RESPONSE, **responses(400, 401, 404, 408, 409, 413, 422, 503, 507)},
-    )(UPLOADS.runs(extend))
-    return extend_router
+    path = "/models/{model_id}/extend"
+    return form_router(settings, "models", path, extend, 400, 401, 404, 408, 409, 413, 422, 503, 507)
 
 
 def extend(submission: SubmissionDep, model_id: ModelRef, form: JobFormDep, owner: CurrentOwner) -> Response:
