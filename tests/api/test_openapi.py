@@ -119,7 +119,6 @@ def test_schemathesis(shared: Service, api: Any, name: str, mode: GenerationMode
 
     @settings(
         max_examples=40,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -54,7 +54,7 @@ def test_a_run_comes_back(tmp_path: Path) -> None:
         elements=st.one_of(st.just(-np.inf), st.floats(-50, 50, width=32)),
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_error_is_half_a_step(scores: np.ndarray) -> None:
     codes, facts = pack(scores)
     found = unpack(codes, facts["offset"], facts["scale"])

@@ -353,7 +353,7 @@ def test_names_in_other_encodings(tmp_path: Path) -> None:
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\\\0"), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES)
 def test_any_folder_name_is_data(name: str, tmp_path: Path) -> None:
     before = set(tmp_path.parent.iterdir())
@@ -366,7 +366,7 @@ def test_any_folder_name_is_data(name: str, tmp_path: Path) -> None:
     assert set(tmp_path.parent.iterdir()) == before
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6))
 def test_garbage_is_refused_with_a_reason(changes: list[tuple[int, int]], tmp_path: Path) -> None:
     content = bytearray(crafted.zip_of({"cat/a.jpg": b"some bytes", "dog/b.jpg": b"more"}))

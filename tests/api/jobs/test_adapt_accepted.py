@@ -219,7 +219,6 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=250)
 
 @settings(
     max_examples=60,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
@@ -255,9 +254,7 @@ def test_odd_file_names(either: Service, file_name: str) -> None:
     assert "/" not in shown
 
 
-@settings(
-    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters='\0\r\n"'), max_size=300))
 def test_any_file_name_is_taken_and_only_shown(shared: Service, name: str) -> None:
     """No file name reaches the store's keys or the answer's headers."""

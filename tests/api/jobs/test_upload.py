@@ -304,7 +304,7 @@ STRANGE = [
 IMPOSSIBLE = ["nul\0", "x" * 10_000, "\ud800", "two\nlines"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=TEXT | st.sampled_from(STRANGE), second=TEXT | st.sampled_from(STRANGE))
 def test_any_printable_name_is_a_class(first: str, second: str, tmp_path: Path) -> None:
     given: dict[str, Any] = {"images": jpegs(2), "labels": [first, second]}
@@ -318,7 +318,7 @@ def test_any_printable_name_is_a_class(first: str, second: str, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(name=st.text(max_size=300) | st.sampled_from(STRANGE + IMPOSSIBLE))
 def test_a_class_name_is_cleaned_once_or_refused(name: str) -> None:
     try:
@@ -331,7 +331,7 @@ def test_a_class_name_is_cleaned_once_or_refused(name: str) -> None:
     assert clean_class_name(cleaned) == cleaned == unicodedata.normalize("NFC", cleaned).strip()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(name=st.text(max_size=600) | st.sampled_from(STRANGE + IMPOSSIBLE))
 def test_any_file_name_can_be_shown(name: str) -> None:
     shown = display_name(name)

@@ -31,7 +31,7 @@ def openworld_auc(scores: np.ndarray, truth: np.ndarray, trained: list[int], new
 
 
 @given(st.integers(0, 10_000), st.floats(0, 0.3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_compact_scores_decide_like_the_full_matrix(seed: int, gamma: float) -> None:
     scores, truth = drawn(seed)
     trained, new = [1, 4, 5], [0, 2, 3, 6]
