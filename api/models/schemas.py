@@ -32,7 +32,7 @@ MODEL_EXAMPLE: JsonDict = {
         "trained_classes": None,
         "new_classes": None,
         "all_classes": None,
-        "verdict": "not_measured",
+        "verdict": "not_evaluated",
     },
 }
 

@@ -127,7 +127,7 @@ def _split(
     unmeasured = [name for name in dict.fromkeys(s.class_name for s in shots) if name not in evaluated_names]
     if unmeasured:
         reporter.warn(
-            "class_not_measured",
+            "class_not_evaluated",
             f"Not evaluated, because these classes have too few images to hold any out: "
             f"{', '.join(unmeasured[:10])}. Add images, raise holdout, or send test images.",
         )

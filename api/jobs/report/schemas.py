@@ -114,7 +114,7 @@ class Report(BaseModel):
     object: Literal["report"] = "report"
     job_id: str
     model_id: str
-    verdict: Literal["better", "no_clear_gain", "worse", "not_measured"] = Field(
+    verdict: Literal["better", "no_clear_gain", "worse", "not_evaluated"] = Field(
         description="Comparison of the adapted model with stock."
     )
     summary: str = Field(description="The verdict with its numbers, for a person.")

@@ -9,7 +9,7 @@ from rich.markup import escape
 from clipcite.cli.render.tables import table_of
 from clipcite.client.report_types import Accuracies, Reliability, Report, ReportedImage
 
-COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_measured": "yellow"}
+COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_evaluated": "yellow"}
 MAX_IMAGES = 10
 CLASSES = "Accuracy per class, lowest recall first (recall: share of its images with the correct class)"
 

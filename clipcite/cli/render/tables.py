@@ -23,7 +23,7 @@ VERDICTS = {
     "better": "[green]better[/] than the stock model",
     "no_clear_gain": "[yellow]no clear gain[/] over the stock model: add images, or use stock",
     "worse": "[red]worse[/] than the stock model: use stock, or a smaller alpha",
-    "not_measured": "not measured: add images to test/, or set --holdout 0.2",
+    "not_evaluated": "not evaluated: add images to test/, or set --holdout 0.2",
 }
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class", "verdict"}

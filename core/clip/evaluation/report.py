@@ -220,7 +220,7 @@ def job_metrics(
             "trained_classes": None,
             "new_classes": None,
             "all_classes": None,
-            "verdict": "not_measured",
+            "verdict": "not_evaluated",
         }
     trained = np.flatnonzero(held_out.truth < held_out.candidates.trained)
     new = np.flatnonzero(held_out.truth >= held_out.candidates.trained)
@@ -259,7 +259,7 @@ def _of_all(held_out: HeldOutPredictions) -> Accuracies:
 
 def _verdict(of_all: Accuracies, brier_gain: Interval | None) -> str:
     if of_all.adapted_against_stock is None:
-        return "not_measured"
+        return "not_evaluated"
     return verdict(of_all.adapted_against_stock, brier_gain)
 
 

@@ -93,7 +93,7 @@ def recommend(
     recommendations = []
     if verdict == "better":
         recommendations.append(Recommendation("use_it", _why(measured.adapted_against_stock, brier_gain)))
-    elif verdict == "not_measured":
+    elif verdict == "not_evaluated":
         recommendations.append(
             Recommendation(
                 "evaluate",

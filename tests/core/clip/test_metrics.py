@@ -114,5 +114,5 @@ def test_without_a_measurement(held: HeldOutPredictions | None) -> None:
         "trained_classes": None,
         "new_classes": None,
         "all_classes": None,
-        "verdict": "not_measured",
+        "verdict": "not_evaluated",
     }

@@ -231,7 +231,7 @@ def test_a_class_too_small_for_the_holdout_is_named(tiny: Backbone) -> None:
     result = adapt(tiny, unequal, config(holdout=0.5, epochs=1), reporter=recorder)
     assert result.evaluation.metrics["measured_on"]["images"] == 2
     [(code, detail)] = recorder.warnings
-    assert code == "class_not_measured"
+    assert code == "class_not_evaluated"
     assert "hold any out: green." in detail
 
 
@@ -250,7 +250,7 @@ def test_no_images_to_evaluate_on(tiny: Backbone, holdout: float, each: int) -> 
         tiny, shots("red", "green", each=each), config(holdout=holdout, epochs=1), reporter=recorder
     )
     assert result.evaluation.held_out is None or result.evaluation.held_out.adapted is None
-    assert result.evaluation.metrics["verdict"] == "not_measured"
+    assert result.evaluation.metrics["verdict"] == "not_evaluated"
     assert result.evaluation.metrics["measured_on"] == {
         "source": "none",
         "images": 0,

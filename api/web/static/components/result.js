@@ -11,13 +11,13 @@ const HEADLINES = {
   better: ["Better", "good"],
   no_clear_gain: ["No clear gain", "open"],
   worse: ["Worse", "poor"],
-  not_measured: ["Ready, not evaluated", "open"],
+  not_evaluated: ["Ready, not evaluated", "open"],
 };
 
 const MIN_TEST_IMAGES = 20; // with fewer, the 95% interval is about 40 points wide
 
 export function resultPanel(job) {
-  const verdict = job.metrics?.verdict ?? "not_measured";
+  const verdict = job.metrics?.verdict ?? "not_evaluated";
   const [headline, mood] = HEADLINES[verdict] ?? [verdict.replaceAll("_", " "), "open"];
   const trouble = h("div", {});
   const save = () => download(`/models/${job.model_id}/export`, `${job.name ?? job.model_id}.zip`).catch((error) => replace(trouble, problemBox(error)));
@@ -56,7 +56,7 @@ function verdictComparison(metrics) {
 
 function explained(verdict, { metrics, config }) {
   const comparison = verdictComparison(metrics);
-  if (verdict === "not_measured" || !comparison) {
+  if (verdict === "not_evaluated" || !comparison) {
     if (config.evaluate === "none") return "Evaluation was turned off. Try the model on images that weren't used for training.";
     return "There are too few images for an evaluation. Try the model on new images, or add images and train again.";
   }
@@ -89,8 +89,8 @@ function classifyCode(model, names) {
 
 /** Create a short verdict for lists. */
 export function verdictTag(metrics) {
-  const [headline, mood] = HEADLINES[metrics?.verdict ?? "not_measured"] ?? ["", "open"];
+  const [headline, mood] = HEADLINES[metrics?.verdict ?? "not_evaluated"] ?? ["", "open"];
   const comparison = verdictComparison(metrics);
   const gain = comparison ? ` ${points(comparison.difference.value)}` : "";
-  return h("span", { class: `tag ${mood}` }, metrics?.verdict === "not_measured" ? "Not evaluated" : headline + gain);
+  return h("span", { class: `tag ${mood}` }, metrics?.verdict === "not_evaluated" ? "Not evaluated" : headline + gain);
 }

@@ -42,7 +42,7 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     plain = adapt(tiny, every, replace(given, evaluate="none"))
     assert same_bits(dict(plain.weights.delta.tensors), dict(result.weights.delta.tensors))
     assert plain.evaluation.report is None
-    assert plain.evaluation.metrics["verdict"] == "not_measured"
+    assert plain.evaluation.metrics["verdict"] == "not_evaluated"
 
     # 5 epochs of 3 batches. The fold models' steps (4 of 2 each) are not counted as the model's, but they are
     # part of the overall progress.
@@ -67,7 +67,7 @@ def test_below_five_images_only_the_preview_is_evaluated(tiny: Backbone) -> None
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=4), config(epochs=1), reporter=recorder)
     assert result.evaluation.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
-    assert result.evaluation.metrics["verdict"] == "not_measured"
+    assert result.evaluation.metrics["verdict"] == "not_evaluated"
     report = result.evaluation.report
     assert report is not None
     assert report.measured_on["source"] == "preview"
@@ -176,7 +176,7 @@ def test_a_failing_fold_model_costs_the_report_only(tiny: Backbone, monkeypatch:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder)
     assert [code for code, _ in recorder.warnings] == ["report_failed"]
-    assert result.evaluation.metrics["verdict"] == "not_measured"
+    assert result.evaluation.metrics["verdict"] == "not_evaluated"
 
 
 def test_progress_covers_the_parts_in_order() -> None:

@@ -74,7 +74,7 @@ def test_a_loss() -> None:
 
 def test_only_the_preview_is_evaluated() -> None:
     made = report(replace(held_out(), adapted=None, curve={}, on_curve=np.arange(0)), source="preview")
-    assert made.verdict == "not_measured"
+    assert made.verdict == "not_evaluated"
     assert made.summary.startswith("Not measured")
     assert codes(made)[0] == "evaluate"
     assert made.trained_classes is not None
