@@ -26,10 +26,10 @@ class ServingMetrics(Collector):
         yield from self._queue(engine.batches)
 
     def _warm(self, engine: EngineStats) -> Iterator[Metric]:
-        networks, deltas = engine.models, engine.deltas
+        models, deltas = engine.models, engine.deltas
         for name, meaning, value in (
-            ("models", "Models in memory, each at one alpha.", float(networks.values)),
-            ("models_in_use", "Models in memory that requests are using.", networks.in_use),
+            ("models", "Models in memory, each at one alpha.", float(models.values)),
+            ("models_in_use", "Models in memory that requests are using.", models.in_use),
             ("deltas", "Deltas in memory, as stored.", deltas.values),
             ("bytes", "Memory of models and deltas, without their shared backbones.", engine.bytes),
             ("budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", engine.budget_bytes),
@@ -41,11 +41,11 @@ class ServingMetrics(Collector):
             value=engine.unavailable,
         )
         for name, meaning, value in (
-            ("hits", "Requests whose model was in memory.", float(networks.hits)),
-            ("misses", "Requests that waited for their model.", networks.misses),
-            ("loads", "Models loaded.", networks.loads),
-            ("load_seconds", "Time spent loading models.", networks.load_seconds),
-            ("evicted", "Models evicted to make room.", networks.evicted),
+            ("hits", "Requests whose model was in memory.", float(models.hits)),
+            ("misses", "Requests that waited for their model.", models.misses),
+            ("loads", "Models loaded.", models.loads),
+            ("load_seconds", "Time spent loading models.", models.load_seconds),
+            ("evicted", "Models evicted to make room.", models.evicted),
             ("delta_loads", "Models read from the storage.", deltas.loads),
         ):
             yield CounterMetricFamily(f"clipcite_warm_{name}", meaning, value=value)

@@ -45,10 +45,10 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
         ),
         batches=Batches(
             max_batch_images=engine.max_rows["images"],
-            largest_texts=engine.max_rows["prompts"],
+            max_batch_prompts=engine.max_rows["prompts"],
             batches=batches.batches.get("images", 0),
             images=batches.rows.get("images", 0),
-            text_batches=batches.batches.get("prompts", 0),
+            prompt_batches=batches.batches.get("prompts", 0),
             prompts=batches.rows.get("prompts", 0),
             sizes=batches.sizes,
             busy_seconds=round(batches.busy_seconds, 3),
@@ -60,7 +60,7 @@ def _models(engine: EngineStats, owner: str) -> Models:
     return Models(
         budget_bytes=engine.budget_bytes,
         bytes=engine.bytes,
-        networks=Counts.of(engine.models),
+        models=Counts.of(engine.models),
         deltas=Counts.of(engine.deltas),
         unavailable=engine.unavailable,
         resident=[_resident(resident, owner) for resident in engine.resident],
@@ -70,7 +70,7 @@ def _models(engine: EngineStats, owner: str) -> Models:
 def _resident(resident: ResidentInfo, owner: str) -> Resident:
     mine = sorted(model for model, whose in resident.owners.items() if whose == owner)
     return Resident(
-        kind="delta" if resident.alpha is None else "network",
+        kind="delta" if resident.alpha is None else "model",
         models=mine,
         others=len(resident.owners) - len(mine),
         backbone=resident.weights_key.backbone,

@@ -41,8 +41,8 @@ class Backbone(BaseModel):
 class Resident(BaseModel):
     """Model or delta in memory."""
 
-    kind: Literal["network", "delta"] = Field(
-        description="`network`: a model at one alpha. `delta`: the stored difference from the backbone."
+    kind: Literal["model", "delta"] = Field(
+        description="`model`: a model at one alpha. `delta`: the stored difference from the backbone."
     )
     models: list[str] = Field(description="Ids of your requested models with this content.")
     others: int = Field(description="Number of other owners' models with this content.")
@@ -80,7 +80,7 @@ class Models(BaseModel):
         description="Memory of all entries, loads in progress included. It exceeds the budget only while "
         "entries in use need more."
     )
-    networks: Counts = Field(description="Models, each at one alpha.")
+    models: Counts = Field(description="Models, each at one alpha.")
     deltas: Counts
     unavailable: int = Field(description="Models whose files are missing or damaged.")
     resident: list[Resident] = Field(description="All entries, the least recently used first.")
@@ -92,7 +92,7 @@ class TextFeatures(BaseModel):
     budget_bytes: int
     bytes: int
     rows: int = Field(description="Cached pairs of class name and model.")
-    heads: int = Field(description="Cached classifier weights, each for one list of class names.")
+    classifiers: int = Field(description="Cached classifier weights, each for one list of class names.")
     hits: int = Field(description="Requests whose class names were all cached.")
     misses: int = Field(description="Requests with class names that were not cached.")
     encoded: int = Field(description="Class names encoded by a text tower.")
@@ -119,10 +119,10 @@ class Batches(BaseModel):
     """Batches since the start."""
 
     max_batch_images: int = Field(description="Maximum number of images per batch.")
-    largest_texts: int = Field(description="Maximum number of prompts per batch.")
+    max_batch_prompts: int = Field(description="Maximum number of prompts per batch.")
     batches: int = Field(description="Image batches.")
     images: int = Field(description="Images in those batches.")
-    text_batches: int = Field(description="Prompt batches.")
+    prompt_batches: int = Field(description="Prompt batches.")
     prompts: int = Field(description="Prompts in those batches.")
     sizes: dict[int, int] = Field(
         description="Number of image batches by size: key K counts batches of K/2 + 1 to K images."

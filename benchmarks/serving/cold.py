@@ -62,13 +62,13 @@ def measure(api: RunningApi, models: Sequence[str], image: bytes, rounds: int) -
     expected = len(ALPHAS) * len(models) * rounds
     if loads != expected:
         raise SystemExit(
-            f"{loads} networks were loaded, expected {expected}. The memory budget does not fit one network."
+            f"{loads} models were loaded, expected {expected}. The memory budget does not fit one model."
         )
     return dict(taken)
 
 
 def _loads(http: httpx.Client) -> int:
-    loads: int = http.get("/runtime").json()["models"]["networks"]["loads"]
+    loads: int = http.get("/runtime").json()["models"]["models"]["loads"]
     return loads
 
 

@@ -66,7 +66,7 @@ def measure(api: RunningApi, plan: Plan, image: bytes, names: Sequence[str], roo
     """Run the plan.
 
     Args:
-        room: number of networks that fit in the budget.
+        room: number of models that fit in the budget.
     """
     process = psutil.Process(api.pid)
     with httpx.Client(base_url=api.url, timeout=60) as http:
@@ -83,7 +83,7 @@ def measure(api: RunningApi, plan: Plan, image: bytes, names: Sequence[str], roo
         with memory, changes:
             result = load(api.url, iter(requests), clients=plan.clients, on_answer=requests.check)
         after = http.get("/runtime").json()["models"]
-    counts = {name: after["networks"][name] - before["networks"][name] for name in ("hits", "misses")}
+    counts = {name: after["models"][name] - before["models"][name] for name in ("hits", "misses")}
     return Seen(
         result,
         rss_before,
@@ -92,7 +92,7 @@ def measure(api: RunningApi, plan: Plan, image: bytes, names: Sequence[str], roo
         after["budget_bytes"],
         counts["hits"],
         counts["misses"],
-        after["networks"]["values"],
+        after["models"]["values"],
         lru_hits(requests.sequence, room),
         len(requests.sequence),
         requests.gone,
@@ -224,7 +224,7 @@ def table(seen: Seen, plan: Plan, room: int) -> Table:
         "p50, ms": f"{1000 * seen.load.p50:.0f}",
         "hit rate": f"{hits:.1%}",
         f"hit rate of an ideal LRU cache of {room}": f"{ideal:.1%}",
-        "networks in memory at the end": str(seen.resident),
+        "models in memory at the end": str(seen.resident),
         "budget, MB": f"{seen.budget / 1e6:.0f}",
         "resident memory beyond the API with its backbone, MB: at the end": f"{final / 1e6:.0f}",
         "maximum": f"{peak / 1e6:.0f} ({peak / seen.budget:.2f} of the budget)",

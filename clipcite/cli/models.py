@@ -57,7 +57,7 @@ def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = 
 @models.command()
 def rename(
     model: Reference,
-    name: Annotated[str, typer.Argument(help="Name, of which the model becomes the next version.")],
+    name: Annotated[str, typer.Argument(help="Model name. The model becomes its newest version.")],
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -89,7 +89,7 @@ def import_model(
         typer.Argument(help="Zip of `clipcite export`, or an open_clip folder, zipped or not.", exists=True),
     ],
     name: Annotated[
-        str | None, typer.Option(help="Name, of which the model becomes the next version.")
+        str | None, typer.Option(help="Model name. The model becomes its newest version.")
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Backbone of the model (default: from the archive).")

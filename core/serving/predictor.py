@@ -125,7 +125,7 @@ class Predictor:
         rows, classifiers = self._rows.kept, self._classifiers
         return TextCounts(
             rows=len(rows),
-            heads=len(classifiers),
+            classifiers=len(classifiers),
             bytes=rows.bytes + classifiers.bytes,
             hits=classifiers.hits + self._rows.hits,
             misses=self._rows.misses,

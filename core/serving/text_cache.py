@@ -82,10 +82,10 @@ class LruCache(Generic[Key, Value]):
 
 @dataclass(frozen=True)
 class TextCounts:
-    """Counters since the start; `rows`, `heads` and `bytes` are present values."""
+    """Counters since the start; `rows`, `classifiers` and `bytes` are present values."""
 
     rows: int
-    heads: int
+    classifiers: int
     bytes: int
     hits: int
     """Requests whose class names were all cached."""

@@ -31,7 +31,7 @@ MAX_DELETED_IDS = 10_000
 """Deleted model ids to remember, because a deleted model may still be loading."""
 MAX_OWNER_ENTRIES = 1_000
 """Weights with known owners, beyond which entries of evicted weights are removed."""
-BACKBONE, DELTA, MODEL = "backbone", "delta", "network"
+BACKBONE, DELTA, MODEL = "backbone", "delta", "model"
 
 
 class ModelPool:

@@ -51,12 +51,12 @@ def test_models_in_memory(fresh: Service, backbone: Backbone) -> None:
     shown = [(r["kind"], r["alpha"], r["models"], r["others"]) for r in warm["resident"]]
     both = sorted([one, other])
     # Least recently used first; each model counts as a use of its delta.
-    assert shown == [("network", 0.7, both, 0), ("network", 0.4, both, 0), ("delta", None, both, 0)]
+    assert shown == [("model", 0.7, both, 0), ("model", 0.4, both, 0), ("delta", None, both, 0)]
     assert all(r["users"] == 0 and not r["pinned"] for r in warm["resident"])
-    counts = {name: warm["networks"][name] for name in ("values", "hits", "misses", "loads", "evicted")}
+    counts = {name: warm["models"][name] for name in ("values", "hits", "misses", "loads", "evicted")}
     assert counts == {"values": 2, "hits": 1, "misses": 2, "loads": 2, "evicted": 0}
     prompts = told["prompts"]
-    assert (prompts["rows"], prompts["heads"], prompts["encoded"]) == (6, 4, 6)
+    assert (prompts["rows"], prompts["classifiers"], prompts["encoded"]) == (6, 4, 6)
     assert (prompts["hits"], prompts["misses"]) == (1, 3)
     assert told["batches"]["images"] == 4
     assert told["batches"]["sizes"] == {"1": 4}
