@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from api.middleware.body_limit import MAX_SMALL_BYTES
+from api.models import service as model_service
+from api.models.schemas import ModelPage
 from core.store.accounts import api_keys
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
@@ -99,6 +101,41 @@ def test_a_stalled_disk_blocks_no_other_request(
             go_on.set()
         for upload in uploads:
             assert_problem(upload.result(), 422, "too_few_classes")
+
+
+def test_stalled_handlers_delay_no_key_lookup(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all default threads stalled, a request with an unknown key is still refused."""
+    service = make_service()
+    with service.database.write() as session:
+        key = api_keys.create(session, owner="team", scopes=list(api_keys.SCOPES)).key
+    stalled, go_on = threading.Semaphore(0), threading.Event()
+    list_models = model_service.list_models
+
+    def slow(*args: Any) -> ModelPage:
+        stalled.release()
+        assert go_on.wait(600)
+        return list_models(*args)
+
+    monkeypatch.setattr(model_service, "list_models", slow)
+    with (
+        listening(service.app) as port,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=600, limits=httpx.Limits(max_connections=None)
+        ) as http,
+        ThreadPoolExecutor(UPLOADS) as pool,
+    ):
+        known = {"Authorization": f"Bearer {key}"}
+        try:
+            lists = [pool.submit(http.get, "/models", headers=known) for _ in range(UPLOADS)]
+            for _ in range(UPLOADS):
+                assert stalled.acquire(timeout=600)
+            unknown = {"Authorization": f"Bearer {key[:-4]}AAAA"}
+            assert http.get("/models", headers=unknown, timeout=60).status_code == 401
+        finally:
+            go_on.set()
+        assert {answer.result().status_code for answer in lists} == {200}
 
 
 def unbounded_places(

@@ -294,6 +294,16 @@ def test_text_in_forms_is_limited(api: Process, name: str) -> None:
     assert growth <= 20 * MB
 
 
+def test_json_in_forms_has_a_limit_on_values(api: Process) -> None:
+    value = b"[" + b",".join([b"{}"] * 300_000) + b"]"
+    response, growth = api.growth(
+        lambda: api.form("/adapt?dry_run=true", part("config", value) + image_part() + END)
+    )
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert "config has more than 100,000 values" in response.text
+    assert growth <= 20 * MB
+
+
 @pytest.mark.parametrize("field", ["config", "labels"])
 def test_honest_text_passes(api: Process, field: str) -> None:
     prompts = {f"class {i}": [f"a photo of {i} {j}".ljust(90) for j in range(10)] for i in range(900)}
