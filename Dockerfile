@@ -35,7 +35,7 @@ RUN pip uninstall --yes --root-user-action=ignore pip \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin clipcite \
     && install -d -o 10001 -g 10001 -m 0700 /data /data/tmp /cache
 COPY --from=build /opt/clipcite /opt/clipcite
-# A container cannot serve on loopback, so an API key is required: see docs/deployment.md. Uploads are spooled
+# A container cannot serve on loopback, so an API key is required: see docs/operate/compose.md. Uploads are spooled
 # to the volume, since /tmp is in memory if the root file system is read-only.
 ENV PATH=/opt/clipcite/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -4,7 +4,7 @@
 
 Everything is fresh: a copy of this checkout in a temporary folder, the virtual environment, caches and data.
 Packages come from the machine's configured indexes, without pip's cache. The commands are those of
-docs/first-quarter-of-an-hour.md. The table is written into that page, between its markers.
+docs/tutorials/terminal.md. The table is written into that page, between its markers.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.machine import processor
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "first-quarter-of-an-hour.md"
+PAGE = ROOT / "docs" / "tutorials" / "terminal.md"
 START, END = "<!-- newcomer -->\n", "<!-- /newcomer -->"
 LEFT_OUT = (
     ".git",

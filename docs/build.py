@@ -1,43 +1,67 @@
 """The documentation as a site: `python docs/build.py` writes build/site/index.html.
 
-The pages are written for GitHub. The site has no folders, so some links are rewritten. The site has no code
-either, so links to code become text. Zensical (the extra `docs`) builds the site.
+The pages are written for GitHub. The site has the pages of `docs`, and some of other folders, so links are
+rewritten. The site has no code, so links to code become text. Zensical (the extra `docs`) builds the site.
 """
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PAGES, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
-MOVED = {
-    r"\]\((?:\.\./)?benchmarks/README\.md": "](benchmarks.md",
-    r"\]\(\.\./benchmarks/figures/": "](figures/",
-    r"\]\(\.\./README\.md": "](readme.md",
-    r"\]\((?:\.\./)?docs/": "](",
-    r'(src|srcset)="docs/': r'\1="',
+ELSEWHERE = {
+    "benchmarks/README.md": "explanation/benchmarks.md",
+    "CHANGELOG.md": "project/changelog.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+    "SECURITY.md": "project/security-policy.md",
 }
+"""Pages outside `docs`, and their paths on the site."""
+FOLDERS = {"docs/images": "images", "benchmarks/figures": "figures"}
+LINK = re.compile(
+    r"""\[(?P<text>[^\]]*)\]\((?P<markdown>[^)\s]+)\)|(?P<html>(?:src|srcset|href)=)"(?P<url>[^"]+)\""""
+)
+
+
+def site_paths() -> dict[Path, Path]:
+    """Return the path on the site of each page and image."""
+    paths = {page: page.relative_to(DOCS) for page in sorted(DOCS.rglob("*.md"))}
+    paths |= {ROOT / source: Path(target) for source, target in ELSEWHERE.items()}
+    for source, target in FOLDERS.items():
+        folder = ROOT / source
+        paths |= {file: target / file.relative_to(folder) for file in folder.rglob("*") if file.is_file()}
+    return paths
 
 
 def copy_pages(folder: Path) -> None:
     """Copy the pages and their images into an empty folder, with their links adapted to the site."""
-    shutil.copytree(ROOT / "docs" / "images", folder / "images")
-    shutil.copytree(ROOT / "benchmarks" / "figures", folder / "figures")
-    pages = {path.name: path for path in (ROOT / "docs").glob("*.md")}
-    pages |= {"readme.md": ROOT / "README.md", "benchmarks.md": ROOT / "benchmarks" / "README.md"}
-    for name, path in pages.items():
-        text = path.read_text(encoding="utf-8")
-        for pattern, here in MOVED.items():
-            text = re.sub(pattern, here, text)
+    paths = site_paths()
+    for source, target in paths.items():
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        if source.suffix != ".md":
+            shutil.copy2(source, folder / target)
+            continue
+        text = LINK.sub(partial(_link, source, paths), source.read_text(encoding="utf-8"))
+        (folder / target).write_text(text, encoding="utf-8")
 
-        def link(found: re.Match[str]) -> str:
-            file = found[2].partition("#")[0]
-            return found[0] if not file or file in pages or (folder / file).is_file() else found[1]
 
-        text = re.sub(r"\[([^\]]+)\]\((?!https?:)([^)\s]+)\)", link, text)
-        (folder / name).write_text(text, encoding="utf-8")
+def _link(source: Path, paths: dict[Path, Path], found: re.Match[str]) -> str:
+    url = found["markdown"] or found["url"]
+    if re.match(r"[a-z]+:|#", url):
+        return found[0]
+    file, mark, anchor = url.partition("#")
+    target = (source.parent / file).resolve()
+    if target == ROOT / "README.md":
+        target, anchor, mark = DOCS / "index.md", "", ""
+    if target not in paths:
+        return found["text"] or found[0]
+    here = os.path.relpath(paths[target], paths[source].parent) + mark + anchor
+    return f'{found["html"]}"{here}"' if found["html"] else f"[{found['text']}]({here})"
 
 
 def main() -> int:
@@ -45,7 +69,7 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     PAGES.mkdir(parents=True)
     copy_pages(PAGES)
-    shutil.copy2(ROOT / "docs" / "zensical.toml", PAGES.parent)
+    shutil.copy2(DOCS / "zensical.toml", PAGES.parent)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     return subprocess.call(command, cwd=PAGES.parent)
 

@@ -5,7 +5,7 @@ import shlex
 
 from tests.deploy.files import COMPOSE, ROOT, VARIABLE, compose
 
-PAGE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "operate" / "compose.md").read_text(encoding="utf-8")
 VERBS = {"build", "up", "exec", "run", "stop"}
 
 

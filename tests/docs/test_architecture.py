@@ -7,7 +7,7 @@ import pytest
 
 from tests.docs.pages import ROOT
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
 FOLDERS_OF = ("api", "clipcite", "core", "core/clip", "core/serving", "core/store", "worker")
 FILES = sorted(set(re.findall(r"`((?:[\w.]+/)+\w+\.\w+)(?:::\w+)?`", PAGE)))
 REFERENCES = sorted(set(re.findall(r"`((?:\w+/)+\w+\.py)::(\w+)`", PAGE)))

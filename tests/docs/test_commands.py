@@ -95,7 +95,7 @@ def _is_a_program(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_status_of_the_command_line_is_described() -> None:
-    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     described = {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     assert described == {status.value for status in Exit}
 

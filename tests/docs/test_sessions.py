@@ -17,8 +17,9 @@ from core.clip.models.backbone import Backbone
 from tests.docs.conftest import Shell
 from tests.docs.pages import PAGES, ROOT, blocks, name_of, session
 
-COMMAND_LINE, MODELS = ROOT / "docs" / "command-line.md", ROOT / "docs" / "models.md"
-SESSIONS = [page for page in PAGES if session(page) and page not in {COMMAND_LINE, MODELS}]
+COMMAND_LINE = ROOT / "docs" / "reference" / "command-line.md"
+VERSIONS = ROOT / "docs" / "how-to" / "versions.md"
+SESSIONS = [page for page in PAGES if session(page) and page not in {COMMAND_LINE, VERSIONS}]
 PROGRAMS = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from api.app import create_app
 from core.settings import Settings
-from docs.build import copy_pages
+from docs.build import ELSEWHERE, copy_pages
 from tests.docs.pages import PAGES, ROOT, name_of
 
 LINK = re.compile(r"""\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)\"""")
@@ -37,7 +37,7 @@ def broken(page: Path, root: Path) -> list[str]:
     return bad
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *(ROOT / name for name in ELSEWHERE)], ids=name_of)
 def test_every_link_leads_somewhere(page: Path) -> None:
     assert broken(page, ROOT) == []
 
@@ -56,7 +56,7 @@ def test_every_page_is_in_the_menu(tmp_path: Path) -> None:
 
 
 def test_every_route_is_listed(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "rest-api.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", page, re.MULTILINE)
     paths = create_app(Settings(data=tmp_path, cache=tmp_path)).openapi()["paths"]
     assert sorted(listed) == sorted((method.upper(), path) for path, of in paths.items() for method in of)

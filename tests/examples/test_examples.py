@@ -99,7 +99,7 @@ def test_a_model_is_exported(run: Run, stamps: Path, service: Service, tmp_path:
 
 def test_examples_are_short_and_described() -> None:
     examples = sorted((ROOT / "examples").glob("*.py"))
-    page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "examples.md").read_text(encoding="utf-8")
     assert len(examples) == 3
     for path in examples:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES, path

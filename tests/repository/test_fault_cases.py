@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "fault-cases.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "project" / "fault-cases.md").read_text(encoding="utf-8")
 
 
 def test_every_test_and_command_that_it_names_exists() -> None:

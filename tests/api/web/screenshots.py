@@ -27,7 +27,7 @@ WANTED = {
     *("train-light-desktop", "training-dark-desktop", "result-light-phone"),
     *("try-light-desktop", "try-dark-desktop", "try-dark-phone"),
 }
-"""Screenshots shown in docs/page.md and the README. The others are checked for fit only."""
+"""Screenshots shown in docs/reference/web-page.md and the README. The others are checked for fit only."""
 ASKED = {"fish": 2, "bird": 1, "hat": 1}
 """Number of classified images per class. `hat` is not trained."""
 
