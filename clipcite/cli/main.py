@@ -8,6 +8,7 @@ import typer
 
 from clipcite.cli.adapt import adapt
 from clipcite.cli.admin import keys, webhooks
+from clipcite.cli.backup import backup, restore, verify
 from clipcite.cli.classify import classify
 from clipcite.cli.doctor import doctor
 from clipcite.cli.export import export
@@ -46,6 +47,9 @@ app.command()(doctor)
 app.add_typer(database, name="db")
 app.add_typer(keys, name="keys")
 app.add_typer(webhooks, name="webhooks")
+app.command()(backup)
+app.command()(restore)
+app.command()(verify)
 app.command()(sweep)
 app.add_typer(storage, name="storage")
 

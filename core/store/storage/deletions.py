@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion
 from core.store.errors import DatabaseUnavailable, StorageUnavailable
+from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 
 
@@ -25,9 +26,14 @@ def mark_for_deletion(session: Session, prefix: str) -> None:
 def finish(database: Database, blobs: Blobs, prefix: str) -> None:
     """Delete the blobs, then the deletion's row. Call this after the commit.
 
+    During a backup nothing is deleted; the dispatcher finishes the deletion later.
+
     Raises:
         StorageUnavailable: the blobs can't be deleted now. The dispatcher tries again.
     """
+    with database.read() as session:
+        if installation.is_held(session):
+            return
     try:
         blobs.delete_prefix(prefix)
     except StorageUnavailable as error:

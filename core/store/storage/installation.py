@@ -4,6 +4,7 @@ Unowned files are deleted only if both ids are equal, because all files of anoth
 """
 
 import json
+from datetime import timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -14,6 +15,8 @@ from core.store.errors import BlobNotFound
 from core.store.storage.blobs import Blobs
 
 KEY = "installation.json"
+HOLD = timedelta(minutes=2)
+"""Duration of a hold on deletions. A backup renews it, and a killed backup leaves it to expire."""
 REMEDY = (
     "If the storage's own database still exists, set CLIPCITE_DATABASE_URL to it or restore its backup. If "
     "another installation uses this storage, set CLIPCITE_BLOB_URL to a separate one. To assign the storage "
@@ -67,6 +70,17 @@ def problem(database: Database, blobs: Blobs) -> str | None:
             f"than 90% of its folders. Unowned files in it are not deleted. {REMEDY}"
         )
     return None
+
+
+def hold_deletions(session: Session) -> None:
+    """Stop all deletions of blobs for HOLD, for a backup."""
+    find(session, lock=True).hold_until = database_now(session) + HOLD
+
+
+def is_held(session: Session) -> bool:
+    """Return whether a backup is in progress, so that no blob may be deleted."""
+    until = find(session).hold_until
+    return until is not None and database_now(session) < until
 
 
 def write(database: Database, blobs: Blobs) -> None:

@@ -19,7 +19,7 @@ OWNER = DEFAULT_OWNER
 
 
 def new_job(database: Database, **given: Any) -> str:
-    job_id = new_id("job")
+    job_id: str = given.pop("job_id", None) or new_id("job")
     fields: dict[str, Any] = {
         "owner": OWNER,
         "name": None,

@@ -1,0 +1,141 @@
+"""Restoration of a snapshot into an empty installation, on either kind of database and storage."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from core.store.backup import snapshots
+from core.store.backup.create import BATCH_SIZE
+from core.store.backup.snapshots import BLOBS, TABLES, BackupError, Manifest
+from core.store.db import migrate
+from core.store.db.ids import new_id
+from core.store.db.session import Database, database_now
+from core.store.db.tables import QUEUED, RUNNING, ApiKey, Installation, Job, Model
+from core.store.jobs.leases import end_lease
+from core.store.storage import installation
+from core.store.storage.blobs import Blobs
+
+
+@dataclass
+class Restored:
+    """Outcome of a restoration."""
+
+    snapshot: str
+    rows: int
+    blobs: int
+    requeued: list[str] = field(default_factory=list)
+    """Jobs that ran at the time of the snapshot. They are queued again and lose no attempt."""
+    keys: list[str] = field(default_factory=list)
+    """Prefixes of API keys that are valid again. Some may have been revoked after the snapshot."""
+
+
+def restore(
+    url: str,
+    blobs: Blobs,
+    backup: Blobs,
+    *,
+    name: str | None = None,
+    as_new: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> Restored:
+    """Restore a snapshot. If it is interrupted, the call can be repeated.
+
+    Args:
+        url: SQLAlchemy URL of a database without jobs, models and keys. Missing tables are created.
+        blobs: storage that is empty, or has only blobs of this snapshot.
+        name: name of the snapshot; None is the newest one.
+        as_new: give the copy an id of its own, if the original installation still exists.
+
+    Raises:
+        BackupError: the installation is not empty, or the snapshot does not fit this version.
+        BlobNotFound, BlobDamaged: the backup is damaged. The database is still empty.
+    """
+    name, manifest = snapshots.read_manifest(backup, name)
+    migrate.upgrade(url)
+    database = Database(url)
+    try:
+        _check_empty(database)
+        entries = snapshots.read_blobs(backup, name, manifest)
+        foreign = {blob.key for blob in blobs.list("")} - {entry.key for entry in entries}
+        foreign.discard(installation.KEY)
+        if foreign:
+            raise BackupError(
+                f"The storage has {len(foreign):,} other files, for example {min(foreign)}. Restore into an "
+                "empty folder or bucket."
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "blob"
+            for number, entry in enumerate(entries, start=1):
+                backup.fetch(f"{BLOBS}/{entry.key}", path, sha256=entry.sha256)
+                blobs.put(entry.key, path)
+                if number % BATCH_SIZE == 0:
+                    report(f"{number:,} of {len(entries):,} files")
+        with database.write() as session:
+            rows = _insert_rows(session, backup, name, manifest)
+            _detach(session, as_new=as_new)
+            restored = Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
+        installation.write(database, blobs)
+        return restored
+    finally:
+        database.close()
+
+
+def _check_empty(database: Database) -> None:
+    with database.read() as session:
+        for table in (Job, Model, ApiKey):
+            if session.scalar(select(func.count()).select_from(table)):
+                raise BackupError(
+                    f"The database already has {table.__tablename__.replace('_', ' ')}. Restore into an "
+                    "empty one: set CLIPCITE_DATA or CLIPCITE_DATABASE_URL to a new place."
+                )
+
+
+def _insert_rows(session: Session, backup: Blobs, name: str, manifest: Manifest) -> int:
+    """Replace the rows of all tables by those of the snapshot. Return their number."""
+    for table in reversed(TABLES):
+        session.execute(delete(table))
+    for table in TABLES:
+        lines = snapshots.read_lines(backup, name, f"{table.name}.jsonl", manifest)
+        while batch := [snapshots.decode_row(table, row) for row in islice(lines, BATCH_SIZE)]:
+            session.execute(insert(table), batch)
+    return sum(manifest.rows.values())
+
+
+def _detach(session: Session, *, as_new: bool) -> None:
+    """Forget what was true of the old processes and the old storage."""
+    row = installation.find(session, lock=True)
+    values = {"refused_at": None, "swept_at": None, "folders": None, "checkpoints_until": None}
+    session.execute(
+        update(Installation).values(**values, **({"id": new_id("ins")} if as_new else {})),
+        execution_options={"synchronize_session": False},
+    )
+    session.expire(row)
+    session.execute(update(Job).where(Job.status == QUEUED).values(dispatched_at=None))
+
+
+def _requeue(session: Session) -> list[str]:
+    """End the leases of the workers that had running jobs. Return the ids of these jobs."""
+    jobs = list(session.scalars(select(Job).where(Job.status == RUNNING)))
+    for job in jobs:
+        end_lease(
+            session,
+            job,
+            at=database_now(session),
+            attempts=max(0, job.attempts - 1),
+            exhausted=False,
+            reason="restored",
+            code="restored",
+            detail="The installation was restored from a backup while this job ran.",
+        )
+    return [job.id for job in jobs]
+
+
+def _valid_keys(session: Session) -> list[str]:
+    at = database_now(session)
+    keys = session.scalars(select(ApiKey).where(ApiKey.revoked_at.is_(None)).order_by(ApiKey.created_at))
+    return [key.prefix for key in keys if key.expires_at is None or key.expires_at > at]

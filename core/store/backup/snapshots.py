@@ -1,0 +1,188 @@
+"""Format of a backup: a folder of snapshots that share their blobs.
+
+    blobs/KEY                     content of a blob, which never changes
+    snapshots/TIME/TABLE.jsonl    one row per line
+    snapshots/TIME/blobs.jsonl    key, size and SHA-256 of each blob
+    snapshots/TIME/manifest.json  written last; a snapshot without it is incomplete and ignored
+
+The format does not depend on the kind of database or storage.
+"""
+
+import fcntl
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Table
+
+from core.errors import ClipCiteError
+from core.store.db.tables import Base, Orphan, UtcDateTime
+from core.store.errors import BlobNotFound
+from core.store.storage.blobs import Blobs
+
+FORMAT = 1
+BLOBS, SNAPSHOTS, MANIFEST = "blobs", "snapshots", "manifest.json"
+TABLES = [table for table in Base.metadata.sorted_tables if table is not Orphan.__table__]
+"""Tables in the order of their foreign keys. Marks on orphans are left out: a restored storage has none."""
+_NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+
+
+class BackupError(ClipCiteError):
+    """The backup can't be created, read or restored. The detail says what to do."""
+
+
+@dataclass(frozen=True)
+class BlobEntry:
+    key: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Description of a complete snapshot."""
+
+    format: int
+    version: str
+    """Version of the software that wrote it."""
+    revision: str
+    """Revision of the tables."""
+    installation: str
+    """Id of the installation."""
+    created_at: str
+    files: dict[str, str]
+    """SHA-256 of each `.jsonl` file."""
+    rows: dict[str, int]
+    """Number of rows by table."""
+    blobs: int
+    blob_bytes: int
+    missing: list[str]
+    """Keys that the rows name and that the storage did not have."""
+
+
+def open_folder(folder: Path) -> Blobs:
+    """Open the folder of a backup, and create it if necessary."""
+    return Blobs(folder.absolute().as_uri())
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the backup for one process. Raise BackupError if another one has it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BackupError(
+                f"Another process uses the backup {folder}. Wait until it has ended."
+            ) from error
+        yield
+
+
+def names(backup: Blobs) -> list[str]:
+    """Return the names of the complete snapshots, oldest first."""
+    folders = (folder.removeprefix(f"{SNAPSHOTS}/") for folder in backup.folders(SNAPSHOTS))
+    present = sorted(name for name in folders if _NAME.fullmatch(name))
+    return [name for name in present if _has(backup, f"{SNAPSHOTS}/{name}/{MANIFEST}")]
+
+
+def read_manifest(backup: Blobs, name: str | None) -> tuple[str, Manifest]:
+    """Return name and manifest of a snapshot, by default of the newest one.
+
+    Raises:
+        BackupError: there is no such snapshot, or another version wrote it.
+    """
+    known = names(backup)
+    if not known:
+        raise BackupError("The folder has no complete backup. Give the folder that `clipcite backup` wrote.")
+    if name is not None and name not in known:
+        raise BackupError(f"There is no snapshot {name}. The folder has: {', '.join(known)}.")
+    chosen = name or known[-1]
+    try:
+        stored = json.loads(backup.get(f"{SNAPSHOTS}/{chosen}/{MANIFEST}"))
+        if stored["format"] != FORMAT:
+            raise BackupError(
+                f"The snapshot {chosen} has the format {stored['format']}, and this version reads {FORMAT}. "
+                f"Use the version that wrote it: {stored['version']}."
+            )
+        return chosen, Manifest(**stored)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackupError(f"{MANIFEST} of the snapshot {chosen} is damaged. Use another snapshot.") from error
+
+
+def write_lines(backup: Blobs, key: str, rows: Iterable[Mapping[str, Any]]) -> tuple[str, int]:
+    """Write one JSON object per line. Return the file's SHA-256 and the number of rows."""
+    digest, count = hashlib.sha256(), 0
+    with tempfile.NamedTemporaryFile("wb", suffix=".jsonl") as file:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+            digest.update(line)
+            file.write(line)
+            count += 1
+        file.flush()
+        backup.put(key, Path(file.name))
+    return digest.hexdigest(), count
+
+
+def read_lines(backup: Blobs, name: str, file: str, manifest: Manifest) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a `.jsonl` file after its hash was checked.
+
+    Raises:
+        BlobNotFound, BlobDamaged: the file is missing or changed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / file
+        backup.fetch(f"{SNAPSHOTS}/{name}/{file}", path, sha256=manifest.files.get(file, ""))
+        with path.open("rb") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+def read_blobs(backup: Blobs, name: str, manifest: Manifest) -> list[BlobEntry]:
+    """Return the blobs of a snapshot."""
+    return [BlobEntry(**row) for row in read_lines(backup, name, f"{BLOBS}.jsonl", manifest)]
+
+
+def write_manifest(backup: Blobs, name: str, manifest: Manifest) -> None:
+    """Complete a snapshot."""
+    backup.put(f"{SNAPSHOTS}/{name}/{MANIFEST}", json.dumps(asdict(manifest), indent=1).encode())
+
+
+def encode_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as JSON values. Times become ISO 8601 in UTC."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def decode_row(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with the values of the table's column types.
+
+    Raises:
+        BackupError: the row has a column that this version does not know.
+    """
+    unknown = row.keys() - table.columns.keys()
+    if unknown:
+        raise BackupError(
+            f"The backup has columns of {table.name} that this version does not know: "
+            f"{', '.join(sorted(unknown))}. Restore it with the version in its manifest, then upgrade."
+        )
+    return {
+        name: datetime.fromisoformat(value)
+        if value is not None and isinstance(table.columns[name].type, UtcDateTime)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _has(backup: Blobs, key: str) -> bool:
+    try:
+        backup.get(key)
+    except BlobNotFound:
+        return False
+    return True

@@ -1,0 +1,313 @@
+"""Backup while the service works, restoration on the other kind of database and storage, and verification."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from core.store.accounts import api_keys, owners
+from core.store.backup import create, restore, snapshots, verify
+from core.store.backup.snapshots import TABLES, BackupError
+from core.store.db.ids import new_id
+from core.store.db.session import Database
+from core.store.db.tables import QUEUED, Job, Model
+from core.store.errors import BlobDamaged
+from core.store.jobs import jobs
+from core.store.jobs.jobs import NewImage
+from core.store.registry import aliases
+from core.store.storage import deletions, installation
+from core.store.storage.blobs import Blobs
+from tests.core.store.samples import claimed, job_of, new_job, new_model, publish
+from tests.core.store.storage.test_blobs import bucket, sha256
+from worker.dispatcher.garbage import collect_garbage, finish_deletions
+
+NO_AGE = timedelta(0)
+CONTENT = [b"first image", b"second image"]
+
+
+def stored_job(database: Database, blobs: Blobs, **given: Any) -> str:
+    """Create a job with two stored images."""
+    job_id = new_id("job")
+    images = []
+    for number, content in enumerate(CONTENT):
+        key = f"jobs/{job_id}/{number}"
+        blobs.put(key, content)
+        images.append(NewImage("train", "red fox", f"{number}.jpg", key, sha256(content), len(content)))
+    return new_job(database, job_id=job_id, images=images, **given)
+
+
+def stored_model(database: Database, blobs: Blobs, **given: Any) -> str:
+    """Publish a model of a new job, with its files."""
+    model_id = new_id("mdl")
+    weights = f"weights of {model_id}".encode()
+    blobs.put(f"models/{model_id}/weights", weights)
+    blobs.put(f"models/{model_id}/manifest", b"{}")
+    model = new_model(
+        id=model_id,
+        weights_key=f"models/{model_id}/weights",
+        manifest_key=f"models/{model_id}/manifest",
+        sha256=sha256(weights),
+        bytes=len(weights),
+        **given,
+    )
+    assert publish(database, claimed(database, stored_job(database, blobs)), model)
+    return model_id
+
+
+def delete_job(database: Database, job_id: str) -> None:
+    """Delete a queued job. Its files are left."""
+    with database.write() as session:
+        jobs.request_cancel(session, job_id, owner="default")
+        jobs.delete(session, job_id, owner="default")
+
+
+def rows_of(database: Database) -> dict[str, list[str]]:
+    """Return the rows of each table as sorted JSON."""
+    with database.read() as session:
+        return {
+            table.name: sorted(
+                json.dumps(snapshots.encode_row(row), sort_keys=True)
+                for row in session.execute(select(table)).mappings()
+            )
+            for table in TABLES
+        }
+
+
+@pytest.fixture
+def blobs(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Blobs:
+    """Return a folder beside SQLite, and a bucket beside PostgreSQL."""
+    if database_url.startswith("sqlite"):
+        return Blobs((tmp_path / "data" / "blobs").as_uri())
+    return bucket(request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket"), "source")
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Blobs:
+    return snapshots.open_folder(tmp_path / "backup")
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[tuple[str, Blobs]]:
+    """Return an empty installation of the other kind."""
+    if database_url.startswith("sqlite"):
+        from tests.conftest import postgres_database
+
+        endpoint, name = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket")
+        with postgres_database(request.getfixturevalue("postgres_url")) as url:
+            yield url, bucket(endpoint, name, "target")
+    else:
+        yield f"sqlite:///{tmp_path}/target/clipcite.db", Blobs((tmp_path / "target" / "blobs").as_uri())
+
+
+def test_the_other_kind_of_installation_is_equal(
+    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+) -> None:
+    installation.write(database, blobs)
+    with database.write() as session:
+        owners.ensure(session, "team-b")
+        kept = api_keys.create(session, owner="team-b", scopes=["classify"])
+        revoked = api_keys.create(session, owner="default", scopes=["admin"])
+        api_keys.revoke(session, revoked.row.id)
+    first = stored_model(database, blobs, name="foxes")
+    second = stored_model(database, blobs, name="foxes", delta_format="4bit")
+    with database.write() as session:
+        for model in (first, second):
+            aliases.promote(session, "foxes", "production", model, owner="default")
+    queued = stored_job(database, blobs, owner="team-b", name="größer 🦊")
+    running = stored_job(database, blobs)
+    claimed(database, running)
+
+    _, manifest = create.create(database_url, database, blobs, backup)
+    assert not manifest.missing
+    before = rows_of(database)
+    result = restore.restore(*target, backup)
+
+    assert (result.requeued, result.keys) == ([running], [kept.row.prefix])
+    restored = Database(target[0])
+    try:
+        after = rows_of(restored)
+        for table in before.keys() - {"jobs", "job_events", "installation"}:
+            assert after[table] == before[table], table
+        for job_id in (queued, running):
+            owner = "team-b" if job_id == queued else "default"
+            job = job_of(restored, job_id, owner=owner)
+            assert (job.status, job.attempts, job.lease_token, job.dispatched_at) == (QUEUED, 0, None, None)
+        assert claimed(restored, running).attempt == 1
+        assert {b.key for b in target[1].list("")} == {b.key for b in blobs.list("")}
+        assert all(target[1].get(blob.key) == blobs.get(blob.key) for blob in blobs.list("models"))
+        assert verify.verify_installation(restored, target[1]).problems == []
+        assert installation.problem(restored, target[1]) is None
+    finally:
+        restored.close()
+
+
+def test_changes_during_a_backup(
+    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+) -> None:
+    """Threads add and delete jobs. The snapshot is of one moment, and all its files are in the backup."""
+    doomed = [stored_job(database, blobs) for _ in range(20)]
+    ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def repeat(change: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            try:
+                while not ended.is_set():
+                    change()
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def delete() -> None:
+        if not doomed:
+            ended.wait(0.01)
+            return
+        job_id = doomed.pop()
+        delete_job(database, job_id)
+        deletions.finish(database, blobs, jobs.blobs_of(job_id))
+
+    threads = [repeat(delete), repeat(lambda: stored_job(database, blobs) and None)]
+    try:
+        made = [create.create(database_url, database, blobs, backup) for _ in range(3)]
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    for name, manifest in made:
+        assert not manifest.missing
+        assert manifest.rows["job_images"] == 2 * manifest.rows["jobs"]
+        checked = verify.verify_backup(backup, name)
+        assert checked.problems == []
+        assert checked.blobs == manifest.rows["job_images"]
+    restored = restore.restore(*target, backup)
+    assert restored.rows == sum(made[-1][1].rows.values())
+
+
+def test_deletions_wait_for_the_backup(database: Database, blobs: Blobs, backup: Blobs) -> None:
+    job_id = stored_job(database, blobs)
+    with database.write() as session:
+        installation.hold_deletions(session)
+    delete_job(database, job_id)
+    prefix = jobs.blobs_of(job_id)
+    deletions.finish(database, blobs, prefix)
+    assert blobs.list("jobs")
+    assert finish_deletions(database, blobs, age=NO_AGE) == []
+    assert collect_garbage(database, blobs, grace=NO_AGE, confirmed=True).deleted == []
+    with database.write() as session:
+        installation.find(session).hold_until = None
+    assert finish_deletions(database, blobs, age=NO_AGE) == [prefix]
+
+
+def test_a_second_snapshot_copies_only_new_files(
+    database_url: str, database: Database, blobs: Blobs, backup: Blobs, tmp_path: Path
+) -> None:
+    stored_job(database, blobs)
+    first, _ = create.create(database_url, database, blobs, backup)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "backup" / "blobs").rglob("*.*")}
+    gone = stored_job(database, blobs)
+    second, manifest = create.create(database_url, database, blobs, backup)
+    assert (first != second, manifest.blobs) == (True, 4)
+    assert all(path.stat().st_mtime_ns == at for path, at in written.items())
+    delete_job(database, gone)
+    with database.write() as session:
+        installation.find(session).hold_until = None
+    deletions.finish(database, blobs, jobs.blobs_of(gone))
+    third, _ = create.create(database_url, database, blobs, backup)
+    assert create.prune(backup, keep=1) == [first, second]
+    assert snapshots.names(backup) == [third]
+    assert len(backup.list("blobs")) == 2
+    assert verify.verify_backup(backup).problems == []
+
+
+def test_an_interrupted_backup_counts_as_none(
+    database_url: str, database: Database, blobs: Blobs, backup: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored_job(database, blobs)
+    for step in ("write_lines", "write_manifest"):
+        with monkeypatch.context() as patch:
+            patch.setattr(snapshots, step, _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                create.create(database_url, database, blobs, backup)
+        with pytest.raises(BackupError, match="no complete backup"):
+            verify.verify_backup(backup)
+    create.create(database_url, database, blobs, backup)
+    assert len(backup.folders("snapshots")) == 1
+
+
+def test_an_interrupted_restoration_can_be_repeated(
+    database_url: str,
+    database: Database,
+    blobs: Blobs,
+    backup: Blobs,
+    target: tuple[str, Blobs],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stored_job(database, blobs)
+    create.create(database_url, database, blobs, backup)
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "_insert_rows", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            restore.restore(*target, backup)
+    restore.restore(*target, backup)
+    with pytest.raises(BackupError, match="already has jobs"):
+        restore.restore(*target, backup)
+
+
+def test_a_used_storage_is_refused(
+    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+) -> None:
+    stored_job(database, blobs)
+    create.create(database_url, database, blobs, backup)
+    target[1].put("jobs/other/1", b"of somebody else")
+    with pytest.raises(BackupError, match="other files"):
+        restore.restore(*target, backup)
+
+
+def test_a_changed_file_is_found(
+    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+) -> None:
+    model = stored_model(database, blobs)
+    create.create(database_url, database, blobs, backup)
+    blobs.put(f"models/{model}/weights", b"X" * len(f"weights of {model}"))
+    assert verify.verify_installation(database, blobs).problems == [
+        f"models/{model}/weights: its content has changed"
+    ]
+    blobs.delete(f"models/{model}/manifest")
+    assert f"models/{model}/manifest: missing" in verify.verify_installation(database, blobs).problems
+    backup.put(f"blobs/models/{model}/manifest", b"[]")
+    assert verify.verify_backup(backup).problems == [f"models/{model}/manifest: its content has changed"]
+    with pytest.raises(BlobDamaged):
+        restore.restore(*target, backup)
+    restored = Database(target[0])
+    with restored.read() as session:
+        assert session.scalars(select(Job)).all() == []
+        assert session.scalars(select(Model)).all() == []
+    restored.close()
+
+
+def test_a_copy_may_have_an_id_of_its_own(
+    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+) -> None:
+    create.create(database_url, database, blobs, backup)
+    restore.restore(*target, backup, as_new=True)
+    assert installation.stored_id(target[1]) not in {None, installation.stored_id(blobs)}
+
+
+def test_an_unknown_column_names_the_version(
+    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+) -> None:
+    with pytest.raises(BackupError, match="does not know: later"):
+        snapshots.decode_row(TABLES[0], {"later": 1})
+
+
+def _interrupt(*given: Any, **named: Any) -> Any:
+    raise KeyboardInterrupt
