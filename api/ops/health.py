@@ -21,6 +21,10 @@ GOOD_SECONDS = 1.0
 """Time for which a result is reused."""
 STORAGE_GOOD_SECONDS = 15.0
 """Time for which a good storage result is reused, because each bucket request costs money."""
+NEWER_TABLES = (
+    "A newer version of clipcite has upgraded the database. This process still works with it. Replace it by "
+    "the new version."
+)
 HIDDEN_REASON = (
     "The operator finds the reason in the service's log, or here with a key that has the scope admin (header "
     "`Authorization: Bearer <key>`)."
@@ -62,10 +66,11 @@ class Checks:
             self._pending = self._thread.submit(self._check)
 
     def _check(self) -> dict[str, PartReadiness]:
-        database = _part(self._state.database.check)
+        database = self._check_database()
         if time.monotonic() > self._storage_good_until:
-            self._storage = self._check_storage(with_database=database.status == "ok")
-            if self._storage.status == database.status == "ok":
+            with_database = database.status != "unavailable"
+            self._storage = self._check_storage(with_database=with_database)
+            if self._storage.status == "ok" and with_database:
                 self._storage_good_until = time.monotonic() + STORAGE_GOOD_SECONDS
         parts = {
             "database": database,
@@ -78,6 +83,18 @@ class Checks:
             self._logged[name] = part.status
         self._good_until = time.monotonic() + GOOD_SECONDS
         return parts
+
+    def _check_database(self) -> PartReadiness:
+        """Check the database. During a rolling upgrade the status is `degraded`, and requests still work."""
+
+        database = self._state.database
+        try:
+            database.check()
+            if database.is_newer():
+                return PartReadiness(status="degraded", reason=NEWER_TABLES)
+        except ClipCiteError as error:
+            return PartReadiness(status="unavailable", reason=error.detail)
+        return PartReadiness(status="ok")
 
     def _check_storage(self, *, with_database: bool) -> PartReadiness:
         """Check the storage, with a write only until one has succeeded.

@@ -60,7 +60,7 @@ def create(
                 files[file], rows[table.name] = snapshots.write_lines(
                     backup,
                     f"{SNAPSHOTS}/{name}/{file}",
-                    (snapshots.encode_row(row) for row in connection.execute(select(table)).mappings()),
+                    (snapshots.encode_row(row._asdict()) for row in connection.execute(select(table))),
                 )
             owned, required = _wanted(connection)
         report(f"{sum(rows.values()):,} rows")

@@ -76,8 +76,9 @@ def restore(
                 if number % BATCH_SIZE == 0:
                     report(f"{number:,} of {len(entries):,} files")
         with database.write() as session:
+            min_revision = installation.find(session, lock=True).min_revision
             rows = _insert_rows(session, backup, name, manifest)
-            _detach(session, as_new=as_new)
+            _detach(session, min_revision, as_new=as_new)
             restored = Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
         installation.write(database, blobs)
         return restored
@@ -106,12 +107,14 @@ def _insert_rows(session: Session, backup: Blobs, name: str, manifest: Manifest)
     return sum(manifest.rows.values())
 
 
-def _detach(session: Session, *, as_new: bool) -> None:
+def _detach(session: Session, min_revision: str | None, *, as_new: bool) -> None:
     """Forget what was true of the old processes and the old storage."""
     row = installation.find(session, lock=True)
-    values = {"refused_at": None, "swept_at": None, "folders": None, "checkpoints_until": None}
+    gone = dict.fromkeys(("refused_at", "swept_at", "folders", "checkpoints_until", "hold_until"))
     session.execute(
-        update(Installation).values(**values, **({"id": new_id("ins")} if as_new else {})),
+        update(Installation).values(
+            **gone, min_revision=min_revision, **({"id": new_id("ins")} if as_new else {})
+        ),
         execution_options={"synchronize_session": False},
     )
     session.expire(row)

@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, inspect, make_url, text
 
 from core.settings import get_settings
 from core.store.db.engine import make_engine
@@ -27,10 +27,14 @@ _LOCK = 0x636C6970  # arbitrary unique number ("clip")
 def upgrade(url: str) -> None:
     """Upgrade the tables to the newest revision, in one transaction. Repeated and concurrent calls are safe.
 
+    Tables that a newer version has added to are left as they are.
+
     Raises:
         DatabaseUnavailable: a newer version, or one before 0.2.0, wrote the database. Nothing is changed.
     """
     with migrating(url) as connection:
+        if is_newer(connection):
+            return
         problem = _unknown_version(connection)
         if problem:
             raise DatabaseUnavailable(problem)
@@ -67,7 +71,7 @@ def problem_of(connection: Connection) -> str | None:
     """Return why this version can't work with the database's tables, or None if it can."""
     stored = MigrationContext.configure(connection).get_current_revision()
     newest = _scripts().get_current_head()
-    if stored == newest:
+    if stored == newest or is_newer(connection):
         return None
     if stored is None:
         return "The database has no tables yet. Run `clipcite db upgrade`, then start again."
@@ -80,24 +84,41 @@ def problem_of(connection: Connection) -> str | None:
     )
 
 
+def is_newer(connection: Connection) -> bool:
+    """Return whether a newer version has added to the tables, in a way that this version can work with.
+
+    Each migration stores the oldest revision whose software still works, in `installation.min_revision`.
+    """
+    stored = MigrationContext.configure(connection).get_current_revision()
+    if stored is None or _is_known(stored):
+        return False
+    if not any(c["name"] == "min_revision" for c in inspect(connection).get_columns("installation")):
+        return False
+    oldest = connection.scalar(text("SELECT min_revision FROM installation"))
+    return oldest is not None and _is_known(oldest)
+
+
+def _is_known(revision: str) -> bool:
+    try:
+        return _scripts().get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
 def _unknown_version(connection: Connection) -> str | None:
     """Return cause and remedy if this version can't upgrade the tables, else None."""
     stored = MigrationContext.configure(connection).get_current_revision()
-    if stored is None:
+    if stored is None or _is_known(stored):
         return None
-    try:
-        _scripts().get_revision(stored)
-    except CommandError:
-        if stored in BEFORE_0_2:
-            return (
-                "The database was written by a version before 0.2.0, which this one can't upgrade. Keep a "
-                "copy of it, and start with an empty CLIPCITE_DATA or with another CLIPCITE_DATABASE_URL."
-            )
+    if stored in BEFORE_0_2:
         return (
-            f"The database has revision {stored!r}, which a newer version of clipcite wrote. Install that "
-            "version, or restore a backup and run `clipcite db upgrade`."
+            "The database was written by a version before 0.2.0, which this one can't upgrade. Keep a copy "
+            "of it, and start with an empty CLIPCITE_DATA or with another CLIPCITE_DATABASE_URL."
         )
-    return None
+    return (
+        f"The database has revision {stored!r}, which a newer version of clipcite wrote. Install that "
+        "version, or restore a backup and run `clipcite db upgrade`."
+    )
 
 
 @cache

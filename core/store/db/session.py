@@ -10,7 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.store.db.engine import make_engine
-from core.store.db.migrate import problem_of
+from core.store.db.migrate import is_newer, problem_of
 from core.store.errors import DatabaseFull, DatabaseUnavailable
 
 
@@ -48,6 +48,11 @@ class Database:
         problem = self._problem()
         if problem:
             raise DatabaseUnavailable(problem)
+
+    def is_newer(self) -> bool:
+        """Return whether a newer version has changed the tables in a way that this version can work with."""
+        with _unavailability(), self.engine.connect() as connection:
+            return is_newer(connection)
 
     def startup_error(self) -> str | None:
         """Return why a process must not start on this database, or None if it may.

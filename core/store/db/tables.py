@@ -132,6 +132,8 @@ class Installation(Base):
     """Number of stored folders of jobs and models at the last sweep."""
     checkpoints_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """End of the last job that was checked for leftover checkpoints."""
+    min_revision: Mapped[str | None] = mapped_column(String(32))
+    """Oldest revision of the tables whose software works with the present ones."""
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time until which a backup in progress forbids the deletion of blobs."""
 

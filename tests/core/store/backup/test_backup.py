@@ -71,8 +71,8 @@ def rows_of(database: Database) -> dict[str, list[str]]:
     with database.read() as session:
         return {
             table.name: sorted(
-                json.dumps(snapshots.encode_row(row), sort_keys=True)
-                for row in session.execute(select(table)).mappings()
+                json.dumps(snapshots.encode_row(row._asdict()), sort_keys=True)
+                for row in session.execute(select(table))
             )
             for table in TABLES
         }

@@ -1,4 +1,4 @@
-"""Hold on deletions during a backup."""
+"""Hold on deletions during a backup, and the oldest version that works with the tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,10 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("installation", sa.Column("hold_until", sa.DateTime(timezone=True)))
+    op.add_column("installation", sa.Column("min_revision", sa.String(32)))
+    op.execute("UPDATE installation SET min_revision = '0010'")
 
 
 def downgrade() -> None:
+    op.drop_column("installation", "min_revision")
     op.drop_column("installation", "hold_until")
