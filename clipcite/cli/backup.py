@@ -45,7 +45,7 @@ def backup(
 
 
 def restore(
-    folder: Annotated[Path, typer.Argument(help="Folder of the backup.", exists=True, file_okay=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder of the backup.")],
     snapshot: Snapshot = None,
     as_new: Annotated[
         bool, typer.Option("--as-new", help="Give the copy a new id, because the original still runs.")
@@ -76,7 +76,7 @@ def restore(
 def verify(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder of a backup (default: the installation).", exists=True, file_okay=False),
+        typer.Argument(help="Folder of a backup (default: the installation)."),
     ] = None,
     snapshot: Snapshot = None,
     as_json: AsJson = False,
