@@ -88,7 +88,7 @@ def create(
 
 
 def prune(backup: Blobs, keep: int) -> list[str]:
-    """Delete all but the newest `keep` snapshots, and the blobs that are in no other. Return the snapshots' names."""
+    """Delete all but the newest `keep` snapshots, and the blobs of no other. Return their names."""
     known = snapshots.names(backup)
     gone, kept = known[:-keep], known[-keep:]
     if not gone:
