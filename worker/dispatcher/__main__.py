@@ -115,6 +115,7 @@ def main() -> None:
     sweeper.start()
     liveness = LivenessFile(settings.liveness_file)
     rounds = 0
+    prunable = False
     grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
     while not stop.is_set():
@@ -131,9 +132,9 @@ def main() -> None:
             if rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
                 finish_deletions(database, blobs)
         with log_errors(metrics):
-            if rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
+            if prunable or rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
                 with database.write() as session:
-                    events.prune_progress(session)
+                    prunable = events.prune_progress(session)
         rounds += 1
         liveness.touch()
         stop.wait(settings.dispatch_seconds)

@@ -110,7 +110,9 @@ def _insert_rows(session: Session, backup: Blobs, name: str, manifest: Manifest)
 def _detach(session: Session, min_revision: str | None, *, as_new: bool) -> None:
     """Forget what was true of the old processes and the old storage."""
     row = installation.find(session, lock=True)
-    gone = dict.fromkeys(("refused_at", "swept_at", "folders", "checkpoints_until", "hold_until"))
+    gone = dict.fromkeys(
+        ("refused_at", "swept_at", "folders", "checkpoints_until", "hold_until", "pruned_until")
+    )
     session.execute(
         update(Installation).values(
             **gone, min_revision=min_revision, **({"id": new_id("ins")} if as_new else {})

@@ -134,6 +134,8 @@ class Installation(Base):
     """End of the last job that was checked for leftover checkpoints."""
     min_revision: Mapped[str | None] = mapped_column(String(32))
     """Oldest revision of the tables whose software works with the present ones."""
+    pruned_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """End of the last job whose progress events were deleted."""
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time until which a backup in progress forbids the deletion of blobs."""
 

@@ -15,9 +15,11 @@ from sqlalchemy.orm import Session
 from core.store.db.session import database_now
 from core.store.db.tables import FINAL, Job, JobEvent
 from core.store.jobs.transitions import append_event
+from core.store.storage import installation
 
 PROGRESS = "progress"
 PROGRESS_KEPT = timedelta(days=7)
+PRUNE_BATCH_SIZE = 1_000
 _BATCH_SIZE = 500  # jobs per statement
 
 
@@ -71,17 +73,27 @@ def newer(session: Session, seen: Mapping[str, int]) -> dict[str, list[JobEvent]
     }
 
 
-def prune_progress(session: Session, *, kept: timedelta = PROGRESS_KEPT) -> int:
-    """Delete the progress events of jobs that ended before the period `kept`. Return their number.
+def prune_progress(session: Session, *, kept: timedelta = PROGRESS_KEPT) -> bool:
+    """Delete the progress events of the next jobs that ended before the period `kept`.
 
-    Other events are kept as long as the job.
+    Other events are kept as long as the job. One call handles PRUNE_BATCH_SIZE jobs, so that it stays below
+    the database's time limit with any number of jobs. Return whether more jobs may be left.
     """
-    old_jobs = select(Job.id).where(Job.finished_at < database_now(session) - kept)
-    old_events = delete(JobEvent).where(JobEvent.type == PROGRESS, JobEvent.job_id.in_(old_jobs))
-    deleted = session.execute(
-        old_events.returning(JobEvent.seq), execution_options={"synchronize_session": False}
+    row = installation.find(session, lock=True)
+    ended = [Job.finished_at < database_now(session) - kept]
+    if row.pruned_until is not None:
+        ended.append(Job.finished_at >= row.pruned_until)
+    jobs = session.execute(
+        select(Job.id, Job.finished_at).where(*ended).order_by(Job.finished_at).limit(PRUNE_BATCH_SIZE)
+    ).all()
+    if not jobs:
+        return False
+    session.execute(
+        delete(JobEvent).where(JobEvent.type == PROGRESS, JobEvent.job_id.in_([job.id for job in jobs])),
+        execution_options={"synchronize_session": False},
     )
-    return len(deleted.all())
+    row.pruned_until = jobs[-1].finished_at
+    return len(jobs) == PRUNE_BATCH_SIZE
 
 
 def _stage_and_percent(progress: dict[str, Any]) -> tuple[Any, int]:

@@ -110,8 +110,7 @@ def test_progress_is_pruned_a_while_after_the_end(database: Database) -> None:
         past = database_now(session) - timedelta(days=8)
         session.execute(update(Job).where(Job.id == old.job_id).values(finished_at=past))
     with database.write() as session:
-        assert events.prune_progress(session) == 2
-        assert events.prune_progress(session) == 0
+        assert not events.prune_progress(session)
     assert progress_of(database, old.job_id) == []
     assert len(progress_of(database, new.job_id)) == len(progress_of(database, running.job_id)) == 2
     with database.read() as session:
@@ -166,3 +165,23 @@ def test_incomplete_progress(database: Database, progress: dict[str, Any]) -> No
     claim = claimed(database, new_job(database))
     beat(database, claim, progress, {**progress, "step": 1})
     assert progress_of(database, claim.job_id) == [{**progress, "step": 1}]
+
+
+def test_pruning_advances_in_batches(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "PRUNE_BATCH_SIZE", 2)
+    ended = [claimed(database, new_job(database)) for _ in range(5)]
+    for days, claim in enumerate(ended):
+        beat(database, claim, step(0.1))
+        assert publish(database, claim)
+        with database.write() as session:
+            past = database_now(session) - timedelta(days=20 - days)
+            session.execute(update(Job).where(Job.id == claim.job_id).values(finished_at=past))
+    left = []
+    for _ in range(10):
+        with database.write() as session:
+            more = events.prune_progress(session)
+        left.append(sum(bool(progress_of(database, claim.job_id)) for claim in ended))
+        if not more:
+            break
+    assert left[0] == 3  # two jobs per call
+    assert left[-1] == 0
