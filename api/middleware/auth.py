@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
@@ -58,6 +57,8 @@ class Caller:
     """Id of the key, never the key itself."""
 
 
+LOOPBACK_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+PROXY_HEADERS = {"forwarded", "via", "x-real-ip"}
 OPERATOR = Caller(DEFAULT_OWNER, frozenset(SCOPES), "CLIPCITE_ADMIN_KEY")
 THIS_MACHINE = Caller(DEFAULT_OWNER, frozenset(SCOPES), "none")
 
@@ -202,10 +203,12 @@ class AuthMiddleware:
                 "The request has no valid key. Send the header `Authorization: Bearer <key>`. The operator "
                 "creates keys with `clipcite keys create`."
             )
-        if not _is_of_this_machine(headers):
+        reason = _foreign_reason(headers)
+        if reason is not None:
             raise ForeignSite(
-                "The service has no keys, so only programs and pages on its own machine may use it. Use "
-                "http://127.0.0.1 or http://localhost, or set CLIPCITE_ADMIN_KEY."
+                f"The service has no keys, so only programs and pages on its own machine may use it. The "
+                f"request was refused because {reason}. Use http://127.0.0.1 or http://localhost, or set "
+                "CLIPCITE_ADMIN_KEY."
             )
         return THIS_MACHINE
 
@@ -214,7 +217,7 @@ class AuthMiddleware:
         try:
             return ADMIN in (await self._caller(headers)).scopes
         except DatabaseUnavailable:  # the last known state of the keys counts
-            return not self._keys_made and _is_of_this_machine(headers)
+            return not self._keys_made and _foreign_reason(headers) is None
         except ClipCiteError:
             return False
 
@@ -257,15 +260,20 @@ def _same(given: str, expected: str) -> bool:
     return secrets.compare_digest(given.encode(), expected.encode())
 
 
-def _is_of_this_machine(headers: Headers) -> bool:
-    """Return whether Host and Origin are loopback (protection from DNS rebinding and cross-site requests)."""
-    host = _host_of(f"//{headers.get('host', '')}")
+def _foreign_reason(headers: Headers) -> str | None:
+    """Return why the request may come from elsewhere than this machine, or None.
+
+    It protects a service without keys from proxies, DNS rebinding and pages of other sites.
+    """
+    proxy = next((name for name in headers if name in PROXY_HEADERS or name.startswith("x-forwarded-")), None)
+    if proxy is not None:
+        return f"it came through a proxy (header {proxy})"
+    host = headers.get("host", "")
+    if not LOOPBACK_HOST.fullmatch(host):
+        return "its Host is not this machine"
     origin = headers.get("origin")
-    return is_loopback(host) and (origin is None or is_loopback(_host_of(origin)))
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+    if origin is not None and origin.lower() not in {f"http://{host}".lower(), f"https://{host}".lower()}:
+        return "its Origin is another site"
+    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        return "another site sent it through a browser"
+    return None

@@ -177,8 +177,9 @@ def call(service: Service, host: str, origin: str | None = None) -> httpx.Respon
 )
 def test_this_machine(unlocked: Service, host: str) -> None:
     assert call(unlocked, host).status_code == 200
-    assert call(unlocked, host, "http://localhost:3000").status_code == 200
-    assert call(unlocked, host, "http://127.0.0.1:3000").status_code == 200
+    assert call(unlocked, host, f"http://{host}").status_code == 200
+    headers = {"host": host, "sec-fetch-site": "same-origin"}
+    assert unlocked.client.get("/jobs", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -192,6 +193,7 @@ def test_this_machine(unlocked: Service, host: str) -> None:
             "[::2]:80",
         ),
         *("192.168.1.5", "", "[", "0.0.0.0", "127.0.0.1@evil.example", "evil.example@127.0.0.1.x"),
+        *("evil@127.0.0.1", "127.0.0.1/evil.example", "127.0.0.1#evil.example", "127.0.0.1:8000:80"),
     ],
 )
 def test_a_foreign_host(unlocked: Service, host: str) -> None:
@@ -207,6 +209,8 @@ def test_a_foreign_host(unlocked: Service, host: str) -> None:
         "null",
         "http://127.0.0.1.evil.example",
         "http://192.168.1.5",
+        "http://127.0.0.1:3000",
+        "http://localhost:8000",
         "",
         "file://",
         "http://[",
@@ -214,6 +218,25 @@ def test_a_foreign_host(unlocked: Service, host: str) -> None:
 )
 def test_a_foreign_origin(unlocked: Service, origin: str) -> None:
     assert_problem(call(unlocked, "127.0.0.1:8000", origin), 403, "cross_site_request")
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("x-forwarded-for", "203.0.113.5"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=203.0.113.5"),
+        ("via", "1.1 proxy"),
+        ("x-real-ip", "203.0.113.5"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ],
+)
+def test_a_proxy_and_another_site(unlocked: Service, locked: Service, header: str, value: str) -> None:
+    headers = {"host": "127.0.0.1:8000", header: value}
+    assert_problem(unlocked.client.get("/jobs", headers=headers), 403, "cross_site_request")
+    headers["authorization"] = f"Bearer {KEY}"
+    assert locked.client.get("/jobs", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
