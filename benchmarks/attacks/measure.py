@@ -1,5 +1,6 @@
 """Measurement of one attack on one service: memory, CPU time, and the latency of another client."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -286,8 +287,9 @@ def _peak(process: psutil.Process) -> int:
 def _bytes_below(folder: Path) -> int:
     """Return the size of temporary files, including the spool of an upload."""
     total = 0
-    for path in [*(folder / "tmp").rglob("*"), *(folder / "spool").rglob("*")]:
-        with suppress(OSError):
-            if path.is_file():
-                total += path.stat().st_size
+    for part in ("tmp", "spool"):
+        for parent, _, names in os.walk(folder / part):  # ignores folders that vanish meanwhile
+            for name in names:
+                with suppress(OSError):
+                    total += (Path(parent) / name).stat().st_size
     return total
