@@ -245,11 +245,11 @@ def _peak_bytes(image: ImageFile.ImageFile, kind: str) -> int:
     """Return an upper bound of the memory for pixels and copies by conversions (bytes).
 
     Measured bytes per pixel at 40 million pixels: RGB 4.2, L 4.5, P 6 (9 with transparency), LA 12.7, RGBA
-    8.8, CMYK 4.3, 16 bits 3.2, WebP 12.7. A TIFF adds its largest strip.
+    8.8, CMYK 4.3, 16 bits 3.2, WebP 17. A TIFF adds its largest strip.
     """
     pixels, mode = image.width * image.height, image.mode
     if kind == "WEBP":
-        return 14 * pixels  # two canvases and the frame in RGBA, then the image
+        return 18 * pixels  # two canvases, the frame and a copy in RGBA, then the image
     own = {"1": 1, "L": 1, "P": 1}.get(mode, 2 if mode.startswith("I;16") else 4)
     copies = 1 if mode == "RGB" else 5  # RGB, or RGBA before RGB
     if image.has_transparency_data:
