@@ -64,6 +64,7 @@ test-fast: install
 
 docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m docs.generate
 	$(BIN)/python docs/build.py
 
 # Pins for every Python version and platform. Independent of `install`, which fails on outdated pins.

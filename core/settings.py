@@ -1,7 +1,7 @@
 """All settings of the service: environment variables with the prefix `CLIPCITE_`."""
 
 import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,214 +16,218 @@ MAX_CLASSIFY_IMAGES = 10_000
 MAX_CLASS_NAMES = 20_000
 """Upper bounds of the settings with these names; the API's schemas state them."""
 
+# Fields of one group, which share a table in docs/reference/settings.md.
+_storage = partial(Field, json_schema_extra={"group": "Storage"})
+_http = partial(Field, json_schema_extra={"group": "HTTP"})
+_backbones = partial(Field, json_schema_extra={"group": "Backbones"})
+_uploads = partial(Field, json_schema_extra={"group": "Uploads"})
+_quotas = partial(Field, json_schema_extra={"group": "Quotas"})
+_webhooks = partial(Field, json_schema_extra={"group": "Webhooks"})
+_jobs = partial(Field, json_schema_extra={"group": "Jobs"})
+_sweeping = partial(Field, json_schema_extra={"group": "Garbage collection"})
+_operation = partial(Field, json_schema_extra={"group": "Logs and metrics"})
+_serving = partial(Field, json_schema_extra={"group": "Serving"})
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CLIPCITE_", extra="ignore")
 
-    # Storage.
-    data: Path = Field(
+    data: Path = _storage(
         default_factory=lambda: user_data_path("clipcite"),
         description="Folder of the database, the blobs and the queue, unless a URL places them elsewhere.",
     )
-    cache: Path = Field(
+    cache: Path = _storage(
         default_factory=lambda: user_cache_path("clipcite"),
         description="Folder of the assembled starter and of downloads from model hubs. Safe to delete.",
     )
-    database_url: SecretStr | None = Field(
+    database_url: SecretStr | None = _storage(
         None, description="`postgresql://…` or `sqlite:///…`. Default: SQLite in the data folder."
     )
-    redis_url: SecretStr | None = Field(
+    redis_url: SecretStr | None = _storage(
         None, description="URL of the Celery broker. Default: message files in the data folder."
     )
-    blob_url: str | None = Field(
+    blob_url: str | None = _storage(
         None,
         description="`file:///…` or `s3://bucket/prefix` for images and weights. Default: `blobs` in the "
         "data folder.",
     )
-    s3_endpoint: str | None = Field(
+    s3_endpoint: str | None = _storage(
         None, description="URL of an S3-compatible server. Default: `AWS_ENDPOINT_URL`, or AWS."
     )
-    s3_region: str | None = Field(None, description="Region of the bucket. Default: `AWS_REGION`.")
-    s3_access_key: SecretStr | None = Field(
+    s3_region: str | None = _storage(None, description="Region of the bucket. Default: `AWS_REGION`.")
+    s3_access_key: SecretStr | None = _storage(
         None, description="Access key of the bucket. Default: `AWS_ACCESS_KEY_ID`, or the machine's role."
     )
-    s3_secret_key: SecretStr | None = Field(
+    s3_secret_key: SecretStr | None = _storage(
         None, description="Secret key of the bucket. Default: `AWS_SECRET_ACCESS_KEY`."
     )
 
-    secrets: Path = Field(
+    secrets: Path = _storage(
         SECRETS,
         description="Folder with one file per setting, named after its variable in lower case. Environment "
         "variables take precedence.",
     )
 
-    # The HTTP service.
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    admin_key: SecretStr | None = Field(
+    host: str = _http("127.0.0.1", description="Address to listen on.")
+    port: int = _http(8000, ge=0, le=65535, description="Port to listen on.")
+    admin_key: SecretStr | None = _http(
         None,
         description="API key of the owner `default` with every scope, in addition to the keys in the "
         "database.",
     )
 
-    # Backbones.
-    backbone: str = Field("starter", description="Default backbone, also known as `stock`.")
-    backbones: list[str] = Field(
+    backbone: str = _backbones("starter", description="Default backbone, also known as `stock`.")
+    backbones: list[str] = _backbones(
         [], description="JSON list of further backbones that jobs may use: `Model/pretrained` or `hf-hub:…`."
     )
-    backbone_folder: Path | None = Field(
+    backbone_folder: Path | None = _backbones(
         None, description="Folder whose subfolders jobs may use as `local-dir:` backbones."
     )
 
-    # Limits on uploads.
-    max_request_bytes: int = Field(1_000 * MB, gt=0, description="Maximum size of a request body (bytes).")
-    max_json_bytes: int = Field(
+    max_request_bytes: int = _uploads(1_000 * MB, gt=0, description="Maximum size of a request body (bytes).")
+    max_json_bytes: int = _uploads(
         100 * MB,
         gt=0,
         description="Maximum size of a JSON body of `/classify` (bytes), which is held in memory.",
     )
-    upload_idle_seconds: float = Field(
+    upload_idle_seconds: float = _uploads(
         30,
         gt=0,
         description="Time window (seconds) in which an upload must send at least 1 kB, else it is aborted.",
     )
-    max_images: int = Field(5_000, gt=0, le=MAX_IMAGES, description="Maximum number of images per job.")
-    max_image_bytes: int = Field(20 * MB, gt=0, description="Maximum size of an image file (bytes).")
-    max_image_pixels: int = Field(40 * MB, gt=0, description="Maximum number of pixels per image.")
-    max_classify_images: int = Field(
+    max_images: int = _uploads(5_000, gt=0, le=MAX_IMAGES, description="Maximum number of images per job.")
+    max_image_bytes: int = _uploads(20 * MB, gt=0, description="Maximum size of an image file (bytes).")
+    max_image_pixels: int = _uploads(40 * MB, gt=0, description="Maximum number of pixels per image.")
+    max_classify_images: int = _uploads(
         64, gt=0, le=MAX_CLASSIFY_IMAGES, description="Maximum number of images per `/classify` request."
     )
-    max_class_names: int = Field(
+    max_class_names: int = _uploads(
         1_000, gt=0, le=MAX_CLASS_NAMES, description="Maximum number of class names per `/classify` request."
     )
 
-    # Quotas per owner and per key.
-    max_queued_jobs: int = Field(
+    max_queued_jobs: int = _quotas(
         0, ge=0, description="Maximum number of queued jobs per owner (0: unlimited)."
     )
-    max_running_jobs: int = Field(
+    max_running_jobs: int = _quotas(
         0, ge=0, description="Maximum number of running jobs per owner (0: unlimited)."
     )
-    max_models: int = Field(0, ge=0, description="Maximum number of models per owner (0: unlimited).")
-    max_stored_bytes: int = Field(
+    max_models: int = _quotas(0, ge=0, description="Maximum number of models per owner (0: unlimited).")
+    max_stored_bytes: int = _quotas(
         0, ge=0, description="Maximum size of an owner's images and models (bytes, 0: unlimited)."
     )
-    requests_per_minute: int = Field(
+    requests_per_minute: int = _quotas(
         0,
         ge=0,
         description="Maximum number of requests per key and minute, in each API process (0: unlimited).",
     )
-    max_streams: int = Field(
+    max_streams: int = _quotas(
         200,
         ge=0,
         description="Maximum number of open event streams per owner, in each API process (0: unlimited).",
     )
 
-    # Webhooks.
-    webhook_allow_private: bool = Field(
+    webhook_allow_private: bool = _webhooks(
         False, description="Allow webhooks to private addresses, including this machine."
     )
 
-    # Jobs.
-    max_attempts: int = Field(
+    max_attempts: int = _jobs(
         3, ge=1, description="Maximum number of attempts per job if its worker or trainer dies."
     )
-    lease_seconds: float = Field(
+    lease_seconds: float = _jobs(
         30, gt=0, description="Time without a heartbeat (seconds) after which a worker loses its job."
     )
-    heartbeat_seconds: float = Field(
+    heartbeat_seconds: float = _jobs(
         1, gt=0, description="Interval at which a worker renews its lease (seconds)."
     )
-    dispatch_seconds: float = Field(
+    dispatch_seconds: float = _jobs(
         0.5, gt=0, description="Interval at which the dispatcher looks for work (seconds)."
     )
-    redispatch_seconds: float = Field(
+    redispatch_seconds: float = _jobs(
         30, gt=0, description="Time (seconds) after which the wake-up for an unclaimed job is sent again."
     )
-    dispatch_ahead: int = Field(4, ge=1, description="Maximum number of wake-ups waiting in the broker.")
-    deadline_seconds: float = Field(6 * 3600, gt=0, description="Maximum duration of a training (seconds).")
-    stall_seconds: float = Field(
+    dispatch_ahead: int = _jobs(4, ge=1, description="Maximum number of wake-ups waiting in the broker.")
+    deadline_seconds: float = _jobs(6 * 3600, gt=0, description="Maximum duration of a training (seconds).")
+    stall_seconds: float = _jobs(
         600, gt=0, description="Time without progress (seconds) after which a training is killed."
     )
-    checkpoint_seconds: float = Field(
+    checkpoint_seconds: float = _jobs(
         300,
         ge=0,
         description="Interval between checkpoints (seconds), rounded up to whole epochs.",
     )
-    warm_trainer: bool = Field(
+    warm_trainer: bool = _jobs(
         True,
         description="Keep a trainer process with finished imports ready (about 350 MB), so that jobs start "
         "sooner.",
     )
 
-    # Garbage collection in the storage.
-    sweep: Literal["on", "report", "off"] = Field(
+    sweep: Literal["on", "report", "off"] = _sweeping(
         "on",
         description="Garbage collection of stored folders without a job or model: `on` deletes them, "
         "`report` only marks and logs them, `off` ignores them.",
     )
-    sweep_days: int = Field(
+    sweep_days: int = _sweeping(
         7, ge=1, description="Time between the discovery of such a folder and its deletion (days)."
     )
 
-    # Logs, metrics and liveness.
-    log: Literal["text", "json"] = Field(
+    log: Literal["text", "json"] = _operation(
         "text", description="Log format: `text`, or `json` for one object per line."
     )
-    metrics_port: int | None = Field(
+    metrics_port: int | None = _operation(
         None,
         ge=1,
         le=65534,
         description="Port of a worker's Prometheus metrics. The dispatcher uses the next port.",
     )
-    metrics_host: str = Field("127.0.0.1", description="Address of the metrics port, which requires no key.")
+    metrics_host: str = _operation(
+        "127.0.0.1", description="Address of the metrics port, which requires no key."
+    )
 
-    liveness_file: Path | None = Field(
+    liveness_file: Path | None = _operation(
         None, description="File that a running worker or dispatcher touches, for `clipcite liveness`."
     )
 
-    exit_with_parent: bool = Field(
+    exit_with_parent: bool = _operation(
         False,
         description="Exit when standard input closes. `clipcite serve` sets it for its child processes.",
     )
 
-    # Serving.
-    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
-    model_cache_bytes: int = Field(
+    device: str = _serving("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    model_cache_bytes: int = _serving(
         2_000 * MB,
         gt=0,
         description="Memory for the API's cache of models (bytes), in addition to the shared backbones. "
         "Models in use are never evicted, so the cache may exceed this size.",
     )
-    text_cache_bytes: int = Field(
+    text_cache_bytes: int = _serving(
         250 * MB,
         gt=0,
         description="Memory for the API's cache of prompt features (bytes, about 5 kB per class name).",
     )
-    pinned_models: list[str] = Field(
+    pinned_models: list[str] = _serving(
         [],
         description="JSON list of models to load at startup and keep in memory: `shoes@prod`, or "
         "`owner/shoes@prod`. Moved aliases are followed.",
     )
-    model_load_seconds: float = Field(
+    model_load_seconds: float = _serving(
         10,
         gt=0,
         description="Maximum time that a request waits for a model to load, or for its turn (seconds). After "
         "that, it gets a 503.",
     )
-    max_waiting_images: int = Field(
+    max_waiting_images: int = _serving(
         256,
         gt=0,
         description="Maximum number of images that wait or are being classified, half of them per model. "
         "Further requests get a 503.",
     )
-    decode_bytes: int = Field(
+    decode_bytes: int = _serving(
         512 * MB,
         gt=0,
         description="Memory for decoding images in the API, shared by all requests (bytes). A larger image "
         "is decoded alone.",
     )
-    serving_reserve_bytes: int = Field(
+    serving_reserve_bytes: int = _serving(
         0, ge=0, description="GPU memory that training leaves free for an API on the same GPU (bytes)."
     )
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ ELSEWHERE = {
 }
 """Pages outside `docs`, and their paths on the site."""
 FOLDERS = {"docs/images": "images", "benchmarks/figures": "figures"}
+FILES = {"docs/theme.css": "theme.css", "api/web/static/icon.svg": "images/icon.svg"}
 LINK = re.compile(
     r"""\[(?P<text>[^\]]*)\]\((?P<markdown>[^)\s]+)\)|(?P<html>(?:src|srcset|href)=)"(?P<url>[^"]+)\""""
 )
@@ -31,7 +33,7 @@ LINK = re.compile(
 def site_paths() -> dict[Path, Path]:
     """Return the path on the site of each page and image."""
     paths = {page: page.relative_to(DOCS) for page in sorted(DOCS.rglob("*.md"))}
-    paths |= {ROOT / source: Path(target) for source, target in ELSEWHERE.items()}
+    paths |= {ROOT / source: Path(target) for source, target in (ELSEWHERE | FILES).items()}
     for source, target in FOLDERS.items():
         folder = ROOT / source
         paths |= {file: target / file.relative_to(folder) for file in folder.rglob("*") if file.is_file()}
@@ -69,7 +71,9 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     PAGES.mkdir(parents=True)
     copy_pages(PAGES)
-    shutil.copy2(DOCS / "zensical.toml", PAGES.parent)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    config = (DOCS / "zensical.toml").read_text(encoding="utf-8").replace("VERSION", version)
+    (PAGES.parent / "zensical.toml").write_text(config, encoding="utf-8")
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     return subprocess.call(command, cwd=PAGES.parent)
 

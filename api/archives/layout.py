@@ -50,7 +50,7 @@ def layout(paths: list[tuple[str, ...]], warnings: Warnings) -> list[tuple[tuple
         if odd:
             raise ArchiveError(
                 "unclear_layout",
-                f"Beside {name_list(sorted(known))} the archive has images in {name_list(odd)}. Put every "
+                f"The archive has images in {name_list(odd)} besides {name_list(sorted(known))}. Put every "
                 "class folder into train or test.",
             )
         if validation and not test:

@@ -1,6 +1,7 @@
 """A reader's environment: a service, images, the commands and a model."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tests.clipcite.painted import paint
 from tests.service.running import Service
 
 CLASSES = ("bird", "fish", "fruit")
-EXPORT = ".venv/bin/python -m demo.export images\n"
+EXPORT = re.compile(r"(\.venv/bin/)?python -m demo\.export images\n")
 """Command of the demo's images. The tests have plain images in their place."""
 
 
@@ -34,6 +35,7 @@ def workplace(tmp_path: Path) -> Path:
         _program(tmp_path / ("bin" if "/" not in name else "") / name, '-m clipcite.cli.main "$@"')
     for name in ("bin/python3", ".venv/bin/python"):
         _program(tmp_path / name, '"$@"')
+    (tmp_path / ".venv" / "bin" / "activate").touch()
     _images(tmp_path)
     return tmp_path
 
@@ -72,7 +74,7 @@ class Shell:
 
     def __call__(self, script: str) -> str:
         """Return the output. Every command must succeed."""
-        script = script.replace(EXPORT, "").replace("http://127.0.0.1:8000", self.url)
+        script = EXPORT.sub("", script).replace("http://127.0.0.1:8000", self.url)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=self.folder,

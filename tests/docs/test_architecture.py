@@ -36,6 +36,14 @@ def test_every_function_that_it_names_is_in_that_file() -> None:
     assert [f"{path}::{name}" for path, name in REFERENCES if name not in definitions(path)] == []
 
 
+@pytest.mark.parametrize("name", ["security.md"])
+def test_every_test_that_is_linked_exists(name: str) -> None:
+    page = (ROOT / "docs" / "explanation" / name).read_text(encoding="utf-8")
+    links = re.findall(r"\[(test_\w+)\]\(\.\./\.\./(tests/[\w/]+\.py)\)", page)
+    assert len(links) > 20
+    assert [f"{path}::{name}" for name, path in links if name not in definitions(path)] == []
+
+
 def test_every_folder_that_it_names_exists() -> None:
     folders = set(re.findall(r"`((?:\w+/)+)`", PAGE))
     assert [name for name in folders if not (ROOT / name).is_dir()] == []

@@ -16,7 +16,7 @@ from clipcite.cli.main import app
 from core.settings import Settings
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 
-NO_COMMANDS = {"bash", "python", "json", "ini", "nginx", "haproxy", "toml"}
+NO_COMMANDS = {"bash", "python", "json", "ini", "nginx", "haproxy", "text", "toml", "yaml"}
 """Languages without commands. Other tests run `bash` and `python`."""
 OTHERS = {"docker", "sh", "curl"}
 """Programs of the deployment pages, which tests/deploy/test_docs.py checks."""
@@ -33,9 +33,8 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_exists(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "clothing").mkdir()
-    (tmp_path / "new").mkdir()
+    for folder in ("images", "clothing", "more", "new"):
+        (tmp_path / folder).mkdir()
     for line in commands(page):
         monkeypatch.chdir(tmp_path)
         program, *words = shlex.split(line, comments=True)
@@ -50,7 +49,7 @@ def test_every_command_exists(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
         elif kind == "make":
             assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
         elif kind == "export":
-            names = {f"CLIPCITE_{name.upper()}" for name in Settings.model_fields}
+            names = {"PYTHONPATH", *(f"CLIPCITE_{name.upper()}" for name in Settings.model_fields)}
             assert words[0].partition("=")[0] in names, line
         else:
             assert kind in OTHERS, line

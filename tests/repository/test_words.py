@@ -47,6 +47,7 @@ def files() -> list[Path]:
 
 
 FILES = files()
+PAGES = [p for p in FILES if p.suffix == ".md" and p.parts[0] in {"README.md", "docs"}]
 PYTHON = [p for p in FILES if p.suffix == ".py"]
 
 
@@ -97,6 +98,11 @@ def test_no_retired_word(path: Path) -> None:
     text = text_of(path)
     assert places(whole(RETIRED["words"], re.IGNORECASE), text) == []
     assert places(whole(RETIRED["identifiers"]), text) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_no_word_that_the_documentation_avoids(path: Path) -> None:
+    assert places(whole(RETIRED["documentation"], re.IGNORECASE), text_of(path)) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)

@@ -21,6 +21,8 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class InvalidName(ClipCiteError):
+    """A name that a model can't have."""
+
     code = "invalid_name"
     status = 422
 
