@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) cannot create virtual environments: sudo apt-get install python3-venv"; exit 1; }
 	$(PYTHON3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[server,starter,benchmarks,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[server,starter,samples,benchmarks,test]'
 	@touch $@
 
 export DATA  # preserves spaces and quotes in the path

@@ -22,6 +22,7 @@ from api.models.aliases import routes as aliases
 from api.openapi import build_openapi
 from api.ops import health, metrics
 from api.ops import routes as ops
+from api.samples import routes as samples
 from api.web import routes as web
 from core.scratch import sweep_scratch
 from core.serving.service import Serving
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         aliases.router,
         models.make_extend_router(settings),
         models.import_router,
+        samples.router,
         ops.router,
     )
     for router in resources:

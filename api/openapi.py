@@ -12,12 +12,13 @@ from api.jobs.schemas import Job, Preflight
 from api.models.aliases.schemas import Alias
 from api.models.schemas import Model
 from api.problems import Problem
+from api.samples.schemas import Sample
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 SERVERS = [{"url": "/", "description": "The service that serves this document."}]
 NAMED: tuple[type[BaseModel], ...] = (Problem, ClassifyForm, ClassifyJson)
 """Schemas that routes reference by name only."""
-WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Alias, Classification)
+WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Alias, Classification, Sample)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:

@@ -36,6 +36,7 @@ OPEN_FOLDER = "/page/"  # static files of the page, without data
 NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     ("POST", re.compile(r"/classify"), frozenset({CLASSIFY})),
     ("GET", re.compile(r"/models(/[^/]+(/aliases(/[^/]+)?)?)?"), frozenset({CLASSIFY, ADAPT})),
+    ("GET", re.compile(r"/samples(/[^/]+)?"), frozenset({CLASSIFY, ADAPT})),
     ("", re.compile(r"/(adapt|jobs|models)(/.*)?"), frozenset({ADAPT})),
 )
 KEYS_ASKED_SECONDS = 1.0

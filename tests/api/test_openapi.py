@@ -29,6 +29,7 @@ from api.classify import schemas as classify_schemas
 from api.jobs import schemas as jobs_schemas
 from api.models import schemas as models_schemas
 from api.models.aliases import schemas as aliases_schemas
+from api.samples import schemas as samples_schemas
 from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots
@@ -98,6 +99,8 @@ OPERATIONS = [
     "POST /models/{name}/aliases/{alias}/rollback",
     "DELETE /models/{name}/aliases/{alias}",
     "POST /classify",
+    "GET /samples",
+    "GET /samples/{name}.zip",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
@@ -390,6 +393,7 @@ def test_the_page(shared: Service) -> None:
         (models_schemas.Model, models_schemas.MODEL_EXAMPLE),
         (aliases_schemas.Alias, aliases_schemas.ALIAS_EXAMPLE),
         (classify_schemas.Classification, classify_schemas.ANSWER_EXAMPLE),
+        (samples_schemas.Sample, samples_schemas.SAMPLE_EXAMPLE),
         (errors.Problem, errors.Problem.model_config["json_schema_extra"]["examples"][0]),
     ],
 )

@@ -37,6 +37,8 @@ ROUTES = [
     ("POST", "/models/shoes/aliases/prod/rollback"),
     ("DELETE", "/models/shoes/aliases/prod"),
     ("POST", "/classify"),
+    ("GET", "/samples"),
+    ("GET", "/samples/shoes.zip"),
     ("GET", "/metrics"),
     ("GET", "/runtime"),
 ]

@@ -137,6 +137,8 @@ SCOPES_OF_ROUTES = {
     ("POST", "/models/shoes/aliases/prod/rollback"): {"adapt"},
     ("DELETE", "/models/shoes/aliases/prod"): {"adapt"},
     ("POST", "/classify"): {"classify"},
+    ("GET", "/samples"): {"adapt", "classify"},
+    ("GET", "/samples/shoes.zip"): {"adapt", "classify"},
     ("GET", "/metrics"): {"admin"},
     ("GET", "/runtime"): {"admin"},
 }

@@ -9,11 +9,11 @@ import re
 import tempfile
 from pathlib import Path
 
+from demo.stamps import split_stamps, stamps_folder
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from core.settings import Settings
-from demo.stamps import split_stamps, stamps_folder
 from tests.api.web.browser import find_browser
 from tests.api.web.window import drop, too_wide, window
 from tests.service.running import serve

@@ -1,0 +1,35 @@
+"""Routes of /samples: sample images for a first training."""
+
+from fastapi import APIRouter, Response
+
+from api.problems import responses
+from api.samples import service
+from api.samples.schemas import SampleList
+from api.samples.service import ZIP
+
+router = APIRouter(prefix="/samples", tags=["samples"])
+
+
+@router.get("", responses=responses(401))
+def list_samples() -> SampleList:
+    """List the sample images, the recommended sample first.
+
+    A key of any scope is enough. A sample whose package is not installed is not listed.
+    """
+    return service.list_samples()
+
+
+@router.get(
+    "/{name}.zip",
+    response_class=Response,
+    responses={
+        200: {"content": {ZIP: {"schema": {"type": "string", "format": "binary"}}}},
+        **responses(401, 404, 422),
+    },
+)
+def download_sample(name: str) -> Response:
+    """Download a sample as a zip of `train/<class>/` and `test/<class>/`, ready for `POST /adapt`.
+
+    A key of any scope is enough. The comment of the zip has the licence and the credit.
+    """
+    return service.answer_sample(name)

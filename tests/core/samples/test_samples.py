@@ -1,0 +1,79 @@
+"""The sample images: splits, reproducibility and pins."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.samples import catalog, packages, parts
+from core.samples.sample import FolderInUse, Sample, SampleUnavailable
+
+SAMPLES = pytest.mark.parametrize("sample", catalog.SAMPLES, ids=lambda sample: sample.name)
+
+
+@SAMPLES
+def test_the_images_are_installed(sample: Sample) -> None:
+    assert sample.problem() is None, "install the packages with `make install`"
+
+
+@SAMPLES
+def test_the_seed_moves_images_between_training_and_test(sample: Sample) -> None:
+    first, second = (list(sample.paths(seed)) for seed in (0, 1))
+    assert first == list(sample.paths(0))
+    assert len({path for path, _, _ in first}) == len(first) == sample.size
+    assert {(name, number) for _, name, number in first} == {(name, number) for _, name, number in second}
+    assert first != second
+    for paths in (first, second):
+        training = [name for path, name, _ in paths if path.startswith("train/")]
+        assert {name: training.count(name) for name in training} == dict.fromkeys(
+            sample.trained, sample.shots
+        )
+    assert sum(path.startswith("test/") for path, _, _ in first) >= 60
+
+
+@SAMPLES
+def test_no_image_occurs_twice(sample: Sample) -> None:
+    pixels = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for _, data in sample.files()]
+    assert {image.shape for image in pixels} <= {(224, 224, 3), (250, 250, 3)}
+    assert min(image.std() for image in pixels) > 5
+    assert len({image.tobytes() for image in pixels}) == sample.size
+
+
+def test_a_drawing_is_reproducible() -> None:
+    assert parts.load("gear", 3) == parts.load("gear", 3) != parts.load("gear", 4)
+
+
+def test_the_archive_is_reproducible() -> None:
+    assert parts.PARTS.archive() == catalog.archive("parts")
+
+
+def test_writing_twice_is_harmless(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    for _ in range(2):
+        parts.PARTS.write(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["CREDIT.txt", "test", "train"]
+    assert len(list(folder.glob("train/gear/*.jpg"))) == parts.PARTS.shots
+    assert "Apache-2.0" in (folder / "CREDIT.txt").read_text()
+
+
+def test_other_files_are_not_mixed_with_a_sample(tmp_path: Path) -> None:
+    mine = tmp_path / "train" / "gear" / "mine.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(FolderInUse, match="mine"):
+        parts.PARTS.write(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+
+
+def test_a_changed_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "changed_images"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "a.png").write_bytes(b"a")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SampleUnavailable, match="another SHA-256"):
+        packages.package_files("changed_images", ["a.png"], "0" * 64)
+    with pytest.raises(SampleUnavailable, match="no-such-images is not installed"):
+        packages.package_files("no_such_images", ["a.png"], "0" * 64)
