@@ -58,7 +58,7 @@ def start_logging(settings: Settings) -> None:
     handler.setFormatter(JsonLines(secrets) if settings.log == "json" else TextLines(secrets))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in OURS:
-        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).setLevel(settings.log_level.upper())
     if settings.log == "json":
         # Warnings and uncaught exceptions become log lines too.
         logging.captureWarnings(True)

@@ -173,6 +173,9 @@ class Settings(BaseSettings):
     log: Literal["text", "json"] = _operation(
         "text", description="Log format: `text`, or `json` for one object per line."
     )
+    log_level: Literal["info", "warning"] = _operation(
+        "info", description="Least severe messages to log. `clipcite serve` sets `warning`."
+    )
     metrics_port: int | None = _operation(
         None,
         ge=1,

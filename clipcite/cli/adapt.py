@@ -27,6 +27,7 @@ def adapt(
     images: Annotated[
         Path,
         typer.Argument(
+            metavar="IMAGES",
             help="Folder of class folders, manifest (CSV, JSONL), export (Hugging Face imagefolder, Label "
             "Studio), .zip or .tar.",
             exists=True,
@@ -35,21 +36,26 @@ def adapt(
     wait: Annotated[
         bool, typer.Option("--wait", help="Show progress until the job ends. Ctrl-C detaches.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the images only; store nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the images; store and train nothing.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the job and its model.")] = None,
     extends: Annotated[
-        str | None, typer.Option("--extends", help="Model to extend: its training images are added.")
+        str | None, typer.Option("--extends", help="Add these images to this model's and train again.")
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Backbone (default: the service's).")] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs (default: the backbone's recipe).")
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned).")
+        float | None, typer.Option(min=0, max=1, help="Strength: 0 stock model, 1 fully trained.")
     ] = None,
     holdout: Annotated[
-        float | None, typer.Option(min=0, max=0.5, help="Share of each class held out for evaluation.")
+        float | None, typer.Option(min=0, max=0.5, help="Fraction of each class to evaluate on.")
     ] = None,
+    no_evaluation: Annotated[
+        bool, typer.Option("--no-evaluation", help="Train only. The model has no verdict and no report.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Random seed, for reproducible results.")] = None,
     config: Annotated[
         str, typer.Option(help="Other settings, as a JSON object or the path of a JSON file.")
@@ -60,9 +66,7 @@ def adapt(
     label_column: Annotated[
         str | None, typer.Option(help="Column of a manifest that holds the class.")
     ] = None,
-    webhook: Annotated[
-        str | None, typer.Option(help="URL that receives a webhook when the job ends.")
-    ] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL to notify when the job ends.")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="Repeating the command with the same key creates no second job.")
     ] = None,
@@ -70,8 +74,18 @@ def adapt(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Upload labelled images and start a training job."""
-    own = {"backbone": backbone, "epochs": epochs, "alpha": alpha, "holdout": holdout, "seed": seed}
+    """Train a model on labelled images.
+
+    The command uploads the images and starts a training job.
+    """
+    own: dict[str, Any] = {
+        "backbone": backbone,
+        "epochs": epochs,
+        "alpha": alpha,
+        "holdout": holdout,
+        "seed": seed,
+    }
+    own["evaluate"] = "none" if no_evaluation else None
     settings = {**_config(config), **{name: value for name, value in own.items() if value is not None}}
     console = stderr()
     with connected(url, key) as client:
@@ -94,7 +108,7 @@ def adapt(
                 on_upload=on_upload,
             )
         if wait:
-            console.print(f"{job.id}  {escape(job.name or '')}".rstrip(), soft_wrap=True)
+            console.print(f"{escape(job.name or '')}  {job.id}".lstrip(), soft_wrap=True)
             wait_for(client, job.id, as_json=as_json)
         elif as_json:
             print_json(job.raw)

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from clipcite.cli.processes import KEYTOOL, run_json
 
-keys = typer.Typer(help="Manage API keys in the database of this machine's service.", no_args_is_help=True)
+keys = typer.Typer(help="API keys of this machine's service.", no_args_is_help=True)
 Data = Annotated[Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -37,12 +37,15 @@ def create(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Description, shown in the list.")] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="Validity (days) (default: unlimited).")
+        int | None, typer.Option(min=1, max=36_500, help="Days until the key expires (default: never).")
     ] = None,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Create an API key. It is shown this once: the database stores only its hash."""
+    """Create an API key.
+
+    The key is shown only once. The database stores its hash. The first key turns authentication on.
+    """
     options = [f"--owner={owner}"]
     options += [f"--scope={each.value}" for each in scope or ()]
     options += [] if name is None else [f"--name={name}"]
@@ -51,13 +54,21 @@ def create(
     if as_json:
         print(json.dumps(made))
         return
-    until = f"until {_time(made['expires_at'])} UTC" if made["expires_at"] else "with no expiry"
-    Console(stderr=True).print(
-        f"Key {made['id']} of [bold]{made['owner']}[/], for {', '.join(made['scopes'])}, {until}. The key is "
-        "shown this once: save it. From now on every request needs a key: Authorization: Bearer <key>",
-        highlight=False,
-        soft_wrap=True,
-    )
+    expiry = f"expires {_time(made['expires_at'])} UTC" if made["expires_at"] else "no expiry"
+    lines = [
+        f"Created {made['id']} for owner [bold]{made['owner']}[/] ({', '.join(made['scopes'])}; {expiry}). "
+        "Copy the key now; it is shown only once."
+    ]
+    if made["first"]:
+        lines.append("[bold]Authentication is now required on every request.[/]")
+    if made["hidden_models"]:
+        number = made["hidden_models"]
+        some = "1 model of owner default isn't" if number == 1 else f"{number} models of owner default aren't"
+        lines.append(
+            f"[yellow]{some} visible with this key.[/] For a key that sees them, use --owner default."
+        )
+    for line in lines:
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
     print(made["key"])
 
 
@@ -67,33 +78,33 @@ def list_keys(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """List the keys, without the secret part."""
+    """List API keys (secrets are never shown)."""
     rows = run_json(KEYTOOL, ["list", *([] if owner is None else [f"--owner={owner}"])], data)
     if as_json:
         print(json.dumps(rows))
         return
-    columns = [
-        Column(name, no_wrap=name != "owner, name") for name in ("key", "owner, name", "scopes", "state")
-    ]
-    table = Table(*columns, box=None, padding=(0, 2, 1, 0))
+    if not rows:
+        Console(stderr=True).print("No keys. Only this machine can connect.")
+        return
+    columns = [Column(name, no_wrap=True) for name in ("ID", "Owner", "Name", "Scopes", "Status")]
+    table = Table(*columns, box=None, padding=(0, 2, 1, 0), header_style="dim")
     for key in rows:
         until, used = _time(key["expires_at"])[:10], _time(key["last_used_at"])
+        status = key["state"] + (f"\nuntil {until}" if until else "") + (f"\nused {used}" if used else "")
+        # The prefix identifies a key. `revoke` takes it, too.
         table.add_row(
-            f"{key['id']}\n{key['prefix']}…",
-            escape("\n".join(filter(None, [key["owner"], key["name"]]))),
-            "\n".join(key["scopes"]),
-            key["state"] + (f"\nuntil {until}" if until else "") + (f"\nused {used}" if used else ""),
+            f"{key['prefix']}…", key["owner"], escape(key["name"] or ""), "\n".join(key["scopes"]), status
         )
     Console().print(table)
 
 
 @keys.command()
 def revoke(
-    id: Annotated[str, typer.Argument(help="Id or prefix of the key, from `clipcite keys list`.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="ID of the key, from `clipcite keys list`.")],
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Revoke a key, with immediate effect."""
+    """Revoke a key at once."""
     revoked = run_json(KEYTOOL, ["revoke", "--", id], data)
     print(json.dumps(revoked) if as_json else f"Revoked {revoked['id']} of {revoked['owner']}.")
 
@@ -123,6 +134,9 @@ def secret(
         Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")
     ] = None,
 ) -> None:
-    """Print the webhook secret of an owner (`whsec_…`), created on first use."""
+    """Print the webhook secret of an owner.
+
+    The secret (`whsec_…`) is created on first use.
+    """
     found = run_json(KEYTOOL, ["webhook-secret", f"--owner={owner}", *(["--rotate"] if rotate else [])], data)
     print(json.dumps(found) if as_json else found["secret"])

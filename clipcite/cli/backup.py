@@ -22,10 +22,11 @@ def backup(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Back up database, images and models while the service runs.
+    """Back up database, images and models.
 
-    Each call adds a snapshot to the folder and copies only new files. The folder contains private images and
-    webhook secrets; keep it as safe as the installation. Exits with status 1 if a file is missing.
+    The service may run meanwhile. Each call adds a snapshot to the folder and copies only new files. The
+    folder contains private images and webhook secrets; keep it as safe as the installation. Exits with status
+    1 if a file is missing.
     """
     options = [] if keep is None else ["--keep", str(keep)]
     made = run_json(BACKUP, ["create", str(folder), *options], data)
@@ -53,9 +54,10 @@ def restore(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Restore a backup into an empty installation, on SQLite or PostgreSQL, in a folder or a bucket.
+    """Restore a backup, into an empty target.
 
-    Stop the service first. Jobs that ran at the time of the backup are queued again.
+    The target uses SQLite or PostgreSQL, and a folder or a bucket. Stop the service first.
+    Jobs that ran at the time of the backup are queued again.
     """
     options = [*_snapshot(snapshot), *(["--as-new"] if as_new else [])]
     made = run_json(BACKUP, ["restore", str(folder), *options], data)
@@ -82,7 +84,10 @@ def verify(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Compare all images and models with their hashes. Exits with status 1 if one is missing or damaged."""
+    """Check all images and models.
+
+    Exits with status 1 if one is missing or differs from its hash.
+    """
     if snapshot is not None and folder is None:
         raise typer.BadParameter("--snapshot needs the folder of a backup.")
     result = run_json(

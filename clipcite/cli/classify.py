@@ -8,19 +8,28 @@ from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, print_json, stderr, stdout
 from clipcite.cli.render.tables import classification_table
+from clipcite.client._sync.client import Client
 from clipcite.datasets.class_folders import images_below
+
+SCORES = (
+    "note  Each probability is computed from similarity minus offset. The order can therefore differ from "
+    "that of the similarities."
+)
 
 
 def classify(
-    images: Annotated[list[str], typer.Argument(help="Files, folders or patterns such as 'new/*.jpg'.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES", help="Files, folders or patterns such as 'new/*.jpg'.")
+    ],
     classes: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--classes",
             "-c",
-            help="Class names, separated by commas; repeatable. name=text sets the prompt of a class.",
+            help="Class names, separated by commas; repeatable. name=text sets the prompt of a class. "
+            "Default: the classes of the model.",
         ),
-    ],
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -29,9 +38,7 @@ def classify(
     ] = "stock",
     alpha: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's)."
-        ),
+        typer.Option(min=0, max=1, help="Strength: 0 stock model, 1 fully trained (default: the model's)."),
     ] = None,
     top_k: Annotated[
         int | None, typer.Option("--top-k", "-k", min=1, help="Show only the K most likely classes.")
@@ -39,23 +46,61 @@ def classify(
     template: Annotated[
         list[str] | None, typer.Option(help="Prompt template such as 'a photo of a {}.'; repeatable.")
     ] = None,
+    new_class_balance: Annotated[
+        float | None,
+        typer.Option(min=0, help="Correction in favour of new classes; 0 is off (default: the service's)."),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Mark a set of classes that contains the true one with this probability."
+        ),
+    ] = None,
+    reject: Annotated[
+        bool, typer.Option("--reject", help="Mark images that resemble none of the classes.")
+    ] = False,
+    scores: Annotated[bool, typer.Option("--scores", help="Show similarity and offset, too.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Rank class names, trained or new, for each image."""
-    names = _names(classes)
+    """Rank class names for images.
+
+    The classes may be trained or new. Without --classes they are those of the model.
+    """
+    names = None if classes is None else _names(classes)
+    if names is None and model == "stock":
+        raise typer.BadParameter("is required with the stock model.", param_hint="--classes")
     files = [path for argument in images for path in _files(argument)]
     with connected(url, key) as client:
-        answer = client.classify(files, names, model=model, alpha=alpha, top_k=top_k, templates=template)
+        answer = client.classify(
+            files,
+            names or _classes_of(client, model),
+            model=model,
+            alpha=alpha,
+            top_k=top_k,
+            templates=template,
+            new_class_balance=new_class_balance,
+            coverage=coverage,
+            reject=reject,
+        )
     if as_json:
         print_json(answer.raw)
     else:
-        stdout().print(classification_table(answer))
+        stdout().print(classification_table(answer, scores=scores))
+        if scores:
+            stderr().print(SCORES, soft_wrap=True)
         for warning in answer.warnings:
             stderr().print(f"[yellow]note[/] {escape(warning.detail)}", soft_wrap=True)
     if any(result.error for result in answer.results):
         raise typer.Exit(Exit.FAILED)
+
+
+def _classes_of(client: Client, model: str) -> list[str]:
+    """Return the trained classes of a model, or of the model that a job trains."""
+    if model.startswith("job_"):
+        return [each.name for each in client.jobs.get(model).classes if each.images]
+    return client.models.get(model).trained_classes
 
 
 def _names(arguments: list[str]) -> dict[str, list[str] | None]:

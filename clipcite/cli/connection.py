@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Annotated, Any, NoReturn
 
+import httpx
 import typer
 from rich.console import Console
 
@@ -36,6 +38,22 @@ Key = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+IN_COMMANDS = (
+    (
+        r"There is no model (.+)\. GET /models lists your models\.",
+        r"No model named \1. Run `clipcite models list`.",
+    ),
+    (r"There is no job (.+)\. GET /jobs lists your jobs\.", r"No job \1. Run `clipcite jobs list`."),
+    (r"GET /models/(.+)/aliases lists its aliases\.", r"Run `clipcite models aliases \1`."),
+    (
+        r"Send its images to POST /adapt\?dry_run=true to get one\.",
+        "Run `clipcite adapt --dry-run` with its images.",
+    ),
+    (r"Send all images to POST /adapt\.", "Run `clipcite adapt` with all images."),
+    (r"send on_bad_image=skip", "use --on-bad-image skip"),
+)
+"""Advice of the service about routes and fields, and the same advice about commands."""
 
 SHORT_RETRY = Retry(attempts=3)
 """Reports a missing service within two seconds. Waiting for a job tolerates a longer outage."""
@@ -68,13 +86,14 @@ def connected(url: str | None, key: str | None) -> Iterator[Client]:
     """Yield a client. An error inside is printed and ends the command with its exit status."""
     try:
         with Client(url, key, retry=SHORT_RETRY) as client:
-            yield client
-    except APIConnectionError as error:
-        give_up(str(error), Exit.UNREACHABLE)
+            try:
+                yield client
+            except APIConnectionError as error:
+                give_up(_unreachable(error, client.base_url), Exit.UNREACHABLE)
     except (AuthenticationError, PermissionDeniedError) as error:
         give_up(f"{error}\nPass a key with --key or CLIPCITE_API_KEY.", Exit.NO_ACCESS)
     except APIStatusError as error:
-        give_up(str(error), Exit.REFUSED)
+        give_up(in_commands(str(error)), Exit.REFUSED)
     except (InvalidAddress, InvalidImages) as error:
         give_up(str(error), Exit.USAGE)
     except ClipCiteError as error:
@@ -84,6 +103,19 @@ def connected(url: str | None, key: str | None) -> Iterator[Client]:
     except BrokenPipeError:  # closed by `| head`, for example
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(Exit.OK) from None
+
+
+def _unreachable(error: APIConnectionError, url: str) -> str:
+    if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
+        return f"Can't reach clipcite at {url}. Start it with `clipcite serve`, or set --url."
+    return str(error)
+
+
+def in_commands(text: str) -> str:
+    """Return a message of the service with commands and options instead of routes and fields."""
+    for pattern, replacement in IN_COMMANDS:
+        text = re.sub(pattern, replacement, text)
+    return text
 
 
 def give_up(message: str, status: Exit) -> NoReturn:

@@ -16,7 +16,7 @@ from clipcite.client._sync.client import Client
 from clipcite.client.errors import APIConnectionError, ClipCiteError
 from clipcite.client.retry import Retry
 
-SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
+SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]error[/]"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ def doctor(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Check this machine and the service. Exits with status 1 if there is a problem."""
+    """Check this machine and the service.
+
+    Exits with status 1 if there is an error.
+    """
     findings = [_python(), *_server(data), *_service(url, key)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -79,6 +82,6 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
             ]
             yield Finding("service", worst, "; ".join([f"{client.base_url} is {readiness.status}", *parts]))
             next(client.jobs.list(page_size=1), None)
-            yield Finding("key", "ok", "accepted")
+            yield Finding("API key", "ok", "accepted")
     except ClipCiteError as error:
         yield Finding("service", "problem", str(error))

@@ -34,17 +34,15 @@ def export(
     ] = Format.OPEN_CLIP,
     alpha: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's)."
-        ),
+        typer.Option(min=0, max=1, help="Strength: 0 stock model, 1 fully trained (default: the model's)."),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Download a model as a zip with a model card.
+    """Download a model as a zip.
 
-    The file is created once the download is complete.
+    The zip contains a model card. The file is created once the download is complete.
     """
     try:
         with connected(url, key) as client, download_bar(stderr()) as on_download:

@@ -20,12 +20,13 @@ from clipcite.cli.connection import (
 )
 from clipcite.cli.render.progress import show_result, wait_for
 from clipcite.cli.render.tables import job_facts, job_table, progress_words
+from clipcite.client._sync.client import Client
 from clipcite.client.errors import WaitTimeout
 from clipcite.client.parse import parse
 from clipcite.client.types import PROGRESS, Event, Progress
 
-jobs = typer.Typer(help="List, show, wait for, cancel and delete training jobs.", no_args_is_help=True)
-Id = Annotated[str, typer.Argument(help="Id of the job.")]
+jobs = typer.Typer(help="Training jobs.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its last characters.")]
 
 
 class Status(StrEnum):
@@ -41,7 +42,7 @@ class Status(StrEnum):
 @jobs.command("list")
 def list_jobs(
     status: Annotated[Status | None, typer.Option(help="Only jobs with this status.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of jobs.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of results.")] = 20,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -59,9 +60,9 @@ def list_jobs(
 
 @jobs.command()
 def show(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
-    """Show the progress or the result of a job."""
+    """Show a job's progress or result."""
     with connected(url, key) as client:
-        job = client.jobs.get(id)
+        job = client.jobs.get(_whole(client, id))
     if as_json:
         print_json(job.raw)
         return
@@ -81,22 +82,22 @@ def wait(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Show the progress of a job until it ends.
+    """Wait until a job ends.
 
-    Ctrl-C detaches: the job continues. The command survives a restart of the service.
+    The command shows the progress and survives a restart of the service. Ctrl-C detaches: the job continues.
     """
     with connected(url, key) as client:
         try:
-            wait_for(client, id, as_json=as_json, timeout=timeout)
+            wait_for(client, _whole(client, id), as_json=as_json, timeout=timeout)
         except WaitTimeout as error:
             give_up(str(error), Exit.FAILED)
 
 
 @jobs.command()
 def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
-    """Cancel a job. A running job stops within seconds."""
+    """Cancel a job. A running one stops in seconds."""
     with connected(url, key) as client:
-        job = client.jobs.cancel(id)
+        job = client.jobs.cancel(_whole(client, id))
     if as_json:
         print_json(job.raw)
     else:
@@ -105,9 +106,9 @@ def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) ->
 
 @jobs.command()
 def delete(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
-    """Delete a job and its images. Its model remains."""
+    """Delete a job and its images; its model stays."""
     with connected(url, key) as client:
-        client.jobs.delete(id)
+        client.jobs.delete(_whole(client, id))
     print_deleted(id, "and its images deleted.", as_json=as_json)
 
 
@@ -123,8 +124,20 @@ def events(
 ) -> None:
     """Print the events of a job, in order."""
     with connected(url, key) as client:
-        for event in client.jobs.follow(id) if follow else client.jobs.events(id):
+        job_id = _whole(client, id)
+        for event in client.jobs.follow(job_id) if follow else client.jobs.events(job_id):
             _show(event, as_json=as_json)
+
+
+def _whole(client: Client, id: str) -> str:
+    """Return the whole id of a job from its last characters, as `clipcite jobs list` shows them."""
+    if id.startswith("job_"):
+        return id
+    found = [job.id for job in client.jobs.list(page_size=100) if job.id.endswith(id)]
+    if len(found) != 1:
+        advice = "Run `clipcite jobs list`." if not found else "Use more of its characters."
+        give_up(f"{len(found) or 'No'} jobs have an id that ends in {id!r}. {advice}", Exit.USAGE)
+    return found[0]
 
 
 def _show(event: Event, *, as_json: bool) -> None:

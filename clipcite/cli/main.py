@@ -1,6 +1,7 @@
 """The command `clipcite`."""
 
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -27,16 +28,14 @@ from clipcite.cli.processes import (
     server_path,
 )
 from clipcite.cli.report import report
+from clipcite.cli.samples import samples
 from clipcite.cli.server import serve_until_stopped
 from clipcite.cli.storage import storage, sweep
 
-app = typer.Typer(
-    help="Few-shot adaptation of CLIP, self-hosted.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
-database = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
+# Plain help: rich cuts long option names on narrow terminals.
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+database = typer.Typer(no_args_is_help=True, help="Manage the database schema.")
+app.command()(samples)
 app.command()(adapt)
 app.command()(classify)
 app.command()(report)
@@ -54,31 +53,58 @@ app.command()(sweep)
 app.add_typer(storage, name="storage")
 
 Host = Annotated[
-    str, typer.Option(envvar="CLIPCITE_HOST", help="Listen address. Outside loopback an API key is required.")
+    str,
+    typer.Option(
+        envvar="CLIPCITE_HOST", help="Address to listen on. Other machines need an API key to connect."
+    ),
+]
+Port = Annotated[
+    int, typer.Option(envvar="CLIPCITE_PORT", min=0, max=65535, help="Port. 0 selects a free port.")
 ]
 Data = Annotated[
     Path | None, typer.Option(help="Folder of the database, images and models (default: CLIPCITE_DATA).")
 ]
+Device = Annotated[
+    str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N (default: CLIPCITE_DEVICE).")
+]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"clipcite {version('clipcite')}")
+        raise typer.Exit
 
 
 @app.callback()
-def root() -> None:
-    """Few-shot adaptation of CLIP, self-hosted."""
+def root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Fine-tune CLIP on a few images per class."""
 
 
 @app.command()
 def serve(
     host: Host = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(envvar="CLIPCITE_PORT", min=0, max=65535, help="Port; 0 selects a free port.")
-    ] = 8000,
+    port: Port = 8000,
     data: Data = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Pre-trained model, such as ViT-B-16/openai (default: CLIPCITE_BACKBONE)."),
+    ] = None,
+    device: Device = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the web page in the browser.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the log of all processes.")] = False,
 ) -> None:
-    """Run the whole service on this machine: API, worker and dispatcher.
+    """Run the service on this machine.
 
-    Ctrl-C stops the service. Queued and running jobs continue after the next start.
+    The service consists of API, worker and dispatcher. Ctrl-C stops everything. On the next start, queued
+    jobs continue; a running job resumes from its last checkpoint, if any.
     """
-    raise typer.Exit(serve_until_stopped(host, port, data))
+    settings = {"backbone": backbone, "device": device}
+    raise typer.Exit(serve_until_stopped(host, port, data, settings, open_page=open_page, verbose=verbose))
 
 
 @app.command()
@@ -87,33 +113,41 @@ def api(
     port: Annotated[int, typer.Option(envvar="CLIPCITE_PORT", min=1, max=65535, help="Port.")] = 8000,
     data: Data = None,
 ) -> None:
-    """Run an API process. Any number may share one database and one blob storage."""
+    """Run an API process.
+
+    Any number may share one database and one blob storage.
+    """
     become(API, environment(data, host=host, port=port))
 
 
 @app.command()
 def worker(
-    device: Annotated[
-        str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N (default: CLIPCITE_DEVICE).")
-    ] = None,
+    device: Device = None,
     data: Data = None,
 ) -> None:
-    """Run a worker, which trains one job at a time. Start one worker per GPU."""
+    """Run a worker, which trains jobs.
+
+    A worker trains one job at a time. Start one worker per GPU.
+    """
     become(WORKER, environment(data, device=device))
 
 
 @app.command()
 def dispatcher(data: Data = None) -> None:
-    """Run a dispatcher, which sends jobs to workers and delivers webhooks.
+    """Run a dispatcher.
 
-    One dispatcher is enough. A second one takes over if the first fails.
+    The dispatcher sends jobs to workers and delivers webhooks. One dispatcher is enough. A second one takes
+    over if the first fails.
     """
     become(DISPATCHER, environment(data))
 
 
 @app.command("server-path")
 def show_server_path() -> None:
-    """Print the folder of the server modules, for use of the method as a library via PYTHONPATH."""
+    """Print the folder of the server modules.
+
+    With this folder in PYTHONPATH, Python can use the method as a library.
+    """
     print(server_path())
 
 
@@ -121,13 +155,19 @@ def show_server_path() -> None:
 def liveness(
     file: Annotated[Path, typer.Argument(help="Liveness file of the process (CLIPCITE_LIVENESS_FILE).")],
 ) -> None:
-    """Check a liveness file: status 0 if it was touched in the last two minutes, else 1."""
+    """Check the liveness file of a process.
+
+    Exits with status 0 if the file was touched in the last two minutes, else 1.
+    """
     raise typer.Exit(subprocess.call(command(LIVENESS, str(file)), env=environment()))
 
 
 @database.command()
 def upgrade() -> None:
-    """Migrate the database (CLIPCITE_DATABASE_URL, or that in the data folder) to this version."""
+    """Migrate the database to this version.
+
+    The database is that of CLIPCITE_DATABASE_URL, or the one in the data folder.
+    """
     need_server()
     raise typer.Exit(subprocess.call(command(MIGRATE), env=environment()))
 

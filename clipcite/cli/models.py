@@ -12,7 +12,7 @@ from clipcite.cli.render.tables import alias_table, metrics_table, model_facts, 
 from clipcite.client._sync.models import Model
 from clipcite.client.types import Alias
 
-models = typer.Typer(help="Manage adapted models, their names and aliases.", no_args_is_help=True)
+models = typer.Typer(help="Models, their names and aliases.", no_args_is_help=True)
 Reference = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="Model: id, name (latest version), name@version or name@alias."),
@@ -26,7 +26,7 @@ ExpectedModel = Annotated[
 @models.command("list")
 def list_models(
     name: Annotated[str | None, typer.Option(help="Only versions of this name.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of models.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of results.")] = 20,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -76,7 +76,7 @@ def delete(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Delete a model and its weights. Requests in progress still finish."""
+    """Delete a model. In-flight requests finish."""
     with connected(url, key) as client:
         client.models.delete(model, force=force)
     print_deleted(model, as_json=as_json)
@@ -103,7 +103,7 @@ def import_model(
         typer.Option(
             min=0,
             max=1,
-            help="Mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: from the archive).",
+            help="Strength: 0 stock model, 1 fully trained (default: from the archive).",
         ),
     ] = None,
     delta_format: Annotated[
@@ -113,7 +113,10 @@ def import_model(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Import an exported model, or a model that was adapted elsewhere."""
+    """Import a model.
+
+    The archive comes from `clipcite export`, or holds a model that was adapted elsewhere.
+    """
     with connected(url, key) as client, upload_bar(stderr()) as on_upload:
         imported = client.models.import_model(
             archive,
@@ -134,7 +137,7 @@ def aliases(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """List the aliases of a name, their targets and the time of the last change."""
+    """List the aliases of a name."""
     with connected(url, key) as client:
         listed = client.aliases.list(name)
     if as_json:
@@ -152,7 +155,10 @@ def promote(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Point an alias to a model, atomically. A new alias is created."""
+    """Point an alias at a model.
+
+    The change is atomic. A new alias is created.
+    """
     name, tag = _parts(alias)
     with connected(url, key) as client:
         moved = client.aliases.promote(name, tag, model, expected=... if expected is None else expected)
@@ -167,7 +173,10 @@ def rollback(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Undo the last promotion. A second rollback undoes the one before."""
+    """Undo the last promotion.
+
+    A second rollback undoes the one before.
+    """
     name, tag = _parts(alias)
     with connected(url, key) as client:
         moved = client.aliases.rollback(name, tag, expected=... if expected is None else expected)
@@ -176,7 +185,10 @@ def rollback(
 
 @models.command()
 def unalias(alias: AliasName, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
-    """Delete an alias and its history. The models remain."""
+    """Delete an alias and its history.
+
+    The models remain.
+    """
     name, tag = _parts(alias)
     with connected(url, key) as client:
         client.aliases.delete(name, tag)

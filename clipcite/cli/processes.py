@@ -12,7 +12,7 @@ import typer
 
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
 KEYTOOL, MIGRATE, DOCTOR = "core.store.admin", "core.store.db.migrate", "core.doctor"
-LIVENESS = "core.liveness"
+LIVENESS, SAMPLES, STARTUP = "core.liveness", "core.samples", "api.startup"
 BACKUP = "core.store.backup"
 GARBAGE = "worker.dispatcher.garbage"
 

@@ -25,11 +25,7 @@ def report(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Show the evaluation of a model.
-
-    The report compares the model with the stock model on held-out images, lists label issues and assesses
-    the calibration of the probabilities.
-    """
+    """Show the evaluation of a model."""
     with connected(url, key) as client:
         job_id = _job_of(client, subject)
         fetched = client.jobs.report(job_id)

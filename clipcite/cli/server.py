@@ -7,6 +7,8 @@ import socket
 import subprocess
 import threading
 import time
+import webbrowser
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from clipcite.cli.processes import (
     API,
     DISPATCHER,
     MIGRATE,
+    STARTUP,
     WORKER,
     command,
     environment,
@@ -27,6 +30,7 @@ from clipcite.cli.processes import (
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8
 """Maximum time for all children to stop (seconds), after which they are killed."""
+ANY_ADDRESS = {"0.0.0.0", "::"}
 PROCESSES = {"api": API, "worker": WORKER, "dispatcher": DISPATCHER}
 
 
@@ -52,8 +56,22 @@ class Child:
         return self.process.poll() is None
 
 
-def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
-    """Run until SIGINT or SIGTERM and return the exit status."""
+def serve_until_stopped(
+    host: str,
+    port: int,
+    data: Path | None,
+    options: Mapping[str, str | None],
+    *,
+    open_page: bool,
+    verbose: bool,
+) -> int:
+    """Run until SIGINT or SIGTERM and return the exit status.
+
+    Args:
+        options: further settings by name; None sets nothing.
+        open_page: open the web page in a browser.
+        verbose: print the log of all processes, not only warnings and errors.
+    """
     need_server()
     console = Console(stderr=True)
     try:
@@ -63,17 +81,22 @@ def serve_until_stopped(host: str, port: int, data: Path | None) -> int:
             f"[red]Cannot listen on {host}, port {port}:[/] {error.strerror}. Choose another --port."
         )
         return 1
-    settings = environment(data, host=host, port=port, exit_with_parent=1)
-    migration = subprocess.run(command(MIGRATE), env=settings, check=False)
-    if migration.returncode:
-        return migration.returncode
+    log_level = None if verbose or "CLIPCITE_LOG_LEVEL" in os.environ else "warning"
+    settings = environment(data, host=host, port=port, exit_with_parent=1, log_level=log_level, **options)
+    for module in (MIGRATE, STARTUP):
+        checked = subprocess.run(command(module), env=settings, check=False)
+        if checked.returncode:
+            return checked.returncode
+    if settings.get("CLIPCITE_BACKBONE", "starter") == "starter" and not _starter_exists(settings):
+        console.print("Preparing the starter model (first start only) …", highlight=False)
 
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
     ready = threading.Event()
     children = [Child.start(name, settings) for name in PROCESSES]
-    threading.Thread(target=_announce, args=(console, host, port, stop, ready), daemon=True).start()
+    announcement = (console, host, port, stop, ready, open_page)
+    threading.Thread(target=_announce, args=announcement, daemon=True).start()
     status = 0
     while not stop.wait(POLL_SECONDS):
         for index, child in enumerate(children):
@@ -107,16 +130,36 @@ def _stop(children: list[Child]) -> None:
             child.process.wait()
 
 
-def _announce(console: Console, host: str, port: int, stop: threading.Event, ready: threading.Event) -> None:
-    """Print the address once the service is ready."""
-    shown = f"[{host}]" if ":" in host else host
+def _announce(
+    console: Console,
+    host: str,
+    port: int,
+    stop: threading.Event,
+    ready: threading.Event,
+    open_page: bool,
+) -> None:
+    """Print the address once the service is ready. Open the page earlier, once the API responds."""
+    shown = "127.0.0.1" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
     while not stop.wait(0.3):
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success:
+            response = httpx.get(f"{url}/readyz", timeout=5, trust_env=False)
+            if open_page:
+                open_page = False
+                webbrowser.open(url)
+            if response.is_success:
                 ready.set()
-                console.print(f"[green]Ready:[/] {url} (web page), {url}/docs (API). Press Ctrl-C to stop.")
+                console.print(f"[green]Ready:[/] {url}", highlight=False, soft_wrap=True)
+                console.print("Press Ctrl-C to stop.", highlight=False)
                 return
+
+
+def _starter_exists(settings: Mapping[str, str]) -> bool:
+    """Return whether the cache holds the assembled starter."""
+    from platformdirs import user_cache_path  # only the server needs this package
+
+    cache = Path(settings.get("CLIPCITE_CACHE") or user_cache_path("clipcite"))
+    return any(cache.glob("starter-*"))
 
 
 def _bindable_port(host: str, port: int) -> int:

@@ -8,7 +8,7 @@ import typer
 
 from clipcite.cli.processes import GARBAGE, run_json
 
-storage = typer.Typer(help="Manage the storage of images and models.", no_args_is_help=True)
+storage = typer.Typer(help="Storage of images and models.", no_args_is_help=True)
 Data = Annotated[Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -20,9 +20,10 @@ def root() -> None:
 
 @storage.command()
 def adopt(as_json: AsJson = False, data: Data = None) -> None:
-    """Assign the storage to this database, so that sweeps may delete orphaned folders.
+    """Assign the storage to this database.
 
-    A folder is deleted only after it has been orphaned for CLIPCITE_SWEEP_DAYS.
+    Sweeps may then delete orphaned folders. A folder is deleted only after it has been orphaned for
+    CLIPCITE_SWEEP_DAYS.
     """
     adopted = run_json(GARBAGE, ["adopt"], data)
     if as_json:
@@ -47,9 +48,10 @@ def sweep(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Mark orphaned folders, and delete those marked CLIPCITE_SWEEP_DAYS ago.
+    """Mark and delete orphaned folders.
 
-    An orphaned folder belongs to no job or model. The dispatcher sweeps every hour. Exits with status 1 if a
+    Folders marked CLIPCITE_SWEEP_DAYS ago are deleted. An orphaned folder belongs to no job or model. The
+    dispatcher sweeps every hour. Exits with status 1 if a
     folder that is due was not deleted.
     """
     if dry_run and yes:

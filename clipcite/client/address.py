@@ -65,8 +65,8 @@ def unreachable(base_url: httpx.URL, error: httpx.TransportError) -> APIConnecti
     url = str(base_url).rstrip("/")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return APIConnectionError(
-            f"No service at {url} ({error}). Start one with `clipcite serve`, or set the address with --url, "
-            "CLIPCITE_URL or Client(base_url)."
+            f"Can't reach clipcite at {url}. Start it with `clipcite serve`, or set the address with "
+            "Client(base_url) or CLIPCITE_URL."
         )
     if isinstance(error, httpx.TimeoutException):
         return APIConnectionError(f"Timeout: no response from {url}. The service may be busy. Try again.")

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-Verdict = Literal["better", "no_clear_gain", "worse", "not_evaluated"]
+Verdict = Literal["better", "no_clear_gain", "worse", "evaluating", "not_evaluated"]
 Kind = Literal["trained", "new"]
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 

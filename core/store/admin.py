@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import make_url
+from sqlalchemy import func, make_url, select
 
 from core.errors import ClipCiteError
 from core.settings import get_settings
@@ -20,7 +20,7 @@ from core.store.accounts import api_keys
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db import migrate
 from core.store.db.session import Database
-from core.store.db.tables import ApiKey
+from core.store.db.tables import ApiKey, Model
 from core.store.webhooks import deliveries
 
 
@@ -52,9 +52,16 @@ def print_answer(url: str, answer: Callable[[Database], Any]) -> int:
 
 
 def create(database: Database, options: argparse.Namespace) -> dict[str, Any]:
-    """Create a key. The result contains the key itself."""
+    """Create a key. The result contains the key itself.
+
+    `first` is true if the service had no key before. `hidden_models` counts the models of the owner
+    `default`, which a key of another owner does not see.
+    """
     lifetime = None if options.days is None else timedelta(days=options.days)
     with database.write() as session:
+        first = not api_keys.any_made(session)
+        of_default = select(func.count()).select_from(Model).where(Model.owner == DEFAULT_OWNER)
+        hidden = 0 if options.owner == DEFAULT_OWNER else session.scalar(of_default)
         new = api_keys.create(
             session,
             owner=options.owner,
@@ -62,7 +69,7 @@ def create(database: Database, options: argparse.Namespace) -> dict[str, Any]:
             name=options.name,
             lifetime=lifetime,
         )
-    return {**_shown(new.row), "key": new.key}
+    return {**_shown(new.row), "key": new.key, "first": first, "hidden_models": hidden}
 
 
 def list_keys(database: Database, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Progress of a job: a live line on a terminal, one line per epoch elsewhere."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -45,7 +46,17 @@ def download_bar(console: Console) -> Iterator[OnDownload]:
 
 def wait_for(client: Client, job_id: str, *, as_json: bool, timeout: float | None = None) -> None:
     """Show the progress of a job, then its result, and end the command with its exit status."""
-    with _ctrl_c_detaches(job_id), watched(stderr()) as on_change:
+    with _ctrl_c_detaches(job_id), watched(stderr()) as show_progress:
+        model_shown = False
+
+        def on_change(job: JobData) -> None:
+            nonlocal model_shown
+            show_progress(job)
+            if job.model_id is not None and not job.finished and not model_shown:
+                model_shown = True
+                if not as_json:
+                    _show_model(job, stderr())
+
         job = client.jobs.wait(job_id, on_change=on_change, timeout=timeout)
     if as_json:
         print_json(job.raw)
@@ -67,13 +78,19 @@ def show_result(job: JobData) -> None:
         table = metrics_table(job.metrics)
         if table is not None:
             console.print(table)
-        console.print(f"verdict  {verdict(job.metrics)}", soft_wrap=True)
-    console.print(f"model    [bold]{job.model_id}[/]", soft_wrap=True)
-    names = ",".join(each.name for each in job.classes[:3])
-    console.print(
-        f'try      clipcite classify IMAGES --model {job.model_id} --classes "{escape(names)}"',
-        soft_wrap=True,
-    )
+    console.print(f"verdict  {verdict(job.metrics)}", soft_wrap=True)
+    _show_model(job, console)
+
+
+def _show_model(job: JobData, console: Console) -> None:
+    """Print how to use the model, which can be used before its evaluation ends."""
+    if not job.finished:
+        console.print("The model is ready. Its evaluation follows.")
+    model = job.name or job.model_id or ""
+    names = ",".join(each.name for each in job.classes if each.images)
+    command = f"clipcite classify IMAGE --model {shlex.quote(model)} --classes {shlex.quote(names)}"
+    console.print(f"try      {escape(command)}", soft_wrap=True)
+    console.print(f"model    [bold]{escape(model)}[/]  {job.model_id}", soft_wrap=True)
 
 
 @contextmanager

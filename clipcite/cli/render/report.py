@@ -11,16 +11,18 @@ from clipcite.client.report_types import Accuracies, Reliability, Report, Report
 
 COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_evaluated": "yellow"}
 MAX_IMAGES = 10
+NO_NEW_IMAGES = "On images: not measured. To measure it, add a new class to test/."
 CLASSES = "Accuracy per class, lowest recall first (recall: share of its images with the correct class)"
 
 
 def show_report(console: Console, report: Report) -> None:
-    """Print verdict, recommendations, accuracies, label issues and calibration."""
+    """Print verdict, recommendations, accuracies, changes elsewhere, label issues and calibration."""
     console.print(f"[bold {COLOURS.get(report.verdict, '')}]{escape(report.summary)}[/]", soft_wrap=True)
     for recommendation in report.recommendations:
         console.print(f"- {escape(recommendation.detail)}", soft_wrap=True)
     console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)
     _accuracies(console, report)
+    _elsewhere(console, report)
     _images(console, "Label issues: labels that may be wrong", report.label_issues, "labelled")
     _classes(console, report)
     _images(console, "Misclassified images, most confident first", report.mistakes, "true class")
@@ -46,6 +48,16 @@ def _accuracies(console: Console, report: Report) -> None:
     if table.rows:
         console.print()
         console.print(table)
+
+
+def _elsewhere(console: Console, report: Report) -> None:
+    """Print what changed for classes that were not trained."""
+    points = [point for point in report.raw.get("curve") or () if point["alpha"] == report.alpha]
+    if points:
+        images = "Accuracy on images of new classes: see above." if report.new_classes else NO_NEW_IMAGES
+        cosine = f"{points[0]['text_similarity']:.3f}"
+        text = f"Elsewhere: text features of 50 unrelated classes keep a cosine of {cosine}."
+        console.print(f"\n{text} {images}", soft_wrap=True)
 
 
 def _classes(console: Console, report: Report) -> None:

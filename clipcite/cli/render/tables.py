@@ -1,6 +1,6 @@
 """Tables of jobs, models and predictions on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from rich.markup import escape
@@ -12,6 +12,7 @@ from clipcite.client.types import (
     Classification,
     Comparison,
     ImageResult,
+    Interval,
     JobData,
     Loss,
     Metrics,
@@ -19,52 +20,55 @@ from clipcite.client.types import (
     Progress,
 )
 
-VERDICTS = {
-    "better": "[green]better[/] than the stock model",
-    "no_clear_gain": "[yellow]no clear gain[/] over the stock model: add images, or use stock",
-    "worse": "[red]worse[/] than the stock model: use stock, or a smaller alpha",
-    "not_evaluated": "not evaluated: add images to test/, or set --holdout 0.2",
-}
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
-LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class", "verdict"}
-"""Columns whose text may wrap."""
-TWO_IDS = 120
-NAMES_AND_MORE = 100
+SOURCES = {
+    "test": "on {} test images",
+    "holdout": "on {} held-out images",
+    "cross_validation": "cross-validated on {} images",
+}
+LONG = {"classes", "image", "verdict", "changed"}
+"""Columns whose text may wrap, between words."""
+WIDE = 100
+"""Width (columns) from which the tables show all columns."""
+ID_END = 8
+"""Characters of a short id, from its end: the start is the time, which neighbours share."""
 BARS = "▁▂▃▄▅▆▇█"
 
 
 def job_table(jobs: Iterable[JobData], width: int) -> Table:
-    """Return a table of jobs. Narrow terminals omit the last columns."""
-    names = ("job", "name", "status", "created (UTC)", "images", "model")
-    table = table_of(*names[: 6 if width >= TWO_IDS else 5 if width >= NAMES_AND_MORE else 4])
+    """Return a table of jobs. Narrow terminals omit columns."""
+    wide = width >= WIDE
+    more = ("images", "created (UTC)", "model") if wide else ()
+    table = table_of("name", "status", *more, "job")
     for job in jobs:
-        cells = (
-            job.id,
-            escape(job.name or ""),
-            _status(job),
-            _time(job.created_at),
-            str(sum(c.images for c in job.classes)),
-            job.model_id or "",
-        )
-        table.add_row(*cells[: len(table.columns)])
+        images = str(sum(c.images for c in job.classes))
+        extra = (images, _time(job.created_at), short_id(job.model_id or "")) if wide else ()
+        table.add_row(escape(job.name or "–"), _status(job), *extra, short_id(job.id))
     return table
 
 
 def model_table(models: Iterable[ModelData], width: int) -> Table:
-    """Return a table of models. Narrow terminals omit the last columns."""
-    names = ("model", "name", "classes", "verdict", "α", "created")
-    table = table_of(*names[: 6 if width >= NAMES_AND_MORE else 4])
+    """Return a table of models. Narrow terminals omit columns. A model without a name is shown by its id."""
+    wide = width >= WIDE
+    table = table_of("name", "verdict", *(("classes", "α", "created") if wide else ()), "model")
     for model in models:
-        cells = (
-            model.id,
-            escape(_display_name(model)),
-            escape(_names(model.trained_classes)),
-            model.metrics.verdict.replace("_", " ") if model.metrics else "",
-            f"{model.alpha:g}",
-            f"{model.created_at:%Y-%m-%d}",
+        extra = (
+            (escape(_names(model.trained_classes)), f"{model.alpha:g}", f"{model.created_at:%Y-%m-%d}")
+            if wide
+            else ()
         )
-        table.add_row(*cells[: len(table.columns)])
+        table.add_row(
+            escape(_display_name(model) or model.id),
+            _short_verdict(model.metrics),
+            *extra,
+            short_id(model.id),
+        )
     return table
+
+
+def short_id(whole: str) -> str:
+    """Return the end of an id. `--json` prints the whole one."""
+    return whole[-ID_END:]
 
 
 def alias_table(aliases: Iterable[Alias]) -> Table:
@@ -93,15 +97,15 @@ def job_facts(job: JobData) -> Table:
     place = f", position {job.queue_position} in the queue" if job.queue_position else ""
     return facts(
         [
-            ("job", job.id),
             ("name", escape(job.name or "")),
             ("status", _status(job) + place),
             ("classes", classes),
             ("progress", escape(progress_words(job.progress)) if job.progress and not job.finished else None),
             ("created", _time(job.created_at)),
             ("finished", _time(job.finished_at) if job.finished_at else None),
-            ("model", job.model_id),
             ("error", escape(f"{job.error.detail} ({job.error.code})") if job.error else None),
+            ("model", job.model_id),
+            ("job", job.id),
         ]
     )
 
@@ -111,16 +115,16 @@ def model_facts(model: ModelData) -> Table:
     prompts = "; ".join(f"{name}: {', '.join(texts)}" for name, texts in model.prompts.items())
     return facts(
         [
-            ("model", model.id),
             ("name", escape(_display_name(model))),
             ("backbone", escape(model.backbone)),
             ("classes", escape(", ".join(model.trained_classes))),
-            ("alpha", f"{model.alpha:g}"),
+            ("strength (α)", f"{model.alpha:g}"),
             ("templates", escape("; ".join(model.templates))),
             ("prompts", escape(prompts)),
             ("size", f"{model.bytes / 1e6:.1f} MB"),
-            ("job", model.job_id or "none (imported)"),
             ("created", _time(model.created_at)),
+            ("model", model.id),
+            ("job", model.job_id or "none (imported)"),
         ]
     )
 
@@ -151,34 +155,88 @@ def metrics_table(metrics: Metrics) -> Table | None:
     return table
 
 
-def verdict(metrics: Metrics) -> str:
-    """Return the verdict in one line, with markup."""
-    on = metrics.measured_on
-    where = f" (on {on.images} images, {on.source})" if on.images else ""
-    return f"{VERDICTS.get(metrics.verdict, escape(metrics.verdict))}{where}"
+def verdict(metrics: Metrics | None) -> str:
+    """Return the verdict with its numbers in one line, with markup."""
+    if metrics is not None and metrics.verdict == "evaluating":
+        return "[cyan]Ready, evaluating.[/] The verdict follows."
+    if metrics is None or metrics.verdict == "not_evaluated":
+        return "[yellow]Ready, not evaluated.[/] To get a verdict, add images to test/."
+    compared = _compared(metrics)
+    difference = compared.difference if compared else None
+    if metrics.verdict == "better":
+        words = "[green]Better.[/]"
+    elif metrics.verdict == "no_clear_gain" and difference is not None and difference.value > 0:
+        words = "[yellow]Looks better, not proven.[/]"
+    else:
+        words = "[yellow]Not better.[/]"
+    if compared is None:
+        return words
+    numbers = f"{100 * compared.adapted:.0f}% correct, {_direction(compared)} {100 * compared.stock:.0f}%"
+    where = SOURCES.get(metrics.measured_on.source, "on {} images").format(metrics.measured_on.images)
+    return f"{words} {numbers} ({_points(difference)}{where})"
 
 
-def classification_table(answer: Classification) -> Table:
-    """Return a table of predictions."""
-    table = table_of("image", "class", "probability", "similarity")
+def _compared(metrics: Metrics) -> Comparison | None:
+    """Return the accuracies that the verdict is about."""
+    everything = metrics.all_classes.all if metrics.all_classes else None
+    return everything or metrics.trained_classes
+
+
+def _direction(compared: Comparison) -> str:
+    return "down from" if compared.adapted < compared.stock else "up from"
+
+
+def _points(difference: Interval | None) -> str:
+    if difference is None:
+        return ""
+    value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
+    return f"{value:+.0f} points, 95% CI {low:+.0f} to {high:+.0f}; "
+
+
+def _short_verdict(metrics: Metrics | None) -> str:
+    """Return a verdict for a table, such as `better 94% (+16)`."""
+    if metrics is None:
+        return ""
+    compared = _compared(metrics)
+    words = metrics.verdict.replace("_", " ")
+    if compared is None:
+        return words
+    gain = 100 * (compared.adapted - compared.stock)
+    return f"{words} {100 * compared.adapted:.0f}% ({gain:+.0f})"
+
+
+def classification_table(answer: Classification, *, scores: bool = False) -> Table:
+    """Return a table of predictions; with `scores` also of similarities and offsets."""
+    with_set = any(result.prediction_set is not None for result in answer.results)
+    more = [*(["in set"] if with_set else []), *(["similarity", "offset"] if scores else [])]
+    table = table_of("image", "class", "probability", *more)
+    offsets = {each.name: each.offset for each in answer.class_names}
     for result in answer.results:
-        _add(table, result)
+        for row in _rows(result, offsets, with_set=with_set, scores=scores):
+            table.add_row(*row)
     return table
 
 
-def _add(table: Table, result: ImageResult) -> None:
+def _rows(
+    result: ImageResult, offsets: Mapping[str, float], *, with_set: bool, scores: bool
+) -> Iterator[list[Text]]:
     file = Text(result.file or "")
     if result.error is not None:
-        table.add_row(file, Text(result.error.detail, style="red"), "", "")
+        yield [file, Text(result.error.detail, style="red")]
+        return
+    if result.rejected:
+        yield [file, Text("none of these", style="yellow")]
+        file = Text()
     for place, prediction in enumerate(result.predictions):
-        name = Text(prediction.class_name, style="bold" if place == 0 else "")
-        name.append(" new" if prediction.kind == "new" else "", style="dim")
-        table.add_row(
-            file if place == 0 else "",
-            name,
-            f"{100 * prediction.probability:.1f}%",
-            f"{prediction.similarity:.3f}",
-        )
+        name = Text(prediction.class_name, style="bold" if place == 0 and not result.rejected else "")
+        name.append(" (new)" if prediction.kind == "new" else "", style="dim")
+        row = [file if place == 0 else Text(), name, Text(f"{100 * prediction.probability:.1f}%")]
+        if with_set:
+            row.append(Text("✓" if prediction.class_name in (result.prediction_set or ()) else ""))
+        if scores:
+            offset = offsets.get(prediction.class_name, 0.0)
+            row += [Text(f"{prediction.similarity:.3f}"), Text(f"{offset:.3f}")]
+        yield row
 
 
 def progress_words(progress: Progress) -> str:

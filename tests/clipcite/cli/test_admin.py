@@ -9,7 +9,9 @@ from typer.testing import CliRunner, Result
 
 from clipcite.cli.main import app
 from core.store.accounts import api_keys
+from core.store.db import migrate
 from core.store.db.session import Database
+from tests.core.store import samples
 
 
 @pytest.fixture
@@ -42,13 +44,15 @@ def test_create_list_and_revoke(data: Path) -> None:
     key = made.stdout.strip()
     assert api_keys.is_formed(key)  # The key is the only output, so that a script can capture it.
     assert "team-a" in made.stderr
-    assert "shown this once" in made.stderr
+    assert "(classify; expires " in made.stderr
+    assert "Copy the key now; it is shown only once." in made.stderr
+    assert "Authentication is now required on every request." in made.stderr
     row = opened(data, key)
     assert (row.owner, row.scopes, row.name) == ("team-a", ["classify"], "[laptop]")
     assert (row.expires_at - row.created_at).days == 3
 
     listed = call(data, "list")
-    for shown in (row.id, row.prefix, "team-a", "[laptop]", "classify", "good"):
+    for shown in ("ID", "Scopes", row.prefix, "team-a", "[laptop]", "classify", "good"):
         assert shown in listed.stdout
     assert key not in listed.stdout
     found = json.loads(call(data, "list", "--json").stdout)
@@ -58,6 +62,21 @@ def test_create_list_and_revoke(data: Path) -> None:
     with pytest.raises(api_keys.KeyRefused):
         opened(data, key)
     assert json.loads(call(data, "list", "--owner", "team-a", "--json").stdout)[0]["state"] == "revoked"
+
+
+def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
+    migrate.upgrade(f"sqlite:///{data / 'clipcite.db'}")
+    listed = call(data, "list")
+    assert "No keys. Only this machine can connect." in listed.stderr
+    database = Database(f"sqlite:///{data / 'clipcite.db'}")
+    samples.publish(database, samples.claimed(database, samples.new_job(database, owner="default")))
+    database.close()
+    said = " ".join(call(data, "create", "--owner", "team-a").stderr.split())
+    assert "1 model of owner default isn't visible with this key." in said
+    assert "use --owner default" in said
+    said = call(data, "create").stderr
+    assert "visible" not in said
+    assert "Authentication is now required" not in said  # it has been since the first key
 
 
 def test_errors_are_reported_without_a_traceback(data: Path, capfd: pytest.CaptureFixture[str]) -> None:

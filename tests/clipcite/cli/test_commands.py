@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from clipcite import Client
+from clipcite import Client, Job
 from clipcite.cli.main import app
 from core.clip.models.backbone import Backbone
 from tests.api.service import listening
@@ -44,7 +44,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
         "new classes",
         "all classes",
         "verdict",
-        "clipcite classify IMAGES",
+        "clipcite classify IMAGE --model '[colours]' --classes green,red",
     ):
         assert shown in done.stdout
     assert "\x1b[" not in done.output  # Not a terminal.
@@ -65,7 +65,8 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
         "blue=a sea",
     )
     assert done.stdout.count(".png") == 3
-    assert "blue new" in done.stdout
+    assert "blue (new)" in done.stdout
+    assert "similarity" not in done.stdout
     answer = json.loads(
         call("classify", folder / "test/red/0.png", "-c", "red,blue", "-k", 1, "--json").stdout
     )
@@ -77,13 +78,18 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
 
     for shown in ("[colours]", model, "succeeded"):
         assert shown in call("jobs", "show", job["id"]).stdout
-        assert shown in call("jobs", "list", "--status", "succeeded").stdout
+        assert shown in call("jobs", "show", job["id"][-8:]).stdout
+    listed = call("jobs", "list", "--status", "succeeded").stdout.splitlines()
+    assert re.match(rf"\[colours\] +succeeded .+ {model[-8:]} +{job['id'][-8:]}", listed[1])
+    said = call("jobs", "show", "nosuchid", status=2).stderr
+    assert "No jobs have an id that ends in 'nosuchid'. Run `clipcite jobs list`." in said
     assert json.loads(call("jobs", "wait", job["id"], "--json").stdout) == json.loads(
         call("jobs", "show", job["id"], "--json").stdout
     )
     assert "verdict" in call("models", "show", model).stdout
     assert json.loads(call("models", "show", model, "--json").stdout)["id"] == model
-    assert model in call("models", "list").stdout
+    listed = call("models", "list").stdout.splitlines()
+    assert re.match(rf"\[colours\]@1 +(better|no clear gain|worse) .+ {model[-8:]}", listed[1])
     types = [
         json.loads(line)["type"]
         for line in call("jobs", "events", job["id"], "-f", "--json").stdout.splitlines()
@@ -92,10 +98,39 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     assert "started" in call("jobs", "events", job["id"]).stdout
     assert "deleted" in call("models", "delete", model).stdout
     assert "deleted" in call("jobs", "delete", job["id"]).stdout
-    assert (
-        json.loads(call("models", "list", "--json").stdout) == []
-        or model not in call("models", "list").stdout
-    )
+    assert model not in [each["id"] for each in json.loads(call("models", "list", "--json").stdout)]
+
+
+def test_scores_sets_and_rejections(call: Any, folder: Path, taught: Job) -> None:
+    """Without --classes, the classes are those of the model."""
+    image = folder / "test" / "red" / "0.png"
+    done = call("classify", image, "--model", taught.model_id)
+    assert re.search(r"image +class +probability", done.stdout)
+    assert {"red", "green"} <= set(done.stdout.split())
+    assert "blue" not in done.stdout
+    for reference in (taught.id, taught.model_id):
+        answer = json.loads(call("classify", image, "-m", reference, "--json").stdout)
+        assert {each["class_name"] for each in answer["results"][0]["predictions"]} == {"red", "green"}
+
+    done = call("classify", image, "-m", taught.model_id, "-c", "red,blue", "--scores")
+    assert re.search(r"probability +similarity +offset", done.stdout)
+    assert "similarity minus offset" in done.stderr
+    offsets = []
+    for balance in (0, 1):
+        options = ("-m", taught.model_id, "-c", "red,blue", "--new-class-balance", balance, "--json")
+        names = json.loads(call("classify", image, *options).stdout)["class_names"]
+        offsets.append(names[0]["offset"])
+    assert offsets[0] == 0 != offsets[1]
+    # Calibration needs more images than this model has.
+    for options in (["--reject"], ["--coverage", 0.9]):
+        assert "not_calibrated" in call("classify", image, "-m", taught.model_id, *options, status=5).stderr
+
+
+def test_no_evaluation(call: Any, folder: Path) -> None:
+    done = call("adapt", folder, "--wait", "--epochs", 2, "--no-evaluation", "--name", "unmeasured")
+    assert "Ready, not evaluated." in done.stdout
+    job = json.loads(call("jobs", "list", "-n", 1, "--json").stdout)[0]
+    assert job["config"]["evaluate"] == "none"
 
 
 def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:
@@ -114,8 +149,11 @@ def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) 
     said = call("adapt", folder, status=5).stderr
     assert f"{bad}: " in said
     assert "422 bad_images, request req_" in said
-    assert "job_x" in call("jobs", "show", "job_x", status=5).stderr
-    assert "mdl_x" in call("classify", folder / "test", "-c", "a,b", "-m", "mdl_x", status=5).stderr
+    said = call("jobs", "show", "job_x", status=5).stderr
+    assert said.startswith("No job 'job_x'. Run `clipcite jobs list`.")
+    said = call("classify", folder / "test", "-c", "a,b", "-m", "mdl_x", status=5).stderr
+    assert said.startswith("No model named 'mdl_x'. Run `clipcite models list`.")
+    assert "--classes" in call("classify", folder / "test", status=2).stderr
     assert "no labelled images" in call("adapt", tmp_path / "colours" / "test" / "red", status=2).stderr
     assert "no image at" in call("classify", "gone/*.png", "-c", "a", status=2).stderr
     assert "--config" in call("adapt", folder, "--config", "[", status=2).stderr
@@ -129,7 +167,9 @@ def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) 
 def test_an_unreachable_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["models", "list", "--url", "http://127.0.0.1:9"])
     assert done.exit_code == 3
-    assert "clipcite serve" in done.stderr
+    assert done.stderr == (
+        "Can't reach clipcite at http://127.0.0.1:9. Start it with `clipcite serve`, or set --url.\n"
+    )
 
 
 def test_the_detected_format_is_reported(call: Any, tmp_path: Path) -> None:
@@ -171,7 +211,7 @@ def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -
         "port",
         "service",
     ]
-    assert list(found) == [*names, "key"]
+    assert list(found) == [*names, "API key"]
     assert {one["state"] for name, one in found.items() if name not in {"disk", "port"}} == {"ok"}
     (tmp_path / "file").write_text("")
     status, found = doctor(

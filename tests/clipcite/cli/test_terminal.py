@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from clipcite import Client
+from clipcite import Client, Job
 from tests.service.running import Service
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -62,14 +62,14 @@ def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> 
 
 
 @pytest.mark.parametrize("colours", [True, False])
-def test_colours_on_a_terminal_unless_disabled(service: Service, colours: bool) -> None:
+def test_colours_on_a_terminal_unless_disabled(service: Service, taught: Job, colours: bool) -> None:
     session = (
-        terminal(service, "jobs", "--help") if colours else terminal(service, "jobs", "--help", NO_COLOR="1")
+        terminal(service, "jobs", "list") if colours else terminal(service, "jobs", "list", NO_COLOR="1")
     )
     session.expect(pexpect.EOF)
     session.close()
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-7]m", session.before or "")) == colours
-    assert "wait" in ANSI.sub("", session.before or "")
+    assert taught.id[-8:] in ANSI.sub("", session.before or "")
 
 
 def test_completion() -> None:

@@ -1,0 +1,47 @@
+"""`--help` of every command: complete lines on narrow and wide terminals."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from clipcite.cli.main import app
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+def test_every_command_is_found() -> None:
+    assert {(), ("adapt",), ("samples",), ("jobs", "list"), ("keys", "create")} <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_no_line_is_broken(path: tuple[str, ...], width: int) -> None:
+    """No line is cut or too long, and no word is divided between two lines."""
+    command = COMMANDS[path]
+    name = " ".join(("clipcite", *path))
+    with command.context_class(command, info_name=name, terminal_width=width) as context:
+        output = command.get_help(context)
+    lines = output.splitlines()
+    assert [line for line in lines if len(line) > width or re.search(r"\w(-|\.\.\.|…)$", line)] == []
+    for parameter in command.params:
+        for word in (*parameter.opts, getattr(parameter, "envvar", None)):
+            assert word is None or parameter.param_type_name == "argument" or word in output
+    text = " ".join(output.split())
+    for paragraph in filter(None, re.split(r"\n\s*\n", command.help or "")):
+        assert " ".join(paragraph.split()) in text
+
+
+def test_the_version() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert re.fullmatch(r"clipcite \d+\.\d+\.\d+\S*\n", done.output)

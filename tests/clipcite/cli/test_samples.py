@@ -1,0 +1,45 @@
+"""`clipcite samples`: sample images in a folder that `clipcite adapt` reads."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from clipcite.cli.main import app
+from clipcite.datasets.detect import read
+
+
+def test_the_default_sample_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["samples"])
+    assert done.exit_code == 0, done.output
+    listed = json.loads(CliRunner().invoke(app, ["samples", "--list", "--json"]).stdout)
+    default = next(sample for sample in listed if sample["default"])
+    [folder] = tmp_path.iterdir()
+    assert folder.name == default["name"]
+    assert f"clipcite adapt {folder.name} --wait --name {default['name']}" in done.stderr
+    images = read(folder)
+    assert (images.count("train"), images.count("test")) == (default["train_images"], default["test_images"])
+    assert set(images.class_names) == {*default["classes"], *default["new_classes"]}
+
+
+def test_a_named_sample_in_a_named_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "my parts"
+    done = CliRunner().invoke(app, ["samples", "parts", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert f"clipcite adapt '{folder}'" in done.stderr
+    assert len(list(folder.glob("train/*/*.jpg"))) == 30
+
+
+def test_errors(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    for arguments, says in (
+        (["cats"], "No sample named 'cats'. Available: "),
+        (["parts", str(tmp_path)], "contains other files, such as mine.txt. Choose another folder."),
+        (["parts", str(tmp_path / "mine.txt")], "Choose another folder."),
+    ):
+        assert CliRunner().invoke(app, ["samples", *arguments]).exit_code == 1
+        said = capfd.readouterr().err
+        assert says in said
+        assert "Traceback" not in said

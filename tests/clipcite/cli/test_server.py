@@ -1,0 +1,100 @@
+"""`clipcite serve`: its few lines of output, and the checks before it starts any process."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from core.store.db import migrate
+from tests.service.running import PATIENCE, wait_for
+
+
+@contextmanager
+def serving(
+    folder: Path, environment: Mapping[str, str], *options: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """Run the service on a free port, 30 columns wide. Yields the process and the file of its output."""
+    output, data_and_port = folder / "output", ("--data", str(folder / "data"), "--port", "0")
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "clipcite.cli.main", "serve", *data_and_port, *options],
+            env={**os.environ, **environment, "COLUMNS": "30"},
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        yield process, output
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+
+
+def ready(process: "subprocess.Popen[bytes]", output: Path) -> list[str]:
+    """Wait until the service is ready and return its output."""
+    wait_for(
+        lambda: "Ctrl-C" in output.read_text(),
+        unless=lambda: process.poll() is not None,
+        explain=output.read_text,
+    )
+    return output.read_text().splitlines()
+
+
+def test_two_lines_and_the_page_in_the_browser(tmp_path: Path, environment: dict[str, str]) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    settings = {**environment, "BROWSER": str(browser)}
+    with serving(tmp_path, settings, "--open", "--device", "cpu") as (process, output):
+        lines = ready(process, output)
+        assert lines[1:] == ["Press Ctrl-C to stop."]
+        url = lines[0].removeprefix("Ready: ")
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        wait_for(lambda: opened.exists() and opened.read_text() == f"{url}\n")
+        api = next(
+            child for child in psutil.Process(process.pid).children() if child.cmdline()[1:] == ["-m", "api"]
+        )
+        assert api.environ()["CLIPCITE_DEVICE"] == "cpu"
+
+
+def test_verbose_prints_the_log(tmp_path: Path, environment: dict[str, str]) -> None:
+    with serving(tmp_path, environment, "--verbose") as (process, output):
+        ready(process, output)
+        wait_for(lambda: "INFO uvicorn.error: Uvicorn running" in output.read_text())
+        wait_for(lambda: "INFO celery.apps.worker: " in output.read_text())
+
+
+@pytest.mark.slow
+def test_the_first_start_prepares_the_starter(tmp_path: Path) -> None:
+    settings = {"CLIPCITE_CACHE": str(tmp_path / "cache")}
+    for first in (True, False):
+        with serving(tmp_path, settings) as (process, output):
+            lines = ready(process, output)
+        text = " ".join(lines)
+        assert ("Preparing the starter model (first start only) …" in text) == first
+        assert "Ready: http://127.0.0.1:" in text
+        assert len(lines) <= 5
+
+
+def test_no_process_starts_on_an_address_that_needs_a_key(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    migrate.upgrade(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
+    with serving(tmp_path, {}, "--host", "0.0.0.0") as (process, output):
+        started = set()
+
+        def has_ended() -> bool:
+            for child in psutil.Process(process.pid).children() if process.poll() is None else ():
+                started.update(child.cmdline()[-1:])
+            return process.poll() is not None
+
+        wait_for(has_ended)
+    assert process.returncode == 1
+    assert "Without a key the service listens on this machine only" in " ".join(output.read_text().split())
+    assert not started & {"api", "worker", "worker.dispatcher"}
