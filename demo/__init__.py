@@ -1,4 +1,4 @@
-"""`make demo`: train and evaluate a model on a few images, on this machine.
+"""`make demo`: train a model on sample images on this machine, and show the change.
 
 May import `clipcite` and `core`; nothing of the product imports it.
 """

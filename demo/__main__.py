@@ -2,44 +2,60 @@
 
 import os
 import signal
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.panel import Panel
 
-from clipcite import Client, ClipCiteError, InvalidImages, Retry, UnprocessableEntityError
+from clipcite import (
+    Client,
+    ClipCiteError,
+    Dataset,
+    InvalidImages,
+    Prediction,
+    Retry,
+    UnprocessableEntityError,
+)
 from clipcite.cli.render.progress import watched
-from core.settings import Settings, get_settings
-from demo.compare import ModelScores, Result, result_of
-from demo.failure import DemoFailed
-from demo.images import ImageSplit, own_folder
-from demo.report import show
-from demo.service import REPOSITORY, Service, running_service
-from demo.sheet import write_sheet
-from demo.stamps import PACKAGE, split_stamps, stamps_folder
+from clipcite.cli.render.tables import table_of, verdict
+from clipcite.datasets.dataset import Labelled
+from clipcite.datasets.detect import read
+from core.samples import catalog
+from core.settings import get_settings
+from demo.service import DemoFailed, Service, running_service
 
 STARTER = "starter"
-STAND_IN = (
-    "The backbone is the starter, a small substitute for CLIP built from two Python packages. It is "
-    "pre-trained, but its vocabulary comes from the 1,000 class names of ImageNet only. Its accuracies say "
-    "nothing about CLIP itself."
-)
-SHEET = Path("demo-result")
-SHUFFLED_EPOCHS = 3
-SERVICE_SECONDS = 90
+STARTER_SECONDS, DOWNLOAD_SECONDS = 300, 1800
+"""Maximum wait for the starter to be prepared, and for another backbone to be downloaded (seconds)."""
+START_SECONDS = 90
 PATIENT = Retry(attempts=20)
 """Retries while a model loads, which may take a minute."""
-DOWNLOAD_SECONDS = 1800
-"""Maximum wait for the download of another backbone (seconds)."""
+RESULT = Path("demo-result")
+SHOWN = 6
+"""Number of test images to show."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Predictions of both models for one test image."""
+
+    image: Labelled
+    before: Prediction
+    now: Prediction
+
+    @property
+    def change(self) -> str:
+        """Return `fixed`, `broken` or `same`: whether the prediction is correct before and now."""
+        before, now = (each.class_name == self.image.class_name for each in (self.before, self.now))
+        return "same" if before == now else "fixed" if now else "broken"
 
 
 def demo(console: Console) -> None:
@@ -50,95 +66,130 @@ def demo(console: Console) -> None:
         raise DemoFailed(
             f"A CLIPCITE_ variable has an invalid value: {error}", "Correct or unset the variable."
         ) from error
-    folder = os.environ.get("DATA") or None
-    _first_screen(console, settings.backbone, folder)
+    with tempfile.TemporaryDirectory(prefix="clipcite-demo-") as temporary:
+        images = _images(Path(temporary), os.environ.get("DATA"), console)
+        trained, new = _classes(images)
+        if settings.backbone == STARTER:
+            _say(console, "model", "starter, a small stand-in for CLIP that needs no download")
+        else:
+            _say(console, "model", settings.backbone)
+        with running_service() as service, Client(service.url, retry=PATIENT) as client, _explained(service):
+            with console.status("  Starting the service and preparing the model …"):
+                wait = STARTER_SECONDS if settings.backbone == STARTER else DOWNLOAD_SECONDS
+                service.wait_until_ready(seconds=START_SECONDS, backbone_seconds=wait)
+            _say(console, "service", f"{service.url} (stops with the demo)")
+            with watched(console) as on_change:
+                job = client.adapt(images, name="demo").wait(on_change=on_change)
+            for warning in job.warnings:
+                _say(console, "note", warning.detail)
+            answers = _answers(client, images, [*trained, *new], job.model_id or "", console)
+            page = _save_report(client, job.id)
+        _show(console, answers, trained, new)
+        if job.metrics is not None:
+            console.print(f"\n  {'verdict':<8} {verdict(job.metrics)}", highlight=False, soft_wrap=True)
+        if page is not None:
+            _say(console, "report", page.absolute().as_uri())
+    _say(console, "time", f"{time.monotonic() - started:.0f} s")
+    _say(console, "next", ".venv/bin/clipcite serve --open")
 
-    _step(console, "Images")
-    images = own_folder(Path(folder).expanduser()) if folder else split_stamps(stamps_folder(settings.cache))
-    trained, new = images.trained_classes, images.new_classes
-    _say(console, f"{len(images.train)} training images of {len(trained)} classes: {_some(trained)}")
-    _say(
-        console,
-        f"{len(images.test)} test images" + (f", also of the new classes {_some(new)}" if new else ""),
-    )
 
-    _step(console, "Service")
-    if settings.backbone == STARTER:
-        _build_starter(console, settings)
-    with running_service() as service, Client(service.url, retry=PATIENT) as client, _explained(service):
-        with console.status("  Starting the service …"):
-            service.wait_until_ready(
-                seconds=SERVICE_SECONDS,
-                backbone_seconds=SERVICE_SECONDS if settings.backbone == STARTER else DOWNLOAD_SECONDS,
-            )
-        _say(console, f"clipcite serve is ready at {service.url} (API: {service.url}/docs)")
+def _images(folder: Path, own: str | None, console: Console) -> Dataset:
+    """Return the images of DATA, or of the default sample.
 
-        _step(
-            console,
-            f"Training on {len(trained)} classes, classification with all {len(images.names)} classes",
-        )
-        stock = _classify(console, client, images, "stock")
-        result = _adapt(console, client, images, stock, "demo", {})
-        console.print()
-        show(console, result, "Accuracy on held-out images")
-        sheet = write_sheet(SHEET, result, _notes(settings.backbone, folder))
-        console.print(f"Images with a changed prediction: {sheet.absolute().as_uri()}", soft_wrap=True)
+    Raises:
+        DemoFailed: DATA has no usable layout.
+    """
+    if own:
+        folder = Path(own).expanduser()
+    else:
+        sample = catalog.available()[0]
+        sample.write(folder)
+        _say(console, "images", f"{sample.title}. {sample.credit} ({sample.license})")
+    try:
+        images = read(folder)
+    except InvalidImages as error:
+        raise DemoFailed(
+            f"The demo cannot use DATA={folder}: {error}", "Put one folder per class into train/ and test/."
+        ) from error
+    trained, new = _classes(images)
+    _say(console, "train", f"{images.count('train')} images of {', '.join(trained)}")
+    unseen = f", also of the new classes {', '.join(new)}" if new else ""
+    _say(console, "test", f"{images.count('test')} other images{unseen}")
+    return images
 
-        _step(
-            console,
-            f"Control: the same with shuffled training labels ({SHUFFLED_EPOCHS} epochs)",
-        )
-        shuffled = images.with_shuffled_labels()
-        control = _adapt(console, client, shuffled, stock, "demo, shuffled", {"epochs": SHUFFLED_EPOCHS})
-        console.print()
-        show(console, control, "Accuracy after training on shuffled labels")
-        console.print(_about_control(control), highlight=False)
+
+def _classes(images: Dataset) -> tuple[list[str], list[str]]:
+    """Return the trained classes, and the new classes, which occur in the test images only."""
+    trained = list(dict.fromkeys(image.class_name for image in images.images if image.split == "train"))
+    names = dict.fromkeys(image.class_name for image in images.images)
+    return trained, [name for name in names if name not in trained]
+
+
+def _answers(
+    client: Client, images: Dataset, names: Sequence[str], model: str, console: Console
+) -> list[Answer]:
+    """Classify the test images with the stock model and with the new model."""
+    tests = [image for image in images.images if image.split == "test"]
+    if not tests:
+        return []
+    files = [b"".join(image.image.chunks()) for image in tests]
+    predictions = []
+    for reference in ("stock", model):
+        with console.status(f"  Classifying {len(tests)} test images …"):
+            results = client.classify(files, names, model=reference, top_k=1).results
+        for result in results:
+            if result.error is not None:
+                raise DemoFailed(f"The image {result.file} cannot be used: {result.error.detail}")
+        predictions.append([result.predictions[0] for result in results])
+    return [Answer(*each) for each in zip(tests, *predictions, strict=True)]
+
+
+def _save_report(client: Client, job_id: str) -> Path | None:
+    """Save the report of the job as a page; None if there is no report."""
+    try:
+        page = client.jobs.report_page(job_id)
+    except ClipCiteError:
+        return None
+    RESULT.mkdir(exist_ok=True)
+    path = RESULT / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _show(console: Console, answers: Sequence[Answer], trained: Sequence[str], new: Sequence[str]) -> None:
+    """Print how the predictions changed, some images, and the accuracy on each new class."""
+    if not answers:
+        return
+    changes = Counter(answer.change for answer in answers)
     console.print(
-        f"\nDone in {time.monotonic() - started:.0f} s. All processes have stopped.", highlight=False
+        f"\n[bold]{changes['fixed']} of {len(answers)} test images were wrong and are now correct; "
+        f"{changes['broken']} were correct and are now wrong.[/]\n"
+        f"Candidates: all {len(trained) + len(new)} classes.\n",
+        highlight=False,
     )
+    table = table_of("  class", "before", "now")
+    for answer in _chosen(answers):
+        row = [answer.image.class_name]
+        for prediction in (answer.before, answer.now):
+            sign = "[green]✓[/]" if prediction.class_name == answer.image.class_name else "[red]✗[/]"
+            row.append(f"{sign} {escape(prediction.class_name)} {100 * prediction.probability:.0f}%")
+        table.add_row(f"  {escape(row[0])}", *row[1:])
+    console.print(table)
+    if new:
+        console.print("\nNew classes, never trained:", highlight=False)
+    for name in new:
+        of_class = [answer for answer in answers if answer.image.class_name == name]
+        before, now = (
+            sum(getattr(answer, when).class_name == name for answer in of_class) for when in ("before", "now")
+        )
+        console.print(f"  {name}: {now} of {len(of_class)} correct, {before} before", highlight=False)
 
 
-def _adapt(
-    console: Console,
-    client: Client,
-    images: ImageSplit,
-    stock: ModelScores,
-    name: str,
-    config: dict[str, Any],
-) -> Result:
-    """Train and classify the held-out images over HTTP, then compare with the stock model."""
-    started = time.monotonic()
-    with watched(console) as on_change:
-        job = client.adapt(images.dataset(), name=name, config=config).wait(on_change=on_change)
-    assert job.model_id is not None  # set after success
-    for warning in job.warnings:
-        _say(console, f"note: {warning.detail}")
-    trained = time.monotonic() - started
-    adapted = _classify(console, client, images, job.model_id)
-    _say(console, f"{job.model_id} after {trained:.0f} s, α = {job.config['alpha']}")
-    return result_of(images, stock, adapted, {} if job.metrics is None else job.metrics.raw)
-
-
-def _classify(console: Console, client: Client, images: ImageSplit, model: str) -> ModelScores:
-    """Classify the test images with all class names."""
-    names = images.names
-    with console.status(f"  Classifying {len(images.test)} images with {model} …"):
-        answer = client.classify([image.data for image in images.test], names, model=model)
-    offset = {each.name: each.offset for each in answer.class_names}
-    scores = np.zeros((len(images.test), len(names)), np.float32)
-    probabilities = np.zeros_like(scores)
-    for row, (image, result) in enumerate(zip(images.test, answer.results, strict=True)):
-        if result.error is not None:
-            raise DemoFailed(
-                f"The image {image.name} of the class {image.class_name} cannot be used: "
-                f"{result.error.detail}",
-                "Replace or remove the image.",
-            )
-        for prediction in result.predictions:
-            column = names.index(prediction.class_name)
-            scores[row, column] = prediction.similarity - offset[prediction.class_name]
-            probabilities[row, column] = prediction.probability
-    return ModelScores(scores, probabilities)
+def _chosen(answers: Sequence[Answer]) -> list[Answer]:
+    """Choose images to show, evenly from those whose prediction became correct or wrong."""
+    changed = [answer for answer in answers if answer.change != "same"] or list(answers)
+    step = max(1, len(changed) / SHOWN)
+    return [changed[int(place * step)] for place in range(min(SHOWN, len(changed)))]
 
 
 @contextmanager
@@ -152,70 +203,8 @@ def _explained(service: Service) -> Iterator[None]:
         raise DemoFailed(str(error), log) from error
 
 
-def _about_control(control: Result) -> str:
-    if control.verdict == "better":
-        return (
-            "[yellow]Shuffled labels carry no information, so this gain is due to chance: one 95% interval "
-            "in 20 misses. Treat the verdict above with caution.[/]"
-        )
-    if control.verdict == "worse":
-        return "As expected: training on shuffled labels makes the model worse."
-    return "As expected: shuffled labels bring no gain."
-
-
-def _build_starter(console: Console, settings: Settings) -> None:
-    """Build the starter backbone in a subprocess, so that its memory is freed."""
-    command = [sys.executable, "-m", "core.clip.models.starter", str(settings.cache.absolute())]
-    with console.status("  Building the starter backbone (once, about 30 s) …"):
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise DemoFailed(
-            f"The starter backbone cannot be built: {last}",
-            "Install its packages with `make install`, or set CLIPCITE_CACHE to a writable folder.",
-        )
-    _say(console, f"starter backbone: {done.stdout.strip()}")
-
-
-def _first_screen(console: Console, backbone: str, folder: str | None) -> None:
-    source = "the images of your folder" if folder else "six images each of six classes"
-    lines = [
-        f"This demo trains a classifier on {source}, over HTTP, on this machine. It is evaluated on "
-        "held-out images. Ctrl-C stops the demo.",
-    ]
-    if backbone == STARTER:
-        lines.append(STAND_IN)
-        lines.append(
-            "With CLIP itself (600 MB from a model hub, GPU recommended): "
-            "CLIPCITE_BACKBONE=ViT-B-16/openai make demo"
-        )
-    else:
-        lines.append(f"The backbone is {backbone}, which may be downloaded first.")
-    if not folder:
-        lines.append("With your own images: make demo DATA=folder (train/<class>/…, test/<class>/…)")
-    console.print(Panel(escape("\n\n".join(lines)), title="CLIP-CITE demo", title_align="left"))
-
-
-def _notes(backbone: str, folder: str | None) -> list[str]:
-    notes = [STAND_IN if backbone == STARTER else f"The backbone is {backbone}."]
-    if not folder:
-        notes.append(
-            f"Images: stamps of Tux Paint, Debian package {PACKAGE}, under free licences "
-            f"(/usr/share/doc/{PACKAGE}/copyright in the package)."
-        )
-    return notes
-
-
-def _step(console: Console, title: str) -> None:
-    console.print(f"\n[bold]{escape(title)}[/]", highlight=False)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(f"  {escape(text)}", highlight=False, soft_wrap=True)
-
-
-def _some(names: list[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+def _say(console: Console, name: str, text: str) -> None:
+    console.print(f"  [dim]{name:<8}[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def main() -> int:

@@ -16,7 +16,6 @@ from pathlib import Path
 from PIL import Image
 
 from clipcite import APIConnectionError, APIStatusError, Client, Retry
-from demo.failure import DemoFailed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Only these settings reach the service of the demo, which must not touch the database, the storage and the
@@ -35,6 +34,15 @@ STOP_SECONDS = 12
 """Maximum time to stop (seconds). `clipcite serve` gives its child processes 8 s."""
 LOG_LINES = 15
 POLL_SECONDS = 0.3
+
+
+class DemoFailed(Exception):
+    """The end of the demo: the reason, and advice on the remedy."""
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.advice = advice
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,18 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
 
 
 @pytest.fixture(scope="session")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with train/ and test/ of the sample `drawings`, which the starter recognises."""
+    from core.samples.drawings import DRAWINGS
+
+    if DRAWINGS.problem() is not None:
+        pytest.fail(DRAWINGS.problem(), pytrace=False)
+    folder = tmp_path_factory.mktemp("drawings")
+    DRAWINGS.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return settings for a tiny random model and short intervals: a training takes as long as its epochs
     say.

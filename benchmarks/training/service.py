@@ -4,16 +4,14 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import cast
 
 from rich.console import Console
 
 from clipcite import Client
 from clipcite import Job as ServedJob
+from clipcite.datasets.image import ImageLike
 from core.clip.config import STARTER
 from core.clip.pipeline import Shot
-from demo.images import ImageSplit, LabelledImage
 from demo.service import running_service
 
 
@@ -22,9 +20,9 @@ def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tup
 
     The first stage is the upload. The stages sum to the time from POST /adapt to the end.
     """
-    images = ImageSplit(
-        tuple(LabelledImage(shot.class_name, cast(Path, shot.source).name, shot.source) for shot in shots), ()
-    )
+    images: dict[str, list[ImageLike]] = defaultdict(list)
+    for shot in shots:
+        images[shot.class_name].append(shot.source)
     taken: list[tuple[str, dict[str, float]]] = []
     with (
         running_service() as service,
@@ -35,7 +33,7 @@ def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tup
             stages: dict[str, float] = defaultdict(float)
             at = [("upload", time.monotonic())]
             config = {"backbone": STARTER, "evaluate": evaluate}
-            job = client.adapt(images.dataset(), name=f"train_speed {len(taken) + 1}", config=config)
+            job = client.adapt(images, name=f"train_speed {len(taken) + 1}", config=config)
             changed = partial(_note_stage, stages, at)
             changed(job)
             changed(job.wait(on_change=changed))

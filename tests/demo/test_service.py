@@ -9,17 +9,12 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-import numpy as np
 import pytest
-from rich.console import Console
 
-from clipcite import Client, Job, JobFailed, Retry
+from clipcite import Job, JobFailed
 from clipcite.client.parse import parse
-from demo.__main__ import _classify, _explained
-from demo.failure import DemoFailed
-from demo.images import ImageSplit
-from demo.service import Service, _environment
-from tests.demo.samples import result
+from demo.__main__ import _explained
+from demo.service import DemoFailed, Service, _environment
 
 Answer = Callable[[str, bytes], tuple[int, dict[str, Any]]]
 BACKBONE = {"code": "backbone_unavailable", "title": "Away", "status": 503, "detail": "Do this."}
@@ -100,31 +95,6 @@ def test_backbone_without_a_hub(serve: Callable[[Answer], str], service: Callabl
     with pytest.raises(DemoFailed, match="Do this") as failure:
         service(serve(answer)).wait_until_ready(seconds=5, backbone_seconds=5)
     assert "starter" in failure.value.advice
-
-
-def test_scores_come_back_in_the_order_of_the_names(serve: Callable[[Answer], str]) -> None:
-    sizes: list[int] = []
-
-    def answer(_: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        count = body.count(b'name="images"')
-        sizes.append(count)
-        predictions = [
-            {"class_name": "b", "kind": "new", "similarity": 0.5, "probability": 0.9},
-            {"class_name": "a", "kind": "trained", "similarity": 0.25, "probability": 0.1},
-        ]
-        names = [{"name": "a", "kind": "trained", "offset": 0.125}, {"name": "b", "kind": "new", "offset": 0}]
-        results = [{"file": "a.png", "predictions": predictions}] * count
-        said = {"model": "mdl_1", "backbone": "starter", "alpha": 0.5, "warnings": [], "timing_ms": {}}
-        return 200, {**said, "class_names": names, "results": results}
-
-    samples = result(["a", "b"] * 35, ["a"] * 70, ["a"] * 70, ["a", "b"])
-    images: ImageSplit = samples.images
-    with Client(serve(answer), retry=Retry(attempts=1)) as client:
-        answers = _classify(Console(quiet=True), client, images, "mdl_1")
-    assert (len(sizes) > 1, sum(sizes)) == (True, 70)
-    assert answers.scores.shape == (70, 2)
-    assert np.array_equal(answers.scores[-1], np.float32([0.125, 0.5]))
-    assert np.array_equal(answers.probabilities[0], np.float32([0.1, 0.9]))
 
 
 def test_a_failed_job_ends_the_demo_with_the_log(service: Callable[..., Service]) -> None:

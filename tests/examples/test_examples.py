@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from clipcite import Client
-from core.settings import get_settings
-from demo.stamps import NEW_CLASSES, TRAINED_CLASSES, square, stamps_folder
+from core.samples.drawings import DRAWINGS
 from tests.service.running import Service
 
 pytestmark = pytest.mark.slow
@@ -20,14 +19,14 @@ MAX_LINES = 60  # Number of lines.
 
 
 @pytest.fixture(scope="session")
-def stamps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Create class folders of the demo's images: five each of birds and fruit."""
-    folder, source = tmp_path_factory.mktemp("examples"), stamps_folder(get_settings().cache)
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Create class folders of sample images: five each of birds and fruit."""
+    folder = tmp_path_factory.mktemp("examples") / "drawings"
     for name in ("bird", "fruit"):
-        (folder / "stamps" / name).mkdir(parents=True)
-        for path in sorted((source / {**TRAINED_CLASSES, **NEW_CLASSES}[name]).rglob("*.png"))[:5]:
-            (folder / "stamps" / name / path.name).write_bytes(square(path))
-    return folder / "stamps"
+        (folder / name).mkdir(parents=True)
+        for number in range(5):
+            (folder / name / f"{number}.png").write_bytes(DRAWINGS.load(name, number))
+    return folder
 
 
 @pytest.fixture
@@ -53,8 +52,8 @@ class Run:
         return self._output.readouterr().out
 
 
-def test_photos_are_sorted(run: Run, stamps: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(stamps, tmp_path / "holiday")
+def test_photos_are_sorted(run: Run, drawings: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(drawings, tmp_path / "holiday")
     (folder / "broken.jpg").write_bytes(b"no image")
     said = run("sort_photos.py", folder, "--names", "a bird,a fruit", "--lead", 0)
     places = {path.relative_to(tmp_path / "holiday-sorted").parts[0] for path in sorted_files(tmp_path)}
@@ -70,8 +69,8 @@ def sorted_files(folder: Path) -> list[Path]:
     return [path for path in (folder / "holiday-sorted").rglob("*") if path.is_file()]
 
 
-def test_doubtful_labels_are_listed(run: Run, stamps: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(stamps, tmp_path / "collection")
+def test_doubtful_labels_are_listed(run: Run, drawings: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(drawings, tmp_path / "collection")
     shutil.copy2(next((folder / "bird").iterdir()), folder / "fruit" / "a bird.png")
     said = run("find_mislabelled.py", folder, "--epochs", 2)
     assert "of 11 images without findings" in said
@@ -80,10 +79,12 @@ def test_doubtful_labels_are_listed(run: Run, stamps: Path, tmp_path: Path) -> N
     assert "Results per class" in (tmp_path / "collection-report.html").read_text()
 
 
-def test_a_model_is_exported(run: Run, stamps: Path, service: Service, tmp_path: Path) -> None:
-    images = [next((stamps / name).iterdir()) for name in ("bird", "fruit")]
+def test_a_model_is_exported(run: Run, drawings: Path, service: Service, tmp_path: Path) -> None:
+    images = [next((drawings / name).iterdir()) for name in ("bird", "fruit")]
     with Client(service.url) as client:
-        model = client.adapt(stamps, config={"epochs": 2, "evaluate": "none"}).wait(timeout=60).model_id or ""
+        model = (
+            client.adapt(drawings, config={"epochs": 2, "evaluate": "none"}).wait(timeout=60).model_id or ""
+        )
         names = ["bird", "fruit", "hat"]
         answer = client.classify(images, names, model=model, new_class_balance=0)
     printed = run("without_the_service.py", model, ",".join(names), *images).splitlines()

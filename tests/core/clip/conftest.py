@@ -11,7 +11,6 @@ from core.clip.models.backbone import Backbone, load_backbone
 from tests.core.clip.tiny import make_tiny_backbone
 
 REPOSITORY = Path(__file__).parents[3]
-CLOTHING = (REPOSITORY / ".." / "shared" / "data" / "clothing").resolve()
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +53,3 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
 def starter(assembled: tuple[Path, list[tuple[int, str, str]]]) -> Backbone:
     """Return the starter at its recipe's image size, shared and read-only."""
     return load_backbone("starter", cache=assembled[0], image_size=160)
-
-
-@pytest.fixture(scope="session")
-def clothing() -> Path:
-    if not CLOTHING.is_dir():
-        pytest.skip(f"the clothing images are not at {CLOTHING}")
-    return CLOTHING

@@ -379,15 +379,15 @@ def test_the_holdout_follows_the_seed() -> None:
 # --- real images, the starter
 
 
-def clothing_shots(folder: Path, names: list[str], count: int) -> list[Shot]:
+def shots_of(folder: Path, names: list[str], count: int) -> list[Shot]:
     return [Shot(path, name) for name in names for path in sorted((folder / name).iterdir())[:count]]
 
 
 @pytest.mark.slow
-def test_from_real_images_to_a_classifier(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
-    names = ["dress", "hat", "shoes"]
-    training = clothing_shots(clothing / "train", names, 4)
-    tests = clothing_shots(clothing / "test", [*names, "pants"], 3)
+def test_from_real_images_to_a_classifier(starter: Backbone, drawings: Path, tmp_path: Path) -> None:
+    names = ["bird", "fruit", "tool"]
+    training = shots_of(drawings / "train", names, 4)
+    tests = shots_of(drawings / "test", [*names, "vehicle"], 3)
     given = resolve_config(epochs=2, precision="fp32", delta_format="full")
     before = fingerprint(starter.model)
     recorder = Recorder()
@@ -421,7 +421,7 @@ def test_from_real_images_to_a_classifier(starter: Backbone, clothing: Path, tmp
         load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, replace(starter, sha256="0" * 64))
 
     images = [open_image(s.source) for s in tests[:4] if isinstance(s.source, Path)]
-    prompts = [class_prompts(name, given.templates) for name in [*names, "pants"]]
+    prompts = [class_prompts(name, given.templates) for name in [*names, "vehicle"]]
     stock, at_0, at_half = (
         Classifier(starter, *arguments).classify(images, prompts)
         for arguments in ((), (weights, 0.0), (weights, 0.5))

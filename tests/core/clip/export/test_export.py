@@ -116,13 +116,13 @@ def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path
 
 
 @pytest.mark.slow
-def test_the_starter_is_loaded_by_its_script(starter: Backbone, clothing: Path, tmp_path: Path) -> None:
+def test_the_starter_is_loaded_by_its_script(starter: Backbone, drawings: Path, tmp_path: Path) -> None:
     """Real images, after moving the folder and without access to a hub."""
     weights = Weights(full_delta(moved(starter, size=0.002)))
     exported(starter, tmp_path / "before", weights, 0.5)
     folder = (tmp_path / "before").rename(tmp_path / "after")
     assert str(tmp_path) not in (folder / "open_clip_config.json").read_text()
-    real = [next((clothing / "test" / name).iterdir()) for name in ("dress", "hat")]
+    real = [next((drawings / "test" / name).iterdir()) for name in ("bird", "tool")]
     found = fresh(folder, "script", real, tmp_path / "found.npz")
     for kind, features in expected(starter, weights, 0.5, real).items():
         np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)

@@ -250,8 +250,8 @@ def test_trimmed_padding_gives_the_same_features(starter: Backbone, assembled: A
     assert starter.tokenize(prompts[:2]).shape[1] < full(prompts[:2]).shape[1] / 4
 
 
-def test_zero_shot_beats_chance(starter: Backbone, clothing: Path) -> None:
-    folders = sorted(path for path in (clothing / "test").iterdir() if path.is_dir())
+def test_zero_shot_beats_chance(starter: Backbone, drawings: Path) -> None:
+    folders = sorted(path for path in (drawings / "test").iterdir() if path.is_dir())
     files = [(i, path) for i, folder in enumerate(folders) for path in sorted(folder.iterdir())[:8]]
     prompts = [class_prompts(folder.name, ["a photo of a {}."]) for folder in folders]
     images = [open_image(path) for _, path in files]

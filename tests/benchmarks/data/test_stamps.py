@@ -1,4 +1,4 @@
-"""The demo's own images: their split, and the errors when they are unavailable."""
+"""The stamps: their split, and the errors when they are unavailable."""
 
 import stat
 from io import BytesIO
@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from demo import stamps
-from demo.failure import DemoFailed
-from demo.stamps import NEW_CLASSES, TRAINED_CLASSES, split_stamps, square, stamps_folder
+from benchmarks.data import stamps
+from benchmarks.data.dataset import BadDataSet
+from benchmarks.data.stamps import NEW_CLASSES, SHOTS, TRAINED_CLASSES, export, square, stamps_folder
 
 
-def fake_stamps(folder: Path, trained: int = 8, new: int = 2) -> Path:
+def fake_stamps(folder: Path, trained: int = 8, new: int = 7) -> Path:
     for names, count in ((TRAINED_CLASSES, trained), (NEW_CLASSES, new)):
         for below in names.values():
             (folder / below / "cartoon").mkdir(parents=True)
@@ -41,22 +41,28 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_six_shots_and_the_rest_is_for_testing(tmp_path: Path) -> None:
-    images = split_stamps(fake_stamps(tmp_path))
-    assert images.trained_classes == list(TRAINED_CLASSES)
-    assert images.new_classes == list(NEW_CLASSES)
-    assert len(images.train) == 6 * 6
-    assert len(images.test) == 6 * 2 + 6 * 2
-    birds = [p.name for p in (*images.train, *images.test) if p.class_name == "bird"]
-    assert sorted(birds) == sorted({*birds})  # No image is in both splits.
-    assert len(birds) == 8
-    assert birds != sorted(birds)
-    assert images == split_stamps(tmp_path)
+    folder = tmp_path / "images"
+    export(fake_stamps(tmp_path / "stamps"), folder)
+    for name in (*TRAINED_CLASSES, *NEW_CLASSES):
+        train, test = (
+            sorted(p.name for p in (folder / split / name).iterdir()) for split in ("train", "test")
+        )
+        assert len(train) == SHOTS
+        assert len(test) == (2 if name in TRAINED_CLASSES else 1)
+    birds = sorted((folder / "train" / "bird").iterdir()) + sorted((folder / "test" / "bird").iterdir())
+    shown = [path.name.partition("_")[2] for path in birds]
+    assert len(set(shown)) == 8  # no image is in both splits
+    assert shown != sorted(shown)
+    again = tmp_path / "again"
+    export(tmp_path / "stamps", again)
+    assert sorted(p.relative_to(again) for p in again.rglob("*")) == sorted(
+        p.relative_to(folder) for p in folder.rglob("*")
+    )
 
 
 def test_too_few_images(tmp_path: Path) -> None:
-    with pytest.raises(DemoFailed, match="has 6 images of the class bird; the demo needs 7") as failure:
-        split_stamps(fake_stamps(tmp_path, trained=6))
-    assert "DATA=folder" in failure.value.advice
+    with pytest.raises(BadDataSet, match="has 6 images of the class bird; at least 7 are needed"):
+        export(fake_stamps(tmp_path / "stamps", trained=6), tmp_path / "images")
 
 
 def test_square_is_white_around_and_below(tmp_path: Path) -> None:
@@ -75,9 +81,8 @@ def test_square_is_white_around_and_below(tmp_path: Path) -> None:
 
 
 def test_no_apt(programs: Path, tmp_path: Path) -> None:
-    with pytest.raises(DemoFailed, match="no `apt-get`") as failure:
+    with pytest.raises(BadDataSet, match="no `apt-get`"):
         stamps_folder(tmp_path / "cache")
-    assert "DATA=folder" in failure.value.advice
 
 
 @pytest.mark.parametrize(
@@ -91,12 +96,11 @@ def test_no_apt(programs: Path, tmp_path: Path) -> None:
 def test_apt_fails(programs: Path, tmp_path: Path, words: str, what: str) -> None:
     fake_program(programs, "dpkg", "exit 1")
     fake_program(programs, "apt-get", f"echo 'W: a warning' >&2; echo '{words}' >&2; exit 100")
-    with pytest.raises(DemoFailed, match=what) as failure:
+    with pytest.raises(BadDataSet, match=what) as failure:
         stamps_folder(tmp_path / "cache")
-    assert words in failure.value.reason
-    assert "W: a warning" not in failure.value.reason
-    assert "sudo apt-get update" in failure.value.advice
-    assert "DATA=folder" in failure.value.advice
+    assert words in str(failure.value)
+    assert "W: a warning" not in str(failure.value)
+    assert "sudo apt-get update" in str(failure.value)
     assert not list((tmp_path / "cache").iterdir())
 
 
