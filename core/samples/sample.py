@@ -23,9 +23,6 @@ class SampleUnavailable(ClipCiteError):
 class FolderInUse(ClipCiteError):
     """The target folder contains other files."""
 
-    code = "folder_in_use"
-    status = 409
-
 
 @dataclass(frozen=True)
 class Sample:
