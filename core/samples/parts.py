@@ -218,7 +218,8 @@ def _array(mask: Mask) -> NDArray[np.float32]:
 def _clouds(noise: np.random.Generator, cells: int) -> NDArray[np.float32]:
     """Return smooth noise [SIDE, SIDE, 1] of unit variance per cell."""
     field = Image.fromarray(noise.normal(size=(cells, cells)).astype(np.float32))
-    return np.asarray(field.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)[..., None]
+    smooth = field.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return np.asarray(smooth, np.float32).reshape(SIDE, SIDE, 1)
 
 
 PARTS = Sample(
