@@ -212,7 +212,7 @@ def _photograph(mask: Mask, dice: random.Random, noise: np.random.Generator) -> 
 
 def _array(mask: Mask) -> NDArray[np.float32]:
     """Return a mask as [SIDE, SIDE], from 0 to 1."""
-    return np.asarray(mask, np.float32) / 255
+    return np.asarray(mask, np.float32) / np.float32(255)
 
 
 def _clouds(noise: np.random.Generator, cells: int) -> NDArray[np.float32]:
