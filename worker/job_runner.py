@@ -220,7 +220,14 @@ class JobRunner:
                 raise Stopped
             file = f"{image.position:05d}"
             self.blobs.fetch(image.blob_key, folder / file, sha256=image.sha256)
-            shots.append({"file": file, "class_name": image.class_name, "split": image.split})
+            shots.append(
+                {
+                    "file": file,
+                    "class_name": image.class_name,
+                    "split": image.split,
+                    "label_confirmed": image.label_confirmed,
+                }
+            )
         task = Task(
             config=claim.config,
             shots=shots,

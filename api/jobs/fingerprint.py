@@ -20,7 +20,10 @@ def fingerprint(
         "on_bad_image": on_bad_image,
         "webhook": webhook,
         "config": config.to_dict(),
-        "images": [[shot.split, shot.class_name, shot.sha256] for shot in upload.images],
+        "images": [
+            [shot.split, shot.class_name, shot.sha256, *([True] if shot.label_confirmed else [])]
+            for shot in upload.images
+        ],
     }
     # Sorted, because the order of the keys in `config` must not matter.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, Resp
 
 from api.forms import FormRoute, JsonText, Text
 from api.jobs.schemas import Job, Preflight
-from api.jobs.upload import Upload
+from api.jobs.upload import InvalidUpload, Upload
 from api.problems import InvalidRequest, responses
 from api.threads import UPLOADS
 from core.settings import MAX_IMAGES, Settings
@@ -37,13 +37,26 @@ IdempotencyKey = Annotated[
 
 @dataclass(frozen=True)
 class JobUpload:
-    """Labelled images: either an archive, or lists of images and labels."""
+    """Labelled images: either an archive, or lists of images and labels.
+
+    Raises:
+        InvalidUpload: neither or both were sent.
+    """
 
     archive: Upload | None
     images: Sequence[Upload]
     labels: Sequence[str]
     test_images: Sequence[Upload]
     test_labels: Sequence[str]
+
+    def __post_init__(self) -> None:
+        lists = self.images or self.labels or self.test_images or self.test_labels
+        if (self.archive is None) == (not lists):
+            raise InvalidUpload(
+                "archive_or_images",
+                "Send either `archive` (a .zip with one folder per class), or `images` with `labels` (and "
+                "optionally `test_images` with `test_labels`).",
+            )
 
 
 @dataclass(frozen=True)

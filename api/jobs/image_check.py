@@ -29,6 +29,7 @@ class LabelledImage:
     sha256: str
     bytes: int
     stats: ImageStats
+    label_confirmed: bool = False
 
     def read(self) -> Content:
         return read_data(self.data)
@@ -43,6 +44,7 @@ class Candidate:
     file_name: str
     data: Path | BinaryIO
     problem: BadImage | None = None
+    label_confirmed: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def check_candidates(
                     checked.sha256,
                     checked.bytes,
                     checked.stats,
+                    candidate.label_confirmed,
                 )
             )
     finally:

@@ -7,10 +7,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, EventHubDep, Limit, ServingDep
 from api.jobs import service
 from api.jobs.event_stream import answer_events
-from api.jobs.form import JobFormDep, form_router
-from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Status
+from api.jobs.form import IdempotencyKey, JobFormDep, form_router
+from api.jobs.retrain import retrain
+from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Retraining, Status
 from api.jobs.submission import SubmissionDep
 from api.problems import responses
+from api.threads import UPLOADS
 from core.settings import Settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -54,6 +56,28 @@ async def get_job(
 def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
     """Cancel a job: a queued one at once, a running one within seconds. Repeating is harmless."""
     return service.cancel_job(database, owner, job_id)
+
+
+@router.post(
+    "/{job_id}/retrain",
+    status_code=202,
+    response_model=Job,
+    responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
+)
+@UPLOADS.runs
+def retrain_job(
+    submission: SubmissionDep,
+    job_id: str,
+    changes: Retraining,
+    owner: CurrentOwner,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Train again from a job's stored images, with corrected labels or other settings.
+
+    The response is a new job. The job itself and its model do not change. All settings that `config` leaves
+    out are those of the job. With the job's name, the new model becomes the next version of that name.
+    """
+    return retrain(submission, job_id, changes, idempotency_key, owner)
 
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))

@@ -103,6 +103,24 @@ class JobConfig(RequestModel):
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
+class Retraining(RequestModel):
+    """Corrections of a job's images by their `position` (upload order, as in the report), and settings."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"moved": {"3": "badger"}, "removed": [7], "confirmed": [12]}]}
+    )
+
+    moved: dict[Annotated[int, Field(ge=0)], RawName] = Field(
+        {}, description="Correct class name by position. New class names are allowed."
+    )
+    removed: list[Annotated[int, Field(ge=0)]] = Field([], description="Positions of images to leave out.")
+    confirmed: list[Annotated[int, Field(ge=0)]] = Field(
+        [], description="Positions of images whose labels are right. They are no label issues any more."
+    )
+    config: JobConfig | None = Field(None, description="Settings to change. All others are the job's.")
+    name: str | None = Field(None, description="Name of the new job. Default: the job's.")
+
+
 class ClassCounts(BaseModel):
     """Numbers of images of a class."""
 

@@ -57,7 +57,7 @@ class JobSubmission:
 
     def submit(
         self,
-        upload: JobUpload,
+        upload: JobUpload | None,
         options: JobOptions,
         owner: str,
         existing: Callable[[Path], ExistingImages] = lambda folder: [],
@@ -65,6 +65,7 @@ class JobSubmission:
         """Respond with a new job, with the job of an earlier request of the same key, or with the preflight.
 
         Args:
+            upload: None for a job with existing images only.
             existing: loads images of an earlier job into a folder, once the form is valid.
 
         Raises:
@@ -89,7 +90,7 @@ class JobSubmission:
                 owner=owner,
                 on_bad_image="skip" if options.dry_run else options.on_bad_image,
                 kept=existing(folder),
-                **vars(upload),
+                **({} if upload is None else vars(upload)),
             )
             checked = preflight(
                 validated,
@@ -167,7 +168,17 @@ class JobSubmission:
         for position, shot in enumerate(validated.images):
             key = f"{jobs.blobs_of(job_id)}/{position:05d}"
             self.blobs.put(key, shot.read())
-            images.append(NewImage(shot.split, shot.class_name, shot.file_name, key, shot.sha256, shot.bytes))
+            images.append(
+                NewImage(
+                    shot.split,
+                    shot.class_name,
+                    shot.file_name,
+                    key,
+                    shot.sha256,
+                    shot.bytes,
+                    shot.label_confirmed,
+                )
+            )
         return images
 
 

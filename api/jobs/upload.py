@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypedDict
 
@@ -39,6 +39,8 @@ class ExistingImage:
     class_name: str
     file_name: str
     data: Path
+    label_confirmed: bool = False
+    """True if the user has set or confirmed this label."""
 
 
 class ExistingImages(Protocol):
@@ -101,12 +103,6 @@ def validate_upload(
         ArchiveError: the archive can't be used.
         InvalidUpload: anything else is wrong with the upload.
     """
-    if (archive is None) == (not images and not labels and not test_images and not test_labels):
-        raise InvalidUpload(
-            "archive_or_images",
-            "Send either `archive` (a .zip with one folder per class), or `images` with `labels` (and "
-            "optionally `test_images` with `test_labels`).",
-        )
     warnings: Warnings = []
     if archive is not None:
         candidates, warnings = _from_archive(archive, folder, settings)
@@ -115,11 +111,13 @@ def validate_upload(
     if len(candidates) + len(kept) > settings.max_images:
         raise InvalidUpload(
             "too_many_images",
-            f"Together with the {len(kept):,} images of the model there are "
+            f"Together with the {len(kept):,} stored images there are "
             f"{len(candidates) + len(kept):,} images. The maximum is {settings.max_images:,}. Send fewer.",
             status=413,
         )
-    earlier = [Candidate(k.split, k.class_name, k.file_name, k.data) for k in kept]
+    earlier = [
+        Candidate(k.split, k.class_name, k.file_name, k.data, label_confirmed=k.label_confirmed) for k in kept
+    ]
     candidates = _merge_spellings([*earlier, *candidates], warnings)
     shots, bad = check_candidates(candidates, settings, decoders, owner)
     if bad and on_bad_image == "fail":
@@ -233,10 +231,7 @@ def _merge_spellings(candidates: list[Candidate], warnings: Warnings) -> list[Ca
         more = f"{len(merged) - MAX_REPORTED:,} more classes were merged."
         warnings.append({"code": "merged_class_names", "detail": more})
     first = {key: next(iter(names)) for key, names in spellings.items()}
-    return [
-        Candidate(c.split, first[same_class(c.class_name)], c.file_name, c.data, c.problem)
-        for c in candidates
-    ]
+    return [replace(c, class_name=first[same_class(c.class_name)]) for c in candidates]
 
 
 def _classes(

@@ -1,43 +1,19 @@
 """Extension of a model: a new job with its stored images and with further images or classes."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Literal, cast
 
 from fastapi import Response
 
 from api.jobs.form import JobOptions, JobUpload
+from api.jobs.retrain import StoredImages
 from api.jobs.submission import JobSubmission
-from api.jobs.upload import ExistingImage
 from api.problems import InvalidRequest, json_or_invalid
-from core.store.db.tables import JobImage
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.references import clean_name
-from core.store.storage.blobs import Blobs
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """Images of the model's job. Iteration copies them into the folder."""
-
-    rows: Sequence[JobImage]
-    blobs: Blobs
-    folder: Path
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[ExistingImage]:
-        for row in self.rows:
-            file = self.folder / f"kept-{row.position:05d}"
-            self.blobs.fetch(row.blob_key, file, sha256=row.sha256)
-            split = cast(Literal["train", "test"], row.split)
-            yield ExistingImage(split, row.class_name, row.file_name, file)
 
 
 def extend_model(
@@ -73,4 +49,4 @@ def extend_model(
         config=json.dumps({**job.config, **changes}),
         name=clean_name(options.name) or model.name,
     )
-    return submission.submit(upload, changed, owner, partial(_Stored, rows, submission.blobs))
+    return submission.submit(upload, changed, owner, partial(StoredImages, rows, submission.blobs))

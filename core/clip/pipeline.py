@@ -94,7 +94,8 @@ def adapt(
         # 4. Evaluate θ(α) against θ_0.
         elapsed = time.monotonic() - started
         positions = [position for position, _ in training_shots]
-        training_set = TrainingSet(class_names, sources, positions, images, labels, elapsed)
+        confirmed = frozenset(position for position, shot in training_shots if shot.label_confirmed)
+        training_set = TrainingSet(class_names, sources, positions, images, labels, elapsed, confirmed)
         evaluation = evaluate(
             EvalContext(backbone, weights, training_set, config, limits),
             test_shots,

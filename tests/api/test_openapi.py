@@ -83,6 +83,7 @@ OPERATIONS = [
     "GET /jobs/{job_id}",
     "DELETE /jobs/{job_id}",
     "POST /jobs/{job_id}/cancel",
+    "POST /jobs/{job_id}/retrain",
     "GET /jobs/{job_id}/events",
     "GET /jobs/{job_id}/preflight",
     "GET /jobs/{job_id}/report",
@@ -253,6 +254,7 @@ def test_the_statuses_of_each_route_are_described(document: dict[str, Any]) -> N
         assert statuses(document, path, "delete") >= {409}
     assert statuses(document, alias, "put") >= {200, 401, 404, 409, 422, 503}
     assert statuses(document, "/jobs/{job_id}/cancel", "post") >= {202, 401, 404, 409, 422, 503}
+    assert statuses(document, "/jobs/{job_id}/retrain", "post") >= {202, 400, 401, 404, 409, 413, 422, 507}
     assert statuses(document, "/jobs/{job_id}/report", "get") >= {200, 401, 404, 422, 503}
     assert statuses(document, "/models/{model_id}/extend", "post") >= {200, 202, 400, 404, 409, 413, 422, 507}
     assert statuses(document, "/jobs", "get") >= {200, 401, 422, 503}

@@ -96,6 +96,10 @@ def no_model(_: str) -> dict[str, Any]:
     return {"files": [("archive", ("model.zip", crafted.zip_of({"a.txt": b"nothing"})))]}
 
 
+def no_changes(_: str) -> dict[str, Any]:
+    return {"json": {}}
+
+
 def promotion(model: str) -> dict[str, Any]:
     return {"json": {"model": model}}
 
@@ -111,6 +115,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/jobs"): {"status": 200, "cursor": "job"},
     ("GET", "/jobs/{job_id}"): {"status": 404},
     ("POST", "/jobs/{job_id}/cancel"): {"status": 404},
+    ("POST", "/jobs/{job_id}/retrain"): {"status": 404, "given": no_changes},
     ("GET", "/jobs/{job_id}/events"): {"status": 404},
     ("GET", "/jobs/{job_id}/preflight"): {"status": 404},
     ("GET", "/jobs/{job_id}/report"): {"status": 404},

@@ -141,7 +141,11 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
     reserve_gpu_memory(backbone.device, task.serving_reserve_bytes)
 
     def shots(split: str) -> list[Shot]:
-        return [Shot(folder / s["file"], s["class_name"]) for s in task.shots if s["split"] == split]
+        return [
+            Shot(folder / s["file"], s["class_name"], s["label_confirmed"])
+            for s in task.shots
+            if s["split"] == split
+        ]
 
     adapted = adapt(
         backbone,

@@ -38,8 +38,8 @@ class Task:
     """A training task as plain JSON."""
 
     config: dict[str, Any]
-    shots: list[dict[str, str]]
-    """List of {file, class_name, split}, with `file` relative to the folder."""
+    shots: list[dict[str, Any]]
+    """List of {file, class_name, split, label_confirmed}, with `file` relative to the folder."""
     cache: str
     device: str
     max_image_bytes: int

@@ -407,3 +407,5 @@ class Shot:
 
     source: bytes | Path
     class_name: str
+    label_confirmed: bool = False
+    """True if the label is certain, so that it is no label issue."""

@@ -27,6 +27,8 @@ class TrainingSet:
     labels: list[int]
     seconds: float
     """Duration of the training."""
+    confirmed: frozenset[int] = frozenset()
+    """Positions of the images whose labels are certain."""
 
 
 @dataclass(frozen=True)

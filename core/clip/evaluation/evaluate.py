@@ -259,7 +259,10 @@ def _cross_validate(
 def _label_issues(
     context: EvalContext, previews: ClassScores, cross_validated: HeldOutPredictions | None
 ) -> list[LabelIssue]:
-    """Find label issues on which the previews and, for their images, the fold models agree."""
+    """Find label issues on which the previews and, for their images, the fold models agree.
+
+    Confirmed labels are left out.
+    """
     scale = context.backbone.logit_scale
     probabilities = [softmax(scale * previews.trained_only)]
     if cross_validated is not None and cross_validated.adapted is not None:
@@ -267,7 +270,8 @@ def _label_issues(
         of_fold_models[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
         probabilities.append(of_fold_models)
     labels, positions = (np.asarray(x) for x in (context.trained.labels, context.trained.positions))
-    return find_label_issues(probabilities, labels, positions)
+    issues = find_label_issues(probabilities, labels, positions)
+    return [issue for issue in issues if issue.position not in context.trained.confirmed]
 
 
 def _only_previews(

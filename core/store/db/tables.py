@@ -244,6 +244,8 @@ class JobImage(Base):
     blob_key: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
+    label_confirmed: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """True if the user has set or confirmed this label, so that it is no label issue."""
 
 
 class JobEvent(Base):

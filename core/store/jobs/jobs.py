@@ -38,6 +38,7 @@ class NewImage:
     blob_key: str
     sha256: str
     bytes: int
+    label_confirmed: bool = False
 
 
 def create(
@@ -89,6 +90,7 @@ def create(
             "blob_key": image.blob_key,
             "sha256": image.sha256,
             "bytes": image.bytes,
+            "label_confirmed": image.label_confirmed,
         }
         for position, image in enumerate(images)
     ]

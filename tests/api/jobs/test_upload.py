@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from api.archives.errors import ArchiveError
 from api.file_names import display_name
+from api.jobs.form import JobUpload
 from api.jobs.upload import InvalidUpload, ValidatedUpload, validate_upload
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name
@@ -102,10 +103,12 @@ def test_the_files_that_starlette_hands_on(in_memory: int, tmp_path: Path) -> No
     assert [s.read() for s in lists.images] == [crafted.jpeg(i) for i in range(8)]
 
 
-def test_one_way_in(tmp_path: Path) -> None:
+def test_one_way_in() -> None:
     archive = crafted.upload(crafted.zip_of(crafted.two_classes()))
-    assert refused(tmp_path).code == "archive_or_images"
-    assert refused(tmp_path, archive=archive, images=jpegs(1), labels=["a"]).code == "archive_or_images"
+    for both_or_neither in ((None, [], []), (archive, jpegs(1), ["a"])):
+        with pytest.raises(InvalidUpload) as caught:
+            JobUpload(*both_or_neither, [], [])
+        assert caught.value.code == "archive_or_images"
 
 
 def test_counts_must_agree(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ ROUTES = [
     ("GET", "/jobs/job_x"),
     ("DELETE", "/jobs/job_x"),
     ("POST", "/jobs/job_x/cancel"),
+    ("POST", "/jobs/job_x/retrain"),
     ("GET", "/jobs/job_x/events"),
     ("GET", "/jobs/job_x/preflight"),
     ("GET", "/jobs/job_x/report"),

@@ -121,6 +121,7 @@ SCOPES_OF_ROUTES = {
     ("GET", "/jobs/job_x"): {"adapt"},
     ("DELETE", "/jobs/job_x"): {"adapt"},
     ("POST", "/jobs/job_x/cancel"): {"adapt"},
+    ("POST", "/jobs/job_x/retrain"): {"adapt"},
     ("GET", "/jobs/job_x/events"): {"adapt"},
     ("GET", "/jobs/job_x/report"): {"adapt"},
     ("GET", "/jobs/job_x/preflight"): {"adapt"},

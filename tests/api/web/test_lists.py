@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from clipcite import Client
 from core.clip.models.backbone import Backbone
-from tests.api.service import Service, listening, service
+from tests.api.service import Service, listening, service, shots
 from tests.api.web.window import window
 from tests.core.serving.adapted import publish_model
 from tests.core.store.samples import new_job
@@ -55,3 +55,18 @@ def test_a_program_deletes_everything_while_it_reads_the_list(
         for job in client.jobs.list(page_size=2):
             client.jobs.delete(job.id)
         assert list(client.jobs.list()) == []
+
+
+def test_a_cancelled_job_is_trained_again_without_an_upload(
+    browser: Browser, made: tuple[Service, str]
+) -> None:
+    running, url = made
+    first = running.accepted(**shots(), name="animals")["id"]
+    with Client(url) as client, window(browser, url) as page:
+        client.jobs.cancel(first)
+        page.goto("/#/jobs")
+        page.get_by_role("button", name="Train again animals").click()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible(timeout=GUARD)
+        again = client.jobs.get(page.url.rpartition("/")[2])
+        assert again.id != first
+        assert again.classes == client.jobs.get(first).classes

@@ -225,6 +225,16 @@ def test_a_holdout_is_evaluated_and_not_trained_on(tiny: Backbone) -> None:
     assert same.evaluation.metrics["all_classes"] == result.evaluation.metrics["all_classes"]
 
 
+def test_a_confirmed_label_is_no_label_issue(tiny: Backbone) -> None:
+    planted = shot("red", 900, "green")
+    for confirmed in (False, True):
+        images = [*shots("red", "green", "blue"), replace(planted, label_confirmed=confirmed)]
+        tests = shots("red", "green", "blue", each=2, seed=5)
+        report = adapt(tiny, images, config(epochs=1), tests=tests).evaluation.report
+        assert report is not None
+        assert [issue.position for issue in report.label_issues] == ([] if confirmed else [12])
+
+
 def test_a_class_too_small_for_the_holdout_is_named(tiny: Backbone) -> None:
     recorder = Recorder()
     unequal = [*shots("red", each=4), *shots("green", each=1)]

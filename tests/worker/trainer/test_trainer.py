@@ -52,7 +52,7 @@ def write_job(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, 
         name, split = ("red", "green")[i % 2], "test" if i < 4 else "train"
         colour = (200 - i, 40, 40) if name == "red" else (40, 200 - i, 40)
         Image.new("RGB", (48, 40), colour).save(folder / f"{i:05d}", "PNG")
-        shots.append({"file": f"{i:05d}", "class_name": name, "split": split})
+        shots.append({"file": f"{i:05d}", "class_name": name, "split": split, "label_confirmed": False})
     settings = {"epochs": 3, "batch_size": 4, **config}
     task = Task(
         config=resolve_config(backbone=backbone, **settings).to_dict(),

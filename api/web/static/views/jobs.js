@@ -3,11 +3,15 @@
 import { confirmed, h, replace } from "../lib/dom.js";
 import { codeFor, curl, python } from "../components/code.js";
 import { call } from "../lib/http.js";
+import { newKey } from "../lib/ids.js";
 import { pagedList } from "../components/pager.js";
 import { problemBox } from "../lib/problem.js";
+import { retrain } from "../lib/retrain.js";
 import { count, list, percent, STATUSES, when } from "../lib/words.js";
 
 const MOODS = { succeeded: "good", failed: "poor", cancelled: "open", queued: "busy", running: "busy" };
+
+const keyOf = newKey();
 
 export function jobsView({ signal }) {
   return h(
@@ -34,25 +38,36 @@ function row(job) {
   const progress = job.status === "running" && job.progress ? ` ${percent(job.progress.fraction)}` : "";
   const trouble = h("div", {});
   const finished = ["succeeded", "failed", "cancelled"].includes(job.status);
+  const link = `#/jobs/${encodeURIComponent(job.id)}`;
   async function remove(event) {
     const row = event.target.closest("li");
     if (!(await confirmed(`Delete the job “${name}” and its images? The model stays.`, "Delete"))) return;
     try {
-      await call(`/jobs/${job.id}`, { method: "DELETE" });
+      await call(`/jobs/${encodeURIComponent(job.id)}`, { method: "DELETE" });
       row.remove();
     } catch (error) {
       replace(trouble, problemBox(error));
     }
   }
+  async function trainAgain(event) {
+    event.target.disabled = true; // a second click would only get the same job
+    try {
+      location.hash = `#/jobs/${encodeURIComponent(await retrain(job.id, {}, { key: keyOf(job.id) }))}`;
+    } catch (error) {
+      event.target.disabled = false;
+      replace(trouble, problemBox(error));
+    }
+  }
   return [
-    h("div", { class: "row" }, h("h2", {}, h("a", { href: `#/jobs/${job.id}` }, name)), h("span", { class: `tag ${MOODS[job.status]}` }, STATUSES[job.status] + progress)),
+    h("div", { class: "row" }, h("h2", {}, h("a", { href: link }, name)), h("span", { class: `tag ${MOODS[job.status]}` }, STATUSES[job.status] + progress)),
     h("p", { class: "soft" }, `${count(trained.reduce((sum, entry) => sum + entry.images, 0), "image")} in ${count(trained.length, "class", "classes")}, ${when(job.created_at)}`),
     job.error && h("p", { class: "soft" }, job.error.detail),
     h(
       "div",
       { class: "row" },
-      h("a", { class: "button quiet", href: `#/jobs/${job.id}` }, finished ? "View" : "Follow", h("span", { class: "unseen" }, ` ${name}`)),
-      job.model_id && h("a", { class: "button quiet", href: `#/try/${job.model_id}` }, "Try it", h("span", { class: "unseen" }, ` ${name}`)),
+      h("a", { class: "button quiet", href: link }, finished ? "View" : "Follow", h("span", { class: "unseen" }, ` ${name}`)),
+      job.model_id && h("a", { class: "button quiet", href: `#/try/${encodeURIComponent(job.model_id)}` }, "Try it", h("span", { class: "unseen" }, ` ${name}`)),
+      ["failed", "cancelled"].includes(job.status) && h("button", { type: "button", class: "quiet", onclick: trainAgain }, "Train again", h("span", { class: "unseen" }, ` ${name}`)),
       finished && h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", h("span", { class: "unseen" }, ` ${name}`)),
     ),
     trouble,

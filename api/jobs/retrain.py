@@ -1,0 +1,125 @@
+"""Training again from stored images, with corrected labels and other settings."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal, cast
+
+from fastapi import Response
+
+from api.jobs.form import JobOptions
+from api.jobs.schemas import Retraining
+from api.jobs.submission import JobSubmission
+from api.jobs.upload import ExistingImage
+from api.problems import InvalidRequest
+from core.clip.errors import InvalidClassNames
+from core.clip.prompts import clean_class_name, same_class
+from core.store.db.tables import JobImage
+from core.store.jobs import jobs
+from core.store.registry.references import clean_name
+from core.store.storage.blobs import Blobs
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """Images of a job, with corrected labels. Iteration copies them into the folder."""
+
+    rows: Sequence[JobImage]
+    blobs: Blobs
+    folder: Path
+    moved: Mapping[int, str] = field(default_factory=dict)
+    """Corrected class names by position."""
+    confirmed: frozenset[int] = frozenset()
+    """Positions of the images whose labels are right."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[ExistingImage]:
+        for row in self.rows:
+            file = self.folder / f"kept-{row.position:05d}"
+            self.blobs.fetch(row.blob_key, file, sha256=row.sha256)
+            yield ExistingImage(
+                cast(Literal["train", "test"], row.split),
+                self.moved.get(row.position, row.class_name),
+                row.file_name,
+                file,
+                row.label_confirmed or row.position in self.moved or row.position in self.confirmed,
+            )
+
+
+def retrain(
+    submission: JobSubmission,
+    job_id: str,
+    changes: Retraining,
+    idempotency_key: str | None,
+    owner: str,
+) -> Response:
+    """Submit a job with the stored images of another job.
+
+    Raises:
+        JobNotFound: the owner has no such job.
+        InvalidRequest: a position or class name is wrong.
+        ClipCiteError: any error of `JobSubmission.submit`.
+    """
+    with submission.database.read() as session:
+        job = jobs.get(session, job_id, owner=owner)
+        rows = jobs.images(session, job.id)
+    moved = _checked_moves(changes, rows)
+    config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
+    options = JobOptions(
+        name=clean_name(changes.name) or job.name,
+        config=json.dumps({**job.config, **config}),
+        on_bad_image="fail",
+        webhook=None,
+        dry_run=False,
+        idempotency_key=idempotency_key,
+    )
+    removed = set(changes.removed)
+    stored = partial(
+        StoredImages,
+        [row for row in rows if row.position not in removed],
+        submission.blobs,
+        moved=moved,
+        confirmed=frozenset(changes.confirmed),
+    )
+    return submission.submit(None, options, owner, stored)
+
+
+def _checked_moves(changes: Retraining, rows: Sequence[JobImage]) -> dict[int, str]:
+    """Check all positions. Return the new class names by position, in the spelling of the job's classes.
+
+    Raises:
+        InvalidRequest: a position is unknown or has two corrections, or a class name can't be used.
+    """
+    errors = []
+    spelling = {same_class(row.class_name): row.class_name for row in reversed(rows)}
+    known = {row.position for row in rows}
+    seen: set[int] = set()
+    moved = {}
+    for name, positions in (
+        ("moved", list(changes.moved)),
+        ("removed", changes.removed),
+        ("confirmed", changes.confirmed),
+    ):
+        for index, position in enumerate(positions):
+            pointer = f"/moved/{position}" if name == "moved" else f"/{name}/{index}"
+            if position not in known:
+                detail = f"The job has no image {position}. Its positions are 0 to {len(rows) - 1}."
+                errors.append({"pointer": pointer, "code": "unknown_position", "detail": detail})
+            elif position in seen:
+                detail = f"Image {position} has more than one correction. Send one."
+                errors.append({"pointer": pointer, "code": "repeated_position", "detail": detail})
+            seen.add(position)
+    for position, class_name in changes.moved.items():
+        try:
+            clean = clean_class_name(class_name)
+        except InvalidClassNames as error:
+            errors.append({"pointer": f"/moved/{position}", "code": error.code, "detail": error.detail})
+        else:
+            moved[position] = spelling.setdefault(same_class(clean), clean)
+    if errors:
+        raise InvalidRequest(errors[0]["detail"], errors, "invalid_corrections")
+    return moved
