@@ -99,6 +99,29 @@ def list_keys(
 
 
 @keys.command()
+def rotate(
+    id: Annotated[str, typer.Argument(metavar="ID", help="ID of the key, from `clipcite keys list`.")],
+    overlap: Annotated[
+        float, typer.Option(min=0, max=8760, help="Time in which both keys are valid (hours).")
+    ] = 24,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Replace a key by a new one with the same owner, name, scopes and lifetime."""
+    made = run_json(KEYTOOL, ["rotate", f"--overlap={overlap}", "--", id], data)
+    if as_json:
+        print(json.dumps(made))
+        return
+    Console(stderr=True).print(
+        f"Created key {made['id']} for owner [bold]{made['owner']}[/]. The old key ends in {overlap:g} h. "
+        "Copy the key now; it is shown only once.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    print(made["key"])
+
+
+@keys.command()
 def revoke(
     id: Annotated[str, typer.Argument(metavar="ID", help="ID of the key, from `clipcite keys list`.")],
     as_json: AsJson = False,

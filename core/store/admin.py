@@ -78,6 +78,13 @@ def list_keys(database: Database, options: argparse.Namespace) -> list[dict[str,
         return [_shown(row) for row in api_keys.list_all(session, options.owner)]
 
 
+def rotate(database: Database, options: argparse.Namespace) -> dict[str, Any]:
+    """Replace a key. The result contains the new key itself."""
+    with database.write() as session:
+        new = api_keys.rotate(session, options.id, overlap=timedelta(hours=options.overlap))
+        return {**_shown(new.row), "key": new.key}
+
+
 def revoke(database: Database, options: argparse.Namespace) -> dict[str, Any]:
     """Revoke a key."""
     with database.write() as session:
@@ -128,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     list_parser = commands.add_parser("list", help="List keys.")
     list_parser.add_argument("--owner", help="Only keys of this owner.")
     list_parser.set_defaults(do=list_keys)
+    rotate_parser = commands.add_parser("rotate", help="Replace a key.")
+    rotate_parser.add_argument("id", help="Id or prefix of the key.")
+    rotate_parser.add_argument(
+        "--overlap", type=float, default=24, help="Hours in which both keys are valid."
+    )
+    rotate_parser.set_defaults(do=rotate)
     revoke_parser = commands.add_parser("revoke", help="Revoke a key.")
     revoke_parser.add_argument("id", help="Id or prefix of the key.")
     revoke_parser.set_defaults(do=revoke)

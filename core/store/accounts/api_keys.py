@@ -8,7 +8,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 
 from sqlalchemy import exists, or_, select, update
@@ -106,10 +106,7 @@ def find(session: Session, key: str) -> ApiKey | None:
     row = session.scalars(select(ApiKey).where(ApiKey.sha256 == _hash(key))).one_or_none()
     if row is None:
         return None
-    if row.revoked_at is not None:
-        raise KeyRefused("key_revoked", f"This key was revoked on {row.revoked_at:%Y-%m-%d}.")
-    if row.expires_at is not None and row.expires_at <= database_now(session):
-        raise KeyRefused("key_expired", f"This key expired on {row.expires_at:%Y-%m-%d %H:%M} UTC.")
+    _check_valid(row, database_now(session))
     return row
 
 
@@ -144,6 +141,25 @@ def list_all(session: Session, owner: str | None = None) -> list[ApiKey]:
     return list(session.scalars(rows if owner is None else rows.where(ApiKey.owner == owner)))
 
 
+def rotate(session: Session, key_id: str, *, overlap: timedelta) -> NewKey:
+    """Create a successor of a valid key, with its owner, scopes, name and lifetime.
+
+    Both keys are valid for the period `overlap`. Then the old one expires.
+
+    Raises:
+        KeyNotFound: no key matches, or several do.
+        KeyRefused: the key is revoked or expired.
+    """
+    row = _locked(session, key_id)
+    at = database_now(session)
+    _check_valid(row, at)
+    lifetime = None if row.expires_at is None else row.expires_at - row.created_at
+    made = create(session, owner=row.owner, scopes=row.scopes, name=row.name, lifetime=lifetime)
+    row.expires_at = min(at + overlap, row.expires_at or at + overlap)
+    session.flush()
+    return made
+
+
 def revoke(session: Session, key_id: str) -> ApiKey:
     """Revoke a key from the commit on. Revoking again changes nothing.
 
@@ -153,6 +169,14 @@ def revoke(session: Session, key_id: str) -> ApiKey:
     Raises:
         KeyNotFound: no key matches, or several do.
     """
+    row = _locked(session, key_id)
+    if row.revoked_at is None:
+        row.revoked_at = database_now(session)
+        session.flush()
+    return row
+
+
+def _locked(session: Session, key_id: str) -> ApiKey:
     wanted = sanitize_text(key_id)
     rows = session.scalars(
         select(ApiKey)
@@ -163,10 +187,14 @@ def revoke(session: Session, key_id: str) -> ApiKey:
         raise KeyNotFound(
             f"There is no key with the id {key_id!r}. `clipcite keys list` shows those that exist."
         )
-    if rows[0].revoked_at is None:
-        rows[0].revoked_at = database_now(session)
-        session.flush()
     return rows[0]
+
+
+def _check_valid(row: ApiKey, at: datetime) -> None:
+    if row.revoked_at is not None:
+        raise KeyRefused("key_revoked", f"This key was revoked on {row.revoked_at:%Y-%m-%d}.")
+    if row.expires_at is not None and row.expires_at <= at:
+        raise KeyRefused("key_expired", f"This key expired on {row.expires_at:%Y-%m-%d %H:%M} UTC.")
 
 
 def _hash(key: str) -> str:

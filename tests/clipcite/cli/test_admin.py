@@ -91,3 +91,16 @@ def test_errors_are_reported_without_a_traceback(data: Path, capfd: pytest.Captu
         assert "Traceback" not in said
     assert call(data, "create", "--scope", "root").exit_code == 2
     assert call(data, "create", "--days", "0").exit_code == 2
+
+
+def test_rotate(data: Path) -> None:
+    old = call(data, "create", "--owner", "team-a", "--name", "laptop").stdout.strip()
+    made = call(data, "rotate", old[:11], "--overlap", "0")
+    assert made.exit_code == 0, made.output
+    assert "ends in 0 h" in made.stderr
+    assert (opened(data, made.stdout.strip()).owner, opened(data, made.stdout.strip()).name) == (
+        "team-a",
+        "laptop",
+    )
+    rows = {row["prefix"]: row["state"] for row in json.loads(call(data, "list", "--json").stdout)}
+    assert rows == {old[:11]: "expired", made.stdout[:11]: "good"}
