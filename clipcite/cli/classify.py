@@ -87,7 +87,8 @@ def classify(
     if as_json:
         print_json(answer.raw)
     else:
-        stdout().print(classification_table(answer, scores=scores))
+        console = stdout()
+        console.print(classification_table(answer, console.width, scores=scores))
         if scores:
             stderr().print(SCORES, soft_wrap=True)
         for warning in answer.warnings:

@@ -26,11 +26,11 @@ SOURCES = {
     "holdout": "on {} held-out images",
     "cross_validation": "cross-validated on {} images",
 }
-LONG = {"classes", "image", "verdict", "changed"}
+LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class"}
 """Columns whose text may wrap, between words."""
 WIDE = 100
 """Width (columns) from which the tables show all columns."""
-ID_END = 8
+ID_END = 6
 """Characters of a short id, from its end: the start is the time, which neighbours share."""
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -59,7 +59,7 @@ def model_table(models: Iterable[ModelData], width: int) -> Table:
         )
         table.add_row(
             escape(_display_name(model) or model.id),
-            _short_verdict(model.metrics),
+            _short_verdict(model.metrics, with_gain=wide),
             *extra,
             short_id(model.id),
         )
@@ -193,7 +193,7 @@ def _points(difference: Interval | None) -> str:
     return f"{value:+.0f} points, 95% CI {low:+.0f} to {high:+.0f}; "
 
 
-def _short_verdict(metrics: Metrics | None) -> str:
+def _short_verdict(metrics: Metrics | None, *, with_gain: bool) -> str:
     """Return a verdict for a table, such as `better 94% (+16)`."""
     if metrics is None:
         return ""
@@ -201,36 +201,52 @@ def _short_verdict(metrics: Metrics | None) -> str:
     words = metrics.verdict.replace("_", " ")
     if compared is None:
         return words
-    gain = 100 * (compared.adapted - compared.stock)
-    return f"{words} {100 * compared.adapted:.0f}% ({gain:+.0f})"
+    gain = f" ({100 * (compared.adapted - compared.stock):+.0f})" if with_gain else ""
+    return f"{words} {100 * compared.adapted:.0f}%{gain}"
 
 
-def classification_table(answer: Classification, *, scores: bool = False) -> Table:
-    """Return a table of predictions; with `scores` also of similarities and offsets."""
+def classification_table(answer: Classification, width: int, *, scores: bool = False) -> Table:
+    """Return a table of predictions; with `scores` also of similarities and offsets.
+
+    Where image and class do not fit side by side, the class goes below the image.
+    """
     with_set = any(result.prediction_set is not None for result in answer.results)
     more = [*(["in set"] if with_set else []), *(["similarity", "offset"] if scores else [])]
-    table = table_of("image", "class", "probability", *more)
     offsets = {each.name: each.offset for each in answer.class_names}
-    for result in answer.results:
-        for row in _rows(result, offsets, with_set=with_set, scores=scores):
-            table.add_row(*row)
+    rows = [
+        (result.file or "", list(_rows(result, offsets, with_set=with_set, scores=scores)))
+        for result in answer.results
+    ]
+    files = max((len(file) for file, _ in rows), default=0)
+    classes = max((len(row[0]) for _, predictions in rows for row in predictions), default=0)
+    others = sum(len(column) + 2 for column in ("probability", *more))
+    if files + 2 + classes + 2 + others > width:
+        table = table_of("image", "probability", *more)
+        for file, predictions in rows:
+            table.add_row(Text(file))
+            for name, *cells in predictions:
+                table.add_row(Text.assemble("  ", name), *cells)
+        return table
+    table = table_of("image", "class", "probability", *more)
+    for file, predictions in rows:
+        for place, row in enumerate(predictions):
+            table.add_row(Text(file if place == 0 else ""), *row)
     return table
 
 
 def _rows(
     result: ImageResult, offsets: Mapping[str, float], *, with_set: bool, scores: bool
 ) -> Iterator[list[Text]]:
-    file = Text(result.file or "")
+    """Yield the cells of each prediction, class first."""
     if result.error is not None:
-        yield [file, Text(result.error.detail, style="red")]
+        yield [Text(result.error.detail, style="red")]
         return
     if result.rejected:
-        yield [file, Text("none of these", style="yellow")]
-        file = Text()
+        yield [Text("none of these", style="yellow")]
     for place, prediction in enumerate(result.predictions):
         name = Text(prediction.class_name, style="bold" if place == 0 and not result.rejected else "")
         name.append(" (new)" if prediction.kind == "new" else "", style="dim")
-        row = [file if place == 0 else Text(), name, Text(f"{100 * prediction.probability:.1f}%")]
+        row = [name, Text(f"{100 * prediction.probability:.1f}%")]
         if with_set:
             row.append(Text("✓" if prediction.class_name in (result.prediction_set or ()) else ""))
         if scores:

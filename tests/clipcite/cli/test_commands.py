@@ -78,9 +78,9 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
 
     for shown in ("[colours]", model, "succeeded"):
         assert shown in call("jobs", "show", job["id"]).stdout
-        assert shown in call("jobs", "show", job["id"][-8:]).stdout
+        assert shown in call("jobs", "show", job["id"][-6:]).stdout
     listed = call("jobs", "list", "--status", "succeeded").stdout.splitlines()
-    assert re.match(rf"\[colours\] +succeeded .+ {model[-8:]} +{job['id'][-8:]}", listed[1])
+    assert re.match(rf"\[colours\] +succeeded .+ {model[-6:]} +{job['id'][-6:]}", listed[1])
     said = call("jobs", "show", "nosuchid", status=2).stderr
     assert "No jobs have an id that ends in 'nosuchid'. Run `clipcite jobs list`." in said
     assert json.loads(call("jobs", "wait", job["id"], "--json").stdout) == json.loads(
@@ -89,7 +89,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     assert "verdict" in call("models", "show", model).stdout
     assert json.loads(call("models", "show", model, "--json").stdout)["id"] == model
     listed = call("models", "list").stdout.splitlines()
-    assert re.match(rf"\[colours\]@1 +(better|no clear gain|worse) .+ {model[-8:]}", listed[1])
+    assert re.match(rf"\[colours\]@1 +(better|no clear gain|worse) .+ {model[-6:]}", listed[1])
     types = [
         json.loads(line)["type"]
         for line in call("jobs", "events", job["id"], "-f", "--json").stdout.splitlines()

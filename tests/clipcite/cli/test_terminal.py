@@ -69,7 +69,7 @@ def test_colours_on_a_terminal_unless_disabled(service: Service, taught: Job, co
     session.expect(pexpect.EOF)
     session.close()
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-7]m", session.before or "")) == colours
-    assert taught.id[-8:] in ANSI.sub("", session.before or "")
+    assert taught.id[-6:] in ANSI.sub("", session.before or "")
 
 
 def test_completion() -> None:

@@ -1,0 +1,102 @@
+"""Tables on narrow terminals: names and ids stay whole."""
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from clipcite.cli.render.tables import classification_table, job_table, model_table, verdict
+from clipcite.client.types import (
+    AllClasses,
+    Classification,
+    ClassInfo,
+    Comparison,
+    ImageResult,
+    Interval,
+    JobData,
+    MeasuredOn,
+    Metrics,
+    ModelData,
+    Notice,
+    Prediction,
+    Verdict,
+)
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+NAME = "autumn leaves of the northern garden"
+UNIQUE = "01m8c5kg3vz163ez28ae3rygr9"
+
+
+def printed(table: Any, width: int) -> str:
+    output = io.StringIO()
+    Console(file=output, width=width).print(table)
+    return output.getvalue()
+
+
+def metrics(word: Verdict, stock: float, adapted: float, source: str = "test") -> Metrics:
+    gain = adapted - stock
+    compared = Comparison(stock, adapted, Interval(gain, gain - 0.09, gain + 0.08))
+    return Metrics(MeasuredOn(source, 96, 48), word, compared, None, AllClasses(compared, None, compared))
+
+
+def model(name: str | None) -> ModelData:
+    measured = metrics("no_clear_gain", 0.78, 0.94)
+    about: dict[str, Any] = {"backbone": "starter", "trained_classes": ["a", "b"], "alpha": 0.5, "bytes": 1}
+    return ModelData(id=f"mdl_{UNIQUE}", created_at=NOW, name=name, version=1, metrics=measured, **about)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_models(width: int) -> None:
+    lines = printed(model_table([model("shoes"), model(None)], width), width).splitlines()
+    assert lines[1].split()[0] == "shoes@1"
+    assert "no clear gain 94%" in lines[1]
+    assert lines[2].split()[0] == f"mdl_{UNIQUE}"  # its only reference
+    assert all(line.rstrip().endswith(UNIQUE[-6:]) for line in lines[1:3])
+    words = printed(model_table([model(NAME)], width), width).split()
+    assert {*NAME.split()[:-1], "garden@1"} <= {*words}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_jobs(width: int) -> None:
+    job = JobData(id=f"job_{UNIQUE}", status="succeeded", created_at=NOW, name=NAME)
+    line = printed(job_table([job], width), width).splitlines()[1]
+    assert line.startswith(f"{NAME}  succeeded  ")
+    assert line.rstrip().endswith(UNIQUE[-6:])
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_predictions(width: int) -> None:
+    file, name = "IMG_20260101_123456789_HDR.jpg", "long sleeve shirt with buttons"
+    predictions = [Prediction(name, "trained", 0.9, 0.3), Prediction("skirt", "new", 0.1, 0.2)]
+    results = [
+        ImageResult(file, predictions, prediction_set=[name], rejected=True),
+        ImageResult("b.jpg", error=Notice("bad_image", "The file is damaged.")),
+    ]
+    names = [ClassInfo(name, "trained", 0.1), ClassInfo("skirt", "new")]
+    answer = Classification("shoes", "starter", 0.5, names, results)
+    text = printed(classification_table(answer, width), width)
+    for shown in (file, name, "skirt (new)", "none of these", "The file is damaged.", "90.0%", "✓"):
+        assert shown in text
+    assert "similarity" not in text
+    text = printed(classification_table(answer, 120, scores=True), 120)
+    assert "0.300       0.100" in text
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        (
+            metrics("better", 0.78, 0.94, "cross_validation"),
+            "Better. 94% correct, up from 78% (+16 points, 95% CI +7 to +24; cross-validated on 96 images)",
+        ),
+        (metrics("no_clear_gain", 0.84, 0.91), "Looks better, not proven. 91% correct, up from 84% ("),
+        (metrics("no_clear_gain", 0.84, 0.8), "Not better. 80% correct, down from 84% ("),
+        (metrics("worse", 0.83, 0.72, "holdout"), "-11 points, 95% CI -20 to -3; on 96 held-out images)"),
+        (metrics("evaluating", 0, 0), "Ready, evaluating. The verdict follows."),
+        (None, "Ready, not evaluated. To get a verdict, add images to test/."),
+    ],
+)
+def test_verdicts(measured: Metrics | None, words: str) -> None:
+    assert words in printed(verdict(measured), 200)
