@@ -11,7 +11,7 @@ PYTHON3 ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 help:
 	@echo "make install   install everything into $(VENV)"
-	@echo "make demo      train and evaluate on real images; DATA=folder for your own"
+	@echo "make demo      train on sample images and show the change; DATA=folder for your own"
 	@echo "make check     check formatting, types, import contracts and the generated client"
 	@echo "make test      run the checks and the tests that are not slow"
 	@echo "make test-slow run the slow tests"

@@ -107,7 +107,10 @@ def rotate(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Replace a key by a new one with the same owner, name, scopes and lifetime."""
+    """Replace a key by a new one.
+
+    The new key has the same owner, name, scopes and lifetime.
+    """
     made = run_json(KEYTOOL, ["rotate", f"--overlap={overlap}", "--", id], data)
     if as_json:
         print(json.dumps(made))

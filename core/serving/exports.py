@@ -92,7 +92,7 @@ def _write_model(
         from core.clip.export.onnx_graphs import write_onnx_folder
     except ModuleNotFoundError as error:
         raise OnnxMissing(
-            "This service can't write ONNX, because the packages of `pip install 'clipcite[onnx]'` are not "
+            "This service can't write ONNX, because the packages of `pip install '.[onnx]'` are not "
             "installed. Use format=open_clip, or ask the operator to install them."
         ) from error
     write_onnx_folder(folder, backbone, model_at_alpha, info)

