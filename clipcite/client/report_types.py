@@ -108,6 +108,20 @@ class ReportedImage:
 
 
 @dataclass(frozen=True)
+class ChangedImage:
+    """An image that exactly one of the pre-trained and the adapted model classifies correctly."""
+
+    position: int
+    class_name: str
+    before: str
+    """Class predicted by the pre-trained model."""
+    predicted: str
+    """Class predicted by the adapted model."""
+    probability: float
+    file_name: str | None = None
+
+
+@dataclass(frozen=True)
 class Reliability:
     """Calibration of the probabilities, with the expected calibration error before and after."""
 
@@ -129,12 +143,22 @@ class Report:
     alpha: float
     brier_gain: Interval | None = None
     """Difference of the Brier scores (0 to 2, lower is better): stock − adapted."""
+    probability_better: float | None = None
+    """Probability that the adapted model is more accurate than the stock model."""
+    more_test_images: int | None = None
+    """About how many more test images would prove a gain that is not clear yet."""
     recommendations: list[Recommendation] = field(default_factory=list)
+    overall: Accuracies | None = None
+    """Accuracies behind the verdict."""
     trained_classes: Accuracies | None = None
     all_classes: Accuracies | None = None
     new_classes: Accuracies | None = None
     classes: list[ClassReport] = field(default_factory=list)
     label_issues: list[ReportedImage] = field(default_factory=list)
+    fixed: list[ChangedImage] = field(default_factory=list)
+    """Images that the stock model got wrong and the adapted model gets right."""
+    broken: list[ChangedImage] = field(default_factory=list)
+    """Images that the stock model got right and the adapted model gets wrong."""
     mistakes: list[ReportedImage] = field(default_factory=list)
     calibration: Reliability | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from api.jobs.report.schemas import Bin, CurvePoint
 
 WIDTH, HEIGHT = 520, 260
-LEFT, RIGHT, TOP, BOTTOM = 44, 150, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 62, 150, 12, 34
 Point = tuple[float, float]
 
 
@@ -30,7 +30,9 @@ def alpha_curve(points: Sequence[CurvePoint], alpha: float) -> Markup:
         for y, name, style in _apart(labels)
     ]
     mark = f'<line class="chosen" x1="{_x(alpha)}" x2="{_x(alpha)}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-    return _svg("Accuracy by alpha", "alpha: 0 is stock, 1 is fine-tuned", mark + "".join(drawn))
+    return _svg(
+        "Accuracy by alpha", "alpha: 0 is pre-trained, 1 is fine-tuned", "accuracy", mark + "".join(drawn)
+    )
 
 
 def reliability_chart(bins: Sequence[Bin]) -> Markup:
@@ -42,10 +44,16 @@ def reliability_chart(bins: Sequence[Bin]) -> Markup:
         f'r="{3 + 7 * (b.images / max_images) ** 0.5:.1f}"><title>{b.images} images</title></circle>'
         for b in bins
     ]
-    return _svg("Reliability", "predicted probability", diagonal + "".join(dots))
+    label = f'<text x="{WIDTH - RIGHT + 8}" y="{_y(1) + 4}">perfectly calibrated</text>'
+    return _svg(
+        "Reliability",
+        "predicted probability",
+        "share of correct predictions",
+        diagonal + label + "".join(dots),
+    )
 
 
-def _svg(title: str, axis: str, content: str) -> Markup:
+def _svg(title: str, x_axis: str, y_axis: str, content: str) -> Markup:
     """Return a chart as trusted markup. It contains no user's text, only words and numbers of this module."""
     grid = "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(s)}" y2="{_y(s)}"/>'
@@ -53,10 +61,12 @@ def _svg(title: str, axis: str, content: str) -> Markup:
         f'<text x="{_x(s)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{s:g}</text>'
         for s in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    across, down = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
     return Markup(
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{grid}'
-        f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{axis}</text>{content}</svg>'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{grid}'
+        f'<text x="{across}" y="{HEIGHT - 3}" text-anchor="middle">{x_axis}</text>'
+        f'<text transform="translate(12 {down}) rotate(-90)" text-anchor="middle">{y_axis}</text>'
+        f"{content}</svg>"
     )
 
 

@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,7 +14,18 @@ from api.jobs.report.charts import alpha_curve, reliability_chart
 from api.jobs.report.schemas import Accuracies, Interval, Report
 
 FOLDER = Path(__file__).parent
-STYLE = (FOLDER / "report.css").read_text(encoding="utf-8")
+STATIC = FOLDER.parents[1] / "web" / "static"
+LOGO = Markup((STATIC / "icon.svg").read_text(encoding="utf-8"))
+
+
+def _style() -> str:
+    """Return the report's CSS with the colours of the web page; prints are always light."""
+    light, dark = re.findall(r":root \{[^}]*\}", (STATIC / "style.css").read_text(encoding="utf-8"))
+    own = (FOLDER / "report.css").read_text(encoding="utf-8")
+    return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n@media print {{ {light} }}\n{own}"
+
+
+STYLE = _style()
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
@@ -21,22 +34,49 @@ CONTENT_SECURITY_POLICY = (
 MAX_COLUMNS = 30
 """Maximum classes in a confusion matrix. Larger ones are unreadable and left out."""
 MAX_DISTRACTORS = 8
+MAX_CHANGES = 12
+"""Maximum images of `fixed`, and of `broken`, on the page."""
 
 
-def render_page(report: Report, name: str | None, images: Mapping[int, str]) -> str:
+def shown_images(report: Report) -> set[int]:
+    """Return the positions of the images on the page."""
+    changes = (*report.fixed[:MAX_CHANGES], *report.broken[:MAX_CHANGES])
+    return {image.position for image in (*changes, *report.label_issues, *report.mistakes)}
+
+
+def render_page(
+    report: Report,
+    images: Mapping[int, str],
+    *,
+    name: str | None,
+    backbone: str,
+    date: datetime | None,
+    service_url: str,
+) -> str:
     """Return the page of a report.
 
     Args:
         report: the report.
-        name: name of the job.
         images: thumbnails as `data:` URLs, by position of the image.
+        name: name of the job.
+        backbone: the pre-trained model.
+        date: end of the job.
+        service_url: address of the web page, ending in "/".
     """
+    title, _, facts = report.summary.partition(". ")
     return _TEMPLATE.render(
         report=report,
         title=f"Report on {name}" if name else "Report",
+        verdict=title,
+        facts=facts,
         style=Markup(STYLE),
+        logo=LOGO,
+        backbone=backbone,
+        date=date and f"{date.day} {date:%B %Y}",
+        link=f"{service_url}#/jobs/{report.job_id}",
         images=images,
         accuracies=_accuracies(report),
+        max_changes=MAX_CHANGES,
         max_distractors=MAX_DISTRACTORS,
         confusion=report.confusion if len(report.classes) <= MAX_COLUMNS else None,
         text_similarity=min((point.text_similarity for point in report.curve), default=1.0),
@@ -48,7 +88,7 @@ def render_page(report: Report, name: str | None, images: Mapping[int, str]) -> 
 def _accuracies(report: Report) -> list[tuple[str, Accuracies]]:
     rows = (
         ("Trained classes as candidates", report.trained_classes),
-        (f"With {len(report.distractor_classes)} distractor classes", report.all_classes),
+        (f"With {len(report.distractor_classes)} further classes", report.all_classes),
         ("Images of new classes", report.new_classes),
     )
     return [(label, measured) for label, measured in rows if measured is not None]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep
 from api.jobs.report.schemas import Report
@@ -24,6 +24,7 @@ PAGE: dict[int | str, dict[str, Any]] = {
     responses={**PAGE, **responses(401, 404, 422, 503)},
 )
 def get_report(
+    request: Request,
     database: DatabaseDep,
     blobs: BlobsDep,
     serving: ServingDep,
@@ -33,7 +34,10 @@ def get_report(
 ) -> Response:
     """Return the evaluation of a job: should the model be used?
 
-    The report compares stock, preview and adapted model on held-out images. It also lists label issues and
-    mistakes, and checks the calibration of the probabilities. Deleting the job deletes its report.
+    The report compares stock, preview and adapted model on images that they were not trained on. It also
+    lists changed predictions, label issues and mistakes, and checks the calibration of the probabilities.
+    Deleting the job deletes its report.
     """
-    return answer_report(database, blobs, serving, owner, job_id, accept)
+    return answer_report(
+        database, blobs, serving, owner, job_id, accepted=accept, service_url=str(request.base_url)
+    )

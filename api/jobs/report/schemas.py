@@ -64,6 +64,12 @@ class ImageReport(BaseModel):
     probability: float = Field(description="Probability of the predicted class.")
 
 
+class ChangedImage(ImageReport):
+    """An image that exactly one of the pre-trained and the adapted model classifies correctly."""
+
+    before: str = Field(description="Class predicted by the stock model; `predicted` is the adapted model's.")
+
+
 class Bin(BaseModel):
     """Predictions of similar confidence."""
 
@@ -123,9 +129,24 @@ class Report(BaseModel):
         description="Brier score of stock minus that of the adapted model (scores from 0 to 2, lower is "
         "better); null below 30 images.",
     )
+    probability_better: float | None = Field(
+        None,
+        description="Probability that the adapted model is more accurate than stock on images like these; "
+        "null if not evaluated.",
+    )
+    more_test_images: int | None = Field(
+        None,
+        description="About how many more test images would prove the gain; null with a clear verdict, "
+        "without a gain, or if it would take more than 5 times the evaluated images.",
+    )
     recommendations: list[Recommendation]
     measured_on: ReportMeasuredOn
     alpha: float = Field(description="Alpha of the evaluation, the model's default.")
+    overall: Accuracies | None = Field(
+        None,
+        description="Accuracies behind the verdict: all images, with the trained classes and the classes of "
+        "the images as candidates.",
+    )
     trained_classes: Accuracies | None = Field(
         description="Images of trained classes, with the trained classes as candidates."
     )
@@ -139,6 +160,14 @@ class Report(BaseModel):
     classes: list[ClassReport]
     confusion: list[list[int]] | None = Field(
         description="Confusion matrix: a row per true class, a column per predicted one, as in `classes`."
+    )
+    fixed: list[ChangedImage] = Field(
+        [],
+        description="All images that stock got wrong and the adapted model gets right. The most confident "
+        "image of each class comes first, then the second of each, and so on.",
+    )
+    broken: list[ChangedImage] = Field(
+        [], description="All images that stock got right and the adapted model gets wrong, in the same order."
     )
     mistakes: list[ImageReport] = Field(description="Wrong predictions, most confident first; at most 24.")
     label_issues: list[ImageReport] = Field(

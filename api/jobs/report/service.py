@@ -4,7 +4,7 @@ import json
 
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page
+from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page, shown_images
 from api.jobs.report.schemas import Report
 from api.jobs.report.thumbnails import thumbnails
 from core.serving.service import Serving
@@ -23,9 +23,19 @@ HEADERS = {
 
 
 def answer_report(
-    database: Database, blobs: Blobs, serving: Serving, owner: str, job_id: str, accepted: str
+    database: Database,
+    blobs: Blobs,
+    serving: Serving,
+    owner: str,
+    job_id: str,
+    *,
+    accepted: str,
+    service_url: str,
 ) -> Response:
     """Return the report as a page if `accepted` (header Accept) prefers text/html, else as JSON.
+
+    Args:
+        service_url: address of the web page, for the links of the report.
 
     Raises:
         JobNotFound: the owner has no such job.
@@ -37,9 +47,16 @@ def answer_report(
     report = _stored(blobs, job, rows)
     if not _wants_page(accepted):
         return JSONResponse(report.model_dump(mode="json"), headers={"Vary": "Accept"})
-    shown = {image.position for image in (*report.label_issues, *report.mistakes)}
+    shown = shown_images(report)
     keys = {row.position: row.blob_key for row in rows if row.position in shown}
-    page = render_page(report, job.name, thumbnails(serving, keys, owner))
+    page = render_page(
+        report,
+        thumbnails(serving, keys, owner),
+        name=job.name,
+        backbone=job.config["backbone"],
+        date=job.finished_at,
+        service_url=service_url,
+    )
     return HTMLResponse(page, headers={**HEADERS, "Vary": "Accept"})
 
 
@@ -61,7 +78,7 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
         ) from error
     names = {row.position: row.file_name for row in rows}
     report = Report.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
-    for image in (*report.label_issues, *report.mistakes):
+    for image in (*report.fixed, *report.broken, *report.label_issues, *report.mistakes):
         image.file_name = names.get(image.position)
     return report
 

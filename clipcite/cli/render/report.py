@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from clipcite.cli.render.tables import table_of
-from clipcite.client.report_types import Accuracies, Reliability, Report, ReportedImage
+from clipcite.client.report_types import Accuracies, ChangedImage, Reliability, Report, ReportedImage
 
 COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_evaluated": "yellow"}
 MAX_IMAGES = 10
@@ -16,11 +16,13 @@ CLASSES = "Accuracy per class, lowest recall first (recall: share of its images 
 
 
 def show_report(console: Console, report: Report) -> None:
-    """Print verdict, recommendations, accuracies, changes elsewhere, label issues and calibration."""
+    """Print verdict, recommendations, changed images, accuracies, other classes and calibration."""
     console.print(f"[bold {COLOURS.get(report.verdict, '')}]{escape(report.summary)}[/]", soft_wrap=True)
     for recommendation in report.recommendations:
         console.print(f"- {escape(recommendation.detail)}", soft_wrap=True)
     console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)
+    _changes(console, "Wrong before, right now", report.fixed)
+    _changes(console, "Right before, wrong now", report.broken)
     _accuracies(console, report)
     _elsewhere(console, report)
     _images(console, "Label issues: labels that may be wrong", report.label_issues, "labelled")
@@ -35,7 +37,7 @@ def _accuracies(console: Console, report: Report) -> None:
         ("all classes", report.all_classes),
         ("new classes", report.new_classes),
     ]
-    table = table_of("accuracy", "images", "stock", "preview", "adapted", "gain, 95% CI")
+    table = table_of("accuracy", "images", "before", "preview", "after", "change, 95% CI")
     for label, row in measured:
         if row is not None:
             gain = row.adapted_against_stock
@@ -64,12 +66,26 @@ def _classes(console: Console, report: Report) -> None:
     measured = [row for row in report.classes if row.recall is not None]
     if not measured:
         return
-    table = table_of("class", "trained on", "evaluated on", "recall", "stock recall", "precision")
+    table = table_of("class", "trained on", "evaluated on", "recall before", "recall after", "precision")
     for row in sorted(measured, key=lambda row: row.recall or 0):
-        shares = (_share(row.recall), _share(row.stock_recall), _share(row.precision))
+        shares = (_share(row.stock_recall), _share(row.recall), _share(row.precision))
         table.add_row(escape(row.name), str(row.trained_images), str(row.images), *shares)
     console.print(f"\n{CLASSES}")
     console.print(table)
+
+
+def _changes(console: Console, title: str, images: list[ChangedImage]) -> None:
+    if not images:
+        return
+    table = table_of("image", "true class", "before", "after", "probability")
+    for row in images[:MAX_IMAGES]:
+        table.add_row(
+            *map(escape, (_file(row), row.class_name, row.before, row.predicted, _share(row.probability)))
+        )
+    console.print(f"\n{title}: {len(images)}")
+    console.print(table)
+    if len(images) > MAX_IMAGES:
+        console.print(f"[dim]and {len(images) - MAX_IMAGES} more (all with --json)[/]")
 
 
 def _images(console: Console, title: str, images: Iterable[ReportedImage], column: str) -> None:
@@ -78,13 +94,16 @@ def _images(console: Console, title: str, images: Iterable[ReportedImage], colum
         return
     table = table_of("image", column, "predicted", "probability")
     for row in rows[:MAX_IMAGES]:
-        # The folders name the class, which has a column of its own.
-        name = PurePosixPath(row.file_name).name if row.file_name else f"number {row.position + 1}"
-        table.add_row(*map(escape, (name, row.class_name, row.predicted, _share(row.probability))))
+        table.add_row(*map(escape, (_file(row), row.class_name, row.predicted, _share(row.probability))))
     console.print(f"\n{title}")
     console.print(table)
     if len(rows) > MAX_IMAGES:
         console.print(f"[dim]and {len(rows) - MAX_IMAGES} more (all with --json or --html)[/]")
+
+
+def _file(image: ReportedImage | ChangedImage) -> str:
+    """Return the file name without folders: they name the class, which has a column of its own."""
+    return PurePosixPath(image.file_name).name if image.file_name else f"number {image.position + 1}"
 
 
 def _calibration(console: Console, fit: Reliability | None) -> None:

@@ -1,5 +1,6 @@
 """Accuracies, differences and the Brier gain with their confidence intervals, and the verdict."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,47 @@ def accuracy_interval(
     return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
 
 
+def probability_better(gained: int, lost: int, *, seed: int = 0) -> float:
+    """Return the probability that the adapted model is more accurate than the stock model.
+
+    Each image is gained, lost or unchanged. With Jeffreys' prior, Dirichlet(1/2, 1/2, 1/2), the share of
+    gains among the changes has the distribution Beta(gained + 1/2, lost + 1/2), whatever the number of
+    unchanged images. The result is the probability of a share above 1/2.
+
+    Args:
+        gained: number of images that only the adapted model classifies correctly.
+        lost: number of images that only the stock model classifies correctly.
+    """
+    draws = np.random.default_rng(seed).beta(gained + 0.5, lost + 0.5, size=BOOTSTRAP_SAMPLES)
+    return float((draws > 0.5).mean())
+
+
+MAX_MORE_IMAGES = 5
+"""Largest estimate of further test images, in multiples of the present number."""
+
+
+def more_test_images(difference: Interval, images: int, test_images: int) -> int | None:
+    """Return about how many more test images would move the interval of a positive difference above 0.
+
+    The half width of an interval falls with the square root of the number of images: with
+    images · (half width / difference)² of them it is as large as the difference.
+
+    Args:
+        images: number of evaluated images.
+        test_images: how many of them the next evaluation would use again: all test images, none of a
+            cross-validation.
+
+    Returns:
+        The number rounded up to tens. None without a gain, or above 5 times `images`: a gain so small may
+        as well be none.
+    """
+    if difference.value <= 0:
+        return None
+    half_width = (difference.high - difference.low) / 2
+    more = images * (half_width / difference.value) ** 2 - test_images
+    return None if more > MAX_MORE_IMAGES * images else max(10, 10 * math.ceil(more / 10))
+
+
 def verdict(difference: Interval, brier_gain: Interval | None = None) -> str:
     """Return `better`, `worse` or `no_clear_gain`.
 
@@ -84,13 +126,23 @@ STANDARD_ERRORS = 2.0
 
 
 def brier_gain(held_out: HeldOutPredictions, logit_scale: float) -> Interval | None:
-    """Return the Brier score of the stock model minus that of the adapted model, with its interval.
+    """Return the mean of `brier_gains` with its interval; None with fewer than 30 images."""
+    gains = brier_gains(held_out, logit_scale)
+    if gains is None:
+        return None
+    error = STANDARD_ERRORS * float(gains.std(ddof=1)) / len(gains) ** 0.5
+    mean = float(gains.mean())
+    return Interval(mean, mean - error, mean + error)
 
-    The Brier score (G. Brier, 1950) is the mean over the images of Σ (p − truth)², from 0 to 2; lower is
-    better. Most images get the same prediction from both models and add nothing to a difference in
-    accuracy. The Brier score uses all of them, so it detects a real gain with fewer images. It is a proper
-    score: overconfidence does not pay. Each model gets its own fitted temperature. The candidates are the
-    trained classes and the classes of the images.
+
+def brier_gains(held_out: HeldOutPredictions, logit_scale: float) -> NDArray[np.float64] | None:
+    """Return per image the Brier score of the stock model minus that of the adapted model, [N].
+
+    The Brier score (G. Brier, 1950) of an image is Σ (p − truth)², from 0 to 2; lower is better. Most
+    images get the same prediction from both models and add nothing to a difference in accuracy. The Brier
+    score uses all of them, so it detects a real gain with fewer images. It is a proper score:
+    overconfidence does not pay. Each model gets its own fitted temperature. The candidates are the trained
+    classes and the classes of the images.
 
     Returns:
         None with fewer than 30 images, which are too few to fit a temperature.
@@ -105,7 +157,5 @@ def brier_gain(held_out: HeldOutPredictions, logit_scale: float) -> Interval | N
         deviations = cross_calibrated(logit_scale * scores, truth)
         deviations[np.arange(len(truth)), truth] -= 1
         errors.append(np.square(deviations).sum(axis=1))
-    differences = errors[0] - errors[1]
-    error = STANDARD_ERRORS * float(differences.std(ddof=1)) / len(truth) ** 0.5
-    mean = float(differences.mean())
-    return Interval(mean, mean - error, mean + error)
+    gains: NDArray[np.float64] = errors[0] - errors[1]
+    return gains

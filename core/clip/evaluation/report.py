@@ -1,5 +1,6 @@
 """The report of a training job and its metrics, computed from held-out predictions."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -8,7 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracy import Interval, accuracy_interval, paired_bootstrap, verdict
+from core.clip.evaluation.accuracy import (
+    Interval,
+    accuracy_interval,
+    more_test_images,
+    paired_bootstrap,
+    probability_better,
+    verdict,
+)
 from core.clip.evaluation.forgetting import Forgetting
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
@@ -67,6 +75,21 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Change:
+    """An image that exactly one of the stock and the adapted model classifies correctly."""
+
+    position: int
+    """Position of the image in the upload, training images first."""
+    class_name: str
+    before: str
+    """Prediction of the stock model."""
+    predicted: str
+    """Prediction of the adapted model."""
+    probability: float
+    """Probability of `predicted`."""
+
+
+@dataclass(frozen=True)
 class Reliability:
     """Reliability of the probabilities, with the trained classes as candidates."""
 
@@ -104,10 +127,16 @@ class Report:
     summary: str
     brier_gain: Interval | None
     """Brier score of the stock model minus that of the adapted model; None below 30 images."""
+    probability_better: float | None
+    """Probability that the adapted model is more accurate on images like these; None if not evaluated."""
+    more_test_images: int | None
+    """Estimated number of further test images that would prove the gain (`accuracy.more_test_images`)."""
     recommendations: tuple[Recommendation, ...]
     measured_on: Mapping[str, Any]
     alpha: float
     """The α of the evaluation, and the default α of the model."""
+    overall: Accuracies
+    """Accuracies behind the verdict: all images; the candidates are the trained classes and the images'."""
     trained_classes: Accuracies | None
     all_classes: Accuracies | None
     """Accuracies on images of trained classes, with all classes as candidates."""
@@ -117,6 +146,11 @@ class Report:
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...] | None
     """Confusion matrix in the order of `classes`; rows are true classes, columns predictions."""
+    fixed: tuple[Change, ...]
+    """All images that the stock model got wrong and the adapted model gets right, with the candidates of
+    the verdict. The most confident image of each class comes first, then the second, and so on."""
+    broken: tuple[Change, ...]
+    """All images that the stock model got right and the adapted model gets wrong, in the same order."""
     mistakes: tuple[Mistake, ...]
     label_issues: tuple[Mistake, ...]
     """Training images that resemble another class, according to models that have not seen them."""
@@ -162,20 +196,30 @@ def build_report(
     best = held_out.preview if held_out.adapted is None else held_out.adapted
     scores, truth = best.trained_only[trained], held_out.truth[trained]
     of_trained = _accuracies(held_out, trained, "trained_only") if len(trained) else None
-    everything = _of_all(held_out)
+    everything, which = _of_all(held_out)
     result = _verdict(everything, brier_gain)
+    temperature = calibration.temperature if calibration else 1.0
+    fixed, broken = _changes(held_out, which, logit_scale, temperature)
+    difference = everything.adapted_against_stock
+    chance = None if difference is None else probability_better(len(fixed), len(broken))
+    more = None
+    if result == "no_clear_gain" and difference is not None:
+        more = more_test_images(difference, everything.images, everything.images if source == "test" else 0)
     confusion = _confusion(scores, truth, candidates.trained) if len(trained) else None
     classes = _classes(candidates.names, trained_images, confusion, held_out, trained)
     return Report(
         verdict=result,
-        summary=summary(result, everything, source),
+        summary=summary(result, everything, source, sum(trained_images), chance, more),
         brier_gain=brier_gain,
+        probability_better=chance,
+        more_test_images=more,
         recommendations=recommend(
             result,
             everything,
             brier_gain,
             classes,
             len(label_issues),
+            more,
             half_trained=source == "cross_validation" and 2 * len(held_out.truth) > sum(trained_images),
         ),
         measured_on={
@@ -185,14 +229,17 @@ def build_report(
             "how": how,
         },
         alpha=alpha,
+        overall=everything,
         trained_classes=of_trained,
         all_classes=_accuracies(held_out, trained, "all_classes") if len(trained) else None,
         new_classes=_accuracies(held_out, new, "new") if len(new) else None,
         distractor_classes=candidates.names[candidates.trained :],
         classes=classes,
         confusion=None if confusion is None else tuple(tuple(int(n) for n in row) for row in confusion),
+        fixed=fixed,
+        broken=broken,
         mistakes=_mistakes(
-            scores, truth, held_out.positions[trained], candidates.names, logit_scale, calibration
+            scores, truth, held_out.positions[trained], candidates.names, logit_scale / temperature
         ),
         label_issues=tuple(
             Mistake(s.position, candidates.names[s.label], candidates.names[s.suggested_label], s.probability)
@@ -224,7 +271,7 @@ def job_metrics(
         }
     trained = np.flatnonzero(held_out.truth < held_out.candidates.trained)
     new = np.flatnonzero(held_out.truth >= held_out.candidates.trained)
-    everything = _of_all(held_out)
+    everything, _ = _of_all(held_out)
 
     def shown(accuracies: Accuracies) -> dict[str, Any] | None:
         if accuracies.adapted is None or accuracies.adapted_against_stock is None:
@@ -251,10 +298,11 @@ def job_metrics(
     }
 
 
-def _of_all(held_out: HeldOutPredictions) -> Accuracies:
-    """Return the accuracies on all images, with the trained classes and theirs as candidates."""
+def _of_all(held_out: HeldOutPredictions) -> tuple[Accuracies, str]:
+    """Return the accuracies on all images and their candidates: the trained classes and the images' own."""
     new = (held_out.truth >= held_out.candidates.trained).any()
-    return _accuracies(held_out, np.arange(len(held_out.truth)), "all_classes" if new else "trained_only")
+    which = "all_classes" if new else "trained_only"
+    return _accuracies(held_out, np.arange(len(held_out.truth)), which), which
 
 
 def _verdict(of_all: Accuracies, brier_gain: Interval | None) -> str:
@@ -338,13 +386,16 @@ def _mistakes(
     truth: NDArray[np.int64],
     positions: NDArray[np.int64],
     names: Sequence[str],
-    logit_scale: float,
-    calibration: Calibration | None,
+    scale: float,
 ) -> tuple[Mistake, ...]:
-    """Return the most confident wrong predictions."""
+    """Return the most confident wrong predictions.
+
+    Args:
+        scale: logit scale divided by the temperature.
+    """
     if not len(truth):
         return ()
-    probabilities = softmax(logit_scale * scores / (calibration.temperature if calibration else 1.0))
+    probabilities = softmax(scale * scores)
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_IMAGES]
@@ -353,6 +404,49 @@ def _mistakes(
             int(positions[i]), names[truth[i]], names[predicted[i]], float(probabilities[i, predicted[i]])
         )
         for i in worst
+    )
+
+
+def _changes(
+    held_out: HeldOutPredictions, which: str, logit_scale: float, temperature: float
+) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    """Return the images that only the adapted model gets right, and those that only the stock model does.
+
+    Args:
+        which: candidates: `trained_only` or `all_classes`.
+        temperature: fitted with the trained classes as candidates. As in the service, requests with
+            further classes do without.
+    """
+    if held_out.adapted is None:
+        return (), ()
+    truth, names = held_out.truth, held_out.candidates.names
+    scores: NDArray[np.float64] = getattr(held_out.adapted, which)
+    before = getattr(held_out.stock, which).argmax(axis=1)
+    after = scores.argmax(axis=1)
+    scale = logit_scale / temperature if which == "trained_only" else logit_scale
+    probability = softmax(scale * scores)[np.arange(len(truth)), after]
+
+    def changes(rows: NDArray[np.int64]) -> tuple[Change, ...]:
+        by_confidence = rows[np.argsort(-probability[rows], kind="stable")]
+        shown: Counter[int] = Counter()
+        ranks = []
+        for i in by_confidence:
+            ranks.append(shown[int(truth[i])])
+            shown[int(truth[i])] += 1
+        return tuple(
+            Change(
+                int(held_out.positions[i]),
+                names[truth[i]],
+                names[before[i]],
+                names[after[i]],
+                float(probability[i]),
+            )
+            for i in by_confidence[np.argsort(np.array(ranks, dtype=np.int64), kind="stable")]
+        )
+
+    right_before, right_after = before == truth, after == truth
+    return changes(np.flatnonzero(~right_before & right_after)), changes(
+        np.flatnonzero(right_before & ~right_after)
     )
 
 

@@ -53,27 +53,48 @@ class ClassMeasured(Protocol):
     def recall(self) -> float | None: ...
 
 
-def summary(verdict: str, measured: Measured, source: str) -> str:
-    """Return the verdict with the accuracies behind it."""
+def summary(
+    verdict: str,
+    measured: Measured,
+    source: str,
+    trained_images: int,
+    probability_better: float | None,
+    more_test_images: int | None,
+) -> str:
+    """Return the verdict as two or three words, then the numbers behind it.
+
+    Args:
+        trained_images: number of training images.
+        probability_better, more_test_images: as in the report.
+    """
     stock = _percent(measured.stock)
     if measured.adapted is None or measured.adapted_against_stock is None:
         return (
-            f"Not measured: too few images to hold some out of training. The instant preview is "
-            f"{_percent(measured.preview)} correct on {measured.images} images; stock model {stock}."
+            f"Not evaluated. There are too few images to leave some out of training. The instant preview is "
+            f"{_percent(measured.preview)} correct on {measured.images} images; pre-trained model {stock}."
         )
-    start = {
-        "better": "Use it.",
-        "worse": "Don't use it.",
-        "no_clear_gain": "No clear gain: stay with the stock model (alpha 0).",
-    }[verdict]
-    on_images = {
-        "test": f"on {measured.images} test images",
-        "cross_validation": f"in cross-validation on {measured.images} images",
-    }.get(source, f"on {measured.images} held-out images")
-    return (
-        f"{start} {_percent(measured.adapted)} correct {on_images}; stock model {stock} "
-        f"({_points(measured.adapted_against_stock)})."
+    difference = measured.adapted_against_stock
+    trend = "up" if difference.value > 0 else "down" if difference.value < 0 else "unchanged"
+    numbers = (
+        f"{_percent(measured.adapted)} correct {_evaluated_on(source, measured.images, trained_images)}, "
+        f"{trend} from {stock} ({_points(difference)})."
     )
+    if verdict != "no_clear_gain" or difference.value <= 0 or probability_better is None:
+        return f"{'Not better' if verdict == 'no_clear_gain' else verdict.capitalize()}. {numbers}"
+    # Never 100%: that would be a proof.
+    chance = f"It is better with a probability of {min(99, round(100 * probability_better))}%."
+    another = "more " if source == "test" else ""
+    more = f" About {more_test_images} {another}test images would decide it." if more_test_images else ""
+    return f"Looks better, not proven. {numbers} {chance}{more}"
+
+
+def _evaluated_on(source: str, images: int, trained_images: int) -> str:
+    if source == "test":
+        return f"on your {images} test images"
+    if source != "cross_validation":
+        return f"on {images} held-out images"
+    of = "" if images == trained_images else f"{images} of "
+    return f"in cross-validation on {of}your {trained_images} images"
 
 
 def recommend(
@@ -82,12 +103,14 @@ def recommend(
     brier_gain: Interval | None,
     classes: Sequence[ClassMeasured],
     label_issues: int,
+    more_test_images: int | None,
     *,
     half_trained: bool,
 ) -> tuple[Recommendation, ...]:
     """Return the recommended steps, most important first.
 
     Args:
+        more_test_images: as in the report.
         half_trained: the fold models were trained on half of the images.
     """
     recommendations = []
@@ -101,14 +124,24 @@ def recommend(
             )
         )
     else:
-        comparison = "worse" if verdict == "worse" else "not clearly better"
-        recommendations.append(
-            Recommendation(
-                "stay_with_stock",
-                f"The adapted model is {comparison} on held-out images. Classify with alpha 0, and check "
-                "class names, labels and the number of images.",
+        gain = measured.adapted_against_stock
+        if verdict == "worse" or gain is None or gain.value <= 0:
+            recommendations.append(
+                Recommendation(
+                    "stay_with_stock",
+                    "Classify with the pre-trained model (alpha 0). Check class names and labels, and add "
+                    "images.",
+                )
             )
-        )
+        else:
+            recommendations.append(
+                Recommendation(
+                    "evaluate",
+                    f"Send test images, about {more_test_images}, to find out whether the gain is real."
+                    if more_test_images
+                    else "The gain is too small to prove. Add training images to raise it.",
+                )
+            )
         if half_trained:
             recommendations.append(
                 Recommendation(

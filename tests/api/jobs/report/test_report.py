@@ -5,11 +5,13 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from api.jobs.report.render import MAX_CHANGES
 from core.clip.evaluation.label_issues import LabelIssue
 from core.store.jobs import jobs, leases
 from tests.api.conftest import MakeService
@@ -20,13 +22,15 @@ from tests.core.store import samples
 EVIL = '<img src=x onerror="alert(1)">'
 
 
-def reported(service: Service, name: str | None = None, *, stored: bool = True, **given: object) -> str:
+def reported(
+    service: Service, name: str | None = None, *, stored: bool = True, images: int = 15, **given: object
+) -> str:
     """Return the id of a job that a worker has completed."""
-    fields = shots(("fox", "badger", "hare"), each=5)
+    fields = shots(("fox", "badger", "hare"), each=images // 3)
     job_id = service.accepted(**fields, **({"name": name} if name else {}))["id"]
     claim = samples.claimed(service.database, job_id)
     model = samples.new_model()
-    made = report(replace(held_out(images=15), positions=np.arange(15)), **given)
+    made = report(replace(held_out(images=images), positions=np.arange(images)), **given)
     if stored:
         service.blobs.put(jobs.report_of(job_id, model.id), json.dumps(made.to_dict()).encode())
     assert samples.publish(service.database, claim, model)
@@ -85,14 +89,68 @@ def test_the_page_needs_nothing_else(done: tuple[Service, str]) -> None:
     found = Resources()
     found.feed(text)
     assert found.urls
-    assert all(url.startswith("data:image/jpeg;base64,") for url in found.urls)
+    links = {url for url in found.urls if not url.startswith("data:")}
+    assert links == {f"http://127.0.0.1:8000/#/jobs/{job_id}"}
     assert not {"script", "link", "iframe", "form", "object"} & set(found.tags)
     assert "svg" in found.tags
-    for url in found.urls:
+    for url in set(found.urls) - links:
+        assert url.startswith("data:image/jpeg;base64,")
         assert base64.b64decode(url.partition(",")[2]).startswith(b"\xff\xd8")
     summary = service.client.get(f"/jobs/{job_id}/report").json()["summary"]
-    assert f">{summary}</h1>" in text  # The summary comes first.
-    assert text.index("</h1>") < text.index("<table>")
+    title, _, facts = summary.partition(". ")
+    assert f"<h1><b>{title}.</b> {facts}</h1>" in text  # The summary comes first.
+    assert text.index("</h1>") < text.index("<table ")
+
+
+def test_the_card_shows_what_changed(fresh: Service) -> None:
+    job_id = reported(fresh, name="forest", images=60)
+    body = fresh.client.get(f"/jobs/{job_id}/report").json()
+    text = page(fresh, job_id)
+    card = text[text.index("<main>") : text.index("Next steps")]
+    overall = body["overall"]
+    for value in (overall["stock"]["value"], overall["adapted"]["value"]):
+        assert f"<dd>{100 * value:.0f}%</dd>" in card
+    assert f"<dd>{100 * overall['adapted_against_stock']['value']:+.0f} <small>points</small></dd>" in card
+    assert len(body["fixed"]) > MAX_CHANGES > len(body["broken"]) > 0
+    assert f"Wrong before, right now: {len(body['fixed'])}<" in card
+    assert f"Right before, wrong now: {len(body['broken'])}<" in card
+    shown = [*body["fixed"][:MAX_CHANGES], *body["broken"]]
+    assert card.count("<li>") == card.count("<img ") == len(shown)
+    for image in shown:
+        assert f'alt="{image["file_name"]}"' in card
+    for image in body["fixed"]:
+        assert image["predicted"] == image["class_name"] != image["before"]
+    for image in body["broken"]:
+        assert image["before"] == image["class_name"] != image["predicted"]
+    assert "Report on forest" in text
+    backbone = fresh.client.get(f"/jobs/{job_id}").json()["config"]["backbone"]
+    assert f"pre-trained model {backbone} " in text
+    assert f"{datetime.now(UTC):%B %Y}" in text
+
+
+@pytest.mark.parametrize(
+    ("chart", "axes"),
+    [
+        ("Accuracy by alpha", ("alpha: 0 is pre-trained, 1 is fine-tuned", "accuracy")),
+        ("Reliability", ("predicted probability", "share of correct predictions")),
+    ],
+)
+def test_both_axes_are_labelled(done: tuple[Service, str], chart: str, axes: tuple[str, str]) -> None:
+    text = page(*done)
+    start = text.index(f'aria-label="{chart}"')
+    drawn = text[start : text.index("</svg>", start)]
+    for axis in axes:
+        assert f">{axis}</text>" in drawn
+
+
+def test_the_report_has_the_colours_of_the_page(done: tuple[Service, str]) -> None:
+    service, job_id = done
+    colours = dict(re.findall(r"(--[a-z-]+): (#[0-9a-f]{6})", service.client.get("/page/style.css").text))
+    text = page(service, job_id)
+    assert f"--accent: {colours['--accent']}" in text
+    used = set(re.findall(r"var\((--[a-z-]+)\)", text))
+    defined = set(re.findall(r"(--[a-z-]+):", text[: text.index("* {")]))
+    assert used <= defined
 
 
 def test_the_policy_allows_the_style_and_nothing_else(done: tuple[Service, str]) -> None:

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracy import Interval, paired_bootstrap, verdict
+from core.clip.evaluation.accuracy import (
+    Interval,
+    more_test_images,
+    paired_bootstrap,
+    probability_better,
+    verdict,
+)
 
 
 def slow_bootstrap(right: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Interval:
@@ -99,3 +105,57 @@ def test_a_small_gain_counts_if_the_probabilities_are_nearer_to_the_truth(
         verdict(Interval(gain, gain - 0.2, gain + 0.2), Interval(sum(brier_gain) / 2, *brier_gain))
         == expected
     )
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "unchanged"), [(0, 0, 10), (1, 0, 9), (9, 3, 20), (3, 9, 70), (20, 18, 2), (40, 0, 0)]
+)
+def test_the_probability_is_that_of_the_dirichlet_posterior(gained: int, lost: int, unchanged: int) -> None:
+    """By a sum over the simplex of shares, whose interior is cut into midpoints."""
+    steps = 2000
+    gain, loss = np.meshgrid(*[(np.arange(steps) + 0.5) / steps] * 2)
+    rest = 1 - gain - loss
+    inside = rest > 0
+    log = np.full(gain.shape, -np.inf)
+    log[inside] = sum(
+        (count - 0.5) * np.log(share[inside])
+        for count, share in ((gained, gain), (lost, loss), (unchanged, rest))
+    )
+    density = np.exp(log - log.max())
+    expected = (density * (gain > loss)).sum() / density.sum() + (
+        density * (gain == loss)
+    ).sum() / density.sum() / 2
+    assert probability_better(gained, lost) == pytest.approx(expected, abs=0.02)
+
+
+def test_the_probability_of_no_change_is_a_half() -> None:
+    assert probability_better(0, 0) == pytest.approx(0.5, abs=0.02)
+    assert probability_better(5, 2) == pytest.approx(1 - probability_better(2, 5), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("interval", "images", "test_images", "expected"),
+    [
+        (Interval(0.07, -0.05, 0.19), 32, 32, 70),  # 32 (0.12 / 0.07)² − 32 = 62
+        (Interval(0.07, -0.05, 0.19), 32, 0, 100),  # 94
+        (Interval(0.10, 0.0, 0.2), 32, 32, 10),  # 0: a single image may decide
+        (Interval(0.05, -0.15, 0.25), 32, 32, None),  # 15 times as many
+        (Interval(0.0, -0.1, 0.1), 32, 32, None),
+        (Interval(-0.1, -0.2, 0.0), 32, 32, None),
+    ],
+)
+def test_more_test_images_by_hand(
+    interval: Interval, images: int, test_images: int, expected: int | None
+) -> None:
+    assert more_test_images(interval, images, test_images) == expected
+
+
+def test_that_many_more_images_prove_a_gain_of_the_same_size() -> None:
+    correct, baseline = np.arange(40) < 34, (np.arange(40) >= 3) & (np.arange(40) < 32)
+    correct[3] = False
+    found = paired_bootstrap(correct, baseline)
+    assert found.low <= 0 < found.value
+    more = more_test_images(found, 40, 40)
+    assert more is not None
+    places = np.arange(40 + 2 * more) % 40
+    assert paired_bootstrap(correct[places], baseline[places]).low > 0

@@ -6,10 +6,12 @@ import pytest
 
 from core.clip.evaluation.accuracy import accuracy_interval
 from core.clip.evaluation.label_issues import LabelIssue
-from core.clip.evaluation.predictions import ClassScores
+from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import Report
-from core.clip.inference.calibration import fit_calibration
+from core.clip.inference.calibration import Calibration, fit_calibration
 from tests.core.clip.reports import NAMES, K, held_out, report
+
+CALIBRATION = Calibration(0.5, 30, temperature=2.0, nonconformity=(0.5,), least_similarity=0.0)
 
 
 def codes(made: Report) -> list[str]:
@@ -19,8 +21,13 @@ def codes(made: Report) -> list[str]:
 def test_a_real_gain() -> None:
     made = report(held_out())
     assert made.verdict == "better"
-    assert made.summary.startswith("Use it. ")
-    assert "correct in cross-validation on 60 images; stock model" in made.summary
+    assert made.summary == (
+        "Better. 87% correct in cross-validation on your 60 images, up from 55% "
+        "(+32 points, 95% CI +17 to +47)."
+    )
+    assert made.probability_better is not None
+    assert made.probability_better > 0.99
+    assert made.more_test_images is None
     assert codes(made)[0] == "use_it"
     of = made.trained_classes
     assert of is not None
@@ -56,26 +63,149 @@ def test_a_gain_in_probabilities_alone() -> None:
     assert "Brier score" in made.recommendations[0].detail
 
 
+def predicted(truth: list[int], classes: list[int]) -> ClassScores:
+    """Return scores whose best class is given, so close to the others that no Brier score is significant."""
+    scores = np.zeros((len(truth), len(NAMES)))
+    scores[np.arange(len(truth)), classes] = 0.01
+    return ClassScores(scores[:, :K], scores)
+
+
+def changed_by_hand(gained: int, lost: int, both: int, *, new: bool = False) -> HeldOutPredictions:
+    """Return predictions on gained + lost + both images, of class 0, or of both kinds of class in turn."""
+    n = gained + lost + both
+    truth = [(0, 3)[i % 2] if new else 0 for i in range(n)]
+    wrong = [(1, 4)[i % 2] if new else 1 for i in range(n)]
+    stock = predicted(truth, wrong[:gained] + truth[gained:])
+    adapted = predicted(truth, truth[:gained] + wrong[gained : gained + lost] + truth[gained + lost :])
+    return replace(
+        held_out(images=n),
+        truth=np.array(truth),
+        stock=stock,
+        preview=stock,
+        adapted=adapted,
+        curve={},
+        on_curve=np.arange(0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "both", "source", "trained", "verdict", "summary"),
+    [
+        (
+            *(4, 1, 15, "test", 30, "no_clear_gain"),
+            "Looks better, not proven. 95% correct on your 20 test images, up from 80% (+15 points, 95% CI "
+            "−5 to +35). It is better with a probability of 91%. About 20 more test images would decide it.",
+        ),
+        (
+            *(4, 1, 15, "cross_validation", 20, "no_clear_gain"),
+            "Looks better, not proven. 95% correct in cross-validation on your 20 images, up from 80% (+15 "
+            "points, 95% CI −5 to +35). It is better with a probability of 91%. About 40 test images would "
+            "decide it.",
+        ),
+        (
+            *(8, 7, 5, "holdout", 30, "no_clear_gain"),
+            "Looks better, not proven. 65% correct on 20 held-out images, up from 60% (+5 points, 95% CI −35 "
+            "to +40). It is better with a probability of 60%.",
+        ),
+        (
+            *(1, 1, 18, "cross_validation", 100, "no_clear_gain"),
+            "Not better. 95% correct in cross-validation on 20 of your 100 images, unchanged from 95% (+0 "
+            "points, 95% CI −15 to +15).",
+        ),
+        (
+            *(0, 1, 19, "test", 30, "no_clear_gain"),
+            "Not better. 95% correct on your 20 test images, down from 100% (−5 points, 95% CI −15 to +0).",
+        ),
+        (
+            *(0, 9, 11, "test", 30, "worse"),
+            "Worse. 55% correct on your 20 test images, down from 100% (−45 points, 95% CI −65 to −25).",
+        ),
+    ],
+)
+def test_the_summary_of_each_verdict(
+    gained: int, lost: int, both: int, source: str, trained: int, verdict: str, summary: str
+) -> None:
+    made = report(changed_by_hand(gained, lost, both), source=source, trained_images=[trained, 0, 0])
+    assert (made.verdict, made.summary) == (verdict, summary)
+
+
+def test_a_gain_that_is_not_proven_asks_for_test_images() -> None:
+    made = report(changed_by_hand(4, 1, 15), source="test")
+    assert made.more_test_images == 20
+    assert made.recommendations[0].code == "evaluate"
+    assert "about 20" in made.recommendations[0].detail
+    assert "stay_with_stock" not in codes(made)
+    small = report(changed_by_hand(8, 7, 5), source="test")
+    assert small.more_test_images is None
+    assert "too small to prove" in small.recommendations[0].detail
+
+
 def test_no_gain() -> None:
-    made = report(held_out(stock=0.7, adapted=0.7))
+    made = report(changed_by_hand(1, 2, 17), trained_images=[20, 0, 0])
     assert made.verdict == "no_clear_gain"
-    assert "stay with the stock model (alpha 0)" in made.summary
+    assert made.more_test_images is None
     assert codes(made)[:2] == ["stay_with_stock", "evaluate"]  # Fold models know less than the model.
-    of_a_fifth = report(held_out(stock=0.7, adapted=0.7), trained_images=[100, 100, 100])
+    of_a_fifth = report(changed_by_hand(1, 2, 17), trained_images=[100, 0, 0])
     assert "evaluate" not in codes(of_a_fifth)
 
 
 def test_a_loss() -> None:
     made = report(held_out(stock=0.9, adapted=0.4))
     assert made.verdict == "worse"
-    assert made.summary.startswith("Don't use it")
+    assert made.summary.startswith("Worse. ")
     assert codes(made)[0] == "stay_with_stock"
+    assert made.probability_better is not None
+    assert made.probability_better < 0.01
+
+
+def test_changes_by_hand() -> None:
+    """The most confident image of each class comes first."""
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    stock, adapted = np.zeros((6, K)), np.zeros((6, K))
+    stock[np.arange(6), [1, 1, 0, 2, 1, 0]] = 0.1
+    adapted[np.arange(6), [0, 0, 0, 1, 2, 1]] = [0.3, 0.4, 0.1, 0.2, 0.5, 0.5]
+    held = replace(
+        held_out(images=6),
+        truth=truth,
+        stock=ClassScores(stock, stock),
+        preview=ClassScores(stock, stock),
+        adapted=ClassScores(adapted, adapted),
+        curve={},
+        positions=np.arange(10, 16),
+    )
+    made = report(held, trained_images=[5, 5, 2])
+    assert [(c.position, c.class_name, c.before, c.predicted) for c in made.fixed] == [
+        (11, "fox", "badger", "fox"),
+        (13, "badger", "hare", "badger"),
+        (10, "fox", "badger", "fox"),
+    ]
+    assert [(c.position, c.class_name, c.before, c.predicted) for c in made.broken] == [
+        (14, "badger", "badger", "hare")
+    ]
+    assert made.fixed[0].probability == pytest.approx(np.exp(16) / (np.exp(16) + 2))  # 16 = 40 · 0.4
+
+
+def test_changes_have_the_candidates_of_the_verdict() -> None:
+    made = report(changed_by_hand(4, 2, 10, new=True), source="test", calibration=CALIBRATION)
+    assert [c.class_name for c in made.fixed] == ["fox", "oak", "fox", "oak"]
+    assert {c.before for c in made.fixed} == {"badger", "elm"}
+    assert len(made.broken) == 2
+    # Like the service with new classes: no temperature.
+    assert made.fixed[0].probability == pytest.approx(np.exp(0.4) / (np.exp(0.4) + 4))
+    trained = report(changed_by_hand(4, 2, 10), source="test", calibration=CALIBRATION)
+    assert trained.fixed[0].probability == pytest.approx(np.exp(0.2) / (np.exp(0.2) + 2))
+
+
+def test_without_an_adapted_model_nothing_changed() -> None:
+    made = report(replace(held_out(), adapted=None, curve={}, on_curve=np.arange(0)), source="preview")
+    assert made.fixed == made.broken == ()
+    assert made.probability_better is None
 
 
 def test_only_the_preview_is_evaluated() -> None:
     made = report(replace(held_out(), adapted=None, curve={}, on_curve=np.arange(0)), source="preview")
     assert made.verdict == "not_evaluated"
-    assert made.summary.startswith("Not measured")
+    assert made.summary.startswith("Not evaluated. ")
     assert codes(made)[0] == "evaluate"
     assert made.trained_classes is not None
     assert made.trained_classes.adapted is None
