@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from core.errors import ClipCiteError
-from core.settings import Settings, get_settings
+from core.settings import BACKBONE_CONFIGS, Settings, get_settings
 
 if TYPE_CHECKING:
     from core.store.storage.blobs import Blobs
@@ -187,7 +187,7 @@ def _sweep(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
 
 
 def _backbone(settings: Settings) -> Iterator[Finding]:
-    from core.clip.models import starter
+    from core.clip.models import installed, starter
 
     name = settings.backbone
     if name == "starter":
@@ -206,15 +206,27 @@ def _backbone(settings: Settings) -> Iterator[Finding]:
             yield Finding("backbone", "ok", "starter (assembled at the first start, which takes 30 s)")
     elif name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
-        known = (folder / "open_clip_config.json").is_file()
+        known = any((folder / config).is_file() for config in BACKBONE_CONFIGS)
         detail = (
             name
             if known
-            else f"{folder} is not an open_clip model folder. Set CLIPCITE_BACKBONE to another backbone."
+            else f"{folder} holds no model of open_clip or transformers. Set CLIPCITE_BACKBONE to another "
+            "backbone."
         )
         yield Finding("backbone", "ok" if known else "problem", detail)
     else:
-        yield Finding("backbone", "ok", f"{name}; downloaded from a model hub at first use unless cached")
+        try:
+            found = installed.read(name, settings.cache)
+            installed.find_source(name)
+        except ClipCiteError as error:
+            yield Finding("backbone", "problem", error.detail)
+            return
+        where = (
+            f"installed in {installed.folder_of(name, settings.cache)}"
+            if found
+            else f"downloaded at the first start; to do it now: clipcite backbones pull {name}"
+        )
+        yield Finding("backbone", "ok", f"{name}, {where}")
 
 
 def _port(settings: Settings) -> Iterator[Finding]:

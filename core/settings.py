@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MB = 1_000_000
 SECRETS = Path("/run/secrets")
+BACKBONE_CONFIGS = ("open_clip_config.json", "config.json")
+"""Configurations of open_clip and of `transformers`, one of which makes a folder a backbone."""
 MAX_IMAGES = 100_000
 MAX_CLASSIFY_IMAGES = 10_000
 MAX_CLASS_NAMES = 20_000
@@ -38,7 +40,8 @@ class Settings(BaseSettings):
     )
     cache: Path = _storage(
         default_factory=lambda: user_cache_path("clipcite"),
-        description="Folder of the assembled starter and of downloads from model hubs. Safe to delete.",
+        description="Folder of the assembled starter and of installed backbones, which a service without a "
+        "network cannot download again.",
     )
     database_url: SecretStr | None = _storage(
         None, description="`postgresql://…` or `sqlite:///…`. Default: SQLite in the data folder."
@@ -247,7 +250,7 @@ class Settings(BaseSettings):
         try:
             folder = Path(name.removeprefix("local-dir:")).resolve()
             inside = folder.is_relative_to(self.backbone_folder.resolve())
-            usable = inside and (folder / "open_clip_config.json").is_file()
+            usable = inside and any((folder / config).is_file() for config in BACKBONE_CONFIGS)
         except (OSError, RuntimeError, ValueError):  # name too long, loop of links, NUL byte
             return None
         return f"local-dir:{folder}" if usable else None

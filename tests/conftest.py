@@ -17,6 +17,7 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 from core.store.db import migrate
 from core.store.db.session import Database
 from tests import disk, servers
+from tests.hub import Hub, running_hub
 
 if TYPE_CHECKING:
     from core.clip.models.backbone import Backbone
@@ -90,6 +91,20 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     disk.run_in_namespace(pyfuncitem)
     return True
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Yield a local model hub, to which downloads of this process go."""
+    import huggingface_hub.constants  # Slow to import, and most test folders do without.
+
+    with running_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield hub
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from fastapi import Request, Response
 from starlette.datastructures import State
 
-from api.ops.schemas import Part, PartReadiness, Readiness
+from api.ops.schemas import Part, PartReadiness, Preparing, Readiness
 from core.errors import ClipCiteError
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import queue
@@ -143,7 +143,10 @@ def show(parts: dict[str, PartReadiness], *, details: bool) -> Readiness:
 
 async def answer_readyz(request: Request, response: Response) -> Readiness:
     """Return the readiness. Set status 503 in `response` if a part is unavailable."""
-    readiness = show(await request.app.state.checks.run(), details=request.state.show_details)
+    state = request.app.state
+    readiness = show(await state.checks.run(), details=request.state.show_details)
+    if (preparing := state.serving.preparing()) is not None:
+        readiness.preparing = Preparing.model_validate(preparing)
     if readiness.status == "unavailable":
         response.status_code = 503
     return readiness

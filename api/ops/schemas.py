@@ -20,9 +20,22 @@ class PartReadiness(BaseModel):
     reason: str | None = Field(None, description="Cause and remedy; null if the part is ok.")
 
 
+class Preparing(BaseModel):
+    """Current step of the preparation of the default backbone."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    what: str = Field(description="The step, such as `Downloading ViT-B-16/openai`.")
+    done_bytes: int | None = Field(description="Downloaded bytes; null for another step than a download.")
+    total_bytes: int | None = Field(description="Size of the download; null for another step.")
+
+
 class Readiness(BaseModel):
     status: Part = Field(description="Worst status of the parts.")
     parts: dict[str, PartReadiness] = Field(description="By name: database, storage, broker, backbone.")
+    preparing: Preparing | None = Field(
+        None, description="Current step while the default backbone is downloaded or loaded, else null."
+    )
 
 
 class Device(BaseModel):

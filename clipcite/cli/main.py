@@ -9,6 +9,7 @@ import typer
 
 from clipcite.cli.adapt import adapt
 from clipcite.cli.admin import keys, webhooks
+from clipcite.cli.backbones import backbones
 from clipcite.cli.backup import backup, restore, verify
 from clipcite.cli.classify import classify
 from clipcite.cli.doctor import doctor
@@ -43,6 +44,7 @@ app.command()(export)
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
 app.command()(doctor)
+app.add_typer(backbones, name="backbones")
 app.add_typer(database, name="db")
 app.add_typer(keys, name="keys")
 app.add_typer(webhooks, name="webhooks")

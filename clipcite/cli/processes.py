@@ -13,6 +13,7 @@ import typer
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
 KEYTOOL, MIGRATE, DOCTOR = "core.store.admin", "core.store.db.migrate", "core.doctor"
 LIVENESS, SAMPLES, STARTUP = "core.liveness", "core.samples", "api.startup"
+BACKBONES = "core.backbones"
 BACKUP = "core.store.backup"
 GARBAGE = "worker.dispatcher.garbage"
 

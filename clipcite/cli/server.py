@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from clipcite.cli.backbones import preparing_line
 from clipcite.cli.processes import (
     API,
     DISPATCHER,
@@ -87,8 +88,6 @@ def serve_until_stopped(
         checked = subprocess.run(command(module), env=settings, check=False)
         if checked.returncode:
             return checked.returncode
-    if settings.get("CLIPCITE_BACKBONE", "starter") == "starter" and not _starter_exists(settings):
-        console.print("Preparing the starter model (first start only) …", highlight=False)
 
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -138,11 +137,15 @@ def _announce(
     ready: threading.Event,
     open_page: bool,
 ) -> None:
-    """Print the address once the service is ready. Open the page earlier, once the API responds."""
+    """Print the progress of a download, and the address once the service is ready.
+
+    The page is opened earlier, once the API responds.
+    """
     shown = "127.0.0.1" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
+    step: str | None = None
     while not stop.wait(0.3):
-        with contextlib.suppress(httpx.HTTPError):
+        with contextlib.suppress(httpx.HTTPError, ValueError):
             response = httpx.get(f"{url}/readyz", timeout=5, trust_env=False)
             if open_page:
                 open_page = False
@@ -152,14 +155,9 @@ def _announce(
                 console.print(f"[green]Ready:[/] {url}", highlight=False, soft_wrap=True)
                 console.print("Press Ctrl-C to stop.", highlight=False)
                 return
-
-
-def _starter_exists(settings: Mapping[str, str]) -> bool:
-    """Return whether the cache holds the assembled starter."""
-    from platformdirs import user_cache_path  # only the server needs this package
-
-    cache = Path(settings.get("CLIPCITE_CACHE") or user_cache_path("clipcite"))
-    return any(cache.glob("starter-*"))
+            before, step = step, preparing_line(response.json().get("preparing"))
+            if step is not None and step != before:
+                console.print(step, highlight=False, soft_wrap=True)
 
 
 def _bindable_port(host: str, port: int) -> int:

@@ -9,8 +9,11 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from core.clip.config import STARTER
 from core.clip.data.images import ImageLimits
 from core.clip.errors import UnknownBackbone
+from core.clip.models import installed
+from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
 from core.serving.decoding import Decoders
 from core.serving.engine import LocalEngine
@@ -21,7 +24,7 @@ from core.serving.predictor import Images, LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews, is_job
 from core.serving.text_cache import TextCounts
 from core.serving.threads import single_threaded
-from core.serving.types import BackboneInfo, ClassifyRequest, ClassifyResult, WeightsKey
+from core.serving.types import BackboneInfo, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Model
@@ -115,6 +118,23 @@ class Serving:
         """Raise the reason if the default backbone is not loaded. Nothing is loaded here."""
         if self._default_backbone() is None:
             raise self._warm_up_error or StillLoading("The default backbone")
+
+    def preparing(self) -> Preparing | None:
+        """Return the current step until the default backbone is loaded; None after a failure, too.
+
+        A download is followed in the cache, since the trainer may be the process that downloads.
+        """
+        name, cache = self.settings.backbone, self.settings.cache
+        if self._default_backbone() is not None:
+            return None
+        download = installed.progress(name, cache)
+        if download is not None:
+            return Preparing(f"Downloading {name}", download.done_bytes, download.total_bytes)
+        if self._warm_up_error is not None:
+            return None
+        if name == STARTER and not (cache / STARTER_FOLDER).is_dir():
+            return Preparing("Preparing the starter model (first start only)")
+        return Preparing(f"Loading {name}")
 
     @property
     def precision(self) -> str | None:

@@ -191,6 +191,17 @@ class BatchCounts:
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """Current step of the preparation of the default backbone."""
+
+    what: str
+    """The step, for a person: "Downloading ViT-B-16/openai"."""
+    done_bytes: int | None = None
+    total_bytes: int | None = None
+    """Progress of a download; None for other steps, and until the size is known."""
+
+
+@dataclass(frozen=True)
 class EngineStats:
     """Memory and work of an engine at one moment."""
 

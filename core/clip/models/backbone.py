@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import open_clip
 import torch
+from open_clip.hf_model import HFTextEncoder
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import load_file
@@ -18,13 +19,13 @@ from torch import Tensor, nn
 
 from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
+from core.clip.models import transformers_clip
+from core.clip.models.installed import CONFIG, LOCAL, TOWER_CONFIG, WEIGHTS, install
 from core.clip.models.starter import starter_folder, starter_identity
 from core.errors import ClipCiteError
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
 """open_clip's defaults for preprocessing fields that a folder omits."""
-LOCAL = "local-dir:"
-HUB = "hf-hub:"
 # Never trained and never interpolated: temperature of the pre-trained model, and SigLIP's bias.
 FROZEN = frozenset({"logit_scale", "logit_bias"})
 
@@ -54,6 +55,8 @@ class Backbone:
     """Content of open_clip_config.json."""
     tokenizer: Any = field(default=None, compare=False, repr=False)
     """open_clip's tokenizer object."""
+    padding: int | None = field(default=None, compare=False, repr=False)
+    """Token id of padding that the text tower masks; None if padding affects its features."""
 
     @property
     def device(self) -> torch.device:
@@ -83,33 +86,33 @@ def load_backbone(
         device: `auto` selects the GPU if there is one.
 
     Raises:
-        UnknownBackbone: there is no such name, or the folder is not an open_clip folder.
+        UnknownBackbone: there is no such name, or the folder holds no backbone.
         BackboneUnavailable: the files of a known backbone are missing, damaged, unsafe or out of reach.
     """
     device = find_device(device)
     try:
-        identifier = f"{LOCAL}{starter_folder(cache)}" if name == STARTER else name
-        source = _locate(identifier, cache)
+        folder = _folder(name, cache)
+        config = _model_config(folder)
         model = open_clip.create_model(
-            source.architecture,
-            pretrained=source.tag,
+            f"{LOCAL}{folder}",
             require_pretrained=True,
             pretrained_text=False,
-            force_quick_gelu=source.quick_gelu,
             force_image_size=image_size,
-            cache_dir=str(cache),
+            text_cfg=config["text_cfg"],
         )
-        tokenizer = _tokenizer(source.architecture, str(cache))
+        tokenizer = _tokenizer(str(folder))
         model = model.eval().requires_grad_(False).to(device)
     except ClipCiteError:
         raise
     except Exception as error:  # open_clip, the hub and torch raise many types, from KeyError to OSError
         raise BackboneUnavailable(
-            f"The backbone {name!r} can't be loaded on {device} ({type(error).__name__}). Check its files, "
-            "the device, that the cache is writable and, for a hub name, that the hub is reachable."
+            f"The backbone {name!r} can't be loaded on {device} ({type(error).__name__}). Check the device "
+            "and its files: clipcite backbones verify"
         ) from error
     preprocess = open_clip.get_model_preprocess_cfg(model)
     size = preprocess["size"] if isinstance(preprocess["size"], int) else preprocess["size"][0]
+    config["vision_cfg"]["image_size"] = size
+    padding = masked_padding(model, tokenizer)
     return Backbone(
         name=name,
         model=model,
@@ -117,11 +120,12 @@ def load_backbone(
         mean=tuple(preprocess["mean"]),
         std=tuple(preprocess["std"]),
         preprocess=image_transform(json.dumps(preprocess)),
-        tokenize=lambda sentences: trim_padding(tokenizer(list(sentences)), tokenizer),
+        tokenize=lambda sentences: trim_padding(tokenizer(list(sentences)), padding),
         logit_scale=float(cast(Tensor, model.logit_scale).exp()),
-        sha256=starter_identity(size) if name == STARTER else _identity(source.weights, size),
-        open_clip_config={"model_cfg": _architecture(source, size), "preprocess_cfg": preprocess},
+        sha256=starter_identity(size) if name == STARTER else _identity(folder / WEIGHTS, size),
+        open_clip_config={"model_cfg": config, "preprocess_cfg": preprocess},
         tokenizer=tokenizer,
+        padding=padding,
     )
 
 
@@ -143,33 +147,41 @@ def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
         BackboneUnavailable: the files are missing, damaged or out of reach.
     """
     try:
-        if name == STARTER:
-            return _tokenizer(f"{LOCAL}{starter_folder(cache)}", str(cache))
-        return _tokenizer(name if name.startswith((LOCAL, HUB)) else name.partition("/")[0], str(cache))
+        return _tokenizer(str(_folder(name, cache)))
     except ClipCiteError:
         raise
     except Exception as error:  # as in load_backbone
         raise BackboneUnavailable(
             f"The tokenizer of the backbone {name!r} can't be loaded ({type(error).__name__}). Check its "
-            "files and, for a hub name, that the hub is reachable."
+            "files: clipcite backbones verify"
         ) from error
 
 
-def trim_padding(tokens: Tensor, tokenizer: Any) -> Tensor:
+def masked_padding(model: nn.Module, tokenizer: Any) -> int | None:
+    """Return the token id of padding that the text tower masks, or None.
+
+    Hugging Face text towers mask padding. Other towers, such as SigLIP's, attend to it or read the last
+    position.
+    """
+    if isinstance(getattr(model, "text", None), HFTextEncoder):
+        return int(tokenizer.tokenizer.pad_token_id)
+    return None
+
+
+def trim_padding(tokens: Tensor, padding: int | None) -> Tensor:
     """Cut off padding that no prompt of the call needs.
 
-    Hugging Face text towers mask padding, so the features stay the same at a fifth of the cost. Tokens of
-    other towers are returned unchanged.
+    Masked padding does not affect the features, and costs most of the time.
     """
-    if not isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
+    if padding is None:
         return tokens
-    used = tokens.ne(tokenizer.tokenizer.pad_token_id).any(dim=0).nonzero()
+    used = tokens.ne(padding).any(dim=0).nonzero()
     return tokens[:, : int(used.max()) + 1]
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(architecture: str, cache: str) -> Callable[[list[str]], Tensor]:
-    return cast(Callable[[list[str]], Tensor], open_clip.get_tokenizer(architecture, cache_dir=cache))
+def _tokenizer(folder: str) -> Callable[[list[str]], Tensor]:
+    return cast(Callable[[list[str]], Tensor], open_clip.get_tokenizer(f"{LOCAL}{folder}"))
 
 
 def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -189,74 +201,37 @@ def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Modul
     return copy.deepcopy(backbone.model, known)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Architecture and weights file of a backbone."""
-
-    architecture: str
-    """Name of the architecture in open_clip."""
-    tag: str | None
-    quick_gelu: bool
-    weights: Path
-
-
-def _locate(identifier: str, cache: Path) -> _Source:
-    """Locate a backbone, and download its weights if needed.
+def _folder(name: str, cache: Path) -> Path:
+    """Return the open_clip folder of a backbone, after an installation from the hub if needed.
 
     Only safetensors are accepted, so nothing is unpickled.
     """
-    if identifier.startswith(LOCAL):
-        folder = Path(identifier.removeprefix(LOCAL))
-        weights = folder / "open_clip_model.safetensors"
-        if not (folder / "open_clip_config.json").is_file() or not weights.is_file():
-            raise UnknownBackbone(
-                f"{identifier!r} is not an open_clip folder: it must hold open_clip_config.json and "
-                "open_clip_model.safetensors."
-            )
-        return _Source(identifier, None, False, weights)
-    if identifier.startswith(HUB):
-        weights = _download(identifier, {"hf_hub": f"{identifier.removeprefix(HUB)}/"}, cache)
-        return _Source(identifier, None, False, weights)
-    architecture, _, tag = identifier.partition("/")
-    entry = open_clip.get_pretrained_cfg(architecture, tag) if tag else None
-    if not entry or open_clip.get_model_config(architecture) is None:
+    if name == STARTER:
+        return starter_folder(cache)
+    if not name.startswith(LOCAL):
+        return install(name, cache)
+    folder = Path(name.removeprefix(LOCAL))
+    missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
+    if missing and transformers_clip.is_clip_folder(folder):
+        return transformers_clip.converted(folder, cache)
+    if missing:
         raise UnknownBackbone(
-            f"There is no backbone {identifier!r}. Use {STARTER!r}, Model/pretrained as open_clip lists "
-            f"them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
+            f"{name!r} is no folder of a backbone: {missing[0]} is missing. It must hold {CONFIG} and "
+            f"{WEIGHTS} (open_clip), or config.json and model.safetensors (a CLIPModel of transformers)."
         )
-    weights = _download(identifier, entry, cache)
-    # OpenAI's weights were trained with QuickGELU; without this flag open_clip only warns.
-    return _Source(architecture, tag, bool(entry.get("quick_gelu")), weights)
+    return folder
 
 
-def _architecture(source: _Source, image_size: int) -> dict[str, Any]:
-    """Return open_clip's configuration of the network, with image size and QuickGELU applied."""
-    if source.architecture.startswith((LOCAL, HUB)):
-        beside = json.loads((source.weights.parent / "open_clip_config.json").read_text(encoding="utf-8"))
-        config = beside.get("model_cfg", beside)
-    else:
-        config = open_clip.get_model_config(source.architecture)
-    if source.quick_gelu:
-        config["quick_gelu"] = True
-    config["vision_cfg"]["image_size"] = image_size
+def _model_config(folder: Path) -> dict[str, Any]:
+    """Return open_clip's configuration of the network.
+
+    open_clip does not resolve the reference to the shape of a Hugging Face text tower relative to the folder.
+    """
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    text = config["text_cfg"]
+    if "hf_model_name" in text and (folder / TOWER_CONFIG).is_file():
+        text.update(hf_model_name=str(folder.absolute()), hf_model_pretrained=False)
     return cast(dict[str, Any], config)
-
-
-def _download(name: str, entry: dict[str, object], cache: Path) -> Path:
-    """Download the weights into the cache, where open_clip finds them."""
-    try:
-        weights = Path(open_clip.download_pretrained(entry, prefer_hf_hub=True, cache_dir=str(cache)))
-    except Exception as error:
-        raise BackboneUnavailable(
-            f"The weights of {name!r} can't be downloaded ({type(error).__name__}). The first use needs "
-            "access to the model hub; later uses read the cache."
-        ) from error
-    if weights.suffix != ".safetensors":
-        raise BackboneUnavailable(
-            f"The weights of {name!r} are only available as {weights.name}. For safety only safetensors "
-            "files are loaded; choose another backbone."
-        )
-    return weights
 
 
 def _identity(weights: Path, image_size: int) -> str:

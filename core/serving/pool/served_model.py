@@ -51,7 +51,7 @@ class ServedModel:
     @torch.inference_mode()
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Return features [N, D] of token ids [N, L]."""
-        tokens = trim_padding(tokens, self.backbone.tokenizer)
+        tokens = trim_padding(tokens, self.backbone.padding)
         return encode_tokens(self.model, tokens.to(self.backbone.device)).cpu()
 
 

@@ -11,6 +11,8 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from api.ops import health
+from core.clip.errors import BackboneUnavailable
+from core.clip.models import installed
 from core.store.db.ids import new_id
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -18,6 +20,7 @@ from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, shots
 from tests.core.clip.tiny import make_tiny_backbone
+from tests.hub import Hub
 from worker.dispatcher.garbage import bind
 
 PARTS = {"database", "storage", "backbone", "broker"}
@@ -27,7 +30,8 @@ def ready(service: Service, status: int) -> Body:
     response = service.client.get("/readyz")
     assert response.status_code == status, response.text
     body: Body = response.json()
-    assert set(body) == {"status", "parts"}
+    assert set(body) == {"status", "parts", "preparing"}
+    assert body["status"] != "ok" or body["preparing"] is None
     assert set(body["parts"]) == PARTS
     for part in body["parts"].values():
         assert set(part) == {"status", "reason"}
@@ -64,6 +68,23 @@ def test_the_backbone_is_loaded_at_the_start(fresh: Service) -> None:
             assert client.get("/healthz").status_code == 200
             assert time.monotonic() < until
             time.sleep(0.02)
+
+
+def test_a_download_is_shown_while_it_runs(make_service: MakeService, hub: Hub, tmp_path: Path) -> None:
+    make_tiny_backbone(tmp_path / "repository")
+    hub.add("tests/tiny", tmp_path / "repository")
+    service = make_service(backbone="hf-hub:tests/tiny")
+    size = sum(path.stat().st_size for path in (tmp_path / "repository").iterdir())
+    name = "hf-hub:tests/tiny"
+    waiting = {"what": f"Loading {name}", "done_bytes": None, "total_bytes": None}
+    assert ready(service, 503)["preparing"] == waiting
+    hub.cuts = [1_000_000, 0, 0, 0]
+    with pytest.raises(BackboneUnavailable, match="broke off"):
+        installed.install(name, service.settings.cache)
+    shown = ready(service, 503)["preparing"]
+    assert shown["what"] == f"Downloading {name}"
+    assert 1_000_000 < shown["done_bytes"] < shown["total_bytes"] == size
+    assert ready(loaded(service), 200)["preparing"] is None
 
 
 def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fresh: Service) -> None:

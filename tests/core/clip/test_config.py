@@ -1,13 +1,14 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.clip.config import AdaptConfig, resolve_config
+from core.clip.config import RECIPES, STARTER, AdaptConfig, resolve_config
 from core.clip.errors import InvalidConfig
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -174,3 +175,17 @@ def test_a_config_survives_json(
 def test_alpha_is_a_number_and_evaluate_one_of_two() -> None:
     assert invalid_config(alpha="auto").field == "alpha"
     assert invalid_config(evaluate="some").field == "evaluate"
+
+
+def test_the_recipes_are_those_of_the_documentation() -> None:
+    """Each pattern stands in the table, with the settings that differ from the paper's."""
+    page = (Path(__file__).parents[3] / "docs" / "operate" / "backbones.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for pattern, recipe in RECIPES:
+        if pattern == "*":
+            continue
+        (row,) = [line for line in rows if f"`{pattern}`" in line]
+        if "micro_batch_size" in recipe:
+            assert f"`micro_batch_size` {recipe['micro_batch_size']}" in row
+            assert "unmeasured accuracy" in row
+        assert set(recipe) <= {"micro_batch_size"} or pattern == STARTER

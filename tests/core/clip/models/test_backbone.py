@@ -13,6 +13,7 @@ from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from tests.core.clip.recorder import fingerprint, same_bits
 from tests.core.clip.tiny import PREPROCESS, make_tiny_backbone
+from tests.hub import Hub
 
 
 def test_a_folder_is_loaded_as_open_clip_does(tiny: Backbone, tiny_folder: Path) -> None:
@@ -108,6 +109,7 @@ def test_with_parameters_is_a_copy_with_other_towers(tiny: Backbone) -> None:
         "../../etc/passwd",
         "local-dir:",
         "local-dir:/nowhere/at/all",
+        "hf-hub:",
     ],
 )
 def test_unknown_names(name: str, tmp_path: Path) -> None:
@@ -158,57 +160,30 @@ def test_a_damaged_folder_is_unavailable(tiny_folder: Path, tmp_path: Path, kind
     assert caught.value.status == 503
 
 
-def hub_cache(cache: Path, repository: str, files: list[Path]) -> None:
-    """Arrange files like the hub client's download cache."""
-    folder = cache / f"models--{repository.replace('/', '--')}"
-    commit = "0" * 40
-    (folder / "snapshots" / commit).mkdir(parents=True)
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text(commit)
-    for file in files:
-        shutil.copy(file, folder / "snapshots" / commit / file.name)
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-
-
-@pytest.mark.usefixtures("offline")
-def test_a_hub_name_is_served_from_the_cache(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
-    hub_cache(tmp_path, "tests/tiny", list(tiny_folder.iterdir()))
-    loaded = load_backbone("hf-hub:tests/tiny", cache=tmp_path)
-    assert loaded.sha256 == tiny.sha256
-    assert loaded.name == "hf-hub:tests/tiny"
-
-
-@pytest.mark.usefixtures("offline")
-def test_an_uncached_hub_name_is_unavailable(tmp_path: Path) -> None:
-    for name in ("hf-hub:tests/nothing", "hf-hub:", "ViT-B-32/laion2b_s34b_b79k"):
-        with pytest.raises(BackboneUnavailable, match="hub"):
-            load_backbone(name, cache=tmp_path)
-
-
-@pytest.mark.usefixtures("offline")
-def test_a_pickle_from_the_hub_is_not_loaded(tiny_folder: Path, tmp_path: Path) -> None:
-    pickled = tmp_path / "open_clip_pytorch_model.bin"
-    torch.save(load_file(tiny_folder / "open_clip_model.safetensors"), pickled)
-    hub_cache(tmp_path, "tests/pickled", [tiny_folder / "open_clip_config.json", pickled])
-    with pytest.raises(BackboneUnavailable):
-        load_backbone("hf-hub:tests/pickled", cache=tmp_path)
-
-
-def test_weights_that_are_only_a_pickle_are_not_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_uncached_hub_name_is_unavailable(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tags that are only the URL of a .pt file behave the same."""
-    pickled = tmp_path / "yfcc15m.pt"
-    torch.save({}, pickled)
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(pickled))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for name in ("hf-hub:tests/nothing", "ViT-B-32/laion2b_s34b_b79k"):
+        with pytest.raises(BackboneUnavailable, match="HF_HUB_OFFLINE"):
+            load_backbone(name, cache=tmp_path)
+    assert hub.requests == []
+
+
+def test_weights_that_are_only_a_pickle_are_not_loaded(hub: Hub, tmp_path: Path) -> None:
+    """Tags whose repository holds only a pickle, and tags that are only the URL of one."""
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository" / "open_clip_pytorch_model.bin").write_bytes(b"not even a pickle")
+    hub.add("timm/resnet50_clip.yfcc15m", tmp_path / "repository")
     with pytest.raises(
-        BackboneUnavailable, match=r"only available as yfcc15m\.pt\. For safety only safetensors"
+        BackboneUnavailable,
+        match=r"only available as open_clip_pytorch_model\.bin\. For safety only safetensors",
     ):
-        load_backbone("RN50/yfcc15m", cache=tmp_path)
+        load_backbone("RN50/yfcc15m", cache=tmp_path / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_clip, "get_pretrained_cfg", lambda *_: {"url": "https://example.org/a/yfcc15m.pt"})
+        with pytest.raises(BackboneUnavailable, match=r"only available as yfcc15m\.pt"):
+            load_backbone("RN50/yfcc15m", cache=tmp_path / "cache")
 
 
 def test_the_tiny_backbone_is_seeded(tiny: Backbone, tmp_path: Path) -> None:

@@ -1,0 +1,291 @@
+"""Real architectures at full size, from a model hub to a model that open_clip loads.
+
+    python -m benchmarks.full_size
+    python -m benchmarks.full_size --backbone ViT-B-32/openai --steps 3
+
+For each backbone, a local hub serves random weights of the real shapes under the real name. A service on this
+machine then downloads them, trains, classifies, exports, imports and extends. Times, memory and sizes are
+those of the real weights; accuracy is not, because the weights are random.
+
+The results are added to benchmarks/results/full_size.json; `--table` prints them without any run.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+
+from benchmarks.machine import processor
+from benchmarks.watched_service import Service, running_service
+from clipcite import Client, Job, Model
+from core.clip.config import resolve_config
+from core.clip.models.installed import find_source
+from core.clip.prompts import DEFAULT_TEMPLATES, all_class_prompts
+from tests.core.clip.families import write_repository
+from tests.hub import Hub, running_hub
+
+BACKBONES = (
+    "ViT-B-32/openai",
+    "ViT-B-16/openai",
+    "ViT-L-14/openai",
+    "ViT-B-16-SigLIP2/webli",
+    "MobileCLIP-S2/datacompdr",
+)
+RESULTS = Path(__file__).parent / "results" / "full_size.json"
+CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
+BATCH = 32
+TEST_IMAGES = 8
+TOLERANCE = 1e-4
+"""Maximum difference between the probabilities of the service and those of an export."""
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for backbone in () if options.table else options.backbone or BACKBONES:
+        print(f"== {backbone}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="clipcite-full-size-") as folder:
+            results[backbone] = measure(backbone, Path(folder), options)
+        RESULTS.write_text(f"{json.dumps(results, indent=1)}\n")
+    print(table(results))
+
+
+def measure(backbone: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Run everything for one backbone. Return the measurements."""
+    images = make_images(options.steps * BATCH + TEST_IMAGES, folder / "images")
+    result: dict[str, Any] = {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "recipe_micro_batch_size": resolve_config(backbone=backbone).micro_batch_size,
+        "steps": options.steps,
+    }
+    with running_hub() as hub:
+        result["disk_bytes"] = publish(hub, backbone, folder / "hub")
+        settings = {
+            "CLIPCITE_BACKBONE": backbone,
+            "CLIPCITE_CACHE": str(folder / "cache"),
+            "CLIPCITE_MODEL_LOAD_SECONDS": "600",
+            "CLIPCITE_MAX_ATTEMPTS": "1",
+            "HF_ENDPOINT": hub.url,
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+        with running_service(folder, settings) as (service, ready_seconds), Client(service.url) as client:
+            result["ready_seconds"] = ready_seconds
+            result["downloads"] = len(hub.transfers())
+            exercise(client, service, backbone, images, folder, options, result)
+    return result
+
+
+def exercise(
+    client: Client,
+    service: Service,
+    backbone: str,
+    images: list[Path],
+    folder: Path,
+    options: argparse.Namespace,
+    result: dict[str, Any],
+) -> None:
+    tests, shots = images[:TEST_IMAGES], images[TEST_IMAGES:]
+    client.classify(tests, CLASSES)
+    result["serve_stock_bytes"] = service.memory("api")
+    model: Model | None = None
+    for name, micro in (("micro", options.micro), ("batch", None)):
+        if micro is None and options.skip_batch:
+            continue
+        service.reset()
+        job = train(client, shots, CLASSES, micro)
+        result[f"train_{name}"] = {
+            "micro_batch_size": micro,
+            "peak_bytes": service.peaks.get("worker.trainer", 0),
+            "seconds_per_step": seconds_per_step(job),
+            "seconds": _seconds(job),
+        }
+        assert job.model_id is not None
+        model = client.models.get(job.model_id)
+        print(f"  {name}: {json.dumps(result[f'train_{name}'])}", flush=True)
+    assert model is not None
+    result["delta_bytes"] = model.bytes
+    probabilities = served(client, tests, model.id)
+    result["serve_adapted_bytes"] = service.memory("api")
+
+    exported = extract(model.export(folder / "open_clip.zip"), folder / "open_clip")
+    result["open_clip_difference"] = difference(probabilities, from_open_clip(exported, tests))
+    graphs = extract(model.export(folder / "onnx.zip", format="onnx"), folder / "onnx")
+    result["onnx_difference"] = difference(probabilities, from_onnx(graphs, exported, tests))
+    imported = client.models.import_model(folder / "open_clip.zip", name="imported", delta_format="full")
+    result["import_difference"] = difference(probabilities, served(client, tests, imported.id))
+    for file in ("open_clip.zip", "onnx.zip"):
+        (folder / file).unlink()
+
+    extended = model.extend(
+        {"class k": shots[: BATCH // 4]},
+        config={"epochs": 1, "evaluate": "none", "micro_batch_size": options.micro},
+    ).wait()
+    assert extended.model_id is not None, extended.error
+    answer = client.models.get(extended.model_id)
+    assert answer.trained_classes == [*CLASSES, "class k"], answer.trained_classes
+    served(client, tests, answer.id)
+    result["extended"] = True
+    for kind in ("open_clip", "onnx", "import"):
+        assert result[f"{kind}_difference"] < TOLERANCE, (kind, result[f"{kind}_difference"])
+
+
+def publish(hub: Hub, backbone: str, folder: Path) -> int:
+    """Write random weights in the real layout, and serve them under the real names. Return their size."""
+    source = find_source(backbone)
+    assert source.config is not None
+    repository = write_repository(folder, source.config["model_cfg"], source.config["preprocess_cfg"])
+    hub.add(source.repository, repository)
+    tokenizer = source.config["model_cfg"]["text_cfg"].get("hf_tokenizer_name")
+    if tokenizer is not None:
+        hub.add(tokenizer, repository)
+    return (repository / "open_clip_model.safetensors").stat().st_size
+
+
+def make_images(count: int, folder: Path) -> list[Path]:
+    """Write images of noise around one colour each."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    paths = []
+    for i in range(count):
+        colour = generator.integers(0, 160, 3)
+        pixels = colour + generator.integers(0, 96, (256, 256, 3))
+        paths.append(folder / f"{i:04}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(paths[-1])
+    return paths
+
+
+def train(client: Client, shots: Sequence[Path], classes: Sequence[str], micro: int | None) -> Job:
+    by_class = {name: list(shots[i :: len(classes)]) for i, name in enumerate(classes)}
+    config = {"epochs": 1, "batch_size": BATCH, "evaluate": "none", "micro_batch_size": micro}
+    if micro is None:
+        config["micro_batch_size"] = BATCH  # also where the recipe has smaller ones
+    job = client.adapt(by_class, config=config).wait()
+    if job.status != "succeeded":
+        raise SystemExit(f"The training failed: {job.error}")
+    return job
+
+
+def seconds_per_step(job: Job) -> float | None:
+    """Return the mean time between the first and the last step."""
+    at = {event.data["step"]: event.at for event in job.events() if event.data.get("step")}
+    first, last = min(at), max(at)
+    return (at[last] - at[first]).total_seconds() / (last - first) if last > first else None
+
+
+def served(client: Client, images: Sequence[Path], model: str) -> np.ndarray[Any, Any]:
+    """Return the probabilities [N, C] of the service, as plain softmax without class offsets."""
+    answer = client.classify(images, CLASSES, model=model, new_class_balance=0)
+    rows = []
+    for image in answer.results:
+        by_name = {prediction.class_name: prediction.probability for prediction in image.predictions or ()}
+        rows.append([by_name[name] for name in CLASSES])
+    return np.array(rows)
+
+
+@torch.no_grad()
+def from_open_clip(folder: Path, images: Sequence[Path]) -> np.ndarray[Any, Any]:
+    """Return the probabilities of the exported folder in open_clip alone."""
+    name = f"local-dir:{folder}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    tokenizer = open_clip.get_tokenizer(name)
+    pixels = torch.stack([preprocess(Image.open(path).convert("RGB")) for path in images])
+    image = F.normalize(model.eval().encode_image(pixels), dim=-1)
+    text = F.normalize(model.encode_text(tokenizer(sentences())), dim=-1)
+    return as_array((model.logit_scale.exp() * image @ text.T).softmax(dim=-1))
+
+
+def from_onnx(folder: Path, exported: Path, images: Sequence[Path]) -> np.ndarray[Any, Any]:
+    """Return the probabilities of the ONNX graphs, with open_clip's preprocessing and tokenizer."""
+    config = json.loads((exported / "open_clip_config.json").read_text())
+    transform = image_transform_v2(PreprocessCfg(**config["preprocess_cfg"]), is_train=False)
+    pixels = torch.stack([transform(Image.open(path).convert("RGB")) for path in images]).numpy()
+    tokens = open_clip.get_tokenizer(f"local-dir:{exported}")(sentences()).numpy()
+    features = []
+    for graph, given in (("image", {"pixels": pixels}), ("text", {"tokens": tokens})):
+        session = onnxruntime.InferenceSession(folder / f"{graph}.onnx")
+        features.append(F.normalize(torch.from_numpy(session.run(None, given)[0]), dim=-1))
+    scale = json.loads((folder / "onnx.json").read_text())["logit_scale"]
+    return as_array((scale * features[0] @ features[1].T).softmax(dim=-1))
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    return np.asarray(tensor.numpy())
+
+
+def sentences() -> list[str]:
+    return [prompts[0] for prompts in all_class_prompts(CLASSES, DEFAULT_TEMPLATES)]
+
+
+def difference(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    return float(np.abs(one - other).max())
+
+
+def extract(archive: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+    return next(path.parent for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".onnx"})
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the sizing table in Markdown."""
+    lines = [
+        "| backbone | disk | RAM to serve | peak to train, batch 32 | peak to train, micro-batches "
+        "| step on 2 cores | delta | largest difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in results.items():
+        micro, batch = row["train_micro"], row.get("train_batch")
+        worst = max(row[f"{kind}_difference"] for kind in ("open_clip", "onnx", "import"))
+        lines.append(
+            f"| `{name}` | {_size(row['disk_bytes'])} | {_size(row['serve_adapted_bytes'])} "
+            f"| {_size(batch['peak_bytes']) if batch else 'not measured'} "
+            f"| {_size(micro['peak_bytes'])} (of {micro['micro_batch_size']}) "
+            f"| {_step(batch or micro)} | {_size(row['delta_bytes'])} | {worst:.0e} |"
+        )
+    return "\n".join(lines)
+
+
+def _step(training: dict[str, Any]) -> str:
+    seconds = training["seconds_per_step"]
+    return "–" if seconds is None else f"{seconds:.1f} s"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _seconds(job: Job) -> float | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return (job.finished_at - job.started_at).total_seconds()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--backbone", action="append", help="Backbone; repeatable (default: all five).")
+    parser.add_argument("--steps", type=int, default=3, help="Training steps per job (default: 3).")
+    parser.add_argument(
+        "--micro", type=int, default=4, help="Images at a time in micro-batches (default: 4)."
+    )
+    parser.add_argument("--skip-batch", action="store_true", help="Leave out the job without micro-batches.")
+    parser.add_argument("--table", action="store_true", help="Print the table of the stored results.")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""Backbones installed in the cache: downloaded or imported once, each a folder that open_clip loads.
+
+A later start needs no network, and a file that changes on the hub changes nothing here: adapted models are
+bound to their backbone's weights.
+"""
+
+import fcntl
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from safetensors import SafetensorError, safe_open
+
+from core.clip.config import STARTER
+from core.clip.errors import BackboneUnavailable, UnknownBackbone
+from core.clip.models import hub
+
+HUB = "hf-hub:"
+LOCAL = "local-dir:"
+FOLDER = "backbones"
+"""Folder of the installed backbones below the cache."""
+MANIFEST = "backbone.json"
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+TOWER_CONFIG = "config.json"
+"""Shape of a Hugging Face text tower, or of a whole model in the layout of `transformers`."""
+CLIP_MODEL_WEIGHTS = "model.safetensors"
+CLIP_MODEL_FILES = (TOWER_CONFIG, "preprocessor_config.json", CLIP_MODEL_WEIGHTS)
+"""Files of a CLIPModel of `transformers`."""
+TOKENIZER_FILES = frozenset(
+    (
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+        *("vocab.txt", "vocab.json", "merges.txt"),
+        *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    )
+)
+TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language", "tokenizer_mode"}
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An installed backbone, as its manifest describes it."""
+
+    name: str
+    source: str
+    """Repository and commit, or the folder of an import."""
+    files: dict[str, dict[str, Any]]
+    """`size` (bytes) and `sha256` by file name."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(file["size"] for file in self.files.values())
+
+
+@dataclass(frozen=True)
+class Source:
+    """Origin of a backbone on the hub, and its architecture unless the repository describes it."""
+
+    repository: str
+    weights: str = WEIGHTS
+    config: dict[str, Any] | None = None
+    """Content of open_clip_config.json."""
+
+
+def folder_of(name: str, cache: Path) -> Path:
+    """Return the folder in which a backbone is or will be installed."""
+    return cache.absolute() / FOLDER / quote(name, safe="").replace("%2F", "--")
+
+
+def read(name: str, cache: Path) -> Installed | None:
+    """Return an installed backbone, or None."""
+    return _read(folder_of(name, cache))
+
+
+def list_installed(cache: Path) -> list[Installed]:
+    """Return all installed backbones, by name."""
+    found = (_read(manifest.parent) for manifest in (cache / FOLDER).glob(f"[!.]*/{MANIFEST}"))
+    return sorted((each for each in found if each is not None), key=lambda each: each.name)
+
+
+def install(name: str, cache: Path) -> Path:
+    """Return the folder of a backbone from the hub, after a download if it is not installed.
+
+    Concurrent processes are safe: one of them downloads, and the folder appears complete, by a rename.
+
+    Raises:
+        UnknownBackbone: there is no such name.
+        BackboneUnavailable: the download failed (`core.clip.models.hub`), or the weights are not safe.
+    """
+    folder = folder_of(name, cache)
+    if read(name, cache) is not None:
+        return folder
+    source = find_source(name)
+    with _building(folder) as partial:
+        if partial is not None:
+            commit = _download(name, source, partial)
+            _publish(partial, folder, name, f"{source.repository}@{commit}")
+    return folder
+
+
+def import_folder(folder: Path, cache: Path, name: str | None = None) -> Installed:
+    """Install a backbone from a folder that `install` made elsewhere, or of open_clip or `transformers`.
+
+    Args:
+        name: name of the backbone. It may be left out for a folder with a manifest.
+
+    Raises:
+        UnknownBackbone: the name is missing or unknown, or the folder is of no known kind.
+        BackboneUnavailable: a file is missing or has another SHA-256 than its manifest states.
+    """
+    made = _read(folder)
+    name = name or (made.name if made else None)
+    if name is None:
+        raise UnknownBackbone(
+            f"{folder} has no {MANIFEST}, so it does not state which backbone it is. Give its name as "
+            "`clipcite backbones` lists it: --name ViT-B-16/openai."
+        )
+    source = find_source(name)
+    problems = _differences(folder, made) if made else []
+    if problems:
+        raise BackboneUnavailable(f"{folder} is damaged: {' '.join(problems)} Copy it again.")
+    target = folder_of(name, cache)
+    with _building(target) as partial:
+        if partial is None:
+            raise BackboneUnavailable(
+                f"{name} is already installed. To replace it: clipcite backbones remove {name}"
+            )
+        try:
+            kind = {CONFIG, WEIGHTS, TOWER_CONFIG, *TOKENIZER_FILES}
+            for file in sorted(kind if (folder / WEIGHTS).exists() else CLIP_MODEL_FILES):
+                if (folder / file).is_file():
+                    shutil.copyfile(folder / file, partial / file)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise hub.explain(error, name, target) from error
+        _complete(name, source.config, partial)
+        _publish(partial, target, name, made.source if made else f"imported from {folder.name}")
+    imported = read(name, cache)
+    assert imported is not None
+    return imported
+
+
+def verify(name: str, cache: Path) -> list[str]:
+    """Return a sentence for each file that is missing or was altered since the installation.
+
+    Raises UnknownBackbone if the backbone is not installed.
+    """
+    return _differences(folder_of(name, cache), _require(name, cache))
+
+
+def remove(name: str, cache: Path) -> int:
+    """Delete an installed or partly downloaded backbone. Return the freed disk space (bytes).
+
+    Raises UnknownBackbone if there is nothing to delete.
+    """
+    folder = folder_of(name, cache)
+    existing = [path for path in (folder, _partial(folder)) if path.is_dir()]
+    if not existing:
+        _require(name, cache)
+    freed = sum(file.stat().st_size for path in existing for file in path.rglob("*") if file.is_file())
+    for path in existing:
+        shutil.rmtree(path)
+    return freed
+
+
+def progress(name: str, cache: Path) -> hub.Progress | None:
+    """Return the state of a download by any process, or None without one."""
+    return hub.progress(_partial(folder_of(name, cache)))
+
+
+def find_source(name: str) -> Source:
+    """Return the origin of `Model/pretrained` or `hf-hub:organisation/name`. Nothing is downloaded.
+
+    Raises:
+        UnknownBackbone: there is no such name.
+        BackboneUnavailable: open_clip knows no repository, only a pickle.
+    """
+    import open_clip  # with torch: verification and removal do without
+
+    if name.startswith(HUB):
+        repository = name.removeprefix(HUB)
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+            raise UnknownBackbone(f"{name!r} is not the name of a repository: {HUB}organisation/name.")
+        return Source(repository)
+    architecture, _, tag = name.partition("/")
+    entry = open_clip.get_pretrained_cfg(architecture, tag) if tag else None
+    model = open_clip.get_model_config(architecture)
+    if not entry or model is None:
+        raise UnknownBackbone(
+            f"There is no backbone {name!r}. Use {STARTER!r}, Model/pretrained as `clipcite backbones list` "
+            f"shows them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
+        )
+    repository, _, weights = str(entry.get("hf_hub") or "").rpartition("/")
+    if not repository:
+        raise BackboneUnavailable(_only_as(name, str(entry.get("url", "")).rpartition("/")[2]))
+    # Weights such as OpenAI's were trained with QuickGELU; without this flag open_clip only warns.
+    model["quick_gelu"] = bool(model.get("quick_gelu") or entry.get("quick_gelu"))
+    fields = ("mean", "std", "interpolation", "resize_mode")
+    preprocess = {field: entry[field] for field in fields if field in entry}
+    safe = f"{Path(weights).stem}.safetensors" if weights else WEIGHTS
+    return Source(repository, safe, {"model_cfg": model, "preprocess_cfg": preprocess})
+
+
+def _download(name: str, source: Source, partial: Path) -> str:
+    """Download everything that the backbone needs, and return the commit of the weights."""
+
+    def choose(names: Sequence[str]) -> list[str]:
+        if source.weights in names and (source.config is not None or CONFIG in names):
+            return [source.weights] if source.config is not None else [CONFIG, source.weights]
+        if source.config is None and {TOWER_CONFIG, CLIP_MODEL_WEIGHTS} <= {*names}:
+            return [file for file in CLIP_MODEL_FILES if file in names]
+        pickle = next((file for file in names if file.endswith((".bin", ".pt", ".pth", ".npz"))), None)
+        if pickle is not None:
+            raise BackboneUnavailable(_only_as(name, pickle))
+        raise BackboneUnavailable(
+            f"The repository {source.repository} holds no {source.weights}. Choose another backbone."
+        )
+
+    commit, _ = hub.download(source.repository, choose, partial)
+    if source.weights != WEIGHTS and (partial / source.weights).exists():
+        (partial / source.weights).replace(partial / WEIGHTS)
+    text = _complete(name, source.config, partial)["model_cfg"]["text_cfg"]
+    if "hf_tokenizer_name" in text:
+        hub.download(
+            text["hf_tokenizer_name"],
+            lambda names: sorted(TOKENIZER_FILES.intersection(names)),
+            partial,
+        )
+    if "hf_model_name" in text:
+        hub.download(text["hf_model_name"], lambda _: [TOWER_CONFIG], partial)
+    return commit
+
+
+def _complete(name: str, config: dict[str, Any] | None, partial: Path) -> dict[str, Any]:
+    """Bring the files into open_clip's layout, and return the content of its configuration."""
+    if not (partial / WEIGHTS).exists() and (partial / CLIP_MODEL_WEIGHTS).exists():
+        from core.clip.models import transformers_clip
+
+        transformers_clip.convert(partial)
+    if config is not None:
+        (partial / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+    for required in (CONFIG, WEIGHTS):
+        if not (partial / required).is_file():
+            raise UnknownBackbone(
+                f"The folder of {name} lacks {required}. It must hold {CONFIG} and {WEIGHTS} (open_clip), or "
+                f"{TOWER_CONFIG} and {CLIP_MODEL_WEIGHTS} (a CLIPModel of transformers)."
+            )
+    check_safetensors(partial / WEIGHTS, name)
+    try:
+        content = json.loads((partial / CONFIG).read_text(encoding="utf-8"))
+        shape = content["model_cfg"]["vision_cfg"], content["model_cfg"]["text_cfg"]
+        if not all(isinstance(part, dict) for part in shape):
+            raise TypeError("a tower is not an object")
+        # An option such as trust_remote_code would run code of the repository.
+        if not {*shape[1].get("tokenizer_kwargs", {})} <= TOKENIZER_OPTIONS:
+            raise ValueError("an unknown option of the tokenizer")
+    except (ValueError, KeyError, TypeError) as error:
+        (partial / CONFIG).unlink()
+        raise BackboneUnavailable(
+            f"{CONFIG} of {name} is no configuration of open_clip. Choose another backbone."
+        ) from error
+    return dict(content)
+
+
+def check_safetensors(path: Path, name: str) -> None:
+    """Raise BackboneUnavailable, and remove the file, if it is no safetensors file. No tensor is read."""
+    try:
+        with safe_open(path, "np"):
+            return
+    except SafetensorError as error:
+        path.unlink()
+        raise BackboneUnavailable(
+            f"The weights of {name} are no safetensors file, although the name says so. They were discarded. "
+            "Choose another backbone, or another mirror in HF_ENDPOINT."
+        ) from error
+
+
+@contextmanager
+def _building(folder: Path) -> Iterator[Path | None]:
+    """Yield a folder to fill, which no other process fills meanwhile; None if the backbone is installed."""
+    partial = _partial(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the end of the process, too
+            if (folder / MANIFEST).is_file():
+                yield None
+                return
+            partial.mkdir(exist_ok=True)
+            yield partial
+    except OSError as error:
+        raise hub.explain(error, folder.name, folder) from error
+
+
+def _publish(partial: Path, folder: Path, name: str, source: str) -> None:
+    (partial / hub.PLAN).unlink(missing_ok=True)
+    files = {
+        path.name: {"size": path.stat().st_size, "sha256": hub.sha256(path)}
+        for path in sorted(partial.iterdir())
+    }
+    content = json.dumps(asdict(Installed(name, source, files)), indent=2)
+    (partial / MANIFEST).write_text(content, encoding="utf-8")
+    if folder.exists():  # without a manifest, so it is not an installed backbone
+        shutil.rmtree(folder)
+    partial.rename(folder)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _read(folder: Path) -> Installed | None:
+    try:
+        return Installed(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise BackboneUnavailable(
+            f"{folder / MANIFEST} can't be read ({type(error).__name__}). Install the backbone again."
+        ) from error
+
+
+def _require(name: str, cache: Path) -> Installed:
+    installed = read(name, cache)
+    if installed is None:
+        raise UnknownBackbone(f"{name} is not installed. To install it: clipcite backbones pull {name}")
+    return installed
+
+
+def _differences(folder: Path, installed: Installed) -> list[str]:
+    problems = []
+    for name, file in installed.files.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name} is missing.")
+        elif path.stat().st_size != file["size"] or hub.sha256(path) != file["sha256"]:
+            problems.append(f"{name} has another content than at its installation.")
+    return problems
+
+
+def _only_as(name: str, file: str) -> str:
+    return (
+        f"The weights of {name!r} are only available as {file}. For safety only safetensors files are "
+        "loaded; choose another backbone."
+    )

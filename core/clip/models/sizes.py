@@ -1,0 +1,76 @@
+"""Memory that an architecture of open_clip needs, computed from its shapes without any weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor
+
+PARAMETER_BYTES = 4
+TRAINING_COPIES = 5
+"""Pre-trained weights, trained weights, gradients and the two moments of AdamW."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Memory of an architecture in fp32 (bytes), without the libraries' 0.5 GB."""
+
+    parameters: int
+    image_bytes: int
+    """Activations that a training step stores per image."""
+    prompt_bytes: int
+    """Activations that a training step stores per prompt."""
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the weights file."""
+        return PARAMETER_BYTES * self.parameters
+
+    @property
+    def serving_bytes(self) -> int:
+        """Memory for the pre-trained model and one adapted model."""
+        return 2 * self.file_bytes
+
+    def training_bytes(self, images: int, prompts: int) -> int:
+        """Return the memory of a training.
+
+        Args:
+            images: images in the image tower at a time.
+            prompts: prompts per step, at most one per class.
+        """
+        activations = images * self.image_bytes + prompts * self.prompt_bytes
+        return TRAINING_COPIES * self.file_bytes + activations
+
+
+def size_of(architecture: str) -> Size | None:
+    """Compute the size of an architecture, or return None if its shape is only known to the hub."""
+    config: Any = open_clip.get_model_config(architecture)
+    if "hf_model_name" in config["text_cfg"]:
+        return None
+    with torch.device("meta"):
+        model = open_clip.create_model(architecture, device="meta", load_weights=False)
+        side = open_clip.get_model_preprocess_cfg(model)["size"]
+        height, width = (side, side) if isinstance(side, int) else side
+        images = torch.zeros(1, 3, height, width)
+        tokens = torch.zeros(1, config["text_cfg"].get("context_length", 77), dtype=torch.long)
+        return Size(
+            sum(parameter.numel() for parameter in model.parameters()),
+            _saved_bytes(model, lambda: model.encode_image(images)),
+            _saved_bytes(model, lambda: model.encode_text(tokens)),
+        )
+
+
+def _saved_bytes(model: torch.nn.Module, forward: Any) -> int:
+    """Return the size of all tensors that autograd stores for the backward pass, without the parameters."""
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    stored: dict[int, Any] = {}  # holds the storages, so that no address is used twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        stored[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return sum(storage.nbytes() for address, storage in stored.items() if address not in own)

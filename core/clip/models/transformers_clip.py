@@ -1,0 +1,163 @@
+"""CLIPModel folders of `transformers`, converted to open_clip's layout."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from core.clip.errors import BackboneUnavailable
+from core.clip.models import installed
+from core.clip.models.installed import CLIP_MODEL_FILES
+
+CONFIG, PREPROCESSOR, WEIGHTS = CLIP_MODEL_FILES
+VOCABULARY = 49_408
+"""Size of CLIP's vocabulary, whose tokenizer comes with open_clip."""
+INTERPOLATION = {2: "bilinear", 3: "bicubic"}
+"""Names of Pillow's resampling filters."""
+# The defaults of transformers' CLIPConfig, which its config.json leaves out.
+VISION = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+VISION |= {"image_size": 224, "patch_size": 32}
+TEXT = {"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "intermediate_size": 2048}
+TEXT |= {"max_position_embeddings": 77, "vocab_size": VOCABULARY}
+
+
+def is_clip_folder(folder: Path) -> bool:
+    """Return whether the folder has the files of a model in the layout of `transformers`."""
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def converted(folder: Path, cache: Path) -> Path:
+    """Return a converted copy of the folder below `cache`, written at its first use.
+
+    A change to the folder's files gives another copy.
+    """
+    state = [(str(folder.absolute()), name, stat.st_size, stat.st_mtime_ns) for name, stat in _files(folder)]
+    digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
+    target = cache.absolute() / f"transformers-{digest}"
+    if not target.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=cache, prefix=".transformers-"))
+        try:
+            convert(folder, temporary)
+            temporary.chmod(0o755)
+            temporary.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another process converted it first
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def convert(folder: Path, into: Path | None = None) -> None:
+    """Write open_clip's configuration and weights into `into`; without it, replace those of `folder`.
+
+    Raises:
+        BackboneUnavailable: the model is not a CLIPModel, or a file is damaged.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        preprocessor = folder / PREPROCESSOR
+        preprocess = json.loads(preprocessor.read_text(encoding="utf-8")) if preprocessor.is_file() else {}
+        content = {"model_cfg": _model_config(config), "preprocess_cfg": _preprocess_config(preprocess)}
+        state = _rename(load_file(folder / WEIGHTS))
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BackboneUnavailable(
+            f"The folder is no CLIPModel that open_clip can hold ({type(error).__name__}: {error}). A "
+            f"CLIPModel has {CONFIG} with model_type clip, {WEIGHTS}, and CLIP's vocabulary of "
+            f"{VOCABULARY:,} tokens. Choose another backbone."
+        ) from error
+    into = into or folder
+    save_file(state, into / installed.WEIGHTS, metadata={"format": "pt"})
+    (into / installed.CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    if into == folder:
+        for name in CLIP_MODEL_FILES:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> list[tuple[str, os.stat_result]]:
+    return [(name, (folder / name).stat()) for name in CLIP_MODEL_FILES if (folder / name).is_file()]
+
+
+def _model_config(config: dict[str, Any]) -> dict[str, Any]:
+    if config.get("model_type") != "clip":
+        raise ValueError(f"model_type is {config.get('model_type')!r}")
+    vision, text = {**VISION, **config["vision_config"]}, {**TEXT, **config["text_config"]}
+    activations = {part.get("hidden_act", "quick_gelu") for part in (vision, text)}
+    if activations not in ({"quick_gelu"}, {"gelu"}):
+        raise ValueError(f"the activations are {sorted(activations)}")
+    if text["vocab_size"] != VOCABULARY:
+        raise ValueError(f"the vocabulary has {text['vocab_size']} tokens")
+    return {
+        "embed_dim": config.get("projection_dim", 512),
+        "quick_gelu": activations == {"quick_gelu"},
+        "vision_cfg": {
+            "image_size": vision["image_size"],
+            "patch_size": vision["patch_size"],
+            "width": vision["hidden_size"],
+            "layers": vision["num_hidden_layers"],
+            "head_width": vision["hidden_size"] // vision["num_attention_heads"],
+            "mlp_ratio": vision["intermediate_size"] / vision["hidden_size"],
+        },
+        "text_cfg": {
+            "context_length": text["max_position_embeddings"],
+            "vocab_size": text["vocab_size"],
+            "width": text["hidden_size"],
+            "heads": text["num_attention_heads"],
+            "layers": text["num_hidden_layers"],
+            "mlp_ratio": text["intermediate_size"] / text["hidden_size"],
+        },
+    }
+
+
+def _preprocess_config(preprocessor: dict[str, Any]) -> dict[str, Any]:
+    """Return open_clip's preprocessing; fields that are left out are CLIP's."""
+    fields: dict[str, Any] = {"resize_mode": "shortest"}
+    if "image_mean" in preprocessor:
+        fields["mean"] = preprocessor["image_mean"]
+    if "image_std" in preprocessor:
+        fields["std"] = preprocessor["image_std"]
+    fields["interpolation"] = INTERPOLATION[preprocessor.get("resample", 3)]
+    return fields
+
+
+def _rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return open_clip's tensors: one matrix for query, key and value, and transposed projections."""
+    renamed = {
+        "logit_scale": state["logit_scale"],
+        "visual.class_embedding": state["vision_model.embeddings.class_embedding"],
+        "visual.conv1.weight": state["vision_model.embeddings.patch_embedding.weight"],
+        "visual.positional_embedding": state["vision_model.embeddings.position_embedding.weight"],
+        "visual.proj": state["visual_projection.weight"].T,
+        "token_embedding.weight": state["text_model.embeddings.token_embedding.weight"],
+        "positional_embedding": state["text_model.embeddings.position_embedding.weight"],
+        "text_projection": state["text_projection.weight"].T,
+    }
+    norms = {
+        "visual.ln_pre": "vision_model.pre_layrnorm",
+        "visual.ln_post": "vision_model.post_layernorm",
+        "ln_final": "text_model.final_layer_norm",
+    }
+    for kind in ("weight", "bias"):
+        renamed |= {f"{ours}.{kind}": state[f"{theirs}.{kind}"] for ours, theirs in norms.items()}
+        for ours, theirs in (("visual.transformer", "vision_model"), ("transformer", "text_model")):
+            layers = {name.split(".")[3] for name in state if name.startswith(f"{theirs}.encoder.layers.")}
+            for layer in layers:
+                before = f"{theirs}.encoder.layers.{layer}"
+                after = f"{ours}.resblocks.{layer}"
+                qkv = [state[f"{before}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
+                renamed[f"{after}.attn.in_proj_{kind}"] = torch.cat(qkv)
+                renamed[f"{after}.attn.out_proj.{kind}"] = state[f"{before}.self_attn.out_proj.{kind}"]
+                renamed[f"{after}.ln_1.{kind}"] = state[f"{before}.layer_norm1.{kind}"]
+                renamed[f"{after}.ln_2.{kind}"] = state[f"{before}.layer_norm2.{kind}"]
+                renamed[f"{after}.mlp.c_fc.{kind}"] = state[f"{before}.mlp.fc1.{kind}"]
+                renamed[f"{after}.mlp.c_proj.{kind}"] = state[f"{before}.mlp.fc2.{kind}"]
+    return {name: tensor.contiguous() for name, tensor in renamed.items()}
