@@ -10,7 +10,7 @@ from core.samples.parts import PARTS
 from core.samples.sample import Sample, SampleUnavailable
 from core.samples.textiles import TEXTILES
 
-SAMPLES = (DRAWINGS, PARTS, TEXTILES)
+SAMPLES = (PARTS, DRAWINGS, TEXTILES)
 
 
 def available() -> list[Sample]:
