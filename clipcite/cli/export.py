@@ -53,4 +53,4 @@ def export(
     if as_json:
         print_json({"model": model, "format": format.value, "file": str(output), "bytes": size})
     else:
-        stdout().print(f"{output}  {size / 1e6:.1f} MB", markup=False, soft_wrap=True)
+        stdout().print(f"{size / 1e6:.1f} MB  {output}", markup=False, soft_wrap=True)
