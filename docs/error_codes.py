@@ -25,6 +25,7 @@ FRAMEWORK = {
     (404, "not_found"): "There is no route …. /docs lists all routes.",
     (500, "internal_error"): "Internal error. The service's log has details under the request id ….",
     (413, "text_too_large"): "The text of the form is too large. Send fewer or shorter fields.",
+    (422, "invalid_corrections"): "An image or a class of the corrections doesn't exist; see errors.",
     (422, "label_count"): "There are … images but … labels. Send one label per image, in the same order.",
     (
         503,

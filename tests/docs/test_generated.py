@@ -9,8 +9,6 @@ from tests.docs.pages import ROOT
 
 ERRORS = (REFERENCE / "errors.md").read_text(encoding="utf-8")
 ASSERTED = re.compile(r'assert_problem\([^"]+?, (\d{3}), "([a-z_]+)"')
-INVENTED = {"too_large", "slow"}
-"""Codes that tests of the middleware invent."""
 
 
 def test_the_pages_are_those_of_the_code() -> None:

@@ -13,12 +13,15 @@ from typer.testing import CliRunner
 from clipcite import Client
 from clipcite.cli.main import app
 from core.clip.models.backbone import Backbone
-from tests.docs.conftest import Shell
+from tests.docs.conftest import Shell, install_programs
 from tests.docs.pages import PAGES, ROOT, blocks, name_of, session
+from tests.service.running import serve
 
 COMMAND_LINE = ROOT / "docs" / "reference" / "command-line.md"
+README = ROOT / "README.md"
 VERSIONS = ROOT / "docs" / "how-to" / "versions.md"
 SESSIONS = [page for page in PAGES if session(page) and page not in {COMMAND_LINE, VERSIONS}]
+SHOWS_AN_ERROR = {"rest-api.md"}
 PROGRAMS = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 
 
@@ -26,11 +29,30 @@ PROGRAMS = [page for page in PAGES if any(block.language == "python" for block i
 def test_a_session(page: Path, shell: Shell) -> None:
     """The alias page needs its own models; tests/api/models/aliases/test_aliases.py runs it."""
     said = shell(session(page))
-    if page.name == "README.md":
-        answer = json.loads(said[said.index("{") :])
-        kinds = {c["name"]: c["kind"] for c in answer["class_names"]}
-        assert kinds == {"bird": "trained", "fish": "trained", "hat": "new"}
-        assert [len(result["predictions"]) for result in answer["results"]] == [3]
+    assert ("about:blank" in said) == (page.name in SHOWS_AN_ERROR)
+    if page == README:
+        _check_answer(said)
+
+
+@pytest.mark.slow
+def test_the_readme_with_the_starter_and_the_sample(tmp_path: Path) -> None:
+    """Both trainings of the README are better than the stock model, and it recognises the new class."""
+    install_programs(tmp_path)
+    with serve(tmp_path / "data", {}) as service:
+        predicted = _check_answer(Shell(tmp_path, service.url)(session(README)))
+        with Client(service.url) as client:
+            verdicts = [job.metrics.verdict for job in client.jobs.list() if job.metrics is not None]
+    assert verdicts == ["better", "better"]
+    assert predicted == "screw"
+
+
+def _check_answer(said: str) -> str:
+    """Check the README's classification, and return the predicted class."""
+    answer = json.loads(said[said.index("{") :])
+    kinds = {c["name"]: c["kind"] for c in answer["class_names"]}
+    assert kinds == {"washer": "trained", "gear": "trained", "screw": "new"}
+    [result] = answer["results"]
+    return str(result["predictions"][0]["class_name"])
 
 
 def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

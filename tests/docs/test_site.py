@@ -75,7 +75,7 @@ def test_titles_are_short_and_equal_those_of_the_menu(page: Path) -> None:
     assert title in {"clipcite", menu()[page.relative_to(ROOT / "docs").as_posix()]}
 
 
-@pytest.mark.parametrize("page", OURS, ids=name_of)
+@pytest.mark.parametrize("page", [*OURS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=name_of)
 def test_tables_are_narrow_and_code_has_a_language(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     wide = {
