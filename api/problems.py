@@ -140,7 +140,7 @@ def render(scope: Scope, status: int, code: str, detail: str) -> tuple[list[tupl
 def headers_of(error: ClipCiteError) -> dict[str, str]:
     """Return the headers that HTTP clients expect with the error's status."""
     headers = dict(getattr(error, "headers", {}))
-    if error.status in {429, 503}:
+    if error.status in {429, 503} or hasattr(error, "retry_after"):
         headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER))
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -1,4 +1,4 @@
-"""Execution of a training job, from claim to publication."""
+"""Execution of a training job, from claim to publication and evaluation."""
 
 import atexit
 import json
@@ -21,19 +21,21 @@ from core.scratch import FULL, scratch_folder
 from core.settings import Settings
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.db.tables import CANCELLED, FAILED, FINAL, QUEUED, SUCCEEDED
+from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED, Model
 from core.store.errors import DatabaseUnavailable, StorageFull
 from core.store.jobs import jobs, leases
 from core.store.jobs.checkpoints import CHECKPOINT, RESUMED, folder_of
 from core.store.jobs.leases import Claim
+from core.store.registry import models
 from core.store.registry.models import NewModel
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from worker.checkpoints import CheckpointUploader
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
+from worker.progress import JobProgress
 from worker.trainer.pool import TrainerPool
-from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task, progress, step_progress
+from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
 from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
 from worker.weight_upload import store_weights
 
@@ -90,9 +92,10 @@ class JobRunner:
             return
         logger.info("%s: attempt %d started", job_id, claim.attempt)
         beat = self.settings.heartbeat_seconds
+        progress = JobProgress(published=claim.model_id is not None)
         with (
             self.metrics.attempt() as clock,
-            Lease(self.database, claim, lease_seconds=seconds, beat_seconds=beat) as lease,
+            Lease(self.database, claim, progress.fields, lease_seconds=seconds, beat_seconds=beat) as lease,
         ):
             code = ""
             try:
@@ -100,17 +103,19 @@ class JobRunner:
                     scratch_folder(self.settings.scratch()) as folder,
                     self._checkpoint_uploader(claim, folder) as uploader,
                 ):
-                    published = self._train_and_publish(claim, lease, folder, clock, uploader)
-                outcome = SUCCEEDED if published else LOST
+                    held = self._train_and_evaluate(claim, lease, folder, clock, uploader, progress)
+                outcome = SUCCEEDED if held else LOST
             except Stopped:
                 outcome = self._record_stop(claim, lease)
             except TrainerFailed as error:
                 logger.warning("%s: failed, %s: %s", job_id, error.code, error)
                 code, detail = error.code, error.detail
-                held = self._retry_transaction(
-                    lambda s: leases.finish_failed(s, claim, code=code, detail=detail)
+                outcome = (
+                    self._retry_transaction(
+                        lambda s: leases.finish_failed(s, claim, code=code, detail=detail)
+                    )
+                    or LOST
                 )
-                outcome = FAILED if held else LOST
             except Exception as error:
                 code, detail = _reason(error)
                 if code == "internal_error":
@@ -160,34 +165,55 @@ class JobRunner:
         if not self.draining.is_set():
             logger.info("Enough disk space is free again; this worker runs jobs again")
 
-    def _train_and_publish(
-        self, claim: Claim, lease: Lease, folder: Path, clock: StageClock, uploader: CheckpointUploader
+    def _train_and_evaluate(
+        self,
+        claim: Claim,
+        lease: Lease,
+        folder: Path,
+        clock: StageClock,
+        uploader: CheckpointUploader,
+        progress: JobProgress,
     ) -> bool:
-        """Train and publish the model. Return False if the lease was lost."""
+        """Train, publish and evaluate the model, or only evaluate it. Return False if the lease was lost."""
 
         def on_message(message: dict[str, Any]) -> None:
-            if message["type"] == "warning":
-                code, detail = message["code"], message["detail"]
-                self._retry_transaction(lambda s: leases.record_warning(s, claim, code, detail))
-            elif message["type"] == "checkpoint":
+            kind = message.pop("type")
+            if kind == "warning":
+                self._retry_transaction(lambda s: leases.record_warning(s, claim, **message))
+            elif kind == "checkpoint":
                 uploader.notify()
-            elif message["type"] == "resumed":
+            elif kind == "resumed":
                 logger.info("%s: resumed after epoch %d", claim.job_id, message["epoch"])
                 self._retry_transaction(lambda s: leases.record(s, claim, RESUMED, epoch=message["epoch"]))
-            elif message["type"] == "stage":
+            elif kind == "stage":
                 clock.begin(message["stage"])
-                lease.progress = progress(lease.progress, stage=message["stage"])
-            elif message["type"] == "progress":
-                estimate = {name: message[name] for name in ("fraction", "eta_seconds")}
-                lease.progress = progress(lease.progress, **estimate)
+                progress.enter(message["stage"])
+            elif kind == "plan":
+                progress.plan(**message)
+            elif kind == "work":
+                progress.work(**message)
+            elif kind == "trained":
+                publish(message)
             else:
-                lease.progress = progress(lease.progress, **step_progress(message))
+                progress.step(message)
+
+        def publish(result: dict[str, Any]) -> None:
+            if lease.cancelled.is_set() or lease.lost.is_set():
+                raise Stopped
+            clock.begin(PUBLISHING)
+            progress.trained()
+            progress.enter(PUBLISHING)
+            if not self._publish(claim, folder, result, progress.fields(), should_stop):
+                lease.lost.set()
+                raise Stopped
+            uploader.discard()
+            progress.publish()
+            self._remove_checkpoints(claim.job_id)
 
         def should_stop() -> bool:
             return lease.cancelled.is_set() or lease.lost.is_set() or self.draining.is_set()
 
-        clock.begin("preparing")
-        lease.progress = progress(None, stage="preparing")
+        clock.begin(PREPARING)
         self._download_inputs(claim, folder, should_stop)
         self._download_checkpoint(claim, uploader)
         try:
@@ -201,19 +227,23 @@ class JobRunner:
             )
         finally:
             if self.standby is not None and not self.draining.is_set():
-                self.standby.prepare()  # for the next job, while this one is being published
-        if lease.cancelled.is_set() or lease.lost.is_set():
-            raise Stopped
-        clock.begin("publishing")
-        lease.progress = progress(lease.progress, stage="publishing", eta_seconds=None)
-        published = self._publish(claim, folder, result, should_stop)
+                self.standby.prepare()  # for the next job, while this one ends
+        if _is_evaluated(claim):
+            held = self._finish(claim, folder, result)
+        else:
+            publish(result)
+            held = True
         clock.begin(None)
-        return published
+        return held
 
     def _download_inputs(self, claim: Claim, folder: Path, should_stop: Callable[[], bool]) -> None:
-        """Write images and task as files, which are all of the trainer's input."""
+        """Write images, task and a published model as files, which are all of the trainer's input."""
+        trained_seconds = None
         with self.database.read() as session:
             images = jobs.images(session, claim.job_id)
+            if claim.model_id is not None:
+                model = session.get(Model, claim.model_id)
+                trained_seconds = leases.training_seconds(session, claim.job_id)
         shots = []
         for image in images:
             if should_stop():
@@ -238,7 +268,13 @@ class JobRunner:
             checkpoint_seconds=self.settings.checkpoint_seconds,
             deadline_seconds=self.settings.deadline_seconds,
             serving_reserve_bytes=self.settings.serving_reserve_bytes,
+            trained_seconds=trained_seconds,
         )
+        if claim.model_id is not None:
+            if model is None:
+                raise TrainerFailed("model_deleted", "The model was deleted.")
+            self.blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
+            self.blobs.fetch(model.manifest_key, folder / MANIFEST)
         (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
 
     def _checkpoint_uploader(self, claim: Claim, folder: Path) -> CheckpointUploader:
@@ -248,7 +284,10 @@ class JobRunner:
         return CheckpointUploader(self.blobs, claim.job_id, folder / CHECKPOINTS, record)
 
     def _download_checkpoint(self, claim: Claim, uploader: CheckpointUploader) -> None:
-        """Download the last checkpoint of an earlier attempt, if there is an intact one."""
+        """Download the last checkpoint of an earlier attempt, if there is an intact one.
+
+        There is none once the model is published.
+        """
         if uploader.fetch():
             code = "checkpoint_damaged"
             detail = (
@@ -264,12 +303,17 @@ class JobRunner:
             logger.warning("%s: the dispatcher will remove the checkpoints: %s", job_id, error)
 
     def _publish(
-        self, claim: Claim, folder: Path, result: dict[str, Any], should_stop: Callable[[], bool]
+        self,
+        claim: Claim,
+        folder: Path,
+        result: dict[str, Any],
+        progress: dict[str, Any],
+        should_stop: Callable[[], bool],
     ) -> bool:
-        """Upload the files under unused names, then commit job and model in one transaction."""
+        """Upload the weights under unused names, then commit the model. Return False without the lease."""
         manifest = read_manifest((folder / MANIFEST).read_bytes())
         model_id = new_id("mdl")
-        prefix, report = f"models/{model_id}", jobs.report_of(claim.job_id, model_id)
+        prefix = models.blobs_of(model_id)
         published = False
         try:
             if file_sha256(folder / WEIGHTS) != manifest.sha256:
@@ -277,8 +321,6 @@ class JobRunner:
                     "The trained weights were damaged on the worker's disk. Check that disk."
                 )
             store_weights(self.blobs, prefix, folder, should_stop=should_stop)
-            if (folder / REPORT).exists():
-                self.blobs.put(report, (folder / REPORT).read_bytes())
             model = NewModel(
                 id=model_id,
                 name=claim.name,
@@ -294,7 +336,17 @@ class JobRunner:
                 bytes=manifest.bytes,
                 delta_format=manifest.delta_format,
             )
-            published = self._retry_transaction(lambda s: leases.publish(s, claim, model, result["metrics"]))
+            published = self._retry_transaction(
+                lambda s: leases.publish(
+                    s,
+                    claim,
+                    model,
+                    result["metrics"],
+                    progress=progress,
+                    seconds=result["seconds"],
+                    evaluate=_is_evaluated(claim),
+                )
+            )
             logger.info(
                 "%s: %s", claim.job_id, f"published {model_id}" if published else "the lease was lost"
             )
@@ -305,6 +357,20 @@ class JobRunner:
         finally:
             if not published:
                 self._remove(prefix)
+
+    def _finish(self, claim: Claim, folder: Path, result: dict[str, Any]) -> bool:
+        """Upload the report, then commit the end of the job. Return False without the lease."""
+        report, finished = jobs.report_of(claim.job_id, new_id("rep")), False
+        try:
+            self.blobs.put(report, (folder / REPORT).read_bytes())
+            finished = self._retry_transaction(lambda s: leases.finish(s, claim, result["metrics"], report))
+            logger.info("%s: %s", claim.job_id, "evaluated" if finished else "the lease was lost")
+            return finished
+        except DatabaseUnavailable:
+            finished = True  # possibly
+            raise
+        finally:
+            if not finished:
                 self._remove_report(report)
 
     def _remove(self, prefix: str) -> None:
@@ -340,9 +406,9 @@ class JobRunner:
             logger.warning("%s: the lease is lost; attempt %d is discarded", claim.job_id, claim.attempt)
             return LOST
         if lease.cancelled.is_set():
-            held = self._retry_transaction(lambda s: leases.finish_cancelled(s, claim))
+            status = self._retry_transaction(lambda s: leases.finish_cancelled(s, claim))
             logger.info("%s: cancelled", claim.job_id)
-            return CANCELLED if held else LOST
+            return status or LOST
         detail = "The worker was stopped. The job is queued again."
         outcome = self._requeue(claim, "worker_stopped", detail, spend_attempt=False)
         logger.info("%s: requeued, because this worker stops", claim.job_id)
@@ -370,6 +436,10 @@ class JobRunner:
             )
         )
         return LOST if status is None else REQUEUED if status == QUEUED else status
+
+
+def _is_evaluated(claim: Claim) -> bool:
+    return bool(claim.config.get("evaluate") != "none")
 
 
 def _reason(error: Exception) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
@@ -23,11 +24,17 @@ class Lease:
     """
 
     def __init__(
-        self, database: Database, claim: Claim, *, lease_seconds: float, beat_seconds: float
+        self,
+        database: Database,
+        claim: Claim,
+        progress: Callable[[], dict[str, Any] | None] = lambda: None,
+        *,
+        lease_seconds: float,
+        beat_seconds: float,
     ) -> None:
         self.cancelled = threading.Event()
         self.lost = threading.Event()
-        self.progress: dict[str, Any] | None = None
+        self._progress = progress
         self._database = database
         self._claim = claim
         self._lease_seconds = lease_seconds
@@ -53,7 +60,7 @@ class Lease:
             try:
                 with self._database.write() as session:
                     cancel = leases.heartbeat(
-                        session, self._claim, lease_seconds=self._lease_seconds, progress=self.progress
+                        session, self._claim, lease_seconds=self._lease_seconds, progress=self._progress()
                     )
             except Exception as error:  # the heartbeat goes on after any error
                 logger.warning("%s: the lease was not renewed: %s", self._claim.job_id, error)

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-# Bounds on the labels that come from the trainer.
-STAGES = ("preparing", "loading", "training", "cross_validating", "evaluating", "saving", "publishing")
+from core.store.db.tables import STAGES
+
+# Bound on the labels that come from the trainer.
 MAX_CODES = 50
 STAGE_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
 ROUND_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)

@@ -9,7 +9,7 @@ from api.jobs import service
 from api.jobs.event_stream import answer_events
 from api.jobs.form import IdempotencyKey, JobFormDep, form_router
 from api.jobs.retrain import retrain
-from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Retraining, Status
+from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Retraining, Status, Until
 from api.jobs.submission import SubmissionDep
 from api.problems import responses
 from api.threads import UPLOADS
@@ -19,7 +19,11 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 MAX_SEQ = 2**31 - 1
 Wait = Annotated[
     float,
-    Query(ge=0, le=60, description="Maximum wait for the end of the job (long polling), in seconds."),
+    Query(ge=0, le=60, description="Maximum wait (long polling), in seconds."),
+]
+WaitUntil = Annotated[
+    Until,
+    Query(description="With `wait`: `end` waits for the end of the job, `model` until it has a model."),
 ]
 AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Only events with a greater `seq`.")]
 LastEventId = Annotated[
@@ -46,15 +50,26 @@ def list_jobs(
 
 @router.get("/{job_id}", responses=responses(401, 404, 422, 503))
 async def get_job(
-    request: Request, database: DatabaseDep, owner: CurrentOwner, job_id: str, wait: Wait = 0
+    request: Request,
+    database: DatabaseDep,
+    owner: CurrentOwner,
+    job_id: str,
+    wait: Wait = 0,
+    until: WaitUntil = "end",
 ) -> Job:
-    """Return a job. With `wait` the response is delayed until the job has ended, or until the time is up."""
-    return await service.wait_for_job(request, database, owner, job_id, wait)
+    """Return a job. With `wait` the response is delayed until the job has ended, or until the time is up.
+
+    A model can be used as soon as the job has a `model_id`. Its evaluation follows, and then the report.
+    """
+    return await service.wait_for_job(request, database, owner, job_id, wait, until)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
 def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
-    """Cancel a job: a queued one at once, a running one within seconds. Repeating is harmless."""
+    """Cancel a job: a queued one at once, a running one within seconds. Repeating is harmless.
+
+    A job that has a model loses only its evaluation: it succeeds, with the warning `evaluation_cancelled`.
+    """
     return service.cancel_job(database, owner, job_id)
 
 

@@ -101,6 +101,7 @@ class JobConfig(RequestModel):
 
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Until = Literal["model", "end"]
 
 
 class Retraining(RequestModel):
@@ -139,15 +140,27 @@ class Loss(BaseModel):
 
 
 class Progress(BaseModel):
-    """Progress of the current stage."""
+    """Progress of a job. Epochs, steps and losses are those of the training."""
 
-    stage: str
+    stage: str = Field(
+        description="`preparing`, `training`, `publishing`, then `evaluating`, when the job has a `model_id`."
+    )
     epoch: int
     epochs: int | None
     step: int
     steps: int | None
-    fraction: float = Field(description="Finished share of the stage, from 0 to 1.")
-    eta_seconds: float | None = Field(description="Estimated remaining time in seconds.")
+    fraction: float = Field(
+        description="Finished share of all the work, evaluation included, from 0 to 1. It never falls within "
+        "an attempt."
+    )
+    eta_seconds: float | None = Field(
+        description="Estimated seconds until the job ends; null if unknown. It never rises within an attempt."
+    )
+    model_eta_seconds: float | None = Field(
+        None,
+        description="Estimated seconds until the model can be used; null if unknown, or once there is a "
+        "`model_id`.",
+    )
     images_per_second: float | None
     loss: Loss | None
 
@@ -176,6 +189,7 @@ JOB_EXAMPLE: JsonDict = {
         "steps": 10,
         "fraction": 0.3,
         "eta_seconds": 12.5,
+        "model_eta_seconds": 6.5,
         "images_per_second": 18.0,
         "loss": {"total": 1.2, "dva": 0.6, "scl": 0.8, "vld": 0.4},
     },
@@ -204,8 +218,10 @@ class Job(BaseModel):
     queue_position: int | None = Field(description="Position in the queue; 1 is next. Null unless queued.")
     attempts: int = Field(description="Number of times that a worker started the job.")
     progress: Progress | None = Field(description="Progress while the job runs.")
-    model_id: str | None = Field(description="Id of the model, once the job has succeeded.")
-    metrics: dict[str, Any] | None = Field(description="Summary of the evaluation; the report has more.")
+    model_id: str | None = Field(description="Id of the model, once it can be used. Its evaluation follows.")
+    metrics: dict[str, Any] | None = Field(
+        description="Summary of the evaluation; the report has more. Before it, `verdict` is `evaluating`."
+    )
     warnings: list[Notice]
     error: Notice | None = Field(description="Reason of the failure.")
 

@@ -6,7 +6,7 @@ import time
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from api.jobs.schemas import Job, JobPage, Preflight, Status
+from api.jobs.schemas import Job, JobPage, Preflight, Status, Until
 from core.serving.service import Serving
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
@@ -35,16 +35,19 @@ def get_job(database: Database, owner: str, job_id: str) -> Job:
         return Job.of(job, jobs.queue_position(session, job))
 
 
-async def wait_for_job(request: Request, database: Database, owner: str, job_id: str, seconds: float) -> Job:
-    """Return the job as soon as it has ended.
+async def wait_for_job(
+    request: Request, database: Database, owner: str, job_id: str, seconds: float, until: Until
+) -> Job:
+    """Return the job as soon as it has ended, or has a model with `until` "model".
 
     The wait also ends after `seconds`, at shutdown, and when the client disconnects.
     """
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while True:
         job = await run_in_threadpool(get_job, database, owner, job_id)
+        reached = job.status in FINAL or (until == "model" and job.model_id is not None)
         stopping = request.app.state.stopping.is_set()
-        if job.status in FINAL or time.monotonic() >= until or stopping or await request.is_disconnected():
+        if reached or time.monotonic() >= deadline or stopping or await request.is_disconnected():
             return job
         await asyncio.sleep(WAIT_POLL_SECONDS)
 

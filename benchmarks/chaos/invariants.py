@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from core.store.db.session import Database
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, JobImage, Model
-from core.store.jobs.jobs import preflight_of, report_of
+from core.store.jobs.jobs import preflight_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from worker.dispatcher.garbage import Sweep, collect_garbage, finish_deletions
@@ -161,8 +161,8 @@ def _no_orphans(truth: Truth, blobs: Blobs, swept: Sweep) -> Finding:
     owned |= {key for model in truth.models for key in (model.weights_key, model.manifest_key)}
     for job in truth.jobs.values():
         owned.add(preflight_of(job.id))
-        if job.model_id is not None:
-            owned.add(report_of(job.id, job.model_id))
+        if job.report_key is not None:
+            owned.add(job.report_key)
     stored = [blob.key for blob in blobs.list("")]
     starts = {job_id: sum(e.type == STARTED for e in events) for job_id, events in truth.events.items()}
     for key in stored:

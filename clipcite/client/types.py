@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Stage = Literal["preparing", "training", "publishing", "evaluating"]
+Until = Literal["model", "end"]
 Verdict = Literal["better", "no_clear_gain", "worse", "evaluating", "not_evaluated"]
 Kind = Literal["trained", "new"]
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -45,14 +47,17 @@ class Loss:
 class Progress:
     """Progress of a running job."""
 
-    stage: str
+    stage: Stage
     epoch: int = 0
     epochs: int | None = None
     step: int = 0
     steps: int | None = None
     fraction: float = 0.0
-    """Fraction done, 0 to 1."""
+    """Fraction of all the work done, 0 to 1. It never falls within an attempt."""
     eta_seconds: float | None = None
+    """Time until the job ends; None if unknown. It never rises within an attempt."""
+    model_eta_seconds: float | None = None
+    """Time until the model is usable; None if unknown, or once the job has a `model_id`."""
     images_per_second: float | None = None
     loss: Loss | None = None
 
@@ -133,6 +138,10 @@ class JobData:
     def finished(self) -> bool:
         """True if the job has succeeded, failed or been cancelled."""
         return self.status in FINAL
+
+    def reached(self, until: Until) -> bool:
+        """Return whether the job has a model, with `until` "model", or has ended."""
+        return self.finished or (until == "model" and self.model_id is not None)
 
 
 PROGRESS = "progress"

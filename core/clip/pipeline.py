@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from core.clip.config import AdaptConfig
 from core.clip.data.images import ImageLimits, Shot
@@ -11,19 +12,31 @@ from core.clip.data.loader import read_images
 from core.clip.data.splits import holdout_positions
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
-from core.clip.evaluation.cross_validation import training_cost
-from core.clip.evaluation.evaluate import Evaluation, evaluate, stage_costs
+from core.clip.evaluation.cross_validation import training_work
+from core.clip.evaluation.evaluate import Evaluation, evaluate, evaluation_work
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.microbatch import is_out_of_memory
-from core.clip.training.progress import Reporter, Silent, split_progress
+from core.clip.training.progress import Reporter, Silent, total
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import encode_support_set
 
-__all__ = ["Adapted", "Shot", "adapt"]
+__all__ = ["Adapted", "Shot", "TrainedModel", "adapt"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model, complete and usable before its evaluation."""
+
+    weights: Weights
+    """The weights to store. θ(α) is computed when the model is loaded."""
+    images: int
+    """Number of training images."""
+    seconds: float
+    """Duration of the training."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,8 @@ class Adapted:
     class_names: tuple[str, ...]
     """The trained classes, in the order of their first image."""
     weights: Weights
-    """The weights to store. θ(α) is computed when the model is loaded."""
+    seconds: float
+    """Duration of the training."""
     evaluation: Evaluation
 
 
@@ -47,16 +61,20 @@ def adapt(
     limits: ImageLimits = ImageLimits(),
     checkpoints: Checkpoints | None = None,
     seconds: float | None = None,
+    on_trained: Callable[[TrainedModel], None] = lambda trained: None,
+    trained: TrainedModel | None = None,
 ) -> Adapted:
     """Fine-tune CLIP on `shots` with CLIP-CITE and compare the ensemble θ(α) with the stock model.
 
     The evaluation uses `tests`, which may hold new classes. Without tests it uses the share
     `config.holdout` of each class, which is then not trained on. Without either it cross-validates with
-    fold models (`core.clip.data.splits`), unless `config.evaluate` is "none".
+    fold models (`core.clip.data.splits`). With `config.evaluate` "none" there is no evaluation.
 
     Args:
         checkpoints: where to resume from and where to write; None disables checkpoints.
         seconds: time limit of the whole call. If time runs short, cross-validation is skipped.
+        on_trained: called with the model before its evaluation.
+        trained: result of an earlier call with the same arguments, which is then only evaluated.
 
     Raises:
         InvalidClassNames: fewer than two classes.
@@ -71,37 +89,46 @@ def adapt(
     training_shots, test_shots = _split(shots, tests, config, reporter)
     try:
         # 1. Read images.
-        reporter.stage("training")
-        sources = [shot.source for _, shot in training_shots]
-        images = read_images(sources, limits, _shortest_side(backbone, config))
         index_of = {name: i for i, name in enumerate(class_names)}
         labels = [index_of[shot.class_name] for _, shot in training_shots]
-
-        # 2. Fine-tune: θ_1.
-        evaluation_cost = sum(stage_costs(labels, len(test_shots), config))
-        training_reporter, evaluation_reporter = split_progress(
-            reporter, [training_cost(len(labels), config), evaluation_cost]
-        )
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
-        trained = fine_tune(
-            backbone, images, labels, prompts, config, training_reporter, checkpoints=checkpoints
+        sentences = sum(map(len, prompts))
+        reporter.plan(
+            total({"decode": len(labels)}, training_work(len(labels), sentences, config.epochs)),
+            evaluation_work(
+                class_names, labels, sentences, [shot.class_name for _, shot in test_shots], config
+            ),
         )
+        if trained is None:
+            reporter.stage("training")
+        sources = [shot.source for _, shot in training_shots]
+        side = _shortest_side(backbone, config)
+        images = read_images(sources, limits, side, partial(reporter.done, "decode"))
 
-        # 3. Encode the delta θ_1 − θ_0.
-        delta = encode(tower_parameters(backbone.model), trained.theta_1, config.delta_format)
-        weights = Weights(delta, encode_support_set(backbone, delta, images, labels))
+        if trained is None:
+            # 2. Fine-tune: θ_1.
+            tuned = fine_tune(backbone, images, labels, prompts, config, reporter, checkpoints=checkpoints)
+
+            # 3. Encode the delta θ_1 − θ_0.
+            delta = encode(tower_parameters(backbone.model), tuned.theta_1, config.delta_format)
+            support = encode_support_set(
+                backbone, delta, images, labels, done=partial(reporter.done, "image")
+            )
+            trained = TrainedModel(Weights(delta, support), len(labels), time.monotonic() - started)
+            on_trained(trained)
 
         # 4. Evaluate θ(α) against θ_0.
-        elapsed = time.monotonic() - started
         positions = [position for position, _ in training_shots]
         confirmed = frozenset(position for position, shot in training_shots if shot.label_confirmed)
-        training_set = TrainingSet(class_names, sources, positions, images, labels, elapsed, confirmed)
+        training_set = TrainingSet(
+            class_names, sources, positions, images, labels, trained.seconds, confirmed
+        )
         evaluation = evaluate(
-            EvalContext(backbone, weights, training_set, config, limits),
+            EvalContext(backbone, trained.weights, training_set, config, limits),
             test_shots,
             "test" if tests else "holdout",
-            evaluation_reporter,
-            seconds_left=None if seconds is None else seconds - elapsed,
+            reporter,
+            seconds_left=None if seconds is None else seconds - (time.monotonic() - started),
         )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -110,7 +137,7 @@ def adapt(
             f"The device ran out of memory. Use a smaller batch_size (now {config.batch_size}) or "
             f"image_size (now {backbone.image_size})."
         ) from error
-    return Adapted(class_names, weights, evaluation)
+    return Adapted(class_names, trained.weights, trained.seconds, evaluation)
 
 
 def _split(
@@ -121,7 +148,7 @@ def _split(
     The positions of `tests` follow those of `shots`.
     """
     placed = list(enumerate(shots))
-    if tests or not config.holdout:
+    if tests or not config.holdout or config.evaluate == "none":
         return placed, list(enumerate(tests, start=len(shots)))
     out = holdout_positions(shots, config.holdout, config.seed)
     evaluated_names = {shots[i].class_name for i in out}

@@ -108,7 +108,14 @@ class NotCalibrated(ClipCiteError):
     code = "not_calibrated"
     status = 422
 
-    def __init__(self) -> None:
+    def __init__(self, model: object) -> None:
+        metrics = model.metrics if isinstance(model, Model) else None
+        if (metrics or {}).get("verdict") == "evaluating":
+            super().__init__(
+                "The model is still being evaluated, and coverage and reject need the result. Send the "
+                "request without them, or again when the job has succeeded."
+            )
+            return
         super().__init__(
             "coverage and reject need a calibrated model, which takes an evaluation on at least 30 images "
             "(see `calibration` in its metrics). Send exactly its trained classes, and omit alpha, "

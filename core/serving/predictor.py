@@ -162,7 +162,7 @@ class Predictor:
             balance=request.new_class_balance,
         )
         if calibration is None and (request.reject or request.coverage is not None):
-            raise NotCalibrated
+            raise NotCalibrated(model.row)
         decoding = time.perf_counter()
         results: list[list[Prediction] | BadImage | None] = []
         sent: list[Future[Tensor]] = []

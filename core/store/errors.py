@@ -89,6 +89,20 @@ class ReportNotFound(ClipCiteError):
     status = 404
 
 
+class ReportPending(ClipCiteError):
+    """The model is being evaluated, and its report will follow."""
+
+    code = "report_pending"
+    status = 404
+    retry_after = 5
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            "The model is ready, and its report follows when the evaluation has ended. Wait with "
+            f"GET /jobs/{job_id}?wait=60."
+        )
+
+
 class ModelNotFound(ClipCiteError):
     code = "model_not_found"
     status = 404

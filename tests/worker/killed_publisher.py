@@ -1,4 +1,4 @@
-"""Kill a publication at every step: `python -m tests.worker.killed_publisher FOLDER`.
+"""Kill a publication and its evaluation at every step: `python -m tests.worker.killed_publisher FOLDER`.
 
 One process after another publishes a model and is killed one step later than its predecessor, until one
 completes. The remaining state is printed as JSON.
@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from functools import wraps
@@ -88,13 +89,16 @@ def publish(settings: Settings, ready: Path, steps: Steps) -> NoReturn:
         steps()
         to.write(content[len(content) // 2 :])
 
-    def run_trainer(folder: Path, **_: object) -> dict[str, Any]:
+    def run_trainer(
+        folder: Path, *, on_message: Callable[[dict[str, Any]], None], **_: object
+    ) -> dict[str, Any]:
         shutil.copytree(ready, folder, dirs_exist_ok=True)
         for owner, name in ((os, "fsync"), (Path, "replace"), (blobs, "put"), (blobs, "verify")):
             steps.around(owner, name)
         atomic_write.shutil.copyfileobj = copy_half
         event.listen(database.engine, "commit", steps)
-        return {"metrics": None}
+        on_message({"type": "trained", "metrics": {"verdict": "evaluating"}, "seconds": 1.0})
+        return {"metrics": {"verdict": "better"}}
 
     worker.job_runner.run_trainer = run_trainer
     JobRunner(settings, database, blobs, name="w").run(job_id)
@@ -126,11 +130,18 @@ def main(folder: Path) -> None:
     database, blobs = Database(settings.sqlalchemy_url()), Blobs.of(settings)
     with database.read() as session:
         models = list(session.scalars(select(Model)))
-        jobs = {job.id: (job.status, job.model_id) for job in session.scalars(select(Job))}
+        jobs = {job.id: job for job in session.scalars(select(Job))}
     for model in models:
+        job = jobs[str(model.job_id)]
         blobs.verify(model.weights_key, bytes=model.bytes, sha256=model.sha256)
         assert blobs.get(model.manifest_key) == (ready / MANIFEST).read_bytes()
-        assert jobs[model.job_id] == ("succeeded", model.id)
+        assert job.model_id == model.id
+        assert (job.status, job.metrics) in [
+            ("running", {"verdict": "evaluating"}),
+            ("succeeded", {"verdict": "better"}),
+        ]
+        assert model.metrics == job.metrics
+        assert job.report_key is None or blobs.get(job.report_key) == b"{}"
     stored = {blob.key.split("/")[1] for blob in blobs.list("models")}
     swept = collect_garbage(database, blobs, grace=timedelta(0), confirmed=True).deleted
     json.dump(
@@ -142,7 +153,8 @@ def main(folder: Path) -> None:
             "swept": len(swept),
             "left": sorted(path.name for path in (folder / "data" / "blobs" / "models").iterdir()),
             "models": sorted(model.id for model in models),
-            "succeeded": sum(status == "succeeded" for status, _ in jobs.values()),
+            "with_model": sum(job.model_id is not None for job in jobs.values()),
+            "succeeded": sum(job.status == "succeeded" for job in jobs.values()),
         },
         sys.stdout,
     )

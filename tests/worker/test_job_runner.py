@@ -15,7 +15,6 @@ from core.clip.config import resolve_config
 from core.settings import Settings
 from core.store.db import migrate
 from core.store.db.session import Database
-from core.store.jobs import jobs
 from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
@@ -109,7 +108,8 @@ def test_the_report_is_stored_beside_the_images(make_worker: MakeWorker, tmp_pat
     job = job_of(worker.database, job_id)
     assert job.status == "succeeded", job.error_detail
     assert job.model_id is not None
-    stored = json.loads(worker.blobs.get(jobs.report_of(job_id, job.model_id)))
+    assert job.report_key is not None
+    stored = json.loads(worker.blobs.get(job.report_key))
     assert stored["measured_on"]["source"] == "cross_validation"
     assert job.metrics is not None
     assert job.metrics["measured_on"] == {"source": "cross_validation", "images": 10, "trained_images": 10}

@@ -1,6 +1,8 @@
-"""From trained files to a model: damage, a lost database answer and a full disk on the way."""
+"""From trained files to a model and its evaluation: damage, lost answers, a full disk and interruptions."""
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +11,23 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.clip.weights.manifest import WEIGHTS
-from core.store.db.tables import Model
+from core.store.db.tables import Job, Model
 from core.store.errors import DatabaseUnavailable, StorageFull
-from core.store.jobs import jobs
+from core.store.jobs import events, jobs
 from core.store.registry import models
-from tests.core.store.samples import job_of
+from tests.core.store.samples import OWNER, expire, job_of, let_lease_expire
 from tests.worker.test_job_runner import MakeWorker, make_worker, queue_job  # noqa: F401
 from worker import job_runner
 from worker.job_runner import JobRunner
-from worker.trainer.supervisor import run_trainer
+from worker.trainer.supervisor import TrainerDied, TrainerFailed, run_trainer
 
 pytestmark = pytest.mark.slow
+OnMessage = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture
 def worker(make_worker: MakeWorker) -> JobRunner:  # noqa: F811
-    return make_worker(warm_trainer=False)
+    return make_worker(warm_trainer=False, heartbeat_seconds=0.1)
 
 
 def model_count(worker: JobRunner) -> int:
@@ -35,12 +38,15 @@ def model_count(worker: JobRunner) -> int:
 def test_weights_that_changed_on_the_disk_are_not_published(
     worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(folder: Path, **given: Any) -> dict[str, Any]:
-        result = run_trainer(folder, **given)
-        content = bytearray((folder / WEIGHTS).read_bytes())
-        content[-1] ^= 1
-        (folder / WEIGHTS).write_bytes(content)
-        return result
+    def damage(folder: Path, *, on_message: OnMessage, **given: Any) -> dict[str, Any]:
+        def heard(message: dict[str, Any]) -> None:
+            if message["type"] == "trained":
+                content = bytearray((folder / WEIGHTS).read_bytes())
+                content[-1] ^= 1
+                (folder / WEIGHTS).write_bytes(content)
+            on_message(message)
+
+        return run_trainer(folder, on_message=heard, **given)
 
     monkeypatch.setattr(job_runner, "run_trainer", damage)
     job_id = queue_job(worker, tmp_path)
@@ -51,27 +57,33 @@ def test_weights_that_changed_on_the_disk_are_not_published(
     assert list(worker.blobs.list("models")) == []
 
 
+@pytest.mark.parametrize("commit", ["publish", "finish"])
 def test_files_stay_if_the_commit_may_have_succeeded(
-    worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commit: str
 ) -> None:
     """The database commits and its answer is lost. Rows and files must still belong together."""
     insist: Callable[[JobRunner, Callable[[Session], object]], object] = JobRunner._retry_transaction
+    job_id = queue_job(worker, tmp_path)
 
     def commit_without_an_answer(self: JobRunner, transition: Callable[[Session], object]) -> object:
         done = insist(self, transition)
-        if model_count(self):
+        job = job_of(self.database, job_id)
+        if job.model_id if commit == "publish" else job.status == "succeeded":
             monkeypatch.setattr(JobRunner, "_retry_transaction", insist)
             raise DatabaseUnavailable("The database can't be reached.")
         return done
 
     monkeypatch.setattr(JobRunner, "_retry_transaction", commit_without_an_answer)
-    job_id = queue_job(worker, tmp_path)
     worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert job.status == ("queued" if commit == "publish" else "succeeded")
+    worker.run(job_id)  # Only an evaluation, if anything.
     job = job_of(worker.database, job_id)
     assert (job.status, model_count(worker)) == ("succeeded", 1)
     with worker.database.read() as session:
         row = models.get(session, str(job.model_id), owner=job.owner)
-    for key in (row.weights_key, row.manifest_key, jobs.report_of(job_id, row.id)):
+    assert row.metrics == job.metrics
+    for key in (row.weights_key, row.manifest_key, str(job.report_key)):
         assert worker.blobs.get(key)
 
 
@@ -87,3 +99,174 @@ def test_a_full_storage_costs_no_attempt(
     job = job_of(worker.database, job_id)
     assert (job.status, job.attempts, model_count(worker)) == ("queued", 0, 0)
     assert list(worker.blobs.list("models")) == []
+
+
+# --- between the two commits: the model is published, and its evaluation is under way ---
+
+
+class Killed(BaseException):
+    """The end of this worker's process, as far as a test can tell."""
+
+
+Interrupt = Callable[[JobRunner, str], None]
+
+
+def kill(worker: JobRunner, job_id: str) -> None:
+    raise Killed
+
+
+def trainer_dies(worker: JobRunner, job_id: str) -> None:
+    raise TrainerDied("trainer_died", "The training process was killed.")
+
+
+def out_of_memory(worker: JobRunner, job_id: str) -> None:
+    raise TrainerFailed("out_of_memory", "The device ran out of memory.")
+
+
+def cancel(worker: JobRunner, job_id: str) -> None:
+    with worker.database.write() as session:
+        jobs.request_cancel(session, job_id, owner=OWNER)
+
+
+def drain(worker: JobRunner, job_id: str) -> None:
+    worker.draining.set()
+
+
+BEFORE_MODEL, BEFORE_EVALUATION, BEFORE_END = "before the model", "before the evaluation", "before the end"
+
+
+@pytest.fixture
+def interrupted(worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    """Return a function that runs a job which is interrupted once, by default right after the publication."""
+
+    def run(interrupt: Interrupt, moment: str = BEFORE_EVALUATION) -> Job:
+        job_id = queue_job(worker, tmp_path, count=10)
+
+        def interrupting(
+            folder: Path, *, on_message: OnMessage, should_stop: Callable[[], bool], **given: Any
+        ) -> dict[str, Any]:
+            def now() -> None:
+                monkeypatch.setattr(job_runner, "run_trainer", run_trainer)
+                assert job_of(worker.database, job_id).status == "running"
+                interrupt(worker, job_id)
+                while not should_stop():
+                    time.sleep(0.01)
+
+            def heard(message: dict[str, Any]) -> None:
+                is_trained = message["type"] == "trained"
+                if is_trained and moment == BEFORE_MODEL:
+                    now()
+                on_message(message)
+                if is_trained and moment == BEFORE_EVALUATION:
+                    now()
+
+            result = run_trainer(folder, on_message=heard, should_stop=should_stop, **given)
+            if moment == BEFORE_END:
+                now()
+            return result
+
+        monkeypatch.setattr(job_runner, "run_trainer", interrupting)
+        with suppress(Killed):
+            worker.run(job_id)
+        return job_of(worker.database, job_id)
+
+    return run
+
+
+def test_a_job_killed_before_its_model_trains_again(
+    worker: JobRunner, interrupted: Callable[..., Job]
+) -> None:
+    job = interrupted(kill, BEFORE_MODEL)
+    let_lease_expire(worker.database, job.id)
+    expire(worker.database)
+    job = job_of(worker.database, job.id)
+    assert (job.status, job.attempts, job.model_id, model_count(worker)) == ("queued", 1, None, 0)
+    assert list(worker.blobs.list("models")) == []
+    worker.run(job.id)
+    assert (job_of(worker.database, job.id).status, model_count(worker)) == ("succeeded", 1)
+
+
+def test_a_job_cancelled_before_its_model_has_none(
+    worker: JobRunner, interrupted: Callable[..., Job]
+) -> None:
+    job = interrupted(cancel, BEFORE_MODEL)
+    assert (job.status, job.model_id, job.metrics, model_count(worker)) == ("cancelled", None, None, 0)
+    assert list(worker.blobs.list("models")) == []
+
+
+@pytest.mark.parametrize("interrupt", [cancel, drain])
+def test_an_interrupt_after_the_evaluation_is_too_late(
+    worker: JobRunner, interrupted: Callable[..., Job], interrupt: Interrupt
+) -> None:
+    job = interrupted(interrupt, BEFORE_END)
+    assert (job.status, job.warnings, model_count(worker)) == ("succeeded", [], 1)
+    assert (job.metrics or {})["verdict"] not in {"evaluating", "not_evaluated"}
+    assert worker.blobs.get(str(job.report_key))
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "moment", "spent"),
+    [
+        (kill, BEFORE_EVALUATION, 1),
+        (kill, BEFORE_END, 1),
+        (trainer_dies, BEFORE_EVALUATION, 1),
+        (drain, BEFORE_EVALUATION, 0),
+        (drain, BEFORE_MODEL, 0),  # The training has ended, so its model is not thrown away.
+    ],
+)
+def test_an_interrupted_evaluation_is_repeated_without_a_training(
+    worker: JobRunner, interrupted: Callable[..., Job], interrupt: Interrupt, moment: str, spent: int
+) -> None:
+    job = interrupted(interrupt, moment)
+    if interrupt is kill:
+        assert job.status == "running"
+        let_lease_expire(worker.database, job.id)
+        expire(worker.database)
+        job = job_of(worker.database, job.id)
+    assert (job.status, job.attempts, model_count(worker)) == ("queued", spent, 1)
+    with worker.database.read() as session:
+        before = events.last_seq(session, job.id)
+
+    worker.draining.clear()
+    worker.run(job.id)
+    ended = job_of(worker.database, job.id)
+    assert (ended.status, ended.attempts, ended.warnings) == ("succeeded", spent + 1, [])
+    assert (ended.model_id, model_count(worker)) == (job.model_id, 1)
+    assert (ended.metrics or {})["measured_on"]["source"] == "cross_validation"
+    assert worker.blobs.get(str(ended.report_key))
+    with worker.database.read() as session:
+        later = events.after(session, job.id, before)
+    assert [e.type for e in later if e.type != "progress"] == ["started", "stage", "succeeded"]
+    assert {e.data.get("stage") for e in later if e.type in {"stage", "progress"}} == {"evaluating"}
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "attempts", "code"),
+    [
+        (cancel, 3, "evaluation_cancelled"),
+        (out_of_memory, 3, "evaluation_failed"),
+        (trainer_dies, 1, "evaluation_failed"),
+    ],
+)
+def test_a_model_stays_without_its_evaluation(
+    worker: JobRunner, interrupted: Callable[..., Job], interrupt: Interrupt, attempts: int, code: str
+) -> None:
+    worker.settings.max_attempts = attempts
+    job = interrupted(interrupt)
+    assert (job.status, job.error_code, model_count(worker)) == ("succeeded", None, 1)
+    assert [warning["code"] for warning in job.warnings] == [code]
+    assert (job.metrics or {})["verdict"] == "not_evaluated"
+    assert (job.metrics or {})["measured_on"]["trained_images"] == 10
+    with worker.database.read() as session:
+        assert models.get(session, str(job.model_id), owner=job.owner).metrics == job.metrics
+
+
+def test_a_model_deleted_before_its_evaluation(worker: JobRunner, interrupted: Callable[..., Job]) -> None:
+    job = interrupted(drain)
+    with worker.database.write() as session:
+        models.delete(session, str(job.model_id), owner=OWNER)
+    worker.draining.clear()
+    worker.run(job.id)
+    job = job_of(worker.database, job.id)
+    assert (job.status, job.warnings[0]["code"]) == ("succeeded", "evaluation_failed")
+    assert "The model was deleted." in job.warnings[0]["detail"]

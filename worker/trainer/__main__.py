@@ -36,8 +36,6 @@ class Channel:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._since: tuple[float, float] | None = None
-        """Time and fraction of the first progress report."""
 
     def send(self, type: str, **fields: Any) -> None:
         """Write a message."""
@@ -50,17 +48,11 @@ class Channel:
     def step(self, progress: Any) -> None:
         self.send("step", **vars(progress))
 
-    def progressed(self, share: float) -> None:
-        """Report the fraction done, and the time left at the pace of this process.
+    def plan(self, training: Any, evaluation: Any) -> None:
+        self.send("plan", training=training, evaluation=evaluation)
 
-        The process may have resumed from a checkpoint, so its first fraction need not be 0.
-        """
-        now = time.monotonic()
-        if self._since is None:
-            self._since = (now, share)
-        began, first = self._since
-        left = (now - began) * (1 - share) / (share - first) if share > first else None
-        self.send("progress", fraction=share, eta_seconds=left)
+    def done(self, kind: str, units: int, *, earlier: bool = False) -> None:
+        self.send("work", kind=kind, units=units, earlier=earlier)
 
     def warn(self, code: str, detail: str) -> None:
         self.send("warning", code=code, detail=detail)
@@ -123,16 +115,18 @@ def stand_by() -> Path:
 
 
 def train(folder: Path, task: Task, channel: Channel) -> None:
-    """Run a task: train, evaluate, and write weights and report into the folder."""
+    """Run a task: train and write the weights into the folder, then evaluate and write the report."""
     started = time.monotonic()
-    channel.stage("loading")
+    channel.stage("preparing")
     from core.clip.config import resolve_config
     from core.clip.data.images import ImageLimits
+    from core.clip.evaluation.report import job_metrics
     from core.clip.models.backbone import load_backbone
-    from core.clip.pipeline import Shot, adapt
+    from core.clip.pipeline import Shot, TrainedModel, adapt
     from core.clip.training.checkpoint import Checkpoints
     from core.clip.training.microbatch import reserve_gpu_memory
-    from core.clip.weights.files import save_weights
+    from core.clip.weights.files import load_weights, save_weights
+    from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 
     config = resolve_config(**task.config)
     backbone = load_backbone(
@@ -147,6 +141,21 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
             if s["split"] == split
         ]
 
+    trained = None
+    if task.trained_seconds is not None:
+        manifest = read_manifest((folder / MANIFEST).read_bytes())
+        weights = load_weights((folder / WEIGHTS).read_bytes(), manifest, backbone)
+        trained = TrainedModel(weights, len(shots("train")), task.trained_seconds)
+
+    def publish(trained: TrainedModel) -> None:
+        names = tuple(dict.fromkeys(shot.class_name for shot in shots("train")))
+        save_weights(folder, trained.weights, backbone=backbone, class_names=names, config=config.to_dict())
+        if config.evaluate != "none":
+            metrics = job_metrics(
+                None, None, source="none", trained_images=trained.images, unevaluated="evaluating"
+            )
+            channel.send("trained", metrics=metrics, seconds=round(trained.seconds, 1))
+
     adapted = adapt(
         backbone,
         shots("train"),
@@ -156,24 +165,18 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         limits=ImageLimits(task.max_image_bytes, task.max_image_pixels),
         checkpoints=Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds),
         seconds=task.deadline_seconds - (time.monotonic() - started),
+        on_trained=publish,
+        trained=trained,
     )
-    channel.stage("saving")
-    save_weights(
-        folder,
-        adapted.weights,
-        backbone=backbone,
-        class_names=adapted.class_names,
-        config=config.to_dict(),
-    )
-    report = adapted.evaluation.report
-    if report is not None:
+    evaluation = adapted.evaluation
+    if evaluation.report is not None:
         # adapt() numbers the training images first, then the test images.
         order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
-        fields = report.to_dict()
+        fields = evaluation.report.to_dict()
         for image in (*fields["mistakes"], *fields["label_issues"]):
             image["position"] = order[image["position"]]
         (folder / REPORT).write_text(json.dumps(fields, ensure_ascii=False), encoding="utf-8")
-    channel.send("done", metrics=adapted.evaluation.metrics)
+    channel.send("done", metrics=evaluation.metrics, seconds=round(adapted.seconds, 1))
 
 
 if __name__ == "__main__":

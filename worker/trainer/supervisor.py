@@ -51,6 +51,9 @@ def run_trainer(
 ) -> dict[str, Any]:
     """Train the job in `folder`, by the standby if there is one. Return the trainer's last message.
 
+    The files of the model are complete when `on_message` receives `trained`, and the evaluation goes on.
+    Without an evaluation they are complete at the end.
+
     The process group has ended when this function returns or raises.
 
     Raises:
@@ -101,9 +104,10 @@ def run_trainer(
                 raise kind(message["code"], message["detail"])
             if message["type"] == "done":
                 return message  # the files are closed
-            loading = message.get("stage") == "loading" or (loading and message["type"] != "stage")
+            loading = message.get("stage") == "preparing" or (loading and message["type"] != "stage")
             if message["type"] != "alive":
                 on_message(message)
+                heard = time.monotonic()  # the caller may have published the model, and waited for space
     finally:
         trainer.kill()
 

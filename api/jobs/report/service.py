@@ -9,9 +9,9 @@ from api.jobs.report.schemas import Report
 from api.jobs.report.thumbnails import thumbnails
 from core.serving.service import Serving
 from core.store.db.session import Database
-from core.store.db.tables import FAILED, SUCCEEDED, Job, JobImage
-from core.store.errors import BlobNotFound, ReportNotFound
-from core.store.jobs import jobs
+from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage
+from core.store.errors import BlobNotFound, ReportNotFound, ReportPending
+from core.store.jobs import jobs, leases
 from core.store.storage.blobs import Blobs
 
 HEADERS = {
@@ -39,6 +39,7 @@ def answer_report(
 
     Raises:
         JobNotFound: the owner has no such job.
+        ReportPending: the model is still being evaluated.
         ReportNotFound: the job has no report.
     """
     with database.read() as session:
@@ -61,7 +62,9 @@ def answer_report(
 
 
 def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
-    """Return the stored report with file names. Raise ReportNotFound if there is none."""
+    """Return the stored report with file names. Raise ReportPending or ReportNotFound if there is none."""
+    if job.model_id is not None and job.status not in FINAL:
+        raise ReportPending(job.id)
     if job.status != SUCCEEDED or job.model_id is None:
         detail = (
             f"The job has failed, so it has no report. See `error` in GET /jobs/{job.id}."
@@ -69,8 +72,11 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
             else f"There is no report before the job has succeeded. Wait with GET /jobs/{job.id}?wait=60."
         )
         raise ReportNotFound(detail)
+    for notice in job.warnings:
+        if notice["code"] in leases.EVALUATION_SKIPPED:
+            raise ReportNotFound(f"The job has no report. {notice['detail']}")
     try:
-        stored = json.loads(blobs.get(jobs.report_of(job.id, job.model_id)))
+        stored = json.loads(blobs.get(job.report_key or jobs.report_of(job.id, job.model_id)))
     except BlobNotFound as error:
         raise ReportNotFound(
             'The job has no report. It ran with `evaluate` "none", or on an older version. Train again with '

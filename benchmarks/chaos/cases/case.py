@@ -78,6 +78,26 @@ def in_training(world: World, job_id: str) -> Member:
     return member
 
 
+def in_evaluation(world: World, job_id: str) -> tuple[Member, str]:
+    """Wait until the model of a job is published. Return the worker that evaluates it, and the model's id.
+
+    Raises:
+        TimeoutError: the model has not been published.
+        RuntimeError: the job has ended already.
+    """
+
+    def published() -> tuple[Member, str] | None:
+        job = jobs_of(world, [job_id])[0]
+        if job.status in FINAL:
+            raise RuntimeError(f"{job_id} is {job.status} before its fault. Give it more epochs.")
+        member = holder(world, job)
+        return None if member is None or job.model_id is None else (member, job.model_id)
+
+    found = world.wait(published, seconds=SETTLE_SECONDS, what="the publication of a model")
+    assert found is not None
+    return found
+
+
 def holder(world: World, job: Job) -> Member | None:
     """Return the worker that runs the job."""
     pid = (job.worker or ":0").rpartition(":")[2]

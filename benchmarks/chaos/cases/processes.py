@@ -12,6 +12,7 @@ from benchmarks.chaos.cases.case import (
     Measured,
     all_succeeded,
     events,
+    in_evaluation,
     in_training,
     one_kind,
     settled,
@@ -49,6 +50,29 @@ def trainer_killed(world: World, rng: random.Random) -> Measured:
     return Measured(
         f"{rounds} kills: {succeeded(ended)} at attempt {max(j.attempts for j in ended)}",
         all_succeeded(ended, attempts=2),
+    )
+
+
+def killed_in_the_evaluation(world: World, rng: random.Random) -> Measured:
+    """Kill the worker or its trainer, in turn, after the publication."""
+    rounds, kept, ids = 4, 0, []
+    for number in range(rounds):
+        [job_id] = submit(world, f"evaluated-{number}", 1, **LONG)
+        worker, model_id = in_evaluation(world, job_id)
+        if number % 2:
+            worker.kill()
+        else:
+            for trainer in worker.trainers():
+                trainer.kill()
+        [job] = settled(world, [job_id])
+        kept += (job.model_id, (job.metrics or {}).get("verdict")) != (model_id, "not_evaluated")
+        ids.append(job_id)
+    ended = settled(world, ids)
+    published = events(world, ids, "model_published")
+    return Measured(
+        f"{rounds} kills: {succeeded(ended)} at attempt {max(j.attempts for j in ended)}, "
+        f"{published} publications, {kept} models with their evaluation",
+        all_succeeded(ended, attempts=2) and published == kept == rounds,
     )
 
 
@@ -124,6 +148,12 @@ CASES = [
     ),
     Case("2", "workers frozen, a job enqueued, workers killed", "0 of 10 lost", frozen_then_killed),
     Case("3", "the trainer is killed in the middle", "0 lost, done at attempt 2", trainer_killed),
+    Case(
+        "3b",
+        "the worker or the trainer is killed after the publication of the model",
+        "evaluated at attempt 2, 1 publication each",
+        killed_in_the_evaluation,
+    ),
     Case(
         "4",
         "a job that always crashes its trainer, and 10 good ones",

@@ -12,6 +12,7 @@ from benchmarks.chaos.cases.case import (
     Measured,
     all_succeeded,
     events,
+    in_evaluation,
     in_training,
     jobs_of,
     settled,
@@ -19,7 +20,7 @@ from benchmarks.chaos.cases.case import (
     succeeded,
 )
 from benchmarks.chaos.world import World
-from core.store.db.tables import CANCELLED, FINAL
+from core.store.db.tables import CANCELLED, FINAL, SUCCEEDED
 
 STALL_SECONDS = 15.0
 DEADLINE_SECONDS = 100.0
@@ -62,6 +63,25 @@ def cancelled_while_running(world: World, rng: random.Random) -> Measured:
     )
 
 
+def cancelled_while_evaluated(world: World, rng: random.Random) -> Measured:
+    rounds, seconds, left, kept = 4, [], 0, 0
+    for number in range(rounds):
+        [job_id] = submit(world, f"evaluating-{number}", 1, **LONG)
+        worker, model_id = in_evaluation(world, job_id)
+        trainers = worker.trainers()
+        requested = time.monotonic()
+        world.client.cancel(job_id)
+        [job] = settled(world, [job_id])
+        seconds.append(time.monotonic() - requested)
+        left += sum(trainer.is_running() for trainer in trainers)
+        notices = [notice["code"] for notice in job.warnings]
+        kept += (job.status, job.model_id) == (SUCCEEDED, model_id) and "evaluation_cancelled" in notices
+    return Measured(
+        f"{rounds} times: ended within {max(seconds):.1f} s, {left} processes left, {kept} models kept",
+        max(seconds) < 10.5 and left == 0 and kept == rounds,
+    )
+
+
 def cancel_races_the_end(world: World, rng: random.Random) -> Measured:
     """Cancel jobs at random moments near their end, and check that the first final state stays."""
     rounds = 16
@@ -72,7 +92,7 @@ def cancel_races_the_end(world: World, rng: random.Random) -> Measured:
 
         def near_its_end(job_id: str = job_id) -> bool:
             [job] = jobs_of(world, [job_id])
-            return job.status in FINAL or (job.progress or {}).get("stage") in {"training", "saving"}
+            return job.status in FINAL or (job.progress or {}).get("stage") == "training"
 
         world.wait(near_its_end, seconds=SETTLE_SECONDS, what="the training of a job")
         time.sleep(rng.uniform(0, 1.5))
@@ -117,6 +137,20 @@ def never_ends(world: World, rng: random.Random) -> Measured:
     )
 
 
+def stopped_in_the_evaluation(world: World, rng: random.Random) -> Measured:
+    """Send SIGTERM to the worker that evaluates a model."""
+    [job_id] = submit(world, "stopped", 1, **LONG)
+    worker, model_id = in_evaluation(world, job_id)
+    worker.process.send_signal(SIGTERM)
+    worker.process.wait(60)
+    ended = settled(world, [job_id])
+    published = events(world, [job_id], "model_published")
+    return Measured(
+        f"{succeeded(ended)}, attempts {ended[0].attempts}, {published} publication",
+        all_succeeded(ended, attempts=1) and published == 1 and ended[0].model_id == model_id,
+    )
+
+
 def rolling_restarts(world: World, rng: random.Random) -> Measured:
     """Send SIGTERM to each worker that has the job, one after another."""
     rounds = 5
@@ -135,6 +169,12 @@ def rolling_restarts(world: World, rng: random.Random) -> Measured:
 CASES = [
     Case("22", "cancelled while queued, no worker there", "0 runs", cancelled_while_queued),
     Case("23", "cancelled while it trains", "≤ 10.5 s; 0 processes left, 0 models", cancelled_while_running),
+    Case(
+        "23b",
+        "cancelled while its model is evaluated",
+        "≤ 10.5 s; the model stays",
+        cancelled_while_evaluated,
+    ),
     Case("24", "a cancel races the end", "one final state each, 0 changed later", cancel_races_the_end),
     Case("25", "the trainer hangs (SIGSTOP)", f"ended ≤ {STALL_SECONDS + 5:g} s, done at attempt 2", stalled),
     Case(
@@ -144,4 +184,10 @@ CASES = [
         never_ends,
     ),
     Case("27", "SIGTERM to each worker that has the job", "done, attempts 1", rolling_restarts),
+    Case(
+        "27b",
+        "SIGTERM after the publication",
+        "evaluated, attempts 1, 1 publication",
+        stopped_in_the_evaluation,
+    ),
 ]

@@ -257,7 +257,7 @@ def _rows(
 
 def progress_words(progress: Progress) -> str:
     """Return a line such as `training, epoch 3 of 10, DVA 0.61 SCL 0.80 VLD 0.41, 12 s left`."""
-    words = [progress.stage]
+    words: list[str] = [progress.stage]
     if progress.stage == "training":
         if progress.epoch and progress.epochs:
             words.append(f"epoch {progress.epoch} of {progress.epochs}")

@@ -14,7 +14,7 @@ from clipcite.client.errors import JobFailed, WaitTimeout
 from clipcite.client.parse import parse
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.retry import is_over
-from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status
+from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Until
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
@@ -37,7 +37,7 @@ class AsyncJobs:
             yield self._bind(data)
 
     async def cancel(self, job_id: str) -> "AsyncJob":
-        """Cancel the job. A running job stops within seconds."""
+        """Cancel the job, or only the evaluation if there is a model. A running job stops within seconds."""
         return self._bind(await self._transport.send(job_requests.cancel(job_id)))
 
     async def delete(self, job_id: str) -> None:
@@ -52,7 +52,7 @@ class AsyncJobs:
         """Return the evaluation of the job's model.
 
         Raises:
-            NotFoundError: the job has no report, or not yet.
+            NotFoundError: the job has no report, or not yet (`report_pending`).
         """
         return await self._transport.send(job_requests.report(job_id))
 
@@ -75,6 +75,7 @@ class AsyncJobs:
         self,
         job_id: str,
         *,
+        until: Until = "end",
         on_change: Callable[["AsyncJob"], None] | None = None,
         timeout: float | None = None,
     ) -> "AsyncJob":
@@ -82,23 +83,24 @@ class AsyncJobs:
 
         Args:
             job_id: id of the job.
+            until: "model" waits only until the model is usable. Its evaluation follows.
             on_change: called with a copy of the job after every change, for example of `progress`.
             timeout: maximum wait (seconds, default: none).
 
         Raises:
             WaitTimeout: the job has not ended within `timeout`. It continues.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         call = job_requests.get_job(job_id)
-        async with aclosing(AsyncFollower(self._transport, job_id, 0, until)) as follower:
-            data = await self._transport.send(call, until=until)
+        async with aclosing(AsyncFollower(self._transport, job_id, 0, deadline)) as follower:
+            data = await self._transport.send(call, until=deadline)
             while True:
                 job = self._bind(data)
                 if on_change is not None:
                     on_change(job)
-                if job.finished:
+                if job.reached(until):
                     return job
-                if is_over(until):
+                if is_over(deadline):
                     raise WaitTimeout(job)
                 events = await follower.next()
                 if events and all(event.type == PROGRESS for event in events):
@@ -107,7 +109,7 @@ class AsyncJobs:
                     continue
                 if events is None:
                     await anyio.sleep(END_SECONDS)
-                data = await self._transport.send(call, self._transport.retry.patient, until)
+                data = await self._transport.send(call, self._transport.retry.patient, deadline)
 
     def _bind(self, data: JobData) -> "AsyncJob":
         job = AsyncJob(**vars(data))
@@ -121,11 +123,16 @@ class AsyncJob(JobData):
     _jobs: AsyncJobs
 
     async def wait(
-        self, *, on_change: Callable[["AsyncJob"], None] | None = None, timeout: float | None = None
+        self,
+        *,
+        until: Until = "end",
+        on_change: Callable[["AsyncJob"], None] | None = None,
+        timeout: float | None = None,
     ) -> "AsyncJob":
         """Wait until the job has succeeded. Survives a restart of the service.
 
         Args:
+            until: "model" waits only until the model is usable. Its evaluation follows.
             on_change: called with a copy of the job after every change, for example of `progress`.
             timeout: maximum wait (seconds, default: none).
 
@@ -136,8 +143,8 @@ class AsyncJob(JobData):
             JobFailed: the job failed or was cancelled.
             WaitTimeout: the job has not ended within `timeout`. It continues.
         """
-        self._update(await self._jobs.wait(self.id, on_change=on_change, timeout=timeout))
-        if self.status != "succeeded":
+        self._update(await self._jobs.wait(self.id, until=until, on_change=on_change, timeout=timeout))
+        if self.model_id is None:
             raise JobFailed(self)
         return self
 
@@ -146,7 +153,7 @@ class AsyncJob(JobData):
         return self._update(await self._jobs.get(self.id))
 
     async def cancel(self) -> "AsyncJob":
-        """Cancel the job. A running job stops within seconds."""
+        """Cancel the job, or only the evaluation if there is a model. A running job stops within seconds."""
         return self._update(await self._jobs.cancel(self.id))
 
     async def delete(self) -> None:
@@ -161,7 +168,7 @@ class AsyncJob(JobData):
         """Return the evaluation of the model.
 
         Raises:
-            NotFoundError: the job has no report, or not yet.
+            NotFoundError: the job has no report, or not yet (`report_pending`).
         """
         return await self._jobs.report(self.id)
 

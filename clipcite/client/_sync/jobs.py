@@ -13,7 +13,7 @@ from clipcite.client.errors import JobFailed, WaitTimeout
 from clipcite.client.parse import parse
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.retry import is_over
-from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status
+from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Until
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
@@ -36,7 +36,7 @@ class Jobs:
             yield self._bind(data)
 
     def cancel(self, job_id: str) -> "Job":
-        """Cancel the job. A running job stops within seconds."""
+        """Cancel the job, or only the evaluation if there is a model. A running job stops within seconds."""
         return self._bind(self._transport.send(job_requests.cancel(job_id)))
 
     def delete(self, job_id: str) -> None:
@@ -51,7 +51,7 @@ class Jobs:
         """Return the evaluation of the job's model.
 
         Raises:
-            NotFoundError: the job has no report, or not yet.
+            NotFoundError: the job has no report, or not yet (`report_pending`).
         """
         return self._transport.send(job_requests.report(job_id))
 
@@ -73,6 +73,7 @@ class Jobs:
         self,
         job_id: str,
         *,
+        until: Until = "end",
         on_change: Callable[["Job"], None] | None = None,
         timeout: float | None = None,
     ) -> "Job":
@@ -80,23 +81,24 @@ class Jobs:
 
         Args:
             job_id: id of the job.
+            until: "model" waits only until the model is usable. Its evaluation follows.
             on_change: called with a copy of the job after every change, for example of `progress`.
             timeout: maximum wait (seconds, default: none).
 
         Raises:
             WaitTimeout: the job has not ended within `timeout`. It continues.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         call = job_requests.get_job(job_id)
-        with closing(Follower(self._transport, job_id, 0, until)) as follower:
-            data = self._transport.send(call, until=until)
+        with closing(Follower(self._transport, job_id, 0, deadline)) as follower:
+            data = self._transport.send(call, until=deadline)
             while True:
                 job = self._bind(data)
                 if on_change is not None:
                     on_change(job)
-                if job.finished:
+                if job.reached(until):
                     return job
-                if is_over(until):
+                if is_over(deadline):
                     raise WaitTimeout(job)
                 events = follower.next()
                 if events and all(event.type == PROGRESS for event in events):
@@ -105,7 +107,7 @@ class Jobs:
                     continue
                 if events is None:
                     time.sleep(END_SECONDS)
-                data = self._transport.send(call, self._transport.retry.patient, until)
+                data = self._transport.send(call, self._transport.retry.patient, deadline)
 
     def _bind(self, data: JobData) -> "Job":
         job = Job(**vars(data))
@@ -119,11 +121,16 @@ class Job(JobData):
     _jobs: Jobs
 
     def wait(
-        self, *, on_change: Callable[["Job"], None] | None = None, timeout: float | None = None
+        self,
+        *,
+        until: Until = "end",
+        on_change: Callable[["Job"], None] | None = None,
+        timeout: float | None = None,
     ) -> "Job":
         """Wait until the job has succeeded. Survives a restart of the service.
 
         Args:
+            until: "model" waits only until the model is usable. Its evaluation follows.
             on_change: called with a copy of the job after every change, for example of `progress`.
             timeout: maximum wait (seconds, default: none).
 
@@ -134,8 +141,8 @@ class Job(JobData):
             JobFailed: the job failed or was cancelled.
             WaitTimeout: the job has not ended within `timeout`. It continues.
         """
-        self._update(self._jobs.wait(self.id, on_change=on_change, timeout=timeout))
-        if self.status != "succeeded":
+        self._update(self._jobs.wait(self.id, until=until, on_change=on_change, timeout=timeout))
+        if self.model_id is None:
             raise JobFailed(self)
         return self
 
@@ -144,7 +151,7 @@ class Job(JobData):
         return self._update(self._jobs.get(self.id))
 
     def cancel(self) -> "Job":
-        """Cancel the job. A running job stops within seconds."""
+        """Cancel the job, or only the evaluation if there is a model. A running job stops within seconds."""
         return self._update(self._jobs.cancel(self.id))
 
     def delete(self) -> None:
@@ -159,7 +166,7 @@ class Job(JobData):
         """Return the evaluation of the model.
 
         Raises:
-            NotFoundError: the job has no report, or not yet.
+            NotFoundError: the job has no report, or not yet (`report_pending`).
         """
         return self._jobs.report(self.id)
 

@@ -105,20 +105,18 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
 def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
     """Return the work of a job, in training steps on one image.
 
-    A forward pass costs less. Evaluated images pass 5 networks for a report, 2 without one. Up to 128 shots
-    pass 3 networks for the support set. A report without test images also trains fold models, at nearly the
-    cost of the model.
+    A forward pass costs less. Evaluated images pass 5 networks. Up to 128 shots pass 3 networks for the
+    support set. An evaluation without test images also trains fold models, at nearly the cost of the model.
     """
-    evaluated = tests or round(config["holdout"] * trained)
-    training_images = trained if tests else trained - evaluated
-    trainings, networks = 1.0, 2
+    trainings, training_images, evaluated = 1.0, trained, 0
     if config.get("evaluate", "none") != "none":  # jobs of older versions lack the field
-        networks = 5
+        evaluated = tests or round(config["holdout"] * trained)
+        training_images = trained if tests else trained - evaluated
         if not evaluated:
             trainings, evaluated = 1 + CV_BUDGET, trained
     return float(
         trainings * config["epochs"] * training_images
-        + networks / TRAINING_COST * evaluated
+        + 5 / TRAINING_COST * evaluated
         + min(128, training_images)
     )
 

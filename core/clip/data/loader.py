@@ -1,6 +1,6 @@
 """Training batches: the images of each step, and their random crops."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -58,8 +58,13 @@ def crop_batches(
 DECODERS = 4
 
 
-def read_images(sources: Sequence[bytes | Path], limits: ImageLimits, shortest_side: int) -> list[Tensor]:
-    """Decode images in threads to uint8 [3, H, W].
+def read_images(
+    sources: Sequence[bytes | Path],
+    limits: ImageLimits,
+    shortest_side: int,
+    done: Callable[[int], None] = lambda images: None,
+) -> list[Tensor]:
+    """Decode images in threads to uint8 [3, H, W]. `done` is called with 1 after each of them.
 
     Raises:
         BadImage: an image can't be read (see `open_image`).
@@ -68,5 +73,9 @@ def read_images(sources: Sequence[bytes | Path], limits: ImageLimits, shortest_s
     def read(source: bytes | Path) -> Tensor:
         return to_tensor(open_image(source, limits, shortest_side=shortest_side))
 
+    images = []
     with ThreadPoolExecutor(DECODERS) as threads:
-        return list(threads.map(read, sources))
+        for image in threads.map(read, sources):
+            images.append(image)
+            done(1)
+    return images

@@ -3,18 +3,25 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from core.clip.checks.estimate import CV_BUDGET, TRAINING_COST
+from core.clip.checks.estimate import CV_BUDGET
 from core.clip.config import AdaptConfig
 from core.clip.data.images import ImageLimits
 from core.clip.data.splits import make_folds
-from core.clip.evaluation.predictions import CROSS_VALIDATION_CURVE, Candidates, HeldOutPredictions, predict
+from core.clip.evaluation.predictions import (
+    CROSS_VALIDATION_CURVE,
+    Candidates,
+    HeldOutPredictions,
+    predict,
+    prediction_work,
+)
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.training.progress import Reporter, split_progress
+from core.clip.training.progress import FoldReporter, Reporter, Work, total
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
@@ -26,30 +33,50 @@ def count_steps(images: int, config: AdaptConfig) -> int:
     return config.epochs * math.ceil(images / config.batch_size)
 
 
-def training_cost(images: int, config: AdaptConfig) -> float:
-    """Return the cost of a training on `images` images, in forward passes of one image."""
-    return TRAINING_COST * config.epochs * images
+def training_work(images: int, prompts: int, epochs: int, *, stock_features: bool = False) -> Work:
+    """Return the work of a training with its support set.
+
+    Args:
+        prompts: number of prompts of the trained classes.
+        stock_features: whether the images' features by the stock model are already computed.
+    """
+    every = math.ceil(images / MAX_SUPPORT_SHOTS)
+    passes = len(SUPPORT_ALPHAS) - stock_features
+    return {
+        "train": epochs * images,
+        "prompt": 2 * prompts,
+        "image": passes * math.ceil(images / every),
+    }
 
 
-def cross_validation_cost(labels: Sequence[int], config: AdaptConfig) -> float:
-    """Return the cost of all fold models, predictions included, in forward passes of one image."""
+def cross_validation_work(
+    labels: Sequence[int], prompts: int, distractor_prompts: int, config: AdaptConfig
+) -> Work:
+    """Return the work of all fold models, predictions included.
+
+    Args:
+        prompts: number of prompts of the trained classes.
+        distractor_prompts: number of prompts of the other candidates.
+    """
     folds = make_folds(labels, config.seed)
-    return sum(sum(costs) for costs in _fold_costs(len(labels), folds, config))
-
-
-def _fold_costs(
-    images: int, folds: Sequence[Sequence[int]], config: AdaptConfig
-) -> list[tuple[float, float]]:
-    """Return the costs of each fold model: training, then predictions and support set at each α but 0."""
-    shorter = replace(config, epochs=_epochs(images, folds, config))
-    return [
-        (
-            training_cost(images - len(fold), shorter),
-            (len(SUPPORT_ALPHAS) - 1) * min(MAX_SUPPORT_SHOTS, images - len(fold))
-            + (len(CROSS_VALIDATION_CURVE) - 1) * len(fold),
+    epochs = _epochs(len(labels), folds, config)
+    candidates = prompts + distractor_prompts
+    return total(
+        *(
+            total(
+                training_work(len(labels) - len(fold), prompts, epochs, stock_features=True),
+                prediction_work(
+                    len(fold),
+                    candidates,
+                    config.alpha,
+                    CROSS_VALIDATION_CURVE,
+                    curve_images=len(fold),
+                    stock_features=True,
+                ),
+            )
+            for fold in folds
         )
-        for fold in folds
-    ]
+    )
 
 
 def _epochs(images: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
@@ -108,8 +135,7 @@ def cross_validate(
     """
     predictions = []
     epochs = _epochs(len(sources), folds, config)
-    costs = [cost for fold_costs in _fold_costs(len(sources), folds, config) for cost in fold_costs]
-    reporters = split_progress(reporter, costs, steps=False)  # their steps are not the model's
+    fold_reporter = FoldReporter(reporter)
     for number, fold in enumerate(folds):
         out = set(fold)
         kept = [i for i in range(len(sources)) if i not in out]
@@ -120,10 +146,12 @@ def cross_validate(
             kept_labels,
             candidates.prompts[: candidates.trained],
             _fold_config(config, len(sources), len(kept), epochs, number),
-            reporters[2 * number],
+            fold_reporter,
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.delta_format)
-        shots = encode_support_set(backbone, delta, kept_images, kept_labels, features[kept])
+        shots = encode_support_set(
+            backbone, delta, kept_images, kept_labels, features[kept], partial(reporter.done, "image")
+        )
         held_out = list(fold)
         predicted = predict(
             backbone,
@@ -137,7 +165,7 @@ def cross_validate(
             curve=CROSS_VALIDATION_CURVE,
             stock_features=features[held_out],
             curve_images=len(held_out),
-            reporter=reporters[2 * number + 1],
+            reporter=fold_reporter,
             limits=limits,
         )
         predictions.append(replace(predicted, images_per_fold_model=len(kept)))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import brier_gain
 from core.clip.evaluation.context import EvalContext
-from core.clip.evaluation.cross_validation import cross_validate, cross_validation_cost
+from core.clip.evaluation.cross_validation import cross_validate, cross_validation_work
 from core.clip.evaluation.forgetting import measure_forgetting
 from core.clip.evaluation.label_issues import FOLDS, LabelIssue, cross_fit_scores, find_label_issues
 from core.clip.evaluation.predictions import (
@@ -27,6 +28,7 @@ from core.clip.evaluation.predictions import (
     HeldOutPredictions,
     cosine_scores,
     predict,
+    prediction_work,
 )
 from core.clip.evaluation.report import Report, build_report, job_metrics
 from core.clip.evaluation.report_text import how_measured
@@ -36,7 +38,7 @@ from core.clip.models.features import batches, build_zero_shot_classifier, image
 from core.clip.models.imagenet_classes import DISTRACTOR_CLASSES, distractor_classes
 from core.clip.prompts import same_class
 from core.clip.training.microbatch import is_out_of_memory
-from core.clip.training.progress import Reporter, ReporterSlice, split_progress
+from core.clip.training.progress import Reporter, Work, total
 
 OTHERS = 20
 """Distractor classes added to the candidates if the test images have no new classes."""
@@ -94,17 +96,33 @@ class Evaluation:
     """The predictions behind metrics and report; None if no image was held out."""
 
 
-def stage_costs(labels: Sequence[int], tests: int, config: AdaptConfig) -> list[float]:
-    """Return the costs of the stages of `evaluate`, in forward passes of one image.
+def evaluation_work(
+    class_names: Sequence[str],
+    labels: Sequence[int],
+    prompts: int,
+    tests: Sequence[str],
+    config: AdaptConfig,
+) -> Work:
+    """Return the work of `evaluate`.
 
-    The stages are: stock features of the training images, cross-validation, forgetting, test images.
+    Args:
+        labels: labels of the training images.
+        prompts: number of prompts of the trained classes.
+        tests: class name of each test image.
     """
     if config.evaluate == "none":
-        return [0.0, 0.0, 0.0, 2.0 * tests]
-    fold_models = 0.0 if tests else cross_validation_cost(labels, config)
-    alphas = len(CURVE if tests else CROSS_VALIDATION_CURVE)
-    forgetting = alphas * DISTRACTOR_CLASSES / 2  # a prompt takes about half as long as an image
-    return [float(len(labels)), fold_models, forgetting, float(alphas * tests)]
+        return {}
+    distractors = OTHERS * len(config.templates)
+    new_classes = {same_class(name) for name in tests} - {same_class(name) for name in class_names}
+    candidates = prompts + (len(new_classes) * len(config.templates) or distractors)
+    curve = CURVE if tests else CROSS_VALIDATION_CURVE
+    return total(
+        {"image": len(labels), "prompt": prompts + distractors},  # stock features and previews
+        {"prompt": len(curve) * DISTRACTOR_CLASSES * len(config.templates)},  # forgetting
+        prediction_work(len(tests), candidates, config.alpha, curve)
+        if tests
+        else cross_validation_work(labels, prompts, distractors, config),
+    )
 
 
 def evaluate(
@@ -117,6 +135,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).
 
+    With `config.evaluate` "none" nothing is evaluated.
+
     Args:
         tests: (position in the upload, image), of trained or new classes.
         source: source of the tests, `test` or `holdout`.
@@ -127,37 +147,29 @@ def evaluate(
         Cancelled: the reporter requested a stop.
     """
     config, trained = context.config, context.trained
-    for_features, for_folds, for_forgetting, for_tests = split_progress(
-        reporter, stage_costs(trained.labels, len(tests), config)
-    )
     if config.evaluate == "none":
-        held_out, gain = None, None
-        if tests:
-            reporter.stage("evaluating")
-            held_out = predict_test_images(context, tests, config.alpha, for_tests, curve=())
-            gain = brier_gain(held_out, context.backbone.logit_scale)
-        metrics = job_metrics(held_out, gain, source=source, trained_images=len(trained.labels))
-        return Evaluation(metrics, None, held_out)
-
+        return Evaluation(
+            job_metrics(None, None, source="none", trained_images=len(trained.labels)), None, None
+        )
+    reporter.stage("evaluating")
     started = time.monotonic()
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
-    features = _stock_features(context, for_features)
-    previews, stock = _previews(context, candidates, features)
+    features = _stock_features(context, reporter)
+    previews, stock = _previews(context, candidates, features, reporter)
     cross_validated = (
-        None if tests else _cross_validate(context, candidates, features, seconds_left, for_folds)
+        None if tests else _cross_validate(context, candidates, features, seconds_left, reporter)
     )
-    reporter.stage("evaluating")
     forgetting = measure_forgetting(
         context.backbone,
         context.weights,
         trained.class_names,
         config.templates,
-        for_forgetting,
+        reporter,
         CURVE if tests else CROSS_VALIDATION_CURVE,
     )
     label_issues = _label_issues(context, previews, cross_validated)
     if tests:
-        held_out = predict_test_images(context, tests, config.alpha, for_tests, curve=CURVE)
+        held_out = predict_test_images(context, tests, config.alpha, reporter, curve=CURVE)
     elif cross_validated is not None:
         held_out, source = (
             replace(cross_validated, positions=np.asarray(trained.positions)[cross_validated.positions]),
@@ -193,19 +205,19 @@ def evaluate(
 def _stock_features(context: EvalContext, reporter: Reporter) -> Tensor:
     """Return the features [N, D] of the training images."""
     features: list[Tensor] = []
+    done = partial(reporter.done, "image")
     for pixels in batches(context.backbone, context.trained.sources, context.limits):
-        features.append(image_features(context.backbone.model, pixels).cpu())
-        reporter.progressed(sum(map(len, features)) / len(context.trained.sources))
+        features.append(image_features(context.backbone.model, pixels, done).cpu())
     return torch.cat(features)
 
 
 def _previews(
-    context: EvalContext, candidates: Candidates, features: Tensor
+    context: EvalContext, candidates: Candidates, features: Tensor, reporter: Reporter
 ) -> tuple[ClassScores, ClassScores]:
     """Return cross-fitted preview scores and stock scores of the training images."""
     backbone, trained = context.backbone, context.trained
     classifier_weights = build_zero_shot_classifier(
-        backbone.model, backbone.tokenize, candidates.prompts
+        backbone.model, backbone.tokenize, candidates.prompts, partial(reporter.done, "prompt")
     ).cpu()
     previews = cross_fit_scores(features, trained.labels, classifier_weights, candidates, context.config.seed)
     return previews, cosine_scores(features, classifier_weights, candidates)
@@ -216,7 +228,7 @@ def _cross_validate(
     candidates: Candidates,
     features: Tensor,
     seconds_left: float | None,
-    reporter: ReporterSlice,
+    reporter: Reporter,
 ) -> HeldOutPredictions | None:
     """Cross-validate; return None if images or time are too few, or if a fold model fails."""
     trained = context.trained
@@ -231,7 +243,6 @@ def _cross_validate(
             "fewer epochs.",
         )
         return None
-    reporter.stage("cross_validating")
     try:
         return cross_validate(
             context.backbone,

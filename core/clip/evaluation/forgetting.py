@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from core.clip.errors import Cancelled
 from core.clip.evaluation.predictions import CURVE
@@ -32,7 +33,8 @@ def measure_forgetting(
 ) -> list[Forgetting]:
     """Measure the text similarity of the adapted model with the stock model at each α."""
     prompts = [class_prompts(name, templates) for name in distractor_classes(class_names)]
-    stock_weights = build_zero_shot_classifier(backbone.model, backbone.tokenize, prompts).cpu()
+    done = partial(reporter.done, "prompt")
+    stock_weights = build_zero_shot_classifier(backbone.model, backbone.tokenize, prompts, done).cpu()
     points = []
     for alpha in alphas:
         if reporter.cancelled():
@@ -41,7 +43,6 @@ def measure_forgetting(
             points.append(Forgetting(0.0, 1.0))
             continue
         network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
-        classifier_weights = build_zero_shot_classifier(network, backbone.tokenize, prompts).cpu()
-        reporter.progressed((len(points) + 1) / len(alphas))
+        classifier_weights = build_zero_shot_classifier(network, backbone.tokenize, prompts, done).cpu()
         points.append(Forgetting(alpha, float((classifier_weights * stock_weights).sum(dim=1).mean())))
     return points

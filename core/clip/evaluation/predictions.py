@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
-from core.clip.training.progress import Reporter
+from core.clip.training.progress import Reporter, Work
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 
@@ -148,22 +149,19 @@ def predict(
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
     curve_pixels: list[Tensor] = []
     seen = 0
-    passes_per_image = 1 if stock_features is not None else 2
-    others = [other for other in curve if other not in (0, alpha)]
-    passes = passes_per_image * len(sources) + len(others) * len(on_curve)
+    done = partial(reporter.done, "image")
     for pixels in batches(backbone, sources, limits):
         _raise_if_cancelled(reporter)
         if stock_features is None:
-            features[0].append(image_features(backbone.model, pixels).cpu())
-        features[1].append(image_features(model, pixels).cpu())
+            features[0].append(image_features(backbone.model, pixels, done).cpu())
+        features[1].append(image_features(model, pixels, done).cpu())
         if curve and len(chosen := pixels[(-seen) % every :: every]):
             curve_pixels.append(chosen)
         seen += len(pixels)
-        reporter.progressed(passes_per_image * seen / passes)
     of_stock = torch.cat(features[0]) if stock_features is None else stock_features
     of_adapted = torch.cat(features[1])
     stock_weights, classifier_weights = (
-        _classifier_weights(network, backbone, candidates) for network in (backbone.model, model)
+        _classifier_weights(network, backbone, candidates, reporter) for network in (backbone.model, model)
     )
     of_curve: dict[float, ClassScores] = {}
     for other in curve:
@@ -176,11 +174,11 @@ def predict(
             of_curve[other] = cosine_scores(of_stock[on_curve], stock_weights, candidates)
         else:
             network = _at(backbone, weights, other)
-            other_features = torch.cat([image_features(network, pixels).cpu() for pixels in curve_pixels])
-            other_weights = _classifier_weights(network, backbone, candidates)
+            other_features = torch.cat(
+                [image_features(network, pixels, done).cpu() for pixels in curve_pixels]
+            )
+            other_weights = _classifier_weights(network, backbone, candidates, reporter)
             of_curve[other] = balanced_scores(other_features, other_weights, weights.shots, other, candidates)
-            done = passes_per_image * seen + (others.index(other) + 1) * len(on_curve)
-            reporter.progressed(done / passes)
     return HeldOutPredictions(
         candidates,
         np.asarray(positions),
@@ -191,6 +189,27 @@ def predict(
         of_curve,
         on_curve if curve else np.arange(0),
     )
+
+
+def prediction_work(
+    images: int,
+    prompts: int,
+    alpha: float,
+    curve: Sequence[float],
+    *,
+    curve_images: int = CURVE_IMAGES,
+    stock_features: bool = False,
+) -> Work:
+    """Return the work of `predict`.
+
+    Args:
+        prompts: number of prompts of all candidates.
+        stock_features: whether these are already computed.
+    """
+    others = sum(other not in (0, alpha) for other in curve)
+    on_curve = -(-images // max(1, -(-images // curve_images)))
+    networks = 1 if stock_features else 2
+    return {"image": networks * images + others * on_curve, "prompt": (2 + others) * prompts}
 
 
 def preview_scores(
@@ -216,8 +235,11 @@ def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
     return with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
 
 
-def _classifier_weights(network: nn.Module, backbone: Backbone, candidates: Candidates) -> Tensor:
-    return build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
+def _classifier_weights(
+    network: nn.Module, backbone: Backbone, candidates: Candidates, reporter: Reporter
+) -> Tensor:
+    done = partial(reporter.done, "prompt")
+    return build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts, done).cpu()
 
 
 def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:

@@ -252,7 +252,12 @@ def build_report(
 
 
 def job_metrics(
-    held_out: HeldOutPredictions | None, brier_gain: Interval | None, *, source: str, trained_images: int
+    held_out: HeldOutPredictions | None,
+    brier_gain: Interval | None,
+    *,
+    source: str,
+    trained_images: int,
+    unevaluated: str = "not_evaluated",
 ) -> dict[str, Any]:
     """Return the `metrics` of a job and its model: accuracies of both models, and the verdict.
 
@@ -260,6 +265,7 @@ def job_metrics(
 
     Args:
         held_out: None, or without predictions of an adapted model, if the model was not evaluated.
+        unevaluated: the verdict in that case.
     """
     if held_out is None or held_out.adapted is None:
         return {
@@ -267,7 +273,7 @@ def job_metrics(
             "trained_classes": None,
             "new_classes": None,
             "all_classes": None,
-            "verdict": "not_evaluated",
+            "verdict": unevaluated,
         }
     trained = np.flatnonzero(held_out.truth < held_out.candidates.trained)
     new = np.flatnonzero(held_out.truth >= held_out.candidates.trained)

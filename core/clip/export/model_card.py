@@ -52,6 +52,9 @@ def model_card(about: ModelInfo, loading: str) -> str:
     )
     # `calibration` is left out: a hundred numbers for /classify.
     measured = {key: value for key, value in (about.metrics or {}).items() if key != "calibration"}
+    metrics = json.dumps(measured, indent=2, ensure_ascii=False) if measured else "not measured"
+    if measured.get("verdict") == "evaluating":
+        metrics = "not measured yet: export the model again when its job has succeeded"
     return CARD_TEXT.format(
         title=_plain(about.name or about.id),
         id=about.id,
@@ -63,7 +66,7 @@ def model_card(about: ModelInfo, loading: str) -> str:
         classes=classes,
         templates="\n".join(f"- {_plain(template)}" for template in about.templates),
         prompts=f"\nCustom prompts, used instead of the templates:\n\n{prompts}\n" if prompts else "",
-        metrics=json.dumps(measured, indent=2, ensure_ascii=False) if measured else "not measured",
+        metrics=metrics,
         loading=loading,
         starter=STARTER_NOTE if about.backbone == STARTER else "",
     )

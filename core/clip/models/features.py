@@ -31,16 +31,27 @@ def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Encode preprocessed images [N, 3, S, S] to normalised features [N, D], in bounded memory."""
+def image_features(
+    model: nn.Module, pixels: Tensor, done: Callable[[int], None] = lambda images: None
+) -> Tensor:
+    """Encode preprocessed images [N, 3, S, S] to normalised features [N, D], in bounded memory.
+
+    `done` is called with the number of images after each batch.
+    """
     device = next(model.parameters()).device
-    chunks = pixels.split(CPU_IMAGE_BATCH_SIZE if device.type == "cpu" else IMAGE_BATCH_SIZE)
-    return torch.cat([encode_images(model, chunk.to(device)) for chunk in chunks])
+    features = []
+    for chunk in pixels.split(CPU_IMAGE_BATCH_SIZE if device.type == "cpu" else IMAGE_BATCH_SIZE):
+        features.append(encode_images(model, chunk.to(device)))
+        done(len(chunk))
+    return torch.cat(features)
 
 
 @torch.no_grad()
 def build_zero_shot_classifier(
-    model: nn.Module, tokenize: Callable[[Sequence[str]], Tensor], prompts: Sequence[Sequence[str]]
+    model: nn.Module,
+    tokenize: Callable[[Sequence[str]], Tensor],
+    prompts: Sequence[Sequence[str]],
+    done: Callable[[int], None] = lambda prompts: None,
 ) -> Tensor:
     """Return the zero-shot classifier weights [C, D] (CLIP's template ensemble).
 
@@ -48,13 +59,15 @@ def build_zero_shot_classifier(
 
     Args:
         prompts: prompts of each class; a prompt shared by several classes is encoded once.
+        done: called with the number of prompts after each batch.
     """
     device = next(model.parameters()).device
     sentences = list(dict.fromkeys(sentence for of_class in prompts for sentence in of_class))
-    features = torch.cat(
-        [encode_tokens(model, tokenize(chunk).to(device)) for chunk in _chunks(sentences, PROMPT_BATCH_SIZE)]
-    )
-    return classifier_from_features(features, sentences, prompts)
+    features = []
+    for chunk in _chunks(sentences, PROMPT_BATCH_SIZE):
+        features.append(encode_tokens(model, tokenize(chunk).to(device)))
+        done(len(chunk))
+    return classifier_from_features(torch.cat(features), sentences, prompts)
 
 
 def classifier_from_features(

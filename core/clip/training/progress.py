@@ -1,9 +1,23 @@
-"""Progress reports of a training, and the request to cancel it."""
+"""Progress reports of a training and its evaluation, and the request to cancel them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import Protocol
+from typing import Literal, Protocol
+
+Kind = Literal["decode", "train", "image", "prompt"]
+"""Kinds of work and their units: a decoded image, an image in an optimiser step, an image or a prompt in a
+forward pass."""
+Work = Mapping[Kind, int]
+"""Units of work by kind."""
+
+
+def total(*parts: Work) -> Work:
+    """Return the sum of several parts of work."""
+    whole: Counter[Kind] = Counter()
+    for part in parts:
+        whole.update(part)
+    return whole
 
 
 @dataclass(frozen=True)
@@ -24,14 +38,17 @@ class StepProgress:
 class Reporter(Protocol):
     """Receiver of the progress of a training."""
 
+    def plan(self, training: Work, evaluation: Work) -> None:
+        """Announce all work before any of it, also the part that an earlier attempt has done."""
+
     def stage(self, name: str) -> None:
-        """Enter a stage: `loading`, `training`, `cross_validating`, `evaluating` or `saving`."""
+        """Enter a stage: `training` or `evaluating`."""
 
     def step(self, progress: StepProgress) -> None:
         """Report a completed optimiser step."""
 
-    def progressed(self, share: float) -> None:
-        """Report the completed share of the work, from 0 to 1, training and evaluation together."""
+    def done(self, kind: Kind, units: int, *, earlier: bool = False) -> None:
+        """Report completed work. `earlier`: a previous attempt has done it, in no time of this one."""
 
     def warn(self, code: str, detail: str) -> None:
         """Report a problem that does not stop the training."""
@@ -50,11 +67,13 @@ class Reporter(Protocol):
 class Silent:
     """A reporter for scripts and tests that prints nothing and never cancels."""
 
+    def plan(self, training: Work, evaluation: Work) -> None: ...
+
     def stage(self, name: str) -> None: ...
 
     def step(self, progress: StepProgress) -> None: ...
 
-    def progressed(self, share: float) -> None: ...
+    def done(self, kind: Kind, units: int, *, earlier: bool = False) -> None: ...
 
     def warn(self, code: str, detail: str) -> None: ...
 
@@ -66,32 +85,8 @@ class Silent:
         return False
 
 
-class ReporterSlice:
-    """A reporter for one part of the work, which maps its progress onto the whole.
+class FoldReporter(Silent):
+    """A reporter for the training of a fold model, whose steps are not the model's."""
 
-    Args:
-        low, high: start and end of the part as shares of the whole.
-        steps: True to forward optimiser steps.
-    """
-
-    def __init__(self, reporter: Reporter, low: float, high: float, *, steps: bool = True) -> None:
-        self._reporter = reporter
-        self._low = low
-        self._high = high
-        self._steps = steps
-        self.stage, self.warn, self.cancelled = reporter.stage, reporter.warn, reporter.cancelled
-        self.checkpoint, self.resumed = reporter.checkpoint, reporter.resumed
-
-    def step(self, progress: StepProgress) -> None:
-        if self._steps:
-            self._reporter.step(progress)
-
-    def progressed(self, share: float) -> None:
-        self._reporter.progressed(self._low + share * (self._high - self._low))
-
-
-def split_progress(reporter: Reporter, costs: Sequence[float], *, steps: bool = True) -> list[ReporterSlice]:
-    """Return one reporter for each consecutive part of the work, with costs in any common unit."""
-    ends = [0.0, *accumulate(costs)]
-    whole = ends[-1] or 1.0
-    return [ReporterSlice(reporter, low / whole, high / whole, steps=steps) for low, high in pairwise(ends)]
+    def __init__(self, reporter: Reporter) -> None:
+        self.done, self.warn, self.cancelled = reporter.done, reporter.warn, reporter.cancelled  # type: ignore[method-assign]

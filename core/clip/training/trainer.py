@@ -101,13 +101,16 @@ def fine_tune(
         towers[tower].append(parameter)
         parameter.requires_grad_(not frozen(name) and not (tower == "text" and text_learning_rate == 0))
 
-    classifier = nn.Parameter(build_zero_shot_classifier(teacher, backbone.tokenize, prompts))  # W [C, D]
+    classifier = nn.Parameter(  # W [C, D]
+        build_zero_shot_classifier(teacher, backbone.tokenize, prompts, partial(reporter.done, "prompt"))
+    )
     tokens, first_sentence, sentence_count = _tokens(backbone, prompts)
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         # [S, D], in the student's precision: otherwise L_VLD(θ_0) would measure rounding errors.
         teacher_texts = torch.cat(
             [encode_tokens(teacher, chunk) for chunk in tokens.split(PROMPT_BATCH_SIZE)]
         )
+    reporter.done("prompt", len(tokens))
 
     optimizer = torch.optim.AdamW(
         [
@@ -124,11 +127,13 @@ def fine_tune(
 
     generators = {"sentences": generator, "crops": crop_generator}
     state = TrainingState({**theta, "W": classifier}, optimizer, scaler, generators)
-    done = 0  # steps of earlier attempts
+    earlier = 0  # steps of earlier attempts
     if checkpoints is not None:
         identity = identity_of(backbone, images, labels, prompts, config)
-        done = checkpoints.resume(state, identity, reporter) * batches_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(done + step, steps))
+        epochs_before = checkpoints.resume(state, identity, reporter)
+        earlier = epochs_before * batches_per_epoch
+        reporter.done("train", epochs_before * len(images), earlier=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(earlier + step, steps))
 
     def losses_and_gradients(
         x: Tensor, y: Tensor, sentences: Tensor, text_of: Tensor, micro_batch_size: int | None
@@ -155,8 +160,8 @@ def fine_tune(
     micro_batcher = MicroBatcher(config.micro_batch_size, reporter)
     all_labels = torch.tensor(labels)
     started = time.monotonic()
-    batches = crop_batches(images, plan[done:], backbone.image_size, config.crop_scale, crop_generator)
-    for step, (indices, crops) in enumerate(batches, start=done + 1):
+    batches = crop_batches(images, plan[earlier:], backbone.image_size, config.crop_scale, crop_generator)
+    for step, (indices, crops) in enumerate(batches, start=earlier + 1):
         if reporter.cancelled():
             raise Cancelled("The training was cancelled.")
         y = all_labels[indices]
@@ -178,7 +183,7 @@ def fine_tune(
         scaler.update()
         schedule.step()
 
-        per_step = (time.monotonic() - started) / (step - done)
+        per_step = (time.monotonic() - started) / (step - earlier)
         reporter.step(
             StepProgress(
                 epoch=(step - 1) // batches_per_epoch + 1,
@@ -192,7 +197,7 @@ def fine_tune(
                 images_per_second=len(x) / max(per_step, 1e-9),
             )
         )
-        reporter.progressed(step / steps)
+        reporter.done("train", len(x))
 
         if step % batches_per_epoch == 0:
             epoch = step // batches_per_epoch

@@ -1,7 +1,7 @@
 """The support set: features of the training images, stored with a model."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,12 +44,14 @@ def encode_support_set(
     images: Sequence[Tensor],
     labels: Sequence[int],
     stock_features: Tensor | None = None,
+    done: Callable[[int], None] = lambda images: None,
 ) -> SupportSet:
     """Encode the training images with θ(α) at each α of `SUPPORT_ALPHAS`.
 
     Args:
         images: N, uint8 [3, H, W]. Beyond `MAX_SUPPORT_SHOTS`, evenly spaced images are chosen.
         stock_features: [N, D], the features at α = 0, if already computed.
+        done: called with the number of images after each forward pass.
     """
     every = math.ceil(len(images) / MAX_SUPPORT_SHOTS)
     chosen = images[::every]
@@ -58,5 +60,5 @@ def encode_support_set(
     features = [] if stock_features is None else [stock_features[::every]]
     for alpha in SUPPORT_ALPHAS[len(features) :]:
         network = with_parameters(backbone, delta.theta(theta_0, alpha))
-        features.append(image_features(network, pixels).cpu())
+        features.append(image_features(network, pixels, done).cpu())
     return SupportSet(torch.stack(features), torch.tensor(labels[::every]))

@@ -29,7 +29,7 @@ class ByteQuota(ClipCiteError):
 def check_quotas(session: Session, owner: str, settings: Settings, *, more_bytes: int) -> None:
     """Check that another job is within the quotas. The result is reliable only while the owner is locked.
 
-    An unfinished job counts as the model that it will create. `more_bytes` is the size of the new job.
+    Until its model exists, a job counts as that model. `more_bytes` is the size of the new job.
 
     Raises:
         QueueQuota, ModelQuota, ByteQuota: a quota is exceeded.
@@ -53,11 +53,12 @@ def check_room(session: Session, owner: str, settings: Settings, *, more_bytes: 
         ModelQuota, ByteQuota: a quota is exceeded.
     """
     if settings.max_models:
-        queued, running = (count_jobs(session, owner, status) for status in (QUEUED, RUNNING))
+        without_model = (Job.owner == owner, Job.status.in_([QUEUED, RUNNING]), Job.model_id.is_(None))
+        unfinished = session.scalar(select(func.count()).select_from(Job).where(*without_model)) or 0
         models = session.scalar(select(func.count()).select_from(Model).where(Model.owner == owner)) or 0
-        if models + queued + running >= settings.max_models:
+        if models + unfinished >= settings.max_models:
             raise ModelQuota(
-                f"You have {models} models and {queued + running} unfinished jobs, and the maximum is "
+                f"You have {models} models and {unfinished} unfinished jobs, and the maximum is "
                 f"{settings.max_models} models. Delete a model with DELETE /models/{{id}} first."
             )
     if settings.max_stored_bytes:

@@ -25,6 +25,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 FINAL = (SUCCEEDED, FAILED, CANCELLED)
+PREPARING, TRAINING, PUBLISHING, EVALUATING = "preparing", "training", "publishing", "evaluating"
+STAGES = (PREPARING, TRAINING, PUBLISHING, EVALUATING)
+"""Stages of a running job. From `evaluating` on, the job has a model."""
 
 # Later migrations can change named constraints, also on SQLite.
 NAMES = {
@@ -167,10 +170,10 @@ class WebhookSecret(Base):
 
 
 class WebhookDelivery(Base):
-    """Pending delivery of a job's end to its webhook (transactional outbox)."""
+    """Pending delivery to a job's webhook: its model or its end (transactional outbox)."""
 
     __tablename__ = "webhook_deliveries"
-    __table_args__ = (UniqueConstraint("job_id"), Index(None, "next_attempt_at"))
+    __table_args__ = (Index(None, "job_id"), Index(None, "next_attempt_at"))
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
@@ -217,15 +220,18 @@ class Job(Base):
     error_detail: Mapped[str | None] = mapped_column(Text)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
     model_id: Mapped[str | None] = mapped_column(_Id)
+    """Model of the job. A job that has not ended is then only evaluated, also by a later attempt."""
+    report_key: Mapped[str | None] = mapped_column(Text)
+    """Blob key of the report. None: no report, or one of version 0.2.0 (`jobs.report_of`)."""
     webhook: Mapped[str | None] = mapped_column(Text)
-    """URL that is notified of the end."""
+    """URL that is notified of the model and of the end."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Start of the first attempt."""
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     image_bytes: Mapped[int] = mapped_column(BigInteger)
     reserved_bytes: Mapped[int] = mapped_column(BigInteger)
-    """Bytes reserved for the model until the job ends."""
+    """Bytes reserved for the model until it is published or the job ends."""
 
 
 class JobImage(Base):

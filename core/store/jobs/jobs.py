@@ -1,6 +1,7 @@
 """Jobs: operations of the API and the dispatcher. Those of the worker are in `leases`.
 
-States: queued -> running -> succeeded | failed | cancelled, and running -> queued if the worker is lost.
+States: queued -> running -> succeeded | failed | cancelled, and running -> queued if the worker is lost. A
+job with a model can only succeed: then its evaluation is what fails or is cancelled.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ from core.store.errors import JobConflict, JobNotFound
 from core.store.jobs import fair_queue
 from core.store.jobs.events import after
 from core.store.jobs.leases import (
+    EVALUATION_CANCELLED,
     cancel,
     end_lease,
 )
@@ -164,6 +166,8 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
     job = locked(session, job_id, owner=owner)
     if job is None:
         raise JobNotFound(job_id)
+    if any(notice["code"] == EVALUATION_CANCELLED for notice in job.warnings):
+        return job
     if job.status in FINAL and job.status != CANCELLED:
         raise JobConflict(
             "job_already_finished",
@@ -195,6 +199,8 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
         raise JobConflict(
             "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
         )
+    if job.status == QUEUED and job.model_id is not None:  # its model stays, without an evaluation
+        cancel(session, job_id, token=None, allowed=[QUEUED], at=database_now(session))
     session.delete(job)  # foreign keys cascade to images and events
     deletions.mark_for_deletion(session, blobs_of(job.id))
 
@@ -209,9 +215,13 @@ def preflight_of(job_id: str) -> str:
     return f"{blobs_of(job_id)}/preflight.json"
 
 
-def report_of(job_id: str, model_id: str) -> str:
-    """Return the key of an attempt's report. It is deleted with the job's images, which it shows."""
-    return f"{blobs_of(job_id)}/report-{model_id}.json"
+def report_of(job_id: str, number: str) -> str:
+    """Return a key for a report. It is deleted with the job's images, which the report shows.
+
+    Each evaluation has its own `number`, so that a worker without a lease overwrites nothing. Version 0.2.0
+    used the id of the model.
+    """
+    return f"{blobs_of(job_id)}/report-{number}.json"
 
 
 def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:

@@ -5,6 +5,7 @@ job therefore changes nothing.
 """
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,11 +15,17 @@ from sqlalchemy.orm import Session
 
 from core.store.accounts import owners
 from core.store.db.session import database_now
-from core.store.db.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, Model
+from core.store.db.tables import CANCELLED, EVALUATING, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, JobEvent
 from core.store.db.text import sanitize_text
 from core.store.jobs import checkpoints, events, fair_queue
+from core.store.jobs.outbox import MODEL_PUBLISHED, enqueue_webhook
 from core.store.jobs.transitions import append_event, finished_values, requeued_values, transition
-from core.store.registry.models import NewModel, add_model
+from core.store.registry.models import NewModel, add_model, set_metrics
+
+PUBLISHED = "model_published"
+EVALUATION_FAILED, EVALUATION_CANCELLED = "evaluation_failed", "evaluation_cancelled"
+EVALUATION_SKIPPED = (EVALUATION_FAILED, EVALUATION_CANCELLED)
+"""Notices of a job that has a model but no evaluation."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Claim:
     attempt: int
     name: str | None
     config: dict[str, Any]
+    model_id: str | None
+    """Model that an earlier attempt published. This attempt only evaluates it."""
     lease_expires_at: datetime
 
 
@@ -68,7 +77,7 @@ def claim(
     )
     if job is None:
         return None
-    return Claim(job_id, token, job.attempts, job.name, job.config, expires)
+    return Claim(job_id, token, job.attempts, job.name, job.config, job.model_id, expires)
 
 
 def hand_back(session: Session, job_id: str) -> None:
@@ -92,6 +101,8 @@ def heartbeat(
     if job is None:
         return None
     at = database_now(session)
+    if progress is not None and job.model_id is not None:
+        progress = {**progress, "stage": EVALUATING}  # the caller may not know of the commit yet
     stage = (progress or {}).get("stage")
     if stage is not None and stage != (job.progress or {}).get("stage"):
         append_event(session, claim.job_id, at=at, type="stage", data={"stage": stage})
@@ -123,8 +134,23 @@ def record(session: Session, claim: Claim, event: str, **data: Any) -> bool:
     return True
 
 
-def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, Any] | None) -> bool:
-    """End the job as succeeded and add its model, in one transaction. A pending cancellation is ignored.
+def publish(
+    session: Session,
+    claim: Claim,
+    model: NewModel,
+    metrics: dict[str, Any] | None,
+    *,
+    progress: dict[str, Any] | None = None,
+    seconds: float | None = None,
+    evaluate: bool = False,
+) -> bool:
+    """Add the job's model. The job stays running with `evaluate`; otherwise it has succeeded.
+
+    A pending cancellation is ignored. With `evaluate` it then ends the evaluation.
+
+    Args:
+        progress: the job's progress, of which only the stage changes.
+        seconds: duration of the training.
 
     Returns:
         False if the lease is lost. Nothing is written then, and the caller must delete its files. True also
@@ -135,33 +161,65 @@ def publish(session: Session, claim: Claim, model: NewModel, metrics: dict[str, 
     job = transition(
         session,
         claim.job_id,
+        Job.model_id.is_(None),
         at=at,
         allowed=[RUNNING],
         token=claim.token,
-        event="succeeded",
-        data={"model_id": model.id},
-        status=SUCCEEDED,
+        event=PUBLISHED,
+        data={"model_id": model.id, "seconds": seconds},
         model_id=model.id,
         metrics=metrics,
-        **finished_values(at),
+        reserved_bytes=0,
+        progress=None if progress is None else {**progress, "stage": EVALUATING},
     )
     if job is None:
-        return session.get(Model, model.id) is not None
+        return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model.id
     checkpoints.mark_for_deletion(session, claim.job_id)
     add_model(session, model, owner=job.owner, job_id=claim.job_id, metrics=metrics, at=at)
-    return True
+    enqueue_webhook(session, job, MODEL_PUBLISHED, at=at)
+    if evaluate:
+        append_event(session, job.id, at=at, type="stage", data={"stage": EVALUATING})
+        return True
+    return finish(session, claim, metrics)
 
 
-def finish_failed(session: Session, claim: Claim, *, code: str, detail: str) -> bool:
-    """End the job as failed. Return False if the lease is lost."""
+def training_seconds(session: Session, job_id: str) -> float:
+    """Return the duration of the training, as noted when the job's model was published."""
+    event = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.type == PUBLISHED)
+    data = session.scalar(event.order_by(JobEvent.seq.desc()).limit(1)) or {}
+    return float(data.get("seconds") or 0)
+
+
+def finish(
+    session: Session, claim: Claim, metrics: dict[str, Any] | None, report_key: str | None = None
+) -> bool:
+    """End the job, whose model is published, as succeeded. Set the metrics of both.
+
+    Args:
+        report_key: blob key of the stored report.
+
+    Returns:
+        False if the lease is lost, as for `publish`.
+    """
     at = database_now(session)
-    return fail(session, claim.job_id, token=claim.token, code=code, detail=detail, at=at) is not None
+    if _succeed(session, claim.job_id, token=claim.token, metrics=metrics, report_key=report_key, at=at):
+        return True
+    same = (Job.id == claim.job_id, Job.status == SUCCEEDED, Job.report_key.is_not_distinct_from(report_key))
+    return session.scalar(select(Job.id).where(*same)) is not None
 
 
-def finish_cancelled(session: Session, claim: Claim) -> bool:
-    """End the job as cancelled. Return False if the lease is lost."""
+def finish_failed(session: Session, claim: Claim, *, code: str, detail: str) -> str | None:
+    """End the job as `fail` does. Return its status, or None if the lease is lost."""
     at = database_now(session)
-    return cancel(session, claim.job_id, token=claim.token, allowed=[RUNNING], at=at) is not None
+    job = fail(session, claim.job_id, token=claim.token, code=code, detail=detail, at=at)
+    return None if job is None else job.status
+
+
+def finish_cancelled(session: Session, claim: Claim) -> str | None:
+    """End the job as `cancel` does. Return its status, or None if the lease is lost."""
+    at = database_now(session)
+    job = cancel(session, claim.job_id, token=claim.token, allowed=[RUNNING], at=at)
+    return None if job is None else job.status
 
 
 def requeue(
@@ -242,11 +300,15 @@ def end_lease(
 def fail(
     session: Session, job_id: str, *, token: str | None, code: str, detail: str, at: datetime
 ) -> Job | None:
-    """End a running job as failed. Return None if the lease is not `token`'s."""
+    """End a running job as failed. If it has a model, only its evaluation has failed, and it has succeeded.
+
+    Return None if the lease is not `token`'s.
+    """
     error = {"code": sanitize_text(code)[:64], "detail": sanitize_text(detail)}
     failed = transition(
         session,
         job_id,
+        Job.model_id.is_(None),
         at=at,
         allowed=[RUNNING],
         token=token,
@@ -259,16 +321,22 @@ def fail(
     )
     if failed is not None:
         checkpoints.mark_for_deletion(session, job_id)
-    return failed
+        return failed
+    detail = f"The model is ready, but it was not evaluated. {error['detail']}"
+    return _skip_evaluation(session, job_id, EVALUATION_FAILED, detail, token=token, allowed=[RUNNING], at=at)
 
 
 def cancel(
     session: Session, job_id: str, *, token: str | None, allowed: list[str], at: datetime
 ) -> Job | None:
-    """End a job as cancelled. Return None if it is in none of the `allowed` states."""
+    """End a job as cancelled. If it has a model, only its evaluation is cancelled, and it has succeeded.
+
+    Return None if it is in none of the `allowed` states.
+    """
     cancelled = transition(
         session,
         job_id,
+        Job.model_id.is_(None),
         at=at,
         allowed=allowed,
         token=token,
@@ -279,7 +347,73 @@ def cancel(
     )
     if cancelled is not None:
         checkpoints.mark_for_deletion(session, job_id)
-    return cancelled
+        return cancelled
+    detail = "The model is ready. Its evaluation was cancelled, so it has no report."
+    return _skip_evaluation(
+        session, job_id, EVALUATION_CANCELLED, detail, token=token, allowed=allowed, at=at
+    )
+
+
+def _skip_evaluation(
+    session: Session,
+    job_id: str,
+    code: str,
+    detail: str,
+    *,
+    token: str | None,
+    allowed: list[str],
+    at: datetime,
+) -> Job | None:
+    """End a job with a model as succeeded, without an evaluation and with a notice."""
+    held = select(Job).where(Job.id == job_id, Job.status.in_(allowed), Job.model_id.is_not(None))
+    if token is not None:
+        held = held.where(Job.lease_token == token)
+    job = session.scalars(held.with_for_update(), execution_options={"populate_existing": True}).one_or_none()
+    if job is None:
+        return None
+    notice = {"code": code, "detail": detail}
+    append_event(session, job_id, at=at, type="warning", data=notice)
+    return _succeed(
+        session,
+        job_id,
+        token=token,
+        allowed=allowed,
+        metrics={**(job.metrics or {}), "verdict": "not_evaluated"},
+        warnings=[*job.warnings, notice],
+        cancel_requested=job.cancel_requested or code == EVALUATION_CANCELLED,
+        at=at,
+    )
+
+
+def _succeed(
+    session: Session,
+    job_id: str,
+    *,
+    token: str | None,
+    metrics: dict[str, Any] | None,
+    at: datetime,
+    allowed: Collection[str] = (RUNNING,),
+    **values: Any,
+) -> Job | None:
+    """End a job with a model as succeeded. Return None if the lease is not `token`'s."""
+    model_id = session.scalar(select(Job.model_id).where(Job.id == job_id))  # it never changes again
+    job = transition(
+        session,
+        job_id,
+        Job.model_id.is_not(None),
+        at=at,
+        allowed=allowed,
+        token=token,
+        event="succeeded",
+        data={"model_id": model_id},
+        status=SUCCEEDED,
+        metrics=metrics,
+        **values,
+        **finished_values(at),
+    )
+    if job is not None and model_id is not None:
+        set_metrics(session, model_id, metrics)
+    return job
 
 
 def _held(session: Session, claim: Claim) -> Job | None:

@@ -1,6 +1,6 @@
-"""Transactional outbox: the transaction that ends a job inserts the delivery to its webhook.
+"""Transactional outbox: the transaction that publishes a model or ends a job inserts the webhook delivery.
 
-Every committed end therefore has a delivery, and no delivery reports an end that was rolled back.
+Every committed change therefore has a delivery, and no delivery reports a change that was rolled back.
 """
 
 from datetime import datetime
@@ -11,9 +11,14 @@ from sqlalchemy.orm import Session
 from core.store.db.ids import new_id
 from core.store.db.tables import Job, WebhookDelivery
 
+MODEL_PUBLISHED = "model.published"
 
-def enqueue_webhook(session: Session, job: Job, *, at: datetime) -> None:
-    """Insert the delivery for a job that has just ended, if it has a webhook."""
+
+def enqueue_webhook(session: Session, job: Job, type: str, *, at: datetime) -> None:
+    """Insert the delivery of a job's change, if the job has a webhook.
+
+    `type` is MODEL_PUBLISHED or `job.` with the final status.
+    """
     if job.webhook is None:
         return
     session.add(
@@ -22,7 +27,7 @@ def enqueue_webhook(session: Session, job: Job, *, at: datetime) -> None:
             job_id=job.id,
             owner=job.owner,
             url=job.webhook,
-            body=_message(job, at),
+            body=_message(job, type, at),
             attempts=0,
             created_at=at,
             next_attempt_at=at,
@@ -30,10 +35,10 @@ def enqueue_webhook(session: Session, job: Job, *, at: datetime) -> None:
     )
 
 
-def _message(job: Job, at: datetime) -> dict[str, Any]:
+def _message(job: Job, type: str, at: datetime) -> dict[str, Any]:
     error = None if job.error_code is None else {"code": job.error_code, "detail": job.error_detail}
     return {
-        "type": f"job.{job.status}",
+        "type": type,
         "timestamp": _time(at),
         "data": {
             "id": job.id,

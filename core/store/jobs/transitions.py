@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from core.store.db.tables import FINAL, Job, JobEvent
@@ -15,7 +15,7 @@ from core.store.jobs.outbox import enqueue_webhook
 def transition(
     session: Session,
     job_id: str,
-    *,
+    *where: ColumnElement[bool],
     at: datetime,
     allowed: Collection[str],
     event: str,
@@ -25,12 +25,16 @@ def transition(
 ) -> Job | None:
     """Set `values` and append `event` if the job is in an `allowed` state and has this `token`, if given.
 
+    `where` are further conditions on the job.
+
     The row stays locked until the transaction ends, so event numbers follow the order of the commits.
 
     Returns:
         The changed job, or None if another transition came first. Nothing is changed then.
     """
-    statement = update(Job).where(Job.id == job_id, Job.status.in_(allowed)).values(**values).returning(Job)
+    statement = (
+        update(Job).where(Job.id == job_id, Job.status.in_(allowed), *where).values(**values).returning(Job)
+    )
     if token is not None:
         statement = statement.where(Job.lease_token == token)
     job = session.scalars(
@@ -39,7 +43,7 @@ def transition(
     if job is not None:
         append_event(session, job_id, at=at, type=event, data=data)
         if job.status in FINAL:
-            enqueue_webhook(session, job, at=at)
+            enqueue_webhook(session, job, f"job.{job.status}", at=at)
     return job
 
 

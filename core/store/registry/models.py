@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -69,13 +69,18 @@ def add_model(
     """Insert the row of a model.
 
     Only `leases.publish` and `submission.admit_model` may call this function. The former inserts the model
-    and ends its job in one transaction.
+    and sets its job's `model_id` in one transaction.
     """
     version = None if model.name is None else _next_version(session, owner, model.name)
     row = Model(**asdict(model), version=version, owner=owner, job_id=job_id, metrics=metrics, created_at=at)
     session.add(row)
     session.flush()
     return row
+
+
+def set_metrics(session: Session, model_id: str, metrics: dict[str, Any] | None) -> None:
+    """Set the metrics of a model, unless it was deleted."""
+    session.execute(update(Model).where(Model.id == model_id).values(metrics=metrics))
 
 
 _BY_ID = select(Model).where(Model.id == bindparam("id"), Model.owner == bindparam("owner"))

@@ -116,7 +116,7 @@ def take_due(session: Session, *, limit: int, busy: Collection[str] = ()) -> lis
 def record_delivered(session: Session, delivery: Delivery, *, status: int) -> None:
     """Record that the receiver accepted the delivery, and delete its row."""
     if _delete_row(session, delivery):
-        data = {"webhook_id": delivery.id, "attempt": delivery.attempt, "status": status}
+        data = {**_named(delivery), "status": status}
         append_event(session, delivery.job_id, at=database_now(session), type=DELIVERED, data=data)
 
 
@@ -134,12 +134,15 @@ def record_failed(session: Session, delivery: Delivery, *, reason: str, delay: t
     if is_current:
         next_time = next_attempt_at and next_attempt_at.isoformat(timespec="seconds").replace("+00:00", "Z")
         data = {
-            "webhook_id": delivery.id,
-            "attempt": delivery.attempt,
+            **_named(delivery),
             "reason": reason,
             "next_attempt_at": next_time,
         }
         append_event(session, delivery.job_id, at=at, type=FAILED, data=data)
+
+
+def _named(delivery: Delivery) -> dict[str, Any]:
+    return {"webhook_id": delivery.id, "type": delivery.body["type"], "attempt": delivery.attempt}
 
 
 def _delete_row(session: Session, delivery: Delivery) -> bool:

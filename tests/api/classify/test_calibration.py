@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from core.clip.inference.calibration import Calibration
 from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import SupportSet
+from core.store.registry import models
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem
 from tests.core.serving.adapted import publish_model
@@ -140,6 +141,20 @@ def test_the_calibration_holds_for_its_own_classes_and_settings_only(
         assert_problem(refused, 422, "not_calibrated", "exactly its trained classes")
     for model in ("stock", other):
         assert_problem(post_classify(service, model, coverage="0.9"), 422, "not_calibrated")
+
+
+def test_a_model_is_not_calibrated_before_its_evaluation(
+    world: tuple[Service, str, str], backbone: Backbone
+) -> None:
+    service, _, _ = world
+    metrics = {"verdict": "evaluating"}
+    model = publish_model(service.database, service.blobs, backbone, classes=NAMES, metrics=metrics)
+    assert answered(service, model)["calibration"]["calibrated"] is False
+    refused = post_classify(service, model, coverage="0.9")
+    assert_problem(refused, 422, "not_calibrated", "still being evaluated")
+    with service.database.write() as session:
+        models.set_metrics(session, model, {"verdict": "better", "calibration": KNOWN.to_dict()})
+    assert answered(service, model, coverage="0.9")["calibration"]["calibrated"] is True
 
 
 @pytest.mark.parametrize("coverage", ["0.2", "1", "nan", "much"])

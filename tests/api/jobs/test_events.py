@@ -132,8 +132,8 @@ def test_a_stream_is_the_list_with_names(either: Service) -> None:
     assert response.text.startswith("retry: ")
     found = heard(response)
     assert [item.data for item in found] == events_of(either, job_id)
-    assert [item.id for item in found] == [1, 2, 3, 4, 5, 6]
-    assert [item.event for item in found] == ["log", "log", "log", "progress", "log", "done"]
+    assert [item.id for item in found] == [1, 2, 3, 4, 5, 6, 7]
+    assert [item.event for item in found] == ["log", "log", "log", "progress", "log", "log", "done"]
     assert found[-1].data["data"]["model_id"].startswith("mdl_")
 
 
@@ -143,13 +143,13 @@ def test_webhook_events_are_listed_and_end_no_stream_twice(fresh: Service) -> No
     claim = samples.claimed(fresh.database, samples.new_job(fresh.database, webhook="https://example.com/"))
     assert samples.publish(fresh.database, claim)
     with fresh.database.write() as session:
-        [delivery] = deliveries.take_due(session, limit=1)
-        deliveries.record_delivered(session, delivery, status=204)
+        for delivery in deliveries.take_due(session, limit=2):
+            deliveries.record_delivered(session, delivery, status=204)
     types = [event["type"] for event in events_of(fresh, claim.job_id)]
-    assert types == ["queued", "started", "succeeded", "webhook_delivered"]
-    assert [item.event for item in heard(streamed(fresh, claim.job_id))] == ["log", "log", "done"]
-    assert streamed(fresh, claim.job_id, **{"Last-Event-ID": "3"}).status_code == 204
-    assert streamed(fresh, claim.job_id, "?after=4").status_code == 204
+    assert types == ["queued", "started", "model_published", "succeeded", *["webhook_delivered"] * 2]
+    assert [item.event for item in heard(streamed(fresh, claim.job_id))] == ["log", "log", "log", "done"]
+    assert streamed(fresh, claim.job_id, **{"Last-Event-ID": "4"}).status_code == 204
+    assert streamed(fresh, claim.job_id, "?after=5").status_code == 204
 
 
 def test_every_final_state_ends_the_stream_with_done(fresh: Service) -> None:
@@ -165,16 +165,16 @@ def test_every_final_state_ends_the_stream_with_done(fresh: Service) -> None:
 
 def test_a_stream_resumes_after_the_last_event_id(fresh: Service) -> None:
     job_id = finished_job(fresh)
-    for seen in range(6):
+    for seen in range(7):
         assert [e.id for e in heard(streamed(fresh, job_id, **{"Last-Event-ID": str(seen)}))] == list(
-            range(seen + 1, 7)
+            range(seen + 1, 8)
         )
-    assert [e.id for e in heard(streamed(fresh, job_id, "?after=4"))] == [5, 6]
+    assert [e.id for e in heard(streamed(fresh, job_id, "?after=5"))] == [6, 7]
     # A reconnecting browser sends Last-Event-ID, which is newer than the address.
-    assert [e.id for e in heard(streamed(fresh, job_id, "?after=1", **{"Last-Event-ID": "5"}))] == [6]
+    assert [e.id for e in heard(streamed(fresh, job_id, "?after=1", **{"Last-Event-ID": "6"}))] == [7]
 
 
-@pytest.mark.parametrize("seen", ["6", "7", "2147483647"])
+@pytest.mark.parametrize("seen", ["7", "8", "2147483647"])
 def test_a_reader_that_has_the_last_event_gets_204(fresh: Service, seen: str) -> None:
     response = streamed(fresh, finished_job(fresh), **{"Last-Event-ID": seen})
     assert (response.status_code, response.content) == (204, b"")

@@ -274,6 +274,37 @@ def test_wait_answers_when_the_job_ends(either: Service) -> None:
     assert seconds < 60  # The answer came before the timeout.
 
 
+def test_wait_answers_when_the_model_is_there(either: Service) -> None:
+    claim = running(either)
+    timer = threading.Timer(0.6, samples.publish, args=(either.database, claim), kwargs={"evaluate": True})
+    timer.start()
+    started = time.monotonic()
+    body = get(either, claim.job_id, wait=60, until="model")
+    assert time.monotonic() - started < 60
+    timer.join()
+    assert (body["status"], body["metrics"]) == ("running", {"verdict": "evaluating"})
+    assert body["model_id"] is not None
+    assert get(either, claim.job_id, wait=0.6, until="end")["status"] == "running"
+    assert get(either, failed(either), wait=60, until="model")["model_id"] is None
+    assert_problem(either.client.get(f"/jobs/{claim.job_id}?until=x"), 422, "invalid_request", "until")
+
+
+def test_cancelling_an_evaluation_leaves_the_model(either: Service) -> None:
+    claim = running(either)
+    assert samples.publish(either.database, claim, evaluate=True)
+    asked = either.client.post(f"/jobs/{claim.job_id}/cancel")
+    assert (asked.status_code, asked.json()["cancel_requested"]) == (202, True)
+    with either.database.write() as session:
+        assert leases.finish_cancelled(session, claim)
+    body = get(either, claim.job_id)
+    assert (body["status"], body["metrics"]) == ("succeeded", {"verdict": "not_evaluated"})
+    assert [warning["code"] for warning in body["warnings"]] == ["evaluation_cancelled"]
+    assert either.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202
+    assert_problem(
+        either.client.get(f"/jobs/{claim.job_id}/report"), 404, "report_not_found", "was cancelled"
+    )
+
+
 def test_wait_answers_after_the_time(fresh: Service) -> None:
     job_id = queued(fresh)
     started = time.monotonic()

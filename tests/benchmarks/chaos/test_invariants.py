@@ -12,7 +12,7 @@ from benchmarks.chaos.invariants import check
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Model
-from core.store.jobs import jobs
+from core.store.jobs import jobs, leases
 from core.store.jobs.jobs import NewImage
 from core.store.jobs.transitions import append_event
 from core.store.storage import installation
@@ -73,7 +73,10 @@ def store(database: Database, tmp_path: Path) -> Store:
     blobs.put(jobs.report_of(job_id, model_id), b"{}")
     blobs.put(jobs.preflight_of(job_id), b"{}")
     keys = {f"{file}_key": f"models/{model_id}/{file}" for file in ("weights", "manifest")}
-    assert publish(database, claim, new_model(id=model_id, sha256=sha256(WEIGHTS), **keys))
+    model = new_model(id=model_id, sha256=sha256(WEIGHTS), **keys)
+    assert publish(database, claim, model, evaluate=True)
+    with database.write() as session:
+        assert leases.finish(session, claim, {"verdict": "better"}, jobs.report_of(job_id, model_id))
     return Store(database, blobs, job_id, model_id)
 
 

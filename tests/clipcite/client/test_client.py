@@ -229,6 +229,25 @@ def test_permanent_errors_are_not_retried(connect: Any, flaky: Flaky) -> None:
 
 
 @both
+def test_waiting_for_the_model_only(connect: Any, own_service: Service, hold: Hold, folder: Path) -> None:
+    hold.at(2)
+    with connect(own_service.url) as client:
+        job = client.adapt(folder, config={"epochs": 4})
+        with pytest.raises(WaitTimeout):
+            client.jobs.wait(job.id, until="model", timeout=0.5)
+        hold.release()
+        job = job.wait(until="model", timeout=PATIENCE)
+        assert job.model_id is not None
+        published = [event for event in client.jobs.events(job.id) if event.type == "model_published"]
+        assert published[0].data["model_id"] == job.model_id
+        assert job.wait(timeout=PATIENCE).status == "succeeded"
+        cancelled = client.adapt(folder, config={"epochs": 4})
+        cancelled.cancel()
+        with pytest.raises(JobFailed):
+            cancelled.wait(until="model", timeout=PATIENCE)
+
+
+@both
 def test_without_streaming_the_client_polls(
     connect: Any, own_service: Service, hold: Hold, folder: Path
 ) -> None:

@@ -90,9 +90,13 @@ def expire(database: Database, *, max_attempts: int = 3) -> list[str]:
         return [job.status for job in jobs.expire_leases(session, max_attempts=max_attempts)]
 
 
-def publish(database: Database, claim: Claim, model: NewModel | None = None) -> bool:
+def publish(
+    database: Database, claim: Claim, model: NewModel | None = None, *, evaluate: bool = False
+) -> bool:
+    """Publish a model. Without `evaluate` the job has ended."""
+    metrics = {"verdict": "evaluating" if evaluate else "better"}
     with database.write() as session:
-        return leases.publish(session, claim, model or new_model(), {"verdict": "better"})
+        return leases.publish(session, claim, model or new_model(), metrics, evaluate=evaluate)
 
 
 def new_owner(database: Database, name: str) -> str:

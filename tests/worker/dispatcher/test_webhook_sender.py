@@ -128,15 +128,17 @@ def test_the_end_of_a_job_is_delivered_once_and_signed(database: Database, there
     assert send(database) == 0
     claim = claimed(database, job_id)
     assert publish(database, claim)
-    assert send(database) == 1
+    assert send(database) == 2
     assert send(database) == 0
-    (path, headers, body), *others = there.hits
-    assert others == []
+    types = [json.loads(body)["type"] for _, _, body in there.hits]
+    assert sorted(types) == ["job.succeeded", "model.published"]
+    end = types.index("job.succeeded")
+    path, headers, body = there.hits[end]
     assert path == "/hook?team=a"
     assert headers["host"] == f"127.0.0.1:{there.port}"
     assert headers["content-type"] == "application/json"
     assert headers["webhook-id"].startswith("msg_")
-    assert verified(there.hits[0], key) == json.loads(body)
+    assert verified(there.hits[end], key) == json.loads(body)
     news = json.loads(body)
     assert (news["type"], set(news)) == ("job.succeeded", {"type", "timestamp", "data"})
     job = news["data"]
@@ -145,9 +147,11 @@ def test_the_end_of_a_job_is_delivered_once_and_signed(database: Database, there
     assert job["model_id"].startswith("mdl_")
     assert job["metrics"] == {"verdict": "better"}
     assert job["finished_at"] == news["timestamp"]
-    assert types_of(database, job_id)[-2:] == ["succeeded", "webhook_delivered"]
-    told = {"webhook_id": headers["webhook-id"], "attempt": 1, "status": 204}
-    assert webhook_events(database, job_id) == [("webhook_delivered", told)]
+    published = json.loads(there.hits[1 - end][2])["data"]
+    assert (published["status"], published["model_id"]) == ("running", job["model_id"])
+    assert types_of(database, job_id)[-3:] == ["succeeded", *["webhook_delivered"] * 2]
+    told = {"webhook_id": headers["webhook-id"], "type": "job.succeeded", "attempt": 1, "status": 204}
+    assert ("webhook_delivered", told) in webhook_events(database, job_id)
     assert waiting(database) == []
 
 

@@ -111,7 +111,7 @@ def test_a_hanging_trainer_is_replaced(
 def test_a_trainer_that_dies_during_the_job_costs_an_attempt(
     standby: TrainerPool, stand_in: StandIn, tmp_path: Path
 ) -> None:
-    stand_in("job(); say(type='stage', stage='loading'); os.kill(os.getpid(), 9)")
+    stand_in("job(); say(type='stage', stage='preparing'); os.kill(os.getpid(), 9)")
     standby.prepare()
     with pytest.raises(TrainerDied, match="memory"):
         run(standby, tmp_path)

@@ -68,9 +68,9 @@ def test_silence_is_a_stall_except_while_loading(run: Run) -> None:
     with pytest.raises(TrainerDied) as stalled:
         run("say(type='stage', stage='training'); time.sleep(60)", stall_seconds=0.5)
     assert stalled.value.code == "training_stalled"
-    loading = "say(type='stage', stage='loading'); time.sleep(1.5); say(type='done', metrics={})"
+    loading = "say(type='stage', stage='preparing'); time.sleep(1.5); say(type='done', metrics={})"
     assert run(loading, stall_seconds=0.5)["metrics"] == {}
-    alive = "say(type='stage', stage='measuring')\nfor _ in range(15): time.sleep(0.1); say(type='alive')\n"
+    alive = "say(type='stage', stage='evaluating')\nfor _ in range(15): time.sleep(0.1); say(type='alive')\n"
     assert run(alive + "say(type='done', metrics={})", stall_seconds=0.9)["metrics"] == {}
 
 

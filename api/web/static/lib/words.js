@@ -2,12 +2,9 @@
 
 export const STAGES = {
   preparing: "Preparing",
-  loading: "Loading the pre-trained model",
   training: "Training",
-  evaluating: "Evaluating",
-  cross_validating: "Cross-validating",
-  saving: "Saving",
   publishing: "Publishing",
+  evaluating: "Evaluating",
 };
 
 export const STATUSES = {

@@ -218,6 +218,21 @@ def test_a_job_without_a_report(fresh: Service) -> None:
     assert_problem(fresh.client.get("/jobs/job_nobody/report"), 404, "job_not_found")
 
 
+def test_a_report_follows_its_model(fresh: Service) -> None:
+    job_id = fresh.accepted(**shots())["id"]
+    claim = samples.claimed(fresh.database, job_id)
+    assert samples.publish(fresh.database, claim, evaluate=True)
+    answer = fresh.client.get(f"/jobs/{job_id}/report")
+    assert_problem(answer, 404, "report_pending", "follows when the evaluation has ended")
+    assert answer.headers["retry-after"] == "5"
+    made = report(replace(held_out(images=15), positions=np.arange(15)))
+    key = jobs.report_of(job_id, "first")
+    fresh.blobs.put(key, json.dumps(made.to_dict()).encode())
+    with fresh.database.write() as session:
+        assert leases.finish(session, claim, {"verdict": made.verdict}, key)
+    assert fresh.client.get(f"/jobs/{job_id}/report").json()["verdict"] == made.verdict
+
+
 def test_deleting_the_job_deletes_its_report(make_service: MakeService) -> None:
     service = make_service()
     job_id = reported(service)

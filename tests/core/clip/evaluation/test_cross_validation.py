@@ -1,7 +1,9 @@
 """Cross-validation without test images: the fold models, their steps and their failures."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +12,14 @@ import torch
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.errors import Cancelled
-from core.clip.evaluation.cross_validation import cross_validation_cost
+from core.clip.evaluation.cross_validation import cross_validation_work
 from core.clip.evaluation.evaluate import OTHERS, SLACK
 from core.clip.inference.calibration import MIN_HELD_OUT
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
-from core.clip.pipeline import adapt
+from core.clip.pipeline import TrainedModel, adapt
 from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
-from core.clip.training.progress import StepProgress, split_progress
 from tests.core.clip.recorder import Recorder, same_bits
 from tests.core.clip.test_pipeline import config, one_thread, shots
 
@@ -36,7 +37,7 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     }
     assert result.evaluation.metrics["trained_classes"]["adapted"] > 0.5
     assert result.evaluation.metrics["new_classes"] is None
-    assert recorder.stages == ["training", "cross_validating", "evaluating"]
+    assert recorder.stages == ["training", "evaluating"]
     assert recorder.warnings == []
 
     plain = adapt(tiny, every, replace(given, evaluate="none"))
@@ -44,13 +45,10 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     assert plain.evaluation.report is None
     assert plain.evaluation.metrics["verdict"] == "not_evaluated"
 
-    # 5 epochs of 3 batches. The fold models' steps (4 of 2 each) are not counted as the model's, but they are
-    # part of the overall progress.
+    # 5 epochs of 3 batches. The fold models' steps are not counted as the model's, but they are work.
     assert [p.step for p in recorder.steps] == list(range(1, 16))
-    assert recorder.shares == sorted(recorder.shares)
-    assert 0.4 < recorder.shares[14] < 0.45  # The model is trained.
-    assert 0.6 < recorder.shares[15 + 8] < 0.65  # The first fold model is trained.
-    assert recorder.shares[-1] == pytest.approx(1)
+    assert recorder.trained["train"] == 90
+    assert recorder.work["train"] == 90 + 2 * 4 * 9
     report = result.evaluation.report
     assert report is not None
     assert report.trained_classes is not None
@@ -78,7 +76,7 @@ def test_below_five_images_only_the_preview_is_evaluated(tiny: Backbone) -> None
 
 
 def test_without_fold_models_any_number_of_epochs_is_allowed() -> None:
-    assert cross_validation_cost([0, 0, 1, 1], resolve_config(backbone="starter", epochs=1000)) == 0
+    assert cross_validation_work([0, 0, 1, 1], 2, 20, resolve_config(backbone="starter", epochs=1000)) == {}
 
 
 def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
@@ -132,11 +130,11 @@ def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
 
 def test_a_cancel_stops_the_fold_models(tiny: Backbone) -> None:
     every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
-    recorder = Recorder(cancel_at=0.35)  # 4 steps of the published model, then of the first fold model.
+    recorder = Recorder(cancel_at=24 + 6)  # The published model, then one step of the first fold model.
     with pytest.raises(Cancelled):
         adapt(tiny, every, given, reporter=recorder)
-    assert recorder.stages == ["training", "cross_validating"]
-    assert recorder.shares[-1] < 0.44
+    assert recorder.stages == ["training", "evaluating"]
+    assert recorder.work["train"] == 24 + 6
 
 
 def test_an_interrupted_cross_validation_resumes_to_the_same_report(tiny: Backbone, tmp_path: Path) -> None:
@@ -147,7 +145,7 @@ def test_an_interrupted_cross_validation_resumes_to_the_same_report(tiny: Backbo
             tiny,
             every,
             given,
-            reporter=Recorder(cancel_at=0.35),
+            reporter=Recorder(cancel_at=24 + 6),
             checkpoints=Checkpoints(tmp_path, seconds=0),
         )
     recorder = Recorder()
@@ -179,14 +177,45 @@ def test_a_failing_fold_model_costs_the_report_only(tiny: Backbone, monkeypatch:
     assert result.evaluation.metrics["verdict"] == "not_evaluated"
 
 
-def test_progress_covers_the_parts_in_order() -> None:
+@pytest.mark.parametrize(
+    ("given", "each", "tested"),
+    [
+        ({}, 6, 0),
+        ({}, 2, 0),
+        ({}, 6, 3),
+        ({"holdout": 0.5, "alpha": 0.7}, 6, 0),
+        ({"evaluate": "none"}, 6, 3),
+        ({"templates": ["a {}.", "the {}.", "{}"], "prompts": {"red": ["a tomato"]}}, 6, 0),
+    ],
+)
+def test_the_plan_is_what_is_done(tiny: Backbone, given: dict[str, Any], each: int, tested: int) -> None:
     recorder = Recorder()
-    first, second = split_progress(recorder, [1.0, 3.0])
-    inner = split_progress(second, [1.0, 1.0], steps=False)
-    step = StepProgress(1, 1, 1, 5, 1.0, 0.0, 0.0, 0.0, 1.0)
-    for part in (first, *inner):
-        part.step(step)
-        for share in (0.5, 1.0):
-            part.progressed(share)
-    assert recorder.shares == [0.125, 0.25, 0.4375, 0.625, 0.8125, 1.0]
-    assert recorder.steps == [step]
+    tests = shots("red", "grey", each=tested, seed=77) if tested else []
+    adapt(tiny, shots("red", "green", each=each), config(epochs=2, **given), tests=tests, reporter=recorder)
+    training, evaluation = (Counter(part) for part in recorder.planned)
+    trained = Counter(recorder.trained or recorder.work)
+    assert trained == training
+    evaluated = recorder.work - trained
+    assert evaluated.keys() == (+evaluation).keys()
+    for kind, units in evaluation.items():
+        assert evaluated[kind] == pytest.approx(units, rel=0.1), kind
+
+
+def test_a_model_is_complete_before_its_evaluation(tiny: Backbone) -> None:
+    recorder = Recorder()
+    early: list[TrainedModel] = []
+
+    def publish(trained: TrainedModel) -> None:
+        assert recorder.stages == ["training"]
+        early.append(trained)
+
+    every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
+    whole = adapt(tiny, every, given, reporter=recorder, on_trained=publish)
+    assert early[0].weights is whole.weights
+    assert early[0].images == 12
+
+    again = Recorder()
+    evaluated = adapt(tiny, every, given, reporter=again, on_trained=publish, trained=early[0])
+    assert len(early) == 1
+    assert (again.stages, again.steps) == (["evaluating"], [])
+    assert evaluated.evaluation.metrics == whole.evaluation.metrics

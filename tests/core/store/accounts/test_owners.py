@@ -148,15 +148,19 @@ def test_stored_bytes(database: Database) -> None:
         assert quotas.stored_bytes(session, OWNER) == 300
 
 
-def test_a_published_model_uses_its_reserved_bytes(database: Database) -> None:
-    settings = Settings()
+@pytest.mark.parametrize("evaluate", [False, True])
+def test_a_published_model_uses_its_reserved_bytes(database: Database, evaluate: bool) -> None:
+    settings = Settings(max_models=3)
     published(database, bytes=200)
     claim = claimed(database, submit(database, settings, image_bytes=10))
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 410
-    publish(database, claim, new_model(bytes=150))
+    publish(database, claim, new_model(bytes=150), evaluate=evaluate)
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 360
+    submit(database, settings, image_bytes=10)  # Two models and one job; an evaluation counts only once.
+    with pytest.raises(ModelQuota, match="2 models and 1 unfinished"):
+        submit(database, settings, image_bytes=10)
 
 
 @pytest.mark.parametrize(

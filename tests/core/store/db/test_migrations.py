@@ -6,15 +6,18 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from sqlalchemy import inspect, make_url, text
+from sqlalchemy.orm import Session
 
 from core.store.db import migrate
-from core.store.db.session import Database
-from core.store.db.tables import Base
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Base, Job, WebhookDelivery
 from core.store.errors import DatabaseUnavailable
+from core.store.webhooks import deliveries
 from tests.core.store.samples import new_job
 
 ROOT = Path(__file__).parents[4]
@@ -45,6 +48,41 @@ def test_downgrade_to_nothing_and_upgrade_again(empty_database_url: str) -> None
     assert tables(empty_database_url) == {"alembic_version"}
     migrate.upgrade(empty_database_url)
     alembic(empty_database_url, "check")
+
+
+def test_a_job_and_its_delivery_outlive_the_upgrades(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "0009")
+    job = {
+        "status": "running",
+        **dict.fromkeys(("config", "classes", "warnings"), "{}"),
+        **dict.fromkeys(("attempts", "image_bytes", "reserved_bytes"), 1),
+        **dict.fromkeys(("available_at", "created_at"), "2026-11-01 00:00:00+00:00"),
+    }
+    delivery = {
+        **{"url": "https://example.com/", "body": '{"type": "job.failed"}', "attempts": 1},
+        **dict.fromkeys(("created_at", "next_attempt_at"), "2026-11-01 00:00:00+00:00"),
+    }
+    with migrate.migrating(empty_database_url) as connection:
+        for table, row in (
+            ("jobs", {"id": "job_1", "owner": "default", **job}),
+            ("webhook_deliveries", {"id": "msg_1", "job_id": "job_1", "owner": "default", **delivery}),
+        ):
+            values = ", ".join(f":{name}" for name in row)
+            connection.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({values})"), row)
+    migrate.upgrade(empty_database_url)
+    database = Database(empty_database_url)
+    with database.write() as session:
+        assert session.get_one(Job, "job_1").report_key is None
+        [taken] = deliveries.take_due(session, limit=2)
+        assert (taken.job_id, taken.body) == ("job_1", {"type": "job.failed"})
+        more = WebhookDelivery(id="msg_2", job_id="job_1", owner="default", **delivery_now(session))
+        session.add(more)  # A job has two messages: its model and its end.
+    database.close()
+
+
+def delivery_now(session: Session) -> dict[str, Any]:
+    at = database_now(session)
+    return {"url": "https://example.com/", "body": {}, "attempts": 0, "created_at": at, "next_attempt_at": at}
 
 
 def test_several_starts_at_once(empty_database_url: str) -> None:

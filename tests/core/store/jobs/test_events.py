@@ -51,7 +51,7 @@ def test_a_replaced_event_gets_a_new_number(database: Database) -> None:
     assert publish(database, claim)
     with database.read() as session:
         found = jobs.events(session, claim.job_id, owner=OWNER)
-    assert [(e.seq, e.type) for e in found][-2:] == [(6, "progress"), (7, "succeeded")]
+    assert [(e.seq, e.type) for e in found][-2:] == [(7, "model_published"), (8, "succeeded")]
 
 
 def test_the_same_progress_is_no_event(database: Database) -> None:
@@ -115,8 +115,8 @@ def test_progress_is_pruned_a_while_after_the_end(database: Database) -> None:
     assert len(progress_of(database, new.job_id)) == len(progress_of(database, running.job_id)) == 2
     with database.read() as session:
         types = [e.type for e in jobs.events(session, old.job_id, owner=OWNER)]
-        assert types == ["queued", "started", "stage", "succeeded"]
-        assert session.scalar(select(func.count()).select_from(JobEvent)) == 4 + 6 + 5
+        assert types == ["queued", "started", "stage", "model_published", "succeeded"]
+        assert session.scalar(select(func.count()).select_from(JobEvent)) == 5 + 7 + 5
 
 
 def test_a_follower_misses_no_event(database: Database) -> None:

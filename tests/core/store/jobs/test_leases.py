@@ -32,7 +32,7 @@ def test_a_job_from_the_queue_to_its_model(database: Database) -> None:
     with database.write() as session:
         assert leases.claim(session, job_id, worker="w2", lease_seconds=30) is None  # A duplicate message.
     for progress in (
-        {"stage": "loading"},
+        {"stage": "preparing"},
         {"stage": "training", "step": 1},
         {"stage": "training", "step": 2},
     ):
@@ -51,7 +51,14 @@ def test_a_job_from_the_queue_to_its_model(database: Database) -> None:
     with database.read() as session:
         stored = models.get(session, model.id, owner=OWNER)
     assert (stored.alpha, stored.bytes, stored.job_id) == (0.1 + 0.2, 5_000_000_000, job_id)
-    assert types_of(database, job_id) == ["queued", "started", "stage", "stage", "succeeded"]
+    assert types_of(database, job_id) == [
+        "queued",
+        "started",
+        "stage",
+        "stage",
+        "model_published",
+        "succeeded",
+    ]
 
 
 def test_a_heartbeat_moves_the_lease(database: Database) -> None:
@@ -153,7 +160,7 @@ def test_a_job_requeued_after_a_cancel_is_cancelled(database: Database) -> None:
     assert job_of(database, job_id).status == "cancelled"
 
 
-STALE_WRITES: dict[str, Callable[[Any, Claim], bool | None]] = {
+STALE_WRITES: dict[str, Callable[[Any, Claim], bool | str | None]] = {
     "heartbeat": lambda s, c: leases.heartbeat(s, c, lease_seconds=30, progress={"stage": "late"}),
     "warning": lambda s, c: leases.record_warning(s, c, "late", "late"),
     "failed": lambda s, c: leases.finish_failed(s, c, code="late", detail="late"),
@@ -162,6 +169,7 @@ STALE_WRITES: dict[str, Callable[[Any, Claim], bool | None]] = {
         s, c, spend_attempt=True, max_attempts=1, code="late", detail="late"
     ),
     "publish": lambda s, c: leases.publish(s, c, new_model(), None),
+    "finish": lambda s, c: leases.finish(s, c, None, "jobs/x/report-late.json"),
 }
 
 
@@ -224,7 +232,7 @@ def test_publish_repeated_after_a_lost_answer_succeeds(database: Database) -> No
     claim, model = claimed(database, job_id), new_model()
     assert publish(database, claim, model)
     assert publish(database, claim, model)
-    assert types_of(database, job_id)[-2:] == ["started", "succeeded"]
+    assert types_of(database, job_id)[-2:] == ["model_published", "succeeded"]
 
 
 def test_the_dispatcher_sends_the_oldest_and_not_too_many(database: Database) -> None:
@@ -292,3 +300,132 @@ def test_a_requeued_job_keeps_its_place(database: Database) -> None:
     expire(database)
     with database.write() as session:
         assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [first, second]
+
+
+# --- a model before its evaluation ---
+
+
+def evaluating(database: Database, **given: Any) -> Claim:
+    claim = claimed(database, new_job(database, reserved_bytes=7, **given))
+    assert publish(database, claim, evaluate=True)
+    return claim
+
+
+def metrics_of_model(database: Database, job_id: str) -> Any:
+    with database.read() as session:
+        return session.scalar(select(Model.metrics).where(Model.job_id == job_id))
+
+
+def test_a_model_is_published_before_its_evaluation(database: Database) -> None:
+    claim = claimed(database, new_job(database, reserved_bytes=7))
+    model, progress = new_model(), {"stage": "publishing", "fraction": 0.5}
+    for _ in range(2):  # The second call is a retry after a lost answer.
+        with database.write() as session:
+            assert leases.publish(
+                session,
+                claim,
+                model,
+                {"verdict": "evaluating"},
+                progress=progress,
+                seconds=12.5,
+                evaluate=True,
+            )
+    job = job_of(database, claim.job_id)
+    assert (job.status, job.model_id, job.metrics) == ("running", model.id, {"verdict": "evaluating"})
+    assert (job.progress, job.reserved_bytes) == ({"stage": "evaluating", "fraction": 0.5}, 0)
+    assert metrics_of_model(database, claim.job_id) == {"verdict": "evaluating"}
+    with database.write() as session:
+        assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert leases.training_seconds(session, claim.job_id) == 12.5
+    assert (job_of(database, claim.job_id).progress or {})["stage"] == "evaluating"
+
+    for _ in range(2):
+        with database.write() as session:
+            assert leases.finish(session, claim, {"verdict": "better"}, "jobs/x/report-1.json")
+    job = job_of(database, claim.job_id)
+    assert (job.status, job.metrics, job.report_key) == (
+        "succeeded",
+        {"verdict": "better"},
+        "jobs/x/report-1.json",
+    )
+    assert job.finished_at is not None
+    assert metrics_of_model(database, claim.job_id) == {"verdict": "better"}
+    types = types_of(database, claim.job_id)
+    assert types == ["queued", "started", "model_published", "stage", "succeeded"]
+
+
+def test_a_job_that_lost_its_worker_in_the_evaluation_keeps_its_model(database: Database) -> None:
+    claim = evaluating(database)
+    model_id = job_of(database, claim.job_id).model_id
+    for attempt in (2, 3):
+        let_lease_expire(database, claim.job_id)
+        assert expire(database) == ["queued"]
+        again = claimed(database, claim.job_id)
+        assert (again.attempt, again.model_id) == (attempt, model_id)
+        with database.write() as session:
+            assert not leases.publish(session, again, new_model(), None)  # It already has a model.
+            assert not leases.finish(session, claim, None, "late")  # The first worker wakes up.
+    let_lease_expire(database, claim.job_id)
+    assert expire(database) == ["succeeded"]
+    assert_not_evaluated(database, claim.job_id, "evaluation_failed")
+    assert job_of(database, claim.job_id).model_id == model_id
+
+
+def assert_not_evaluated(database: Database, job_id: str, code: str) -> None:
+    job = job_of(database, job_id)
+    assert (job.status, job.metrics, job.error_code) == ("succeeded", {"verdict": "not_evaluated"}, None)
+    assert metrics_of_model(database, job_id) == {"verdict": "not_evaluated"}
+    assert [warning["code"] for warning in job.warnings] == [code]
+    assert (job.lease_token, job.report_key) == (None, None)
+    assert types_of(database, job_id)[-2:] == ["warning", "succeeded"]
+
+
+@pytest.mark.parametrize("moment", ["running", "lost", "queued", "requeue"])
+def test_a_cancel_ends_the_evaluation_only(database: Database, moment: str) -> None:
+    claim = evaluating(database)
+    if moment == "queued":
+        let_lease_expire(database, claim.job_id)
+        assert expire(database) == ["queued"]
+    with database.write() as session:
+        jobs.request_cancel(session, claim.job_id, owner=OWNER)
+    if moment == "running":
+        with database.write() as session:
+            assert leases.heartbeat(session, claim, lease_seconds=30, progress=None) is True
+            assert leases.finish_cancelled(session, claim) == "succeeded"
+    elif moment == "lost":
+        let_lease_expire(database, claim.job_id)
+        assert expire(database) == ["succeeded"]
+    elif moment == "requeue":
+        with database.write() as session:
+            given: dict[str, Any] = {"max_attempts": 3, "code": "worker_stopped", "detail": "Stopped."}
+            assert leases.requeue(session, claim, spend_attempt=False, **given) == "succeeded"
+    assert_not_evaluated(database, claim.job_id, "evaluation_cancelled")
+    with database.write() as session:  # Repeating is harmless.
+        assert jobs.request_cancel(session, claim.job_id, owner=OWNER).status == "succeeded"
+
+
+def test_an_evaluation_that_fails_does_not_fail_the_job(database: Database) -> None:
+    claim = evaluating(database)
+    with database.write() as session:
+        failed = leases.finish_failed(session, claim, code="out_of_memory", detail="Use less.")
+        assert failed == "succeeded"
+    assert_not_evaluated(database, claim.job_id, "evaluation_failed")
+    assert "Use less." in job_of(database, claim.job_id).warnings[0]["detail"]
+
+
+def test_a_deleted_job_leaves_no_model_that_waits_for_an_evaluation(database: Database) -> None:
+    claim = evaluating(database)
+    let_lease_expire(database, claim.job_id)
+    assert expire(database) == ["queued"]
+    with database.write() as session:
+        jobs.delete(session, claim.job_id, owner=OWNER)
+    assert metrics_of_model(database, claim.job_id) == {"verdict": "not_evaluated"}
+
+
+def test_a_deleted_model_does_not_stop_the_end(database: Database) -> None:
+    claim = evaluating(database)
+    with database.write() as session:
+        models.delete(session, str(job_of(database, claim.job_id).model_id), owner=OWNER)
+    with database.write() as session:
+        assert leases.finish(session, claim, {"verdict": "better"}, "jobs/x/report-1.json")
+    assert job_of(database, claim.job_id).status == "succeeded"
