@@ -120,7 +120,7 @@ def sent_many_times(world: World, rng: random.Random) -> Measured:
     app.close()
     begun = events(world, ids, "started")
     return Measured(
-        f"{count} jobs, {5 * count} messages beside the dispatchers': {begun} starts, {succeeded(ended)}",
+        f"{count} jobs, {5 * count} extra messages: {begun} starts, {succeeded(ended)}",
         all_succeeded(ended, attempts=1) and begun == count,
     )
 
