@@ -36,6 +36,7 @@ from core.clip.evaluation.accuracy import (
     Interval,
     brier_gain,
     brier_gains,
+    effective_share,
     paired_bootstrap,
     probability_better,
     verdict,
@@ -169,7 +170,11 @@ def judged(record: Record) -> dict[str, Any]:
         "images": len(truth),
         "today": today,
         "ranks": today if gains is None else verdict_by_ranks(difference, gains),
-        "probability": probability_better(int((after & ~before).sum()), int((before & ~after).sum())),
+        "probability": probability_better(
+            int((after & ~before).sum()),
+            int((before & ~after).sum()),
+            share=effective_share(len(truth), len(truth) // 2),  # two halves
+        ),
     }
 
 

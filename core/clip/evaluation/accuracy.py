@@ -49,7 +49,21 @@ def accuracy_interval(
 
     Jeffreys' interval (L. Brown, T. Cai and A. DasGupta, Statistical Science 2001): the percentiles of
     Beta(k + 1/2, n - k + 1/2) for k correct images out of n. A bootstrap of 10 correct out of 10 would have
-    an interval of width 0.
+    an interval of width 0. In a cross-validation, images count less (`effective_share`).
+
+    Args:
+        correct: [n], predictions of all fold models together.
+        images_per_fold_model: as for `effective_share`.
+    """
+    n, k = len(correct), int(correct.sum())
+    share = effective_share(n, images_per_fold_model)
+    draws = np.random.default_rng(seed).beta(share * k + 0.5, share * (n - k) + 0.5, size=BOOTSTRAP_SAMPLES)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
+
+
+def effective_share(images: int, images_per_fold_model: int | None) -> float:
+    """Return the information of cross-validated images as a share of that of independent images.
 
     In a cross-validation the test images of one fold are training images of another, so n images carry
     less information than n independent ones. Correction of C. Nadeau and Y. Bengio (Machine Learning 2003):
@@ -57,17 +71,13 @@ def accuracy_interval(
     n / (1 + n / m).
 
     Args:
-        correct: [n], predictions of all fold models together.
+        images: n.
         images_per_fold_model: m; None if the test images are separate from the training images.
     """
-    n, k = len(correct), int(correct.sum())
-    share = 1.0 if images_per_fold_model is None else images_per_fold_model / (images_per_fold_model + n)
-    draws = np.random.default_rng(seed).beta(share * k + 0.5, share * (n - k) + 0.5, size=BOOTSTRAP_SAMPLES)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
+    return 1.0 if images_per_fold_model is None else images_per_fold_model / (images_per_fold_model + images)
 
 
-def probability_better(gained: int, lost: int, *, seed: int = 0) -> float:
+def probability_better(gained: int, lost: int, *, share: float = 1.0, seed: int = 0) -> float:
     """Return the probability that the adapted model is more accurate than the stock model.
 
     Each image is gained, lost or unchanged. With Jeffreys' prior, Dirichlet(1/2, 1/2, 1/2), the share of
@@ -77,8 +87,9 @@ def probability_better(gained: int, lost: int, *, seed: int = 0) -> float:
     Args:
         gained: number of images that only the adapted model classifies correctly.
         lost: number of images that only the stock model classifies correctly.
+        share: `effective_share` of the images.
     """
-    draws = np.random.default_rng(seed).beta(gained + 0.5, lost + 0.5, size=BOOTSTRAP_SAMPLES)
+    draws = np.random.default_rng(seed).beta(share * gained + 0.5, share * lost + 0.5, size=BOOTSTRAP_SAMPLES)
     return float((draws > 0.5).mean())
 
 

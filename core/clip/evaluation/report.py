@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from core.clip.evaluation.accuracy import (
     Interval,
     accuracy_interval,
+    effective_share,
     more_test_images,
     paired_bootstrap,
     probability_better,
@@ -201,7 +202,8 @@ def build_report(
     temperature = calibration.temperature if calibration else 1.0
     fixed, broken = _changes(held_out, which, logit_scale, temperature)
     difference = everything.adapted_against_stock
-    chance = None if difference is None else probability_better(len(fixed), len(broken))
+    share = effective_share(len(held_out.truth), held_out.images_per_fold_model)
+    chance = None if difference is None else probability_better(len(fixed), len(broken), share=share)
     more = None
     if result == "no_clear_gain" and difference is not None:
         more = more_test_images(difference, everything.images, everything.images if source == "test" else 0)

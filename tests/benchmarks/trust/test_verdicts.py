@@ -107,7 +107,7 @@ def test_a_record_is_judged_by_both_rules() -> None:
     gain, loss = judged(record(0.05)), judged(record(-0.05))
     assert (gain["today"], gain["ranks"], gain["images"]) == ("better", "better", 60)
     assert (loss["today"], loss["ranks"]) == ("worse", "worse")
-    assert gain["probability"] > 0.95 > 0.05 > loss["probability"]
+    assert gain["probability"] > 0.9 > 0.1 > loss["probability"]
 
 
 def series(false: int, true_by_ranks: int, true_today: int, shuffled: int = 100) -> list[dict[str, Any]]:

@@ -23,14 +23,20 @@ EVIL = '<img src=x onerror="alert(1)">'
 
 
 def reported(
-    service: Service, name: str | None = None, *, stored: bool = True, images: int = 15, **given: object
+    service: Service,
+    name: str | None = None,
+    *,
+    stored: bool = True,
+    images: int = 15,
+    new: int = 0,
+    **given: object,
 ) -> str:
     """Return the id of a job that a worker has completed."""
     fields = shots(("fox", "badger", "hare"), each=images // 3)
     job_id = service.accepted(**fields, **({"name": name} if name else {}))["id"]
     claim = samples.claimed(service.database, job_id)
     model = samples.new_model()
-    made = report(replace(held_out(images=images), positions=np.arange(images)), **given)
+    made = report(replace(held_out(images=images - new, new=new), positions=np.arange(images)), **given)
     if stored:
         service.blobs.put(jobs.report_of(job_id, model.id), json.dumps(made.to_dict()).encode())
     assert samples.publish(service.database, claim, model)
@@ -126,6 +132,17 @@ def test_the_card_shows_what_changed(fresh: Service) -> None:
     backbone = fresh.client.get(f"/jobs/{job_id}").json()["config"]["backbone"]
     assert f"pre-trained model {backbone} " in text
     assert f"{datetime.now(UTC):%B %Y}" in text
+
+
+def test_untrained_classes_are_measured_on_images_of_new_classes(fresh: Service) -> None:
+    without = page(fresh, reported(fresh))
+    assert "Not measured on images." in without
+    job_id = reported(fresh, images=60, new=20, source="test")
+    new = fresh.client.get(f"/jobs/{job_id}/report").json()["new_classes"]
+    text = page(fresh, job_id)
+    correct, before = (f"{100 * new[model]['value']:.0f}%" for model in ("adapted", "stock"))
+    assert f"On your 20 images of new classes, {correct} are correct, and {before} were before (" in text
+    assert "Not measured on images." not in text
 
 
 @pytest.mark.parametrize(

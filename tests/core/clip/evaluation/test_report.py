@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.clip.evaluation.accuracy import accuracy_interval
+from core.clip.evaluation.accuracy import accuracy_interval, probability_better
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import Report
@@ -127,6 +127,14 @@ def test_the_summary_of_each_verdict(
 ) -> None:
     made = report(changed_by_hand(gained, lost, both), source=source, trained_images=[trained, 0, 0])
     assert (made.verdict, made.summary) == (verdict, summary)
+
+
+def test_the_probability_counts_cross_validated_images_less() -> None:
+    """Two halves of 20 images: 10 training images each, so 20 images count as 20 / 3."""
+    held = changed_by_hand(6, 3, 11)
+    independent = report(held, source="test").probability_better
+    halves = report(replace(held, images_per_fold_model=10), trained_images=[20, 0, 0]).probability_better
+    assert halves == probability_better(2, 1) < probability_better(6, 3) == independent
 
 
 def test_a_gain_that_is_not_proven_asks_for_test_images() -> None:
