@@ -54,7 +54,10 @@ def adapt(
         float | None, typer.Option(min=0, max=0.5, help="Fraction of each class to evaluate on.")
     ] = None,
     no_evaluation: Annotated[
-        bool, typer.Option("--no-evaluation", help="Train only. The model has no verdict and no report.")
+        bool,
+        typer.Option(
+            "--no-evaluation", help="Skip cross-validation and report. Test images still give a verdict."
+        ),
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Random seed, for reproducible results.")] = None,
     config: Annotated[

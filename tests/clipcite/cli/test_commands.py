@@ -127,7 +127,7 @@ def test_scores_sets_and_rejections(call: Any, folder: Path, taught: Job) -> Non
 
 
 def test_no_evaluation(call: Any, folder: Path) -> None:
-    done = call("adapt", folder, "--wait", "--epochs", 2, "--no-evaluation", "--name", "unmeasured")
+    done = call("adapt", folder / "train", "--wait", "--epochs", 2, "--no-evaluation", "--name", "unmeasured")
     assert "Ready, not evaluated." in done.stdout
     job = json.loads(call("jobs", "list", "-n", 1, "--json").stdout)[0]
     assert job["config"]["evaluate"] == "none"
