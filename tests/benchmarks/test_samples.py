@@ -13,7 +13,8 @@ from core.samples import catalog
 def runs(better: int, seconds: float = 30.0) -> list[dict[str, Any]]:
     verdicts = ["better"] * better + ["no_clear_gain"] * (SEEDS - better)
     accuracy = {row: {"stock": 0.25, "adapted": 0.75} for row in ("trained", "new", "all")}
-    return [{"verdict": verdict, "seconds": seconds, "accuracy": accuracy} for verdict in verdicts]
+    times = {"seconds": seconds, "processor_seconds": 2 * seconds}
+    return [{"verdict": verdict, "accuracy": accuracy, **times} for verdict in verdicts]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,11 @@ def runs(better: int, seconds: float = 30.0) -> list[dict[str, Any]]:
 )
 def test_each_condition_counts(name: str, better: int, seconds: float, passed: bool) -> None:
     assert passes(name, runs(better, seconds)) == passed
+
+
+def test_on_a_busy_machine_the_processor_seconds_count() -> None:
+    busy = [{**run, "seconds": 300.0, "processor_seconds": 40.0} for run in runs(10)]
+    assert passes("parts", busy)
 
 
 def test_the_smaller_download_wins() -> None:
