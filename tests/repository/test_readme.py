@@ -63,6 +63,15 @@ def test_the_comparison_has_the_stored_results() -> None:
         assert values == expected, name
 
 
+def test_the_tutorial_has_the_stored_accuracy_of_the_sample() -> None:
+    text = (ROOT / "docs" / "tutorials" / "terminal.md").read_text(encoding="utf-8")
+    stored = json.loads((ROOT / "benchmarks" / "results" / "samples.json").read_text(encoding="utf-8"))
+    runs = [run["accuracy"]["all"] for run in stored["parts"]["runs"]]
+    assert len(runs) == 10
+    before, after = (sum(run[model] for run in runs) / len(runs) for model in ("stock", "adapted"))
+    assert f"rises from {before:.0%} to {after:.0%} (mean of ten seeds" in " ".join(text.split())
+
+
 def test_every_number_has_its_command() -> None:
     assert "python -m benchmarks.accuracy.paper --data clothing cifar10 stamps --setting bng" in README
     for module in set(re.findall(r"python -m ([\w.]+\w)", README)) - {"zipfile"}:
