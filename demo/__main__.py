@@ -78,8 +78,9 @@ def demo(console: Console) -> None:
                 wait = STARTER_SECONDS if settings.backbone == STARTER else DOWNLOAD_SECONDS
                 service.wait_until_ready(seconds=START_SECONDS, backbone_seconds=wait)
             _say(console, "service", f"{service.url} (stops with the demo)")
+            job = client.adapt(images, name="demo")
             with watched(console) as on_change:
-                job = client.adapt(images, name="demo").wait(on_change=on_change)
+                job.wait(on_change=on_change if console.is_terminal else None)
             for warning in job.warnings:
                 _say(console, "note", warning.detail)
             answers = _answers(client, images, [*trained, *new], job.model_id or "", console)
