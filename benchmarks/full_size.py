@@ -48,8 +48,10 @@ RESULTS = Path(__file__).parent / "results" / "full_size.json"
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
 BATCH = 32
 TEST_IMAGES = 8
+NEW_SHOTS = 8
+IMAGE_SIDE = 256
 TOLERANCE = 1e-4
-"""Maximum difference between the probabilities of the service and those of an export."""
+"""Maximum difference between the answers of the service and those of an export."""
 
 
 def main() -> None:
@@ -65,7 +67,7 @@ def main() -> None:
 
 def measure(backbone: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run everything for one backbone. Return the measurements."""
-    images = make_images(options.steps * BATCH + TEST_IMAGES, folder / "images")
+    images = make_images(options.steps * BATCH + TEST_IMAGES + NEW_SHOTS, folder / "images")
     result: dict[str, Any] = {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -99,7 +101,7 @@ def exercise(
     options: argparse.Namespace,
     result: dict[str, Any],
 ) -> None:
-    tests, shots = images[:TEST_IMAGES], images[TEST_IMAGES:]
+    tests, new, shots = images[:TEST_IMAGES], images[-NEW_SHOTS:], images[TEST_IMAGES:-NEW_SHOTS]
     client.classify(tests, CLASSES)
     result["serve_stock_bytes"] = service.memory("api")
     model: Model | None = None
@@ -119,20 +121,20 @@ def exercise(
         print(f"  {name}: {json.dumps(result[f'train_{name}'])}", flush=True)
     assert model is not None
     result["delta_bytes"] = model.bytes
-    probabilities = served(client, tests, model.id)
+    expected = served(client, tests, model.id)
     result["serve_adapted_bytes"] = service.memory("api")
 
     exported = extract(model.export(folder / "open_clip.zip"), folder / "open_clip")
-    result["open_clip_difference"] = difference(probabilities, from_open_clip(exported, tests))
+    result["open_clip_difference"] = difference(expected, from_open_clip(exported, tests))
     graphs = extract(model.export(folder / "onnx.zip", format="onnx"), folder / "onnx")
-    result["onnx_difference"] = difference(probabilities, from_onnx(graphs, exported, tests))
+    result["onnx_difference"] = difference(expected, from_onnx(graphs, exported, tests))
     imported = client.models.import_model(folder / "open_clip.zip", name="imported", delta_format="full")
-    result["import_difference"] = difference(probabilities, served(client, tests, imported.id))
+    result["import_difference"] = difference(expected, served(client, tests, imported.id))
     for file in ("open_clip.zip", "onnx.zip"):
         (folder / file).unlink()
 
     extended = model.extend(
-        {"class k": shots[: BATCH // 4]},
+        {"class k": new},
         config={"epochs": 1, "evaluate": "none", "micro_batch_size": options.micro},
     ).wait()
     assert extended.model_id is not None, extended.error
@@ -163,7 +165,7 @@ def make_images(count: int, folder: Path) -> list[Path]:
     paths = []
     for i in range(count):
         colour = generator.integers(0, 160, 3)
-        pixels = colour + generator.integers(0, 96, (256, 256, 3))
+        pixels = colour + generator.integers(0, 96, (IMAGE_SIDE, IMAGE_SIDE, 3))
         paths.append(folder / f"{i:04}.png")
         Image.fromarray(pixels.astype(np.uint8)).save(paths[-1])
     return paths
@@ -188,29 +190,31 @@ def seconds_per_step(job: Job) -> float | None:
 
 
 def served(client: Client, images: Sequence[Path], model: str) -> np.ndarray[Any, Any]:
-    """Return the probabilities [N, C] of the service, as plain softmax without class offsets."""
+    """Return the service's answers [2, N, C]: probabilities, without class offsets, and cosines."""
     answer = client.classify(images, CLASSES, model=model, new_class_balance=0)
-    rows = []
-    for image in answer.results:
-        by_name = {prediction.class_name: prediction.probability for prediction in image.predictions or ()}
-        rows.append([by_name[name] for name in CLASSES])
-    return np.array(rows)
+    rows = [{each.class_name: each for each in image.predictions} for image in answer.results]
+    return np.array(
+        [
+            [[row[name].probability for name in CLASSES] for row in rows],
+            [[row[name].similarity for name in CLASSES] for row in rows],
+        ]
+    )
 
 
 @torch.no_grad()
 def from_open_clip(folder: Path, images: Sequence[Path]) -> np.ndarray[Any, Any]:
-    """Return the probabilities of the exported folder in open_clip alone."""
+    """Return the answers of the exported folder in open_clip alone."""
     name = f"local-dir:{folder}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     tokenizer = open_clip.get_tokenizer(name)
     pixels = torch.stack([preprocess(Image.open(path).convert("RGB")) for path in images])
     image = F.normalize(model.eval().encode_image(pixels), dim=-1)
     text = F.normalize(model.encode_text(tokenizer(sentences())), dim=-1)
-    return as_array((model.logit_scale.exp() * image @ text.T).softmax(dim=-1))
+    return answers(image @ text.T, model.logit_scale.exp().item())
 
 
 def from_onnx(folder: Path, exported: Path, images: Sequence[Path]) -> np.ndarray[Any, Any]:
-    """Return the probabilities of the ONNX graphs, with open_clip's preprocessing and tokenizer."""
+    """Return the answers of the ONNX graphs, with open_clip's preprocessing and tokenizer."""
     config = json.loads((exported / "open_clip_config.json").read_text())
     transform = image_transform_v2(PreprocessCfg(**config["preprocess_cfg"]), is_train=False)
     pixels = torch.stack([transform(Image.open(path).convert("RGB")) for path in images]).numpy()
@@ -220,11 +224,12 @@ def from_onnx(folder: Path, exported: Path, images: Sequence[Path]) -> np.ndarra
         session = onnxruntime.InferenceSession(folder / f"{graph}.onnx")
         features.append(F.normalize(torch.from_numpy(session.run(None, given)[0]), dim=-1))
     scale = json.loads((folder / "onnx.json").read_text())["logit_scale"]
-    return as_array((scale * features[0] @ features[1].T).softmax(dim=-1))
+    return answers(features[0] @ features[1].T, scale)
 
 
-def as_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    return np.asarray(tensor.numpy())
+def answers(cosines: torch.Tensor, scale: float) -> np.ndarray[Any, Any]:
+    """Return probabilities and cosines [2, N, C]."""
+    return np.asarray(torch.stack([(scale * cosines).softmax(dim=-1), cosines]).numpy())
 
 
 def sentences() -> list[str]:

@@ -1,0 +1,37 @@
+"""`benchmarks.full_size` with small networks: a running service, from the download to the extended model."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import full_size
+from tests.core.clip.families import SMALL, write_repository
+from tests.hub import Hub
+
+NAME = "hf-hub:tests/small"
+OPTIONS = argparse.Namespace(steps=2, micro=4, skip_batch=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SMALL)
+def test_a_small_network(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish(hub: Hub, backbone: str, folder: Path) -> int:
+        repository = write_repository(folder, *SMALL[family])
+        hub.add("tests/small", repository)
+        hub.add("timm/ViT-B-16-SigLIP2", repository)
+        return (repository / "open_clip_model.safetensors").stat().st_size
+
+    monkeypatch.setattr(full_size, "publish", publish)
+    # The service scales images down in two steps if they are more than twice as large as the model's input.
+    monkeypatch.setattr(full_size, "IMAGE_SIDE", 48)
+    result = full_size.measure(NAME, tmp_path, OPTIONS)
+    assert result["downloads"] == 1
+    assert result["extended"] is True
+    assert result["train_micro"]["peak_bytes"] > 100_000_000
+    assert result["train_batch"]["seconds_per_step"] is not None
+    for kind in ("open_clip", "onnx", "import"):
+        assert 0 <= result[f"{kind}_difference"] < full_size.TOLERANCE
+    table = full_size.table(json.loads(json.dumps({NAME: result})))
+    assert f"| `{NAME}` |" in table
