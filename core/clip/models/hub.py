@@ -61,6 +61,8 @@ def download(
             not match the hub's hash.
     """
     try:
+        if constants.HF_HUB_OFFLINE:
+            raise OfflineModeIsEnabled(repository)
         commit = str(HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha)
         files = _list_files(repository, commit)
         plan = {name: files[name] for name in choose(sorted(files))}
