@@ -1,6 +1,7 @@
 """Memory that an architecture of open_clip needs, computed from its shapes without any weights."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import open_clip
@@ -43,6 +44,7 @@ class Size:
         return TRAINING_COPIES * self.file_bytes + activations
 
 
+@lru_cache
 def size_of(architecture: str) -> Size | None:
     """Compute the size of an architecture, or return None if its shape is only known to the hub."""
     config: Any = open_clip.get_model_config(architecture)

@@ -20,6 +20,7 @@ def test_stored_activations_without_parameters_and_without_duplicates() -> None:
 def test_a_small_architecture(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config, _ = SMALL[family]
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small", config)
+    size_of.cache_clear()
     size = size_of("small")
     assert size is not None
     model = open_clip.create_model("small", load_weights=False)
