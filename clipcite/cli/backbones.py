@@ -32,7 +32,7 @@ def list_backbones(
     Without a pattern, these are the installed ones and those with a recipe.
 
     The memory for training is an estimate for 10 classes: with the backbone's recipe, and with 4 images at a
-    time (micro_batch_size 4). It does not include 0.5 GB for the libraries.
+    time (micro_batch_size 4).
     """
     rows = run_json(BACKBONES, ["list", *([] if pattern is None else [pattern])], None)
     if as_json:

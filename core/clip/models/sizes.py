@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 PARAMETER_BYTES = 4
-TRAINING_COPIES = 5
-"""Pre-trained weights, trained weights, gradients and the two moments of AdamW."""
+TRAINING_COPIES = 6
+"""Pre-trained weights, trained weights, gradients, the two moments of AdamW, and the weights to evaluate."""
+LIBRARY_BYTES = 500_000_000
+"""Memory of Python and its libraries."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Memory of an architecture in fp32 (bytes), without the libraries' 0.5 GB."""
+    """Memory of an architecture in fp32 (bytes)."""
 
     parameters: int
     image_bytes: int
@@ -31,7 +33,7 @@ class Size:
     @property
     def serving_bytes(self) -> int:
         """Memory for the pre-trained model and one adapted model."""
-        return 2 * self.file_bytes
+        return 2 * self.file_bytes + LIBRARY_BYTES
 
     def training_bytes(self, images: int, prompts: int) -> int:
         """Return the memory of a training.
@@ -41,7 +43,7 @@ class Size:
             prompts: prompts per step, at most one per class.
         """
         activations = images * self.image_bytes + prompts * self.prompt_bytes
-        return TRAINING_COPIES * self.file_bytes + activations
+        return TRAINING_COPIES * self.file_bytes + activations + LIBRARY_BYTES
 
 
 @lru_cache
