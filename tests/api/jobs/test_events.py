@@ -82,14 +82,14 @@ def heard(response: httpx.Response) -> list[Heard]:
 def test_the_list(either: Service) -> None:
     job_id = finished_job(either)
     events = events_of(either, job_id)
-    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6]
-    types = ["queued", "started", "stage", "progress", "warning", "succeeded"]
+    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6, 7]
+    types = ["queued", "started", "stage", "progress", "warning", "model_published", "succeeded"]
     assert [event["type"] for event in events] == types
     assert all(set(event) == {"seq", "at", "type", "data"} for event in events)
     assert events[2]["data"] == {"stage": "training"}
     assert events[3]["data"] == PROGRESS
     path = f"/jobs/{job_id}/events"
-    for after in range(7):
+    for after in range(8):
         assert either.client.get(path, params={"after": after}).json()["data"] == events[after:]
     assert either.client.get(f"/jobs/{job_id}").json()["warnings"] == [
         {"code": "batch_halved", "detail": "Less memory than thought."}

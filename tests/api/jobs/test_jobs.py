@@ -25,6 +25,7 @@ PROGRESS = {
     "steps": 200,
     "fraction": 0.2,
     "eta_seconds": 31.5,
+    "model_eta_seconds": 12.5,
     "images_per_second": 52.0,
     "loss": {"total": 1.2, "dva": 0.6, "scl": 0.8, "vld": 0.4},
 }
