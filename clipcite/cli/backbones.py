@@ -82,8 +82,6 @@ def import_folder(
     folder: Annotated[
         Path,
         typer.Argument(
-            exists=True,
-            file_okay=False,
             help="Folder of `clipcite backbones pull` on another machine, or of open_clip or transformers.",
         ),
     ],

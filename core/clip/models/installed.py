@@ -113,6 +113,8 @@ def import_folder(folder: Path, cache: Path, name: str | None = None) -> Install
         UnknownBackbone: the name is missing or unknown, or the folder is of no known kind.
         BackboneUnavailable: a file is missing or has another SHA-256 than its manifest states.
     """
+    if not folder.is_dir():
+        raise UnknownBackbone(f"{folder} is not a folder. Give the folder that holds the backbone's files.")
     made = _read(folder)
     name = name or (made.name if made else None)
     if name is None:
