@@ -1,6 +1,7 @@
 """The signed-rank verdict, the jobs of its plan and its condition."""
 
 from itertools import product
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def test_p_is_that_of_all_signs(seed: int, digits: int) -> None:
     generator = np.random.default_rng(seed)
     differences = np.round(generator.normal(0.3 * (seed - 2), 1, 13), digits)
     assert signed_rank_p(differences) == pytest.approx(slow_p(differences), abs=0.03)
+
+
+def test_p_of_equal_sizes_is_that_of_a_sign_test() -> None:
+    """14 of 20 differences are above 0, all of the same size."""
+    exact = (sum(comb(20, k) for k in range(15, 21)) + comb(20, 14) / 2) / 2**20
+    assert signed_rank_p(np.array([1.0] * 14 + [-1.0] * 6)) == pytest.approx(exact, abs=0.01)
 
 
 def test_p_of_no_difference_is_a_half() -> None:

@@ -11,7 +11,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from api.jobs.report.render import MAX_CHANGES
+from api.jobs.report.render import MAX_CHANGES, shown_images
+from api.jobs.report.schemas import Report
 from core.clip.evaluation.label_issues import LabelIssue
 from core.store.jobs import jobs, leases
 from tests.api.conftest import MakeService
@@ -124,6 +125,8 @@ def test_the_card_shows_what_changed(fresh: Service) -> None:
     assert card.count("<li>") == card.count("<img ") == len(shown)
     for image in shown:
         assert f'alt="{image["file_name"]}"' in card
+    alone = Report.model_validate({**body, "mistakes": [], "label_issues": []})
+    assert shown_images(alone) == {image["position"] for image in shown}
     for image in body["fixed"]:
         assert image["predicted"] == image["class_name"] != image["before"]
     for image in body["broken"]:
