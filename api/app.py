@@ -13,6 +13,7 @@ from api import problems
 from api.classify import routes as classify
 from api.event_hub import EventHub
 from api.jobs import routes as jobs
+from api.jobs.images import routes as images
 from api.jobs.report import routes as report
 from api.middleware.auth import AuthMiddleware, bearer_scheme
 from api.middleware.body_limit import BodyLimitMiddleware
@@ -83,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs.make_adapt_router(settings),
         jobs.router,
         report.router,
+        images.router,
         models.router,
         aliases.router,
         models.make_extend_router(settings),

@@ -103,6 +103,16 @@ class ReportPending(ClipCiteError):
         )
 
 
+class ImageNotFound(ClipCiteError):
+    code = "image_not_found"
+    status = 404
+
+    def __init__(self, job_id: str, position: int) -> None:
+        super().__init__(
+            f"The job {job_id!r} has no image {position}. GET /jobs/{job_id}/images lists its images."
+        )
+
+
 class ModelNotFound(ClipCiteError):
     code = "model_not_found"
     status = 404

@@ -85,6 +85,8 @@ OPERATIONS = [
     "POST /jobs/{job_id}/cancel",
     "POST /jobs/{job_id}/retrain",
     "GET /jobs/{job_id}/events",
+    "GET /jobs/{job_id}/images",
+    "GET /jobs/{job_id}/images/{position}",
     "GET /jobs/{job_id}/preflight",
     "GET /jobs/{job_id}/report",
     "GET /models",
@@ -156,7 +158,11 @@ def send(service: Service, case: schemathesis.Case) -> Any:
 
 def fits(api: Any, method: str, path: str, response: httpx.Response) -> None:
     """Check status, content type and body against the document."""
-    parameters = {name: "x" for name in ("job_id", "model_id", "name", "alias") if f"{{{name}}}" in path}
+    parameters: dict[str, Any] = {
+        name: "x" for name in ("job_id", "model_id", "name", "alias") if f"{{{name}}}" in path
+    }
+    if "{position}" in path:
+        parameters["position"] = 0
     api[path][method].Case(path_parameters=parameters).validate_response(response, checks=CHECKS)
 
 
@@ -187,6 +193,9 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
         ("GET", "/jobs/{job_id}", client.get(f"/jobs/{claim.job_id}")),
         ("GET", "/jobs/{job_id}/events", client.get(f"/jobs/{job}/events")),
         ("POST", "/adapt", client.post("/adapt?dry_run=true", **form(**shots()))),
+        ("GET", "/jobs/{job_id}/images", client.get(f"/jobs/{job}/images")),
+        ("GET", "/jobs/{job_id}/images/{position}", client.get(f"/jobs/{job}/images/0")),
+        ("GET", "/jobs/{job_id}/images/{position}", client.get(f"/jobs/{job}/images/99")),
         ("GET", "/jobs/{job_id}/preflight", client.get(f"/jobs/{job}/preflight")),
         ("GET", "/jobs/{job_id}/preflight", client.get(f"/jobs/{claim.job_id}/preflight")),
         ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{reported}/report")),

@@ -117,6 +117,8 @@ CASES: dict[tuple[str, str], Case] = {
     ("POST", "/jobs/{job_id}/cancel"): {"status": 404},
     ("POST", "/jobs/{job_id}/retrain"): {"status": 404, "given": no_changes},
     ("GET", "/jobs/{job_id}/events"): {"status": 404},
+    ("GET", "/jobs/{job_id}/images"): {"status": 404},
+    ("GET", "/jobs/{job_id}/images/{position}"): {"status": 404},
     ("GET", "/jobs/{job_id}/preflight"): {"status": 404},
     ("GET", "/jobs/{job_id}/report"): {"status": 404},
     ("DELETE", "/jobs/{job_id}"): {"status": 404},
@@ -149,7 +151,9 @@ def test_every_route_has_its_case(world: World) -> None:
 
 
 def filled(path: str, ids: dict[str, str]) -> str:
-    return path.format(job_id=ids["job"], model_id=ids["model"], name=ids["name"], alias=ids["alias"])
+    return path.format(
+        job_id=ids["job"], model_id=ids["model"], name=ids["name"], alias=ids["alias"], position=0
+    )
 
 
 def send(world: World, route: tuple[str, str], ids: dict[str, str], **headers: str) -> httpx.Response:

@@ -150,6 +150,10 @@ def images(session: Session, job_id: str) -> list[JobImage]:
     )
 
 
+def image(session: Session, job_id: str, position: int) -> JobImage | None:
+    return session.scalar(select(JobImage).where(JobImage.job_id == job_id, JobImage.position == position))
+
+
 def events(session: Session, job_id: str, after_seq: int = 0, *, owner: str) -> list[JobEvent]:
     """Return the events after `after_seq`, in order. Raise JobNotFound if the owner has no such job."""
     get(session, job_id, owner=owner)
