@@ -28,15 +28,16 @@ def test_the_page_asks_for_a_key(
         page.goto(f"/#/jobs/{job}")
         field = page.get_by_label("Key", exact=True)
         expect(field).to_be_focused()
+        expect(page.locator(".problem:visible")).to_have_count(0)  # no error behind the dialog
         field.fill("not the key")
         field.press("Enter")
         expect(page.get_by_text("That key isn't valid")).to_be_visible()
         field.fill(KEY)
         field.press("Enter")
         expect(page.get_by_role("heading", name="secret")).to_be_visible()
-        page.get_by_text("Event log").click()  # which came over the stream
+        page.get_by_text("Details").click()  # which came over the stream
         expect(page.get_by_text("Job submitted.")).to_be_visible()
-        page.get_by_text("Copy as curl or Python").click()
+        page.get_by_text("Use in code").click()
         curl = page.get_by_label("curl", exact=True)
         expect(curl).to_contain_text("Authorization: Bearer $CLIPCITE_API_KEY")
         assert KEY not in page.content()

@@ -41,6 +41,22 @@ def test_show_more_after_everything_shown_was_deleted(browser: Browser, made: tu
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_long_list_loads_while_it_is_scrolled(browser: Browser, made: tuple[Service, str]) -> None:
+    running, url = made
+    for number in range(65):
+        new_job(running.database, name=f"job {number}")
+    with window(browser, url) as page:
+        page.goto("/#/jobs")
+        rows = page.locator(".list > li")
+        for shown in (20, 40, 60, 65):
+            expect(rows).to_have_count(shown, timeout=GUARD)
+            rows.last.scroll_into_view_if_needed()
+            page.mouse.wheel(0, 400)
+        expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+        names = page.locator(".list h2").all_inner_texts()
+        assert len(set(names)) == 65
+
+
 @pytest.mark.slow
 def test_a_program_deletes_everything_while_it_reads_the_list(
     made: tuple[Service, str], backbone: Backbone

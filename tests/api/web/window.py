@@ -11,7 +11,7 @@ import axe_playwright_python
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
-COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
+COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200), "yellow": (200, 180, 40)}
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 
 

@@ -1,11 +1,10 @@
 // Aliases such as shoes@prod: promote a version, and roll back.
 
-import { codeFor, curl, literal, orElse, python } from "./code.js";
 import { announce, confirmed, h, newId, replace } from "../lib/dom.js";
 import { call } from "../lib/http.js";
 import { problemBox } from "../lib/problem.js";
 
-/** Create a collapsible form that points an alias at this model; null for a model without a name. */
+/** Create a form that points an alias at this model; null for a model without a name. */
 export function aliasField(model) {
   if (!model.name || !model.version) return null;
   const id = newId("alias");
@@ -35,26 +34,12 @@ export function aliasField(model) {
     act(() => call(`${path(alias)}/rollback`, { method: "POST" }), `${model.name}@${alias} points at its previous model again.`);
   }
   return h(
-    "details",
-    { class: "plain" },
-    h("summary", {}, "Aliases"),
+    "div",
+    { class: "aliases" },
+    h("h3", {}, "Aliases"),
     h("p", { class: "soft" }, `Programs that request ${model.name}@prod get the model that the alias prod points at.`),
     h("form", { class: "row alias", onsubmit: point }, h("label", { for: id, class: "unseen" }, `Alias of ${model.name}`), field, h("button", { type: "submit", class: "quiet" }, "Point here")),
     model.aliases.map((alias) => h("button", { type: "button", class: "quiet small", onclick: () => rollBack(alias) }, `Roll back @${alias}`)),
     trouble,
-    codeFor({ what: "move an alias", curl: () => asCurl(model, path, field), python: () => asPython(model, field) }),
   );
-}
-
-const aliasIn = (field) => field.value.trim() || "prod";
-
-function asCurl(model, path, field) {
-  const body = JSON.stringify({ model: model.id });
-  const promote = curl(path(aliasIn(field)), [["-X", "PUT"], ["-H", "Content-Type: application/json"], ["-d", body]]);
-  return `${promote}\n${orElse("roll back", curl(`${path(aliasIn(field))}/rollback`, [["-X", "POST"]]))}`;
-}
-
-function asPython(model, field) {
-  const alias = `${literal(model.name)}, ${literal(aliasIn(field))}`;
-  return python([`client.aliases.promote(${alias}, ${literal(model.id)})`, orElse("roll back", `client.aliases.rollback(${alias})`)]);
 }

@@ -1,33 +1,64 @@
-// "Copy as curl or Python": the current view as a program.
+// "Use in code": the current view as a program, in several languages.
 
-import { h } from "../lib/dom.js";
+import { h, newId } from "../lib/dom.js";
 import { key } from "../lib/http.js";
 
-/** Create a collapsible box with the same call in both languages. `curl` and `python` are text, or functions that
- *  return text. `what` names the call in views with several boxes. */
-export function codeFor({ what = "", curl, python }) {
-  const boxes = [
-    ["curl", curl],
-    ["Python", python],
-  ].map(([name, text]) => snippet(name, text));
-  const box = h("details", { class: "code" }, h("summary", {}, `Copy as curl or Python${what && ": "}${what}`), boxes.map((b) => b.element));
-  box.addEventListener("toggle", () => box.open && boxes.forEach((b) => b.refresh()));
+let preferred = "curl"; // the language chosen last, for all boxes
+
+/** Create a collapsible box with one tab per language. `curl`, `python` and `javascript` are text, or functions that
+ *  return text; a missing one has no tab. `what` names the call for screen readers, in views with several boxes. */
+export function codeFor({ what = "", curl, python, javascript }) {
+  const snippets = Object.entries({ curl, Python: python, JavaScript: javascript })
+    .filter(([, text]) => text)
+    .map(([name, text]) => snippet(name, text, () => select(name)));
+  const tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "Language", onkeydown: step }, snippets.map(({ tab }) => tab));
+  const box = h(
+    "details",
+    { class: "code" },
+    h("summary", {}, "Use in code", what && h("span", { class: "unseen" }, `: ${what}`)),
+    tabs,
+    snippets.map(({ panel }) => panel),
+  );
+
+  function select(name) {
+    preferred = name;
+    const shown = snippets.find((item) => item.name === name) ?? snippets[0];
+    for (const item of snippets) item.show(item === shown);
+    return shown;
+  }
+  function step(event) {
+    const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    const at = snippets.findIndex(({ tab }) => tab === document.activeElement);
+    const next = snippets.at((at + move) % snippets.length);
+    select(next.name).tab.focus();
+  }
+  box.addEventListener("toggle", () => box.open && select(preferred));
   return box;
 }
 
-function snippet(name, text) {
+function snippet(name, text, choose) {
+  const id = newId("code");
   const pre = h("pre", { tabindex: "0", "aria-label": name });
+  const tab = h("button", { type: "button", role: "tab", class: "tab", "aria-controls": id, onclick: choose }, name);
+  const button = h("button", { type: "button", class: "quiet small", "aria-label": `Copy ${name}`, onclick: copy }, "Copy");
+  const panel = h("div", { class: "snippet", role: "tabpanel", id, hidden: true }, button, pre);
   const refresh = () => {
     pre.textContent = typeof text === "function" ? text() : text;
   };
-  const button = h("button", { type: "button", class: "quiet small", onclick: copy }, `Copy ${name}`);
   async function copy() {
     refresh();
-    const done = await copied(pre);
-    button.textContent = done ? "Copied" : "Select the text and copy it";
-    setTimeout(() => (button.textContent = `Copy ${name}`), 2500);
+    button.textContent = (await copied(pre)) ? "Copied" : "Select the text and copy it";
+    setTimeout(() => (button.textContent = "Copy"), 2500);
   }
-  return { element: h("div", { class: "snippet" }, h("span", { class: "language soft", "aria-hidden": "true" }, name), button, pre), refresh };
+  function show(shown) {
+    if (shown) refresh();
+    panel.hidden = !shown;
+    tab.setAttribute("aria-selected", String(shown));
+    tab.tabIndex = shown ? 0 : -1;
+  }
+  return { name, tab, panel, show };
 }
 
 async function copied(pre) {
@@ -63,8 +94,49 @@ export function python(lines) {
   return ["from clipcite import Client", "", `client = Client(${JSON.stringify(location.origin)})${comment}`, ...lines.filter(Boolean)].join("\n");
 }
 
-/** Return Python lines that classify an image. The options are those of /classify. */
-export function classifyLines({ class_names: names, ...options }) {
+/** Return a JavaScript program for Node 20 or newer: a request, and lines that use its JSON, `body`.
+ *  `fields` are form fields; objects and lists are sent as JSON. `files` maps form fields to file names. */
+export function javascript(path, { method = "GET", fields = null, files = {}, json = null, lines = ["console.log(body);"] } = {}) {
+  const names = Object.entries(files);
+  const headers = {
+    ...(key.get() && { Authorization: "`Bearer ${process.env.CLIPCITE_API_KEY}`" }),
+    ...(json && { "Content-Type": '"application/json"' }),
+  };
+  const options = [
+    method !== "GET" && `method: "${method}"`,
+    Object.keys(headers).length && `headers: { ${Object.entries(headers).map(([name, value]) => `${/\W/.test(name) ? `"${name}"` : name}: ${value}`).join(", ")} }`,
+    fields && "body: form",
+    json && `body: JSON.stringify(${JSON.stringify(json)})`,
+  ].filter(Boolean);
+  const value = (field) => (typeof field === "object" ? `JSON.stringify(${JSON.stringify(field)})` : JSON.stringify(String(field)));
+  return [
+    ...(names.length ? ['import { openAsBlob } from "node:fs";', ""] : []),
+    ...(fields ? ["const form = new FormData();"] : []),
+    ...Object.entries(fields ?? {}).map(([name, field]) => `form.append("${name}", ${value(field)});`),
+    ...names.map(([name, file]) => `form.append("${name}", await openAsBlob("${file}"), "${file}");`),
+    `const response = await fetch(${JSON.stringify(location.origin + path)}${options.length ? `, { ${options.join(", ")} }` : ""});`,
+    "const body = await response.json();",
+    ...lines,
+  ].join("\n");
+}
+
+/** Return the call that classifies an image in all languages. The options are those of /classify. */
+export function classifyPrograms(options) {
+  const { class_names: names, ...rest } = options;
+  const fields = { ...rest, class_names: names };
+  return {
+    curl: curl("/classify", [...Object.entries(fields).map(([name, value]) => ["-F", `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`]), ["-F", "images=@image.jpg"]]),
+    python: python(classifyLines(options)),
+    javascript: javascript("/classify", {
+      method: "POST",
+      fields,
+      files: { images: "image.jpg" },
+      lines: ["for (const { class_name, probability } of body.results[0].predictions) console.log(class_name, probability);"],
+    }),
+  };
+}
+
+function classifyLines({ class_names: names, ...options }) {
   const plain = names.every((name) => typeof name === "string");
   const classes = plain ? names : Object.fromEntries(names.map((name) => (typeof name === "string" ? [name, null] : [name.name, name.prompts])));
   const rest = Object.entries(options).map(([name, value]) => `, ${name}=${literal(value)}`);

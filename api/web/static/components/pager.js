@@ -1,4 +1,4 @@
-// Paginated list with a button for the next page.
+// Paginated list. The next page loads when its button comes into view.
 
 import { h, replace } from "../lib/dom.js";
 import { requestJson } from "../lib/http.js";
@@ -8,19 +8,33 @@ import { problemBox } from "../lib/problem.js";
 export function pagedList({ path, item, empty, signal }) {
   const list = h("ul", { class: "list" });
   const foot = h("div", {});
+  let loading = false;
   async function load(after) {
+    if (loading) return;
+    loading = true;
     try {
       const page = await requestJson(`${path}?limit=20${after ? `&after=${encodeURIComponent(after)}` : ""}`, { signal });
       list.append(...page.data.map((entry) => h("li", { class: "card" }, item(entry))));
-      const more = h("button", { type: "button", class: "quiet", onclick: () => load(page.next_cursor) }, "Show more");
-      if (page.has_more) replace(foot, more);
+      if (page.has_more) replace(foot, moreButton(() => load(page.next_cursor)));
       else replace(foot, !list.children.length && h("div", { class: "card empty" }, empty));
     } catch (error) {
       if (error.name === "AbortError") return;
       const retry = h("button", { type: "button", class: "quiet", onclick: () => load(after) }, "Try again");
       replace(foot, problemBox(error), retry);
+    } finally {
+      loading = false;
     }
   }
   load();
   return [list, foot];
+}
+
+function moreButton(load) {
+  const button = h("button", { type: "button", class: "quiet", onclick: load }, "Show more");
+  new IntersectionObserver(([entry], watcher) => {
+    if (!entry.isIntersecting) return;
+    watcher.disconnect();
+    load();
+  }).observe(button);
+  return button;
 }

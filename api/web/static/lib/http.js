@@ -74,10 +74,20 @@ export function upload(path, form, { onprogress = () => {}, headers = {}, signal
 
 /** Save the response to a GET as a file. With a key the file is held in memory, since a link can't send the key. */
 export async function download(path, name, headers = {}) {
-  const url = key.get() ? URL.createObjectURL(await (await call(path, { headers })).blob()) : path;
+  if (key.get()) saveBlob(await (await call(path, { headers })).blob(), name);
+  else save(path, name);
+}
+
+/** Save a blob as a file. */
+export function saveBlob(blob, name) {
+  const url = URL.createObjectURL(blob);
+  save(url, name);
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+function save(url, name) {
   const link = document.createElement("a");
   link.href = url;
   link.download = name;
   link.click();
-  if (url !== path) setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

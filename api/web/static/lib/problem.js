@@ -6,6 +6,8 @@ const MAX_LINES = 8;
 
 /** Create an error box from an error or a string. `details` are the lines that belong to no image on the page. */
 export function problemBox(error, details = error.errors?.map((item) => (item.file ? `${item.file}: ${item.detail}` : item.detail)) ?? []) {
+  // The key dialog says what to do, so an error box behind it would only alarm.
+  if (error.status === 401) return h("p", { class: "soft" }, "An API key is needed: use the button Key above.");
   const lines = details.filter((line) => line !== error.message);
   return h(
     "div",

@@ -23,6 +23,11 @@ export function percent(fraction) {
   return `${Math.round(100 * fraction)}%`;
 }
 
+/** Format the probability of a rough preview, which is never certain. */
+export function roughPercent(fraction) {
+  return percent(Math.min(0.99, fraction));
+}
+
 /** Format a difference of two fractions in percentage points, with its sign. */
 export function points(difference) {
   const rounded = Math.round(100 * difference);

@@ -1,39 +1,47 @@
 // One job: progress, losses, result. Follows the job's live events.
 
 import { announce, confirmed, h, replace } from "../lib/dom.js";
-import { codeFor, curl, orElse, python } from "../components/code.js";
+import { codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
 import { follow } from "../lib/event_stream.js";
 import { requestJson } from "../lib/http.js";
-import { lossCharts } from "../components/losses.js";
+import { lossCharts } from "../components/result/losses.js";
 import { problemBox } from "../lib/problem.js";
-import { resultPanel } from "../components/result.js";
+import { resultPanel } from "../components/result/panel.js";
+import { roughPreview } from "../components/result/rough.js";
+import { verdictOf } from "../components/result/verdict.js";
 import { count, duration, list, percent, STAGES, stageWords, STATUSES, when } from "../lib/words.js";
 
 const FINAL = ["succeeded", "failed", "cancelled"];
 
 export function jobView({ parameter: id, signal }) {
+  const path = `/jobs/${encodeURIComponent(id)}`;
   const title = h("h1", {}, "Training job");
   const lede = h("p", { class: "lede" });
   const stage = h("p", { class: "stage" });
   const left = h("p", { class: "soft" });
   const bar = h("progress", { max: "1", value: "0", "aria-label": "Progress" });
   const number = h("p", { class: "number", "aria-hidden": "true" });
-  const cancel = h("button", { type: "button", class: "quiet", onclick: stop }, "Cancel");
-  const early = h("a", { class: "button quiet", href: `#/try/${id}` }, "Try the instant preview");
+  const cancel = h("button", { type: "button", class: "quiet" }, "Cancel");
+  const early = h("a", { class: "button quiet", href: `#/try/${encodeURIComponent(id)}` }, "Try the instant preview");
   const lost = h("p", { class: "soft", role: "status" });
   const meter = h("div", { class: "card meter" }, h("div", { class: "meter-top" }, h("div", {}, stage, left), number), bar, h("div", { class: "row end" }, lost, early, cancel));
   const charts = lossCharts();
   const outcome = h("div", {});
+  const eta = h("span", {}); // in the sentence of a model that is being evaluated
+  const waiting = h("div", {});
   const trouble = h("div", {});
   const entries = h("ol", { class: "story" });
-  const eventLog = h("details", { class: "plain", hidden: true }, h("summary", {}, "Event log"), entries);
+  const eventLog = h("div", { hidden: true }, h("h2", {}, "Event log"), entries);
 
   let announced = 0;
-  function showProgress({ stage: name, fraction, eta_seconds: eta, ...more }) {
+  let shown = ""; // the result on the page
+  function showProgress({ stage: name, fraction, eta_seconds: seconds, model_eta_seconds: modelSeconds, ...more }) {
     stage.textContent = stageWords({ stage: name, ...more });
     bar.value = fraction ?? 0;
     number.textContent = percent(fraction ?? 0);
-    left.textContent = eta === null || eta === undefined ? "" : `About ${duration(eta)} left`;
+    const known = seconds !== null && seconds !== undefined;
+    left.textContent = modelSeconds ? `Model ready in about ${duration(modelSeconds)}` : known ? `About ${duration(seconds)} left` : "";
+    eta.textContent = known ? ` in about ${duration(seconds)}` : "";
     document.title = `${percent(fraction ?? 0)} · clipcite`;
     // Screen readers get an announcement per quarter, not per second.
     if (fraction >= announced + 0.25) announce(`${stage.textContent}, ${percent((announced = fraction))}.`);
@@ -44,9 +52,14 @@ export function jobView({ parameter: id, signal }) {
     lede.textContent = summary(job);
     if (job.progress) charts.add(job.progress); // the last step has no event
     const finished = FINAL.includes(job.status);
+    const evaluating = !finished && Boolean(job.model_id);
     meter.hidden = finished;
+    early.hidden = evaluating;
     cancel.disabled = job.cancel_requested;
-    cancel.textContent = job.cancel_requested ? "Stopping …" : "Cancel";
+    cancel.textContent = job.cancel_requested ? "Stopping …" : evaluating ? "Skip evaluation" : "Cancel";
+    cancel.onclick = () => stop(evaluating);
+    if (finished || evaluating) replace(waiting);
+    else if (!waiting.firstChild) replace(waiting, roughPreview(job, signal));
     if (job.status === "queued") {
       stage.textContent = "Waiting in the queue";
       left.textContent = job.queue_position > 1 ? `${count(job.queue_position - 1, "job")} before this one` : "Next in the queue";
@@ -57,14 +70,19 @@ export function jobView({ parameter: id, signal }) {
       if (job.progress) showProgress(job.progress);
     } else {
       document.title = `${STATUSES[job.status]} · clipcite`;
-      replace(outcome, ending(job));
     }
+    const state = finished || evaluating ? `${job.status} ${job.metrics?.verdict}` : "";
+    if (state && state !== shown) replace(outcome, ending(job, { eta, signal }));
+    shown = state;
   }
 
-  async function stop() {
-    if (!(await confirmed("Cancel this job? Its training progress is lost.", "Cancel the job"))) return;
+  async function stop(evaluating) {
+    const question = evaluating
+      ? ["Skip the evaluation? The model is kept, without a report.", "Skip evaluation"]
+      : ["Cancel this job? Its training progress is lost.", "Cancel the job"];
+    if (!(await confirmed(...question))) return;
     try {
-      draw(await requestJson(`/jobs/${id}/cancel`, { method: "POST", signal }));
+      draw(await requestJson(`${path}/cancel`, { method: "POST", signal }));
     } catch (error) {
       if (error.name !== "AbortError") replace(trouble, problemBox(error));
     }
@@ -81,18 +99,18 @@ export function jobView({ parameter: id, signal }) {
   }
 
   async function run() {
-    draw(await requestJson(`/jobs/${id}`, { signal }));
-    const refresh = async () => draw(await requestJson(`/jobs/${id}`, { signal }));
+    const refresh = async () => draw(await requestJson(path, { signal }));
+    await refresh();
     await follow(id, {
       signal,
       onLost: (isLost) => (lost.textContent = isLost ? "Reconnecting …" : ""),
       onEvent: (event) => {
         handle(event);
-        if (["started", "queued", "requeued", "cancel_requested"].includes(event.type)) refresh().catch(() => {});
+        if (["started", "queued", "requeued", "cancel_requested", "model_published"].includes(event.type)) refresh().catch(() => {});
       },
     });
     if (signal.aborted) return;
-    const job = await requestJson(`/jobs/${id}`, { signal });
+    const job = await requestJson(path, { signal });
     announce(verdictLine(job));
     draw(job);
   }
@@ -101,7 +119,7 @@ export function jobView({ parameter: id, signal }) {
     meter.hidden = true;
     if (error.status !== 404) return replace(trouble, problemBox(error));
     title.textContent = "Job not found";
-    code.hidden = true;
+    details.hidden = true;
     replace(trouble, h("p", { role: "alert" }, "The job may have been deleted, or may belong to another owner. ", h("a", { href: "#/jobs" }, "All jobs")));
   });
 
@@ -110,21 +128,23 @@ export function jobView({ parameter: id, signal }) {
     curl: () =>
       [
         "# returns when the job ends, or after 60 s",
-        curl(`/jobs/${id}?wait=60`),
-        orElse("read the report", curl(`/jobs/${id}/report`)),
-        orElse("cancel the job", curl(`/jobs/${id}/cancel`, [["-X", "POST"]])),
-        orElse("delete the job", curl(`/jobs/${id}`, [["-X", "DELETE"]])),
+        curl(`${path}?wait=60`),
+        orElse("read the report", curl(`${path}/report`)),
+        orElse("cancel the job", curl(`${path}/cancel`, [["-X", "POST"]])),
+        orElse("delete the job", curl(path, [["-X", "DELETE"]])),
       ].join("\n"),
     python: () =>
       python([
-        `job = client.jobs.wait("${id}")`,
+        `job = client.jobs.wait(${literal(id)})`,
         "print(job.status, job.model_id)",
-        orElse("read the report", `print(client.jobs.report("${id}").summary)`),
-        orElse("cancel the job", `client.jobs.cancel("${id}")`),
-        orElse("delete the job", `client.jobs.delete("${id}")`),
+        orElse("read the report", `print(client.jobs.report(${literal(id)}).summary)`),
+        orElse("cancel the job", `client.jobs.cancel(${literal(id)})`),
+        orElse("delete the job", `client.jobs.delete(${literal(id)})`),
       ]),
+    javascript: () => javascript(`${path}?wait=60`, { lines: ["console.log(body.status, body.model_id);"] }),
   });
-  return h("section", { class: "job" }, title, lede, meter, outcome, trouble, charts.element, eventLog, code);
+  const details = h("details", { class: "plain" }, h("summary", {}, "Details"), charts.element, eventLog, code);
+  return h("section", { class: "job" }, title, lede, outcome, meter, waiting, trouble, details);
 }
 
 function summary(job) {
@@ -134,11 +154,12 @@ function summary(job) {
 }
 
 function verdictLine(job) {
+  if (job.status === "succeeded") return `${verdictOf(job.metrics).title}.`;
   return job.status === "failed" ? `Job failed. ${job.error?.detail ?? ""}` : `${STATUSES[job.status]}.`;
 }
 
-function ending(job) {
-  if (job.status === "succeeded") return resultPanel(job);
+function ending(job, options) {
+  if (job.model_id) return resultPanel(job, options);
   if (job.status === "cancelled") {
     return h("div", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "No model was stored. ", h("a", { href: "#/" }, "Train another model")));
   }
@@ -153,7 +174,8 @@ const SENTENCES = {
   resumed: ({ epoch }) => `Resumed from epoch ${epoch}.`,
   requeued: () => "Worker stopped. Retrying.",
   cancel_requested: () => "Cancellation requested.",
-  succeeded: () => "Model ready.",
+  model_published: () => "Model ready. Evaluation started.",
+  succeeded: () => "Finished.",
   failed: () => "Job failed.",
   cancelled: () => "Job cancelled.",
 };

@@ -2,12 +2,18 @@
 
 import { confirmed, h, replace } from "../lib/dom.js";
 import { aliasField } from "../components/aliases.js";
-import { classifyLines, codeFor, curl, literal, orElse, python } from "../components/code.js";
+import { classifyPrograms, codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
 import { call, download } from "../lib/http.js";
+import { listImages, spread } from "../lib/job_images.js";
 import { pagedList } from "../components/pager.js";
 import { problemBox } from "../lib/problem.js";
-import { verdictTag } from "../components/result.js";
+import { modelName } from "../components/try/model_select.js";
+import { shareModel } from "../components/result/share.js";
+import { verdictTag } from "../components/result/verdict.js";
+import { storedImage } from "../components/stored_image.js";
 import { count, list, size, when } from "../lib/words.js";
+
+const TILES = 4;
 
 export function modelsView({ signal }) {
   return h(
@@ -18,61 +24,100 @@ export function modelsView({ signal }) {
     pagedList({
       path: "/models",
       signal,
-      item: row,
+      item: (model) => card(model, signal),
       empty: [h("h2", {}, "No models yet"), h("p", {}, "Each finished training job creates a model."), h("a", { class: "button main", href: "#/" }, "Train a model")],
     }),
     codeFor({
       what: "list the models",
       curl: () => curl("/models?limit=20"),
       python: () => python(["for model in client.models.list():", "    print(model.id, model.name, model.trained_classes)"]),
+      javascript: () => javascript("/models?limit=20", { lines: ["for (const model of body.data) console.log(model.id, model.name, model.trained_classes);"] }),
     }),
   );
 }
 
-export function modelName(model) {
-  const name = model.name ?? list(model.trained_classes);
-  return model.version ? `${name}, version ${model.version}` : name;
-}
-
-function row(model) {
+function card(model, signal) {
   const name = modelName(model);
+  const path = `/models/${encodeURIComponent(model.id)}`;
   const trouble = h("div", {});
+  const failed = (error) => replace(trouble, problemBox(error));
   async function remove(event) {
     const row = event.target.closest("li");
     if (!(await confirmed(`Delete the model “${name}”? This can't be undone.`, "Delete"))) return;
     try {
-      await call(`/models/${model.id}`, { method: "DELETE" });
+      await call(path, { method: "DELETE" });
       row.remove();
     } catch (error) {
-      replace(trouble, problemBox(error));
+      failed(error);
     }
   }
-  const save = () => download(`/models/${model.id}/export`, `${name}.zip`).catch((error) => replace(trouble, problemBox(error)));
   const hidden = () => h("span", { class: "unseen" }, ` ${name}`);
-  const actions = h(
-    "div",
-    { class: "row" },
-    h("a", { class: "button quiet", href: `#/try/${model.id}` }, "Try it", hidden()),
-    model.job_id && h("a", { class: "button quiet", href: `#/jobs/${model.job_id}` }, "Training job", hidden()),
-    h("button", { type: "button", class: "quiet", onclick: save }, "Download", hidden()),
-    h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", hidden()),
-  );
-  return [
-    h("div", { class: "row" }, h("h2", {}, name), verdictTag(model.metrics), (model.aliases ?? []).map((alias) => h("span", { class: "tag busy" }, `@${alias}`))),
-    h("p", {}, list(model.trained_classes, 8)),
-    h("p", { class: "soft" }, `${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${when(model.created_at)}, ${model.backbone}`),
-    actions,
-    trouble,
+  const button = (text, onclick) => h("button", { type: "button", class: "quiet", onclick }, text, hidden());
+  const share = model.job_id && button("Share", () => shareModel({ jobId: model.job_id, model }).catch(failed));
+  const menu = h(
+    "details",
+    { class: "menu" },
+    h("summary", { class: "button quiet", "aria-label": `More actions for ${name}` }, "⋯"),
+    h(
+      "div",
+      { class: "row" },
+      model.job_id && h("a", { class: "button quiet", href: `#/jobs/${encodeURIComponent(model.job_id)}` }, "Training job", hidden()),
+      button("Download", () => download(`${path}/export`, `${name}.zip`).catch(failed)),
+      button("Delete", remove),
+    ),
     aliasField(model),
-    codeFor({
-      what: "classify with this model",
-      curl: () => curl("/classify", [["-F", `model=${model.id}`], ["-F", `class_names=${JSON.stringify(model.trained_classes)}`], ["-F", "images=@image.jpg"]]),
-      python: () => python(classifyLines({ class_names: model.trained_classes, model: model.id })),
-    }),
-    codeFor({
-      what: "export or delete this model",
-      curl: () => `${curl(`/models/${model.id}/export`, [["-OJ"]])}\n${orElse("delete the model", curl(`/models/${model.id}`, [["-X", "DELETE"]]))}`,
-      python: () => python([`client.models.export(${literal(model.id)}, "model.zip")`, orElse("delete the model", `client.models.delete(${literal(model.id)})`)]),
-    }),
-  ];
+  );
+  return h(
+    "div",
+    { class: "model" },
+    model.job_id && mosaic(model.job_id, signal),
+    h(
+      "div",
+      { class: "facts" },
+      h("h2", {}, name),
+      h("p", { class: "row" }, verdictTag(model.metrics), (model.aliases ?? []).map((alias) => h("span", { class: "tag busy" }, `@${alias}`)), h("span", { class: "soft" }, when(model.created_at))),
+      h("p", { class: "soft" }, `${list(model.trained_classes, 8)} · ${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${model.backbone}`),
+      h("div", { class: "row" }, h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()), share, menu),
+      trouble,
+      codeFor({ what: name, ...programs(model, path) }),
+    ),
+  );
+}
+
+/** Create one tile per class from the model's training images; nothing once they are deleted. */
+function mosaic(jobId, signal) {
+  const tiles = h("div", { class: "mosaic", "aria-hidden": "true" });
+  listImages(jobId, signal)
+    .then((images) => {
+      const picked = spread(images, TILES);
+      tiles.hidden = !picked.length;
+      replace(tiles, picked.map(({ position }) => storedImage(jobId, position, { alt: "", side: 128, signal })));
+    })
+    .catch(() => (tiles.hidden = true));
+  return tiles;
+}
+
+function programs(model, path) {
+  const classify = classifyPrograms({ model: model.id, class_names: model.trained_classes });
+  const body = { model: model.id };
+  const alias = model.name && model.version && `/models/${encodeURIComponent(model.name)}/aliases/prod`;
+  return {
+    curl: [
+      classify.curl,
+      orElse("download the model", curl(`${path}/export`, [["-OJ"]])),
+      alias && orElse("move the alias prod here", curl(alias, [["-X", "PUT"], ["-H", "Content-Type: application/json"], ["-d", JSON.stringify(body)]])),
+      orElse("delete the model", curl(path, [["-X", "DELETE"]])),
+    ]
+      .filter(Boolean)
+      .join("\n"),
+    python: [
+      classify.python,
+      orElse("download the model", `client.models.export(${literal(model.id)}, "model.zip")`),
+      alias && orElse("move the alias prod here", `client.aliases.promote(${literal(model.name)}, "prod", ${literal(model.id)})`),
+      orElse("delete the model", `client.models.delete(${literal(model.id)})`),
+    ]
+      .filter(Boolean)
+      .join("\n"),
+    javascript: classify.javascript,
+  };
 }

@@ -1,49 +1,49 @@
 // Try view: classifies images among any class names, again after every change.
 
-import { announce, debounce, h, newId, replace } from "../lib/dom.js";
-import { predictionCard } from "../components/predictions.js";
-import { chipField } from "../components/chips.js";
+import { announce, debounce, h, replace } from "../lib/dom.js";
+import { beforeButton } from "../components/try/before_button.js";
+import { predictionCard } from "../components/try/predictions.js";
+import { chipField } from "../components/try/chips.js";
 import { classify } from "../lib/classify.js";
-import { classifyLines, codeFor, curl, python } from "../components/code.js";
+import { classifyPrograms, codeFor } from "../components/code.js";
 import { dropZone } from "../components/dropzone.js";
-import { requestJson } from "../lib/http.js";
+import { upload } from "../lib/http.js";
+import { newKey } from "../lib/ids.js";
 import { inspect } from "../lib/image_check.js";
-import { modelName } from "./models.js";
+import { imageBlob, listImages, spread } from "../lib/job_images.js";
+import { modelSelect, STOCK } from "../components/try/model_select.js";
 import { problemBox } from "../lib/problem.js";
+import { strengthSlider } from "../components/try/strength.js";
 import { imagesOf } from "../lib/dropped_files.js";
-import { count, list } from "../lib/words.js";
+import { count } from "../lib/words.js";
 
 const MAX_IMAGES = 16; // each change classifies all images again
-const STOCK = "stock";
+const HELD_OUT_IMAGES = 6;
+const SIDE = 512; // pixels of a test image from the service: more than the input size of any model
 
-const kept = { images: [], names: [], model: null, shownModel: null, compare: false, alpha: null }; // survives while other views are shown
+// Survives while other views are shown.
+const kept = { images: [], names: [], model: null, shownModel: null, alpha: null, stock: null };
 
 export function tryView({ parameter, signal }) {
-  let models = [];
-  let wanted = parameter ?? kept.model ?? STOCK;
   let pending = new AbortController();
-  const ids = { model: newId("model"), alpha: newId("alpha"), compare: newId("compare") };
 
-  const select = h("select", { id: ids.model, onchange: () => choose(select.value) });
-  const slider = h("input", { type: "range", id: ids.alpha, min: "0", max: "1", step: "0.01", value: "0.5", oninput: changeAlpha });
-  const alphaText = h("span", { class: "value", "aria-hidden": "true" }); // screen readers read the slider
-  const alphaField = h(
-    "div",
-    { class: "field" },
-    h("label", { for: ids.alpha }, "Strength (α) ", alphaText),
-    slider,
-    h("div", { class: "ends soft", "aria-hidden": "true" }, h("span", {}, "Pre-trained model"), h("span", {}, "Your examples")),
-  );
-  const compare = h("input", { type: "checkbox", id: ids.compare, onchange: () => ((kept.compare = compare.checked), soon()) });
-  compare.checked = kept.compare;
-  const compareField = h("div", { class: "choice" }, compare, h("label", { for: ids.compare }, "Compare with the pre-trained model"));
+  const failed = (error) => error.name !== "AbortError" && replace(trouble, problemBox(error));
+  const models = modelSelect({ choose, failed, signal });
+  const current = models.current;
+  const slider = strengthSlider((alpha) => {
+    kept.alpha = alpha;
+    classifySoon();
+  });
   const chips = chipField(kept.names, () => soon());
   const results = h("ul", { class: "answers" });
   const trouble = h("div", {});
   const timing = h("p", { class: "soft" });
   const hint = h("p", { class: "soft" });
   const early = h("p", { class: "soft", hidden: true }, "Instant preview from your images, before training. The trained model is usually better.");
-
+  const tally = h("p", { class: "tally", role: "status" });
+  const hold = beforeButton((on) => cards.forEach((card) => card.showBefore(on)));
+  const teach = h("button", { type: "button", class: "quiet", hidden: true, onclick: addToTraining }, "Add these to training");
+  const key = newKey();
   const zone = dropZone({ title: "Drop images here", hint: "Best: images that weren't used for training.", small: true, add: take });
 
   async function take(items) {
@@ -61,9 +61,26 @@ export function tryView({ parameter, signal }) {
       replace(trouble, problemBox(error));
     }
   }
+  /** Show test images of the model's job, unless the user has added images. */
+  async function showHeldOut({ job_id: jobId, trained_classes: trained }) {
+    const isOpen = () => current()?.job_id === jobId && kept.images.every((image) => image.heldOut && image.heldOut !== jobId);
+    if (!isOpen()) return;
+    const tests = (await listImages(jobId, signal)).filter(({ split, class_name: name }) => split === "test" && trained.includes(name));
+    const loaded = await Promise.all(
+      spread(tests, HELD_OUT_IMAGES).map(async ({ position, class_name: truth, file_name: name }) => {
+        const file = new File([await imageBlob(jobId, position, SIDE, signal)], name, { type: "image/jpeg" });
+        return { file, name, truth, heldOut: jobId, url: URL.createObjectURL(file), problem: null };
+      }),
+    );
+    if (!loaded.length || !isOpen()) return;
+    kept.images = loaded;
+    draw();
+    soon();
+  }
 
   function remove(image) {
     kept.images = kept.images.filter((other) => other !== image);
+    cards.delete(image);
     if (image.url) URL.revokeObjectURL(image.url);
     draw();
     soon();
@@ -71,33 +88,61 @@ export function tryView({ parameter, signal }) {
 
   const cards = new Map();
   function draw() {
+    for (const image of cards.keys()) if (!kept.images.includes(image)) cards.delete(image);
     for (const image of kept.images) {
-      if (!cards.has(image)) cards.set(image, predictionCard(image, () => remove(image)));
+      if (!cards.has(image)) {
+        const names = () => kept.names.map((entry) => entry.name);
+        cards.set(image, predictionCard(image, { remove: () => remove(image), judged: updateTally, names }));
+      }
       cards.get(image).refresh();
     }
-    replace(results, kept.images.map((image) => cards.get(image).element));
+    const shown = kept.images.map((image) => cards.get(image).element);
+    // Moving an element would drop the focus inside it.
+    if (shown.length !== results.children.length || shown.some((element, i) => element !== results.children[i])) replace(results, shown);
     const names = kept.names.length;
     hint.textContent = !kept.images.length ? "" : !names ? "Type the class names to choose from." : names === 1 ? "A single class always wins. Add classes that could be confused with this one." : "";
     zone.classList.toggle("slim", kept.images.length > 0);
+    const model = current();
+    slider.element.hidden = !model || model.preview || !kept.images.length;
+    hold.hidden = !model || !kept.images.length;
+    updateTally();
   }
-
-  const current = () => models.find((model) => model.id === wanted);
-
-  function changeAlpha() {
-    kept.alpha = Number(slider.value);
-    showAlpha();
-    soon();
+  /** Count the right predictions, now and before. */
+  function updateTally() {
+    const known = [...cards.values()].map((card) => card.outcome()).filter(Boolean);
+    const right = (when) => known.filter((outcome) => outcome[when]).length;
+    const compared = known.every((outcome) => outcome.before !== null);
+    tally.textContent = known.length ? `${right("now")} of ${known.length} right now${compared && current() ? `, ${right("before")} before` : ""}` : "";
+    const model = current();
+    teach.hidden = !model?.job_id || model.preview || !taught().length;
   }
-  function showAlpha() {
-    alphaText.textContent = Number(slider.value).toFixed(2);
-    slider.setAttribute("aria-valuetext", `${Math.round(100 * slider.value)} percent`);
+  /** Return the user's images with a known class. Test images must not train. */
+  const taught = () => kept.images.filter((image) => image.truth && !image.heldOut);
+
+  async function addToTraining() {
+    const form = new FormData();
+    const images = taught();
+    for (const image of images) {
+      form.append("images", image.file, image.name);
+      form.append("labels", image.truth);
+    }
+    teach.disabled = true;
+    replace(trouble);
+    try {
+      const headers = { "Idempotency-Key": key([models.id(), images.map((image) => [image.name, image.hash, image.truth])]) };
+      const job = await upload(`/models/${encodeURIComponent(models.id())}/extend`, form, { headers, signal });
+      kept.images = kept.images.filter((image) => !images.includes(image));
+      location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
+    } catch (error) {
+      failed(error);
+    } finally {
+      teach.disabled = false;
+    }
   }
 
   function choose(id) {
-    wanted = kept.model = id;
+    kept.model = id;
     const model = current();
-    alphaField.hidden = !model || model.preview;
-    compareField.hidden = !model;
     early.hidden = !model?.preview;
     if (model) {
       if (kept.shownModel?.id !== id) {
@@ -107,18 +152,26 @@ export function tryView({ parameter, signal }) {
         kept.shownModel = model;
         kept.alpha = null;
       }
-      slider.value = kept.alpha ?? model.alpha ?? 0;
-      showAlpha();
+      slider.set(kept.alpha ?? model.alpha ?? 0, model.alpha);
     }
     chips.kinds(new Set(model?.trained_classes ?? []));
     draw();
     soon();
+    if (model?.job_id) showHeldOut(model).catch(() => {}); // optional: the job may have been deleted
   }
 
   function request(model) {
     const options = { model, class_names: kept.names.map((entry) => (entry.prompts.length ? entry : entry.name)) };
-    if (model === wanted && !alphaField.hidden) options.alpha = Number(slider.value);
+    if (model === models.id() && !slider.element.hidden) options.alpha = slider.value();
     return options;
+  }
+
+  /** Classify with the pre-trained model. Its results don't depend on the strength, so one set of them is kept. */
+  async function classifyStock(images, model, abort) {
+    const options = request(`${STOCK}:${model.backbone}`);
+    const same = kept.stock && kept.stock.text === JSON.stringify(options) && kept.stock.images.length === images.length && images.every((image, i) => image === kept.stock.images[i]);
+    if (!same) kept.stock = { text: JSON.stringify(options), images, results: (await classify(images, options, abort)).results };
+    return kept.stock.results;
   }
 
   async function classifyAll() {
@@ -131,16 +184,14 @@ export function tryView({ parameter, signal }) {
     const started = performance.now();
     results.setAttribute("aria-busy", "true");
     try {
-      const [now, before] = await Promise.all([
-        classify(images, request(wanted), both),
-        model && kept.compare ? classify(images, request(`${STOCK}:${model.backbone}`), both) : null,
-      ]);
-      images.forEach((image, i) => cards.get(image)?.show(now.results[i], before?.results[i], now));
+      const [now, before] = await Promise.all([classify(images, request(models.id()), both), model ? classifyStock(images, model, both) : null]);
+      images.forEach((image, i) => cards.get(image)?.show(now.results[i], before?.[i], now));
+      updateTally();
       chips.kinds(new Set(now.class_names.filter((entry) => entry.kind === "trained").map((entry) => entry.name)));
       timing.textContent = `${count(images.length, "image")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.calibration?.calibrated ? " Probabilities are calibrated." : ""}`;
       replace(trouble);
     } catch (error) {
-      if (error.name !== "AbortError") replace(trouble, problemBox(error));
+      failed(error);
     } finally {
       if (!both.aborted) results.removeAttribute("aria-busy");
     }
@@ -149,72 +200,36 @@ export function tryView({ parameter, signal }) {
     draw();
     classifyAll();
   });
+  const classifySoon = debounce(40, classifyAll);
   signal.addEventListener("abort", soon.cancel);
+  signal.addEventListener("abort", classifySoon.cancel);
 
-  async function load() {
-    models = (await requestJson("/models?limit=100", { signal })).data;
-    try {
-      await resolveWanted();
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      replace(trouble, problemBox(error)); // a deleted model, for example: the other models still work
-      wanted = STOCK;
-    }
-    if (!parameter && !kept.model && models.length) wanted = models[0].id;
-    replace(select, h("option", { value: STOCK }, "Pre-trained model (stock)"), models.map((model) => h("option", { value: model.id }, modelName(model))));
-    select.value = wanted;
-    choose(wanted);
-  }
-  async function resolveWanted() {
-    if (wanted.startsWith("job_")) await resolveJob();
-    if (wanted === STOCK || current()) return;
-    const model = await requestJson(`/models/${encodeURIComponent(wanted)}`, { signal });
-    models.push(model);
-    wanted = model.id;
-  }
-  /** Select the model of a job, or its instant preview while it has no model. */
-  async function resolveJob() {
-    const job = await requestJson(`/jobs/${encodeURIComponent(wanted)}`, { signal });
-    if (job.model_id) wanted = job.model_id;
-    else {
-      const trained = job.classes.filter((entry) => entry.images).map((entry) => entry.name);
-      models.push({ id: job.id, name: `${job.name ?? list(trained)} (training)`, trained_classes: trained, backbone: job.config.backbone, preview: true });
-    }
-  }
-  load().catch((error) => error.name !== "AbortError" && replace(trouble, problemBox(error)));
+  models.load(parameter ?? kept.model).catch(failed);
 
-  const code = codeFor({
-    curl: () => {
-      const { model, alpha, class_names: names } = request(wanted);
-      const options = [["-F", `model=${model}`], ["-F", `class_names=${JSON.stringify(names)}`]];
-      if (alpha !== undefined) options.push(["-F", `alpha=${alpha}`]);
-      return curl("/classify", [...options, ["-F", "images=@image.jpg"]]);
-    },
-    python: () => python(classifyLines(request(wanted))),
-  });
+  const programs = () => classifyPrograms(request(models.id()));
+  const code = codeFor({ curl: () => programs().curl, python: () => programs().python, javascript: () => programs().javascript });
 
-  alphaField.hidden = compareField.hidden = true;
+  slider.element.hidden = hold.hidden = true;
   draw();
   return h(
     "section",
     { class: "try" },
-    h("h1", {}, "Try it"),
-    h("p", { class: "lede" }, "Drop images and type class names, trained or new."),
     h(
       "div",
       { class: "two" },
-      h("div", { class: "card panel" }, h("div", { class: "field" }, h("label", { for: ids.model }, "Model"), select, early), chips.element, alphaField, compareField),
+      h("div", { class: "side" }, h("h1", {}, "Try it"), h("div", { class: "card panel" }, models.element, early, chips.element, zone)),
       h(
         "div",
         {},
-        zone,
+        h("div", { class: "row toolbar" }, tally, hold, teach),
         hint,
         trouble,
         results,
+        slider.element,
         timing,
         h("p", { class: "soft rule" }, h("span", { class: "tag open" }, "unsure"), ": the best class has less than 50%, or leads the next by less than 15 points. Probabilities compare these classes only, so an image of something else gets one of them too."),
+        code,
       ),
     ),
-    code,
   );
 }

@@ -1,6 +1,6 @@
 // Charts of the three losses during training, each with its own scale.
 
-import { h, svg } from "../lib/dom.js";
+import { h, svg } from "../../lib/dom.js";
 
 const LOSSES = [
   ["dva", "Telling your classes apart", "L_DVA"],
@@ -17,7 +17,7 @@ export function lossCharts() {
     "div",
     { class: "losses", hidden: true },
     h("h2", {}, "Training progress"),
-    h("p", { class: "soft" }, "Three losses. The first two should fall. The third shows the distance from the pre-trained model."),
+    h("p", { class: "soft" }, "Three losses by training step. The first two should fall. The third shows the distance from the pre-trained model."),
     h("div", { class: "charts" }, charts.map((c) => c.element)),
   );
   /** Add the progress of a job. Progress without losses is ignored. */
@@ -34,28 +34,34 @@ function chart(name, label, term) {
   const value = h("span", { class: "value" }); // no <output>: screen readers would announce each step
   const line = svg("polyline", { class: "line" });
   const dot = svg("path", { class: "dot" }); // zero length: the round line caps stay round when the chart is stretched
-  const image = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", preserveAspectRatio: "none" }, line, dot);
+  const frame = svg("path", { class: "axes", d: `M0 0V${HEIGHT}H${WIDTH}` });
+  const image = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", preserveAspectRatio: "none" }, frame, line, dot);
+  const [top, bottom, first, last] = ["high", "low", "start", "end"].map((side) => h("span", { class: side, "aria-hidden": "true" }));
   const element = h(
     "figure",
     { class: `card chart ${name}` },
     h("figcaption", {}, h("span", {}, label, h("abbr", { title: `Loss ${term} of CLIP-CITE` }, term)), value),
-    h("div", { class: "plot" }, image),
+    h("div", { class: "plot" }, top, bottom, image, first, last),
   );
   function add(step, loss) {
     points = points.filter(([at]) => at < step); // a resumed job repeats steps
     points.push([step, loss]);
-    const [first, last] = [points[0][0], points.at(-1)[0]];
+    const [start, end] = [points[0][0], points.at(-1)[0]];
     const values = points.map(([, v]) => v);
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const placed = points.map(([at, v]) => [
-      EDGE + ((WIDTH - 2 * EDGE) * (at - first)) / Math.max(1, last - first),
+      EDGE + ((WIDTH - 2 * EDGE) * (at - start)) / Math.max(1, end - start),
       EDGE + (HEIGHT - 2 * EDGE) * (1 - (v - low) / (high - low || 1)),
     ]);
     line.setAttribute("points", placed.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "));
     const [x, y] = placed.at(-1);
     dot.setAttribute("d", `M${x.toFixed(1)} ${y.toFixed(1)}h0`);
     value.textContent = formatted(loss);
-    image.setAttribute("aria-label", `${label}: from ${formatted(values[0])} to ${formatted(loss)} in ${last} steps.`);
+    top.textContent = formatted(high);
+    bottom.textContent = formatted(low);
+    first.textContent = `step ${start}`;
+    last.textContent = String(end);
+    image.setAttribute("aria-label", `${label}: from ${formatted(values[0])} to ${formatted(loss)} in ${end} steps.`);
   }
   return { name, element, add };
 }

@@ -1,6 +1,6 @@
 // Field for class names as chips, each with optional prompts.
 
-import { announce, h, newId, replace } from "../lib/dom.js";
+import { announce, h, newId, replace } from "../../lib/dom.js";
 
 const MAX_NAMES = 1000;
 
@@ -68,7 +68,7 @@ export function chipField(names, changed) {
       { class: `chip ${kind}` },
       h(
         "button",
-        { type: "button", class: "chip-name", title: "Describe in words", "aria-expanded": String(open === entry), "aria-label": `${entry.name}, ${kind}${described}. Describe in words`, onclick: () => unfold(entry) },
+        { type: "button", class: "chip-name", title: kind === "new" ? "Not trained: recognised by its name alone. Click to describe it in words." : "Describe in words", "aria-expanded": String(open === entry), "aria-label": `${entry.name}, ${kind}${described}. Describe in words`, onclick: () => unfold(entry) },
         entry.name,
         entry.prompts.length > 0 && h("span", { class: "quote", "aria-hidden": "true" }, "“ ”"),
       ),

@@ -1,7 +1,7 @@
 // Chart of the accuracy before and after training, with its 95% confidence interval.
 
-import { h, svg } from "../lib/dom.js";
-import { percent, points } from "../lib/words.js";
+import { h, svg } from "../../lib/dom.js";
+import { percent, points } from "../../lib/words.js";
 
 const at = (fraction) => `${(100 * fraction).toFixed(2)}%`; // relative to the width, so text and dots keep their size
 

@@ -1,0 +1,83 @@
+// More training or test images for a model, which is then trained again.
+
+import { dropZone, picker } from "../dropzone.js";
+import { h, replace } from "../../lib/dom.js";
+import { upload } from "../../lib/http.js";
+import { newKey } from "../../lib/ids.js";
+import { problemBox } from "../../lib/problem.js";
+import { Shots } from "../../lib/training_form.js";
+import { count } from "../../lib/words.js";
+
+const TEXTS = {
+  test: ["Add test images", "Test images evaluate the model and don't train it. The stored images are used again."],
+  train: ["Add images", "They are trained together with the stored images."],
+};
+
+/** Create the form. `split` is "test" or "train". */
+export function moreImages(job, classes, split) {
+  const shots = new Shots();
+  for (const name of classes) shots.addClass(name);
+  const [title, hint] = TEXTS[split];
+  const trouble = h("div", {});
+  const rows = h("ul", { class: "more-images" });
+  const start = h("button", { type: "button", class: "main", onclick: begin }, "Train again");
+  const status = h("p", { class: "soft", role: "status" });
+  const key = newKey();
+
+  async function take(items, target) {
+    replace(trouble);
+    try {
+      const files = await items;
+      if (!(await shots.add(files, target))) replace(trouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF."));
+    } catch (error) {
+      replace(trouble, problemBox(error));
+    }
+  }
+  function draw() {
+    for (const image of shots.images) image.split = split;
+    replace(
+      rows,
+      shots.classes.map((entry) =>
+        h(
+          "li",
+          {},
+          h("span", {}, h("strong", {}, entry.name || "Images without a class folder"), " ", h("span", { class: "soft" }, count(entry.images.length, "image"))),
+          h("span", { class: "row" }, entry.images.map((image) => thumb(image)), entry.name && picker(`Add to ${entry.name}`, { multiple: true, accept: "image/*" }, (items) => take(items, entry))),
+        ),
+      ),
+    );
+    const nameless = shots.classes.some((entry) => !entry.name && entry.images.length);
+    start.disabled = !shots.images.length || shots.bad.length > 0 || nameless;
+    status.textContent = shots.bad.length ? `Remove the ${count(shots.bad.length, "image")} that can't be read.` : nameless ? "Put the images into class folders, or add them to a class." : "";
+  }
+  function thumb(image) {
+    const remove = h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: () => shots.remove(image) }, "×");
+    const shown = image.url ? h("img", { src: image.url, alt: image.name }) : h("span", { class: "blank" }, image.name);
+    return h("span", { class: `thumb ${image.problem?.level ?? ""}`, title: image.problem?.detail }, shown, remove);
+  }
+  async function begin() {
+    start.disabled = true;
+    const { form } = shots.form({ name: "", config: {} });
+    try {
+      const headers = { "Idempotency-Key": key(shots.fingerprint([])) };
+      const onprogress = (fraction) => (status.textContent = fraction < 1 ? "Uploading images …" : "Checking images …");
+      const created = await upload(`/models/${encodeURIComponent(job.model_id)}/extend`, form, { headers, onprogress });
+      location.hash = `#/jobs/${encodeURIComponent(created.id)}`;
+    } catch (error) {
+      replace(trouble, problemBox(error));
+      draw();
+    }
+  }
+  shots.addEventListener("change", draw);
+  draw();
+  return h(
+    "div",
+    { class: "more" },
+    h("h3", {}, title),
+    h("p", { class: "soft" }, hint),
+    dropZone({ title: "Drop class folders or a zip here", small: true, folders: true, add: (items) => take(items, null) }),
+    rows,
+    trouble,
+    h("div", { class: "go" }, start, status),
+  );
+}

@@ -1,0 +1,85 @@
+// Result of a job: the user's own images before and after training, the verdict, and the next step.
+
+import { classifyPrograms, codeFor } from "../code.js";
+import { h, replace } from "../../lib/dom.js";
+import { download, key, requestJson } from "../../lib/http.js";
+import { evaluationChart } from "./evaluation.js";
+import { labelIssues } from "./label_issues.js";
+import { moreImages } from "./more_images.js";
+import { problemBox } from "../../lib/problem.js";
+import { shareModel } from "./share.js";
+import { changeStrip } from "./strip.js";
+import { tip } from "../tip.js";
+import { comparisonOf, explained, interval, verdictOf } from "./verdict.js";
+import { count, points } from "../../lib/words.js";
+
+/** Create the panel of a job that has a model. `eta` is an element with the time until the report. */
+export function resultPanel(job, { eta, signal }) {
+  const { kind, title, mood } = verdictOf(job.metrics);
+  const evaluated = kind !== "evaluating" && kind !== "not_evaluated";
+  const trained = job.classes.filter((entry) => entry.images).map((entry) => entry.name);
+  const comparison = comparisonOf(job.metrics);
+  const trouble = h("div", {});
+  const sentence = h("p", {}, kind === "evaluating" ? ["You can use it now. The report follows", eta, "."] : explained(job, null));
+  const strip = h("div", { class: "strip-box" });
+  const labels = h("div", {});
+  const extra = h("div", {});
+  const failed = (error) => error.name !== "AbortError" && replace(trouble, problemBox(error));
+
+  const link = (text, href, main) => h("a", { class: main ? "button main" : "button quiet", href }, text);
+  const button = (text, onclick, main) => h("button", { type: "button", class: main ? "main" : "quiet", onclick }, text);
+  const tryIt = (text, main = false) => link(text, `#/try/${encodeURIComponent(job.model_id)}`, main);
+  const add = (text, split, main = false) =>
+    button(text, () => {
+      replace(extra, moreImages(job, trained, split));
+      extra.firstChild.scrollIntoView({ block: "nearest" });
+    }, main);
+  const checkLabels = () => {
+    labels.firstChild?.setAttribute("open", "");
+    labels.scrollIntoView();
+    labels.querySelector("summary, button")?.focus({ preventScroll: true });
+  };
+  const actions = {
+    better: () => [tryIt("Use it", true)],
+    unproven: () => [add("Add test images", "test", true), add("Add images", "train"), tryIt("Try it")],
+    not_better: () => [button("Check labels", checkLabels, true), link("Use the pre-trained model", "#/try/stock"), tryIt("Try it")],
+    evaluating: () => [tryIt("Try it", true)],
+    not_evaluated: () => [add("Add test images", "test", true), tryIt("Try it")],
+  }[kind]();
+  const share = button("Share", () => shareModel({ job }).catch(failed));
+  const save = button("Download", () => download(`/models/${encodeURIComponent(job.model_id)}/export`, `${job.name ?? job.model_id}.zip`).catch(failed));
+
+  async function loadReport() {
+    const report = await requestJson(`/jobs/${encodeURIComponent(job.id)}/report`, { signal });
+    sentence.textContent = explained(job, report);
+    replace(strip, changeStrip(job, report, signal));
+    replace(labels, labelIssues({ job, report, classes: trained, signal }));
+  }
+  if (evaluated) loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
+
+  const card = h(
+    "div",
+    { class: `card result ${mood}` },
+    h(
+      "div",
+      { class: "headline" },
+      h("h2", {}, title),
+      evaluated && comparison && tip(`${points(comparison.difference.value)} points`, interval(comparison.difference), { class: "gain" }),
+    ),
+    strip,
+    sentence,
+    h("div", { class: "row" }, actions, evaluated && reportLink(`/jobs/${encodeURIComponent(job.id)}/report`), share, save),
+    extra,
+    trouble,
+    job.warnings.length > 0 && h("details", { class: "plain" }, h("summary", {}, count(job.warnings.length, "warning")), h("ul", {}, job.warnings.map((warning) => h("li", {}, warning.detail)))),
+    evaluated && h("details", { class: "plain" }, h("summary", {}, "Accuracy before and after"), evaluationChart(job.metrics)),
+    codeFor({ what: "classify with this model", ...classifyPrograms({ model: job.model_id, class_names: trained }) }),
+  );
+  return [card, labels];
+}
+
+function reportLink(path) {
+  // A link can't send the key, so with a key the report is downloaded.
+  if (!key.get()) return h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener" }, "Full report");
+  return h("button", { type: "button", class: "quiet", onclick: () => download(path, "report.html", { Accept: "text/html" }) }, "Full report");
+}

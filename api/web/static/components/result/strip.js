@@ -1,0 +1,53 @@
+// Strip of held-out images with the predictions before and after training.
+
+import { h } from "../../lib/dom.js";
+import { count } from "../../lib/words.js";
+import { storedImage } from "../stored_image.js";
+
+const SHOWN = 6;
+const MAX = 60;
+
+/** Create the strip: "wrong → right" for `fixed`, "right → wrong" for `broken`. Null without changes. */
+export function changeStrip(job, { fixed, broken }, signal) {
+  if (!fixed.length && !broken.length) return null;
+  return h(
+    "div",
+    { class: "changes" },
+    fixed.length > 0 && strip(job, fixed, { label: "Wrong before, right now", signal, tally: [h("strong", {}, count(fixed.length, "image")), " wrong before, right now"] }),
+    broken.length > 0 &&
+      h(
+        "details",
+        { class: "plain broken" },
+        h("summary", {}, h("strong", {}, count(broken.length, "image")), " right before, wrong now"),
+        strip(job, broken, { label: "Right before, wrong now", signal }),
+      ),
+  );
+}
+
+function strip(job, changes, { label, signal, tally = null }) {
+  const cards = changes.slice(0, MAX).map((change) => card(job, change, signal));
+  const rest = cards.slice(SHOWN);
+  for (const hidden of rest) hidden.hidden = true;
+  const more = h("button", { type: "button", class: "quiet small", onclick: showAll }, `Show ${rest.length} more`);
+  function showAll() {
+    for (const hidden of rest) hidden.hidden = false;
+    more.remove();
+  }
+  const foot = (tally || rest.length > 0) && h("div", { class: "row" }, tally && h("p", { class: "tally" }, tally), rest.length > 0 && more);
+  return [h("ul", { class: "strip", "aria-label": label }, cards), foot];
+}
+
+function card(job, { position, file_name: file, class_name: truth, before, predicted }, signal) {
+  return h(
+    "li",
+    {},
+    storedImage(job.id, position, { alt: `${file ?? "Image"}, labelled ${truth}`, signal }),
+    h(
+      "p",
+      {},
+      h("span", { class: before === truth ? "right" : "wrong" }, h("span", { class: "unseen" }, "Before: "), before),
+      h("span", { class: "arrow", "aria-hidden": "true" }, " → "),
+      h("span", { class: predicted === truth ? "right" : "wrong" }, h("span", { class: "unseen" }, "now: "), predicted),
+    ),
+  );
+}

@@ -1,0 +1,70 @@
+// The verdict of an evaluation in words.
+
+import { h } from "../../lib/dom.js";
+import { count, percent, points } from "../../lib/words.js";
+
+const VERDICTS = {
+  better: ["Better", "good"],
+  unproven: ["Looks better, not proven", "open"],
+  not_better: ["Not better", "open"],
+  evaluating: ["Ready, evaluating", "busy"],
+  not_evaluated: ["Ready, not evaluated", "open"],
+};
+
+const EVALUATED_ON = {
+  test: (images) => `on ${count(images, "test image")}`,
+  holdout: (images) => `on ${count(images, "held-out image")}`,
+  cross_validation: (images) => `in cross-validation on ${count(images, "image")}`,
+};
+
+/** Return the comparison behind the verdict: all classes as candidates. */
+export function comparisonOf(metrics) {
+  return metrics?.all_classes?.all ?? metrics?.trained_classes ?? null;
+}
+
+/** Return {kind, title, mood}. `kind` is a key of VERDICTS: "no_clear_gain" has two, by the sign of the change. */
+export function verdictOf(metrics) {
+  const comparison = comparisonOf(metrics);
+  let kind = metrics?.verdict ?? "not_evaluated";
+  if (kind === "no_clear_gain") kind = comparison?.difference.value > 0 ? "unproven" : "not_better";
+  if (kind === "worse") kind = "not_better";
+  if (!VERDICTS[kind]) kind = "not_evaluated";
+  const [title, mood] = VERDICTS[kind];
+  return { kind, title, mood };
+}
+
+/** Return the sentences below the title. `report` may be null while it loads. */
+export function explained(job, report) {
+  const { kind } = verdictOf(job.metrics);
+  if (kind === "evaluating") return "The report follows.";
+  const comparison = comparisonOf(job.metrics);
+  if (kind === "not_evaluated" || !comparison) return notEvaluated(job);
+  const { stock, adapted } = comparison;
+  const { images, source } = job.metrics.measured_on;
+  const trend = adapted > stock ? "up from" : adapted < stock ? "down from" : "unchanged from";
+  const facts = `${percent(adapted)} correct ${(EVALUATED_ON[source] ?? EVALUATED_ON.holdout)(images)}, ${trend} ${percent(stock)}.`;
+  if (kind !== "unproven") return facts;
+  const more = report?.more_test_images;
+  const remedy = more ? ` About ${count(more, "more test image")} would decide it.` : "";
+  return `${facts} ${count(images, "image is", "images are")} too few to prove it.${remedy}`;
+}
+
+function notEvaluated({ config, warnings }) {
+  if (config.evaluate === "none") return "Evaluation was turned off.";
+  const reason = warnings.find(({ code }) => code === "evaluation_cancelled" || code === "evaluation_failed");
+  return reason?.detail ?? "There are too few images for an evaluation.";
+}
+
+/** Return the 95% confidence interval of the change as a sentence. */
+export function interval({ low, high }) {
+  return `True change: ${points(low)} to ${points(high)} points (95% confidence).`;
+}
+
+/** Create a short verdict for lists. */
+export function verdictTag(metrics) {
+  const { kind, title, mood } = verdictOf(metrics);
+  const comparison = comparisonOf(metrics);
+  const hasNumbers = comparison && kind !== "evaluating" && kind !== "not_evaluated";
+  const numbers = hasNumbers ? ` ${percent(comparison.stock)} → ${percent(comparison.adapted)}` : "";
+  return h("span", { class: `tag ${mood}` }, kind === "not_evaluated" ? "Not evaluated" : kind === "evaluating" ? "Evaluating" : title + numbers);
+}

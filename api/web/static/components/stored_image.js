@@ -1,0 +1,22 @@
+// Image of a job, loaded from the service.
+
+import { h } from "../lib/dom.js";
+import { imageBlob } from "../lib/job_images.js";
+
+/** Create an image element that loads once it comes into view. An image that is gone keeps its alternative text. */
+export function storedImage(jobId, position, { alt, side = 320, signal }) {
+  const image = h("img", { class: "stored", alt, width: "160", height: "160" });
+  const watcher = new IntersectionObserver(async ([entry]) => {
+    if (!entry.isIntersecting) return;
+    watcher.disconnect();
+    try {
+      const url = URL.createObjectURL(await imageBlob(jobId, position, side, signal));
+      image.addEventListener("load", () => (URL.revokeObjectURL(url), image.classList.add("loaded")), { once: true });
+      image.src = url;
+    } catch {
+      image.classList.add("missing");
+    }
+  }, { rootMargin: "300px" });
+  watcher.observe(image);
+  return image;
+}

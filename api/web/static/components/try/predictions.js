@@ -1,0 +1,170 @@
+// Card of one image: large thumbnail, the best class and one bar. A click shows the rest.
+
+import { h, replace } from "../../lib/dom.js";
+import { percent, roughPercent } from "../../lib/words.js";
+import { tip } from "../tip.js";
+
+const SHOWN = 5;
+const MIN_PROBABILITY = 0.5;
+const MIN_LEAD = 0.15;
+
+/** Return true if the best probability, or its lead over the second, is too small. */
+export function isUnsure(predictions) {
+  const [first, second] = predictions;
+  return first.probability < MIN_PROBABILITY || first.probability - (second?.probability ?? 0) < MIN_LEAD;
+}
+
+/** Return the trained and the new class that are hard to tell apart in this image, or null. Then the best two are one
+ *  of each, and either the lead is small or the similarities have the other order than the probabilities. */
+export function confused(predictions) {
+  const [first, second] = predictions;
+  if (!second || first.kind === second.kind) return null;
+  const close = first.probability - second.probability < MIN_LEAD;
+  if (!close && first.similarity >= second.similarity) return null;
+  const [trained, added] = first.kind === "trained" ? [first, second] : [second, first];
+  return { trained: trained.class_name, added: added.class_name };
+}
+
+/** Return true for an image outside all trained classes. The score exists only for calibrated models
+ *  and requests with exactly the trained classes. */
+function isRejected({ in_distribution_score }, { calibration }) {
+  return typeof in_distribution_score === "number" && in_distribution_score < calibration.rejection_threshold;
+}
+
+/** Create the card. `image.truth` is the true class once it is known; `judged` is called when the user sets it.
+ *  `names` returns the class names to choose from. */
+export function predictionCard(image, { remove, judged, names }) {
+  let now = null;
+  let before = null;
+  let response = null;
+  let past = false; // shows the predictions of the pre-trained model
+  const thumb = h("img", { alt: image.name, hidden: true });
+  const best = h("p", { class: "best" });
+  const track = h("span", { class: "track", "aria-hidden": "true" });
+  const marks = h("div", { class: "marks" });
+  const rest = h("div", { class: "columns" });
+  const details = h("details", { class: "rest", hidden: true }, h("summary", {}, "All classes", h("span", { class: "unseen" }, ` for ${image.name}`)), h("p", { class: "file soft" }, image.name), rest);
+  const element = h(
+    "li",
+    { class: "card answer" },
+    h("div", { class: "shot", onclick: () => (details.open = !details.open) }, thumb, h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: (event) => (event.stopPropagation(), remove()) }, "×")),
+    best,
+    track,
+    h("div", { class: "foot" }, marks, details),
+  );
+
+  /** Redraw after the image check. */
+  function refresh() {
+    if (image.url && thumb.hidden) {
+      thumb.src = image.url;
+      thumb.hidden = false;
+    }
+    if (image.problem?.level === "bad") replace(best, h("span", { class: "bad-text" }, image.problem.detail));
+  }
+  /** Show results: `current` of the model, `stock` of the pre-trained model or null. `whole` is the response of `current`. */
+  function show(current, stock, whole) {
+    now = current;
+    before = stock ?? null;
+    response = whole;
+    draw();
+  }
+  /** Show the predictions of the pre-trained model while `on`. */
+  function showBefore(on) {
+    past = on;
+    draw();
+  }
+  function draw() {
+    if (!now) return;
+    details.hidden = Boolean(now.error);
+    if (now.error) {
+      replace(best, h("span", { class: "bad-text" }, now.error.detail));
+      replace(track);
+      replace(marks);
+      return;
+    }
+    const shown = past && before?.predictions ? before.predictions : now.predictions;
+    const rough = response.preview && !past;
+    const [first] = shown;
+    const right = image.truth ? first.class_name === image.truth : null;
+    replace(
+      best,
+      h("strong", { class: right === null ? "" : right ? "right" : "wrong" }, first.class_name),
+      h("span", { class: "share" }, rough ? roughPercent(first.probability) : percent(first.probability)),
+      rough && h("span", { class: "tag rough-tag" }, "rough"),
+      !past && first.kind === "new" && newTag(shown),
+      !past && isRejected(now, response) && h("span", { class: "tag poor" }, "like none of these"),
+      isUnsure(shown) && h("span", { class: "tag open" }, "unsure"),
+    );
+    const width = rough ? roughPercent(first.probability) : `${100 * first.probability}%`;
+    replace(track, h("span", { class: `fill ${rough ? "striped" : ""} ${past ? "past" : first.kind}`, style: { width } }));
+    drawMarks(first.class_name);
+    const hint = confused(now.predictions);
+    replace(
+      rest,
+      hint && h("p", { class: "soft wide" }, confusion(hint)),
+      before?.predictions && column(before.predictions, "Before", true),
+      column(now.predictions, before?.predictions ? "Now" : null, false, rough),
+    );
+  }
+  function drawMarks(predicted) {
+    if (past) return;
+    if (image.truth) {
+      const edit = !image.heldOut && h("button", { type: "button", class: "quiet small", onclick: () => judge(null) }, "Change", h("span", { class: "unseen" }, ` the class of ${image.name}`));
+      replace(marks, h("span", { class: "soft" }, predicted === image.truth ? "Right" : `It is ${image.truth}`), edit);
+      return;
+    }
+    const mark = (text, label, act) => h("button", { type: "button", class: "quiet small", "aria-label": `${label}: ${image.name}`, title: label, onclick: act }, text);
+    replace(marks, mark("✓", "Right", () => judge(predicted)), mark("✗", "Wrong", () => askTruth(predicted)));
+  }
+  function askTruth(predicted) {
+    const others = names().filter((name) => name !== predicted);
+    const select = h(
+      "select",
+      { class: "small", "aria-label": `True class of ${image.name}`, onchange: () => select.value && judge(select.value) },
+      h("option", { value: "" }, "It is …"),
+      others.map((name) => h("option", { value: name }, name)),
+    );
+    replace(marks, select);
+    select.focus();
+  }
+  function judge(truth) {
+    image.truth = truth;
+    draw();
+    marks.querySelector("button")?.focus();
+    judged();
+  }
+  /** Return {now, before}: whether each prediction is right. Null without a true class or a result. */
+  function outcome() {
+    if (!image.truth || !now?.predictions) return null;
+    const right = (result) => result?.predictions?.[0].class_name === image.truth;
+    return { now: right(now), before: before ? right(before) : null };
+  }
+  return { element, refresh, show, showBefore, outcome };
+}
+
+const confusion = ({ trained, added }) => `Often confused with ${trained}. Add images of ${added}.`;
+
+function newTag(predictions) {
+  const hint = confused(predictions);
+  return tip("new", `Not trained: recognised by its name alone.${hint ? ` ${confusion(hint)}` : ""}`, { class: "tag new" });
+}
+
+function column(predictions, title, past, rough = false) {
+  return h(
+    "div",
+    { class: past && "past" },
+    title && h("h2", { class: "minor" }, title),
+    h("ol", { class: "shares" }, predictions.slice(0, SHOWN).map((prediction) => bar(prediction, past, rough))),
+  );
+}
+
+function bar({ class_name: name, kind, probability }, past, rough) {
+  const value = rough ? roughPercent(probability) : percent(probability);
+  return h(
+    "li",
+    { class: kind },
+    h("span", { class: "share-name" }, h("span", {}, name), kind === "new" && !past && h("span", { class: "tag new" }, "new")),
+    h("span", { class: "share" }, value),
+    h("span", { class: "track", "aria-hidden": "true" }, h("span", { class: `fill ${rough ? "striped" : ""}`, style: { width: rough ? value : `${100 * probability}%` } })),
+  );
+}

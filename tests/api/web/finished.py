@@ -1,0 +1,116 @@
+"""Finished jobs with stored images, a model and a report, made without a training."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sqlalchemy import insert, update
+
+from core.clip.evaluation.accuracy import brier_gain
+from core.clip.evaluation.label_issues import LabelIssue
+from core.clip.evaluation.predictions import Candidates
+from core.clip.evaluation.report import job_metrics
+from core.clip.models.backbone import Backbone
+from core.store.accounts.owners import DEFAULT_OWNER
+from core.store.db.ids import new_id
+from core.store.db.tables import Job, JobImage
+from core.store.jobs import jobs
+from core.store.registry import models
+from tests.api.service import Service
+from tests.api.web.window import shot
+from tests.core.clip.reports import held_out, report
+from tests.core.serving.adapted import publish_model
+
+CLASSES = ("red", "green", "yellow")
+NAMES = (*CLASSES, "oak", "elm")
+LOGIT_SCALE = 40.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    job: str
+    model: str
+
+
+def finish_job(
+    service: Service,
+    backbone: Backbone,
+    *,
+    name: str | None = "colours",
+    stock: float = 0.5,
+    adapted: float = 0.9,
+    images: int = 30,
+    test: bool = True,
+    label_issues: tuple[LabelIssue, ...] = (),
+    evaluated: bool = True,
+    **config: Any,
+) -> Finished:
+    """Store a job of 3 classes and its model.
+
+    Args:
+        stock: share of the images that the pre-trained model classifies correctly.
+        adapted: share of the images that the model classifies correctly.
+        images: number of evaluated images. Each is a test image, or a training image.
+        test: evaluate on test images. There are 12 training images before them.
+    """
+    train = 12 if test else 0
+    held = replace(
+        held_out(stock, adapted, images),
+        candidates=Candidates(NAMES, len(CLASSES), tuple((n,) for n in NAMES)),
+        positions=np.arange(train, train + images),
+    )
+    source = "test" if test else "cross_validation"
+    gain = brier_gain(held, LOGIT_SCALE)
+    made = job_metrics(held if evaluated else None, gain, source=source, trained_images=train or images)
+    model_id = publish_model(
+        service.database,
+        service.blobs,
+        backbone,
+        classes=CLASSES,
+        name=name,
+        metrics=made,
+        **config,
+    )
+    with service.database.read() as session:
+        job_id = models.get(session, model_id, owner=DEFAULT_OWNER).job_id
+    assert job_id is not None
+    _store_images(service, job_id, train, images)
+    if evaluated:
+        written = report(held, source=source, label_issues=list(label_issues), brier_gain=gain)
+        service.blobs.put(jobs.report_of(job_id, model_id), json.dumps(written.to_dict()).encode())
+    return Finished(job_id, model_id)
+
+
+def _store_images(service: Service, job_id: str, train: int, evaluated: int) -> None:
+    rows = []
+    for position in range(train + evaluated):
+        class_name = CLASSES[position % len(CLASSES)]
+        content = shot(class_name, position, size=96)
+        key = f"jobs/{job_id}/{position:05d}"
+        service.blobs.put(key, content)
+        rows.append(
+            {
+                "id": new_id("pic"),
+                "job_id": job_id,
+                "position": position,
+                "split": "train" if position < train or not train else "test",
+                "class_name": class_name,
+                "file_name": f"{class_name} {position}.png",
+                "blob_key": key,
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "bytes": len(content),
+            }
+        )
+    with service.database.write() as session:
+        session.execute(insert(JobImage), rows)
+        counts = [
+            {
+                "name": name,
+                "images": sum(r["class_name"] == name and r["split"] == "train" for r in rows),
+                "test_images": sum(r["class_name"] == name and r["split"] == "test" for r in rows),
+            }
+            for name in CLASSES
+        ]
+        session.execute(update(Job).where(Job.id == job_id).values(classes=counts))

@@ -1,0 +1,69 @@
+"""The programs of the page: complete, safe to paste, and the same answer in each language."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import playwright
+from playwright.sync_api import Browser, Locator, expect
+
+from tests.api.web.window import shot, window
+
+NODE = Path(playwright.__file__).parent / "driver" / "node"
+"""Playwright's own Node, so that the test needs no other."""
+
+
+def program(box: Locator, language: str) -> str:
+    box.get_by_role("tab", name=language, exact=True).click()
+    text = box.get_by_label(language, exact=True)
+    expect(text).to_be_visible()
+    return text.inner_text()
+
+
+def run(command: list[str], folder: Path) -> list[str]:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_python_and_javascript_print_the_same_predictions(
+    browser: Browser, quick_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "image.jpg").write_bytes(shot("red", 1, size=90))
+    with window(browser, quick_url) as page:
+        page.goto("/#/models")
+        box = page.locator(".model").first.locator(".code")
+        box.get_by_text("Use in code").click()
+        (tmp_path / "a.py").write_text(program(box, "Python"))
+        (tmp_path / "a.mjs").write_text(program(box, "JavaScript"))
+        curl = program(box, "curl")
+    # Without the alternatives, which are comments.
+    python = run([sys.executable, "a.py"], tmp_path)
+    javascript = run([str(NODE), "a.mjs"], tmp_path)
+    assert len(python) == 3
+    pairs = [(line.split()[0], round(float(line.split()[1]), 5)) for line in javascript]
+    assert pairs == [(line.split()[0], round(float(line.split()[1]), 5)) for line in python]
+    assert "-F images=@image.jpg" in curl
+
+
+def test_a_program_that_is_pasted_whole_deletes_nothing(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        page.goto("/#/models")
+        box = page.locator(".model").first.locator(".code")
+        box.get_by_text("Use in code").click()
+        for language in ("curl", "Python"):
+            (deleting,) = [x for x in program(box, language).splitlines() if "delete" in x.lower()]
+            assert deleting.startswith("#")
+
+
+def test_tabs_work_by_keyboard(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        page.goto("/#/models")
+        box = page.locator(".model").first.locator(".code")
+        expect(page.locator(".model").first.get_by_text("Use in code")).to_have_count(1)
+        box.get_by_text("Use in code").click()
+        box.get_by_role("tab", selected=True).focus()
+        for language in ("Python", "JavaScript", "curl"):
+            page.keyboard.press("ArrowRight")
+            expect(box.get_by_role("tab", name=language, exact=True)).to_be_focused()
+            expect(box.get_by_label(language, exact=True)).to_be_visible()

@@ -1,0 +1,273 @@
+"""The result of a job: the images before and after training, the verdicts with their actions, and sharing."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import update
+
+from clipcite import Client
+from core.clip.evaluation.label_issues import LabelIssue
+from core.clip.models.backbone import Backbone
+from core.store.db.tables import RUNNING, Job
+from tests.api.service import Service, listening, service
+from tests.api.web.finished import Finished, finish_job
+from tests.api.web.window import drop, too_wide, window, write_class_folders
+
+Running = tuple[Service, str]
+
+
+@pytest.fixture
+def running(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[Running]:
+    """Run a service without a worker, and yield it with its URL."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "clipcite.db").write_bytes(migrated.read_bytes())
+    with service(tmp_path / "data", backbone.name) as made, listening(made.app) as port:
+        made.app.state.serving.warm_up()
+        yield made, f"http://127.0.0.1:{port}"
+
+
+def show(page: Page, job: str) -> None:
+    page.goto(f"/#/jobs/{job}")
+    expect(page.locator(".result h2").first).to_be_visible()
+
+
+def test_the_strip_shows_the_images_of_the_report(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    made, url = running
+    finished = finish_job(made, backbone, stock=0.5, adapted=0.9, images=60)
+    with Client(url) as client, window(browser, url) as page:
+        report = client.jobs.report(finished.job)
+        assert len(report.fixed) > 12
+        assert report.broken
+        show(page, finished.job)
+        strip = page.get_by_role("list", name="Wrong before, right now")
+        expect(strip.get_by_role("listitem")).to_have_count(6)
+        expect(page.get_by_text(f"{len(report.fixed)} images wrong before, right now")).to_be_visible()
+        first = strip.get_by_role("listitem").first
+        expect(first).to_have_text(f"Before: {report.fixed[0].before} → now: {report.fixed[0].predicted}")
+        page.get_by_role("button", name=f"Show {len(report.fixed) - 6} more").click()
+        expect(strip.get_by_role("listitem")).to_have_count(len(report.fixed))
+        for image in strip.get_by_role("img").all():
+            image.scroll_into_view_if_needed()
+            expect(image).to_have_attribute("src", re.compile("^blob:"))
+            expect(image).to_have_js_property("naturalWidth", 96)
+        broken = page.get_by_text(re.compile(f"^{len(report.broken)} images? right before, wrong now$"))
+        expect(broken).to_be_visible()
+        broken.click()
+        cards = page.get_by_role("list", name="Right before, wrong now").get_by_role("listitem")
+        expect(cards).to_have_count(min(6, len(report.broken)))
+
+
+def test_the_interval_is_in_a_tooltip(browser: Browser, running: Running, backbone: Backbone) -> None:
+    made, url = running
+    finished = finish_job(made, backbone)
+    with window(browser, url) as page:
+        show(page, finished.job)
+        gain = page.get_by_role("button", name=re.compile(r"^[+−]\d+ points$"))
+        tooltip = page.get_by_role("tooltip", name=re.compile("95% confidence"))
+        expect(tooltip).to_be_hidden()
+        gain.focus()
+        expect(tooltip).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(tooltip).to_be_hidden()
+        gain.hover()
+        expect(tooltip).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("given", "title", "sentence", "action"),
+    [
+        ({"stock": 0.5, "adapted": 0.9, "images": 60}, "Better", "up from", "Use it"),
+        (
+            {"stock": 0.4, "adapted": 0.6, "images": 21},
+            "Looks better, not proven",
+            "21 images are too few to prove it",
+            "Add test images",
+        ),
+        ({"stock": 0.8, "adapted": 0.4, "images": 60}, "Not better", "down from", "Check labels"),
+        ({"stock": 0.8, "adapted": 0.8, "images": 21}, "Not better", "%", "Check labels"),
+        ({"evaluated": False}, "Ready, not evaluated", "too few images", "Add test images"),
+        (
+            {"evaluated": False, "evaluate": "none"},
+            "Ready, not evaluated",
+            "Evaluation was turned off",
+            "Add test images",
+        ),
+    ],
+)
+def test_each_verdict_has_an_action(
+    browser: Browser,
+    running: Running,
+    backbone: Backbone,
+    given: dict[str, Any],
+    title: str,
+    sentence: str,
+    action: str,
+) -> None:
+    made, url = running
+    finished = finish_job(made, backbone, **given)
+    with window(browser, url, viewport={"width": 360, "height": 700}) as page:
+        show(page, finished.job)
+        result = page.locator(".result")
+        expect(result.get_by_role("heading", name=title, exact=True)).to_be_visible()
+        expect(result).to_contain_text(sentence)
+        main = result.locator(".row .main")
+        expect(main).to_have_count(1)
+        expect(main).to_have_text(action)
+        main.click()
+        assert too_wide(page) <= 0
+        if action == "Use it":
+            expect(page.get_by_role("heading", name="Try it")).to_be_visible()
+        elif action == "Check labels":
+            expect(page.locator(".labels")).to_have_attribute("open", "")
+            expect(page.locator(".issues li").first).to_be_visible()
+        else:
+            expect(page.get_by_role("heading", name="Add test images")).to_be_visible()
+
+
+def test_the_number_of_test_images_to_add_is_the_report_s(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    made, url = running
+    with Client(url) as client, window(browser, url) as page:
+        finished = finish_job(made, backbone, stock=0.4, adapted=0.6, images=21)
+        more = client.jobs.report(finished.job).more_test_images
+        assert more
+        show(page, finished.job)
+        expect(page.locator(".result")).to_contain_text(f"About {more} more test images would decide it.")
+
+
+def test_a_model_is_usable_while_it_is_evaluated(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    made, url = running
+    finished = finish_job(made, backbone)
+    progress = {
+        **{"stage": "evaluating", "epoch": 1, "epochs": 1, "step": 1, "steps": 4, "fraction": 0.6},
+        **{"eta_seconds": 40.0, "images_per_second": 9.0, "loss": None},
+    }
+    with made.database.write() as session:
+        values = {"status": RUNNING, "metrics": {"verdict": "evaluating"}, "progress": progress}
+        session.execute(update(Job).where(Job.id == finished.job).values(**values))
+    with window(browser, url) as page:
+        show(page, finished.job)
+        expect(page.get_by_role("heading", name="Ready, evaluating")).to_be_visible()
+        expect(
+            page.get_by_text("You can use it now. The report follows in about 40 seconds.")
+        ).to_be_visible()
+        expect(page.get_by_role("button", name="Skip evaluation")).to_be_visible()
+        page.get_by_role("link", name="Try it", exact=True).click()
+        expect(page.get_by_label("Model", exact=True)).to_have_value(finished.model)
+
+
+def test_a_wrong_label_is_corrected_on_the_page(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    made, url = running
+    issues = (LabelIssue(0, 0, 1, 0.8, 0.1), LabelIssue(4, 1, 2, 0.7, 0.1), LabelIssue(5, 2, 0, 0.6, 0.1))
+    finished = finish_job(made, backbone, test=False, label_issues=issues)
+    with window(browser, url) as page:
+        uploads: list[str] = []
+        page.on("request", lambda request: "/adapt" in request.url and uploads.append(request.url))
+        show(page, finished.job)
+        rows = page.locator(".issues").first.get_by_role("listitem")
+        expect(rows).to_have_count(3)
+        expect(rows.first).to_contain_text("Labelled red, looks like green (80%)")
+        rows.first.get_by_role("button", name="Move to green").click()
+        rows.nth(1).get_by_role("button", name="Remove").click()
+        rows.nth(2).get_by_role("combobox").select_option("green")
+        rows.nth(2).get_by_role("button", name="Undo").click()
+        rows.nth(2).get_by_role("button", name="It's right").click()
+        expect(page.get_by_text("1 label changed, 1 image removed, 1 label confirmed.")).to_be_visible()
+        page.get_by_role("button", name="Retrain", exact=True).click()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
+        job = page.url.rpartition("/")[2]
+        assert job != finished.job
+        assert uploads == []
+    before = made.client.get(f"/jobs/{finished.job}/images").json()["data"]
+    after = made.client.get(f"/jobs/{job}/images").json()["data"]
+    labels = {image["file_name"]: image["class_name"] for image in after}
+    assert len(after) == len(before) - 1
+    assert labels.pop("red 0.png") == "green"
+    assert "green 4.png" not in labels
+    assert all(file.startswith(label) for file, label in labels.items())
+
+
+def test_test_images_are_added_and_the_model_is_trained_again(
+    browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
+) -> None:
+    made, url = running
+    finished = finish_job(made, backbone, evaluated=False)
+    folders = write_class_folders(tmp_path / "more", {"red": 2, "green": 1})
+    with window(browser, url) as page:
+        show(page, finished.job)
+        page.get_by_role("button", name="Add test images").click()
+        start = page.get_by_role("button", name="Train again")
+        expect(start).to_be_disabled()
+        drop(page, page.locator(".more .zone"), folders)
+        expect(page.locator(".more-images img")).to_have_count(3)
+        start.click()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
+        job = page.url.rpartition("/")[2]
+    splits = [image["split"] for image in made.client.get(f"/jobs/{job}/images").json()["data"]]
+    assert splits == ["train"] * 12 + ["test"] * 33
+
+
+def test_a_shared_file_opens_without_the_service(
+    browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
+) -> None:
+    made, url = running
+    finished = finish_job(made, backbone, name='<b>"shared" & small</b>', images=60)
+    with Client(url) as client, window(browser, url) as page:
+        report = client.jobs.report(finished.job)
+        show(page, finished.job)
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Share").click()
+        file = tmp_path / "shared.html"
+        saved.value.save_as(file)
+    assert file.stat().st_size <= 2_000_000
+    with browser.new_context(offline=True) as offline:
+        page = offline.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(file.as_uri())
+        expect(page.get_by_role("heading", name='<b>"shared" & small</b>')).to_be_visible()
+        images = page.get_by_role("img")
+        expect(images).to_have_count(min(12, len(report.fixed)))
+        assert all(image.evaluate("image => image.naturalWidth") for image in images.all())
+        expect(page.get_by_text(f"{len(report.fixed)} images wrong before, right now")).to_be_visible()
+        assert report.trained_classes is not None
+        assert report.trained_classes.adapted is not None
+        both = (report.trained_classes.stock.value, report.trained_classes.adapted.value)
+        before, now, _ = page.locator("dd").all_inner_texts()
+        assert (before, now) == tuple(f"{100 * value:.0f}%" for value in both)
+        assert page.locator("script").count() == 0
+        assert all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def test_a_model_is_shared_from_its_card(browser: Browser, running: Running, backbone: Backbone) -> None:
+    made, url = running
+    finished: Finished = finish_job(made, backbone, evaluated=False, name="plain")
+    with window(browser, url) as page:
+        page.goto("/#/models")
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Share").click()
+        assert saved.value.suggested_filename == "plain.html"
+        text = Path(saved.value.path()).read_text(encoding="utf-8")
+    assert "Ready, not evaluated" in text
+    assert text.count("data:image/jpeg;base64,") == 12
+    assert finished.job not in text
+
+
+def test_ids_in_addresses_are_encoded(browser: Browser, running: Running) -> None:
+    _, url = running
+    with window(browser, url, expected=["404"]) as page:
+        with page.expect_request("**/jobs/**") as asked:
+            page.goto("/#/jobs/" + "a%2F..%2Fb%3Fc")
+        assert asked.value.url == f"{url}/jobs/a%2F..%2Fb%3Fc"
+        expect(page.get_by_role("alert")).to_be_visible()

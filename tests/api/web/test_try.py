@@ -1,0 +1,215 @@
+"""The Try view: large images, one answer each, before and now, and images that go back into the training."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from core.clip.models.backbone import Backbone
+from tests.api.service import Service, listening, service, shots
+from tests.api.web.finished import CLASSES, finish_job
+from tests.api.web.window import drop, shot, window
+
+Running = tuple[Service, str]
+
+
+@pytest.fixture
+def running(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[Running]:
+    """Run a service without a worker, and yield it with its URL."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "clipcite.db").write_bytes(migrated.read_bytes())
+    with service(tmp_path / "data", backbone.name) as made, listening(made.app) as port:
+        made.app.state.serving.warm_up()
+        yield made, f"http://127.0.0.1:{port}"
+
+
+def answers(page: Page) -> list[str]:
+    return page.locator(".answer > .best > strong").all_inner_texts()
+
+
+def test_six_held_out_images_fit_and_are_judged(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    made, url = running
+    model = finish_job(made, backbone).model
+    with window(browser, url, viewport={"width": 1280, "height": 800}) as page:
+        page.goto(f"/#/try/{model}")
+        cards = page.locator(".answer")
+        expect(cards).to_have_count(6)
+        expect(page.locator(".answer > .best > strong")).to_have_count(6)
+        for card in cards.all():
+            box = card.bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] <= 800
+        truths = [re.sub(r" \d+\.png$", "", name) for name in page.locator(".file").all_text_contents()]
+        assert set(truths) == set(CLASSES)
+        now = answers(page)
+        right = sum(said == truth for said, truth in zip(now, truths, strict=True))
+        marks = page.locator(".answer > .best > strong").evaluate_all("all => all.map((e) => e.className)")
+        assert marks == [("right" if a == b else "wrong") for a, b in zip(now, truths, strict=True)]
+        tally = page.locator(".toolbar .tally")
+        expect(tally).to_have_text(re.compile(rf"^{right} of 6 right now, \d before$"))
+        hold = page.get_by_role("button", name="Hold for before")
+        box = hold.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 5, box["y"] + 5)
+        page.mouse.down()
+        expect(hold).to_have_attribute("aria-pressed", "true")
+        before = sum(said == truth for said, truth in zip(answers(page), truths, strict=True))
+        page.mouse.up()
+        expect(tally).to_have_text(f"{right} of 6 right now, {before} before")
+        assert answers(page) == now
+        hold.focus()
+        page.keyboard.down("Space")
+        expect(hold).to_have_attribute("aria-pressed", "true")
+        page.keyboard.up("Space")
+        expect(hold).to_have_attribute("aria-pressed", "false")
+        # Test images of the job must not train.
+        expect(page.get_by_role("button", name="Add these to training")).to_be_hidden()
+
+
+def test_judged_images_go_into_the_training(
+    browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
+) -> None:
+    made, url = running
+    model = finish_job(made, backbone).model
+    files = [tmp_path / f"{name}.png" for name in "ab"]
+    for number, file in enumerate(files):
+        file.write_bytes(shot("red", 40 + number, size=90))
+    with window(browser, url) as page:
+        page.goto(f"/#/try/{model}")
+        expect(page.locator(".answer > .best > strong")).to_have_count(6)
+        for _ in range(6):
+            page.locator(".answer .x").first.click()
+        expect(page.locator(".answer")).to_have_count(0)
+        drop(page, page.locator(".panel .zone"), *files)
+        expect(page.locator(".answer > .best > strong")).to_have_count(2)
+        said = answers(page)
+        page.get_by_role("button", name="Right: a.png").click()
+        page.get_by_role("button", name="Wrong: b.png").click()
+        true = next(name for name in CLASSES if name != said[1])
+        page.get_by_label("True class of b.png").select_option(true)
+        expect(page.locator(".toolbar .tally")).to_have_text(re.compile(r"^1 of 2 right now, \d before$"))
+        page.get_by_role("button", name="Change the class of b.png").click()
+        page.get_by_role("button", name="Wrong: b.png").click()
+        page.get_by_label("True class of b.png").select_option(true)
+        page.get_by_role("button", name="Add these to training").click()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
+        job = page.url.rpartition("/")[2]
+    images = made.client.get(f"/jobs/{job}/images").json()["data"]
+    labels = {image["file_name"]: (image["split"], image["class_name"]) for image in images}
+    assert labels["a.png"] == ("train", said[0])
+    assert labels["b.png"] == ("train", true)
+
+
+def test_the_strength_has_a_tick_at_the_default_and_asks_for_one_answer(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    made, url = running
+    model = finish_job(made, backbone, alpha=0.3).model
+    with window(browser, url) as page:
+        page.goto(f"/#/try/{model}")
+        slider = page.get_by_label("Strength")
+        expect(slider).to_have_value("0.3")
+        tick, bar = page.locator(".tick").bounding_box(), slider.bounding_box()
+        assert tick is not None
+        assert bar is not None
+        middle = tick["x"] + tick["width"] / 2
+        assert abs(middle - (bar["x"] + 0.3 * bar["width"])) < 8
+        below = page.locator(".answer").last.bounding_box()
+        assert below is not None
+        expect(page.locator(".answer > .best > strong")).to_have_count(6)
+        asked: list[str] = []
+        page.on("request", lambda request: "/classify" in request.url and asked.append(request.url))
+        with page.expect_response("**/classify") as response:
+            slider.press("ArrowRight")
+        assert response.value.json()["alpha"] == 0.31
+        assert len(asked) == 1  # The pre-trained model has no strength, and its results are kept.
+
+
+def test_a_preview_is_rough_and_never_certain(browser: Browser, running: Running) -> None:
+    made, url = running
+    test = {
+        "test_images": [(f"{n}.png", shot("red", 60 + n, size=90)) for n in range(2)],
+        "test_labels": ["red fox", "badger"],
+    }
+    job = made.accepted(**shots(), **test)["id"]
+    with window(browser, url) as page:
+        page.goto(f"/#/jobs/{job}")
+        strip = page.locator(".strip.rough li")
+        expect(strip).to_have_count(2)
+        expect(strip.locator(".fill.striped")).to_have_count(2)
+        expect(page.locator(".rough-tag")).to_be_visible()
+        page.get_by_role("link", name="Try the instant preview").click()
+        expect(page.locator(".answer")).to_have_count(2)
+        expect(page.locator(".answer > .track .fill.striped")).to_have_count(2)
+        shares = page.locator(".answer > .best .share")
+        expect(shares).to_have_count(2)
+        assert "100%" not in shares.all_inner_texts()
+        formatted = page.evaluate(
+            "async () => (await import('/page/lib/words.js')).roughPercent(1)",
+        )
+        assert formatted == "99%"
+
+
+CONFUSED = """async ([first, second]) => {
+  const { confused } = await import("/page/components/try/predictions.js");
+  return confused([first, second]);
+}"""
+
+
+def test_a_new_class_close_to_a_trained_one_is_explained(browser: Browser, running: Running) -> None:
+    _, url = running
+
+    def prediction(name: str, kind: str, probability: float, similarity: float) -> dict[str, object]:
+        return {"class_name": name, "kind": kind, "probability": probability, "similarity": similarity}
+
+    pants = prediction("pants", "trained", 0.42, 0.31)
+    skirt = prediction("skirt", "new", 0.58, 0.29)
+    hint = {"trained": "pants", "added": "skirt"}
+    with window(browser, url) as page:
+        page.goto("/#/try")
+        assert page.evaluate(CONFUSED, [skirt, pants]) == hint
+        # A large lead, but by the balance alone: the similarity of the trained class is higher.
+        assert page.evaluate(CONFUSED, [{**skirt, "probability": 0.9}, {**pants, "probability": 0.1}]) == hint
+        sure = {**skirt, "probability": 0.9, "similarity": 0.4}
+        assert page.evaluate(CONFUSED, [sure, {**pants, "probability": 0.1}]) is None
+        assert page.evaluate(CONFUSED, [{**skirt, "kind": "trained"}, pants]) is None
+
+
+def test_the_tag_of_a_new_class_has_a_tooltip(browser: Browser, running: Running, backbone: Backbone) -> None:
+    made, url = running
+    model = finish_job(made, backbone).model
+    with window(browser, url) as page:
+        page.goto(f"/#/try/{model}")
+        expect(page.locator(".answer > .best > strong")).to_have_count(6)
+        for name in CLASSES:
+            page.get_by_role("button", name=f"Remove {name}", exact=True).click()
+        names = page.get_by_label("Class names")
+        names.fill("sky")
+        names.press("Enter")
+        new = page.locator(".answer > .best").first.get_by_role("button", name="new")
+        new.focus()
+        tooltip = page.get_by_role("tooltip").first
+        expect(tooltip).to_contain_text("recognised by its name alone")
+        expect(tooltip).to_be_visible()
+
+
+def test_more_than_a_page_of_models(browser: Browser, running: Running, backbone: Backbone) -> None:
+    made, url = running
+    oldest = finish_job(made, backbone, name="oldest", evaluated=False, images=3).model
+    for _ in range(2):
+        finish_job(made, backbone, name="newer", evaluated=False, images=3)
+    with window(browser, url) as page:
+        page.route(
+            "**/models?limit=100*", lambda route: route.continue_(url=route.request.url.replace("100", "2"))
+        )
+        page.goto("/#/try")
+        models = page.get_by_label("Model", exact=True)
+        expect(models.get_by_role("option")).to_have_count(4)
+        models.select_option("Older models …")
+        expect(models.get_by_role("option")).to_have_count(4)
+        models.select_option("oldest, version 1")
+        expect(models).to_have_value(oldest)
