@@ -1,40 +1,68 @@
-"""`python -m tests.api.web.screenshots`: take the screenshots of the page in docs/images.
+"""`python -m tests.api.web.screenshots`: make the images of the page in docs/images.
 
-They come from a service with the starter, the demo's images and a real browser. This takes some minutes.
+They come from a service with the starter, its default sample and a real browser: the views, and the animation
+at the top of the README. This takes some minutes.
 """
 
 import io
 import os
 import re
 import tempfile
+import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from demo.stamps import split_stamps, stamps_folder
+import httpx
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from core.settings import Settings
 from tests.api.web.browser import find_browser
 from tests.api.web.window import drop, too_wide, window
 from tests.service.running import serve
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
-CLASSES = ("bird", "fish", "fruit")
-DESKTOP = {"viewport": {"width": 1120, "height": 840}, "device_scale_factor": 1.5}
-PHONE = {"viewport": {"width": 390, "height": 800}, "device_scale_factor": 2, "is_mobile": True}
-MAX_BYTES = 150_000
-WANTED = {
-    *("train-light-desktop", "training-dark-desktop", "result-light-phone"),
-    *("try-light-desktop", "try-dark-desktop", "try-dark-phone"),
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1120, "height": 840}, "device_scale_factor": 1.5}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 800},
+    "device_scale_factor": 2,
+    "is_mobile": True,
 }
-"""Screenshots shown in docs/reference/web-page.md and the README. The others are checked for fit only."""
-ASKED = {"fish": 2, "bird": 1, "hat": 1}
-"""Number of classified images per class. `hat` is not trained."""
+HERO: dict[str, Any] = {"viewport": {"width": 960, "height": 600}, "device_scale_factor": 1.25}
+LOOKS = (("light", "desktop", DESKTOP), ("dark", "desktop", DESKTOP), ("light", "phone", PHONE))
+MAX_BYTES = 150_000
+MAX_HERO_BYTES = 1_500_000
+MAX_HERO_MS = 12_000
+GUARD = 900_000  # Timeout (milliseconds). It only guards against hanging.
+
+
+@dataclass(frozen=True)
+class Material:
+    """The sample as files."""
+
+    name: str
+    folder: Path
+    """Class folders below train/ and test/, without images of new classes."""
+    new_class: str
+    new_image: Path
+
+
+@dataclass
+class Film:
+    """Frames of an animation, with their durations in milliseconds."""
+
+    frames: list[Image.Image] = field(default_factory=list)
+    durations: list[int] = field(default_factory=list)
+
+    def take(self, page: Page, milliseconds: int) -> None:
+        page.wait_for_timeout(400)  # Wait until bars are drawn.
+        self.frames.append(_screen(page))
+        self.durations.append(milliseconds)
 
 
 def main() -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        shots, asked = _write_images(Path(folder))
         found = find_browser(playwright)
         with (
             serve(Path(folder) / "data", {}) as service,
@@ -42,82 +70,133 @@ def main() -> None:
                 executable_path=str(found.program), env={**os.environ, **found.environment}
             ) as browser,
         ):
-            job = _train(browser, service.url, shots)
+            material = _download_sample(service.url, Path(folder))
+            job = ""
             for scheme in ("light", "dark"):
-                for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
-                    with window(browser, service.url, color_scheme=scheme, **size) as page:
-                        _take_views(page, job, asked, shots, f"{scheme}-{name}")
+                with window(browser, service.url, color_scheme=scheme, **HERO) as page:
+                    job = _film(page, material, scheme)
+            _train_views(browser, service.url, material)
+            for scheme, name, size in LOOKS:
+                with window(browser, service.url, color_scheme=scheme, **size) as page:
+                    _take_views(page, job, material, f"{scheme}-{name}")
 
 
-def _write_images(folder: Path) -> tuple[Path, list[Path]]:
-    """Write class folders with one file that is no image, and images to classify. Return both."""
-    stamps = split_stamps(stamps_folder(Settings().cache), shots=8)
-    left = dict(ASKED)
-    asked = []
-    for image in (*stamps.train, *stamps.test):
-        trained = image in stamps.train
-        if image.class_name not in CLASSES and not left.get(image.class_name):
-            continue
-        if not trained and left.get(image.class_name):
-            left[image.class_name] -= 1
-            asked.append(folder / "asked" / Path(image.name).name)
-            path = asked[-1]
-        else:
-            split = "train" if trained else "test"
-            path = folder / "shots" / split / image.class_name / Path(image.name).name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(image.read())
-    (folder / "shots" / "train" / "fish" / "scan 7.jpg").write_bytes(b"no image")
-    return folder / "shots", asked
+def _download_sample(url: str, folder: Path) -> Material:
+    with httpx.Client(base_url=url, timeout=60) as http:
+        sample = http.get("/samples").raise_for_status().json()["data"][0]
+        content = http.get(f"/samples/{sample['name']}.zip").raise_for_status().content
+    target, others = folder / "shots", folder / "new"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for name in archive.namelist():
+            is_new = name.split("/")[1] in sample["new_classes"]
+            archive.extract(name, others if is_new else target)
+    new_class = sample["new_classes"][0]
+    image = sorted((others / "test" / new_class).iterdir())[0]
+    return Material(sample["name"], target, new_class, image)
 
 
-def _train(browser: Browser, url: str, shots: Path) -> str:
-    """Train a model and return the job's id. Takes the screenshot of the training on the way."""
-    with window(browser, url, color_scheme="dark", **DESKTOP) as page:
-        page.goto("/")
-        drop(page, page.locator(".zone"), shots)
-        page.get_by_role("button", name="Remove scan 7.jpg").click(timeout=60_000)
-        page.get_by_label("Model name").fill("image book")
-        page.get_by_role("button", name="Start training").click()
-        dva = page.get_by_role("img", name="Telling your classes apart")
-        expect(dva).to_be_visible(timeout=120_000)
-        expect(page.locator(".number")).to_have_text(re.compile(r"[4-9]\d%"), timeout=120_000)
-        _take(page, "training-dark-desktop")
-        expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=900_000)
-        return page.url.rpartition("/")[2]
-
-
-def _take_views(page: Page, job: str, asked: list[Path], shots: Path, name: str) -> None:
+def _film(page: Page, material: Material, scheme: str) -> str:
+    """Record the way from folders to a new class. Return the id of the job."""
+    film = Film()
     page.goto("/")
-    drop(page, page.locator(".zone"), shots / "train")
-    expect(page.locator(".thumbs .bad")).to_be_visible(timeout=60_000)
-    _take(page, f"train-{name}")
-    page.goto(f"/#/jobs/{job}")
-    expect(page.get_by_role("link", name="Try it", exact=True)).to_be_visible(timeout=60_000)
-    _take(page, f"result-{name}")
-    page.get_by_role("link", name="Try it", exact=True).click()
-    drop(page, page.locator(".zone"), *asked)
-    page.get_by_label("Class names").fill("hat")
+    expect(page.locator(".zone")).to_be_visible()
+    film.take(page, 900)
+    drop(page, page.locator(".zone"), material.folder)
+    expect(page.get_by_text(re.compile("images look good"))).to_be_visible(timeout=GUARD)
+    page.evaluate("() => scrollTo(0, 0)")
+    film.take(page, 1500)
+    page.get_by_label("Model name").fill(material.name)
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator(".number")).to_have_text(re.compile(r"\d%"), timeout=GUARD)
+    expect(page.locator(".strip.rough .fill").first).to_be_visible(timeout=GUARD)
+    for percent in (10, 30, 50, 70, 90):
+        while not page.locator(".result").count() and _progress(page) < percent:
+            page.wait_for_timeout(100)
+        if page.locator(".result").count():
+            break
+        film.take(page, 350)
+    expect(page.locator(".strip-box .strip li").nth(2)).to_be_visible(timeout=GUARD)
+    page.wait_for_load_state("networkidle")
+    film.take(page, 3400)
+    still = film.frames[-1]
+    job = page.url.rpartition("/")[2]
+    page.get_by_role("link", name=re.compile("Use it|Try it")).first.click()
+    expect(page.locator(".answer > .best > strong")).to_have_count(6, timeout=GUARD)
+    film.take(page, 1300)
+    _ask_new_class(page, material)
+    page.locator(".answer").last.scroll_into_view_if_needed()
+    film.take(page, 2600)
+    assert sum(film.durations) <= MAX_HERO_MS
+    _save(film.frames, IMAGES / f"hero-{scheme}.webp", MAX_HERO_BYTES, duration=film.durations)
+    if scheme == "light":
+        _save([still], IMAGES / "hero-still.webp", MAX_BYTES)
+    return job
+
+
+def _progress(page: Page) -> int:
+    return int(page.locator(".number").inner_text().rstrip("%") or 0)
+
+
+def _ask_new_class(page: Page, material: Material) -> None:
+    shown = page.locator(".answer").count()
+    drop(page, page.locator(".panel .zone"), material.new_image)
+    page.get_by_label("Class names").fill(material.new_class)
     page.get_by_label("Class names").press("Enter")
-    page.get_by_label("Compare with the pre-trained model").check()
-    expect(page.get_by_role("heading", name="Before")).to_have_count(len(asked), timeout=60_000)
-    if name.endswith("phone"):
+    expect(page.locator(".answer > .best > strong")).to_have_count(shown + 1, timeout=GUARD)
+    page.wait_for_load_state("networkidle")
+
+
+def _train_views(browser: Browser, url: str, material: Material) -> None:
+    """Take the Train view and a running job in each look. The jobs are cancelled."""
+    for scheme, name, size in LOOKS:
+        with window(browser, url, color_scheme=scheme, **size) as page:
+            page.goto("/")
+            drop(page, page.locator(".zone"), material.folder)
+            expect(page.get_by_text(re.compile("images look good"))).to_be_visible(timeout=GUARD)
+            page.evaluate("() => scrollTo(0, 0)")
+            _take(page, f"train-{scheme}-{name}")
+            page.get_by_role("button", name="Start training").click()
+            expect(page.locator(".number")).to_have_text(re.compile(r"[3-9]\d%"), timeout=GUARD)
+            page.get_by_text("Details", exact=True).click()
+            _take(page, f"training-{scheme}-{name}")
+            page.get_by_role("button", name="Cancel", exact=True).click()
+            page.get_by_role("button", name="Cancel the job").click()
+            expect(page.get_by_role("heading", name="Cancelled")).to_be_visible(timeout=GUARD)
+
+
+def _take_views(page: Page, job: str, material: Material, look: str) -> None:
+    page.goto(f"/#/jobs/{job}")
+    expect(page.locator(".strip-box .strip li").nth(2)).to_be_visible(timeout=GUARD)
+    page.wait_for_load_state("networkidle")
+    _take(page, f"result-{look}")
+    page.get_by_role("link", name=re.compile("Use it|Try it")).first.click()
+    expect(page.locator(".answer > .best > strong")).to_have_count(6, timeout=GUARD)
+    _ask_new_class(page, material)
+    page.evaluate("() => scrollTo(0, 0)")
+    if look.endswith("phone"):
         page.locator(".answers").evaluate("element => element.scrollIntoView()")
-    else:
-        page.evaluate("() => scrollTo(0, 0)")
-    _take(page, f"try-{name}")
+    _take(page, f"try-{look}")
+    page.goto("/#/models")
+    expect(page.locator(".model").first).to_be_visible(timeout=GUARD)
+    page.wait_for_load_state("networkidle")
+    _take(page, f"models-{look}")
 
 
 def _take(page: Page, name: str) -> None:
     assert too_wide(page) <= 0, name
-    if name not in WANTED:
-        return
     page.wait_for_timeout(600)  # Wait until bars and lines are drawn.
+    _save([_screen(page)], IMAGES / f"{name}.webp", MAX_BYTES)
+
+
+def _screen(page: Page) -> Image.Image:
     with Image.open(io.BytesIO(page.screenshot(animations="disabled"))) as shown:
-        IMAGES.mkdir(parents=True, exist_ok=True)
-        path = IMAGES / f"{name}.webp"
-        shown.convert("RGB").save(path, "WEBP", quality=86, method=6)
-    assert path.stat().st_size <= MAX_BYTES, path
+        return shown.convert("RGB")
+
+
+def _save(frames: list[Image.Image], path: Path, max_bytes: int, **options: Any) -> None:
+    first, *rest = frames
+    first.save(path, "WEBP", quality=84, method=6, save_all=bool(rest), append_images=rest, loop=0, **options)
+    assert path.stat().st_size <= max_bytes, (path, path.stat().st_size)
 
 
 if __name__ == "__main__":

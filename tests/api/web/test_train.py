@@ -95,6 +95,7 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
     assert {line.split()[0] for line in said.splitlines()} == {"red", "green", "blue"}
     page.goto("/#/jobs")
     page.get_by_role("link", name="View colours").first.click()
+    page.get_by_text("Details", exact=True).click()
     assert "succeeded mdl_" in run_as_pasted(page, tmp_path)
     page.goto("/#/jobs")
     expect(page.get_by_role("heading", name="Jobs")).to_be_visible()

@@ -5,7 +5,7 @@ import { count } from "../../lib/words.js";
 import { storedImage } from "../stored_image.js";
 
 const SHOWN = 6;
-const MAX = 60;
+const MAX = 200;
 
 /** Create the strip: "wrong → right" for `fixed`, "right → wrong" for `broken`. Null without changes. */
 export function changeStrip(job, { fixed, broken }, signal) {
