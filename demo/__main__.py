@@ -114,7 +114,7 @@ def _images(folder: Path, own: str | None, console: Console) -> Dataset:
         ) from error
     trained, new = _classes(images)
     _say(console, "train", f"{images.count('train')} images of {', '.join(trained)}")
-    unseen = f", also of the new classes {', '.join(new)}" if new else ""
+    unseen = f", also of the new class{'es' if len(new) > 1 else ''} {', '.join(new)}" if new else ""
     _say(console, "test", f"{images.count('test')} other images{unseen}")
     return images
 
@@ -163,8 +163,8 @@ def _show(console: Console, answers: Sequence[Answer], trained: Sequence[str], n
         return
     changes = Counter(answer.change for answer in answers)
     console.print(
-        f"\n[bold]{changes['fixed']} of {len(answers)} test images were wrong and are now correct; "
-        f"{changes['broken']} were correct and are now wrong.[/]\n"
+        f"\n[bold]{changes['fixed']} of {len(answers)} test images: wrong before, correct now.[/]\n"
+        f"{changes['broken']} of {len(answers)}: correct before, wrong now.\n"
         f"Candidates: all {len(trained) + len(new)} classes.\n",
         highlight=False,
     )
@@ -177,7 +177,7 @@ def _show(console: Console, answers: Sequence[Answer], trained: Sequence[str], n
         table.add_row(f"  {escape(row[0])}", *row[1:])
     console.print(table)
     if new:
-        console.print("\nNew classes, never trained:", highlight=False)
+        console.print("\nNew, never trained:", highlight=False)
     for name in new:
         of_class = [answer for answer in answers if answer.image.class_name == name]
         before, now = (
