@@ -33,8 +33,16 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_exists(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder in ("images", "clothing", "more", "new"):
-        (tmp_path / folder).mkdir()
+    for folder in (
+        "images",
+        "clothing",
+        "more",
+        "new",
+        "snapshot",
+        "stick/backbone",
+        "stick/ViT-B-16--openai",
+    ):
+        (tmp_path / folder).mkdir(parents=True)
     for line in commands(page):
         monkeypatch.chdir(tmp_path)
         program, *words = shlex.split(line, comments=True)
