@@ -137,11 +137,16 @@ def task_of(trial: Trial, backbone: Backbone) -> Task:
 
 def score_tests(predictor: Predictor, data: DataSet, trial: Trial, backbone: Backbone) -> Scores:
     """Score the test images of a data set, with all its classes as candidates."""
-    tests = _tests(backbone, tuple(e.path for e in data.test))
+    tests = tests_of(backbone, data)
     similarities = predictor.similarities(tests, data.class_names).float().numpy()
     trained_classes = {trial.data.class_names[label] for label in trial.trained}
     trained = [label for label, name in enumerate(data.class_names) if name in trained_classes]
     return Scores(similarities, np.array([e.label for e in data.test]), tuple(trained), data.class_names)
+
+
+def tests_of(backbone: Backbone, data: DataSet) -> Tests:
+    """Return the test images of a data set."""
+    return _tests(backbone, tuple(e.path for e in data.test))
 
 
 @lru_cache(maxsize=8)

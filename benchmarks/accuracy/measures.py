@@ -85,6 +85,28 @@ def resampled(runs: Sequence[BestScores]) -> dict[str, Floats]:
     return {name: np.mean([row[name] for row in rows], axis=0) for name in MEASURES[:-1]}
 
 
+def resampled_images(images: int, seed: int) -> Floats:
+    """Return weights [R, N]: the images of a data set drawn with replacement, once for all its runs."""
+    counts = np.random.default_rng([seed, images]).multinomial(
+        images, np.full(images, 1 / images), size=RESAMPLES
+    )
+    return counts.astype(np.float64)
+
+
+def mean_of_resampled_runs(values: Floats, seed: int) -> Floats:
+    """Return the mean over the runs for each resample, [R], with the runs drawn with replacement.
+
+    Runs are class splits. An interval over images alone holds for these splits only.
+
+    Args:
+        values: [runs, R], of resampled images.
+    """
+    runs, resamples = values.shape
+    drawn = np.random.default_rng([seed, runs, 1]).integers(runs, size=(resamples, runs))
+    mean: Floats = values[drawn, np.arange(resamples)[:, None]].mean(axis=1)
+    return mean
+
+
 def differences(
     ours: Mapping[str, Floats], theirs: Mapping[str, Floats], values: Mapping[str, float]
 ) -> dict[str, Difference]:

@@ -105,6 +105,11 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
         "--splits", type=int, default=1, help="number of class splits, the papers' split first (default 1)"
     )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--first-split",
+        type=int,
+        help="number of the first class split; each split then runs once, with its number as the seed",
+    )
     parser.add_argument("--tests", type=int, help="maximum test images per class (default: all)")
     parser.add_argument("--device", default="auto")
     parser.add_argument(
@@ -136,6 +141,8 @@ def read_sets(options: argparse.Namespace) -> list[DataSet]:
 def read_trials(options: argparse.Namespace) -> list[Trial]:
     """Return the trials of the arguments, in the order in which they run."""
     seeds, splits = range(options.seeds), range(options.splits)
+    if options.first_split is not None:
+        splits = seeds = range(options.first_split, options.first_split + options.splits)
     if options.setting == "dg":
         variants = [load(options.root, name) for name in IMAGENET_VARIANTS]
         return domain_generalisation(
@@ -153,11 +160,12 @@ def read_trials(options: argparse.Namespace) -> list[Trial]:
         ]
     if options.setting == "fsl":
         return [t for data in sources for t in few_shot(data, shots=SHOT_COUNTS, seeds=seeds)]
-    return [
+    trials = [
         trial
         for data in sources
         for trial in base_to_new(data, shots=options.shots, splits=splits, seeds=seeds)
     ]
+    return trials if options.first_split is None else [t for t in trials if t.seed == t.split]
 
 
 def _shortened(data: DataSet, tests: int | None) -> DataSet:

@@ -1,0 +1,172 @@
+"""Features of stored trainings at several α, so that a rule of inference is scored without a training.
+
+    python -m benchmarks.accuracy.encodings --data clothing cifar10 stamps --setting bng --first-split 5
+    --splits 4 --tests 60 --unrelated imagenet
+
+Each trial is trained by the product's recipe. One file per trial below --out/encodings holds, at each α of
+`ALPHAS`, the features of the test images, of the shots and of the prompts of all classes. With --unrelated
+(`benchmarks.data.prepare imagenet`), it also holds those of every second image of that folder and of
+ImageNet's class names. Scores [N, C] are image features times text features. A stored trial is not repeated.
+
+The files are large (1 to 8 MB per trial) and not part of the repository.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from open_clip import IMAGENET_CLASSNAMES
+from torch import Tensor, nn
+
+from benchmarks.accuracy.harness import Trial, facts, task_of, tests_of
+from benchmarks.accuracy.paper import load_for, parser, read_trials
+from benchmarks.methods.clip_cite import config_of
+from benchmarks.methods.common.task import Task, Tests
+from core.clip.data.transforms import to_image
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
+from core.clip.models.features import build_zero_shot_classifier, image_features
+from core.clip.training.progress import Silent
+from core.clip.training.trainer import fine_tune
+from core.clip.weights.ensemble import interpolate
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+EVERY = 2
+"""Share of the unrelated images that is used: every second."""
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """The features of one training. Dictionaries are by α, features float32 and normalised."""
+
+    class_names: tuple[str, ...]
+    trained: tuple[int, ...]
+    """Labels of the trained classes."""
+    truth: Tensor
+    """[N], labels of the test images."""
+    shot_labels: Tensor
+    """[S], positions in `trained`."""
+    images: Mapping[float, Tensor]
+    """[N, D]."""
+    shots: Mapping[float, Tensor]
+    """[S, D]."""
+    texts: Mapping[float, Tensor]
+    """[C, D]."""
+    unrelated_truth: Tensor
+    """[M], indices of `unrelated_names`; empty without unrelated images."""
+    unrelated_names: tuple[str, ...]
+    unrelated_images: Mapping[float, Tensor]
+    unrelated_texts: Mapping[float, Tensor]
+
+    @property
+    def classes(self) -> list[int]:
+        """Trained class of each class, -1 for a new one."""
+        place = {label: i for i, label in enumerate(self.trained)}
+        return [place.get(label, -1) for label in range(len(self.class_names))]
+
+
+def path_of(trial: Trial, backbone: Backbone, out: Path) -> Path:
+    return out / "encodings" / f"{trial.key(backbone.name).replace('/', '--')}.npz"
+
+
+def read(path: Path) -> Encodings:
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    unrelated = "unrelated_truth" in arrays
+
+    def by_alpha(kind: str) -> dict[float, Tensor]:
+        tensors = {alpha: torch.from_numpy(arrays[f"{kind}@{alpha}"].astype(np.float32)) for alpha in ALPHAS}
+        return {alpha: nn.functional.normalize(t, dim=-1) for alpha, t in tensors.items()}
+
+    return Encodings(
+        tuple(arrays["class_names"].tolist()),
+        tuple(arrays["trained"].tolist()),
+        torch.from_numpy(arrays["truth"]),
+        torch.from_numpy(arrays["shot_labels"]),
+        by_alpha("images"),
+        by_alpha("shots"),
+        by_alpha("texts"),
+        torch.from_numpy(arrays["unrelated_truth"]) if unrelated else torch.zeros(0, dtype=torch.long),
+        tuple(arrays["unrelated_names"].tolist()) if unrelated else (),
+        by_alpha("unrelated_images") if unrelated else {},
+        by_alpha("unrelated_texts") if unrelated else {},
+    )
+
+
+def encode(trial: Trial, backbone: Backbone, path: Path, unrelated: Path | None) -> None:
+    """Train, and write the features atomically."""
+    (data,) = trial.tests
+    task = task_of(trial, backbone)
+    started = time.monotonic()
+    theta_1 = fine_tune(
+        backbone, task.tensors, task.labels, task.prompts(task.class_names), config_of(task), Silent()
+    ).theta_1
+    seconds = time.monotonic() - started
+    arrays: dict[str, Array] = {
+        "class_names": np.array(data.class_names),
+        "trained": np.array(trial.trained),
+        "truth": np.array([e.label for e in data.test]),
+        "shot_labels": np.array(task.labels),
+        "facts": np.array(json.dumps({"seconds": seconds, **facts(backbone)})),
+    }
+    tests = tests_of(backbone, data)
+    pixels = torch.stack([backbone.preprocess(to_image(image)) for image in task.tensors])
+    theta_0 = tower_parameters(backbone.model)
+    if unrelated is not None:
+        arrays["unrelated_names"] = np.array(IMAGENET_CLASSNAMES)
+        arrays["unrelated_truth"] = np.arange(len(IMAGENET_CLASSNAMES))[::EVERY]
+    for alpha in ALPHAS:
+        network = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
+        arrays[f"texts@{alpha}"] = _half(_texts(network, task, data.class_names))
+        if unrelated is not None:
+            arrays[f"unrelated_texts@{alpha}"] = _half(_texts(network, task, IMAGENET_CLASSNAMES))
+        arrays[f"images@{alpha}"] = _half(tests.features(network))  # fuses the BatchNorm of `network`
+        arrays[f"shots@{alpha}"] = _half(image_features(network, pixels))
+        if unrelated is not None:
+            arrays[f"unrelated_images@{alpha}"] = _half(_unrelated(backbone, unrelated).features(network))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    partial.replace(path)
+
+
+def _half(features: Tensor) -> Array:
+    return features.cpu().numpy().astype(np.float16)
+
+
+def _texts(network: nn.Module, task: Task, names: Sequence[str]) -> Tensor:
+    return build_zero_shot_classifier(network, task.backbone.tokenize, task.prompts(names))
+
+
+@lru_cache(maxsize=1)
+def _unrelated(backbone: Backbone, folder: Path) -> Tests:
+    return Tests(backbone, tuple(sorted((folder / "test").glob("*/*"))[::EVERY]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = command_line().parse_args(arguments)
+    backbone = load_for(options)
+    for trial in read_trials(options):
+        path = path_of(trial, backbone, options.out)
+        if not path.exists():
+            encode(trial, backbone, path, options.unrelated)
+            print(path.name, flush=True)
+
+
+def command_line() -> argparse.ArgumentParser:
+    options = parser(__doc__, ["clip_cite"])
+    options.add_argument("--unrelated", type=Path, help="folder of images of ImageNet's classes")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""Rules of inference compared on stored features, in minutes and without a training.
+
+    python -m benchmarks.accuracy.rescore --data clothing cifar10 stamps trashnet signs digits --tests 60
+    --first-split 5 --splits 4 --few-shot-seeds 2 --unrelated imagenet
+
+The options are those of `benchmarks.accuracy.encodings`, which stored the features below --out. For each
+kind of request the rule is chosen by leave-one-set-out: for each set the best rule on all others. The plan is
+benchmarks/plans/three-kinds-of-request.md.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks.accuracy import encodings, rules
+from benchmarks.accuracy.encodings import Encodings
+from benchmarks.accuracy.measures import (
+    Floats,
+    harmonic_mean,
+    mean_of_resampled_runs,
+    resampled_images,
+)
+from benchmarks.accuracy.paper import load_for, read_sets, read_trials, write
+from benchmarks.accuracy.rules import Rule, Support
+from benchmarks.accuracy.tables import Table, figure
+from benchmarks.accuracy.trials import few_shot
+from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.prompts import class_indices
+
+Outcomes = NDArray[np.int8]
+"""[N] of all test images: 1 for a correct prediction, 0 for a wrong one, -1 for an image left out."""
+Correct = dict[str, Outcomes]
+"""Outcomes by measure."""
+COUNTS = (1, 2, 4, 8, 16)
+THRESHOLDS = tuple(round(-0.3 + 0.02 * i, 2) for i in range(21))
+SCORES = {
+    "closed": ("B", "16 shots"),
+    "mixed": ("mixed HM", "all", "mixed retention"),
+    "foreign": ("N", "retention"),
+}
+"""The measures whose mean is the score of a rule."""
+
+
+@dataclass
+class Runs:
+    """The stored runs of one data set."""
+
+    half: list[Encodings] = field(default_factory=list)
+    """Half of the classes trained."""
+    by_shots: dict[int, list[Encodings]] = field(default_factory=dict)
+    """All classes trained."""
+
+
+def closed(run: Encodings, rule: Rule) -> Outcomes:
+    """Predict the test images of trained classes among the trained classes."""
+    trained = list(run.trained)
+    return _within(run, rule, trained, range(len(trained)))
+
+
+def mixed(run: Encodings, rule: Rule) -> Correct:
+    """Predict all test images among all classes, and unrelated ones among unrelated and trained names."""
+    support = Support.of(run.shots, run.shot_labels)
+    predicted = rules.scores(rule, run.images, run.texts, support, run.classes).argmax(dim=1)
+    outcomes = (predicted == run.truth).numpy().astype(np.int8)
+    is_trained = np.isin(run.truth.numpy(), run.trained)
+    correct = {
+        "mixed B": np.where(is_trained, outcomes, np.int8(-1)),
+        "mixed N": np.where(is_trained, np.int8(-1), outcomes),
+        "all": outcomes,
+    }
+    if run.unrelated_names:
+        trained = list(run.trained)
+        names = [run.class_names[label] for label in trained]
+        texts = {
+            alpha: torch.cat([features, run.texts[alpha][trained]])
+            for alpha, features in run.unrelated_texts.items()
+        }
+        classes = [*class_indices(run.unrelated_names, names), *range(len(names))]
+        correct["mixed retention"] = _unrelated(run, rule, texts, classes, names)
+    return correct
+
+
+def foreign(run: Encodings, rule: Rule, measures: Sequence[str] = ("N", "retention")) -> Correct:
+    """Predict the test images of new classes among those, and unrelated images among unrelated names."""
+    correct: Correct = {}
+    if "N" in measures:
+        new = [label for label in range(len(run.class_names)) if label not in run.trained]
+        correct["N"] = _within(run, rule, new, [NEW_CLASS] * len(new))
+    if "retention" in measures and run.unrelated_names:
+        classes = [NEW_CLASS] * len(run.unrelated_names)
+        correct["retention"] = _unrelated(run, rule, run.unrelated_texts, classes, [])
+    return correct
+
+
+def gated(run: Encodings, threshold: float) -> Correct:
+    """Return `foreign` with the ensemble for requests near the trained names, and stock for all others."""
+    new = [label for label in range(len(run.class_names)) if label not in run.trained]
+    trained = run.texts[0.0][list(run.trained)]
+    asked = {"N": run.texts[0.0][new], "retention": run.unrelated_texts[0.0]}
+    correct: Correct = {}
+    for measure, names in asked.items():
+        near = rules.nearness(names, trained) >= threshold
+        correct |= foreign(run, rules.PAPER if near else rules.STOCK, [measure])
+    return correct
+
+
+def _within(run: Encodings, rule: Rule, labels: Sequence[int], classes: Sequence[int]) -> Outcomes:
+    """Predict the test images of these classes, with these as candidates."""
+    truth = run.truth.numpy()
+    rows = np.isin(truth, labels)
+    images = {alpha: features[torch.from_numpy(rows)] for alpha, features in run.images.items()}
+    texts = {alpha: features[list(labels)] for alpha, features in run.texts.items()}
+    support = Support.of(run.shots, run.shot_labels)
+    predicted = rules.scores(rule, images, texts, support, classes).argmax(dim=1).numpy()
+    outcomes = np.full(len(truth), -1, dtype=np.int8)
+    outcomes[rows] = np.equal(np.array(labels)[predicted], truth[rows])
+    return outcomes
+
+
+def _unrelated(
+    run: Encodings,
+    rule: Rule,
+    texts: Mapping[float, Tensor],
+    classes: Sequence[int],
+    more: Sequence[str],
+) -> Outcomes:
+    """Predict the unrelated images. Names are compared, since ImageNet has two of them twice."""
+    support = Support.of(run.shots, run.shot_labels)
+    predicted = rules.scores(rule, run.unrelated_images, texts, support, classes).argmax(dim=1).numpy()
+    names = np.array([*run.unrelated_names, *more])
+    return np.equal(names[predicted], names[run.unrelated_truth.numpy()]).astype(np.int8)
+
+
+# --- measures of a rule ---
+
+Measured = Mapping[str, list[Outcomes]]
+"""Outcomes of the runs of a data set, by measure."""
+
+
+def measured(kind: str, rule: Rule | float, runs: Runs) -> dict[str, list[Outcomes]]:
+    """Apply a rule, or the gate with a threshold, to all runs of a data set."""
+    if isinstance(rule, float):
+        rows = [gated(run, rule) for run in runs.half]
+    elif kind == "closed":
+        table = {"B": [closed(run, rule) for run in runs.half]}
+        return table | {
+            f"{n} shots": [closed(run, rule) for run in of_shots] for n, of_shots in runs.by_shots.items()
+        }
+    else:
+        rows = [(mixed if kind == "mixed" else foreign)(run, rule) for run in runs.half]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def per_run(correct: Measured, weights: Callable[[int], Floats]) -> dict[str, Floats]:
+    """Return each measure and mixed HM as [runs, R].
+
+    Args:
+        weights: [R, N] for N images: ones, or resamples.
+    """
+    table = {
+        name: np.stack([_accuracy(run, weights(len(run))) for run in rows]) for name, rows in correct.items()
+    }
+    if "mixed B" in table:
+        table["mixed HM"] = harmonic_mean(table["mixed B"], table["mixed N"])
+    return table
+
+
+def means(correct: Measured) -> dict[str, float]:
+    """Return each measure as the mean over the runs."""
+    return {name: float(rows.mean()) for name, rows in per_run(correct, lambda n: np.ones((1, n))).items()}
+
+
+def _accuracy(outcomes: Outcomes, weights: Floats) -> Floats:
+    share: Floats = weights @ (outcomes == 1) / np.maximum(weights @ (outcomes >= 0), 1)
+    return share
+
+
+def name_of(rule: Rule | float) -> str:
+    return rule.label if isinstance(rule, Rule) else f"gate at {rule:+.2f}"
+
+
+# --- the choice ---
+
+
+class Comparison:
+    """All rules of one kind of request on all data sets."""
+
+    def __init__(self, kind: str, candidates: Sequence[Rule | float], sets: Mapping[str, Runs]) -> None:
+        self.kind = kind
+        self.candidates = candidates
+        self.sets = sets
+        self.by_rule = {
+            rule: {name: measured(kind, rule, runs) for name, runs in sets.items()} for rule in candidates
+        }
+        self.values = {
+            rule: {name: means(correct) for name, correct in by_set.items()}
+            for rule, by_set in self.by_rule.items()
+        }
+
+    def score(self, rule: Rule | float, names: Iterable[str]) -> float:
+        """Return the mean score of a rule on these sets."""
+        values = self.values[rule]
+        return float(np.mean([[values[name][m] for m in SCORES[self.kind]] for name in names]))
+
+    def best(
+        self, names: Sequence[str], allowed: Callable[[Rule | float], bool] = lambda rule: True
+    ) -> Rule | float:
+        """Return the rule with the highest score on these sets, the first of equal ones."""
+        return max(filter(allowed, self.candidates), key=lambda rule: self.score(rule, names))
+
+    def left_out(
+        self, allowed: Callable[[Rule | float], bool] = lambda rule: True
+    ) -> dict[str, Rule | float]:
+        """Return for each set the best rule on all others."""
+        names = list(self.sets)
+        return {name: self.best([n for n in names if n != name], allowed) for name in names}
+
+    def mean(self, chosen: Mapping[str, Rule | float]) -> dict[str, float]:
+        """Return the measures as the mean over the sets, each with its own rule."""
+        rows = [self.values[rule][name] for name, rule in chosen.items()]
+        return {m: float(np.mean([row[m] for row in rows])) for m in rows[0]}
+
+    def interval(
+        self, ours: Mapping[str, Rule | float], theirs: Mapping[str, Rule | float], measure: str
+    ) -> tuple[float, float, float]:
+        """Return the difference of a measure and its 95% interval, sets fixed."""
+        draws = [
+            self._draws(ours[name], name)[measure] - self._draws(theirs[name], name)[measure] for name in ours
+        ]
+        low, high = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])
+        return self.mean(ours)[measure] - self.mean(theirs)[measure], float(low), float(high)
+
+    @cache  # noqa: B019 - one comparison per process and kind
+    def _draws(self, rule: Rule | float, name: str) -> dict[str, Floats]:
+        seed = list(self.sets).index(name)
+        values = per_run(self.by_rule[rule][name], lambda images: resampled_images(images, seed))
+        return {measure: mean_of_resampled_runs(rows, seed) for measure, rows in values.items()}
+
+
+def shown_measures(kind: str, values: Mapping[str, float]) -> list[str]:
+    order = ("B", *(f"{n} shots" for n in COUNTS), "mixed B", "mixed N", "mixed HM", "all", "N")
+    return [m for m in (*order, "mixed retention", "retention") if m in values]
+
+
+def tables_of(comparison: Comparison) -> list[Table]:
+    """Return the leave-one-set-out table, and the measures of the noted rules per set."""
+    names = list(comparison.sets)
+    kind = comparison.kind
+    today = rules.today()
+    fixed: dict[str, Rule | float] = {"stock": rules.STOCK, "today": today, "the paper's": rules.PAPER}
+    fixed = {label: rule for label, rule in fixed.items() if rule in comparison.values}
+    fixed |= {f"**best on all sets: {name_of(r)}**": r for r in [comparison.best(names)]}
+    at_half = comparison.best(names, _at_half)
+    fixed |= {f"best at α 0.5: {name_of(at_half)}": at_half}
+    rows = {label: dict.fromkeys(names, rule) for label, rule in fixed.items()}
+    rows["leave-one-set-out"] = comparison.left_out()
+    rows["leave-one-set-out at α 0.5"] = comparison.left_out(_at_half)
+    shown = shown_measures(kind, comparison.mean(rows["today"]))
+    main = Table(
+        f"{kind.capitalize()} requests: mean of {len(names)} sets, and the difference to today's rule",
+        ["rule", *shown, "score"],
+        note="95% intervals over splits and images, sets fixed. Chosen by leave-one-set-out: "
+        + "; ".join(f"{name}: {name_of(rule)}" for name, rule in rows["leave-one-set-out"].items())
+        + ".",
+    )
+    for label, chosen in rows.items():
+        values = comparison.mean(chosen)
+        cells = [f"{figure(values[m])}{_against(comparison, chosen, rows['today'], m)}" for m in shown]
+        score = np.mean([comparison.score(rule, [name]) for name, rule in chosen.items()])
+        main.rows.append([label, *cells, f"{score:.3f}"])
+    per_set = Table(f"{kind.capitalize()} requests, by set", ["set", "rule", *shown])
+    for name in names:
+        for label in ("stock", "today", "leave-one-set-out", "leave-one-set-out at α 0.5"):
+            if label in rows:
+                rule = rows[label][name]
+                row = comparison.values[rule][name]
+                per_set.rows.append([name, f"{label} ({name_of(rule)})", *(figure(row[m]) for m in shown)])
+    every = Table(f"{kind.capitalize()} requests: every rule", ["rule", *shown, "score"])
+    for rule in sorted(comparison.candidates, key=lambda r: -comparison.score(r, names)):
+        values = comparison.mean(dict.fromkeys(names, rule))
+        score = comparison.score(rule, names)
+        every.rows.append([name_of(rule), *(figure(values[m]) for m in shown), f"{score:.3f}"])
+    return [main, per_set, every]
+
+
+def _against(
+    comparison: Comparison,
+    ours: Mapping[str, Rule | float],
+    theirs: Mapping[str, Rule | float],
+    measure: str,
+) -> str:
+    if ours == theirs:
+        return ""
+    value, low, high = comparison.interval(ours, theirs, measure)
+    return f"<br>{value:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
+
+
+def _at_half(rule: Rule | float) -> bool:
+    return isinstance(rule, Rule) and rule.alpha == 0.5
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    command_line = encodings.command_line()
+    command_line.add_argument("--few-shot-seeds", type=int, default=0, help="seeds with all classes trained")
+    options = command_line.parse_args(arguments)
+    backbone = load_for(options)
+    sets: dict[str, Runs] = {}
+    for trial in read_trials(options):
+        run = encodings.read(encodings.path_of(trial, backbone, options.out))
+        sets.setdefault(trial.data.name, Runs()).half.append(run)
+    first = options.first_split or 0
+    for data in read_sets(options):
+        for trial in few_shot(data, shots=COUNTS, seeds=range(first, first + options.few_shot_seeds)):
+            run = encodings.read(encodings.path_of(trial, backbone, options.out))
+            sets[data.name].by_shots.setdefault(trial.shots, []).append(run)
+    candidates: dict[str, Sequence[Rule | float]] = {
+        "closed": rules.closed_rules(),
+        "mixed": rules.mixed_rules(),
+        "foreign": [*rules.foreign_rules(), *(THRESHOLDS if options.unrelated else ())],
+    }
+    tables = [
+        table
+        for kind, rules_of_kind in candidates.items()
+        for table in tables_of(Comparison(kind, rules_of_kind, sets))
+    ]
+    write(tables, f"rules-{options.backbone.replace('/', '-')}", options.out, Console(width=160))
+
+
+if __name__ == "__main__":
+    main()
