@@ -5,8 +5,8 @@
 
 Each trial is trained by the product's recipe. One file per trial below --out/encodings holds, at each α of
 `ALPHAS`, the features of the test images, of the shots and of the prompts of all classes. With --unrelated
-(`benchmarks.data.prepare imagenet`), it also holds those of every second image of that folder and of
-ImageNet's class names. Scores [N, C] are image features times text features. A stored trial is not repeated.
+(`benchmarks.data.prepare imagenet`), it also holds those of every second image of that folder and of the
+names of these 500 classes. Scores [N, C] are image features times text features. A stored trial is not repeated.
 
 The files are large (1 to 8 MB per trial) and not part of the repository.
 """
@@ -33,13 +33,15 @@ from benchmarks.methods.common.task import Task, Tests
 from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features
+from core.clip.prompts import class_prompts
 from core.clip.training.progress import Silent
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.ensemble import interpolate
 
-ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+ALPHAS = (0.0, 0.5, 0.75, 1.0)
 EVERY = 2
-"""Share of the unrelated images that is used: every second."""
+"""Every second class of ImageNet is used, and its image."""
+UNRELATED_NAMES = tuple(IMAGENET_CLASSNAMES[::EVERY])
 Array = NDArray[Any]
 
 
@@ -121,17 +123,22 @@ def encode(trial: Trial, backbone: Backbone, path: Path, unrelated: Path | None)
     pixels = torch.stack([backbone.preprocess(to_image(image)) for image in task.tensors])
     theta_0 = tower_parameters(backbone.model)
     if unrelated is not None:
-        arrays["unrelated_names"] = np.array(IMAGENET_CLASSNAMES)
-        arrays["unrelated_truth"] = np.arange(len(IMAGENET_CLASSNAMES))[::EVERY]
+        arrays["unrelated_names"] = np.array(UNRELATED_NAMES)
+        arrays["unrelated_truth"] = np.arange(len(UNRELATED_NAMES))
     for alpha in ALPHAS:
         network = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
         arrays[f"texts@{alpha}"] = _half(_texts(network, task, data.class_names))
-        if unrelated is not None:
-            arrays[f"unrelated_texts@{alpha}"] = _half(_texts(network, task, IMAGENET_CLASSNAMES))
-        arrays[f"images@{alpha}"] = _half(tests.features(network))  # fuses the BatchNorm of `network`
+        if unrelated is not None and alpha:
+            arrays[f"unrelated_texts@{alpha}"] = _half(_texts(network, task, UNRELATED_NAMES))
+        # `features` fuses the BatchNorm of `network`, which computes the same function.
+        images = tests.features(network) if alpha else tests.stock_features
+        arrays[f"images@{alpha}"] = _half(images)
         arrays[f"shots@{alpha}"] = _half(image_features(network, pixels))
-        if unrelated is not None:
+        if unrelated is not None and alpha:
             arrays[f"unrelated_images@{alpha}"] = _half(_unrelated(backbone, unrelated).features(network))
+    if unrelated is not None:
+        arrays["unrelated_texts@0.0"] = _half(_stock_texts(backbone, tuple(task.templates)))
+        arrays["unrelated_images@0.0"] = _half(_unrelated(backbone, unrelated).stock_features)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -145,6 +152,12 @@ def _half(features: Tensor) -> Array:
 
 def _texts(network: nn.Module, task: Task, names: Sequence[str]) -> Tensor:
     return build_zero_shot_classifier(network, task.backbone.tokenize, task.prompts(names))
+
+
+@lru_cache(maxsize=1)
+def _stock_texts(backbone: Backbone, templates: tuple[str, ...]) -> Tensor:
+    prompts = [class_prompts(name, templates) for name in UNRELATED_NAMES]
+    return build_zero_shot_classifier(backbone.model, backbone.tokenize, prompts)
 
 
 @lru_cache(maxsize=1)

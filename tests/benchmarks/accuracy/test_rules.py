@@ -1,0 +1,84 @@
+"""Candidate rules of inference, against the product's code and plain loops."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.accuracy.measures import RESAMPLES, mean_of_resampled_runs, resampled_images
+from benchmarks.accuracy.rules import Rule, Support, nearness, offsets_of, scores, today, with_prototypes
+from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
+from core.clip.inference.prototypes import PrototypeClassifier
+
+
+def unit(*shape: int, seed: int) -> Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+CLASSES = [1, NEW_CLASS, 0, NEW_CLASS, 2]
+TEXTS = {alpha: unit(5, 8, seed=i) for i, alpha in enumerate((0.0, 0.5))}
+SHOTS = {alpha: unit(9, 8, seed=10 + i) for i, alpha in enumerate((0.0, 0.5))}
+LABELS = torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 2])
+SUPPORT = Support(SHOTS, LABELS)
+IMAGES = {alpha: unit(20, 8, seed=20 + i) for i, alpha in enumerate((0.0, 0.5))}
+
+
+def test_prototypes_of_weight_1_are_the_previews() -> None:
+    ours = with_prototypes(TEXTS[0.5], SHOTS[0.5], LABELS, CLASSES, 1.0)
+    product = PrototypeClassifier(SHOTS[0.5], LABELS).build_classifier(TEXTS[0.5], CLASSES)
+    torch.testing.assert_close(ours, product)
+
+
+def test_todays_rule_is_cosines_less_the_offsets() -> None:
+    found = scores(today(), IMAGES, TEXTS, SUPPORT, CLASSES)
+    offsets = class_offsets(SHOTS[0.5], LABELS, TEXTS[0.5], CLASSES, 0.35)
+    torch.testing.assert_close(found, IMAGES[0.5] @ TEXTS[0.5].T - offsets)
+
+
+@pytest.mark.parametrize("prototypes", [0.0, 1.0])
+def test_gamma_changes_no_order_among_classes_of_one_kind(prototypes: float) -> None:
+    plain = scores(Rule(0.5, prototypes), IMAGES, TEXTS, SUPPORT, CLASSES)
+    for offsets in ("gamma", "gamma_left_out"):
+        rule = Rule(0.5, prototypes, offsets, 0.5)  # type: ignore[arg-type]
+        moved = scores(rule, IMAGES, TEXTS, SUPPORT, CLASSES)
+        for columns in ([0, 2, 4], [1, 3]):
+            assert torch.equal(plain[:, columns].argsort(dim=1), moved[:, columns].argsort(dim=1))
+
+
+def test_each_shot_is_left_out_of_its_own_prototype() -> None:
+    rule = Rule(0.5, 1.0, "gamma_left_out", 0.5)
+    weights = with_prototypes(TEXTS[0.5], SHOTS[0.5], LABELS, CLASSES, 1.0)
+    margins = []
+    for i in range(len(LABELS)):
+        others = [j for j in range(len(LABELS)) if j != i]
+        without = with_prototypes(TEXTS[0.5], SHOTS[0.5][others], LABELS[others], CLASSES, 1.0)
+        cosines = (without @ SHOTS[0.5][i]).tolist()
+        best = max(c for c, k in zip(cosines, CLASSES, strict=True) if k != NEW_CLASS)
+        margins.append(best - max(c for c, k in zip(cosines, CLASSES, strict=True) if k == NEW_CLASS))
+    gamma = 0.5 * max(0.0, sorted(margins)[4])
+    found = offsets_of(rule, weights, TEXTS, SUPPORT, CLASSES)
+    assert found.tolist() == pytest.approx([gamma * (c != NEW_CLASS) for c in CLASSES], abs=1e-6)
+
+
+def test_the_support_set_is_the_stored_one() -> None:
+    kept = Support.of({0.5: torch.arange(300.0)[:, None]}, torch.arange(300))
+    assert kept.labels.tolist() == list(range(0, 300, 3))
+    assert kept.features[0.5].flatten().tolist() == list(range(0, 300, 3))
+
+
+def test_nearness_is_relative_to_the_trained_names() -> None:
+    trained = F.normalize(torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0]]), dim=-1)
+    among = float(trained[0] @ trained[1])
+    assert nearness(trained[:1], trained) == pytest.approx(1 - among, abs=1e-6)
+    assert nearness(torch.tensor([[0.0, 0.0, 1.0]]), trained) == pytest.approx(-among, abs=1e-6)
+
+
+def test_resampled_images_and_runs() -> None:
+    weights = resampled_images(30, seed=1)
+    assert weights.shape == (RESAMPLES, 30)
+    assert (weights.sum(axis=1) == 30).all()
+    assert np.array_equal(weights, resampled_images(30, seed=1))  # the same draws for every rule
+    values = np.repeat([[0.0], [1.0]], RESAMPLES, axis=1)
+    means = mean_of_resampled_runs(values, seed=1)
+    assert set(means) == {0.0, 0.5, 1.0}  # two runs, drawn with replacement

@@ -1,0 +1,46 @@
+"""Public images as class folders."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.data.folders import read_folders
+from benchmarks.data.prepare import NUMBERS, SIDE, main
+from core.clip.data.images import open_image
+
+
+def test_digits_need_only_scikit_learn(tmp_path: Path) -> None:
+    main(["digits", str(tmp_path / "digits")])
+    data = read_folders(tmp_path / "digits")
+    assert sorted(data.class_names) == sorted(f"handwritten number {n}" for n in NUMBERS)
+    assert (len(data.train), len(data.test)) == (240, 600)
+    names = [example.path.name for example in (*data.train, *data.test)]
+    assert len(set(names)) == 840  # no test image is a training image
+    assert open_image(data.test[0].path).size == (SIDE, SIDE)
+
+
+def test_an_existing_folder_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="exists"):
+        main(["digits", str(tmp_path)])
+
+
+def test_signs_come_from_a_checkout(tmp_path: Path) -> None:
+    for label in range(10):
+        folder = tmp_path / "checkout" / "Dataset" / str(label)
+        folder.mkdir(parents=True)
+        for i in range(90):
+            (folder / f"IMG_{i:04d}.JPG").write_bytes(bytes([label, i]))
+    main(["signs", str(tmp_path / "signs"), "--source", str(tmp_path / "checkout")])
+    data = read_folders(tmp_path / "signs")
+    assert (len(data.train), len(data.test)) == (240, 600)
+    three = data.class_names.index("hand sign for the number three")
+    assert {e.path.read_bytes()[0] for e in data.test if e.label == three} == {3}
+    with pytest.raises(SystemExit, match="--source"):
+        main(["signs", str(tmp_path / "again")])
+
+
+def test_all_classes_of_imagenet_are_needed(tmp_path: Path) -> None:
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / "n01440764_tench.JPEG").touch()
+    with pytest.raises(SystemExit, match="1 images"):
+        main(["imagenet", str(tmp_path / "images"), "--source", str(tmp_path / "checkout")])
