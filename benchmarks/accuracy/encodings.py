@@ -6,7 +6,8 @@
 Each trial is trained by the product's recipe. One file per trial below --out/encodings holds, at each α of
 `ALPHAS`, the features of the test images, of the shots and of the prompts of all classes. With --unrelated
 (`benchmarks.data.prepare imagenet`), it also holds those of every second image of that folder and of the
-names of these 500 classes. Scores [N, C] are image features times text features. A stored trial is not repeated.
+names of these 500 classes. Scores [N, C] are image features times text features. A stored trial is not
+repeated.
 
 The files are large (1 to 8 MB per trial) and not part of the repository.
 """
@@ -38,7 +39,7 @@ from core.clip.training.progress import Silent
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.ensemble import interpolate
 
-ALPHAS = (0.0, 0.5, 0.75, 1.0)
+ALPHAS = (0.0, 0.5, 1.0)
 EVERY = 2
 """Every second class of ImageNet is used, and its image."""
 UNRELATED_NAMES = tuple(IMAGENET_CLASSNAMES[::EVERY])

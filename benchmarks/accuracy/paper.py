@@ -102,6 +102,9 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     parser.add_argument("--methods", nargs="+", default=["stock", "clip_cite"], choices=[*methods, "all"])
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument(
+        "--shot-counts", type=int, nargs="+", default=SHOT_COUNTS, help="numbers of shots of fsl"
+    )
+    parser.add_argument(
         "--splits", type=int, default=1, help="number of class splits, the papers' split first (default 1)"
     )
     parser.add_argument("--seeds", type=int, default=3)
@@ -159,7 +162,7 @@ def read_trials(options: argparse.Namespace) -> list[Trial]:
             for trial in cross_domain(data, target, shots=options.shots, splits=splits, seeds=seeds)
         ]
     if options.setting == "fsl":
-        return [t for data in sources for t in few_shot(data, shots=SHOT_COUNTS, seeds=seeds)]
+        return [t for data in sources for t in few_shot(data, shots=options.shot_counts, seeds=seeds)]
     trials = [
         trial
         for data in sources

@@ -37,7 +37,7 @@ Outcomes = NDArray[np.int8]
 """[N] of all test images: 1 for a correct prediction, 0 for a wrong one, -1 for an image left out."""
 Correct = dict[str, Outcomes]
 """Outcomes by measure."""
-COUNTS = (1, 2, 4, 8, 16)
+COUNTS = (1, 4, 16)
 THRESHOLDS = tuple(round(-0.3 + 0.02 * i, 2) for i in range(21))
 SCORES = {
     "closed": ("B", "16 shots"),
@@ -240,7 +240,9 @@ class Comparison:
     def _draws(self, rule: Rule | float, name: str) -> dict[str, Floats]:
         seed = list(self.sets).index(name)
         values = per_run(self.by_rule[rule][name], lambda images: resampled_images(images, seed))
-        return {measure: mean_of_resampled_runs(rows, seed) for measure, rows in values.items()}
+        return {
+            measure: mean_of_resampled_runs(rows, range(len(rows)), seed) for measure, rows in values.items()
+        }
 
 
 def shown_measures(kind: str, values: Mapping[str, float]) -> list[str]:

@@ -151,7 +151,7 @@ def today(alpha: float = 0.5) -> Rule:
 
 STOCK = Rule(0.0)
 PAPER = Rule(0.5)
-STRENGTHS = (0.5, 0.75, 1.0)
+STRENGTHS = (0.5, 1.0)
 BALANCES = (0.2, 0.35, 0.5, 0.7)
 
 
