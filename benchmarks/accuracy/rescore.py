@@ -37,7 +37,7 @@ Outcomes = NDArray[np.int8]
 """[N] of all test images: 1 for a correct prediction, 0 for a wrong one, -1 for an image left out."""
 Correct = dict[str, Outcomes]
 """Outcomes by measure."""
-COUNTS = (1, 4, 16)
+COUNTS = (1, 16)
 THRESHOLDS = tuple(round(-0.3 + 0.02 * i, 2) for i in range(21))
 SCORES = {
     "closed": ("B", "16 shots"),
