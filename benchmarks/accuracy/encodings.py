@@ -143,7 +143,7 @@ def encode(trial: Trial, backbone: Backbone, path: Path, unrelated: Path | None)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     partial.replace(path)
 
 

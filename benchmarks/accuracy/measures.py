@@ -93,18 +93,30 @@ def resampled_images(images: int, seed: int) -> Floats:
     return counts.astype(np.float64)
 
 
-def mean_of_resampled_runs(values: Floats, seed: int) -> Floats:
-    """Return the mean over the runs for each resample, [R], with the runs drawn with replacement.
+def mean_of_resampled_runs(values: Floats, splits: Sequence[int], seed: int) -> Floats:
+    """Return the mean over the runs for each resample, [R]: splits drawn with replacement, seeds in them.
 
-    Runs are class splits. An interval over images alone holds for these splits only.
+    An interval over images alone holds for these splits only.
 
     Args:
         values: [runs, R], of resampled images.
+        splits: class split of each run.
     """
-    runs, resamples = values.shape
-    drawn = np.random.default_rng([seed, runs, 1]).integers(runs, size=(resamples, runs))
-    mean: Floats = values[drawn, np.arange(resamples)[:, None]].mean(axis=1)
-    return mean
+    generator = np.random.default_rng([seed, len(splits), 1])
+    of_split = [np.flatnonzero(np.asarray(splits) == split) for split in dict.fromkeys(splits)]
+    resamples = np.arange(values.shape[1])
+    drawn = generator.integers(len(of_split), size=(len(of_split), len(resamples)))
+    total = np.zeros(len(resamples))
+    for row in drawn:
+        sizes = np.array([len(runs) for runs in of_split])[row]
+        mean = np.zeros(len(resamples))
+        for place in range(max(len(runs) for runs in of_split)):
+            pick = generator.integers(sizes)
+            run = np.array([of_split[k][i] for k, i in zip(row, pick, strict=True)])
+            mean += np.where(place < sizes, values[run, resamples], 0.0)
+        total += mean / sizes
+    average: Floats = total / len(of_split)
+    return average
 
 
 def differences(

@@ -1,7 +1,7 @@
 """Rules of inference compared on stored features, in minutes and without a training.
 
     python -m benchmarks.accuracy.rescore --data clothing cifar10 stamps trashnet signs digits --tests 60
-    --first-split 5 --splits 4 --few-shot-seeds 2 --unrelated imagenet
+    --first-split 5 --splits 2 --few-shot-seeds 1 --unrelated imagenet --page benchmarks/README.md
 
 The options are those of `benchmarks.accuracy.encodings`, which stored the features below --out. For each
 kind of request the rule is chosen by leave-one-set-out: for each set the best rule on all others. The plan is
@@ -11,6 +11,7 @@ benchmarks/plans/three-kinds-of-request.md.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from benchmarks.accuracy.measures import (
     resampled_images,
 )
 from benchmarks.accuracy.paper import load_for, read_sets, read_trials, write
+from benchmarks.accuracy.report import write_page
 from benchmarks.accuracy.rules import Rule, Support
 from benchmarks.accuracy.tables import Table, figure
 from benchmarks.accuracy.trials import few_shot
@@ -64,7 +66,7 @@ def closed(run: Encodings, rule: Rule) -> Outcomes:
 
 
 def mixed(run: Encodings, rule: Rule) -> Correct:
-    """Predict all test images among all classes, and unrelated ones among unrelated and trained names."""
+    """Predict all test images among all classes, and unrelated ones among unrelated and trained classes."""
     support = Support.of(run.shots, run.shot_labels)
     predicted = rules.scores(rule, run.images, run.texts, support, run.classes).argmax(dim=1)
     outcomes = (predicted == run.truth).numpy().astype(np.int8)
@@ -99,7 +101,7 @@ def foreign(run: Encodings, rule: Rule, measures: Sequence[str] = ("N", "retenti
 
 
 def gated(run: Encodings, threshold: float) -> Correct:
-    """Return `foreign` with the ensemble for requests near the trained names, and stock for all others."""
+    """Return `foreign` with the ensemble for requests near the trained classes, and stock for all others."""
     new = [label for label in range(len(run.class_names)) if label not in run.trained]
     trained = run.texts[0.0][list(run.trained)]
     asked = {"N": run.texts[0.0][new], "retention": run.unrelated_texts[0.0]}
@@ -134,7 +136,8 @@ def _unrelated(
     support = Support.of(run.shots, run.shot_labels)
     predicted = rules.scores(rule, run.unrelated_images, texts, support, classes).argmax(dim=1).numpy()
     names = np.array([*run.unrelated_names, *more])
-    return np.equal(names[predicted], names[run.unrelated_truth.numpy()]).astype(np.int8)
+    outcomes: Outcomes = np.equal(names[predicted], names[run.unrelated_truth.numpy()]).astype(np.int8)
+    return outcomes
 
 
 # --- measures of a rule ---
@@ -204,9 +207,10 @@ class Comparison:
         }
 
     def score(self, rule: Rule | float, names: Iterable[str]) -> float:
-        """Return the mean score of a rule on these sets."""
+        """Return the mean score of a rule on these sets: the mean over its measures, each over its sets."""
         values = self.values[rule]
-        return float(np.mean([[values[name][m] for m in SCORES[self.kind]] for name in names]))
+        measures = [[values[n][m] for n in names if m in values[n]] for m in SCORES[self.kind]]
+        return float(np.mean([np.mean(of_sets) for of_sets in measures if of_sets]))
 
     def best(
         self, names: Sequence[str], allowed: Callable[[Rule | float], bool] = lambda rule: True
@@ -222,16 +226,19 @@ class Comparison:
         return {name: self.best([n for n in names if n != name], allowed) for name in names}
 
     def mean(self, chosen: Mapping[str, Rule | float]) -> dict[str, float]:
-        """Return the measures as the mean over the sets, each with its own rule."""
+        """Return the measures as the mean over the sets that have them, each set with its own rule."""
         rows = [self.values[rule][name] for name, rule in chosen.items()]
-        return {m: float(np.mean([row[m] for row in rows])) for m in rows[0]}
+        measures = {m for row in rows for m in row}
+        return {m: float(np.mean([row[m] for row in rows if m in row])) for m in measures}
 
     def interval(
         self, ours: Mapping[str, Rule | float], theirs: Mapping[str, Rule | float], measure: str
     ) -> tuple[float, float, float]:
         """Return the difference of a measure and its 95% interval, sets fixed."""
+        names = [name for name, rule in ours.items() if measure in self.values[rule][name]]
         draws = [
-            self._draws(ours[name], name)[measure] - self._draws(theirs[name], name)[measure] for name in ours
+            self._draws(ours[name], name)[measure] - self._draws(theirs[name], name)[measure]
+            for name in names
         ]
         low, high = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])
         return self.mean(ours)[measure] - self.mean(theirs)[measure], float(low), float(high)
@@ -264,17 +271,19 @@ def tables_of(comparison: Comparison) -> list[Table]:
     rows["leave-one-set-out"] = comparison.left_out()
     rows["leave-one-set-out at α 0.5"] = comparison.left_out(_at_half)
     shown = shown_measures(kind, comparison.mean(rows["today"]))
+    has = {m: [n for n in names if m in comparison.values[today][n]] for m in shown}
+    partial = "".join(f" {m}: {', '.join(sets)} only." for m, sets in has.items() if len(sets) < len(names))
     main = Table(
         f"{kind.capitalize()} requests: mean of {len(names)} sets, and the difference to today's rule",
         ["rule", *shown, "score"],
         note="95% intervals over splits and images, sets fixed. Chosen by leave-one-set-out: "
         + "; ".join(f"{name}: {name_of(rule)}" for name, rule in rows["leave-one-set-out"].items())
-        + ".",
+        + f".{partial}",
     )
     for label, chosen in rows.items():
         values = comparison.mean(chosen)
         cells = [f"{figure(values[m])}{_against(comparison, chosen, rows['today'], m)}" for m in shown]
-        score = np.mean([comparison.score(rule, [name]) for name, rule in chosen.items()])
+        score = float(np.mean([comparison.score(rule, [name]) for name, rule in chosen.items()]))
         main.rows.append([label, *cells, f"{score:.3f}"])
     per_set = Table(f"{kind.capitalize()} requests, by set", ["set", "rule", *shown])
     for name in names:
@@ -282,7 +291,13 @@ def tables_of(comparison: Comparison) -> list[Table]:
             if label in rows:
                 rule = rows[label][name]
                 row = comparison.values[rule][name]
-                per_set.rows.append([name, f"{label} ({name_of(rule)})", *(figure(row[m]) for m in shown)])
+                per_set.rows.append(
+                    [
+                        name,
+                        f"{label} ({name_of(rule)})",
+                        *(figure(row[m]) if m in row else "–" for m in shown),
+                    ]
+                )
     every = Table(f"{kind.capitalize()} requests: every rule", ["rule", *shown, "score"])
     for rule in sorted(comparison.candidates, key=lambda r: -comparison.score(r, names)):
         values = comparison.mean(dict.fromkeys(names, rule))
@@ -310,6 +325,7 @@ def _at_half(rule: Rule | float) -> bool:
 def main(arguments: Sequence[str] | None = None) -> None:
     command_line = encodings.command_line()
     command_line.add_argument("--few-shot-seeds", type=int, default=0, help="seeds with all classes trained")
+    command_line.add_argument("--page", type=Path, help="page whose tables between markers are replaced")
     options = command_line.parse_args(arguments)
     backbone = load_for(options)
     sets: dict[str, Runs] = {}
@@ -319,18 +335,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     first = options.first_split or 0
     for data in read_sets(options):
         for trial in few_shot(data, shots=COUNTS, seeds=range(first, first + options.few_shot_seeds)):
-            run = encodings.read(encodings.path_of(trial, backbone, options.out))
-            sets[data.name].by_shots.setdefault(trial.shots, []).append(run)
+            path = encodings.path_of(trial, backbone, options.out)
+            if path.exists():
+                sets[data.name].by_shots.setdefault(trial.shots, []).append(encodings.read(path))
+    if len(sets) < 2:
+        raise SystemExit("Leave-one-set-out needs at least two data sets. Add one to --data.")
     candidates: dict[str, Sequence[Rule | float]] = {
         "closed": rules.closed_rules(),
         "mixed": rules.mixed_rules(),
         "foreign": [*rules.foreign_rules(), *(THRESHOLDS if options.unrelated else ())],
     }
-    tables = [
-        table
-        for kind, rules_of_kind in candidates.items()
-        for table in tables_of(Comparison(kind, rules_of_kind, sets))
-    ]
+    tables: list[Table] = []
+    for kind, rules_of_kind in candidates.items():
+        of_kind = tables_of(Comparison(kind, rules_of_kind, sets))
+        tables += of_kind
+        if options.page:
+            write_page({kind: of_kind[0], f"{kind}-by-set": of_kind[1]}, options.page)
     write(tables, f"rules-{options.backbone.replace('/', '-')}", options.out, Console(width=160))
 
 

@@ -21,7 +21,7 @@ MAX_SHOTS = 128
 
 @dataclass(frozen=True)
 class Rule:
-    """How a request is scored."""
+    """Scoring of a request."""
 
     alpha: float
     prototypes: float = 0.0
@@ -91,7 +91,7 @@ def offsets_of(
 ) -> Tensor:
     """Return the offsets [C].
 
-    levels: the product's until 0.2: what a name gets for free, and a share of the median margin.
+    levels: the product's: the mean cosine with shots of other classes, and a share of the median margin.
     gamma: a share of the median margin by which the shots prefer trained classes to new ones, for trained
         classes alone.
     gamma_left_out: the same, each shot left out of the prototype of its class.
@@ -124,7 +124,8 @@ def levels(shots: Tensor, labels: Tensor, weights: Tensor, classes: Sequence[int
     present = labels.unique()
     means = torch.stack([shots[labels == label].mean(dim=0) for label in present])
     others = (present[:, None] != torch.tensor(classes)[None, :]).float()
-    return (means @ weights.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)
+    mean: Tensor = (means @ weights.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)
+    return mean
 
 
 def _best_left_out(
@@ -145,7 +146,7 @@ def _best_left_out(
 
 
 def today(alpha: float = 0.5) -> Rule:
-    """Return the product's rule for every request until 0.2."""
+    """Return the product's rule, the same for all requests."""
     return Rule(alpha, offsets="levels", balance=0.35)
 
 
@@ -177,7 +178,7 @@ def foreign_rules() -> list[Rule]:
 
 
 def nearness(new: Tensor, trained: Tensor) -> float:
-    """Return how near new names are to the trained ones, relative to how near those are to each other.
+    """Return how near new classes are to the trained ones, relative to how near those are to each other.
 
     Args:
         new, trained: text features [C, D] of the pre-trained model.

@@ -28,7 +28,7 @@ SIDE = 128
 
 def digits(folder: Path) -> None:
     """Write the handwritten digits that scikit-learn ships."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     data = load_digits()
     for label, number in enumerate(NUMBERS):

@@ -89,9 +89,7 @@ def fit_calibration(
         alpha=alpha,
         images=len(truth),
         temperature=temperature,
-        nonconformity=tuple(
-            math.ceil(1e5 * score) / 1e5 for score in _thinned(np.sort(1 - true_probability))
-        ),
+        nonconformity=tuple(math.ceil(1e5 * score) / 1e5 for score in thinned(np.sort(1 - true_probability))),
         least_similarity=float(np.quantile(scores.max(axis=1), 1 - ACCEPTANCE_RATE)),
         rejection_threshold=None
         if in_distribution_score is None
@@ -160,7 +158,7 @@ def _log_softmax(logits: Floats) -> Floats:
     return result
 
 
-def _thinned(ascending: Floats) -> Floats:
+def thinned(ascending: Floats) -> Floats:
     """Reduce to at most `MAX_SCORES` values, each the maximum of its group, so no quantile shrinks."""
     count = len(ascending)
     if count <= MAX_SCORES:

@@ -80,5 +80,8 @@ def test_resampled_images_and_runs() -> None:
     assert (weights.sum(axis=1) == 30).all()
     assert np.array_equal(weights, resampled_images(30, seed=1))  # the same draws for every rule
     values = np.repeat([[0.0], [1.0]], RESAMPLES, axis=1)
-    means = mean_of_resampled_runs(values, seed=1)
-    assert set(means) == {0.0, 0.5, 1.0}  # two runs, drawn with replacement
+    means = mean_of_resampled_runs(values, [5, 6], seed=1)
+    assert set(means) == {0.0, 0.5, 1.0}  # two splits, drawn with replacement
+    seeds = np.repeat([[0.0], [1.0], [4.0]], RESAMPLES, axis=1)
+    nested = mean_of_resampled_runs(seeds, [0, 0, 1], seed=1)
+    assert set(nested) == {0.0, 0.5, 1.0, 2.0, 2.25, 2.5, 4.0, 0.25, 0.75}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmarks.methods.clip_lora import ClipLora, add_lora, clip_lora, merge_lora
+from benchmarks.methods.clip_lora import ClipLora, LowRank, add_lora, clip_lora, merge_lora
 from benchmarks.methods.common import task as given
 from benchmarks.methods.common.training import trainable
 from benchmarks.methods.stock import stock
@@ -51,6 +51,18 @@ def test_the_addition_has_the_rank_of_each_matrix(task: given.Task) -> None:
                 values = torch.linalg.svdvals(matrix)
                 assert values[1] > 1e-6  # q, k and v have one addition each.
                 assert (values[2:] < 1e-3 * values[0]).all()
+
+
+def test_the_addition_is_scaled_by_the_root_of_the_rank() -> None:
+    """rsLoRA, as in the authors' code: α/√rank · B A."""
+    weight = torch.arange(6.0).reshape(2, 3)
+    addition = LowRank(weight, 1, ClipLora(rank=4, alpha=6)).eval()
+    with torch.no_grad():
+        addition.a.copy_(torch.arange(12.0).reshape(1, 4, 3))
+        addition.b.copy_(torch.tensor([[[1.0, 0, 0, 0], [0, 1, 0, -1]]]))
+        found = addition(weight) - weight
+    expected = 6 / 2 * torch.tensor([[0.0, 1, 2], [3 - 9, 4 - 10, 5 - 11]])
+    torch.testing.assert_close(found, expected)
 
 
 def test_merging_keeps_the_function(task: given.Task, shown: given.Tests) -> None:

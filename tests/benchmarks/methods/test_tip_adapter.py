@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks.methods.common import task as given
 from benchmarks.methods.stock import stock
@@ -26,3 +27,18 @@ def test_the_cache_votes_for_trained_classes_only(task: given.Task, shown: given
         of_class = [key for key, of in zip(keys, task.labels, strict=True) if of == label]
         expected = sum(torch.exp(-5.5 * (1 - shown.stock_features @ key)) for key in of_class)
         torch.testing.assert_close(added[:, column], expected / task.backbone.logit_scale, atol=1e-5, rtol=0)
+
+
+def test_the_keys_are_trained(task: given.Task, shown: given.Tests) -> None:
+    """An untrained cache fits its images as well: only the comparison with it shows training."""
+    untrained, trained = (
+        tip_adapter(task, TipAdapter(epochs=epochs, learning_rate=1e-2, views=2))["Tip-Adapter-F"]
+        for epochs in (0, 5)
+    )
+    losses = [
+        F.cross_entropy(
+            task.backbone.logit_scale * cache.similarities(shown, task.class_names), torch.tensor(task.labels)
+        )
+        for cache in (untrained, trained)
+    ]
+    assert losses[1] < 0.98 * losses[0]

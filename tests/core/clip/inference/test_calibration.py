@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.clip.inference.calibration import (
     ACCEPTANCE_RATE,
@@ -13,6 +15,7 @@ from core.clip.inference.calibration import (
     fit_temperature,
     reliability,
     softmax,
+    thinned,
 )
 
 
@@ -96,6 +99,21 @@ def test_calibrations_of_older_models_are_read() -> None:
     del stored["rejection_threshold"]
     assert Calibration.from_dict(stored) == fitted
     assert Calibration.from_dict(stored).threshold == fitted.least_similarity
+
+
+@given(st.integers(1, 999), st.integers(0, 2**32 - 1))
+def test_stored_scores_shrink_no_quantile(count: int, seed: int) -> None:
+    """Each stored score is the largest of its group, so prediction sets only grow."""
+    ascending = np.sort(np.random.default_rng(seed).random(count))
+    kept = thinned(ascending)
+    assert len(kept) == min(count, MAX_SCORES)
+    starts = np.flatnonzero(np.isin(ascending, kept))
+    assert starts[-1] == count - 1
+    sizes = np.diff([-1, *starts])
+    assert sizes.max() - sizes.min() <= 1
+    for rank in (0.5, 0.8, 0.9, 0.95):
+        exact = ascending[min(count, int(np.ceil(count * rank))) - 1]
+        assert kept[int(np.ceil(len(kept) * rank)) - 1] >= exact
 
 
 def test_a_calibration_survives_json_and_stays_small() -> None:

@@ -15,7 +15,7 @@ from core.clip.config import DeltaFormat, resolve_config
 from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode, full_delta
-from core.clip.weights.files import Weights, load_weights, save_weights
+from core.clip.weights.files import SHOT_LABELS, SHOTS, Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
 from core.clip.weights.support_set import SupportSet
 from tests.core.clip.recorder import same_bits
@@ -51,6 +51,13 @@ def crafted(theta: dict[str, Tensor], manifest: Manifest) -> tuple[bytes, Manife
     """Write a file with these tensors and a manifest with the matching checksum."""
     data = save(theta)
     return data, replace(manifest, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def support(value: float) -> dict[str, Tensor]:
+    """Return the tensors of a support set in which one number has this value."""
+    features = torch.zeros(3, 2, 64, dtype=torch.float16)
+    features[1, 1, 5] = value
+    return {SHOTS: features, SHOT_LABELS: torch.tensor([0, 1])}
 
 
 def test_weights_come_back_bit_for_bit(
@@ -176,8 +183,9 @@ def test_another_backbone_is_refused(stored: tuple[bytes, Manifest], tmp_path: P
         (lambda t: t["visual.proj"].__setitem__((3, 3), float("nan")), "finite"),
         (lambda t: t["text_projection"].__setitem__((0, 0), float("inf")), "finite"),
         (lambda t: t["ln_final.bias"].__setitem__(31, -float("inf")), "finite"),
+        (lambda t: t.update(support(float("nan"))), "finite"),
     ],
-    ids=["missing", "temperature", "extra", "shape", "flat", "nan", "inf", "-inf"],
+    ids=["missing", "temperature", "extra", "shape", "flat", "nan", "inf", "-inf", "support set"],
 )
 def test_other_tensors_are_refused(
     tiny: Backbone,
