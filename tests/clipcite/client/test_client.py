@@ -260,10 +260,14 @@ def test_without_streaming_the_client_polls(
         assert flaky.follows(job.id)[0] == "stream"
         assert set(flaky.follows(job.id)[1:]) == {"poll"}
         job = client.adapt(folder, config={"epochs": 2})
-        followed = [event.seq for event in client.jobs.follow(job.id)]
+        followed = list(client.jobs.follow(job.id))
         assert flaky.follows(job.id)[0] == "stream"
         assert set(flaky.follows(job.id)[1:]) == {"poll"}
-        assert followed == [event.seq for event in client.jobs.events(job.id)]
+        # A progress event may have been replaced by a newer one since.
+        kept = [event for event in client.jobs.events(job.id) if event.type != "progress"]
+        assert [event for event in followed if event.type != "progress"] == kept
+        numbers = [event.seq for event in followed]
+        assert numbers == sorted(set(numbers))
 
 
 def test_async(service: Service, folder: Path) -> None:
