@@ -84,6 +84,8 @@ def serve_until_stopped(
         return 1
     log_level = None if verbose or "CLIPCITE_LOG_LEVEL" in os.environ else "warning"
     settings = environment(data, host=host, port=port, exit_with_parent=1, log_level=log_level, **options)
+    if log_level is not None:
+        settings = {"PYTHONWARNINGS": "ignore", **settings}  # warnings of libraries, such as torch's tracer
     for module in (MIGRATE, STARTUP):
         checked = subprocess.run(command(module), env=settings, check=False)
         if checked.returncode:
