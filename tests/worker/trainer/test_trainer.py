@@ -128,7 +128,7 @@ def test_killed_three_times_gives_the_same_weights(tmp_path: Path) -> None:
     assert len(resumed) == 3
     assert all(at >= least for at, least in zip(resumed, (1, 3, 5), strict=True))
     last = results[-1][1]
-    assert last[-1] == said[-1]  # The evaluation's result.
+    assert last[-1]["metrics"] == said[-1]["metrics"]  # The evaluation's result.
     steps = [m["step"] for m in last if m["type"] == "step"]
     assert steps == list(range(2 * resumed[-1] + 1, 17))
     one, other = (load_file(folder / WEIGHTS) for folder in (whole, killed))
@@ -156,7 +156,7 @@ def test_warm_and_cold_give_the_same(standby: TrainerPool, tmp_path: Path) -> No
     assert waiting is not None
     assert standby.pid is None
     cold = run(write_job(tmp_path / "cold", backbone), None)
-    assert warm[1] == cold[1]
+    assert warm[1]["metrics"] == cold[1]["metrics"]
     assert warm[1]["metrics"]["trained_classes"]
     assert [m.get("stage") for m in warm[0]] == [m.get("stage") for m in cold[0]]
     losses = [[m["total"] for m in heard if m["type"] == "step"] for heard in (warm[0], cold[0])]
