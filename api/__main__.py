@@ -1,14 +1,12 @@
-"""Entry point of the HTTP service: `python -m api`."""
+"""Entry point of the HTTP service: `python -m api [--fd NUMBER]`, with the number of a listening socket."""
 
+import argparse
 import gc
 import resource
+import socket
 import sys
 
-import uvicorn
-
-from api.app import create_app
-from api.middleware.auth import startup_error
-from api.uvicorn_server import DRAIN_SECONDS, HeaderTimeoutProtocol, Server
+from api.starting_page import StartingPage, listen
 from core.log import start_logging
 from core.parent_watch import exit_with_parent
 from core.settings import get_settings
@@ -29,27 +27,44 @@ def allow_many_files() -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fd", type=int)
+    fd = parser.parse_args().fd
     settings = get_settings()
     start_logging(settings)
     allow_many_files()
+    try:
+        listener = listen(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
+    except OSError as error:
+        sys.exit(
+            f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror}. Use another port."
+        )
+    starting_page = StartingPage(listener)
+
+    # These imports take seconds, during which the page above answers.
+    import uvicorn
+
+    from api.app import create_app
+    from api.middleware.auth import startup_error
+    from api.uvicorn_server import DRAIN_SECONDS, HeaderTimeoutProtocol, Server
+
     app = create_app(settings)
     # Imported modules live for ever. A full garbage collection that scans them would stall every thread.
     gc.freeze()
-    error = app.state.database.startup_error() or startup_error(settings)
-    if error is not None:
-        sys.exit(error)
+    problem = app.state.database.startup_error() or startup_error(settings)
+    if problem is not None:
+        sys.exit(problem)
     if settings.exit_with_parent:
         exit_with_parent(grace_seconds=8)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         http=HeaderTimeoutProtocol,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         log_config=None,
         server_header=False,
     )
-    Server(config).run()
+    starting_page.stop()
+    Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import PurePath
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from starlette.datastructures import State
 
 from api.ops.schemas import Part, PartReadiness, Preparing, Readiness
@@ -127,7 +128,7 @@ def _part(check: Callable[[], None], *, without: Part = "unavailable") -> PartRe
     return PartReadiness(status="ok")
 
 
-def show(parts: dict[str, PartReadiness], *, details: bool) -> Readiness:
+def show(app: FastAPI, parts: dict[str, PartReadiness], *, details: bool) -> Readiness:
     """Return all parts and the worst status among them. Without `details` the reasons are hidden."""
     worst: Part = "ok"
     for part in parts.values():
@@ -138,13 +139,25 @@ def show(parts: dict[str, PartReadiness], *, details: bool) -> Readiness:
             name: part if part.status == "ok" else PartReadiness(status=part.status, reason=HIDDEN_REASON)
             for name, part in parts.items()
         }
-    return Readiness(status=worst, parts=parts)
+    return Readiness(
+        status=worst,
+        parts=parts,
+        version=app.version,
+        backbone=_without_folder(app.state.settings.backbone),
+        device=app.state.serving.engine.device,
+    )
+
+
+def _without_folder(backbone: str) -> str:
+    """Hide where a local backbone lies, because this route is public."""
+    kind, _, path = backbone.partition(":")
+    return f"{kind}:{PurePath(path).name}" if kind == "local-dir" else backbone
 
 
 async def answer_readyz(request: Request, response: Response) -> Readiness:
     """Return the readiness. Set status 503 in `response` if a part is unavailable."""
     state = request.app.state
-    readiness = show(await state.checks.run(), details=request.state.show_details)
+    readiness = show(request.app, await state.checks.run(), details=request.state.show_details)
     if (preparing := state.serving.preparing()) is not None:
         readiness.preparing = Preparing.model_validate(preparing)
     if readiness.status == "unavailable":

@@ -36,6 +36,9 @@ class Readiness(BaseModel):
     preparing: Preparing | None = Field(
         None, description="Current step while the default backbone is downloaded or loaded, else null."
     )
+    version: str = Field(description="Version of the service.")
+    backbone: str = Field(description="Default backbone, also known as `stock`.")
+    device: str = Field(description="Device that computes: `cpu` or `cuda`.")
 
 
 class Device(BaseModel):

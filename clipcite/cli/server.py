@@ -33,6 +33,8 @@ STOP_SECONDS = 8
 """Maximum time for all children to stop (seconds), after which they are killed."""
 ANY_ADDRESS = {"0.0.0.0", "::"}
 PROCESSES = {"api": API, "worker": WORKER, "dispatcher": DISPATCHER}
+BACKLOG = 2048
+"""Maximum number of connections that wait to be accepted, as in uvicorn."""
 
 
 @dataclass
@@ -43,10 +45,15 @@ class Child:
     process: "subprocess.Popen[bytes]"
 
     @classmethod
-    def start(cls, name: str, settings: dict[str, str]) -> "Child":
+    def start(
+        cls, name: str, module: str, settings: dict[str, str], listener: socket.socket | None = None
+    ) -> "Child":
+        """Start a module, which inherits the listening socket if there is one."""
+        fds = [] if listener is None else [listener.fileno()]
         process = subprocess.Popen(
-            command(PROCESSES[name]),
-            env=with_defaults(PROCESSES[name], settings),
+            command(module, *(f"--fd={fd}" for fd in fds)),
+            pass_fds=fds,
+            env=with_defaults(module, settings),
             stdin=subprocess.PIPE,  # the child exits when this pipe closes, however this process ends
             start_new_session=True,  # Ctrl-C reaches this process only, which stops the children in order
         )
@@ -76,12 +83,13 @@ def serve_until_stopped(
     need_server()
     console = Console(stderr=True)
     try:
-        port = _bindable_port(host, port)
+        listener = _listen(host, port)
     except OSError as error:
         console.print(
             f"[red]Cannot listen on {host}, port {port}:[/] {error.strerror}. Choose another --port."
         )
         return 1
+    port = listener.getsockname()[1]
     log_level = None if verbose or "CLIPCITE_LOG_LEVEL" in os.environ else "warning"
     settings = environment(data, host=host, port=port, exit_with_parent=1, log_level=log_level, **options)
     if log_level is not None:
@@ -95,7 +103,10 @@ def serve_until_stopped(
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
     ready = threading.Event()
-    children = [Child.start(name, settings) for name in PROCESSES]
+    listeners = {"api": listener}
+    children = [
+        Child.start(name, module, settings, listeners.get(name)) for name, module in PROCESSES.items()
+    ]
     announcement = (console, host, port, stop, ready, open_page)
     threading.Thread(target=_announce, args=announcement, daemon=True).start()
     status = 0
@@ -111,8 +122,10 @@ def serve_until_stopped(
                 break
             console.print(f"[yellow]{child.name} exited with status {code}. Restarting.[/]")
             stop.wait(1)
-            children[index] = Child.start(child.name, settings)
+            module = PROCESSES[child.name]
+            children[index] = Child.start(child.name, module, settings, listeners.get(child.name))
     console.print("Stopping …")
+    listener.close()
     _stop(children)
     return status
 
@@ -162,17 +175,20 @@ def _announce(
                 console.print(step, highlight=False, soft_wrap=True)
 
 
-def _bindable_port(host: str, port: int) -> int:
-    """Return `port` if it can be bound, or a free port for 0.
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free port.
 
-    This check comes first, since another service on the port could be mistaken for this one.
+    This process keeps the socket open, so that connections wait while the API starts or restarts.
 
     Raises:
         OSError: the address cannot be bound.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
-        probe.bind((host, port))
-        bound: int = probe.getsockname()[1]
-        return bound
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -275,6 +275,10 @@ class Readiness:
 
     status: str
     parts: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    version: str = ""
+    backbone: str = ""
+    """Default backbone."""
+    device: str = ""
 
     @property
     def ready(self) -> bool:

@@ -1,13 +1,13 @@
 // Router: selects the view by the URL fragment, so views survive a reload and can be linked.
 
 import { h, replace } from "./lib/dom.js";
+import { pageFrame } from "./components/frame.js";
 import { keyDialog } from "./components/key_dialog.js";
 import { jobView } from "./views/job.js";
 import { jobsView } from "./views/jobs.js";
 import { modelsView } from "./views/models.js";
 import { trainView } from "./views/train.js";
 import { tryView } from "./views/try.js";
-import { watchService } from "./lib/service_status.js";
 
 const VIEWS = [
   [/^#?\/?$/, "#/", "Train", trainView],
@@ -29,7 +29,7 @@ function show({ first = false } = {}) {
     else anchor.removeAttribute("aria-current");
   }
   document.title = `${title} · clipcite`;
-  replace(main, view({ parameter: match[1] && decodeURIComponent(match[1]), signal: leave.signal }));
+  replace(main, view({ parameter: match[1], signal: leave.signal }));
   if (!first) {
     scrollTo(0, 0);
     main.focus({ preventScroll: true });
@@ -39,10 +39,18 @@ function show({ first = false } = {}) {
 function currentRoute() {
   for (const [pattern, link, title, view] of VIEWS) {
     const match = pattern.exec(location.hash);
-    if (match) return [match, link, title, view];
+    if (!match) continue;
+    try {
+      return [match.map((part) => part && decodeURIComponent(part)), link, title, view];
+    } catch {
+      break; // a broken link, such as "#/jobs/%"
+    }
   }
-  const notFoundView = () => h("section", {}, h("h1", {}, "Page not found"), h("a", { href: "#/" }, "Go to the start page"));
   return [[], "", "Not found", notFoundView];
+}
+
+function notFoundView() {
+  return h("section", {}, h("h1", {}, "There is nothing here"), h("p", { class: "lede" }, "The link is incomplete or out of date."), h("a", { class: "button main", href: "#/" }, "Train a model"));
 }
 
 addEventListener("hashchange", () => show());
@@ -53,5 +61,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 // A file dropped outside a drop zone must not replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 keyDialog(() => show({ first: true }));
-watchService();
+pageFrame();
 show({ first: true });

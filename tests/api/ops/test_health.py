@@ -30,8 +30,11 @@ def ready(service: Service, status: int) -> Body:
     response = service.client.get("/readyz")
     assert response.status_code == status, response.text
     body: Body = response.json()
-    assert set(body) == {"status", "parts", "preparing"}
+    assert set(body) == {"status", "parts", "preparing", "version", "backbone", "device"}
     assert body["status"] != "ok" or body["preparing"] is None
+    kind, _, place = service.settings.backbone.partition(":")
+    assert body["backbone"] == f"{kind}:{Path(place).name if kind == 'local-dir' else place}"
+    assert body["device"] in {"cpu", "cuda"}
     assert set(body["parts"]) == PARTS
     for part in body["parts"].values():
         assert set(part) == {"status", "reason"}

@@ -28,7 +28,9 @@ def browser() -> Iterator[Browser]:
         except BrowserMissing as missing:
             pytest.fail(str(missing), pytrace=False)
         launched = playwright.chromium.launch(
-            executable_path=str(found.program), env={**os.environ, **found.environment}
+            executable_path=str(found.program),
+            env={**os.environ, **found.environment},
+            args=["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
         )
         yield launched
         launched.close()

@@ -27,6 +27,7 @@ def test_the_page_is_public_and_has_a_strict_policy(make_service: MakeService, p
     assert "unsafe" not in str(policy)
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["referrer-policy"] == "no-referrer"
+    assert response.headers["permissions-policy"].startswith("camera=(self), microphone=()")
     head = client.head(path)
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", response.headers["etag"])
 
@@ -63,7 +64,7 @@ def test_the_page_is_small_and_loads_nothing_from_other_sites() -> None:
 
 def test_every_file_is_used() -> None:
     """Every file is used, and every used file exists."""
-    todo, seen = ["index.html", "docs.html"], set()
+    todo, seen = ["index.html", "docs.html", "starting.html"], set()
     while todo:
         name = todo.pop()
         if name not in seen:

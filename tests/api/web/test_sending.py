@@ -110,3 +110,39 @@ def test_no_check_at_each_key(browser: Browser, quick_url: str, tmp_path: Path) 
         page.keyboard.press("Tab")
         page.wait_for_timeout(1_500)
         assert checks() == done + 1  # Nothing has changed since the last check.
+
+
+def test_an_upload_continues_when_the_view_is_left(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    held: list[Route] = []
+    with Client(quick_url) as client, window(browser, quick_url) as page:
+        before = {job.id for job in client.jobs.list()}
+        fill_form(page, tmp_path)
+        page.route(ADAPT, lambda route: held.append(route))
+        with page.expect_request(ADAPT):
+            page.get_by_role("button", name="Start training").click()
+        page.get_by_role("link", name="Jobs", exact=True).click()
+        expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+        page.get_by_role("link", name="Train", exact=True).click()
+        expect(page.get_by_role("progressbar", name="Upload progress")).to_be_visible()
+        expect(page.get_by_role("button", name="Start training")).to_be_disabled()
+        page.get_by_role("link", name="Models", exact=True).click()
+        with page.expect_response(ADAPT):
+            held[0].continue_()
+        expect(page.get_by_role("heading", name="Models")).to_be_visible()  # The view is not changed.
+        page.get_by_role("link", name="Train", exact=True).click()
+        expect(page.locator(".class")).to_have_count(0)
+        (job,) = {job.id for job in client.jobs.list()} - before
+        client.jobs.cancel(job)
+
+
+def test_leaving_the_page_with_images_asks_first(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    asked: list[str] = []
+    with window(browser, quick_url) as page:
+        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+        fill_form(page, tmp_path)
+        page.get_by_label("Class name").first.click()  # Browsers ask only after an action of the user.
+        page.reload()
+        assert asked == ["beforeunload"]
+        page.get_by_role("link", name="Jobs", exact=True).click()
+        page.reload()
+        assert asked == ["beforeunload"]

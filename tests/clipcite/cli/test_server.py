@@ -67,7 +67,7 @@ def test_two_lines_and_the_page_in_the_browser(tmp_path: Path, environment: dict
 def test_verbose_prints_the_log(tmp_path: Path, environment: dict[str, str]) -> None:
     with serving(tmp_path, environment, "--verbose") as (process, output):
         ready(process, output)
-        wait_for(lambda: "INFO uvicorn.error: Uvicorn running" in output.read_text())
+        wait_for(lambda: "INFO uvicorn.error: Application startup complete" in output.read_text())
         wait_for(lambda: "INFO celery.apps.worker: " in output.read_text())
 
 

@@ -1,13 +1,15 @@
 // Card of one class: name, images with their findings, prompts.
 
-import { acceptDrops, picker } from "./dropzone.js";
+import { hasCamera, openCamera } from "./camera.js";
+import { acceptDrops, imagePickers } from "./dropzone.js";
 import { h, newId, replace } from "../lib/dom.js";
 import { count } from "../lib/words.js";
 
 const SHOWN = 24;
 const MIN_SHOTS = 4; // below, the card suggests more images
 
-export function classCard(entry, shots, add) {
+/** Create the card. `add` gets a promise of files; `signal` ends with the view. */
+export function classCard(entry, shots, { add, signal }) {
   let all = false;
   const id = newId("class");
   const name = h("input", {
@@ -23,6 +25,9 @@ export function classCard(entry, shots, add) {
   });
   const summary = h("p", { class: "soft" });
   const grid = h("ul", { class: "thumbs" });
+  const panel = h("div", {});
+  const removed = new AbortController();
+  const record = () => openCamera(panel, add, AbortSignal.any([signal, removed.signal]));
   const more = h("button", { type: "button", class: "quiet small", onclick: () => ((all = true), refresh()) });
   const words = h("textarea", {
     rows: "2",
@@ -46,7 +51,8 @@ export function classCard(entry, shots, add) {
     summary,
     grid,
     more,
-    h("div", { class: "row" }, picker("Add images", { multiple: true, accept: "image/*" }, add)),
+    h("div", { class: "row sources" }, imagePickers("Add images", add, hasCamera && record)),
+    panel,
     h(
       "details",
       { class: "plain" },
@@ -76,7 +82,11 @@ export function classCard(entry, shots, add) {
     more.hidden = shown.length === order.length;
     more.textContent = `Show all ${order.length}`;
   }
-  return { element, refresh };
+  function remove() {
+    removed.abort();
+    element.remove();
+  }
+  return { element, refresh, remove, record };
 }
 
 function rank(image) {

@@ -3,8 +3,12 @@
 import { chosen, dropped } from "../lib/dropped_files.js";
 import { h, newId } from "../lib/dom.js";
 
-/** Create a drop zone. `add` gets a promise of the files; `folders` adds buttons for a folder and a zip. */
-export function dropZone({ title, hint, folders = false, small = false, add }) {
+/** True on phones and tablets. */
+export const onPhone = matchMedia("(pointer: coarse)").matches;
+
+/** Create a drop zone. `add` gets a promise of the files; `folders` adds buttons for a folder and a zip. `record`, if
+ *  there is one, opens the camera. */
+export function dropZone({ title, hint, folders = false, small = false, add, record = null }) {
   const titleId = newId("zone");
   const zone = h(
     "div",
@@ -14,13 +18,23 @@ export function dropZone({ title, hint, folders = false, small = false, add }) {
     h(
       "div",
       { class: "row" },
-      folders && picker("Choose a folder", { webkitdirectory: true, multiple: true }, add),
-      picker(small ? "Add images" : "Choose images", { multiple: true, accept: "image/*" }, add),
+      folders && !onPhone && picker("Choose a folder", { webkitdirectory: true, multiple: true }, add),
+      imagePickers(small ? "Add images" : "Choose images", add, record),
       folders && picker("Choose a zip", { accept: ".zip,application/zip" }, add),
     ),
   );
   acceptDrops(zone, add);
   return zone;
+}
+
+/** Create the buttons that choose images or take them. Without `record` only phones take images, in their own app. */
+export function imagePickers(label, add, record) {
+  const take = onPhone ? "Take photos" : "Use the camera";
+  return [
+    picker(onPhone ? "Choose photos" : label, { multiple: true, accept: "image/*" }, add),
+    record && h("button", { type: "button", class: "quiet", onclick: record }, take),
+    onPhone && !record && picker(take, { accept: "image/*", capture: "environment" }, add),
+  ];
 }
 
 /** Create a button that opens the system's file dialog. */

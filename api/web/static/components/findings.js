@@ -2,7 +2,7 @@
 
 import { h, replace } from "../lib/dom.js";
 import { upload } from "../lib/http.js";
-import { count, duration } from "../lib/words.js";
+import { count, duration, durationRange } from "../lib/words.js";
 
 const MAX_BYTES = 200_000_000; // larger uploads are sent only once, without a preflight
 
@@ -45,7 +45,7 @@ export async function checkWithService(shots, config, box, leaving) {
 
 function summary({ images, good, warnings, estimate }) {
   const { seconds, low_seconds: low, high_seconds: high } = estimate;
-  const time = seconds === null ? "" : ` Estimated training time: ${duration(seconds)}${high > 1.5 * low ? ` (${duration(low)} to ${duration(high)})` : ""}.`;
+  const time = seconds === null ? "" : ` Estimated time: ${high > 1.5 * low ? `${durationRange(low, high)} (rough)` : duration(seconds)}.`;
   return [
     h("p", {}, h("strong", {}, good === images ? `All ${count(images, "image")} look good.` : `${good} of ${count(images, "image")} look good.`), time),
     warnings.length > 0 && h("ul", { class: "soft" }, warnings.map((warning) => h("li", {}, warning.detail))),

@@ -43,6 +43,5 @@ export function settingsPanel(settings, shots) {
       ? "The model is evaluated on your test images."
       : "The model trains on all images and is evaluated by cross-validation.";
   }
-  const config = () => (settings.epochs ? { epochs: settings.epochs } : {});
-  return { element, refresh, config };
+  return { element, refresh };
 }

@@ -18,10 +18,22 @@ export function chosen(input) {
   );
 }
 
+let pastedCount = 0;
+/** Return the images of a paste event. Their names are numbered, since browsers call each "image.png". */
+export function pasted(event) {
+  const images = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+  return images.map((file) => {
+    pastedCount += 1;
+    const name = `pasted ${pastedCount}.${file.type.slice("image/".length).replace(/[^a-z0-9].*$/, "")}`;
+    return { path: [name], file: new File([file], name, { type: file.type }) };
+  });
+}
+
 async function walk(entry, above, into) {
   const path = [...above, entry.name];
   if (entry.isFile) {
-    into.push({ path, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) });
+    // A file that can't be opened, such as one of another user, is listed as an unreadable image.
+    into.push({ path, file: await new Promise((resolve) => entry.file(resolve, () => resolve(new File([], entry.name)))) });
     return;
   }
   const reader = entry.createReader();
@@ -33,7 +45,8 @@ async function walk(entry, above, into) {
   }
 }
 
-async function opened(files) {
+/** Return `files` with zips replaced by their content. */
+export async function opened(files) {
   const all = [];
   for (const item of files) {
     if (/\.zip$/i.test(item.file.name)) {

@@ -15,7 +15,7 @@ export async function follow(jobId, { onEvent, onLost, signal }) {
   while (!signal.aborted) {
     try {
       const headers = { Accept: "text/event-stream", "Last-Event-ID": String(last) };
-      const response = await call(`/jobs/${jobId}/events`, { headers, signal });
+      const response = await call(`/jobs/${encodeURIComponent(jobId)}/events`, { headers, signal });
       onLost(false);
       failures = 0;
       if (response.status === 204) return;

@@ -21,7 +21,9 @@ function next() {
   if (busy >= MAX_CONCURRENT || !waiting.length) return;
   const [image, resolve] = waiting.shift();
   busy += 1;
-  check(image).finally(() => {
+  check(image).catch(() => {
+    image.problem = { level: "bad", detail: "Can't be read. It may have been moved or deleted, or belong to another user. Add it again." };
+  }).finally(() => {
     busy -= 1;
     resolve();
     next();

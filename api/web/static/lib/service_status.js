@@ -1,23 +1,35 @@
-// Banner at the top of the page while the service is starting, degraded or unreachable.
+// State of the service, polled while the page is visible.
+
+import { percent } from "./words.js";
 
 const POLL_MS = 10_000;
 const RETRY_MS = 2_000;
 
-export function watchService() {
-  const notice = document.getElementById("notice");
+/** Call `show(words, state)` after each poll. `words` is empty while all is well, and `state` null without a response. */
+export function watchService(show) {
+  let timer = 0;
   async function poll() {
     let words = "";
+    let state = null;
     try {
       const response = await fetch("/readyz");
-      const state = await response.json();
-      if (!response.ok) words = "The service is starting.";
+      state = await response.json();
+      if (!response.ok) words = state.preparing ? preparation(state.preparing) : "The service is starting.";
       else if (state.status === "degraded") words = "Part of the service is unavailable, so new jobs wait. See the log of the service.";
     } catch {
       words = "Can't reach the service. This page reconnects by itself; nothing is lost.";
     }
-    if (notice.textContent !== words) notice.textContent = words;
-    notice.hidden = !words;
-    setTimeout(poll, words ? RETRY_MS : POLL_MS);
+    show(words, state);
+    clearTimeout(timer);
+    if (!document.hidden) timer = setTimeout(poll, words ? RETRY_MS : POLL_MS);
   }
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(timer);
+    if (!document.hidden) poll();
+  });
   poll();
+}
+
+function preparation({ what, done_bytes: done, total_bytes: total }) {
+  return `Preparing the model. ${what}${total ? `: ${percent(done / total)}` : " …"}`;
 }

@@ -41,6 +41,13 @@ export function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} hours`;
 }
 
+/** Format a range of durations in one unit: "7–28 minutes". */
+export function durationRange(low, high) {
+  const [seconds, unit, digits] = high < 90 ? [1, "seconds", 0] : high < 5400 ? [60, "minutes", 0] : [3600, "hours", 1];
+  const number = (value) => Math.max(10 ** -digits, value / seconds).toFixed(digits);
+  return `${number(low)}–${number(high)} ${unit}`;
+}
+
 export function size(bytes) {
   if (bytes < 1e6) return `${Math.max(1, Math.round(bytes / 1e3))} kB`;
   return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;

@@ -2,6 +2,7 @@
 
 import { h, replace } from "../lib/dom.js";
 import { codeFor, curl, literal } from "../components/code.js";
+import { pageFrame } from "../components/frame.js";
 import { key, requestJson } from "../lib/http.js";
 import { problemBox } from "../lib/problem.js";
 import { exampleOf, fieldsOf, typeOf } from "../lib/openapi_schema.js";
@@ -130,4 +131,5 @@ function overHttp(lines) {
   return [...(headers ? ["import os", ""] : []), "import httpx", "", start, ...lines].join("\n");
 }
 
+pageFrame();
 draw();

@@ -1,14 +1,17 @@
 // Train view: add images, see the findings, start a job.
 
 import { announce, confirmed, debounce, h, newId, replace } from "../lib/dom.js";
+import { hasCamera } from "../components/camera.js";
 import { classCard } from "../components/class_card.js";
 import { codeFor, curl, literal, python } from "../components/code.js";
-import { dropZone } from "../components/dropzone.js";
-import { requestJson, upload } from "../lib/http.js";
+import { dropZone, onPhone } from "../components/dropzone.js";
+import { sampleButton } from "../components/sample.js";
+import { pasted } from "../lib/dropped_files.js";
+import { requestJson } from "../lib/http.js";
 import { problemBox } from "../lib/problem.js";
 import { checkWithService, stopCheck } from "../components/findings.js";
 import { settingsPanel } from "../lib/config_form.js";
-import { Shots } from "../lib/training_form.js";
+import { draft } from "../lib/training_draft.js";
 import { count, size } from "../lib/words.js";
 
 const STEPS = [
@@ -17,35 +20,55 @@ const STEPS = [
   ["Try", "Drop new images and type any class names, trained or new."],
 ];
 
-let kept = null; // keeps the images while other views are shown
-
 export function trainView({ signal }) {
-  kept ??= { shots: new Shots(), settings: { name: "", epochs: null } };
-  const { shots, settings } = kept;
+  const { shots, settings } = draft;
   const box = h("div", { class: "classes" });
   const next = h("div", {});
+  const dropTrouble = h("div", {}); // visible without classes, unlike `next`
   const trouble = h("div", {});
   const cards = new Map();
-  let busy = false; // an upload is running
 
   const zone = dropZone({
-    title: "Drop folders, images or a zip here",
-    hint: "One folder per class. The folder name becomes the class name. 4 to 16 images per class work well.",
+    title: onPhone ? "Add photos" : "Drop folders, images or a zip here",
+    hint: onPhone
+      ? "4 to 16 photos per class work well."
+      : "One folder per class. The folder name becomes the class name. 4 to 16 images per class work well. You can also paste images.",
     folders: true,
     add: (items) => take(items, null),
+    record: hasCamera && recordClass,
   });
 
+  /** Record images of a new class. */
+  function recordClass() {
+    const entry = shots.addClass();
+    draw();
+    cards.get(entry).record();
+  }
+
   async function take(items, target) {
+    draft.failure = null;
     replace(trouble);
+    replace(dropTrouble);
     try {
       const added = await shots.add(await items, target);
       announce(`${count(added, "image")} added.`);
-      if (!added) replace(trouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF."));
+      if (!added) replace(dropTrouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF."));
     } catch (error) {
-      replace(trouble, problemBox(error));
+      replace(dropTrouble, problemBox(error));
     }
   }
 
+  /** Add pasted images to the class that has the focus, else to the last one. */
+  function paste(event) {
+    const items = pasted(event);
+    if (!items.length) return; // pasted text goes to its field
+    event.preventDefault();
+    const focused = shots.classes.find((entry) => cards.get(entry)?.element.contains(document.activeElement));
+    take(items, focused ?? shots.classes.at(-1) ?? null);
+  }
+  document.addEventListener("paste", paste, { signal });
+
+  const sample = sampleButton(signal);
   const steps = h("ol", { class: "steps" }, STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))));
   const panel = settingsPanel(settings, shots);
   const verdict = h("div", { class: "check" });
@@ -61,7 +84,7 @@ export function trainView({ signal }) {
     if (await confirmed("Remove all images from this page? Your files stay where they are.", "Remove all")) shots.clear();
   }
 
-  const check = debounce(1200, () => !busy && checkWithService(shots, panel.config(), verdict, signal));
+  const check = debounce(1200, () => draft.sent === null && checkWithService(shots, draft.config(), verdict, signal));
   let seen = "";
   /** Check again only after an image was added, removed or hashed, since each check uploads all images. */
   function checkImages() {
@@ -73,13 +96,13 @@ export function trainView({ signal }) {
   function draw() {
     for (const [entry, card] of cards) {
       if (!shots.classes.includes(entry)) {
-        card.element.remove();
+        card.remove();
         cards.delete(entry);
       }
     }
     for (const entry of shots.classes) {
       if (!cards.has(entry)) {
-        const card = classCard(entry, shots, (items) => take(items, entry));
+        const card = classCard(entry, shots, { add: (items) => take(items, entry), signal });
         cards.set(entry, card);
         box.append(card.element);
       }
@@ -87,13 +110,23 @@ export function trainView({ signal }) {
     }
     const hasClasses = shots.classes.length > 0;
     zone.classList.toggle("slim", hasClasses);
-    steps.hidden = hasClasses;
+    steps.hidden = sample.hidden = hasClasses;
     next.hidden = !hasClasses;
     panel.refresh();
-    const missing = shots.missing;
-    start.disabled = busy || Boolean(missing);
-    if (busy) return;
-    status.textContent = missing || `${count(shots.images.length, "image")} in ${count(shots.trained.length, "class", "classes")}, ${size(shots.bytes)}.`;
+    drawSending();
+  }
+  let shownFailure = null;
+  function drawSending() {
+    const sending = draft.sent !== null;
+    start.disabled = sending || Boolean(shots.missing);
+    start.setAttribute("aria-busy", String(sending));
+    bar.hidden = !sending;
+    bar.value = draft.sent ?? 0;
+    if (sending) status.textContent = draft.sent < 1 ? "Uploading images …" : "Checking images …";
+    else status.textContent = shots.missing || `${count(shots.images.length, "image")} in ${count(shots.trained.length, "class", "classes")}, ${size(shots.bytes)}.`;
+    if (draft.failure === shownFailure) return; // drawn again, an alert would be read again
+    shownFailure = draft.failure;
+    if (shownFailure) replace(trouble, problemBox(shownFailure.error, shownFailure.details));
   }
   // Hundreds of thumbnails may change per frame; one redraw per frame is enough.
   let planned = false;
@@ -107,47 +140,19 @@ export function trainView({ signal }) {
   };
   shots.addEventListener("change", changed, { signal });
   shots.addEventListener("change", checkImages, { signal });
-
-  /** Return the same key for the same form, so that a retry after a lost response creates no second job. */
-  function idempotencyKey(content) {
-    if (kept.sent?.content !== content) kept.sent = { content, key: randomKey() };
-    return kept.sent.key;
-  }
+  draft.addEventListener("progress", drawSending, { signal });
 
   async function begin() {
-    if (busy) return;
-    busy = true;
     check.cancel();
     stopCheck();
     replace(trouble);
-    start.disabled = true;
-    start.setAttribute("aria-busy", "true");
-    bar.hidden = false;
-    const name = settings.name.trim();
-    const { form, files } = shots.form({ name, config: panel.config() });
-    const headers = { "Idempotency-Key": idempotencyKey(shots.fingerprint([name, panel.config()])) };
-    try {
-      const onprogress = (fraction) => {
-        bar.value = fraction;
-        status.textContent = fraction < 1 ? "Uploading images …" : "Checking images …";
-      };
-      const job = await upload("/adapt", form, { onprogress, headers, signal });
-      kept = null;
-      location.hash = `#/jobs/${job.id}`;
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      if (error.code === "idempotent_job_deleted") kept.sent = null;
-      const rest = error.errors ? shots.mark(error.errors, files, () => "bad") : [];
-      replace(trouble, problemBox(error, rest));
-    } finally {
-      busy = false;
-      start.removeAttribute("aria-busy");
-      bar.hidden = true;
-      draw();
-    }
+    const job = await draft.send();
+    if (!job) return;
+    if (signal.aborted) announce("Training job submitted.");
+    else location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
   }
 
-  const config = () => ({ ...panel.config(), ...shots.prompts() });
+  const config = () => ({ ...draft.config(), ...shots.prompts() });
   const configured = () => Object.keys(config()).length > 0;
   function asCurl() {
     const options = [["-F", "archive=@images.zip"]];
@@ -175,15 +180,12 @@ export function trainView({ signal }) {
     h("p", { class: "lede" }, "Add a few images per class. Training takes minutes, and the model still answers any class name."),
     runningJob(signal),
     zone,
+    dropTrouble,
+    sample,
     steps,
     box,
     next,
   );
-}
-
-/** Return 32 hexadecimal digits. `crypto.randomUUID` is missing over plain http from another machine. */
-function randomKey() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Create a line that links to the running job, so that a reload doesn't lose it. */
@@ -193,7 +195,7 @@ function runningJob(signal) {
     .then(({ data: [job] }) => {
       if (!job) return;
       line.hidden = false;
-      replace(line, "Training now: ", h("a", { href: `#/jobs/${job.id}` }, job.name ?? "unnamed job"));
+      replace(line, "Training now: ", h("a", { href: `#/jobs/${encodeURIComponent(job.id)}` }, job.name ?? "unnamed job"));
     })
     .catch(() => {}); // optional line: errors show elsewhere
   return line;

@@ -1,0 +1,57 @@
+// "Try with sample images": trains on images that come with the service, and opens the Try view.
+
+import { h, replace } from "../lib/dom.js";
+import { call, requestJson, upload } from "../lib/http.js";
+import { newKey } from "../lib/ids.js";
+import { problemBox } from "../lib/problem.js";
+import { count } from "../lib/words.js";
+
+const LABEL = "Try with sample images";
+let keyOf = newKey();
+
+/** Create the button. It is absent if the service has no samples. */
+export function sampleButton(signal) {
+  const element = h("div", { class: "sample" });
+  const trouble = h("div", {});
+
+  async function begin(sample, button) {
+    button.disabled = true;
+    button.textContent = "Starting …";
+    replace(trouble);
+    try {
+      const job = await trainOn(sample, signal);
+      location.hash = `#/try/${encodeURIComponent(job.id)}`; // which shows test images and the instant preview
+    } catch (error) {
+      if (error.name !== "AbortError") replace(trouble, problemBox(error));
+    } finally {
+      button.disabled = false;
+      button.textContent = LABEL;
+    }
+  }
+
+  async function load() {
+    const { data } = await requestJson("/samples", { signal });
+    const sample = data.find((entry) => entry.default) ?? data[0];
+    if (!sample) return;
+    const button = h("button", { type: "button", class: "main", onclick: () => begin(sample, button) }, LABEL);
+    const content = `${sample.title}: ${count(sample.images, "image")} in ${count(sample.classes.length, "class", "classes")}. ${sample.credit} Licence: ${sample.license}.`;
+    replace(element, h("p", {}, "No images at hand?"), button, h("p", { class: "soft" }, content), trouble);
+  }
+  load().catch(() => {}); // the view works without samples
+  return element;
+}
+
+async function trainOn(sample, signal) {
+  const archive = await (await call(`/samples/${encodeURIComponent(sample.name)}.zip`, { signal })).blob();
+  const form = new FormData();
+  form.append("archive", archive, `${sample.name}.zip`);
+  form.append("name", sample.title);
+  const send = () => upload("/adapt", form, { headers: { "Idempotency-Key": keyOf(sample.name) }, signal });
+  try {
+    return await send(); // a second click returns the same job
+  } catch (error) {
+    if (error.code !== "idempotent_job_deleted") throw error;
+    keyOf = newKey();
+    return send();
+  }
+}
