@@ -183,8 +183,10 @@ def train(client: Client, shots: Sequence[Path], classes: Sequence[str], micro: 
 
 
 def seconds_per_step(job: Job) -> float | None:
-    """Return the mean time between the first and the last step."""
+    """Return the mean time between the first and the last step, or None without progress in between."""
     at = {event.data["step"]: event.at for event in job.events() if event.data.get("step")}
+    if not at:  # ended between two heartbeats
+        return None
     first, last = min(at), max(at)
     return (at[last] - at[first]).total_seconds() / (last - first) if last > first else None
 

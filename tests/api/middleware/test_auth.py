@@ -25,6 +25,8 @@ ROUTES = [
     ("GET", "/jobs/job_x/events"),
     ("GET", "/jobs/job_x/preflight"),
     ("GET", "/jobs/job_x/report"),
+    ("GET", "/jobs/job_x/images"),
+    ("GET", "/jobs/job_x/images/0"),
     ("GET", "/models"),
     ("GET", "/models/mdl_x"),
     ("PATCH", "/models/mdl_x"),
@@ -61,7 +63,7 @@ def unlocked(new_service: Callable[..., AbstractContextManager[Service]]) -> Ite
 def test_no_route_is_forgotten(locked: Service) -> None:
     """Every route needs the key, except the health checks and the API description."""
     document = locked.app.openapi()
-    ids = {"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"}
+    ids = {"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod", "position": "0"}
     described = {
         (method.upper(), path.format(**ids))
         for path, methods in document["paths"].items()
