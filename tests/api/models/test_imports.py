@@ -94,8 +94,8 @@ def test_a_delta_comes_back_as_it_was(fresh: Service, model: str) -> None:
 
 def test_an_open_clip_folder_becomes_theta_1(fresh: Service, model: str) -> None:
     body = brought(fresh, exported(fresh, model, alpha=0.4))
-    assert (body["alpha"], body["delta_format"], body["metrics"]) == (0.4, "full", None)
-    imported = answers(fresh, body["id"], alpha=1, new_class_balance=0)
+    assert (body["alpha"], body["delta_format"], body["metrics"]) == (1.0, "full", None)
+    imported = answers(fresh, body["id"], new_class_balance=0)
     original = answers(fresh, model, alpha=0.4, new_class_balance=0)
     for one, other in zip(imported, original, strict=True):
         for name in NAMES:
@@ -172,7 +172,7 @@ def config(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, bytes
         (tensors(lambda t: t["visual.proj"][0].fill_(float("nan"))), "finite"),
         (tensors(lambda t: t["logit_scale"].add_(0.1)), "logit_scale"),
         (lambda f: f.update({"clipcite.json": b'{"classes": 3}'}), "lists of strings"),
-        (lambda f: f.update({"clipcite.json": b'{"alpha": "x"}'}), "wrong type"),
+        (lambda f: f.update({"clipcite.json": b'{"name": 5}'}), "wrong type"),
     ],
 )
 def test_folders_that_are_refused(
