@@ -12,6 +12,7 @@ from api.event_hub import Event
 from api.problems import Notice
 from api.request_model import RequestModel
 from core.clip.prompts import MAX_TEMPLATES
+from core.settings import MAX_IMAGES
 from core.store.db import tables
 
 MAX_CLASSES = 10_000
@@ -112,14 +113,20 @@ class Retraining(RequestModel):
     )
 
     moved: dict[Annotated[int, Field(ge=0)], RawName] = Field(
-        {}, description="Correct class name by position. New class names are allowed."
+        {}, max_length=MAX_IMAGES, description="Correct class name by position. New class names are allowed."
     )
-    removed: list[Annotated[int, Field(ge=0)]] = Field([], description="Positions of images to leave out.")
+    removed: list[Annotated[int, Field(ge=0)]] = Field(
+        [], max_length=MAX_IMAGES, description="Positions of images to leave out."
+    )
     confirmed: list[Annotated[int, Field(ge=0)]] = Field(
-        [], description="Positions of images whose labels are right. They are no label issues any more."
+        [],
+        max_length=MAX_IMAGES,
+        description="Positions of images whose labels are right. They are no label issues any more.",
     )
     config: JobConfig | None = Field(None, description="Settings to change. All others are the job's.")
-    name: str | None = Field(None, description="Name of the new job. Default: the job's.")
+    name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
+        None, description="Name of the new job. Default: the job's."
+    )
 
 
 class ClassCounts(BaseModel):

@@ -104,5 +104,5 @@ class ModelQuery(BaseModel):
 
 class ModelPatch(RequestModel):
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
-        description="Name, of which the model becomes the next version; null removes its name."
+        description="Model name. The model becomes its newest version; null removes the name."
     )

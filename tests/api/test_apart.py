@@ -153,7 +153,7 @@ def unbounded_places(
             found += unbounded_places(document, document["components"]["schemas"][name], name, seen | {name})
     if schema.get("type") == "array" and "maxItems" not in schema:
         found.append(f"{where}: array")
-    is_open = schema.get("type") == "object" and schema.get("additionalProperties") not in {None, False}
+    is_open = schema.get("type") == "object" and schema.get("additionalProperties") not in (None, False)
     if is_open and "maxProperties" not in schema:
         found.append(f"{where}: object")
     ends = {"maxLength", "enum", "const", "format", "contentMediaType"}

@@ -13,12 +13,12 @@ from tests.service.running import serve, wait_for
 
 
 @contextmanager
-def asking(url: str) -> Iterator[list[str]]:
-    """Ask for a page again and again, and yield the growing list of outcomes."""
+def polling(url: str) -> Iterator[list[str]]:
+    """Request a page repeatedly, and yield the growing list of outcomes."""
     outcomes: list[str] = []
     stop = threading.Event()
 
-    def ask() -> None:
+    def poll() -> None:
         while not stop.wait(0.02):
             try:
                 outcomes.append(str(httpx.get(url, timeout=60).status_code))
@@ -27,7 +27,7 @@ def asking(url: str) -> Iterator[list[str]]:
             except httpx.HTTPError:  # The process was killed while it responded.
                 outcomes.append("lost")
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=poll)
     thread.start()
     try:
         yield outcomes
@@ -41,7 +41,7 @@ def test_no_connection_is_refused(tmp_path: Path, environment: dict[str, str]) -
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with (
-        asking(f"http://127.0.0.1:{port}/") as outcomes,
+        polling(f"http://127.0.0.1:{port}/") as outcomes,
         serve(tmp_path / "data", environment, port=port) as service,
     ):
         wait_for(lambda: outcomes[-1] == "200")
