@@ -59,7 +59,7 @@ def test_two_lines_and_the_page_in_the_browser(tmp_path: Path, environment: dict
         assert httpx.get(f"{url}/readyz").status_code == 200
         wait_for(lambda: opened.exists() and opened.read_text() == f"{url}\n")
         api = next(
-            child for child in psutil.Process(process.pid).children() if child.cmdline()[1:] == ["-m", "api"]
+            child for child in psutil.Process(process.pid).children() if child.cmdline()[1:3] == ["-m", "api"]
         )
         assert api.environ()["CLIPCITE_DEVICE"] == "cpu"
 

@@ -323,7 +323,9 @@ def test_images_are_not_read_on_the_event_loop(service: Service, tmp_path: Path)
 def test_an_unreachable_service() -> None:
     with (
         Client("http://127.0.0.1:9", retry=Retry(attempts=2, first_seconds=0.01)) as client,
-        pytest.raises(APIConnectionError, match=r"No service at http://127.0.0.1:9 .*clipcite serve"),
+        pytest.raises(
+            APIConnectionError, match=r"Can't reach clipcite at http://127.0.0.1:9\. .*clipcite serve"
+        ),
     ):
         client.ready()
     for wrong in ("localhost:8000", "ftp://x", "http://"):
