@@ -128,8 +128,11 @@ def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
         training(http, job)
         page.goto(f"/#/jobs/{job}")
         chart = page.get_by_role("img", name=re.compile("Telling your classes apart: from"))
+        details = page.get_by_text("Details", exact=True)
+        details.click()
         expect(chart).to_be_visible()
         page.reload()
+        details.click()
         expect(chart).to_be_visible()
         expect(page.locator(".stage")).to_have_text(re.compile(r"Training, epoch \d+ of 1000"))
 
