@@ -41,7 +41,7 @@ SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "init_logit_bias": -10,
             "custom_text": True,
             "vision_cfg": {
-                "image_size": 32,
+                "image_size": 160,  # the size of test_vit2
                 "timm_model_name": "test_vit2",
                 "timm_model_pretrained": False,
                 "timm_pool": "map",
