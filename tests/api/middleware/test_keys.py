@@ -124,6 +124,8 @@ SCOPES_OF_ROUTES = {
     ("POST", "/jobs/job_x/retrain"): {"adapt"},
     ("GET", "/jobs/job_x/events"): {"adapt"},
     ("GET", "/jobs/job_x/report"): {"adapt"},
+    ("GET", "/jobs/job_x/images"): {"adapt"},
+    ("GET", "/jobs/job_x/images/0"): {"adapt"},
     ("GET", "/jobs/job_x/preflight"): {"adapt"},
     ("GET", "/models"): {"adapt", "classify"},
     ("GET", "/models/mdl_x"): {"adapt", "classify"},

@@ -113,6 +113,8 @@ def test_the_strength_has_a_tick_at_the_default_and_asks_for_one_answer(
         page.goto(f"/#/try/{model}")
         slider = page.get_by_label("Strength")
         expect(slider).to_have_value("0.3")
+        expect(page.locator(".answer > .best > strong")).to_have_count(6)
+        expect(page.locator(".tick")).to_be_visible()
         tick, bar = page.locator(".tick").bounding_box(), slider.bounding_box()
         assert tick is not None
         assert bar is not None
@@ -120,7 +122,6 @@ def test_the_strength_has_a_tick_at_the_default_and_asks_for_one_answer(
         assert abs(middle - (bar["x"] + 0.3 * bar["width"])) < 8
         below = page.locator(".answer").last.bounding_box()
         assert below is not None
-        expect(page.locator(".answer > .best > strong")).to_have_count(6)
         asked: list[str] = []
         page.on("request", lambda request: "/classify" in request.url and asked.append(request.url))
         with page.expect_response("**/classify") as response:
