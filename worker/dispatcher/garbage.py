@@ -117,14 +117,14 @@ def collect_garbage(
     if not dry_run:
         with database.write() as session:
             installation.find(session, lock=True).folders = len(folders)
-    if not due or dry_run or not delete or _is_held(database):
+    if not due or dry_run or not delete:
         return outcome
     if len(unowned) > orphans.SUSPICIOUS_SHARE * len(folders) and not confirmed:
         outcome.refusal = orphans.suspicion(len(unowned), len(folders))
         return outcome
     cap = None if confirmed else max(MIN_CAP, int(CAP_SHARE * len(folders)))
     for prefix in due:
-        if should_stop() or _is_held(database):
+        if should_stop() or installation.is_held(database):
             break
         with database.write() as session:
             is_ours = orphans.claim(session, prefix, grace=grace, most=cap)
@@ -138,11 +138,6 @@ def collect_garbage(
             outcome.deleted.append(prefix)
             logger.info("%s: deleted, because it has no owner", prefix)
     return outcome
-
-
-def _is_held(database: Database) -> bool:
-    with database.read() as session:
-        return installation.is_held(session)
 
 
 def _folders(blobs: Blobs) -> list[str]:
@@ -337,11 +332,12 @@ def finish_deletions(database: Database, blobs: Blobs, *, age: timedelta = DELET
     with database.write() as session:
         idempotency.forget_old(session)
     with database.read() as session:
-        left = [] if installation.is_held(session) else deletions.left_over(session, age=age)
+        left = deletions.left_over(session, age=age)
     finished = []
     for prefix in left:
         try:
-            deletions.finish(database, blobs, prefix)
+            if not deletions.finish(database, blobs, prefix):
+                break
         except ClipCiteError as error:  # the others may succeed
             logger.warning("%s: %s", prefix, error)
             continue

@@ -23,17 +23,20 @@ def mark_for_deletion(session: Session, prefix: str) -> None:
     session.flush()
 
 
-def finish(database: Database, blobs: Blobs, prefix: str) -> None:
+def finish(database: Database, blobs: Blobs, prefix: str) -> bool:
     """Delete the blobs, then the deletion's row. Call this after the commit.
 
-    During a backup nothing is deleted; the dispatcher finishes the deletion later.
+    Return False if nothing is deleted, because of a backup or because the database can't be asked for one.
+    The dispatcher tries again.
 
     Raises:
         StorageUnavailable: the blobs can't be deleted now. The dispatcher tries again.
     """
-    with database.read() as session:
-        if installation.is_held(session):
-            return
+    try:
+        if installation.is_held(database):
+            return False
+    except DatabaseUnavailable:
+        return False
     try:
         blobs.delete_prefix(prefix)
     except StorageUnavailable as error:
@@ -42,6 +45,7 @@ def finish(database: Database, blobs: Blobs, prefix: str) -> None:
         ) from error
     with suppress(DatabaseUnavailable), database.write() as session:  # a leftover row is harmless
         session.execute(delete(Deletion).where(Deletion.prefix == prefix))
+    return True
 
 
 def left_over(session: Session, *, age: timedelta) -> list[str]:

@@ -77,10 +77,11 @@ def hold_deletions(session: Session) -> None:
     find(session, lock=True).hold_until = database_now(session) + HOLD
 
 
-def is_held(session: Session) -> bool:
+def is_held(database: Database) -> bool:
     """Return whether a backup is in progress, so that no blob may be deleted."""
-    until = find(session).hold_until
-    return until is not None and database_now(session) < until
+    with database.read() as session:
+        until = find(session).hold_until
+        return until is not None and database_now(session) < until
 
 
 def write(database: Database, blobs: Blobs) -> None:

@@ -207,6 +207,13 @@ def test_deletions_wait_for_the_backup(database: Database, blobs: Blobs, backup:
     assert finish_deletions(database, blobs, age=NO_AGE) == [prefix]
 
 
+def test_nothing_is_deleted_while_the_database_is_down(blobs: Blobs, tmp_path: Path) -> None:
+    """A backup may be in progress. The dispatcher deletes the files later."""
+    blobs.put("jobs/a/1", b"an image")
+    assert not deletions.finish(Database(f"sqlite:///{tmp_path}/missing/x.db"), blobs, "jobs/a")
+    assert blobs.get("jobs/a/1") == b"an image"
+
+
 def test_a_second_snapshot_copies_only_new_files(
     database_url: str, database: Database, blobs: Blobs, backup: Blobs, tmp_path: Path
 ) -> None:
