@@ -16,7 +16,6 @@ import json
 import secrets
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.clip.errors import BackboneUnavailable
+from core.clip.models.cached_folder import build_once
 
 # The folder name holds the version of the recipe below.
 FOLDER = "starter-1"
@@ -62,18 +62,7 @@ def starter_folder(cache: Path) -> Path:
         BackboneUnavailable: one of the two packages is missing or has another SHA-256.
     """
     folder = cache.absolute() / FOLDER
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=cache, prefix=f".{FOLDER}-"))
-        try:
-            _assemble(temporary)
-            temporary.chmod(0o755)
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # otherwise another process assembled it first
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    build_once(folder, _assemble)
     _write_config(folder)
     return folder
 

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from core.clip.errors import BackboneUnavailable
 from core.clip.models import installed
+from core.clip.models.cached_folder import build_once
 from core.clip.models.installed import CLIP_MODEL_FILES
 
 CONFIG, PREPROCESSOR, WEIGHTS = CLIP_MODEL_FILES
@@ -42,18 +41,7 @@ def converted(folder: Path, cache: Path) -> Path:
     state = [(str(folder.absolute()), name, stat.st_size, stat.st_mtime_ns) for name, stat in _files(folder)]
     digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
     target = cache.absolute() / f"transformers-{digest}"
-    if not target.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=cache, prefix=".transformers-"))
-        try:
-            convert(folder, temporary)
-            temporary.chmod(0o755)
-            temporary.rename(target)
-        except OSError:
-            if not target.is_dir():  # otherwise another process converted it first
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    build_once(target, lambda temporary: convert(folder, temporary))
     return target
 
 
