@@ -3,7 +3,9 @@
 import asyncio
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -23,21 +25,11 @@ UPLOADS = 40
 Schema = dict[str, Any]
 
 
-def test_stalled_uploads_block_no_other_request(
-    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = make_service()
+@contextmanager
+def connected(service: Service) -> Iterator[tuple[httpx.Client, ThreadPoolExecutor]]:
+    """Serve, and yield a client with a key, and threads for its concurrent requests."""
     with service.database.write() as session:
         key = api_keys.create(session, owner="team", scopes=list(api_keys.SCOPES)).key
-    stalled, go_on = threading.Semaphore(0), threading.Event()
-    put = Blobs.put
-
-    def slow(self: Blobs, *args: Any) -> None:
-        stalled.release()
-        assert go_on.wait(600)
-        put(self, *args)
-
-    monkeypatch.setattr(Blobs, "put", slow)
     with (
         listening(service.app) as port,
         httpx.Client(
@@ -48,6 +40,23 @@ def test_stalled_uploads_block_no_other_request(
         ) as http,
         ThreadPoolExecutor(UPLOADS) as pool,
     ):
+        yield http, pool
+
+
+def test_stalled_uploads_block_no_other_request(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service()
+    stalled, go_on = threading.Semaphore(0), threading.Event()
+    put = Blobs.put
+
+    def slow(self: Blobs, *args: Any) -> None:
+        stalled.release()
+        assert go_on.wait(600)
+        put(self, *args)
+
+    monkeypatch.setattr(Blobs, "put", slow)
+    with connected(service) as (http, pool):
         try:
             uploads = [pool.submit(http.post, "/adapt", **form(**shots())) for _ in range(UPLOADS)]
             assert stalled.acquire(timeout=600)
@@ -67,8 +76,6 @@ def test_a_stalled_disk_blocks_no_other_request(
 ) -> None:
     """Files above 64 kB are written to disk as they arrive."""
     service = make_service()
-    with service.database.write() as session:
-        key = api_keys.create(session, owner="team", scopes=list(api_keys.SCOPES)).key
     stalled, go_on = threading.Semaphore(0), threading.Event()
     write = tempfile.SpooledTemporaryFile.write
 
@@ -80,16 +87,7 @@ def test_a_stalled_disk_blocks_no_other_request(
 
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", slow)
     large = form(images=[("a.jpg", crafted.jpeg() + bytes(200_000))], labels=["a"])
-    with (
-        listening(service.app) as port,
-        httpx.Client(
-            base_url=f"http://127.0.0.1:{port}",
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=600,
-            limits=httpx.Limits(max_connections=None),
-        ) as http,
-        ThreadPoolExecutor(UPLOADS) as pool,
-    ):
+    with connected(service) as (http, pool):
         try:
             uploads = [pool.submit(http.post, "/adapt", **large) for _ in range(UPLOADS)]
             assert stalled.acquire(timeout=600)
@@ -108,8 +106,6 @@ def test_stalled_handlers_delay_no_key_lookup(
 ) -> None:
     """With all default threads stalled, a request with an unknown key is still refused."""
     service = make_service()
-    with service.database.write() as session:
-        key = api_keys.create(session, owner="team", scopes=list(api_keys.SCOPES)).key
     stalled, go_on = threading.Semaphore(0), threading.Event()
     list_models = model_service.list_models
 
@@ -119,19 +115,12 @@ def test_stalled_handlers_delay_no_key_lookup(
         return list_models(*args)
 
     monkeypatch.setattr(model_service, "list_models", slow)
-    with (
-        listening(service.app) as port,
-        httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", timeout=600, limits=httpx.Limits(max_connections=None)
-        ) as http,
-        ThreadPoolExecutor(UPLOADS) as pool,
-    ):
-        known = {"Authorization": f"Bearer {key}"}
+    with connected(service) as (http, pool):
         try:
-            lists = [pool.submit(http.get, "/models", headers=known) for _ in range(UPLOADS)]
+            lists = [pool.submit(http.get, "/models") for _ in range(UPLOADS)]
             for _ in range(UPLOADS):
                 assert stalled.acquire(timeout=600)
-            unknown = {"Authorization": f"Bearer {key[:-4]}AAAA"}
+            unknown = {"Authorization": f"{http.headers['Authorization'][:-4]}AAAA"}
             assert http.get("/models", headers=unknown, timeout=60).status_code == 401
         finally:
             go_on.set()

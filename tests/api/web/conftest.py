@@ -12,7 +12,7 @@ from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.models.backbone import Backbone
 from tests.api.service import listening, service
 from tests.api.web.browser import BrowserMissing, find_browser
-from tests.api.web.finished import finish_job
+from tests.api.web.finished import Running, finish_job
 
 
 @pytest.fixture(scope="package")
@@ -47,3 +47,13 @@ def quick_url(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone
         finish_job(made, backbone, label_issues=(LabelIssue(0, 0, 1, 0.8, 0.1),))
         port = stack.enter_context(listening(made.app))
         yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def running(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[Running]:
+    """Run a service without a worker, and yield it with its URL."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "clipcite.db").write_bytes(migrated.read_bytes())
+    with service(tmp_path / "data", backbone.name) as made, listening(made.app) as port:
+        made.app.state.serving.warm_up()
+        yield made, f"http://127.0.0.1:{port}"

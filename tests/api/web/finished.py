@@ -26,6 +26,8 @@ from tests.core.serving.adapted import publish_model
 CLASSES = ("red", "green", "yellow")
 NAMES = (*CLASSES, "oak", "elm")
 LOGIT_SCALE = 40.0
+Running = tuple[Service, str]
+"""A service and its URL."""
 
 
 @dataclass(frozen=True)

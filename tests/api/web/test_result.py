@@ -1,7 +1,6 @@
 """The result of a job: the images before and after training, the verdicts with their actions, and sharing."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,8 @@ from clipcite import Client
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.models.backbone import Backbone
 from core.store.db.tables import RUNNING, Job
-from tests.api.service import Service, listening, service
-from tests.api.web.finished import Finished, finish_job
+from tests.api.web.finished import Finished, Running, finish_job
 from tests.api.web.window import drop, too_wide, window, write_class_folders
-
-Running = tuple[Service, str]
-
-
-@pytest.fixture
-def running(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[Running]:
-    """Run a service without a worker, and yield it with its URL."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "clipcite.db").write_bytes(migrated.read_bytes())
-    with service(tmp_path / "data", backbone.name) as made, listening(made.app) as port:
-        made.app.state.serving.warm_up()
-        yield made, f"http://127.0.0.1:{port}"
 
 
 def show(page: Page, job: str) -> None:

@@ -1,28 +1,14 @@
 """The Try view: large images, one answer each, before and now, and images that go back into the training."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.clip.models.backbone import Backbone
-from tests.api.service import Service, listening, service, shots
-from tests.api.web.finished import CLASSES, finish_job
+from tests.api.service import shots
+from tests.api.web.finished import CLASSES, Running, finish_job
 from tests.api.web.window import drop, shot, window
-
-Running = tuple[Service, str]
-
-
-@pytest.fixture
-def running(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[Running]:
-    """Run a service without a worker, and yield it with its URL."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "clipcite.db").write_bytes(migrated.read_bytes())
-    with service(tmp_path / "data", backbone.name) as made, listening(made.app) as port:
-        made.app.state.serving.warm_up()
-        yield made, f"http://127.0.0.1:{port}"
 
 
 def answers(page: Page) -> list[str]:
