@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
 from benchmarks.methods.linear_probe import logistic_regression
 
@@ -26,10 +27,9 @@ def test_the_gradient_vanishes(data: tuple[torch.Tensor, torch.Tensor], c: float
 
 
 def test_equals_scikit_learn(data: tuple[torch.Tensor, torch.Tensor]) -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model")
     features, labels = data
     weight, bias = logistic_regression(features, labels, 3, 31.6, 1_000)
-    reference = linear_model.LogisticRegression(C=31.6, max_iter=1_000, tol=1e-8)
+    reference = LogisticRegression(C=31.6, max_iter=1_000, tol=1e-8)
     reference.fit(features.double().numpy(), labels.numpy())
     np.testing.assert_allclose(weight.numpy(), reference.coef_, atol=1e-3)
     # The softmax leaves one bias undetermined.
