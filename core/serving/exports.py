@@ -2,7 +2,7 @@
 
 import zipfile
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, assert_never
 
 from core.clip.errors import CorruptWeights
 from core.clip.export.model_card import ModelInfo
@@ -73,7 +73,7 @@ def _write_model(
     blobs: Blobs,
     model: Model,
     alpha: float,
-    format: Format,
+    format: Literal["open_clip", "onnx"],
 ) -> None:
     backbone = load_backbone(model.backbone, cache=settings.cache, image_size=model.image_size)
     try:
@@ -87,15 +87,17 @@ def _write_model(
     info = _model_info(model, alpha, weights.delta.kind, backbone.sha256)
     if format == "open_clip":
         write_open_clip_folder(folder, backbone, model_at_alpha, info)
-        return
-    try:
-        from core.clip.export.onnx_graphs import write_onnx_folder
-    except ModuleNotFoundError as error:
-        raise OnnxMissing(
-            "This service can't write ONNX, because the packages of `pip install '.[onnx]'` are not "
-            "installed. Use format=open_clip, or ask the operator to install them."
-        ) from error
-    write_onnx_folder(folder, backbone, model_at_alpha, info)
+    elif format == "onnx":
+        try:
+            from core.clip.export.onnx_graphs import write_onnx_folder
+        except ModuleNotFoundError as error:
+            raise OnnxMissing(
+                "This service can't write ONNX, because the packages of `pip install '.[onnx]'` are not "
+                "installed. Use format=open_clip, or ask the operator to install them."
+            ) from error
+        write_onnx_folder(folder, backbone, model_at_alpha, info)
+    else:
+        assert_never(format)
 
 
 def _model_info(model: Model, alpha: float, delta_format: str, backbone_sha256: str) -> ModelInfo:
