@@ -203,7 +203,7 @@ class JobRunner:
             clock.begin(PUBLISHING)
             progress.trained()
             progress.enter(PUBLISHING)
-            if not self._publish(claim, folder, result, progress.fields(), should_stop):
+            if not self._publish(claim, folder, result, progress.fields, should_stop):
                 lease.lost.set()
                 raise Stopped
             uploader.discard()
@@ -307,10 +307,13 @@ class JobRunner:
         claim: Claim,
         folder: Path,
         result: dict[str, Any],
-        progress: dict[str, Any],
+        progress: Callable[[], dict[str, Any]],
         should_stop: Callable[[], bool],
     ) -> bool:
-        """Upload the weights under unused names, then commit the model. Return False without the lease."""
+        """Upload the weights under unused names, then commit the model. Return False without the lease.
+
+        Heartbeats go on during the upload, so `progress` is called in the transaction.
+        """
         manifest = read_manifest((folder / MANIFEST).read_bytes())
         model_id = new_id("mdl")
         prefix = models.blobs_of(model_id)
@@ -342,7 +345,7 @@ class JobRunner:
                     claim,
                     model,
                     result["metrics"],
-                    progress=progress,
+                    progress=progress(),
                     seconds=result["seconds"],
                     evaluate=_is_evaluated(claim),
                 )

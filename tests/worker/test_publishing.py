@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db.tables import Job, Model
 from core.store.errors import DatabaseUnavailable, StorageFull
-from core.store.jobs import events, jobs
+from core.store.jobs import events, jobs, leases
 from core.store.registry import models
 from tests.core.store.samples import OWNER, expire, job_of, let_lease_expire
 from tests.worker.test_job_runner import MakeWorker, make_worker, queue_job  # noqa: F401
@@ -99,6 +99,37 @@ def test_a_full_storage_costs_no_attempt(
     job = job_of(worker.database, job_id)
     assert (job.status, job.attempts, model_count(worker)) == ("queued", 0, 0)
     assert list(worker.blobs.list("models")) == []
+
+
+def test_the_bar_does_not_fall_when_the_model_is_published(
+    worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats store newer progress during the upload of the weights."""
+    store = job_runner.store_weights
+    heartbeats: list[float] = []
+    job_id = queue_job(worker, tmp_path)
+
+    def slow(*given: Any, **named: Any) -> None:
+        until = time.monotonic() + 60
+        before = (job_of(worker.database, job_id).progress or {})["fraction"]
+        while not heartbeats and time.monotonic() < until:
+            fraction = (job_of(worker.database, job_id).progress or {})["fraction"]
+            if fraction > before:
+                heartbeats.append(fraction)
+            time.sleep(0.02)
+        store(*given, **named)
+
+    publish = leases.publish
+    published: list[float] = []
+
+    def noted(session: Session, *given: Any, **named: Any) -> bool:
+        published.append(named["progress"]["fraction"])
+        return publish(session, *given, **named)
+
+    monkeypatch.setattr(job_runner, "store_weights", slow)
+    monkeypatch.setattr(leases, "publish", noted)
+    worker.run(job_id)
+    assert published[0] >= heartbeats[0]
 
 
 # --- between the two commits: the model is published, and its evaluation is under way ---
