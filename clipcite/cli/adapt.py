@@ -48,7 +48,7 @@ def adapt(
         int | None, typer.Option(min=1, help="Epochs (default: the backbone's recipe).")
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Strength: 0 stock model, 1 fully trained.")
+        float | None, typer.Option(min=0, max=1, help="Strength: 0 pre-trained model, 1 fully trained.")
     ] = None,
     holdout: Annotated[
         float | None, typer.Option(min=0, max=0.5, help="Fraction of each class to evaluate on.")

@@ -38,7 +38,9 @@ def classify(
     ] = "stock",
     alpha: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Strength: 0 stock model, 1 fully trained (default: the model's)."),
+        typer.Option(
+            min=0, max=1, help="Strength: 0 pre-trained model, 1 fully trained (default: the model's)."
+        ),
     ] = None,
     top_k: Annotated[
         int | None, typer.Option("--top-k", "-k", min=1, help="Show only the K most likely classes.")

@@ -34,7 +34,9 @@ def export(
     ] = Format.OPEN_CLIP,
     alpha: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Strength: 0 stock model, 1 fully trained (default: the model's)."),
+        typer.Option(
+            min=0, max=1, help="Strength: 0 pre-trained model, 1 fully trained (default: the model's)."
+        ),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,

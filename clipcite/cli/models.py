@@ -103,7 +103,7 @@ def import_model(
         typer.Option(
             min=0,
             max=1,
-            help="Strength: 0 stock model, 1 fully trained (default: from the archive).",
+            help="Strength: 0 pre-trained model, 1 fully trained (default: from the archive).",
         ),
     ] = None,
     delta_format: Annotated[

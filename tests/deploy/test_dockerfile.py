@@ -61,8 +61,8 @@ def test_the_context_is_the_packages_and_what_describes_them() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = {path.parent.name for path in ROOT.glob("[!.]*/__init__.py")} - {"benchmarks", "demo", "tests"}
     seen = {path.name for path in ROOT.iterdir() if not ignored(path.name)}
-    readme = project["project"]["readme"]
-    assert seen == packages | {"pyproject.toml", "constraints.txt", "setup.py", readme}
+    described = {project["project"]["readme"], *project["project"]["license-files"]}
+    assert seen == packages | {"pyproject.toml", "constraints.txt", "setup.py"} | described
 
 
 def test_dependencies_are_installed_before_the_code_is_there() -> None:

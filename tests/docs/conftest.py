@@ -1,5 +1,6 @@
 """A reader's environment: a service, images, the commands and a model."""
 
+import json
 import os
 import re
 import shutil
@@ -64,9 +65,29 @@ def _images(folder: Path) -> None:
         shutil.copy2(image, folder / name)
     rows = [f"more/{name}/{i}.png,{name}" for name in ("red", "green") for i in range(2)]
     (folder / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
+    _export_labels(folder / "labelled")
     with zipfile.ZipFile(folder / "shots.zip", "w") as archive:
         for path in (folder / "images").rglob("*.png"):
             archive.write(path, path.relative_to(folder / "images"))
+
+
+def _export_labels(folder: Path) -> None:
+    """Write a JSON export of Label Studio 1.23 with its uploaded images."""
+    tasks: list[dict[str, object]] = []
+    for name in ("red", "green"):
+        for path in paint(folder, f"upload/1/{name}", 3):
+            uploaded = path.rename(folder / "upload" / "1" / f"0a1b2c3d-{name}{path.name}")
+            chosen = {
+                "type": "choices",
+                "value": {"choices": [name]},
+                "from_name": "choice",
+                "to_name": "image",
+            }
+            annotation = {"was_cancelled": False, "result": [chosen]}
+            image = f"/data/upload/1/{uploaded.name}"
+            tasks.append({"id": len(tasks) + 1, "data": {"image": image}, "annotations": [annotation]})
+        (folder / "upload" / "1" / name).rmdir()
+    (folder / "project-1.json").write_text(json.dumps(tasks))
 
 
 class Shell:

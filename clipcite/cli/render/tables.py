@@ -163,17 +163,22 @@ def verdict(metrics: Metrics | None) -> str:
         return "[yellow]Ready, not evaluated.[/] To get a verdict, add images to test/."
     compared = _compared(metrics)
     difference = compared.difference if compared else None
-    if metrics.verdict == "better":
-        words = "[green]Better.[/]"
-    elif metrics.verdict == "no_clear_gain" and difference is not None and difference.value > 0:
-        words = "[yellow]Looks better, not proven.[/]"
-    else:
-        words = "[yellow]Not better.[/]"
+    colour = "green" if metrics.verdict == "better" else "yellow"
+    words = f"[{colour}]{_title(metrics)}.[/]"
     if compared is None:
         return words
     numbers = f"{100 * compared.adapted:.0f}% correct, {_direction(compared)} {100 * compared.stock:.0f}%"
     where = SOURCES.get(metrics.measured_on.source, "on {} images").format(metrics.measured_on.images)
     return f"{words} {numbers} ({_points(difference)}{where})"
+
+
+def _title(metrics: Metrics) -> str:
+    """Return the title of an evaluated model's verdict: the web page and the report have the same ones."""
+    compared = _compared(metrics)
+    difference = compared.difference if compared else None
+    if metrics.verdict == "no_clear_gain":
+        return "Looks better, not proven" if difference and difference.value > 0 else "Not better"
+    return metrics.verdict.capitalize()
 
 
 def _compared(metrics: Metrics) -> Comparison | None:
@@ -183,6 +188,8 @@ def _compared(metrics: Metrics) -> Comparison | None:
 
 
 def _direction(compared: Comparison) -> str:
+    if compared.adapted == compared.stock:
+        return "unchanged from"
     return "down from" if compared.adapted < compared.stock else "up from"
 
 
@@ -198,9 +205,9 @@ def _short_verdict(metrics: Metrics | None, *, with_gain: bool) -> str:
     if metrics is None:
         return ""
     compared = _compared(metrics)
-    words = metrics.verdict.replace("_", " ")
     if compared is None:
-        return words
+        return metrics.verdict.replace("_", " ")
+    words = _title(metrics).lower().removeprefix("looks better, ")
     gain = f" ({100 * (compared.adapted - compared.stock):+.0f})" if with_gain else ""
     return f"{words} {100 * compared.adapted:.0f}%{gain}"
 

@@ -75,7 +75,7 @@ def test_the_interval_is_in_a_tooltip(browser: Browser, running: Running, backbo
             "21 images are too few to prove it",
             "Add test images",
         ),
-        ({"stock": 0.8, "adapted": 0.4, "images": 60}, "Not better", "down from", "Check labels"),
+        ({"stock": 0.8, "adapted": 0.4, "images": 60}, "Worse", "down from", "Check labels"),
         ({"stock": 0.8, "adapted": 0.8, "images": 21}, "Not better", "%", "Check labels"),
         ({"evaluated": False}, "Ready, not evaluated", "too few images", "Add test images"),
         (
@@ -122,10 +122,15 @@ def test_the_number_of_test_images_to_add_is_the_report_s(
     made, url = running
     with Client(url) as client, window(browser, url) as page:
         finished = finish_job(made, backbone, stock=0.4, adapted=0.6, images=21)
-        more = client.jobs.report(finished.job).more_test_images
-        assert more
+        report = client.jobs.report(finished.job)
+        more, chance = report.more_test_images, report.probability_better
+        assert more is not None
+        assert chance is not None
         show(page, finished.job)
-        expect(page.locator(".result")).to_contain_text(f"About {more} more test images would decide it.")
+        expect(page.locator(".result")).to_contain_text(
+            f"It is better with a probability of {100 * chance:.0f}%. "
+            f"About {more} more test images would decide it."
+        )
 
 
 def test_a_model_is_usable_while_it_is_evaluated(

@@ -51,7 +51,7 @@ def model(name: str | None) -> ModelData:
 def test_models(width: int) -> None:
     lines = printed(model_table([model("shoes"), model(None)], width), width).splitlines()
     assert lines[1].split()[0] == "shoes@1"
-    assert "no clear gain 94%" in lines[1]
+    assert "not proven 94%" in lines[1]
     assert lines[2].split()[0] == f"mdl_{UNIQUE}"  # its only reference
     assert all(line.rstrip().endswith(UNIQUE[-6:]) for line in lines[1:3])
     words = printed(model_table([model(NAME)], width), width).split()
@@ -93,7 +93,11 @@ def test_predictions(width: int) -> None:
         ),
         (metrics("no_clear_gain", 0.84, 0.91), "Looks better, not proven. 91% correct, up from 84% ("),
         (metrics("no_clear_gain", 0.84, 0.8), "Not better. 80% correct, down from 84% ("),
-        (metrics("worse", 0.83, 0.72, "holdout"), "-11 points, 95% CI -20 to -3; on 96 held-out images)"),
+        (metrics("no_clear_gain", 0.8, 0.8), "Not better. 80% correct, unchanged from 80% ("),
+        (
+            metrics("worse", 0.83, 0.72, "holdout"),
+            "Worse. 72% correct, down from 83% (-11 points, 95% CI -20 to -3; on 96 held-out images)",
+        ),
         (metrics("evaluating", 0, 0), "Ready, evaluating. The verdict follows."),
         (None, "Ready, not evaluated. To get a verdict, add images to test/."),
     ],

@@ -1,7 +1,7 @@
 // Training jobs, newest first.
 
 import { confirmed, h, replace } from "../lib/dom.js";
-import { codeFor, curl, python } from "../components/code.js";
+import { codeFor, curl, javascript, python } from "../components/code.js";
 import { call } from "../lib/http.js";
 import { newKey } from "../lib/ids.js";
 import { pagedList } from "../components/pager.js";
@@ -28,6 +28,7 @@ export function jobsView({ signal }) {
     codeFor({
       curl: () => curl("/jobs?limit=20"),
       python: () => python(["for job in client.jobs.list():", "    print(job.id, job.status, job.name)"]),
+      javascript: () => javascript("/jobs?limit=20", { lines: ["for (const job of body.data) console.log(job.id, job.status, job.name);"] }),
     }),
   );
 }

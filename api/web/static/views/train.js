@@ -3,7 +3,7 @@
 import { announce, confirmed, debounce, h, newId, replace } from "../lib/dom.js";
 import { hasCamera } from "../components/camera.js";
 import { classCard } from "../components/class_card.js";
-import { codeFor, curl, literal, python } from "../components/code.js";
+import { codeFor, curl, javascript, literal, python } from "../components/code.js";
 import { dropZone, onPhone } from "../components/dropzone.js";
 import { sampleButton } from "../components/sample.js";
 import { pasted } from "../lib/dropped_files.js";
@@ -76,7 +76,7 @@ export function trainView({ signal }) {
   const status = h("p", { class: "soft", id: newId("status") });
   start.setAttribute("aria-describedby", status.id);
   const bar = h("progress", { max: "1", value: "0", hidden: true, "aria-label": "Upload progress" });
-  const code = codeFor({ curl: asCurl, python: asPython });
+  const code = codeFor({ curl: asCurl, python: asPython, javascript: asJavascript });
   const addClass = h("button", { type: "button", class: "quiet", onclick: () => shots.addClass() }, "Add a class");
   const clear = h("button", { type: "button", class: "quiet", onclick: clearAll }, "Remove all");
 
@@ -159,6 +159,10 @@ export function trainView({ signal }) {
     if (configured()) options.push(["-F", `config=${JSON.stringify(config())}`]);
     if (settings.name.trim()) options.push(["-F", `name=${settings.name.trim()}`]);
     return `# images.zip contains one folder per class\n${curl("/adapt", options)}`;
+  }
+  function asJavascript() {
+    const fields = { ...(configured() && { config: config() }), ...(settings.name.trim() && { name: settings.name.trim() }) };
+    return javascript("/adapt", { method: "POST", fields, files: { archive: "images.zip" }, lines: ["console.log(body.id, body.status);"] });
   }
   function asPython() {
     const name = settings.name.trim() ? `, name=${literal(settings.name.trim())}` : "";

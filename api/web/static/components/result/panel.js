@@ -45,7 +45,7 @@ export function resultPanel(job, { eta, signal }) {
     not_better: () => [button("Check labels", checkLabels, true), link("Use the pre-trained model", "#/try/stock"), tryIt("Try it")],
     evaluating: () => [tryIt("Try it", true)],
     not_evaluated: () => [add("Add test images", "test", true), tryIt("Try it")],
-  }[kind]();
+  }[kind === "worse" ? "not_better" : kind]();
   const share = button("Share", () => shareModel({ job }).catch(failed));
   const save = button("Download", () => download(`/models/${encodeURIComponent(job.model_id)}/export`, `${job.name ?? job.model_id}.zip`).catch(failed));
 

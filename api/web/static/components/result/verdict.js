@@ -7,6 +7,7 @@ const VERDICTS = {
   better: ["Better", "good"],
   unproven: ["Looks better, not proven", "open"],
   not_better: ["Not better", "open"],
+  worse: ["Worse", "open"],
   evaluating: ["Ready, evaluating", "busy"],
   not_evaluated: ["Ready, not evaluated", "open"],
 };
@@ -27,7 +28,6 @@ export function verdictOf(metrics) {
   const comparison = comparisonOf(metrics);
   let kind = metrics?.verdict ?? "not_evaluated";
   if (kind === "no_clear_gain") kind = comparison?.difference.value > 0 ? "unproven" : "not_better";
-  if (kind === "worse") kind = "not_better";
   if (!VERDICTS[kind]) kind = "not_evaluated";
   const [title, mood] = VERDICTS[kind];
   return { kind, title, mood };
@@ -44,9 +44,10 @@ export function explained(job, report) {
   const trend = adapted > stock ? "up from" : adapted < stock ? "down from" : "unchanged from";
   const facts = `${percent(adapted)} correct ${(EVALUATED_ON[source] ?? EVALUATED_ON.holdout)(images)}, ${trend} ${percent(stock)}.`;
   if (kind !== "unproven") return facts;
-  const more = report?.more_test_images;
+  const { more_test_images: more, probability_better: chance } = report ?? {};
+  const odds = typeof chance === "number" ? ` It is better with a probability of ${percent(Math.min(0.99, chance))}.` : "";
   const remedy = more ? ` About ${count(more, "more test image")} would decide it.` : "";
-  return `${facts} ${count(images, "image is", "images are")} too few to prove it.${remedy}`;
+  return `${facts} ${count(images, "image is", "images are")} too few to prove it.${odds}${remedy}`;
 }
 
 function notEvaluated({ config, warnings }) {
