@@ -1,6 +1,6 @@
 """Test a client, generated from /openapi.json by openapi-python-client, on the running service.
 
-    clipcite serve --data data
+    clipcite serve --no-token --data data
     python -m benchmarks.generated_client --url http://127.0.0.1:8000
 
 The generator is installed from PyPI into a fresh environment, because it needs other package versions than

@@ -154,7 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = commands_of_readme(README.read_text(encoding="utf-8")) if readme else commands_of(page)
     with tempfile.TemporaryDirectory(prefix="clipcite-newcomer-") as temporary:
         own = {k: v for k, v in os.environ.items() if not k.startswith(("CLIPCITE_", "PYTHON"))}
-        fresh = {"CLIPCITE_CACHE": str(Path(temporary) / "cache"), "PIP_NO_CACHE_DIR": "1"}
+        fresh = {
+            "CLIPCITE_CACHE": str(Path(temporary) / "cache"),
+            "CLIPCITE_DATA": str(Path(temporary) / "data"),
+            "PIP_NO_CACHE_DIR": "1",
+        }
         steps = list(walk(Path(temporary) / "clipcite", commands, {**own, **fresh}))
     command = f"python -m benchmarks.newcomer{' --readme' if readme else ''}"
     text = f"{table(steps)}\n{about}; from `{command}`.\n"

@@ -35,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| images | training images | POST /adapt, s | first answer, s | next answer, s |")
     with (
         running_service() as service,
-        httpx.Client(base_url=service.url, timeout=300, trust_env=False) as client,
+        httpx.Client(
+            base_url=service.url,
+            headers={"Authorization": f"Bearer {service.key}"},
+            timeout=300,
+            trust_env=False,
+        ) as client,
     ):
         service.wait_until_ready(seconds=90, backbone_seconds=180)
         for number, folder in enumerate(options.data):

@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     data = load(options.data)
     measured: list[Measured] = []
-    with running_service() as service, Client(service.url) as client:
+    with running_service() as service, Client(service.url, service.key) as client:
         service.wait_until_ready(seconds=90, backbone_seconds=180)
         for number in range(options.jobs):
             drawn = draw_shots(data.train, range(len(data.class_names)), options.shots, number)

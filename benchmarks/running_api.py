@@ -29,7 +29,13 @@ def running_api(environment: Mapping[str, str]) -> Iterator[RunningApi]:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "api"],
-        env={**api_defaults(), **os.environ, **environment, "CLIPCITE_PORT": str(port)},
+        env={
+            **api_defaults(),
+            **os.environ,
+            "CLIPCITE_REQUIRE_TOKEN": "false",
+            **environment,
+            "CLIPCITE_PORT": str(port),
+        },
     )
     url = f"http://127.0.0.1:{port}"
     try:

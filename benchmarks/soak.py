@@ -114,8 +114,9 @@ def _service(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",
     }
+    serve = [sys.executable, "-m", "clipcite.cli.main", "serve", "--no-token"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", "0", "--data", str(folder / "data")],
+        [*serve, "--port", "0", "--data", str(folder / "data")],
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,

@@ -66,7 +66,15 @@ def _status(pid: int) -> str:
 def running_service(folder: Path, settings: dict[str, str]) -> Iterator[tuple[Service, float]]:
     """Start `clipcite serve`, and yield it with the seconds until it was ready."""
     url, log = f"http://127.0.0.1:{_free_port()}", folder / "service.log"
-    command = [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", url.rpartition(":")[2]]
+    command = [
+        sys.executable,
+        "-m",
+        "clipcite.cli.main",
+        "serve",
+        "--no-token",
+        "--port",
+        url.rpartition(":")[2],
+    ]
     started, stop = time.monotonic(), threading.Event()
     with log.open("wb") as output:
         process = subprocess.Popen(

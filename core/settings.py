@@ -78,6 +78,11 @@ class Settings(BaseSettings):
         description="API key of the owner `default` with every scope, in addition to the keys in the "
         "database.",
     )
+    require_token: bool = _http(
+        True,
+        description="Without keys, require the token in the file `token` of the data folder. `false` gives "
+        "every program on this machine full access.",
+    )
 
     backbone: str = _backbones("starter", description="Default backbone, also known as `stock`.")
     backbones: list[str] = _backbones(

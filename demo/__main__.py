@@ -73,7 +73,11 @@ def demo(console: Console) -> None:
             _say(console, "model", "starter, a small stand-in for CLIP that needs no download")
         else:
             _say(console, "model", settings.backbone)
-        with running_service() as service, Client(service.url, retry=PATIENT) as client, _explained(service):
+        with (
+            running_service() as service,
+            Client(service.url, service.key, retry=PATIENT) as client,
+            _explained(service),
+        ):
             with console.status("  Starting the service and preparing the model …"):
                 wait = STARTER_SECONDS if settings.backbone == STARTER else DOWNLOAD_SECONDS
                 service.wait_until_ready(seconds=START_SECONDS, backbone_seconds=wait)

@@ -1,6 +1,7 @@
 """The service of the demo: on a free port, with a temporary data folder."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -52,6 +53,8 @@ class Service:
     url: str
     process: "subprocess.Popen[bytes]"
     log: Path
+    key: str
+    """API key, known to this process alone."""
 
     @property
     def exit_status(self) -> int | None:
@@ -71,7 +74,7 @@ class Service:
         """
         started = time.monotonic()
         alive = False
-        with Client(self.url, retry=Retry(attempts=1)) as client:
+        with Client(self.url, self.key, retry=Retry(attempts=1)) as client:
             while True:
                 if self.exit_status is not None:
                     raise self._failed(f"The service exited with status {self.exit_status}.")
@@ -126,20 +129,21 @@ def running_service() -> Iterator[Service]:
     with tempfile.TemporaryDirectory(prefix="clipcite-demo-", ignore_cleanup_errors=True) as folder:
         port = _free_port()
         log = Path(folder) / "service.log"
+        key = secrets.token_urlsafe(32)
         command = [sys.executable, "-m", "demo.serve", "serve", "--host", "127.0.0.1"]
         command += ["--port", str(port), "--data", str(Path(folder) / "data")]
         with log.open("wb") as log_file:
             process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                env=_environment(os.environ),
+                env={**_environment(os.environ), "CLIPCITE_ADMIN_KEY": key},
                 stdin=subprocess.PIPE,  # the service exits when this pipe closes
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the demo only, which then stops the service
             )
         try:
-            yield Service(f"http://127.0.0.1:{port}", process, log)
+            yield Service(f"http://127.0.0.1:{port}", process, log, key)
         finally:
             _stop(process)
 

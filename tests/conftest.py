@@ -42,7 +42,11 @@ hypothesis.settings.load_profile("clipcite")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the tests' files in memory if it suffices: a thousand databases then wait for no disk."""
+    """Keep the tests' files in memory if it suffices: a thousand databases then wait for no disk.
+
+    Services require no token, except in the tests of the token and of the documentation.
+    """
+    os.environ["CLIPCITE_REQUIRE_TOKEN"] = "false"
     memory = Path("/dev/shm")
     if memory.is_dir() and shutil.disk_usage(memory).free > MIN_FREE_MEMORY:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))

@@ -1,19 +1,21 @@
 """Authentication and authorisation.
 
-A caller with a key acts for the key's owner. As long as there is no key at all, every caller on this machine
-acts for the default owner.
+A caller with a key acts for the key's owner. As long as there is no key at all, a caller with the token of
+the installation acts for the default owner. With CLIPCITE_REQUIRE_TOKEN=false, every program on this machine
+does.
 """
 
 import ipaddress
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from sqlalchemy.orm import Session
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,7 +25,7 @@ from api.problems import MEDIA_TYPE, headers_of, problem_body
 from api.threads import KEY_LOOKUPS
 from core.errors import ClipCiteError
 from core.settings import Settings
-from core.store.accounts import api_keys
+from core.store.accounts import api_keys, local_token
 from core.store.accounts.api_keys import ADAPT, ADMIN, CLASSIFY, SCOPES
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
@@ -43,8 +45,8 @@ KEYS_ASKED_SECONDS = 1.0
 # Only for /docs and generated clients. AuthMiddleware does the check.
 bearer_scheme = HTTPBearer(
     auto_error=False,
-    description="A key from `clipcite keys create`, or the service's CLIPCITE_ADMIN_KEY. Needed once the "
-    "service has keys.",
+    description="A key from `clipcite keys create`, or the service's CLIPCITE_ADMIN_KEY. Without keys, the "
+    "token from `clipcite keys token`.",
 )
 
 
@@ -61,6 +63,7 @@ class Caller:
 LOOPBACK_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 PROXY_HEADERS = {"forwarded", "via", "x-real-ip"}
 OPERATOR = Caller(DEFAULT_OWNER, frozenset(SCOPES), "CLIPCITE_ADMIN_KEY")
+WITH_TOKEN = Caller(DEFAULT_OWNER, frozenset(SCOPES), "token")
 THIS_MACHINE = Caller(DEFAULT_OWNER, frozenset(SCOPES), "none")
 
 
@@ -105,7 +108,11 @@ def startup_error(settings: Settings) -> str | None:
             "CLIPCITE_ADMIN_KEY has fewer than 16 characters. Use a longer one, for example the output of "
             "`openssl rand -hex 32`."
         )
-    if settings.admin_key is None and not is_loopback(settings.host) and not _has_keys(settings):
+    if (
+        settings.admin_key is None
+        and not is_loopback(settings.host)
+        and not _ask(settings, api_keys.any_good)
+    ):
         return (
             f"Without a key the service listens on this machine only, not on {settings.host}. Create a key "
             "with `clipcite keys create`, or set CLIPCITE_ADMIN_KEY (for example to the output of "
@@ -114,12 +121,20 @@ def startup_error(settings: Settings) -> str | None:
     return None
 
 
-def _has_keys(settings: Settings) -> bool:
+def prepare_token(settings: Settings) -> None:
+    """Create the token if it is needed, else delete it."""
+    if settings.admin_key is None and settings.require_token and not _ask(settings, api_keys.any_made):
+        local_token.ensure(settings.data)
+    else:
+        local_token.discard(settings.data)
+
+
+def _ask(settings: Settings, question: Callable[[Session], bool]) -> bool:
     database = Database(settings.sqlalchemy_url())
     try:
         database.check()
         with database.read() as session:
-            return api_keys.any_good(session)
+            return question(session)
     except DatabaseUnavailable:
         return False
     finally:
@@ -151,6 +166,7 @@ class AuthMiddleware:
         self.rates = RateLimiter(settings.requests_per_minute)
         self._keys_made = settings.admin_key is not None or not is_loopback(settings.host)
         self._keys_asked = -KEYS_ASKED_SECONDS
+        self._token: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         known = scope.get("method") in METHODS
@@ -186,9 +202,9 @@ class AuthMiddleware:
         """Return the caller of a request with these headers.
 
         Raises:
-            Unauthorized, KeyRefused: the service has keys, and the request has no valid one.
-            ForeignSite: the service has no keys, and a page of another site sent the request through a
-                browser on this machine.
+            Unauthorized, KeyRefused: the request has no valid key. Without keys: not the token.
+            ForeignSite: the service has neither keys nor a token, and a page of another site sent the
+                request through a browser on this machine.
         """
         scheme, given = get_authorization_scheme_param(headers.get("authorization"))
         if scheme.lower() == "bearer":
@@ -204,6 +220,8 @@ class AuthMiddleware:
                 "The request has no valid key. Send the header `Authorization: Bearer <key>`. The operator "
                 "creates keys with `clipcite keys create`."
             )
+        if self.settings.require_token:
+            return await self._with_token(given if scheme.lower() == "bearer" else "")
         reason = _foreign_reason(headers)
         if reason is not None:
             raise ForeignSite(
@@ -213,12 +231,28 @@ class AuthMiddleware:
             )
         return THIS_MACHINE
 
+    async def _with_token(self, given: str) -> Caller:
+        """Return the caller of a service without keys.
+
+        Raises:
+            Unauthorized: the request does not have the token.
+        """
+        if self._token is None:
+            self._token = await KEY_LOOKUPS.run(local_token.ensure, self.settings.data)
+        if not _same(given, self._token):
+            raise Unauthorized(
+                "This service has no keys yet and requires its token. Open the link that `clipcite serve` "
+                "printed, or send the header `Authorization: Bearer <token>`. On the machine of the service, "
+                "`clipcite keys token` prints the token."
+            )
+        return WITH_TOKEN
+
     async def _show_details(self, headers: Headers) -> bool:
         """Return whether the caller may see why a part of the service is unavailable."""
         try:
             return ADMIN in (await self._caller(headers)).scopes
         except DatabaseUnavailable:  # the last known state of the keys counts
-            return not self._keys_made and _foreign_reason(headers) is None
+            return not (self._keys_made or self.settings.require_token or _foreign_reason(headers))
         except ClipCiteError:
             return False
 

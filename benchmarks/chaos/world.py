@@ -98,6 +98,7 @@ def world(
         data = folder / "data"
         environment = {
             "CLIPCITE_DATA": str(data),
+            "CLIPCITE_REQUIRE_TOKEN": "false",
             "CLIPCITE_CACHE": str(folder / "cache"),
             "CLIPCITE_BACKBONE": tiny,
             "CLIPCITE_BACKBONE_FOLDER": str(backbones),

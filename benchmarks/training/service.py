@@ -26,7 +26,7 @@ def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tup
     taken: list[tuple[str, dict[str, float]]] = []
     with (
         running_service() as service,
-        Client(service.url) as client,
+        Client(service.url, service.key) as client,
     ):
         service.wait_until_ready(seconds=90, backbone_seconds=180)
         for evaluate in ("none", "auto") * jobs:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from clipcite.cli.processes import KEYTOOL, run_json
+from clipcite.client.address import local_token
 
 keys = typer.Typer(help="API keys of this machine's service.", no_args_is_help=True)
 Data = Annotated[Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")]
@@ -60,12 +61,16 @@ def create(
         "Copy the key now; it is shown only once."
     ]
     if made["first"]:
-        lines.append("[bold]Authentication is now required on every request.[/]")
+        lines.append(
+            "[bold]Authentication is now required on every request.[/] The token and its link have ended. "
+            "Use the key with --key or CLIPCITE_API_KEY."
+        )
     if made["hidden_models"]:
         number = made["hidden_models"]
         some = "1 model of owner default isn't" if number == 1 else f"{number} models of owner default aren't"
         lines.append(
-            f"[yellow]{some} visible with this key.[/] For a key that sees them, use --owner default."
+            f"[yellow]{some} visible with this key.[/] Use --owner default, or give this owner the models: "
+            f"`clipcite keys adopt --from default --to {made['owner']}`."
         )
     for line in lines:
         Console(stderr=True).print(line, highlight=False, soft_wrap=True)
@@ -84,7 +89,9 @@ def list_keys(
         print(json.dumps(rows))
         return
     if not rows:
-        Console(stderr=True).print("No keys. Only this machine can connect.")
+        Console(stderr=True).print(
+            "No keys. Only this machine can connect, with its token (`clipcite keys token`)."
+        )
         return
     columns = [Column(name, no_wrap=True) for name in ("ID", "Owner", "Name", "Scopes", "Status")]
     table = Table(*columns, box=None, padding=(0, 2, 1, 0), header_style="dim")
@@ -122,6 +129,43 @@ def rotate(
         soft_wrap=True,
     )
     print(made["key"])
+
+
+@keys.command()
+def adopt(
+    source: Annotated[str, typer.Option("--from", help="Present owner.")] = "default",
+    to: Annotated[
+        str | None, typer.Option(help="New owner (default: the only other owner with a key).")
+    ] = None,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Give all jobs and models of an owner to another owner."""
+    found = run_json(KEYTOOL, ["adopt", f"--from={source}", *([] if to is None else [f"--to={to}"])], data)
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(
+        f"{found['target']} now owns {found['jobs']} jobs, {found['models']} models and {found['aliases']} "
+        f"aliases of {found['source']}."
+    )
+
+
+@keys.command()
+def token(data: Data = None) -> None:
+    """Print the token of a service without keys.
+
+    The token gives full access. It ends with the first key.
+    """
+    found = local_token(data)
+    if found is None:
+        typer.echo(
+            "There is no token. `clipcite serve` creates one, unless the service has keys or runs with "
+            "--no-token. For another data folder, use --data.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    print(found)
 
 
 @keys.command()

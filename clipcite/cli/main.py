@@ -98,6 +98,13 @@ def serve(
     ] = None,
     device: Device = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the web page in the browser.")] = False,
+    no_token: Annotated[
+        bool,
+        typer.Option(
+            "--no-token",
+            help="Without keys, give every program on this machine full access, without a token.",
+        ),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the log of all processes.")] = False,
 ) -> None:
     """Run the service on this machine.
@@ -105,7 +112,7 @@ def serve(
     The service consists of API, worker and dispatcher. Ctrl-C stops everything. On the next start, queued
     jobs continue; a running job resumes from its last checkpoint, if any.
     """
-    settings = {"backbone": backbone, "device": device}
+    settings = {"backbone": backbone, "device": device, "require_token": "false" if no_token else None}
     raise typer.Exit(serve_until_stopped(host, port, data, settings, open_page=open_page, verbose=verbose))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from clipcite.cli.processes import (
     need_server,
     with_defaults,
 )
+from clipcite.client.address import local_token
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8
@@ -107,7 +109,11 @@ def serve_until_stopped(
     children = [
         Child.start(name, module, settings, listeners.get(name)) for name, module in PROCESSES.items()
     ]
-    announcement = (console, host, port, stop, ready, open_page)
+    token = local_token(None if data is None else data.absolute())
+    hint = None
+    if token is not None and token != local_token():
+        hint = f"In other terminals: export CLIPCITE_DATA={shlex.quote(settings['CLIPCITE_DATA'])}"
+    announcement = (console, host, port, token, hint, stop, ready, open_page)
     threading.Thread(target=_announce, args=announcement, daemon=True).start()
     status = 0
     while not stop.wait(POLL_SECONDS):
@@ -148,26 +154,32 @@ def _announce(
     console: Console,
     host: str,
     port: int,
+    token: str | None,
+    hint: str | None,
     stop: threading.Event,
     ready: threading.Event,
     open_page: bool,
 ) -> None:
     """Print the progress of a download, and the address once the service is ready.
 
-    The page is opened earlier, once the API responds.
+    The fragment of the address has the token, since browsers send fragments to no server. The page is opened
+    earlier, once the API responds.
     """
     shown = "127.0.0.1" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
+    link = url if token is None else f"{url}/#token={token}"
     step: str | None = None
     while not stop.wait(0.3):
         with contextlib.suppress(httpx.HTTPError, ValueError):
             response = httpx.get(f"{url}/readyz", timeout=5, trust_env=False)
             if open_page:
                 open_page = False
-                webbrowser.open(url)
+                webbrowser.open(link)
             if response.is_success:
                 ready.set()
-                console.print(f"[green]Ready:[/] {url}", highlight=False, soft_wrap=True)
+                console.print(f"[green]Ready:[/] {link}", highlight=False, soft_wrap=True)
+                if hint is not None:
+                    console.print(hint, highlight=False, soft_wrap=True)
                 console.print("Press Ctrl-C to stop.", highlight=False)
                 return
             before, step = step, preparing_line(response.json().get("preparing"))

@@ -3,9 +3,11 @@
 import ipaddress
 import os
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import httpx
+from platformdirs import user_data_path
 
 from clipcite.client.errors import APIConnectionError, ClipCiteError
 from clipcite.client.request import Request, Response
@@ -22,6 +24,8 @@ class InvalidAddress(ClipCiteError):
 def settings_of(base_url: str | None, api_key: str | None) -> dict[str, Any]:
     """Return the arguments of an httpx client. Defaults: CLIPCITE_URL and CLIPCITE_API_KEY.
 
+    Without a key, a loopback address gets the token of this machine's service, if there is one.
+
     Raises:
         InvalidAddress: the address is not an http or https URL, or the key is malformed.
     """
@@ -35,12 +39,24 @@ def settings_of(base_url: str | None, api_key: str | None) -> dict[str, Any]:
         ) from error
     if url.scheme not in {"http", "https"} or not url.host:
         raise InvalidAddress(f"{address!r} is not a valid address. Use a URL such as {DEFAULT_URL}.")
+    loopback = _is_loopback(url.host)
+    if key is None and loopback:
+        key = local_token()
     if key is not None and not (key.isascii() and key.isprintable()):
         raise InvalidAddress("The API key contains invalid characters. Copy the key again.")
     headers = {"User-Agent": f"clipcite/{_version()}", "Accept": "application/json"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
-    return {"base_url": url, "headers": headers, "trust_env": not _is_loopback(url.host), "timeout": None}
+    return {"base_url": url, "headers": headers, "trust_env": not loopback, "timeout": None}
+
+
+def local_token(data: Path | None = None) -> str | None:
+    """Return the token of the service with this data folder (default: CLIPCITE_DATA), or None."""
+    folder = data or Path(os.environ.get("CLIPCITE_DATA") or user_data_path("clipcite"))
+    try:
+        return (folder / "token").read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
 
 
 def timeouts(request: Request) -> httpx.Timeout:

@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sqlalchemy import func, make_url, select
 
 from core.errors import ClipCiteError
 from core.settings import get_settings
-from core.store.accounts import api_keys
+from core.store.accounts import adoption, api_keys, local_token
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db import migrate
 from core.store.db.session import Database
@@ -69,6 +70,7 @@ def create(database: Database, options: argparse.Namespace) -> dict[str, Any]:
             name=options.name,
             lifetime=lifetime,
         )
+    local_token.discard(get_settings().data)
     return {**_shown(new.row), "key": new.key, "first": first, "hidden_models": hidden}
 
 
@@ -89,6 +91,12 @@ def revoke(database: Database, options: argparse.Namespace) -> dict[str, Any]:
     """Revoke a key."""
     with database.write() as session:
         return _shown(api_keys.revoke(session, options.id))
+
+
+def adopt(database: Database, options: argparse.Namespace) -> dict[str, Any]:
+    """Give an owner's jobs and models to another owner."""
+    with database.write() as session:
+        return asdict(adoption.adopt(session, options.source, options.to))
 
 
 def webhook_secret(database: Database, options: argparse.Namespace) -> dict[str, Any]:
@@ -144,6 +152,10 @@ def _parser() -> argparse.ArgumentParser:
     revoke_parser = commands.add_parser("revoke", help="Revoke a key.")
     revoke_parser.add_argument("id", help="Id or prefix of the key.")
     revoke_parser.set_defaults(do=revoke)
+    adopt_parser = commands.add_parser("adopt", help="Give an owner's jobs and models to another owner.")
+    adopt_parser.add_argument("--from", dest="source", default=DEFAULT_OWNER, help="Present owner.")
+    adopt_parser.add_argument("--to", help="New owner.")
+    adopt_parser.set_defaults(do=adopt)
     secret_parser = commands.add_parser("webhook-secret", help="Show an owner's webhook secret.")
     secret_parser.add_argument("--owner", default=DEFAULT_OWNER, help="Owner of the secret.")
     secret_parser.add_argument("--rotate", action="store_true", help="Replace the secret.")

@@ -14,6 +14,7 @@ from tests.service.running import Service
 def no_settings_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("CLIPCITE_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("CLIPCITE_REQUIRE_TOKEN", "false")
 
 
 @pytest.fixture

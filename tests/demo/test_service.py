@@ -69,7 +69,7 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
         processes.append(Popen([sys.executable, "-c", code]))
         if status is not None:
             processes[-1].wait()
-        return Service(url, processes[-1], tmp_path / "log")
+        return Service(url, processes[-1], tmp_path / "log", "key")
 
     yield make
     for process in processes:

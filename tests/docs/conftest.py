@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from clipcite import Client, Job
 from tests.clipcite.painted import paint
-from tests.service.running import Service
+from tests.service.running import Service, serve
 
 CLASSES = ("gear", "nut", "washer")
 SAMPLES = re.compile(r"(\.venv/bin/)?clipcite samples parts images\n")
@@ -21,11 +22,23 @@ SAMPLES = re.compile(r"(\.venv/bin/)?clipcite samples parts images\n")
 
 
 @pytest.fixture(scope="session")
-def example(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def reader_service(data: Path, environment: dict[str, str]) -> Iterator[Service]:
+    """Run a service as readers do: without keys, and with a token."""
+    with serve(data, {**environment, "CLIPCITE_REQUIRE_TOKEN": "true"}) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def example(reader_service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """Return the job called $JOB by the pages; its model is $MODEL."""
     folder = tmp_path_factory.mktemp("example")
     _images(folder)
-    with Client(service.url) as client:
+    with Client(reader_service.url, reader_service.key) as client:
         return client.adapt(folder / "images", config={"epochs": 2}, name="example").wait(timeout=120)
 
 
@@ -93,11 +106,21 @@ def _export_labels(folder: Path) -> None:
 class Shell:
     """Runner of a page's commands in the working folder, against the running service."""
 
-    def __init__(self, folder: Path, url: str, job: Job | None = None) -> None:
-        """Make a shell. With a `job`, the folder has images already, in the place of the samples."""
+    def __init__(self, folder: Path, url: str, data: Path, job: Job | None = None) -> None:
+        """Make a shell. With a `job`, the folder has images already, in the place of the samples.
+
+        Args:
+            data: data folder of the service, where the commands find the token.
+        """
         self.folder = folder
         self.url = url
-        self.variables = {"API": url, "CLIPCITE_URL": url}
+        token = (data / "token").read_text().strip()
+        self.variables = {
+            "API": url,
+            "AUTH": f"Authorization: Bearer {token}",
+            "CLIPCITE_URL": url,
+            "CLIPCITE_DATA": str(data),
+        }
         self._has_images = job is not None
         if job is not None:
             self.variables |= {"JOB": job.id, "MODEL": job.model_id or ""}
@@ -126,5 +149,5 @@ class Shell:
 
 
 @pytest.fixture
-def shell(workplace: Path, service: Service, example: Job) -> Shell:
-    return Shell(workplace, service.url, example)
+def shell(workplace: Path, reader_service: Service, data: Path, example: Job) -> Shell:
+    return Shell(workplace, reader_service.url, data, example)

@@ -38,9 +38,10 @@ def test_a_session(page: Path, shell: Shell) -> None:
 def test_the_readme_with_the_starter_and_the_sample(tmp_path: Path) -> None:
     """Both trainings of the README are better than the stock model, and it recognises the new class."""
     install_programs(tmp_path)
-    with serve(tmp_path / "data", {}) as service:
-        predicted = _check_answer(Shell(tmp_path, service.url)(session(README)))
-        with Client(service.url) as client:
+    data = tmp_path / "data"
+    with serve(data, {"CLIPCITE_REQUIRE_TOKEN": "true"}) as service:
+        predicted = _check_answer(Shell(tmp_path, service.url, data)(session(README)))
+        with Client(service.url, service.key) as client:
             verdicts = [job.metrics.verdict for job in client.jobs.list() if job.metrics is not None]
     assert verdicts == ["better", "better"]
     assert predicted == "screw"
@@ -58,10 +59,11 @@ def _check_answer(said: str) -> str:
 def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page's commands run in order, in this process, on a job that may be deleted."""
     monkeypatch.chdir(shell.folder)
-    with Client(shell.url) as client:
-        shell.variables["JOB"] = client.adapt("images", config={"epochs": 1}).wait(timeout=60).id
     for name, value in shell.variables.items():
         monkeypatch.setenv(name, value)
+    with Client() as client:
+        job = client.adapt("images", config={"epochs": 1}).wait(timeout=60).id
+    monkeypatch.setenv("JOB", job)
     [block] = [block for block in blocks(COMMAND_LINE) if block.language == "bash"]
     ours = f"animals-{secrets.token_hex(4)}"  # A fresh name, whose versions begin with 1.
     for line in block.lines:
@@ -71,7 +73,7 @@ def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None
         done = CliRunner().invoke(app, words[1:])
         ended = words[1:3] == ["jobs", "cancel"]  # The finished job cannot be cancelled, which is an error.
         assert done.exit_code == (5 if ended else 0), (line, done.output, done.exception)
-    with Client(shell.url) as client:
+    with Client() as client:
         for status in ("running", "queued"):
             for job in client.jobs.list(status):
                 client.jobs.cancel(job.id)
@@ -84,7 +86,8 @@ def test_programs_in_python(
 ) -> None:
     """The programs run in this process, which has torch loaded."""
     monkeypatch.chdir(shell.folder)
-    monkeypatch.setenv("CLIPCITE_URL", shell.url)
+    for name in ("CLIPCITE_URL", "CLIPCITE_DATA"):
+        monkeypatch.setenv(name, shell.variables[name])
     for block in blocks(page):
         if block.language == "python":
             program = block.text.replace("http://127.0.0.1:8000", shell.url)

@@ -33,10 +33,13 @@ class Service:
     process: "subprocess.Popen[str]"
     output: list[str] = field(default_factory=list)
     url: str = ""
+    key: str | None = None
+    """The token, unless the service requires none."""
 
     @property
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30)
+        headers = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
 
     def child(self, module: str) -> psutil.Process:
         """Return the running `python -m module` below the service."""
@@ -68,12 +71,12 @@ def serve(data: Path, environment: Mapping[str, str], port: int = 0) -> Iterator
     threading.Thread(target=_listen, args=(service,), daemon=True).start()
     try:
         found = wait_for(
-            lambda: re.search(r"Ready: (http://\S+)", service.log()),
+            lambda: re.search(r"Ready: (http://[^/\s]+)(?:/#token=(\S+))?\n", service.log()),
             seconds=READY_SECONDS,
             unless=lambda: process.poll() is not None,
             explain=service.log,
         )
-        service.url = found.group(1)
+        service.url, service.key = found.groups()
         yield service
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):

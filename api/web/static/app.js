@@ -3,6 +3,7 @@
 import { h, replace } from "./lib/dom.js";
 import { pageFrame } from "./components/frame.js";
 import { keyDialog } from "./components/key_dialog.js";
+import { takeToken } from "./lib/http.js";
 import { jobView } from "./views/job.js";
 import { jobsView } from "./views/jobs.js";
 import { modelsView } from "./views/models.js";
@@ -53,13 +54,17 @@ function notFoundView() {
   return h("section", {}, h("h1", {}, "There is nothing here"), h("p", { class: "lede" }, "The link is incomplete or out of date."), h("a", { class: "button main", href: "#/" }, "Train a model"));
 }
 
-addEventListener("hashchange", () => show());
+addEventListener("hashchange", () => {
+  takeToken();
+  show();
+});
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the router would take the fragment for a view
   main.focus();
 });
 // A file dropped outside a drop zone must not replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+takeToken();
 keyDialog(() => show({ first: true }));
 pageFrame();
 show({ first: true });

@@ -34,7 +34,7 @@ class AsyncClient:
 
     Args:
         base_url: address of the service (default: CLIPCITE_URL, or http://127.0.0.1:8000).
-        api_key: API key (default: CLIPCITE_API_KEY, or none).
+        api_key: API key (default: CLIPCITE_API_KEY; on loopback also the token in CLIPCITE_DATA).
         retry: retry policy; `Retry(attempts=1)` disables retries.
         verify: False, or an `ssl.SSLContext`, for certificates unknown to this machine.
 

@@ -67,13 +67,17 @@ def test_create_list_and_revoke(data: Path) -> None:
 def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
     migrate.upgrade(f"sqlite:///{data / 'clipcite.db'}")
     listed = call(data, "list")
-    assert "No keys. Only this machine can connect." in listed.stderr
+    assert "No keys. Only this machine can connect, with its token" in listed.stderr
     database = Database(f"sqlite:///{data / 'clipcite.db'}")
     samples.publish(database, samples.claimed(database, samples.new_job(database, owner="default")))
     database.close()
     said = " ".join(call(data, "create", "--owner", "team-a").stderr.split())
     assert "1 model of owner default isn't visible with this key." in said
-    assert "use --owner default" in said
+    assert "Use --owner default" in said
+    assert "clipcite keys adopt --from default --to team-a" in said
+    adopted = call(data, "adopt", "--from", "default")
+    assert adopted.stdout == "team-a now owns 1 jobs, 1 models and 0 aliases of default.\n"
+    assert json.loads(call(data, "adopt", "--to", "team-a", "--json").stdout)["models"] == 0
     said = call(data, "create").stderr
     assert "visible" not in said
     assert "Authentication is now required" not in said  # it has been since the first key

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from core.store.accounts import local_token
 from core.store.db import migrate
 from tests.service.running import PATIENCE, wait_for
 
@@ -62,6 +63,43 @@ def test_two_lines_and_the_page_in_the_browser(tmp_path: Path, environment: dict
             child for child in psutil.Process(process.pid).children() if child.cmdline()[1:3] == ["-m", "api"]
         )
         assert api.environ()["CLIPCITE_DEVICE"] == "cpu"
+
+
+def test_the_link_with_the_token(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The link is printed and opened. The command line finds the token in CLIPCITE_DATA."""
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    settings = {**environment, "BROWSER": str(browser), "CLIPCITE_REQUIRE_TOKEN": "true"}
+    with serving(tmp_path, settings, "--open") as (process, output):
+        lines = ready(process, output)
+        token = (tmp_path / "data" / "token").read_text().strip()
+        url, _, fragment = lines[0].removeprefix("Ready: ").partition("/#token=")
+        assert fragment == token
+        assert lines[1] == f"In other terminals: export CLIPCITE_DATA={tmp_path / 'data'}"
+        assert lines[2:] == ["Press Ctrl-C to stop."]
+        wait_for(lambda: opened.exists() and opened.read_text() == f"{url}/#token={token}\n")
+        assert httpx.get(f"{url}/jobs").status_code == 401
+        assert httpx.get(f"{url}/jobs", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        for data, status in ((tmp_path / "data", 0), (tmp_path, 4)):
+            done = subprocess.run(
+                [sys.executable, "-m", "clipcite.cli.main", "jobs", "list", "--url", url],
+                env={**os.environ, "CLIPCITE_DATA": str(data)},
+                check=False,
+            )
+            assert done.returncode == status
+        # The door stays shut while the service restarts, and the token is the same.
+        assert local_token.ensure(tmp_path / "data") == token
+
+
+def test_no_token_is_the_open_mode(tmp_path: Path, environment: dict[str, str]) -> None:
+    settings = {**environment, "CLIPCITE_REQUIRE_TOKEN": "true"}
+    with serving(tmp_path, settings, "--no-token") as (process, output):
+        url = ready(process, output)[0].removeprefix("Ready: ")
+        assert "#" not in url
+        assert not (tmp_path / "data" / "token").exists()
+        assert httpx.get(f"{url}/jobs").status_code == 200
+        assert httpx.get(f"{url}/jobs", headers={"X-Forwarded-For": "203.0.113.5"}).status_code == 403
 
 
 def test_verbose_prints_the_log(tmp_path: Path, environment: dict[str, str]) -> None:

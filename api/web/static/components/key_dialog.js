@@ -13,7 +13,7 @@ export function keyDialog(retry) {
     "dialog",
     { class: "card", "aria-labelledby": "key-title" },
     h("h2", { id: "key-title" }, "API key"),
-    h("p", { class: "soft" }, "This service requires an API key. Its operator creates keys with ", h("code", {}, "clipcite keys create"), ". The page keeps your key in this tab until you close the tab."),
+    h("p", { class: "soft" }, "This service requires an API key. Its operator creates keys with ", h("code", {}, "clipcite keys create"), ". Without keys, use the token that ", h("code", {}, "clipcite keys token"), " prints. The page keeps it in this tab until you close the tab."),
     wrong,
     h(
       "form",

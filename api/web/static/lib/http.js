@@ -9,6 +9,14 @@ export const key = {
   forget: () => sessionStorage.removeItem(STORED),
 };
 
+/** Move the token of the link that `clipcite serve` printed into the tab's storage, out of the address bar. */
+export function takeToken() {
+  const [, token] = /^#token=([\w-]+)$/.exec(location.hash) ?? [];
+  if (!token) return;
+  key.set(token);
+  history.replaceState(null, "", "/");
+}
+
 /** An error response, with the service's problem+json fields. */
 export class Problem extends Error {
   constructor(status, body) {

@@ -202,7 +202,7 @@ def test_the_commands_of_the_page_work_as_pasted(fresh: Service, backbone: Backb
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", found[1].replace("curl -s", "curl -s --fail-with-body")],
             cwd=tmp_path,
-            env={"PATH": "/usr/bin:/bin", "API": f"http://127.0.0.1:{port}"},
+            env={"PATH": "/usr/bin:/bin", "API": f"http://127.0.0.1:{port}", "AUTH": "Authorization: none"},
             capture_output=True,
             text=True,
             timeout=60,

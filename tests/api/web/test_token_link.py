@@ -1,0 +1,45 @@
+"""The link that `clipcite serve` prints: the page takes the token out of the address."""
+
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect
+
+from core.clip.models.backbone import Backbone
+from core.store.accounts import local_token
+from tests.api.service import listening, service
+from tests.api.web.window import window
+
+
+def test_the_page_takes_the_token_from_the_link(
+    browser: Browser, tmp_path: Path, migrated: Path, backbone: Backbone
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "clipcite.db").write_bytes(migrated.read_bytes())
+    token = local_token.ensure(data)
+    with (
+        service(data, backbone.name, require_token=True) as made,
+        listening(made.app) as port,
+        window(browser, f"http://127.0.0.1:{port}", expected=["401"]) as page,
+    ):
+        made.app.state.serving.warm_up()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(f"{request.url} {request.headers}"))
+        page.goto(f"/#token={token}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        assert page.url == f"http://127.0.0.1:{port}/"
+        assert not any(token in one.partition(" ")[0] for one in asked if "#" not in one)
+        page.goto("/#/models")
+        expect(page.get_by_text("No models yet")).to_be_visible()
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        assert token not in page.content()
+        page.reload()
+        expect(page.get_by_text("No models yet")).to_be_visible()
+        page.evaluate("sessionStorage.clear()")
+        page.reload()
+        dialog = page.get_by_role("dialog", name="API key")
+        expect(dialog).to_contain_text("clipcite keys token")
+        page.evaluate(f"location.hash = '#token={token}'")  # the link, pasted into the open tab
+        page.reload()
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(dialog).to_be_hidden()
