@@ -46,7 +46,7 @@ def main() -> None:
 
     from api.app import create_app
     from api.middleware.auth import startup_error
-    from api.uvicorn_server import DRAIN_SECONDS, HeaderTimeoutProtocol, Server
+    from api.uvicorn_server import DRAIN_SECONDS, Server, WatchedProtocol, max_connections
 
     app = create_app(settings)
     # Imported modules live for ever. A full garbage collection that scans them would stall every thread.
@@ -58,11 +58,12 @@ def main() -> None:
         exit_with_parent(grace_seconds=8)
     config = uvicorn.Config(
         app,
-        http=HeaderTimeoutProtocol,
+        http=WatchedProtocol,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         log_config=None,
         server_header=False,
     )
+    WatchedProtocol.max_connections = max_connections()
     starting_page.stop()
     Server(config).run(sockets=[listener])
 

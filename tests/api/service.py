@@ -20,7 +20,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.uvicorn_server import HeaderTimeoutProtocol
+from api.uvicorn_server import WatchedProtocol
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobEvent, JobImage
@@ -123,7 +123,7 @@ def listening(app: FastAPI) -> Iterator[int]:
         log_level="error",
         timeout_graceful_shutdown=1,
         lifespan="off",
-        http=HeaderTimeoutProtocol,
+        http=WatchedProtocol,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.uvicorn_server import HeaderTimeoutProtocol
+from api.uvicorn_server import WatchedProtocol
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, parsed, shots
@@ -81,7 +81,7 @@ def test_too_many_parts_and_headers_are_refused_early(service: Service, port: in
 
 def test_headers_of_the_request_itself_have_a_limit(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # The size limit ends the request, not a timeout.
-    monkeypatch.setattr(HeaderTimeoutProtocol, "head_seconds", 10 * HANGS)
+    monkeypatch.setattr(WatchedProtocol, "head_seconds", 10 * HANGS)
     for harm in (b"X-Long: " + b"x" * 1_000_000, b"X-A: b\r\n" * 100_000):
         raw = b""
         with socket.create_connection(("127.0.0.1", port), timeout=HANGS) as connection:

@@ -1,16 +1,17 @@
 """Connections to a real uvicorn without a complete request."""
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.uvicorn_server import HeaderTimeoutProtocol
+from api.uvicorn_server import WatchedProtocol
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 PATIENCE = 0.4
@@ -18,7 +19,7 @@ HANGS = 600
 """Timeout of a test (seconds)."""
 
 
-class Hasty(HeaderTimeoutProtocol):
+class Hasty(WatchedProtocol):
     head_seconds = PATIENCE
 
 
@@ -83,3 +84,91 @@ def test_the_header_timeout_does_not_cut_slow_requests(port: int) -> None:
             assert answer.startswith(b"HTTP/1.1 200")
         connection.sendall(HEAD)  # Send half of a third request.
         wait_until_closed(connection)
+
+
+class Impatient(WatchedProtocol):
+    read_seconds = 3 * PATIENCE
+    max_connections = 8
+
+
+PAGE_BYTES = 30_000_000
+"""More than the buffers of both sides hold."""
+
+
+async def large_answer(scope: Scope, receive: Receive, send: Send) -> None:
+    headers = [(b"content-length", str(PAGE_BYTES).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for _ in range(PAGE_BYTES // 100_000):
+        await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+@contextmanager
+def large_answers() -> Iterator[tuple[int, uvicorn.Server]]:
+    config = uvicorn.Config(large_answer, port=0, log_level="error", lifespan="off", http=Impatient)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1], server
+    server.should_exit = True
+    thread.join(5)
+
+
+def reader(port: int) -> socket.socket:
+    """Return a connection with a small buffer that has sent a request."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+    connection.connect(("127.0.0.1", port))
+    connection.settimeout(HANGS)
+    connection.sendall(HEAD + b"\r\n")
+    return connection
+
+
+def wait_for_connections(server: uvicorn.Server, wanted: int) -> None:
+    until = time.monotonic() + HANGS
+    while len(server.server_state.connections) != wanted:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux counts acknowledged bytes")
+def test_a_client_that_does_not_read_is_cut_off_and_a_slow_one_is_served() -> None:
+    with large_answers() as (port, server), ExitStack() as stack:
+        stuck = [stack.enter_context(reader(port)) for _ in range(5)]
+        slow = stack.enter_context(reader(port))
+        wait_for_connections(server, 6)
+        while len(server.server_state.connections) > 1:
+            assert slow.recv(1_000)
+            time.sleep(0.02)
+        for _ in range(100):  # longer than the timeout
+            assert slow.recv(1_000)
+            time.sleep(0.02)
+        for connection in stuck:
+            received = 0
+            with suppress(ConnectionResetError):
+                while data := connection.recv(100_000):
+                    received += len(data)
+            assert received < PAGE_BYTES
+        rest = 0
+        while rest < PAGE_BYTES - 1_000_000 and (data := slow.recv(1_000_000)):
+            rest += len(data)
+        assert rest >= PAGE_BYTES - 1_000_000
+    assert not server.server_state.tasks
+
+
+def test_a_connection_too_many_gets_503_and_the_others_are_served() -> None:
+    with large_answers() as (port, server), ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(8)]
+        wait_for_connections(server, 8)
+        with socket.create_connection(("127.0.0.1", port)) as refused:
+            refused.settimeout(HANGS)
+            answer = refused.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "busy"
+        wait_for_connections(server, 8)
+        held[0].sendall(HEAD + b"\r\n")
+        assert held[0].recv(15) == b"HTTP/1.1 200 OK"
+        held[1].close()
+        wait_for_connections(server, 7)

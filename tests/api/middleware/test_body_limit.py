@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from api.middleware.body_limit import BodyLimitMiddleware
-from api.uvicorn_server import HeaderTimeoutProtocol
+from api.uvicorn_server import WatchedProtocol
 
 LIMIT = 100_000
 BOUNDARY = b"----a.Boundary_7"
@@ -64,7 +64,7 @@ Post = Callable[..., Reply]
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
     config = uvicorn.Config(
-        make_app(), port=0, log_level="error", timeout_graceful_shutdown=1, http=HeaderTimeoutProtocol
+        make_app(), port=0, log_level="error", timeout_graceful_shutdown=1, http=WatchedProtocol
     )
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, daemon=True)
