@@ -1,6 +1,7 @@
 """Assembly of the FastAPI application: state, routers and middleware."""
 
 import re
+import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from api.ops import health, metrics
 from api.ops import routes as ops
 from api.samples import routes as samples
 from api.web import routes as web
-from core.scratch import sweep_scratch
+from core.scratch import ScratchSpace, scratch_folder, sweep_scratch
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store.db.session import Database
@@ -39,6 +40,8 @@ then classify with **any** class names (`POST /classify`), trained or new. Error
 FORM_PATHS = re.compile(r"/(adapt|classify|models(/[^/]+/extend)?)")
 JSON_PATHS = re.compile(r"/classify")
 """Paths that accept a large body, by its content type."""
+SCRATCH_REQUESTS = 4
+"""Maximum size of all temporary files, as a multiple of the largest request."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -50,7 +53,11 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.checks.begin()
         # In a thread: /healthz answers at once, /readyz once the backbone is loaded.
         threading.Thread(target=app.state.serving.warm_up, name="warm-up", daemon=True).start()
-        yield
+        usual = tempfile.tempdir
+        with scratch_folder(settings.scratch()) as spool:
+            tempfile.tempdir = str(spool)  # the system's folder is often memory
+            yield
+            tempfile.tempdir = usual
         app.state.serving.close()
         app.state.database.close()
 
@@ -72,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.serving = Serving(settings, app.state.database, app.state.blobs)
     app.state.celery = make_celery(settings)
     app.state.event_hub = EventHub(app.state.database, settings.max_streams)
+    app.state.scratch = ScratchSpace(settings.scratch(), SCRATCH_REQUESTS * settings.max_request_bytes)
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
 

@@ -9,6 +9,7 @@ from fastapi import Depends, Path, Query, Request
 
 from api.event_hub import EventHub
 from api.middleware.auth import Caller
+from core.scratch import ScratchSpace
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store.db.session import Database
@@ -35,6 +36,11 @@ async def _serving(request: Request) -> Serving:
     return serving
 
 
+async def _scratch(request: Request) -> ScratchSpace:
+    scratch: ScratchSpace = request.app.state.scratch
+    return scratch
+
+
 async def _event_hub(request: Request) -> EventHub:
     hub: EventHub = request.app.state.event_hub
     return hub
@@ -50,6 +56,7 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 BlobsDep = Annotated[Blobs, Depends(_blobs)]
 ServingDep = Annotated[Serving, Depends(_serving)]
+ScratchDep = Annotated[ScratchSpace, Depends(_scratch)]
 EventHubDep = Annotated[EventHub, Depends(_event_hub)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items per page.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]

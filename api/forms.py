@@ -15,6 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.middleware.body_limit import BodyRefused
 from api.threads import SPOOLING
+from core.scratch import ScratchShare
 
 MAX_FIELD_BYTES = 10_000
 MAX_JSON_FIELD_BYTES = 1_000_000
@@ -27,12 +28,16 @@ TEXT_BYTES_PER_FILE = 2_000
 
 
 class SpooledUpload(UploadFile):
-    """Uploaded file whose disk access has its own threads and so waits for no other blocking work."""
+    """Uploaded file whose disk access has its own threads, and whose bytes on disk are counted."""
+
+    share: ScratchShare
 
     async def write(self, data: bytes) -> None:
+        on_disk = not self._in_memory
         if self.size is not None:
             self.size += len(data)
         if self._will_roll(len(data)):
+            self.share.take(len(data) if on_disk or self.size is None else self.size)
             await SPOOLING.run(self.file.write, data)
         else:
             self.file.write(data)
@@ -56,8 +61,11 @@ class SpooledUpload(UploadFile):
 class LimitedParser(MultiPartParser):
     """Starlette's parser with a limit on the sum of all text fields, not only on each of them."""
 
-    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: Any) -> None:
+    def __init__(
+        self, headers: Headers, stream: AsyncGenerator[bytes, None], share: ScratchShare, **limits: Any
+    ) -> None:
         super().__init__(headers, stream, **limits)
+        self._share = share
         self._max_text_bytes = max(MAX_TEXT_BYTES, TEXT_BYTES_PER_FILE * int(self.max_files))
         self._text_bytes = 0
 
@@ -70,6 +78,7 @@ class LimitedParser(MultiPartParser):
             part.file = SpooledUpload(
                 part.file.file, size=0, filename=part.file.filename, headers=part.file.headers
             )
+            part.file.share = self._share
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         part = self._current_part
@@ -109,13 +118,15 @@ def _too_large(detail: str) -> BodyRefused:
 class FormRequest(Request):
     """Request that reads its multipart form with LimitedParser."""
 
+    share: ScratchShare
+
     async def _get_form(self, **limits: Any) -> FormData:
         kind, _ = parse_options_header(self.headers.get("Content-Type"))
         if self._form is not None or kind != b"multipart/form-data":
             return await super()._get_form(**limits)
         try:
             async with aclosing(self.stream()) as stream:
-                self._form = await LimitedParser(self.headers, stream, **limits).parse()
+                self._form = await LimitedParser(self.headers, stream, self.share, **limits).parse()
         except MultiPartException as error:
             raise HTTPException(400, error.message) from error
         return self._form
@@ -128,6 +139,9 @@ class FormRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_form(request: Request) -> Response:
-            return await handle(FormRequest(request.scope, request.receive))
+            with request.app.state.scratch.share(request.state.caller.owner) as share:
+                form_request = FormRequest(request.scope, request.receive)
+                form_request.share = share
+                return await handle(form_request)
 
         return handle_form

@@ -147,6 +147,15 @@ def headers_of(error: ClipCiteError) -> dict[str, str]:
     return headers
 
 
+def detail_of(error: ClipCiteError) -> str:
+    """Return the text for the client. A text that is for the operator only is logged."""
+    public: str | None = getattr(error, "public_detail", None)
+    if public is None:
+        return error.detail
+    logger.warning("%s: %s", error.code, error.detail)
+    return public
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI descriptions of the problems that a route may respond with."""
     if 401 in statuses:
@@ -197,7 +206,7 @@ def install(app: FastAPI) -> None:
         errors = list(getattr(error, "errors", ()))
         if isinstance(error, InvalidConfig):
             errors.append({"pointer": f"/config/{error.field}", "detail": error.detail})
-        return answer(request, error.status, error.code, error.detail, errors, headers_of(error))
+        return answer(request, error.status, error.code, detail_of(error), errors, headers_of(error))
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> Response:

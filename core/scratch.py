@@ -1,7 +1,7 @@
-"""Temporary folders that are removed even if their process was killed.
+"""Temporary files: folders that are removed even if their process was killed, and a limit on their bytes.
 
-They hold users' images. Each folder is locked by its process; the next process to start removes the
-unlocked ones.
+The folders hold users' images. Each is locked by its process; the next process to start removes the unlocked
+ones.
 """
 
 import errno
@@ -9,13 +9,102 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from core.errors import ClipCiteError
+
 LOCK = ".lock"
 FULL = {errno.ENOSPC, errno.EDQUOT}
 """`errno` values of a full disk and an exceeded quota."""
+MIN_FREE_BYTES = 16_000_000
+"""Free disk space below which no temporary file is written."""
+
+
+class ScratchBusy(ClipCiteError):
+    """Temporary files of other requests take the space."""
+
+    code = "busy"
+    status = 503
+    retry_after = 10
+
+    def __init__(self) -> None:
+        super().__init__("Other uploads take the space for temporary files. Try again in 10 s.")
+
+
+class ScratchExceeded(ClipCiteError):
+    """One request needs more temporary files than an owner may have."""
+
+    code = "request_too_large"
+    status = 413
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(
+            f"The request needs more than {max_bytes:,} bytes of temporary files. Use fewer or smaller "
+            "images."
+        )
+
+
+class ScratchSpace:
+    """Limit on the temporary files of all requests of a process, half of it per owner."""
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self.root = root
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def share(self, owner: str) -> Iterator["ScratchShare"]:
+        """Count a request's files, until they are removed at the end of the context."""
+        share = ScratchShare(self, owner)
+        try:
+            yield share
+        finally:
+            with self._lock:
+                self._held[owner] -= share.bytes
+                self._held += Counter()  # drops those at 0
+
+    def take(self, share: "ScratchShare", size: int) -> None:
+        with self._lock:
+            if share.bytes + size > self.max_bytes // 2:
+                raise ScratchExceeded(self.max_bytes // 2)
+            held = self._held.total() + size
+            if held > self.max_bytes or self._held[share.owner] + size > self.max_bytes // 2:
+                raise ScratchBusy
+            if free_bytes(self.root) < size + MIN_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._held[share.owner] += size
+            share.bytes += size
+
+
+class ScratchShare:
+    """Temporary files of one request."""
+
+    def __init__(self, space: ScratchSpace, owner: str) -> None:
+        self.owner = owner
+        self.bytes = 0
+        self._space = space
+
+    def take(self, size: int) -> None:
+        """Count bytes before they are written.
+
+        Raises:
+            ScratchBusy: other requests take the space.
+            ScratchExceeded: this request alone needs too much.
+            OSError: the disk is full.
+        """
+        self._space.take(self, size)
+
+
+def free_bytes(root: Path) -> int:
+    """Return the free bytes of the disk of `root`, which need not exist."""
+    while not root.exists():
+        root = root.parent
+    return shutil.disk_usage(root).free
 
 
 @contextmanager

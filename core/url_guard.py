@@ -15,6 +15,8 @@ from core.errors import ClipCiteError
 
 MAX_LENGTH = 2_000
 PORTS = {"http": 80, "https": 443}
+FIRST_FREE_PORT = 1024
+"""Lower ports belong to other protocols, apart from those of PORTS."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], list[str]]
 """A function from host and port to the host's addresses, which may raise OSError."""
@@ -119,6 +121,10 @@ def parse(url: str, *, allow_private: bool) -> Destination:
     if not allow_private:
         if address is not None and not is_public(address):
             raise NotPublic(_refusal(f"the address {address} is not public"))
+        if port is not None and port < FIRST_FREE_PORT and port not in PORTS.values():
+            raise InvalidDestination(
+                f"The port of the webhook's URL must be 80, 443 or at least {FIRST_FREE_PORT:,}."
+            )
         if address is None and (host in _LOCAL or host.endswith(tuple(f".{name}" for name in _LOCAL))):
             raise NotPublic(_refusal(f"the name {host} belongs to a local network"))
     target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
@@ -131,14 +137,17 @@ def addresses(destination: Destination, *, allow_private: bool, resolve: Resolve
     Connect to these, not to the name: a second look-up may return others (DNS rebinding).
 
     Raises:
-        OSError: the name can't be resolved.
-        NotPublic: at least one address is not public.
+        OSError: the name can't be resolved, or at least one address is not public. The message is the same,
+            so that it does not tell which names exist in the network of the service.
     """
-    texts = (resolve or resolve_host)(destination.host, destination.port)
+    try:
+        texts = (resolve or resolve_host)(destination.host, destination.port)
+    except OSError as error:
+        raise OSError("the name has no public address") from error
     if not allow_private:
         for text in texts:
             if not is_public(ipaddress.ip_address(text.partition("%")[0])):
-                raise NotPublic(_refusal(f"{destination.host} leads to an address that is not public"))
+                raise OSError("the name has no public address")
     return texts
 
 

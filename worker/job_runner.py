@@ -3,7 +3,6 @@
 import atexit
 import json
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from sqlalchemy.orm import Session
 from core.clip.errors import CorruptWeights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
 from core.errors import ClipCiteError
-from core.scratch import FULL, scratch_folder
+from core.scratch import FULL, MIN_FREE_BYTES, free_bytes, scratch_folder
 from core.settings import Settings
 from core.store.db.ids import new_id
 from core.store.db.session import Database
@@ -40,8 +39,6 @@ from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
 from worker.weight_upload import store_weights
 
 logger = logging.getLogger(__name__)
-MIN_FREE_BYTES = 16_000_000
-"""Free disk space for scratch files below which no job is run."""
 ROOM_POLL_SECONDS = 2.0
 LOST, REQUEUED = "lost", "requeued"
 """Outcomes of an attempt that does not end its job."""
@@ -76,7 +73,7 @@ class JobRunner:
         """Claim the job and run it. Do nothing if it can't be claimed."""
         if self.draining.is_set():
             return
-        if self._free_bytes() < MIN_FREE_BYTES:
+        if free_bytes(self.settings.scratch()) < MIN_FREE_BYTES:
             self._wait_for_room(job_id)
             return
         seconds = self.settings.lease_seconds
@@ -138,12 +135,6 @@ class JobRunner:
             # Meanwhile, jobs go to other workers; the next one would most likely fail here too.
             self.draining.wait(self.settings.redispatch_seconds)
 
-    def _free_bytes(self) -> int:
-        root = self.settings.scratch()
-        while not root.exists():
-            root = root.parent
-        return shutil.disk_usage(root).free
-
     def _wait_for_room(self, job_id: str) -> None:
         """Hand the message back, and take no other while the disk is full."""
         logger.error(
@@ -160,7 +151,9 @@ class JobRunner:
             logger.warning(
                 "%s: the wake-up is repeated in %g s: %s", job_id, self.settings.redispatch_seconds, error
             )
-        while self._free_bytes() < MIN_FREE_BYTES and not self.draining.wait(ROOM_POLL_SECONDS):
+        while free_bytes(self.settings.scratch()) < MIN_FREE_BYTES and not self.draining.wait(
+            ROOM_POLL_SECONDS
+        ):
             pass
         if not self.draining.is_set():
             logger.info("Enough disk space is free again; this worker runs jobs again")

@@ -5,7 +5,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,15 @@ class Entry:
 
 
 def read_archive(
-    file: BinaryIO, folder: Path, limits: ArchiveLimits = ArchiveLimits()
+    file: BinaryIO,
+    folder: Path,
+    limits: ArchiveLimits = ArchiveLimits(),
+    take: Callable[[int], None] = lambda size: None,
 ) -> tuple[list[Entry], Warnings]:
     """Extract every image to `folder`, as numbered files, and assign splits and classes.
+
+    Args:
+        take: called with the number of bytes that are written next; it may raise an error.
 
     Returns:
         The images, and warnings about ignored entries, one per kind.
@@ -66,16 +72,24 @@ def read_archive(
         ArchiveError: the archive is unsafe, damaged, too large, or has no images.
     """
     with _broken_where_unreadable():
-        return _read(file, folder, limits)
+        return _read(file, folder, limits, take)
 
 
-def extract(file: BinaryIO, folder: Path, wanted: Collection[str], limits: ArchiveLimits) -> None:
+def extract(
+    file: BinaryIO,
+    folder: Path,
+    wanted: Collection[str],
+    limits: ArchiveLimits,
+    take: Callable[[int], None],
+) -> None:
     """Extract the files with a name in `wanted` to `folder`, from any folder of the archive.
+
+    `take` is that of `read_archive`.
 
     Raises:
         ArchiveError: the archive is unsafe, damaged, too large, or has one of the files twice.
     """
-    budget = _Budget(limits.max_bytes)
+    budget = _Budget(limits.max_bytes, take)
     with _broken_where_unreadable():
         for member in members(file, limits):
             parts = _safe_parts(member.name)
@@ -102,13 +116,15 @@ def _broken_where_unreadable() -> Iterator[None]:
         raise broken("its directory can't be read") from error
 
 
-def _read(file: BinaryIO, folder: Path, limits: ArchiveLimits) -> tuple[list[Entry], Warnings]:
+def _read(
+    file: BinaryIO, folder: Path, limits: ArchiveLimits, take: Callable[[int], None]
+) -> tuple[list[Entry], Warnings]:
     images: dict[tuple[str, ...], tuple[Path, BadImage | None]] = {}
     hidden: list[str] = []
     other: list[str] = []
     folders: set[str] = set()
     seen: set[str] = set()
-    budget = _Budget(limits.max_bytes)
+    budget = _Budget(limits.max_bytes, take)
     for member in members(file, limits):
         parts = _safe_parts(member.name)
         if not parts:
@@ -203,14 +219,16 @@ def _safe_parts(name: str) -> tuple[str, ...]:
 class _Budget:
     """Remaining unpacked bytes. Damaged entries count too."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, take: Callable[[int], None]) -> None:
         self.max_bytes = max_bytes
         self.left = max_bytes
+        self._take = take
 
     def take(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
             raise too_large(self.max_bytes)
+        self._take(size)
 
 
 def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _Budget) -> BadImage | None:

@@ -45,6 +45,8 @@ class Candidate:
     data: Path | BinaryIO
     problem: BadImage | None = None
     label_confirmed: bool = False
+    is_stored: bool = False
+    """True for an image of an earlier upload, whose file is fetched last."""
 
 
 @dataclass(frozen=True)

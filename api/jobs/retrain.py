@@ -24,7 +24,7 @@ from core.store.storage.blobs import Blobs
 
 @dataclass(frozen=True)
 class StoredImages:
-    """Images of a job, with corrected labels. Iteration copies them into the folder."""
+    """Images of a job, with corrected labels. `fetch` copies them into the folder."""
 
     rows: Sequence[JobImage]
     blobs: Blobs
@@ -34,20 +34,29 @@ class StoredImages:
     confirmed: frozenset[int] = frozenset()
     """Positions of the images whose labels are right."""
 
+    @property
+    def bytes(self) -> int:
+        return sum(row.bytes for row in self.rows)
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[ExistingImage]:
         for row in self.rows:
-            file = self.folder / f"kept-{row.position:05d}"
-            self.blobs.fetch(row.blob_key, file, sha256=row.sha256)
             yield ExistingImage(
                 cast(Literal["train", "test"], row.split),
                 self.moved.get(row.position, row.class_name),
                 row.file_name,
-                file,
+                self._file_of(row),
                 row.label_confirmed or row.position in self.moved or row.position in self.confirmed,
             )
+
+    def fetch(self) -> None:
+        for row in self.rows:
+            self.blobs.fetch(row.blob_key, self._file_of(row), sha256=row.sha256)
+
+    def _file_of(self, row: JobImage) -> Path:
+        return self.folder / f"kept-{row.position:05d}"
 
 
 def retrain(

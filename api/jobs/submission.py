@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Response
 from pydantic import BaseModel, ValidationError
 
-from api.deps import BlobsDep, DatabaseDep, ServingDep, SettingsDep
+from api.deps import BlobsDep, DatabaseDep, ScratchDep, ServingDep, SettingsDep
 from api.jobs.fingerprint import fingerprint
 from api.jobs.form import JobOptions, JobUpload
 from api.jobs.preflight import preflight
@@ -18,7 +18,7 @@ from api.problems import InvalidRequest, invalid_model, json_or_invalid
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
-from core.scratch import scratch_folder
+from core.scratch import ScratchSpace, scratch_folder
 from core.serving.previews import JobPreview
 from core.serving.service import Serving
 from core.settings import Settings
@@ -54,19 +54,20 @@ class JobSubmission:
     database: Database
     blobs: Blobs
     serving: Serving
+    scratch: ScratchSpace
 
     def submit(
         self,
         upload: JobUpload | None,
         options: JobOptions,
         owner: str,
-        existing: Callable[[Path], ExistingImages] = lambda folder: [],
+        existing: Callable[[Path], ExistingImages | None] = lambda folder: None,
     ) -> Response:
         """Respond with a new job, with the job of an earlier request of the same key, or with the preflight.
 
         Args:
             upload: None for a job with existing images only.
-            existing: loads images of an earlier job into a folder, once the form is valid.
+            existing: images of an earlier job, which are fetched into a folder once the form is valid.
 
         Raises:
             ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
@@ -82,9 +83,10 @@ class JobSubmission:
             past = history.recent_successes(
                 session, backbone=resolved.config.backbone, image_size=resolved.config.image_size
             )
-        with scratch_folder(self.settings.scratch()) as folder:
+        with self.scratch.share(owner) as share, scratch_folder(self.scratch.root) as folder:
             validated = validate_upload(
                 folder=folder,
+                take=share.take,
                 settings=self.settings,
                 decoders=self.serving.decoding,
                 owner=owner,
@@ -183,9 +185,13 @@ class JobSubmission:
 
 
 async def _submission(
-    settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep, serving: ServingDep
+    settings: SettingsDep,
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    serving: ServingDep,
+    scratch: ScratchDep,
 ) -> JobSubmission:
-    return JobSubmission(settings, database, blobs, serving)
+    return JobSubmission(settings, database, blobs, serving, scratch)
 
 
 SubmissionDep = Annotated[JobSubmission, Depends(_submission)]

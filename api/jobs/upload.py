@@ -1,7 +1,7 @@
 """Validation of uploads: archives, or lists of images and labels, become checked images with classes."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypedDict
@@ -44,10 +44,13 @@ class ExistingImage:
 
 
 class ExistingImages(Protocol):
-    """Images of an earlier upload. Counting is cheap; iteration fetches them from storage."""
+    """Images of an earlier upload. Their files exist after `fetch`, which copies them from the storage."""
 
+    @property
+    def bytes(self) -> int: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[ExistingImage]: ...
+    def fetch(self) -> None: ...
 
 
 class ClassCount(TypedDict):
@@ -79,6 +82,7 @@ class ValidatedUpload:
 def validate_upload(
     *,
     folder: Path,
+    take: Callable[[int], None] = lambda size: None,
     settings: Settings,
     decoders: Decoders,
     owner: str,
@@ -88,7 +92,7 @@ def validate_upload(
     test_images: Sequence[Upload] = (),
     test_labels: Sequence[str] = (),
     on_bad_image: Literal["fail", "skip"] = "fail",
-    kept: ExistingImages = (),
+    kept: ExistingImages | None = None,
 ) -> ValidatedUpload:
     """Check a whole upload: decode every image and clean every class name.
 
@@ -96,8 +100,10 @@ def validate_upload(
 
     Args:
         folder: the archive is extracted here.
+        take: called with the number of bytes that are written to `folder` next; it may raise an error.
         decoders: decode the images, in the turn of `owner`.
-        kept: images of an earlier job, which come first and decide the spelling of class names.
+        kept: images of an earlier job, which come first and decide the spelling of class names. They are
+            fetched once the uploaded ones are checked.
 
     Raises:
         ArchiveError: the archive can't be used.
@@ -105,28 +111,41 @@ def validate_upload(
     """
     warnings: Warnings = []
     if archive is not None:
-        candidates, warnings = _from_archive(archive, folder, settings)
+        candidates, warnings = _from_archive(archive, folder, settings, take)
     else:
         candidates = _from_lists(images, labels, test_images, test_labels, settings.max_images)
-    if len(candidates) + len(kept) > settings.max_images:
+    stored = len(kept) if kept else 0
+    if len(candidates) + stored > settings.max_images:
         raise InvalidUpload(
             "too_many_images",
-            f"Together with the {len(kept):,} stored images there are "
-            f"{len(candidates) + len(kept):,} images. The maximum is {settings.max_images:,}. Send fewer.",
+            f"Together with the {stored:,} stored images there are {len(candidates) + stored:,} images. The "
+            f"maximum is {settings.max_images:,}. Send fewer.",
             status=413,
         )
     earlier = [
-        Candidate(k.split, k.class_name, k.file_name, k.data, label_confirmed=k.label_confirmed) for k in kept
+        Candidate(
+            k.split, k.class_name, k.file_name, k.data, label_confirmed=k.label_confirmed, is_stored=True
+        )
+        for k in kept or ()
     ]
     candidates = _merge_spellings([*earlier, *candidates], warnings)
-    shots, bad = check_candidates(candidates, settings, decoders, owner)
-    if bad and on_bad_image == "fail":
-        raise InvalidUpload(
-            "bad_images",
-            f"{_count(len(bad), 'image')} can't be used; see errors. Replace or remove them, or send "
-            "on_bad_image=skip to continue without them.",
-            bad,
-        )
+    shots: list[LabelledImage] = []
+    bad: list[dict[str, str]] = []
+    for is_stored in (False, True):
+        if is_stored and kept:
+            take(kept.bytes)
+            kept.fetch()
+        some = [candidate for candidate in candidates if candidate.is_stored is is_stored]
+        good, refused = check_candidates(some, settings, decoders, owner)
+        shots, bad = [*good, *shots], [*refused, *bad]
+        if bad and on_bad_image == "fail":
+            raise InvalidUpload(
+                "bad_images",
+                f"{_count(len(bad), 'image')} can't be used; see errors. Replace or remove them, or send "
+                "on_bad_image=skip to continue without them.",
+                bad,
+            )
+    shots.sort(key=lambda shot: shot.split == "test")
     for error in bad[:MAX_REPORTED]:
         warnings.append({"code": "bad_image", "detail": f"{error['file']} was skipped: {error['detail']}"})
     if len(bad) > MAX_REPORTED:
@@ -136,14 +155,16 @@ def validate_upload(
     return ValidatedUpload(shots, classes, warnings, bad)
 
 
-def _from_archive(archive: Upload, folder: Path, settings: Settings) -> tuple[list[Candidate], Warnings]:
+def _from_archive(
+    archive: Upload, folder: Path, settings: Settings, take: Callable[[int], None]
+) -> tuple[list[Candidate], Warnings]:
     limits = ArchiveLimits(
         max_images=settings.max_images,
         max_image_bytes=settings.max_image_bytes,
         max_bytes=settings.max_request_bytes,
         max_entries=max(20_000, 2 * settings.max_images),
     )
-    entries, warnings = read_archive(archive.file, folder, limits)
+    entries, warnings = read_archive(archive.file, folder, limits, take)
     errors: dict[str, dict[str, str]] = {}
     names: dict[str, str] = {}
     for entry in entries:

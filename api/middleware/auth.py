@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.middleware.rate_limit import RateLimiter
-from api.problems import MEDIA_TYPE, headers_of, problem_body
+from api.problems import MEDIA_TYPE, detail_of, headers_of, problem_body
 from api.threads import KEY_LOOKUPS
 from core.errors import ClipCiteError
 from core.settings import Settings
@@ -183,7 +183,7 @@ class AuthMiddleware:
             rate = self.rates.hit(caller.key_id)
             _check_scope(caller, scope)
         except ClipCiteError as refused:
-            body = problem_body(scope, refused.status, refused.code, refused.detail)
+            body = problem_body(scope, refused.status, refused.code, detail_of(refused))
             # The rest of the body is not read, so the connection can't be reused.
             headers = {**rate, **headers_of(refused), "Connection": "close"}
             answer = Response(body, refused.status, headers, media_type=MEDIA_TYPE)

@@ -1,6 +1,7 @@
 """Request ids: the caller's `X-Request-ID` if it is harmless, else a new one.
 
-The id is in the response header, in problems and in all log lines of the request.
+The id is in the response header, in problems and in all log lines of the request. Every response forbids
+browsers to guess another content type.
 """
 
 import re
@@ -35,7 +36,9 @@ class RequestId:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
         await self.app(scope, receive, send_with_id)

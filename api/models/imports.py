@@ -12,7 +12,7 @@ from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
 from api.class_names import RawName
-from api.deps import BlobsDep, DatabaseDep, SettingsDep
+from api.deps import BlobsDep, DatabaseDep, ScratchDep, SettingsDep
 from api.forms import JsonText, Text
 from api.jobs.schemas import MAX_CLASSES, Prompts, Sentences
 from api.jobs.upload import Upload
@@ -26,7 +26,7 @@ from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
-from core.scratch import scratch_folder
+from core.scratch import ScratchShare, ScratchSpace, scratch_folder
 from core.settings import Settings
 from core.store import submission
 from core.store.db.ids import new_id
@@ -118,6 +118,7 @@ class ModelImport:
     settings: Settings
     database: Database
     blobs: Blobs
+    scratch: ScratchSpace
 
     def run(self, form: ImportForm, owner: str, response: Response) -> Model:
         """Store the archive's model. Set its address in the headers of `response`.
@@ -127,10 +128,10 @@ class ModelImport:
             ClipCiteError: a field or the weights are invalid, a quota is exceeded, or a store failed.
         """
         name = clean_name(form.name)
-        with scratch_folder(self.settings.scratch()) as scratch:
+        with self.scratch.share(owner) as share, scratch_folder(self.scratch.root) as scratch:
             folder = scratch / "model"
             folder.mkdir()
-            _unpack(form.archive, folder, self.settings)
+            _unpack(form.archive, folder, self.settings, share)
             info = inspect_folder(folder)
             config = _resolved(info, self.settings, form)
             names = _class_names(info.classes if form.classes is None else _json(form.classes, "classes"))
@@ -188,15 +189,17 @@ class ModelImport:
         return answer
 
 
-async def model_import(settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep) -> ModelImport:
-    return ModelImport(settings, database, blobs)
+async def model_import(
+    settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep, scratch: ScratchDep
+) -> ModelImport:
+    return ModelImport(settings, database, blobs, scratch)
 
 
-def _unpack(archive: Upload, folder: Path, settings: Settings) -> None:
+def _unpack(archive: Upload, folder: Path, settings: Settings, share: ScratchShare) -> None:
     max_bytes = settings.max_request_bytes  # weights hardly compress
     limits = ArchiveLimits(max_bytes=max_bytes, max_entries=MAX_ENTRIES)
     try:
-        extract(archive.file, folder, WANTED, limits)
+        extract(archive.file, folder, WANTED, limits, share.take)
     except ArchiveError as error:
         if error.code == "archive_too_large":
             detail = f"The archive unpacks to more than {max_bytes:,} bytes or {MAX_ENTRIES:,} files."

@@ -15,6 +15,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DeltaFormat = Literal["full", "4bit", "1bit"]
 Evaluate = Literal["auto", "none"]
 STARTER = "starter"
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1_024
+"""Bounds of the input side of a network (pixels)."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class AdaptConfig:
         _check_range("alpha", self.alpha, 0.0, 1.0)
         object.__setattr__(self, "alpha", round_alpha(self.alpha))
         if self.image_size is not None:
-            _check_range("image_size", self.image_size, 32, 1_024, whole=True)
+            _check_range("image_size", self.image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE, whole=True)
         _check_range("crop_scale", self.crop_scale, 0.01, 1.0)
         _check_choice("precision", self.precision, get_args(Precision))
         _check_range("seed", self.seed, 0, 2**63 - 1, whole=True)

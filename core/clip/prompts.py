@@ -7,6 +7,8 @@ from core.clip.errors import InvalidClassNames, InvalidConfig
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 MAX_NAME_LENGTH = 200
+BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Embeddings, overrides and isolates, which show the text around them in another order."""
 MAX_TEMPLATES = 100
 MAX_TEXT_LENGTH = 1_000
 
@@ -33,11 +35,11 @@ def clean_class_name(name: str) -> str:
         )
     if all(unicodedata.category(c) in {"Cf", "Mn", "Zs"} for c in name):
         raise InvalidClassNames(f"The class name {shown!r} has no visible character; use printable text.")
-    # Cf (format) stays allowed: emoji sequences and right-to-left text need joiners and marks.
-    if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in name):
+    # Other Cf (format) stays allowed: emoji sequences and right-to-left text need joiners and marks.
+    if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} or c in BIDI_CONTROLS for c in name):
         raise InvalidClassNames(
-            f"The class name {shown!r} has a control character (such as NUL or a line "
-            "break) or a lone surrogate; use printable text."
+            f"The class name {shown!r} has a control character (such as NUL, a line break or a change of "
+            "the text direction) or a lone surrogate; use printable text."
         )
     return name
 

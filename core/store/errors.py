@@ -3,11 +3,25 @@
 from core.errors import ClipCiteError
 
 
-class DatabaseUnavailable(ClipCiteError):
+class ServerUnavailable(ClipCiteError):
+    """A server of the operator fails."""
+
+    status = 503
+
+    def __init__(self, detail: str, public_detail: str | None = None) -> None:
+        """Make an error.
+
+        Args:
+            public_detail: text for clients, if `detail` may name addresses of the operator's network.
+        """
+        super().__init__(detail)
+        self.public_detail = public_detail
+
+
+class DatabaseUnavailable(ServerUnavailable):
     """The database can't be reached, is too busy, or has tables of another version."""
 
     code = "database_unavailable"
-    status = 503
 
 
 class DatabaseFull(DatabaseUnavailable):
@@ -17,11 +31,10 @@ class DatabaseFull(DatabaseUnavailable):
     status = 507
 
 
-class StorageUnavailable(ClipCiteError):
+class StorageUnavailable(ServerUnavailable):
     """Blobs can't be written or read."""
 
     code = "storage_unavailable"
-    status = 503
 
 
 class StorageFull(StorageUnavailable):

@@ -1,16 +1,22 @@
 """Independent thread pools per kind of work, and bounds on the content of a request."""
 
 import asyncio
+import stat
+import sys
 import tempfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
+from api.jobs import upload as upload_module
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import service as model_service
 from api.models.schemas import ModelPage
@@ -224,3 +230,67 @@ def test_bodies_are_read_as_far_as_their_route_takes_them(fresh: Service) -> Non
             assert 400 <= status < 500, (method, path, kind)
             if kind == "application/json" and (method, path, kind) in wanted:
                 assert status == 413
+
+
+def temporary_bytes(service: Service) -> int:
+    """Return the bytes of spooled uploads, which have no name, and of scratch folders."""
+    total = sum(path.lstat().st_size for path in service.settings.scratch().rglob("*") if path.is_file())
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found = descriptor.stat()
+            total += found.st_size if stat.S_ISREG(found.st_mode) and not found.st_nlink else 0
+    return total
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts files without a name in /proc")
+def test_temporary_files_of_all_requests_are_bounded(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An owner has half of four times the largest request. The others go on."""
+    service = make_service(max_request_bytes=2_000_000)
+    stalled, go_on = threading.Semaphore(0), threading.Event()
+    check = upload_module.check_candidates
+
+    def slow(*args: Any) -> Any:
+        stalled.release()
+        assert go_on.wait(600)
+        return check(*args)
+
+    monkeypatch.setattr(upload_module, "check_candidates", slow)
+    files = {f"{name}/{i}.bmp": b"BM" + bytes(470_000) for name in ("fox", "hare") for i in range(2)}
+    stored = form(archive=crafted.zip_of(files, zipfile.ZIP_STORED))
+    assert 1_800_000 < len(stored["files"][0][1][1]) < 2_000_000
+    before = temporary_bytes(service)
+    with connected(service) as (http, pool):
+        with service.database.write() as session:
+            other = api_keys.create(session, owner="other", scopes=list(api_keys.SCOPES)).key
+        try:
+            first = pool.submit(http.post, "/adapt", **stored)
+            assert stalled.acquire(timeout=600)
+            assert temporary_bytes(service) - before > 3_600_000
+            for answer in pool.map(lambda _: http.post("/adapt", **stored), range(8)):
+                assert_problem(answer, 503, "busy", "temporary files")
+                assert answer.headers["retry-after"] == "10"
+                assert temporary_bytes(service) - before <= 4_000_000
+            image = ("images", ("a.bmp", crafted.jpeg() + bytes(200_000)))
+            asked = http.post(
+                "/classify",
+                files=[image],
+                data={"class_names": ["red", "blue"]},
+                headers={"Authorization": f"Bearer {other}"},
+            )
+            assert asked.status_code == 200, asked.text
+        finally:
+            go_on.set()
+        assert_problem(first.result(), 422, "bad_images")
+        assert_problem(http.post("/adapt", **stored), 422, "bad_images")
+    assert temporary_bytes(service) == before
+
+
+def test_uploads_are_spooled_to_the_scratch_folder(fresh: Service) -> None:
+    with TestClient(fresh.app):
+        folder = Path(tempfile.gettempdir())
+        assert folder.parent == fresh.settings.scratch()
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
+    assert tempfile.gettempdir() == str(fresh.temp)

@@ -1,6 +1,7 @@
 """URLs accepted for a webhook, and the addresses that they may resolve to."""
 
 import ipaddress
+import socket
 
 import pytest
 
@@ -104,7 +105,7 @@ MALFORMED = [
         ("HTTPS://a-b.example:8443/x", ("https", "a-b.example", 8443, "/x"), "a-b.example:8443"),
         ("http://example.com:443?q", ("http", "example.com", 443, "/?q"), "example.com:443"),
         ("https://8.8.8.8/%20", ("https", "8.8.8.8", 443, "/%20"), "8.8.8.8"),
-        ("https://[2606:4700::1111]:99/", ("https", "2606:4700::1111", 99, "/"), "[2606:4700::1111]:99"),
+        ("https://[2606:4700::1]:9443/", ("https", "2606:4700::1", 9443, "/"), "[2606:4700::1]:9443"),
         ("https://xn--bcher-kva.example/", ("https", "xn--bcher-kva.example", 443, "/"), None),
         ("https://my_service.example/", ("https", "my_service.example", 443, "/"), None),
     ],
@@ -146,9 +147,24 @@ def test_public_addresses(address: str) -> None:
 )
 def test_one_address_inside_is_enough(found: list[str]) -> None:
     example = parse("https://example.com/", allow_private=False)
-    with pytest.raises(NotPublic, match=r"example\.com leads to an address that is not public"):
+    with pytest.raises(OSError, match="no public address") as inside:
         addresses(example, allow_private=False, resolve=lambda host, port: found)
+
+    def unknown(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with pytest.raises(OSError, match="no public address") as missing:
+        addresses(example, allow_private=False, resolve=unknown)
+    assert str(inside.value) == str(missing.value)
     assert addresses(example, allow_private=True, resolve=lambda host, port: found) == found
+
+
+@pytest.mark.parametrize("port", [1, 22, 25, 79, 81, 442, 444, 1023])
+def test_ports_of_other_protocols(port: int) -> None:
+    url = f"https://example.com:{port}/"
+    with pytest.raises(InvalidDestination, match="80, 443 or at least 1,024"):
+        parse(url, allow_private=False)
+    assert parse(url, allow_private=True).port == port
 
 
 def test_the_systems_own_answer() -> None:

@@ -142,7 +142,7 @@ class Webhooks:
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise DeliveryFailed(f"could not be reached: {error}") from error
         except OSError as error:  # from the resolver; httpcore wraps those of the connection
-            raise DeliveryFailed(f"could not be resolved: {error.strerror or error}") from error
+            raise DeliveryFailed(f"could not be resolved: {error}") from error
         if not 200 <= status < 300:
             hint = "; redirects are not followed" if 300 <= status < 400 else ""
             raise DeliveryFailed(f"answered with {status}{hint}", permanent=status == GONE)

@@ -9,7 +9,7 @@ from core.store.db.session import Database
 from core.store.errors import ImageNotFound
 from core.store.jobs import jobs
 
-HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-store"}
+HEADERS = {"Cache-Control": "private, no-store"}
 
 
 def list_job_images(database: Database, owner: str, job_id: str) -> JobImageList:

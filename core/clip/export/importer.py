@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.clip.config import DeltaFormat
+from core.clip.config import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, DeltaFormat
 from core.clip.errors import CorruptWeights
 from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
@@ -89,10 +89,11 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
             f"pickles, are not accepted), or {MANIFEST} and {WEIGHTS} (a delta from "
             "GET /models/{id}/export?format=delta)."
         )
-    if not isinstance(size, int) or not 16 <= size <= 4096:
+    if not isinstance(size, int) or not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
+        # The backbone is loaded at this size, and its position embeddings grow quadratically.
         raise ImportRefused(
-            "The image size must be a whole number of pixels from 16 to 4,096, for a square input. Export a "
-            "model with such an input."
+            f"The image size must be a whole number of pixels from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE:,}, "
+            "for a square input. Export a model with such an input."
         )
     return ArchiveInfo(
         is_delta=is_delta,

@@ -13,6 +13,11 @@ from core.store.db.engine import make_engine
 from core.store.db.migrate import is_newer, problem_of
 from core.store.errors import DatabaseFull, DatabaseUnavailable
 
+PUBLIC_DETAIL = (
+    "The database does not respond properly. Stored data is safe. Try again in a moment. If the error "
+    "persists, the operator finds the cause in the service's log."
+)
+
 
 class Database:
     """Sessions on one database. Rows stay readable after their session has ended.
@@ -95,11 +100,11 @@ def _unavailability() -> Iterator[None]:
                 "The disk of the database is full. Nothing was stored. Free some space there and send the "
                 "request again."
             ) from error
-        raise DatabaseUnavailable(_sentence(error)) from error
+        raise DatabaseUnavailable(_sentence(error), PUBLIC_DETAIL) from error
     except DatabaseError as error:
         # SQLite raises exactly this class, no subclass, for a damaged file.
         if type(error) is DatabaseError:
-            raise DatabaseUnavailable(_sentence(error)) from error
+            raise DatabaseUnavailable(_sentence(error), PUBLIC_DETAIL) from error
         raise
 
 

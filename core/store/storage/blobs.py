@@ -226,7 +226,9 @@ def _storage_errors(verb: str, key: str | None = None) -> Iterator[None]:
             ) from error
         raise StorageUnavailable(
             f"The storage can't be {verb} ({_reason(error)}). Check CLIPCITE_BLOB_URL, that the service may "
-            "write there and, for a bucket, CLIPCITE_S3_ENDPOINT and the keys."
+            "write there and, for a bucket, CLIPCITE_S3_ENDPOINT and the keys.",
+            f"The storage can't be {verb}. Try again in a moment. If the error persists, the operator "
+            "finds the cause in the service's log.",
         ) from error
 
 

@@ -40,9 +40,9 @@ def finish(database: Database, blobs: Blobs, prefix: str) -> bool:
     try:
         blobs.delete_prefix(prefix)
     except StorageUnavailable as error:
-        raise StorageUnavailable(
-            f"It is deleted, but its files are not yet. They will be deleted once the storage works. {error}"
-        ) from error
+        deleted = "It is deleted, but its files are not yet. They will be deleted once the storage works. "
+        public = error.public_detail
+        raise StorageUnavailable(f"{deleted}{error}", public and f"{deleted}{public}") from error
     with suppress(DatabaseUnavailable), database.write() as session:  # a leftover row is harmless
         session.execute(delete(Deletion).where(Deletion.prefix == prefix))
     return True

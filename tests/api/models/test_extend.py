@@ -145,3 +145,40 @@ def test_an_empty_form_fetches_nothing(
     assert fetched == []
     assert extend(service, model_id, **more("hare")).status_code == 202
     assert len(fetched) == 8
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"images": [("a.jpg", crafted.jpeg())], "labels": []},
+        {"images": [("a.jpg", crafted.jpeg())], "labels": [" "]},
+        {"images": [("a.jpg", b"no image")], "labels": ["hare"]},
+        {"archive": b"no archive"},
+        {"archive": crafted.zip_of({"hare/a.jpg": b"no image"})},
+        {"archive": crafted.zip_of({"hare/a.jpg": crafted.jpeg()}), "config": {"epochs": "many"}},
+        {"archive": crafted.zip_of({"hare/a.jpg": crafted.jpeg()}), "webhook": "http://127.0.0.1/"},
+    ],
+)
+def test_an_invalid_form_reads_no_stored_image(
+    model: tuple[Service, str, str], monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    service, model_id, _ = model
+    read: list[str] = []
+    fetch, get = Blobs.fetch, Blobs.get
+    monkeypatch.setattr(Blobs, "fetch", lambda *args, **kw: [read.append(args[1]), fetch(*args, **kw)])
+    monkeypatch.setattr(Blobs, "get", lambda *args: [read.append(args[1]), get(*args)][1])
+    answer = extend(service, model_id, **fields)
+    assert 400 <= answer.status_code < 500, answer.text
+    assert read == []
+    assert extend(service, model_id, **more("hare")).status_code == 202
+    assert len(read) == 8
+
+
+def test_stored_images_count_as_temporary_files(model: tuple[Service, str, str]) -> None:
+    service, model_id, _ = model
+    space = service.app.state.scratch
+    space.max_bytes = 2 * 8 * 500
+    assert_problem(extend(service, model_id, **more("hare")), 413, "request_too_large", "4,000 bytes")
+    space.max_bytes = 1_000_000
+    assert extend(service, model_id, **more("hare")).status_code == 202
