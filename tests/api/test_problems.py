@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.api.conftest import MakeService
-from tests.api.service import Service, assert_problem
+from tests.api.service import Service, assert_problem, shots
 
 OURS = re.compile(r"req_[0-9a-f]{24}")
 SECRET = "the password is in this message"
@@ -106,3 +106,37 @@ def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> No
 def test_head_and_options(fresh: Service, path: str) -> None:
     for method in ("HEAD", "OPTIONS"):
         assert fresh.client.request(method, path).status_code in {404, 405}
+
+
+def test_every_response_forbids_content_sniffing(fresh: Service) -> None:
+    for path in (
+        "/healthz",
+        "/readyz",
+        "/jobs",
+        "/jobs/none",
+        "/nothing",
+        "/",
+        "/page/style.css",
+        "/metrics",
+    ):
+        assert fresh.client.get(path).headers["x-content-type-options"] == "nosniff"
+
+
+def test_addresses_of_the_operators_network_are_only_logged(
+    make_service: MakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    without = make_service(database_url="postgresql://user:secret@127.0.0.1:1/none")
+    with caplog.at_level(logging.WARNING):
+        answer = without.client.get("/jobs")
+    says = "The database does not respond properly.*Try again.*in the service's log"
+    assert_problem(answer, 503, "database_unavailable", says)
+    assert "127.0.0.1" not in answer.text
+    assert "port 1" not in answer.text
+    assert 'connection to server at "127.0.0.1", port 1 failed' in caplog.text
+
+    away = make_service(s3_endpoint="http://127.0.0.1:1", blob_url="s3://bucket/here", s3_region="x")
+    with caplog.at_level(logging.WARNING):
+        answer = away.adapt(**shots())
+    assert_problem(answer, 503, "storage_unavailable", "Try again.*in the service's log")
+    assert "127.0.0.1" not in answer.text
+    assert "127.0.0.1:1" in caplog.text

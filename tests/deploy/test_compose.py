@@ -67,6 +67,9 @@ def test_every_service_is_hardened(name: str) -> None:
     assert "privileged" not in service
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["init"] is True
+    assert service["pids_limit"] == 1024
+    assert service["mem_limit"]
+    assert "cpus" in service
     assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
     # That service uses the image's default.
     assert name == "migrate" or "healthcheck" in service or name == "api"

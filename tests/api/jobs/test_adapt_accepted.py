@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sqlalchemy import select
 
+from core.clip.prompts import BIDI_CONTROLS
 from core.store.db.tables import JobImage
 from core.store.jobs import jobs
 from tests.api import crafted
@@ -213,7 +214,9 @@ def test_odd_class_names(either: Service) -> None:
     assert {path.name for path in after - before} <= {"tmp", "clipcite.db-wal", "clipcite.db-shm"}
 
 
-PRINTABLE = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+PRINTABLE = st.characters(
+    exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="".join(BIDI_CONTROLS)
+)
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=250)
 
 

@@ -165,6 +165,7 @@ def config(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, bytes
         (config(lambda c: c["model_cfg"]["text_cfg"].update(layers=3)), "text_cfg.layers"),
         (config(lambda c: c["preprocess_cfg"].update(mean=[0, 0, 0])), "preprocess.mean"),
         (config(lambda c: c["model_cfg"]["vision_cfg"].update(image_size="32")), "whole number"),
+        (config(lambda c: c["model_cfg"]["vision_cfg"].update(image_size=1_025)), "32 to 1,024"),
         (tensors(lambda t: t.pop("visual.proj")), "visual.proj"),
         (tensors(lambda t: t.update(more=torch.ones(2))), "more"),
         (tensors(lambda t: t.update({"visual.proj": t["visual.proj"].T.contiguous()})), "shape"),

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.prompts import (
+    BIDI_CONTROLS,
     DEFAULT_TEMPLATES,
     check_prompts,
     check_templates,
@@ -14,7 +15,9 @@ from core.clip.prompts import (
     same_class,
 )
 
-printable = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
+printable = st.characters(
+    exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="".join(BIDI_CONTROLS)
+)
 names = st.text(printable, min_size=1, max_size=200).filter(
     lambda name: (
         any(unicodedata.category(c) not in {"Cf", "Mn", "Zs"} for c in name.strip())
@@ -63,6 +66,7 @@ def test_printable_names_are_accepted_and_cleaning_twice_changes_nothing(name: s
         ("x" * 201, "201 characters"),
         ("x" * 5_000, "5000 characters"),
         ("a\0b", "control"),
+        *[(f"a{c}b", "control") for c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"],
         ("a\nb", "control"),
         ("a\rb", "control"),
         ("a\tb", "control"),
