@@ -10,6 +10,7 @@ from api.starting_page import StartingPage, listen
 from core.log import start_logging
 from core.parent_watch import exit_with_parent
 from core.settings import get_settings
+from core.tracing import start_tracing
 
 MAX_FILES = 65_536
 
@@ -33,6 +34,7 @@ def main() -> None:
     settings = get_settings()
     start_logging(settings)
     allow_many_files()
+    start_tracing("clipcite-api")
     try:
         listener = listen(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
     except OSError as error:

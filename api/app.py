@@ -32,6 +32,7 @@ from core.settings import Settings
 from core.store.db.session import Database
 from core.store.jobs.queue import make_celery
 from core.store.storage.blobs import Blobs
+from core.tracing import is_on
 
 DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POST /adapt`), poll the job,
 then classify with **any** class names (`POST /classify`), trained or new. Errors are
@@ -40,6 +41,8 @@ then classify with **any** class names (`POST /classify`), trained or new. Error
 FORM_PATHS = re.compile(r"/(adapt|classify|models(/[^/]+/extend)?)")
 JSON_PATHS = re.compile(r"/classify")
 """Paths that accept a large body, by its content type."""
+UNTRACED = "/healthz$,/readyz$,/metrics$,/page/"
+"""Regular expressions of URLs without a trace."""
 SCRATCH_REQUESTS = 4
 """Maximum size of all temporary files, as a multiple of the largest request."""
 
@@ -103,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in resources:
         app.include_router(router, dependencies=[Depends(bearer_scheme)])
     metrics.install(app)
+    _trace(app)
     # The last one added is the outermost.
     app.add_middleware(
         BodyLimitMiddleware,
@@ -116,3 +120,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestId)
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _trace(app: FastAPI) -> None:
+    """Record a span per request and per statement of the database, if traces are on."""
+    if not is_on():
+        return
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+    from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+
+    SQLAlchemyInstrumentor().instrument(engine=app.state.database.engine)
+    FastAPIInstrumentor.instrument_app(app, excluded_urls=UNTRACED, exclude_spans=["receive", "send"])

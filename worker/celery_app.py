@@ -13,6 +13,7 @@ from core.settings import get_settings
 from core.store.db.session import Database
 from core.store.jobs.queue import ADAPT_TASK, make_celery
 from core.store.storage.blobs import Blobs
+from core.tracing import start_tracing
 from worker.job_runner import JobRunner
 from worker.metrics import WorkerMetrics
 from worker.watchdog import Watchdog
@@ -43,6 +44,7 @@ app.register_task(AdaptTask())
 def _make_runner(**_: object) -> None:
     """Make the runner, which starts a trainer. Errors end the process, because Celery would only log them."""
     try:
+        start_tracing("clipcite-worker")
         AdaptTask.runner = JobRunner(
             settings,
             Database(settings.sqlalchemy_url()),

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry
 from sqlalchemy.orm import Session
 
+from core import tracing
 from core.clip.errors import CorruptWeights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
 from core.errors import ClipCiteError
@@ -88,6 +89,13 @@ class JobRunner:
         if claim is None:
             return
         logger.info("%s: attempt %d started", job_id, claim.attempt)
+        tracing.record("wait in the queue", claim.traceparent, *claim.waiting)
+        with tracing.span("attempt", claim.traceparent, job_id=job_id, attempt=claim.attempt):
+            self._run(claim)
+
+    def _run(self, claim: Claim) -> None:
+        """Run one attempt to its end."""
+        job_id, seconds = claim.job_id, self.settings.lease_seconds
         beat = self.settings.heartbeat_seconds
         progress = JobProgress(published=claim.model_id is not None)
         with (
@@ -262,6 +270,7 @@ class JobRunner:
             deadline_seconds=self.settings.deadline_seconds,
             serving_reserve_bytes=self.settings.serving_reserve_bytes,
             trained_seconds=trained_seconds,
+            traceparent=tracing.current(),
         )
         if claim.model_id is not None:
             if model is None:

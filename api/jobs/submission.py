@@ -15,6 +15,7 @@ from api.jobs.preflight import preflight
 from api.jobs.schemas import Job, JobConfig, Preflight
 from api.jobs.upload import ExistingImages, ValidatedUpload, validate_upload
 from api.problems import InvalidRequest, invalid_model, json_or_invalid
+from core import tracing
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
@@ -146,6 +147,7 @@ class JobSubmission:
                     warnings=[warning.model_dump() for warning in checked.warnings],
                     images=images,
                     webhook=resolved.webhook,
+                    traceparent=tracing.current(),
                 )
                 answer = Job.of(job, jobs.queue_position(session, job))
                 preview = JobPreview.of(job)

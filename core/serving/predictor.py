@@ -41,6 +41,7 @@ from core.serving.types import (
 )
 from core.settings import Settings
 from core.store.db.tables import Model
+from core.tracing import span
 
 Decoded = Tensor | BadImage
 
@@ -167,7 +168,7 @@ class Predictor:
         results: list[list[Prediction] | BadImage | None] = []
         sent: list[Future[Tensor]] = []
         try:
-            with self._engine.expect_images(handle):
+            with span("classify batch", images=len(images)), self._engine.expect_images(handle):
                 last = self._send(images, handle, results, sent)
                 encoding = time.perf_counter()
                 key = self._key(request, model)

@@ -11,11 +11,12 @@ import queue
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from core import tracing
 from core.parent_watch import exit_with_parent
 from core.scratch import FULL
 from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
@@ -36,6 +37,8 @@ class Channel:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
+        self._stage = ExitStack()
+        """Span of the current stage."""
 
     def send(self, type: str, **fields: Any) -> None:
         """Write a message."""
@@ -44,6 +47,11 @@ class Channel:
 
     def stage(self, name: str) -> None:
         self.send("stage", stage=name)
+        self.end_stage()
+        self._stage.enter_context(tracing.span(name))
+
+    def end_stage(self) -> None:
+        self._stage.close()
 
     def step(self, progress: Any) -> None:
         self.send("step", **vars(progress))
@@ -79,7 +87,13 @@ def main(folder: Path | None) -> None:
     from core.errors import ClipCiteError
 
     try:
-        train(folder, Task(**json.loads((folder / TASK).read_text(encoding="utf-8"))), channel)
+        task = Task(**json.loads((folder / TASK).read_text(encoding="utf-8")))
+        tracing.start_tracing("clipcite-trainer")
+        with tracing.span("training", task.traceparent):
+            last = train(folder, task, channel)
+            channel.end_stage()
+        tracing.flush()  # the supervisor kills this process after the last message
+        channel.send("done", **last)
     except ClipCiteError as error:
         channel.send("failed", code=error.code, detail=error.detail)
     except OSError as error:
@@ -114,8 +128,12 @@ def stand_by() -> Path:
     return folders.get()
 
 
-def train(folder: Path, task: Task, channel: Channel) -> None:
-    """Run a task: train and write the weights into the folder, then evaluate and write the report."""
+def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
+    """Run a task: train and write the weights into the folder, then evaluate and write the report.
+
+    Returns:
+        The content of the last message.
+    """
     started = time.monotonic()
     channel.stage("preparing")
     from core.clip.config import resolve_config
@@ -176,7 +194,7 @@ def train(folder: Path, task: Task, channel: Channel) -> None:
         for image in (*fields["mistakes"], *fields["label_issues"]):
             image["position"] = order[image["position"]]
         (folder / REPORT).write_text(json.dumps(fields, ensure_ascii=False), encoding="utf-8")
-    channel.send("done", metrics=evaluation.metrics, seconds=round(adapted.seconds, 1))
+    return {"metrics": evaluation.metrics, "seconds": round(adapted.seconds, 1)}
 
 
 if __name__ == "__main__":

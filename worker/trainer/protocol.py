@@ -28,5 +28,7 @@ class Task:
     """Time after which the supervisor kills the trainer."""
     serving_reserve_bytes: int
     """GPU memory left free for an API."""
+    traceparent: str | None = None
+    """Trace of the attempt."""
     trained_seconds: float | None = None
     """Duration of the training whose weights are in the folder, to be evaluated only. None: train."""

@@ -225,6 +225,8 @@ class Job(Base):
     """Blob key of the report. None: no report, or one of version 0.2.0 (`jobs.report_of`)."""
     webhook: Mapped[str | None] = mapped_column(Text)
     """URL that is notified of the model and of the end."""
+    traceparent: Mapped[str | None] = mapped_column(String(64))
+    """W3C trace context of the request, if traces are on."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Start of the first attempt."""

@@ -55,12 +55,14 @@ def create(
     images: Sequence[NewImage],
     reserved_bytes: int = 0,
     webhook: str | None = None,
+    traceparent: str | None = None,
 ) -> Job:
     """Create a queued job that is due now. The dispatcher sends its wake-up, so requests need no broker.
 
     Args:
         reserved_bytes: expected size of the job's model.
         webhook: URL that was already checked.
+        traceparent: trace of the request.
     """
     at = database_now(session)
     job = Job(
@@ -78,6 +80,7 @@ def create(
         image_bytes=sum(image.bytes for image in images),
         reserved_bytes=reserved_bytes,
         webhook=webhook,
+        traceparent=traceparent,
     )
     session.add(job)
     session.flush()

@@ -40,6 +40,10 @@ class Claim:
     model_id: str | None
     """Model that an earlier attempt published. This attempt only evaluates it."""
     lease_expires_at: datetime
+    traceparent: str | None
+    """Trace of the request that created the job."""
+    waiting: tuple[datetime, datetime]
+    """Time since which the job could start, and time of this claim."""
 
 
 def claim(
@@ -77,7 +81,17 @@ def claim(
     )
     if job is None:
         return None
-    return Claim(job_id, token, job.attempts, job.name, job.config, job.model_id, expires)
+    return Claim(
+        job_id,
+        token,
+        job.attempts,
+        job.name,
+        job.config,
+        job.model_id,
+        expires,
+        job.traceparent,
+        (job.available_at, at),
+    )
 
 
 def hand_back(session: Session, job_id: str) -> None:
