@@ -1,12 +1,13 @@
 """Fair image decoding for all requests of a process, with bounded threads and memory."""
 
+import sys
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,8 @@ from core.clip.data.images import ImageLimits, open_image, read_header
 from core.clip.data.transforms import Pixels
 from core.clip.errors import BadImage
 from core.clip.models.backbone import image_transform
+from core.serving import decoder_process
+from core.serving.decoder_process import TooLarge, too_slow
 from core.serving.threads import single_threaded
 
 T = TypeVar("T")
@@ -24,6 +27,10 @@ Share = tuple[str, str]
 """Owner and use, such as `classify`: the unit of fairness."""
 DEADLINE_SECONDS = 20.0
 """Maximum decoding time of an image: ten times that of the costliest image within the limits."""
+MAX_STARTED = 4
+"""Maximum number of processes that wait for the first images."""
+HAS_PROCESSES = sys.platform == "linux"
+"""Other systems decode in this process, because the processes need Linux."""
 
 
 class Decoding(Generic[T]):
@@ -34,6 +41,8 @@ class Decoding(Generic[T]):
         self.future: Future[T] = Future()
         self.decoding = threading.Event()
         """Set when the image has its memory, or has ended."""
+        self.process_seconds = 0.0
+        """CPU seconds outside this process."""
         self._decoders = decoders
 
     def open_image(
@@ -45,10 +54,16 @@ class Decoding(Generic[T]):
         grey: bool = False,
     ) -> Image.Image:
         """Open an image like `core.clip.data.images.open_image`, once there is memory for it."""
-        header = read_header(source, limits, shortest_side=shortest_side, grey=grey)
-        with self._decoders.memory(header.peak_bytes, self.share):
-            self.decoding.set()
-            return header.decode()
+
+        @contextmanager
+        def hold(peak_bytes: int) -> Iterator[None]:
+            with self._decoders.memory(peak_bytes, self.share):
+                self.decoding.set()
+                yield
+
+        image, seconds = self._decoders.decode(source, limits, hold, shortest_side=shortest_side, grey=grey)
+        self.process_seconds += seconds
+        return image
 
     def result(self) -> T:
         """Wait for the result.
@@ -64,11 +79,7 @@ class Decoding(Generic[T]):
         except FutureTimeoutError:
             if self.future.done():  # the work itself timed out
                 raise
-            raise BadImage(
-                "image_too_costly",
-                f"The image could not be decoded within {self._decoders.deadline_seconds:g} s. Save it as "
-                "baseline JPEG, or scale it down.",
-            ) from None
+            raise BadImage("image_too_costly", too_slow(self._decoders.deadline_seconds)) from None
 
 
 class Decoders:
@@ -119,20 +130,62 @@ class Decoders:
 
         Raises BadImage.
         """
-        header = read_header(source, limits, shortest_side=shortest_side)
-        if header.peak_bytes > self.small_bytes:
 
-            def work(decoding: Decoding[Image.Image]) -> Image.Image:
-                return decoding.open_image(source, limits, shortest_side=shortest_side)
+        def hold(peak_bytes: int) -> AbstractContextManager[None]:
+            if peak_bytes > self.small_bytes:
+                raise TooLarge
+            return nullcontext()
 
-            (decoding,) = self.submit(share, object(), [work])
-            return decoding.result()
+        def work(decoding: Decoding[Image.Image]) -> Image.Image:
+            return decoding.open_image(source, limits, shortest_side=shortest_side)
+
         self._enter(share)
-        started = time.thread_time()
+        started, seconds = time.thread_time(), 0.0
         try:
-            return header.decode()
+            image, seconds = self.decode(source, limits, hold, shortest_side=shortest_side, grey=False)
+            return image
+        except TooLarge:
+            pass
         finally:
-            self._leave(share, time.thread_time() - started)
+            self._leave(share, time.thread_time() - started + seconds)
+        (decoding,) = self.submit(share, object(), [work])
+        return decoding.result()
+
+    def decode(
+        self,
+        source: bytes,
+        limits: ImageLimits,
+        hold: Callable[[int], AbstractContextManager[None]],
+        *,
+        shortest_side: int | None,
+        grey: bool,
+    ) -> tuple[Image.Image, float]:
+        """Decode an image. Return it with the CPU seconds of another process.
+
+        Args:
+            hold: returns a context that holds the image's memory. In another process it is called only above
+                `small_bytes`.
+
+        Raises BadImage, and any error of `hold`.
+        """
+        if not HAS_PROCESSES:
+            header = read_header(source, limits, shortest_side=shortest_side, grey=grey)
+            with hold(header.peak_bytes):
+                return header.decode(), 0.0
+        return decoder_process.decode(
+            source,
+            limits,
+            hold,
+            shortest_side=shortest_side,
+            grey=grey,
+            small_bytes=self.small_bytes,
+            seconds=self.deadline_seconds,
+        )
+
+    def start(self) -> None:
+        """Start the processes, so that the first images need not wait for them."""
+        if HAS_PROCESSES:
+            decoder_process.start(min(self.threads, MAX_STARTED))
 
     def cancel(self, decodings: Sequence[Decoding[Any]]) -> None:
         """Cancel decodings that have not started, and wait until the others have their memory."""
@@ -227,7 +280,7 @@ class Decoders:
             decoding.future.set_exception(error)
         finally:
             decoding.decoding.set()
-            self._leave(decoding.share, time.thread_time() - started)
+            self._leave(decoding.share, time.thread_time() - started + decoding.process_seconds)
 
     def _queue(self, share: Share, request: Hashable, start: Callable[[], object]) -> None:
         if share not in self._waiting:

@@ -96,6 +96,7 @@ class Serving:
 
         Loading is tried again until it succeeds: missing files or an unreachable hub may come back.
         """
+        self.decoding.start()
         while not self._closed.is_set():
             try:
                 self._resident.enter_context(self.engine.acquire(self._default, 0, wait_seconds=None))

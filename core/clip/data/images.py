@@ -114,7 +114,7 @@ def read_header(
 
     Arguments and exceptions are those of `open_image`.
     """
-    data = _read(source, limits.max_bytes)
+    data = read_file(source, limits.max_bytes)
     image, kind, table_bytes = _open_header(data, limits.max_pixels)
     _check_pixels(image, limits.max_pixels)
     if shortest_side is not None:
@@ -127,7 +127,8 @@ def read_header(
     return Undecoded(image, kind, shortest_side, grey, peak)
 
 
-def _read(source: bytes | Path, max_bytes: int) -> bytes:
+def read_file(source: bytes | Path, max_bytes: int) -> bytes:
+    """Return the content of a file. Raise BadImage if it is empty or too large."""
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if not size:
         raise BadImage("empty_file", "The file is empty (0 bytes). Upload it again.")
