@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import random
 import struct
 import tempfile
+import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +57,17 @@ def rows(small: bool) -> list[Row]:
             ),
             honest_archive,
             Limits(scratch=4 * MAX_REQUEST_BYTES),
+            statuses=frozenset({422, 503}),
+            repeats=False,
+            environment={"CLIPCITE_MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)},
+        ),
+        Row(
+            "A9-spool",
+            f"{uploads} concurrent dry runs of 40 MB each",
+            lambda target: run_concurrently([lambda: target.dry_run_of(_incompressible())] * uploads),
+            honest_archive,
+            Limits(scratch=4 * MAX_REQUEST_BYTES),
+            statuses=frozenset({422, 503}),
             repeats=False,
             environment={"CLIPCITE_MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES)},
         ),
@@ -78,6 +91,13 @@ def _sparse(numbers: int) -> bytes:
 @cache
 def _heads(count: int) -> bytes:
     return crafted.global_headers_tar(count)
+
+
+@cache
+def _incompressible() -> bytes:
+    """Return a zip of 40 MB, which is stored and unpacked at the same size."""
+    noise = random.Random(0).randbytes(10 * MB)
+    return images.zip_of({f"fox/{i}.bmp": b"BM" + noise for i in range(4)}, zipfile.ZIP_STORED)
 
 
 def honest_archive(target: Target) -> None:

@@ -1,6 +1,7 @@
 """Measurement of one attack on one service: memory, CPU time, and the latency of another client."""
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -102,19 +103,23 @@ class OtherClient:
         self._thread = threading.Thread(target=self._go_on, daemon=True)
         self._began: float | None = None
         self.waits: list[float] = []
+        self.refused = 0
+        """Number of answers other than 200."""
 
     def send(self) -> None:
         self._began = time.monotonic()
         if len(self.waits) % 2:
-            self._http.get("/models")
+            answer = self._http.get("/models")
         else:
             files = {"images": ("a.jpg", images.jpeg())}
-            self._http.post("/classify", data={"class_names": ["red", "green"]}, files=files)
+            answer = self._http.post("/classify", data={"class_names": ["red", "green"]}, files=files)
         self.waits.append(time.monotonic() - self._began)
         self._began = None
+        self.refused += answer.status_code != 200
 
     def start(self) -> None:
         self.waits = []
+        self.refused = 0
         self._thread.start()
 
     def _go_on(self) -> None:
@@ -196,8 +201,9 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
             failures.append(error)
 
     process = target.process
-    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # reset the peak
-    resident, cpu = process.memory_info().rss, _cpu(process)
+    for member in _members(process):
+        Path(f"/proc/{member.pid}/clear_refs").write_text("5")  # reset the peak
+    resident, cpu = _resident(process), _cpu(process)
     highest = resident
     attacker = threading.Thread(target=attack, daemon=True)
     began = time.monotonic()
@@ -209,7 +215,7 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
         now = _resident(process)
         highest = max(highest, now)
         if row.limits.scratch is not None:
-            outcome.scratch = max(outcome.scratch, _bytes_below(target.data))
+            outcome.scratch = max(outcome.scratch, _bytes_below(target.data) + _unnamed_bytes(process))
         if not now:
             outcome.ended = "the service died"
             return
@@ -220,14 +226,17 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
         if outcome.ended:
             break
     waits = other.stop() if other is not None else []
-    if waits:
+    if other is not None and waits:
         outcome.waits = (median(waits), max(waits))
+        if other.refused:
+            target.note = f"another client refused {other.refused} times"
+            target.broken.append(target.note)
     spent = _cpu(process) - cpu - each * len(waits)
     outcome.cpu_seconds = max(spent, 0.0) / max(1, outcome.attacks)
     outcome.growth = max(highest, _peak(process)) - resident
     if not outcome.ended:
         time.sleep(SETTLE_SECONDS)
-    outcome.kept = process.memory_info().rss - resident
+    outcome.kept = _resident(process) - resident
     if outcome.ended:
         process.kill()
         attacker.join(10)
@@ -259,10 +268,16 @@ def over(row: Row, outcome: Outcome) -> list[str]:
     return broken
 
 
+def _members(process: psutil.Process) -> list[psutil.Process]:
+    """Return the process and those below it, some of which decode images."""
+    return [process, *process.children(recursive=True)]
+
+
 def _cpu(process: psutil.Process) -> float:
-    """Return the CPU seconds of the process and its children."""
-    total = 0.0
-    for member in [process, *process.children(recursive=True)]:
+    """Return the CPU seconds of the process and its children, including those that have ended."""
+    ended = process.cpu_times()
+    total: float = ended.children_user + ended.children_system
+    for member in _members(process):
         with suppress(psutil.NoSuchProcess):
             times = member.cpu_times()
             total += times.user + times.system
@@ -270,22 +285,42 @@ def _cpu(process: psutil.Process) -> float:
 
 
 def _resident(process: psutil.Process) -> int:
-    """Return the resident bytes, 0 if the process has ended."""
+    """Return the resident bytes of the process and its children, 0 if it has ended."""
+    total = 0
     try:
-        return int(process.memory_info().rss)
+        members = _members(process)
     except psutil.NoSuchProcess:
         return 0
+    for member in members:
+        with suppress(psutil.NoSuchProcess):
+            total += int(member.memory_info().rss)
+    return total
 
 
 def _peak(process: psutil.Process) -> int:
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    """Return the sum of the peaks of the process and its children: an upper bound of their common peak."""
+    total = 0
+    for member in _members(process):
+        with suppress(OSError):
+            for line in Path(f"/proc/{member.pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    total += int(line.split()[1]) * 1024
+    return total
+
+
+def _unnamed_bytes(process: psutil.Process) -> int:
+    """Return the size of open files without a name, such as the spool of an upload."""
+    total = 0
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+            with suppress(OSError):
+                found = descriptor.stat()
+                total += found.st_size if stat.S_ISREG(found.st_mode) and not found.st_nlink else 0
+    return total
 
 
 def _bytes_below(folder: Path) -> int:
-    """Return the size of temporary files, including the spool of an upload."""
+    """Return the size of temporary files with a name."""
     total = 0
     for part in ("tmp", "spool"):
         for parent, _, names in os.walk(folder / part):  # ignores folders that vanish meanwhile

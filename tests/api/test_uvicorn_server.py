@@ -86,7 +86,7 @@ def test_the_header_timeout_does_not_cut_slow_requests(port: int) -> None:
         wait_until_closed(connection)
 
 
-class Impatient(WatchedProtocol):
+class ReadTimeout(WatchedProtocol):
     read_seconds = 3 * PATIENCE
     max_connections = 8
 
@@ -105,7 +105,7 @@ async def large_answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextmanager
 def large_answers() -> Iterator[tuple[int, uvicorn.Server]]:
-    config = uvicorn.Config(large_answer, port=0, log_level="error", lifespan="off", http=Impatient)
+    config = uvicorn.Config(large_answer, port=0, log_level="error", lifespan="off", http=ReadTimeout)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
