@@ -222,6 +222,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
         # FastAPI responds with 400 to any error while it reads a form.
+        if isinstance(error.__cause__, ClipCiteError):
+            return expected(request, error.__cause__)
         known = _system_problem(error.__cause__)
         if known is not None:
             return answer(request, *known)

@@ -315,7 +315,7 @@ def _unnamed_bytes(process: psutil.Process) -> int:
         for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
             with suppress(OSError):
                 found = descriptor.stat()
-                total += found.st_size if stat.S_ISREG(found.st_mode) and not found.st_nlink else 0
+                total += 512 * found.st_blocks if stat.S_ISREG(found.st_mode) and not found.st_nlink else 0
     return total
 
 

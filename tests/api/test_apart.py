@@ -238,7 +238,7 @@ def temporary_bytes(service: Service) -> int:
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             found = descriptor.stat()
-            total += found.st_size if stat.S_ISREG(found.st_mode) and not found.st_nlink else 0
+            total += 512 * found.st_blocks if stat.S_ISREG(found.st_mode) and not found.st_nlink else 0
     return total
 
 
