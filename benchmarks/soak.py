@@ -45,6 +45,7 @@ PROCESSES = {
     "api": "api",
     "worker": "worker",
     "worker.dispatcher": "dispatcher",
+    "core.clip.data.decoder": "decoders",
 }
 
 
@@ -58,14 +59,19 @@ class Notes:
     scratch: list[int] = field(default_factory=list)
 
     def take(self, parent: psutil.Process, data: Path) -> None:
+        memory: dict[str, float] = defaultdict(float)
+        files: dict[str, int] = defaultdict(int)
         for process in [parent, *parent.children(recursive=True)]:
             # Trainers are left out: they come and go.
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 command = process.cmdline()
                 name = PROCESSES.get(command[2]) if command[1:2] == ["-m"] else None
                 if name is not None:
-                    self.memory[name].append(process.memory_info().rss / 1e6)
-                    self.files[name].append(process.num_fds())
+                    memory[name] += process.memory_info().rss / 1e6
+                    files[name] += process.num_fds()
+        for name in memory:
+            self.memory[name].append(memory[name])
+            self.files[name].append(files[name])
         self.queue.append(sum(1 for path in (data / "queue").rglob("*") if path.is_file()))
         self.scratch.append(sum(1 for _ in (data / "tmp").iterdir()) if (data / "tmp").is_dir() else 0)
 
