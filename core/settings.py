@@ -203,7 +203,9 @@ class Settings(BaseSettings):
         description="Exit when standard input closes. `clipcite serve` sets it for its child processes.",
     )
 
-    device: str = _serving("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    device: str = _serving(
+        "auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`."
+    )
     model_cache_bytes: int = _serving(
         2_000 * MB,
         gt=0,

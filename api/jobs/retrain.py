@@ -10,7 +10,7 @@ from typing import Literal, cast
 from fastapi import Response
 
 from api.jobs.form import JobOptions
-from api.jobs.schemas import Retraining
+from api.jobs.schemas import Retraining, known_settings
 from api.jobs.submission import JobSubmission
 from api.jobs.upload import ExistingImage
 from api.problems import InvalidRequest
@@ -80,7 +80,7 @@ def retrain(
     config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
     options = JobOptions(
         name=clean_name(changes.name) or job.name,
-        config=json.dumps({**job.config, **config}),
+        config=json.dumps({**known_settings(job.config), **config}),
         on_bad_image="fail",
         webhook=None,
         dry_run=False,

@@ -1,5 +1,6 @@
 """Request and response schemas of training jobs."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,11 @@ def _fail_fast(value: Any) -> Any:
 
 Prompts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_fail_fast)]
 """Prompts by class name."""
+
+
+def known_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a stored job that this version knows."""
+    return {name: value for name, value in config.items() if name in JobConfig.model_fields}
 
 
 class JobConfig(RequestModel):

@@ -8,6 +8,7 @@ from fastapi import Response
 
 from api.jobs.form import JobOptions, JobUpload
 from api.jobs.retrain import StoredImages
+from api.jobs.schemas import known_settings
 from api.jobs.submission import JobSubmission
 from api.problems import InvalidRequest, json_or_invalid
 from core.store.errors import JobNotFound, ShotsGone
@@ -46,7 +47,7 @@ def extend_model(
         )
     changed = replace(
         options,
-        config=json.dumps({**job.config, **changes}),
+        config=json.dumps({**known_settings(job.config), **changes}),
         name=clean_name(options.name) or model.name,
     )
     return submission.submit(upload, changed, owner, partial(StoredImages, rows, submission.blobs))

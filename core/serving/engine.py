@@ -16,6 +16,7 @@ from core.clip.models.backbone import find_device
 from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending
+from core.serving.limiter import ServerBusy
 from core.serving.pool.model_pool import DELTA, MAX_BACKBONES, MODEL, ModelPool
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import EngineStats, Handle, WeightsKey
@@ -173,4 +174,13 @@ class LocalEngine:
         key, kind = queue
         with self._lock:
             model = next(iter(self._held[key].values()))
-        return model.encode_images(rows) if kind == "images" else model.encode_tokens(rows)
+        encode = model.encode_images if kind == "images" else model.encode_tokens
+        try:
+            return encode(rows)
+        except torch.OutOfMemoryError:  # of a GPU, which other processes use too
+            pass
+        torch.cuda.empty_cache()
+        try:
+            return torch.cat([encode(half) for half in rows.split((len(rows) + 1) // 2)])
+        except torch.OutOfMemoryError as error:
+            raise ServerBusy("The GPU has too little free memory. Try again in a moment.") from error

@@ -182,3 +182,15 @@ def test_stored_images_count_as_temporary_files(model: tuple[Service, str, str])
     assert_problem(extend(service, model_id, **more("hare")), 413, "request_too_large", "4,000 bytes")
     space.max_bytes = 1_000_000
     assert extend(service, model_id, **more("hare")).status_code == 202
+
+
+def test_settings_that_this_version_does_not_know_are_left_out(model: tuple[Service, str, str]) -> None:
+    service, model_id, first = model
+    with service.database.write() as session:
+        job = jobs.get(session, first, owner="default")
+        job.config = {**job.config, "momentum_of_an_older_version": 0.9}
+    extended = extend(service, model_id, **more("hare"))
+    assert extended.status_code == 202, extended.text
+    assert extended.json()["config"]["seed"] == 7
+    retrained = service.client.post(f"/jobs/{first}/retrain", json={})
+    assert retrained.status_code == 202, retrained.text

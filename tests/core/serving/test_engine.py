@@ -15,6 +15,7 @@ from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import load_tokenizer
 from core.clip.models.features import encode_images, encode_tokens
 from core.serving import predictor
+from core.serving.limiter import ServerBusy
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import WeightsKey
 from tests.api import crafted
@@ -138,3 +139,30 @@ def test_the_model_is_held_until_its_images_end_if_the_prompts_fail(
         with pytest.raises(RuntimeError, match="no tokenizer"):
             asked.result(600)
     assert world.serving.engine._held == {}
+
+
+@pytest.mark.parametrize("room", [2, 1])
+def test_a_batch_too_large_for_the_gpu_is_halved_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Other processes may take memory of the GPU at any time."""
+    encode = ServedModel.encode_images
+    sizes: list[int] = []
+
+    def full(model: ServedModel, pixels: Tensor) -> Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > room:
+            raise torch.OutOfMemoryError
+        return encode(model, pixels)
+
+    engine, rows = world.serving.engine, images(world)
+    assert len(rows) == 3
+    with engine.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as handle:
+        expected = engine.encode_images(handle, rows)
+        monkeypatch.setattr(ServedModel, "encode_images", full)
+        if room == 2:
+            torch.testing.assert_close(engine.encode_images(handle, rows), expected)
+            assert sizes == [3, 2, 1]
+        else:
+            with pytest.raises(ServerBusy, match="GPU has too little free memory"):
+                engine.encode_images(handle, rows)
