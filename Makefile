@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 PYTHON3 ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
+# Index of PyTorch's CPU build, where there is no NVIDIA GPU. PyPI's build holds CUDA (6 GB installed); to take it
+# nevertheless: make install TORCH_INDEX=
+TORCH_INDEX ?= $(if $(wildcard /dev/nvidia0 /dev/dxg),,https://download.pytorch.org/whl/cpu)
+
 .PHONY: help install demo check test test-slow test-fast docs lock clean
 
 help:
@@ -26,6 +30,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) cannot create virtual environments: sudo apt-get install python3-venv"; exit 1; }
 	$(PYTHON3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet --retries 1 --constraint constraints.txt \
+		--index-url $(TORCH_INDEX) torch torchvision 2>/dev/null \
+		|| echo "$(TORCH_INDEX) is out of reach, so torch comes from pip's own indexes."
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[server,starter,samples,benchmarks,test]'
 	@touch $@
 

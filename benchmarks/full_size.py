@@ -2,10 +2,12 @@
 
     python -m benchmarks.full_size
     python -m benchmarks.full_size --backbone ViT-B-32/openai --steps 3
+    python -m benchmarks.full_size --skip-training
 
 For each backbone, a local hub serves random weights of the real shapes under the real name. A service on this
 machine then downloads them, trains, classifies, exports, imports and extends. Times, memory and sizes are
-those of the real weights; accuracy is not, because the weights are random.
+those of the real weights; accuracy is not, because the weights are random. With `--skip-training`, random
+changes of all weights are imported instead: answers, sizes and the memory to serve need no training.
 
 The results are added to benchmarks/results/full_size.json; `--table` prints them without any run.
 """
@@ -14,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -27,8 +30,9 @@ import torch
 import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from benchmarks.machine import processor
+from benchmarks.machine import load_average, processor
 from benchmarks.watched_service import Service, running_service
 from clipcite import Client, Job, Model
 from core.clip.config import resolve_config
@@ -50,6 +54,7 @@ BATCH = 32
 TEST_IMAGES = 8
 NEW_SHOTS = 8
 IMAGE_SIDE = 256
+NOT_MEASURED = "not measured"
 TOLERANCE = 1e-4
 """Maximum difference between the answers of the service and those of an export."""
 
@@ -60,7 +65,9 @@ def main() -> None:
     for backbone in () if options.table else options.backbone or BACKBONES:
         print(f"== {backbone}", flush=True)
         with tempfile.TemporaryDirectory(prefix="clipcite-full-size-") as folder:
-            results[backbone] = measure(backbone, Path(folder), options)
+            measured = measure(backbone, Path(folder), options)
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another run may have written
+        results[backbone] = {**results.get(backbone, {}), **measured}
         RESULTS.write_text(f"{json.dumps(results, indent=1)}\n")
     print(table(results))
 
@@ -105,7 +112,11 @@ def exercise(
     client.classify(tests, CLASSES)
     result["serve_stock_bytes"] = service.memory("api")
     model: Model | None = None
-    for name, micro in (("micro", options.micro), ("batch", None)):
+    if options.skip_training:
+        archive = change_weights(folder / "hub", folder / "changed")
+        model = client.models.import_model(archive, name="changed", backbone=backbone, classes=CLASSES)
+        shutil.rmtree(archive)
+    for name, micro in () if options.skip_training else (("micro", options.micro), ("batch", None)):
         if micro is None and options.skip_batch:
             continue
         service.reset()
@@ -115,6 +126,7 @@ def exercise(
             "peak_bytes": service.peaks.get("worker.trainer", 0),
             "seconds_per_step": seconds_per_step(job),
             "seconds": _seconds(job),
+            "load": round(load_average(), 1),
         }
         assert job.model_id is not None
         model = client.models.get(job.model_id)
@@ -133,29 +145,49 @@ def exercise(
     for file in ("open_clip.zip", "onnx.zip"):
         (folder / file).unlink()
 
-    extended = model.extend(
-        {"class k": new},
-        config={"epochs": 1, "evaluate": "none", "micro_batch_size": options.micro},
-    ).wait()
-    assert extended.model_id is not None, extended.error
-    answer = client.models.get(extended.model_id)
-    assert answer.trained_classes == [*CLASSES, "class k"], answer.trained_classes
-    served(client, tests, answer.id)
-    result["extended"] = True
+    if not options.skip_training:
+        extended = model.extend(
+            {"class k": new},
+            config={"epochs": 1, "evaluate": "none", "micro_batch_size": options.micro},
+        ).wait()
+        assert extended.model_id is not None, extended.error
+        answer = client.models.get(extended.model_id)
+        assert answer.trained_classes == [*CLASSES, "class k"], answer.trained_classes
+        served(client, tests, answer.id)
+        result["extended"] = True
     for kind in ("open_clip", "onnx", "import"):
         assert result[f"{kind}_difference"] < TOLERANCE, (kind, result[f"{kind}_difference"])
 
 
-def publish(hub: Hub, backbone: str, folder: Path) -> int:
-    """Write random weights in the real layout, and serve them under the real names. Return their size."""
+def write_backbone(backbone: str, folder: Path) -> Path:
+    """Write random weights of the real shapes, in the real layout."""
     source = find_source(backbone)
     assert source.config is not None
-    repository = write_repository(folder, source.config["model_cfg"], source.config["preprocess_cfg"])
+    return write_repository(folder, source.config["model_cfg"], source.config["preprocess_cfg"])
+
+
+def publish(hub: Hub, backbone: str, folder: Path) -> int:
+    """Serve random weights under the real names. Return the size of their file."""
+    source, repository = find_source(backbone), write_backbone(backbone, folder)
+    assert source.config is not None
     hub.add(source.repository, repository)
     tokenizer = source.config["model_cfg"]["text_cfg"].get("hf_tokenizer_name")
     if tokenizer is not None:
         hub.add(tokenizer, repository)
     return (repository / "open_clip_model.safetensors").stat().st_size
+
+
+def change_weights(repository: Path, folder: Path) -> Path:
+    """Write a copy of a repository whose matrices and filters are changed by 2% of their size, at random."""
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(1)
+    tensors = load_file(repository / "open_clip_model.safetensors")
+    for tensor in tensors.values():
+        if tensor.is_floating_point() and tensor.dim() > 1:
+            tensor += 0.02 * tensor.std() * torch.randn(tensor.shape, generator=generator)
+    save_file(tensors, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    shutil.copy(repository / "open_clip_config.json", folder)
+    return folder
 
 
 def make_images(count: int, folder: Path) -> list[Path]:
@@ -250,26 +282,41 @@ def extract(archive: Path, folder: Path) -> Path:
 
 def table(results: dict[str, Any]) -> str:
     """Return the sizing table in Markdown."""
-    lines = [
-        "| backbone | disk | RAM to serve | peak to train, batch 32 | peak to train, micro-batches "
-        "| step on 2 cores | delta | largest difference |",
-        "|---|---|---|---|---|---|---|---|",
+    columns = [
+        "backbone",
+        "disk",
+        "RAM to serve",
+        "peak to train, batch 32",
+        "peak to train, micro-batches",
+        "step on 2 cores (load)",
+        "delta",
+        "GPU memory to train",
+        "step on a GPU",
+        "largest difference",
     ]
+    lines = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
     for name, row in results.items():
-        micro, batch = row["train_micro"], row.get("train_batch")
+        micro, batch, gpu = row.get("train_micro"), row.get("train_batch"), row.get("gpu")
         worst = max(row[f"{kind}_difference"] for kind in ("open_clip", "onnx", "import"))
-        lines.append(
-            f"| `{name}` | {_size(row['disk_bytes'])} | {_size(row['serve_adapted_bytes'])} "
-            f"| {_size(batch['peak_bytes']) if batch else 'not measured'} "
-            f"| {_size(micro['peak_bytes'])} (of {micro['micro_batch_size']}) "
-            f"| {_step(batch or micro)} | {_size(row['delta_bytes'])} | {worst:.0e} |"
-        )
+        cells = [
+            f"`{name}`",
+            _size(row["disk_bytes"]),
+            _size(row["serve_adapted_bytes"]),
+            _size(batch["peak_bytes"]) if batch else NOT_MEASURED,
+            f"{_size(micro['peak_bytes'])} ({micro['micro_batch_size']} images)" if micro else NOT_MEASURED,
+            _step(batch or micro),
+            _size(row["delta_bytes"]),
+            _size(gpu["peak_bytes"]) if gpu else NOT_MEASURED,
+            f"{gpu['seconds_per_step']:.3f} s, {gpu['name']}" if gpu else NOT_MEASURED,
+            f"{worst:.0e}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _step(training: dict[str, Any]) -> str:
-    seconds = training["seconds_per_step"]
-    return "–" if seconds is None else f"{seconds:.1f} s"
+def _step(training: dict[str, Any] | None) -> str:
+    seconds = training and training["seconds_per_step"]
+    return NOT_MEASURED if not training or seconds is None else f"{seconds:.1f} s ({training['load']})"
 
 
 def _size(size: int) -> str:
@@ -290,6 +337,7 @@ def _parser() -> argparse.ArgumentParser:
         "--micro", type=int, default=4, help="Images at a time in micro-batches (default: 4)."
     )
     parser.add_argument("--skip-batch", action="store_true", help="Leave out the job without micro-batches.")
+    parser.add_argument("--skip-training", action="store_true", help="Import changed weights instead.")
     parser.add_argument("--table", action="store_true", help="Print the table of the stored results.")
     return parser
 

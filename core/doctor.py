@@ -59,21 +59,23 @@ def _print(findings: list[Finding]) -> None:
 def _device(settings: Settings) -> Iterator[Finding]:
     import torch
 
+    from core.clip.models.device import device_problem
+
     version = f"torch {torch.__version__}"
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        card = f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
-        yield Finding("device", "ok", f"{version}, {card}; CLIPCITE_DEVICE is {settings.device}")
-    elif settings.device.startswith("cuda"):
-        yield Finding(
-            "device",
-            "problem",
-            f"CLIPCITE_DEVICE is {settings.device}, but {version} finds no GPU. Install a GPU driver and "
-            "a CUDA build of torch, or set CLIPCITE_DEVICE=cpu.",
-        )
+    has_gpu, chosen = torch.cuda.is_available(), settings.device
+    device = torch.device(chosen if chosen != "auto" else "cuda" if has_gpu else "cpu")
+    problem = device_problem(device)
+    if problem is not None:
+        # With `auto` the CPU computes instead.
+        yield Finding("device", "warning" if chosen == "auto" else "problem", problem)
+    elif device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        card = f"{torch.cuda.get_device_name(device)}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+        yield Finding("device", "ok", f"{version}, {card}; CLIPCITE_DEVICE is {chosen}")
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        yield Finding("device", "ok", f"{version}, no GPU, {cores} CPU cores: enough for the starter")
+        gpu = f"a GPU that CLIPCITE_DEVICE={chosen} leaves unused" if has_gpu else "no GPU"
+        yield Finding("device", "ok", f"{version}, {gpu}, {cores} CPU cores: enough for the starter")
 
 
 def _data(settings: Settings) -> Iterator[Finding]:

@@ -13,16 +13,16 @@ from core.clip.data.splits import holdout_positions
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.cross_validation import training_work
-from core.clip.evaluation.evaluate import Evaluation, evaluate, evaluation_work
+from core.clip.evaluation.evaluate import Evaluation, evaluate, evaluation_work, stock_features
 from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.models.device import is_out_of_memory
 from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
-from core.clip.training.microbatch import is_out_of_memory
 from core.clip.training.progress import Reporter, Silent, total
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import encode_support_set
+from core.clip.weights.support_set import encode_support_set, support_shots
 
 __all__ = ["Adapted", "Shot", "TrainedModel", "adapt"]
 
@@ -93,10 +93,16 @@ def adapt(
         labels = [index_of[shot.class_name] for _, shot in training_shots]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
         sentences = sum(map(len, prompts))
+        support = support_shots(len(labels))
         reporter.plan(
             total({"decode": len(labels)}, training_work(len(labels), sentences, config.epochs)),
             evaluation_work(
-                class_names, labels, sentences, [shot.class_name for _, shot in test_shots], config
+                class_names,
+                labels,
+                sentences,
+                [shot.class_name for _, shot in test_shots],
+                config,
+                stock_features=len(support) if trained is None else 0,
             ),
         )
         if trained is None:
@@ -104,24 +110,31 @@ def adapt(
         sources = [shot.source for _, shot in training_shots]
         side = _shortest_side(backbone, config)
         images = read_images(sources, limits, side, partial(reporter.done, "decode"))
+        stock = None
 
         if trained is None:
-            # 2. Fine-tune: θ_1.
+            # 2. Encode the support shots at α = 0, so that less is left after the training. Fine-tune: θ_1.
+            stock = stock_features(backbone, [sources[i] for i in support], limits, reporter)
             tuned = fine_tune(backbone, images, labels, prompts, config, reporter, checkpoints=checkpoints)
 
             # 3. Encode the delta θ_1 − θ_0.
             delta = encode(tower_parameters(backbone.model), tuned.theta_1, config.delta_format)
-            support = encode_support_set(
-                backbone, delta, images, labels, done=partial(reporter.done, "image")
+            support_set = encode_support_set(
+                backbone,
+                delta,
+                images,
+                labels,
+                stock,
+                partial(reporter.done, "image"),
             )
-            trained = TrainedModel(Weights(delta, support), len(labels), time.monotonic() - started)
+            trained = TrainedModel(Weights(delta, support_set), len(labels), time.monotonic() - started)
             on_trained(trained)
 
         # 4. Evaluate θ(α) against θ_0.
         positions = [position for position, _ in training_shots]
         confirmed = frozenset(position for position, shot in training_shots if shot.label_confirmed)
         training_set = TrainingSet(
-            class_names, sources, positions, images, labels, trained.seconds, confirmed
+            class_names, sources, positions, images, labels, trained.seconds, confirmed, stock
         )
         evaluation = evaluate(
             EvalContext(backbone, trained.weights, training_set, config, limits),

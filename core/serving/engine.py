@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from core.clip.models.backbone import find_device
+from core.clip.models.device import find_device
 from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending

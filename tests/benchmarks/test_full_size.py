@@ -11,12 +11,15 @@ from tests.core.clip.families import SMALL, write_repository
 from tests.hub import Hub
 
 NAME = "hf-hub:tests/small"
-OPTIONS = argparse.Namespace(steps=2, micro=4, skip_batch=False)
+OPTIONS = {"steps": 2, "micro": 4, "skip_batch": False}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("skip_training", [False, True], ids=["trained", "changed"])
 @pytest.mark.parametrize("family", SMALL)
-def test_a_small_network(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_network(
+    family: str, skip_training: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def publish(hub: Hub, backbone: str, folder: Path) -> int:
         repository = write_repository(folder, *SMALL[family])
         hub.add("tests/small", repository)
@@ -26,11 +29,14 @@ def test_a_small_network(family: str, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(full_size, "publish", publish)
     # The service scales images down in two steps if they are more than twice as large as the model's input.
     monkeypatch.setattr(full_size, "IMAGE_SIDE", 48)
-    result = full_size.measure(NAME, tmp_path, OPTIONS)
+    options = argparse.Namespace(**OPTIONS, skip_training=skip_training)
+    result = full_size.measure(NAME, tmp_path, options)
     assert result["downloads"] == 1
-    assert result["extended"] is True
-    assert result["train_micro"]["peak_bytes"] > 100_000_000
+    if not skip_training:
+        assert result["extended"] is True
+        assert result["train_micro"]["peak_bytes"] > 100_000_000
     for kind in ("open_clip", "onnx", "import"):
         assert 0 <= result[f"{kind}_difference"] < full_size.TOLERANCE
     table = full_size.table(json.loads(json.dumps({NAME: result})))
     assert f"| `{NAME}` |" in table
+    assert ("not measured | not measured | not measured |" in table) == skip_training

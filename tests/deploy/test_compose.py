@@ -72,12 +72,13 @@ def test_every_service_is_hardened(name: str) -> None:
     assert "cpus" in service
     assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
     # That service uses the image's default.
-    assert name == "migrate" or "healthcheck" in service or name == "api"
+    assert name == "migrate" or "healthcheck" in service or name in ("api", "api-gpu")
 
 
 def test_only_the_api_is_reachable_and_from_this_machine_only() -> None:
     assert {name: s["ports"] for name, s in SERVICES.items() if "ports" in s} == {
-        "api": ["127.0.0.1:8000:8000"]
+        "api": ["127.0.0.1:8000:8000"],
+        "api-gpu": ["127.0.0.1:8000:8000"],
     }
     assert FILE["networks"]["backend"] == {"internal": True}
     for name in ("postgres", "redis", "s3"):
@@ -94,16 +95,32 @@ def test_nothing_starts_before_the_migration_and_no_service_waits_for_a_missing_
             assert "profiles" not in SERVICES[other] or how["required"] is False
 
 
-def test_a_worker_with_a_gpu_differs_in_nothing_else() -> None:
-    cpu, gpu = dict(SERVICES["worker"]), dict(SERVICES["worker-gpu"])
-    assert gpu.pop("profiles") == ["gpu"]
-    assert gpu.pop("deploy")["resources"]["reservations"]["devices"] == [
-        {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+@pytest.mark.parametrize(
+    ("name", "like", "profile", "gpu"),
+    [
+        ("api-gpu", "api", "gpu", "0"),
+        ("worker-gpu", "worker", "gpu", "0"),
+        ("worker-gpu-2", "worker", "gpu2", "1"),
+    ],
+)
+def test_a_service_with_a_gpu_differs_in_nothing_else(name: str, like: str, profile: str, gpu: str) -> None:
+    on_cpu, on_gpu = dict(SERVICES[like]), dict(SERVICES[name])
+    assert on_gpu.pop("profiles") == [profile]
+    assert on_gpu.pop("deploy")["resources"]["reservations"]["devices"] == [
+        {"driver": "nvidia", "device_ids": [gpu], "capabilities": ["gpu"]}
     ]
-    assert (cpu.pop("image"), gpu.pop("image")) == ("clipcite:cpu", "clipcite:cuda")
-    assert (cpu.pop("build")["target"], gpu.pop("build")["target"]) == ("cpu", "cuda")
-    assert cpu.pop("scale") == 1
-    assert cpu == gpu
+    assert (on_cpu.pop("image"), on_gpu.pop("image")) == ("clipcite:cpu", "clipcite:cuda")
+    assert (on_cpu.pop("build")["target"], on_gpu.pop("build")["target"]) == ("cpu", "cuda")
+    assert on_cpu.pop("scale") == 1
+    if name == "worker-gpu":  # the API has the same GPU
+        on_gpu["environment"] = dict(on_gpu["environment"])
+        assert int(on_gpu["environment"].pop("CLIPCITE_SERVING_RESERVE_BYTES")) == 4_000_000_000
+    assert on_cpu == on_gpu
+
+
+def test_the_services_with_a_gpu_replace_those_without() -> None:
+    services = compose(CPU_APIS="0", CPU_WORKERS="0")["services"]
+    assert {name for name, service in services.items() if service.get("scale") == 0} == {"api", "worker"}
 
 
 def test_without_a_profile_the_whole_service_runs() -> None:

@@ -29,6 +29,8 @@ class TrainingSet:
     """Duration of the training."""
     confirmed: frozenset[int] = frozenset()
     """Positions of the images whose labels are certain."""
+    stock_features: Tensor | None = None
+    """[M, D], of the support shots by the stock model; None if they are not yet computed."""
 
 
 @dataclass(frozen=True)

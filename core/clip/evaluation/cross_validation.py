@@ -25,7 +25,7 @@ from core.clip.training.progress import FoldReporter, Reporter, Work, total
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, encode_support_set
+from core.clip.weights.support_set import SUPPORT_ALPHAS, encode_support_set, support_shots
 
 
 def count_steps(images: int, config: AdaptConfig) -> int:
@@ -40,12 +40,11 @@ def training_work(images: int, prompts: int, epochs: int, *, stock_features: boo
         prompts: number of prompts of the trained classes.
         stock_features: whether the images' features by the stock model are already computed.
     """
-    every = math.ceil(images / MAX_SUPPORT_SHOTS)
     passes = len(SUPPORT_ALPHAS) - stock_features
     return {
         "train": epochs * images,
         "prompt": 2 * prompts,
-        "image": passes * math.ceil(images / every),
+        "image": passes * len(support_shots(images)),
     }
 
 
@@ -149,8 +148,14 @@ def cross_validate(
             fold_reporter,
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.delta_format)
+        stock_features = features[[kept[i] for i in support_shots(len(kept))]]
         shots = encode_support_set(
-            backbone, delta, kept_images, kept_labels, features[kept], partial(reporter.done, "image")
+            backbone,
+            delta,
+            kept_images,
+            kept_labels,
+            stock_features,
+            partial(reporter.done, "image"),
         )
         held_out = list(fold)
         predicted = predict(

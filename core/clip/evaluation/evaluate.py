@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.config import AdaptConfig
-from core.clip.data.images import Shot
+from core.clip.data.images import ImageLimits, Shot
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import brier_gain
@@ -34,11 +35,13 @@ from core.clip.evaluation.report import Report, build_report, job_metrics
 from core.clip.evaluation.report_text import how_measured
 from core.clip.inference.calibration import Calibration, fit_calibration, softmax
 from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.models.backbone import Backbone
+from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.models.imagenet_classes import DISTRACTOR_CLASSES, distractor_classes
 from core.clip.prompts import same_class
-from core.clip.training.microbatch import is_out_of_memory
 from core.clip.training.progress import Reporter, Work, total
+from core.clip.weights.support_set import support_shots
 
 OTHERS = 20
 """Distractor classes added to the candidates if the test images have no new classes."""
@@ -102,6 +105,8 @@ def evaluation_work(
     prompts: int,
     tests: Sequence[str],
     config: AdaptConfig,
+    *,
+    stock_features: int = 0,
 ) -> Work:
     """Return the work of `evaluate`.
 
@@ -109,6 +114,7 @@ def evaluation_work(
         labels: labels of the training images.
         prompts: number of prompts of the trained classes.
         tests: class name of each test image.
+        stock_features: number of training images whose features by the stock model are already computed.
     """
     if config.evaluate == "none":
         return {}
@@ -117,7 +123,8 @@ def evaluation_work(
     candidates = prompts + (len(new_classes) * len(config.templates) or distractors)
     curve = CURVE if tests else CROSS_VALIDATION_CURVE
     return total(
-        {"image": len(labels), "prompt": prompts + distractors},  # stock features and previews
+        # Stock features and previews.
+        {"image": len(labels) - stock_features, "prompt": prompts + distractors},
         {"prompt": len(curve) * DISTRACTOR_CLASSES * len(config.templates)},  # forgetting
         prediction_work(len(tests), candidates, config.alpha, curve)
         if tests
@@ -202,13 +209,30 @@ def evaluate(
     return Evaluation(metrics, report, held_out)
 
 
-def _stock_features(context: EvalContext, reporter: Reporter) -> Tensor:
-    """Return the features [N, D] of the training images."""
+def stock_features(
+    backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits, reporter: Reporter
+) -> Tensor:
+    """Return the features [N, D] of images by the stock model, decoded as the service decodes them."""
     features: list[Tensor] = []
     done = partial(reporter.done, "image")
-    for pixels in batches(context.backbone, context.trained.sources, context.limits):
-        features.append(image_features(context.backbone.model, pixels, done).cpu())
+    for pixels in batches(backbone, sources, limits):
+        features.append(image_features(backbone.model, pixels, done).cpu())
     return torch.cat(features)
+
+
+def _stock_features(context: EvalContext, reporter: Reporter) -> Tensor:
+    """Return the features [N, D] of the training images; those of the support set are known."""
+    known, trained = context.trained.stock_features, context.trained
+    if known is None:
+        return stock_features(context.backbone, trained.sources, context.limits, reporter)
+    features = known.new_empty(len(trained.sources), known.shape[1])
+    chosen = support_shots(len(trained.sources))
+    features[chosen.start :: chosen.step] = known
+    rest = sorted(set(range(len(trained.sources))) - set(chosen))
+    if rest:
+        sources = [trained.sources[i] for i in rest]
+        features[rest] = stock_features(context.backbone, sources, context.limits, reporter)
+    return features
 
 
 def _previews(

@@ -14,12 +14,14 @@ import torch
 from open_clip.hf_model import HFTextEncoder
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.clip.config import STARTER
-from core.clip.errors import BackboneUnavailable, UnknownBackbone
+from core.clip.errors import BackboneUnavailable, InvalidConfig, UnknownBackbone
 from core.clip.models import transformers_clip
+from core.clip.models.device import device_problem, find_device
 from core.clip.models.installed import CONFIG, LOCAL, TOWER_CONFIG, WEIGHTS, install
 from core.clip.models.starter import starter_folder, starter_identity
 from core.errors import ClipCiteError
@@ -68,13 +70,6 @@ class Backbone:
         return json.dumps(self.open_clip_config["preprocess_cfg"])
 
 
-def find_device(device: torch.device | str) -> torch.device:
-    """Resolve `auto` to the GPU if there is one, else to the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
 def load_backbone(
     name: str, *, cache: Path, image_size: int | None = None, device: torch.device | str = "cpu"
 ) -> Backbone:
@@ -88,8 +83,15 @@ def load_backbone(
     Raises:
         UnknownBackbone: there is no such name, or the folder holds no backbone.
         BackboneUnavailable: the files of a known backbone are missing, damaged, unsafe or out of reach.
+        InvalidConfig: the network has a fixed image size, and another one was requested.
     """
     device = find_device(device)
+    problem = device_problem(device)
+    if problem is not None:
+        raise BackboneUnavailable(problem)
+    if device.type == "cuda":
+        # TF32: products of 10-bit mantissas, several times as fast. cuDNN's convolutions have it by default.
+        torch.set_float32_matmul_precision("high")
     try:
         folder = _folder(name, cache)
         config = _model_config(folder)
@@ -100,6 +102,7 @@ def load_backbone(
             force_image_size=image_size,
             text_cfg=config["text_cfg"],
         )
+        _check_image_size(name, model, folder / WEIGHTS)
         tokenizer = _tokenizer(str(folder))
         model = model.eval().requires_grad_(False).to(device)
     except ClipCiteError:
@@ -127,6 +130,35 @@ def load_backbone(
         tokenizer=tokenizer,
         padding=padding,
     )
+
+
+def _check_image_size(name: str, model: nn.Module, weights: Path) -> None:
+    """Refuse an image size for which open_clip would resize a timm network's position embeddings.
+
+    open_clip resizes them after it has loaded the weights. It could not load an export at the new size.
+
+    Raises:
+        InvalidConfig: the network is built for another size.
+    """
+    trunk: Any = getattr(model.visual, "trunk", None)
+    if trunk is None:
+        return
+    size = cast(Any, model.visual).image_size[0]
+    own_size = trunk.default_cfg["input_size"][-1]
+    built_for = getattr(getattr(trunk, "patch_embed", None), "img_size", None)
+    with safe_open(weights, "pt") as file:
+        resized = any(
+            list(tensor.shape) != file.get_slice(key).get_shape()
+            for key, tensor in model.state_dict().items()
+            if key.startswith("visual.") and key in file.keys()  # noqa: SIM118, no mapping
+        )
+    if resized or (built_for is not None and built_for[0] != size):
+        raise InvalidConfig(
+            "image_size",
+            f"The backbone {name!r} can't be used with images of {size} pixels: its network "
+            f"{trunk.default_cfg['architecture']} is built for {own_size}. Leave image_size out, and set "
+            f"vision_cfg.image_size to {own_size} in the backbone's {CONFIG}.",
+        )
 
 
 @lru_cache(maxsize=32)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.loader import DECODERS
 from core.clip.models.backbone import Backbone
+from core.clip.models.device import in_parts
 
 PROMPT_BATCH_SIZE = 256
 IMAGE_BATCH_SIZE = 64
@@ -41,7 +42,7 @@ def image_features(
     device = next(model.parameters()).device
     features = []
     for chunk in pixels.split(CPU_IMAGE_BATCH_SIZE if device.type == "cpu" else IMAGE_BATCH_SIZE):
-        features.append(encode_images(model, chunk.to(device)))
+        features.append(in_parts(lambda part: encode_images(model, part.to(device)), chunk))
         done(len(chunk))
     return torch.cat(features)
 
@@ -65,7 +66,7 @@ def build_zero_shot_classifier(
     sentences = list(dict.fromkeys(sentence for of_class in prompts for sentence in of_class))
     features = []
     for chunk in _chunks(sentences, PROMPT_BATCH_SIZE):
-        features.append(encode_tokens(model, tokenize(chunk).to(device)))
+        features.append(in_parts(lambda part: encode_tokens(model, part.to(device)), tokenize(chunk)))
         done(len(chunk))
     return classifier_from_features(torch.cat(features), sentences, prompts)
 

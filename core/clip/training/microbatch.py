@@ -7,23 +7,10 @@ from typing import TypeVar
 import torch
 
 from core.clip.errors import OutOfMemory
+from core.clip.models.device import is_out_of_memory
 from core.clip.training.progress import Reporter
 
 T = TypeVar("T")
-# Messages of CPU allocators and GPU libraries, which do not raise torch.OutOfMemoryError.
-_SIGNS = (
-    "can't allocate memory",
-    "CUDA out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return True if the error means that device or host memory ran out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def reserve_gpu_memory(device: torch.device, reserve_bytes: int) -> None:

@@ -38,6 +38,11 @@ class SupportSet:
         return F.normalize(torch.lerp(nearest, next_one, weight), dim=-1)
 
 
+def support_shots(images: int) -> range:
+    """Return the indices of the shots in a support set: all, or evenly spaced ones of many."""
+    return range(0, images, math.ceil(images / MAX_SUPPORT_SHOTS))
+
+
 def encode_support_set(
     backbone: Backbone,
     delta: Delta,
@@ -46,19 +51,20 @@ def encode_support_set(
     stock_features: Tensor | None = None,
     done: Callable[[int], None] = lambda images: None,
 ) -> SupportSet:
-    """Encode the training images with θ(α) at each α of `SUPPORT_ALPHAS`.
+    """Encode the training images of `support_shots` with θ(α) at each α of `SUPPORT_ALPHAS`, in fp32.
+
+    Class offsets from features in bf16 would change answers.
 
     Args:
-        images: N, uint8 [3, H, W]. Beyond `MAX_SUPPORT_SHOTS`, evenly spaced images are chosen.
-        stock_features: [N, D], the features at α = 0, if already computed.
+        images: N training images, uint8 [3, H, W].
+        stock_features: [M, D], the features of the support shots at α = 0, if already computed.
         done: called with the number of images after each forward pass.
     """
-    every = math.ceil(len(images) / MAX_SUPPORT_SHOTS)
-    chosen = images[::every]
-    pixels = torch.stack([backbone.preprocess(to_image(image)) for image in chosen])
+    chosen = support_shots(len(images))
+    pixels = torch.stack([backbone.preprocess(to_image(images[i])) for i in chosen])
     theta_0 = tower_parameters(backbone.model)
-    features = [] if stock_features is None else [stock_features[::every]]
+    features = [] if stock_features is None else [stock_features]
     for alpha in SUPPORT_ALPHAS[len(features) :]:
         network = with_parameters(backbone, delta.theta(theta_0, alpha))
         features.append(image_features(network, pixels, done).cpu())
-    return SupportSet(torch.stack(features), torch.tensor(labels[::every]))
+    return SupportSet(torch.stack(features), torch.tensor([labels[i] for i in chosen]))

@@ -20,19 +20,19 @@ from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.splits import holdout_positions
 from core.clip.errors import BadImage, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
-from core.clip.evaluation.evaluate import predict_test_images
+from core.clip.evaluation.evaluate import _stock_features, predict_test_images, stock_features
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.evaluation.report import job_metrics
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.pipeline import Adapted, Shot, adapt
 from core.clip.prompts import class_prompts
-from core.clip.training.progress import Reporter, Silent
+from core.clip.training.progress import Reporter, Silent, StepProgress
 from core.clip.weights.delta import encode, full_delta
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, encode_support_set
-from tests.core.clip.recorder import Recorder, fingerprint, same_bits
+from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, encode_support_set, support_shots
+from tests.core.clip.recorder import Recorder, fingerprint, same_bits, watch
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
 
@@ -144,6 +144,42 @@ def test_the_support_set_holds_a_sample_of_many_shots(tiny: Backbone) -> None:
     kept = encode_support_set(tiny, full_delta(tower_parameters(tiny.model)), images, labels)
     assert kept.features.shape[:2] == (3, 86)  # Every third shot.
     assert kept.labels.tolist() == labels[::3]
+
+
+def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(tiny: Backbone) -> None:
+    """Every pass after the last step delays the model."""
+    watched = watch(tiny, "visual")
+    reporter, training = Recorder(), shots("red", "green", "blue")
+    after_steps: list[int] = []
+    at_step = reporter.step
+
+    def step(progress: StepProgress) -> None:
+        at_step(progress)
+        after_steps.append(reporter.work["image"])
+
+    reporter.step = step  # type: ignore[method-assign]
+    found = adapt(watched.backbone, training, config(holdout=0.25), reporter=reporter)
+    kept = found.weights.shots
+    assert kept is not None
+    assert set(after_steps) == {len(kept.labels)}
+    assert reporter.trained["image"] == 3 * len(kept.labels)
+    stock = [
+        p for p in watched.passes["visual"] if p.module is watched.backbone.model.get_submodule("visual")
+    ]
+    held_out = len(training) - len(kept.labels)
+    assert sum(len(p.given) for p in stock) == len(kept.labels) + held_out
+
+
+def test_features_of_the_support_set_are_not_computed_again(tiny: Backbone) -> None:
+    sources = [s.source for s in shots("red", "green", "blue", each=MAX_SUPPORT_SHOTS // 3 + 2)]
+    every = stock_features(tiny, sources, ImageLimits(), Silent())
+    chosen = support_shots(len(sources))
+    assert chosen.step == 2
+    trained = TrainingSet((), sources, (), (), [0] * len(sources), 0.0, stock_features=every[list(chosen)])
+    context = EvalContext(tiny, Weights(full_delta({})), trained, config(), ImageLimits())
+    reporter = Recorder()
+    torch.testing.assert_close(_stock_features(context, reporter), every)
+    assert reporter.work["image"] == len(sources) - len(chosen)
 
 
 def test_the_evaluation_equals_a_classifiers_predictions(tiny: Backbone, adapted: Adapted) -> None:

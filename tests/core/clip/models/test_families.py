@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.clip.config import resolve_config
+from core.clip.errors import InvalidConfig
 from core.clip.export.importer import inspect_folder, read_weights
 from core.clip.export.model_card import ModelInfo
 from core.clip.export.open_clip_folder import write_open_clip_folder
@@ -142,6 +143,40 @@ def test_a_trained_model_is_exported_loaded_and_imported(case: Case, tmp_path: P
     imported = read_weights(moved, inspect_folder(moved), case.backbone, "full", classes=2)
     back = imported.theta(theta_0, 1.0)
     assert all(torch.equal(back[name], theta[name]) for name in theta)
+
+
+@pytest.mark.parametrize(
+    ("declared", "requested"),
+    [(160, 64), (64, 64), (96, None)],
+    ids=["by a job", "of a model", "by the backbone"],
+)
+def test_a_size_that_open_clip_could_not_load_is_refused(
+    declared: int, requested: int | None, tmp_path: Path
+) -> None:
+    """test_vit2 is built for 160 pixels. Its export at another size would not load."""
+    config, preprocess = SMALL["siglip2"]
+    config = {**config, "vision_cfg": {**config["vision_cfg"], "image_size": declared}}
+    repository = write_repository(tmp_path / "repository", config, preprocess)
+    with pytest.raises(
+        InvalidConfig, match=f"images of {requested or declared} pixels.* built for 160"
+    ) as error:
+        load_backbone(f"local-dir:{repository}", cache=tmp_path, image_size=requested)
+    assert error.value.field == "image_size"
+
+
+@pytest.mark.parametrize("family", ["clip", "mobileclip"])
+def test_another_size_is_exported_where_open_clip_can_load_it(family: str, tmp_path: Path) -> None:
+    repository = write_repository(tmp_path / "repository", *SMALL[family])
+    backbone = load_backbone(f"local-dir:{repository}", cache=tmp_path, image_size=96)
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    write_open_clip_folder(exported, backbone, backbone.model, ABOUT)
+    theirs, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{exported}")
+    pixels = preprocess(noise(0, 120))[None]
+    assert pixels.shape[-1] == 96
+    image, _ = features(theirs.eval(), pixels, backbone.tokenize(SENTENCES))
+    own, _ = features(backbone.model, backbone.preprocess(noise(0, 120))[None], backbone.tokenize(SENTENCES))
+    assert torch.allclose(own, image, atol=1e-6)
 
 
 def test_a_name_of_open_clip_has_its_activation_and_preprocessing(

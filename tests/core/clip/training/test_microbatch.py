@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from core.clip.config import AdaptConfig
 from core.clip.errors import OutOfMemory
 from core.clip.models.backbone import Backbone
-from core.clip.training.microbatch import MicroBatcher, is_out_of_memory, memory_fraction, reserve_gpu_memory
+from core.clip.models.device import is_out_of_memory
+from core.clip.training.microbatch import MicroBatcher, memory_fraction, reserve_gpu_memory
 from core.clip.training.trainer import fine_tune
 from tests.core.clip.recorder import Recorder, same_bits, watch
 

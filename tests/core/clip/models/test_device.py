@@ -1,0 +1,173 @@
+"""The choice of a device, on made-up GPUs."""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.clip.errors import BackboneUnavailable
+from core.clip.models.backbone import Backbone, load_backbone
+from core.clip.models.device import device_problem, find_device, has_kernels, in_parts
+from core.clip.models.features import build_zero_shot_classifier, image_features
+from core.doctor import _device
+from core.settings import Settings
+
+CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
+Gpus = Callable[..., None]
+
+
+@pytest.mark.parametrize(
+    ("capability", "kernels", "runs"),
+    [
+        ((7, 5), CUDA_13, True),  # Turing
+        ((6, 1), CUDA_13, False),  # Pascal
+        ((7, 0), CUDA_13, False),  # Volta
+        ((8, 9), CUDA_13, True),  # Ada, with the kernels for Ampere
+        ((8, 7), ["sm_89"], False),  # an older minor version
+        ((10, 3), CUDA_13, True),
+        ((11, 0), CUDA_13[:-1], False),  # no kernels of its major version
+        ((13, 0), CUDA_13, True),  # newer than the build: from PTX
+        ((11, 0), CUDA_13, False),  # PTX is for newer GPUs only
+        ((9, 0), ["sm_90a"], True),
+        ((9, 1), ["sm_90a", "compute_90a"], False),
+        ((12, 1), ["sm_120f"], True),
+        ((13, 0), ["compute_120f"], False),
+        ((8, 0), [], False),
+    ],
+)
+def test_kernels_for_a_gpu(capability: tuple[int, int], kernels: Sequence[str], runs: bool) -> None:
+    assert has_kernels(capability, kernels) is runs
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
+    """Return a function that sets the GPUs of this machine and the kernels of torch."""
+
+    def set_gpus(*capabilities: tuple[int, int], kernels: Sequence[str] = CUDA_13) -> None:
+        def capability(device: torch.device) -> tuple[int, int]:
+            return capabilities[device.index or 0]
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(capabilities))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: list(kernels))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index or 0}")
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_500_000_000, 4_000_000_000))
+
+    return set_gpus
+
+
+def test_auto_takes_a_gpu_that_torch_can_use(gpus: Gpus, caplog: pytest.LogCaptureFixture) -> None:
+    gpus()
+    assert find_device("auto") == torch.device("cpu")
+    gpus((8, 6))
+    assert find_device("auto") == torch.device("cuda")
+    assert not caplog.messages
+    gpus((6, 1))
+    assert find_device("auto") == torch.device("cpu")
+    (message,) = caplog.messages
+    assert "has no kernels for the GPU 0 (compute capability 6.1), only for sm_75, " in message
+    assert "--index-url https://download.pytorch.org/whl/cu126" in message
+
+
+def test_the_remedy_for_a_gpu_that_is_newer_than_the_build(gpus: Gpus) -> None:
+    gpus((11, 0), kernels=["sm_80", "sm_90"])
+    assert "pip install --upgrade torch" in str(device_problem(torch.device("cuda")))
+
+
+def test_each_worker_has_its_own_gpu(gpus: Gpus) -> None:
+    gpus((8, 6), (6, 1))
+    assert find_device("cuda:1") == torch.device("cuda:1")
+    assert device_problem(torch.device("cuda:0")) is None
+    assert "GPU 1 (compute capability 6.1)" in str(device_problem(torch.device("cuda:1")))
+    assert "There is no cuda:2" in str(device_problem(torch.device("cuda:2")))
+    assert "cuda:0 to cuda:1" in str(device_problem(torch.device("cuda:2")))
+
+
+def test_a_backbone_is_not_loaded_onto_a_gpu_without_kernels(gpus: Gpus, tmp_path: Path) -> None:
+    gpus((7, 0))
+    with pytest.raises(BackboneUnavailable, match="has no kernels"):
+        load_backbone("starter", cache=tmp_path, device="cuda")
+    gpus()
+    with pytest.raises(BackboneUnavailable, match="finds no GPU"):
+        load_backbone("starter", cache=tmp_path, device="cuda:0")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_doctor_names_the_gpu_of_the_setting(gpus: Gpus, tmp_path: Path) -> None:
+    def look(device: str) -> tuple[str, str]:
+        (finding,) = _device(Settings(device=device, data=tmp_path))
+        return finding.state, finding.detail
+
+    gpus((8, 6), (6, 1))
+    assert look("auto") == (
+        "ok",
+        f"torch {torch.__version__}, GPU 0, 1.5 of 4.0 GB free; CLIPCITE_DEVICE is auto",
+    )
+    assert look("cuda:1")[0] == "problem"
+    assert "GPU 1" in look("cuda:1")[1]
+    assert "leaves unused" in look("cpu")[1]
+    gpus((6, 1))
+    assert look("auto")[0] == "warning"
+    assert look("cuda")[0] == "problem"
+    gpus()
+    assert look("auto")[0] == "ok"
+    assert look("cuda")[0] == "problem"
+
+
+def test_a_batch_is_halved_until_it_fits() -> None:
+    tried: list[int] = []
+
+    def encode(rows: torch.Tensor) -> torch.Tensor:
+        tried.append(len(rows))
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 2 * rows
+
+    rows = torch.arange(9)
+    assert torch.equal(in_parts(encode, rows), 2 * rows)
+    assert tried == [9, 5, 3, 2, 4, 2, 2]
+
+
+def test_one_row_that_does_not_fit_and_other_errors_are_raised() -> None:
+    def no_memory(rows: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    tried: list[int] = []
+
+    def broken(rows: torch.Tensor) -> torch.Tensor:
+        tried.append(len(rows))
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        in_parts(no_memory, torch.zeros(4))
+    with pytest.raises(RuntimeError, match="mat1"):
+        in_parts(broken, torch.zeros(4))
+    assert tried == [4]
+
+
+def test_features_with_too_little_memory_are_the_same(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images and prompts are encoded one by one, so that the evaluation does not fail."""
+    model = copy.deepcopy(tiny.model)
+    pixels = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    prompts = [["a cat"], ["a dog", "the dog"]]
+
+    def features() -> tuple[torch.Tensor, torch.Tensor]:
+        return image_features(model, pixels), build_zero_shot_classifier(model, tiny.tokenize, prompts)
+
+    expected = features()
+    for name in ("encode_image", "encode_text"):
+        real = getattr(model, name)
+
+        def limited(rows: torch.Tensor, real: Callable[[torch.Tensor], torch.Tensor] = real) -> torch.Tensor:
+            if len(rows) > 1:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return real(rows)
+
+        monkeypatch.setattr(model, name, limited)
+    for one, other in zip(features(), expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
