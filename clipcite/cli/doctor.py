@@ -1,5 +1,6 @@
 """`clipcite doctor`: check the installation and the service."""
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -40,6 +41,8 @@ def doctor(
 
     Exits with status 1 if there is an error.
     """
+    if data is not None:
+        os.environ["CLIPCITE_DATA"] = str(data)  # also for the token of the service
     findings = [_python(), *_server(data), *_service(url, key)]
     if as_json:
         print_json([asdict(finding) for finding in findings])

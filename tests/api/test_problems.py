@@ -15,7 +15,9 @@ SECRET = "the password is in this message"
 @pytest.mark.parametrize("given", ["a", "job-7.retry_2", "0", "x" * 64, "A.B-C_d"])
 def test_a_harmless_id_comes_back(fresh: Service, given: str) -> None:
     headers = {"x-request-id": given}
-    assert fresh.client.get("/healthz", headers=headers).headers["x-request-id"] == given
+    response = fresh.client.get("/healthz", headers=headers)
+    assert response.headers["x-request-id"] == given
+    assert response.headers["x-content-type-options"] == "nosniff"
     response = fresh.client.get("/jobs/none", headers=headers)
     assert assert_problem(response, 404, "job_not_found")["request_id"] == given
 

@@ -48,8 +48,11 @@ def migrating(url: str) -> Iterator[Connection]:
     """Yield a connection for migrations: one transaction under an exclusive lock."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        # Images and models are private, so only the user may read a new folder.
-        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Images, models and webhook secrets are private, so only the user may read a new folder and file.
+        # SQLite gives the files of its log the same mode.
+        path = Path(parsed.database)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
     engine = make_engine(url, migrating=True)
     try:
         with engine.begin() as connection:  # on SQLite BEGIN IMMEDIATE, which is the lock

@@ -18,7 +18,7 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import Base, Job, WebhookDelivery
 from core.store.errors import DatabaseUnavailable
 from core.store.webhooks import deliveries
-from tests.core.store.samples import new_job
+from tests.core.store.samples import new_job, new_owner
 
 ROOT = Path(__file__).parents[4]
 
@@ -83,6 +83,17 @@ def test_a_job_and_its_delivery_outlive_the_upgrades(empty_database_url: str) ->
 def delivery_now(session: Session) -> dict[str, Any]:
     at = database_now(session)
     return {"url": "https://example.com/", "body": {}, "attempts": 0, "created_at": at, "next_attempt_at": at}
+
+
+def test_a_new_file_is_private_in_an_existing_folder(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'clipcite.db'}"
+    tmp_path.chmod(0o755)
+    migrate.upgrade(url)
+    database = Database(url)
+    new_owner(database, "team-a")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    database.close()
+    assert modes == dict.fromkeys(("clipcite.db", "clipcite.db-wal", "clipcite.db-shm"), 0o600)
 
 
 def test_several_starts_at_once(empty_database_url: str) -> None:
