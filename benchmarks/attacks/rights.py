@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from PIL import Image
 
 from benchmarks.attacks.measure import MB, Limits, Row
 from benchmarks.attacks.service import Target, kill
@@ -70,7 +71,7 @@ def _trained(target: Target) -> str:
         for name in ("worker", "dispatcher")
     ]
     try:
-        noise = images.Image.effect_noise((700, 700), 90)
+        noise = Image.effect_noise((700, 700), 90)
         files = [
             ("images", (f"{i}.png", images.encoded(noise.rotate(90 * i).resize((690 + i, 700)), "PNG")))
             for i in range(STORED_IMAGES)

@@ -5,6 +5,7 @@ They are shared by all requests, started when they are needed, and replaced when
 
 import fcntl
 import json
+import logging
 import mmap
 import os
 import socket
@@ -23,7 +24,10 @@ import core
 from core.clip.data.decoder import INPUT_BYTES, MAX_MESSAGE, MEMORY_BYTES
 from core.clip.data.images import ImageLimits, read_file
 from core.clip.errors import BadImage
+from core.serving.limiter import ServerBusy
 
+logger = logging.getLogger(__name__)
+START_SECONDS = 120
 KEPT_BYTES = 4 * 1024 * 1024
 """Shared memory that a process keeps between images."""
 CRASHED = "The file is damaged: reading it has failed badly. Save the image again with an image editor."
@@ -75,6 +79,9 @@ class DecoderProcess:
         finally:
             theirs.close()
             os.close(memory)
+        self._link.settimeout(START_SECONDS)
+        if not self._link.recv(MAX_MESSAGE):
+            raise OSError(f"it has ended with status {self._process.wait()}")
 
     @property
     def pid(self) -> int:
@@ -154,11 +161,15 @@ def decode(
     hold: Callable[[int], AbstractContextManager[None]],
     **options: Any,
 ) -> tuple[Image.Image, float]:
-    """Decode an image in an idle process, or in a new one. See `DecoderProcess.decode`."""
+    """Decode an image in an idle process, or in a new one. See `DecoderProcess.decode`.
+
+    Raises:
+        ServerBusy: no process can be started.
+    """
     with _lock:
         process = _idle.pop() if _idle else None
     if process is None or not process.is_alive():
-        process = _starter.submit(DecoderProcess).result()
+        process = _new_process()
     try:
         return process.decode(source, limits, hold, **options)
     finally:
@@ -169,6 +180,14 @@ def decode(
 
 def start(count: int) -> None:
     """Start processes, so that the first images need not wait for them."""
-    started = [_starter.submit(DecoderProcess).result() for _ in range(count)]
+    started = [_new_process() for _ in range(count)]
     with _lock:
         _idle.extend(started)
+
+
+def _new_process() -> DecoderProcess:
+    try:
+        return _starter.submit(DecoderProcess).result()
+    except OSError as error:  # no memory, no process left, or a broken installation
+        logger.error("A process that decodes images cannot be started: %s", error)
+        raise ServerBusy("No process for decoding can be started. Try again in a few seconds.") from error

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 
@@ -17,7 +17,7 @@ from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
 from core.serving.decoding import Decoders
 from core.serving.engine import LocalEngine
-from core.serving.limiter import ConcurrencyLimiter
+from core.serving.limiter import ConcurrencyLimiter, ServerBusy
 from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
@@ -96,7 +96,8 @@ class Serving:
 
         Loading is tried again until it succeeds: missing files or an unreachable hub may come back.
         """
-        self.decoding.start()
+        with suppress(ServerBusy):  # logged; an image tries again
+            self.decoding.start()
         while not self._closed.is_set():
             try:
                 self._resident.enter_context(self.engine.acquire(self._default, 0, wait_seconds=None))

@@ -49,6 +49,7 @@ def main() -> None:
     _import_plugins()
     usual = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
     give_up_rights(parent)
+    link.send(b"{}")  # ready
     while message := link.recv(MAX_MESSAGE):
         link.send(json.dumps(_decode(json.loads(message), link, memoryview(memory), usual)).encode())
 

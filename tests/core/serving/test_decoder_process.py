@@ -20,6 +20,7 @@ from core.clip.errors import BadImage
 from core.serving import decoder_process
 from core.serving.decoder_process import DecoderProcess, TooLarge
 from core.serving.decoding import Decoders, Decoding
+from core.serving.limiter import ServerBusy
 from tests.api import crafted
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes need Linux")
@@ -231,3 +232,15 @@ def test_large_images_leave_no_shared_memory_behind(process: DecoderProcess) -> 
     assert 8_000_000 < len(source) < LIMITS.max_bytes
     decoded(process, source, shortest_side=2_000)
     assert shared() < before + 4_000_000
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_the_image(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(decoder_process, "_idle", [])
+    monkeypatch.setattr(decoder_process, "_environment", dict)  # finds no modules of the service
+    with pytest.raises(ServerBusy, match="Try again"):
+        decoder_process.decode(
+            crafted.jpeg(), LIMITS, anything, shortest_side=20, grey=False, small_bytes=0, seconds=GUARD
+        )
+    assert "it has ended with status 1" in caplog.text
