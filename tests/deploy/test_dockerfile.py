@@ -83,7 +83,8 @@ def test_the_requirements_are_those_of_the_service(tmp_path: Path) -> None:
     found = (tmp_path / "requirements.txt").read_text().splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert found == [*project["dependencies"], *extras["server"], *extras["starter"]]
+    wanted = [name for extra in ("server", "starter", "tracing") for name in extras[extra]]
+    assert found == [*project["dependencies"], *wanted]
 
 
 def test_no_registry_is_named() -> None:
