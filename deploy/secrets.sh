@@ -14,7 +14,7 @@ random() { # $1 random bytes, as hexadecimal digits
 }
 
 # Only the owner can enter the folder. The files themselves are readable by all, since containers read them
-# as uid 10001 or as the PostgreSQL user.
+# as uid 10001 or as the user of PostgreSQL or Valkey.
 umask 077
 mkdir -p "$folder.new"
 umask 022
@@ -22,6 +22,9 @@ password=$(random 24)
 printf '%s\n' "$password" >"$folder.new/postgres_password"
 printf 'postgresql://clipcite:%s@postgres/clipcite\n' "$password" >"$folder.new/clipcite_database_url"
 printf '%s\n' "$(random 32)" >"$folder.new/clipcite_admin_key"
+password=$(random 24)
+printf 'requirepass %s\n' "$password" >"$folder.new/valkey_config"
+printf 'redis://:%s@redis/0\n' "$password" >"$folder.new/clipcite_redis_url"
 access_key=GK$(random 12)
 secret_key=$(random 32)
 printf '%s\n' "$access_key" >"$folder.new/clipcite_s3_access_key"

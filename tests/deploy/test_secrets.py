@@ -20,6 +20,8 @@ def test_the_script_makes_all_secrets_of_the_compose_file(tmp_path: Path) -> Non
     assert made["clipcite_database_url"] == (
         f"postgresql://clipcite:{made['postgres_password']}@postgres/clipcite"
     )
+    password = made["valkey_config"].removeprefix("requirepass ")
+    assert made["clipcite_redis_url"] == f"redis://:{password}@redis/0"
     environment = dict(line.split("=", 1) for line in made["garage.env"].splitlines())
     assert environment["GARAGE_DEFAULT_ACCESS_KEY"] == made["clipcite_s3_access_key"]
     assert environment["GARAGE_DEFAULT_SECRET_KEY"] == made["clipcite_s3_secret_key"]
