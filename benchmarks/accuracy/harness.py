@@ -5,25 +5,29 @@ import re
 import resource
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmarks.accuracy.scores import BestScores, Scores
 from benchmarks.data.dataset import DataSet
-from benchmarks.data.few_shot import draw_shots
+from benchmarks.data.few_shot import draw_shots, published_shots
+from benchmarks.machine import commit
 from benchmarks.methods.common.task import Method, Predictor, Task, Tests
 from benchmarks.run_store import RunStore
 from core.clip.data.images import open_image
 from core.clip.models.backbone import Backbone
 
 PACKAGES = ("clipcite", "numpy", "open_clip_torch", "pillow", "timm", "torch", "torchvision")
+Draws = Literal["hash", "2sfs"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,20 @@ class Trial:
     tests: tuple[DataSet, ...]
     """Test sets. In `data` itself the untrained classes are new. In any other set a class is new unless its
     name is trained, as in the variants of ImageNet."""
+    template: str = ""
+    """Prompt template instead of those of the data set."""
+    draws: Draws = "hash"
+    """Source of the shots: ranked by hash, or the published draws of 2SFS."""
 
     def key(self, method: str) -> str:
         """Return the name of this run in a store."""
         what = f"split{self.split}-seed{self.seed}-{self.shots}shots-{len(self.trained)}classes"
         if self.tests != (self.data,):
             what += f"-on-{self.tests[0].name}"
+        if self.template:
+            what += f"-prompt-{self.template}"
+        if self.draws != "hash":
+            what += f"-draws-{self.draws}"
         return "/".join(_file_name(part) for part in (self.data.name, what, method))
 
 
@@ -66,7 +78,8 @@ def run(method: str, function: Method, trial: Trial, backbone: Backbone, out: Pa
         return False
     task = task_of(trial, backbone)
     started = time.monotonic()
-    predictors = function(task)
+    with counted_steps() as steps:
+        predictors = function(task)
     seconds = time.monotonic() - started
     arrays: dict[str, NDArray[Any]] = {}
     scores: dict[str, NDArray[np.float32]] = {}
@@ -80,6 +93,7 @@ def run(method: str, function: Method, trial: Trial, backbone: Backbone, out: Pa
         "labels": list(predictors),
         "tests": [data.name for data in trial.tests],
         "seconds": seconds,
+        "iterations": len(steps),
         **facts(backbone),
     }
     store.add(trial.key(method), record, arrays, scores)
@@ -105,6 +119,17 @@ def store_of(method: str, backbone: Backbone, out: Path) -> RunStore:
     return RunStore(out, f"{kind}-{_file_name(backbone.name)}")
 
 
+@contextmanager
+def counted_steps() -> Iterator[list[None]]:
+    """Collect one entry per step of any optimiser: the iterations of a training, whatever its loop."""
+    steps: list[None] = []
+    hook = register_optimizer_step_post_hook(lambda *_: steps.append(None))
+    try:
+        yield steps
+    finally:
+        hook.remove()
+
+
 def facts(backbone: Backbone) -> dict[str, Any]:
     """Return the memory, machine and versions of a run."""
     return {
@@ -114,6 +139,8 @@ def facts(backbone: Backbone) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "device": str(backbone.device),
         },
+        "backbone_sha256": backbone.sha256,
+        "commit": commit(),
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
@@ -123,14 +150,17 @@ def facts(backbone: Backbone) -> dict[str, Any]:
 
 def task_of(trial: Trial, backbone: Backbone) -> Task:
     """Return the task that a trial sets for a method."""
-    shots = draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
+    if trial.draws == "2sfs":
+        shots = published_shots(trial.data, trial.trained, trial.shots, trial.seed)
+    else:
+        shots = draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
     label_of = {label: i for i, label in enumerate(trial.trained)}
     return Task(
         backbone,
         [open_image(e.path, shortest_side=2 * backbone.image_size) for e in shots],
         [label_of[e.label] for e in shots],
         [trial.data.class_names[label] for label in trial.trained],
-        trial.data.templates,
+        (trial.template,) if trial.template else trial.data.templates,
         trial.seed,
     )
 

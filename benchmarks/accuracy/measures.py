@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,15 @@ RESAMPLES = 2_000
 MEASURES = ("B", "N", "HM", "mixed B", "mixed N", "mixed HM", "all", "OwAUC")
 """Measures. B and N: accuracy on trained (base) and new classes, with only these as candidates. mixed: all
 classes are candidates. all: over all images, with all classes as candidates."""
+OPEN_WORLD = ("AUROC", "Opt-a", "Opt-g")
+"""Further measures of `BestScores.open_world`."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two means over the same runs, with its 95% interval over the images."""
+    """A difference of two means over the same runs, with its 95% interval over splits, seeds and images."""
 
     value: float
     low: float
@@ -31,7 +34,7 @@ def harmonic_mean(x: Floats, y: Floats) -> Floats:
     return mean
 
 
-def measure(run: BestScores, weights: NDArray[np.int64], gamma: float = 0.0) -> dict[str, Floats]:
+def measure(run: BestScores, weights: NDArray[np.int64] | Floats, gamma: float = 0.0) -> dict[str, Floats]:
     """Return each measure except OwAUC, as [R].
 
     Args:
@@ -39,19 +42,20 @@ def measure(run: BestScores, weights: NDArray[np.int64], gamma: float = 0.0) -> 
         gamma: subtracted from the scores of the trained classes if all classes are candidates.
     """
     half, mixed, is_trained = run.correct_within_kind(), run.correct_among_all(gamma), run.is_trained
+    rows = (half & is_trained, half & ~is_trained, mixed & is_trained, mixed & ~is_trained, mixed)
+    kinds = (is_trained, ~is_trained, np.ones_like(is_trained))
+    # One product, because the weights are large.
+    sums = (weights @ np.stack([*rows, *kinds], axis=1).astype(np.float64)).T  # [8, R]
+    trained, new, everything = sums[5:]
 
-    def accuracy(correct: NDArray[np.bool_], among: NDArray[np.bool_]) -> Floats:
-        count = (weights @ among).astype(np.float64)
-        share: Floats = np.divide(
-            weights @ (correct & among), count, out=np.zeros_like(count), where=count > 0
-        )
-        return share
+    def share(correct: Floats, count: Floats) -> Floats:
+        value: Floats = np.divide(correct, count, out=np.zeros_like(count), where=count > 0)
+        return value
 
-    b, n = accuracy(half, is_trained), accuracy(half, ~is_trained)
+    b, n = share(sums[0], trained), share(sums[1], new)
     if (run.best_new >= 0).all() and not np.isfinite(run.new_score).any():
         n = np.full_like(n, np.nan)  # the method cannot predict new classes
-    mixed_b, mixed_n = accuracy(mixed, is_trained), accuracy(mixed, ~is_trained)
-    everything = np.ones_like(is_trained)
+    mixed_b, mixed_n = share(sums[2], trained), share(sums[3], new)
     return {
         "B": b,
         "N": n,
@@ -59,7 +63,7 @@ def measure(run: BestScores, weights: NDArray[np.int64], gamma: float = 0.0) -> 
         "mixed B": mixed_b,
         "mixed N": mixed_n,
         "mixed HM": harmonic_mean(mixed_b, mixed_n),
-        "all": accuracy(mixed, everything),
+        "all": share(sums[4], everything),
     }
 
 
@@ -67,24 +71,31 @@ def means(runs: Sequence[BestScores]) -> dict[str, float]:
     """Return each measure as the mean over the runs."""
     rows = [measure(run, np.ones((1, len(run.truth)), dtype=np.int64)) for run in runs]
     table = {name: float(np.mean([row[name] for row in rows])) for name in MEASURES[:-1]}
-    openworld = [run.openworld_auc() for run in runs if 0 < run.is_trained.sum() < len(run.truth)]
-    return {**table, "OwAUC": float(np.mean(openworld))} if openworld else table
+    openworld = [run.open_world() for run in runs if 0 < run.is_trained.sum() < len(run.truth)]
+    return table | {
+        name: float(np.mean([of_run[name] for of_run in openworld]))
+        for name in (*OPEN_WORLD, "OwAUC")
+        if openworld
+    }
 
 
-def resampled(runs: Sequence[BestScores]) -> dict[str, Floats]:
-    """Return the mean of each measure over the runs, [R], for each bootstrap resample of the images.
+def resampled(runs: Sequence[BestScores], splits: Sequence[int], seed: int) -> dict[str, Floats]:
+    """Return the mean of each measure over the runs of one data set, [R], for each bootstrap resample.
 
-    The runs of one data set share their test images, and all methods use the same resamples. Differences
-    are therefore paired.
+    Images are drawn once for all runs, splits with replacement, and seeds within them. The draws depend on
+    the sizes and `seed` alone, so differences of two methods are paired.
+
+    Args:
+        splits: class split of each run.
     """
-    rows = []
-    for run in runs:
-        n = len(run.truth)
-        weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-        rows.append(measure(run, weights))
-    return {name: np.mean([row[name] for row in rows], axis=0) for name in MEASURES[:-1]}
+    rows = [measure(run, resampled_images(len(run.truth), seed)) for run in runs]
+    return {
+        name: mean_of_resampled_runs(np.array([row[name] for row in rows]), splits, seed)
+        for name in MEASURES[:-1]
+    }
 
 
+@lru_cache(maxsize=8)
 def resampled_images(images: int, seed: int) -> Floats:
     """Return weights [R, N]: the images of a data set drawn with replacement, once for all its runs."""
     counts = np.random.default_rng([seed, images]).multinomial(
@@ -102,21 +113,26 @@ def mean_of_resampled_runs(values: Floats, splits: Sequence[int], seed: int) -> 
         values: [runs, R], of resampled images.
         splits: class split of each run.
     """
+    weights = _run_weights(tuple(splits), seed, values.shape[1])
+    mean: Floats = np.where(weights > 0, weights * values, 0.0).sum(axis=0)
+    return mean
+
+
+@lru_cache(maxsize=64)
+def _run_weights(splits: tuple[int, ...], seed: int, resamples: int) -> Floats:
+    """Return the share [runs, R] of each run in each resample."""
     generator = np.random.default_rng([seed, len(splits), 1])
     of_split = [np.flatnonzero(np.asarray(splits) == split) for split in dict.fromkeys(splits)]
-    resamples = np.arange(values.shape[1])
-    drawn = generator.integers(len(of_split), size=(len(of_split), len(resamples)))
-    total = np.zeros(len(resamples))
+    sizes = np.array([len(runs) for runs in of_split])
+    padded = np.array([np.resize(runs, sizes.max()) for runs in of_split])  # [splits, seeds]
+    drawn = generator.integers(len(of_split), size=(len(of_split), resamples))
+    weights = np.zeros((len(splits), resamples))
     for row in drawn:
-        sizes = np.array([len(runs) for runs in of_split])[row]
-        mean = np.zeros(len(resamples))
-        for place in range(max(len(runs) for runs in of_split)):
-            pick = generator.integers(sizes)
-            run = np.array([of_split[k][i] for k, i in zip(row, pick, strict=True)])
-            mean += np.where(place < sizes, values[run, resamples], 0.0)
-        total += mean / sizes
-    average: Floats = total / len(of_split)
-    return average
+        for place in range(sizes.max()):
+            run = padded[row, generator.integers(sizes[row])]
+            share = np.where(place < sizes[row], 1 / sizes[row], 0.0) / len(of_split)
+            np.add.at(weights, (run, np.arange(resamples)), share)
+    return weights
 
 
 def differences(

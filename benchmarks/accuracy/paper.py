@@ -3,6 +3,8 @@
     python -m benchmarks.accuracy.paper --root DATA --setting bng --backbone ViT-B-16/openai
     python -m benchmarks.accuracy.paper --data clothing cifar10 --setting bng --splits 5 --seeds 3 --methods
     all
+    python -m benchmarks.accuracy.paper --root DATA --backbone ViT-B-16/openai --recipe paper --template
+    "a photo of a {}" --draws 2sfs --csv paper.csv
 
 --root is the folder of the papers' data sets in the layout of CoOp's DATASETS.md. --data names folders with
 `train/CLASS/` and `test/CLASS/`. Settings: bng (base-to-new, including *mixed* with all classes as
@@ -15,19 +17,23 @@ printed and written as Markdown and JSON.
 """
 
 import argparse
+import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.accuracy.harness import Trial, run
+from benchmarks.accuracy.harness import Draws, Trial, run
 from benchmarks.accuracy.tables import (
     Table,
     base_to_new_tables,
     cross_domain_table,
+    csv_rows,
     few_shot_table,
     published_tables,
 )
@@ -42,25 +48,43 @@ from benchmarks.accuracy.trials import (
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.data.papers import ELEVEN, IMAGENET_VARIANTS
+from benchmarks.methods.clip_cite_paper import RECIPES
 from benchmarks.methods.common.registry import METHODS
+from benchmarks.methods.fair import FAIR
 from core.clip.config import resolve_config
 from core.clip.models.backbone import Backbone, load_backbone
 from core.settings import get_settings
 
+PRODUCT, OURS = "clip_cite", "ours"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__, METHODS).parse_args(arguments)
+    command_line = parser(__doc__, [*METHODS, *FAIR])
+    command_line.add_argument(
+        "--recipe",
+        choices=[OURS, *RECIPES],
+        default=OURS,
+        help="recipe of clip_cite: the product's, the paper's, or the paper's with one change (default ours)",
+    )
+    command_line.add_argument("--csv", type=Path, help="also write one row per run to this file")
+    options = command_line.parse_args(arguments)
     console = Console(width=160)
     backbone = load_for(options)
     trials = read_trials(options)
+    functions = {**METHODS, **FAIR, **{f"{PRODUCT}-{recipe}": method for recipe, method in RECIPES.items()}}
     methods = list(METHODS) if options.methods == ["all"] else options.methods
+    if options.recipe != OURS:
+        methods = [f"{name}-{options.recipe}" if name == PRODUCT else name for name in methods]
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(trials) * len(methods))
         for method in methods:
             for trial in trials:
                 progress.update(bar, description=f"{method}, {trial.data.name}, split {trial.split}")
-                run(method, METHODS[method], trial, backbone, options.out)
+                run(method, functions[method], trial, backbone, options.out)
                 progress.advance(bar)
+    if options.csv:
+        write_csv(csv_rows(methods, trials, backbone, options.out), options.csv)
+        console.print(f"Written: {options.csv}")
     if options.setting in ("bng", "mixed"):
         tables = base_to_new_tables(methods, trials, backbone, options.out)
         tables += published_tables([trial.data.name for trial in trials])
@@ -69,6 +93,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         tables = [cross_domain_table(methods, trials, backbone, options.out)]
     write(tables, f"{options.setting}-{options.backbone.replace('/', '-')}", options.out, console)
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the rows, each with the columns of the first.
+
+    Raises:
+        SystemExit: there is no row.
+    """
+    if not rows:
+        raise SystemExit(f"No run is stored, so {path} was not written. Name at least one method.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def load_for(options: argparse.Namespace) -> Backbone:
@@ -100,6 +139,13 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     )
     parser.add_argument("--backbone", default="starter")
     parser.add_argument("--methods", nargs="+", default=["stock", "clip_cite"], choices=[*methods, "all"])
+    parser.add_argument("--template", default="", help='prompt of all sets, such as "a photo of a {}"')
+    parser.add_argument(
+        "--draws",
+        choices=get_args(Draws),
+        default="hash",
+        help="shots: drawn here, or the published ones of 2SFS (default hash)",
+    )
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument(
         "--shot-counts", type=int, nargs="+", default=SHOT_COUNTS, help="numbers of shots of fsl"
@@ -143,6 +189,11 @@ def read_sets(options: argparse.Namespace) -> list[DataSet]:
 
 def read_trials(options: argparse.Namespace) -> list[Trial]:
     """Return the trials of the arguments, in the order in which they run."""
+    trials = _trials(options)
+    return [replace(trial, template=options.template, draws=options.draws) for trial in trials]
+
+
+def _trials(options: argparse.Namespace) -> list[Trial]:
     seeds, splits = range(options.seeds), range(options.splits)
     if options.first_split is not None:
         splits = seeds = range(options.first_split, options.first_split + options.splits)

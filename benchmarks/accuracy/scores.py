@@ -56,17 +56,32 @@ class BestScores:
         prefers_trained = self.trained_score - gamma > self.new_score
         return np.equal(np.where(prefers_trained, self.best_trained, self.best_new), self.truth)
 
-    def openworld_auc(self) -> float:
-        """Return the OpenworldAUC (arXiv 2505.05180), which is independent of γ.
+    def open_world(self, detector: NDArray[np.floating] | None = None) -> dict[str, float]:
+        """Return shares of all pairs of a trained and a new image, which are independent of γ.
 
-        It is the share of pairs of a trained and a new image in which both predictions are correct within
-        their kind, and the trained image has the larger difference of best trained and best new score.
+        AUROC: the trained image has the higher value of the detector. Opt-a: also, its class is predicted
+        among the trained classes. Opt-g: instead, that of the new image among the new classes. OwAUC: both
+        (OpenworldAUC, arXiv 2505.05180).
+
+        Args:
+            detector: [N], higher for images of trained classes; default: the difference of the best trained
+                and the best new score.
         """
-        margin = self.trained_score - self.new_score
+        if detector is None:
+            detector = self.trained_score - self.new_score
         correct, is_trained = self.correct_within_kind(), self.is_trained
-        new_margins = np.sort(margin[correct & ~is_trained])
-        good_pairs = np.searchsorted(new_margins, margin[correct & is_trained], side="left").sum()
-        return float(good_pairs / (is_trained.sum() * (~is_trained).sum()))
+        pairs = is_trained.sum() * (~is_trained).sum()
+
+        def share(of_trained: Bools, of_new: Bools) -> float:
+            below = np.searchsorted(np.sort(detector[of_new]), detector[of_trained], side="left").sum()
+            return float(below / pairs)
+
+        return {
+            "AUROC": share(is_trained, ~is_trained),
+            "Opt-a": share(is_trained & correct, ~is_trained),
+            "Opt-g": share(is_trained, ~is_trained & correct),
+            "OwAUC": share(is_trained & correct, ~is_trained & correct),
+        }
 
 
 @dataclass(frozen=True)

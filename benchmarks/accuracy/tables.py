@@ -1,19 +1,32 @@
 """Tables of stored runs."""
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.harness import Trial, results
-from benchmarks.accuracy.measures import MEASURES, Difference, Floats, differences, means, resampled
+from benchmarks.accuracy.harness import Trial, results, store_of
+from benchmarks.accuracy.measures import (
+    MEASURES,
+    OPEN_WORLD,
+    Difference,
+    Floats,
+    differences,
+    means,
+    resampled,
+)
 from benchmarks.accuracy.scores import BestScores
 from benchmarks.data.published import BASE_TO_NEW, CLIP_CITE_ALPHA_1
 from core.clip.models.backbone import Backbone
 
 STOCK, OURS, BALANCED = "stock", "CLIP-CITE", "CLIP-CITE, balanced"
 """Labels: the stock model, the product with the paper's scores, the product with its default scores."""
+OVER = "splits, seeds within them, and images"
+"""Sources of variation in the intervals; the data sets are fixed."""
 
 
 @dataclass
@@ -38,22 +51,66 @@ class Runs:
 
     label: str
     answers: dict[str, list[BestScores]] = field(default_factory=dict)
+    splits: dict[str, list[int]] = field(default_factory=dict)
+    """Class split of each of the answers."""
     seconds: list[float] = field(default_factory=list)
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return the measures by data set, and their mean as "mean"."""
         by_data = {name: means(runs) for name, runs in self.answers.items()}
-        shared = [m for m in MEASURES if all(m in row for row in by_data.values())]
+        shared = [m for m in (*MEASURES, *OPEN_WORLD) if all(m in row for row in by_data.values())]
         average = {m: float(np.mean([row[m] for row in by_data.values()])) for m in shared}
         return {**by_data, "mean": average}
 
+    @cached_property
     def resampled(self) -> dict[str, dict[str, Floats]]:
         """Return `means` for each bootstrap resample. Each data set is resampled independently."""
-        by_data = {name: resampled(runs) for name, runs in self.answers.items()}
+        by_data = {
+            name: resampled(runs, self.splits[name], zlib.crc32(name.encode()))
+            for name, runs in self.answers.items()
+        }
         average = {
             m: np.mean([row[m] for row in by_data.values()], axis=0) for m in next(iter(by_data.values()))
         }
         return {**by_data, "mean": average}
+
+
+def csv_rows(
+    methods: Iterable[str], trials: Sequence[Trial], backbone: Backbone, out: Path
+) -> list[dict[str, Any]]:
+    """Return one row per stored run, label and test set: settings, measures, and facts of the run."""
+    rows = []
+    for method in methods:
+        store = store_of(method, backbone, out)
+        for trial in trials:
+            stored = store.get(trial.key(method))
+            for result in results(method, trial, backbone, out):
+                assert stored is not None
+                for test, answers in result.answers.items():
+                    values = means([answers])
+                    rows.append(
+                        {
+                            "method": method,
+                            "label": result.label,
+                            "template": trial.template or " | ".join(trial.data.templates),
+                            "draws": trial.draws,
+                            "backbone": backbone.name,
+                            "backbone_sha256": stored.record.get("backbone_sha256", ""),
+                            "data": trial.data.name,
+                            "test": test,
+                            "classes": len(trial.trained),
+                            "shots": trial.shots,
+                            "split": trial.split,
+                            "seed": trial.seed,
+                            "iterations": stored.record.get("iterations", ""),
+                            **{m: values.get(m, "") for m in (*MEASURES, *OPEN_WORLD)},
+                            "seconds": result.seconds,
+                            "peak_bytes": stored.record.get("peak_bytes", ""),
+                            "device": stored.record.get("machine", {}).get("device", ""),
+                            "commit": stored.record.get("commit", ""),
+                        }
+                    )
+    return rows
 
 
 def collect(methods: Iterable[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> list[Runs]:
@@ -67,13 +124,23 @@ def collect(methods: Iterable[str], trials: Sequence[Trial], backbone: Backbone,
                 for name, answers in result.answers.items():
                     # Keyed by test set; the new classes of the trained data set have that set's name.
                     runs.answers.setdefault(name, []).append(answers)
+                    runs.splits.setdefault(name, []).append(trial.split)
     return list(by_label.values())
 
 
 def compared(ours: Runs, theirs: Runs) -> dict[str, dict[str, Difference]]:
     """Return the differences of means with intervals, by data set and as "mean"."""
-    a, b, x, y = ours.means(), theirs.means(), ours.resampled(), theirs.resampled()
+    a, b, x, y = ours.means(), theirs.means(), ours.resampled, theirs.resampled
     return {name: differences(x[name], y[name], {m: a[name][m] - b[name][m] for m in x[name]}) for name in x}
+
+
+def splits_won(ours: Runs, theirs: Runs, name: str) -> str:
+    """Return in how many class splits of all data sets `ours` has the higher mean of a measure."""
+    gains: dict[tuple[str, int], list[float]] = {}
+    for data, runs in ours.answers.items():
+        for run, other, split in zip(runs, theirs.answers[data], ours.splits[data], strict=True):
+            gains.setdefault((data, split), []).append(means([run])[name] - means([other])[name])
+    return f"{sum(np.mean(values) > 0 for values in gains.values())} of {len(gains)}"
 
 
 def base_to_new_tables(
@@ -99,7 +166,7 @@ def _measures_table(title: str, runs: Sequence[Runs], stock: Runs | None, name: 
     table = Table(
         title,
         ["method", *MEASURES, "seconds"],
-        note="Differences are to stock, with paired 95% bootstrap intervals over the images.",
+        note=f"Differences are to stock, with paired 95% bootstrap intervals over {OVER}.",
     )
     for one in runs:
         values = one.means()[name]

@@ -28,3 +28,5 @@ class DataSet:
     train: tuple[Example, ...]
     """Images from which shots are drawn; empty for data sets that only test."""
     test: tuple[Example, ...]
+    folder: Path | None = None
+    """Folder of the data set on disk."""

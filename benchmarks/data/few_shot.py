@@ -1,6 +1,7 @@
 """Selection of base classes and of shots."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -71,6 +72,38 @@ def _rank(example: Example, seed: int) -> tuple[bytes, str]:
     # two classes should be independent.
     name = f"{seed}/{example.path.parent.name}/{example.path.name}"
     return hashlib.sha256(name.encode(errors="surrogateescape")).digest(), str(example.path)
+
+
+def published_shots(data: DataSet, classes: Sequence[int], shots: int, seed: int) -> list[Example]:
+    """Return the shots that 2SFS drew and published, of these classes in the order of the published list.
+
+    2SFS (arXiv 2503.11609) has the seeds 1 to 3, which are 0 to 2 here. Its lists are
+    `split_fewshot/shot_{shots}-seed_{seed}_train.jsonl` in the folder of each data set.
+
+    Raises:
+        BadDataSet: the list is missing or damaged, names an image that is not a training image, or has no
+            image of a class.
+    """
+    if data.folder is None:
+        raise BadDataSet(f"{data.name} has no folder, so it has no published draws. Draw shots by hash.")
+    file = data.folder / "split_fewshot" / f"shot_{shots}-seed_{seed + 1}_train.jsonl"
+    source = "Copy it from the repository of 2SFS, github.com/FarinaMatteo/rethinking_fewshot_vlms."
+    if not file.is_file():
+        raise BadDataSet(f"There is no file {file}. {source} It has 1, 2, 4, 8 and 16 shots of three seeds.")
+    label_of = {example.path: example.label for example in data.train}
+    drawn = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            path = data.folder / json.loads(line)["_impath"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise BadDataSet(f"Line {number} of {file} has no _impath. {source}") from error
+        if path not in label_of:
+            raise BadDataSet(f"{file} names {path}, which is no training image of {data.name}. {source}")
+        drawn.append(Example(path, label_of[path]))
+    missing = [data.class_names[label] for label in classes if label not in {e.label for e in drawn}]
+    if missing:
+        raise BadDataSet(f"{file} has no image of {missing[0]!r}. {source}")
+    return [example for example in drawn if example.label in set(classes)]
 
 
 def restrict(data: DataSet, classes: Sequence[int]) -> DataSet:

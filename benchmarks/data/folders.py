@@ -37,6 +37,7 @@ def read_folders(root: Path) -> DataSet:
         templates=DEFAULT_TEMPLATES,
         train=examples("train"),
         test=examples("test"),
+        folder=root,
     )
 
 

@@ -120,4 +120,5 @@ def read_paper_dataset(root: Path, name: str) -> DataSet:
         templates=(spec.template,),
         train=train,
         test=test,
+        folder=folder,
     )

@@ -47,10 +47,14 @@ class ImageTowerAndHead:
     classifier: Tensor  # W [K, D]
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
+        return (tests.features(self.model) @ self.head(class_names).T).cpu()
+
+    def head(self, class_names: Sequence[str]) -> Tensor:
+        """Return the classifier weights [C, D] of trained and new classes."""
         head = stock_head(self.task, class_names)
         columns, classes = trained_columns(self.task, class_names)
         head[columns] = F.normalize(self.classifier.detach(), dim=-1)[classes]
-        return (tests.features(self.model) @ head.T).cpu()
+        return head
 
 
 def ft_probe(task: Task, settings: FtProbe | None = None) -> dict[str, Predictor]:

@@ -8,7 +8,7 @@
 FOLDER holds `train/CLASS/` and `test/CLASS/`.
 
 - --loops runs whole jobs in turn, each in a fresh process, on the same image files:
-  benchmarks.training.researcher (fp32) and core.clip.training.trainer (fp32, and the precision that `auto`
+  examples/clip_cite.py (fp32) and core.clip.training.trainer (fp32, and the precision that `auto`
   selects).
 - --limits counts the floating-point operations of a step, measures the rate of matrix products, and profiles
   a step.

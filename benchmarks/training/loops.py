@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -16,7 +16,6 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.training import researcher
 from benchmarks.training.memory import Meter, measuring
 from core.clip.config import STARTER, AdaptConfig, Precision
 from core.clip.data.images import ImageLimits, open_image
@@ -29,6 +28,7 @@ from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, Silent, StepProgress
 from core.clip.training.trainer import fine_tune, mixed_precision
 from core.clip.weights.ensemble import interpolate
+from examples import clip_cite
 from worker.trainer.process import trainer_environment
 
 T = TypeVar("T")
@@ -95,17 +95,13 @@ class Measured:
     """Accuracy of θ(α) on the test images, in fp32, by the same code for all loops."""
 
 
-def in_fresh_process(function: Callable[..., T], *arguments: object) -> T:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def in_fresh_trainer(function: Callable[..., T], *arguments: object) -> T:
     """Run a function in a fresh process, with the memory settings of the worker's trainers."""
     before = dict(os.environ)
     os.environ |= trainer_environment(before)
     try:
-        return in_fresh_process(function, *arguments)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(function, *arguments).result()
     finally:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
@@ -137,17 +133,18 @@ def run_researcher(job: Job, workers: int) -> Measured:
     model = open_clip.create_model(name, force_image_size=job.config.image_size, pretrained_text=False)
     model, tokenizer, clock = model.to(job.device), open_clip.get_tokenizer(name), Clock()
     with measuring(next(model.parameters()).device) as meter:
-        theta_1 = researcher.train(
-            model,
-            tokenizer,
-            [cast(Path, shot.source) for shot in job.shots],
-            job.labels,
-            job.class_names,
-            job.config,
-            workers=workers,
-            on_step=clock.tick,
-        )
+        recipe = recipe_of(job.config)
+        torch.manual_seed(recipe.seed)
+        files = [cast(Path, shot.source) for shot in job.shots]
+        batches = clip_cite.training_batches(model, files, job.labels, recipe, workers)
+        theta_1 = clip_cite.train(model, tokenizer, batches, job.class_names, recipe, clock.tick)
     return _measured(job, job.load(), meter, clock, theta_1)
+
+
+def recipe_of(config: AdaptConfig) -> clip_cite.Recipe:
+    """Return the settings of the standalone script that equal those of a job."""
+    shared = {f.name: getattr(config, f.name) for f in fields(clip_cite.Recipe) if f.name != "template"}
+    return clip_cite.Recipe(**shared, template=config.templates[0])
 
 
 class Clock(Silent):
@@ -228,8 +225,7 @@ def run_loops(
         for name, (function, *arguments) in loops.items():
             if len(runs.setdefault(name, [])) > seed:
                 continue
-            start = in_fresh_trainer if function is run_product else in_fresh_process
-            measured: Measured = start(function, *arguments)
+            measured: Measured = in_fresh_trainer(function, *arguments)
             runs[name].append(measured)
             content = {name: [asdict(m) for m in of_loop] for name, of_loop in runs.items()}
             kept.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")

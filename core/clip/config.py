@@ -69,7 +69,7 @@ class AdaptConfig:
     training time, because fold models are trained (see `core.clip.data.splits`)."""
     delta_format: DeltaFormat = "4bit"
     """Storage format of each weight's change: full precision, 4 bits or 1 bit. Evaluation and serving use
-    the stored weights. benchmarks/README.md has the measurements behind the default."""
+    the stored weights. benchmarks/pages/ablations.md has the measurements behind the default."""
 
     def __post_init__(self) -> None:
         _check_range("epochs", self.epochs, 1, 1_000, whole=True)
@@ -108,7 +108,7 @@ RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
     # The first pattern that matches the backbone's name wins. Fields that a recipe leaves out are the paper's
     # for ViT-B/16 with OpenAI's weights, the only network that the paper measured.
     #
-    # Tuned on the data listed in benchmarks/README.md.
+    # Tuned on the data listed in benchmarks/pages/accuracy.md.
     (
         STARTER,
         {

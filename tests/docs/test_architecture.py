@@ -1,4 +1,4 @@
-"""The architecture page: it names existing files, functions and folders, and every folder of the product."""
+"""The pages that name code: existing files, functions, tests and folders, and every folder of the product."""
 
 import ast
 import re
@@ -42,6 +42,24 @@ def test_every_test_that_is_linked_exists(name: str) -> None:
     links = re.findall(r"\[(test_\w+)\]\(\.\./\.\./(tests/[\w/]+\.py)\)", page)
     assert len(links) > 20
     assert [f"{path}::{name}" for name, path in links if name not in definitions(path)] == []
+
+
+def test_every_function_and_test_of_the_method_page_exists() -> None:
+    page = (ROOT / "docs" / "reference" / "method.md").read_text(encoding="utf-8")
+    links = re.findall(r"\[(\w+)\]\(\.\./\.\./([\w/]+\.py)\)", page)
+    tests = [name for name, path in links if path.startswith("tests/")]
+    assert len(tests) > 20
+    assert all(name.startswith("test_") for name in tests)
+    assert len(links) - len(tests) >= 12
+    assert [f"{path}::{name}" for name, path in links if name not in definitions(path)] == []
+
+
+def test_every_row_of_the_method_page_has_a_test() -> None:
+    page = (ROOT / "docs" / "reference" / "method.md").read_text(encoding="utf-8")
+    rows = [line for line in page.partition("## Inconsistencies")[0].splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith("| ---") and not row.endswith("| test |")]
+    assert len(rows) > 20
+    assert [row for row in rows if "tests/" not in row] == []
 
 
 def test_every_folder_that_it_names_exists() -> None:

@@ -1,14 +1,17 @@
 """The examples, on real images and the running service."""
 
+import ast
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from clipcite import Client
+from core.clip.models.backbone import Backbone
 from core.samples.drawings import DRAWINGS
 from tests.service.running import Service
 
@@ -16,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 60  # Number of lines.
+MAX_LINES_OF_THE_METHOD = 250
 
 
 @pytest.fixture(scope="session")
@@ -98,10 +102,43 @@ def test_a_model_is_exported(run: Run, drawings: Path, service: Service, tmp_pat
     assert run("without_the_service.py", "again", "bird,hat", images[0]).startswith(f"{images[0]} ")
 
 
+def test_the_method_in_one_file(backbone: Backbone, tmp_path: Path) -> None:
+    """The program runs alone, and imports nothing of this project."""
+    for name in ("bird", "fruit", "tool", "vehicle"):
+        for part, numbers in (("train", range(3)), ("test", range(3, 5))):
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            for number in numbers:
+                (folder / f"{number}.png").write_bytes(DRAWINGS.load(name, number))
+    command = [ROOT / "examples" / "clip_cite.py", tmp_path / "images", "--model", backbone.name]
+    settings = ["--epochs", "2", "--learning-rate", "1e-3", "--shots", "3", "--device", "cpu"]
+    said = subprocess.run(
+        [sys.executable, "-I", *map(str, command), *settings], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    lines = re.findall(
+        r"^α = (0\.0|0\.5|1\.0): B (\d\.\d{3}), N (\d\.\d{3}), HM (\d\.\d{3})$", said.stdout, re.M
+    )
+    assert [alpha for alpha, *_ in lines] == ["0.0", "0.5", "1.0"]
+    for _, b, n, hm in lines:
+        assert float(hm) == pytest.approx(2 * float(b) * float(n) / (float(b) + float(n)), abs=2e-3)
+    tree = ast.parse((ROOT / "examples" / "clip_cite.py").read_text(encoding="utf-8"))
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {name.partition(".")[0] for name in modules} & {
+        "api",
+        "benchmarks",
+        "clipcite",
+        "core",
+        "worker",
+    }
+
+
 def test_examples_are_short_and_described() -> None:
     examples = sorted((ROOT / "examples").glob("*.py"))
     page = (ROOT / "docs" / "how-to" / "examples.md").read_text(encoding="utf-8")
-    assert len(examples) == 3
+    assert len(examples) == 4
     for path in examples:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES, path
+        limit = MAX_LINES_OF_THE_METHOD if path.name == "clip_cite.py" else MAX_LINES
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= limit, path
         assert f"python examples/{path.name}" in page

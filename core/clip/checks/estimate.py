@@ -25,7 +25,7 @@ DEFAULT_SPREAD = 2.0
 GUESS_SPREAD = 4.0
 """Factor of the interval without past jobs."""
 STARTER_IMAGES_PER_SECOND = 30.0
-"""Training speed of the starter on two CPU cores at 160 x 160; see "Speed" in benchmarks/README.md."""
+"""Training speed of the starter on two CPU cores at 160 x 160; see benchmarks/pages/training-speed.md."""
 STARTER_SIZE = 160
 STARTER_MEMORY = (1.1e9, 45e6)
 """Memory of a training of the starter on a CPU (bytes): fixed, and per image of the micro-batch. The sum for

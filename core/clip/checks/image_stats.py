@@ -1,6 +1,6 @@
 """Statistics of an image for the preflight checks: 4 kB of thumbnail and a few numbers.
 
-The thresholds were set on real images with planted faults; see "Preflight" in benchmarks/README.md.
+The thresholds were set on real images with planted faults; see benchmarks/pages/preflight-and-preview.md.
 """
 
 from dataclasses import dataclass

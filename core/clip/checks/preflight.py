@@ -1,7 +1,7 @@
 """Preflight checks of images and class names, before training.
 
 The checks warn about faults and ignore mere imperfections, because false alarms teach people to ignore
-warnings. "Preflight" in benchmarks/README.md has the precision of each check.
+warnings. benchmarks/pages/preflight-and-preview.md has the precision of each check.
 """
 
 import json

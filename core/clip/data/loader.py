@@ -10,6 +10,9 @@ from torch import Tensor
 from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.transforms import random_resized_crop, to_tensor
 
+Crop = Callable[[Tensor, int, float, torch.Generator], Tensor]
+"""Random crop uint8 [3, S, S] of an image [3, H, W]; the arguments are those of `random_resized_crop`."""
+
 
 def epoch_batches(
     images: int, batches_per_epoch: int, epochs: int, generator: torch.Generator
@@ -32,6 +35,7 @@ def crop_batches(
     size: int,
     crop_scale: float,
     generator: torch.Generator,
+    crop: Crop = random_resized_crop,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield indices [B] and crops uint8 [B, 3, S, S] of every step; a thread prepares the next step.
 
@@ -42,9 +46,7 @@ def crop_batches(
     ahead.set_state(generator.get_state())
 
     def crops(indices: Tensor) -> Tensor:
-        return torch.stack(
-            [random_resized_crop(images[i], size, crop_scale, ahead) for i in indices.tolist()]
-        )
+        return torch.stack([crop(images[i], size, crop_scale, ahead) for i in indices.tolist()])
 
     with ThreadPoolExecutor(max_workers=1) as thread:
         prepared = [thread.submit(crops, indices) for indices in plan[:1]]

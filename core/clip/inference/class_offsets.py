@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 NEW_CLASS_BALANCE = 0.35
-"""Default balance; benchmarks/README.md has the measurements."""
+"""Default balance; benchmarks/pages/accuracy.md has the measurements."""
 NEW_CLASS = -1
 """Class index of a new class."""
 

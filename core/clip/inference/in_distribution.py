@@ -2,7 +2,7 @@
 
 Text features are shifted from image features in a common direction (modality gap: W. Liang et al., "Mind
 the Gap", NeurIPS 2022). Any image is therefore about equally far from every class name. The mean feature
-of a class's shots has no such gap. "Trust" in benchmarks/README.md compares this score with others.
+of a class's shots has no such gap. benchmarks/pages/trust.md compares this score with others.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from torch import Tensor
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 
 TEXT_COUNTS_AS = 1.0
-"""Weight of the prompt (shots); "Preview" in benchmarks/README.md has the measurements."""
+"""Weight of the prompt (shots); benchmarks/pages/preflight-and-preview.md has the measurements."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.clip.config import AdaptConfig
-from core.clip.data.loader import crop_batches, epoch_batches
-from core.clip.data.transforms import to_pixels
+from core.clip.data.loader import Crop, crop_batches, epoch_batches
+from core.clip.data.transforms import random_resized_crop, to_pixels
 from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import (
@@ -45,6 +45,11 @@ class FineTuned:
     """W [C, D], normalised. Inference uses the text tower instead of W."""
 
 
+def cosine(step: int, steps: int) -> float:
+    """Return the share of the peak learning rate at `step`: cosine annealing without warm-up."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
 def fine_tune(
     backbone: Backbone,
     images: Sequence[Tensor],
@@ -53,8 +58,11 @@ def fine_tune(
     config: AdaptConfig,
     reporter: Reporter,
     *,
+    contrastive: Callable[[Tensor, Tensor, Tensor, float], Tensor] = supervised_contrastive,
     distillation: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = similarity_distillation,
     objective: Callable[[Tensor, Tensor, Tensor, float, float], Tensor] = total_loss,
+    crop: Crop = random_resized_crop,
+    schedule: Callable[[int, int], float] = cosine,
     frozen: Callable[[str], bool] = lambda name: False,
     after_epoch: Callable[[int, Mapping[str, Tensor]], None] = lambda epoch, theta: None,
     checkpoints: Checkpoints | None = None,
@@ -66,7 +74,9 @@ def fine_tune(
         labels: N class indices.
         prompts: prompts of each class. Each step draws one prompt per class at random, so that many cost
             no more than one. The teacher's features of all prompts are computed once.
-        distillation, objective: replacements of L_VLD and L, for ablations.
+        contrastive, distillation, objective: replacements of L_SCL, L_VLD and L, for ablations.
+        crop: replacement of the random crop of an image, for ablations.
+        schedule: share of the peak learning rates at (step, steps).
         frozen: returns True for the name of a parameter that is not trained, for ablations.
         after_epoch: called with the epoch, from 1, and the current θ.
         checkpoints: where to resume from and where to write; None disables checkpoints.
@@ -133,7 +143,7 @@ def fine_tune(
         epochs_before = checkpoints.resume(state, identity, reporter)
         earlier = epochs_before * batches_per_epoch
         reporter.done("train", epochs_before * len(images), earlier=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(earlier + step, steps))
+    annealing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(earlier + step, steps))
 
     def losses_and_gradients(
         x: Tensor, y: Tensor, sentences: Tensor, text_of: Tensor, micro_batch_size: int | None
@@ -149,7 +159,7 @@ def fine_tune(
 
         scale = backbone.logit_scale
         dva = visual_text_alignment(image_features, classifier, y, scale)
-        scl = supervised_contrastive(image_features, text_features, y, scale)
+        scl = contrastive(image_features, text_features, y, scale)
         vld = distillation(
             image_features, text_features, teacher_image_features, teacher_text_features, scale
         )
@@ -160,7 +170,9 @@ def fine_tune(
     micro_batcher = MicroBatcher(config.micro_batch_size, reporter)
     all_labels = torch.tensor(labels)
     started = time.monotonic()
-    batches = crop_batches(images, plan[earlier:], backbone.image_size, config.crop_scale, crop_generator)
+    batches = crop_batches(
+        images, plan[earlier:], backbone.image_size, config.crop_scale, crop_generator, crop
+    )
     for step, (indices, crops) in enumerate(batches, start=earlier + 1):
         if reporter.cancelled():
             raise Cancelled("The training was cancelled.")
@@ -182,7 +194,7 @@ def fine_tune(
 
         scaler.step(optimizer)
         scaler.update()
-        schedule.step()
+        annealing.step()
 
         per_step = (time.monotonic() - started) / (step - earlier)
         reporter.step(
@@ -212,11 +224,6 @@ def fine_tune(
             "The trained weights are not finite. Use a lower learning_rate or precision fp32."
         )
     return FineTuned(theta_1, F.normalize(classifier.detach(), dim=-1))
-
-
-def cosine(step: int, steps: int) -> float:
-    """Return the share of the peak learning rate at `step`: cosine annealing without warm-up."""
-    return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:

@@ -3,7 +3,7 @@
 The delta is small and needs few bits: BitDelta (J. Liu et al., NeurIPS 2024, arXiv 2402.10193) found one
 bit per weight sufficient for language models. A matrix or filter bank is stored as one integer per weight
 and one scale per row (an output of the layer, or a token). Vectors are stored in full precision, because
-they are few and influential. benchmarks/README.md has the loss in accuracy.
+they are few and influential. benchmarks/pages/ablations.md has the loss in accuracy.
 
 The integers of a row are stored in 32-bit words, as `32 // bits` planes of adjacent weights. Unpacking is
 a shift and a mask of whole vectors, at memory bandwidth; a cold model waits for it.

@@ -1,5 +1,6 @@
 """The commands on a tiny model and coloured images: every setting, resuming, and the tables."""
 
+import csv
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -118,6 +119,44 @@ def test_a_run_stores_the_score_of_every_class(
         assert run.matrices[name]["max_error"] < 1e-5
         assert set(run.record["versions"]) == {"python", *harness.PACKAGES}
         assert run.record["seconds"] > 0
+
+
+def test_recipes_do_not_mix_and_each_run_is_a_row(colours: Path, options: list[str], tmp_path: Path) -> None:
+    command = ["--data", str(colours), "--methods", "stock", "clip_cite", *options]
+    rows = {}
+    for recipe in ("ours", "paper"):
+        file = tmp_path / f"{recipe}.csv"
+        paper.main([*command, "--recipe", recipe, "--template", "a photo of a {}", "--csv", str(file)])
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows[recipe] = list(csv.DictReader(lines))
+    labels = {recipe: [row["label"] for row in found] for recipe, found in rows.items()}
+    assert labels["ours"] == ["stock", "CLIP-CITE, balanced", "CLIP-CITE", "CLIP-CITE, α = 1"]
+    assert labels["paper"][0] == "stock"
+    assert not set(labels["ours"][1:]) & set(labels["paper"])
+    (of_paper, alpha_1) = rows["paper"][1:]
+    assert of_paper["method"] == "clip_cite-paper"
+    assert of_paper["iterations"] == "20"  # 20 epochs of one batch
+    assert rows["paper"][0]["iterations"] == "0"
+    assert {row["template"] for row in (*rows["ours"], *rows["paper"])} == {"a photo of a {}"}
+    assert len(of_paper["backbone_sha256"]) == 64
+    assert 0 <= float(alpha_1["Opt-g"]) <= float(alpha_1["AUROC"]) <= 1
+    assert [of_paper[name] for name in ("data", "test", "classes", "shots", "split", "seed")] == [
+        "colours",
+        "colours",
+        "2",
+        "2",
+        "0",
+        "0",
+    ]
+    # Another template is another run, also of stock.
+    again = tmp_path / "again.csv"
+    paper.main(["--data", str(colours), "--methods", "stock", *options, "--csv", str(again)])
+    assert "a photo of a {}." in again.read_text(encoding="utf-8")
+
+
+def test_without_a_run_no_file_of_rows_is_written(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="at least one method"):
+        paper.write_csv([], tmp_path / "rows.csv")
 
 
 def test_few_shots(colours: Path, options: list[str], tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ def drawn(seed: int, images: int = 60, classes: int = 7) -> tuple[np.ndarray, np
     return scores, truth
 
 
-def openworld_auc(scores: np.ndarray, truth: np.ndarray, trained: list[int], new: list[int]) -> float:
-    """Compute OpenworldAUC pair by pair from its definition (arXiv 2505.05180)."""
+def open_world(scores: np.ndarray, truth: np.ndarray, trained: list[int], new: list[int]) -> dict[str, float]:
+    """Compute the measures pair by pair from their definitions (arXiv 2505.05180)."""
     looks_trained = scores[:, trained].max(axis=1) - scores[:, new].max(axis=1)
     right = [
         max(trained if label in trained else new, key=lambda c: row[c]) == label
@@ -26,8 +26,13 @@ def openworld_auc(scores: np.ndarray, truth: np.ndarray, trained: list[int], new
     ]
     of_trained = [i for i, label in enumerate(truth) if label in trained]
     of_new = [i for i, label in enumerate(truth) if label in new]
-    good = [right[i] and right[j] and looks_trained[i] > looks_trained[j] for i in of_trained for j in of_new]
-    return sum(good) / len(good)
+    pairs = [(i, j, looks_trained[i] > looks_trained[j]) for i in of_trained for j in of_new]
+    return {
+        "AUROC": sum(above for _, _, above in pairs) / len(pairs),
+        "Opt-a": sum(above and right[i] for i, _, above in pairs) / len(pairs),
+        "Opt-g": sum(above and right[j] for _, j, above in pairs) / len(pairs),
+        "OwAUC": sum(above and right[i] and right[j] for i, j, above in pairs) / len(pairs),
+    }
 
 
 @given(st.integers(0, 10_000), st.floats(0, 0.3))
@@ -44,7 +49,9 @@ def test_compact_scores_decide_like_the_full_matrix(seed: int, gamma: float) -> 
     expected = adjusted.argmax(axis=1) == truth
     assert (answers.correct_among_all(gamma) == expected).mean() > 0.98  # but for a tie in the last bit
     assert np.array_equal(answers.correct_among_all(), scores.argmax(axis=1) == truth)
-    assert answers.openworld_auc() == pytest.approx(openworld_auc(scores, truth, trained, new))
+    assert answers.open_world() == pytest.approx(open_world(scores, truth, trained, new))
+    reverse = answers.open_world(answers.new_score - answers.trained_score)
+    assert reverse["AUROC"] == pytest.approx(1 - answers.open_world()["AUROC"], abs=1e-9)
 
 
 def test_all_trained_and_none_trained() -> None:
@@ -89,13 +96,30 @@ def test_intervals_are_paired() -> None:
         BestScores.from_scores(better, truth, [0, 1, 2]),
     )
     values = {m: means([other])[m] - means([one])[m] for m in ("B", "N", "HM", "all")}
-    found = differences(
-        {m: resampled([other])[m] for m in values}, {m: resampled([one])[m] for m in values}, values
-    )
+    draws_other, draws_one = resampled([other], [0], seed=1), resampled([one], [0], seed=1)
+    found = differences({m: draws_other[m] for m in values}, {m: draws_one[m] for m in values}, values)
     for difference in found.values():
         assert 0 < difference.low < difference.value < difference.high
-    same = differences(resampled([one]), resampled([one]), dict.fromkeys(resampled([one]), 0.0))
+    same = differences(draws_one, draws_one, dict.fromkeys(draws_one, 0.0))
     assert all((d.low, d.value, d.high) == (0, 0, 0) for d in same.values())
+
+
+def test_intervals_cover_other_splits_too() -> None:
+    """With two splits that differ much, an interval over their images alone would be far too narrow."""
+    scores, truth = drawn(5, images=400)
+    poor = scores.copy()
+    poor[np.arange(400), truth] -= 0.1
+    runs = [BestScores.from_scores(s, truth, [0, 1, 2]) for s in (scores, poor)]
+    one_split, two_splits = (
+        np.percentile(resampled(runs, splits, seed=1)["all"], [2.5, 97.5]) for splits in ([0, 0], [0, 1])
+    )
+    each = [means([run])["all"] for run in runs]
+    assert two_splits[0] < each[1] + 0.05
+    assert two_splits[1] > each[0] - 0.05
+    # Two seeds of one split vary as well, each drawn with replacement.
+    assert one_split[1] - one_split[0] == pytest.approx(two_splits[1] - two_splits[0], rel=0.1)
+    single = np.percentile(resampled(runs[:1], [0], seed=1)["all"], [2.5, 97.5])
+    assert single[1] - single[0] < 0.6 * (two_splits[1] - two_splits[0])
 
 
 def test_a_method_without_new_classes_has_no_accuracy_on_them() -> None:

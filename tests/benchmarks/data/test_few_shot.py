@@ -1,11 +1,18 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from benchmarks.accuracy.harness import Trial, task_of
 from benchmarks.data.dataset import BadDataSet, DataSet, Example
-from benchmarks.data.few_shot import base_classes, draw_shots, restrict
+from benchmarks.data.few_shot import base_classes, draw_shots, published_shots, restrict
+from benchmarks.data.load import load
+from core.clip.models.backbone import Backbone
+from tests.benchmarks.data.tree import write_split
 
 
 def images(root: str = "/data", classes: int = 3, each: int = 20) -> list[Example]:
@@ -127,3 +134,63 @@ def test_restrict_keeps_some_classes_in_the_given_order() -> None:
     assert [(e.path.parent.name, e.label) for e in some.test] == [("c0", 1), ("c2", 0)]
     assert (some.name, some.templates) == (data.name, data.templates)
     assert restrict(data, range(3)) == data
+
+
+@pytest.fixture
+def drawn_by_2sfs(tmp_path: Path) -> DataSet:
+    """Return a small data set with a published draw: one shot of each class, seed 1."""
+    rows = [
+        (f"{name}/{i}.jpg", label, name) for label, name in enumerate(("banded", "dotted")) for i in range(3)
+    ]
+    write_split(
+        tmp_path / "dtd", "split_zhou_DescribableTextures.json", "images", {"train": rows, "test": rows[:1]}
+    )
+    lists = tmp_path / "dtd" / "split_fewshot"
+    lists.mkdir()
+    lines = [
+        {"_impath": f"images/{path}", "_label": label, "_classname": name}
+        for path, label, name in (rows[5], rows[1])
+    ]
+    (lists / "shot_1-seed_1_train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return load(tmp_path, "DTD")
+
+
+def test_published_shots(drawn_by_2sfs: DataSet) -> None:
+    shots = published_shots(drawn_by_2sfs, [0, 1], 1, seed=0)
+    assert [(e.path.name, e.label) for e in shots] == [("2.jpg", 1), ("1.jpg", 0)]
+    assert published_shots(drawn_by_2sfs, [0], 1, seed=0) == shots[1:]
+    assert set(shots) <= set(drawn_by_2sfs.train)
+
+
+def test_the_harness_takes_the_published_shots(drawn_by_2sfs: DataSet, backbone: Backbone) -> None:
+    trial = Trial(drawn_by_2sfs, (1,), 1, 0, 0, (drawn_by_2sfs,), draws="2sfs")
+    (shot,) = published_shots(drawn_by_2sfs, [1], 1, seed=0)
+    Image.new("RGB", (50, 40), "orange").save(shot.path)
+    task = task_of(trial, backbone)
+    assert task.labels == [0]
+    assert task.images[0].size == (50, 40)
+    assert trial.key("stock") != replace(trial, draws="hash").key("stock")
+
+
+def test_a_missing_draw_says_where_to_get_it(drawn_by_2sfs: DataSet) -> None:
+    with pytest.raises(BadDataSet, match=r"shot_1-seed_3_train\.jsonl.*rethinking_fewshot_vlms"):
+        published_shots(drawn_by_2sfs, [0], 1, seed=2)
+    with pytest.raises(BadDataSet, match="no folder"):
+        published_shots(replace(drawn_by_2sfs, folder=None), [0], 1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("not json", "Line 1 of .* has no _impath"),
+        ('{"_label": 0}', "Line 1 of .* has no _impath"),
+        ('{"_impath": "images/banded/9.jpg"}', "no training image of DTD"),
+        ('{"_impath": "images/banded/1.jpg"}', "no image of 'dotted'"),
+    ],
+)
+def test_a_damaged_draw(drawn_by_2sfs: DataSet, content: str, says: str) -> None:
+    folder = drawn_by_2sfs.folder
+    assert folder is not None
+    (folder / "split_fewshot" / "shot_1-seed_1_train.jsonl").write_text(content)
+    with pytest.raises(BadDataSet, match=says):
+        published_shots(drawn_by_2sfs, [0, 1], 1, seed=0)
