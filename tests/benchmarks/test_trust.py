@@ -11,7 +11,10 @@ from benchmarks.data.load import load
 from benchmarks.run_store import RunStore
 from benchmarks.trust import __main__ as trust
 from benchmarks.trust import runs
+from benchmarks.trust.asking import RULE
 from benchmarks.trust.judging import judged
+from benchmarks.trust.rejection import let_through
+from core.clip.inference.calibration import ACCEPTANCE_RATE
 from core.clip.models.backbone import Backbone
 from tests.benchmarks.accuracy.test_paper import COLOURS, folder_of
 
@@ -38,10 +41,16 @@ def test_all_kinds_are_run_once_and_shown(
     real = judged(records["real"])
     said = real["trained_classes"]["adapted"]
     assert said["low"] <= said["value"] <= said["high"]
-    assert 0 <= real["true"] <= 1
+    arrays = records["real"].arrays
+    listed = arrays["truth"] < 2  # The trained classes come first.
+    correct = arrays["named_0.5"][listed, 0] == arrays["truth"][listed]
+    assert listed.sum() == 6
+    assert real["true"] == sum(correct.tolist()) / 6
     assert real["confident"]["classes"] == 2
-    assert all(0 <= share <= 1 for share in real["rejection"].values())
     assert len(real["rejection"]) == 11
+    for rule, share in real["rejection"].items():
+        score = arrays[f"{RULE}{rule}"]
+        assert share == let_through(score, np.flatnonzero(listed), np.flatnonzero(~listed), ACCEPTANCE_RATE)
     names = records["real"].arrays["class_names"]
     assert sorted(names) == sorted(COLOURS)
     for alpha in ("0.0", "0.5"):

@@ -286,6 +286,15 @@ def test_too_many_entries_are_refused(tmp_path: Path) -> None:
     assert (seconds < 1, grown < 64_000) == (True, True)
 
 
+def test_a_directory_of_any_size_is_not_read(tmp_path: Path) -> None:
+    """The end record declares all 17 MB before it as the directory."""
+    size = 17_000_000
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 9, 9, size, 4, 0)
+    answer, seconds, grown = measured(b"PK\3\4" + bytes(size) + end, tmp_path)
+    assert answer == ("archive_too_large", 413)
+    assert (seconds < 1, grown < 64_000) == (True, True)
+
+
 def test_bombs_cost_no_memory(tmp_path: Path) -> None:
     """All archives are read in one fresh process, whose growth is their total memory."""
     row = b"PK\1\2" + bytes(24) + b"\6\0" + bytes(16) + b"000000"

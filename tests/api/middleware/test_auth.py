@@ -145,6 +145,8 @@ def test_a_request_without_a_key_is_refused_before_the_body_is_read(locked: Serv
     response = answer_to_a_promise(locked, head)
     assert response is not None
     assert_problem(response, 401, "unauthorized")
+    # Otherwise the rest of the body would be read as the next request.
+    assert response.headers["connection"] == "close"
 
 
 def test_classify_without_a_key_is_refused_before_the_body_is_read(locked: Service) -> None:

@@ -1,5 +1,6 @@
 """The worker's and the dispatcher's operations on a job."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -148,6 +149,19 @@ def test_a_requeued_job(
     job = job_of(database, job_id)
     assert (job.status, job.attempts) == (status, attempts)
     assert job.error_code == ("storage_full" if status == "failed" else None)
+
+
+def test_a_second_attempt_keeps_the_start_of_the_first(database: Database) -> None:
+    job_id = new_job(database)
+    claim = claimed(database, job_id)
+    first = job_of(database, job_id).started_at
+    assert first is not None
+    with database.write() as session:
+        leases.requeue(session, claim, spend_attempt=True, max_attempts=2, code="oom", detail="Killed.")
+    assert job_of(database, job_id).started_at == first
+    time.sleep(0.01)
+    assert claimed(database, job_id).attempt == 2
+    assert job_of(database, job_id).started_at == first
 
 
 def test_a_job_requeued_after_a_cancel_is_cancelled(database: Database) -> None:

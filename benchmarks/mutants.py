@@ -1,0 +1,155 @@
+"""Known faults, each planted in a copy of the code: its test must fail.
+
+    python -m benchmarks.mutants
+    python -m benchmarks.mutants --only H1 H2
+
+The faults survived all tests of an earlier version, or stand for a claim of the documentation. The tests of
+an unchanged copy must pass first. The exit status is 1 if a fault survives, a line is stale, or a test ends
+with an error instead of a failure. Add a fault with each bug that is fixed.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MAX_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Mutant:
+    id: str
+    file: str
+    old: str
+    """Code that occurs exactly once in the file."""
+    new: str
+    test: str
+    reason: str
+    """Effect on the user, or on the results."""
+
+
+CLIP, SERVING, TESTS = "core/clip", "core/serving", "tests/core"
+PUBLISHING, LEASE = "tests/worker/test_publishing.py", "tests/worker/test_lease.py"
+CUT_OFF = f"{LEASE}::test_a_worker_without_a_database_stops_before_its_lease_ends"
+PAPER = "tests/benchmarks/methods/test_clip_cite_paper.py"
+MUTANTS = [
+    Mutant("B3", f"{CLIP}/inference/class_offsets.py", ".sum(dim=0).clamp(min=1)", ".sum(dim=0)",
+           f"{TESTS}/clip/inference/test_class_offsets.py::test_shots_of_one_class_give_it_no_offset",
+           "all scores are NaN if the shots have one class"),
+    Mutant("Q1", f"{SERVING}/batching/batch.py", " and items[0].rows.shape[1:] == shape:", ":",
+           f"{TESTS}/serving/batching/test_batcher.py::test_rows_of_another_shape_get_their_own_batch",
+           "requests fail because another one has other shapes"),
+    Mutant("Q5", f"{SERVING}/batching/batcher.py", "queue is None or item.taken or", "queue is None or",
+           f"{TESTS}/serving/batching/test_batcher.py::test_begun_work_is_not_withdrawn",
+           "a request that is being computed is refused"),
+    Mutant("C2", f"{SERVING}/pool/cache.py", "any(e.users > e.pins for e in used)", "used",
+           f"{TESTS}/serving/pool/test_cache.py::test_a_pin_delays_no_load",
+           "pinned models keep all others out"),
+    Mutant("C3", f"{SERVING}/pool/cache.py", "if self._entries.get(entry.key) is entry:",
+           "if entry.key in self._entries:",
+           f"{TESTS}/serving/pool/test_cache.py::test_a_failed_forgotten_load_does_not_affect_a_later_one",
+           "a failed load removes its successor"),
+    Mutant("K1", "worker/job_runner.py", "if file_sha256(folder / WEIGHTS) != manifest.sha256:", "if False:",
+           f"{PUBLISHING}::test_weights_that_changed_on_the_disk_are_not_published",
+           "damaged weights are published"),
+    Mutant("K3", "worker/job_runner.py", "published = True  # possibly:", "published = False  # possibly:",
+           f"{PUBLISHING}::test_files_stay_if_the_commit_may_have_succeeded",
+           "a published model has no files"),
+    Mutant("K4", "worker/job_runner.py", "spend_attempt=not full,", "spend_attempt=True,",
+           f"{PUBLISHING}::test_a_full_storage_costs_no_attempt", "a full disk fails jobs"),
+    Mutant("H1", "worker/lease.py", "0.8 * self._lease_seconds", "8 * self._lease_seconds", CUT_OFF,
+           "two workers run one job"),
+    Mutant("H2", "worker/lease.py", "self._renewed = started", "self._renewed = time.monotonic()", CUT_OFF,
+           "two workers run one job"),
+    Mutant("W2", f"{CLIP}/weights/files.py", "[*tensors.values(), *([] if features is None else [features])]",
+           "[*tensors.values()]", f"{TESTS}/clip/weights/test_files.py::test_other_tensors_are_refused",
+           "a support set with NaN is served"),
+    Mutant("F2", f"{CLIP}/inference/calibration.py", "ranks = np.ceil(", "ranks = np.floor(",
+           f"{TESTS}/clip/inference/test_calibration.py::test_stored_scores_shrink_no_quantile",
+           "prediction sets miss their coverage"),
+    Mutant("S4", "core/store/jobs/leases.py", "started_at=func.coalesce(Job.started_at, at)", "started_at=at",
+           f"{TESTS}/store/jobs/test_leases.py::test_a_second_attempt_keeps_the_start_of_the_first",
+           "the duration of a job leaves out its earlier attempts"),
+    Mutant("A3", "api/middleware/auth.py", ', "Connection": "close"}', "}",
+           "tests/api/middleware/test_auth.py::test_a_request_without_a_key_is_refused_before_the_body_is_read",
+           "the body of a refused request is read as the next request"),
+    Mutant("Z2", "api/archives/members.py", "if size > MAX_DIRECTORY_BYTES:", "if False:",
+           "tests/api/archives/test_read.py::test_a_directory_of_any_size_is_not_read",
+           "an archive fills the memory"),
+    Mutant("Y2", "benchmarks/methods/clip_lora.py", "/ math.sqrt(settings.rank)", "/ settings.rank",
+           "tests/benchmarks/methods/test_clip_lora.py::test_the_addition_is_scaled_by_the_root_of_the_rank",
+           "CLIP-LoRA learns too slowly"),
+    Mutant("Y3", "benchmarks/methods/tip_adapter.py", "lr=settings.learning_rate, eps", "lr=0.0, eps",
+           "tests/benchmarks/methods/test_tip_adapter.py::test_the_keys_are_trained",
+           "Tip-Adapter-F is not trained"),
+    Mutant("Y5", "benchmarks/accuracy/tables.py", 'else f"{value:.3f}"', 'else "0.999"',
+           "tests/benchmarks/accuracy/test_report.py", "the results page has wrong figures"),
+    Mutant("P1", "benchmarks/methods/clip_cite_paper.py", "SCL_WEIGHT = 1.4", "SCL_WEIGHT = 0.7",
+           f"{PAPER}::test_weight_1_4_is_the_printed_sum_of_both_directions",
+           "the paper's recipe is not the paper's"),
+    Mutant("P2", "benchmarks/methods/clip_cite_paper.py", "labels[:, None] != labels[None, :]",
+           "~torch.eye(len(labels), dtype=torch.bool)", f"{PAPER}::test_as_printed_equals_the_plain_loops",
+           "equation 4 is not as printed"),
+    Mutant("E1", "examples/clip_cite.py", ".fill_diagonal_(False)", "",
+           "tests/benchmarks/training/test_train_speed.py::"
+           "test_the_script_reaches_the_same_weights_from_the_same_crops",
+           "the reference script computes another method"),
+]  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=[m.id for m in MUTANTS], help="ids of the faults to plant"
+    )
+    options = parser.parse_args(arguments)
+    chosen = [m for m in MUTANTS if not options.only or m.id in options.only]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        _copy_tree(copy)
+        broken = {test for test in {m.test for m in chosen} if _run(test, copy) != 0}
+        survivors = 0
+        for mutant in chosen:
+            outcome = "the test fails without the fault" if mutant.test in broken else plant(mutant, copy)
+            survivors += outcome != "killed"
+            print(f"{mutant.id}: {outcome}. {mutant.reason}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} killed")
+    return int(survivors > 0)
+
+
+def plant(mutant: Mutant, tree: Path) -> str:
+    """Run the test with the fault in the tree, and return the outcome."""
+    path = tree / mutant.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        return "stale"
+    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    try:
+        status = _run(mutant.test, tree)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    return {0: "survived", 1: "killed"}.get(status, f"error, status {status}")
+
+
+def _copy_tree(folder: Path) -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+def _run(test: str, tree: Path) -> int:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "", test]
+    return subprocess.run(command, cwd=tree, capture_output=True, timeout=MAX_SECONDS, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
