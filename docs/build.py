@@ -17,7 +17,14 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
 ELSEWHERE = {
-    "benchmarks/README.md": "explanation/benchmarks.md",
+    "benchmarks/README.md": "benchmarks/index.md",
+    "benchmarks/pages/accuracy.md": "benchmarks/accuracy.md",
+    "benchmarks/pages/requests.md": "benchmarks/requests.md",
+    "benchmarks/pages/ablations.md": "benchmarks/ablations.md",
+    "benchmarks/pages/training-speed.md": "benchmarks/training-speed.md",
+    "benchmarks/pages/serving-speed.md": "benchmarks/serving-speed.md",
+    "benchmarks/pages/preflight-and-preview.md": "benchmarks/preflight-and-preview.md",
+    "benchmarks/pages/trust.md": "benchmarks/trust.md",
     "CHANGELOG.md": "project/changelog.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "SECURITY.md": "project/security-policy.md",

@@ -25,7 +25,7 @@ from benchmarks.accuracy.harness import run
 from benchmarks.accuracy.measures import MEASURES, means
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.accuracy.scores import BestScores
-from benchmarks.accuracy.tables import Runs, Table, collect, compared, figure, signed
+from benchmarks.accuracy.tables import OVER, Runs, Table, collect, compared, figure, signed
 from benchmarks.methods.clip_cite import Balanced, config_of
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Predictor, Task
@@ -58,7 +58,7 @@ def loss_table(runs: Sequence[Runs], name: str) -> Table:
     table = Table(
         name,
         ["weights", *MEASURES, "HM, worst split"],
-        note="Below: the difference to full precision, with its paired 95% interval over the images.",
+        note=f"Below: the difference to full precision, with its paired 95% interval over {OVER}.",
     )
     full = runs[0]
     for one in runs:

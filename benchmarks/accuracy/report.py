@@ -1,30 +1,38 @@
 """Tables of the results page, from stored runs.
 
+    python -m benchmarks.accuracy.report --check
     python -m benchmarks.accuracy.report --data clothing cifar10 stamps --splits 5 --seeds 3 --tests 60
 
 The runs below --out are those of benchmarks.accuracy.paper (bng, fsl, cdg), benchmarks.accuracy.ablations,
-benchmarks.accuracy.curve and benchmarks.accuracy.sizes. The tables are written into benchmarks/README.md,
-each between its markers `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer seeds than requested is
-shown with the seeds that it has. A table without runs stays unchanged.
+benchmarks.accuracy.curve and benchmarks.accuracy.sizes. The tables are written into the pages, each between
+its markers `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer seeds than requested is shown with the
+seeds that it has. Without --data, the tables of base-to-new are made from the runs alone, without images. The
+others stay unchanged, as does a table without runs.
 """
 
+import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 
 from benchmarks.accuracy.ablations import ABLATIONS
 from benchmarks.accuracy.curve import WATCHED, curve_table, is_watched
-from benchmarks.accuracy.harness import Trial, results
-from benchmarks.accuracy.measures import MEASURES, measure
+from benchmarks.accuracy.harness import Trial, results, store_of
+from benchmarks.accuracy.measures import MEASURES, OPEN_WORLD, measure
 from benchmarks.accuracy.paper import load_for, parser, read_trials
 from benchmarks.accuracy.scores import BestScores
 from benchmarks.accuracy.sizes import joined, sizes, sizes_table
 from benchmarks.accuracy.tables import (
     BALANCED,
     OURS,
+    OVER,
     STOCK,
+    Runs,
     Table,
     collect,
     compared,
@@ -32,6 +40,7 @@ from benchmarks.accuracy.tables import (
     figure,
     published_tables,
     signed,
+    splits_won,
 )
 from benchmarks.accuracy.trials import SHOT_COUNTS, cross_domain, few_shot, fewer_tests
 from benchmarks.data.dataset import DataSet
@@ -40,8 +49,11 @@ from benchmarks.methods.common.registry import METHODS
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import Backbone
 
-PAGE = Path(__file__).parents[1] / "README.md"
+PAGES, RESULTS = (Path(__file__).parents[1] / name for name in ("pages", "results"))
 Stored = Callable[[str, Trial], bool]
+ByMethod = Mapping[str, tuple[Trial, ...]]
+Collected = Callable[[str, tuple[Trial, ...]], list[Runs]]
+"""Stored runs of a method on trials, one Runs per label."""
 
 
 def complete(method: str, trials: Sequence[Trial], stored: Stored) -> list[Trial]:
@@ -51,20 +63,18 @@ def complete(method: str, trials: Sequence[Trial], stored: Stored) -> list[Trial
     return [trial for trial in trials if trial.seed in whole]
 
 
-def base_to_new_table(
-    by_method: dict[str, list[Trial]], backbone: Backbone, out: Path, names: Sequence[str]
-) -> Table:
+def base_to_new_table(by_method: ByMethod, collected: Collected, names: Sequence[str]) -> Table:
     """Return the means over the data sets, HM and mixed HM of each, and differences to stock."""
     shown = ("HM", "mixed HM", "all")
     table = Table(
         "Base-to-new and mixed: means over data sets",
         ["method", "runs", *MEASURES, "HM by data set", "mixed HM by data set"],
-        note="Below HM, mixed HM and all: the difference to stock with its paired 95% interval. Data sets "
-        f"in this order: {', '.join(names)}.",
+        note="Below HM, mixed HM and all: the difference to stock with its paired 95% interval over "
+        f"{OVER}. Data sets in this order: {', '.join(names)}.",
     )
     for method, trials in by_method.items():
-        stock = collect([STOCK], trials, backbone, out)[0]
-        for runs in collect([method], trials, backbone, out):
+        stock = collected(STOCK, trials)[0]
+        for runs in collected(method, trials):
             values = runs.means()
             against = compared(runs, stock)["mean"] if runs.label != STOCK else {}
             cells = [
@@ -77,12 +87,41 @@ def base_to_new_table(
     return table
 
 
-def balance_table(trials: Sequence[Trial], backbone: Backbone, out: Path, names: Sequence[str]) -> Table:
+def rivals_table(by_method: ByMethod, collected: Collected, ours: str) -> Table:
+    """Return `ours` less each other method, on the trials of that method."""
+    shown = ("HM", "mixed HM", "all")
+    table = Table(
+        f"{ours}, less each method",
+        ["method", *shown, "splits won: HM", "mixed HM", "all"],
+        note=f"95% intervals over {OVER}; the data sets are fixed.",
+    )
+    for method, trials in by_method.items():
+        product = next(r for r in collected("clip_cite", trials) if r.label == ours)
+        for runs in collected(method, trials):
+            if runs.label == ours:
+                continue
+            gain = compared(product, runs)["mean"]
+            won = [splits_won(product, runs, m) if not np.isnan(gain[m].value) else "–" for m in shown]
+            table.rows.append([runs.label, *(signed(gain[m]) for m in shown), *won])
+    return table
+
+
+def open_world_table(by_method: ByMethod, collected: Collected) -> Table:
+    """Return how well the scores separate images of trained classes from those of new ones."""
+    table = Table("Trained or new class: means over data sets", ["method", *OPEN_WORLD, "OwAUC"])
+    for method, trials in by_method.items():
+        for runs in collected(method, trials):
+            values = runs.means()["mean"]
+            table.rows.append([runs.label, *(figure(values[m]) for m in (*OPEN_WORLD, "OwAUC"))])
+    return table
+
+
+def balance_table(trials: tuple[Trial, ...], collected: Collected, names: Sequence[str]) -> Table:
     """Compare the default of `new_class_balance` with 0, and with the best constant γ of each run.
 
     That γ is chosen on the test images, so no method could know it.
     """
-    runs = {r.label: r for r in collect(["clip_cite"], trials, backbone, out)}
+    runs = {r.label: r for r in collected("clip_cite", trials)}
     before, after = runs[OURS], runs[BALANCED]
     table = Table(f"new_class_balance {NEW_CLASS_BALANCE} against 0", ["", *MEASURES[:-1]])
     for name in [*names, "mean"]:
@@ -122,55 +161,130 @@ def few_shots_table(
 
 
 def ablation_table(trials: Sequence[Trial], backbone: Backbone, out: Path, stored: Stored) -> Table:
-    """Return all variants, with their difference to the product's recipe at α = 0.5."""
+    """Return all variants, with their difference to the product's recipe at α = 0.5 without class offsets."""
     kept = [n for n in ABLATIONS if n != STOCK and all(stored(f"ablation-{n}", t) for t in trials)]
     runs = [r for n in kept for r in collect([f"ablation-{n}"], trials, backbone, out)]
     product = next(r for r in runs if r.label == "α = 0.5")
-    table = Table("Ablations: one thing changed", ["variant", *MEASURES, "HM − product's", "all − product's"])
+    table = Table("Ablations: one thing changed", ["variant", *MEASURES, "HM − α = 0.5", "all − α = 0.5"])
     for one in runs:
         values = one.means()["mean"]
         against = compared(one, product)["mean"]
         gains = ["", ""] if one is product else [signed(against[m]) for m in ("HM", "all")]
-        label = f"**{one.label}, the product**" if one is product else one.label
+        label = f"**{one.label}, the paper's scores**" if one is product else one.label
         table.rows.append([label, *(f"{values[m]:.3f}" for m in MEASURES), *gains])
     return table
 
 
-def write_page(tables: dict[str, Table], page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
+def with_tables(text: str, tables: dict[str, Table]) -> str:
+    """Return the page with these tables between their markers.
+
+    Raises:
+        SystemExit: the page has no markers for a table.
+    """
     for name, table in tables.items():
         block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not block.search(text):
             raise SystemExit(
-                f"{page} has no <!-- {name} --> … <!-- /{name} -->. Add these markers to the page."
+                f"The page has no <!-- {name} --> … <!-- /{name} -->. Add these markers to the page."
             )
-        filled = f"\n{table.markdown()}\n\n"
-        text = block.sub(lambda found, filled=filled: found[1] + filled + found[2], text)  # type: ignore[misc]
-    page.write_text(text, encoding="utf-8")
+        text = block.sub(lambda found, t=table: f"{found[1]}\n{t.markdown()}\n\n{found[2]}", text)  # type: ignore[misc]
+    return text
+
+
+def write_page(tables: dict[str, Table], page: Path) -> None:
+    page.write_text(with_tables(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+
+
+def page_of(name: str, pages: Sequence[Path]) -> Path:
+    """Return the page with the markers of a table, the first page if none has them."""
+    marker = f"<!-- {name} -->"
+    return next((page for page in pages if marker in page.read_text(encoding="utf-8")), pages[0])
+
+
+def stored_trials(backbone: Backbone, out: Path) -> list[Trial]:
+    """Return the base-to-new trials of the stored runs, without their images.
+
+    Raises:
+        SystemExit: there are no stored runs.
+    """
+    pattern = re.compile(r"([^/]+)/split(\d+)-seed(\d+)-(\d+)shots-(\d+)classes/stock")
+    trials = []
+    for key in store_of(STOCK, backbone, out).names():
+        if found := pattern.fullmatch(key):
+            data = DataSet(found[1], (), (), (), ())
+            split, seed, shots, classes = (int(number) for number in found.groups()[1:])
+            trials.append(Trial(data, tuple(range(classes)), shots, split, seed, (data,)))
+    if not trials:
+        raise SystemExit(
+            f"{out} has no runs of {STOCK}. Run benchmarks.accuracy.paper with this --out first."
+        )
+    return trials
+
+
+def base_to_new_page(
+    trials: Sequence[Trial], backbone: Backbone, out: Path, stored: Stored
+) -> dict[str, Table]:
+    """Return the tables of base-to-new runs by their name on the page."""
+    names = list(dict.fromkeys(trial.data.name for trial in trials))
+    by_method = {m: tuple(complete(m, trials, stored)) for m in METHODS}
+    by_method = {m: kept for m, kept in by_method.items() if kept}
+
+    @cache
+    def collected(method: str, trials: tuple[Trial, ...]) -> list[Runs]:
+        return collect([method], trials, backbone, out)
+
+    return {
+        "bng": base_to_new_table(by_method, collected, names),
+        "rivals": rivals_table(by_method, collected, BALANCED),
+        "rivals-paper": rivals_table(by_method, collected, OURS),
+        "open-world": open_world_table(by_method, collected),
+        "balance": balance_table(by_method["clip_cite"], collected, names),
+        "published": published_tables([])[0],
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     command_line = parser(__doc__, METHODS)
-    command_line.add_argument("--page", type=Path, default=PAGE)
+    command_line.add_argument(
+        "--page", type=Path, nargs="+", default=sorted(PAGES.glob("*.md")), help="pages with the markers"
+    )
+    command_line.add_argument(
+        "--check", action="store_true", help="write nothing, and fail if a table differs"
+    )
     command_line.add_argument("--ablation-splits", type=int, default=1)
     command_line.add_argument("--curve-splits", type=int, default=1)
-    command_line.set_defaults(splits=5, seeds=3)
+    command_line.set_defaults(splits=5, seeds=3, out=RESULTS)
     options = command_line.parse_args(arguments)
-    backbone = load_for(options)
-    trials = read_trials(options)
-    names = list(dict.fromkeys(trial.data.name for trial in trials))
-    sets = list({trial.data.name: trial.data for trial in trials}.values())
+    with_data = bool(options.data or options.root)
+    # Stored runs are found by the name of the backbone alone.
+    backbone = load_for(options) if with_data else cast(Backbone, SimpleNamespace(name=options.backbone))
+    trials = read_trials(options) if with_data else stored_trials(backbone, options.out)
 
     def stored(method: str, trial: Trial) -> bool:
         return any(True for _ in results(method, trial, backbone, options.out))
 
-    by_method = {m: complete(m, trials, stored) for m in METHODS}
-    by_method = {m: kept for m, kept in by_method.items() if kept}
-    tables = {
-        "bng": base_to_new_table(by_method, backbone, options.out, names),
-        "balance": balance_table(by_method["clip_cite"], backbone, options.out, names),
-        "published": published_tables([])[0],
-    }
+    tables = base_to_new_page(trials, backbone, options.out, stored)
+    if with_data:
+        tables |= _further_tables(trials, backbone, options, stored)
+    changed = []
+    for name, table in tables.items():
+        page = page_of(name, options.page)
+        before = page.read_text(encoding="utf-8")
+        after = with_tables(before, {name: table})
+        if after != before:
+            changed.append(name)
+            if not options.check:
+                page.write_text(after, encoding="utf-8")
+    if options.check and changed:
+        raise SystemExit(f"The pages differ from the stored runs in: {', '.join(changed)}.")
+
+
+def _further_tables(
+    trials: Sequence[Trial], backbone: Backbone, options: argparse.Namespace, stored: Stored
+) -> dict[str, Table]:
+    """Return the other tables with stored runs; their trials need the data sets."""
+    tables = {}
+    sets = list({trial.data.name: trial.data for trial in trials}.values())
     few = few_shots_table(sets, range(options.seeds), backbone, options.out, stored)
     if few.rows:
         tables["fsl"] = few
@@ -189,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         crossed = cross_domain(sets[0], target, shots=options.shots, splits=range(2), seeds=range(1))
         kept = [m for m in METHODS if all(stored(m, t) for t in crossed)]
         tables["cdg"] = cross_domain_table(kept, crossed, backbone, options.out)
-    write_page(tables, options.page)
+    return tables
 
 
 if __name__ == "__main__":

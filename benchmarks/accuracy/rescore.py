@@ -1,7 +1,7 @@
 """Rules of inference compared on stored features, in minutes and without a training.
 
     python -m benchmarks.accuracy.rescore --data clothing cifar10 stamps trashnet signs digits --tests 60
-    --first-split 5 --splits 2 --few-shot-seeds 1 --unrelated imagenet --page benchmarks/README.md
+    --first-split 5 --splits 2 --few-shot-seeds 1 --unrelated imagenet --page benchmarks/pages/requests.md
 
 The options are those of `benchmarks.accuracy.encodings`, which stored the features below --out. For each
 kind of request the rule is chosen by leave-one-set-out: for each set the best rule on all others. The plan is

@@ -30,7 +30,7 @@ def test_a_table_is_two_files_of_runs() -> None:
 
 def test_accuracy() -> None:
     """Every mean of the results page; the intervals take minutes."""
-    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    page = (BENCHMARKS / "pages" / "accuracy.md").read_text(encoding="utf-8")
     block = page.split("<!-- bng -->")[1].split("<!-- /bng -->")[0]
     rows = [line.strip("| ").split(" | ") for line in block.splitlines() if line.startswith("| ")][1:]
     published = {row[0]: [cell.split("<br>")[0] for cell in row[1 : 2 + len(MEASURES)]] for row in rows}

@@ -11,6 +11,7 @@ PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "benchmarks" / "pages").glob("*.md")),
 ]
 
 

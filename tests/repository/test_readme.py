@@ -8,9 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BENCHMARKS = sorted((ROOT / "benchmarks" / "pages").glob("*.md"))
 MAX_WORDS = 700
 ROWS = {
     "before": "stock",
+    "instant preview": "Preview",
+    "CLIP-CITE with the paper's scores": "CLIP-CITE",
     "before training": "stock",
     "default (α = 0.5)": "CLIP-CITE, balanced",
     "clipcite (CLIP-CITE with new-class balance)": "CLIP-CITE, balanced",
@@ -63,6 +66,16 @@ def test_the_comparison_has_the_stored_results() -> None:
         assert values == expected, name
 
 
+def test_the_first_page_of_the_benchmarks_is_short_and_has_the_stored_results() -> None:
+    page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert len(page.splitlines()) <= 150
+    stored = means()
+    rows = figures(page)
+    assert len(rows) == 7
+    for name, values in rows.items():
+        assert values == [stored[ROWS[name]][column] for column in ("B", "N", "mixed HM", "all")], name
+
+
 def test_the_tutorial_has_the_stored_accuracy_of_the_sample() -> None:
     text = (ROOT / "docs" / "tutorials" / "terminal.md").read_text(encoding="utf-8")
     stored = json.loads((ROOT / "benchmarks" / "results" / "samples.json").read_text(encoding="utf-8"))
@@ -77,6 +90,17 @@ def test_every_number_has_its_command() -> None:
     for module in set(re.findall(r"python -m ([\w.]+\w)", README)) - {"zipfile"}:
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "benchmarks" / "pages").glob("*.md")), ids=lambda page: page.name
+)
+def test_every_table_of_the_benchmarks_has_its_command(page: Path) -> None:
+    """Each section with figures names the command that prints them. Choices are no figures."""
+    for section in re.split(r"^(?=##+ )", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+        if any(re.search(r"\d\.\d", table) for table in tables) and not section.startswith("## The data"):
+            assert "    python -m benchmarks." in section, section.partition("\n")[0]
 
 
 @pytest.mark.parametrize(
