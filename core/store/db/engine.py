@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
@@ -41,12 +39,6 @@ def make_engine(url: str, *, migrating: bool = False) -> Engine:
 def _sqlite(url: str, migrating: bool) -> Engine:
     options: dict[str, Any] = {"poolclass": NullPool} if migrating else {"pool_size": 10, "max_overflow": 20}
     engine = create_engine(url, json_serializer=_json, hide_parameters=True, **options)
-
-    @event.listens_for(engine, "do_connect")
-    def connecting(dialect: object, record: object, arguments: Any, options: object) -> None:
-        # SQLite would create the file for all users. Its log gets the same permissions as the file.
-        with suppress(OSError):
-            os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL, 0o600))
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, record: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 
-from core.store.db import client_timeout, migrate
+from core.store.db import client_timeout
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.errors import DatabaseUnavailable
@@ -186,19 +186,3 @@ def test_a_long_answer_is_waited_for(
             )
             assert len(rows.all()) == 150
         database.close()
-
-
-def test_only_the_owner_can_read_a_new_database(tmp_path: Path) -> None:
-    """Also in a folder that everybody may enter."""
-    tmp_path.chmod(0o755)
-    umask = os.umask(0)
-    try:
-        migrate.upgrade(f"sqlite:///{tmp_path / 'clipcite.db'}")
-        database = Database(f"sqlite:///{tmp_path / 'clipcite.db'}")
-        with database.write() as session:
-            session.execute(text("CREATE TABLE more (id INTEGER)"))
-            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-        database.close()
-    finally:
-        os.umask(umask)
-    assert modes == {"clipcite.db": 0o600, "clipcite.db-wal": 0o600, "clipcite.db-shm": 0o600}
