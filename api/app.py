@@ -123,11 +123,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _trace(app: FastAPI) -> None:
-    """Record a span per request and per statement of the database, if traces are on."""
+    """Record a span per request, if traces are on."""
     if not is_on():
         return
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-    from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 
-    SQLAlchemyInstrumentor().instrument(engine=app.state.database.engine)
     FastAPIInstrumentor.instrument_app(app, excluded_urls=UNTRACED, exclude_spans=["receive", "send"])

@@ -1,6 +1,7 @@
 """Handling of POST /classify, from the body to the response."""
 
 import asyncio
+import contextvars
 from collections import Counter
 from collections.abc import Sequence
 
@@ -35,7 +36,8 @@ async def answer_classify(request: Request) -> bytes:
     with serving.gate.acquire(costs):
         # A separate executor, so that waiting here takes no threads from other routes.
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(serving.requests, _classify, body, serving, database, owner)
+        run = contextvars.copy_context().run  # with the request's trace and its id for the log
+        return await loop.run_in_executor(serving.requests, run, _classify, body, serving, database, owner)
 
 
 def _classify(body: ParsedBody, serving: Serving, database: Database, owner: str) -> bytes:
