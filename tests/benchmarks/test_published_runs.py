@@ -4,6 +4,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from benchmarks.accuracy import report
 from benchmarks.accuracy.harness import Trial
 from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.tables import collect, figure
@@ -48,6 +51,12 @@ def test_accuracy() -> None:
         mean, count = one.means()["mean"], sum(map(len, one.answers.values()))
         found[one.label] = [str(count), *(figure(mean[m]) for m in MEASURES)]
     assert found == published
+
+
+@pytest.mark.slow
+def test_the_pages_have_the_tables_of_the_stored_runs() -> None:
+    """Every figure and interval of base-to-new, as `python -m benchmarks.accuracy.report --check`."""
+    report.main(["--check"])
 
 
 def test_trust() -> None:
