@@ -1,6 +1,6 @@
-"""Fan-out of job events to all event streams of this process.
+"""Fan-out of job events to all event streams and waiting requests (`?wait=`) of this process.
 
-One thread polls the database for all streams together. A stream therefore costs a socket and a buffer, but no
+One thread polls the database for all of them together. A stream therefore costs a socket and a buffer, but no
 thread and no database connection. The thread runs only while streams are open.
 """
 
@@ -48,6 +48,7 @@ class SseEvent:
     """Event in its wire format, encoded once for all streams of the job."""
 
     seq: int
+    type: str
     wire: bytes
     last: bool
 
@@ -56,7 +57,9 @@ class SseEvent:
         last = event.type in FINAL
         name = "done" if last else "progress" if event.type == events.PROGRESS else "log"
         data = Event.of(event).model_dump_json()
-        return cls(event.seq, format_sse_event(event=name, id=str(event.seq), data_str=data), last)
+        return cls(
+            event.seq, event.type, format_sse_event(event=name, id=str(event.seq), data_str=data), last
+        )
 
 
 class TooManyStreams(ClipCiteError):
@@ -66,13 +69,13 @@ class TooManyStreams(ClipCiteError):
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"{most:,} event streams are open, which is the maximum per owner. Close some, or poll with "
-            "GET /jobs/{id}?wait=30 instead."
+            f"{most:,} event streams and requests with `wait` are open, which is the maximum per owner. "
+            "Close some, or poll with GET /jobs/{id} instead."
         )
 
 
 class Listener:
-    """An open stream: its position and its unread events."""
+    """An open stream or waiting request: its position and its unread events."""
 
     def __init__(self, job_id: str, seq: int, owner: str) -> None:
         self.job_id = job_id

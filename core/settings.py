@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = _storage(
         None, description="`postgresql://…` or `sqlite:///…`. Default: SQLite in the data folder."
     )
+    database_connections: int = _storage(
+        8,
+        ge=2,
+        description="Maximum number of connections of each process to PostgreSQL.",
+    )
     redis_url: SecretStr | None = _storage(
         None, description="URL of the Celery broker. Default: message files in the data folder."
     )
@@ -119,6 +124,12 @@ class Settings(BaseSettings):
     max_running_jobs: int = _quotas(
         0, ge=0, description="Maximum number of running jobs per owner (0: unlimited)."
     )
+    reserved_workers: int = _quotas(
+        1,
+        ge=0,
+        description="Number of workers that one owner's jobs leave free, once two owners have queued jobs or "
+        "have trained within seven days (0: none). One worker alone serves every owner.",
+    )
     max_models: int = _quotas(0, ge=0, description="Maximum number of models per owner (0: unlimited).")
     max_stored_bytes: int = _quotas(
         0, ge=0, description="Maximum size of an owner's images and models (bytes, 0: unlimited)."
@@ -131,7 +142,8 @@ class Settings(BaseSettings):
     max_streams: int = _quotas(
         200,
         ge=0,
-        description="Maximum number of open event streams per owner, in each API process (0: unlimited).",
+        description="Maximum number of open event streams and requests with `wait` per owner, in each API "
+        "process (0: unlimited).",
     )
 
     webhook_allow_private: bool = _webhooks(
@@ -153,7 +165,9 @@ class Settings(BaseSettings):
     redispatch_seconds: float = _jobs(
         30, gt=0, description="Time (seconds) after which the wake-up for an unclaimed job is sent again."
     )
-    dispatch_ahead: int = _jobs(4, ge=1, description="Maximum number of wake-ups waiting in the broker.")
+    dispatch_ahead: int = _jobs(
+        4, ge=1, description="Wake-ups that may wait in the broker, in addition to one per idle worker."
+    )
     deadline_seconds: float = _jobs(6 * 3600, gt=0, description="Maximum duration of a training (seconds).")
     stall_seconds: float = _jobs(
         600, gt=0, description="Time without progress (seconds) after which a training is killed."
@@ -231,7 +245,8 @@ class Settings(BaseSettings):
     max_waiting_images: int = _serving(
         256,
         gt=0,
-        description="Maximum number of images that wait or are being classified, half of them per model. "
+        description="Maximum number of images that wait or are being classified, half of them per owner. "
+        "100 new prompts count as an image. "
         "Further requests get a 503.",
     )
     decode_bytes: int = _serving(

@@ -16,6 +16,7 @@ from core.store.storage.blobs import Blobs
 from core.tracing import start_tracing
 from worker.job_runner import JobRunner
 from worker.metrics import WorkerMetrics
+from worker.presence import Presence
 from worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ class AdaptTask(Task):  # type: ignore[misc]  # celery has no types
 
     name = ADAPT_TASK
     runner: JobRunner
-    """Set when the worker starts."""
+    presence: Presence
+    """Both are set when the worker starts."""
 
     def run(self, job_id: str) -> None:
         with watchdog.message(), about(job_id=job_id):
@@ -45,13 +47,11 @@ def _make_runner(**_: object) -> None:
     """Make the runner, which starts a trainer. Errors end the process, because Celery would only log them."""
     try:
         start_tracing("clipcite-worker")
-        AdaptTask.runner = JobRunner(
-            settings,
-            Database(settings.sqlalchemy_url()),
-            Blobs.of(settings),
-            name=f"{socket.gethostname()}:{os.getpid()}",
-            metrics=WorkerMetrics(registry),
-        )
+        database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        runner = JobRunner(settings, database, Blobs.of(settings), name=name, metrics=WorkerMetrics(registry))
+        AdaptTask.runner = runner
+        AdaptTask.presence = Presence(database, name, runner.can_run, lease_seconds=settings.lease_seconds)
     except Exception as error:
         logger.exception("The worker can't start")
         raise SystemExit(1) from error
@@ -61,6 +61,7 @@ def _make_runner(**_: object) -> None:
 def _ready(**_: object) -> None:
     LivenessFile(settings.liveness_file).keep_touching()
     watchdog.start()
+    AdaptTask.presence.start()
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port)
 
@@ -69,3 +70,4 @@ def _ready(**_: object) -> None:
 def _drain(**_: object) -> None:
     """Requeue the job on SIGTERM, because Celery waits for its task to end."""
     AdaptTask.runner.draining.set()
+    AdaptTask.presence.stop()

@@ -23,7 +23,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED, Model
 from core.store.errors import DatabaseUnavailable, StorageFull
-from core.store.jobs import jobs, leases
+from core.store.jobs import fair_queue, jobs, leases
 from core.store.jobs.checkpoints import CHECKPOINT, RESUMED, folder_of
 from core.store.jobs.leases import Claim
 from core.store.registry import models
@@ -84,7 +84,7 @@ class JobRunner:
                 job_id,
                 worker=self.name,
                 lease_seconds=seconds,
-                max_running=self.settings.max_running_jobs,
+                max_running=fair_queue.running_limit(session, self.settings),
             )
         if claim is None:
             return
@@ -142,6 +142,10 @@ class JobRunner:
         if code == StorageFull.code:
             # Meanwhile, jobs go to other workers; the next one would most likely fail here too.
             self.draining.wait(self.settings.redispatch_seconds)
+
+    def can_run(self) -> bool:
+        """Return whether this worker takes jobs: it does not stop, and its disk has room."""
+        return not self.draining.is_set() and free_bytes(self.settings.scratch()) >= MIN_FREE_BYTES
 
     def _wait_for_room(self, job_id: str) -> None:
         """Hand the message back, and take no other while the disk is full."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-from collections import Counter
 from collections.abc import Sequence
 
 from fastapi import Request
@@ -30,10 +29,7 @@ async def answer_classify(request: Request) -> bytes:
     serving: Serving = state.serving
     database: Database = state.database
     body = await parse_request(request, state.settings, serving)
-    costs = Counter[tuple[str, str]]()
-    for reference in body.options.references:
-        costs[owner, reference] += len(body.images)
-    with serving.gate.acquire(costs):
+    with serving.gate.acquire(owner, len(body.images) * len(body.options.references)):
         # A separate executor, so that waiting here takes no threads from other routes.
         loop = asyncio.get_running_loop()
         run = contextvars.copy_context().run  # with the request's trace and its id for the log

@@ -52,6 +52,7 @@ def list_jobs(
 async def get_job(
     request: Request,
     database: DatabaseDep,
+    hub: EventHubDep,
     owner: CurrentOwner,
     job_id: str,
     wait: Wait = 0,
@@ -59,9 +60,11 @@ async def get_job(
 ) -> Job:
     """Return a job. With `wait` the response is delayed until the job has ended, or until the time is up.
 
+    A request that waits counts as an event stream for CLIPCITE_MAX_STREAMS.
+
     A model can be used as soon as the job has a `model_id`. Its evaluation follows, and then the report.
     """
-    return await service.wait_for_job(request, database, owner, job_id, wait, until)
+    return await service.wait_for_job(request, database, hub, owner, job_id, wait, until)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))

@@ -228,7 +228,9 @@ class Job(BaseModel):
     finished_at: datetime | None
     config: dict[str, Any] = Field(description="Resolved training settings.")
     classes: list[ClassCounts]
-    queue_position: int | None = Field(description="Position in the queue; 1 is next. Null unless queued.")
+    queue_position: int | None = Field(
+        description="Position in the queue; 1 is next, 1000 means 1000 or later. Null unless queued."
+    )
     attempts: int = Field(description="Number of times that a worker started the job.")
     progress: Progress | None = Field(description="Progress while the job runs.")
     model_id: str | None = Field(description="Id of the model, once it can be used. Its evaluation follows.")

@@ -1,22 +1,25 @@
 """Operations of the /jobs routes, one function per route."""
 
-import asyncio
 import time
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from api.event_hub import EventHub
 from api.jobs.schemas import Job, JobPage, Preflight, Status, Until
 from core.serving.service import Serving
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
+from core.store.db.text import sanitize_text
 from core.store.errors import BlobNotFound, PreflightNotFound
-from core.store.jobs import jobs
+from core.store.jobs import events, jobs
+from core.store.jobs.leases import PUBLISHED
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 
-WAIT_POLL_SECONDS = 0.25
+DISCONNECT_SECONDS = 1.0
+"""Interval at which a waiting request looks for a lost client."""
 
 
 def list_jobs(
@@ -36,20 +39,46 @@ def get_job(database: Database, owner: str, job_id: str) -> Job:
 
 
 async def wait_for_job(
-    request: Request, database: Database, owner: str, job_id: str, seconds: float, until: Until
+    request: Request,
+    database: Database,
+    hub: EventHub,
+    owner: str,
+    job_id: str,
+    seconds: float,
+    until: Until,
 ) -> Job:
     """Return the job as soon as it has ended, or has a model with `until` "model".
 
-    The wait also ends after `seconds`, at shutdown, and when the client disconnects.
+    The wait also ends after `seconds`, at shutdown, and when the client disconnects. It costs no query: the
+    job is read before and after.
+
+    Raises:
+        JobNotFound: the owner has no such job.
+        TooManyStreams: the owner waits for too many jobs already.
     """
+    job, seen = await run_in_threadpool(_get_with_seq, database, owner, job_id)
+    reached = job.status in FINAL or (until == "model" and job.model_id is not None)
+    if reached or not seconds or request.app.state.stopping.is_set():
+        return job
+    hub.check_room(owner)
+    awaited = {*FINAL, PUBLISHED} if until == "model" else FINAL
     deadline = time.monotonic() + seconds
-    while True:
-        job = await run_in_threadpool(get_job, database, owner, job_id)
-        reached = job.status in FINAL or (until == "model" and job.model_id is not None)
-        stopping = request.app.state.stopping.is_set()
-        if reached or time.monotonic() >= deadline or stopping or await request.is_disconnected():
-            return job
-        await asyncio.sleep(WAIT_POLL_SECONDS)
+    with hub.listen(job_id, seen, owner) as listener:
+        while (left := deadline - time.monotonic()) > 0:
+            if request.app.state.stopping.is_set() or await request.is_disconnected():
+                break
+            received = await listener.next(min(left, DISCONNECT_SECONDS))
+            if received is None or any(event.type in awaited for event in received):
+                break
+    return await run_in_threadpool(get_job, database, owner, job_id)
+
+
+def _get_with_seq(database: Database, owner: str, job_id: str) -> tuple[Job, int]:
+    """Return the job and the number of its newest event, which is not newer than the job."""
+    with database.read() as session:
+        seen = events.last_seq(session, sanitize_text(job_id))
+        job = jobs.get(session, job_id, owner=owner)
+        return Job.of(job, jobs.queue_position(session, job)), seen
 
 
 def cancel_job(database: Database, owner: str, job_id: str) -> Job:

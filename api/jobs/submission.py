@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,8 +133,12 @@ class JobSubmission:
         job_id = new_id("job")
         committing = False
         try:
-            images = self._store_images(validated, job_id)
-            self.blobs.put(jobs.preflight_of(job_id), checked.model_dump_json().encode())
+            images = _new_images(validated, job_id)
+            contents = (
+                (new.blob_key, shot.read()) for new, shot in zip(images, validated.images, strict=True)
+            )
+            report = (jobs.preflight_of(job_id), checked.model_dump_json().encode())
+            self.blobs.put_all(chain(contents, [report]))
             with self.database.write() as session:
                 job = submission.submit_job(
                     session,
@@ -167,23 +172,20 @@ class JobSubmission:
             self.serving.prepare_preview(preview)
         return _accepted(answer, replayed=lost_race)
 
-    def _store_images(self, validated: ValidatedUpload, job_id: str) -> list[NewImage]:
-        images = []
-        for position, shot in enumerate(validated.images):
-            key = f"{jobs.blobs_of(job_id)}/{position:05d}"
-            self.blobs.put(key, shot.read())
-            images.append(
-                NewImage(
-                    shot.split,
-                    shot.class_name,
-                    shot.file_name,
-                    key,
-                    shot.sha256,
-                    shot.bytes,
-                    shot.label_confirmed,
-                )
-            )
-        return images
+
+def _new_images(validated: ValidatedUpload, job_id: str) -> list[NewImage]:
+    return [
+        NewImage(
+            shot.split,
+            shot.class_name,
+            shot.file_name,
+            f"{jobs.blobs_of(job_id)}/{position:05d}",
+            shot.sha256,
+            shot.bytes,
+            shot.label_confirmed,
+        )
+        for position, shot in enumerate(validated.images)
+    ]
 
 
 async def _submission(

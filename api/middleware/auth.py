@@ -257,12 +257,11 @@ class AuthMiddleware:
             return False
 
     def _look_up(self, key: str) -> Caller | None:
-        with self.database.read() as session:
+        with self.database.read_single() as session:
             row = api_keys.find(session, key)
-            if row is None:
-                return None
-            stale = api_keys.is_stale(session, row)
-        if stale:
+        if row is None:
+            return None
+        if api_keys.is_stale(row):
             with suppress(DatabaseUnavailable), self.database.write() as session:
                 api_keys.record_use(session, row.id)
         return Caller(row.owner, frozenset(row.scopes), row.id)

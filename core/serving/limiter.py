@@ -1,15 +1,14 @@
-"""Load shedding: bound the images in flight; beyond that 503 with `Retry-After`."""
+"""Load shedding: bound the images and prompts in flight; beyond that 503 with `Retry-After`."""
 
 import math
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from core.errors import ClipCiteError
 
-Model = tuple[str, str]
-"""Owner and reference of a model."""
+PROMPTS_PER_IMAGE = 100
+"""Number of prompts that take about as long as an image."""
 MIN_RETRY_AFTER, MAX_RETRY_AFTER = 1, 30
 """Bounds of `Retry-After`, in seconds."""
 
@@ -26,9 +25,10 @@ class ServerBusy(ClipCiteError):
 
 
 class ConcurrencyLimiter:
-    """A bound on the images in flight, and half of that per model, which leaves room for other models.
+    """A bound on the work in flight, and half of that per owner, which leaves room for other owners.
 
-    A request is admitted as a whole. Without others in flight, it is always admitted.
+    The unit is an image. PROMPTS_PER_IMAGE prompts that a text tower must encode count as one. A request is
+    admitted as a whole. Without others in flight, it is always admitted.
     """
 
     def __init__(self, max_images: int, seconds_to_wait: Callable[[], float]) -> None:
@@ -41,49 +41,52 @@ class ConcurrencyLimiter:
         self.max_images = max_images
         self._seconds_to_wait = seconds_to_wait
         self._lock = threading.Lock()
-        self._inside: Counter[Model] = Counter()
+        self._inside: dict[str, float] = {}
         self._refused = 0
 
     def check(self) -> None:
         """Raise ServerBusy if no request would be admitted now."""
         with self._lock:
-            full = self._inside.total() >= self.max_images
+            full = sum(self._inside.values()) >= self.max_images
             self._refused += full
         if full:
             self._refuse()
 
     @contextmanager
-    def acquire(self, costs: Mapping[Model, int]) -> Iterator[None]:
-        """Hold room for the images of a request.
+    def acquire(self, owner: str, images: int, *, prompts: int = 0, held: int = 0) -> Iterator[None]:
+        """Hold room for the work of a request.
 
         Args:
-            costs: number of images per model.
+            images: number of images, once per model.
+            prompts: number of prompts to encode.
+            held: images for which the same request already holds room.
 
         Raises ServerBusy.
         """
+        # More than a half would never fit next to other requests.
+        cost = images + min(prompts / PROMPTS_PER_IMAGE, self.max_images / 2)
         with self._lock:
-            full = self._inside.total() > 0 and self._inside.total() + sum(costs.values()) > self.max_images
-            per_model_limit = any(
-                self._inside[model] and self._inside[model] + cost > max(1, self.max_images // 2)
-                for model, cost in costs.items()
-            )
-            if full or per_model_limit:
+            total, own = sum(self._inside.values()), self._inside.get(owner, 0)
+            full = total > held and total + cost > self.max_images
+            has_share = own > held and own + cost > max(1, self.max_images // 2)
+            if full or has_share:
                 self._refused += 1
             else:
-                self._inside.update(costs)
-        if full or per_model_limit:
+                self._inside[owner] = own + cost
+        if full or has_share:
             self._refuse()
         try:
             yield
         finally:
             with self._lock:
-                self._inside.subtract(costs)
-                self._inside += Counter()  # drops those at 0
+                self._inside[owner] -= cost
+                if self._inside[owner] < 1e-6:  # sums of fractions are inexact
+                    del self._inside[owner]
 
     @property
     def images(self) -> int:
         with self._lock:
-            return self._inside.total()
+            return math.ceil(sum(self._inside.values()) - 1e-6)
 
     @property
     def refused(self) -> int:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -144,12 +145,19 @@ class Predictor:
         self._senders.shutdown(wait=False, cancel_futures=True)
 
     def predict(
-        self, images: Images, request: ClassifyRequest, model: LoadedModel, started: float
+        self,
+        images: Images,
+        request: ClassifyRequest,
+        model: LoadedModel,
+        started: float,
+        *,
+        admit_prompts: Callable[[int], AbstractContextManager[None]],
     ) -> ClassifyResult:
         """Classify images.
 
         Args:
             started: `time.perf_counter()` at the start of the request, for the total time.
+            admit_prompts: returns the context in which this number of prompts may be encoded.
 
         Raises NoReadableImage, NotCalibrated, ServerBusy, and any error of the engine.
         """
@@ -175,7 +183,7 @@ class Predictor:
                 classifier = self._classifiers.get(key)
                 if classifier is None:  # prompts and images are encoded concurrently
                     sent.append(self._send_off(handle, last))
-                    classifier = self._make_classifier(key, model)
+                    classifier = self._make_classifier(key, model, admit_prompts)
                     features = torch.cat([part.result() for part in sent])
                 else:
                     rest = self._engine.encode_images(handle, last)
@@ -257,13 +265,23 @@ class Predictor:
         balance = request.new_class_balance
         return model.handle.key, model.name, request.class_names, templates, balance
 
-    def _make_classifier(self, key: ClassifierKey, model: LoadedModel) -> RequestClassifier:
+    def _make_classifier(
+        self,
+        key: ClassifierKey,
+        model: LoadedModel,
+        admit_prompts: Callable[[int], AbstractContextManager[None]],
+    ) -> RequestClassifier:
         model_key, _, class_names, templates, balance = key
         row, handle = model.row, model.handle
         names = resolve_class_names(
             class_names, row.classes if row else (), templates, row.prompts if row else {}
         )
-        rows = self._rows.rows(model_key, names.prompts, lambda missing: self._encode(handle, missing))
+
+        def encode(missing: Sequence[Prompts]) -> Tensor:
+            with admit_prompts(sum(map(len, missing))):
+                return self._encode(handle, missing)
+
+        rows = self._rows.rows(model_key, names.prompts, encode)
         weights = torch.stack([rows[prompts] for prompts in names.prompts])
         if handle.shots is None:
             offsets = weights.new_zeros(len(weights))

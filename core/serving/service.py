@@ -53,7 +53,7 @@ def look_up(database: Database, references: Sequence[str], *, owner: str) -> lis
     Raises JobNotFound, ModelNotFound.
     """
     subjects: list[Subject] = list(references)
-    with database.read() as session:
+    with database.read_single() as session:
         for i, reference in enumerate(references):
             if is_job(reference):
                 job = jobs.get(session, reference, owner=owner)
@@ -194,17 +194,26 @@ class Serving:
         """Classify with several models. Images are decoded once per kind of preprocessing.
 
         Args:
-            owner: owner of the request, for fair decoding.
+            owner: owner of the request, for fair decoding and load shedding.
 
         Raises the errors of `classify`.
         """
         limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
         shared = Images(images, limits, self.decoding, owner)
+        held = len(images) * len(models)
         results = []
         for model in models:
             started = time.perf_counter()
             with self._acquire(model, request.alpha) as loaded:
-                results.append(self._predictor.predict(shared, request, loaded, started))
+                results.append(
+                    self._predictor.predict(
+                        shared,
+                        request,
+                        loaded,
+                        started,
+                        admit_prompts=lambda n: self.gate.acquire(owner, 0, prompts=n, held=held),
+                    )
+                )
         return results
 
     @contextmanager

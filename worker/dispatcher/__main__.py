@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -22,7 +22,8 @@ from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.parent_watch import exit_with_parent
 from core.settings import Settings, get_settings
 from core.store.db.session import Database
-from core.store.jobs import events, jobs
+from core.store.db.tables import QUEUED, RUNNING, STATUSES
+from core.store.jobs import counters, events, fair_queue, jobs, workers
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
 from worker.dispatcher.garbage import Sweeper, finish_deletions
@@ -60,22 +61,28 @@ def dispatch(
             with about(job_id=job.id):
                 logger.warning("%s: the lease expired; the job is now %s", job.id, job.status)
     with database.read() as session:
-        queued = jobs.any_queued(session)
-    if not queued:
-        return []
-    if waiting(app) >= settings.dispatch_ahead:
+        if not jobs.any_queued(session):
+            return []
+        ahead = settings.dispatch_ahead + workers.idle(session, settings.lease_seconds)
+    if waiting(app) >= ahead:
         return []  # the workers are busy; further wake-ups would only pile up
     with database.write() as session:
         due = jobs.take_due(
             session,
             redispatch_seconds=settings.redispatch_seconds,
-            ahead=settings.dispatch_ahead,
-            max_running=settings.max_running_jobs,
+            ahead=ahead,
+            max_running=fair_queue.running_limit(session, settings),
         )
     for job_id in due:
         send_adapt(app, job_id)
         metrics.sent.inc()
     return due
+
+
+def correct_counters(database: Database, statuses: Collection[str] = STATUSES) -> None:
+    """Correct the numbers of jobs per owner, which older software does not keep during an upgrade."""
+    for owner in counters.reconcile(database, statuses):
+        logger.warning("The numbers of the jobs of %s were wrong and are corrected", owner)
 
 
 @contextmanager
@@ -99,7 +106,7 @@ def main() -> None:
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
-    database = Database(settings.sqlalchemy_url())
+    database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
     error = database.startup_error()
     if error is not None:
         sys.exit(error)
@@ -131,6 +138,11 @@ def main() -> None:
         with log_errors(metrics):
             if rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
                 finish_deletions(database, blobs)
+        with log_errors(metrics):
+            if rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
+                correct_counters(database)
+            elif rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
+                correct_counters(database, (QUEUED, RUNNING))
         with log_errors(metrics):
             if prunable or rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
                 with database.write() as session:

@@ -10,7 +10,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from clipcite.cli.connection import Exit, print_json, stderr, stdout
-from clipcite.cli.render.tables import duration, loss_words, metrics_table, progress_words, sparkline, verdict
+from clipcite.cli.render.tables import (
+    duration,
+    loss_words,
+    metrics_table,
+    progress_words,
+    queue_place,
+    sparkline,
+    verdict,
+)
 from clipcite.client._sync.client import Client
 from clipcite.client._sync.download import OnDownload
 from clipcite.client.multipart import OnUpload
@@ -151,7 +159,7 @@ class _Bar:
     def __call__(self, job: JobData) -> None:
         progress = job.progress
         if job.status == "queued" or progress is None:
-            place = f"position {job.queue_position} in the queue" if job.queue_position else ""
+            place = queue_place(job.queue_position) if job.queue_position else ""
             self._bar.update(
                 self._task, description="waiting" if job.status == "queued" else "starting", rest=place
             )

@@ -89,12 +89,17 @@ def facts(pairs: Iterable[tuple[str, str | None]]) -> Table:
     return table
 
 
+def queue_place(position: int) -> str:
+    """Return a position in the queue in words. The service reports at most 1,000."""
+    return f"position {position:,}{'' if position < 1_000 else ' or later'} in the queue"
+
+
 def job_facts(job: JobData) -> Table:
     """Return the details of a job."""
     classes = ", ".join(
         f"{escape(c.name)} {c.images}" + (f"+{c.test_images}" if c.test_images else "") for c in job.classes
     )
-    place = f", position {job.queue_position} in the queue" if job.queue_position else ""
+    place = f", {queue_place(job.queue_position)}" if job.queue_position else ""
     return facts(
         [
             ("name", escape(job.name or "")),

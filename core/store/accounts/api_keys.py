@@ -8,7 +8,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from sqlalchemy import exists, or_, select, update
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from core.errors import ClipCiteError
 from core.store.accounts import owners
 from core.store.db.ids import new_id
-from core.store.db.session import database_now
+from core.store.db.session import database_now, now_column
 from core.store.db.tables import ApiKey
 from core.store.db.text import sanitize_text
 
@@ -103,16 +103,18 @@ def find(session: Session, key: str) -> ApiKey | None:
     Raises:
         KeyRefused: the key is revoked or expired.
     """
-    row = session.scalars(select(ApiKey).where(ApiKey.sha256 == _hash(key))).one_or_none()
-    if row is None:
+    # One statement with the time, because every request executes it.
+    found = session.execute(select(ApiKey, now_column(session)).where(ApiKey.sha256 == _hash(key))).first()
+    if found is None:
         return None
-    _check_valid(row, database_now(session))
+    row, at = found
+    _check_valid(row, at)
     return row
 
 
-def is_stale(session: Session, row: ApiKey) -> bool:
-    """Return whether the key's last use was recorded more than a minute ago."""
-    return row.last_used_at is None or row.last_used_at < database_now(session) - LAST_USED_STEP
+def is_stale(row: ApiKey) -> bool:
+    """Return whether the key's last use was recorded more than a minute ago, by this machine's clock."""
+    return row.last_used_at is None or row.last_used_at < datetime.now(UTC) - LAST_USED_STEP
 
 
 def record_use(session: Session, key_id: str) -> None:

@@ -1,14 +1,13 @@
 """Owners: the tenants to which jobs, models and keys belong."""
 
 import re
-from datetime import datetime
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.errors import ClipCiteError
 from core.store.db.session import database_now
-from core.store.db.tables import Job, Owner
+from core.store.db.tables import Owner
 
 DEFAULT_OWNER = "default"
 """Owner of requests without a key, or with CLIPCITE_ADMIN_KEY."""
@@ -41,8 +40,3 @@ def lock(session: Session, name: str) -> Owner:
         select(Owner).where(Owner.name == name).with_for_update(key_share=True),
         execution_options={"populate_existing": True},
     ).one()
-
-
-def due(at: datetime, lost_before: datetime) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions for sending a queued job: it may start, and no wake-up for it is under way."""
-    return Job.available_at <= at, or_(Job.dispatched_at.is_(None), Job.dispatched_at <= lost_before)

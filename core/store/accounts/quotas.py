@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import ClipCiteError
 from core.settings import Settings
-from core.store.db.tables import QUEUED, RUNNING, Job, Model
+from core.store.db.tables import QUEUED, RUNNING, Job, Model, Owner
 
 
 class QueueQuota(ClipCiteError):
@@ -34,7 +34,7 @@ def check_quotas(session: Session, owner: str, settings: Settings, *, more_bytes
     Raises:
         QueueQuota, ModelQuota, ByteQuota: a quota is exceeded.
     """
-    queued = count_jobs(session, owner, QUEUED)
+    queued = session.scalars(select(Owner.queued).where(Owner.name == owner)).one()
     if 0 < settings.max_queued_jobs <= queued:
         raise QueueQuota(
             f"You have {queued} queued jobs, and the maximum is {settings.max_queued_jobs}. Send the request "
@@ -85,9 +85,3 @@ def expected_model_bytes(session: Session, backbone: str, delta_format: str) -> 
         Model.backbone == backbone, Model.delta_format == delta_format
     )
     return session.scalar(largest) or 0
-
-
-def count_jobs(session: Session, owner: str, status: str) -> int:
-    """Return the number of the owner's jobs with this status."""
-    count = select(func.count()).select_from(Job).where(Job.owner == owner, Job.status == status)
-    return session.scalar(count) or 0

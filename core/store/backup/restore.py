@@ -16,6 +16,7 @@ from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import QUEUED, RUNNING, ApiKey, Installation, Job, Model
+from core.store.jobs import counters
 from core.store.jobs.leases import end_lease
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -79,6 +80,8 @@ def restore(
             min_revision = installation.find(session, lock=True).min_revision
             rows = _insert_rows(session, backup, name, manifest)
             _detach(session, min_revision, as_new=as_new)
+            for owner in counters.wrong_owners(session):  # of a version without these numbers
+                counters.recount(session, owner)
             restored = Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
         installation.write(database, blobs)
         return restored

@@ -23,14 +23,14 @@ from typing import Any
 from sqlalchemy import Table
 
 from core.errors import ClipCiteError
-from core.store.db.tables import Base, Orphan, UtcDateTime
+from core.store.db.tables import Base, Orphan, UtcDateTime, Worker
 from core.store.errors import BlobNotFound
 from core.store.storage.blobs import Blobs
 
 FORMAT = 1
 BLOBS, SNAPSHOTS, MANIFEST = "blobs", "snapshots", "manifest.json"
-TABLES = [table for table in Base.metadata.sorted_tables if table is not Orphan.__table__]
-"""Tables in the order of their foreign keys. Marks on orphans are left out: a restored storage has none."""
+TABLES = [t for t in Base.metadata.sorted_tables if t not in {Orphan.__table__, Worker.__table__}]
+"""Tables in the order of their foreign keys. A restored installation has neither orphans nor workers yet."""
 _NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 

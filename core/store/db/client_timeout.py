@@ -1,9 +1,10 @@
-"""Client-side timeout for PostgreSQL connections.
+"""Client-side timeout and check of PostgreSQL connections.
 
 The server enforces `statement_timeout`, but a server that hangs (frozen machine, stuck disk) does not. TCP
 notices nothing while the other kernel responds. The client therefore needs a timeout of its own.
 """
 
+import select
 import time
 from collections.abc import Generator
 from typing import Any, TypeVar
@@ -11,12 +12,15 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import InvalidatePoolError
 
 T = TypeVar("T")
 ANSWER_SECONDS = 6.0
 """Timeout of a statement. It exceeds the server's own limits, whose errors are more precise."""
 PING_SECONDS = 1.0
 """Timeout of the check of a pooled connection. After it a new connection is opened."""
+FRESH_SECONDS = 0.25
+"""Time after an answer in which a connection is not checked, so that a busy service sends no checks."""
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -29,24 +33,56 @@ class NoAnswer(psycopg.OperationalError):
 class PatientConnection(psycopg.Connection[Any]):
     """Connection that is closed when the server is silent for too long."""
 
+    _is_checked = False
+    _answered = -FRESH_SECONDS
+
     def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:
-        # SQLAlchemy uses autocommit only to ping a pooled connection.
-        seconds = PING_SECONDS if self.autocommit else ANSWER_SECONDS
+        seconds = PING_SECONDS if self._is_checked else ANSWER_SECONDS
         try:
-            return super().wait(_within(seconds, gen), *arguments, **options)
+            answer = super().wait(_within(seconds, gen), *arguments, **options)
         except NoAnswer:
             self.close()
             raise
+        self._answered = time.monotonic()
+        return answer
+
+    def is_alive(self) -> bool:
+        """Return whether the server answers, or has just answered. Call this between transactions."""
+        if self.closed:
+            return False
+        if time.monotonic() - self._answered < FRESH_SECONDS and not self._has_news():
+            return True
+        self._is_checked = True
+        try:
+            self.autocommit = True
+            self.execute("SELECT 1")
+            self.autocommit = False
+        except psycopg.Error:
+            return False
+        finally:
+            self._is_checked = False
+        return True
+
+    def _has_news(self) -> bool:
+        """Return whether the server has sent something or closed the connection, for example as it stops."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
 
 def be_patient(engine: Engine) -> None:
-    """Let the engine open only connections with a client-side timeout."""
+    """Let the engine open connections with a client-side timeout, and check those of its pool."""
 
     @event.listens_for(engine, "do_connect")
     def connect(
         dialect: object, record: object, arguments: list[Any], options: dict[str, Any]
     ) -> PatientConnection:
         return PatientConnection.connect(*arguments, **options)
+
+    @event.listens_for(engine, "checkout")
+    def check(connection: PatientConnection, record: object, proxy: object) -> None:
+        if not connection.is_alive():
+            raise InvalidatePoolError  # the pool opens a new one
 
 
 def _within(seconds: float, gen: PQGen[T]) -> Generator[Any, Any, T]:

@@ -11,13 +11,14 @@ from core.store.db.client_timeout import be_patient
 from core.store.errors import DatabaseUnavailable
 
 
-def make_engine(url: str, *, migrating: bool = False) -> Engine:
+def make_engine(url: str, *, migrating: bool = False, max_connections: int = 8) -> Engine:
     """Return an engine for the database at the URL.
 
     Args:
         url: SQLAlchemy URL.
         migrating: disable time limits on PostgreSQL, and foreign keys on SQLite, where a migration copies a
             table and drops the old one.
+        max_connections: limit on PostgreSQL.
 
     Raises:
         DatabaseUnavailable: the URL is invalid or of another kind of database.
@@ -27,7 +28,7 @@ def make_engine(url: str, *, migrating: bool = False) -> Engine:
         if kind == "sqlite":
             return _sqlite(url, migrating)
         if kind == "postgresql":
-            return _postgresql(url, migrating)
+            return _postgresql(url, migrating, max_connections)
     except (ArgumentError, NoSuchModuleError, ImportError):
         kind = "something else"
     # The URL may contain a password and is never quoted.
@@ -58,7 +59,7 @@ def _sqlite(url: str, migrating: bool) -> Engine:
     return engine
 
 
-def _postgresql(url: str, migrating: bool) -> Engine:
+def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
     arguments: dict[str, Any] = {
         "connect_timeout": 3,
         "application_name": "clipcite",
@@ -78,9 +79,9 @@ def _postgresql(url: str, migrating: bool) -> Engine:
         json_serializer=_json,
         hide_parameters=True,  # users' data, which errors would quote
         connect_args=arguments,
-        pool_pre_ping=True,
-        pool_size=10,
-        max_overflow=20,
+        pool_size=max_connections,
+        max_overflow=0,
+        pool_use_lifo=True,  # a connection that was just used needs no check
         pool_timeout=2,  # below connect_timeout, so that waits on a hanging server don't add up
     )
     be_patient(engine)

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, literal, select, type_coerce
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.store.db.engine import make_engine
 from core.store.db.migrate import is_newer, problem_of
+from core.store.db.tables import UtcDateTime
 from core.store.errors import DatabaseFull, DatabaseUnavailable
 
 PUBLIC_DETAIL = (
@@ -27,19 +28,33 @@ class Database:
     change may be stored or not, so callers must check before they act on it.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = make_engine(url)
+    def __init__(self, url: str, *, max_connections: int = 8) -> None:
+        """Open the database at the URL, on PostgreSQL with at most this number of connections."""
+        self.engine = make_engine(url, max_connections=max_connections)
         # On SQLite a transaction that reads and then writes fails if another one wrote in between. BEGIN
         # IMMEDIATE waits for its turn instead.
         self._readers = sessionmaker(self.engine, expire_on_commit=False)
         self._writers = sessionmaker(
             self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE"), expire_on_commit=False
         )
+        self._single_reads = self._readers
+        if self.engine.dialect.name == "postgresql":
+            autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._single_reads = sessionmaker(autocommit, expire_on_commit=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Yield a session whose transaction is never committed."""
         with _unavailability(), self._readers() as session:
+            yield session
+
+    @contextmanager
+    def read_single(self) -> Iterator[Session]:
+        """Yield a session without a transaction, for statements that are correct one by one.
+
+        Each costs PostgreSQL one message. A transaction needs two more.
+        """
+        with _unavailability(), self._single_reads() as session:
             yield session
 
     @contextmanager
@@ -86,8 +101,14 @@ def database_now(session: Session) -> datetime:
     """
     if session.get_bind().dialect.name != "postgresql":
         return datetime.now(UTC)
-    value: datetime = session.scalars(select(func.clock_timestamp())).one()
-    return value.astimezone(UTC)
+    return session.scalars(select(now_column(session))).one()
+
+
+def now_column(session: Session) -> ColumnElement[datetime]:
+    """Return the time of `database_now` as a column, for a statement that needs it with other columns."""
+    if session.get_bind().dialect.name != "postgresql":
+        return literal(datetime.now(UTC), UtcDateTime)
+    return type_coerce(func.clock_timestamp(), UtcDateTime)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -68,15 +69,35 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMES)
 
 
+def _partial_index(where: str, *columns: str) -> Index:
+    return Index(None, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
 class Owner(Base):
-    """Tenant of jobs and models, for example a team. Submissions and claims lock its row."""
+    """Tenant of jobs and models, for example a team, with the numbers of its jobs by status.
+
+    A transaction that changes the status of a job updates the numbers after the job (`jobs.counters`).
+    """
 
     __tablename__ = "owners"
+    __table_args__ = (
+        # For the fair queue.
+        _partial_index("queued > 0 AND served_at IS NOT NULL", "running", "served_at"),
+        _partial_index("queued > 0 AND served_at IS NULL", "running", "waiting_since"),
+        Index(None, "served_at"),
+    )
 
     name: Mapped[str] = mapped_column(_Name, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     served_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the owner's last job start, for the fair queue."""
+    waiting_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Creation of the oldest queued job. It is kept up to date until the owner's first start."""
+    queued: Mapped[int] = mapped_column(default=0, server_default="0")
+    running: Mapped[int] = mapped_column(default=0, server_default="0")
+    succeeded: Mapped[int] = mapped_column(default=0, server_default="0")
+    failed: Mapped[int] = mapped_column(default=0, server_default="0")
+    cancelled: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class ApiKey(Base):
@@ -192,8 +213,11 @@ class Job(Base):
         # For an owner's lists and quotas.
         Index(None, "owner", "created_at", "id"),
         Index(None, "owner", "status", "created_at", "id"),
-        # For the queue.
+        # For the queue and its metrics.
         Index(None, "status", "created_at", "id"),
+        _partial_index("status = 'queued'", "available_at"),
+        _partial_index("status = 'queued' AND dispatched_at IS NOT NULL", "dispatched_at"),
+        _partial_index("status = 'failed'", "error_code"),
         Index(None, "finished_at"),
     )
 
@@ -236,6 +260,16 @@ class Job(Base):
     """Bytes reserved for the model until it is published or the job ends."""
 
 
+class Worker(Base):
+    """Running worker that can take a job."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Time of its last sign of life."""
+
+
 class JobImage(Base):
     __tablename__ = "job_images"
     __table_args__ = (
@@ -270,7 +304,11 @@ class JobEvent(Base):
 
 class Model(Base):
     __tablename__ = "models"
-    __table_args__ = (Index(None, "owner", "created_at", "id"), UniqueConstraint("owner", "name", "version"))
+    __table_args__ = (
+        Index(None, "owner", "created_at", "id"),
+        UniqueConstraint("owner", "name", "version"),
+        Index(None, "backbone", "delta_format", "bytes"),  # for the expected size of the next model
+    )
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))

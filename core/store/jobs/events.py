@@ -76,24 +76,28 @@ def newer(session: Session, seen: Mapping[str, int]) -> dict[str, list[JobEvent]
 def prune_progress(session: Session, *, kept: timedelta = PROGRESS_KEPT) -> bool:
     """Delete the progress events of the next jobs that ended before the period `kept`.
 
-    Other events are kept as long as the job. One call handles PRUNE_BATCH_SIZE jobs, so that it stays below
-    the database's time limit with any number of jobs. Return whether more jobs may be left.
+    Other events are kept as long as the job. One call handles PRUNE_BATCH_SIZE jobs, and all that ended at
+    the same time as the last of them, so that each call advances. It stays below the database's time limit
+    with any number of jobs. Return whether more jobs may be left.
     """
     row = installation.find(session, lock=True)
     ended = [Job.finished_at < database_now(session) - kept]
     if row.pruned_until is not None:
-        ended.append(Job.finished_at >= row.pruned_until)
-    jobs = session.execute(
-        select(Job.id, Job.finished_at).where(*ended).order_by(Job.finished_at).limit(PRUNE_BATCH_SIZE)
+        ended.append(Job.finished_at > row.pruned_until)
+    times = session.scalars(
+        select(Job.finished_at).where(*ended).order_by(Job.finished_at).limit(PRUNE_BATCH_SIZE)
     ).all()
-    if not jobs:
+    if not times:
         return False
-    session.execute(
-        delete(JobEvent).where(JobEvent.type == PROGRESS, JobEvent.job_id.in_([job.id for job in jobs])),
-        execution_options={"synchronize_session": False},
-    )
-    row.pruned_until = jobs[-1].finished_at
-    return len(jobs) == PRUNE_BATCH_SIZE
+    ids = session.scalars(select(Job.id).where(*ended, Job.finished_at <= times[-1])).all()
+    for start in range(0, len(ids), PRUNE_BATCH_SIZE):
+        batch = JobEvent.job_id.in_(ids[start : start + PRUNE_BATCH_SIZE])
+        session.execute(
+            delete(JobEvent).where(JobEvent.type == PROGRESS, batch),
+            execution_options={"synchronize_session": False},
+        )
+    row.pruned_until = times[-1]
+    return len(times) == PRUNE_BATCH_SIZE
 
 
 def _stage_and_percent(progress: dict[str, Any]) -> tuple[Any, int]:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
-from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
@@ -20,6 +19,7 @@ from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEven
 from core.store.db.text import sanitize_text
 from core.store.errors import JobConflict, JobNotFound
 from core.store.jobs import fair_queue
+from core.store.jobs.counters import count_change
 from core.store.jobs.events import after
 from core.store.jobs.leases import (
     EVALUATION_CANCELLED,
@@ -84,6 +84,7 @@ def create(
     )
     session.add(job)
     session.flush()
+    count_change(session, job, None, QUEUED, at=at)
     rows = [
         {
             "id": new_id("pic"),
@@ -116,7 +117,9 @@ def get(session: Session, job_id: str, *, owner: str) -> Job:
 
 def any_queued(session: Session) -> bool:
     """Return whether any owner has a queued job."""
-    return session.scalar(select(Job.id).where(Job.status == QUEUED).limit(1)) is not None
+    # In the order of the index. PostgreSQL would otherwise look for the first one among all jobs.
+    queued = select(Job.id).where(Job.status == QUEUED).order_by(Job.created_at, Job.id).limit(1)
+    return session.scalar(queued) is not None
 
 
 def list_page(
@@ -132,18 +135,16 @@ def list_page(
 
 
 def queue_position(session: Session, job: Job) -> int | None:
-    """Return the job's position in the queue (1 is next), or None unless it is queued."""
+    """Return the job's position in the queue, as `queue_positions` does, or None unless it is queued."""
     return queue_positions(session, [job]).get(job.id)
 
 
 def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
-    """Return the positions of the queued jobs by id, in the queue of all owners."""
-    queued = [job.id for job in jobs if job.status == QUEUED]
-    if not queued:
-        return {}
-    queue = fair_queue.fair_queue()
-    rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(queued)))
-    return {job_id: place for job_id, place in rows}
+    """Return the positions of the queued jobs by id, in the queue of all owners.
+
+    1 is next. `fair_queue.MAX_POSITION` stands for all later positions, too.
+    """
+    return fair_queue.positions(session, jobs)
 
 
 def images(session: Session, job_id: str) -> list[JobImage]:
@@ -184,10 +185,10 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
         return job
     at = database_now(session)
     if job.status == QUEUED:
-        changed = cancel(session, job_id, token=None, allowed=[QUEUED], at=at)
+        changed = cancel(session, job_id, token=None, before=QUEUED, at=at)
     else:
         changed = transition(
-            session, job_id, at=at, allowed=[RUNNING], event="cancel_requested", cancel_requested=True
+            session, job_id, at=at, before=RUNNING, event="cancel_requested", cancel_requested=True
         )
     return changed or get(session, job_id, owner=owner)
 
@@ -207,8 +208,10 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
             "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
         )
     if job.status == QUEUED and job.model_id is not None:  # its model stays, without an evaluation
-        cancel(session, job_id, token=None, allowed=[QUEUED], at=database_now(session))
+        cancel(session, job_id, token=None, before=QUEUED, at=database_now(session))
     session.delete(job)  # foreign keys cascade to images and events
+    session.flush()
+    count_change(session, job, job.status, None, at=database_now(session))
     deletions.mark_for_deletion(session, blobs_of(job.id))
 
 
@@ -240,7 +243,7 @@ def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
     expired = (
         select(Job)
         .where(Job.status == RUNNING, Job.lease_expires_at < at)
-        .order_by(Job.created_at, Job.id)
+        .order_by(Job.owner, Job.created_at, Job.id)  # owners are locked in this order
         .with_for_update(skip_locked=True)
     )
     changed = []
@@ -279,19 +282,16 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_run
     room = ahead - (session.scalar(sent) or 0)
     if room <= 0:
         return []
-    queue = fair_queue.fair_queue(at, lost_before)
-    query = select(queue.c.id).order_by(queue.c.place).limit(room)
-    if max_running:
-        query = query.where(queue.c.turn <= max_running)
-    order = session.scalars(query).all()
+    order = fair_queue.next_jobs(session, room, at=at, lost_before=lost_before, max_running=max_running)
     # Another dispatcher may have claimed some of them meanwhile.
-    due = session.scalars(
-        select(Job)
-        .where(Job.id.in_(order), Job.status == QUEUED, *owners.due(at, lost_before))
-        .with_for_update(skip_locked=True),
-        execution_options={"populate_existing": True},
-    ).all()
-    for job in due:
-        job.dispatched_at = at
-    session.flush()
-    return sorted((job.id for job in due), key=order.index)
+    due = (
+        select(Job.id)
+        .where(Job.id.in_(order), Job.status == QUEUED, *fair_queue.due(at, lost_before))
+        .with_for_update(skip_locked=True)
+    )
+    claimed = sorted(session.scalars(due), key=order.index)
+    session.execute(
+        update(Job).where(Job.id.in_(claimed)).values(dispatched_at=at),
+        execution_options={"synchronize_session": False},
+    )
+    return claimed

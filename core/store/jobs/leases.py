@@ -5,7 +5,6 @@ job therefore changes nothing.
 """
 
 import secrets
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, EVALUATING, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, JobEvent
 from core.store.db.text import sanitize_text
-from core.store.jobs import checkpoints, events, fair_queue
+from core.store.jobs import checkpoints, events
 from core.store.jobs.outbox import MODEL_PUBLISHED, enqueue_webhook
 from core.store.jobs.transitions import append_event, finished_values, requeued_values, transition
 from core.store.registry.models import NewModel, add_model, set_metrics
@@ -54,22 +53,21 @@ def claim(
     The result is None if the job is no longer queued, or if its owner already has `max_running` running jobs
     (0 means no limit). In the latter case the wake-up is sent again when one of them has ended.
     """
-    owner_name = session.scalar(select(Job.owner).where(Job.id == job_id, Job.status == QUEUED))
+    queued = select(Job.owner).where(Job.id == job_id, Job.status == QUEUED).with_for_update()
+    owner_name = session.scalar(queued)
     if owner_name is None:
         return None
-    owner = owners.lock(session, owner_name)
-    at = database_now(session)
-    if not fair_queue.may_start(session, owner.name, max_running):
+    if max_running and owners.lock(session, owner_name).running >= max_running:
         hand_back(session, job_id)
         return None
-    owner.served_at = at
+    at = database_now(session)
     token = secrets.token_hex(16)
     expires = at + timedelta(seconds=lease_seconds)
     job = transition(
         session,
         job_id,
         at=at,
-        allowed=[QUEUED],
+        before=QUEUED,
         event="started",
         data={"worker": worker},
         status=RUNNING,
@@ -177,7 +175,7 @@ def publish(
         claim.job_id,
         Job.model_id.is_(None),
         at=at,
-        allowed=[RUNNING],
+        before=RUNNING,
         token=claim.token,
         event=PUBLISHED,
         data={"model_id": model.id, "seconds": seconds},
@@ -189,6 +187,8 @@ def publish(
     if job is None:
         return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model.id
     checkpoints.mark_for_deletion(session, claim.job_id)
+    if not evaluate:
+        owners.lock(session, job.owner)  # as `finish` will, but other code locks the owner before its names
     add_model(session, model, owner=job.owner, job_id=claim.job_id, metrics=metrics, at=at)
     enqueue_webhook(session, job, MODEL_PUBLISHED, at=at)
     if evaluate:
@@ -232,7 +232,7 @@ def finish_failed(session: Session, claim: Claim, *, code: str, detail: str) -> 
 def finish_cancelled(session: Session, claim: Claim) -> str | None:
     """End the job as `cancel` does. Return its status, or None if the lease is lost."""
     at = database_now(session)
-    job = cancel(session, claim.job_id, token=claim.token, allowed=[RUNNING], at=at)
+    job = cancel(session, claim.job_id, token=claim.token, before=RUNNING, at=at)
     return None if job is None else job.status
 
 
@@ -295,14 +295,14 @@ def end_lease(
     `due` is the earliest next start, by default now.
     """
     if job.cancel_requested:
-        return cancel(session, job.id, token=job.lease_token, allowed=[RUNNING], at=at)
+        return cancel(session, job.id, token=job.lease_token, before=RUNNING, at=at)
     if exhausted:
         return fail(session, job.id, token=job.lease_token, code=code, detail=detail, at=at)
     return transition(
         session,
         job.id,
         at=at,
-        allowed=[RUNNING],
+        before=RUNNING,
         token=job.lease_token,
         event="requeued",
         data={"reason": reason, "detail": sanitize_text(detail)},
@@ -324,7 +324,7 @@ def fail(
         job_id,
         Job.model_id.is_(None),
         at=at,
-        allowed=[RUNNING],
+        before=RUNNING,
         token=token,
         event="failed",
         data=error,
@@ -337,22 +337,20 @@ def fail(
         checkpoints.mark_for_deletion(session, job_id)
         return failed
     detail = f"The model is ready, but it was not evaluated. {error['detail']}"
-    return _skip_evaluation(session, job_id, EVALUATION_FAILED, detail, token=token, allowed=[RUNNING], at=at)
+    return _skip_evaluation(session, job_id, EVALUATION_FAILED, detail, token=token, before=RUNNING, at=at)
 
 
-def cancel(
-    session: Session, job_id: str, *, token: str | None, allowed: list[str], at: datetime
-) -> Job | None:
+def cancel(session: Session, job_id: str, *, token: str | None, before: str, at: datetime) -> Job | None:
     """End a job as cancelled. If it has a model, only its evaluation is cancelled, and it has succeeded.
 
-    Return None if it is in none of the `allowed` states.
+    Return None if its status is not `before`.
     """
     cancelled = transition(
         session,
         job_id,
         Job.model_id.is_(None),
         at=at,
-        allowed=allowed,
+        before=before,
         token=token,
         event="cancelled",
         status=CANCELLED,
@@ -363,9 +361,7 @@ def cancel(
         checkpoints.mark_for_deletion(session, job_id)
         return cancelled
     detail = "The model is ready. Its evaluation was cancelled, so it has no report."
-    return _skip_evaluation(
-        session, job_id, EVALUATION_CANCELLED, detail, token=token, allowed=allowed, at=at
-    )
+    return _skip_evaluation(session, job_id, EVALUATION_CANCELLED, detail, token=token, before=before, at=at)
 
 
 def _skip_evaluation(
@@ -375,11 +371,11 @@ def _skip_evaluation(
     detail: str,
     *,
     token: str | None,
-    allowed: list[str],
+    before: str,
     at: datetime,
 ) -> Job | None:
     """End a job with a model as succeeded, without an evaluation and with a notice."""
-    held = select(Job).where(Job.id == job_id, Job.status.in_(allowed), Job.model_id.is_not(None))
+    held = select(Job).where(Job.id == job_id, Job.status == before, Job.model_id.is_not(None))
     if token is not None:
         held = held.where(Job.lease_token == token)
     job = session.scalars(held.with_for_update(), execution_options={"populate_existing": True}).one_or_none()
@@ -391,7 +387,7 @@ def _skip_evaluation(
         session,
         job_id,
         token=token,
-        allowed=allowed,
+        before=before,
         metrics={**(job.metrics or {}), "verdict": "not_evaluated"},
         warnings=[*job.warnings, notice],
         cancel_requested=job.cancel_requested or code == EVALUATION_CANCELLED,
@@ -406,7 +402,7 @@ def _succeed(
     token: str | None,
     metrics: dict[str, Any] | None,
     at: datetime,
-    allowed: Collection[str] = (RUNNING,),
+    before: str = RUNNING,
     **values: Any,
 ) -> Job | None:
     """End a job with a model as succeeded. Return None if the lease is not `token`'s."""
@@ -416,7 +412,7 @@ def _succeed(
         job_id,
         Job.model_id.is_not(None),
         at=at,
-        allowed=allowed,
+        before=before,
         token=token,
         event="succeeded",
         data={"model_id": model_id},

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.store.db.session import database_now
-from core.store.db.tables import FAILED, QUEUED, STATUSES, Job, JobEvent
+from core.store.db.tables import FAILED, QUEUED, STATUSES, Job, Owner
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Backlog:
     failures: dict[str, int]
     """Number of failed jobs by error code."""
     queue_age: float
-    """Longest waiting time of a queued job, in seconds, since it was accepted or requeued."""
+    """Longest waiting time of a queued job, in seconds, since it was accepted or, if requeued, may start."""
     dispatch_lag: float
     """Longest time that a job has been due without a wake-up, in seconds.
 
@@ -30,28 +30,17 @@ class Backlog:
 def backlog(session: Session, *, redispatch_seconds: float) -> Backlog:
     """Return the statistics. After `redispatch_seconds` a wake-up counts as lost."""
     now = database_now(session)
-    counts = {status: 0 for status in STATUSES}
-    counts.update((s, n) for s, n in session.execute(select(Job.status, func.count()).group_by(Job.status)))
+    counts = session.execute(select(*(func.coalesce(func.sum(getattr(Owner, s)), 0) for s in STATUSES)))
     failed = select(Job.error_code, func.count()).where(Job.status == FAILED).group_by(Job.error_code)
-    queued = Job.status == QUEUED
-    new = session.scalar(select(func.min(Job.created_at)).where(queued, Job.started_at.is_(None)))
-    # The few jobs that ran before have waited since their last requeue.
-    last_requeue = (
-        select(func.max(JobEvent.at).label("at"))
-        .join(Job, Job.id == JobEvent.job_id)
-        .where(queued, Job.started_at.is_not(None), JobEvent.type == "requeued")
-        .group_by(Job.id)
-        .subquery()
-    )
-    requeued = session.scalar(select(func.min(last_requeue.c.at)))
-    new_due = select(func.min(Job.available_at)).where(queued, Job.dispatched_at.is_(None))
-    lost = select(func.min(Job.dispatched_at)).where(queued)
+    # A requeued job is available again from then on.
+    queued = select(func.min(Job.available_at)).where(Job.status == QUEUED)
+    lost = select(func.min(Job.dispatched_at)).where(Job.status == QUEUED, Job.dispatched_at.is_not(None))
     lost_lag = _seconds(session.scalar(lost), now - timedelta(seconds=redispatch_seconds))
     return Backlog(
-        jobs=counts,
+        jobs=dict(zip(STATUSES, map(int, counts.one()), strict=True)),
         failures={code or "": count for code, count in session.execute(failed)},
-        queue_age=max(_seconds(new, now), _seconds(requeued, now)),
-        dispatch_lag=max(_seconds(session.scalar(new_due), now), lost_lag),
+        queue_age=_seconds(session.scalar(queued), now),
+        dispatch_lag=max(_seconds(session.scalar(queued.where(Job.dispatched_at.is_(None))), now), lost_lag),
     )
 
 

@@ -1,6 +1,5 @@
 """State transitions of jobs: a compare-and-set, with its event in the same transaction."""
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from core.store.db.tables import FINAL, Job, JobEvent
 from core.store.db.text import sanitize_text
+from core.store.jobs.counters import count_change
 from core.store.jobs.outbox import enqueue_webhook
 
 
@@ -17,15 +17,15 @@ def transition(
     job_id: str,
     *where: ColumnElement[bool],
     at: datetime,
-    allowed: Collection[str],
+    before: str,
     event: str,
     token: str | None = None,
     data: dict[str, Any] | None = None,
     **values: Any,
 ) -> Job | None:
-    """Set `values` and append `event` if the job is in an `allowed` state and has this `token`, if given.
+    """Set `values` and append `event` if the job's status is `before` and it has this `token`, if given.
 
-    `where` are further conditions on the job.
+    A changed status is counted for the owner. `where` are further conditions on the job.
 
     The row stays locked until the transaction ends, so event numbers follow the order of the commits.
 
@@ -33,7 +33,7 @@ def transition(
         The changed job, or None if another transition came first. Nothing is changed then.
     """
     statement = (
-        update(Job).where(Job.id == job_id, Job.status.in_(allowed), *where).values(**values).returning(Job)
+        update(Job).where(Job.id == job_id, Job.status == before, *where).values(**values).returning(Job)
     )
     if token is not None:
         statement = statement.where(Job.lease_token == token)
@@ -42,6 +42,8 @@ def transition(
     ).one_or_none()
     if job is not None:
         append_event(session, job_id, at=at, type=event, data=data)
+        if job.status != before:
+            count_change(session, job, before, job.status, at=at)
         if job.status in FINAL:
             enqueue_webhook(session, job, f"job.{job.status}", at=at)
     return job

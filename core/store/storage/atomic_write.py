@@ -3,19 +3,31 @@
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_file(root: Path, path: Path, data: bytes | Path) -> None:
-    """Write bytes or a file's content to `path`, which is below the existing `root`.
+def write_files(root: Path, files: Iterable[tuple[Path, bytes | Path]]) -> None:
+    """Write bytes or a file's content to each path, which is below the existing `root`.
 
-    The data is written to a temporary file, synced and renamed, then the folders are synced. Readers never
-    see a partial file. The file survives a power cut once this function has returned. A killed process
-    leaves a `.part` file.
+    The data is written to a temporary file, synced and renamed. At the end the folders are synced, each once.
+    Readers never see a partial file. The files survive a power cut once this function has returned. A killed
+    process leaves a `.part` file.
 
     Raises:
         OSError: the write failed.
     """
+    folders: set[Path] = set()
+    for path, data in files:
+        _write(path, data)
+        while path != root:  # a new folder is an entry of its parent
+            path = path.parent
+            folders.add(path)
+    for folder in sorted(folders, reverse=True):
+        _sync_folder(folder)
+
+
+def _write(path: Path, data: bytes | Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -31,9 +43,6 @@ def write_file(root: Path, path: Path, data: bytes | Path) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    while path != root:  # a new folder is an entry of its parent
-        path = path.parent
-        _sync_folder(path)
 
 
 def remove_empty(folder: Path) -> None:

@@ -6,7 +6,8 @@ Keys consist of ids and hashes, never of users' file or class names. The content
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,12 +21,14 @@ from obstore.store import LocalStore, ObjectStore
 
 from core.settings import Settings
 from core.store.errors import BlobDamaged, BlobNotFound, StorageFull, StorageUnavailable
-from core.store.storage.atomic_write import remove_empty, write_file
+from core.store.storage.atomic_write import remove_empty, write_files
 from core.store.storage.bucket import BucketAccess, open_bucket
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 # Messages of a full disk, an exceeded quota and a full S3 server such as MinIO.
 _FULL = re.compile(r"No space left|Disk quota|507 Insufficient Storage|StorageFull|QuotaExceeded")
+PARALLEL_PUTS = 16
+"""Uploads to a bucket at a time, each of which waits for the server most of the time."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,26 @@ class Blobs:
 
     def put(self, key: str, data: bytes | Path) -> None:
         """Store bytes or a file's content, atomically. The blob survives a power cut afterwards."""
-        _checked(key)
+        self.put_all([(key, data)])
+
+    def put_all(self, blobs: Iterable[tuple[str, bytes | Path]]) -> None:
+        """Store several blobs as `put` does, in a bucket PARALLEL_PUTS at a time.
+
+        If one can't be stored, the others may be. The iterable is consumed as they are stored.
+        """
         with _storage_errors("written"):
             if self._folder is not None:
-                write_file(self._folder, self._folder / key, data)
-            else:
-                obstore.put(self._store, key, data)
+                folder = self._folder
+                write_files(folder, ((folder / _checked(key), data) for key, data in blobs))
+                return
+            with ThreadPoolExecutor(PARALLEL_PUTS, thread_name_prefix="put") as threads:
+                running: set[Future[object]] = set()
+                for key, data in blobs:
+                    if len(running) == PARALLEL_PUTS:  # only these are in memory
+                        done, running = wait(running, return_when=FIRST_COMPLETED)
+                        _raise_first(done)
+                    running.add(threads.submit(obstore.put, self._store, _checked(key), data))
+                _raise_first(wait(running).done)
 
     def get(self, key: str) -> bytes:
         """Return the content of a blob. Raise BlobNotFound if it is missing."""
@@ -193,6 +210,11 @@ class Blobs:
             if chunk is None:
                 return
             yield bytes(chunk)
+
+
+def _raise_first(done: Iterable[Future[object]]) -> None:
+    for future in done:
+        future.result()
 
 
 def _checked(key: str) -> str:

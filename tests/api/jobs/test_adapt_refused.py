@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.store.errors import StorageFull
+from core.store.storage import atomic_write
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, shots
@@ -540,18 +540,19 @@ def test_a_body_that_was_cut(refused: Problem, shared: Service) -> None:
 
 def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the third image does not fit, the first two are removed."""
-    put, count = fresh.blobs.put, 0
+    write = atomic_write._write
+    count = 0
 
-    def full(key: str, data: bytes) -> None:
+    def full(path: Path, data: bytes) -> None:
         nonlocal count
         count += 1
         if count == 3:
-            raise StorageFull("The storage is full. Make room on the disk of CLIPCITE_BLOB_URL.")
-        put(key, data)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fresh.blobs, "put", full)
-        assert_problem(fresh.adapt(**shots()), 507, "storage_full", "Make room")
+        patch.setattr(atomic_write, "_write", full)
+        assert_problem(fresh.adapt(**shots()), 507, "storage_full", "Free some space")
         assert fresh.stored() == []
     fresh.accepted(**shots())
 

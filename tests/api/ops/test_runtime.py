@@ -11,6 +11,7 @@ from torch import Tensor
 from core.clip.models.backbone import Backbone
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import WeightsKey
+from core.store.accounts import api_keys
 from core.store.registry import models
 from tests.api import crafted
 from tests.api.conftest import MakeService
@@ -19,10 +20,17 @@ from tests.core.serving.adapted import moved, publish_model
 from tests.core.store import samples
 
 
-def classify(service: Service, model: str = "stock", images: int = 1, **fields: Any) -> httpx.Response:
+def classify(
+    service: Service,
+    model: str = "stock",
+    images: int = 1,
+    *,
+    headers: dict[str, str] | None = None,
+    **fields: Any,
+) -> httpx.Response:
     files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(images)]
     data = {"class_names": ["fox", "oak"], "model": model, **fields}
-    return service.client.post("/classify", data=data, files=files)
+    return service.client.post("/classify", data=data, files=files, headers=headers)
 
 
 def runtime(service: Service) -> Any:
@@ -104,10 +112,15 @@ def test_requests_over_the_limit_get_retry_after(
     make_service: MakeService, backbone: Backbone, held: threading.Event
 ) -> None:
     service = make_service(max_waiting_images=4)
-    one, other = (
+    first, second = (
         publish_model(service.database, service.blobs, backbone, theta_1=moved(backbone, seed))
         for seed in (1, 2)
     )
+    keys = {}
+    for owner in ("default", "other"):
+        with service.database.write() as session:
+            keys[owner] = f"Bearer {api_keys.create(session, owner=owner, scopes=['admin']).key}"
+    service.client.headers["Authorization"] = keys["default"]
     with ThreadPoolExecutor(4) as pool:
         asked: list[Future[httpx.Response]] = []
 
@@ -119,14 +132,15 @@ def test_requests_over_the_limit_get_retry_after(
                 until.wait(0.01)
             raise AssertionError(runtime(service)["queue"])
 
-        for i in range(2):
-            asked.append(pool.submit(classify, service, one))
+        for i, model in enumerate((first, second)):
+            asked.append(pool.submit(classify, service, model))
             wait_for(i + 1)
-        # One model gets half of the limit, the others the rest.
-        refused = classify(service, one)
+        # One owner gets half of the limit for all its models, the others the rest.
+        refused = classify(service, first)
         assert_problem(refused, 503, "busy", "Try again in 1 s")
         assert refused.headers["retry-after"] == "1"
-        asked.append(pool.submit(classify, service, other, 2))
+        theirs = {"headers": {"Authorization": keys["other"]}}
+        asked.append(pool.submit(classify, service, images=2, **theirs))
         wait_for(4)
         for body in ({}, {"class_names": []}):  # The request is refused before the rest of it is read.
             assert_problem(classify(service, **body), 503, "busy")
@@ -136,7 +150,7 @@ def test_requests_over_the_limit_get_retry_after(
         assert runtime(service)["queue"]["refused"] == 3
         held.set()
         assert [one.result(20).status_code for one in asked] == [200] * 3
-    assert classify(service, one).status_code == 200
+    assert classify(service, first).status_code == 200
     assert runtime(service)["queue"]["images"] == 0
 
 
@@ -175,7 +189,7 @@ def test_the_unread_body_of_a_refused_request_does_no_harm(make_service: MakeSer
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
         data = {"class_names": ["fox", "oak"]}
-        with service.app.state.serving.gate.acquire({("default", "stock"): 1}):
+        with service.app.state.serving.gate.acquire("default", 1):
             for _ in range(3):
                 assert client.post("/classify", data=data, files=files).status_code == 503
                 assert client.get("/healthz").status_code == 200

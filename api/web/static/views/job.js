@@ -62,7 +62,7 @@ export function jobView({ parameter: id, signal }) {
     else if (!waiting.firstChild) replace(waiting, roughPreview(job, signal));
     if (job.status === "queued") {
       stage.textContent = "Waiting in the queue";
-      left.textContent = job.queue_position > 1 ? `${count(job.queue_position - 1, "job")} before this one` : "Next in the queue";
+      left.textContent = job.queue_position > 1 ? `${job.queue_position < 1000 ? "" : "At least "}${count(job.queue_position - 1, "job")} before this one` : "Next in the queue";
       bar.removeAttribute("value");
       number.textContent = "";
       document.title = "Queued · clipcite";

@@ -342,25 +342,38 @@ def test_closing_fails_waiting_requests() -> None:
 
 def test_a_full_limiter_refuses_with_retry_after() -> None:
     gate = ConcurrencyLimiter(10, lambda: 7.2)
-    with gate.acquire({("o", "a"): 5}), gate.acquire({("o", "b"): 4}):
-        with pytest.raises(ServerBusy) as caught, gate.acquire({("o", "c"): 2}):
+    with gate.acquire("a", 5), gate.acquire("b", 4):
+        with pytest.raises(ServerBusy) as caught, gate.acquire("c", 2):
             pass
         assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "busy", 8)
-        with gate.acquire({("o", "c"): 1}), pytest.raises(ServerBusy):
+        with gate.acquire("c", 1), pytest.raises(ServerBusy):
             gate.check()
         gate.check()
     assert (gate.images, gate.refused) == (0, 2)
 
 
-def test_one_model_gets_half_of_the_limit_and_a_large_request_passes_alone() -> None:
+def test_one_owner_gets_half_of_the_limit_and_a_large_request_passes_alone() -> None:
     gate = ConcurrencyLimiter(10, lambda: 0.0)
-    with gate.acquire({("o", "a"): 5}):
-        with pytest.raises(ServerBusy), gate.acquire({("o", "a"): 1}):
+    with gate.acquire("a", 5):
+        with pytest.raises(ServerBusy), gate.acquire("a", 1):
             pass
-        with gate.acquire({("other", "a"): 5}):
+        with gate.acquire("b", 5):
             assert gate.images == 10
-    with gate.acquire({("o", "a"): 64}), pytest.raises(ServerBusy):
+    with gate.acquire("a", 64), pytest.raises(ServerBusy):
         gate.check()
-    with pytest.raises(ZeroDivisionError), gate.acquire({("o", "a"): 1}):
+    with pytest.raises(ZeroDivisionError), gate.acquire("a", 1):
         raise ZeroDivisionError
+    assert gate.images == 0
+
+
+def test_prompts_count_for_their_owner() -> None:
+    gate = ConcurrencyLimiter(10, lambda: 0.0)
+    with gate.acquire("a", 1), gate.acquire("a", 0, prompts=20_000, held=1):
+        assert gate.images == 6  # Any number of prompts costs half of the limit at most.
+        with pytest.raises(ServerBusy), gate.acquire("a", 1):
+            pass
+        with gate.acquire("b", 1), gate.acquire("b", 0, prompts=250, held=1):
+            assert gate.images == 10
+            with pytest.raises(ServerBusy), gate.acquire("b", 0, prompts=300, held=1):
+                pass
     assert gate.images == 0

@@ -111,16 +111,16 @@ def test_the_last_use_is_recorded_once_per_minute(database: Database) -> None:
             api_keys.record_use(session, made.row.id)
         with database.read() as session:
             row = api_keys.list_all(session)[0]
-            assert not api_keys.is_stale(session, row)
+            assert not api_keys.is_stale(row)
             return row.last_used_at
 
     with database.read() as session:
-        assert api_keys.is_stale(session, api_keys.list_all(session)[0])
+        assert api_keys.is_stale(api_keys.list_all(session)[0])
     first = used()
     assert used() == first
     with database.write() as session:
         session.execute(update(ApiKey).values(last_used_at=first - timedelta(seconds=61)))
-        assert api_keys.is_stale(session, session.scalars(select(ApiKey)).one())
+        assert api_keys.is_stale(session.scalars(select(ApiKey)).one())
     assert used() > first
 
 

@@ -168,6 +168,7 @@ def test_a_hanging_server_is_detected_soon(
         assert time.monotonic() - begun >= 1
         with database.read() as session:
             pooled = session.scalars(backend).one()
+        monkeypatch.setattr(client_timeout, "FRESH_SECONDS", 0)  # A moment later.
         with frozen(pooled), database.read() as session:  # The pool opens another connection.
             assert session.scalars(backend).one() != pooled
         database.close()

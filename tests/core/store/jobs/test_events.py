@@ -185,3 +185,19 @@ def test_pruning_advances_in_batches(database: Database, monkeypatch: pytest.Mon
             break
     assert left[0] == 3  # two jobs per call
     assert left[-1] == 0
+
+
+def test_pruning_advances_over_many_jobs_that_ended_at_the_same_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PRUNE_BATCH_SIZE", 2)
+    ended = [claimed(database, new_job(database)) for _ in range(5)]
+    for claim in ended:
+        beat(database, claim, step(0.1))
+        assert publish(database, claim)
+    with database.write() as session:
+        past = database_now(session) - timedelta(days=20)
+        session.execute(update(Job).values(finished_at=past))
+        assert events.prune_progress(session)
+        assert not events.prune_progress(session)
+    assert not any(progress_of(database, claim.job_id) for claim in ended)

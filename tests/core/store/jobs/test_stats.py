@@ -48,7 +48,7 @@ def test_jobs_by_status_and_failures_by_code(database: Database) -> None:
 def test_the_age_of_the_queue(database: Database) -> None:
     new_job(database)
     old = new_job(database)
-    aged(database, old, created_at=100)
+    aged(database, old, available_at=100)
     assert now(database).queue_age == pytest.approx(100, abs=5)
     claimed(database, old)  # It no longer waits.
     assert now(database).queue_age < 5
@@ -56,7 +56,7 @@ def test_the_age_of_the_queue(database: Database) -> None:
 
 def test_a_job_that_is_queued_again_waits_since_then(database: Database) -> None:
     job_id = new_job(database)
-    aged(database, job_id, created_at=1_000)
+    aged(database, job_id, available_at=1_000)
     claimed(database, job_id)
     let_lease_expire(database, job_id)
     assert expire(database) == ["queued"]

@@ -4,12 +4,14 @@ import hashlib
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 
 from core.settings import Settings
-from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
-from core.store.storage.blobs import Blobs
+from core.store.errors import BlobDamaged, BlobNotFound, StorageFull, StorageUnavailable
+from core.store.storage.blobs import PARALLEL_PUTS, Blobs
 
 
 def bucket(endpoint: str, name: str, prefix: str = "a/prefix") -> Blobs:
@@ -195,6 +197,49 @@ def test_a_written_file_is_synced_with_its_folders(
     assert (file.parent, file.suffix) == (folder / "jobs/a", ".part")
     assert folders == [folder / "jobs/a", folder / "jobs", folder]
     assert files(folder) == ["jobs", "jobs/a", "jobs/a/1"]
+
+
+def test_many_files_sync_each_folder_once(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    blobs.put_all((f"jobs/a/{number}", b"x") for number in range(40))
+    assert len(synced) == 40 + 3
+
+
+def test_many_blobs_go_to_a_bucket_sixteen_at_a_time(
+    s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = bucket(s3_endpoint, s3_bucket)
+    real, together = obstore.put, threading.Barrier(PARALLEL_PUTS)
+
+    def put(*given: Any) -> None:
+        together.wait(60)  # Raises unless this number of threads comes here.
+        real(*given)
+
+    monkeypatch.setattr(obstore, "put", put)
+    made = {f"jobs/a/{number}": b"%d" % number for number in range(2 * PARALLEL_PUTS)}
+    blobs.put_all(made.items())
+    assert {key: blobs.get(key) for key in keys(blobs)} == made
+
+
+def test_a_failure_among_many_blobs_is_raised_when_none_is_under_way(
+    s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = bucket(s3_endpoint, s3_bucket)
+    real, under_way = obstore.put, set[str]()
+
+    def put(store: Any, key: str, data: bytes) -> None:
+        under_way.add(key)
+        if key.endswith("/3"):
+            under_way.discard(key)
+            raise OSError("No space left on device")
+        real(store, key, data)
+        under_way.discard(key)
+
+    monkeypatch.setattr(obstore, "put", put)
+    with pytest.raises(StorageFull):
+        blobs.put_all((f"jobs/a/{number}", b"x") for number in range(40))
+    assert under_way == set()
 
 
 def test_check(either: Blobs) -> None:
