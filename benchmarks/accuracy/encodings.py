@@ -4,7 +4,7 @@
     --splits 4 --tests 60 --unrelated imagenet
 
 Each trial is trained by the product's recipe. One file per trial below --out/encodings holds, at each α of
-`ALPHAS`, the features of the test images, of the shots and of the prompts of all classes. With --unrelated
+--alphas, the features of the test images, of the shots and of the prompts of all classes. With --unrelated
 (`benchmarks.data.prepare imagenet`), it also holds those of every second image of that folder and of the
 names of these 500 classes. Scores [N, C] are image features times text features. A stored trial is not
 repeated.
@@ -83,10 +83,11 @@ def path_of(trial: Trial, backbone: Backbone, out: Path) -> Path:
 def read(path: Path) -> Encodings:
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
+    alphas = [float(name.removeprefix("texts@")) for name in arrays if name.startswith("texts@")]
     unrelated = "unrelated_truth" in arrays
 
     def by_alpha(kind: str) -> dict[float, Tensor]:
-        tensors = {alpha: torch.from_numpy(arrays[f"{kind}@{alpha}"].astype(np.float32)) for alpha in ALPHAS}
+        tensors = {alpha: torch.from_numpy(arrays[f"{kind}@{alpha}"].astype(np.float32)) for alpha in alphas}
         return {alpha: nn.functional.normalize(t, dim=-1) for alpha, t in tensors.items()}
 
     return Encodings(
@@ -104,8 +105,10 @@ def read(path: Path) -> Encodings:
     )
 
 
-def encode(trial: Trial, backbone: Backbone, path: Path, unrelated: Path | None) -> None:
-    """Train, and write the features atomically."""
+def encode(
+    trial: Trial, backbone: Backbone, path: Path, unrelated: Path | None, alphas: Sequence[float] = ALPHAS
+) -> None:
+    """Train, and write the features atomically. The stock model, α 0, is one of `alphas`."""
     (data,) = trial.tests
     task = task_of(trial, backbone)
     started = time.monotonic()
@@ -126,7 +129,7 @@ def encode(trial: Trial, backbone: Backbone, path: Path, unrelated: Path | None)
     if unrelated is not None:
         arrays["unrelated_names"] = np.array(UNRELATED_NAMES)
         arrays["unrelated_truth"] = np.arange(len(UNRELATED_NAMES))
-    for alpha in ALPHAS:
+    for alpha in alphas:
         network = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
         arrays[f"texts@{alpha}"] = _half(_texts(network, task, data.class_names))
         if unrelated is not None and alpha:
@@ -172,13 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for trial in read_trials(options):
         path = path_of(trial, backbone, options.out)
         if not path.exists():
-            encode(trial, backbone, path, options.unrelated)
+            encode(trial, backbone, path, options.unrelated, sorted({0.0, *options.alphas}))
             print(path.name, flush=True)
 
 
 def command_line() -> argparse.ArgumentParser:
     options = parser(__doc__, ["clip_cite"])
     options.add_argument("--unrelated", type=Path, help="folder of images of ImageNet's classes")
+    options.add_argument("--alphas", type=float, nargs="+", default=ALPHAS, help="α besides 0")
     return options
 
 
