@@ -59,6 +59,7 @@ def to_response(
         "preview": answer.preview,
         "backbone": answer.backbone,
         "alpha": answer.alpha,
+        "rule": answer.rule,
         "calibration": _calibration(answer.calibration),
         "class_names": [
             {"name": name, "kind": kind, "offset": answer.offsets[name]}

@@ -10,6 +10,7 @@ from api.problems import Notice
 from api.request_model import RequestModel
 from core.clip.config import round_alpha
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
+from core.clip.inference.request_rule import RequestKind
 from core.clip.prompts import MAX_TEMPLATES
 from core.settings import MAX_CLASS_NAMES, MAX_CLASSIFY_IMAGES
 from core.store.registry.references import STOCK
@@ -64,7 +65,13 @@ class Options(RequestModel):
         ge=0,
         le=1,
         description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset is "
-        "subtracted from the similarities of each class. It is estimated on the model's training images.",
+        "subtracted from the similarities of each class. It is estimated on the model's training images. 0 "
+        "gives the scores of the paper.",
+    )
+    rule: Literal["auto", RequestKind] = Field(
+        "auto",
+        description="Scoring rule: `closed` for requests whose classes were all trained, `mixed` for some, "
+        "`foreign` for none. `auto` chooses by the classes of the request.",
     )
     top_k: int | None = Field(
         None, ge=1, description="Return only the K most likely classes. Default: all classes."
@@ -203,6 +210,7 @@ ANSWER_EXAMPLE: JsonDict = {
     "preview": False,
     "backbone": "starter",
     "alpha": 0.5,
+    "rule": "mixed",
     "calibration": {
         "calibrated": False,
         "temperature": None,
@@ -241,6 +249,10 @@ class ModelAnswer(BaseModel):
     preview: bool = Field(description="True for an instant preview: the job has no model yet.")
     backbone: str
     alpha: float = Field(description="Mixing weight that was used.")
+    rule: RequestKind = Field(
+        description="Scoring rule that was used: `closed`, `mixed` or `foreign`. A model without training "
+        "images, such as `stock`, scores every request as `foreign`."
+    )
     calibration: Calibration
     class_names: list[ClassKind] = Field(description="Requested classes, cleaned.")
     results: list[ImageResult] = Field(description="One result per image, in request order.")

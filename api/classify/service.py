@@ -82,6 +82,7 @@ def _compare(
         alpha=options.alpha,
         templates=None if options.templates is None else tuple(options.templates),
         new_class_balance=options.new_class_balance,
+        rule=None if options.rule == "auto" else options.rule,
         top_k=options.top_k,
         coverage=options.coverage,
         reject=options.reject,

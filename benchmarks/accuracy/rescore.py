@@ -8,6 +8,7 @@ kind of request the rule is chosen by leave-one-set-out: for each set the best r
 benchmarks/plans/three-kinds-of-request.md.
 """
 
+import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,6 +34,7 @@ from benchmarks.accuracy.rules import Rule, Support
 from benchmarks.accuracy.tables import Table, figure
 from benchmarks.accuracy.trials import few_shot
 from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_indices
 
 Outcomes = NDArray[np.int8]
@@ -252,8 +254,9 @@ class Comparison:
         }
 
 
-def shown_measures(kind: str, values: Mapping[str, float]) -> list[str]:
-    order = ("B", *(f"{n} shots" for n in COUNTS), "mixed B", "mixed N", "mixed HM", "all", "N")
+def shown_measures(values: Mapping[str, float]) -> list[str]:
+    shots = sorted((m for m in values if m.endswith("shots")), key=lambda m: int(m.split()[0]))
+    order = ("B", *shots, "mixed B", "mixed N", "mixed HM", "all", "N")
     return [m for m in (*order, "mixed retention", "retention") if m in values]
 
 
@@ -270,7 +273,7 @@ def tables_of(comparison: Comparison) -> list[Table]:
     rows = {label: dict.fromkeys(names, rule) for label, rule in fixed.items()}
     rows["leave-one-set-out"] = comparison.left_out()
     rows["leave-one-set-out at α 0.5"] = comparison.left_out(_at_half)
-    shown = shown_measures(kind, comparison.mean(rows["today"]))
+    shown = shown_measures(comparison.mean(rows["today"]))
     has = {m: [n for n in names if m in comparison.values[today][n]] for m in shown}
     partial = "".join(f" {m}: {', '.join(sets)} only." for m, sets in has.items() if len(sets) < len(names))
     main = Table(
@@ -322,24 +325,42 @@ def _at_half(rule: Rule | float) -> bool:
     return isinstance(rule, Rule) and rule.alpha == 0.5
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    command_line = encodings.command_line()
-    command_line.add_argument("--few-shot-seeds", type=int, default=0, help="seeds with all classes trained")
-    command_line.add_argument("--page", type=Path, help="page whose tables between markers are replaced")
-    options = command_line.parse_args(arguments)
-    backbone = load_for(options)
+def read_runs(options: argparse.Namespace, backbone: Backbone, counts: Sequence[int]) -> dict[str, Runs]:
+    """Read the stored runs by data set.
+
+    Args:
+        counts: shots per class of the runs with all classes trained; a missing one is left out.
+
+    Raises:
+        SystemExit: there is one data set alone.
+    """
     sets: dict[str, Runs] = {}
     for trial in read_trials(options):
         run = encodings.read(encodings.path_of(trial, backbone, options.out))
         sets.setdefault(trial.data.name, Runs()).half.append(run)
     first = options.first_split or 0
     for data in read_sets(options):
-        for trial in few_shot(data, shots=COUNTS, seeds=range(first, first + options.few_shot_seeds)):
+        for trial in few_shot(data, shots=counts, seeds=range(first, first + options.few_shot_seeds)):
             path = encodings.path_of(trial, backbone, options.out)
             if path.exists():
                 sets[data.name].by_shots.setdefault(trial.shots, []).append(encodings.read(path))
     if len(sets) < 2:
         raise SystemExit("Leave-one-set-out needs at least two data sets. Add one to --data.")
+    return sets
+
+
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    options = encodings.command_line()
+    options.description = description
+    options.add_argument("--few-shot-seeds", type=int, default=0, help="seeds with all classes trained")
+    options.add_argument("--page", type=Path, help="page whose tables between markers are replaced")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = command_line(__doc__).parse_args(arguments)
+    backbone = load_for(options)
+    sets = read_runs(options, backbone, COUNTS)
     candidates: dict[str, Sequence[Rule | float]] = {
         "closed": rules.closed_rules(),
         "mixed": rules.mixed_rules(),

@@ -26,6 +26,8 @@ class Rule:
     alpha: float
     prototypes: float = 0.0
     """Weight of the prototypes of trained classes."""
+    text_counts_as: float = 1.0
+    """Number of shots that the text of a class counts as, against its prototype."""
     offsets: Offsets = "none"
     balance: float = 0.0
 
@@ -34,6 +36,8 @@ class Rule:
         parts = [f"α {self.alpha}"]
         if self.prototypes:
             parts.append(f"prototypes {self.prototypes}")
+            if self.text_counts_as != 1:
+                parts[-1] += f" · n/(n + {self.text_counts_as:g})"
         if self.offsets != "none":
             parts.append(f"{self.offsets.replace('_', ' ')} {self.balance}")
         return ", ".join(parts)
@@ -68,19 +72,27 @@ def scores(
     shots, labels = support.features[rule.alpha], support.labels
     weights = texts[rule.alpha]
     if rule.prototypes:
-        weights = with_prototypes(weights, shots, labels, classes, rule.prototypes)
+        weights = with_prototypes(weights, shots, labels, classes, rule.prototypes, rule.text_counts_as)
     return images[rule.alpha] @ weights.T - offsets_of(rule, weights, texts, support, classes)
 
 
 def with_prototypes(
-    texts: Tensor, shots: Tensor, labels: Tensor, classes: Sequence[int], weight: float
+    texts: Tensor,
+    shots: Tensor,
+    labels: Tensor,
+    classes: Sequence[int],
+    weight: float,
+    text_counts_as: float = 1.0,
 ) -> Tensor:
-    """Return normalise(text_c + weight · n/(n + 1) · (prototype_c − mean prototype)) for trained classes."""
+    """Return normalise(text_c + weight · n/(n + text_counts_as) · (prototype_c − mean prototype)).
+
+    New classes keep their text.
+    """
     present = labels.unique()
     own = labels[None, :] == present[:, None]  # [K, S]
     counts = own.sum(dim=1, keepdim=True)
     prototypes = F.normalize(own.float() @ shots / counts, dim=-1)
-    moves = weight * counts / (counts + 1) * (prototypes - prototypes.mean(dim=0))
+    moves = weight * counts / (counts + text_counts_as) * (prototypes - prototypes.mean(dim=0))
     place = {label: i for i, label in enumerate(present.tolist())}
     rows = [moves[place[c]] if c in place else torch.zeros_like(moves[0]) for c in classes]
     return F.normalize(texts + torch.stack(rows), dim=-1)
@@ -131,18 +143,28 @@ def levels(shots: Tensor, labels: Tensor, weights: Tensor, classes: Sequence[int
 def _best_left_out(
     rule: Rule, texts: Tensor, shots: Tensor, labels: Tensor, classes: Sequence[int]
 ) -> Tensor:
-    """Return [S]: the best trained score of each shot, by prototypes without that shot."""
+    """Return [S]: the best trained score of each shot, left out of the prototype of its own class."""
     trained = [i for i, c in enumerate(classes) if c != NEW_CLASS]
-    best = []
-    for i in range(len(labels)):
-        kept = torch.arange(len(labels)) != i
-        if not (labels[kept] == labels[i]).any():  # its class has no other shot: its text alone
-            kept[i] = True
-        weights = with_prototypes(
-            texts[trained], shots[kept], labels[kept], [classes[t] for t in trained], rule.prototypes
-        )
-        best.append((weights @ shots[i]).amax())
-    return torch.stack(best)
+    own_class = [classes[i] for i in trained]
+    weight = (rule.prototypes, rule.text_counts_as)
+    cosines = shots @ with_prototypes(texts[trained], shots, labels, own_class, *weight).T
+    present = labels.unique()
+    mean = F.normalize(torch.stack([shots[labels == c].mean(dim=0) for c in present]), dim=-1).mean(dim=0)
+    for i, label in enumerate(labels.tolist()):
+        others = (labels == label) & (torch.arange(len(labels)) != i)
+        n = int(others.sum())
+        move = torch.zeros_like(mean)
+        if n:  # the only shot of a class leaves its text alone
+            move = (
+                rule.prototypes
+                * n
+                / (n + rule.text_counts_as)
+                * (F.normalize(shots[others].mean(0), dim=-1) - mean)
+            )
+        for column, c in enumerate(own_class):
+            if c == label:
+                cosines[i, column] = F.normalize(texts[trained[column]] + move, dim=-1) @ shots[i]
+    return cosines.amax(dim=1)
 
 
 def today(alpha: float = 0.5) -> Rule:
@@ -152,6 +174,13 @@ def today(alpha: float = 0.5) -> Rule:
 
 STOCK = Rule(0.0)
 PAPER = Rule(0.5)
+_PROTOTYPES = Rule(0.5, prototypes=1.0, text_counts_as=3.0)
+CONFIRMED: dict[str, Rule] = {
+    "closed": replace(_PROTOTYPES, offsets="levels", balance=0.35),
+    "mixed": replace(_PROTOTYPES, offsets="gamma_left_out", balance=0.5),
+    "foreign": PAPER,
+}
+"""One rule per kind of request (benchmarks/plans/three-kinds-confirmed.md)."""
 STRENGTHS = (0.5, 1.0)
 BALANCES = (0.2, 0.35, 0.5, 0.7)
 

@@ -57,10 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images = [open_image(example.path) for example in data.test]
         for name, fault in FAULTS.items():
             features = _features(backbone, [fault(image) for image in images])
-            cosines, offsets = preview.cosines(features, head, range(len(head)))
-            correct = [
-                (s.argmax(dim=1) == truth).float().mean() for s in (cosines - offsets, features @ head.T)
-            ]
+            scores = preview.rule(head, range(len(head))).scores(features)
+            correct = [(s.argmax(dim=1) == truth).float().mean() for s in (scores, features @ head.T)]
             print(f"| {data.name} | {name} | {correct[0]:.3f} | {correct[1]:.3f} |", flush=True)
 
 

@@ -19,12 +19,10 @@ class Prototypes:
     preview: product.PrototypeClassifier
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        """Return the scores minus the class offsets, the default of the product."""
+        """Return the scores of one request for all classes, as the product does by default."""
         classes = class_indices(class_names, self.task.class_names)
-        cosines, offsets = self.preview.cosines(
-            tests.stock_features, stock_head(self.task, class_names), classes
-        )
-        return (cosines - offsets).cpu()
+        rule = self.preview.rule(stock_head(self.task, class_names), classes)
+        return rule.scores(tests.stock_features).cpu()
 
 
 def preview(task: Task) -> dict[str, Predictor]:

@@ -155,7 +155,8 @@ def judged(record: Record) -> dict[str, Any]:
     """Return labels, data, both verdicts and the probability of a gain."""
     truth = record.arrays["truth"].astype(np.int64)
     stock, adapted = (
-        ClassScores(*[record.arrays[name].astype(np.float64)] * 2) for name in ("stock", "adapted")
+        ClassScores(scores, scores, scores[:, :0])
+        for scores in (record.arrays[name].astype(np.float64) for name in ("stock", "adapted"))
     )
     k, none = stock.trained_only.shape[1], np.arange(0)
     names = Candidates(tuple(map(str, range(k))), k, ((),) * k)

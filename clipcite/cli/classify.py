@@ -1,5 +1,6 @@
 """`clipcite classify`: rank class names for images."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,15 @@ from clipcite.client._sync.client import Client
 from clipcite.datasets.class_folders import images_below
 
 SCORES = (
-    "note  Each probability is computed from similarity minus offset. The order can therefore differ from "
-    "that of the similarities."
+    "note  Probabilities are computed from similarity minus offset, and in mixed requests from the training "
+    "images too. The order can therefore differ from that of the similarities. Rule: {rule}."
 )
+
+
+class Rule(StrEnum):
+    CLOSED = "closed"
+    MIXED = "mixed"
+    FOREIGN = "foreign"
 
 
 def classify(
@@ -52,6 +59,12 @@ def classify(
         float | None,
         typer.Option(min=0, help="Correction in favour of new classes; 0 is off (default: the service's)."),
     ] = None,
+    rule: Annotated[
+        Rule | None,
+        typer.Option(
+            help="Scoring rule (default: closed if all classes are trained, mixed if some are, else foreign)."
+        ),
+    ] = None,
     coverage: Annotated[
         float | None,
         typer.Option(
@@ -83,6 +96,7 @@ def classify(
             top_k=top_k,
             templates=template,
             new_class_balance=new_class_balance,
+            rule=None if rule is None else rule.value,
             coverage=coverage,
             reject=reject,
         )
@@ -92,7 +106,7 @@ def classify(
         console = stdout()
         console.print(classification_table(answer, console.width, scores=scores))
         if scores:
-            stderr().print(SCORES, soft_wrap=True)
+            stderr().print(SCORES.format(rule=answer.rule), soft_wrap=True)
         for warning in answer.warnings:
             stderr().print(f"[yellow]note[/] {escape(warning.detail)}", soft_wrap=True)
     if any(result.error for result in answer.results):

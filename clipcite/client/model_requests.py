@@ -9,7 +9,7 @@ from typing import Any, Literal
 from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.multipart import FilePart, JsonBody, Multipart, OnUpload
 from clipcite.client.request import Call, Page, Request, nothing, one, page, path_of
-from clipcite.client.types import Alias, Classification, ImageResult, ModelData, Notice
+from clipcite.client.types import Alias, Classification, ImageResult, ModelData, Notice, Rule
 from clipcite.datasets.image import ImageFile
 
 ClassNames = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
@@ -32,6 +32,7 @@ def classify(
     alpha: float | None,
     templates: Sequence[str] | None,
     new_class_balance: float | None,
+    rule: Rule | None,
     top_k: int | None,
     coverage: float | None,
     reject: bool,
@@ -39,6 +40,7 @@ def classify(
     options = {
         "alpha": alpha,
         "new_class_balance": new_class_balance,
+        "rule": rule,
         "top_k": top_k,
         "coverage": coverage,
         "reject": "true" if reject else None,

@@ -13,6 +13,7 @@ Stage = Literal["preparing", "training", "publishing", "evaluating"]
 Until = Literal["model", "end"]
 Verdict = Literal["better", "no_clear_gain", "worse", "evaluating", "not_evaluated"]
 Kind = Literal["trained", "new"]
+Rule = Literal["closed", "mixed", "foreign"]
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -261,6 +262,8 @@ class Classification:
     alpha: float
     class_names: list[ClassInfo]
     results: list[ImageResult]
+    rule: Rule | None = None
+    """Scoring rule that was used; None from an older service."""
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: list[Notice] = field(default_factory=list)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -11,6 +11,7 @@ from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.in_distribution import in_distribution_score
+from core.clip.inference.request_rule import RequestKind
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
 from core.serving.text_cache import ResolvedNames
@@ -51,10 +52,12 @@ def calibration_for(
     alpha: float | None,
     templates: Sequence[str] | None,
     balance: float,
+    rule: RequestKind | None = None,
 ) -> Calibration | None:
     """Return the model's calibration if it is valid for such a request, else None.
 
-    It was fitted with exactly the trained classes as candidates, at the model's own α, prompts and balance.
+    It was fitted with exactly the trained classes as candidates, at the model's own α, prompts and balance,
+    by the rule of a closed request.
 
     Args:
         own_prompts: the request has prompts of its own.
@@ -66,6 +69,7 @@ def calibration_for(
     calibration = Calibration.from_dict(stored)
     candidates, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
     plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
+    plain = plain and rule in (None, "closed")
     same_alpha = math.isclose(model.alpha if alpha is None else alpha, calibration.alpha)
     return calibration if plain and same_alpha and candidates == trained else None
 
@@ -89,14 +93,13 @@ def calibrate(
         classes: trained class per column.
         coverage: probability, from 0 to 1, that a prediction set contains the true class.
     """
-    ranked = scores.similarities - scores.offsets
-    probabilities = (logit_scale / calibration.temperature * ranked).softmax(dim=-1)
+    probabilities = (logit_scale / calibration.temperature * scores.scores).softmax(dim=-1)
     in_set = probabilities >= calibration.conformal_threshold(coverage)
     in_set[torch.arange(len(in_set)), probabilities.argmax(dim=-1)] = True
     if shots is None or calibration.rejection_threshold is None:
-        in_distribution = ranked.amax(dim=-1)
+        in_distribution = scores.scores.amax(dim=-1)
     else:
-        in_distribution = in_distribution_score(features, ranked, *shots, classes)
+        in_distribution = in_distribution_score(features, scores.scores, *shots, classes)
     return CalibratedScores(
         calibration, replace(scores, probabilities=probabilities), in_set, in_distribution
     )
@@ -119,7 +122,7 @@ class NotCalibrated(ClipCiteError):
         super().__init__(
             "coverage and reject need a calibrated model, which takes an evaluation on at least 30 images "
             "(see `calibration` in its metrics). Send exactly its trained classes, and omit alpha, "
-            "templates, prompts and new_class_balance."
+            "templates, prompts, rule and new_class_balance."
         )
 
 

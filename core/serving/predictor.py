@@ -14,8 +14,8 @@ from torch import Tensor
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import ImageLimits
 from core.clip.errors import BadImage
-from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.classifier import Scores, scored
+from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import load_tokenizer
 from core.clip.models.features import PROMPT_BATCH_SIZE, classifier_from_features
 from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked
@@ -169,6 +169,7 @@ class Predictor:
             alpha=model.alpha,
             templates=request.templates,
             balance=request.new_class_balance,
+            rule=request.rule,
         )
         if calibration is None and (request.reject or request.coverage is not None):
             raise NotCalibrated(model.row)
@@ -191,7 +192,7 @@ class Predictor:
         finally:
             wait(sent)  # the model must stay in memory until then
         names = classifier.names
-        scores = _scores(model, features, classifier, request.new_class_balance)
+        scores = _scores(model, features, classifier, request)
         calibrated = None
         if calibration is not None:
             calibrated = calibrate(
@@ -214,7 +215,8 @@ class Predictor:
             backbone=model.backbone,
             alpha=model.alpha,
             kinds=kinds,
-            offsets=dict(zip(names.names, scores.offsets.tolist(), strict=True)),
+            rule=scores.rule.kind,
+            offsets=dict(zip(names.names, scores.rule.offsets.tolist(), strict=True)),
             results=[next(predictions) if problem is None else problem for problem in results],
             calibration=calibration,
             sets=[] if calibrated is None else calibrated.prediction_sets(names.names),
@@ -262,8 +264,8 @@ class Predictor:
         if templates is None:
             row = model.row
             templates = tuple(row.templates) if row else recipe(model.backbone).templates
-        balance = request.new_class_balance
-        return model.handle.key, model.name, request.class_names, templates, balance
+        of_rule = request.new_class_balance, request.rule
+        return model.handle.key, model.name, request.class_names, templates, *of_rule
 
     def _make_classifier(
         self,
@@ -271,7 +273,7 @@ class Predictor:
         model: LoadedModel,
         admit_prompts: Callable[[int], AbstractContextManager[None]],
     ) -> RequestClassifier:
-        model_key, _, class_names, templates, balance = key
+        model_key, _, class_names, templates, balance, rule = key
         row, handle = model.row, model.handle
         names = resolve_class_names(
             class_names, row.classes if row else (), templates, row.prompts if row else {}
@@ -282,12 +284,9 @@ class Predictor:
                 return self._encode(handle, missing)
 
         rows = self._rows.rows(model_key, names.prompts, encode)
-        weights = torch.stack([rows[prompts] for prompts in names.prompts])
-        if handle.shots is None:
-            offsets = weights.new_zeros(len(weights))
-        else:
-            offsets = class_offsets(*handle.shots, weights, names.classes, balance)
-        classifier = RequestClassifier(names, weights, offsets)
+        features = torch.stack([rows[prompts] for prompts in names.prompts])
+        of_request = request_rule(handle.shots, features, names.classes, balance, rule)
+        classifier = RequestClassifier(names, features, of_request)
         return self._classifiers.put(key, classifier, classifier.bytes)
 
     def _encode(self, handle: Handle, prompts: Sequence[Prompts]) -> Tensor:
@@ -309,11 +308,12 @@ def recipe(backbone: str) -> AdaptConfig:
     return resolve_config(backbone=backbone)
 
 
-def _scores(model: LoadedModel, features: Tensor, classifier: RequestClassifier, balance: float) -> Scores:
+def _scores(
+    model: LoadedModel, features: Tensor, classifier: RequestClassifier, request: ClassifyRequest
+) -> Scores:
+    rule = classifier.rule
     if model.preview is not None:
-        similarities, offsets = model.preview.preview.cosines(
-            features, classifier.weights, classifier.names.classes, balance
+        rule = model.preview.preview.rule(
+            classifier.text_features, classifier.names.classes, request.new_class_balance, request.rule
         )
-    else:
-        similarities, offsets = features @ classifier.weights.T, classifier.offsets
-    return scored(similarities, offsets, model.handle.logit_scale)
+    return scored(features, classifier.text_features, rule, model.handle.logit_scale)

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.inference.request_rule import RequestKind, RequestRule
 from core.clip.prompts import all_class_prompts, class_indices
 from core.serving.types import ClassName
 
@@ -218,10 +219,10 @@ class RequestClassifier:
     """The classifier of a request. Its tensors are never changed."""
 
     names: ResolvedNames
-    weights: Tensor
-    """Classifier weights [C, D], normalised."""
-    offsets: Tensor
-    """[C], see `core.clip.inference.class_offsets`."""
+    text_features: Tensor
+    """[C, D], normalised."""
+    rule: RequestRule
+    """The rule of the adapted model; that of a preview changes while its images are encoded."""
 
     @property
     def bytes(self) -> int:
@@ -229,13 +230,14 @@ class RequestClassifier:
         names = zip(self.names.names, self.names.prompts, strict=True)
         return (
             OVERHEAD
-            + self.weights.nbytes
-            + self.offsets.nbytes
+            + self.text_features.nbytes
+            + self.rule.classifier_weights.nbytes
+            + self.rule.offsets.nbytes
             + sum(
                 2 * CLASS_OVERHEAD + sys.getsizeof(name) + prompts_bytes(prompts) for name, prompts in names
             )
         )
 
 
-ClassifierKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float]
-"""Cache key: the model's key, the model's name, the class names, the templates and the balance."""
+ClassifierKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float, RequestKind | None]
+"""Cache key: the model's key, the model's name, the class names, the templates, the balance and the rule."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from core.clip.errors import BadImage
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
+from core.clip.inference.request_rule import RequestKind
 from core.errors import ClipCiteError
 from core.serving.pool.cache_stats import CacheStats
 from core.store.db.tables import Model
@@ -30,6 +31,8 @@ class ClassifyRequest:
     """None is the model's α; likewise for `templates`."""
     templates: tuple[str, ...] | None = None
     new_class_balance: float = NEW_CLASS_BALANCE
+    rule: RequestKind | None = None
+    """The kind of request whose rule applies; None is the request's own kind."""
     top_k: int | None = None
     coverage: float | None = None
     reject: bool = False
@@ -58,6 +61,8 @@ class ClassifyResult:
     backbone: str
     alpha: float
     kinds: dict[str, str]
+    rule: RequestKind
+    """The rule that was used (`core.clip.inference.request_rule`)."""
     offsets: dict[str, float]
     """Offset per class, subtracted from the cosines before the softmax."""
     results: list[list[Prediction] | BadImage]

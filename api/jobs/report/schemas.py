@@ -100,8 +100,10 @@ class CurvePoint(BaseModel):
     all_classes: float | None = Field(description="With new or distractor classes as further candidates.")
     new_classes: float | None = Field(description="Images of new classes, with these as candidates.")
     text_similarity: float = Field(
-        description="Mean cosine between adapted and stock text features of 50 ImageNet classes."
+        description="Mean cosine between adapted and stock text features of 50 untrained ImageNet classes."
     )
+    near_similarity: float | None = Field(None, description="The same over `near_classes`.")
+    far_similarity: float | None = Field(None, description="The same over `far_classes`.")
 
 
 class Seconds(BaseModel):
@@ -175,4 +177,9 @@ class Report(BaseModel):
     )
     calibration: Reliability
     curve: list[CurvePoint] = Field(description="Accuracies by alpha.")
+    near_classes: list[str] = Field(
+        [],
+        description="Of 150 untrained ImageNet classes, the 25 nearest to the trained ones, nearest first.",
+    )
+    far_classes: list[str] = Field([], description="The 25 farthest of them, farthest first.")
     seconds: Seconds

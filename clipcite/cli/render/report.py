@@ -58,7 +58,11 @@ def _elsewhere(console: Console, report: Report) -> None:
     if points:
         images = "Accuracy on images of new classes: see above." if report.new_classes else NO_NEW_IMAGES
         cosine = f"{points[0]['text_similarity']:.3f}"
-        text = f"Elsewhere: text features of 50 unrelated classes keep a cosine of {cosine}."
+        text = f"Elsewhere: text features of 50 untrained classes keep a cosine of {cosine}"
+        near, far = (points[0].get(f"{group}_similarity") for group in ("near", "far"))
+        if near is not None and far is not None:
+            text += f" ({near:.3f} near your classes, {far:.3f} far from them)"
+        text += "."
         console.print(f"\n{text} {images}", soft_wrap=True)
 
 

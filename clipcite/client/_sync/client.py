@@ -20,7 +20,7 @@ from clipcite.client.multipart import OnUpload
 from clipcite.client.report_types import Preflight
 from clipcite.client.request import Call, one
 from clipcite.client.retry import Retry
-from clipcite.client.types import Classification, JobData, Readiness
+from clipcite.client.types import Classification, JobData, Readiness, Rule
 from clipcite.client.upload import Adaptable, Upload, upload_of
 from clipcite.datasets.dataset import ByClass
 from clipcite.datasets.image import ImageLike, as_image
@@ -160,6 +160,7 @@ class Client:
         alpha: float | None = None,
         templates: Sequence[str] | None = None,
         new_class_balance: float | None = None,
+        rule: Rule | None = None,
         top_k: int | None = None,
         coverage: float | None = None,
         reject: bool = False,
@@ -173,6 +174,7 @@ class Client:
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
             templates: prompt templates such as "a photo of a {}." (default: the model's).
             new_class_balance: factor of the offset against trained classes (default: the service's).
+            rule: scoring rule (default: by the classes of the request).
             top_k: number of classes per image (default: all).
             coverage: return per image a prediction set that contains the true class with this probability.
             reject: return per image `rejected`, True if the image resembles none of the classes.
@@ -196,6 +198,7 @@ class Client:
                 alpha=alpha,
                 templates=templates,
                 new_class_balance=new_class_balance,
+                rule=rule,
                 top_k=top_k,
                 coverage=coverage,
                 reject=reject,

@@ -19,7 +19,7 @@ from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import brier_gain
 from core.clip.evaluation.context import EvalContext
 from core.clip.evaluation.cross_validation import cross_validate, cross_validation_work
-from core.clip.evaluation.forgetting import measure_forgetting
+from core.clip.evaluation.forgetting import forgetting_prompts, measure_forgetting
 from core.clip.evaluation.label_issues import FOLDS, LabelIssue, cross_fit_scores, find_label_issues
 from core.clip.evaluation.predictions import (
     CROSS_VALIDATION_CURVE,
@@ -38,7 +38,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
-from core.clip.models.imagenet_classes import DISTRACTOR_CLASSES, distractor_classes
+from core.clip.models.imagenet_classes import distractor_classes
 from core.clip.prompts import same_class
 from core.clip.training.progress import Reporter, Work, total
 from core.clip.weights.support_set import support_shots
@@ -125,7 +125,7 @@ def evaluation_work(
     return total(
         # Stock features and previews.
         {"image": len(labels) - stock_features, "prompt": prompts + distractors},
-        {"prompt": len(curve) * DISTRACTOR_CLASSES * len(config.templates)},  # forgetting
+        {"prompt": forgetting_prompts(curve, config.templates)},
         prediction_work(len(tests), candidates, config.alpha, curve)
         if tests
         else cross_validation_work(labels, prompts, distractors, config),
@@ -162,7 +162,13 @@ def evaluate(
     started = time.monotonic()
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
     features = _stock_features(context, reporter)
-    previews, stock = _previews(context, candidates, features, reporter)
+    text_features = build_zero_shot_classifier(
+        context.backbone.model,
+        context.backbone.tokenize,
+        candidates.prompts,
+        partial(reporter.done, "prompt"),
+    ).cpu()
+    previews = cross_fit_scores(features, trained.labels, text_features, candidates, config.seed)
     cross_validated = (
         None if tests else _cross_validate(context, candidates, features, seconds_left, reporter)
     )
@@ -170,6 +176,7 @@ def evaluate(
         context.backbone,
         context.weights,
         trained.class_names,
+        text_features[: candidates.trained],
         config.templates,
         reporter,
         CURVE if tests else CROSS_VALIDATION_CURVE,
@@ -183,6 +190,7 @@ def evaluate(
             "cross_validation",
         )
     else:
+        stock = cosine_scores(features, text_features, candidates)
         held_out, source = _only_previews(context, candidates, previews, stock), "preview"
     gain = brier_gain(held_out, context.backbone.logit_scale)
     calibration = _calibration_of(held_out, context.backbone.logit_scale, config.alpha)
@@ -233,18 +241,6 @@ def _stock_features(context: EvalContext, reporter: Reporter) -> Tensor:
         sources = [trained.sources[i] for i in rest]
         features[rest] = stock_features(context.backbone, sources, context.limits, reporter)
     return features
-
-
-def _previews(
-    context: EvalContext, candidates: Candidates, features: Tensor, reporter: Reporter
-) -> tuple[ClassScores, ClassScores]:
-    """Return cross-fitted preview scores and stock scores of the training images."""
-    backbone, trained = context.backbone, context.trained
-    classifier_weights = build_zero_shot_classifier(
-        backbone.model, backbone.tokenize, candidates.prompts, partial(reporter.done, "prompt")
-    ).cpu()
-    previews = cross_fit_scores(features, trained.labels, classifier_weights, candidates, context.config.seed)
-    return previews, cosine_scores(features, classifier_weights, candidates)
 
 
 def _cross_validate(

@@ -47,6 +47,7 @@ def cross_fit_scores(
     generator = np.random.default_rng(seed)
     trained_only = np.zeros((n, candidates.trained))
     all_classes = np.zeros((n, len(candidates.names)))
+    new_only = np.zeros((n, len(candidates.names) - candidates.trained))
     for _ in range(REPEATS):
         fold = _folds(np.asarray(labels), generator)
         for held_out_fold in range(FOLDS):
@@ -64,7 +65,8 @@ def cross_fit_scores(
                 scores = cosine_scores(features[held_out], classifier_weights, candidates)
             trained_only[held_out] += scores.trained_only / REPEATS
             all_classes[held_out] += scores.all_classes / REPEATS
-    return ClassScores(trained_only, all_classes)
+            new_only[held_out] += scores.new_only / REPEATS
+    return ClassScores(trained_only, all_classes, new_only)
 
 
 def find_label_issues(

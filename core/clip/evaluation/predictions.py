@@ -1,6 +1,6 @@
 """Class scores of the stock model, the instant preview and the adapted model on held-out images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from core.clip.data.images import ImageLimits
 from core.clip.errors import Cancelled
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.inference.request_rule import RequestRule, request_rule
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.training.progress import Reporter, Work
@@ -38,6 +39,8 @@ class ClassScores:
     """[N, K], with the trained classes as candidates."""
     all_classes: Floats
     """[N, C], with all classes as candidates, the trained classes first."""
+    new_only: Floats
+    """[N, C − K], with the new classes as candidates."""
     in_distribution_score: Floats | None = None
     """[N] (`core.clip.inference.in_distribution`); None without a support set."""
 
@@ -45,6 +48,7 @@ class ClassScores:
         return ClassScores(
             self.trained_only[rows],
             self.all_classes[rows],
+            self.new_only[rows],
             None if self.in_distribution_score is None else self.in_distribution_score[rows],
         )
 
@@ -95,6 +99,7 @@ class HeldOutPredictions:
             return ClassScores(
                 np.concatenate([s.trained_only for s in scores]),
                 np.concatenate([s.all_classes for s in scores]),
+                np.concatenate([s.new_only for s in scores]),
                 np.concatenate(in_distribution) if len(in_distribution) == len(scores) else None,
             )
 
@@ -221,12 +226,22 @@ def preview_scores(
         features: [N, D], of the stock model.
         classifier_weights: [C, D], of the stock model.
     """
-    classes = candidates.classes
-    scores = []
-    for count in (candidates.trained, len(classes)):
-        cosines, offsets = preview.cosines(features, classifier_weights[:count], classes[:count])
-        scores.append((cosines - offsets).double().numpy())
-    return ClassScores(*scores)
+    scores = _by_candidates(preview.rule, features, classifier_weights, candidates)
+    return ClassScores(*(x.double().numpy() for x in scores))
+
+
+def _by_candidates(
+    rule: Callable[[Tensor, Sequence[int]], RequestRule],
+    features: Tensor,
+    classifier_weights: Tensor,
+    candidates: Candidates,
+) -> list[Tensor]:
+    """Return the scores of the requests for the trained, all and the new classes."""
+    classes, k = candidates.classes, candidates.trained
+    return [
+        rule(classifier_weights[of], classes[of]).scores(features)
+        for of in (slice(k), slice(None), slice(k, None))
+    ]
 
 
 def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
@@ -245,7 +260,7 @@ def _classifier_weights(
 def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:
     """Return plain cosines of the features [N, D] with the classifier weights [C, D]."""
     cosines = (features @ classifier_weights.T).double().numpy()
-    return ClassScores(cosines[:, : candidates.trained], cosines)
+    return ClassScores(cosines[:, : candidates.trained], cosines, cosines[:, candidates.trained :])
 
 
 def balanced_scores(
@@ -255,28 +270,16 @@ def balanced_scores(
     alpha: float,
     candidates: Candidates,
 ) -> ClassScores:
-    """Return cosines less the class offsets, and the in-distribution scores.
+    """Return the scores by the rule of each request, and the in-distribution scores.
 
     Without a support set or at α = 0 they are plain cosines.
     """
     if alpha == 0 or shots is None:
         return cosine_scores(features, classifier_weights, candidates)
-    shot_features = shots.at(alpha)
-    trained_only, all_classes = (
-        features @ classifier_weights[:count].T
-        - class_offsets(
-            shot_features,
-            shots.labels,
-            classifier_weights[:count],
-            candidates.classes[:count],
-            NEW_CLASS_BALANCE,
-        )
-        for count in (candidates.trained, len(candidates.names))
-    )
-    in_distribution = in_distribution_score(
-        features, trained_only, shot_features, shots.labels, range(candidates.trained)
-    )
-    return ClassScores(*(x.double().numpy() for x in (trained_only, all_classes, in_distribution)))
+    support = shots.at(alpha), shots.labels
+    by_candidates = _by_candidates(partial(request_rule, support), features, classifier_weights, candidates)
+    in_distribution = in_distribution_score(features, by_candidates[0], *support, range(candidates.trained))
+    return ClassScores(*(x.double().numpy() for x in (*by_candidates, in_distribution)))
 
 
 def _raise_if_cancelled(reporter: Reporter) -> None:

@@ -117,7 +117,10 @@ class CurvePoint:
     new_classes: float | None
     """Accuracy on images of new classes, with the new classes as candidates."""
     text_similarity: float
-    """Text similarity with the stock model (`core.clip.evaluation.forgetting`)."""
+    """Mean cosine of text features with the stock model, over the near and the far classes."""
+    near_similarity: float
+    """The same over the near classes (`core.clip.evaluation.forgetting`)."""
+    far_similarity: float
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,9 @@ class Report:
     """Training images that resemble another class, according to models that have not seen them."""
     calibration: Reliability
     curve: tuple[CurvePoint, ...]
+    near_classes: tuple[str, ...]
+    """Untrained ImageNet classes near the trained ones, nearest first (`core.clip.evaluation.forgetting`)."""
+    far_classes: tuple[str, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,7 +185,7 @@ def build_report(
     calibration: Calibration | None,
     brier_gain: Interval | None,
     label_issues: Sequence[LabelIssue],
-    forgetting: Sequence[Forgetting],
+    forgetting: Forgetting,
     seconds: Mapping[str, float],
 ) -> Report:
     """Build the report from held-out predictions.
@@ -249,6 +255,8 @@ def build_report(
         ),
         calibration=_reliability(logit_scale * scores, truth, calibration),
         curve=_curve(held_out, forgetting),
+        near_classes=forgetting.near_classes,
+        far_classes=forgetting.far_classes,
         seconds=seconds,
     )
 
@@ -327,7 +335,7 @@ def is_correct(scores: ClassScores, truth: NDArray[np.int64], which: str, traine
         trained: number of trained classes.
     """
     if which == "new":
-        result: Bools = scores.all_classes[:, trained:].argmax(axis=1) + trained == truth
+        result: Bools = scores.new_only.argmax(axis=1) + trained == truth
     else:
         result = getattr(scores, which).argmax(axis=1) == truth
     return result
@@ -472,7 +480,7 @@ def _reliability(
     )
 
 
-def _curve(held_out: HeldOutPredictions, forgetting: Sequence[Forgetting]) -> tuple[CurvePoint, ...]:
+def _curve(held_out: HeldOutPredictions, forgetting: Forgetting) -> tuple[CurvePoint, ...]:
     k, truth = held_out.candidates.trained, held_out.truth[held_out.on_curve]
     trained, new = np.flatnonzero(truth < k), np.flatnonzero(truth >= k)
 
@@ -487,7 +495,9 @@ def _curve(held_out: HeldOutPredictions, forgetting: Sequence[Forgetting]) -> tu
             trained_classes=accuracy(point.alpha, trained, "trained_only"),
             all_classes=accuracy(point.alpha, trained, "all_classes"),
             new_classes=accuracy(point.alpha, new, "new"),
-            text_similarity=point.text_similarity,
+            text_similarity=(point.near + point.far) / 2,
+            near_similarity=point.near,
+            far_similarity=point.far,
         )
-        for point in forgetting
+        for point in forgetting.by_alpha
     )

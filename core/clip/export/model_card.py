@@ -112,8 +112,10 @@ Evaluated by the service that trained the model, at the α of the training job:
 
 {loading}
 
-The cosines equal those of the service. The probabilities differ: unless `new_class_balance` is 0, the service
-first subtracts an offset from the cosine of each class, estimated from the training images.
+The cosines equal those of the service, and so do the probabilities of requests without a trained class. For
+other requests the service also uses the training images, which this export leaves out: it subtracts offsets
+from the cosines, and if some classes are new, it moves the features of the trained ones towards their images.
+`new_class_balance` 0 turns both off.
 """
 
 LOAD_PLAINLY = """With `pip install open_clip_torch`, in the folder that holds this file:

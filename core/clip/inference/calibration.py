@@ -35,7 +35,7 @@ class Calibration:
     nonconformity: tuple[float, ...]
     """1 − probability of the true class, ascending; at most 100 values, evenly spaced in rank."""
     least_similarity: float
-    """5th percentile of the best trained class's similarity, after its offset."""
+    """5th percentile of the best trained class's score."""
     rejection_threshold: float | None = None
     """5th percentile of the in-distribution score; None for the stock model, which has no support set."""
 
@@ -77,7 +77,7 @@ def fit_calibration(
     """Fit a calibration; return None with fewer than `MIN_HELD_OUT` images.
 
     Args:
-        scores: [N, K], cosines with the trained classes less the class offsets.
+        scores: [N, K], of the trained classes by the rule of a closed request.
         truth: [N], trained classes.
         in_distribution_score: [N]; None without a support set.
     """

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE
+from core.clip.inference.request_rule import RequestKind, RequestRule, request_rule
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.weights.files import Weights
@@ -18,23 +19,25 @@ class Scores:
     """Scores of N images for C classes."""
 
     probabilities: Tensor
-    """[N, C], softmax over the classes of the similarities less the offsets."""
+    """[N, C], softmax of `scores` over the classes."""
+    scores: Tensor
+    """[N, C], by the rule of the request, in units of the cosine."""
     similarities: Tensor
-    """[N, C], plain cosines."""
-    offsets: Tensor
-    """[C]."""
+    """[N, C], plain cosines with the text features."""
+    rule: RequestRule
 
 
-def scored(similarities: Tensor, offsets: Tensor, logit_scale: float) -> Scores:
-    """Return the scores of cosines [N, C] and class offsets [C]."""
-    return Scores((logit_scale * (similarities - offsets)).softmax(dim=-1), similarities, offsets)
+def scored(features: Tensor, text_features: Tensor, rule: RequestRule, logit_scale: float) -> Scores:
+    """Return the scores of image features [N, D] and text features [C, D]."""
+    scores = rule.scores(features)
+    return Scores((logit_scale * scores).softmax(dim=-1), scores, features @ text_features.T, rule)
 
 
 class Classifier:
     """A model at one α that scores images against prompts.
 
     Without `weights`, or at α = 0, it shares the backbone's network. Otherwise it holds a copy with θ(α),
-    and the support set yields class offsets.
+    and the support set yields prototypes and class offsets.
     """
 
     def __init__(self, backbone: Backbone, weights: Weights | None = None, alpha: float = 0.5) -> None:
@@ -46,7 +49,7 @@ class Classifier:
             self.model = with_parameters(backbone, theta)
             if weights.shots is not None:
                 shots = weights.shots
-                self._shots = (shots.at(alpha).to(backbone.device), shots.labels.to(backbone.device))
+                self._shots = (shots.at(alpha), shots.labels)
 
     def preprocess(self, images: Sequence[Image.Image]) -> Tensor:
         """Convert N RGB images to [N, 3, S, S] with the backbone's test transform."""
@@ -57,7 +60,7 @@ class Classifier:
         return image_features(self.model, pixels)
 
     def text_features(self, prompts: Sequence[Sequence[str]]) -> Tensor:
-        """Build classifier weights [C, D] from the prompts of each class (`prompts.class_prompts`)."""
+        """Return text features [C, D] from the prompts of each class (`prompts.class_prompts`)."""
         return build_zero_shot_classifier(self.model, self.backbone.tokenize, prompts)
 
     def scores(
@@ -67,20 +70,18 @@ class Classifier:
         *,
         classes: Sequence[int],
         balance: float = NEW_CLASS_BALANCE,
+        kind: RequestKind | None = None,
     ) -> Scores:
-        """Score images [N, D] against classifier weights [C, D]; return tensors on the CPU.
+        """Score images [N, D] against text features [C, D]; return tensors on the CPU.
 
         Args:
             classes: trained class of each of the C classes, -1 for a new class
                 (`prompts.class_indices`).
-            balance: strength of the class offsets (`core.clip.inference.class_offsets`); 0 gives the
-                paper's scores.
+            balance, kind: as in `core.clip.inference.request_rule`; balance 0 gives the paper's scores.
         """
-        similarities = image_features @ text_features.T
-        offsets = similarities.new_zeros(len(text_features))
-        if self._shots is not None:
-            offsets = class_offsets(*self._shots, text_features, classes, balance)
-        return scored(similarities.cpu(), offsets.cpu(), self.backbone.logit_scale)
+        image_features, text_features = image_features.cpu(), text_features.cpu()
+        rule = request_rule(self._shots, text_features, classes, balance, kind)
+        return scored(image_features, text_features, rule, self.backbone.logit_scale)
 
     def classify(
         self,

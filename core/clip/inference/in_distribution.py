@@ -15,11 +15,11 @@ from torch import Tensor
 def in_distribution_score(
     features: Tensor, scores: Tensor, shot_features: Tensor, shot_labels: Tensor, classes: Sequence[int]
 ) -> Tensor:
-    """Return [N]: the maximum over the candidates c of ⟨x, text_c⟩ − offset_c + ⟨x, mean_c⟩.
+    """Return [N]: the maximum over the candidates c of score_c + ⟨x, mean_c⟩.
 
     Args:
         features: [N, D] of the images, normalised.
-        scores: [N, K], cosines with the candidates less the class offsets.
+        scores: [N, K], of the candidates by the rule of a closed request.
         shot_features: [S, D], normalised, from the same model.
         shot_labels: [S], trained classes.
         classes: [K], trained class of each candidate. A class without a shot in the support set uses the

@@ -26,7 +26,7 @@ IMAGES = {alpha: unit(20, 8, seed=20 + i) for i, alpha in enumerate((0.0, 0.5))}
 
 def test_prototypes_of_weight_1_are_the_previews() -> None:
     ours = with_prototypes(TEXTS[0.5], SHOTS[0.5], LABELS, CLASSES, 1.0)
-    product = PrototypeClassifier(SHOTS[0.5], LABELS).build_classifier(TEXTS[0.5], CLASSES)
+    product = PrototypeClassifier(SHOTS[0.5], LABELS).rule(TEXTS[0.5], CLASSES).classifier_weights
     torch.testing.assert_close(ours, product)
 
 
@@ -38,27 +38,37 @@ def test_todays_rule_is_cosines_less_the_offsets() -> None:
 
 @pytest.mark.parametrize("prototypes", [0.0, 1.0])
 def test_gamma_changes_no_order_among_classes_of_one_kind(prototypes: float) -> None:
-    plain = scores(Rule(0.5, prototypes), IMAGES, TEXTS, SUPPORT, CLASSES)
+    plain = scores(Rule(0.5, prototypes, 3.0), IMAGES, TEXTS, SUPPORT, CLASSES)
     for offsets in ("gamma", "gamma_left_out"):
-        rule = Rule(0.5, prototypes, offsets, 0.5)  # type: ignore[arg-type]
+        rule = Rule(0.5, prototypes, 3.0, offsets, 0.5)  # type: ignore[arg-type]
         moved = scores(rule, IMAGES, TEXTS, SUPPORT, CLASSES)
         for columns in ([0, 2, 4], [1, 3]):
             assert torch.equal(plain[:, columns].argsort(dim=1), moved[:, columns].argsort(dim=1))
 
 
-def test_each_shot_is_left_out_of_its_own_prototype() -> None:
-    rule = Rule(0.5, 1.0, "gamma_left_out", 0.5)
-    weights = with_prototypes(TEXTS[0.5], SHOTS[0.5], LABELS, CLASSES, 1.0)
+@pytest.mark.parametrize("labels", [LABELS, torch.tensor([0, 0, 1, 2, 2, 2, 2, 0, 2])])
+def test_each_shot_is_left_out_of_the_prototype_of_its_class(labels: Tensor) -> None:
+    """The only shot of a class leaves its text alone."""
+    rule = Rule(0.5, 1.0, 3.0, "gamma_left_out", 0.5)
+    shots, texts = SHOTS[0.5], TEXTS[0.5]
+    every = {c: F.normalize(shots[labels == c].mean(dim=0), dim=-1) for c in (0, 1, 2)}
+    mean = (every[0] + every[1] + every[2]) / 3
     margins = []
-    for i in range(len(LABELS)):
-        others = [j for j in range(len(LABELS)) if j != i]
-        without = with_prototypes(TEXTS[0.5], SHOTS[0.5][others], LABELS[others], CLASSES, 1.0)
-        cosines = (without @ SHOTS[0.5][i]).tolist()
-        best = max(c for c, k in zip(cosines, CLASSES, strict=True) if k != NEW_CLASS)
-        margins.append(best - max(c for c, k in zip(cosines, CLASSES, strict=True) if k == NEW_CLASS))
+    for i, own in enumerate(labels.tolist()):
+        best: dict[bool, float] = {True: -1.0, False: -1.0}
+        for text, c in zip(texts, CLASSES, strict=True):
+            rows = [j for j in range(9) if labels[j] == c and not (c == own and j == i)]
+            head = text
+            if c != NEW_CLASS and rows:
+                prototype = F.normalize(shots[rows].mean(dim=0), dim=-1)
+                head = F.normalize(text + len(rows) / (len(rows) + 3) * (prototype - mean), dim=-1)
+            best[c != NEW_CLASS] = max(best[c != NEW_CLASS], float(head @ shots[i]))
+        margins.append(best[True] - best[False])
     gamma = 0.5 * max(0.0, sorted(margins)[4])
-    found = offsets_of(rule, weights, TEXTS, SUPPORT, CLASSES)
+    weights = with_prototypes(texts, shots, labels, CLASSES, 1.0, 3.0)
+    found = offsets_of(rule, weights, TEXTS, Support(SHOTS, labels), CLASSES)
     assert found.tolist() == pytest.approx([gamma * (c != NEW_CLASS) for c in CLASSES], abs=1e-6)
+    assert gamma > 0
 
 
 def test_the_support_set_is_the_stored_one() -> None:

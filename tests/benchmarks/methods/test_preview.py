@@ -14,8 +14,8 @@ def test_the_preview_equals_the_products(task: given.Task, shown: given.Tests) -
     found = answers.similarities(shown, NAMES)
     product = PrototypeClassifier(shown.stock_features, torch.tensor(task.labels))
     head = stock_head(task, NAMES)
-    cosines, offsets = product.cosines(shown.stock_features, head, [1, -1, 0])
-    torch.testing.assert_close(found, cosines - offsets, rtol=0, atol=1e-4)
+    expected = product.rule(head, [1, -1, 0]).scores(shown.stock_features)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
     def accuracy(of: given.Predictor) -> float:
         best = of.similarities(shown, task.class_names).argmax(dim=1)

@@ -115,11 +115,14 @@ def test_scores_sets_and_rejections(call: Any, folder: Path, taught: Job) -> Non
     done = call("classify", image, "-m", taught.model_id, "-c", "red,blue", "--scores")
     assert re.search(r"probability +similarity +offset", done.stdout)
     assert "similarity minus offset" in done.stderr
+    assert "Rule: mixed." in done.stderr
     offsets = []
     for balance in (0, 1):
         options = ("-m", taught.model_id, "-c", "red,blue", "--new-class-balance", balance, "--json")
-        names = json.loads(call("classify", image, *options).stdout)["class_names"]
-        offsets.append(names[0]["offset"])
+        assert json.loads(call("classify", image, *options).stdout)["rule"] == "mixed"
+        answer = json.loads(call("classify", image, *options, "--rule", "closed").stdout)
+        assert answer["rule"] == "closed"
+        offsets.append(answer["class_names"][0]["offset"])
     assert offsets[0] == 0 != offsets[1]
     # Calibration needs more images than this model has.
     for options in (["--reject"], ["--coverage", 0.9]):

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import brier_gain
-from core.clip.evaluation.forgetting import Forgetting
+from core.clip.evaluation.forgetting import Forgetting, TextChange
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import Report, build_report
 
@@ -21,7 +21,7 @@ def class_scores(truth: NDArray[np.int64], right: float, seed: int) -> ClassScor
     among[np.flatnonzero(told), truth[told]] += 0.2
     wrong = np.flatnonzero(~told)
     among[wrong, (truth[wrong] + 1) % K] += 0.1
-    return ClassScores(among[:, :K], among)
+    return ClassScores(among[:, :K], among, among[:, K:])
 
 
 def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: int = 0) -> HeldOutPredictions:
@@ -39,7 +39,9 @@ def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: in
     )
 
 
-FORGETTING = [Forgetting(a, 1 - 0.1 * a) for a in CURVE]
+FORGETTING = Forgetting(
+    ("wolf", "lynx"), ("volcano", "abacus"), tuple(TextChange(a, 1 - 0.15 * a, 1 - 0.05 * a) for a in CURVE)
+)
 
 
 def report(held: HeldOutPredictions, **given: object) -> Report:

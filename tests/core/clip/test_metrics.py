@@ -57,7 +57,9 @@ TRUTH = np.array([0, 0, 1, 2, 3])
 
 
 def by_hand(rows: list[int]) -> HeldOutPredictions:
-    stock, adapted = (ClassScores(scores[rows][:, :2], scores[rows]) for scores in (STOCK, ADAPTED))
+    stock, adapted = (
+        ClassScores(scores[rows][:, :2], scores[rows], scores[rows][:, 2:]) for scores in (STOCK, ADAPTED)
+    )
     candidates = Candidates(("a", "b", "c", "d"), 2, (("a",), ("b",), ("c",), ("d",)))
     return HeldOutPredictions(
         candidates, np.array(rows), TRUTH[rows], stock, stock, adapted, {}, np.arange(0)

@@ -8,6 +8,7 @@ import torch
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
+from core.clip.inference.request_rule import RequestRule
 from core.serving.calibrated import CalibratedScores, calibrate, calibration_for
 from core.store.db.tables import Model
 
@@ -32,7 +33,9 @@ def judged(given: Scores, coverage: float = 0.9) -> CalibratedScores:
 def scores(*rows: list[float], offset: float = 0.0, scale: float = 40.0) -> Scores:
     similarities = torch.tensor(rows)
     offsets = torch.full((similarities.shape[1],), offset)
-    return Scores((scale * (similarities - offsets)).softmax(dim=-1), similarities, offsets)
+    less = similarities - offsets
+    rule = RequestRule("closed", torch.eye(len(offsets)), offsets)
+    return Scores((scale * less).softmax(dim=-1), less, similarities, rule)
 
 
 def test_the_probabilities_are_those_at_the_temperature() -> None:
@@ -90,12 +93,13 @@ ASKED: dict[str, Any] = {
         {"alpha": 0.6},
         {"templates": ["a {}."]},
         {"balance": 0.0},
+        {"rule": "mixed"},
     ],
 )
 def test_a_calibration_holds_for_its_own_settings(change: dict[str, Any]) -> None:
     row = cast(Model, ROW)
     assert calibration_for(row, **ASKED) == KNOWN
-    assert calibration_for(row, **{**ASKED, "alpha": 0.5}) == KNOWN
+    assert calibration_for(row, **{**ASKED, "alpha": 0.5, "rule": "closed"}) == KNOWN
     assert calibration_for(row, **{**ASKED, **change}) is None
 
 

@@ -121,17 +121,19 @@ def test_the_preview_equals_the_plain_reference(world: World) -> None:
     shots = classifier.image_features(pixels(world.backbone, [crafted.jpeg(seed) for seed in seeds]))
     reference = PrototypeClassifier(shots, torch.tensor([0, 0, 0, 1, 1]))
     prompts = [class_prompts(name, config["templates"], config["prompts"]) for name in NAMES]
-    cosines, offsets = reference.cosines(
-        classifier.image_features(pixels(world.backbone, IMAGES)), classifier.text_features(prompts), CLASSES
+    features, texts = (
+        classifier.image_features(pixels(world.backbone, IMAGES)),
+        classifier.text_features(prompts),
     )
-    probabilities = (world.backbone.logit_scale * (cosines - offsets)).softmax(dim=-1)
+    rule, cosines = reference.rule(texts, CLASSES), features @ texts.T
+    probabilities = (world.backbone.logit_scale * rule.scores(features)).softmax(dim=-1)
     for row, result in enumerate(ranked(answer)):
         assert [p[2] for p in result] == sorted((p[2] for p in result), reverse=True)
         for name, _, probability, similarity in result:
             column = NAMES.index(name)
             assert probability == pytest.approx(float(probabilities[row, column]), abs=1e-4)
             assert similarity == pytest.approx(float(cosines[row, column]), abs=1e-5)
-    assert list(answer.offsets.values()) == pytest.approx(offsets.tolist(), abs=1e-5)
+    assert list(answer.offsets.values()) == pytest.approx(rule.offsets.tolist(), abs=1e-5)
 
 
 def test_every_replica_answers_alike(world: World) -> None:

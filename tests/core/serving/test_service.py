@@ -18,7 +18,9 @@ from torch import Tensor
 from core.clip.data.images import open_image
 from core.clip.errors import BackboneUnavailable, BadImage, UnknownBackbone
 from core.clip.inference.classifier import Classifier
+from core.clip.inference.request_rule import RequestKind
 from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.prompts import class_indices
 from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
@@ -423,8 +425,9 @@ def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
     shots = SupportSet(head.expand(3, -1, -1), torch.arange(len(CLASSES)))
     model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)
     plain = world.classify(model=model, new_class_balance=0)
-    default, more = world.classify(model=model), world.classify(model=model, new_class_balance=0.5)
+    default, more = (world.classify(model=model, new_class_balance=b, rule="closed") for b in (0.35, 0.5))
     assert set(plain.offsets.values()) == {0}
+    assert (plain.rule, default.rule) == ("mixed", "closed")
     assert default.offsets != more.offsets
     assert more.offsets.keys() == more.kinds.keys()
     scale = world.backbone.logit_scale
@@ -438,4 +441,35 @@ def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
             assert after[name][0] == pytest.approx(math.exp(logit) / total, rel=1e-4)
     # The stock model was not trained.
     assert set(world.classify(model="stock").offsets.values()) == {0}
+    assert world.classify(model="stock").rule == "foreign"
     assert set(world.classify(model=model, alpha=0).offsets.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [(CLASSES, "closed"), ([*CLASSES, "hedgehog", "oak"], "mixed"), (["hedgehog", "oak"], "foreign")],
+)
+@pytest.mark.parametrize("forced", [None, "closed", "mixed", "foreign"])
+def test_the_rule_follows_the_classes_or_the_request(
+    world: World, names: list[str], kind: RequestKind, forced: RequestKind | None
+) -> None:
+    theta_1 = moved(world.backbone)
+    plain = Classifier(world.backbone, Weights(full_delta(theta_1)), 0.5)
+    images = [open_image(data) for data in IMAGES]
+    seen = plain.image_features(plain.preprocess([open_image(crafted.jpeg(seed)) for seed in range(6)]))
+    shots = SupportSet(seen.expand(3, -1, -1), torch.arange(6) % len(CLASSES))
+    model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)
+    answer = world.classify(names, model=model, rule=forced)
+    assert answer.rule == (forced or kind)
+
+    classifier = Classifier(world.backbone, Weights(full_delta(theta_1), shots), 0.5)
+    expected = classifier.scores(
+        classifier.image_features(classifier.preprocess(images)),
+        classifier.text_features([[f"a photo of a {name}."] for name in names]),
+        classes=class_indices(names, CLASSES),
+        kind=forced,
+    )
+    for i, row in enumerate(numbers(answer)):
+        for c, name in enumerate(names):
+            found = (float(expected.probabilities[i, c]), float(expected.similarities[i, c]))
+            assert row[name] == pytest.approx(found, abs=1e-4)  # the support set is stored in 16 bits

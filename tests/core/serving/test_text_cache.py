@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.clip.inference.request_rule import RequestRule
 from core.serving.text_cache import (
     ClassifierKey,
     LruCache,
@@ -149,8 +150,9 @@ def test_heads_are_kept_by_their_bytes(own: Prompts) -> None:
             )
             names = resolve_class_names(asked, (), ("a {}",), {})
             # The numbers of a tensor are not in Python's memory.
-            head = RequestClassifier(names, torch.zeros(len(asked), 0), torch.zeros(0))
-            heads.put(("net", "stock", asked, ("a {}",), 0.35), head, head.bytes)
+            features = torch.zeros(len(asked), 0)
+            head = RequestClassifier(names, features, RequestRule("foreign", features, torch.zeros(0)))
+            heads.put(("net", "stock", asked, ("a {}",), 0.35, None), head, head.bytes)
 
     size = held(fill)
     assert heads.evicted > 0

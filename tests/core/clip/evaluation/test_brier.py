@@ -17,7 +17,7 @@ def scores(truth: NDArray[np.int64], lead: float, seed: int, boldness: float = 1
     """Draw scores in which the true class leads by `lead` standard deviations of the noise."""
     cosines = np.random.default_rng(seed).normal(0, 0.05, (len(truth), K))
     cosines[np.arange(len(truth)), truth] += 0.05 * lead
-    return ClassScores(boldness * cosines, boldness * cosines)
+    return ClassScores(boldness * cosines, boldness * cosines, cosines[:, :0])
 
 
 def predictions(images: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOutPredictions:

@@ -52,7 +52,7 @@ def test_a_gain_in_probabilities_alone() -> None:
     wrong = np.flatnonzero(held.stock.trained_only.argmax(axis=1) != truth)
     scores[np.arange(36), truth] += 0.05
     scores[wrong[:2], truth[wrong[:2]]] += 0.3
-    made = report(replace(held, adapted=ClassScores(scores[:, :K], scores)))
+    made = report(replace(held, adapted=ClassScores(scores[:, :K], scores, scores[:, K:])))
     assert made.trained_classes is not None
     gain = made.trained_classes.adapted_against_stock
     assert gain is not None
@@ -67,7 +67,7 @@ def predicted(truth: list[int], classes: list[int]) -> ClassScores:
     """Return scores whose best class is given, so close to the others that no Brier score is significant."""
     scores = np.zeros((len(truth), len(NAMES)))
     scores[np.arange(len(truth)), classes] = 0.01
-    return ClassScores(scores[:, :K], scores)
+    return ClassScores(scores[:, :K], scores, scores[:, K:])
 
 
 def changed_by_hand(gained: int, lost: int, both: int, *, new: bool = False) -> HeldOutPredictions:
@@ -175,9 +175,9 @@ def test_changes_by_hand() -> None:
     held = replace(
         held_out(images=6),
         truth=truth,
-        stock=ClassScores(stock, stock),
-        preview=ClassScores(stock, stock),
-        adapted=ClassScores(adapted, adapted),
+        stock=ClassScores(stock, stock, stock[:, :0]),
+        preview=ClassScores(stock, stock, stock[:, :0]),
+        adapted=ClassScores(adapted, adapted, adapted[:, :0]),
         curve={},
         positions=np.arange(10, 16),
     )
@@ -218,7 +218,10 @@ def test_only_the_preview_is_evaluated() -> None:
     assert made.trained_classes is not None
     assert made.trained_classes.adapted is None
     assert made.curve[2].trained_classes is None
-    assert made.curve[2].text_similarity == 0.95
+    point = made.curve[2]
+    assert (point.near_similarity, point.far_similarity) == (0.925, 0.975)
+    assert point.text_similarity == pytest.approx(0.95)
+    assert (made.near_classes, made.far_classes) == (("wolf", "lynx"), ("volcano", "abacus"))
 
 
 def test_new_classes_are_counted_separately() -> None:
@@ -237,7 +240,7 @@ def test_classes_and_confusion_by_hand() -> None:
     named = np.array([0, 0, 1, 1, 1, 1])
     scores = np.zeros((6, len(NAMES)))
     scores[np.arange(6), named] = 0.1
-    given = ClassScores(scores[:, :K], scores)
+    given = ClassScores(scores[:, :K], scores, scores[:, K:])
     base = held_out(images=6)
     held = replace(
         base, truth=truth, stock=given, preview=given, adapted=given, curve={}, positions=np.arange(6)

@@ -161,13 +161,15 @@ def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[
     scores = classifier.classify(images(4), TEXTS, classes=classes, balance=0.4)
     unbalanced = classifier.classify(images(4), TEXTS, classes=classes, balance=0)
     expected = class_offsets(features, shots.labels, plain.text_features(TEXTS), classes, 0.4)
-    torch.testing.assert_close(scores.offsets, expected)
+    torch.testing.assert_close(scores.rule.offsets, expected)
     assert expected.abs().min() > 0
-    assert not unbalanced.offsets.any()
+    assert not unbalanced.rule.offsets.any()
     assert torch.equal(scores.similarities, unbalanced.similarities)  # Similarities remain cosines.
-    adjusted = tiny.logit_scale * (scores.similarities - scores.offsets)
+    adjusted = tiny.logit_scale * (scores.similarities - expected)
     torch.testing.assert_close(scores.probabilities, adjusted.softmax(dim=-1))
     torch.testing.assert_close(unbalanced.probabilities, plain.classify(images(4), TEXTS).probabilities)
     # The stock model has no support set.
     for stock in (Classifier(tiny), Classifier(tiny, Weights(full_delta(theta_1), shots), 0.0)):
-        assert not stock.classify(images(1), TEXTS, classes=classes).offsets.any()
+        rule = stock.classify(images(1), TEXTS, classes=classes).rule
+        assert rule.kind == "foreign"
+        assert not rule.offsets.any()

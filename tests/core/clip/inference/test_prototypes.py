@@ -34,21 +34,22 @@ def slow_prototypes(features: Tensor, labels: list[int], prompts: Tensor, classe
 
 
 def test_prototypes_equal_the_plain_loops() -> None:
-    found = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
+    found = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, CLASSES).classifier_weights
     expected = torch.stack(slow_prototypes(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
     torch.testing.assert_close(found, expected)
 
 
 def test_a_new_class_is_its_prompts() -> None:
-    torch.testing.assert_close(
-        PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, [NEW_CLASS] * 5), TEXTS
-    )
-    mixed = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
+    foreign = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, [NEW_CLASS] * 5)
+    assert foreign.kind == "foreign"
+    assert torch.equal(foreign.classifier_weights, TEXTS)
+    assert not foreign.offsets.any()
+    mixed = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, CLASSES).classifier_weights
     torch.testing.assert_close(mixed[[1, 4]], TEXTS[[1, 4]])
 
 
 def test_a_class_without_shots_is_its_prompts() -> None:
-    found = PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, [7, NEW_CLASS, 0, 1, 3])
+    found = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, [7, NEW_CLASS, 0, 1, 3]).classifier_weights
     torch.testing.assert_close(found[[0, 4]], TEXTS[[0, 4]])
 
 
@@ -61,23 +62,23 @@ def test_a_component_shared_by_all_images_changes_nothing() -> None:
     # One image per class, shifted so that all prototypes differ by the same constant.
     moved = torch.stack([F.normalize(p + 2 * gap, dim=-1) for p in prototypes])
     prompts = F.pad(TEXTS, (0, 2))
-    head = PrototypeClassifier(moved, torch.arange(3)).build_classifier(prompts, CLASSES)
+    head = PrototypeClassifier(moved, torch.arange(3)).rule(prompts, CLASSES).classifier_weights
     assert head[:, 7].abs().max() < 1e-6
 
 
 def test_the_classifier_weights_are_not_modified() -> None:
     before = TEXTS.clone()
-    PrototypeClassifier(FEATURES, LABELS).build_classifier(TEXTS, CLASSES)
+    PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, CLASSES)
     assert torch.equal(TEXTS, before)
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.35])
-def test_cosines_and_offsets(balance: float) -> None:
-    preview, images = PrototypeClassifier(FEATURES, LABELS), random_unit(4, 6, seed=2)
-    cosines, offsets = preview.cosines(images, TEXTS, CLASSES, balance)
-    head = preview.build_classifier(TEXTS, CLASSES)
-    torch.testing.assert_close(cosines, images @ head.T)
-    torch.testing.assert_close(offsets, class_offsets(FEATURES, LABELS, head, CLASSES, balance))
+def test_scores_are_cosines_less_the_offsets(balance: float) -> None:
+    images = random_unit(4, 6, seed=2)
+    head = torch.stack(slow_prototypes(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
+    found = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, CLASSES, balance).scores(images)
+    offsets = class_offsets(FEATURES, LABELS, head, CLASSES, balance)
+    torch.testing.assert_close(found, images @ head.T - offsets)
 
 
 def test_shots_separate_classes_with_equal_prompts() -> None:
@@ -86,5 +87,5 @@ def test_shots_separate_classes_with_equal_prompts() -> None:
     images = F.normalize(centres + 0.1 * random_unit(40, 6, seed=9), dim=-1)
     labels = torch.tensor([0] * 20 + [1] * 20)
     preview = PrototypeClassifier(images[::2], labels[::2])
-    cosines, offsets = preview.cosines(images[1::2], TEXTS[:1].repeat(2, 1), [0, 1])
-    assert ((cosines - offsets).argmax(dim=1) == labels[1::2]).all()
+    scores = preview.rule(TEXTS[:1].repeat(2, 1), [0, 1]).scores(images[1::2])
+    assert (scores.argmax(dim=1) == labels[1::2]).all()

@@ -1,0 +1,111 @@
+"""The decision of benchmarks/plans/three-kinds-confirmed.md, on a tiny model and on made-up outcomes."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from benchmarks.accuracy import confirm, encodings
+from benchmarks.accuracy.confirm import adopted, decisive
+from benchmarks.accuracy.rescore import Comparison
+from benchmarks.accuracy.rules import CONFIRMED, STOCK, Rule
+from core.clip.models.backbone import Backbone
+from tests.benchmarks.accuracy.test_rescore import COMMAND, arguments
+
+__all__ = ["arguments"]
+
+
+def test_the_tables_come_from_stored_features(
+    arguments: list[str], backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirm, "COUNTS", (1, 2))
+    encodings.main([*arguments, "--alphas", "0.5"])
+    few = [*arguments[: arguments.index("--unrelated")], *COMMAND, "--alphas", "0.5"]
+    encodings.main([*few, "--setting", "fsl", "--shot-counts", "1", "2"])
+    stored = encodings.read(next((tmp_path / "out" / "encodings").iterdir()))
+    assert set(stored.images) == {0.0, 0.5}
+
+    page = tmp_path / "page.md"
+    markers = [f"<!-- {name} -->\n<!-- /{name} -->" for name in ("kinds-decision", "kinds-served")]
+    page.write_text("\n".join(markers), encoding="utf-8")
+    confirm.main([*arguments, "--few-shot-seeds", "2", "--page", str(page)])
+    (path,) = (tmp_path / "out").glob("kinds-*.json")
+    decision, served, by_set = json.loads(path.read_text(encoding="utf-8"))
+    assert [row[0] for row in decision["rows"] if row[0].startswith("**")] == [
+        "**closed**",
+        "**mixed**",
+        "**foreign**",
+    ]
+    assert [row[0] for row in served["rows"]] == ["stock", "today", "**served**", "leave-one-set-out"]
+    assert served["columns"][1:] == ["B", "N", "mixed HM", "all", "retention"]
+    assert len(by_set["rows"]) == 2 * 3
+    assert "**Decision: mean of 2 sets" in page.read_text(encoding="utf-8")
+    # The mean over the sets of a row by set is the row of the decision.
+    for label, column in (("today", 3), ("rules of the plan", 2)):
+        of_set = [float(row[3]) for row in by_set["rows"] if row[1] == label]
+        (n,) = (row for row in decision["rows"] if row[:2] == ["foreign", "N"])
+        assert float(n[column]) == pytest.approx(np.mean(of_set), abs=1e-3)
+
+
+def test_an_incomplete_series_decides_nothing_about_closed_requests(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encodings.main([*arguments, "--alphas", "0.5"])
+    confirm.main([*arguments, "--few-shot-seeds", "2"])
+    (path,) = (tmp_path / "out").glob("kinds-*.json")
+    decision, *_ = json.loads(path.read_text(encoding="utf-8"))
+    (closed,) = (row for row in decision["rows"] if row[0] == "**closed**")
+    assert closed[-1] == "**incomplete**"
+
+
+def comparison(kind: str, **differences: tuple[float, float]) -> Comparison:
+    """Return a comparison whose differences and lower limits are given by measure."""
+
+    class MadeUp:
+        def interval(
+            self, ours: dict[str, Rule], theirs: dict[str, Rule], measure: str
+        ) -> tuple[float, float, float]:
+            assert set(ours.values()) == {CONFIRMED[kind]}
+            value, low = differences[measure.replace(" ", "_")]
+            if measure in ("N", "retention"):
+                assert set(theirs.values()) == {STOCK}
+            return value, low, value + 0.1
+
+    made: Any = MadeUp()
+    made.kind = kind
+    made.sets = dict.fromkeys("ab", SimpleNamespace(by_shots={1: [None]}))
+    return cast(Comparison, made)
+
+
+FEWER_SHOTS = {"1_shots": (-0.005, -0.1), "2_shots": (0.0, -0.1), "4_shots": (0.0, -0.1)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "differences", "expected"),
+    [
+        ("foreign", {"N": (0.0, -0.1), "retention": (-0.012, -0.1)}, True),
+        ("foreign", {"N": (-0.001, -0.1), "retention": (0.0, -0.1)}, False),
+        ("foreign", {"N": (0.1, 0.1), "retention": (-0.013, -0.1)}, False),
+        ("mixed", {"mixed_HM": (0.02, 0.001), "all": (-0.005, -0.1)}, True),
+        ("mixed", {"mixed_HM": (-0.005, -0.1), "all": (0.02, 0.001)}, True),
+        ("mixed", {"mixed_HM": (0.02, 0.001), "all": (-0.006, -0.1)}, False),
+        ("mixed", {"mixed_HM": (0.02, 0.0), "all": (0.02, 0.0)}, False),
+        ("closed", {"16_shots": (0.02, 0.001), "B": (-0.003, -0.1), **FEWER_SHOTS}, True),
+        ("closed", {"16_shots": (0.02, 0.0), "B": (0.0, -0.1), **FEWER_SHOTS}, False),
+        ("closed", {"16_shots": (0.02, 0.001), "B": (-0.004, -0.1), **FEWER_SHOTS}, False),
+        (
+            "closed",
+            {"16_shots": (0.02, 0.001), "B": (0.0, 0.0), **FEWER_SHOTS, "2_shots": (-0.006, 0.0)},
+            False,
+        ),
+    ],
+)
+def test_the_conditions_of_the_plan(
+    kind: str, differences: dict[str, tuple[float, float]], expected: bool
+) -> None:
+    made = comparison(kind, **differences)
+    assert adopted(made, ["a", "b"]) is expected
+    assert {c.measure.replace(" ", "_") for c in decisive(made, ["a", "b"])} == set(differences)
