@@ -42,7 +42,7 @@ def matrices(tmp_path: Path) -> Matrices:
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     path = tmp_path / "page.md"
-    names = ("bng", "rivals", "rivals-paper", "open-world", "balance", "published")
+    names = ("bng", "rivals", "rivals-paper", "open-world", "gamma", "balance", "published")
     path.write_text("# Page\n\n" + "\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in names))
     return path
 
@@ -143,6 +143,24 @@ def test_the_papers_scores_less_each_method(matrices: Matrices, page: Path) -> N
     gain = float(table["stock"][2].split()[0].replace("−", "-"))
     expected = mean(matrices["CLIP-CITE"], "all") - mean(matrices["stock"], "all")
     assert gain == pytest.approx(expected, abs=6e-4)
+
+
+def test_gamma_is_chosen_on_the_other_set(matrices: Matrices, page: Path) -> None:
+    run(page)
+    table = rows(page, "gamma")
+    gammas = [round(0.01 * i, 2) for i in range(-5, 20)]
+    for label, runs in matrices.items():
+        of_data = {name: [r for r in runs if r[0] == name] for name in ("beads", "coins")}
+
+        def value(name: str, gamma: float, m: str, of_data: Any = of_data) -> float:
+            return float(np.mean([slow(*r[1:], gamma=gamma)[m] for r in of_data[name]]))
+
+        best = {name: max(gammas, key=lambda g: value(name, g, "mixed HM")) for name in of_data}
+        expected = [mean(runs, m) for m in ("mixed HM", "all")]
+        for m in ("mixed HM", "all"):
+            expected.append((value("beads", best["coins"], m) + value("coins", best["beads"], m)) / 2)
+        assert table[label][:4] == [f"{x:.3f}" for x in expected]
+        assert table[label][4].replace("−", "-") == f"{best['coins']:.2f} / {best['beads']:.2f}"
 
 
 def test_the_balance_table_and_its_note(matrices: Matrices, page: Path) -> None:
