@@ -42,6 +42,11 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     page.locator(".issues").get_by_role("button", name="Remove").first.click()
     page.get_by_role("button", name=re.compile(r"points$")).focus()
     yield "a finished job"
+    job = page.url
+    page.goto(f"/jobs/{job.rpartition('/')[2]}/report")
+    expect(page.get_by_role("heading", name="Results per class")).to_be_visible()
+    yield "report"
+    page.goto(job)
     page.get_by_role("link", name="Use it", exact=True).click()
     expect(page.locator(".answer > .best > strong")).to_have_count(6)
     image = tmp_path / "an image with quite a long name.png"
@@ -65,6 +70,11 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     page.goto("/#/jobs/job_none")
     expect(page.get_by_role("alert").filter(has_text="job")).to_be_visible()
     yield "a job that is not there"
+    page.route("**/readyz", lambda route: route.fulfill(json={}))  # A service that isn't ready.
+    page.goto("/page/starting.html")
+    expect(page.get_by_role("heading", name="Preparing the model")).to_be_visible()
+    yield "the service starts"
+    page.unroute("**/readyz")
     page.goto("/docs")
     expect(page.get_by_role("heading", name="/adapt")).to_be_visible()
     page.get_by_text("application/json").first.click()

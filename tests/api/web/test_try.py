@@ -36,8 +36,8 @@ def test_six_held_out_images_fit_and_are_judged(
         marks = page.locator(".answer > .best > strong").evaluate_all("all => all.map((e) => e.className)")
         assert marks == [("right" if a == b else "wrong") for a, b in zip(now, truths, strict=True)]
         tally = page.locator(".toolbar .tally")
-        expect(tally).to_have_text(re.compile(rf"^{right} of 6 right now, \d before$"))
-        hold = page.get_by_role("button", name="Hold for before")
+        expect(tally).to_have_text(re.compile(rf"^Right: {right} of 6 now, \d before$"))
+        hold = page.get_by_role("button", name="Hold to see before")
         box = hold.bounding_box()
         assert box is not None
         page.mouse.move(box["x"] + 5, box["y"] + 5)
@@ -45,7 +45,7 @@ def test_six_held_out_images_fit_and_are_judged(
         expect(hold).to_have_attribute("aria-pressed", "true")
         before = sum(said == truth for said, truth in zip(answers(page), truths, strict=True))
         page.mouse.up()
-        expect(tally).to_have_text(f"{right} of 6 right now, {before} before")
+        expect(tally).to_have_text(f"Right: {right} of 6 now, {before} before")
         assert answers(page) == now
         hold.focus()
         page.keyboard.down("Space")
@@ -77,7 +77,7 @@ def test_judged_images_go_into_the_training(
         page.get_by_role("button", name="Wrong: b.png").click()
         true = next(name for name in CLASSES if name != said[1])
         page.get_by_label("True class of b.png").select_option(true)
-        expect(page.locator(".toolbar .tally")).to_have_text(re.compile(r"^1 of 2 right now, \d before$"))
+        expect(page.locator(".toolbar .tally")).to_have_text(re.compile(r"^Right: 1 of 2 now, \d before$"))
         page.get_by_role("button", name="Change the class of b.png").click()
         page.get_by_role("button", name="Wrong: b.png").click()
         page.get_by_label("True class of b.png").select_option(true)

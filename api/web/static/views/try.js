@@ -112,7 +112,7 @@ export function tryView({ parameter, signal }) {
     const known = [...cards.values()].map((card) => card.outcome()).filter(Boolean);
     const right = (when) => known.filter((outcome) => outcome[when]).length;
     const compared = known.every((outcome) => outcome.before !== null);
-    tally.textContent = known.length ? `${right("now")} of ${known.length} right now${compared && current() ? `, ${right("before")} before` : ""}` : "";
+    tally.textContent = known.length ? `Right: ${right("now")} of ${known.length}${compared && current() ? ` now, ${right("before")} before` : ""}` : "";
     const model = current();
     teach.hidden = !model?.job_id || model.preview || !taught().length;
   }

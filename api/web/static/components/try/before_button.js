@@ -37,7 +37,7 @@ export function beforeButton(show) {
         held = false;
       },
     },
-    "Hold for before",
+    "Hold to see before",
   );
   return button;
 }

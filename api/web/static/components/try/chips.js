@@ -13,6 +13,7 @@ export function chipField(names, changed) {
   const editor = h("div", {});
   const input = h("input", {
     id,
+    "aria-describedby": `${id}-hint`,
     autocomplete: "off",
     onkeydown: (event) => {
       if (event.key === "Enter" || event.key === ",") {
@@ -28,7 +29,7 @@ export function chipField(names, changed) {
     },
     onblur: () => input.value.trim() && take(input.value),
   });
-  const element = h("div", { class: "field" }, h("label", { for: id }, "Class names"), h("div", { class: "chip-box" }, list, input), editor);
+  const element = h("div", { class: "field" }, h("label", { for: id }, "Class names"), h("div", { class: "chip-box" }, list, input), h("p", { class: "soft", id: `${id}-hint` }, "Add any other class name. It needs no images."), editor);
 
   function take(text) {
     const fresh = text.split(/[,;\n]/).map((name) => name.trim()).filter(Boolean);
