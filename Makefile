@@ -28,12 +28,14 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON3)" || { echo "Python 3.11, 3.12 or 3.13 is required: sudo apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) cannot create virtual environments: sudo apt-get install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV): about 3 GB, or 8 GB if pip selects PyTorch's CUDA wheels. This takes minutes."
 	$(PYTHON3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet --retries 1 --constraint constraints.txt \
+	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --retries 1 --constraint constraints.txt \
 		--index-url $(TORCH_INDEX) torch torchvision 2>/dev/null \
 		|| echo "$(TORCH_INDEX) is out of reach, so torch comes from pip's own indexes."
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[server,starter,samples,benchmarks,test]'
+	@# Not quiet, so that progress is visible; without setuptools' warning about editable installations.
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --constraint constraints.txt --editable '.[server,starter,samples,benchmarks,test]'
 	@touch $@
 
 export DATA  # preserves spaces and quotes in the path

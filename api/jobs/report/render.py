@@ -88,9 +88,10 @@ def render_page(
 
 
 def _accuracies(report: Report) -> list[tuple[str, Accuracies]]:
+    further = len(report.distractor_classes)
     rows = (
         ("Trained classes as candidates", report.trained_classes),
-        (f"With {len(report.distractor_classes)} further classes", report.all_classes),
+        (f"With {further} further class{'es' if further != 1 else ''}", report.all_classes),
         ("Images of new classes", report.new_classes),
     )
     return [(label, measured) for label, measured in rows if measured is not None]

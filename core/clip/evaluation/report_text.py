@@ -177,18 +177,18 @@ def recommend(
             )
         )
     elif few := [c.name for c in classes if c.trained_images < MIN_CLASS_IMAGES]:
-        recommendations.append(
-            Recommendation("add_images", f"Add images of {_listed(few)}, which have the fewest.", tuple(few))
-        )
+        those = f"{_listed(few)}, which have the fewest" if len(few) < len(classes) else "every class"
+        detail = f"Add images of {those}. At least {MIN_CLASS_IMAGES} per class are recommended."
+        recommendations.append(Recommendation("add_images", detail, tuple(few)))
     return tuple(recommendations)
 
 
 def _why(gain: Interval | None, brier_gain: Interval | None) -> str:
     if brier_gain is None or (gain is not None and gain.low > 0):
-        return "The gain is significant: its 95% confidence interval lies above 0."
+        return "Use the model. The gain is significant: its 95% confidence interval lies above 0."
     return (
-        "The gain is significant: accuracy is higher, and the 95% confidence interval of the improvement "
-        "in Brier score lies above 0."
+        "Use the model. The gain is significant: accuracy is higher, and the 95% confidence interval of the "
+        "improvement in Brier score lies above 0."
     )
 
 

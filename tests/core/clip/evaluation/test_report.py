@@ -259,6 +259,15 @@ def test_classes_and_confusion_by_hand() -> None:
     assert more.class_names == ("hare",)
 
 
+@pytest.mark.parametrize(
+    ("trained", "advice"), [([20, 6, 20], "Add images of badger, which have"), ([6, 6, 6], "of every class.")]
+)
+def test_few_images_are_named_only_if_other_classes_have_more(trained: list[int], advice: str) -> None:
+    made = report(changed_by_hand(6, 0, 14), trained_images=trained)
+    [more] = [each.detail for each in made.recommendations if each.code == "add_images"]
+    assert advice in more
+
+
 def test_label_issues_are_named() -> None:
     made = report(held_out(), label_issues=[LabelIssue(107, 0, 2, 0.9, 0.02)])
     assert [(s.position, s.class_name, s.predicted) for s in made.label_issues] == [(107, "fox", "hare")]
