@@ -147,10 +147,11 @@ def _check_image_size(name: str, model: nn.Module, weights: Path) -> None:
     own_size = trunk.default_cfg["input_size"][-1]
     built_for = getattr(getattr(trunk, "patch_embed", None), "img_size", None)
     with safe_open(weights, "pt") as file:
+        stored = {*file.keys()}
         resized = any(
             list(tensor.shape) != file.get_slice(key).get_shape()
             for key, tensor in model.state_dict().items()
-            if key.startswith("visual.") and key in file.keys()  # noqa: SIM118, no mapping
+            if key in stored and key.startswith("visual.")
         )
     if resized or (built_for is not None and built_for[0] != size):
         raise InvalidConfig(
