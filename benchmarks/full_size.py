@@ -9,7 +9,9 @@ machine then downloads them, trains, classifies, exports, imports and extends. T
 those of the real weights; accuracy is not, because the weights are random. With `--skip-training`, random
 changes of all weights are imported instead: answers, sizes and the memory to serve need no training.
 
-The results are added to benchmarks/results/full_size.json; `--table` prints them without any run.
+The results are added to benchmarks/results/full_size.json and to the table in docs/operate/backbones.md.
+`--table` prints it without any run. A batch of 32 is left out where the memory is too small. GPU columns come
+from `python -m benchmarks.training.stages --device cuda`.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import open_clip
+import psutil
 import torch
 import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -37,6 +40,7 @@ from benchmarks.watched_service import Service, running_service
 from clipcite import Client, Job, Model
 from core.clip.config import resolve_config
 from core.clip.models.installed import find_source
+from core.clip.models.sizes import size_of
 from core.clip.prompts import DEFAULT_TEMPLATES, all_class_prompts
 from tests.core.clip.families import write_repository
 from tests.hub import Hub, running_hub
@@ -49,6 +53,8 @@ BACKBONES = (
     "MobileCLIP-S2/datacompdr",
 )
 RESULTS = Path(__file__).parent / "results" / "full_size.json"
+PAGE = Path(__file__).parents[1] / "docs" / "operate" / "backbones.md"
+START, END = "<!-- full_size -->\n", "<!-- /full_size -->"
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
 BATCH = 32
 TEST_IMAGES = 8
@@ -68,8 +74,15 @@ def main() -> None:
             measured = measure(backbone, Path(folder), options)
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another run may have written
         results[backbone] = {**results.get(backbone, {}), **measured}
-        RESULTS.write_text(f"{json.dumps(results, indent=1)}\n")
+        store(results)
     print(table(results))
+
+
+def store(results: dict[str, Any]) -> None:
+    """Write the results, and their table into the documentation."""
+    RESULTS.write_text(f"{json.dumps(results, indent=1)}\n")
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    PAGE.write_text(f"{head}{START}{table(results)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def measure(backbone: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -117,7 +130,7 @@ def exercise(
         model = client.models.import_model(archive, name="changed", backbone=backbone, classes=CLASSES)
         shutil.rmtree(archive)
     for name, micro in () if options.skip_training else (("micro", options.micro), ("batch", None)):
-        if micro is None and options.skip_batch:
+        if micro is None and (options.skip_batch or not has_memory_for_batch(backbone)):
             continue
         service.reset()
         job = train(client, shots, CLASSES, micro)
@@ -175,6 +188,12 @@ def publish(hub: Hub, backbone: str, folder: Path) -> int:
     if tokenizer is not None:
         hub.add(tokenizer, repository)
     return (repository / "open_clip_model.safetensors").stat().st_size
+
+
+def has_memory_for_batch(backbone: str) -> bool:
+    """Return True if the free memory suffices for a training with all images of a batch at a time."""
+    size = size_of(backbone.partition("/")[0]) if ":" not in backbone else None
+    return size is None or size.training_bytes(BATCH, len(CLASSES)) < psutil.virtual_memory().available
 
 
 def change_weights(repository: Path, folder: Path) -> Path:
@@ -295,20 +314,21 @@ def table(results: dict[str, Any]) -> str:
         "largest difference",
     ]
     lines = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
-    for name, row in results.items():
+    for name in dict.fromkeys([*BACKBONES, *results]):
+        row = results.get(name, {})
         micro, batch, gpu = row.get("train_micro"), row.get("train_batch"), row.get("gpu")
-        worst = max(row[f"{kind}_difference"] for kind in ("open_clip", "onnx", "import"))
+        differences = [row[key] for key in row if key.endswith("_difference")]
         cells = [
             f"`{name}`",
-            _size(row["disk_bytes"]),
-            _size(row["serve_adapted_bytes"]),
-            _size(batch["peak_bytes"]) if batch else NOT_MEASURED,
+            _size(row.get("disk_bytes")),
+            _size(row.get("serve_adapted_bytes")),
+            _size(batch and batch["peak_bytes"]),
             f"{_size(micro['peak_bytes'])} ({micro['micro_batch_size']} images)" if micro else NOT_MEASURED,
             _step(batch or micro),
-            _size(row["delta_bytes"]),
-            _size(gpu["peak_bytes"]) if gpu else NOT_MEASURED,
+            _size(row.get("delta_bytes")),
+            _size(gpu and gpu["peak_bytes"]),
             f"{gpu['seconds_per_step']:.3f} s, {gpu['name']}" if gpu else NOT_MEASURED,
-            f"{worst:.0e}",
+            f"{max(differences):.0e}" if differences else NOT_MEASURED,
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -319,7 +339,9 @@ def _step(training: dict[str, Any] | None) -> str:
     return NOT_MEASURED if not training or seconds is None else f"{seconds:.1f} s ({training['load']})"
 
 
-def _size(size: int) -> str:
+def _size(size: int | None) -> str:
+    if size is None:
+        return NOT_MEASURED
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.full_size import CLASSES, RESULTS, make_images, write_backbone
+from benchmarks.full_size import CLASSES, RESULTS, make_images, store, write_backbone
 from benchmarks.machine import load_average, processor
 from benchmarks.progress import POLL_SECONDS, Look, Measured, measure
 from benchmarks.training.memory import measuring
@@ -153,13 +153,13 @@ def main() -> None:
             stages = run(backbone, images, config, folder)
     if backbone.device.type == "cuda":
         steps = count_steps(len(images), config)
-        results = json.loads(RESULTS.read_text())
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         results.setdefault(options.backbone, {})["gpu"] = {
             "name": torch.cuda.get_device_name(backbone.device),
             "peak_bytes": meter.peak_bytes,
             "seconds_per_step": stages.steps / steps,
         }
-        RESULTS.write_text(f"{json.dumps(results, indent=1)}\n")
+        store(results)
     print(json.dumps({**asdict(stages), "share": stages.share}, indent=1))
     print(
         f"{options.backbone}, {len(images)} images, {config.epochs} epochs, {processor()}, load "

@@ -39,4 +39,35 @@ def test_a_small_network(
         assert 0 <= result[f"{kind}_difference"] < full_size.TOLERANCE
     table = full_size.table(json.loads(json.dumps({NAME: result})))
     assert f"| `{NAME}` |" in table
-    assert ("not measured | not measured | not measured |" in table) == skip_training
+    (row,) = [line for line in table.splitlines() if NAME in line]
+    assert ("not measured | not measured | not measured |" in row) == skip_training
+
+
+def test_the_page_has_the_table_of_the_stored_results() -> None:
+    stored = json.loads(full_size.RESULTS.read_text()) if full_size.RESULTS.exists() else {}
+    page = full_size.PAGE.read_text(encoding="utf-8")
+    assert f"{full_size.START}{full_size.table(stored)}\n{full_size.END}" in page
+
+
+def test_the_table_is_written_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{full_size.START}old\n{full_size.END}\nafter\n")
+    monkeypatch.setattr(full_size, "PAGE", page)
+    monkeypatch.setattr(full_size, "RESULTS", tmp_path / "results.json")
+    gpu = {"name": "a GPU", "peak_bytes": 3_210_000_000, "seconds_per_step": 0.0123}
+    full_size.store({NAME: {"disk_bytes": 1_000_000, "gpu": gpu}})
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith(f"{full_size.END}\nafter\n")
+    assert "old" not in text
+    assert f"| `{NAME}` | 1 MB |" in text
+    assert "| 3.2 GB | 0.012 s, a GPU |" in text
+    assert text.count("\n| `") == 1 + len(full_size.BACKBONES)
+    assert json.loads((tmp_path / "results.json").read_text())[NAME]["gpu"] == gpu
+
+
+def test_a_batch_without_memory_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of 32 of ViT-L/14 needs about 29 GB."""
+    monkeypatch.setattr(full_size.psutil, "virtual_memory", lambda: argparse.Namespace(available=24e9))
+    assert full_size.has_memory_for_batch("ViT-B-32/openai")
+    assert not full_size.has_memory_for_batch("ViT-L-14/openai")
