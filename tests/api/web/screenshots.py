@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.api.web.browser import find_browser
 from tests.api.web.window import drop, too_wide, window
-from tests.service.running import serve
+from tests.service.running import Service, serve
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1120, "height": 840}, "device_scale_factor": 1.5}
@@ -70,19 +69,24 @@ def main() -> None:
                 executable_path=str(found.program), env={**os.environ, **found.environment}
             ) as browser,
         ):
-            material = _download_sample(service.url, Path(folder))
+            material = _download_sample(service, Path(folder))
             job = ""
             for scheme in ("light", "dark"):
                 with window(browser, service.url, color_scheme=scheme, **HERO) as page:
-                    job = _film(page, material, scheme)
-            _train_views(browser, service.url, material)
+                    job = _film(page, service, material, scheme)
+            _train_views(browser, service, material)
             for scheme, name, size in LOOKS:
                 with window(browser, service.url, color_scheme=scheme, **size) as page:
+                    page.goto(_with_token(service))
                     _take_views(page, job, material, f"{scheme}-{name}")
 
 
-def _download_sample(url: str, folder: Path) -> Material:
-    with httpx.Client(base_url=url, timeout=60) as http:
+def _with_token(service: Service) -> str:
+    return f"/#token={service.key}" if service.key else "/"
+
+
+def _download_sample(service: Service, folder: Path) -> Material:
+    with service.http as http:
         sample = http.get("/samples").raise_for_status().json()["data"][0]
         content = http.get(f"/samples/{sample['name']}.zip").raise_for_status().content
     target, others = folder / "shots", folder / "new"
@@ -95,10 +99,10 @@ def _download_sample(url: str, folder: Path) -> Material:
     return Material(sample["name"], target, new_class, image)
 
 
-def _film(page: Page, material: Material, scheme: str) -> str:
+def _film(page: Page, service: Service, material: Material, scheme: str) -> str:
     """Record the way from folders to a new class. Return the id of the job."""
     film = Film()
-    page.goto("/")
+    page.goto(_with_token(service))
     expect(page.locator(".zone")).to_be_visible()
     film.take(page, 900)
     drop(page, page.locator(".zone"), material.folder)
@@ -146,11 +150,11 @@ def _ask_new_class(page: Page, material: Material) -> None:
     page.wait_for_load_state("networkidle")
 
 
-def _train_views(browser: Browser, url: str, material: Material) -> None:
+def _train_views(browser: Browser, service: Service, material: Material) -> None:
     """Take the Train view and a running job in each look. The jobs are cancelled."""
     for scheme, name, size in LOOKS:
-        with window(browser, url, color_scheme=scheme, **size) as page:
-            page.goto("/")
+        with window(browser, service.url, color_scheme=scheme, **size) as page:
+            page.goto(_with_token(service))
             drop(page, page.locator(".zone"), material.folder)
             expect(page.get_by_text(re.compile("images look good"))).to_be_visible(timeout=GUARD)
             page.evaluate("() => scrollTo(0, 0)")
