@@ -76,7 +76,7 @@ def test_the_interval_is_in_a_tooltip(browser: Browser, running: Running, backbo
             "Add test images",
         ),
         ({"stock": 0.8, "adapted": 0.4, "images": 60}, "Worse", "down from", "Check labels"),
-        ({"stock": 0.8, "adapted": 0.8, "images": 21}, "Not better", "%", "Check labels"),
+        ({"stock": 0.7, "adapted": 0.8, "images": 21}, "Not better", "down from", "Check labels"),
         ({"evaluated": False}, "Ready, not evaluated", "too few images", "Add test images"),
         (
             {"evaluated": False, "evaluate": "none"},
