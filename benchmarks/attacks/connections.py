@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from threading import Thread
 from urllib.parse import urlsplit
 
@@ -19,11 +20,12 @@ from tests.api import crafted as images
 STALL_SECONDS = 15
 POLL_SECONDS = 15
 UNREAD_SECONDS = 75
+FLOOD_SECONDS = 10
 STORAGE = "ATTACKED_STORAGE"
 
 
 def rows(small: bool) -> list[Row]:
-    uploads, waiters, readers = (8, 20, 5) if small else (40, 600, 30)
+    uploads, waiters, readers, flooders = (8, 20, 5, 8) if small else (40, 600, 30, 16)
     return [
         Row(
             "A8",
@@ -43,6 +45,16 @@ def rows(small: bool) -> list[Row]:
             lambda target: wait_for_a_job(target, waiters, 0),
             Limits(growth=200 * MB, cpu=2),
             repeats=False,
+        ),
+        Row(
+            "A14",
+            f"{flooders} clients of one owner classify 64 images each for {FLOOD_SECONDS} s, by several models",
+            lambda target: flood(target, flooders),
+            None,
+            Limits(wait=None),
+            statuses=frozenset({200, 404, 503}),
+            repeats=False,
+            seconds=120,
         ),
         Row(
             "A11",
@@ -112,6 +124,20 @@ def wait_for_a_job(target: Target, waiters: int, seconds: int) -> None:
     job = target.http.post("/adapt", files={"archive": ("a.zip", archive)}).raise_for_status().json()["id"]
     path = f"/jobs/{job}" + (f"?wait={seconds}" if seconds else "")
     run_concurrently([lambda: target.send("GET", path)] * waiters)
+
+
+def flood(target: Target, clients: int) -> None:
+    """Fill the places for images, under several names: the limit per model alone leaves none free."""
+    files = [("images", (f"{i}.jpg", images.jpeg(i))) for i in range(64)]
+    until = time.monotonic() + FLOOD_SECONDS
+
+    def send(model: str) -> None:
+        fields = {"class_names": ["red", "green"], "model": model}
+        while time.monotonic() < until:
+            target.send("POST", "/classify", data=fields, files=files)
+
+    models = ["stock", *(f"none-{i}" for i in range(3))]
+    run_concurrently([partial(send, models[i % len(models)]) for i in range(clients)])
 
 
 def unread(target: Target, clients: int) -> None:
