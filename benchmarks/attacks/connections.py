@@ -48,7 +48,7 @@ def rows(small: bool) -> list[Row]:
         ),
         Row(
             "A14",
-            f"{flooders} clients of one owner classify 64 images each for {FLOOD_SECONDS} s, by several models",
+            f"{flooders} clients of one owner classify 64 images each for {FLOOD_SECONDS} s, by four names",
             lambda target: flood(target, flooders),
             None,
             Limits(wait=None),
