@@ -136,7 +136,8 @@ def test_addresses_of_the_operators_network_are_only_logged(
     assert "port 1" not in answer.text
     assert 'connection to server at "127.0.0.1", port 1 failed' in caplog.text
 
-    away = make_service(s3_endpoint="http://127.0.0.1:1", blob_url="s3://bucket/here", s3_region="x")
+    bucket = {"s3_region": "x", "s3_access_key": "key", "s3_secret_key": "secret"}
+    away = make_service(s3_endpoint="http://127.0.0.1:1", blob_url="s3://bucket/here", **bucket)
     with caplog.at_level(logging.WARNING):
         answer = away.adapt(**shots())
     assert_problem(answer, 503, "storage_unavailable", "Try again.*in the service's log")
