@@ -42,8 +42,8 @@ def start_tracing(process: str) -> None:
             f"{' or '.join(ENDPOINTS)} is set, but the packages for traces are not installed. Run "
             "`pip install 'clipcite[tracing]'`, or unset the variable."
         ) from error
-    os.environ.setdefault("OTEL_SERVICE_NAME", process)
-    provider = TracerProvider(resource=Resource.create())
+    name = os.environ.get("OTEL_SERVICE_NAME") or process
+    provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
 
