@@ -127,7 +127,7 @@ def served(comparisons: Mapping[str, Comparison]) -> Table:
         f"Served rules: mean of {len(names)} sets, the difference to stock, and the difference to today",
         ["", *KINDS_OF],
         note="95% intervals over splits and images, sets fixed. Leave-one-set-out: for each set, the other "
-        "sets decide between the rule and today's.",
+        "sets decide between the rule and today's. " + "; ".join(differing(comparisons)) + ".",
     )
     for label in ("stock", "today", "served", "leave-one-set-out"):
         cells = []
@@ -140,6 +140,17 @@ def served(comparisons: Mapping[str, Comparison]) -> Table:
             cells.append("<br>".join(lines))
         table.rows.append([f"**{label}**" if label == "served" else label, *cells])
     return table
+
+
+def differing(comparisons: Mapping[str, Comparison]) -> list[str]:
+    """Return for each kind the sets without which the decision would be another."""
+    found = []
+    for kind, comparison in comparisons.items():
+        names = list(comparison.sets)
+        decided = adopted(comparison, names)
+        others = [n for n in names if adopted(comparison, [m for m in names if m != n]) != decided]
+        found.append(f"{kind}: another decision without {', '.join(others) or 'none of them'}")
+    return found
 
 
 def by_set(comparisons: Mapping[str, Comparison]) -> Table:

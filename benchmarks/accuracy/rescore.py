@@ -371,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         of_kind = tables_of(Comparison(kind, rules_of_kind, sets))
         tables += of_kind
         if options.page:
-            write_page({kind: of_kind[0], f"{kind}-by-set": of_kind[1]}, options.page)
+            write_page({kind: of_kind[0]}, options.page)
     write(tables, f"rules-{options.backbone.replace('/', '-')}", options.out, Console(width=160))
 
 

@@ -13,8 +13,8 @@ from clipcite.client._sync.client import Client
 from clipcite.datasets.class_folders import images_below
 
 SCORES = (
-    "note  Probabilities are computed from similarity minus offset, and in mixed requests from the training "
-    "images too. The order can therefore differ from that of the similarities. Rule: {rule}."
+    "note  Probabilities are computed from similarity minus offset and, if a class is trained, from the "
+    "training images too. The order can therefore differ from that of the similarities. Rule: {rule}."
 )
 
 

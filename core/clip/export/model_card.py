@@ -113,9 +113,9 @@ Evaluated by the service that trained the model, at the α of the training job:
 {loading}
 
 The cosines equal those of the service, and so do the probabilities of requests without a trained class. For
-other requests the service also uses the training images, which this export leaves out: it subtracts offsets
-from the cosines, and if some classes are new, it moves the features of the trained ones towards their images.
-`new_class_balance` 0 turns both off.
+other requests the service also uses the training images, which this export leaves out: it moves the features
+of trained classes towards their images, and subtracts offsets from the cosines. `new_class_balance` 0 turns
+both off.
 """
 
 LOAD_PLAINLY = """With `pip install open_clip_torch`, in the folder that holds this file:

@@ -2,8 +2,8 @@
 
 | kind | classes of the request | classifier weights | offsets |
 |---|---|---|---|
-| closed | all trained | text features | one per class (`class_offsets`) |
-| mixed | some trained | trained classes with prototypes | γ for trained classes |
+| closed | all trained | text features with prototypes | one per class (`class_offsets`) |
+| mixed | some trained | the same; new classes: text features | γ for trained classes |
 | foreign | none trained | text features | none: the paper's scores |
 
 benchmarks/pages/requests.md has the measurements.
@@ -71,12 +71,12 @@ def request_rule(
     kind = "foreign" if shots is None else kind or kind_of(classes)
     if shots is None or kind == "foreign" or balance == 0:
         return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
-    if kind == "closed":
-        return RequestRule(kind, text_weights, class_offsets(*shots, text_weights, classes, balance))
     # Beside prototypes, the text of a trained class without a shot would be at a disadvantage.
     every_class = set(classes) - {NEW_CLASS} <= set(shots[1].tolist())
     strength = min(1.0, balance / NEW_CLASS_BALANCE) if every_class else 0.0
     weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS, strength)
+    if kind == "closed":
+        return RequestRule(kind, weights, class_offsets(*shots, weights, classes, balance))
     trained = torch.tensor(classes) != NEW_CLASS
     if trained.all() or not trained.any():
         return RequestRule(kind, weights, weights.new_zeros(len(weights)))

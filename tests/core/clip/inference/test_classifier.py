@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.classifier import Classifier
+from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import (
     CPU_IMAGE_BATCH_SIZE,
@@ -151,7 +151,7 @@ def test_other_alphas_are_refused(tiny: Backbone, theta_1: dict[str, Tensor], al
         Classifier(tiny, Weights(full_delta(theta_1)), alpha)
 
 
-def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
+def test_probabilities_follow_the_rule_of_the_request(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     plain = Classifier(tiny, Weights(full_delta(theta_1)), 1.0)
     features = plain.image_features(plain.preprocess(images(5)))
     shots = SupportSet(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
@@ -160,13 +160,15 @@ def test_offsets_are_taken_off_before_the_softmax(tiny: Backbone, theta_1: dict[
 
     scores = classifier.classify(images(4), TEXTS, classes=classes, balance=0.4)
     unbalanced = classifier.classify(images(4), TEXTS, classes=classes, balance=0)
-    expected = class_offsets(features, shots.labels, plain.text_features(TEXTS), classes, 0.4)
-    torch.testing.assert_close(scores.rule.offsets, expected)
-    assert expected.abs().min() > 0
+    expected = request_rule((features, shots.labels), plain.text_features(TEXTS), classes, 0.4)
+    torch.testing.assert_close(scores.rule.offsets, expected.offsets)
+    torch.testing.assert_close(scores.rule.classifier_weights, expected.classifier_weights)
+    assert not torch.equal(expected.classifier_weights, plain.text_features(TEXTS))
     assert not unbalanced.rule.offsets.any()
     assert torch.equal(scores.similarities, unbalanced.similarities)  # Similarities remain cosines.
-    adjusted = tiny.logit_scale * (scores.similarities - expected)
-    torch.testing.assert_close(scores.probabilities, adjusted.softmax(dim=-1))
+    by_rule = expected.scores(plain.image_features(plain.preprocess(images(4))))
+    torch.testing.assert_close(scores.scores, by_rule)
+    torch.testing.assert_close(scores.probabilities, (tiny.logit_scale * by_rule).softmax(dim=-1))
     torch.testing.assert_close(unbalanced.probabilities, plain.classify(images(4), TEXTS).probabilities)
     # The stock model has no support set.
     for stock in (Classifier(tiny), Classifier(tiny, Weights(full_delta(theta_1), shots), 0.0)):
