@@ -23,12 +23,16 @@ class RunningApi:
 
 
 @contextmanager
-def running_api(environment: Mapping[str, str]) -> Iterator[RunningApi]:
-    """Run `python -m api` with these settings: yield once it is ready, and stop it afterwards."""
+def running_api(environment: Mapping[str, str], *, code: str | None = None) -> Iterator[RunningApi]:
+    """Run `python -m api` with these settings: yield once it is ready, and stop it afterwards.
+
+    Args:
+        code: Python code to run instead.
+    """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "api"],
+        [sys.executable, *(("-m", "api") if code is None else ("-c", code))],
         env={
             **api_defaults(),
             **os.environ,

@@ -1,12 +1,13 @@
 """Speed of the service, and of the alternatives.
 
-    python -m benchmarks.serving --data clothing cifar10 --part forms a b c d
+    python -m benchmarks.serving --data clothing cifar10 --part forms a b c d e
 
 forms  the bare network in several forms: speed and changed predictions
 a      the service with 1, 8 and 32 clients against the bare network, with 10 and 1,000 classes
 b      the service against the code of open_clip's README and another CLIP server
 c      first response of a model that is not in memory, and of another α of one that is; ViT-B/16 sizes
 d      a thousand models, memory for twenty, requests by Zipf's law, deletions and promotions
+e      the price of decoding in other processes
 
 Each --data folder holds `test/CLASS/`. The service is `python -m api` on SQLite and files. Its clients run in
 this process, so both share the processors. Models are created without training: their predictions are
@@ -26,7 +27,7 @@ from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.running_api import running_api
-from benchmarks.serving import cold, infinity, many, rivals, throughput
+from benchmarks.serving import cold, decoders, infinity, many, rivals, throughput
 from benchmarks.serving.forms import forms_tables
 from benchmarks.serving.stored import make_backbone, publish_many, store
 from benchmarks.serving.zipf import zipf_requests
@@ -204,7 +205,22 @@ def part_d(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -
     return [many.table(seen, plan, options.room)]
 
 
-PARTS = {"forms": part_forms, "a": part_a, "b": part_b, "c": part_c, "d": part_d}
+def part_e(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(options, folder)
+    folders = [folder / name for name in ("within", "apart")]
+    for data in folders:
+        with store(data):
+            pass
+    settings = environment(options, folder) | {"CLIPCITE_BACKBONE": backbone.name}
+    test = sets[0].test
+    files = [example.path for example in test[:: max(1, len(test) // throughput.IMAGES)]]
+    measured = decoders.measure(settings, folders, files, options.rounds, options.seconds)
+    return [
+        decoders.table(measured, f"{options.backbone}, {torch.get_num_threads()} threads: decoder processes")
+    ]
+
+
+PARTS = {"forms": part_forms, "a": part_a, "b": part_b, "c": part_c, "d": part_d, "e": part_e}
 
 
 if __name__ == "__main__":
