@@ -80,7 +80,7 @@ def _cpu(pid: int) -> float:
 
 def table(measured: Measured, title: str) -> Table:
     columns = ["", "images/s", "p50, ms", "CPU per image, ms"]
-    note = "In the API's process → in decoder processes: medians of the rounds, and × the median of their ratios."
+    note = "In the API → in decoder processes: medians of the rounds, and × the median of their ratios."
     made = Table(title, columns, note=note)
     for kind, clients in dict.fromkeys((kind, clients) for kind, clients, _ in measured):
         within, apart = measured[kind, clients, False], measured[kind, clients, True]
