@@ -300,38 +300,43 @@ def extract(archive: Path, folder: Path) -> Path:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Return the sizing table in Markdown."""
-    columns = [
-        "backbone",
-        "disk",
-        "RAM to serve",
-        "peak to train, batch 32",
-        "peak to train, micro-batches",
-        "step on 2 cores (load)",
-        "delta",
-        "GPU memory to train",
-        "step on a GPU",
-        "largest difference",
+    """Return the sizing tables in Markdown: to serve, and to train."""
+    serving = [["backbone", "disk", "RAM to serve", "delta", "largest difference"]]
+    training = [
+        ["backbone", "peak RAM, batch 32", "peak RAM, micro-batches", "step on 2 cores (load)", "on a GPU"]
     ]
-    lines = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
     for name in dict.fromkeys([*BACKBONES, *results]):
         row = results.get(name, {})
         micro, batch, gpu = row.get("train_micro"), row.get("train_batch"), row.get("gpu")
         differences = [row[key] for key in row if key.endswith("_difference")]
-        cells = [
-            f"`{name}`",
-            _size(row.get("disk_bytes")),
-            _size(row.get("serve_adapted_bytes")),
-            _size(batch and batch["peak_bytes"]),
-            f"{_size(micro['peak_bytes'])} ({micro['micro_batch_size']} images)" if micro else NOT_MEASURED,
-            _step(batch or micro),
-            _size(row.get("delta_bytes")),
-            _size(gpu and gpu["peak_bytes"]),
-            f"{gpu['seconds_per_step']:.3f} s, {gpu['name']}" if gpu else NOT_MEASURED,
-            f"{max(differences):.0e}" if differences else NOT_MEASURED,
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        serving.append(
+            [
+                f"`{name}`",
+                _size(row.get("disk_bytes")),
+                _size(row.get("serve_adapted_bytes")),
+                _size(row.get("delta_bytes")),
+                f"{max(differences):.0e}" if differences else NOT_MEASURED,
+            ]
+        )
+        training.append(
+            [
+                f"`{name}`",
+                _size(batch and batch["peak_bytes"]),
+                f"{_size(micro['peak_bytes'])} ({micro['micro_batch_size']} images)"
+                if micro
+                else NOT_MEASURED,
+                _step(batch or micro),
+                f"{_size(gpu['peak_bytes'])}, {gpu['seconds_per_step']:.3f} s a step, {gpu['name']}"
+                if gpu
+                else NOT_MEASURED,
+            ]
+        )
+    return "\n\n".join(map(_markdown, (serving, training)))
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, f"|---|{'---:|' * (len(rows[0]) - 1)}", *body])
 
 
 def _step(training: dict[str, Any] | None) -> str:
