@@ -110,8 +110,8 @@ def measure(server: str, size: Size, *, times: int, starts: float = 0) -> dict[s
     url = make_url(server).set(database=name).render_as_string(hide_password=False)
     try:
         migrate.upgrade(url)
+        fill(url, size)
         database = Database(url)
-        fill(database, size)
         process = psutil.Process()
         memory = [process.memory_info().rss]
         costs = []

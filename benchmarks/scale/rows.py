@@ -4,13 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from core.store.db.session import Database
-from core.store.db.tables import STATUSES
-
-try:
-    from core.store.jobs import counters
-except ImportError:  # versions before the numbers of jobs per owner
-    counters = None  # type: ignore[assignment]
+from core.store.db.engine import make_engine
+from core.store.db.tables import STATUSES, Owner
 
 
 @dataclass(frozen=True)
@@ -22,32 +17,28 @@ class Size:
     owners: int
 
 
-def fill(database: Database, size: Size) -> None:
+def fill(url: str, size: Size) -> None:
     """Add the rows of an installation that has run for two months, and update the planner's statistics."""
-    with database.engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.execute(text("SET statement_timeout = 0"))
-        for statement in _STATEMENTS:
+    engine = make_engine(url, migrating=True)  # without time limits
+    statements = [*_STATEMENTS, "VACUUM ANALYZE"]
+    if hasattr(Owner, "queued"):  # not in versions before the numbers of jobs per owner
+        statements += [_COUNT, "VACUUM FULL ANALYZE owners"]
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in statements:
             connection.execute(text(statement), vars(size))
-        connection.execute(text("VACUUM ANALYZE"))
-    if counters is not None:
-        _count(database)
+    engine.dispose()
 
 
-def _count(database: Database) -> None:
-    """Set the numbers of all owners at once, as a migration does."""
-    sums = ", ".join(
+_COUNT = f"""
+UPDATE owners SET waiting_since =
+    (SELECT min(created_at) FROM jobs WHERE owner = owners.name AND status = 'queued'),
+    {
+    ", ".join(
         f"{status} = (SELECT count(*) FROM jobs WHERE owner = owners.name AND status = '{status}')"
         for status in STATUSES
     )
-    oldest = "(SELECT min(created_at) FROM jobs WHERE owner = owners.name AND status = 'queued')"
-    with database.engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text(f"UPDATE owners SET waiting_since = {oldest}, {sums}"))
-        connection.execute(text("VACUUM FULL ANALYZE owners"))
-
-
+}
+"""
 _JOB = """
 INSERT INTO jobs (id, owner, status, cancel_requested, config, classes, warnings, attempts, available_at,
                   created_at, started_at, finished_at, image_bytes, reserved_bytes, error_code, model_id)
