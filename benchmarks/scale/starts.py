@@ -3,6 +3,7 @@
 import multiprocessing
 import queue
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -95,8 +96,9 @@ def _server_seconds(url: str) -> float:
     assert process is not None
     total = 0.0
     for one in (process, *process.children()):
-        times = one.cpu_times()
-        total += times.user + times.system
+        with suppress(psutil.NoSuchProcess):  # then it is among the ended ones
+            times = one.cpu_times()
+            total += times.user + times.system
     times = process.cpu_times()
     return float(total + times.children_user + times.children_system)
 

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -27,8 +28,8 @@ class ServerBusy(ClipCiteError):
 class ConcurrencyLimiter:
     """A bound on the work in flight, and half of that per owner, which leaves room for other owners.
 
-    The unit is an image. PROMPTS_PER_IMAGE prompts that a text tower must encode count as one. A request is
-    admitted as a whole. Without others in flight, it is always admitted.
+    The unit is an image. Each full PROMPTS_PER_IMAGE prompts that a text tower must encode count as one. A
+    request is admitted as a whole. Without others in flight, it is always admitted.
     """
 
     def __init__(self, max_images: int, seconds_to_wait: Callable[[], float]) -> None:
@@ -41,13 +42,13 @@ class ConcurrencyLimiter:
         self.max_images = max_images
         self._seconds_to_wait = seconds_to_wait
         self._lock = threading.Lock()
-        self._inside: dict[str, float] = {}
+        self._inside: Counter[str] = Counter()
         self._refused = 0
 
     def check(self) -> None:
         """Raise ServerBusy if no request would be admitted now."""
         with self._lock:
-            full = sum(self._inside.values()) >= self.max_images
+            full = self._inside.total() >= self.max_images
             self._refused += full
         if full:
             self._refuse()
@@ -64,15 +65,18 @@ class ConcurrencyLimiter:
         Raises ServerBusy.
         """
         # More than a half would never fit next to other requests.
-        cost = images + min(prompts / PROMPTS_PER_IMAGE, self.max_images / 2)
+        cost = images + min(prompts // PROMPTS_PER_IMAGE, self.max_images // 2)
+        if not cost:  # a request with room for its images needs no more
+            yield
+            return
         with self._lock:
-            total, own = sum(self._inside.values()), self._inside.get(owner, 0)
+            total, own = self._inside.total(), self._inside[owner]
             full = total > held and total + cost > self.max_images
             has_share = own > held and own + cost > max(1, self.max_images // 2)
             if full or has_share:
                 self._refused += 1
             else:
-                self._inside[owner] = own + cost
+                self._inside[owner] += cost
         if full or has_share:
             self._refuse()
         try:
@@ -80,13 +84,12 @@ class ConcurrencyLimiter:
         finally:
             with self._lock:
                 self._inside[owner] -= cost
-                if self._inside[owner] < 1e-6:  # sums of fractions are inexact
-                    del self._inside[owner]
+                self._inside += Counter()  # drops those at 0
 
     @property
     def images(self) -> int:
         with self._lock:
-            return math.ceil(sum(self._inside.values()) - 1e-6)
+            return self._inside.total()
 
     @property
     def refused(self) -> int:

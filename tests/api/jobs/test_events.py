@@ -440,7 +440,7 @@ def test_streams_end_when_the_service_stops(fresh: Service) -> None:
 
 
 def news(seq: int) -> SseEvent:
-    return SseEvent(seq, b"x", False)
+    return SseEvent(seq, "log", b"x", False)
 
 
 def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -364,7 +364,7 @@ def test_waiting_requests_send_no_statements(fresh: Service) -> None:
             polls.acquire(timeout=600)
         event.remove(fresh.database.engine, "before_cursor_execute", seen)
         assert {thread for thread, _ in statements} == {"event-hub"}
-        assert len({statement for _, statement in statements}) == 1  # However many wait.
+        assert len({statement for _, statement in statements} - {"BEGIN"}) == 1  # However many wait.
         samples.publish(fresh.database, samples.claimed(fresh.database, job_id))
         assert [one.result(600)["status"] for one in waiting] == ["succeeded"] * 30
 

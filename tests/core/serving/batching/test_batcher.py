@@ -373,7 +373,9 @@ def test_prompts_count_for_their_owner() -> None:
         with pytest.raises(ServerBusy), gate.acquire("a", 1):
             pass
         with gate.acquire("b", 1), gate.acquire("b", 0, prompts=250, held=1):
-            assert gate.images == 10
+            assert gate.images == 9
             with pytest.raises(ServerBusy), gate.acquire("b", 0, prompts=300, held=1):
                 pass
+            with gate.acquire("b", 1), gate.acquire("b", 0, prompts=99, held=1):
+                pass  # The limit is reached, and few prompts are free.
     assert gate.images == 0

@@ -144,10 +144,17 @@ def few_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fair_queue, "MAX_POSITION", 6)
 
 
+HISTORIES = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 11)), min_size=8, max_size=30)
+
+
 @pytest.mark.usefixtures("few_positions")
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 11)), min_size=8, max_size=30))
+@given(history=HISTORIES)
 def test_any_history_gives_the_order_of_the_ranking(database: Database, history: list[Any]) -> None:
+    play(database, history)
+
+
+def play(database: Database, history: list[Any]) -> None:
     with database.write() as session:
         for table in (Job, WebhookSecret, Owner):
             session.execute(delete(table).where(Owner.name.in_(OWNERS)) if table is Owner else delete(table))
@@ -159,3 +166,11 @@ def test_any_history_gives_the_order_of_the_ranking(database: Database, history:
         with database.read() as session:
             check_counters(session)
             check_order(session, number=1 + number % 5, max_running=number % 3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_positions")
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=HISTORIES)
+def test_many_histories_give_the_order_of_the_ranking(database: Database, history: list[Any]) -> None:
+    play(database, history)
