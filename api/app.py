@@ -14,8 +14,10 @@ from api import problems
 from api.classify import routes as classify
 from api.event_hub import EventHub
 from api.jobs import routes as jobs
+from api.jobs.deliveries import routes as deliveries
 from api.jobs.images import routes as images
 from api.jobs.report import routes as report
+from api.last_use import LastUse
 from api.middleware.auth import AuthMiddleware, bearer_scheme
 from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.request_id import RequestId
@@ -62,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
             tempfile.tempdir = usual
         app.state.serving.close()
+        app.state.last_use.close()
         app.state.database.close()
 
     # Larger uploads are spooled to disk. With Starlette's default of 1 MB, thousands of small images would
@@ -81,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.blobs = Blobs.of(settings)
     app.state.serving = Serving(settings, app.state.database, app.state.blobs)
     app.state.celery = make_celery(settings)
+    app.state.last_use = LastUse(app.state.database)
     app.state.event_hub = EventHub(app.state.database, settings.max_streams)
     app.state.scratch = ScratchSpace(settings.scratch(), SCRATCH_REQUESTS * settings.max_request_bytes)
     app.state.checks = health.Checks(app.state)
@@ -96,6 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs.router,
         report.router,
         images.router,
+        deliveries.router,
         models.router,
         aliases.router,
         models.make_extend_router(settings),
@@ -116,7 +121,9 @@ def create_app(settings: Settings) -> FastAPI:
         json_paths=JSON_PATHS,
         idle_seconds=settings.upload_idle_seconds,
     )
-    app.add_middleware(AuthMiddleware, settings=settings, database=app.state.database)
+    app.add_middleware(
+        AuthMiddleware, settings=settings, database=app.state.database, last_use=app.state.last_use
+    )
     app.add_middleware(RequestId)
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
     return app

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 
 from api.event_hub import EventHub
+from api.last_use import LastUse
 from api.middleware.auth import Caller
 from core.scratch import ScratchSpace
 from core.serving.service import Serving
@@ -46,6 +47,11 @@ async def _event_hub(request: Request) -> EventHub:
     return hub
 
 
+async def _last_use(request: Request) -> LastUse:
+    last_use: LastUse = request.app.state.last_use
+    return last_use
+
+
 async def _owner(request: Request) -> str:
     caller: Caller = request.state.caller
     return caller.owner
@@ -57,6 +63,7 @@ DatabaseDep = Annotated[Database, Depends(_database)]
 BlobsDep = Annotated[Blobs, Depends(_blobs)]
 ServingDep = Annotated[Serving, Depends(_serving)]
 ScratchDep = Annotated[ScratchSpace, Depends(_scratch)]
+LastUseDep = Annotated[LastUse, Depends(_last_use)]
 EventHubDep = Annotated[EventHub, Depends(_event_hub)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items per page.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]

@@ -38,6 +38,11 @@ def from_here(**ids: str) -> Token[Mapping[str, str]]:
     return _context.set({**_context.get(), **ids})
 
 
+def current(name: str) -> str | None:
+    """Return an id that `from_here` or `about` has set, or None."""
+    return _context.get().get(name)
+
+
 @contextmanager
 def about(**ids: str) -> Iterator[None]:
     """Add a `request_id` or `job_id` to the log lines within this context."""

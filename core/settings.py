@@ -27,6 +27,7 @@ _quotas = partial(Field, json_schema_extra={"group": "Quotas"})
 _webhooks = partial(Field, json_schema_extra={"group": "Webhooks"})
 _jobs = partial(Field, json_schema_extra={"group": "Jobs"})
 _sweeping = partial(Field, json_schema_extra={"group": "Garbage collection"})
+_retention = partial(Field, json_schema_extra={"group": "Retention"})
 _operation = partial(Field, json_schema_extra={"group": "Logs and metrics"})
 _serving = partial(Field, json_schema_extra={"group": "Serving"})
 
@@ -190,6 +191,37 @@ class Settings(BaseSettings):
     )
     sweep_days: int = _sweeping(
         7, ge=1, description="Time between the discovery of such a folder and its deletion (days)."
+    )
+
+    keep_jobs_days: int = _retention(
+        0,
+        ge=0,
+        description="Time after its end for which a job is kept, with its images, events and report (days, "
+        "0: for ever). Its model is kept.",
+    )
+    keep_images_days: int = _retention(
+        0,
+        ge=0,
+        description="Time after the end of their job for which images are kept (days, 0: for ever). Without "
+        "them, a model can't be extended.",
+    )
+    keep_events_days: int = _retention(
+        0,
+        ge=0,
+        description="Time after the end of a job for which its events are kept, except the last one (days, "
+        "0: for ever). Progress events are kept for 7 days.",
+    )
+    keep_models_days: int = _retention(
+        0,
+        ge=0,
+        description="Time after its last use for which a model without an alias is kept (days, 0: for ever). "
+        "Uses are classifications and exports.",
+    )
+    keep_audit_days: int = _retention(
+        365, ge=0, description="Time for which entries of the audit log are kept (days, 0: for ever)."
+    )
+    keep_webhooks_days: int = _retention(
+        30, ge=0, description="Time for which finished webhook deliveries are kept (days, 0: for ever)."
     )
 
     log: Literal["text", "json"] = _operation(

@@ -17,6 +17,7 @@ from core import tracing
 from core.clip.errors import CorruptWeights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
 from core.errors import ClipCiteError
+from core.log import about
 from core.scratch import FULL, MIN_FREE_BYTES, free_bytes, scratch_folder
 from core.settings import Settings
 from core.store.db.ids import new_id
@@ -77,21 +78,21 @@ class JobRunner:
         if free_bytes(self.settings.scratch()) < MIN_FREE_BYTES:
             self._wait_for_room(job_id)
             return
-        seconds = self.settings.lease_seconds
         with self.database.write() as session:
             claim = leases.claim(
                 session,
                 job_id,
                 worker=self.name,
-                lease_seconds=seconds,
+                lease_seconds=self.settings.lease_seconds,
                 max_running=fair_queue.running_limit(session, self.settings),
             )
         if claim is None:
             return
-        logger.info("%s: attempt %d started", job_id, claim.attempt)
-        tracing.record("wait in the queue", claim.traceparent, *claim.waiting)
-        with tracing.span("attempt", claim.traceparent, job_id=job_id, attempt=claim.attempt):
-            self._run(claim)
+        with about(**({} if claim.request_id is None else {"request_id": claim.request_id})):
+            logger.info("%s: attempt %d started", job_id, claim.attempt)
+            tracing.record("wait in the queue", claim.traceparent, *claim.waiting)
+            with tracing.span("attempt", claim.traceparent, job_id=job_id, attempt=claim.attempt):
+                self._run(claim)
 
     def _run(self, claim: Claim) -> None:
         """Run one attempt to its end."""
@@ -275,6 +276,9 @@ class JobRunner:
             serving_reserve_bytes=self.settings.serving_reserve_bytes,
             trained_seconds=trained_seconds,
             traceparent=tracing.current(),
+            ids={"job_id": claim.job_id, "request_id": claim.request_id or ""},
+            log=self.settings.log,
+            log_level=self.settings.log_level,
         )
         if claim.model_id is not None:
             if model is None:

@@ -13,6 +13,7 @@ from api.problems import InvalidRequest
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, NoReadableImage
 from core.store.db.session import Database
+from core.store.db.tables import Model
 from core.store.errors import ModelNotFound
 
 
@@ -33,10 +34,18 @@ async def answer_classify(request: Request) -> bytes:
         # A separate executor, so that waiting here takes no threads from other routes.
         loop = asyncio.get_running_loop()
         run = contextvars.copy_context().run  # with the request's trace and its id for the log
-        return await loop.run_in_executor(serving.requests, run, _classify, body, serving, database, owner)
+        answer, subjects = await loop.run_in_executor(
+            serving.requests, run, _classify, body, serving, database, owner
+        )
+    for subject in subjects:
+        if isinstance(subject, Model):
+            state.last_use.of_model(subject.id)
+    return answer
 
 
-def _classify(body: ParsedBody, serving: Serving, database: Database, owner: str) -> bytes:
+def _classify(
+    body: ParsedBody, serving: Serving, database: Database, owner: str
+) -> tuple[bytes, Sequence[Subject]]:
     """Classify and encode as JSON. A thousand classes for many images would block the event loop."""
     references = body.options.references
     # Resolved once per request, so that a promotion in between can't mix two models.
@@ -69,8 +78,8 @@ def _classify(body: ParsedBody, serving: Serving, database: Database, owner: str
         )
         warnings.append({"code": "preview_unfinished", "detail": detail})
     if body.options.models:
-        return to_json({"comparison": fields, "warnings": warnings})
-    return to_json({**fields[0], "warnings": warnings})
+        return to_json({"comparison": fields, "warnings": warnings}), subjects
+    return to_json({**fields[0], "warnings": warnings}), subjects
 
 
 def _compare(

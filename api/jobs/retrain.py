@@ -17,6 +17,7 @@ from api.problems import InvalidRequest
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.store.db.tables import JobImage
+from core.store.errors import ShotsGone
 from core.store.jobs import jobs
 from core.store.registry.references import clean_name
 from core.store.storage.blobs import Blobs
@@ -76,6 +77,8 @@ def retrain(
     with submission.database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
         rows = jobs.images(session, job.id)
+    if not rows:
+        raise ShotsGone(job.id)
     moved = _checked_moves(changes, rows)
     config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
     options = JobOptions(

@@ -210,6 +210,7 @@ JOB_EXAMPLE: JsonDict = {
     "metrics": None,
     "warnings": [],
     "error": None,
+    "request_id": "req_b92e80280a52fa3ffd6216db",
 }
 
 
@@ -239,6 +240,7 @@ class Job(BaseModel):
     )
     warnings: list[Notice]
     error: Notice | None = Field(description="Reason of the failure.")
+    request_id: str | None = Field(None, description="Id of the request that created the job.")
 
     @classmethod
     def of(cls, job: tables.Job, queue_position: int | None) -> "Job":

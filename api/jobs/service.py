@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from api.event_hub import EventHub
 from api.jobs.schemas import Job, JobPage, Preflight, Status, Until
 from core.serving.service import Serving
+from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
@@ -83,13 +84,17 @@ def _get_with_seq(database: Database, owner: str, job_id: str) -> tuple[Job, int
 
 def cancel_job(database: Database, owner: str, job_id: str) -> Job:
     with database.write() as session:
+        before = jobs.get(session, job_id, owner=owner)
+        ended = before.cancel_requested or before.status in FINAL
         job = jobs.request_cancel(session, job_id, owner=owner)
+        audit.record(session, "job.cancel", job.id, changed=not ended)
         return Job.of(job, jobs.queue_position(session, job))
 
 
 def delete_job(database: Database, blobs: Blobs, serving: Serving, owner: str, job_id: str) -> None:
     with database.write() as session:
         jobs.delete(session, job_id, owner=owner)
+        audit.record(session, "job.delete", job_id)
     serving.previews.forget(job_id)
     deletions.finish(database, blobs, jobs.blobs_of(job_id))
 

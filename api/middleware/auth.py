@@ -10,7 +10,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi.security import HTTPBearer
@@ -20,12 +19,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.last_use import LastUse
 from api.middleware.rate_limit import RateLimiter
 from api.problems import MEDIA_TYPE, detail_of, headers_of, problem_body
 from api.threads import KEY_LOOKUPS
 from core.errors import ClipCiteError
 from core.settings import Settings
-from core.store.accounts import api_keys, local_token
+from core.store.accounts import api_keys, audit, local_token
 from core.store.accounts.api_keys import ADAPT, ADMIN, CLASSIFY, SCOPES
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
@@ -159,10 +159,11 @@ class AuthMiddleware:
     The caller is stored as `caller` in the request's state.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, database: Database) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, database: Database, last_use: LastUse) -> None:
         self.app = app
         self.settings = settings
         self.database = database
+        self.last_use = last_use
         self.rates = RateLimiter(settings.requests_per_minute)
         self._keys_made = settings.admin_key is not None or not is_loopback(settings.host)
         self._keys_asked = -KEYS_ASKED_SECONDS
@@ -189,7 +190,10 @@ class AuthMiddleware:
             answer = Response(body, refused.status, headers, media_type=MEDIA_TYPE)
             await answer(scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
+        state = scope.setdefault("state", {})
+        state["caller"] = caller
+        address = scope["client"][0] if scope.get("client") else None
+        audit.act_as(audit.Actor(caller.owner, caller.key_id, state.get("request_id"), address))
 
         async def send_with_rate(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -262,8 +266,7 @@ class AuthMiddleware:
         if row is None:
             return None
         if api_keys.is_stale(row):
-            with suppress(DatabaseUnavailable), self.database.write() as session:
-                api_keys.record_use(session, row.id)
+            self.last_use.of_key(row.id)
         return Caller(row.owner, frozenset(row.scopes), row.id)
 
     async def _keys_needed(self) -> bool:

@@ -10,6 +10,7 @@ from typing import IO
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
+from api.last_use import LastUse
 from core.clip.config import round_alpha
 from core.serving.exports import Format, export
 from core.serving.limiter import ServerBusy
@@ -40,6 +41,7 @@ def answer_export(
     settings: Settings,
     database: Database,
     blobs: Blobs,
+    last_use: LastUse,
     owner: str,
     reference: str,
     alpha: float | None,
@@ -53,6 +55,7 @@ def answer_export(
     """
     with database.read() as session:
         model = models.resolve(session, reference, owner=owner)
+    last_use.of_model(model.id)
     with one_at_a_time():
         alpha = model.alpha if alpha is None else round_alpha(alpha)
         archive = export(settings, database, blobs, model, alpha, format)

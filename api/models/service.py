@@ -2,6 +2,7 @@
 
 from api.models.schemas import Model, ModelPage, ModelPatch, ModelQuery
 from core.serving.service import Serving
+from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.registry import models
@@ -30,6 +31,7 @@ def rename_model(database: Database, owner: str, reference: str, patch: ModelPat
     name = clean_name(patch.name)
     with database.write() as session:
         model = models.rename(session, reference, name, owner=owner)
+        audit.record(session, "model.rename", model.id)
         return Model.of(model, models.pointing(session, model))
 
 
@@ -38,6 +40,7 @@ def delete_model(
 ) -> None:
     with database.write() as session:
         model = models.delete(session, reference, owner=owner, force=force)
+        audit.record(session, "model.delete", model.id)
     try:
         deletions.finish(database, blobs, models.blobs_of(model.id))
     finally:

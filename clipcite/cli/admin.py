@@ -1,4 +1,4 @@
-"""`clipcite keys` and `clipcite webhooks`: administration of the service on this machine."""
+"""`clipcite keys` and `clipcite audit`: administration of the service on this machine."""
 
 import json
 from datetime import datetime
@@ -184,29 +184,35 @@ def _time(time: str | None) -> str:
     return "" if time is None else f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M}"
 
 
-webhooks = typer.Typer(help="Manage the secret that signs webhooks.", no_args_is_help=True)
-
-
-@webhooks.callback()
-def root() -> None:
-    """Manage the secret that signs webhooks."""
-
-
-@webhooks.command()
-def secret(
-    owner: Annotated[str, typer.Option(help="Owner of the jobs.")] = "default",
-    rotate: Annotated[
-        bool,
-        typer.Option("--rotate", help="Create a new secret. For 24 hours the old one remains valid, too."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    data: Annotated[
-        Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")
+def audit(
+    owner: Annotated[str | None, typer.Option(help="Only changes to objects of this owner.")] = None,
+    action: Annotated[
+        str | None, typer.Option(help="Only this action (`job.delete`), or a kind of object (`job`).")
     ] = None,
+    object: Annotated[str | None, typer.Option(help="Only changes to this id, name or alias.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only changes by this key (ID of `clipcite keys`).")] = None,
+    request: Annotated[str | None, typer.Option(help="Only changes of this request (X-Request-ID).")] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="Only the last DAYS days.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries, the newest ones.")] = 100,
+    as_json: AsJson = False,
+    data: Data = None,
 ) -> None:
-    """Print the webhook secret of an owner.
+    """List who changed what, when, and from where.
 
-    The secret (`whsec_…`) is created on first use.
+    Entries are kept for CLIPCITE_KEEP_AUDIT_DAYS.
     """
-    found = run_json(KEYTOOL, ["webhook-secret", f"--owner={owner}", *(["--rotate"] if rotate else [])], data)
-    print(json.dumps(found) if as_json else found["secret"])
+    filters = {"owner": owner, "action": action, "object": object, "key": key, "request": request}
+    options = [f"--{name}={value}" for name, value in filters.items() if value is not None]
+    options += [f"--limit={limit}"] + ([] if days is None else [f"--days={days}"])
+    rows = run_json(KEYTOOL, ["audit", *options], data)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    names = ("Time", "Owner", "Key", "Action", "Object", "From")
+    columns = [Column(name, no_wrap=True) for name in names]
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for row in rows:
+        done = row["action"] + ("" if row["outcome"] == "done" else f" ({row['outcome']})")
+        source = row["address"] or "this machine"
+        table.add_row(_time(row["at"]), row["owner"], row["key_id"], done, escape(row["object"]), source)
+    Console().print(table)

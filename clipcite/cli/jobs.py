@@ -62,7 +62,7 @@ def list_jobs(
 def show(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Show a job's progress or result."""
     with connected(url, key) as client:
-        job = client.jobs.get(_whole(client, id))
+        job = client.jobs.get(find_job(client, id))
     if as_json:
         print_json(job.raw)
         return
@@ -88,7 +88,7 @@ def wait(
     """
     with connected(url, key) as client:
         try:
-            wait_for(client, _whole(client, id), as_json=as_json, timeout=timeout)
+            wait_for(client, find_job(client, id), as_json=as_json, timeout=timeout)
         except WaitTimeout as error:
             give_up(str(error), Exit.FAILED)
 
@@ -97,7 +97,7 @@ def wait(
 def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Cancel a job. A running one stops in seconds."""
     with connected(url, key) as client:
-        job = client.jobs.cancel(_whole(client, id))
+        job = client.jobs.cancel(find_job(client, id))
     if as_json:
         print_json(job.raw)
     else:
@@ -108,7 +108,7 @@ def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) ->
 def delete(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Delete a job and its images; its model stays."""
     with connected(url, key) as client:
-        client.jobs.delete(_whole(client, id))
+        client.jobs.delete(find_job(client, id))
     print_deleted(id, "and its images deleted.", as_json=as_json)
 
 
@@ -124,12 +124,12 @@ def events(
 ) -> None:
     """Print the events of a job, in order."""
     with connected(url, key) as client:
-        job_id = _whole(client, id)
+        job_id = find_job(client, id)
         for event in client.jobs.follow(job_id) if follow else client.jobs.events(job_id):
             _show(event, as_json=as_json)
 
 
-def _whole(client: Client, id: str) -> str:
+def find_job(client: Client, id: str) -> str:
     """Return the whole id of a job from its last characters, as `clipcite jobs list` shows them."""
     if id.startswith("job_"):
         return id
@@ -147,5 +147,9 @@ def _show(event: Event, *, as_json: bool) -> None:
     if event.type == PROGRESS:
         text = progress_words(parse(Progress, event.data))
     else:
-        text = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, {}))
+        text = ", ".join(
+            f"{name} {value}"
+            for name, value in event.data.items()
+            if name != "request_id" and value not in (None, {})
+        )
     stdout().print(f"[dim]{event.at:%H:%M:%S}[/] {event.type:<10} {escape(text)}".rstrip(), soft_wrap=True)

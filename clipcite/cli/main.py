@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clipcite.cli.adapt import adapt
-from clipcite.cli.admin import keys, webhooks
+from clipcite.cli.admin import audit, keys
 from clipcite.cli.backbones import backbones
 from clipcite.cli.backup import backup, restore, verify
 from clipcite.cli.classify import classify
@@ -32,6 +32,7 @@ from clipcite.cli.report import report
 from clipcite.cli.samples import samples
 from clipcite.cli.server import serve_until_stopped
 from clipcite.cli.storage import storage, sweep
+from clipcite.cli.webhooks import webhooks
 
 # Plain help: rich cuts long option names on narrow terminals.
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -48,6 +49,7 @@ app.add_typer(backbones, name="backbones")
 app.add_typer(database, name="db")
 app.add_typer(keys, name="keys")
 app.add_typer(webhooks, name="webhooks")
+app.command()(audit)
 app.command()(backup)
 app.command()(restore)
 app.command()(verify)

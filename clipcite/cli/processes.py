@@ -15,7 +15,7 @@ KEYTOOL, MIGRATE, DOCTOR = "core.store.admin", "core.store.db.migrate", "core.do
 LIVENESS, SAMPLES, STARTUP = "core.liveness", "core.samples", "api.startup"
 BACKBONES = "core.backbones"
 BACKUP = "core.store.backup"
-GARBAGE = "worker.dispatcher.garbage"
+GARBAGE, WEBHOOK_TEST = "worker.dispatcher.garbage", "worker.dispatcher.webhook_test"
 
 
 def server_missing() -> str | None:

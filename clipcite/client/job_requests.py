@@ -7,7 +7,7 @@ from typing import Any, Literal
 from clipcite.client.multipart import Multipart, OnUpload
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.request import Call, Page, Request, nothing, one, page, path_of
-from clipcite.client.types import Event, JobData, Status
+from clipcite.client.types import Event, JobData, Status, WebhookDelivery
 from clipcite.client.upload import Upload
 
 OnBadImage = Literal["fail", "skip"]
@@ -79,6 +79,16 @@ def report_page(job_id: str) -> Call[str]:
 def events(job_id: str, after: int = 0) -> Call[list[Event]]:
     request = Request("GET", path_of("jobs", job_id, "events"), {"after": str(after)})
     return Call(request, lambda response: page(Event)(response).data)
+
+
+def deliveries(job_id: str) -> Call[list[WebhookDelivery]]:
+    request = Request("GET", path_of("jobs", job_id, "deliveries"))
+    return Call(request, lambda response: page(WebhookDelivery)(response).data)
+
+
+def redeliver(job_id: str, delivery_id: str) -> Call[WebhookDelivery]:
+    path = path_of("jobs", job_id, "deliveries", delivery_id, "redeliver")
+    return Call(Request("POST", path), one(WebhookDelivery))
 
 
 def stream(job_id: str, after: int, silence_seconds: float) -> Request:

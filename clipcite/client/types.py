@@ -133,6 +133,8 @@ class JobData:
     metrics: Metrics | None = None
     warnings: list[Notice] = field(default_factory=list)
     error: Notice | None = None
+    request_id: str | None = None
+    """Id of the request that created the job, as in the service's log."""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -143,6 +145,24 @@ class JobData:
     def reached(self, until: Until) -> bool:
         """Return whether the job has a model, with `until` "model", or has ended."""
         return self.finished or (until == "model" and self.model_id is not None)
+
+
+@dataclass(frozen=True)
+class WebhookDelivery:
+    """Delivery of one message to the webhook of a job."""
+
+    id: str
+    type: str
+    """Type of the message, such as `job.succeeded`."""
+    status: Literal["pending", "delivered", "failed"]
+    attempts: int
+    created_at: datetime
+    finished_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    response_status: int | None = None
+    reason: str | None = None
+    """Reason why the last attempt failed."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 PROGRESS = "progress"

@@ -1,7 +1,7 @@
-"""Administration of API keys and webhook secrets: `python -m core.store.admin`.
+"""Administration of API keys, webhook secrets and the audit log: `python -m core.store.admin`.
 
 The commands work on the database directly, so that creating the first key needs no key. Their output is JSON.
-`clipcite keys` and `clipcite webhooks` present it to people.
+`clipcite keys`, `webhooks` and `audit` present it to people.
 """
 
 import argparse
@@ -17,12 +17,15 @@ from sqlalchemy import func, make_url, select
 
 from core.errors import ClipCiteError
 from core.settings import get_settings
-from core.store.accounts import adoption, api_keys, local_token
+from core.store import adoption
+from core.store.accounts import api_keys, audit, local_token
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db import migrate
-from core.store.db.session import Database
+from core.store.db.session import Database, database_now
 from core.store.db.tables import ApiKey, Model
 from core.store.webhooks import deliveries
+
+AUDIT_FIELDS = ("owner", "key_id", "request_id", "action", "object", "outcome", "address")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,6 +73,7 @@ def create(database: Database, options: argparse.Namespace) -> dict[str, Any]:
             name=options.name,
             lifetime=lifetime,
         )
+        audit.record(session, "key.create", new.row.id, owner=new.row.owner)
     local_token.discard(get_settings().data)
     return {**_shown(new.row), "key": new.key, "first": first, "hidden_models": hidden}
 
@@ -84,26 +88,60 @@ def rotate(database: Database, options: argparse.Namespace) -> dict[str, Any]:
     """Replace a key. The result contains the new key itself."""
     with database.write() as session:
         new = api_keys.rotate(session, options.id, overlap=timedelta(hours=options.overlap))
+        audit.record(session, "key.rotate", new.row.id, owner=new.row.owner)
         return {**_shown(new.row), "key": new.key}
 
 
 def revoke(database: Database, options: argparse.Namespace) -> dict[str, Any]:
     """Revoke a key."""
     with database.write() as session:
-        return _shown(api_keys.revoke(session, options.id))
+        row, changed = api_keys.revoke(session, options.id)
+        audit.record(session, "key.revoke", row.id, changed=changed, owner=row.owner)
+        return _shown(row)
 
 
 def adopt(database: Database, options: argparse.Namespace) -> dict[str, Any]:
     """Give an owner's jobs and models to another owner."""
     with database.write() as session:
-        return asdict(adoption.adopt(session, options.source, options.to))
+        adopted = adoption.adopt(session, options.source, options.to)
+        audit.record(session, "owner.adopt", adopted.source, owner=adopted.target)
+        return asdict(adopted)
 
 
 def webhook_secret(database: Database, options: argparse.Namespace) -> dict[str, Any]:
     """Show an owner's webhook secret, or replace it."""
     with database.write() as session:
         row = deliveries.secret(session, options.owner, rotate=options.rotate)
+        audit.record(
+            session,
+            "webhook_secret.rotate" if options.rotate else "webhook_secret.show",
+            row.id,
+            owner=row.owner,
+        )
     return {"owner": row.owner, "secret": row.secret, "created_at": row.created_at.isoformat("T", "seconds")}
+
+
+def list_audit(database: Database, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """List entries of the audit log, oldest first."""
+    with database.read() as session:
+        since = None if options.days is None else database_now(session) - timedelta(days=options.days)
+        rows = audit.list_newest(
+            session,
+            limit=options.limit,
+            owner=options.owner,
+            action=options.action,
+            object=options.object,
+            key_id=options.key,
+            request_id=options.request,
+            since=since,
+        )
+        return [
+            {
+                "at": row.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                **{name: getattr(row, name) for name in AUDIT_FIELDS},
+            }
+            for row in rows
+        ]
 
 
 def _is_new_file(url: str) -> bool:
@@ -156,6 +194,12 @@ def _parser() -> argparse.ArgumentParser:
     adopt_parser.add_argument("--from", dest="source", default=DEFAULT_OWNER, help="Present owner.")
     adopt_parser.add_argument("--to", help="New owner.")
     adopt_parser.set_defaults(do=adopt)
+    audit_parser = commands.add_parser("audit", help="List entries of the audit log.")
+    for name in ("owner", "action", "object", "key", "request"):
+        audit_parser.add_argument(f"--{name}")
+    audit_parser.add_argument("--days", type=float)
+    audit_parser.add_argument("--limit", type=int, default=100)
+    audit_parser.set_defaults(do=list_audit)
     secret_parser = commands.add_parser("webhook-secret", help="Show an owner's webhook secret.")
     secret_parser.add_argument("--owner", default=DEFAULT_OWNER, help="Owner of the secret.")
     secret_parser.add_argument("--rotate", action="store_true", help="Replace the secret.")

@@ -63,6 +63,17 @@ class QueueUnavailable(ClipCiteError):
     status = 503
 
 
+class DeliveryNotFound(ClipCiteError):
+    code = "delivery_not_found"
+    status = 404
+
+    def __init__(self, job_id: str, delivery_id: str) -> None:
+        super().__init__(
+            f"The job has no webhook delivery {delivery_id!r}. GET /jobs/{job_id}/deliveries lists its "
+            "deliveries."
+        )
+
+
 class JobNotFound(ClipCiteError):
     code = "job_not_found"
     status = 404
@@ -90,7 +101,7 @@ class ShotsGone(ClipCiteError):
 
     def __init__(self, model_id: str) -> None:
         super().__init__(
-            f"The training images of the model {model_id!r} are not stored, because its job was deleted or "
+            f"The training images of {model_id!r} are not stored, because they or their job were deleted, or "
             "the model was imported. Send all images to POST /adapt."
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
-from core.store.accounts import idempotency, owners, quotas
+from core.store.accounts import audit, idempotency, owners, quotas
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db.session import database_now
 from core.store.db.tables import Job, Model
@@ -51,7 +51,9 @@ def submit_job(
     quotas.check_quotas(session, owner, settings, more_bytes=images + reserved)
     if job.get("webhook") is not None:
         deliveries.secret(session, owner)  # needed to sign the delivery when the job ends
-    return jobs.create(session, owner=owner, reserved_bytes=reserved, **job)
+    created = jobs.create(session, owner=owner, reserved_bytes=reserved, **job)
+    audit.record(session, "job.create", created.id)
+    return created
 
 
 def admit_model(session: Session, settings: Settings, model: NewModel, *, owner: str) -> Model:
@@ -64,4 +66,6 @@ def admit_model(session: Session, settings: Settings, model: NewModel, *, owner:
     """
     owners.lock(session, owner)
     quotas.check_room(session, owner, settings, more_bytes=model.bytes)
-    return models.add_model(session, model, owner=owner, job_id=None, metrics=None, at=database_now(session))
+    row = models.add_model(session, model, owner=owner, job_id=None, metrics=None, at=database_now(session))
+    audit.record(session, "model.import", row.id)
+    return row

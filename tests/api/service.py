@@ -34,7 +34,7 @@ PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "request_
 JOB_KEYS = {
     *("id", "object", "name", "status", "cancel_requested", "created_at", "started_at", "finished_at"),
     *("config", "classes", "queue_position", "attempts", "progress", "model_id", "metrics", "warnings"),
-    "error",
+    *("error", "request_id"),
 }
 MODEL_KEYS = {
     *("id", "object", "name", "version", "aliases", "job_id", "backbone", "trained_classes", "alpha"),

@@ -84,6 +84,8 @@ OPERATIONS = [
     "DELETE /jobs/{job_id}",
     "POST /jobs/{job_id}/cancel",
     "POST /jobs/{job_id}/retrain",
+    "GET /jobs/{job_id}/deliveries",
+    "POST /jobs/{job_id}/deliveries/{delivery_id}/redeliver",
     "GET /jobs/{job_id}/events",
     "GET /jobs/{job_id}/images",
     "GET /jobs/{job_id}/images/{position}",

@@ -122,6 +122,8 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/jobs/{job_id}/images"): {"status": 404},
     ("GET", "/jobs/{job_id}/images/{position}"): {"status": 404},
     ("GET", "/jobs/{job_id}/preflight"): {"status": 404},
+    ("GET", "/jobs/{job_id}/deliveries"): {"status": 404},
+    ("POST", "/jobs/{job_id}/deliveries/{delivery_id}/redeliver"): {"status": 404},
     ("GET", "/jobs/{job_id}/report"): {"status": 404},
     ("DELETE", "/jobs/{job_id}"): {"status": 404},
     ("GET", "/models"): {"status": 200, "cursor": "model"},
@@ -154,7 +156,12 @@ def test_every_route_has_its_case(world: World) -> None:
 
 def filled(path: str, ids: dict[str, str]) -> str:
     return path.format(
-        job_id=ids["job"], model_id=ids["model"], name=ids["name"], alias=ids["alias"], position=0
+        job_id=ids["job"],
+        model_id=ids["model"],
+        name=ids["name"],
+        alias=ids["alias"],
+        position=0,
+        delivery_id="msg_x",
     )
 
 
@@ -244,6 +251,9 @@ def test_the_owner_still_has_everything(world: World) -> None:
             moves = world.call(world.mine, method, filled(path, ids)).json()["history"]
             assert [move["action"] for move in moves] == ["promoted"] * 2
         response = world.call(world.mine, method, filled(path, ids), **body)
+        if path.endswith("/redeliver"):
+            assert_problem(response, 404, "delivery_not_found")
+            continue
         if path.endswith("/extend"):  # The model's job has no images here.
             assert_problem(response, 409, "training_images_gone")
             continue

@@ -15,11 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from core.errors import ClipCiteError
 from core.settings import Settings, get_settings
-from core.store.accounts import idempotency
+from core.store import retention
+from core.store.accounts import audit, idempotency
 from core.store.admin import print_answer
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Orphan
@@ -206,6 +210,39 @@ def _batches(prefixes: Sequence[str]) -> Iterator[Sequence[str]]:
         yield prefixes[start : start + orphans.BATCH_SIZE]
 
 
+def enforce_retention(
+    settings: Settings, database: Database, blobs: Blobs, *, should_stop: Callable[[], bool] = lambda: False
+) -> dict[str, int]:
+    """Delete what is older than the settings `keep_…_days`, in batches. Return the numbers by kind."""
+
+    def folders(delete: Callable[[Session, timedelta], list[str]], period: timedelta) -> int:
+        with database.write() as session:
+            gone = delete(session, period)
+        for prefix in gone:
+            deletions.finish(database, blobs, prefix)
+        return len(gone)
+
+    def rows(delete: Callable[[Session, timedelta], int], period: timedelta) -> int:
+        with database.write() as session:
+            return delete(session, period)
+
+    kinds: dict[str, tuple[int, Callable[[timedelta], int]]] = {
+        "jobs": (settings.keep_jobs_days, partial(folders, retention.delete_jobs)),
+        "models": (settings.keep_models_days, partial(folders, retention.delete_models)),
+        "images": (settings.keep_images_days, partial(retention.delete_images, database, blobs)),
+        "events": (settings.keep_events_days, partial(rows, retention.delete_events)),
+        "audit": (settings.keep_audit_days, partial(rows, retention.delete_audit)),
+        "webhooks": (settings.keep_webhooks_days, partial(rows, retention.delete_deliveries)),
+    }
+    deleted = dict.fromkeys(kinds, 0)
+    for kind, (days, delete) in kinds.items():
+        while days and not should_stop() and (batch := delete(timedelta(days=days))):
+            deleted[kind] += batch
+        if deleted[kind]:
+            logger.info("retention: %s older than %d days deleted (%d)", kind, days, deleted[kind])
+    return deleted
+
+
 class Sweeper:
     """A thread that sweeps, so that slow storage does not delay dispatching."""
 
@@ -243,11 +280,12 @@ class Sweeper:
             problem = bind(self._database, self._blobs)
             if problem is not None:
                 logger.error("%s", problem)
-        if self._settings.sweep == "off":
-            return
         while not self._stop.wait(SWEEP_SECONDS):
             with self._guard():
-                self._round()
+                enforce_retention(self._settings, self._database, self._blobs, should_stop=self._stop.is_set)
+            if self._settings.sweep != "off":
+                with self._guard():
+                    self._round()
 
     def _round(self) -> None:
         with self._database.write() as session:
@@ -290,6 +328,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sweep(
     settings: Settings, database: Database, blobs: Blobs, options: argparse.Namespace
 ) -> dict[str, Any]:
+    if not options.dry_run:
+        with database.write() as session:
+            audit.record(session, "storage.sweep", settings.blobs_url())
     outcome = collect_garbage(
         database,
         blobs,
@@ -303,6 +344,8 @@ def _sweep(
 def _adopt(
     settings: Settings, database: Database, blobs: Blobs, options: argparse.Namespace
 ) -> dict[str, Any]:
+    with database.write() as session:
+        audit.record(session, "storage.adopt", settings.blobs_url())
     installation.adopt(database, blobs)
     folders = _folders(blobs)
     return {"folders": len(folders), "owned": len(_owned(database, folders))}

@@ -36,10 +36,11 @@ GONE = 410
 class DeliveryFailed(Exception):
     """A failed delivery attempt."""
 
-    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+    def __init__(self, reason: str, *, permanent: bool = False, status: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.permanent = permanent
+        self.status = status
 
 
 class Webhooks:
@@ -91,7 +92,7 @@ class Webhooks:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _send(self, delivery: Delivery) -> None:
-        with about(job_id=delivery.job_id):
+        with about(job_id=delivery.job_id, **_request_of(delivery)):
             try:
                 self._attempt(delivery)
             except ClipCiteError as error:  # database unavailable: repeated later, with the same id
@@ -104,12 +105,16 @@ class Webhooks:
 
     def _attempt(self, delivery: Delivery) -> None:
         try:
-            status = self._post(delivery)
+            status = send(
+                delivery, allow_private=self._allow_private, resolve=self._resolve, seconds=self._seconds
+            )
         except DeliveryFailed as failed:
             over = failed.permanent or delivery.attempt > len(DELAYS)
             delay = None if over else _delay(delivery.attempt)
             with self._database.write() as session:
-                deliveries.record_failed(session, delivery, reason=failed.reason, delay=delay)
+                deliveries.record_failed(
+                    session, delivery, reason=failed.reason, delay=delay, status=failed.status
+                )
             self._metrics.webhooks.labels("failed" if over else "retried").inc()
             logger.warning(
                 "%s: the webhook %s (attempt %d%s)",
@@ -121,32 +126,42 @@ class Webhooks:
         self._metrics.webhooks.labels("delivered").inc()
         logger.info("%s: webhook delivered (attempt %d)", delivery.job_id, delivery.attempt)
 
-    def _post(self, delivery: Delivery) -> int:
-        """Send the delivery, and return its status, which is 2xx. Raises DeliveryFailed."""
-        body = json.dumps(delivery.body).encode()
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": f"clipcite/{version('clipcite')}",
-            **signed(delivery.secrets, delivery.id, body, at=int(time.time())),
-        }
-        try:
-            destination = url_guard.parse(delivery.url, allow_private=self._allow_private)
-            addresses = url_guard.addresses(
-                destination, allow_private=self._allow_private, resolve=self._resolve
-            )
-            status = post(destination, addresses, headers, body, seconds=self._seconds)
-        except (InvalidDestination, NotPublic) as error:
-            raise DeliveryFailed(f"is not allowed: {error.detail}", permanent=True) from error
-        except httpcore.TimeoutException as error:
-            raise DeliveryFailed(f"did not answer within {self._seconds:g} s") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise DeliveryFailed(f"could not be reached: {error}") from error
-        except OSError as error:  # from the resolver; httpcore wraps those of the connection
-            raise DeliveryFailed(f"could not be resolved: {error}") from error
-        if not 200 <= status < 300:
-            hint = "; redirects are not followed" if 300 <= status < 400 else ""
-            raise DeliveryFailed(f"answered with {status}{hint}", permanent=status == GONE)
-        return status
+
+def send(
+    delivery: Delivery,
+    *,
+    allow_private: bool,
+    resolve: Resolve = url_guard.resolve_host,
+    seconds: float = ATTEMPT_SECONDS,
+) -> int:
+    """Send the delivery, and return its status, which is 2xx. Raises DeliveryFailed."""
+    body = json.dumps(delivery.body).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"clipcite/{version('clipcite')}",
+        **({} if delivery.request_id is None else {"X-Request-ID": delivery.request_id}),
+        **signed(delivery.secrets, delivery.id, body, at=int(time.time())),
+    }
+    try:
+        destination = url_guard.parse(delivery.url, allow_private=allow_private)
+        addresses = url_guard.addresses(destination, allow_private=allow_private, resolve=resolve)
+        status = post(destination, addresses, headers, body, seconds=seconds)
+    except (InvalidDestination, NotPublic) as error:
+        raise DeliveryFailed(f"is not allowed: {error.detail}", permanent=True) from error
+    except httpcore.TimeoutException as error:
+        raise DeliveryFailed(f"did not answer within {seconds:g} s") from error
+    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        raise DeliveryFailed(f"could not be reached: {error}") from error
+    except OSError as error:  # from the resolver; httpcore wraps those of the connection
+        raise DeliveryFailed(f"could not be resolved: {error}") from error
+    if not 200 <= status < 300:
+        hint = "; redirects are not followed" if 300 <= status < 400 else ""
+        raise DeliveryFailed(f"answered with {status}{hint}", permanent=status == GONE, status=status)
+    return status
+
+
+def _request_of(delivery: Delivery) -> dict[str, str]:
+    return {} if delivery.request_id is None else {"request_id": delivery.request_id}
 
 
 def _delay(attempt: int) -> timedelta:

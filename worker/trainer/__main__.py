@@ -6,6 +6,7 @@ JSON object per line for the supervisor.
 """
 
 import json
+import logging
 import os
 import queue
 import sys
@@ -30,6 +31,9 @@ IMPORTS = (
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
 )
+
+
+logger = logging.getLogger("worker.trainer")
 
 
 class Channel:
@@ -85,9 +89,14 @@ def main(folder: Path | None) -> None:
     else:
         exit_with_parent(grace_seconds=0)
     from core.errors import ClipCiteError
+    from core.log import from_here, start_logging
+    from core.settings import Settings
 
+    task = Task(**json.loads((folder / TASK).read_text(encoding="utf-8")))
+    start_logging(Settings(log=task.log, log_level=task.log_level))
+    from_here(**task.ids)
+    logger.info("%s: the trainer has started", task.ids.get("job_id", folder))
     try:
-        task = Task(**json.loads((folder / TASK).read_text(encoding="utf-8")))
         tracing.start_tracing("clipcite-trainer")
         with tracing.span("training", task.traceparent):
             last = train(folder, task, channel)

@@ -1,7 +1,7 @@
 """Protocol between worker and trainer: the task and file names."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 TASK = "task.json"
 
@@ -32,3 +32,7 @@ class Task:
     """Trace of the attempt."""
     trained_seconds: float | None = None
     """Duration of the training whose weights are in the folder, to be evaluated only. None: train."""
+    ids: dict[str, str] = field(default_factory=dict)
+    """Job and request, for the trainer's log lines."""
+    log: Literal["text", "json"] = "text"
+    log_level: Literal["info", "warning"] = "info"

@@ -14,7 +14,7 @@ from clipcite.client.errors import JobFailed, WaitTimeout
 from clipcite.client.parse import parse
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.retry import is_over
-from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Until
+from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Until, WebhookDelivery
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
@@ -63,6 +63,14 @@ class AsyncJobs:
     async def events(self, job_id: str, after: int = 0) -> Sequence[Event]:
         """Return the events so far with `seq` above `after`."""
         return await self._transport.send(job_requests.events(job_id, after))
+
+    async def deliveries(self, job_id: str) -> Sequence[WebhookDelivery]:
+        """Return the deliveries to the job's webhook, oldest first."""
+        return await self._transport.send(job_requests.deliveries(job_id))
+
+    async def redeliver(self, job_id: str, delivery_id: str) -> WebhookDelivery:
+        """Send a delivery once more, with the same `webhook-id`."""
+        return await self._transport.send(job_requests.redeliver(job_id, delivery_id))
 
     async def follow(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield events as they happen, until the job has ended. Reconnects after a restart of the service."""

@@ -13,7 +13,7 @@ from clipcite.client.errors import JobFailed, WaitTimeout
 from clipcite.client.parse import parse
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.retry import is_over
-from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Until
+from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Until, WebhookDelivery
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
@@ -62,6 +62,14 @@ class Jobs:
     def events(self, job_id: str, after: int = 0) -> Sequence[Event]:
         """Return the events so far with `seq` above `after`."""
         return self._transport.send(job_requests.events(job_id, after))
+
+    def deliveries(self, job_id: str) -> Sequence[WebhookDelivery]:
+        """Return the deliveries to the job's webhook, oldest first."""
+        return self._transport.send(job_requests.deliveries(job_id))
+
+    def redeliver(self, job_id: str, delivery_id: str) -> WebhookDelivery:
+        """Send a delivery once more, with the same `webhook-id`."""
+        return self._transport.send(job_requests.redeliver(job_id, delivery_id))
 
     def follow(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """Yield events as they happen, until the job has ended. Reconnects after a restart of the service."""

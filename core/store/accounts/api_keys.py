@@ -162,8 +162,8 @@ def rotate(session: Session, key_id: str, *, overlap: timedelta) -> NewKey:
     return made
 
 
-def revoke(session: Session, key_id: str) -> ApiKey:
-    """Revoke a key from the commit on. Revoking again changes nothing.
+def revoke(session: Session, key_id: str) -> tuple[ApiKey, bool]:
+    """Revoke a key from the commit on. Return its row, and False if it was revoked before.
 
     Args:
         key_id: the key's id, or its prefix if no other key shares it.
@@ -172,10 +172,11 @@ def revoke(session: Session, key_id: str) -> ApiKey:
         KeyNotFound: no key matches, or several do.
     """
     row = _locked(session, key_id)
-    if row.revoked_at is None:
-        row.revoked_at = database_now(session)
-        session.flush()
-    return row
+    if row.revoked_at is not None:
+        return row, False
+    row.revoked_at = database_now(session)
+    session.flush()
+    return row, True
 
 
 def _locked(session: Session, key_id: str) -> ApiKey:

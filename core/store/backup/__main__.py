@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.settings import Settings, get_settings
+from core.store.accounts import audit
 from core.store.admin import print_answer
 from core.store.backup import create, restore, snapshots, verify
 from core.store.db.session import Database
@@ -33,21 +34,24 @@ def _create(settings: Settings, database: Database, options: argparse.Namespace)
             settings.sqlalchemy_url(), database, Blobs.of(settings), backup, report=_report
         )
         pruned = create.prune(backup, options.keep) if options.keep else []
+        with database.write() as session:
+            audit.record(session, "backup.create", name)
     return {"snapshot": name, **asdict(manifest), "pruned": pruned}
 
 
 def _restore(settings: Settings, database: Database, options: argparse.Namespace) -> dict[str, Any]:
     with snapshots.lock(options.folder):
-        return asdict(
-            restore.restore(
-                settings.sqlalchemy_url(),
-                Blobs.of(settings),
-                snapshots.open_folder(options.folder),
-                name=options.snapshot,
-                as_new=options.as_new,
-                report=_report,
-            )
+        restored = restore.restore(
+            settings.sqlalchemy_url(),
+            Blobs.of(settings),
+            snapshots.open_folder(options.folder),
+            name=options.snapshot,
+            as_new=options.as_new,
+            report=_report,
         )
+        with database.write() as session:
+            audit.record(session, "backup.restore", restored.snapshot)
+        return asdict(restored)
 
 
 def _verify(settings: Settings, database: Database, options: argparse.Namespace) -> dict[str, Any]:

@@ -104,6 +104,8 @@ def _insert_rows(session: Session, backup: Blobs, name: str, manifest: Manifest)
     for table in reversed(TABLES):
         session.execute(delete(table))
     for table in TABLES:
+        if table.name not in manifest.rows:  # newer than the snapshot
+            continue
         lines = snapshots.read_lines(backup, name, f"{table.name}.jsonl", manifest)
         while batch := [snapshots.decode_row(table, row) for row in islice(lines, BATCH_SIZE)]:
             session.execute(insert(table), batch)
@@ -114,7 +116,10 @@ def _detach(session: Session, min_revision: str | None, *, as_new: bool) -> None
     """Forget what was true of the old processes and the old storage."""
     row = installation.find(session, lock=True)
     gone = dict.fromkeys(
-        ("refused_at", "swept_at", "folders", "checkpoints_until", "hold_until", "pruned_until")
+        (
+            *("refused_at", "swept_at", "folders", "checkpoints_until", "hold_until", "pruned_until"),
+            *("images_until", "events_until"),
+        )
     )
     session.execute(
         update(Installation).values(

@@ -118,6 +118,24 @@ class ApiKey(Base):
     """Time of the last use, at minute resolution."""
 
 
+class AuditEntry(Base):
+    """Immutable record of a change. No foreign keys: the entry outlives what was changed."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "at", "id"), Index(None, "owner", "at", "id"))
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    owner: Mapped[str] = mapped_column(_Name)
+    key_id: Mapped[str] = mapped_column(String(80))
+    """Id of the key, `token`, or `local:` with the name of the machine's user for a command."""
+    request_id: Mapped[str | None] = mapped_column(_Name)
+    action: Mapped[str] = mapped_column(String(32))
+    object: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str | None] = mapped_column(_Name)
+
+
 class IdempotencyKey(Base):
     """Idempotency key of a request, so that a retry creates no second job."""
 
@@ -160,6 +178,10 @@ class Installation(Base):
     """Oldest revision of the tables whose software works with the present ones."""
     pruned_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """End of the last job whose progress events were deleted."""
+    images_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """End of the last job whose images were deleted by the retention."""
+    events_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """End of the last job whose events were deleted by the retention."""
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time until which a backup in progress forbids the deletion of blobs."""
 
@@ -191,10 +213,10 @@ class WebhookSecret(Base):
 
 
 class WebhookDelivery(Base):
-    """Pending delivery to a job's webhook: its model or its end (transactional outbox)."""
+    """Delivery to a job's webhook: its model or its end (transactional outbox)."""
 
     __tablename__ = "webhook_deliveries"
-    __table_args__ = (Index(None, "job_id"), Index(None, "next_attempt_at"))
+    __table_args__ = (Index(None, "job_id"), Index(None, "next_attempt_at"), Index(None, "finished_at"))
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
@@ -203,7 +225,13 @@ class WebhookDelivery(Base):
     body: Mapped[dict[str, Any]] = mapped_column(_Json)
     attempts: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """None: the delivery has ended."""
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    status: Mapped[int | None]
+    """Status of the receiver's last response."""
+    reason: Mapped[str | None] = mapped_column(Text)
+    """Reason why the last attempt failed."""
 
 
 class Job(Base):
@@ -249,6 +277,8 @@ class Job(Base):
     """Blob key of the report. None: no report, or one of version 0.2.0 (`jobs.report_of`)."""
     webhook: Mapped[str | None] = mapped_column(Text)
     """URL that is notified of the model and of the end."""
+    request_id: Mapped[str | None] = mapped_column(_Name)
+    """Id of the request that created the job."""
     traceparent: Mapped[str | None] = mapped_column(String(64))
     """W3C trace context of the request, if traces are on."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -331,6 +361,8 @@ class Model(Base):
     """Storage format of the delta."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time of the last classification or export, at hour resolution."""
 
 
 class ModelName(Base):

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
+from core.log import current
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
@@ -26,7 +27,7 @@ from core.store.jobs.leases import (
     cancel,
     end_lease,
 )
-from core.store.jobs.transitions import append_event, locked, transition
+from core.store.jobs.transitions import append_event, locked, of_request, transition
 from core.store.storage import deletions
 
 
@@ -65,6 +66,7 @@ def create(
         traceparent: trace of the request.
     """
     at = database_now(session)
+    request_id = current("request_id")
     job = Job(
         id=job_id,
         owner=owner,
@@ -81,6 +83,7 @@ def create(
         reserved_bytes=reserved_bytes,
         webhook=webhook,
         traceparent=traceparent,
+        request_id=request_id,
     )
     session.add(job)
     session.flush()
@@ -102,7 +105,7 @@ def create(
     ]
     if rows:
         session.execute(insert(JobImage), rows)
-    append_event(session, job_id, at=at, type="queued", data={"images": len(rows)})
+    append_event(session, job_id, at=at, type="queued", data={"images": len(rows), **of_request(request_id)})
     return job
 
 

@@ -43,6 +43,8 @@ class Claim:
     """Trace of the request that created the job."""
     waiting: tuple[datetime, datetime]
     """Time since which the job could start, and time of this claim."""
+    request_id: str | None = None
+    """Id of the request that created the job."""
 
 
 def claim(
@@ -89,6 +91,7 @@ def claim(
         expires,
         job.traceparent,
         (job.available_at, at),
+        job.request_id,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
+from core.log import current
 from core.store.db.tables import FINAL, Job, JobEvent
 from core.store.db.text import sanitize_text
 from core.store.jobs.counters import count_change
@@ -41,7 +42,8 @@ def transition(
         statement, execution_options={"synchronize_session": False, "populate_existing": True}
     ).one_or_none()
     if job is not None:
-        append_event(session, job_id, at=at, type=event, data=data)
+        request = of_request(current("request_id") or job.request_id)
+        append_event(session, job_id, at=at, type=event, data={**(data or {}), **request})
         if job.status != before:
             count_change(session, job, before, job.status, at=at)
         if job.status in FINAL:
@@ -56,6 +58,11 @@ def append_event(
     last = session.scalar(select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id)) or 0
     session.add(JobEvent(job_id=job_id, seq=last + 1, at=at, type=type, data=data or {}))
     session.flush()
+
+
+def of_request(request_id: str | None) -> dict[str, Any]:
+    """Return the field of an event that names the request behind it: its own, or the job's."""
+    return {} if request_id is None else {"request_id": request_id}
 
 
 def locked(session: Session, job_id: str, *, owner: str) -> Job | None:

@@ -3,7 +3,7 @@
 Every function that moves an alias locks the owner, so that moves are serialised.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -32,6 +32,8 @@ class Pointer:
     alias: Alias
     model: Model
     moves: list[AliasMove]
+    moved: bool = True
+    """False after the promotion of its present model."""
 
 
 def list_all(session: Session, name: str, *, owner: str) -> list[Pointer]:
@@ -87,6 +89,8 @@ def promote(
         _move(session, row, PROMOTED, model, back=None)
     elif row.model_id != model.id:
         _move(session, row, PROMOTED, model, back=row.revision)
+    else:
+        return replace(_pointer(session, row), moved=False)
     return _pointer(session, row)
 
 

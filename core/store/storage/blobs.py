@@ -6,7 +6,7 @@ Keys consist of ids and hashes, never of users' file or class names. The content
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -162,6 +162,12 @@ class Blobs:
         """Delete a blob. A missing blob is no error."""
         with suppress(BlobNotFound), _storage_errors("deleted", key):
             obstore.delete(self._store, _checked(key))
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Delete these blobs. Missing ones are no error."""
+        with suppress(BlobNotFound), _storage_errors("deleted"):
+            if keys:
+                obstore.delete(self._store, [_checked(key) for key in keys])
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete all blobs below the folder `prefix`. Missing blobs are no error."""

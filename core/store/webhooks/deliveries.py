@@ -1,6 +1,7 @@
-"""Webhooks: signing secrets, and pending deliveries.
+"""Webhooks: signing secrets, and deliveries.
 
-A finished delivery has no row any more. Its result is an event of its job.
+The row of a finished delivery stays for a while, so that it can be repeated. Its results are also events of
+its job.
 """
 
 import secrets as random_source
@@ -17,6 +18,8 @@ from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.db.tables import Job, WebhookDelivery, WebhookSecret
+from core.store.db.text import sanitize_text
+from core.store.errors import DeliveryNotFound
 from core.store.jobs.transitions import append_event
 
 ROTATION = timedelta(hours=24)
@@ -40,6 +43,8 @@ class Delivery:
     body: dict[str, Any]
     attempt: int
     secrets: list[str]
+    request_id: str | None = None
+    """Id of the request that created the job."""
 
 
 def secret(session: Session, owner: str, *, rotate: bool = False) -> WebhookSecret:
@@ -103,35 +108,73 @@ def take_due(session: Session, *, limit: int, busy: Collection[str] = ()) -> lis
         .with_for_update(skip_locked=True),
         execution_options={"populate_existing": True},
     ).all()
+    requests = select(Job.id, Job.request_id).where(Job.id.in_({row.job_id for row in rows}))
+    request_ids = {job_id: request_id for job_id, request_id in session.execute(requests)}
     taken = []
     for row in rows:
         row.attempts += 1
         row.next_attempt_at = at + CLAIMED
         keys = [key.secret for key in valid_secrets(session, row.owner, at)]
-        taken.append(Delivery(row.id, row.job_id, row.owner, row.url, row.body, row.attempts, keys))
+        request_id = request_ids.get(row.job_id)
+        taken.append(
+            Delivery(row.id, row.job_id, row.owner, row.url, row.body, row.attempts, keys, request_id)
+        )
     session.flush()
     return taken
 
 
+def list_of(session: Session, job_id: str) -> list[WebhookDelivery]:
+    """Return the deliveries of a job, oldest first."""
+    rows = select(WebhookDelivery).where(WebhookDelivery.job_id == job_id)
+    return list(session.scalars(rows.order_by(WebhookDelivery.created_at, WebhookDelivery.id)))
+
+
+def redeliver(session: Session, job_id: str, delivery_id: str) -> WebhookDelivery:
+    """Make a delivery due now, with the same id. Attempts are counted on.
+
+    Raises:
+        DeliveryNotFound: the job has no such delivery.
+    """
+    row = session.scalars(
+        select(WebhookDelivery)
+        .where(WebhookDelivery.id == sanitize_text(delivery_id), WebhookDelivery.job_id == job_id)
+        .with_for_update(),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+    if row is None:
+        raise DeliveryNotFound(job_id, delivery_id)
+    row.next_attempt_at = database_now(session)
+    row.finished_at = None
+    session.flush()
+    return row
+
+
 def record_delivered(session: Session, delivery: Delivery, *, status: int) -> None:
-    """Record that the receiver accepted the delivery, and delete its row."""
-    if _delete_row(session, delivery):
+    """Record that the receiver accepted the delivery."""
+    row = _locked(session, delivery)
+    if row is not None:
+        row.finished_at = at = database_now(session)
+        row.next_attempt_at = row.reason = None
+        row.status = status
         data = {**_named(delivery), "status": status}
-        append_event(session, delivery.job_id, at=database_now(session), type=DELIVERED, data=data)
+        append_event(session, delivery.job_id, at=at, type=DELIVERED, data=data)
 
 
-def record_failed(session: Session, delivery: Delivery, *, reason: str, delay: timedelta | None) -> None:
-    """Record a failed attempt. The next one follows after `delay`; None gives up."""
+def record_failed(
+    session: Session, delivery: Delivery, *, reason: str, delay: timedelta | None, status: int | None = None
+) -> None:
+    """Record a failed attempt. The next one follows after `delay`; None gives up.
+
+    Args:
+        status: status of the response, if there was one.
+    """
     at = database_now(session)
     next_attempt_at = None if delay is None else at + delay
-    if next_attempt_at is None:
-        is_current = _delete_row(session, delivery)
-    else:
-        row = _locked(session, delivery)
-        is_current = row is not None
-        if row is not None:
-            row.next_attempt_at = next_attempt_at
-    if is_current:
+    row = _locked(session, delivery)
+    if row is not None:
+        row.next_attempt_at = next_attempt_at
+        row.finished_at = at if next_attempt_at is None else None
+        row.status, row.reason = status, sanitize_text(reason)
         next_time = next_attempt_at and next_attempt_at.isoformat(timespec="seconds").replace("+00:00", "Z")
         data = {
             **_named(delivery),
@@ -145,23 +188,17 @@ def _named(delivery: Delivery) -> dict[str, Any]:
     return {"webhook_id": delivery.id, "type": delivery.body["type"], "attempt": delivery.attempt}
 
 
-def _delete_row(session: Session, delivery: Delivery) -> bool:
-    """Delete the delivery's row. Return whether this attempt was still the current one."""
-    row = _locked(session, delivery)
-    if row is None:
-        return False
-    session.delete(row)
-    session.flush()
-    return True
-
-
 def _locked(session: Session, delivery: Delivery) -> WebhookDelivery | None:
     """Return the delivery's row, locked, if this is still the current attempt.
 
     The job is locked first, as when a job is deleted, to avoid deadlocks. The event needs this lock too.
     """
     session.execute(select(Job.id).where(Job.id == delivery.job_id).with_for_update())
-    same = (WebhookDelivery.id == delivery.id, WebhookDelivery.attempts == delivery.attempt)
+    same = (
+        WebhookDelivery.id == delivery.id,
+        WebhookDelivery.attempts == delivery.attempt,
+        WebhookDelivery.finished_at.is_(None),
+    )
     return session.scalars(
         select(WebhookDelivery).where(*same).with_for_update(), execution_options={"populate_existing": True}
     ).one_or_none()

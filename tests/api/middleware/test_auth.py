@@ -27,6 +27,8 @@ ROUTES = [
     ("GET", "/jobs/job_x/report"),
     ("GET", "/jobs/job_x/images"),
     ("GET", "/jobs/job_x/images/0"),
+    ("GET", "/jobs/job_x/deliveries"),
+    ("POST", "/jobs/job_x/deliveries/msg_x/redeliver"),
     ("GET", "/models"),
     ("GET", "/models/mdl_x"),
     ("PATCH", "/models/mdl_x"),
@@ -64,6 +66,7 @@ def test_no_route_is_forgotten(locked: Service) -> None:
     """Every route needs the key, except the health checks and the API description."""
     document = locked.app.openapi()
     ids = {"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod", "position": "0"}
+    ids["delivery_id"] = "msg_x"
     described = {
         (method.upper(), path.format(**ids))
         for path, methods in document["paths"].items()

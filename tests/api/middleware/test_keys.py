@@ -102,6 +102,7 @@ def test_the_last_use_is_noted(fresh: Service) -> None:
     made = make(fresh.database)
 
     def used() -> Any:
+        fresh.app.state.last_use.flush()
         with fresh.database.read() as session:
             return api_keys.list_all(session)[0].last_used_at
 
@@ -111,6 +112,19 @@ def test_the_last_use_is_noted(fresh: Service) -> None:
     assert first is not None
     get(fresh, made.key)
     assert used() == first
+
+
+def test_the_last_use_is_not_written_in_the_path_of_the_request(fresh: Service) -> None:
+    """While another transaction holds the database, requests with a key are answered, and written later."""
+    made = make(fresh.database)
+    with fresh.database.write() as other:
+        other.execute(update(ApiKey).values(name="laptop"))
+        assert get(fresh, made.key).status_code == 200
+        with fresh.database.read() as session:
+            assert api_keys.list_all(session)[0].last_used_at is None
+    fresh.app.state.last_use.flush()
+    with fresh.database.read() as session:
+        assert api_keys.list_all(session)[0].last_used_at is not None
 
 
 # --- scopes ---
@@ -126,6 +140,8 @@ SCOPES_OF_ROUTES = {
     ("GET", "/jobs/job_x/report"): {"adapt"},
     ("GET", "/jobs/job_x/images"): {"adapt"},
     ("GET", "/jobs/job_x/images/0"): {"adapt"},
+    ("GET", "/jobs/job_x/deliveries"): {"adapt"},
+    ("POST", "/jobs/job_x/deliveries/msg_x/redeliver"): {"adapt"},
     ("GET", "/jobs/job_x/preflight"): {"adapt"},
     ("GET", "/models"): {"adapt", "classify"},
     ("GET", "/models/mdl_x"): {"adapt", "classify"},

@@ -83,6 +83,45 @@ def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
     assert "Authentication is now required" not in said  # it has been since the first key
 
 
+def test_each_command_writes_one_entry(data: Path) -> None:
+    """The log is read by `clipcite audit`, with filters."""
+    key = call(data, "create", "--owner", "team-a").stdout.strip()
+    call(data, "rotate", key[:11])
+    call(data, "revoke", key[:11])
+    call(data, "revoke", key[:11])
+    call(data, "create", "--owner", "team-b")
+    call(data, "adopt", "--from", "team-a", "--to", "team-b")
+    call(data, "secret", "--owner", "team-a", group="webhooks")
+    call(data, "secret", "--owner", "team-a", "--rotate", group="webhooks")
+    call(data, "list")
+
+    def entries(*filters: str) -> list[Any]:
+        done = CliRunner().invoke(app, ["audit", "--json", "--data", str(data), *filters])
+        assert done.exit_code == 0, done.output
+        rows: list[Any] = json.loads(done.stdout)
+        return rows
+
+    rows = entries()
+    assert [(row["action"], row["outcome"]) for row in rows] == [
+        ("key.create", "done"),
+        ("key.rotate", "done"),
+        ("key.revoke", "done"),
+        ("key.revoke", "unchanged"),
+        ("key.create", "done"),
+        ("owner.adopt", "done"),
+        ("webhook_secret.show", "done"),
+        ("webhook_secret.rotate", "done"),
+    ]
+    assert all(row["key_id"].startswith("local:") and row["address"] is None for row in rows)
+    assert key not in json.dumps(rows)
+    assert "whsec" not in json.dumps(rows)
+    assert [row["action"] for row in entries("--owner", "team-b")] == ["key.create", "owner.adopt"]
+    assert len(entries("--action", "key", "--limit", "3")) == 3
+    shown = CliRunner().invoke(app, ["audit", "--data", str(data)], env={"COLUMNS": "200"}).stdout
+    assert "key.revoke (unchanged)" in shown
+    assert "this machine" in shown
+
+
 def test_errors_are_reported_without_a_traceback(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for arguments, says in (
         (["list"], "The database does not respond"),

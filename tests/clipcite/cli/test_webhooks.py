@@ -1,12 +1,37 @@
-"""`clipcite webhooks secret` as an operator runs it."""
+"""`clipcite webhooks secret` and `test` as an operator runs them."""
 
+import json
 from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook
 
 from core.store.db.session import Database, database_now
 from core.store.webhooks import deliveries
 from tests.clipcite.cli.test_admin import call, data
+from tests.receiver import receiver
 
 __all__ = ["data"]
+
+
+def test_a_test_message_is_signed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = call(data, "secret", "--owner", "team-a", group="webhooks").stdout.strip()
+    with receiver() as there:
+        monkeypatch.setenv("CLIPCITE_WEBHOOK_ALLOW_PRIVATE", "true")
+        done = call(data, "test", there.url, "--owner", "team-a", group="webhooks")
+        assert done.exit_code == 0, done.output
+        assert "(webhook.test) was accepted with status 204." in done.stdout
+        [(_, headers, body)] = there.hits
+        assert Webhook(key).verify(body, headers)["type"] == "webhook.test"
+        there.answers = [500]
+        refused = call(data, "test", there.url, group="webhooks")
+        assert refused.exit_code == 1
+        assert "was not accepted: the receiver answered with 500." in refused.stderr
+        monkeypatch.delenv("CLIPCITE_WEBHOOK_ALLOW_PRIVATE")
+        guarded = call(data, "test", there.url, "--json", group="webhooks")
+        assert guarded.exit_code == 1
+        assert "is not allowed" in json.loads(guarded.stdout)["reason"]
+        assert len(there.hits) == 2
 
 
 def test_the_secret_is_shown_and_replaced(data: Path) -> None:

@@ -16,10 +16,12 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from core.log import about
 from core.settings import Settings
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import JobEvent, WebhookDelivery
+from core.store.errors import DeliveryNotFound
 from core.store.jobs import jobs, leases
 from core.store.webhooks import deliveries
 from tests.core.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
@@ -99,12 +101,13 @@ def cancelled_at_once(database: Database, urls: list[str]) -> None:
 def let_be_due(database: Database, **values: Any) -> None:
     with database.write() as session:
         now = database_now(session)
-        session.execute(update(WebhookDelivery).values(next_attempt_at=now, **values))
+        pending = WebhookDelivery.finished_at.is_(None)
+        session.execute(update(WebhookDelivery).where(pending).values(next_attempt_at=now, **values))
 
 
 def waiting(database: Database) -> list[WebhookDelivery]:
     with database.read() as session:
-        return list(session.scalars(select(WebhookDelivery)))
+        return list(session.scalars(select(WebhookDelivery).where(WebhookDelivery.finished_at.is_(None))))
 
 
 def webhook_events(database: Database, job_id: str) -> list[tuple[str, dict[str, Any]]]:
@@ -349,6 +352,38 @@ def test_a_slow_receiver_delays_no_other(drip: bytes, one_database: Database, th
     assert webhook_events(one_database, quick)[0][0] == "webhook_delivered"
     assert made.round() == 2  # Now the other owners.
     made.wait(20)
+
+
+# --- redelivery ---
+
+
+def test_a_redelivery_has_the_same_id(database: Database, there: Receiver) -> None:
+    """The receiver sees one id, whether the delivery had succeeded or failed."""
+    job_id = cancelled(database, there.url)
+    there.answers = [410, 200, 200]
+    assert send(database) == 1
+    with database.write() as session:
+        [failed] = deliveries.list_of(session, job_id)
+        assert (failed.status, failed.reason) == (410, "answered with 410")
+        deliveries.redeliver(session, job_id, failed.id)
+    for attempt in (2, 3):
+        assert send(database) == 1
+        with database.write() as session:
+            [row] = deliveries.list_of(session, job_id)
+            assert (row.attempts, row.status, row.reason, row.next_attempt_at) == (attempt, 200, None, None)
+            assert row.finished_at is not None
+            deliveries.redeliver(session, job_id, row.id)
+    assert {headers["webhook-id"] for _, headers, _ in there.hits} == {failed.id}
+    assert len(there.hits) == 3
+    with database.write() as session, pytest.raises(DeliveryNotFound):
+        deliveries.redeliver(session, "job_other", failed.id)
+
+
+def test_the_receiver_gets_the_id_of_the_request(database: Database, there: Receiver) -> None:
+    with about(request_id="req_1"):
+        cancelled(database, there.url)
+    assert send(database) == 1
+    assert there.hits[0][1]["x-request-id"] == "req_1"
 
 
 # --- crashes and deletions ---

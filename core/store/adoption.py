@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from core.errors import ClipCiteError
 from core.store.accounts import owners
 from core.store.db.tables import Alias, AliasMove, ApiKey, Job, Model, ModelName, Owner
+from core.store.jobs import counters
 
 
 class AdoptionRefused(ClipCiteError):
@@ -40,7 +41,9 @@ def adopt(session: Session, source: str, target: str | None) -> Adopted:
     target = target or _only_other(session, source)
     if source == target:
         raise AdoptionRefused(f"{source!r} is the owner already. Name another one with --to.")
-    for name in sorted([source, target]):  # always in this order, against deadlocks
+    # Jobs before their owners, and these in alphabetical order, against deadlocks.
+    session.execute(select(Job.id).where(Job.owner == source).with_for_update())
+    for name in sorted([source, target]):
         if session.get(Owner, name) is None:
             raise AdoptionRefused(f"There is no owner {name!r}. `clipcite keys list` shows those with keys.")
         owners.lock(session, name)
@@ -59,6 +62,8 @@ def adopt(session: Session, source: str, target: str | None) -> Adopted:
         ).all()
         for table in (Job, Model)
     ]
+    for name in (source, target):
+        counters.recount(session, name)
     session.expire_all()
     return Adopted(source, target, len(moved[0]), len(moved[1]), aliases)
 

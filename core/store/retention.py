@@ -1,0 +1,149 @@
+"""Retention: deletion of old jobs, images, events, models, audit entries and webhook deliveries.
+
+Each function handles one batch in one transaction, by the database's clock. The caller repeats it until
+nothing is left. What is gone is not in the audit log: settings decide it.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Select, delete, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from core.store.accounts import owners
+from core.store.db.session import Database, database_now
+from core.store.db.tables import (
+    FINAL,
+    Alias,
+    AuditEntry,
+    Job,
+    JobEvent,
+    JobImage,
+    Model,
+    WebhookDelivery,
+)
+from core.store.jobs import jobs
+from core.store.jobs.counters import count_change
+from core.store.registry import models
+from core.store.storage import deletions, installation
+from core.store.storage.blobs import Blobs
+
+ROWS, JOBS, FOLDERS = 1_000, 200, 50
+"""Batch sizes: rows without files, jobs without their files, and folders of files."""
+QUIET = {"synchronize_session": False}
+
+
+def delete_jobs(session: Session, older_than: timedelta) -> list[str]:
+    """Delete jobs that ended before this period. Return the folders to delete after the commit."""
+    before = database_now(session) - older_than
+    old = session.scalars(
+        select(Job)
+        .where(Job.finished_at < before, Job.status.in_(FINAL))
+        .order_by(Job.finished_at)
+        .limit(FOLDERS)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in old:
+        session.delete(job)  # foreign keys cascade to images, events and deliveries
+        session.flush()
+        count_change(session, job, job.status, None, at=before)
+        deletions.mark_for_deletion(session, jobs.blobs_of(job.id))
+    return [jobs.blobs_of(job.id) for job in old]
+
+
+def delete_models(session: Session, older_than: timedelta) -> list[str]:
+    """Delete models without an alias that were not used in this period. Return the folders to delete.
+
+    A model that was never used counts from its creation. Models of unfinished jobs stay.
+    """
+    before = database_now(session) - older_than
+    unused = (
+        func.coalesce(Model.last_used_at, Model.created_at) < before,
+        ~exists().where(Alias.model_id == Model.id),
+        ~exists().where(Job.model_id == Model.id, Job.status.not_in(FINAL)),
+    )
+    rows = session.execute(select(Model.id, Model.owner).where(*unused).limit(FOLDERS)).all()
+    for owner in sorted({row.owner for row in rows}):
+        owners.lock(session, owner)  # excludes a promotion
+    ids = [row.id for row in rows]
+    gone = session.scalars(
+        delete(Model).where(Model.id.in_(ids), *unused).returning(Model.id), execution_options=QUIET
+    ).all()
+    for model_id in gone:
+        deletions.mark_for_deletion(session, models.blobs_of(model_id))
+    return [models.blobs_of(model_id) for model_id in gone]
+
+
+def delete_images(database: Database, blobs: Blobs, older_than: timedelta) -> int:
+    """Delete the images of the next jobs that ended before this period. The jobs stay.
+
+    The lock on the installation keeps a backup from beginning between the rows and the files.
+
+    Returns:
+        Number of jobs, 0 if none is left or a backup is in progress.
+    """
+    with database.write() as session:
+        row = installation.find(session, lock=True)
+        now = database_now(session)
+        if row.hold_until is not None and now < row.hold_until:
+            return 0
+        old = _ended(session, now - older_than, row.images_until, FOLDERS)
+        ids = [job_id for job_id, _ in old]
+        keys = session.scalars(
+            delete(JobImage).where(JobImage.job_id.in_(ids)).returning(JobImage.blob_key),
+            execution_options=QUIET,
+        ).all()
+        session.execute(update(Job).where(Job.id.in_(ids)).values(image_bytes=0), execution_options=QUIET)
+        blobs.delete_all(keys)
+        if old:
+            row.images_until = old[-1][1]
+        return len(old)
+
+
+def delete_events(session: Session, older_than: timedelta) -> int:
+    """Delete the events of the next jobs that ended before this period, but their end. Return the jobs."""
+    row = installation.find(session, lock=True)
+    old = _ended(session, database_now(session) - older_than, row.events_until, JOBS)
+    ids = [job_id for job_id, _ in old]
+    session.execute(
+        delete(JobEvent).where(JobEvent.job_id.in_(ids), JobEvent.type.not_in(FINAL)), execution_options=QUIET
+    )
+    if old:
+        row.events_until = old[-1][1]
+    return len(old)
+
+
+def delete_audit(session: Session, older_than: timedelta) -> int:
+    """Delete the oldest entries of the audit log. Return their number."""
+    before = database_now(session) - older_than
+    old = select(AuditEntry.id).where(AuditEntry.at < before).order_by(AuditEntry.at).limit(ROWS)
+    return _delete_rows(session, AuditEntry, old)
+
+
+def delete_deliveries(session: Session, older_than: timedelta) -> int:
+    """Delete webhook deliveries that ended before this period. Return their number."""
+    before = database_now(session) - older_than
+    old = select(WebhookDelivery.id).where(WebhookDelivery.finished_at < before).limit(ROWS)
+    return _delete_rows(session, WebhookDelivery, old)
+
+
+def _ended(
+    session: Session, before: datetime, since: datetime | None, limit: int
+) -> list[tuple[str, datetime]]:
+    """Return the next jobs that ended before this time and after `since`, with their end, oldest first.
+
+    Jobs that ended in the same moment as the last one are included, so that `since` misses none.
+    """
+    old = select(Job.id, Job.finished_at).where(Job.finished_at < before, Job.status.in_(FINAL))
+    if since is not None:
+        old = old.where(Job.finished_at > since)
+    last = old.order_by(Job.finished_at).limit(limit).subquery()
+    until = select(func.max(last.c.finished_at)).scalar_subquery()
+    rows = session.execute(old.where(Job.finished_at <= until).order_by(Job.finished_at))
+    return [(job_id, at) for job_id, at in rows]
+
+
+def _delete_rows(session: Session, table: type[AuditEntry] | type[WebhookDelivery], ids: Select[str]) -> int:
+    gone = session.scalars(
+        delete(table).where(table.id.in_(ids)).returning(table.id), execution_options=QUIET
+    )
+    return len(gone.all())

@@ -1,0 +1,185 @@
+"""The audit log over the route matrix: one entry per change, in its transaction."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import delete, select, update
+
+from core.clip.models.backbone import Backbone
+from core.store.accounts import api_keys
+from core.store.accounts.audit import DONE, UNCHANGED
+from core.store.db.tables import AuditEntry, Model
+from tests.api.middleware.test_auth import ROUTES
+from tests.api.service import Service, form, shots
+from tests.core.serving.adapted import publish_model
+
+READ_ONLY = {("POST", "/classify")}
+
+
+@pytest.fixture(scope="module")
+def audited(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[tuple[Service, str]]:
+    """Return a service with the id of the key that its client uses."""
+    with new_service() as service:
+        with service.database.write() as session:
+            made = api_keys.create(session, owner="team-a", scopes=["adapt"])
+        service.client.headers["Authorization"] = f"Bearer {made.key}"
+        yield service, made.row.id
+
+
+def entries(service: Service) -> list[AuditEntry]:
+    """Return the entries since the last call."""
+    with service.database.write() as session:
+        rows = list(session.scalars(select(AuditEntry).order_by(AuditEntry.at, AuditEntry.id)))
+        session.execute(delete(AuditEntry))
+    return rows
+
+
+class Steps:
+    """One change per route, in an order in which each has something to change."""
+
+    def __init__(self, service: Service, backbone: Backbone) -> None:
+        self.call: Callable[..., httpx.Response] = service.client.request
+        self.service, self.backbone = service, backbone
+        self.job = self.more = self.first = self.second = ""
+
+    def publish(self) -> str:
+        return publish_model(
+            self.service.database, self.service.blobs, self.backbone, owner="team-a", name="shoes"
+        )
+
+    def adapt(self) -> httpx.Response:
+        answer = self.call("POST", "/adapt", **form(**shots()))
+        self.job = answer.json()["id"]
+        return answer
+
+    def retrain(self) -> httpx.Response:
+        answer = self.call("POST", f"/jobs/{self.job}/retrain", json={})
+        self.more = answer.json()["id"]
+        return answer
+
+    def cancel(self) -> httpx.Response:
+        return self.call("POST", f"/jobs/{self.more}/cancel")
+
+    def delete_job(self) -> httpx.Response:
+        return self.call("DELETE", f"/jobs/{self.more}")
+
+    def promote(self) -> httpx.Response:
+        self.first, self.second = self.publish(), self.publish()
+        self.call("PUT", "/models/shoes/aliases/prod", json={"model": self.first})
+        entries(self.service)
+        return self.call("PUT", "/models/shoes/aliases/prod", json={"model": self.second})
+
+    def rollback(self) -> httpx.Response:
+        return self.call("POST", "/models/shoes/aliases/prod/rollback")
+
+    def delete_alias(self) -> httpx.Response:
+        return self.call("DELETE", "/models/shoes/aliases/prod")
+
+    def rename(self) -> httpx.Response:
+        return self.call("PATCH", f"/models/{self.second}", json={"name": "boots"})
+
+    def import_model(self) -> httpx.Response:
+        exported = self.call("GET", f"/models/{self.first}/export", params={"format": "delta"})
+        assert exported.status_code == 200
+        return self.call("POST", "/models", files={"archive": ("delta.zip", exported.content)})
+
+    def extend(self) -> httpx.Response:
+        model = self.publish()
+        with self.service.database.write() as session:  # a model of the job, whose images are stored
+            session.execute(update(Model).where(Model.id == model).values(job_id=self.job))
+        answer = self.call("POST", f"/models/{model}/extend", **form(**shots(("oak", "elm"))))
+        self.more = answer.json()["id"]
+        return answer
+
+    def redeliver(self) -> httpx.Response:
+        job = self.service.accepted(**shots(("ash", "fir")), webhook="https://example.com/")["id"]
+        self.call("POST", f"/jobs/{job}/cancel")
+        entries(self.service)
+        [delivery] = self.call("GET", f"/jobs/{job}/deliveries").json()["data"]
+        return self.call("POST", f"/jobs/{job}/deliveries/{delivery['id']}/redeliver")
+
+    def delete_model(self) -> httpx.Response:
+        return self.call("DELETE", f"/models/{self.second}")
+
+
+STEPS: dict[tuple[str, str], tuple[str, str, Callable[[Steps], str]]] = {
+    ("POST", "/adapt"): ("adapt", "job.create", lambda s: s.job),
+    ("POST", "/jobs/job_x/retrain"): ("retrain", "job.create", lambda s: s.more),
+    ("POST", "/jobs/job_x/cancel"): ("cancel", "job.cancel", lambda s: s.more),
+    ("DELETE", "/jobs/job_x"): ("delete_job", "job.delete", lambda s: s.more),
+    ("PUT", "/models/shoes/aliases/prod"): ("promote", "alias.promote", lambda s: "shoes@prod"),
+    ("POST", "/models/shoes/aliases/prod/rollback"): ("rollback", "alias.rollback", lambda s: "shoes@prod"),
+    ("DELETE", "/models/shoes/aliases/prod"): ("delete_alias", "alias.delete", lambda s: "shoes@prod"),
+    ("PATCH", "/models/mdl_x"): ("rename", "model.rename", lambda s: s.second),
+    ("POST", "/models"): ("import_model", "model.import", lambda s: ""),
+    ("POST", "/models/mdl_x/extend"): ("extend", "job.create", lambda s: s.more),
+    ("POST", "/jobs/job_x/deliveries/msg_x/redeliver"): ("redeliver", "webhook.redeliver", lambda s: ""),
+    ("DELETE", "/models/mdl_x"): ("delete_model", "model.delete", lambda s: s.second),
+}
+
+
+def test_every_route_that_changes_something_has_a_step() -> None:
+    changing = {(method, path) for method, path in ROUTES if method != "GET"}
+    assert changing == {*STEPS, *READ_ONLY}
+
+
+def test_each_change_has_one_entry(audited: tuple[Service, str], backbone: Backbone) -> None:
+    service, key_id = audited
+    steps = Steps(service, backbone)
+    entries(service)
+    for name, action, object_of in STEPS.values():
+        answer = getattr(steps, name)()
+        assert answer.is_success, answer.text
+        [row] = entries(service)
+        assert (row.action, row.owner, row.key_id, row.outcome) == (action, "team-a", key_id, DONE)
+        assert row.object == (object_of(steps) or answer.json()["id"])
+        assert row.request_id == answer.headers["x-request-id"]
+        assert row.address == "testclient"
+
+
+def test_reading_and_refusals_leave_no_entry(audited: tuple[Service, str]) -> None:
+    service, _ = audited
+    entries(service)
+    for method, path in ROUTES:
+        answer = service.client.request(method, path)
+        assert answer.status_code < 500 or answer.status_code in {503}, answer.text
+    assert entries(service) == []
+
+
+def test_repeated_changes_are_marked(audited: tuple[Service, str], backbone: Backbone) -> None:
+    service, _ = audited
+    job = service.accepted(**shots(("a", "b")))["id"]
+    model = publish_model(service.database, service.blobs, backbone, owner="team-a", name="hats")
+    entries(service)
+    for _ in range(2):
+        assert service.client.post(f"/jobs/{job}/cancel").status_code == 202
+        alias = service.client.put("/models/hats/aliases/prod", json={"model": model})
+        assert alias.status_code == 200
+    assert [(row.action, row.outcome) for row in entries(service)] == [
+        ("job.cancel", DONE),
+        ("alias.promote", DONE),
+        ("job.cancel", UNCHANGED),
+        ("alias.promote", UNCHANGED),
+    ]
+
+
+def test_a_replayed_request_changes_nothing(audited: tuple[Service, str]) -> None:
+    service, _ = audited
+    entries(service)
+    upload: dict[str, Any] = {**form(**shots(("x", "y"))), "headers": {"Idempotency-Key": "once"}}
+    first, again = (service.client.post("/adapt", **upload) for _ in range(2))
+    assert (again.json()["id"], again.headers["idempotency-replayed"]) == (first.json()["id"], "true")
+    assert [row.object for row in entries(service)] == [first.json()["id"]]
+
+
+def test_no_image_names_and_no_secrets(audited: tuple[Service, str]) -> None:
+    service, _ = audited
+    upload = shots(("private class", "other"))
+    upload["images"] = [(f"private-{i}.jpg", data) for i, (_, data) in enumerate(upload["images"])]
+    entries(service)
+    service.accepted(**upload, webhook="https://example.com/private")
+    [row] = entries(service)
+    assert "private" not in str({column.name: getattr(row, column.name) for column in row.__table__.columns})

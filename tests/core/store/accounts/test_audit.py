@@ -1,0 +1,65 @@
+"""Entries of the audit log: transactional, and found by each filter."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from core.store.accounts import audit
+from core.store.accounts.audit import Actor
+from core.store.db.session import Database, database_now
+from core.store.db.tables import AuditEntry
+
+
+def add(database: Database, action: str, object: str, **given: Any) -> None:
+    with database.write() as session:
+        audit.record(session, action, object, **given)
+
+
+def found(database: Database, **given: Any) -> list[str]:
+    with database.read() as session:
+        return [row.object for row in audit.list_newest(session, **{"limit": 10, **given})]
+
+
+def test_an_entry_of_a_change_that_is_rolled_back_is_gone(database: Database) -> None:
+    class Crash(Exception):
+        pass
+
+    def change_and_crash() -> None:
+        with database.write() as session:
+            audit.record(session, "job.delete", "job_1")
+            raise Crash
+
+    with pytest.raises(Crash):
+        change_and_crash()
+    assert found(database) == []
+
+
+def test_filters(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(database, "key.create", "key_1", owner="team-a")
+    monkeypatch.setattr(audit, "actor", lambda: Actor("team-b", "key_1", "req_1", "203.0.113.5"))
+    add(database, "job.create", "job_1")
+    add(database, "job.delete", "job_1")
+    add(database, "jobs.other", "x", owner="team-c")
+    assert found(database) == ["key_1", "job_1", "job_1", "x"]
+    assert found(database, limit=2) == ["job_1", "x"]
+    assert found(database, owner="team-a") == ["key_1"]
+    assert found(database, action="job") == ["job_1", "job_1"]
+    assert found(database, action="job.delete") == ["job_1"]
+    assert found(database, object="key_1") == ["key_1"]
+    assert found(database, key_id="key_1", request_id="req_1", owner="team-b") == ["job_1", "job_1"]
+    with database.write() as session:
+        session.query(AuditEntry).filter_by(object="key_1").update(
+            {"at": database_now(session) - timedelta(days=2)}
+        )
+    with database.read() as session:
+        since = database_now(session) - timedelta(days=1)
+    assert found(database, since=since) == ["job_1", "job_1", "x"]
+
+
+def test_a_command_is_of_this_machine(database: Database) -> None:
+    add(database, "key.create", "key_1")
+    with database.read() as session:
+        [row] = audit.list_newest(session, limit=1)
+    assert row.key_id.startswith("local:")
+    assert (row.address, row.request_id) == (None, None)

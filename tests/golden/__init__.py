@@ -1,0 +1,1 @@
+"""Data folders of released versions, which every later version must open."""
