@@ -46,14 +46,14 @@ AHEAD = 36
 def cases(size: Size, settings: Settings) -> dict[str, Callable[[Session], object]]:
     """Return the measured calls by name."""
 
-    def dispatch_round(session: Session) -> object:
+    def dispatch_round(session: Session, ahead: int = AHEAD) -> object:
         jobs.expire_leases(session, max_attempts=3)
         jobs.any_queued(session)
         limit = 0
         if counters is not None:
             workers.idle(session, 30)
             limit = fair_queue.running_limit(session, settings)
-        return jobs.take_due(session, redispatch_seconds=30, ahead=AHEAD, max_running=limit)
+        return jobs.take_due(session, redispatch_seconds=30, ahead=ahead, max_running=limit)
 
     def get_job(number: int) -> Callable[[Session], object]:
         job_id, owner = f"job_q{number:025}", f"owner-{number % size.owners}"
@@ -83,6 +83,7 @@ def cases(size: Size, settings: Settings) -> dict[str, Callable[[Session], objec
 
     found: dict[str, Callable[[Session], object]] = {
         "dispatch round": dispatch_round,
+        "dispatch round, 512 idle workers": lambda session: dispatch_round(session, ahead=516),
         "GET /jobs/{id}, first in the queue": get_job(1),
         "GET /jobs/{id}, in the middle": get_job(size.queued // 2),
         "GET /jobs/{id}, last": get_job(size.queued),

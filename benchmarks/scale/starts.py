@@ -84,7 +84,8 @@ def run_starts(url: str, *, seconds: float) -> Starts:
 
 
 def _settings(url: str, broker: str) -> Settings:
-    return Settings(database_url=SecretStr(url), redis_url=SecretStr(broker))
+    # A long lease, so that the simulated workers report themselves once.
+    return Settings(database_url=SecretStr(url), redis_url=SecretStr(broker), lease_seconds=600)
 
 
 def _server_seconds(url: str) -> float:
@@ -125,20 +126,15 @@ def _work(url: str, broker: str, stop: Event, counts: Any) -> None:
     names = [f"runner-{multiprocessing.current_process().pid}-{number}" for number in range(mine)]
     running: list[tuple[float, leases.Claim]] = []
     started = errors = 0
-    reported = -10.0
-    ready = False
+    if workers is not None:
+        with database.write() as session:
+            for name in names:
+                workers.report(session, name)
+    counts.put("ready")
     with app.connection_for_read() as connection:
         messages = connection.SimpleQueue(QUEUE)
         while not stop.is_set():
             try:
-                if workers is not None and time.monotonic() > reported + 10:
-                    with database.write() as session:
-                        for name in names:
-                            workers.report(session, name)
-                    reported = time.monotonic()
-                if not ready:
-                    counts.put("ready")
-                    ready = True
                 while running and running[0][0] < time.monotonic():
                     with database.write() as session:
                         leases.finish_failed(session, running.pop(0)[1], code="simulated", detail="")
