@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from PIL import Image
 
 from core.clip.data.images import Undecoded, open_image, read_header
@@ -18,10 +19,11 @@ from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
+from core.clip.weights.support_set import SupportSet
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem
-from tests.core.serving.adapted import moved, publish_model
+from tests.core.serving.adapted import CLASSES, moved, publish_model
 
 IMAGES = [("a.jpg", crafted.jpeg(1)), ("b.png", crafted.png(2))]
 NAMES = ["red fox", "badger", "oak"]
@@ -88,8 +90,9 @@ def test_the_whole_answer(shared: Service, model: str) -> None:
     body = ok(by_form(shared, model=model))
     assert set(body) == {
         *("model", "reference", "name", "version", "preview", "backbone", "alpha", "class_names"),
-        *("calibration", "results", "timing_ms", "warnings"),
+        *("calibration", "results", "rule", "timing_ms", "warnings"),
     }
+    assert body["rule"] == "foreign"  # without shots
     assert body["calibration"]["calibrated"] is False
     assert (body["reference"], body["name"], body["version"]) == (model, None, None)
     assert (body["model"], body["backbone"], body["alpha"]) == (model, shared.settings.backbone, 0.4)
@@ -689,6 +692,26 @@ def test_a_balance_out_of_range_is_refused(shared: Service, model: str, value: o
     ):
         assert response.status_code == 422
         assert response.json()["errors"][0]["pointer"] == "/new_class_balance"
+
+
+def test_the_rule_of_the_request_is_used_and_named(shared: Service, backbone: Backbone) -> None:
+    """All classes of the request are trained, or one is not."""
+    classifier = Classifier(backbone, Weights(full_delta(moved(backbone))), 0.5)
+    seen = classifier.image_features(
+        classifier.preprocess([open_image(crafted.jpeg(seed)) for seed in range(4)])
+    )
+    shots = SupportSet(seen.expand(3, -1, -1), torch.tensor([0, 0, 1, 1]))
+    model = publish_model(shared.database, shared.blobs, backbone, shots=shots, alpha=0.5)
+    closed, mixed = (ok(by_form(shared, names, model=model)) for names in (list(CLASSES), NAMES))
+    assert (closed["rule"], mixed["rule"]) == ("closed", "mixed")
+    forced = [ok(by_form(shared, model=model, rule=rule)) for rule in ("auto", "mixed", "foreign")]
+    assert [body["rule"] for body in forced] == ["mixed", "mixed", "foreign"]
+    assert forced[0]["results"] == mixed["results"] != forced[2]["results"]
+    papers = ok(by_form(shared, model=model, new_class_balance=0))
+    assert papers["results"] == forced[2]["results"]
+    for refused in (by_form(shared, model=model, rule="open"), by_json(shared, model=model, rule="open")):
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["pointer"] == "/rule"
 
 
 def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
