@@ -127,7 +127,9 @@ def exercise(
     model: Model | None = None
     if options.skip_training:
         archive = change_weights(folder / "hub", folder / "changed")
-        model = client.models.import_model(archive, name="changed", backbone=backbone, classes=CLASSES)
+        model = client.models.import_model(
+            archive, name="changed", backbone=backbone, classes=CLASSES, delta_format="4bit"
+        )
         shutil.rmtree(archive)
     for name, micro in () if options.skip_training else (("micro", options.micro), ("batch", None)):
         if micro is None and (options.skip_batch or not has_memory_for_batch(backbone)):
