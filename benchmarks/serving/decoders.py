@@ -75,7 +75,7 @@ def _once(
 def _cpu(pid: int) -> float:
     api = psutil.Process(pid)
     times = [process.cpu_times() for process in (api, *api.children(recursive=True))]
-    return sum(used.user + used.system for used in times)
+    return float(sum(used.user + used.system for used in times))
 
 
 def table(measured: Measured, title: str) -> Table:
