@@ -111,14 +111,17 @@ Evaluated by the service that trained the model, at the α of the training job:
 ## Loading, offline
 
 {loading}
+"""
+
+WITHOUT_IMAGES = """
 
 The cosines equal those of the service, and so do the probabilities of requests without a trained class. For
 other requests the service also uses the training images, which this export leaves out: it moves the features
 of trained classes towards their images, and subtracts offsets from the cosines. `new_class_balance` 0 turns
-both off.
-"""
+both off."""
 
-LOAD_PLAINLY = """With `pip install open_clip_torch`, in the folder that holds this file:
+LOAD_PLAINLY = (
+    """With `pip install open_clip_torch`, in the folder that holds this file:
 
 ```python
 import open_clip
@@ -127,8 +130,11 @@ model, _, preprocess = open_clip.create_model_and_transforms("local-dir:.")
 tokenizer = open_clip.get_tokenizer("local-dir:.")
 model.eval()
 ```"""
+    + WITHOUT_IMAGES
+)
 
-LOAD_WITH_SCRIPT = """open_clip needs the absolute path of this folder to find the shape of the text tower;
+LOAD_WITH_SCRIPT = (
+    """open_clip needs the absolute path of this folder to find the shape of the text tower;
 `load.py` sets the path. With `pip install open_clip_torch transformers`:
 
 ```python
@@ -139,15 +145,19 @@ model, preprocess, tokenizer = load()
 
 Afterwards `open_clip.create_model_and_transforms("local-dir:/the/folder")` works too, until the folder is
 moved."""
+    + WITHOUT_IMAGES
+)
 
 LOAD_DELTA = """This archive holds only the delta. It needs exactly the backbone named by SHA-256 in
-`manifest.json`. A service with that backbone imports the archive:
+`manifest.json`. The delta includes features of up to 128 training images, which a service uses for requests
+with a trained class. A service with that backbone imports the archive:
 
 ```sh
 curl -F archive=@this.zip $API/models
 ```"""
 
-LOAD_ONNX = """`image.onnx` encodes preprocessed images, `text.onnx` token ids. `onnx.json` describes their
+LOAD_ONNX = (
+    """`image.onnx` encodes preprocessed images, `text.onnx` token ids. `onnx.json` describes their
 inputs, the preprocessing and the logit scale. With `pip install onnxruntime`, and open_clip or other code for
 the same preprocessing and tokenisation:
 
@@ -163,6 +173,8 @@ cosines = images @ names.T
 
 The feature of a class is the normalised mean of the features of its prompts. At export both graphs were
 compared with the PyTorch model: no feature differs by more than 1e-5."""
+    + WITHOUT_IMAGES
+)
 
 STARTER_NOTE = """
 

@@ -11,13 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.clip.export.model_card import UNKNOWN_LICENCE, ModelInfo, licence_of, model_card
+from core.clip.export.model_card import (
+    LOAD_DELTA,
+    LOAD_ONNX,
+    LOAD_PLAINLY,
+    LOAD_WITH_SCRIPT,
+    UNKNOWN_LICENCE,
+    ModelInfo,
+    licence_of,
+    model_card,
+)
 from core.clip.export.onnx_graphs import OnnxDiffers, write_onnx_folder
 from core.clip.export.open_clip_folder import relocated, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
+from core.clip.weights.support_set import MAX_SUPPORT_SHOTS
 from tests.core.serving.adapted import moved
 
 SENTENCES = ["a photo of a red fox.", "Ein Bild, das niemand kennt: Straße", "a"]
@@ -171,6 +181,18 @@ def test_quick_gelu_and_the_image_size_are_in_the_configuration(tiny: Backbone) 
     assert "/home/me" not in json.dumps(found)
     assert config["model_cfg"]["text_cfg"]["hf_model_name"] == "/home/me/x"  # type: ignore[index]
     assert tiny.open_clip_config["model_cfg"]["vision_cfg"]["image_size"] == tiny.image_size
+
+
+@pytest.mark.parametrize("loading", [LOAD_PLAINLY, LOAD_WITH_SCRIPT, LOAD_ONNX])
+def test_the_card_says_what_the_export_leaves_out(loading: str) -> None:
+    assert "training images, which this export leaves out" in model_card(ABOUT, loading)
+
+
+def test_a_delta_has_the_features_of_the_training_images() -> None:
+    card = model_card(ABOUT, LOAD_DELTA)
+    assert "leaves out" not in card
+    assert "includes features of up to 128 training images" in card
+    assert MAX_SUPPORT_SHOTS == 128
 
 
 def test_the_model_card_describes_the_model() -> None:
