@@ -104,6 +104,8 @@ def main(folder: Path | None) -> None:
         tracing.flush()  # the supervisor kills this process after the last message
         channel.send("done", **last)
     except ClipCiteError as error:
+        channel.end_stage()
+        tracing.flush()
         channel.send("failed", code=error.code, detail=error.detail)
     except OSError as error:
         if error.errno not in FULL:
