@@ -139,7 +139,7 @@ def _ended(
     last = old.order_by(Job.finished_at).limit(limit).subquery()
     until = select(func.max(last.c.finished_at)).scalar_subquery()
     rows = session.execute(old.where(Job.finished_at <= until).order_by(Job.finished_at))
-    return [(job_id, at) for job_id, at in rows]
+    return [(job_id, at) for job_id, at in rows if at is not None]
 
 
 def _delete_rows(session: Session, table: type[AuditEntry] | type[WebhookDelivery], ids: Select[str]) -> int:
