@@ -114,10 +114,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         _copy_tree(copy)
-        broken = {test for test in {m.test for m in chosen} if _run(test, copy) != 0}
+        sound: dict[str, bool] = {}
         survivors = 0
         for mutant in chosen:
-            outcome = "the test fails without the fault" if mutant.test in broken else plant(mutant, copy)
+            if mutant.test not in sound:
+                sound[mutant.test] = _run(mutant.test, copy) == 0
+            outcome = plant(mutant, copy) if sound[mutant.test] else "the test fails without the fault"
             survivors += outcome != "killed"
             print(f"{mutant.id}: {outcome}. {mutant.reason}", flush=True)
     print(f"{len(chosen) - survivors} of {len(chosen)} killed")
