@@ -20,12 +20,12 @@ from tests.api import crafted as images
 STALL_SECONDS = 15
 POLL_SECONDS = 15
 UNREAD_SECONDS = 75
-FLOOD_SECONDS = 10
+OCCUPY_SECONDS = 10
 STORAGE = "ATTACKED_STORAGE"
 
 
 def rows(small: bool) -> list[Row]:
-    uploads, waiters, readers, flooders = (8, 20, 5, 8) if small else (40, 600, 30, 16)
+    uploads, waiters, readers, senders = (8, 20, 5, 8) if small else (40, 600, 30, 16)
     return [
         Row(
             "A8",
@@ -48,8 +48,8 @@ def rows(small: bool) -> list[Row]:
         ),
         Row(
             "A14",
-            f"{flooders} clients of one owner classify 64 images each for {FLOOD_SECONDS} s, by four names",
-            lambda target: flood(target, flooders),
+            f"{senders} clients of one owner classify 64 images each for {OCCUPY_SECONDS} s, by four names",
+            lambda target: occupy(target, senders),
             None,
             Limits(wait=None),
             statuses=frozenset({200, 404, 503}),
@@ -126,10 +126,10 @@ def wait_for_a_job(target: Target, waiters: int, seconds: int) -> None:
     run_concurrently([lambda: target.send("GET", path)] * waiters)
 
 
-def flood(target: Target, clients: int) -> None:
+def occupy(target: Target, clients: int) -> None:
     """Fill the places for images, under several names: the limit per model alone leaves none free."""
     files = [("images", (f"{i}.jpg", images.jpeg(i))) for i in range(64)]
-    until = time.monotonic() + FLOOD_SECONDS
+    until = time.monotonic() + OCCUPY_SECONDS
 
     def send(model: str) -> None:
         fields = {"class_names": ["red", "green"], "model": model}

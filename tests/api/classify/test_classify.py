@@ -14,12 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from core.clip.data.images import Undecoded, open_image, read_header
+from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
+from core.serving import decoder_process
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem
@@ -247,12 +248,13 @@ def test_several_models_decode_an_image_once(
     shared: Service, shoes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[bytes] = []
+    decode = decoder_process.decode
 
-    def counted(data: bytes, *arguments: Any, **options: Any) -> Undecoded:
+    def counted(data: bytes, *arguments: Any, **options: Any) -> tuple[Image.Image, float]:
         opened.append(data)
-        return read_header(data, *arguments, **options)
+        return decode(data, *arguments, **options)
 
-    monkeypatch.setattr("core.serving.decoding.read_header", counted)
+    monkeypatch.setattr(decoder_process, "decode", counted)
     images = [*IMAGES, ("bad.jpg", b"")]
     body = ok(by_form(shared, NAMES, images, models=["stock", *shoes]))
     assert sorted(opened) == sorted(data for _, data in images)

@@ -61,6 +61,7 @@ def test_the_whole_answer(either: Service) -> None:
     assert job["id"].startswith("job_")
     created = datetime.fromisoformat(job.pop("created_at"))
     assert created.utcoffset() == timedelta(0)
+    assert job.pop("request_id") == response.headers["x-request-id"]
     config = job.pop("config")
     assert config["epochs"] == 3
     assert config["backbone"] == either.settings.backbone
