@@ -76,6 +76,7 @@ export function trainView({ signal }) {
   const status = h("p", { class: "soft", id: newId("status") });
   start.setAttribute("aria-describedby", status.id);
   const bar = h("progress", { max: "1", value: "0", hidden: true, "aria-label": "Upload progress" });
+  const go = h("div", { class: "card go begin" }, trouble, start, status, bar); // stays visible below any number of images
   const code = codeFor({ curl: asCurl, python: asPython, javascript: asJavascript });
   const addClass = h("button", { type: "button", class: "quiet", onclick: () => shots.addClass() }, "Add a class");
   const clear = h("button", { type: "button", class: "quiet", onclick: clearAll }, "Remove all");
@@ -111,7 +112,7 @@ export function trainView({ signal }) {
     const hasClasses = shots.classes.length > 0;
     zone.classList.toggle("slim", hasClasses);
     steps.hidden = sample.hidden = hasClasses;
-    next.hidden = !hasClasses;
+    next.hidden = go.hidden = !hasClasses;
     panel.refresh();
     drawSending();
   }
@@ -173,7 +174,7 @@ export function trainView({ signal }) {
     ]);
   }
 
-  replace(next, addClass, clear, panel.element, verdict, trouble, h("div", { class: "go" }, start, status, bar), code);
+  replace(next, addClass, clear, panel.element, verdict, code);
   next.classList.add("next");
   draw();
   checkImages();
@@ -189,6 +190,7 @@ export function trainView({ signal }) {
     steps,
     box,
     next,
+    go,
   );
 }
 
