@@ -40,7 +40,7 @@ export function jobView({ parameter: id, signal }) {
     bar.value = fraction ?? 0;
     number.textContent = percent(fraction ?? 0);
     const known = seconds !== null && seconds !== undefined;
-    left.textContent = modelSeconds ? `Model ready in about ${duration(modelSeconds)}` : known ? `About ${duration(seconds)} left` : "";
+    left.textContent = modelSeconds && name !== "evaluating" ? `Model ready in about ${duration(modelSeconds)}` : known ? `About ${duration(seconds)} left` : "";
     eta.textContent = known ? ` in about ${duration(seconds)}` : "";
     document.title = `${percent(fraction ?? 0)} · clipcite`;
     // Screen readers get an announcement per quarter, not per second.

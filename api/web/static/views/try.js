@@ -39,6 +39,7 @@ export function tryView({ parameter, signal }) {
   const trouble = h("div", {});
   const timing = h("p", { class: "soft" });
   const hint = h("p", { class: "soft" });
+  const rule = h("p", { class: "soft rule" }, h("span", { class: "tag open" }, "unsure"), ": the best class has less than 50%, or leads the next by less than 15 points. Probabilities compare these classes only, so an image of something else gets one of them too.");
   const early = h("p", { class: "soft", hidden: true }, "Instant preview from your images, before training. The trained model is usually better.");
   const tally = h("p", { class: "tally", role: "status" });
   const hold = beforeButton((on) => cards.forEach((card) => card.showBefore(on)));
@@ -100,10 +101,11 @@ export function tryView({ parameter, signal }) {
     // Moving an element would drop the focus inside it.
     if (shown.length !== results.children.length || shown.some((element, i) => element !== results.children[i])) replace(results, shown);
     const names = kept.names.length;
-    hint.textContent = !kept.images.length ? "" : !names ? "Type the class names to choose from." : names === 1 ? "A single class always wins. Add classes that could be confused with this one." : "";
+    hint.textContent = !kept.images.length ? "Add images. Their predictions appear here." : !names ? "Type the class names to choose from." : names === 1 ? "A single class always wins. Add classes that could be confused with this one." : "";
     zone.classList.toggle("slim", kept.images.length > 0);
     const model = current();
     slider.element.hidden = !model || model.preview || !kept.images.length;
+    rule.hidden = !kept.images.length;
     hold.hidden = !model || !kept.images.length;
     updateTally();
   }
@@ -227,7 +229,7 @@ export function tryView({ parameter, signal }) {
         results,
         slider.element,
         timing,
-        h("p", { class: "soft rule" }, h("span", { class: "tag open" }, "unsure"), ": the best class has less than 50%, or leads the next by less than 15 points. Probabilities compare these classes only, so an image of something else gets one of them too."),
+        rule,
         code,
       ),
     ),
