@@ -140,7 +140,7 @@ def test_a_model_is_usable_while_it_is_evaluated(
     finished = finish_job(made, backbone)
     progress = {
         **{"stage": "evaluating", "epoch": 1, "epochs": 1, "step": 1, "steps": 4, "fraction": 0.6},
-        **{"eta_seconds": 40.0, "images_per_second": 9.0, "loss": None},
+        **{"eta_seconds": 40.0, "model_eta_seconds": 1.0, "images_per_second": 9.0, "loss": None},
     }
     with made.database.write() as session:
         values = {"status": RUNNING, "metrics": {"verdict": "evaluating"}, "progress": progress}
@@ -151,6 +151,7 @@ def test_a_model_is_usable_while_it_is_evaluated(
         expect(
             page.get_by_text("You can use it now. The report follows in about 40 seconds.")
         ).to_be_visible()
+        expect(page.get_by_text("About 40 seconds left")).to_be_visible()
         expect(page.get_by_role("button", name="Skip evaluation")).to_be_visible()
         page.get_by_role("link", name="Try it", exact=True).click()
         expect(page.get_by_label("Model", exact=True)).to_have_value(finished.model)
