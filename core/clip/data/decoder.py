@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,13 @@ def _import_plugins() -> None:
 
 
 def give_up_rights(parent: int) -> None:
-    if os.geteuid() == 0:  # root could raise the limits again
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+    # Root could raise the limits again. Root that may not become another user (in a user namespace, or in a
+    # container without capabilities) may not raise limits either.
+    with suppress(OSError):
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
