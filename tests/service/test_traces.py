@@ -53,9 +53,10 @@ def test_one_trace_from_the_request_to_the_trainer(environment: dict[str, str], 
         "POST /adapt": ("clipcite-api", CALLER),
         "wait in the queue": ("clipcite-worker", "POST /adapt"),
         "attempt": ("clipcite-worker", "POST /adapt"),
-        "training": ("clipcite-trainer", "attempt"),
-        "preparing": ("clipcite-trainer", "training"),
-        "cross_validating": ("clipcite-trainer", "training"),
+        "trainer": ("clipcite-trainer", "attempt"),
+        "preparing": ("clipcite-trainer", "trainer"),
+        "training": ("clipcite-trainer", "trainer"),
+        "evaluating": ("clipcite-trainer", "trainer"),
     }
     for name, (process, parent) in chain.items():
         found_process, trace, parent_id = spans[name]

@@ -98,7 +98,7 @@ def main(folder: Path | None) -> None:
     logger.info("%s: the trainer has started", task.ids.get("job_id", folder))
     try:
         tracing.start_tracing("clipcite-trainer")
-        with tracing.span("training", task.traceparent):
+        with tracing.span("trainer", task.traceparent):
             last = train(folder, task, channel)
             channel.end_stage()
         tracing.flush()  # the supervisor kills this process after the last message
