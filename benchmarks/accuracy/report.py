@@ -132,7 +132,7 @@ def gamma_table(by_method: ByMethod, collected: Collected, names: Sequence[str])
         for runs in collected(method, trials):
             values = {
                 (name, gamma): {
-                    m: np.mean([_once(run, gamma)[m] for run in runs.answers[name]]) for m in shown
+                    m: float(np.mean([_once(run, gamma)[m] for run in runs.answers[name]])) for m in shown
                 }
                 for name in names
                 for gamma in (0.0, *GAMMAS)

@@ -40,7 +40,6 @@ PEAK_BYTES_PER_PIXEL = 20
 """At most; core.clip.data.images bounds it per image."""
 RESERVE_BYTES = 128 * 1024 * 1024
 NOBODY = 65_534
-TOO_MUCH_MEMORY = "The image takes too much memory. Save it as baseline JPEG, or scale it down."
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
@@ -74,10 +73,15 @@ def _decode(asked: dict[str, Any], link: socket.socket, memory: memoryview, usua
         pixels = image.tobytes()
         memory[INPUT_BYTES : INPUT_BYTES + len(pixels)] = pixels
     except BadImage as bad:
-        return {"code": bad.code, "detail": bad.detail}
+        refused = bad
     except MemoryError:
-        return {"code": "image_too_costly", "detail": TOO_MUCH_MEMORY}
-    return {"mode": image.mode, "size": image.size, "seconds": time.process_time() - started}
+        refused = BadImage(
+            "image_too_costly",
+            "The image takes too much memory. Save it as baseline JPEG, or scale it down.",
+        )
+    else:
+        return {"mode": image.mode, "size": image.size, "seconds": time.process_time() - started}
+    return {"code": refused.code, "detail": refused.detail}
 
 
 def _import_plugins() -> None:
