@@ -140,7 +140,7 @@ def adopt(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Give all jobs and models of an owner to another owner."""
+    """Give an owner's jobs and models to another."""
     found = run_json(KEYTOOL, ["adopt", f"--from={source}", *([] if to is None else [f"--to={to}"])], data)
     if as_json:
         print(json.dumps(found))
@@ -197,7 +197,7 @@ def audit(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """List who changed what, when, and from where.
+    """List the changes: who, when, from where.
 
     Entries are kept for CLIPCITE_KEEP_AUDIT_DAYS.
     """

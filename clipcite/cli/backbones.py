@@ -14,7 +14,7 @@ from rich.table import Table
 
 from clipcite.cli.processes import BACKBONES, command, environment, need_server, run_json
 
-backbones = typer.Typer(help="Manage pre-trained models on this machine.", no_args_is_help=True)
+backbones = typer.Typer(help="Manage pre-trained models.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="Backbone, such as ViT-B-16/openai.")]
 

@@ -179,8 +179,10 @@ def decode(
 
 
 def start(count: int) -> None:
-    """Start processes, so that the first images need not wait for them."""
-    started = [_new_process() for _ in range(count)]
+    """Start processes up to this number, so that the first images need not wait for them."""
+    with _lock:
+        missing = count - len(_idle)
+    started = [_new_process() for _ in range(missing)]
     with _lock:
         _idle.extend(started)
 

@@ -54,14 +54,14 @@ def test_stalled_uploads_block_no_other_request(
 ) -> None:
     service = make_service()
     stalled, go_on = threading.Semaphore(0), threading.Event()
-    put = Blobs.put
+    put_all = Blobs.put_all
 
     def slow(self: Blobs, *args: Any) -> None:
         stalled.release()
         assert go_on.wait(600)
-        put(self, *args)
+        put_all(self, *args)
 
-    monkeypatch.setattr(Blobs, "put", slow)
+    monkeypatch.setattr(Blobs, "put_all", slow)
     with connected(service) as (http, pool):
         try:
             uploads = [pool.submit(http.post, "/adapt", **form(**shots())) for _ in range(UPLOADS)]
