@@ -13,6 +13,15 @@ class Interval(BaseModel):
     high: float
 
 
+class BrierGain(Interval):
+    """Mean over the images, with its 95% confidence interval."""
+
+    p: float | None = Field(
+        None,
+        description="One-sided p of Wilcoxon's signed-rank test that the gains of the images tend above 0.",
+    )
+
+
 class Accuracies(BaseModel):
     """Accuracies on the same images with the same candidates."""
 
@@ -126,7 +135,7 @@ class Report(BaseModel):
         description="Comparison of the adapted model with stock."
     )
     summary: str = Field(description="The verdict with its numbers, for a person.")
-    brier_gain: Interval | None = Field(
+    brier_gain: BrierGain | None = Field(
         None,
         description="Brier score of stock minus that of the adapted model (scores from 0 to 2, lower is "
         "better); null below 30 images.",

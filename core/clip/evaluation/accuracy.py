@@ -21,6 +21,14 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True)
+class BrierGain(Interval):
+    """Mean Brier gain of the images."""
+
+    p: float
+    """One-sided p that the Brier gains tend to be above 0 (`signed_rank_p`)."""
+
+
 def paired_bootstrap(
     correct: NDArray[np.bool_], baseline_correct: NDArray[np.bool_], *, seed: int = 0
 ) -> Interval:
@@ -119,31 +127,57 @@ def more_test_images(difference: Interval, images: int, test_images: int) -> int
     return None if more > MAX_MORE_IMAGES * images else max(10, 10 * math.ceil(more / 10))
 
 
-def verdict(difference: Interval, brier_gain: Interval | None = None) -> str:
+MAX_P = 0.025
+"""Largest one-sided p of a proven gain, or loss."""
+
+
+def verdict(difference: Interval, brier_gain: BrierGain | None = None) -> str:
     """Return `better`, `worse` or `no_clear_gain`.
 
-    `better` (likewise `worse`) needs one of two conditions: the whole interval of the difference in
-    accuracy lies above 0, or the difference is above 0 and so is the whole interval of `brier_gain`.
+    `better` needs a higher accuracy, a mean Brier gain above 0, and Brier gains that tend to be above 0 by a
+    signed-rank test. Without a Brier gain, below 30 images, it needs the whole interval of the difference
+    above 0. `worse` is the mirror image. "Verdict" in benchmarks/README.md has the measurements.
+
+    Args:
+        difference: accuracy of the adapted model minus that of the stock model.
     """
-    if difference.low > 0 or (brier_gain is not None and brier_gain.low > 0 < difference.value):
-        return "better"
-    if difference.high < 0 or (brier_gain is not None and brier_gain.high < 0 > difference.value):
-        return "worse"
-    return "no_clear_gain"
+    if brier_gain is None:
+        better, worse = difference.low > 0, difference.high < 0
+    else:
+        better = difference.value > 0 and brier_gain.value > 0 and brier_gain.p <= MAX_P
+        worse = difference.value < 0 and brier_gain.value < 0 and brier_gain.p >= 1 - MAX_P
+    return "better" if better else "worse" if worse else "no_clear_gain"
 
 
 STANDARD_ERRORS = 2.0
 """Half width of the interval of the Brier gain (standard errors): 95%."""
 
 
-def brier_gain(held_out: HeldOutPredictions, logit_scale: float) -> Interval | None:
-    """Return the mean of `brier_gains` with its interval; None with fewer than 30 images."""
+def brier_gain(held_out: HeldOutPredictions, logit_scale: float) -> BrierGain | None:
+    """Return the mean of `brier_gains` with its interval and p; None with fewer than 30 images."""
     gains = brier_gains(held_out, logit_scale)
     if gains is None:
         return None
     error = STANDARD_ERRORS * float(gains.std(ddof=1)) / len(gains) ** 0.5
     mean = float(gains.mean())
-    return Interval(mean, mean - error, mean + error)
+    return BrierGain(mean, mean - error, mean + error, signed_rank_p(gains))
+
+
+def signed_rank_p(differences: NDArray[np.float64]) -> float:
+    """Return the one-sided p of Wilcoxon's signed-rank test that the differences tend to be above 0.
+
+    Normal approximation without continuity correction. Zeros are dropped, ties get mean ranks, and the
+    variance is corrected for ties (F. Wilcoxon, Biometrics Bulletin 1945).
+    """
+    differences = differences[differences != 0]
+    n = len(differences)
+    if n == 0:
+        return 0.5
+    _, place, counts = np.unique(np.abs(differences), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    variance = n * (n + 1) * (2 * n + 1) / 24 - float((counts**3 - counts).sum()) / 48
+    z = (float(ranks[differences > 0].sum()) - n * (n + 1) / 4) / math.sqrt(variance)
+    return math.erfc(z / math.sqrt(2)) / 2
 
 
 def brier_gains(held_out: HeldOutPredictions, logit_scale: float) -> NDArray[np.float64] | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import (
+    BrierGain,
     Interval,
     accuracy_interval,
     effective_share,
@@ -129,8 +130,8 @@ class Report:
 
     verdict: str
     summary: str
-    brier_gain: Interval | None
-    """Brier score of the stock model minus that of the adapted model; None below 30 images."""
+    brier_gain: BrierGain | None
+    """Mean Brier score of the stock model minus that of the adapted model; None below 30 images."""
     probability_better: float | None
     """Probability that the adapted model is more accurate on images like these; None if not evaluated."""
     more_test_images: int | None
@@ -183,7 +184,7 @@ def build_report(
     alpha: float,
     logit_scale: float,
     calibration: Calibration | None,
-    brier_gain: Interval | None,
+    brier_gain: BrierGain | None,
     label_issues: Sequence[LabelIssue],
     forgetting: Forgetting,
     seconds: Mapping[str, float],
@@ -263,7 +264,7 @@ def build_report(
 
 def job_metrics(
     held_out: HeldOutPredictions | None,
-    brier_gain: Interval | None,
+    brier_gain: BrierGain | None,
     *,
     source: str,
     trained_images: int,
@@ -321,7 +322,7 @@ def _of_all(held_out: HeldOutPredictions) -> tuple[Accuracies, str]:
     return _accuracies(held_out, np.arange(len(held_out.truth)), which), which
 
 
-def _verdict(of_all: Accuracies, brier_gain: Interval | None) -> str:
+def _verdict(of_all: Accuracies, brier_gain: BrierGain | None) -> str:
     if of_all.adapted_against_stock is None:
         return "not_evaluated"
     return verdict(of_all.adapted_against_stock, brier_gain)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.clip.evaluation.accuracy import Interval
+from core.clip.evaluation.accuracy import BrierGain, Interval
 
 MIN_CLASS_IMAGES = 8
 """Training images per class below which more images are recommended."""
@@ -100,7 +100,7 @@ def _evaluated_on(source: str, images: int, trained_images: int) -> str:
 def recommend(
     verdict: str,
     measured: Measured,
-    brier_gain: Interval | None,
+    brier_gain: BrierGain | None,
     classes: Sequence[ClassMeasured],
     label_issues: int,
     more_test_images: int | None,
@@ -115,7 +115,7 @@ def recommend(
     """
     recommendations = []
     if verdict == "better":
-        recommendations.append(Recommendation("use_it", _why(measured.adapted_against_stock, brier_gain)))
+        recommendations.append(Recommendation("use_it", _why(brier_gain)))
     elif verdict == "not_evaluated":
         recommendations.append(
             Recommendation(
@@ -183,12 +183,13 @@ def recommend(
     return tuple(recommendations)
 
 
-def _why(gain: Interval | None, brier_gain: Interval | None) -> str:
-    if brier_gain is None or (gain is not None and gain.low > 0):
+def _why(brier_gain: BrierGain | None) -> str:
+    if brier_gain is None:
         return "Use the model. The gain is significant: its 95% confidence interval lies above 0."
     return (
-        "Use the model. The gain is significant: accuracy is higher, and the 95% confidence interval of the "
-        "improvement in Brier score lies above 0."
+        "Use the model. The gain is significant: accuracy is higher, and the probabilities of the true "
+        "classes rose on more images than chance explains (signed-rank test, "
+        f"p = {max(0.001, brier_gain.p):.3f})."
     )
 
 

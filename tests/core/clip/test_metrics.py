@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.clip.evaluation.accuracy import Interval, brier_gain, paired_bootstrap
+from core.clip.evaluation.accuracy import BrierGain, brier_gain, paired_bootstrap
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import job_metrics
 from tests.core.clip.reports import held_out, report
@@ -91,9 +91,9 @@ def test_on_a_hand_made_example(order: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "expected"), [(Interval(0.1, 0.05, 0.2), "better"), (None, "no_clear_gain")]
+    ("gain", "expected"), [(BrierGain(0.1, 0.05, 0.2, 0.01), "better"), (None, "no_clear_gain")]
 )
-def test_the_verdict_is_the_reports(gain: Interval | None, expected: str) -> None:
+def test_the_verdict_is_the_reports(gain: BrierGain | None, expected: str) -> None:
     held = held_out(stock=0.7, adapted=0.75, images=30, new=7)
     made = job_metrics(held, gain, source="test", trained_images=9)
     assert made["verdict"] == report(held, brier_gain=gain).verdict == expected

@@ -1,3 +1,6 @@
+from itertools import product
+from math import comb
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,10 +8,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import (
+    BrierGain,
     Interval,
     more_test_images,
     paired_bootstrap,
     probability_better,
+    signed_rank_p,
     verdict,
 )
 
@@ -89,22 +94,63 @@ def test_the_verdict_needs_the_whole_interval(low: float, high: float, expected:
 
 
 @pytest.mark.parametrize(
-    ("gain", "brier_gain", "expected"),
+    ("gain", "brier", "p", "expected"),
     [
-        (0.1, (0.02, 0.1), "better"),
-        (0.1, (-0.02, 0.1), "no_clear_gain"),
-        (0.0, (0.02, 0.1), "no_clear_gain"),
-        (-0.1, (0.02, 0.1), "no_clear_gain"),
-        (-0.1, (-0.1, -0.02), "worse"),
+        (0.1, 0.06, 0.025, "better"),
+        (0.1, 0.06, 0.026, "no_clear_gain"),
+        (0.1, -0.01, 0.01, "no_clear_gain"),
+        (0.0, 0.06, 0.01, "no_clear_gain"),
+        (-0.1, 0.06, 0.01, "no_clear_gain"),
+        (-0.1, -0.06, 0.975, "worse"),
+        (-0.1, -0.06, 0.974, "no_clear_gain"),
+        (-0.1, 0.01, 0.99, "no_clear_gain"),
     ],
 )
-def test_a_small_gain_counts_if_the_probabilities_are_nearer_to_the_truth(
-    gain: float, brier_gain: tuple[float, float], expected: str
+def test_the_verdict_needs_accuracy_mean_and_ranks(
+    gain: float, brier: float, p: float, expected: str
 ) -> None:
-    assert (
-        verdict(Interval(gain, gain - 0.2, gain + 0.2), Interval(sum(brier_gain) / 2, *brier_gain))
-        == expected
-    )
+    """The intervals are not asked."""
+    found = verdict(Interval(gain, gain - 0.2, gain + 0.2), BrierGain(brier, brier - 1, brier + 1, p))
+    assert found == expected
+    significant = Interval(gain, *((0.05, 0.2) if gain > 0 else (-0.2, -0.05)))
+    assert verdict(significant, BrierGain(brier, brier - 1, brier + 1, p)) == expected
+
+
+def slow_p(differences: NDArray[np.float64]) -> float:
+    """Compare with all 2ⁿ signs of the same ranks."""
+    kept = differences[differences != 0]
+    sizes = np.abs(kept)
+    ranks = np.array([(sizes < size).sum() + ((sizes == size).sum() + 1) / 2 for size in sizes])
+    observed = ranks[kept > 0].sum()
+    sums = np.array(list(product((0, 1), repeat=len(kept)))) @ ranks
+    # Half of the ties, since the normal approximation has no continuity correction.
+    return float(((sums > observed) + 0.5 * (sums == observed)).mean())
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("digits", [3, 1, 0])  # With 1 and 0 there are ties and zeros.
+def test_p_is_that_of_all_signs(seed: int, digits: int) -> None:
+    generator = np.random.default_rng(seed)
+    differences = np.round(generator.normal(0.3 * (seed - 2), 1, 13), digits)
+    assert signed_rank_p(differences) == pytest.approx(slow_p(differences), abs=0.03)
+    assert signed_rank_p(-differences) == pytest.approx(1 - signed_rank_p(differences))
+
+
+def test_p_of_equal_sizes_is_that_of_a_sign_test() -> None:
+    """14 of 20 differences are above 0, all of the same size."""
+    exact = (sum(comb(20, k) for k in range(15, 21)) + comb(20, 14) / 2) / 2**20
+    assert signed_rank_p(np.array([1.0] * 14 + [-1.0] * 6)) == pytest.approx(exact, abs=0.01)
+
+
+def test_p_of_no_difference_is_a_half() -> None:
+    assert signed_rank_p(np.zeros(40)) == 0.5
+    assert signed_rank_p(np.array([1.0, -1.0])) == 0.5
+
+
+def test_p_is_seldom_small_by_chance() -> None:
+    generator = np.random.default_rng(0)
+    small = np.mean([signed_rank_p(generator.standard_t(2, 60)) <= 0.025 for _ in range(2000)])
+    assert 0.015 < small < 0.035
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracy import brier_gain
+from core.clip.evaluation.accuracy import MAX_P, brier_gain
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.inference.calibration import MIN_HELD_OUT
 
@@ -32,6 +32,7 @@ def test_a_gain_on_eighty_images() -> None:
     found = brier_gain(predictions(80, lead=2.0), 40.0)
     assert found is not None
     assert 0 < found.low < found.value < found.high < 2
+    assert found.p < 0.001
 
 
 def test_overconfidence_is_no_gain() -> None:
@@ -49,7 +50,8 @@ def test_overconfidence_is_no_gain() -> None:
 @pytest.mark.slow
 def test_chance_is_seldom_taken_for_a_gain() -> None:
     found = [brier_gain(predictions(60, lead=1.0, seed=seed), 40.0) for seed in range(100)]
-    assert sum(interval is not None and interval.low > 0 for interval in found) <= 6
+    assert sum(gain is not None and gain.low > 0 for gain in found) <= 6
+    assert sum(gain is not None and gain.p <= MAX_P for gain in found) <= 6
 
 
 def test_lower_confidence_on_random_labels_is_no_gain() -> None:

@@ -60,7 +60,7 @@ def test_a_gain_in_probabilities_alone() -> None:
     assert made.brier_gain is not None
     assert made.brier_gain.low > 0
     assert made.verdict == "better"
-    assert "Brier score" in made.recommendations[0].detail
+    assert "signed-rank test, p = 0.001" in made.recommendations[0].detail
 
 
 def predicted(truth: list[int], classes: list[int]) -> ClassScores:
