@@ -100,7 +100,7 @@ def problem_of(commands: str, said: str) -> str | None:
     if "make demo" in commands or ("adapt" in commands and "--wait" in commands):
         return None if re.search(r"\bBetter\.", said) else "the verdict isn't better."
     if "classify" in commands:
-        best = re.search(r"screw/\S+\s+(\w+)", said)
+        best = re.search(r"^\S+\.jpg\s+(\w+)", said, re.MULTILINE)
         return None if best and best[1] == "screw" else "the new class isn't recognised."
     return None
 
