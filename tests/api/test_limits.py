@@ -89,6 +89,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Back
         "CLIPCITE_CACHE": str(data / "cache"),
         "CLIPCITE_BACKBONE": backbone.name,
         "CLIPCITE_PORT": str(port),
+        "CLIPCITE_REQUIRE_TOKEN": "false",
         # Free memory immediately: memory kept by the allocator would hide the next request's growth.
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "MALLOC_TRIM_THRESHOLD_": "65536",

@@ -59,12 +59,14 @@ def _decode(asked: dict[str, Any], link: socket.socket, memory: memoryview, usua
     started = time.process_time()
     limits = ImageLimits(asked["max_bytes"], asked["max_pixels"])
     room = usual + PEAK_BYTES_PER_PIXEL * limits.max_pixels + 4 * asked["bytes"] + RESERVE_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (room, resource.RLIM_INFINITY))
+    _limit_memory(room)
     resource.setrlimit(resource.RLIMIT_CPU, (int(started + asked["seconds"]) + 1, resource.RLIM_INFINITY))
     try:
         header = read_header(
             bytes(memory[: asked["bytes"]]), limits, shortest_side=asked["shortest_side"], grey=asked["grey"]
         )
+        # libwebp reserves more than twice the address space that the tables of a lossless file use.
+        _limit_memory(max(room, usual + 4 * header.peak_bytes + RESERVE_BYTES))
         if header.peak_bytes > asked["small_bytes"]:
             link.send(json.dumps({"peak_bytes": header.peak_bytes}).encode())
             if not json.loads(link.recv(MAX_MESSAGE))["go_on"]:
@@ -82,6 +84,10 @@ def _decode(asked: dict[str, Any], link: socket.socket, memory: memoryview, usua
     else:
         return {"mode": image.mode, "size": image.size, "seconds": time.process_time() - started}
     return {"code": refused.code, "detail": refused.detail}
+
+
+def _limit_memory(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
 
 def _import_plugins() -> None:
