@@ -173,11 +173,12 @@ def test_a_killed_worker_ends_its_trainer(environment: dict[str, str], tmp_path:
     hold.at(1)
     environment = {**environment, **hold.environment, "CLIPCITE_LEASE_SECONDS": "3600"}
     with serve(data, environment) as service, service.http as http:
+        scratch = data / "tmp"
+        of_the_api = {folder.name for folder in scratch.iterdir()}
         job_id = submit(http, colours(), epochs=4, batch_size=4)
         training(http, job_id)
         trainer, worker = service.child("worker.trainer"), service.child("worker")
-        scratch = data / "tmp"
-        left = {folder.name for folder in scratch.iterdir()}
+        left = {folder.name for folder in scratch.iterdir()} - of_the_api
         assert left
         worker.kill()
         wait_for(lambda: not trainer.is_running())

@@ -52,14 +52,12 @@ def test_the_trees_have_all_fifteen_data_sets(root: Path) -> None:
     assert len([*root.iterdir()]) == len(ELEVEN) + len(IMAGENET_VARIANTS)
 
 
-@pytest.mark.parametrize("full_size", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_weights_of_a_hub_give_one_row_per_run_and_an_interrupted_series_resumes(
-    root: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_size: bool
+    root: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ViT-B/32 under its real name, with random weights: small in usual tests, real shapes in slow ones."""
-    if not full_size:
-        small, _ = SMALL["clip"]
-        monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32", small)
+    """ViT-B/32 under its real name, but small and with random weights."""
+    small, _ = SMALL["clip"]
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32", small)
     monkeypatch.setattr(paper, "get_settings", lambda: Settings(cache=tmp_path / "cache"))
     publish(hub, "ViT-B-32/openai", tmp_path / "hub")
     command = ["--root", str(root), "--backbone", "ViT-B-32/openai", "--out", str(tmp_path / "out")]

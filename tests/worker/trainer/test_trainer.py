@@ -81,7 +81,8 @@ def attempt(folder, kill_at):
     pid = os.fork()
     if pid == 0:
         task = Task(**json.loads((folder / "task.json").read_text()))
-        train(folder, task, Channel(os.fdopen(writing, "w")))
+        channel = Channel(os.fdopen(writing, "w"))
+        channel.send("done", **train(folder, task, channel))
         os._exit(0)
     os.close(writing)
     heard = []
