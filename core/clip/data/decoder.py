@@ -113,6 +113,9 @@ def give_up_rights(parent: int) -> None:
         os._exit(1)
     for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))
+    with suppress(ValueError):  # the limits can't be raised again
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
+        os._exit(1)
 
 
 if __name__ == "__main__":
