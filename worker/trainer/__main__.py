@@ -12,7 +12,8 @@ import queue
 import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -97,21 +98,30 @@ def main(folder: Path | None) -> None:
     from_here(**task.ids)
     logger.info("%s: the trainer has started", task.ids.get("job_id", folder))
     try:
-        tracing.start_tracing("clipcite-trainer")
-        with tracing.span("trainer", task.traceparent):
+        with traced(task, channel):
             last = train(folder, task, channel)
-            channel.end_stage()
-        tracing.flush()  # the supervisor kills this process after the last message
         channel.send("done", **last)
     except ClipCiteError as error:
-        channel.end_stage()
-        tracing.flush()
         channel.send("failed", code=error.code, detail=error.detail)
     except OSError as error:
         if error.errno not in FULL:
             raise
         detail = f"The worker's disk is full ({error.filename or folder}). Free disk space there."
         channel.send("failed", code="storage_full", detail=detail)
+
+
+@contextmanager
+def traced(task: Task, channel: Channel) -> Iterator[None]:
+    """Send the spans of a task before its last message, after which the supervisor kills this process."""
+    tracing.start_tracing("clipcite-trainer")
+    try:
+        with tracing.span("trainer", task.traceparent):
+            try:
+                yield
+            finally:
+                channel.end_stage()
+    finally:
+        tracing.flush()
 
 
 def stand_by() -> Path:
