@@ -19,7 +19,6 @@ from starlette.testclient import TestClient
 from api.jobs import upload as upload_module
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import service as model_service
-from api.models.schemas import ModelPage
 from core.store.accounts import api_keys
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
@@ -49,19 +48,27 @@ def connected(service: Service) -> Iterator[tuple[httpx.Client, ThreadPoolExecut
         yield http, pool
 
 
+def stall(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str
+) -> tuple[threading.Semaphore, threading.Event]:
+    """Let each call of a function release the semaphore, and wait for the event before it runs."""
+    stalled, go_on = threading.Semaphore(0), threading.Event()
+    function = getattr(owner, name)
+
+    def slow(*args: Any) -> Any:
+        stalled.release()
+        assert go_on.wait(600)
+        return function(*args)
+
+    monkeypatch.setattr(owner, name, slow)
+    return stalled, go_on
+
+
 def test_stalled_uploads_block_no_other_request(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = make_service()
-    stalled, go_on = threading.Semaphore(0), threading.Event()
-    put_all = Blobs.put_all
-
-    def slow(self: Blobs, *args: Any) -> None:
-        stalled.release()
-        assert go_on.wait(600)
-        put_all(self, *args)
-
-    monkeypatch.setattr(Blobs, "put_all", slow)
+    stalled, go_on = stall(monkeypatch, Blobs, "put_all")
     with connected(service) as (http, pool):
         try:
             uploads = [pool.submit(http.post, "/adapt", **form(**shots())) for _ in range(UPLOADS)]
@@ -112,15 +119,7 @@ def test_stalled_handlers_delay_no_key_lookup(
 ) -> None:
     """With all default threads stalled, a request with an unknown key is still refused."""
     service = make_service()
-    stalled, go_on = threading.Semaphore(0), threading.Event()
-    list_models = model_service.list_models
-
-    def slow(*args: Any) -> ModelPage:
-        stalled.release()
-        assert go_on.wait(600)
-        return list_models(*args)
-
-    monkeypatch.setattr(model_service, "list_models", slow)
+    stalled, go_on = stall(monkeypatch, model_service, "list_models")
     with connected(service) as (http, pool):
         try:
             lists = [pool.submit(http.get, "/models") for _ in range(UPLOADS)]
@@ -250,15 +249,7 @@ def test_temporary_files_of_all_requests_are_bounded(
 ) -> None:
     """An owner has half of four times the largest request. The others go on."""
     service = make_service(max_request_bytes=2_000_000)
-    stalled, go_on = threading.Semaphore(0), threading.Event()
-    check = upload_module.check_candidates
-
-    def slow(*args: Any) -> Any:
-        stalled.release()
-        assert go_on.wait(600)
-        return check(*args)
-
-    monkeypatch.setattr(upload_module, "check_candidates", slow)
+    stalled, go_on = stall(monkeypatch, upload_module, "check_candidates")
     files = {f"{name}/{i}.bmp": b"BM" + bytes(470_000) for name in ("fox", "hare") for i in range(2)}
     stored = form(archive=crafted.zip_of(files, zipfile.ZIP_STORED))
     assert 1_800_000 < len(stored["files"][0][1][1]) < 2_000_000
