@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.accuracy.harness import run
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.accuracy.tables import base_to_new_tables
+from benchmarks.methods import clip_cite
 from benchmarks.methods.clip_cite import Balanced, config_of, ensemble
 from benchmarks.methods.common.answerers import stock_head, trained_columns
 from benchmarks.methods.common.task import Method, Predictor, Task, Tests
@@ -44,15 +45,7 @@ TEMPLATES = (  # CLIP's own seven for small ensembles
 
 
 def train(task: Task, hooks: Mapping[str, Any] | None = None, **settings: Any) -> FineTuned:
-    return fine_tune(
-        task.backbone,
-        task.tensors,
-        task.labels,
-        task.prompts(task.class_names),
-        config_of(task, **settings),
-        Silent(),
-        **(hooks or {}),
-    )
+    return clip_cite.train(task, config_of(task, **settings), **(hooks or {}))
 
 
 def changed(label: str, hooks: Mapping[str, Any] | None = None, **settings: Any) -> Method:

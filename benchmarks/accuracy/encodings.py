@@ -29,14 +29,12 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy.harness import Trial, facts, task_of, tests_of
 from benchmarks.accuracy.paper import load_for, parser, read_trials
-from benchmarks.methods.clip_cite import config_of
+from benchmarks.methods.clip_cite import config_of, train
 from benchmarks.methods.common.task import Task, Tests
 from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.prompts import class_prompts
-from core.clip.training.progress import Silent
-from core.clip.training.trainer import fine_tune
 from core.clip.weights.ensemble import interpolate
 
 ALPHAS = (0.0, 0.5, 1.0)
@@ -112,9 +110,7 @@ def encode(
     (data,) = trial.tests
     task = task_of(trial, backbone)
     started = time.monotonic()
-    theta_1 = fine_tune(
-        backbone, task.tensors, task.labels, task.prompts(task.class_names), config_of(task), Silent()
-    ).theta_1
+    theta_1 = train(task, config_of(task)).theta_1
     seconds = time.monotonic() - started
     arrays: dict[str, Array] = {
         "class_names": np.array(data.class_names),

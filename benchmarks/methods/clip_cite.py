@@ -18,7 +18,7 @@ from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_indices
 from core.clip.training.progress import Silent
-from core.clip.training.trainer import fine_tune
+from core.clip.training.trainer import FineTuned, fine_tune
 from core.clip.weights.delta import Delta, full_delta
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.support_set import SupportSet, encode_support_set
@@ -30,7 +30,7 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
     Returns:
         "CLIP-CITE": the ensemble at the recipe's α, with the paper's scores.
         "CLIP-CITE, α = 1": the fine-tuned network, with the paper's scores.
-        "CLIP-CITE, balanced": the ensemble with the default scores of the product.
+        "CLIP-CITE, balanced": the ensemble with class offsets in every request.
     """
     config = config_of(task)
 
@@ -38,21 +38,26 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
         if task.watch is not None:
             task.watch(epoch, config.epochs, ensemble(task, theta, config.alpha))
 
-    theta_1 = fine_tune(
-        task.backbone,
-        task.tensors,
-        task.labels,
-        task.prompts(task.class_names),
-        config,
-        Silent(),
-        after_epoch=after_epoch,
-    ).theta_1
+    theta_1 = train(task, config, after_epoch=after_epoch).theta_1
     network = ensemble(task, theta_1, config.alpha)
     return {
         "CLIP-CITE, balanced": Balanced(task, network, full_delta(theta_1), config.alpha, NEW_CLASS_BALANCE),
         "CLIP-CITE": network,
         "CLIP-CITE, α = 1": ensemble(task, theta_1, 1.0),
     }
+
+
+def train(task: Task, config: AdaptConfig, **hooks: Any) -> FineTuned:
+    """Fine-tune on the task's images, with the hooks of `core.clip.training.trainer.fine_tune`."""
+    return fine_tune(
+        task.backbone,
+        task.tensors,
+        task.labels,
+        task.prompts(task.class_names),
+        config,
+        Silent(),
+        **hooks,
+    )
 
 
 def ensemble(task: Task, theta_1: Mapping[str, Tensor], alpha: float) -> TwoTowers:

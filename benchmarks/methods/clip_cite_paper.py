@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.methods.clip_cite import config_of, ensemble
+from benchmarks.methods.clip_cite import config_of, ensemble, train
 from benchmarks.methods.common.task import Method, Predictor, Task
 from core.clip.config import AdaptConfig
 from core.clip.data.transforms import random_resized_crop
-from core.clip.training.progress import Silent
-from core.clip.training.trainer import cosine, fine_tune
+from core.clip.training.trainer import cosine
 
 PRINTED_SCL_WEIGHT = 1.4
 """λ = 0.7 for the *sum* of both directions of L_SCL, as weight of the product's L_SCL, their mean."""
@@ -80,15 +79,7 @@ def _arm(name: str, hooks: Hooks = lambda task, config: {}, share_of_epochs: flo
 
     def method(task: Task) -> dict[str, Predictor]:
         config = paper_config(task, epochs=round(share_of_epochs * config_of(task).epochs))
-        theta_1 = fine_tune(
-            task.backbone,
-            task.tensors,
-            task.labels,
-            task.prompts(task.class_names),
-            config,
-            Silent(),
-            **hooks(task, config),
-        ).theta_1
+        theta_1 = train(task, config, **hooks(task, config)).theta_1
         return {
             label: ensemble(task, theta_1, config.alpha),
             f"{label}, α = 1": ensemble(task, theta_1, 1.0),

@@ -60,7 +60,7 @@ def test_rules_are_compared_without_a_training(
     def refuse(*_: object) -> None:
         raise AssertionError("A rule was trained.")
 
-    monkeypatch.setattr(encodings, "fine_tune", refuse)
+    monkeypatch.setattr(encodings, "train", refuse)
     encodings.main(arguments)  # all trials are stored
     rescore.main([*arguments, "--few-shot-seeds", "1"])
     (path,) = (tmp_path / "out").glob("rules-*.json")

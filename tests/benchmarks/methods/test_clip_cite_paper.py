@@ -161,13 +161,11 @@ def test_every_recipe_has_its_own_label(task: given.Task, monkeypatch: pytest.Mo
     """Answers of different recipes never mix, and the short one has half of the epochs."""
     epochs: list[int] = []
 
-    def counted(
-        backbone: object, images: object, labels: object, prompts: object, config: Any, *_: Any, **__: Any
-    ) -> Any:
+    def counted(task: given.Task, config: Any, **_: Any) -> Any:
         epochs.append(config.epochs)
         return type("Result", (), {"theta_1": tower_parameters(task.backbone.model)})
 
-    monkeypatch.setattr(clip_cite_paper, "fine_tune", counted)
+    monkeypatch.setattr(clip_cite_paper, "train", counted)
     labels = [label for method in RECIPES.values() for label in method(task)]
     assert len(labels) == len(set(labels)) == 2 * len(RECIPES)
     assert epochs == [20, 20, 20, 20, 10]
