@@ -23,6 +23,7 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db import migrate
 from core.store.db.session import Database, database_now
 from core.store.db.tables import ApiKey, Model
+from core.store.db.text import utc_text
 from core.store.webhooks import deliveries
 
 AUDIT_FIELDS = ("owner", "key_id", "request_id", "action", "object", "outcome", "address")
@@ -137,7 +138,7 @@ def list_audit(database: Database, options: argparse.Namespace) -> list[dict[str
         )
         return [
             {
-                "at": row.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "at": utc_text(row.at, "milliseconds"),
                 **{name: getattr(row, name) for name in AUDIT_FIELDS},
             }
             for row in rows

@@ -15,6 +15,7 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.admin import print_answer
 from core.store.db.ids import new_id
 from core.store.db.session import Database
+from core.store.db.text import utc_text
 from core.store.webhooks import deliveries
 from core.store.webhooks.deliveries import Delivery
 from worker.dispatcher.webhook_sender import DeliveryFailed, send
@@ -37,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             at = datetime.now(UTC)
             secrets = [row.secret for row in deliveries.valid_secrets(session, options.owner, at)]
             audit.record(session, TYPE, message_id, owner=options.owner)
-        timestamp = at.isoformat().replace("+00:00", "Z")
-        body = {"type": TYPE, "timestamp": timestamp, "data": {"id": message_id, "object": "test"}}
+        body = {"type": TYPE, "timestamp": utc_text(at), "data": {"id": message_id, "object": "test"}}
         delivery = Delivery(message_id, "", options.owner, options.url, body, 1, secrets)
         try:
             status = send(delivery, allow_private=settings.webhook_allow_private)

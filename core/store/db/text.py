@@ -1,4 +1,6 @@
-"""Sanitising of text for storage."""
+"""Text for storage, and times as text."""
+
+from datetime import datetime
 
 
 def sanitize_text(text: str) -> str:
@@ -7,3 +9,8 @@ def sanitize_text(text: str) -> str:
     The output of crashed processes and ids in requests may contain anything.
     """
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def utc_text(at: datetime, timespec: str = "auto") -> str:
+    """Return a UTC time in ISO 8601, ending in Z."""
+    return at.isoformat(timespec=timespec).replace("+00:00", "Z")

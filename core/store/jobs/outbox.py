@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.store.db.ids import new_id
 from core.store.db.tables import Job, WebhookDelivery
+from core.store.db.text import utc_text
 
 MODEL_PUBLISHED = "model.published"
 
@@ -57,4 +58,4 @@ def _message(job: Job, type: str, at: datetime) -> dict[str, Any]:
 
 
 def _time(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat().replace("+00:00", "Z")
+    return None if at is None else utc_text(at)

@@ -18,7 +18,7 @@ from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.db.tables import Job, WebhookDelivery, WebhookSecret
-from core.store.db.text import sanitize_text
+from core.store.db.text import sanitize_text, utc_text
 from core.store.errors import DeliveryNotFound
 from core.store.jobs.transitions import append_event
 
@@ -175,7 +175,7 @@ def record_failed(
         row.next_attempt_at = next_attempt_at
         row.finished_at = at if next_attempt_at is None else None
         row.status, row.reason = status, sanitize_text(reason)
-        next_time = next_attempt_at and next_attempt_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        next_time = next_attempt_at and utc_text(next_attempt_at, "seconds")
         data = {
             **_named(delivery),
             "reason": reason,
