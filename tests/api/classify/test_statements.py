@@ -30,6 +30,7 @@ def test_a_keyed_classification_sends_two_messages(
     either.client.headers["Authorization"] = f"Bearer {made.key}"
     model = publish_model(either.database, either.blobs, backbone)
     assert classify(either, model).status_code == 200  # Loads the model, and records the use of the key.
+    either.app.state.last_use.flush()
     counted = count_messages(either.database, tmp_path / "trace")
     for _ in range(3):
         assert classify(either, model).status_code == 200
