@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
+from PIL.Image import Image
 
-from core.clip.data import images
 from core.clip.data.images import ImageLimits
 from core.clip.data.loader import read_images
 from core.clip.data.structure import MAX_CHUNKS, MAX_FRAMES
 from core.clip.errors import BadImage
 from core.clip.evaluation.label_issues import LabelIssue
+from core.serving.decoding import Decoders
 from core.store.jobs import jobs
 from core.store.jobs.jobs import NewImage
 from tests.api import crafted
@@ -29,7 +31,7 @@ LIMITS = ImageLimits(max_pixels=SIDE * SIDE)
 AT_THE_LIMIT = ImageLimits().max_pixels / LIMITS.max_pixels
 NAMES = {"class_names": ["red", "green"]}
 SMALL = crafted.jpeg()
-GUARD = 600
+GUARD = 60
 COPIES = 4
 SHOWN = [f"jobs/worst/{i}" for i in range(COPIES)]
 """Storage keys of the images that the report shows."""
@@ -164,15 +166,16 @@ def test_another_client_is_answered_while_the_heaviest_is_decoded(
 ) -> None:
     """All threads but one may decode large images; they resume only after the other client has its answer."""
     begun, answered = threading.Event(), threading.Event()
-    decode = images.Undecoded.decode
+    heaviest = crafted.worst("WebP", SIDE)
+    decode = Decoders.decode
 
-    def watched(header: images.Undecoded) -> crafted.Image.Image:
-        if header.image.width == SIDE:
+    def watched(decoders: Decoders, source: bytes, *args: Any, **options: Any) -> tuple[Image, float]:
+        if source == heaviest:
             begun.set()
             assert answered.wait(GUARD)
-        return decode(header)
+        return decode(decoders, source, *args, **options)
 
-    monkeypatch.setattr(images.Undecoded, "decode", watched)
+    monkeypatch.setattr(Decoders, "decode", watched)
     order = []
 
     def classify(name: str, content: bytes) -> None:
@@ -181,7 +184,7 @@ def test_another_client_is_answered_while_the_heaviest_is_decoded(
         order.append(name)
 
     with ThreadPoolExecutor(2) as callers:
-        large = callers.submit(classify, "large", crafted.worst("WebP", SIDE))
+        large = callers.submit(classify, "large", heaviest)
         try:
             assert begun.wait(GUARD)
             callers.submit(classify, "small", SMALL).result(GUARD)
