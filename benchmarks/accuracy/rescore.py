@@ -68,7 +68,10 @@ def closed(run: Encodings, rule: Rule) -> Outcomes:
 
 
 def mixed(run: Encodings, rule: Rule) -> Correct:
-    """Predict all test images among all classes, and unrelated ones among unrelated and trained classes."""
+    """Predict all test images among all classes, and unrelated ones among unrelated and trained classes.
+
+    `one new` has the images of the trained classes and of one new class, among these classes.
+    """
     support = Support.of(run.shots, run.shot_labels)
     predicted = rules.scores(rule, run.images, run.texts, support, run.classes).argmax(dim=1)
     outcomes = (predicted == run.truth).numpy().astype(np.int8)
@@ -78,8 +81,11 @@ def mixed(run: Encodings, rule: Rule) -> Correct:
         "mixed N": np.where(is_trained, np.int8(-1), outcomes),
         "all": outcomes,
     }
+    trained = list(run.trained)
+    new = [label for label in range(len(run.class_names)) if label not in run.trained]
+    one = new[sum(trained) % len(new)]
+    correct["one new"] = _within(run, rule, [*trained, one], [*range(len(trained)), NEW_CLASS])
     if run.unrelated_names:
-        trained = list(run.trained)
         names = [run.class_names[label] for label in trained]
         texts = {
             alpha: torch.cat([features, run.texts[alpha][trained]])
@@ -256,7 +262,7 @@ class Comparison:
 
 def shown_measures(values: Mapping[str, float]) -> list[str]:
     shots = sorted((m for m in values if m.endswith("shots")), key=lambda m: int(m.split()[0]))
-    order = ("B", *shots, "mixed B", "mixed N", "mixed HM", "all", "N")
+    order = ("B", *shots, "mixed B", "mixed N", "mixed HM", "all", "one new", "N")
     return [m for m in (*order, "mixed retention", "retention") if m in values]
 
 

@@ -44,7 +44,7 @@ def reliability_chart(bins: Sequence[Bin]) -> Markup:
         f'r="{3 + 7 * (b.images / max_images) ** 0.5:.1f}"><title>{b.images} images</title></circle>'
         for b in bins
     ]
-    label = f'<text x="{WIDTH - RIGHT + 8}" y="{_y(1) + 4}">perfectly calibrated</text>'
+    label = f'<text x="{WIDTH - RIGHT + 8}" y="{_y(1) + 4}">calibrated</text>'
     return _svg(
         "Reliability",
         "predicted probability",
@@ -86,6 +86,6 @@ def _apart(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, s
     """Move overlapping labels down."""
     placed: list[tuple[float, str, str]] = []
     for y, name, style in sorted(labels):
-        lowest = placed[-1][0] + 14 if placed else 0.0
+        lowest = placed[-1][0] + 17 if placed else 0.0
         placed.append((max(y + 4, lowest), name, style))
     return placed
