@@ -136,7 +136,7 @@ def verdict(difference: Interval, brier_gain: BrierGain | None = None) -> str:
 
     `better` needs a higher accuracy, a mean Brier gain above 0, and Brier gains that tend to be above 0 by a
     signed-rank test. Without a Brier gain, below 30 images, it needs the whole interval of the difference
-    above 0. `worse` is the mirror image. "Verdict" in benchmarks/README.md has the measurements.
+    above 0. `worse` is the mirror image. benchmarks/pages/trust.md has the measurements.
 
     Args:
         difference: accuracy of the adapted model minus that of the stock model.
