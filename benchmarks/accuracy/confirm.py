@@ -111,7 +111,7 @@ def served(comparisons: Mapping[str, Comparison]) -> Table:
     names = list(next(iter(comparisons.values())).sets)
     every = {kind: adopted(comparison, names) for kind, comparison in comparisons.items()}
 
-    def chosen(label: str, kind: str) -> dict[str, Rule | float]:
+    def chosen(label: str, kind: str) -> dict[str, Rule]:
         if label == "stock":
             return dict.fromkeys(names, STOCK)
         if label == "today":

@@ -9,10 +9,11 @@ benchmarks/plans/three-kinds-of-request.md.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_indices
 
+Candidate = Hashable
+"""A Rule, the threshold of the gate, or what another module compares."""
 Outcomes = NDArray[np.int8]
 """[N] of all test images: 1 for a correct prediction, 0 for a wrong one, -1 for an image left out."""
 Correct = dict[str, Outcomes]
@@ -47,6 +50,7 @@ SCORES = {
     "closed": ("B", "16 shots"),
     "mixed": ("mixed HM", "all", "mixed retention"),
     "foreign": ("N", "retention"),
+    "strength": ("mixed HM", "all", "retention"),
 }
 """The measures whose mean is the score of a rule."""
 
@@ -154,17 +158,18 @@ Measured = Mapping[str, list[Outcomes]]
 """Outcomes of the runs of a data set, by measure."""
 
 
-def measured(kind: str, rule: Rule | float, runs: Runs) -> dict[str, list[Outcomes]]:
+def measured(kind: str, rule: Candidate, runs: Runs) -> dict[str, list[Outcomes]]:
     """Apply a rule, or the gate with a threshold, to all runs of a data set."""
     if isinstance(rule, float):
         rows = [gated(run, rule) for run in runs.half]
-    elif kind == "closed":
+        return {name: [row[name] for row in rows] for name in rows[0]}
+    assert isinstance(rule, Rule)
+    if kind == "closed":
         table = {"B": [closed(run, rule) for run in runs.half]}
         return table | {
             f"{n} shots": [closed(run, rule) for run in of_shots] for n, of_shots in runs.by_shots.items()
         }
-    else:
-        rows = [(mixed if kind == "mixed" else foreign)(run, rule) for run in runs.half]
+    rows = [(mixed if kind == "mixed" else foreign)(run, rule) for run in runs.half]
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
@@ -192,8 +197,8 @@ def _accuracy(outcomes: Outcomes, weights: Floats) -> Floats:
     return share
 
 
-def name_of(rule: Rule | float) -> str:
-    return rule.label if isinstance(rule, Rule) else f"gate at {rule:+.2f}"
+def name_of(rule: Candidate) -> str:
+    return f"gate at {rule:+.2f}" if isinstance(rule, float) else str(getattr(rule, "label", rule))
 
 
 # --- the choice ---
@@ -202,7 +207,13 @@ def name_of(rule: Rule | float) -> str:
 class Comparison:
     """All rules of one kind of request on all data sets."""
 
-    def __init__(self, kind: str, candidates: Sequence[Rule | float], sets: Mapping[str, Runs]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        candidates: Sequence[Candidate],
+        sets: Mapping[str, Runs],
+        measured: Callable[[str, Any, Runs], dict[str, list[Outcomes]]] = measured,
+    ) -> None:
         self.kind = kind
         self.candidates = candidates
         self.sets = sets
@@ -214,33 +225,31 @@ class Comparison:
             for rule, by_set in self.by_rule.items()
         }
 
-    def score(self, rule: Rule | float, names: Iterable[str]) -> float:
+    def score(self, rule: Candidate, names: Iterable[str]) -> float:
         """Return the mean score of a rule on these sets: the mean over its measures, each over its sets."""
         values = self.values[rule]
         measures = [[values[n][m] for n in names if m in values[n]] for m in SCORES[self.kind]]
         return float(np.mean([np.mean(of_sets) for of_sets in measures if of_sets]))
 
     def best(
-        self, names: Sequence[str], allowed: Callable[[Rule | float], bool] = lambda rule: True
-    ) -> Rule | float:
+        self, names: Sequence[str], allowed: Callable[[Candidate], bool] = lambda rule: True
+    ) -> Candidate:
         """Return the rule with the highest score on these sets, the first of equal ones."""
         return max(filter(allowed, self.candidates), key=lambda rule: self.score(rule, names))
 
-    def left_out(
-        self, allowed: Callable[[Rule | float], bool] = lambda rule: True
-    ) -> dict[str, Rule | float]:
+    def left_out(self, allowed: Callable[[Candidate], bool] = lambda rule: True) -> dict[str, Candidate]:
         """Return for each set the best rule on all others."""
         names = list(self.sets)
         return {name: self.best([n for n in names if n != name], allowed) for name in names}
 
-    def mean(self, chosen: Mapping[str, Rule | float]) -> dict[str, float]:
+    def mean(self, chosen: Mapping[str, Candidate]) -> dict[str, float]:
         """Return the measures as the mean over the sets that have them, each set with its own rule."""
         rows = [self.values[rule][name] for name, rule in chosen.items()]
         measures = {m for row in rows for m in row}
         return {m: float(np.mean([row[m] for row in rows if m in row])) for m in measures}
 
     def interval(
-        self, ours: Mapping[str, Rule | float], theirs: Mapping[str, Rule | float], measure: str
+        self, ours: Mapping[str, Candidate], theirs: Mapping[str, Candidate], measure: str
     ) -> tuple[float, float, float]:
         """Return the difference of a measure and its 95% interval, sets fixed."""
         names = [name for name, rule in ours.items() if measure in self.values[rule][name]]
@@ -252,7 +261,7 @@ class Comparison:
         return self.mean(ours)[measure] - self.mean(theirs)[measure], float(low), float(high)
 
     @cache  # noqa: B019 - one comparison per process and kind
-    def _draws(self, rule: Rule | float, name: str) -> dict[str, Floats]:
+    def _draws(self, rule: Candidate, name: str) -> dict[str, Floats]:
         seed = list(self.sets).index(name)
         values = per_run(self.by_rule[rule][name], lambda images: resampled_images(images, seed))
         return {
@@ -271,7 +280,7 @@ def tables_of(comparison: Comparison) -> list[Table]:
     names = list(comparison.sets)
     kind = comparison.kind
     today = rules.today()
-    fixed: dict[str, Rule | float] = {"stock": rules.STOCK, "today": today, "the paper's": rules.PAPER}
+    fixed: dict[str, Candidate] = {"stock": rules.STOCK, "today": today, "the paper's": rules.PAPER}
     fixed = {label: rule for label, rule in fixed.items() if rule in comparison.values}
     fixed |= {f"**best on all sets: {name_of(r)}**": r for r in [comparison.best(names)]}
     at_half = comparison.best(names, _at_half)
@@ -317,8 +326,8 @@ def tables_of(comparison: Comparison) -> list[Table]:
 
 def _against(
     comparison: Comparison,
-    ours: Mapping[str, Rule | float],
-    theirs: Mapping[str, Rule | float],
+    ours: Mapping[str, Candidate],
+    theirs: Mapping[str, Candidate],
     measure: str,
 ) -> str:
     if ours == theirs:
@@ -327,7 +336,7 @@ def _against(
     return f"<br>{value:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
 
 
-def _at_half(rule: Rule | float) -> bool:
+def _at_half(rule: Candidate) -> bool:
     return isinstance(rule, Rule) and rule.alpha == 0.5
 
 
@@ -367,7 +376,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = command_line(__doc__).parse_args(arguments)
     backbone = load_for(options)
     sets = read_runs(options, backbone, COUNTS)
-    candidates: dict[str, Sequence[Rule | float]] = {
+    candidates: dict[str, Sequence[Candidate]] = {
         "closed": rules.closed_rules(),
         "mixed": rules.mixed_rules(),
         "foreign": [*rules.foreign_rules(), *(THRESHOLDS if options.unrelated else ())],
