@@ -201,16 +201,6 @@ def mixed_rules() -> list[Rule]:
     return rules
 
 
-def mixed_rules_at_half() -> list[Rule]:
-    """Return the rules of benchmarks/plans/mixed-requests.md."""
-    rules = []
-    for plain in (PAPER, _PROTOTYPES):
-        gamma: Offsets = "gamma_left_out" if plain.prototypes else "gamma"
-        kinds: list[Offsets] = ["levels", gamma]
-        rules += [plain, *(replace(plain, offsets=kind, balance=b) for kind in kinds for b in BALANCES)]
-    return rules
-
-
 def foreign_rules() -> list[Rule]:
     """Return the rules for a request without a trained class."""
     return [STOCK, *(Rule(alpha) for alpha in STRENGTHS), today(), Rule(0.5, offsets="rise", balance=0.35)]
