@@ -1,11 +1,11 @@
-"""One rule per kind of request against today's, by benchmarks/plans/three-kinds-confirmed.md.
+"""The served rules of requests against the rules before them: benchmarks/plans/discriminants.md.
 
     python -m benchmarks.accuracy.confirm --data clothing cifar10 stamps trashnet signs digits --tests 60
-    --first-split 7 --splits 3 --few-shot-seeds 2 --unrelated imagenet --page benchmarks/pages/requests.md
+    --first-split 10 --splits 7 --few-shot-seeds 2 --first-few-shot-seed 9 --unrelated imagenet
+    --page benchmarks/pages/requests.md
 
 The options are those of `benchmarks.accuracy.encodings`, which stored the features below --out with --alphas
-0.5. The rules are fixed, so nothing is chosen here. In a row "leave-one-set-out", the other five sets decide
-for each set between its rule and today's.
+0.5. The rules are fixed, so nothing is chosen here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,63 +17,66 @@ from benchmarks.accuracy import rules
 from benchmarks.accuracy.paper import load_for, write
 from benchmarks.accuracy.report import write_page
 from benchmarks.accuracy.rescore import Comparison, command_line, read_runs, shown_measures
-from benchmarks.accuracy.rules import CONFIRMED, STOCK, Rule
+from benchmarks.accuracy.rules import SERVED, STOCK, WITH_GAMMA, WITH_PROTOTYPES, Rule
 from benchmarks.accuracy.tables import Table, figure
 
 COUNTS = (1, 2, 4, 16)
-TODAY = rules.today()
-PAIR = ("mixed HM", "all")
-"""One of these must be better, the other not worse."""
+OFFSETS = rules.today()
+ARMS: Mapping[str, Mapping[str, Rule]] = {
+    "closed": {"served": SERVED, "prototypes": WITH_PROTOTYPES, "offsets": OFFSETS, "stock": STOCK},
+    "mixed": {"served": SERVED, "γ": WITH_GAMMA, "offsets": OFFSETS, "stock": STOCK},
+    "foreign": {"served": SERVED, "offsets": OFFSETS, "stock": STOCK},
+}
+BEFORE = {"closed": WITH_PROTOTYPES, "mixed": OFFSETS, "foreign": STOCK}
+"""The rule to which the served one is compared."""
 KINDS_OF = {"B": "closed", "N": "foreign", "mixed HM": "mixed", "all": "mixed", "retention": "foreign"}
 """The measures of the served rules, with the kind of request of each."""
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A condition on the difference of a measure."""
+    """A condition on the difference of a measure to the rule before."""
 
     measure: str
     least: float = 0.0
     significant: bool = False
     """The interval must lie above `least`, not only the difference."""
-    against: Rule = TODAY
 
     @property
     def needed(self) -> str:
         least = f"{self.least:+.3f}".replace("-", "−") if self.least else "0"
-        than = "stock" if self.against == STOCK else "today"
-        return f"interval above {least} ({than})" if self.significant else f"≥ {least} ({than})"
+        return f"interval above {least}" if self.significant else f"≥ {least}"
 
     def holds(self, comparison: Comparison, names: Sequence[str]) -> bool:
-        value, low, _ = self.difference(comparison, names)
+        value, low, _ = difference(comparison, self.measure, names)
         return low > self.least if self.significant else value >= self.least
 
-    def difference(self, comparison: Comparison, names: Sequence[str]) -> tuple[float, float, float]:
-        ours, theirs = (dict.fromkeys(names, r) for r in (CONFIRMED[comparison.kind], self.against))
-        return comparison.interval(ours, theirs, self.measure)
 
-
-def criteria(kind: str, better: str = PAIR[0]) -> list[Criterion]:
-    """Return the conditions of the plan; `better` is the measure that must be better in mixed requests."""
+def criteria(kind: str) -> list[Criterion]:
+    """Return the conditions of the plan. Foreign requests have none: their rule is the earlier plan's."""
     if kind == "closed":
         few = [Criterion(f"{n} shots", -0.005) for n in COUNTS[:-1]]
         return [Criterion(f"{COUNTS[-1]} shots", significant=True), *few, Criterion("B", -0.003)]
     if kind == "mixed":
-        (other,) = (measure for measure in PAIR if measure != better)
-        return [Criterion(better, significant=True), Criterion(other, -0.005)]
-    return [Criterion("N", against=STOCK), Criterion("retention", -0.012, against=STOCK)]
+        return [
+            Criterion("all", significant=True),
+            Criterion("mixed HM", -0.005),
+            Criterion("mixed retention", -0.005),
+        ]
+    return []
 
 
-def decisive(comparison: Comparison, names: Sequence[str]) -> list[Criterion]:
-    """Return the conditions of the kind; of mixed requests those that hold, if any do."""
-    choices = [criteria(comparison.kind, better) for better in PAIR]
-    held = [choice for choice in choices if all(c.holds(comparison, names) for c in choice)]
-    return (held or choices)[0]
+def difference(
+    comparison: Comparison, measure: str, names: Sequence[str], before: Rule | None = None
+) -> tuple[float, float, float]:
+    """Return served − before with its interval, as the mean over these sets."""
+    theirs = before or BEFORE[comparison.kind]
+    return comparison.interval(dict.fromkeys(names, SERVED), dict.fromkeys(names, theirs), measure)
 
 
 def adopted(comparison: Comparison, names: Sequence[str]) -> bool:
     """Say whether these data sets adopt the rule of the kind. An incomplete series adopts nothing."""
-    return is_complete(comparison) and all(c.holds(comparison, names) for c in decisive(comparison, names))
+    return is_complete(comparison) and all(c.holds(comparison, names) for c in criteria(comparison.kind))
 
 
 def is_complete(comparison: Comparison) -> bool:
@@ -81,90 +84,64 @@ def is_complete(comparison: Comparison) -> bool:
     return comparison.kind != "closed" or all(runs.by_shots for runs in comparison.sets.values())
 
 
-def decision(comparisons: Mapping[str, Comparison]) -> Table:
+def decision(comparison: Comparison) -> Table:
+    kind, names = comparison.kind, list(comparison.sets)
+    arms = ARMS[kind]
+    complete, decided = is_complete(comparison), adopted(comparison, names)
+    others = [n for n in names if adopted(comparison, [m for m in names if m != n]) != decided]
+    result = "adopted" if decided else "dropped" if complete else "incomplete"
+    about = f" Decision: {result}; another one without {', '.join(others) or 'none of the sets'}."
     table = Table(
-        f"Decision: mean of {len(next(iter(comparisons.values())).sets)} sets, and the difference",
-        ["kind", "measure", "rule", "today", "stock", "difference", "needed", "holds"],
-        note="95% intervals over splits and images, sets fixed. "
-        + "; ".join(f"{kind}: {CONFIRMED[kind].label}" for kind in comparisons)
-        + f". Today: {TODAY.label}.",
+        f"{kind.capitalize()} requests: mean of {len(names)} sets",
+        ["measure", *arms, "difference", "needed", "holds"],
+        note="95% intervals over splits and images, sets fixed. The difference is served less "
+        + next(label for label, rule in arms.items() if rule == BEFORE[kind])
+        + f".{about if criteria(kind) else ''}",
     )
-    for kind, comparison in comparisons.items():
-        names = list(comparison.sets)
-        means = {r: comparison.mean(dict.fromkeys(names, r)) for r in (CONFIRMED[kind], TODAY, STOCK)}
-        complete = is_complete(comparison)
-        conditions = {c.measure: c for c in decisive(comparison, names)} if complete else {}
-        for measure in shown_measures(means[TODAY]):
-            condition = conditions.get(measure, Criterion(measure))
-            values = [figure(row[measure]) for row in means.values()]
-            shown = _interval(*condition.difference(comparison, names))
-            result = "yes" if condition.holds(comparison, names) else "**no**"
-            needed = [condition.needed, result] if measure in conditions else ["–", "–"]
-            table.rows.append([kind, measure, *values, shown, *needed])
-        result = "adopted" if adopted(comparison, names) else "dropped" if complete else "incomplete"
-        table.rows.append([f"**{kind}**", *[""] * 6, f"**{result}**"])
+    means = {label: comparison.mean(dict.fromkeys(names, rule)) for label, rule in arms.items()}
+    conditions = {c.measure: c for c in criteria(kind)} if complete else {}
+    for measure in shown_measures(means["served"]):
+        cells = [figure(row[measure]) for row in means.values()]
+        shown = _interval(*difference(comparison, measure, names))
+        condition = conditions.get(measure)
+        needed = ["–", "–"]
+        if condition:
+            needed = [condition.needed, "yes" if condition.holds(comparison, names) else "**no**"]
+        table.rows.append([measure, *cells, shown, *needed])
     return table
 
 
-def served(comparisons: Mapping[str, Comparison]) -> Table:
-    """Return the measures of the rules that are served, and those of leave-one-set-out decisions."""
+def overview(comparisons: Mapping[str, Comparison]) -> Table:
+    """Return the measures of the served rules, with the differences to stock and to the offsets alone."""
     names = list(next(iter(comparisons.values())).sets)
-    every = {kind: adopted(comparison, names) for kind, comparison in comparisons.items()}
-
-    def chosen(label: str, kind: str) -> dict[str, Rule]:
-        if label == "stock":
-            return dict.fromkeys(names, STOCK)
-        if label == "today":
-            return dict.fromkeys(names, TODAY)
-        if label == "served":
-            return dict.fromkeys(names, CONFIRMED[kind] if every[kind] else TODAY)
-        return {
-            name: CONFIRMED[kind] if adopted(comparisons[kind], [n for n in names if n != name]) else TODAY
-            for name in names
-        }
-
     table = Table(
-        f"Served rules: mean of {len(names)} sets, the difference to stock, and the difference to today",
+        f"Served rules: mean of {len(names)} sets, the difference to stock, and that to offsets",
         ["", *KINDS_OF],
-        note="95% intervals over splits and images, sets fixed. Leave-one-set-out: for each set, the other "
-        "sets decide between the rule and today's. " + "; ".join(differing(comparisons)) + ".",
+        note="95% intervals over splits and images, sets fixed. *Offsets* is one rule for all requests: text "
+        "features and the offsets of balance 0.35.",
     )
-    for label in ("stock", "today", "served", "leave-one-set-out"):
+    for label, rule in (("stock", STOCK), ("offsets", OFFSETS), ("**served**", SERVED)):
         cells = []
         for measure, kind in KINDS_OF.items():
-            comparison, ours = comparisons[kind], chosen(label, kind)
+            comparison, ours = comparisons[kind], dict.fromkeys(names, rule)
             lines = [figure(comparison.mean(ours)[measure])]
-            for other in ("stock", "today"):
-                if label not in ("stock", other):
-                    lines.append(_interval(*comparison.interval(ours, chosen(other, kind), measure)))
+            for other in (STOCK, OFFSETS):
+                if rule not in (STOCK, other):
+                    lines.append(_interval(*comparison.interval(ours, dict.fromkeys(names, other), measure)))
             cells.append("<br>".join(lines))
-        table.rows.append([f"**{label}**" if label == "served" else label, *cells])
+        table.rows.append([label, *cells])
     return table
-
-
-def differing(comparisons: Mapping[str, Comparison]) -> list[str]:
-    """Return for each kind the sets without which the decision would be another."""
-    found = []
-    for kind, comparison in comparisons.items():
-        names = list(comparison.sets)
-        decided = adopted(comparison, names)
-        others = [n for n in names if adopted(comparison, [m for m in names if m != n]) != decided]
-        found.append(f"{kind}: another decision without {', '.join(others) or 'none of them'}")
-    return found
 
 
 def by_set(comparisons: Mapping[str, Comparison]) -> Table:
     names = list(next(iter(comparisons.values())).sets)
     few = [f"{n} shots" for n in COUNTS]
-    table = Table("By set", ["set", "rule", *KINDS_OF, "mixed retention", *few])
-    kinds = {**KINDS_OF, "mixed retention": "mixed", **dict.fromkeys(few, "closed")}
+    kinds = {**KINDS_OF, "mixed retention": "mixed", "one new": "mixed", **dict.fromkeys(few, "closed")}
+    table = Table("By set", ["set", "rule", *kinds])
     for name in names:
-        for label in ("stock", "today", "rules of the plan"):
-            cells = []
-            for measure, kind in kinds.items():
-                rule = {"stock": STOCK, "today": TODAY}.get(label, CONFIRMED[kind])
-                row = comparisons[kind].values[rule][name]
-                cells.append(figure(row[measure]) if measure in row else "–")
+        for label, rule in (("stock", STOCK), ("offsets", OFFSETS), ("served", SERVED)):
+            rows = {measure: comparisons[kind].values[rule][name] for measure, kind in kinds.items()}
+            cells = [figure(row[m]) if m in row else "–" for m, row in rows.items()]
             table.rows.append([name, label, *cells])
     return table
 
@@ -174,28 +151,25 @@ def _interval(value: float, low: float, high: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = command_line(__doc__).parse_args(arguments)
-    sets = read_runs(options, load_for(options), COUNTS)
+    parser = command_line(__doc__)
+    parser.add_argument(
+        "--first-few-shot-seed", type=int, help="first seed with all classes trained (default --first-split)"
+    )
+    options = parser.parse_args(arguments)
+    sets = read_runs(options, load_for(options), COUNTS, first_seed=options.first_few_shot_seed)
     complete = all(
         len(runs.by_shots.get(n, [])) == options.few_shot_seeds for runs in sets.values() for n in COUNTS
     )
     if not complete:  # a part of the sets is no mean over six sets
         for runs in sets.values():
             runs.by_shots.clear()
-    comparisons = {
-        kind: Comparison(kind, [*dict.fromkeys([rule, TODAY, STOCK])], sets)
-        for kind, rule in CONFIRMED.items()
-    }
-    tables = {
-        "kinds-decision": decision(comparisons),
-        "kinds-served": served(comparisons),
-        "kinds-by-set": by_set(comparisons),
-    }
-    write(
-        list(tables.values()), f"kinds-{options.backbone.replace('/', '-')}", options.out, Console(width=160)
-    )
+    comparisons = {kind: Comparison(kind, list(arms.values()), sets) for kind, arms in ARMS.items()}
+    tables = {"kinds-served": overview(comparisons)}
+    tables |= {f"kinds-{kind}": decision(comparison) for kind, comparison in comparisons.items()}
+    stored = [*tables.values(), by_set(comparisons)]
+    write(stored, f"kinds-{options.backbone.replace('/', '-')}", options.out, Console(width=160))
     if options.page:
-        write_page({name: tables[name] for name in ("kinds-decision", "kinds-served")}, options.page)
+        write_page(tables, options.page)
 
 
 if __name__ == "__main__":

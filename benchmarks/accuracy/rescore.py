@@ -340,11 +340,14 @@ def _at_half(rule: Candidate) -> bool:
     return isinstance(rule, Rule) and rule.alpha == 0.5
 
 
-def read_runs(options: argparse.Namespace, backbone: Backbone, counts: Sequence[int]) -> dict[str, Runs]:
+def read_runs(
+    options: argparse.Namespace, backbone: Backbone, counts: Sequence[int], first_seed: int | None = None
+) -> dict[str, Runs]:
     """Read the stored runs by data set.
 
     Args:
         counts: shots per class of the runs with all classes trained; a missing one is left out.
+        first_seed: first seed of these runs; None is the first split.
 
     Raises:
         SystemExit: there is one data set alone.
@@ -353,7 +356,7 @@ def read_runs(options: argparse.Namespace, backbone: Backbone, counts: Sequence[
     for trial in read_trials(options):
         run = encodings.read(encodings.path_of(trial, backbone, options.out))
         sets.setdefault(trial.data.name, Runs()).half.append(run)
-    first = options.first_split or 0
+    first = (options.first_split or 0) if first_seed is None else first_seed
     for data in read_sets(options):
         for trial in few_shot(data, shots=counts, seeds=range(first, first + options.few_shot_seeds)):
             path = encodings.path_of(trial, backbone, options.out)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
+from core.clip.inference.request_rule import request_rule
 
 Offsets = Literal["none", "levels", "gamma", "gamma_left_out", "rise"]
 MAX_SHOTS = 128
@@ -30,9 +31,13 @@ class Rule:
     """Number of shots that the text of a class counts as, against its prototype."""
     offsets: Offsets = "none"
     balance: float = 0.0
+    served: bool = False
+    """The product's own rule at its default balance."""
 
     @property
     def label(self) -> str:
+        if self.served:
+            return "served"
         parts = [f"α {self.alpha}"]
         if self.prototypes:
             parts.append(f"prototypes {self.prototypes}")
@@ -71,6 +76,8 @@ def scores(
     """
     shots, labels = support.features[rule.alpha], support.labels
     weights = texts[rule.alpha]
+    if rule.served:
+        return request_rule((shots, labels), weights, classes).scores(images[rule.alpha])
     if rule.prototypes:
         weights = with_prototypes(weights, shots, labels, classes, rule.prototypes, rule.text_counts_as)
     return images[rule.alpha] @ weights.T - offsets_of(rule, weights, texts, support, classes)
@@ -168,19 +175,16 @@ def _best_left_out(
 
 
 def today(alpha: float = 0.5) -> Rule:
-    """Return the product's rule, the same for all requests."""
+    """Return the rule of benchmarks/plans/three-kinds-of-request.md's time, the same for all requests."""
     return Rule(alpha, offsets="levels", balance=0.35)
 
 
 STOCK = Rule(0.0)
 PAPER = Rule(0.5)
-_PROTOTYPES = Rule(0.5, prototypes=1.0, text_counts_as=3.0)
-CONFIRMED: dict[str, Rule] = {
-    "closed": replace(_PROTOTYPES, offsets="levels", balance=0.35),
-    "mixed": replace(_PROTOTYPES, offsets="gamma_left_out", balance=0.5),
-    "foreign": PAPER,
-}
-"""One rule per kind of request (benchmarks/plans/three-kinds-confirmed.md)."""
+SERVED = Rule(0.5, served=True)
+WITH_PROTOTYPES = Rule(0.5, prototypes=1.0, text_counts_as=3.0, offsets="levels", balance=0.35)
+WITH_GAMMA = replace(WITH_PROTOTYPES, offsets="gamma_left_out", balance=0.5)
+"""The rules of closed and of mixed requests in benchmarks/plans/three-kinds-confirmed.md."""
 STRENGTHS = (0.5, 1.0)
 BALANCES = (0.2, 0.35, 0.5, 0.7)
 

@@ -11,7 +11,7 @@ from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.in_distribution import in_distribution_score
-from core.clip.inference.request_rule import RequestKind
+from core.clip.inference.request_rule import SCORING_VERSION, RequestKind
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
 from core.serving.text_cache import ResolvedNames
@@ -57,7 +57,7 @@ def calibration_for(
     """Return the model's calibration if it is valid for such a request, else None.
 
     It was fitted with exactly the trained classes as candidates, at the model's own α, prompts and balance,
-    by the rule of a closed request.
+    by the rule of a closed request in this version of the software.
 
     Args:
         own_prompts: the request has prompts of its own.
@@ -69,7 +69,7 @@ def calibration_for(
     calibration = Calibration.from_dict(stored)
     candidates, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
     plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
-    plain = plain and rule in (None, "closed")
+    plain = plain and rule != "foreign" and calibration.scoring_version == SCORING_VERSION
     same_alpha = math.isclose(model.alpha if alpha is None else alpha, calibration.alpha)
     return calibration if plain and same_alpha and candidates == trained else None
 

@@ -231,8 +231,7 @@ class RequestClassifier:
         return (
             OVERHEAD
             + self.text_features.nbytes
-            + self.rule.classifier_weights.nbytes
-            + self.rule.offsets.nbytes
+            + self.rule.nbytes
             + sum(
                 2 * CLASS_OVERHEAD + sys.getsizeof(name) + prompts_bytes(prompts) for name, prompts in names
             )

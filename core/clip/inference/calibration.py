@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.clip.inference.request_rule import SCORING_VERSION
+
 Floats = NDArray[np.float64]
 MIN_HELD_OUT = 30
 """Minimum number of held-out images: the 5% quantile of fewer is just their minimum."""
@@ -38,6 +40,8 @@ class Calibration:
     """5th percentile of the best trained class's score."""
     rejection_threshold: float | None = None
     """5th percentile of the in-distribution score; None for the stock model, which has no support set."""
+    scoring_version: int = SCORING_VERSION
+    """`request_rule.SCORING_VERSION` of the scores in the fit."""
 
     @property
     def threshold(self) -> float:
@@ -51,7 +55,7 @@ class Calibration:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Calibration":
         """Restore a calibration from `to_dict()`."""
-        return cls(**{**fields, "nonconformity": tuple(fields["nonconformity"])})
+        return cls(**{"scoring_version": 1, **fields, "nonconformity": tuple(fields["nonconformity"])})
 
     def conformal_threshold(self, coverage: float) -> float:
         """Return the minimum calibrated probability of the classes in a prediction set.

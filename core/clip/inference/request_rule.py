@@ -1,10 +1,10 @@
 """The scoring rule of a request, by the share of its classes that the model was trained on.
 
-| kind | classes of the request | classifier weights | offsets |
+| kind | classes of the request | trained or new class | which trained class |
 |---|---|---|---|
-| closed | all trained | text features with prototypes | one per class (`class_offsets`) |
-| mixed | some trained | the same; new classes: text features | γ for trained classes |
-| foreign | none trained | text features | none: the paper's scores |
+| closed | all trained | – | text features, prototypes and linear discriminants |
+| mixed | some trained | text features less one offset per class (`class_offsets`) | the same |
+| foreign | none trained | text features: the paper's scores | – |
 
 benchmarks/pages/requests.md has the measurements.
 """
@@ -18,27 +18,63 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
+from core.clip.inference.discriminants import linear_discriminants
 
 RequestKind = Literal["closed", "mixed", "foreign"]
+SCORING_VERSION = 2
+"""Changes with the scores of closed requests: a calibration of other scores is not applied."""
 TEXT_COUNTS_AS = 3.0
-"""Weight of the text of a class against its prototype (shots)."""
-MARGIN_SHARE = 0.5
-"""Share of the shots' median margin that trained classes give away at the default balance."""
+"""Weight of the text of a class against its shots (shots)."""
+DISCRIMINANT_WEIGHT = 3.0
+"""Weight of the discriminants with many shots, against that of text and prototypes."""
+
+
+@dataclass(frozen=True)
+class TrainedScores:
+    """Scores among the K trained classes of a request: features [N, D] times `weights`, plus `biases`."""
+
+    columns: Tensor
+    """[K], positions of these classes in the request."""
+    weights: Tensor
+    """[K, D]."""
+    biases: Tensor
+    """[K]."""
 
 
 @dataclass(frozen=True)
 class RequestRule:
-    """The rule of one request with C classes: an image scores cosine less offset for each class."""
+    """The rule of one request with C classes: an image scores cosine less offset for each class.
+
+    With `among_trained`, the best trained class keeps this score, and its place goes to the class that is
+    best by `among_trained`. The others follow at their distances.
+    """
 
     kind: RequestKind
     classifier_weights: Tensor
     """[C, D], normalised."""
     offsets: Tensor
     """[C]."""
+    among_trained: TrainedScores | None = None
 
     def scores(self, image_features: Tensor) -> Tensor:
         """Return the scores [N, C] of images [N, D], in units of the cosine."""
-        return image_features @ self.classifier_weights.T - self.offsets
+        scores = image_features @ self.classifier_weights.T - self.offsets
+        if self.among_trained is None:
+            return scores
+        trained = self.among_trained
+        among = image_features @ trained.weights.T + trained.biases
+        if len(trained.columns) < scores.shape[1]:
+            best = scores[:, trained.columns].amax(dim=1, keepdim=True)
+            among = among - among.amax(dim=1, keepdim=True) + best
+        scores[:, trained.columns] = among
+        return scores
+
+    @property
+    def nbytes(self) -> int:
+        tensors = [self.classifier_weights, self.offsets]
+        if self.among_trained is not None:
+            tensors += [self.among_trained.columns, self.among_trained.weights, self.among_trained.biases]
+        return sum(tensor.nbytes for tensor in tensors)
 
 
 def kind_of(classes: Sequence[int]) -> RequestKind:
@@ -66,24 +102,30 @@ def request_rule(
         text_weights: [C, D], normalised text features of the candidates.
         classes: trained class of each candidate, or NEW_CLASS.
         balance: strength of the correction; 0 gives the paper's scores for every kind.
-        kind: the kind whose rule applies; None is the request's own.
+        kind: "foreign" gives the paper's scores to any request. The two others are one rule.
     """
     kind = "foreign" if shots is None else kind or kind_of(classes)
     if shots is None or kind == "foreign" or balance == 0:
         return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
-    # Beside prototypes, the text of a trained class without a shot would be at a disadvantage.
-    every_class = set(classes) - {NEW_CLASS} <= set(shots[1].tolist())
-    strength = min(1.0, balance / NEW_CLASS_BALANCE) if every_class else 0.0
-    weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS, strength)
-    if kind == "closed":
-        return RequestRule(kind, weights, class_offsets(*shots, weights, classes, balance))
-    trained = torch.tensor(classes) != NEW_CLASS
-    if trained.all() or not trained.any():
-        return RequestRule(kind, weights, weights.new_zeros(len(weights)))
-    cosines = left_out_cosines(text_weights, *shots, classes, TEXT_COUNTS_AS, strength)
-    margins = cosines[:, trained].amax(dim=1) - cosines[:, ~trained].amax(dim=1)
-    gamma = min(1.0, balance * MARGIN_SHARE / NEW_CLASS_BALANCE) * margins.median().clamp(min=0)
-    return RequestRule(kind, weights, trained * gamma)
+    trained = [i for i, c in enumerate(classes) if c != NEW_CLASS]
+    own = [classes[i] for i in trained]
+    offsets = class_offsets(*shots, text_weights, classes, balance)
+    # Beside others with shots, the text of a trained class without one would be at a disadvantage.
+    if not trained or not set(own) <= set(shots[1].tolist()):
+        return RequestRule(kind, text_weights, offsets)
+    strength = min(1.0, balance / NEW_CLASS_BALANCE)
+    weights = add_prototypes(text_weights[trained], *shots, own, TEXT_COUNTS_AS, strength)
+    of_prototypes = class_offsets(*shots, weights, own, balance)
+    among = add_discriminants(
+        TrainedScores(torch.tensor(trained), weights, -of_prototypes),
+        text_weights[trained],
+        *shots,
+        own,
+        strength,
+    )
+    if len(trained) == len(classes):
+        return RequestRule(kind, weights, of_prototypes, among)
+    return RequestRule(kind, text_weights, offsets, among)
 
 
 def add_prototypes(
@@ -124,26 +166,40 @@ def add_prototypes(
     return F.normalize(classifier_weights, dim=-1)
 
 
-def left_out_cosines(
+def add_discriminants(
+    scores: TrainedScores,
     text_weights: Tensor,
     shot_features: Tensor,
     labels: Tensor,
     classes: Sequence[int],
-    text_counts_as: float,
-    strength: float = 1.0,
-) -> Tensor:
-    """Return [S, C]: cosines of the shots with `add_prototypes`, each left out of its own class's prototype.
+    strength: float,
+) -> TrainedScores:
+    """Return (scores + w · discriminants) / (1 + w), where w = 3 n / (n + 3) for n shots per class.
 
-    The only shot of a class leaves its text alone. Arguments as for `add_prototypes`.
+    The discriminants are scaled so that their spread over the shots is that of the cosines with the texts.
+    Of one class, or with one shot per class, there are none.
+
+    Args:
+        scores: of K trained classes.
+        text_weights: [K, D], of these classes, normalised.
+        shot_features: [S, D], normalised, from the same model.
+        labels: [S], trained class of each shot.
+        classes: [K], trained classes.
+        strength: factor of w.
     """
-    weights = add_prototypes(text_weights, shot_features, labels, classes, text_counts_as, strength)
-    _, place, counts = labels.unique(return_inverse=True, return_counts=True)
-    sums = shot_features.new_zeros(len(counts), shot_features.shape[1]).index_add_(0, place, shot_features)
-    mean = F.normalize(sums, dim=-1).mean(dim=0)
-    others = counts[place, None] - 1  # [S, 1]
-    moves = strength * others / (others + text_counts_as) * (F.normalize(sums[place] - shot_features) - mean)
-    # ⟨x, normalise(text + move)⟩ without a tensor [S, C, D]
-    dots = shot_features @ text_weights.T + (shot_features * moves).sum(dim=1, keepdim=True)
-    squares = 1 + 2 * moves @ text_weights.T + moves.square().sum(dim=1, keepdim=True)
-    own = labels[:, None] == torch.tensor(classes)[None, :]
-    return torch.where(own, dots / squares.sqrt(), shot_features @ weights.T)
+    found = linear_discriminants(shot_features, labels)
+    if found is None or len(set(classes)) < 2:
+        return scores
+    place = {label: i for i, label in enumerate(labels.unique().tolist())}
+    rows = [place[c] for c in classes]
+    weights, biases = (x[rows] - x[rows].mean(dim=0) for x in found)
+    cosines = shot_features @ text_weights.T
+    spread = (cosines - cosines.mean(dim=1, keepdim=True)).std()
+    scale = spread / (shot_features @ weights.T + biases).std()
+    n = len(labels) / len(place)
+    w = strength * DISCRIMINANT_WEIGHT * n / (n + TEXT_COUNTS_AS)
+    return TrainedScores(
+        scores.columns,
+        (scores.weights + w * scale * weights) / (1 + w),
+        (scores.biases + w * scale * biases) / (1 + w),
+    )

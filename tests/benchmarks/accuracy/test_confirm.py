@@ -1,4 +1,4 @@
-"""The decision of benchmarks/plans/three-kinds-confirmed.md, on a tiny model and on made-up outcomes."""
+"""The decision of benchmarks/plans/discriminants.md, on a tiny model and on made-up outcomes."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.accuracy import confirm, encodings
-from benchmarks.accuracy.confirm import adopted, decisive
+from benchmarks.accuracy.confirm import ARMS, BEFORE, adopted, criteria
 from benchmarks.accuracy.rescore import Comparison
-from benchmarks.accuracy.rules import CONFIRMED, STOCK, Rule
+from benchmarks.accuracy.rules import SERVED, Rule
 from core.clip.models.backbone import Backbone
 from tests.benchmarks.accuracy.test_rescore import COMMAND, arguments
 
@@ -24,41 +24,43 @@ def test_the_tables_come_from_stored_features(
     monkeypatch.setattr(confirm, "COUNTS", (1, 2))
     encodings.main([*arguments, "--alphas", "0.5"])
     few = [*arguments[: arguments.index("--unrelated")], *COMMAND, "--alphas", "0.5"]
-    encodings.main([*few, "--setting", "fsl", "--shot-counts", "1", "2"])
+    encodings.main([*few, "--setting", "fsl", "--shot-counts", "1", "2", "--first-split", "8"])
     stored = encodings.read(next((tmp_path / "out" / "encodings").iterdir()))
     assert set(stored.images) == {0.0, 0.5}
 
     page = tmp_path / "page.md"
-    markers = [f"<!-- {name} -->\n<!-- /{name} -->" for name in ("kinds-decision", "kinds-served")]
-    page.write_text("\n".join(markers), encoding="utf-8")
-    confirm.main([*arguments, "--few-shot-seeds", "2", "--page", str(page)])
+    names = ["kinds-served", *(f"kinds-{kind}" for kind in ARMS)]
+    page.write_text("\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in names), encoding="utf-8")
+    confirm.main([*arguments, "--few-shot-seeds", "2", "--first-few-shot-seed", "8", "--page", str(page)])
     (path,) = (tmp_path / "out").glob("kinds-*.json")
-    decision, served, by_set = json.loads(path.read_text(encoding="utf-8"))
-    assert [row[0] for row in decision["rows"] if row[0].startswith("**")] == [
-        "**closed**",
-        "**mixed**",
-        "**foreign**",
-    ]
-    assert [row[0] for row in served["rows"]] == ["stock", "today", "**served**", "leave-one-set-out"]
-    assert served["columns"][1:] == ["B", "N", "mixed HM", "all", "retention"]
+    overview, closed, mixed, foreign, by_set = json.loads(path.read_text(encoding="utf-8"))
+    assert [row[0] for row in overview["rows"]] == ["stock", "offsets", "**served**"]
+    assert overview["columns"][1:] == ["B", "N", "mixed HM", "all", "retention"]
+    assert [row[0] for row in closed["rows"]] == ["B", "1 shots", "2 shots"]
+    assert "Decision: " in closed["note"]
+    assert "Decision: " in mixed["note"]
+    assert "Decision: " not in foreign["note"]
+    assert {row[0] for row in mixed["rows"]} > {"mixed HM", "all", "one new", "mixed retention"}
     assert len(by_set["rows"]) == 2 * 3
-    assert "**Decision: mean of 2 sets" in page.read_text(encoding="utf-8")
-    # The mean over the sets of a row by set is the row of the decision.
-    for label, column in (("today", 3), ("rules of the plan", 2)):
+    assert "**Closed requests: mean of 2 sets" in page.read_text(encoding="utf-8")
+    # The mean over the sets of a row by set is the row of the table.
+    for label, column in (("served", 1), ("offsets", 2)):
         of_set = [float(row[3]) for row in by_set["rows"] if row[1] == label]
-        (n,) = (row for row in decision["rows"] if row[:2] == ["foreign", "N"])
+        (n,) = (row for row in foreign["rows"] if row[0] == "N")
         assert float(n[column]) == pytest.approx(np.mean(of_set), abs=1e-3)
+    # Trained or new is decided by the offsets alone.
+    (mixed_n,) = (row for row in mixed["rows"] if row[0] == "mixed N")
+    assert mixed_n[1] == mixed_n[3]
 
 
 def test_an_incomplete_series_decides_nothing_about_closed_requests(
-    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], tmp_path: Path
 ) -> None:
     encodings.main([*arguments, "--alphas", "0.5"])
     confirm.main([*arguments, "--few-shot-seeds", "2"])
     (path,) = (tmp_path / "out").glob("kinds-*.json")
-    decision, *_ = json.loads(path.read_text(encoding="utf-8"))
-    (closed,) = (row for row in decision["rows"] if row[0] == "**closed**")
-    assert closed[-1] == "**incomplete**"
+    _, closed, *_ = json.loads(path.read_text(encoding="utf-8"))
+    assert "Decision: incomplete" in closed["note"]
 
 
 def comparison(kind: str, **differences: tuple[float, float]) -> Comparison:
@@ -68,10 +70,9 @@ def comparison(kind: str, **differences: tuple[float, float]) -> Comparison:
         def interval(
             self, ours: dict[str, Rule], theirs: dict[str, Rule], measure: str
         ) -> tuple[float, float, float]:
-            assert set(ours.values()) == {CONFIRMED[kind]}
+            assert set(ours.values()) == {SERVED}
+            assert set(theirs.values()) == {BEFORE[kind]}
             value, low = differences[measure.replace(" ", "_")]
-            if measure in ("N", "retention"):
-                assert set(theirs.values()) == {STOCK}
             return value, low, value + 0.1
 
     made: Any = MadeUp()
@@ -81,18 +82,16 @@ def comparison(kind: str, **differences: tuple[float, float]) -> Comparison:
 
 
 FEWER_SHOTS = {"1_shots": (-0.005, -0.1), "2_shots": (0.0, -0.1), "4_shots": (0.0, -0.1)}
+KEPT = {"mixed_HM": (-0.005, -0.1), "mixed_retention": (-0.005, -0.1)}
 
 
 @pytest.mark.parametrize(
     ("kind", "differences", "expected"),
     [
-        ("foreign", {"N": (0.0, -0.1), "retention": (-0.012, -0.1)}, True),
-        ("foreign", {"N": (-0.001, -0.1), "retention": (0.0, -0.1)}, False),
-        ("foreign", {"N": (0.1, 0.1), "retention": (-0.013, -0.1)}, False),
-        ("mixed", {"mixed_HM": (0.02, 0.001), "all": (-0.005, -0.1)}, True),
-        ("mixed", {"mixed_HM": (-0.005, -0.1), "all": (0.02, 0.001)}, True),
-        ("mixed", {"mixed_HM": (0.02, 0.001), "all": (-0.006, -0.1)}, False),
-        ("mixed", {"mixed_HM": (0.02, 0.0), "all": (0.02, 0.0)}, False),
+        ("mixed", {"all": (0.02, 0.001), **KEPT}, True),
+        ("mixed", {"all": (0.02, 0.0), **KEPT}, False),
+        ("mixed", {"all": (0.02, 0.001), **KEPT, "mixed_HM": (-0.006, 0.0)}, False),
+        ("mixed", {"all": (0.02, 0.001), **KEPT, "mixed_retention": (-0.006, 0.0)}, False),
         ("closed", {"16_shots": (0.02, 0.001), "B": (-0.003, -0.1), **FEWER_SHOTS}, True),
         ("closed", {"16_shots": (0.02, 0.0), "B": (0.0, -0.1), **FEWER_SHOTS}, False),
         ("closed", {"16_shots": (0.02, 0.001), "B": (-0.004, -0.1), **FEWER_SHOTS}, False),
@@ -108,4 +107,4 @@ def test_the_conditions_of_the_plan(
 ) -> None:
     made = comparison(kind, **differences)
     assert adopted(made, ["a", "b"]) is expected
-    assert {c.measure.replace(" ", "_") for c in decisive(made, ["a", "b"])} == set(differences)
+    assert {c.measure.replace(" ", "_") for c in criteria(kind)} == set(differences)

@@ -68,7 +68,7 @@ def test_rules_are_compared_without_a_training(
     assert [table["title"].split(" requests")[0] for table in tables[::3]] == ["Closed", "Mixed", "Foreign"]
     closed, mixed, foreign = tables[0], tables[3], tables[6]
     assert closed["columns"][1:] == ["B", "1 shots", "2 shots", "score"]
-    assert mixed["columns"][1:-1] == ["mixed B", "mixed N", "mixed HM", "all", "mixed retention"]
+    assert mixed["columns"][1:-1] == ["mixed B", "mixed N", "mixed HM", "all", "one new", "mixed retention"]
     assert foreign["columns"][1:-1] == ["N", "retention"]
     today = next(row for row in mixed["rows"] if row[0] == "today")
     expected: dict[str, list[float]] = {}

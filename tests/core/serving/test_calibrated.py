@@ -93,7 +93,7 @@ ASKED: dict[str, Any] = {
         {"alpha": 0.6},
         {"templates": ["a {}."]},
         {"balance": 0.0},
-        {"rule": "mixed"},
+        {"rule": "foreign"},
     ],
 )
 def test_a_calibration_holds_for_its_own_settings(change: dict[str, Any]) -> None:
@@ -101,6 +101,14 @@ def test_a_calibration_holds_for_its_own_settings(change: dict[str, Any]) -> Non
     assert calibration_for(row, **ASKED) == KNOWN
     assert calibration_for(row, **{**ASKED, "alpha": 0.5, "rule": "closed"}) == KNOWN
     assert calibration_for(row, **{**ASKED, **change}) is None
+
+
+def test_a_calibration_of_other_scores_is_not_applied() -> None:
+    """Versions before the field stored none."""
+    stored = {**KNOWN.to_dict()}
+    del stored["scoring_version"]
+    row = cast(Model, SimpleNamespace(**{**vars(ROW), "metrics": {"calibration": stored}}))
+    assert calibration_for(row, **ASKED) is None
 
 
 @pytest.mark.parametrize("metrics", [None, {}, {"calibration": None}])

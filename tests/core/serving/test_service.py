@@ -473,4 +473,4 @@ def test_the_rule_follows_the_classes_or_the_request(
     for i, row in enumerate(numbers(answer)):
         for c, name in enumerate(names):
             found = (float(expected.probabilities[i, c]), float(expected.similarities[i, c]))
-            assert row[name] == pytest.approx(found, abs=1e-4)  # the support set is stored in 16 bits
+            assert row[name] == pytest.approx(found, abs=1e-3)  # the support set is stored in 16 bits

@@ -3,12 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from benchmarks.accuracy.rules import CONFIRMED, Support
-from benchmarks.accuracy.rules import scores as benchmark_scores
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.inference.request_rule import TEXT_COUNTS_AS, add_prototypes, kind_of, request_rule
 
@@ -43,53 +41,77 @@ def test_a_foreign_request_has_the_papers_scores() -> None:
     assert torch.equal(rule.scores(IMAGES), IMAGES @ TEXTS[:3].T)
 
 
-def test_a_closed_request_has_prototypes_and_an_offset_per_class() -> None:
-    """The benchmark's own code has plain loops."""
-    rule = request_rule(SHOTS, TEXTS[:3], CLOSED)
-    support = Support({0.5: SHOTS[0]}, SHOTS[1])
-    expected = benchmark_scores(CONFIRMED["closed"], {0.5: IMAGES}, {0.5: TEXTS[:3]}, support, CLOSED)
-    torch.testing.assert_close(rule.scores(IMAGES), expected)
-    offsets = class_offsets(*SHOTS, rule.classifier_weights, CLOSED, 0.35)
-    torch.testing.assert_close(rule.offsets, offsets)
-    assert len(set(rule.offsets.tolist())) == 3
+def slow_closed_scores(texts: Tensor, classes: list[int], shots: tuple[Tensor, Tensor] = SHOTS) -> Tensor:
+    """Score IMAGES by the formulas of docs/reference/method.md, class by class."""
+    features, labels = shots
+    known = sorted(set(labels.tolist()))
+    of = {c: features[labels == c] for c in known}
+    prototypes = {c: rows.mean(dim=0) / rows.mean(dim=0).norm() for c, rows in of.items()}
+    middle = sum(prototypes.values()) / len(known)
+    weights = []
+    for text, c in zip(texts, classes, strict=True):
+        row = text + len(of[c]) / (len(of[c]) + 3) * (prototypes[c] - middle)
+        weights.append(row / row.norm())
+    scores = IMAGES @ torch.stack(weights).T
+    scores = scores - class_offsets(*shots, torch.stack(weights), classes, 0.35)
+    if len(set(classes)) < 2:
+        return scores
+
+    means = {c: rows.mean(dim=0) for c, rows in of.items()}
+    mean = sum(means.values()) / len(known)
+    covariance = torch.zeros(features.shape[1], features.shape[1])
+    for c, rows in of.items():
+        for x in rows:
+            covariance += torch.outer(x - means[c], x - means[c])
+    covariance += covariance.trace() / len(covariance) * torch.eye(len(covariance))
+    inverse = torch.linalg.inv(covariance)
+
+    def discriminants(x: Tensor) -> Tensor:
+        values = torch.stack(
+            [(x - mean - (means[c] - mean) / 2) @ inverse @ (means[c] - mean) for c in classes]
+        )
+        return values - values.mean()
+
+    cosines = torch.stack([texts @ x - (texts @ x).mean() for x in features])
+    spread = cosines.std() / torch.stack([discriminants(x) for x in features]).std()
+    n = len(features) / len(known)
+    w = 3 * n / (n + 3)
+    return (scores + w * spread * torch.stack([discriminants(x) for x in IMAGES])) / (1 + w)
 
 
-@pytest.mark.parametrize("labels", [SHOTS[1], torch.tensor([0, 0, 1, 2, 2, 2, 2, 0, 2])])
-def test_a_mixed_request_has_prototypes_and_one_offset_for_trained_classes(labels: Tensor) -> None:
-    """The benchmark's own code has plain loops. In the second case a class has one shot."""
-    texts, shots = NEAR, {0.5: SHOTS[0]}
-    rule = request_rule((SHOTS[0], labels), texts, MIXED)
-    expected = benchmark_scores(
-        CONFIRMED["mixed"], {0.5: IMAGES}, {0.5: texts}, Support(shots, labels), MIXED
+@pytest.mark.parametrize("classes", [CLOSED, [1, 2]])
+def test_a_closed_request_has_prototypes_offsets_and_discriminants(classes: list[int]) -> None:
+    texts = TEXTS[: len(classes)]
+    rule = request_rule(SHOTS, texts, classes)
+    torch.testing.assert_close(rule.scores(IMAGES), slow_closed_scores(texts, classes))
+    assert not torch.equal(rule.scores(IMAGES).argmax(dim=1), (IMAGES @ texts.T).argmax(dim=1))
+    torch.testing.assert_close(rule.offsets, class_offsets(*SHOTS, rule.classifier_weights, classes, 0.35))
+
+
+def test_with_one_shot_per_class_there_are_no_discriminants() -> None:
+    shots = SHOTS[0][[0, 2, 3]], torch.tensor([0, 1, 2])
+    rule = request_rule(shots, TEXTS[:3], CLOSED)
+    weights = add_prototypes(TEXTS[:3], *shots, CLOSED, 3.0)
+    torch.testing.assert_close(
+        rule.scores(IMAGES), IMAGES @ weights.T - class_offsets(*shots, weights, CLOSED, 0.35)
     )
-    torch.testing.assert_close(rule.scores(IMAGES), expected)
-    assert rule.offsets[0] > 0
-    assert rule.offsets.tolist() == [rule.offsets[0] * (c != NEW_CLASS) for c in MIXED]
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    classes=st.lists(st.integers(-1, 2), min_size=2, max_size=8),
-    seed=st.integers(0, 99),
-    balance=st.floats(0, 1),
-)
-def test_the_offset_changes_no_order_within_trained_or_within_new_classes(
-    classes: list[int], seed: int, balance: float
-) -> None:
-    rule = request_rule(SHOTS, unit(len(classes), 6, seed=seed), classes, balance, "mixed")
-    with_offset, without = rule.scores(IMAGES), IMAGES @ rule.classifier_weights.T
-    for columns in ([i for i, c in enumerate(classes) if (c == NEW_CLASS) is new] for new in (True, False)):
-        # Equal classes have equal scores, whose order is free.
-        ordered = [x[:, columns].sort(dim=1).values for x in (with_offset, without)]
-        if columns:
-            torch.testing.assert_close(*(x - x[:, :1] for x in ordered), rtol=0, atol=1e-5)
-    assert rule.offsets.min() >= 0
-
-
-def test_a_larger_balance_gives_more_to_new_classes() -> None:
-    gammas = [float(request_rule(SHOTS, NEAR, MIXED, b).offsets.max()) for b in (0.1, 0.35, 0.6, 0.7, 1.0)]
-    assert gammas == sorted(gammas)
-    assert gammas[-1] == gammas[-2] > 0
+@given(classes=st.lists(st.integers(-1, 2), min_size=2, max_size=8), seed=st.integers(0, 99))
+def test_a_mixed_request_decides_trained_or_new_by_text_and_offsets(classes: list[int], seed: int) -> None:
+    assume(kind_of(classes) == "mixed")
+    texts = unit(len(classes), 6, seed=seed)
+    trained = [i for i, c in enumerate(classes) if c != NEW_CLASS]
+    new = [i for i, c in enumerate(classes) if c == NEW_CLASS]
+    rule = request_rule(SHOTS, texts, classes)
+    scores = rule.scores(IMAGES)
+    by_text = IMAGES @ texts.T - class_offsets(*SHOTS, texts, classes, 0.35)
+    torch.testing.assert_close(rule.offsets, class_offsets(*SHOTS, texts, classes, 0.35))
+    torch.testing.assert_close(scores[:, new], by_text[:, new])
+    torch.testing.assert_close(scores[:, trained].amax(dim=1), by_text[:, trained].amax(dim=1))
+    among, closed = scores[:, trained], slow_closed_scores(texts[trained], [classes[i] for i in trained])
+    torch.testing.assert_close(among - among[:, :1], closed - closed[:, :1], rtol=0, atol=1e-4)
 
 
 def test_prototypes_count_by_their_shots() -> None:
@@ -104,13 +126,15 @@ def test_prototypes_count_by_their_shots() -> None:
         n = labels.tolist().count(label)
         row = text if label == NEW_CLASS else text + n / (n + 3) * (prototypes[label] - middle)
         expected.append(row / row.norm())
-    torch.testing.assert_close(request_rule(SHOTS, TEXTS, MIXED).classifier_weights, torch.stack(expected))
+    torch.testing.assert_close(add_prototypes(TEXTS, *SHOTS, MIXED, TEXT_COUNTS_AS), torch.stack(expected))
 
 
 def test_a_trained_class_without_a_shot_leaves_the_texts() -> None:
     """A support set has at most 128 shots."""
-    rule = request_rule(SHOTS, TEXTS, [2, NEW_CLASS, 0, 7, NEW_CLASS])
-    torch.testing.assert_close(rule.classifier_weights, TEXTS)
+    classes = [2, NEW_CLASS, 0, 7, NEW_CLASS]
+    rule = request_rule(SHOTS, TEXTS, classes)
+    expected = IMAGES @ TEXTS.T - class_offsets(*SHOTS, TEXTS, classes, 0.35)
+    torch.testing.assert_close(rule.scores(IMAGES), expected)
 
 
 @pytest.mark.parametrize("kind", [None, *BY_KIND])
@@ -129,11 +153,18 @@ def test_without_a_support_set_every_request_is_foreign() -> None:
 
 
 @pytest.mark.parametrize("kind", BY_KIND)
-def test_another_rule_can_be_forced(kind: str) -> None:
-    forced = request_rule(SHOTS, NEAR, MIXED, kind=kind)  # type: ignore[arg-type]
+@pytest.mark.parametrize("classes", [CLOSED, MIXED])
+def test_foreign_can_be_forced_and_the_others_are_one_rule(kind: str, classes: list[int]) -> None:
+    texts = NEAR[: len(classes)]
+    forced = request_rule(SHOTS, texts, classes, kind=kind)  # type: ignore[arg-type]
     assert forced.kind == kind
-    assert torch.equal(forced.classifier_weights, NEAR) == (kind == "foreign")
-    assert bool(forced.offsets.any()) == (kind != "foreign")
+    own = request_rule(SHOTS, texts, classes).scores(IMAGES)
+    assert torch.equal(forced.scores(IMAGES), IMAGES @ texts.T if kind == "foreign" else own)
+
+
+def test_the_size_counts_every_tensor() -> None:
+    rule = request_rule(SHOTS, NEAR, MIXED)
+    assert rule.nbytes == 4 * (5 * 6 + 5) + 4 * (3 * 6 + 3) + 8 * 3
 
 
 @settings(max_examples=50, deadline=None)

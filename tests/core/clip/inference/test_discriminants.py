@@ -1,0 +1,37 @@
+"""Linear discriminants against an inverse of the whole covariance, and where there are none."""
+
+import torch
+
+from core.clip.inference.discriminants import linear_discriminants
+
+
+def test_they_are_those_of_the_covariance_within_the_classes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(12, 30, generator=generator)
+    labels = torch.tensor([4, 1, 1, 4, 2, 2, 2, 2, 1, 4, 4, 4])
+    found = linear_discriminants(features, labels)
+    assert found is not None
+    means = torch.stack([features[labels == c].mean(dim=0) for c in (1, 2, 4)])
+    residuals = features - means[[(1, 2, 4).index(c) for c in labels.tolist()]]
+    covariance = residuals.T @ residuals
+    covariance += covariance.trace() / 30 * torch.eye(30)
+    centred = means - means.mean(dim=0)
+    weights = centred @ torch.linalg.inv(covariance)
+    biases = torch.stack([-w @ (means.mean(dim=0) + c / 2) for w, c in zip(weights, centred, strict=True)])
+    torch.testing.assert_close(found[0], weights, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[1], biases, rtol=1e-4, atol=1e-5)
+
+
+def test_a_direction_in_which_images_of_a_class_differ_counts_less() -> None:
+    """The classes differ equally in both directions, their images only in the second."""
+    features = torch.tensor([[1.0, 1.0], [1.0, 3.0], [0.0, 0.0], [0.0, 2.0]])
+    found = linear_discriminants(features, torch.tensor([0, 0, 1, 1]))
+    assert found is not None
+    weights, _ = found
+    assert weights[0, 0] > 2 * weights[0, 1] > 0
+
+
+def test_there_are_none_if_no_class_has_two_different_shots() -> None:
+    features = torch.eye(3)
+    assert linear_discriminants(features, torch.tensor([0, 1, 2])) is None
+    assert linear_discriminants(features[[0, 0, 1]], torch.tensor([5, 5, 7])) is None
