@@ -14,10 +14,9 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.inference.request_rule import request_rule
+from core.clip.weights.support_set import support_shots
 
 Offsets = Literal["none", "levels", "gamma", "gamma_left_out", "rise"]
-MAX_SHOTS = 128
-"""Size of a stored support set (`core.clip.weights.support_set`)."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Support:
-    """Features of the shots at each α, as a model stores them: at most MAX_SHOTS, evenly spaced."""
+    """Features of the shots at each α, as a model stores them (`core.clip.weights.support_set`)."""
 
     features: Mapping[float, Tensor]
     labels: Tensor
 
     @classmethod
     def of(cls, features: Mapping[float, Tensor], labels: Tensor) -> "Support":
-        every = -(-len(labels) // MAX_SHOTS)
-        return cls({alpha: rows[::every] for alpha, rows in features.items()}, labels[::every])
+        chosen = support_shots(labels.tolist())
+        return cls({alpha: rows[chosen] for alpha, rows in features.items()}, labels[chosen])
 
 
 def scores(

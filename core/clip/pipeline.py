@@ -93,9 +93,12 @@ def adapt(
         labels = [index_of[shot.class_name] for _, shot in training_shots]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
         sentences = sum(map(len, prompts))
-        support = support_shots(len(labels))
+        support = support_shots(labels)
         reporter.plan(
-            total({"decode": len(labels)}, training_work(len(labels), sentences, config.epochs)),
+            total(
+                {"decode": len(labels)},
+                training_work(len(labels), len(class_names), sentences, config.epochs),
+            ),
             evaluation_work(
                 class_names,
                 labels,

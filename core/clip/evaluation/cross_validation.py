@@ -25,7 +25,7 @@ from core.clip.training.progress import FoldReporter, Reporter, Work, total
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import SUPPORT_ALPHAS, encode_support_set, support_shots
+from core.clip.weights.support_set import SUPPORT_ALPHAS, encode_support_set, support_shots, support_size
 
 
 def count_steps(images: int, config: AdaptConfig) -> int:
@@ -33,7 +33,9 @@ def count_steps(images: int, config: AdaptConfig) -> int:
     return config.epochs * math.ceil(images / config.batch_size)
 
 
-def training_work(images: int, prompts: int, epochs: int, *, stock_features: bool = False) -> Work:
+def training_work(
+    images: int, classes: int, prompts: int, epochs: int, *, stock_features: bool = False
+) -> Work:
     """Return the work of a training with its support set.
 
     Args:
@@ -44,7 +46,7 @@ def training_work(images: int, prompts: int, epochs: int, *, stock_features: boo
     return {
         "train": epochs * images,
         "prompt": 2 * prompts,
-        "image": passes * len(support_shots(images)),
+        "image": passes * support_size(images, classes),
     }
 
 
@@ -63,7 +65,9 @@ def cross_validation_work(
     return total(
         *(
             total(
-                training_work(len(labels) - len(fold), prompts, epochs, stock_features=True),
+                training_work(
+                    len(labels) - len(fold), len(set(labels)), prompts, epochs, stock_features=True
+                ),
                 prediction_work(
                     len(fold),
                     candidates,
@@ -148,7 +152,7 @@ def cross_validate(
             fold_reporter,
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.delta_format)
-        stock_features = features[[kept[i] for i in support_shots(len(kept))]]
+        stock_features = features[[kept[i] for i in support_shots(kept_labels)]]
         shots = encode_support_set(
             backbone,
             delta,

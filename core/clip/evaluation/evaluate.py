@@ -234,8 +234,8 @@ def _stock_features(context: EvalContext, reporter: Reporter) -> Tensor:
     if known is None:
         return stock_features(context.backbone, trained.sources, context.limits, reporter)
     features = known.new_empty(len(trained.sources), known.shape[1])
-    chosen = support_shots(len(trained.sources))
-    features[chosen.start :: chosen.step] = known
+    chosen = support_shots(trained.labels)
+    features[chosen] = known
     rest = sorted(set(range(len(trained.sources))) - set(chosen))
     if rest:
         sources = [trained.sources[i] for i in rest]

@@ -149,7 +149,7 @@ moved."""
 )
 
 LOAD_DELTA = """This archive holds only the delta. It needs exactly the backbone named by SHA-256 in
-`manifest.json`. The delta includes features of up to 128 training images, which a service uses for requests
+`manifest.json`. The delta includes features of training images, which a service uses for requests
 with a trained class. A service with that backbone imports the archive:
 
 ```sh

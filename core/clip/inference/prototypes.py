@@ -1,4 +1,4 @@
-"""The instant preview: a classifier without training, from prompts and class prototypes."""
+"""The instant preview: a classifier without training, from prompts and the features of the shots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
-from core.clip.inference.request_rule import RequestKind, RequestRule, add_prototypes, kind_of
+from core.clip.inference.request_rule import RequestKind, RequestRule, add_prototypes, among_trained, kind_of
 
 TEXT_COUNTS_AS = 1.0
 """Weight of the prompt (shots); benchmarks/pages/preflight-and-preview.md has the measurements."""
@@ -30,7 +30,7 @@ class PrototypeClassifier:
     ) -> RequestRule:
         """Return the rule of a request. A foreign request gets the stock model's scores.
 
-        All others get prototypes, and offsets as for an adapted model.
+        All others get prototypes, and offsets and discriminants as for an adapted model.
 
         Args:
             text_weights: [C, D], normalised, from the stock model.
@@ -39,7 +39,9 @@ class PrototypeClassifier:
         kind = kind or kind_of(classes)
         if kind == "foreign":
             return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
-        weights = add_prototypes(text_weights, self.features, self.labels, classes, TEXT_COUNTS_AS)
+        shots = self.features, self.labels
+        weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS)
+        offsets = class_offsets(*shots, weights, classes, balance)
         return RequestRule(
-            kind, weights, class_offsets(self.features, self.labels, weights, classes, balance)
+            kind, weights, offsets, among_trained(text_weights, weights, *shots, classes, balance)
         )

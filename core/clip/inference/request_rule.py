@@ -107,25 +107,12 @@ def request_rule(
     kind = "foreign" if shots is None else kind or kind_of(classes)
     if shots is None or kind == "foreign" or balance == 0:
         return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
-    trained = [i for i, c in enumerate(classes) if c != NEW_CLASS]
-    own = [classes[i] for i in trained]
-    offsets = class_offsets(*shots, text_weights, classes, balance)
-    # Beside others with shots, the text of a trained class without one would be at a disadvantage.
-    if not trained or not set(own) <= set(shots[1].tolist()):
-        return RequestRule(kind, text_weights, offsets)
     strength = min(1.0, balance / NEW_CLASS_BALANCE)
-    weights = add_prototypes(text_weights[trained], *shots, own, TEXT_COUNTS_AS, strength)
-    of_prototypes = class_offsets(*shots, weights, own, balance)
-    among = add_discriminants(
-        TrainedScores(torch.tensor(trained), weights, -of_prototypes),
-        text_weights[trained],
-        *shots,
-        own,
-        strength,
-    )
-    if len(trained) == len(classes):
-        return RequestRule(kind, weights, of_prototypes, among)
-    return RequestRule(kind, text_weights, offsets, among)
+    weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS, strength)
+    among = among_trained(text_weights, weights, *shots, classes, balance, strength)
+    if among is None or len(among.columns) < len(classes):
+        weights = text_weights
+    return RequestRule(kind, weights, class_offsets(*shots, weights, classes, balance), among)
 
 
 def add_prototypes(
@@ -166,40 +153,49 @@ def add_prototypes(
     return F.normalize(classifier_weights, dim=-1)
 
 
-def add_discriminants(
-    scores: TrainedScores,
+def among_trained(
     text_weights: Tensor,
+    classifier_weights: Tensor,
     shot_features: Tensor,
     labels: Tensor,
     classes: Sequence[int],
-    strength: float,
-) -> TrainedScores:
-    """Return (scores + w · discriminants) / (1 + w), where w = 3 n / (n + 3) for n shots per class.
+    balance: float,
+    strength: float = 1.0,
+) -> TrainedScores | None:
+    """Return (cosines − offsets + w · discriminants) / (1 + w) with w = 3 n / (n + 3) for n shots per class.
 
     The discriminants are scaled so that their spread over the shots is that of the cosines with the texts.
-    Of one class, or with one shot per class, there are none.
+    With one class in the request, or one shot per class, there are none.
 
     Args:
-        scores: of K trained classes.
-        text_weights: [K, D], of these classes, normalised.
+        text_weights: [C, D], normalised.
+        classifier_weights: [C, D], of the cosines, normalised: those of `add_prototypes`.
         shot_features: [S, D], normalised, from the same model.
         labels: [S], trained class of each shot.
-        classes: [K], trained classes.
+        classes: trained class of each candidate, or NEW_CLASS.
+        balance: that of the offsets.
         strength: factor of w.
+
+    Returns:
+        None if a trained class of the request has no shot: beside the others, its text would be at a
+        disadvantage.
     """
-    found = linear_discriminants(shot_features, labels)
-    if found is None or len(set(classes)) < 2:
-        return scores
+    columns = [i for i, c in enumerate(classes) if c != NEW_CLASS]
     place = {label: i for i, label in enumerate(labels.unique().tolist())}
-    rows = [place[c] for c in classes]
-    weights, biases = (x[rows] - x[rows].mean(dim=0) for x in found)
-    cosines = shot_features @ text_weights.T
-    spread = (cosines - cosines.mean(dim=1, keepdim=True)).std()
-    scale = spread / (shot_features @ weights.T + biases).std()
-    n = len(labels) / len(place)
-    w = strength * DISCRIMINANT_WEIGHT * n / (n + TEXT_COUNTS_AS)
-    return TrainedScores(
-        scores.columns,
-        (scores.weights + w * scale * weights) / (1 + w),
-        (scores.biases + w * scale * biases) / (1 + w),
-    )
+    own = [classes[i] for i in columns]
+    if not own or not set(own) <= set(place):
+        return None
+    weights = classifier_weights[columns]
+    biases = -class_offsets(shot_features, labels, weights, own, balance)
+    found = linear_discriminants(shot_features, labels)
+    if found is not None and len(set(own)) > 1:
+        rows = [place[c] for c in own]
+        of_shots, biases_of_shots = (x[rows] - x[rows].mean(dim=0) for x in found)
+        cosines = shot_features @ text_weights[columns].T
+        spread = (cosines - cosines.mean(dim=1, keepdim=True)).std()
+        n = len(labels) / len(place)
+        w = strength * DISCRIMINANT_WEIGHT * n / (n + TEXT_COUNTS_AS)
+        scale = w * spread / (shot_features @ of_shots.T + biases_of_shots).std()
+        weights = (weights + scale * of_shots) / (1 + w)
+        biases = (biases + scale * biases_of_shots) / (1 + w)
+    return TrainedScores(torch.tensor(columns), weights, biases)

@@ -1,6 +1,6 @@
 """The support set: features of the training images, stored with a model."""
 
-import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +13,8 @@ from core.clip.models.backbone import Backbone, tower_parameters, with_parameter
 from core.clip.models.features import image_features
 from core.clip.weights.delta import Delta
 
-MAX_SUPPORT_SHOTS = 128
-"""Maximum number of shots in a support set. More do not change the median margin of `class_offsets`."""
-
-
+MAX_SUPPORT_SHOTS = 256
+"""Maximum number of shots in a support set, unless there are more classes: each needs one."""
 SUPPORT_ALPHAS = (0.0, 0.5, 1.0)
 """The α at which the features of the shots are stored."""
 
@@ -38,9 +36,19 @@ class SupportSet:
         return F.normalize(torch.lerp(nearest, next_one, weight), dim=-1)
 
 
-def support_shots(images: int) -> range:
-    """Return the indices of the shots in a support set: all, or evenly spaced ones of many."""
-    return range(0, images, math.ceil(images / MAX_SUPPORT_SHOTS))
+def support_size(images: int, classes: int) -> int:
+    """Return the number of shots in the support set of a training."""
+    return min(images, max(MAX_SUPPORT_SHOTS, classes))
+
+
+def support_shots(labels: Sequence[int]) -> list[int]:
+    """Return the ascending indices of the shots in a support set: all, or the first of each class."""
+    seen: Counter[int] = Counter()
+    turns = []
+    for i, label in enumerate(labels):
+        turns.append((seen[label], i))
+        seen[label] += 1
+    return sorted(i for _, i in sorted(turns)[: support_size(len(labels), len(seen))])
 
 
 def encode_support_set(
@@ -60,7 +68,7 @@ def encode_support_set(
         stock_features: [M, D], the features of the support shots at α = 0, if already computed.
         done: called with the number of images after each forward pass.
     """
-    chosen = support_shots(len(images))
+    chosen = support_shots(labels)
     pixels = torch.stack([backbone.preprocess(to_image(images[i])) for i in chosen])
     theta_0 = tower_parameters(backbone.model)
     features = [] if stock_features is None else [stock_features]

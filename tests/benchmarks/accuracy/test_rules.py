@@ -10,6 +10,7 @@ from benchmarks.accuracy.measures import RESAMPLES, mean_of_resampled_runs, resa
 from benchmarks.accuracy.rules import Rule, Support, nearness, offsets_of, scores, today, with_prototypes
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.weights.support_set import support_shots
 
 
 def unit(*shape: int, seed: int) -> Tensor:
@@ -72,9 +73,12 @@ def test_each_shot_is_left_out_of_the_prototype_of_its_class(labels: Tensor) -> 
 
 
 def test_the_support_set_is_the_stored_one() -> None:
-    kept = Support.of({0.5: torch.arange(300.0)[:, None]}, torch.arange(300))
-    assert kept.labels.tolist() == list(range(0, 300, 3))
-    assert kept.features[0.5].flatten().tolist() == list(range(0, 300, 3))
+    labels = torch.arange(600) % 3
+    kept = Support.of({0.5: torch.arange(600.0)[:, None]}, labels)
+    chosen = support_shots(labels.tolist())
+    assert len(chosen) < 600
+    assert kept.labels.tolist() == labels[chosen].tolist()
+    assert kept.features[0.5].flatten().tolist() == chosen
 
 
 def test_nearness_is_relative_to_the_trained_names() -> None:

@@ -31,7 +31,13 @@ from core.clip.training.progress import Reporter, Silent, StepProgress
 from core.clip.weights.delta import encode, full_delta
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, encode_support_set, support_shots
+from core.clip.weights.support_set import (
+    MAX_SUPPORT_SHOTS,
+    SUPPORT_ALPHAS,
+    encode_support_set,
+    support_shots,
+    support_size,
+)
 from tests.core.clip.recorder import Recorder, fingerprint, same_bits, watch
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
@@ -139,11 +145,23 @@ def test_the_support_set_has_the_models_features(tiny: Backbone, adapted: Adapte
 
 
 def test_the_support_set_holds_a_sample_of_many_shots(tiny: Backbone) -> None:
-    images = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(2 * MAX_SUPPORT_SHOTS + 1)]
-    labels = list(range(len(images)))
+    images = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(MAX_SUPPORT_SHOTS + 20)]
+    labels = [*range(10), *[10] * (MAX_SUPPORT_SHOTS + 10)]
     kept = encode_support_set(tiny, full_delta(tower_parameters(tiny.model)), images, labels)
-    assert kept.features.shape[:2] == (3, 86)  # Every third shot.
-    assert kept.labels.tolist() == labels[::3]
+    assert kept.features.shape[:2] == (3, MAX_SUPPORT_SHOTS)
+    assert kept.labels.tolist() == labels[:MAX_SUPPORT_SHOTS]
+
+
+@given(labels=st.lists(st.integers(0, 400), max_size=900))
+def test_every_class_has_its_share_of_the_support_set(labels: list[int]) -> None:
+    chosen = support_shots(labels)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == support_size(len(labels), len(set(labels)))
+    number, left = Counter(labels[i] for i in chosen), Counter(labels)
+    left.subtract(number)
+    assert set(number) == set(labels)
+    # A class with a shot left over has at most one less than any other.
+    assert all(number[c] >= max(number.values()) - 1 for c, rest in left.items() if rest)
 
 
 def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(tiny: Backbone) -> None:
@@ -173,9 +191,10 @@ def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(t
 def test_features_of_the_support_set_are_not_computed_again(tiny: Backbone) -> None:
     sources = [s.source for s in shots("red", "green", "blue", each=MAX_SUPPORT_SHOTS // 3 + 2)]
     every = stock_features(tiny, sources, ImageLimits(), Silent())
-    chosen = support_shots(len(sources))
-    assert chosen.step == 2
-    trained = TrainingSet((), sources, (), (), [0] * len(sources), 0.0, stock_features=every[list(chosen)])
+    labels = [i % 3 for i in range(len(sources))]
+    chosen = support_shots(labels)
+    assert 0 < len(chosen) < len(sources)
+    trained = TrainingSet((), sources, (), (), labels, 0.0, stock_features=every[chosen])
     context = EvalContext(tiny, Weights(full_delta({})), trained, config(), ImageLimits())
     reporter = Recorder()
     torch.testing.assert_close(_stock_features(context, reporter), every)

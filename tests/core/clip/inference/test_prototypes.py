@@ -73,12 +73,18 @@ def test_the_classifier_weights_are_not_modified() -> None:
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.35])
-def test_scores_are_cosines_less_the_offsets(balance: float) -> None:
-    images = random_unit(4, 6, seed=2)
+def test_trained_or_new_is_decided_by_cosines_less_the_offsets(balance: float) -> None:
+    images = random_unit(40, 6, seed=2)
     head = torch.stack(slow_prototypes(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
     found = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, CLASSES, balance).scores(images)
-    offsets = class_offsets(FEATURES, LABELS, head, CLASSES, balance)
-    torch.testing.assert_close(found, images @ head.T - offsets)
+    expected = images @ head.T - class_offsets(FEATURES, LABELS, head, CLASSES, balance)
+    trained, new = [0, 2, 3], [1, 4]
+    torch.testing.assert_close(found[:, new], expected[:, new])
+    torch.testing.assert_close(found[:, trained].amax(dim=1), expected[:, trained].amax(dim=1))
+    # Which trained class it is, the discriminants of the shots decide, as in a closed request.
+    closed = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS[trained], [2, 0, 1], balance).scores(images)
+    assert torch.equal(found[:, trained].argmax(dim=1), closed.argmax(dim=1))
+    assert not torch.equal(closed.argmax(dim=1), expected[:, trained].argmax(dim=1))
 
 
 def test_shots_separate_classes_with_equal_prompts() -> None:
