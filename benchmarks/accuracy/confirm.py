@@ -16,8 +16,24 @@ from rich.console import Console
 from benchmarks.accuracy import rules
 from benchmarks.accuracy.paper import load_for, write
 from benchmarks.accuracy.report import write_page
-from benchmarks.accuracy.rescore import Comparison, command_line, read_runs, shown_measures
-from benchmarks.accuracy.rules import SERVED, STOCK, WITH_GAMMA, WITH_PROTOTYPES, Rule
+from benchmarks.accuracy.rescore import (
+    Comparison,
+    Outcomes,
+    Runs,
+    command_line,
+    measured,
+    read_runs,
+    shown_measures,
+)
+from benchmarks.accuracy.rules import (
+    PREVIEW,
+    PREVIEW_WITH_PROTOTYPES,
+    SERVED,
+    STOCK,
+    WITH_GAMMA,
+    WITH_PROTOTYPES,
+    Rule,
+)
 from benchmarks.accuracy.tables import Table, figure
 
 COUNTS = (1, 2, 4, 16)
@@ -26,9 +42,18 @@ ARMS: Mapping[str, Mapping[str, Rule]] = {
     "closed": {"served": SERVED, "prototypes": WITH_PROTOTYPES, "offsets": OFFSETS, "stock": STOCK},
     "mixed": {"served": SERVED, "γ": WITH_GAMMA, "offsets": OFFSETS, "stock": STOCK},
     "foreign": {"served": SERVED, "offsets": OFFSETS, "stock": STOCK},
+    "preview": {"served": PREVIEW, "prototypes": PREVIEW_WITH_PROTOTYPES, "stock": STOCK},
 }
-BEFORE = {"closed": WITH_PROTOTYPES, "mixed": OFFSETS, "foreign": STOCK}
+BEFORE = {"closed": WITH_PROTOTYPES, "mixed": OFFSETS, "foreign": STOCK, "preview": PREVIEW_WITH_PROTOTYPES}
 """The rule to which the served one is compared."""
+TITLES = {
+    "closed": "Closed requests",
+    "mixed": "Mixed requests",
+    "foreign": "Foreign requests",
+    "preview": "Instant preview",
+}
+SERIES = ("closed", "preview")
+"""Kinds that need the runs with all classes trained."""
 KINDS_OF = {"B": "closed", "N": "foreign", "mixed HM": "mixed", "all": "mixed", "retention": "foreign"}
 """The measures of the served rules, with the kind of request of each."""
 
@@ -54,9 +79,10 @@ class Criterion:
 
 def criteria(kind: str) -> list[Criterion]:
     """Return the conditions of the plan. Foreign requests have none: their rule is the earlier plan's."""
-    if kind == "closed":
+    if kind in SERIES:
         few = [Criterion(f"{n} shots", -0.005) for n in COUNTS[:-1]]
-        return [Criterion(f"{COUNTS[-1]} shots", significant=True), *few, Criterion("B", -0.003)]
+        closed = [Criterion(f"{COUNTS[-1]} shots", significant=True), *few, Criterion("B", -0.003)]
+        return closed if kind == "closed" else [*closed, Criterion("all", -0.005)]
     if kind == "mixed":
         return [
             Criterion("all", significant=True),
@@ -66,12 +92,10 @@ def criteria(kind: str) -> list[Criterion]:
     return []
 
 
-def difference(
-    comparison: Comparison, measure: str, names: Sequence[str], before: Rule | None = None
-) -> tuple[float, float, float]:
+def difference(comparison: Comparison, measure: str, names: Sequence[str]) -> tuple[float, float, float]:
     """Return served − before with its interval, as the mean over these sets."""
-    theirs = before or BEFORE[comparison.kind]
-    return comparison.interval(dict.fromkeys(names, SERVED), dict.fromkeys(names, theirs), measure)
+    ours, theirs = ARMS[comparison.kind]["served"], BEFORE[comparison.kind]
+    return comparison.interval(dict.fromkeys(names, ours), dict.fromkeys(names, theirs), measure)
 
 
 def adopted(comparison: Comparison, names: Sequence[str]) -> bool:
@@ -81,7 +105,11 @@ def adopted(comparison: Comparison, names: Sequence[str]) -> bool:
 
 def is_complete(comparison: Comparison) -> bool:
     """Say whether the comparison has all series of its kind."""
-    return comparison.kind != "closed" or all(runs.by_shots for runs in comparison.sets.values())
+    return comparison.kind not in SERIES or all(runs.by_shots for runs in comparison.sets.values())
+
+
+def of_preview(kind: str, rule: Rule, runs: Runs) -> dict[str, list[Outcomes]]:
+    return measured("closed", rule, runs) | measured("mixed", rule, runs)
 
 
 def decision(comparison: Comparison) -> Table:
@@ -92,7 +120,7 @@ def decision(comparison: Comparison) -> Table:
     result = "adopted" if decided else "dropped" if complete else "incomplete"
     about = f" Decision: {result}; another one without {', '.join(others) or 'none of the sets'}."
     table = Table(
-        f"{kind.capitalize()} requests: mean of {len(names)} sets",
+        f"{TITLES[kind]}: mean of {len(names)} sets",
         ["measure", *arms, "difference", "needed", "holds"],
         note="95% intervals over splits and images, sets fixed. The difference is served less "
         + next(label for label, rule in arms.items() if rule == BEFORE[kind])
@@ -163,7 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not complete:  # a part of the sets is no mean over six sets
         for runs in sets.values():
             runs.by_shots.clear()
-    comparisons = {kind: Comparison(kind, list(arms.values()), sets) for kind, arms in ARMS.items()}
+    comparisons = {
+        kind: Comparison(kind, list(arms.values()), sets, of_preview if kind == "preview" else measured)
+        for kind, arms in ARMS.items()
+    }
     tables = {"kinds-served": overview(comparisons)}
     tables |= {f"kinds-{kind}": decision(comparison) for kind, comparison in comparisons.items()}
     stored = [*tables.values(), by_set(comparisons)]

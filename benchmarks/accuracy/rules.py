@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
+from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.inference.request_rule import request_rule
 from core.clip.weights.support_set import support_shots
 
@@ -31,12 +32,12 @@ class Rule:
     offsets: Offsets = "none"
     balance: float = 0.0
     served: bool = False
-    """The product's own rule at its default balance."""
+    """The product's own rule at its default balance; at α 0 that of the instant preview."""
 
     @property
     def label(self) -> str:
         if self.served:
-            return "served"
+            return "served" if self.alpha else "served preview"
         parts = [f"α {self.alpha}"]
         if self.prototypes:
             parts.append(f"prototypes {self.prototypes}")
@@ -76,7 +77,12 @@ def scores(
     shots, labels = support.features[rule.alpha], support.labels
     weights = texts[rule.alpha]
     if rule.served:
-        return request_rule((shots, labels), weights, classes).scores(images[rule.alpha])
+        served = (
+            request_rule((shots, labels), weights, classes)
+            if rule.alpha
+            else PrototypeClassifier(shots, labels).rule(weights, classes)
+        )
+        return served.scores(images[rule.alpha])
     if rule.prototypes:
         weights = with_prototypes(weights, shots, labels, classes, rule.prototypes, rule.text_counts_as)
     return images[rule.alpha] @ weights.T - offsets_of(rule, weights, texts, support, classes)
@@ -184,6 +190,8 @@ SERVED = Rule(0.5, served=True)
 WITH_PROTOTYPES = Rule(0.5, prototypes=1.0, text_counts_as=3.0, offsets="levels", balance=0.35)
 WITH_GAMMA = replace(WITH_PROTOTYPES, offsets="gamma_left_out", balance=0.5)
 """The rules of closed and of mixed requests in benchmarks/plans/three-kinds-confirmed.md."""
+PREVIEW = Rule(0.0, served=True)
+PREVIEW_WITH_PROTOTYPES = Rule(0.0, prototypes=1.0, offsets="levels", balance=0.35)
 STRENGTHS = (0.5, 1.0)
 BALANCES = (0.2, 0.35, 0.5, 0.7)
 

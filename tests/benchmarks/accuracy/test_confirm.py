@@ -11,7 +11,7 @@ import pytest
 from benchmarks.accuracy import confirm, encodings
 from benchmarks.accuracy.confirm import ARMS, BEFORE, adopted, criteria
 from benchmarks.accuracy.rescore import Comparison
-from benchmarks.accuracy.rules import SERVED, Rule
+from benchmarks.accuracy.rules import Rule
 from core.clip.models.backbone import Backbone
 from tests.benchmarks.accuracy.test_rescore import COMMAND, arguments
 
@@ -33,13 +33,14 @@ def test_the_tables_come_from_stored_features(
     page.write_text("\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in names), encoding="utf-8")
     confirm.main([*arguments, "--few-shot-seeds", "2", "--first-few-shot-seed", "8", "--page", str(page)])
     (path,) = (tmp_path / "out").glob("kinds-*.json")
-    overview, closed, mixed, foreign, by_set = json.loads(path.read_text(encoding="utf-8"))
+    overview, closed, mixed, foreign, preview, by_set = json.loads(path.read_text(encoding="utf-8"))
     assert [row[0] for row in overview["rows"]] == ["stock", "offsets", "**served**"]
     assert overview["columns"][1:] == ["B", "N", "mixed HM", "all", "retention"]
     assert [row[0] for row in closed["rows"]] == ["B", "1 shots", "2 shots"]
     assert "Decision: " in closed["note"]
     assert "Decision: " in mixed["note"]
     assert "Decision: " not in foreign["note"]
+    assert {"B", "2 shots", "all"} < {row[0] for row in preview["rows"]}
     assert {row[0] for row in mixed["rows"]} > {"mixed HM", "all", "one new", "mixed retention"}
     assert len(by_set["rows"]) == 2 * 3
     assert "**Closed requests: mean of 2 sets" in page.read_text(encoding="utf-8")
@@ -70,7 +71,7 @@ def comparison(kind: str, **differences: tuple[float, float]) -> Comparison:
         def interval(
             self, ours: dict[str, Rule], theirs: dict[str, Rule], measure: str
         ) -> tuple[float, float, float]:
-            assert set(ours.values()) == {SERVED}
+            assert set(ours.values()) == {ARMS[kind]["served"]}
             assert set(theirs.values()) == {BEFORE[kind]}
             value, low = differences[measure.replace(" ", "_")]
             return value, low, value + 0.1
@@ -93,6 +94,8 @@ KEPT = {"mixed_HM": (-0.005, -0.1), "mixed_retention": (-0.005, -0.1)}
         ("mixed", {"all": (0.02, 0.001), **KEPT, "mixed_HM": (-0.006, 0.0)}, False),
         ("mixed", {"all": (0.02, 0.001), **KEPT, "mixed_retention": (-0.006, 0.0)}, False),
         ("closed", {"16_shots": (0.02, 0.001), "B": (-0.003, -0.1), **FEWER_SHOTS}, True),
+        ("preview", {"16_shots": (0.02, 0.001), "B": (0.0, 0.0), "all": (-0.005, 0.0), **FEWER_SHOTS}, True),
+        ("preview", {"16_shots": (0.02, 0.001), "B": (0.0, 0.0), "all": (-0.006, 0.0), **FEWER_SHOTS}, False),
         ("closed", {"16_shots": (0.02, 0.0), "B": (0.0, -0.1), **FEWER_SHOTS}, False),
         ("closed", {"16_shots": (0.02, 0.001), "B": (-0.004, -0.1), **FEWER_SHOTS}, False),
         (
