@@ -61,6 +61,8 @@ TEST_IMAGES = 8
 NEW_SHOTS = 8
 IMAGE_SIDE = 256
 NOT_MEASURED = "not measured"
+MAX_IMPORT_BYTES = 8_000_000_000
+"""An exported ViT-L/14 has more than the default limit of a request."""
 TOLERANCE = 1e-4
 """Maximum difference between the answers of the service and those of an export."""
 
@@ -70,11 +72,16 @@ def main() -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for backbone in () if options.table else options.backbone or BACKBONES:
         print(f"== {backbone}", flush=True)
-        with tempfile.TemporaryDirectory(prefix="clipcite-full-size-") as folder:
-            measured = measure(backbone, Path(folder), options)
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another run may have written
-        results[backbone] = {**results.get(backbone, {}), **measured}
-        store(results)
+        measured: dict[str, Any] = {}
+        try:
+            with tempfile.TemporaryDirectory(prefix="clipcite-full-size-") as folder:
+                measure(backbone, Path(folder), options, measured)
+        finally:  # what a failing run has measured, holds
+            results = (
+                json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+            )  # another run may have written
+            results[backbone] = {**results.get(backbone, {}), **measured}
+            store(results)
     print(table(results))
 
 
@@ -85,10 +92,10 @@ def store(results: dict[str, Any]) -> None:
     PAGE.write_text(f"{head}{START}{table(results)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
-def measure(backbone: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Run everything for one backbone. Return the measurements."""
+def measure(backbone: str, folder: Path, options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Run everything for one backbone, and add the measurements to `result`."""
     images = make_images(options.steps * BATCH + TEST_IMAGES + NEW_SHOTS, folder / "images")
-    result: dict[str, Any] = {
+    result |= {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -102,6 +109,7 @@ def measure(backbone: str, folder: Path, options: argparse.Namespace) -> dict[st
             "CLIPCITE_CACHE": str(folder / "cache"),
             "CLIPCITE_MODEL_LOAD_SECONDS": "600",
             "CLIPCITE_MAX_ATTEMPTS": "1",
+            "CLIPCITE_MAX_REQUEST_BYTES": str(MAX_IMPORT_BYTES),
             "HF_ENDPOINT": hub.url,
             "NO_PROXY": "127.0.0.1,localhost",
         }
@@ -109,7 +117,6 @@ def measure(backbone: str, folder: Path, options: argparse.Namespace) -> dict[st
             result["ready_seconds"] = ready_seconds
             result["downloads"] = len(hub.transfers())
             exercise(client, service, backbone, images, folder, options, result)
-    return result
 
 
 def exercise(

@@ -159,6 +159,8 @@ class BodyLimitMiddleware:
         detail = f"The request has more than {limit:,} bytes. Send fewer or smaller images"
         if limit < self.max_bytes:
             detail += f", or send them as multipart/form-data, which may have {self.max_bytes:,} bytes"
+        else:
+            detail += ". The operator of the service can raise CLIPCITE_MAX_REQUEST_BYTES"
         return BodyRefused(413, "request_too_large", f"{detail}.")
 
     def _too_slow(self) -> BodyRefused:

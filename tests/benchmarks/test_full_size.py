@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,8 @@ def test_a_small_network(
     # The service scales images down in two steps if they are more than twice as large as the model's input.
     monkeypatch.setattr(full_size, "IMAGE_SIDE", 48)
     options = argparse.Namespace(**OPTIONS, skip_training=skip_training)
-    result = full_size.measure(NAME, tmp_path, options)
+    result: dict[str, Any] = {}
+    full_size.measure(NAME, tmp_path, options, result)
     assert result["downloads"] == 1
     if not skip_training:
         assert result["extended"] is True

@@ -136,3 +136,29 @@ def test_depthwise_follows_autocast() -> None:
     result.float().sum().backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert weight.grad.dtype == torch.float32
+
+
+class Strided(nn.Module):
+    """The first layer of FastViT, the image tower of MobileCLIP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 80, 1, stride=2, bias=False)
+        self.bn = nn.BatchNorm2d(80)
+        self.eval()
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.bn(self.conv(pixels)).square().mean(dim=(2, 3))
+        return features
+
+
+def test_a_strided_filter_of_one_pixel_has_a_gradient() -> None:
+    """In channels last, torch 2.13 crashes the process here."""
+    torch.manual_seed(0)
+    plain = Strided()
+    fused = copy.deepcopy(plain)
+    fuse_conv_bn(fused, 64)
+    given = pixels(4, 256)
+    plain.encode_image(given.contiguous()).square().sum().backward()  # type: ignore[no-untyped-call]
+    fused.encode_image(given).square().sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(fused.conv.weight.grad, plain.conv.weight.grad, rtol=1e-3, atol=1e-4)
