@@ -33,8 +33,8 @@ from benchmarks.accuracy.tables import Table, figure
 ALPHAS = (0.3, 0.5, 0.7)
 THRESHOLDS = tuple(round(-0.3 + 0.05 * i, 2) for i in range(13))
 PAIRS = ((0.7, 0.5), (0.7, 0.3), (0.5, 0.3))
-LEAST = {"mixed HM": -0.003, "all": -0.003, "B": -0.003, "N": -0.003, "retention": -0.005}
-GAIN = 0.005
+MIN_DIFFERENCE = {"mixed HM": -0.003, "all": -0.003, "B": -0.003, "N": -0.003, "retention": -0.005}
+MIN_GAIN = 0.005
 """Smallest gain in mixed HM or accuracy over all images."""
 
 
@@ -92,25 +92,27 @@ def measured(kind: str, arm: Arm, runs: Runs) -> dict[str, list[Outcomes]]:
 def decision(group: str, comparison: Comparison) -> Table:
     names = list(comparison.sets)
     chosen, product = comparison.left_out(), dict.fromkeys(names, PRODUCT)
-    differences = {m: comparison.interval(chosen, product, m) for m in LEAST}
-    gains = [m for m in ("mixed HM", "all") if differences[m][0] >= GAIN and differences[m][1] > 0]
-    adopted = bool(gains) and all(differences[m][0] >= least for m, least in LEAST.items())
+    differences = {m: comparison.interval(chosen, product, m) for m in MIN_DIFFERENCE}
+    gains = [m for m in ("mixed HM", "all") if differences[m][0] >= MIN_GAIN and differences[m][1] > 0]
+    adopted = bool(gains) and all(differences[m][0] >= least for m, least in MIN_DIFFERENCE.items())
     table = Table(
         f"Strength, {group}: mean of {len(names)} sets, chosen by leave-one-set-out",
-        ["arm", *LEAST],
+        ["arm", *MIN_DIFFERENCE],
         note="95% intervals over splits and images, sets fixed. Chosen: "
         + "; ".join(f"{name}: {name_of(arm)}" for name, arm in chosen.items())
         + f". {'Adopted' if adopted else 'Not adopted'}.",
     )
     values = comparison.mean(product)
-    table.rows.append(["α 0.5", *(figure(values[m]) for m in LEAST)])
+    table.rows.append(["α 0.5", *(figure(values[m]) for m in MIN_DIFFERENCE)])
     values = comparison.mean(chosen)
     shown = [f"{v:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−") for v, low, high in differences.values()]
-    table.rows.append(["chosen", *(f"{figure(values[m])}<br>{s}" for m, s in zip(LEAST, shown, strict=True))])
+    table.rows.append(
+        ["chosen", *(f"{figure(values[m])}<br>{s}" for m, s in zip(MIN_DIFFERENCE, shown, strict=True))]
+    )
     every = sorted(comparison.candidates, key=lambda arm: -comparison.score(arm, names))
     for arm in every[:4]:
         values = comparison.mean(dict.fromkeys(names, arm))
-        table.rows.append([f"{name_of(arm)}, on all sets", *(figure(values[m]) for m in LEAST)])
+        table.rows.append([f"{name_of(arm)}, on all sets", *(figure(values[m]) for m in MIN_DIFFERENCE)])
     return table
 
 
