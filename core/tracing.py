@@ -40,7 +40,7 @@ def start_tracing(process: str) -> None:
     except ImportError as error:
         raise SystemExit(
             f"{' or '.join(ENDPOINTS)} is set, but the packages for traces are not installed. Run "
-            "`pip install 'clipcite[tracing]'`, or unset the variable."
+            "`pip install '.[tracing]'`, or unset the variable."
         ) from error
     name = os.environ.get("OTEL_SERVICE_NAME") or process
     provider = TracerProvider(resource=Resource.create({"service.name": name}))

@@ -171,9 +171,9 @@ async def read_form(
     webhook: Annotated[
         Text | None,
         Form(
-            description="URL that is notified when the job ends. It receives a POST of `job.succeeded`, "
-            "`job.failed` or `job.cancelled`, signed according to Standard Webhooks. Failed deliveries are "
-            "retried for a day.",
+            description="URL that is notified when the job has a model and when it ends. It receives "
+            "`model.published`, then `job.succeeded`, `job.failed` or `job.cancelled`, signed according to "
+            "Standard Webhooks. Failed deliveries are retried for a day.",
             examples=["https://example.com/hooks/clipcite"],
         ),
     ] = None,

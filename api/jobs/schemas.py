@@ -99,8 +99,8 @@ class JobConfig(RequestModel):
     )
     evaluate: Literal["auto", "none"] | None = Field(
         None,
-        description="`auto` creates a report. Without test images and `holdout` it uses cross-validation, "
-        "which about doubles the training time.",
+        description="`auto` creates a report, `none` evaluates nothing. Without test images and `holdout`, "
+        "`auto` uses cross-validation, which takes about as long as the training.",
     )
     delta_format: Literal["full", "4bit", "1bit"] | None = Field(
         None, description="Storage format of the trained weights: at full precision or quantised."

@@ -56,7 +56,7 @@ def adapt(
     no_evaluation: Annotated[
         bool,
         typer.Option(
-            "--no-evaluation", help="Skip cross-validation and report. Test images still give a verdict."
+            "--no-evaluation", help="Evaluate nothing, also with test images: no verdict, no report."
         ),
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Random seed, for reproducible results.")] = None,
@@ -69,7 +69,9 @@ def adapt(
     label_column: Annotated[
         str | None, typer.Option(help="Column of a manifest that holds the class.")
     ] = None,
-    webhook: Annotated[str | None, typer.Option(help="URL to notify when the job ends.")] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="URL to notify when the job has a model and when it ends.")
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="Repeating the command with the same key creates no second job.")
     ] = None,

@@ -75,4 +75,4 @@ def test_missing_packages_are_named() -> None:
     """
     done = run(script, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://127.0.0.1:1")
     assert done.returncode == 1
-    assert "pip install 'clipcite[tracing]'" in done.stderr
+    assert "pip install '.[tracing]'" in done.stderr
