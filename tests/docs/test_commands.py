@@ -5,6 +5,7 @@ import runpy
 import shlex
 import sys
 import tomllib
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def test_every_command_exists(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
             _has_these_extras(line)
         elif kind == "make":
             assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+        elif words[:2] in (["compose", "run"], ["compose", "exec"]):
+            _, *inside = dropwhile(lambda word: word.startswith("-"), words[2:])
+            # The entrypoint of the image is `clipcite`, which only `run` uses.
+            assert words[1] == "run" or inside.pop(0) == "clipcite", line
+            _is_of_the_command_line(inside)
         elif kind == "export":
             names = {"PYTHONPATH", *(f"CLIPCITE_{name.upper()}" for name in Settings.model_fields)}
             assert words[0].partition("=")[0] in names, line
