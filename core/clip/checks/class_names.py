@@ -16,12 +16,15 @@ _EMPTY_WORDS = (
 )
 # Generic words that are also the name of a thing.
 _INFORMATIVE_ALONE = re.compile(r"art|bin|cat|file|folder|model|part|photo|pic(?:ture)|set|tag|train")
-_NUMBERED = re.compile(rf"(?:{_EMPTY_WORDS})(?: ?\d+[a-z]?| [a-z])*")
+# `++`: digits that can be divided in many ways would take exponential time.
+_NUMBERED = re.compile(rf"(?:{_EMPTY_WORDS})(?: ?\d++[a-z]?| [a-z])*")
 _WORDNET = re.compile(r"[nvars]?\d{6,}(?:-[nvars])?")
 _HEXADECIMAL = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{8,}")
 _CODE = re.compile(r"(?=(?:.*\d){2})(?!.*[^\W\d_]{3})[\w ]{5,}")
 LONG = 7
 """Minimum length (letters) of a name in which a single different letter is probably a typing error."""
+MAX_LETTERS = 64
+"""Maximum length of such a name, because the comparison takes memory in proportion to its square."""
 _LETTER = re.compile(r"[^\W\d_]", re.ASCII)
 
 
@@ -56,7 +59,7 @@ def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
         pairs.update(dict.fromkeys(pairwise(same)))
     by_variant: dict[str, str] = {}
     for key, (name, *_) in by_key.items():
-        if len(key) < LONG or re.search(r"\d", key):
+        if not LONG <= len(key) <= MAX_LETTERS or re.search(r"\d", key):
             continue
         for variant in _deletions(key):
             other = by_variant.setdefault(variant, name)

@@ -1,3 +1,6 @@
+import time
+import tracemalloc
+
 import pytest
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
@@ -70,3 +73,23 @@ def test_two_different_names(a: str, b: str) -> None:
 
 def test_many_names_are_compared_quickly() -> None:
     assert similar_names([f"{i:05d} word of its own" for i in range(5_000)]) == []
+
+
+def test_long_digits_take_no_longer_than_other_names() -> None:
+    started = time.process_time()
+    for i in range(1_000):
+        is_uninformative(f"a name with its number {i}")
+    usual = time.process_time() - started
+    assert not is_uninformative(f"class{'1' * 30}é")
+    assert time.process_time() - started < 3 * usual
+
+
+def test_long_names_take_little_memory() -> None:
+    """Each letter stands for 18."""
+    names = [chr(ord("\u0628") + i) + "\ufdfa" * 190 for i in range(4)]
+    tracemalloc.start()
+    try:
+        assert similar_names(names) == []
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
