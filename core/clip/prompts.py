@@ -81,6 +81,12 @@ def check_prompts(prompts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, 
     """
     checked: dict[str, tuple[str, ...]] = {}
     for name, sentences in prompts.items():
+        if len(name) > 10 * MAX_NAME_LENGTH:  # accents in a row take quadratic time
+            raise InvalidConfig(
+                "prompts",
+                f"The class name {name[:40]!r} in prompts has {len(name):,} characters; use 1 to "
+                f"{MAX_NAME_LENGTH}.",
+            )
         # A string is also a sequence, of one-letter prompts.
         is_list = not isinstance(sentences, str) and 1 <= len(sentences) <= MAX_TEMPLATES
         if not (

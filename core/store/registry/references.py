@@ -63,7 +63,7 @@ def parse(reference: str) -> Reference | None:
 
 def normal(text: str) -> str:
     """Return the text in Unicode NFC, so that equal-looking texts are equal."""
-    return unicodedata.normalize("NFC", sanitize_text(text))
+    return _composed(sanitize_text(text))
 
 
 def clean_name(name: str | None) -> str | None:
@@ -72,10 +72,15 @@ def clean_name(name: str | None) -> str | None:
     Raises:
         InvalidName: the name is too long, or could be taken for another kind of reference.
     """
-    cleaned = unicodedata.normalize("NFC", (name or "").strip())
+    cleaned = _composed((name or "").strip())
     if problem := _problem(cleaned):
         raise InvalidName(problem)
     return cleaned or None
+
+
+def _composed(text: str) -> str:
+    """Return the text in NFC, unless it is too long for a name: accents in a row take quadratic time."""
+    return unicodedata.normalize("NFC", text) if len(text) <= 10 * MAX_CHARACTERS else text
 
 
 def check_alias(alias: str) -> None:

@@ -198,3 +198,10 @@ def test_own_prompts_replace_the_templates_under_any_spelling() -> None:
     assert class_prompts("DOG", templates, prompts) == ("a {} dog",)  # Braces in a prompt are kept.
     assert class_prompts("cat", templates, prompts) == ("a photo of a cat.", "a cat")
     assert class_prompts("cat", templates) == class_prompts("cat", templates, {})
+
+
+def test_a_class_name_of_prompts_has_a_limit() -> None:
+    assert list(check_prompts({"a" * 2_000: ["a dog"]})) == ["a" * 2_000]
+    with pytest.raises(InvalidConfig, match="2,001 characters") as caught:
+        check_prompts({"a" * 2_001: ["a dog"]})
+    assert caught.value.field == "prompts"
