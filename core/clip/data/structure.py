@@ -31,7 +31,7 @@ MAX_RLE_PIXELS = 1_000_000
 """Maximum number of pixels of a run-length coded BMP, which Pillow decodes in Python."""
 MAX_RLE_BYTES = 500_000
 
-_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """End of a scan. Inside a scan, 0xFF is followed by 0 or belongs to a restart marker."""
 _SOS, _EOI = 0xDA, 0xD9
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})

@@ -183,6 +183,8 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, in
         (folder / f"honest {kind}").write_bytes(crafted.honest(kind, SIDE))
         (folder / f"worst {kind}").write_bytes(crafted.worst(kind, SIDE))
     (folder / "skipping BMP").write_bytes(crafted.bmp_of_runs(240_000, 4, b"\0\2\xff\xff" + b"\0\1"))
+    filled = crafted.jpeg()[:2] + b"\xff" * 30_000 + b"\0" + crafted.jpeg()[2:]
+    (folder / "filled JPEG").write_bytes(filled)
     for name, content in TOO_COSTLY.items():
         (folder / f"refused {name}").write_bytes(content)
     command = [sys.executable, "-c", textwrap.dedent(MEASURE), str(folder)]
@@ -229,3 +231,7 @@ def test_a_refusal_costs_little(name: str, costs: dict[str, tuple[float, int, in
     taken, _, grown = costs[f"refused {name}"]
     assert taken <= 0.1 * at_the_limit(costs["honest JPEG"][0])
     assert grown < 30_000_000
+
+
+def test_fill_bytes_cost_little(costs: dict[str, tuple[float, int, int]]) -> None:
+    assert costs["filled JPEG"][0] <= 0.1 * at_the_limit(costs["honest JPEG"][0])
