@@ -12,6 +12,7 @@ from typing import Any, cast
 import open_clip
 import torch
 from open_clip.hf_model import HFTextEncoder
+from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors import safe_open
@@ -30,6 +31,8 @@ PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
 """open_clip's defaults for preprocessing fields that a folder omits."""
 # Never trained and never interpolated: temperature of the pre-trained model, and SigLIP's bias.
 FROZEN = frozenset({"logit_scale", "logit_bias"})
+MAX_WORDS, MAX_WORD_LENGTH = 50_000, 50
+"""Bounds of the cache of a tokenizer: words, and characters of each."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,18 @@ def trim_padding(tokens: Tensor, padding: int | None) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _tokenizer(folder: str) -> Callable[[list[str]], Tensor]:
-    return cast(Callable[[list[str]], Tensor], open_clip.get_tokenizer(f"{LOCAL}{folder}"))
+    tokenizer = open_clip.get_tokenizer(f"{LOCAL}{folder}")
+    if isinstance(tokenizer, SimpleTokenizer):
+        tokenizer.cache = _Words(tokenizer.cache)
+    return cast(Callable[[list[str]], Tensor], tokenizer)
+
+
+class _Words(dict[str, str]):
+    """Cache of open_clip's tokenizer, which by itself keeps every word for ever."""
+
+    def __setitem__(self, word: str, tokens: str) -> None:
+        if len(self) < MAX_WORDS and len(word) <= MAX_WORD_LENGTH:
+            super().__setitem__(word, tokens)
 
 
 def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

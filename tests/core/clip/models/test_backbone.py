@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
+from core.clip.models import backbone
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from tests.core.clip.recorder import fingerprint, same_bits
 from tests.core.clip.tiny import PREPROCESS, make_tiny_backbone
@@ -27,6 +28,20 @@ def test_a_folder_is_loaded_as_open_clip_does(tiny: Backbone, tiny_folder: Path)
     assert torch.equal(tiny.preprocess(image), preprocess(image))
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_folder}")
     assert torch.equal(tiny.tokenize(["a cat", "猫"]), tokenizer(["a cat", "猫"]))
+
+
+def test_the_tokenizer_keeps_a_limited_number_of_words(
+    tiny: Backbone, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tiny.tokenizer.cache
+    monkeypatch.setattr(backbone, "MAX_WORDS", len(kept) + 2)
+    prompts = ["quokka wombat numbat bilby", "x" * 60, "quokka"]
+    expected = open_clip.get_tokenizer(f"local-dir:{tiny_folder}")(prompts)
+    assert torch.equal(tiny.tokenizer(prompts), expected)
+    assert len(kept) == backbone.MAX_WORDS
+    monkeypatch.undo()
+    tiny.tokenizer(["y" * 60])
+    assert max(map(len, kept)) <= backbone.MAX_WORD_LENGTH
 
 
 def test_the_fields_of_a_backbone(tiny: Backbone, tiny_folder: Path) -> None:
