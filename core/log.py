@@ -73,9 +73,8 @@ def start_logging(settings: Settings) -> None:
 
 def secrets_of(settings: Settings) -> list[str]:
     """Return the secrets to redact from every line, longest first."""
-    secrets = set()
-    if settings.admin_key is not None:
-        secrets.add(settings.admin_key.get_secret_value())
+    keys = (settings.admin_key, settings.s3_secret_key)
+    secrets = {key.get_secret_value() for key in keys if key is not None}
     for url in (settings.database_url, settings.redis_url):
         password = (urlsplit(url.get_secret_value()).password if url else None) or ""
         secrets |= {password, unquote(password)}
