@@ -195,7 +195,9 @@ def among_trained(
         spread = (cosines - cosines.mean(dim=1, keepdim=True)).std()
         n = len(labels) / len(place)
         w = strength * DISCRIMINANT_WEIGHT * n / (n + TEXT_COUNTS_AS)
-        scale = w * spread / (shot_features @ of_shots.T + biases_of_shots).std()
-        weights = (weights + scale * of_shots) / (1 + w)
-        biases = (biases + scale * biases_of_shots) / (1 + w)
+        deviation = (shot_features @ of_shots.T + biases_of_shots).std()
+        if deviation > 0:  # otherwise the classes have the same images
+            scale = w * spread / deviation
+            weights = (weights + scale * of_shots) / (1 + w)
+            biases = (biases + scale * biases_of_shots) / (1 + w)
     return TrainedScores(torch.tensor(columns), weights, biases)

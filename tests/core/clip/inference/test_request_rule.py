@@ -114,6 +114,14 @@ def test_a_mixed_request_decides_trained_or_new_by_text_and_offsets(classes: lis
     torch.testing.assert_close(among - among[:, :1], closed - closed[:, :1], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("classes", [[0, 1], [0, 1, NEW_CLASS]])
+def test_classes_of_the_same_images_have_finite_scores(classes: list[int]) -> None:
+    pair = unit(2, 8, seed=1)
+    shots = torch.cat([pair, pair, unit(2, 8, seed=2)]), torch.tensor([0, 0, 1, 1, 2, 2])
+    rule = request_rule(shots, unit(len(classes), 8, seed=3), classes)
+    assert rule.scores(unit(5, 8, seed=4)).isfinite().all()
+
+
 def test_prototypes_count_by_their_shots() -> None:
     features, labels = SHOTS
     prototypes = {}
