@@ -32,7 +32,7 @@ class ScratchBusy(ClipCiteError):
     retry_after = 10
 
     def __init__(self) -> None:
-        super().__init__("Other uploads take the space for temporary files. Try again in 10 s.")
+        super().__init__("Other uploads and exports take the space for temporary files. Try again in 10 s.")
 
 
 class ScratchExceeded(ClipCiteError):

@@ -4,7 +4,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO
 
 from starlette.background import BackgroundTask
@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 
 from api.last_use import LastUse
 from core.clip.config import round_alpha
+from core.scratch import ScratchSpace
 from core.serving.exports import Format, export
 from core.serving.limiter import ServerBusy
 from core.settings import Settings
@@ -42,6 +43,7 @@ def answer_export(
     database: Database,
     blobs: Blobs,
     last_use: LastUse,
+    scratch: ScratchSpace,
     owner: str,
     reference: str,
     alpha: float | None,
@@ -49,28 +51,39 @@ def answer_export(
 ) -> StreamingResponse:
     """Respond with the model at `alpha`, by default the model's own.
 
+    The file counts as a temporary file of the owner until it is sent. A large one counts as all that an owner
+    may have.
+
     Raises:
         ModelNotFound: the owner has no such model.
         ServerBusy: another export or import takes too long.
+        ScratchBusy: the owner has not read earlier exports yet.
     """
     with database.read() as session:
         model = models.resolve(session, reference, owner=owner)
     last_use.of_model(model.id)
-    with one_at_a_time():
-        alpha = model.alpha if alpha is None else round_alpha(alpha)
-        archive = export(settings, database, blobs, model, alpha, format)
+    with ExitStack() as opened:
+        share = opened.enter_context(scratch.share(owner))
+
+        def take(size: int) -> None:
+            share.take(min(size, scratch.max_bytes // 2))
+
+        with one_at_a_time():
+            alpha = model.alpha if alpha is None else round_alpha(alpha)
+            archive = opened.enter_context(export(settings, database, blobs, model, alpha, format, take))
+        held = opened.pop_all()
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
         "Content-Length": str(os.fstat(archive.fileno()).st_size),
     }
     return StreamingResponse(
-        _chunks(archive), media_type=ZIP, headers=headers, background=BackgroundTask(archive.close)
+        _chunks(archive, held), media_type=ZIP, headers=headers, background=BackgroundTask(held.close)
     )
 
 
-def _chunks(archive: IO[bytes]) -> Iterator[bytes]:
+def _chunks(archive: IO[bytes], held: ExitStack) -> Iterator[bytes]:
     """Yield the archive in chunks. Close it at the end, also if the client disconnects."""
-    with archive:
+    with held:
         while chunk := archive.read(CHUNK):
             yield chunk

@@ -5,7 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import StreamingResponse
 
-from api.deps import BlobsDep, CurrentOwner, DatabaseDep, LastUseDep, ModelRef, ServingDep, SettingsDep
+from api.deps import (
+    BlobsDep,
+    CurrentOwner,
+    DatabaseDep,
+    LastUseDep,
+    ModelRef,
+    ScratchDep,
+    ServingDep,
+    SettingsDep,
+)
 from api.forms import FormRoute
 from api.jobs.form import JobFormDep, form_router
 from api.jobs.submission import SubmissionDep
@@ -79,6 +88,7 @@ def export_model(
     database: DatabaseDep,
     blobs: BlobsDep,
     last_use: LastUseDep,
+    scratch: ScratchDep,
     owner: CurrentOwner,
     model_id: ModelRef,
     alpha: Annotated[
@@ -100,7 +110,7 @@ def export_model(
     ] = "open_clip",
 ) -> StreamingResponse:
     """Download a model at one alpha, as a zip with a model card."""
-    return answer_export(settings, database, blobs, last_use, owner, model_id, alpha, format)
+    return answer_export(settings, database, blobs, last_use, scratch, owner, model_id, alpha, format)
 
 
 @import_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))

@@ -1,6 +1,7 @@
 """Exports of models as zip archives, written in a scratch folder."""
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Literal, assert_never
 
@@ -32,11 +33,20 @@ class OnnxMissing(ClipCiteError):
 
 
 def export(
-    settings: Settings, database: Database, blobs: Blobs, model: Model, alpha: float, format: Format
+    settings: Settings,
+    database: Database,
+    blobs: Blobs,
+    model: Model,
+    alpha: float,
+    format: Format,
+    take: Callable[[int], None] = lambda size: None,
 ) -> IO[bytes]:
     """Export a model at α. Return an open zip file, which is deleted when it is closed.
 
     Backbone and weights are loaded for the export alone: an engine does not hand out its models.
+
+    Args:
+        take: called with the size of the zip before it is written; it may raise an error.
 
     Raises:
         OnnxMissing, OnnxDiffers: for `onnx`.
@@ -50,6 +60,7 @@ def export(
             _write_delta(folder, blobs, model, alpha)
         else:
             _write_model(folder, settings, database, blobs, model, alpha, format)
+        take(sum(file.stat().st_size for file in folder.iterdir()))
         # Not compressed: weights don't shrink, and compressing takes longer than sending.
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(folder.iterdir()):

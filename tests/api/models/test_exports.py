@@ -2,6 +2,7 @@
 onnxruntime.
 """
 
+import asyncio
 import io
 import json
 import sys
@@ -10,12 +11,15 @@ import zipfile
 import pytest
 import torch
 from safetensors.torch import load
+from starlette.responses import StreamingResponse
 
 import api.models.exports
+from api.models.exports import answer_export
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.registry import models
+from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem
 from tests.core.serving.adapted import moved, publish_model
 
@@ -94,6 +98,26 @@ def test_one_at_a_time(fresh: Service, backbone: Backbone, monkeypatch: pytest.M
     assert_problem(response, 503, "busy", "again")
     assert response.headers["retry-after"]
     exported(fresh, model)
+
+
+def test_exports_that_nobody_reads_are_limited(make_service: MakeService, backbone: Backbone) -> None:
+    """An owner has half of the space for temporary files, and one export may take all of it."""
+    service = make_service(max_request_bytes=1_000)
+    model = publish_model(service.database, service.blobs, backbone)
+    state = service.app.state
+    parts = (state.settings, state.database, state.blobs, state.last_use, state.scratch, DEFAULT_OWNER)
+
+    def export() -> StreamingResponse:
+        return answer_export(*parts, model, None, "open_clip")
+
+    unread = export()
+    assert_problem(service.client.get(f"/models/{model}/export"), 503, "busy", "exports")
+    asyncio.run(unread.background())  # type: ignore[misc]  # sent
+    exported(service, model)
+    unread = export()
+    del unread  # the client went away before the first byte
+    exported(service, model)
+    assert service.temp_files() == []
 
 
 def test_without_the_extra(fresh: Service, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
