@@ -43,6 +43,9 @@ class Threads:
         return run
 
 
+EXPORTS = Threads("exports", 8)
+FILES = Threads("files", 8)
+"""Routes that read, make or delete files."""
 KEY_LOOKUPS = Threads("key look-ups", 8)
 PARSING = Threads("parsing", CORES)
 SPOOLING = Threads("spooling", 8)

@@ -12,7 +12,7 @@ from api.jobs.retrain import retrain
 from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Retraining, Status, Until
 from api.jobs.submission import SubmissionDep
 from api.problems import responses
-from api.threads import UPLOADS
+from api.threads import FILES, UPLOADS
 from core.settings import Settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -99,6 +99,7 @@ def retrain_job(
 
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
+@FILES.runs
 def delete_job(
     database: DatabaseDep, blobs: BlobsDep, serving: ServingDep, owner: CurrentOwner, job_id: str
 ) -> None:

@@ -24,7 +24,7 @@ from api.models.extend import extend_model
 from api.models.imports import FIELDS, ImportForm, ModelImport, import_form, model_import
 from api.models.schemas import Model, ModelPage, ModelPatch, ModelQuery
 from api.problems import responses
-from api.threads import UPLOADS
+from api.threads import EXPORTS, FILES, UPLOADS
 from core.serving.exports import Format
 from core.settings import Settings
 
@@ -62,6 +62,7 @@ def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef,
 
 
 @router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
+@FILES.runs
 def delete_model(
     database: DatabaseDep,
     blobs: BlobsDep,
@@ -82,6 +83,7 @@ def delete_model(
         **responses(401, 404, 422, 500, 501, 503, 507),
     },
 )
+@EXPORTS.runs
 def export_model(
     *,
     settings: SettingsDep,

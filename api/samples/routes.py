@@ -6,6 +6,7 @@ from api.problems import responses
 from api.samples import service
 from api.samples.schemas import SampleList
 from api.samples.service import ZIP
+from api.threads import FILES
 
 router = APIRouter(prefix="/samples", tags=["samples"])
 
@@ -27,6 +28,7 @@ def list_samples() -> SampleList:
         **responses(401, 404, 422),
     },
 )
+@FILES.runs
 def download_sample(name: str) -> Response:
     """Download a sample as a zip of `train/<class>/` and `test/<class>/`, ready for `POST /adapt`.
 

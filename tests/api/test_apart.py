@@ -17,13 +17,17 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.jobs import upload as upload_module
+from api.jobs.images import service as image_service
+from api.jobs.report import routes as report_routes
 from api.middleware.body_limit import MAX_SMALL_BYTES
+from api.models import exports
 from api.models import service as model_service
 from core.store.accounts import api_keys
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, form, listening, shots
+from tests.core.store import samples
 
 UPLOADS = 40
 """One upload per default thread."""
@@ -82,6 +86,44 @@ def test_stalled_uploads_block_no_other_request(
         finally:
             go_on.set()
         assert {upload.result().status_code for upload in uploads} == {202}
+
+
+@pytest.mark.parametrize(
+    ("path", "module", "function"),
+    [
+        ("/jobs/{job}/images/0", image_service, "jpeg_thumbnail"),
+        ("/jobs/{job}/report", report_routes, "answer_report"),
+        ("/models/{model}/export?format=delta", exports, "export"),
+    ],
+)
+def test_stalled_files_block_no_other_request(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch, path: str, module: object, function: str
+) -> None:
+    service = make_service()
+    monkeypatch.setattr(exports, "WAIT_SECONDS", 600)  # for the turn of an export
+    stalled, go_on = threading.Semaphore(0), threading.Event()
+    called = getattr(module, function)
+
+    def slow(*args: Any, **given: Any) -> Any:
+        stalled.release()
+        assert go_on.wait(600)
+        return called(*args, **given)
+
+    monkeypatch.setattr(module, function, slow)
+    with connected(service) as (http, pool):
+        job_id, model = samples.new_job(service.database, owner="team"), samples.new_model()
+        samples.publish(service.database, samples.claimed(service.database, job_id), model)
+        url = path.format(job=job_id, model=model.id)
+        try:
+            requests = [pool.submit(http.get, url) for _ in range(UPLOADS)]
+            assert stalled.acquire(timeout=600)
+            while stalled.acquire(timeout=1):
+                continue
+            assert http.get("/models", timeout=60).status_code == 200
+            assert not any(request.done() for request in requests)
+        finally:
+            go_on.set()
+        assert {request.result().status_code for request in requests} <= {404, 503}
 
 
 def test_a_stalled_disk_blocks_no_other_request(

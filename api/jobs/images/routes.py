@@ -8,6 +8,7 @@ from api.deps import CurrentOwner, DatabaseDep, ServingDep
 from api.jobs.images import service
 from api.jobs.images.schemas import JobImageList
 from api.problems import responses
+from api.threads import FILES
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 JPEG: dict[int | str, dict[str, Any]] = {
@@ -27,6 +28,7 @@ def list_job_images(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> 
     response_class=Response,
     responses={**JPEG, **responses(401, 404, 422, 503)},
 )
+@FILES.runs
 def get_job_image(
     *,
     database: DatabaseDep,
