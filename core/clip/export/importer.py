@@ -19,7 +19,7 @@ from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_param
 from core.clip.weights.delta import encode
 from core.clip.weights.files import FLOATS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import SUPPORT_ALPHAS, SupportSet
+from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, SupportSet
 from core.errors import ClipCiteError
 
 TOLERANCE = 1e-3
@@ -235,6 +235,7 @@ def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> 
     fits = (
         shots.features.dim() == 3
         and shots.features.shape[0] == len(SUPPORT_ALPHAS)
+        and 1 <= shots.features.shape[1] <= max(MAX_SUPPORT_SHOTS, classes)
         and shots.features.shape[2] == width
         and shots.features.is_floating_point()
         and shots.labels.dtype == torch.int64

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load, save
 
 from core.clip.models.backbone import Backbone
-from core.clip.weights.support_set import SupportSet
+from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SupportSet
 from tests.api import crafted
 from tests.api.service import MODEL_KEYS, Body, Service, assert_problem
 from tests.core.serving.adapted import publish_model
@@ -208,6 +208,14 @@ def test_deltas_that_are_refused(
 ) -> None:
     archive = changed(exported(fresh, model, format="delta"), change)
     assert_problem(bring(fresh, archive), 422, "import_refused", says)
+
+
+def test_a_support_set_has_a_limit(fresh: Service, backbone: Backbone) -> None:
+    for shots, status in ((0, 422), (MAX_SUPPORT_SHOTS, 201), (MAX_SUPPORT_SHOTS + 1, 422)):
+        features = torch.nn.functional.normalize(torch.randn(3, shots, 32), dim=-1)
+        support = SupportSet(features, torch.zeros(shots, dtype=torch.int64))
+        model = publish_model(fresh.database, fresh.blobs, backbone, shots=support, delta_format="1bit")
+        assert bring(fresh, exported(fresh, model, format="delta")).status_code == status
 
 
 @pytest.mark.parametrize(
