@@ -25,6 +25,8 @@ from core.errors import ClipCiteError
 TOLERANCE = 1e-3
 """Tolerance for untrained tensors, whose copies may be in half precision."""
 MAX_JSON_BYTES = 10_000_000
+MAX_PROMPT_CHARACTERS = 1_000_000
+"""Maximum size of all prompts, as in a training: a list of models has those of each model."""
 WANTED = (NETWORK, CONFIG, ABOUT, WEIGHTS, MANIFEST)
 """The files that an import reads; no other file is opened."""
 
@@ -95,6 +97,12 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
             f"The image size must be a whole number of pixels from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE:,}, "
             "for a square input. Export a model with such an input."
         )
+    prompts = {
+        name: _strings(sentences) for name, sentences in (_field(metadata, "prompts", dict) or {}).items()
+    }
+    characters = sum(len(name) + sum(map(len, sentences)) for name, sentences in prompts.items())
+    if characters > MAX_PROMPT_CHARACTERS:
+        raise ImportRefused(f"The prompts have more than {MAX_PROMPT_CHARACTERS:,} characters. Use fewer.")
     return ArchiveInfo(
         is_delta=is_delta,
         backbone=_field(metadata, "backbone", str),
@@ -102,9 +110,7 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
         alpha=_field(metadata, "alpha", (int, float)),
         classes=_strings(metadata.get("classes") or []),
         templates=_strings(metadata["templates"]) if metadata.get("templates") else None,
-        prompts={
-            name: _strings(prompts) for name, prompts in (_field(metadata, "prompts", dict) or {}).items()
-        },
+        prompts=prompts,
         name=_field(metadata, "name", str),
     )
 

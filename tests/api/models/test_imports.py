@@ -63,6 +63,9 @@ def changed(archive: bytes, change: Callable[[dict[str, bytes]], Any]) -> bytes:
     return made.getvalue()
 
 
+MANY_PROMPTS = {str(i): ["x" * 1_000] * 100 for i in range(10)}
+
+
 @pytest.fixture
 def model(fresh: Service, backbone: Backbone) -> str:
     features = torch.nn.functional.normalize(torch.randn(3, 4, 32), dim=-1)
@@ -174,6 +177,7 @@ def config(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, bytes
         (tensors(lambda t: t["logit_scale"].add_(0.1)), "logit_scale"),
         (lambda f: f.update({"clipcite.json": b'{"classes": 3}'}), "lists of strings"),
         (lambda f: f.update({"clipcite.json": b'{"name": 5}'}), "wrong type"),
+        (lambda f: f.update({"clipcite.json": json.dumps({"prompts": MANY_PROMPTS}).encode()}), "1,000,000"),
     ],
 )
 def test_folders_that_are_refused(
