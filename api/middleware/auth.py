@@ -192,7 +192,8 @@ class AuthMiddleware:
             return
         state = scope.setdefault("state", {})
         state["caller"] = caller
-        address = scope["client"][0] if scope.get("client") else None
+        # Cut, because a proxy may pass anything in X-Forwarded-For.
+        address = scope["client"][0][:64] if scope.get("client") else None
         audit.act_as(audit.Actor(caller.owner, caller.key_id, state.get("request_id"), address))
 
         async def send_with_rate(message: Message) -> None:

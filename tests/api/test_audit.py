@@ -7,14 +7,16 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import delete, select, update
+from starlette.testclient import TestClient
 
 from core.clip.models.backbone import Backbone
 from core.store.accounts import api_keys
 from core.store.accounts.audit import DONE, UNCHANGED
 from core.store.db.tables import AuditEntry, Model
 from tests.api.middleware.test_auth import ROUTES
-from tests.api.service import Service, form, shots
+from tests.api.service import URL, Service, form, shots
 from tests.core.serving.adapted import publish_model
+from tests.core.store.samples import new_job
 
 READ_ONLY = {("POST", "/classify")}
 
@@ -183,3 +185,11 @@ def test_no_image_names_and_no_secrets(audited: tuple[Service, str]) -> None:
     service.accepted(**upload, webhook="https://example.com/private")
     [row] = entries(service)
     assert "private" not in str({column.name: getattr(row, column.name) for column in row.__table__.columns})
+
+
+def test_a_long_address_is_cut(either: Service) -> None:
+    """Behind a proxy, it is whatever the proxy passes in X-Forwarded-For."""
+    client = TestClient(either.app, URL, client=("a" * 100, 1))
+    assert client.post(f"/jobs/{new_job(either.database)}/cancel").status_code == 202
+    [row] = entries(either)
+    assert row.address == "a" * 64
