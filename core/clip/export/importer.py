@@ -25,6 +25,8 @@ from core.errors import ClipCiteError
 TOLERANCE = 1e-3
 """Tolerance for untrained tensors, whose copies may be in half precision."""
 MAX_JSON_BYTES = 10_000_000
+MAX_HEADER_BYTES = 2_000_000
+"""Maximum size of a safetensors header. Each tensor takes 60 bytes in it or more, and far more in memory."""
 MAX_PROMPT_CHARACTERS = 1_000_000
 """Maximum size of all prompts, as in a training: a list of models has those of each model."""
 WANTED = (NETWORK, CONFIG, ABOUT, WEIGHTS, MANIFEST)
@@ -97,6 +99,7 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
             f"The image size must be a whole number of pixels from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE:,}, "
             "for a square input. Export a model with such an input."
         )
+    _check_header(folder / (WEIGHTS if is_delta else NETWORK))
     prompts = {
         name: _strings(sentences) for name, sentences in (_field(metadata, "prompts", dict) or {}).items()
     }
@@ -113,6 +116,16 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
         prompts=prompts,
         name=_field(metadata, "name", str),
     )
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > MAX_HEADER_BYTES:
+        raise ImportRefused(
+            f"{path.name} is not a safetensors file, or its header has more than {MAX_HEADER_BYTES:,} bytes. "
+            "Save it again with the tensors of one model."
+        )
 
 
 def read_weights(

@@ -214,6 +214,17 @@ def test_deltas_that_are_refused(
     assert_problem(bring(fresh, archive), 422, "import_refused", says)
 
 
+@pytest.mark.parametrize(
+    ("format", "file"), [("open_clip", "open_clip_model.safetensors"), ("delta", "weights.safetensors")]
+)
+def test_the_number_of_tensors_has_a_limit(fresh: Service, model: str, format: str, file: str) -> None:
+    empty = {str(i): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(40_000)}
+    header = json.dumps(empty).encode()
+    content = len(header).to_bytes(8, "little") + header
+    archive = changed(exported(fresh, model, format=format), lambda files: files.update({file: content}))
+    assert_problem(bring(fresh, archive), 422, "import_refused", "2,000,000 bytes")
+
+
 def test_a_support_set_has_a_limit(fresh: Service, backbone: Backbone) -> None:
     for shots, status in ((0, 422), (MAX_SUPPORT_SHOTS, 201), (MAX_SUPPORT_SHOTS + 1, 422)):
         features = torch.nn.functional.normalize(torch.randn(3, shots, 32), dim=-1)
