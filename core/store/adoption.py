@@ -9,6 +9,7 @@ from core.errors import ClipCiteError
 from core.store.accounts import owners
 from core.store.db.tables import Alias, AliasMove, ApiKey, Job, Model, ModelName, Owner
 from core.store.jobs import counters
+from core.store.webhooks import deliveries
 
 
 class AdoptionRefused(ClipCiteError):
@@ -30,7 +31,8 @@ class Adopted:
 def adopt(session: Session, source: str, target: str | None) -> Adopted:
     """Give all jobs and models of an owner to another one. API keys and webhook secrets stay.
 
-    Pending webhooks are still signed with the secret of the old owner, which their receivers know.
+    Pending webhooks are still signed with the secret of the old owner, which their receivers know. Those of
+    jobs that end later are signed with the secret of the new one.
 
     Args:
         target: the new owner; None is the only other owner with a key.
@@ -64,6 +66,7 @@ def adopt(session: Session, source: str, target: str | None) -> Adopted:
     ]
     for name in (source, target):
         counters.recount(session, name)
+    deliveries.secret(session, target)  # signs the webhooks of jobs that have not ended
     session.expire_all()
     return Adopted(source, target, len(moved[0]), len(moved[1]), aliases)
 

@@ -12,6 +12,7 @@ from core.store.db.session import Database
 from core.store.db.tables import AliasMove, Job, Model, Owner
 from core.store.jobs import counters, jobs
 from core.store.registry import aliases, models
+from core.store.webhooks import deliveries
 from tests.core.store.samples import claimed, new_job, new_model, publish
 
 
@@ -93,3 +94,16 @@ def test_a_name_that_the_new_owner_had_before(database: Database) -> None:
     fourth = published(database, "team-a", "shoes")
     with database.read() as session:
         assert models.resolve(session, "shoes@4", owner="team-a").id == fourth
+
+
+def test_a_webhook_after_the_adoption_is_signed(database: Database) -> None:
+    """The new owner had no secret before."""
+    waiting = new_job(database, owner="default", webhook="https://example.com/")
+    key_of(database, "team-a")
+    adopt(database)
+    with database.write() as session:
+        jobs.request_cancel(session, waiting, owner="team-a")
+    with database.write() as session:
+        (delivery,) = deliveries.take_due(session, limit=9)
+    assert delivery.owner == "team-a"
+    assert len(delivery.secrets) == 1
