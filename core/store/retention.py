@@ -42,7 +42,7 @@ def delete_jobs(session: Session, older_than: timedelta) -> list[str]:
         .limit(FOLDERS)
         .with_for_update(skip_locked=True)
     ).all()
-    for job in old:
+    for job in sorted(old, key=lambda job: job.owner):  # owners are locked in this order
         session.delete(job)  # foreign keys cascade to images, events and deliveries
         session.flush()
         count_change(session, job, job.status, None, at=before)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from core.settings import Settings
 from core.store import retention
@@ -19,7 +20,7 @@ from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from core.store.webhooks import deliveries
 from tests.core.store.backup.test_backup import stored_job, stored_model
-from tests.core.store.samples import OWNER
+from tests.core.store.samples import OWNER, new_owner
 from tests.core.store.storage.test_blobs import bucket
 from worker.dispatcher.garbage import enforce_retention
 
@@ -46,7 +47,7 @@ def ended_job(database: Database, blobs: Blobs, age: timedelta, **given: Any) ->
     """Create a cancelled job with images, whose end is `age` ago by the database's clock."""
     job_id = stored_job(database, blobs, **given)
     with database.write() as session:
-        jobs.request_cancel(session, job_id, owner=OWNER)
+        jobs.request_cancel(session, job_id, owner=given.get("owner", OWNER))
     set_age(database, Job, job_id, finished_at=age)
     return job_id
 
@@ -98,6 +99,23 @@ def test_old_jobs(database: Database, blobs: Blobs) -> None:
     assert left == {young, queued, model_id}
     assert not left & {*old, trained}
     assert enforce(database, blobs, jobs=DAYS) == {}
+
+
+def test_owners_are_locked_in_alphabetical_order(
+    database: Database, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As everywhere else, against deadlocks."""
+    for days, owner in enumerate("cab"):
+        ended_job(database, blobs, OLD + timedelta(days=days), owner=new_owner(database, owner))
+    locked = []
+
+    def counted(session: Session, job: Job, *given: Any, **more: Any) -> None:
+        locked.append(job.owner)
+        counters.count_change(session, job, *given, **more)
+
+    monkeypatch.setattr(retention, "count_change", counted)
+    assert enforce(database, blobs, jobs=DAYS) == {"jobs": 3}
+    assert locked == ["a", "b", "c"]
 
 
 def test_old_images(database: Database, blobs: Blobs) -> None:
