@@ -79,8 +79,8 @@ class Webhooks:
             # A daemon thread: shutdown must not wait for receivers. Interrupted deliveries are repeated.
             thread = threading.Thread(target=self._send, args=(delivery,), name=delivery.id, daemon=True)
             with self._lock:
+                thread.start()
                 self._sending[delivery.id] = delivery, thread
-            thread.start()
         return len(taken)
 
     def wait(self, seconds: float) -> None:

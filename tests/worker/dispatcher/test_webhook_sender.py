@@ -298,6 +298,25 @@ def test_an_unreachable_receiver(one_database: Database) -> None:
     assert len(waiting(one_database)) == 2
 
 
+def test_a_thread_that_does_not_start_blocks_no_later_delivery(
+    one_database: Database, there: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sender(one_database)
+    cancelled(one_database, there.url)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            made.round()
+    cancelled(one_database, there.url)
+    assert made.round() == 1
+    made.wait(30)
+    assert len(there.hits) == 1
+
+
 @contextmanager
 def slow(drip: bytes) -> Iterator[str]:
     """Accept connections and then send nothing, or the drip repeatedly. Yield the URL."""
