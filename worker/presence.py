@@ -37,8 +37,8 @@ class Presence:
         self._record()
 
     def _record(self) -> None:
-        present = self._can_run() and not self._stopped.is_set()
         try:
+            present = self._can_run() and not self._stopped.is_set()
             with self._database.write() as session:
                 (workers.report if present else workers.withdraw)(session, self._name)
         except Exception as error:  # the next report may succeed

@@ -30,3 +30,18 @@ def test_a_worker_is_present_while_it_can_run_jobs(database: Database) -> None:
     wait_for(database, 1)
     presence.stop()
     wait_for(database, 0)
+
+
+def test_an_error_of_the_disk_does_not_end_the_reports(database: Database) -> None:
+    errors = [OSError(5, "Input/output error")]
+
+    def can_run() -> bool:
+        if errors:
+            raise errors.pop()
+        return True
+
+    presence = Presence(database, "w", can_run, lease_seconds=0.1)
+    presence.start()
+    wait_for(database, 1)
+    presence.stop()
+    wait_for(database, 0)
