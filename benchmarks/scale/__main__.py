@@ -96,7 +96,7 @@ def cases(size: Size, settings: Settings) -> dict[str, Callable[[Session], objec
     }
     if counters is not None:
         found["check of queued and running, every minute"] = lambda session: counters.wrong_owners(
-            session, ("queued", "running")
+            session, ("queued", "running"), until=counters.page_end(session, "")
         )
         found["check of all statuses, every hour"] = counters.wrong_owners
     return found

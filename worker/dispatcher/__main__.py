@@ -79,10 +79,15 @@ def dispatch(
     return due
 
 
-def correct_counters(database: Database, statuses: Collection[str] = STATUSES) -> None:
-    """Correct the numbers of jobs per owner, which older software does not keep during an upgrade."""
-    for owner in counters.reconcile(database, statuses):
+def correct_counters(database: Database, statuses: Collection[str] = STATUSES, *, after: str = "") -> str:
+    """Correct the numbers of jobs of the next owners, which older software does not keep during an upgrade.
+
+    Return `after` of the next call, which is empty at the end.
+    """
+    wrong, until = counters.reconcile(database, statuses, after=after)
+    for owner in wrong:
         logger.warning("The numbers of the jobs of %s were wrong and are corrected", owner)
+    return until
 
 
 @contextmanager
@@ -123,6 +128,7 @@ def main() -> None:
     liveness = LivenessFile(settings.liveness_file)
     rounds = 0
     prunable = False
+    checked = ""  # the last owner whose numbers of queued and running jobs were checked
     grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
     while not stop.is_set():
@@ -140,9 +146,11 @@ def main() -> None:
                 finish_deletions(database, blobs)
         with log_errors(metrics):
             if rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
-                correct_counters(database)
+                page = correct_counters(database)
+                while page:
+                    page = correct_counters(database, after=page)
             elif rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
-                correct_counters(database, (QUEUED, RUNNING))
+                checked = correct_counters(database, (QUEUED, RUNNING), after=checked)
         with log_errors(metrics):
             if prunable or rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
                 with database.write() as session:

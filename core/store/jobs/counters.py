@@ -14,6 +14,9 @@ from core.store.accounts import owners
 from core.store.db.session import Database
 from core.store.db.tables import CANCELLED, QUEUED, RUNNING, STATUSES, Job, Owner
 
+PAGE_SIZE = 10_000
+"""Owners per call of `reconcile`."""
+
 
 def count_change(session: Session, job: Job, before: str | None, after: str | None, *, at: datetime) -> None:
     """Count the change of a job's status. None stands for a job that does not exist yet, or no longer.
@@ -40,20 +43,36 @@ def count_change(session: Session, job: Job, before: str | None, after: str | No
         session.execute(unserved.values(waiting_since=oldest), execution_options=options)
 
 
-def wrong_owners(session: Session, statuses: Collection[str] = STATUSES) -> list[str]:
+def wrong_owners(
+    session: Session, statuses: Collection[str] = STATUSES, *, after: str = "", until: str = ""
+) -> list[str]:
     """Return the owners whose numbers of jobs with these statuses differ from their jobs.
 
     Only software older than the numbers makes them differ, and a restored backup that it wrote.
+
+    Args:
+        after: only owners with a later name.
+        until: last name; an empty one is no limit.
     """
+
+    def within(name: Any) -> list[Any]:
+        return [*([name > after] if after else []), *([name <= until] if until else [])]
+
     counted = (
         select(Job.owner, *(func.count().filter(Job.status == s).label(s) for s in statuses))
-        .where(Job.status.in_(statuses))
+        .where(Job.status.in_(statuses), *within(Job.owner))
         .group_by(Job.owner)
         .subquery()
     )
     differs = [getattr(Owner, s) != func.coalesce(counted.c[s], 0) for s in statuses]
-    rows = select(Owner.name).outerjoin(counted, counted.c.owner == Owner.name).where(or_(*differs))
-    return list(session.scalars(rows.order_by(Owner.name)))
+    rows = select(Owner.name).outerjoin(counted, counted.c.owner == Owner.name)
+    return list(session.scalars(rows.where(or_(*differs), *within(Owner.name)).order_by(Owner.name)))
+
+
+def page_end(session: Session, after: str) -> str:
+    """Return the last of the next PAGE_SIZE owners, or an empty text if there are fewer."""
+    later = select(Owner.name).where(Owner.name > after).order_by(Owner.name)
+    return session.scalar(later.offset(PAGE_SIZE - 1).limit(1)) or ""
 
 
 def recount(session: Session, owner: str) -> None:
@@ -70,14 +89,21 @@ def recount(session: Session, owner: str) -> None:
     session.flush()
 
 
-def reconcile(database: Database, statuses: Collection[str] = STATUSES) -> list[str]:
-    """Correct the numbers of jobs with these statuses. Return the owners whose numbers were wrong."""
+def reconcile(
+    database: Database, statuses: Collection[str] = STATUSES, *, after: str = ""
+) -> tuple[list[str], str]:
+    """Correct the numbers of jobs with these statuses, of the next PAGE_SIZE owners.
+
+    Returns:
+        The owners whose numbers were wrong, and `after` of the next call, which is empty at the end.
+    """
     with database.read() as session:
-        wrong = wrong_owners(session, statuses)
+        until = page_end(session, after)
+        wrong = wrong_owners(session, statuses, after=after, until=until)
     for owner in wrong:
         with database.write() as session:
             recount(session, owner)
-    return wrong
+    return wrong, until
 
 
 def _oldest(owner: str) -> Any:

@@ -79,10 +79,26 @@ def test_jobs_that_older_software_changed_are_counted_again(database: Database) 
     with database.read() as session:
         assert counters.wrong_owners(session, (QUEUED, RUNNING)) == [OWNER]
         assert counters.wrong_owners(session) == [OWNER, "other"]
-    assert counters.reconcile(database) == [OWNER, "other"]
+    assert counters.reconcile(database) == ([OWNER, "other"], "")
     assert numbers(database) == {"queued": 2, "failed": 1, "cancelled": 1}
     assert numbers(database, "other") == {"running": 1}
     with database.read() as session:
         third = session.get_one(Job, ids[2])
         assert session.get_one(Owner, OWNER).waiting_since == third.created_at
-    assert counters.reconcile(database) == []
+    assert counters.reconcile(database) == ([], "")
+
+
+def test_owners_are_checked_page_by_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "PAGE_SIZE", 2)
+    for owner in "abde":
+        new_job(database, owner=new_owner(database, owner))
+    with database.write() as session:
+        session.execute(update(Owner).values(queued=7))
+    assert OWNER == "default"
+    after = ""
+    pages: list[tuple[list[str], str]] = []
+    while not pages or after:
+        wrong, after = counters.reconcile(database, (QUEUED, RUNNING), after=after)
+        pages.append((wrong, after))
+    assert pages == [(["a", "b"], "b"), (["d", "default"], "default"), (["e"], "")]
+    assert numbers(database, "e") == {"queued": 1}
