@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -37,6 +38,8 @@ SWEEP_SECONDS = 3_600.0
 """Interval between sweeps, and time until a process's first sweep."""
 ROUND_CLAIM = timedelta(minutes=50)
 """Time after a sweep by any dispatcher in which the others skip theirs."""
+RETENTION_PAUSE_SECONDS = 0.2
+"""Pause between batches of the retention, in which other processes can write to SQLite."""
 MIN_CAP = 20
 CAP_SHARE = 0.01
 """Maximum deletions per hour: this share of all folders, and at least MIN_CAP."""
@@ -282,7 +285,12 @@ class Sweeper:
                 logger.error("%s", problem)
         while not self._stop.wait(SWEEP_SECONDS):
             with self._guard():
-                enforce_retention(self._settings, self._database, self._blobs, should_stop=self._stop.is_set)
+                enforce_retention(
+                    self._settings,
+                    self._database,
+                    self._blobs,
+                    should_stop=partial(self._stop.wait, RETENTION_PAUSE_SECONDS),
+                )
             if self._settings.sweep != "off":
                 with self._guard():
                     self._round()
@@ -368,6 +376,8 @@ def _parser() -> argparse.ArgumentParser:
 
 DELETION_AGE = timedelta(minutes=1)
 """Minimum age: a request that began the deletion is likely still working on younger ones."""
+DELETION_SECONDS = 10.0
+"""Time after which the other deletions wait for the next call, because nothing is dispatched meanwhile."""
 
 
 def finish_deletions(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> list[str]:
@@ -377,7 +387,10 @@ def finish_deletions(database: Database, blobs: Blobs, *, age: timedelta = DELET
     with database.read() as session:
         left = deletions.left_over(session, age=age)
     finished = []
+    until = time.monotonic() + DELETION_SECONDS
     for prefix in left:
+        if time.monotonic() > until:
+            break
         try:
             if not deletions.finish(database, blobs, prefix):
                 break

@@ -1,6 +1,8 @@
 """Retention: what is older than its setting goes, in batches, and nothing else."""
 
+import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from core.store.webhooks import deliveries
 from tests.core.store.backup.test_backup import stored_job, stored_model
 from tests.core.store.samples import OWNER, new_owner
 from tests.core.store.storage.test_blobs import bucket
-from worker.dispatcher.garbage import enforce_retention
+from worker.dispatcher.garbage import RETENTION_PAUSE_SECONDS, Sweeper, enforce_retention
 
 DAYS = 30
 OLD, YOUNG = timedelta(days=DAYS, seconds=1), timedelta(days=DAYS, hours=-1)
@@ -228,3 +230,36 @@ def test_old_audit_entries_and_deliveries(database: Database, blobs: Blobs) -> N
     assert first.id not in ids(database, WebhookDelivery)
     assert len(ids(database, WebhookDelivery)) == 2
     assert set(jobs_with_webhook) <= ids(database, Job)
+
+
+def test_there_is_a_pause_between_batches(database: Database, blobs: Blobs) -> None:
+    """SQLite grants its lock to whoever asks, so other processes need the pause to write."""
+    done = threading.Event()
+    waits = []
+
+    class Recorded(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            if waits.count(RETENTION_PAUSE_SECONDS) == 4:
+                done.set()
+            return super().wait(0.001)
+
+    with database.write() as session:
+        for number in range(3):
+            audit.record(session, "key.create", f"key_{number}")
+    for entry in ids(database, AuditEntry):
+        set_age(database, AuditEntry, entry, at=OLD)
+    sweeper = Sweeper(
+        Settings(keep_audit_days=DAYS, keep_webhooks_days=0, sweep="off"),
+        database,
+        blobs,
+        guard=nullcontext,
+    )
+    sweeper._stop = Recorded()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retention, "ROWS", 1)
+        sweeper.start()
+        assert done.wait(600)
+        sweeper.stop(600)
+    assert waits.count(RETENTION_PAUSE_SECONDS) >= 4
+    assert ids(database, AuditEntry) == set()
