@@ -13,6 +13,8 @@ from core.store.accounts import owners
 from core.store.db.session import Database, database_now
 from core.store.db.tables import (
     FINAL,
+    QUEUED,
+    RUNNING,
     Alias,
     AuditEntry,
     Job,
@@ -59,7 +61,7 @@ def delete_models(session: Session, older_than: timedelta) -> list[str]:
     unused = (
         func.coalesce(Model.last_used_at, Model.created_at) < before,
         ~exists().where(Alias.model_id == Model.id),
-        ~exists().where(Job.model_id == Model.id, Job.status.not_in(FINAL)),
+        ~exists().where(Job.model_id == Model.id, Job.status.in_([QUEUED, RUNNING])),
     )
     rows = session.execute(select(Model.id, Model.owner).where(*unused).limit(FOLDERS)).all()
     for owner in sorted({row.owner for row in rows}):

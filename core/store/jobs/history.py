@@ -7,6 +7,9 @@ from sqlalchemy.orm import Session
 
 from core.store.db.tables import SUCCEEDED, Job
 
+MAX_LOOKS = 1_000
+"""Maximum number of jobs that are searched for a backbone, because no index has it."""
+
 
 class Succeeded(NamedTuple):
     """Settings and duration of a successful job."""
@@ -20,10 +23,11 @@ class Succeeded(NamedTuple):
 def recent_successes(
     session: Session, *, backbone: str, image_size: int | None, max_jobs: int = 20
 ) -> list[Succeeded]:
-    """Return the newest jobs of all owners that succeeded at their first attempt."""
+    """Return jobs of all owners that succeeded at their first attempt, from the newest MAX_LOOKS jobs."""
+    newest = select(Job.id).where(Job.status == SUCCEEDED).order_by(Job.created_at.desc(), Job.id.desc())
     rows = session.execute(
         select(Job.config, Job.classes, Job.started_at, Job.finished_at)
-        .where(Job.status == SUCCEEDED, Job.attempts == 1)
+        .where(Job.id.in_(newest.limit(MAX_LOOKS)), Job.attempts == 1)
         .where(Job.config["backbone"].as_string() == backbone)
         .order_by(Job.created_at.desc(), Job.id.desc())
         .limit(10 * max_jobs)
