@@ -307,6 +307,15 @@ def test_every_unknown_form_field_is_named(refused: Problem) -> None:
     )
 
 
+def test_a_form_is_utf_8_whatever_its_charset(shared: Service) -> None:
+    """Python decodes punycode in quadratic time."""
+    body = b'--b\r\nContent-Disposition: form-data; name="bcher-kva"\r\n\r\n1\r\n--b--\r\n'
+    kind = {"content-type": "multipart/form-data; boundary=b; charset=punycode"}
+    response = shared.client.post("/adapt", content=body, headers=kind)
+    assert_problem(response, 422, "invalid_request", "There is no field 'bcher-kva'")
+    assert shared.stored() == []
+
+
 def test_other_wrong_fields(refused: Problem) -> None:
     refused(
         422,
