@@ -19,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MAX_SECONDS = 600
+TIMED_OUT = 124
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Mutant:
 
 CLIP, SERVING, TESTS = "core/clip", "core/serving", "tests/core"
 PUBLISHING, LEASE = "tests/worker/test_publishing.py", "tests/worker/test_lease.py"
+FOLDS = f"{TESTS}/clip/evaluation/test_cross_validation.py"
 CUT_OFF = f"{LEASE}::test_a_worker_without_a_database_stops_before_its_lease_ends"
 PAPER = "tests/benchmarks/methods/test_clip_cite_paper.py"
 MUTANTS = [
@@ -62,6 +64,11 @@ MUTANTS = [
            "a published model has no files"),
     Mutant("K4", "worker/job_runner.py", "spend_attempt=not full,", "spend_attempt=True,",
            f"{PUBLISHING}::test_a_full_storage_costs_no_attempt", "a full disk fails jobs"),
+    Mutant("K6", "worker/job_runner.py", "self.settings.redispatch_seconds if full else 0,", "0,",
+           f"{PUBLISHING}::test_a_full_storage_costs_no_attempt", "a full disk is tried without a pause"),
+    Mutant("K5", "worker/job_runner.py", "finished = True  # possibly", "finished = False  # possibly",
+           f"{PUBLISHING}::test_files_stay_if_the_commit_may_have_succeeded",
+           "an evaluated job has no report"),
     Mutant("H1", "worker/lease.py", "0.8 * self._lease_seconds", "8 * self._lease_seconds", CUT_OFF,
            "two workers run one job"),
     Mutant("H2", "worker/lease.py", "self._renewed = started", "self._renewed = time.monotonic()", CUT_OFF,
@@ -72,6 +79,18 @@ MUTANTS = [
     Mutant("F2", f"{CLIP}/inference/calibration.py", "ranks = np.ceil(", "ranks = np.floor(",
            f"{TESTS}/clip/inference/test_calibration.py::test_stored_scores_shrink_no_quantile",
            "prediction sets miss their coverage"),
+    Mutant("F3", f"{SERVING}/calibrated.py", " and calibration.scoring_version == SCORING_VERSION", "",
+           f"{TESTS}/serving/test_calibrated.py::test_a_calibration_of_other_scores_is_not_applied",
+           "the calibration of other scores is applied"),
+    Mutant("V4", f"{CLIP}/evaluation/cross_validation.py", "if i not in out]", "if i in out]",
+           f"{FOLDS}::test_a_fold_model_predicts_only_images_that_it_was_not_trained_on",
+           "cross-validation measures images that the fold model was trained on"),
+    Mutant("V5", f"{CLIP}/evaluation/cross_validation.py",
+           "count_steps(images, config) / count_steps(kept, shorter)", "1.0",
+           f"{FOLDS}::test_a_fold_model_moves_as_far_as_the_model", "fold models learn less than the model"),
+    Mutant("V6", f"{CLIP}/evaluation/predictions.py", "pixels[(-seen) % every :: every]", "pixels[::every]",
+           f"{TESTS}/clip/evaluation/test_predictions.py::test_every_third_image_is_on_the_curve",
+           "the curve has the labels of other images"),
     Mutant("S4", "core/store/jobs/leases.py", "started_at=func.coalesce(Job.started_at, at)", "started_at=at",
            f"{TESTS}/store/jobs/test_leases.py::test_a_second_attempt_keeps_the_start_of_the_first",
            "the duration of a job leaves out its earlier attempts"),
@@ -137,7 +156,7 @@ def plant(mutant: Mutant, tree: Path) -> str:
         status = _run(mutant.test, tree)
     finally:
         path.write_text(text, encoding="utf-8")
-    return {0: "survived", 1: "killed"}.get(status, f"error, status {status}")
+    return {0: "survived", 1: "killed", TIMED_OUT: "timed out"}.get(status, f"error, status {status}")
 
 
 def _copy_tree(folder: Path) -> None:
@@ -150,7 +169,11 @@ def _copy_tree(folder: Path) -> None:
 
 def _run(test: str, tree: Path) -> int:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "", test]
-    return subprocess.run(command, cwd=tree, capture_output=True, timeout=MAX_SECONDS, check=False).returncode
+    try:
+        done = subprocess.run(command, cwd=tree, capture_output=True, timeout=MAX_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return TIMED_OUT
+    return done.returncode
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,17 @@ def test_a_full_storage_costs_no_attempt(
     worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
+        worker.draining.set()  # Ends the worker's pause, not the attempt.
         raise StorageFull("The storage is full. Make room there.")
 
     monkeypatch.setattr(job_runner, "store_weights", full)
+    worker.settings.redispatch_seconds = 600
     job_id = queue_job(worker, tmp_path)
+    started = datetime.now(UTC)
     worker.run(job_id)
     job = job_of(worker.database, job_id)
     assert (job.status, job.attempts, model_count(worker)) == ("queued", 0, 0)
+    assert (job.available_at - started).total_seconds() >= 600
     assert list(worker.blobs.list("models")) == []
 
 
