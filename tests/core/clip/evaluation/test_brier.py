@@ -50,6 +50,7 @@ def test_overconfidence_is_no_gain() -> None:
 @pytest.mark.slow
 def test_chance_is_seldom_taken_for_a_gain() -> None:
     found = [brier_gain(predictions(60, lead=1.0, seed=seed), 40.0) for seed in range(100)]
+    assert None not in found
     assert sum(gain is not None and gain.low > 0 for gain in found) <= 6
     assert sum(gain is not None and gain.p <= MAX_P for gain in found) <= 6
 
@@ -60,6 +61,7 @@ def test_lower_confidence_on_random_labels_is_no_gain() -> None:
         brier_gain(replace(predictions(60, lead=0.0, seed=s), stock=scores(np.arange(60) % 3, 4.0, s)), 40.0)
         for s in range(40)
     ]
+    assert None not in found
     assert sum(interval is not None and interval.low > 0 for interval in found) <= 3
 
 

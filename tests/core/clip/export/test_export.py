@@ -199,7 +199,7 @@ def test_the_model_card_describes_the_model() -> None:
     assert r"a \*star\* \| \`x\`" in card  # Text from users must not be interpreted as Markdown.
     assert "- red fox: a vixen" in card
     assert "Apache-2.0" in card
-    assert "It is not CLIP" in card or "is not CLIP" in card
+    assert "The backbone is not CLIP but a small substitute" in card
     assert "not measured\n" in card
     early = model_card(replace(ABOUT, metrics={"verdict": "evaluating"}), "loading")
     assert "not measured yet" in early

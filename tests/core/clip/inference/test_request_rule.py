@@ -138,7 +138,7 @@ def test_prototypes_count_by_their_shots() -> None:
 
 
 def test_a_trained_class_without_a_shot_leaves_the_texts() -> None:
-    """A support set has at most 128 shots."""
+    """Support sets of an earlier version had at most 128 shots."""
     classes = [2, NEW_CLASS, 0, 7, NEW_CLASS]
     rule = request_rule(SHOTS, TEXTS, classes)
     expected = IMAGES @ TEXTS.T - class_offsets(*SHOTS, TEXTS, classes, 0.35)
