@@ -14,8 +14,10 @@ from benchmarks.trust import runs
 from benchmarks.trust.asking import RULE
 from benchmarks.trust.judging import judged
 from benchmarks.trust.rejection import let_through
+from core.clip.config import AdaptConfig
 from core.clip.inference.calibration import ACCEPTANCE_RATE
 from core.clip.models.backbone import Backbone
+from core.clip.pipeline import Adapted, Shot
 from tests.benchmarks.accuracy.test_paper import COLOURS, folder_of
 
 
@@ -27,8 +29,15 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_kinds_are_run_once_and_shown(
     colours: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolve = runs.resolve_config
+    resolve, adapt = runs.resolve_config, runs.adapt
     monkeypatch.setattr(runs, "resolve_config", lambda **given: resolve(**{**given, "epochs": 1}))
+    trained: list[tuple[list[Shot], Adapted]] = []
+
+    def kept(backbone: Backbone, shots: list[Shot], config: AdaptConfig) -> Adapted:
+        trained.append((shots, adapt(backbone, shots, config)))
+        return trained[-1][1]
+
+    monkeypatch.setattr(runs, "adapt", kept)
     command = ["--data", str(colours), "--backbone", backbone.name, "--out", str(tmp_path), "--shots", "16"]
     trust.main([*command, "--kinds", *runs.KINDS])
     (runs_file,) = tmp_path.glob("runs-trust-*.json")
@@ -39,9 +48,9 @@ def test_all_kinds_are_run_once_and_shown(
         **{"real": 32, "shuffled": 32, "planted": 32, "cost": 64}
     }
     real = judged(records["real"])
-    said = real["trained_classes"]["adapted"]
-    assert said["low"] <= said["value"] <= said["high"]
     arrays = records["real"].arrays
+    held_out = arrays["held_named_0.5"][:, 0] == arrays["held_truth"]
+    assert real["trained_classes"]["adapted"]["value"] == held_out.mean()
     listed = arrays["truth"] < 2  # The trained classes come first.
     correct = arrays["named_0.5"][listed, 0] == arrays["truth"][listed]
     assert listed.sum() == 6
@@ -59,7 +68,16 @@ def test_all_kinds_are_run_once_and_shown(
         assert np.array_equal(among.argmax(axis=1), records["real"].arrays[f"named_{alpha}"][:, 1])
     planted = records["planted"].plain
     assert planted["planted"] == 3
-    assert planted["found"] <= planted["label_issues"]
+    # The folder of an image is its true class.
+    wrong = [[Path(str(s.source)).parent.name != s.class_name for s in shots] for shots, _ in trained]
+    [(of_shots, report)] = [
+        (of_shots, adapted.evaluation.report)
+        for of_shots, (_, adapted) in zip(wrong, trained, strict=True)
+        if sum(of_shots) == 3
+    ]
+    assert report is not None
+    issues = [of_shots[issue.position] for issue in report.label_issues]
+    assert (planted["found"], planted["label_issues"]) == (sum(issues), len(issues))
     (page,) = tmp_path.glob("trust-*.json")
     titles = [table["title"] for table in json.loads(page.read_text(encoding="utf-8"))]
     assert len(titles) == 6

@@ -1,5 +1,6 @@
 """The load clients against a small server: requests sent and results counted."""
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,9 +45,10 @@ def test_each_request_is_sent_once_and_gets_its_own_answer(url: str) -> None:
     found = load(url, iter(requests), clients=3, on_answer=record)
     assert found.statuses == {200: 15, 503: 5}
     assert (found.errors, len(found.latencies)) == (5, 20)
+    assert sorted(answers) == list(range(20))
     for number, (status, body) in answers.items():
         assert status == (503 if number % 4 == 0 else 200)
-        assert body.count(b"%d" % number) >= 5_000
+        assert json.loads(body) == [number] * 5_000
     assert found.rate == 15 / found.seconds
 
 
