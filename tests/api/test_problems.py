@@ -104,10 +104,10 @@ def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> No
     assert_problem(response, 400, "invalid_boundary", "Let your HTTP client write")
 
 
-@pytest.mark.parametrize("path", ["/jobs/none", "/nothing", "/jobs?limit=0"])
-def test_head_and_options(fresh: Service, path: str) -> None:
-    for method in ("HEAD", "OPTIONS"):
-        assert fresh.client.request(method, path).status_code in {404, 405}
+@pytest.mark.parametrize(("path", "status"), [("/jobs/none", 405), ("/nothing", 404), ("/jobs?limit=0", 405)])
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_head_and_options(fresh: Service, method: str, path: str, status: int) -> None:
+    assert fresh.client.request(method, path).status_code == status
 
 
 def test_every_response_forbids_content_sniffing(fresh: Service) -> None:

@@ -179,7 +179,7 @@ def test_scopes(scoped: tuple[Service, dict[str, str]], route: tuple[str, str], 
     service, made = scoped
     response = service.client.request(*route, headers={"authorization": f"Bearer {made[scope]}"})
     if scope in SCOPES_OF_ROUTES[route] | {"admin"}:
-        assert response.status_code in {200, 404, 422}, response.text
+        assert response.status_code == ROUTES[route], response.text
     else:
         needed = " or ".join(sorted(SCOPES_OF_ROUTES[route]))
         assert_problem(response, 403, "missing_scope", rf"scope {needed}\. Yours has {scope}")
@@ -248,8 +248,8 @@ def test_the_rate_of_a_key(make_service: MakeService) -> None:
     assert 1 <= int(refused.headers["retry-after"]) <= 20
     assert refused.headers["ratelimit-remaining"] == "0"
     assert get(service, theirs).status_code == 200
-    for path in ("/healthz", "/readyz"):
-        assert get(service, mine, path).status_code in {200, 503}
+    assert get(service, mine, "/healthz").status_code == 200
+    assert get(service, mine, "/readyz").status_code in {200, 503}  # 503 while the backbone is loading
     # Requests without a key count against no key's rate.
     assert_problem(get(service, NEVER), 401, "unauthorized")
 
