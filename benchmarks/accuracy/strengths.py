@@ -55,12 +55,13 @@ class Arm:
     def view(self, run: Encodings) -> Encodings:
         """Return the run with this arm's features in the place of those at α ½."""
         of_images, of_texts = self.near if delta_d(run) < self.threshold else self.far
-        images = {"images": run.images, "shots": run.shots, "unrelated_images": run.unrelated_images}
-        texts = {"texts": run.texts, "unrelated_texts": run.unrelated_texts}
         return replace(
             run,
-            **{name: {0.5: features[of_images]} for name, features in images.items()},
-            **{name: {0.5: features[of_texts]} for name, features in texts.items()},
+            images={0.5: run.images[of_images]},
+            shots={0.5: run.shots[of_images]},
+            unrelated_images={0.5: run.unrelated_images[of_images]},
+            texts={0.5: run.texts[of_texts]},
+            unrelated_texts={0.5: run.unrelated_texts[of_texts]},
         )
 
 

@@ -196,7 +196,7 @@ def among_trained(
         n = len(labels) / len(place)
         w = strength * DISCRIMINANT_WEIGHT * n / (n + TEXT_COUNTS_AS)
         deviation = (shot_features @ of_shots.T + biases_of_shots).std()
-        if deviation > 0:  # otherwise the classes have the same images
+        if deviation > 1e-4:  # less is rounding: the classes have the same images
             scale = w * spread / deviation
             weights = (weights + scale * of_shots) / (1 + w)
             biases = (biases + scale * biases_of_shots) / (1 + w)
