@@ -125,6 +125,8 @@ class DecoderProcess:
                     usable = True
                     raise BadImage(str(answer["code"]), str(answer["detail"]))
                 mode, (width, height) = answer["mode"], answer["size"]
+                if width * height > limits.max_pixels:
+                    raise ValueError(width, height)
                 pixels = CHANNELS[mode] * width * height
                 view = memoryview(self._memory)[INPUT_BYTES : INPUT_BYTES + pixels]
                 image = Image.frombytes(mode, (width, height), view)

@@ -183,6 +183,17 @@ def test_a_crash_or_a_hang_fails_one_image(signum: signal.Signals, code: str) ->
     assert not process.is_alive()
 
 
+def test_a_forged_answer_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    process, source = DecoderProcess(), crafted.jpeg()
+    forged = {"mode": "L", "size": [30_000, 30_000], "seconds": 0.0}
+    monkeypatch.setattr(process, "_ask", lambda **message: forged)
+    monkeypatch.setattr(Image, "frombytes", lambda *given: pytest.fail("memory was allocated"))
+    with pytest.raises(BadImage) as bad:
+        decoded(process, source)
+    assert bad.value.code == "truncated_image"
+    assert not process.is_alive()
+
+
 def test_the_others_are_answered_and_the_process_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     decode = DecoderProcess.decode
     deadly = crafted.jpeg(7)
