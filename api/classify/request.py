@@ -107,8 +107,10 @@ def _checked(
 
 def _options_of(form: FormData) -> Options:
     fields: dict[str, Any] = {}
-    for name in dict.fromkeys(form.keys()):
-        values = form.getlist(name)
+    sent: dict[str, list[Any]] = {}
+    for name, value in form.multi_items():
+        sent.setdefault(name, []).append(value)
+    for name, values in sent.items():
         if name == "images":
             continue
         if any(isinstance(value, UploadFile) for value in values):

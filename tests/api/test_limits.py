@@ -210,6 +210,11 @@ WORST: dict[str, tuple[str, str, Callable[[], bytes]]] = {
         "form",
         lambda: b"".join(part(f"{i:x}" * 200, b"") for i in range(4_000)) + image_part() + END,
     ),
+    "unknown form fields of a classification": (
+        "POST /classify",
+        "form",
+        lambda: b"".join(part(f"{i:x}", b"") for i in range(19_000)) + image_part() + END,
+    ),
 }
 
 
