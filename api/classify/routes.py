@@ -13,7 +13,7 @@ router = APIRouter(tags=["classify"], route_class=FormRoute)
 @router.post(
     "/classify",
     response_model=Classification | Comparison,
-    responses=responses(400, 401, 404, 408, 413, 422, 503, 507),
+    responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
     openapi_extra=REQUEST_BODY,
 )
 async def classify(request: Request) -> Response:

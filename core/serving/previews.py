@@ -25,6 +25,7 @@ from core.serving.types import Handle, WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobImage
+from core.store.errors import ShotsGone
 from core.store.jobs import jobs
 from core.store.storage.blobs import Blobs
 
@@ -150,6 +151,7 @@ class Previews:
 
         Raises:
             StillLoading: it is not usable in time; building goes on.
+            ShotsGone: the images or the job were deleted.
             BackboneUnavailable, StorageUnavailable, BlobNotFound.
         """
         with self._entry(job, wait_seconds=self._wait_seconds) as prototypes:
@@ -175,6 +177,8 @@ class Previews:
     def _make(self, job: JobPreview) -> PartialPrototypes:
         with self._database.read() as session:
             shots = chosen_shots(jobs.images(session, job.id))
+        if not shots:
+            raise ShotsGone(job.id)
         index = {name: i for i, name in enumerate(job.classes)}
         prototypes = PartialPrototypes(torch.tensor([index[shot.class_name] for shot in shots]))
         self._extend(job, prototypes, shots, until=time.monotonic() + MAX_FIRST_SECONDS)

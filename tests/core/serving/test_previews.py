@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from sqlalchemy import delete
 
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
@@ -29,7 +30,7 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import JobImage
-from core.store.errors import BlobNotFound, JobNotFound, ModelNotFound
+from core.store.errors import BlobNotFound, JobNotFound, ModelNotFound, ShotsGone
 from core.store.jobs import jobs, leases
 from core.store.jobs.jobs import NewImage
 from core.store.registry import models
@@ -186,6 +187,16 @@ def test_the_preview_is_deleted_with_its_job(world: World) -> None:
     with pytest.raises(JobNotFound):
         world.classify(job)
     assert world.serving.previews.counts().values == 0
+
+
+def test_without_images_there_is_no_preview(world: World) -> None:
+    """Retention has deleted them."""
+    job = world.job()
+    with world.database.write() as session:
+        session.execute(delete(JobImage).where(JobImage.job_id == job))
+    for _ in range(2):
+        with pytest.raises(ShotsGone):
+            world.classify(job)
 
 
 def test_images_are_read_once(world: World) -> None:
