@@ -27,7 +27,7 @@ def test_a_small_architecture(family: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert size.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert size.file_bytes == 4 * size.parameters
     weights = size.training_bytes(0, 0)
-    assert weights == 6 * size.file_bytes + 500_000_000
+    assert weights == 8 * size.file_bytes + 500_000_000
     assert size.training_bytes(8, 2) == weights + 8 * size.image_bytes + 2 * size.prompt_bytes
     assert min(size.image_bytes, size.prompt_bytes) > 10_000
 
