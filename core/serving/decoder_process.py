@@ -192,6 +192,6 @@ def start(count: int) -> None:
 def _new_process() -> DecoderProcess:
     try:
         return _starter.submit(DecoderProcess).result()
-    except OSError as error:  # no memory, no process left, or a broken installation
+    except (OSError, RuntimeError) as error:  # no memory or process left, broken installation, or at shutdown
         logger.error("A process that decodes images cannot be started: %s", error)
         raise ServerBusy("No process for decoding can be started. Try again in a few seconds.") from error

@@ -46,6 +46,7 @@ def test_fifty_open_streams_are_ended_properly_at_sigterm(
         wait_for(lambda: _answers(f"http://127.0.0.1:{port}/healthz"))
         rest = asyncio.run(follow())
         said = process.communicate(timeout=PATIENCE)[1].decode()
+        assert "Traceback" not in said, said
     finally:
         process.kill()
     assert all(chunk.endswith(b"0\r\n\r\n") for chunk in rest)  # The streams end in order, and are not cut.

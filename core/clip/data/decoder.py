@@ -49,9 +49,10 @@ def main() -> None:
     _import_plugins()
     usual = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
     give_up_rights(parent)
-    link.send(b"{}")  # ready
-    while message := link.recv(MAX_MESSAGE):
-        link.send(json.dumps(_decode(json.loads(message), link, memoryview(memory), usual)).encode())
+    with suppress(ConnectionError):  # the service has ended
+        link.send(b"{}")  # ready
+        while message := link.recv(MAX_MESSAGE):
+            link.send(json.dumps(_decode(json.loads(message), link, memoryview(memory), usual)).encode())
 
 
 def _decode(asked: dict[str, Any], link: socket.socket, memory: memoryview, usual: int) -> dict[str, Any]:

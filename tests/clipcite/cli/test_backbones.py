@@ -155,4 +155,4 @@ def test_a_cold_start_without_a_network(
     lines = done.stdout.splitlines()
     assert lines[0] == "Network is unreachable"
     assert f"Installed {NAME}" in done.stdout
-    assert json.loads(lines[-1]) == [None, 2]
+    assert "[null, 2]" in lines  # the processes may write when they end

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from core.clip.data.decoder import MEMORY_BYTES
 from core.clip.data.images import ImageLimits, open_image
 from core.clip.errors import BadImage
 from core.serving import decoder_process
@@ -255,3 +257,20 @@ def test_a_process_that_does_not_start_is_no_fault_of_the_image(
             crafted.jpeg(), LIMITS, anything, shortest_side=20, grey=False, small_bytes=0, seconds=GUARD
         )
     assert "it has ended with status 1" in caplog.text
+
+
+def test_a_decoder_whose_service_has_ended_is_silent() -> None:
+    memory = os.memfd_create("image")
+    os.ftruncate(memory, MEMORY_BYTES)
+    link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link.close()
+    ended = subprocess.run(
+        [sys.executable, "-m", "core.clip.data.decoder"]
+        + [str(number) for number in (theirs.fileno(), memory, os.getpid())],
+        pass_fds=(theirs.fileno(), memory),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(memory)
+    assert (ended.returncode, ended.stderr) == (0, "")
