@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
+from core.clip.inference.discriminants import linear_discriminants
 from core.clip.inference.request_rule import RequestKind, RequestRule, add_prototypes, among_trained, kind_of
 
 TEXT_COUNTS_AS = 1.0
@@ -42,6 +44,10 @@ class PrototypeClassifier:
         shots = self.features, self.labels
         weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS)
         offsets = class_offsets(*shots, weights, classes, balance)
-        return RequestRule(
-            kind, weights, offsets, among_trained(text_weights, weights, *shots, classes, balance)
-        )
+        among = among_trained(text_weights, weights, *shots, self._discriminants, classes, balance)
+        return RequestRule(kind, weights, offsets, among)
+
+    @cached_property
+    def _discriminants(self) -> tuple[Tensor, Tensor] | None:
+        """Those of the shots, which take most of the time of `rule`."""
+        return linear_discriminants(self.features, self.labels)

@@ -109,7 +109,8 @@ def request_rule(
         return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
     strength = min(1.0, balance / NEW_CLASS_BALANCE)
     weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS, strength)
-    among = among_trained(text_weights, weights, *shots, classes, balance, strength)
+    discriminants = linear_discriminants(*shots)
+    among = among_trained(text_weights, weights, *shots, discriminants, classes, balance, strength)
     if among is None or len(among.columns) < len(classes):
         weights = text_weights
     return RequestRule(kind, weights, class_offsets(*shots, weights, classes, balance), among)
@@ -158,6 +159,7 @@ def among_trained(
     classifier_weights: Tensor,
     shot_features: Tensor,
     labels: Tensor,
+    discriminants: tuple[Tensor, Tensor] | None,
     classes: Sequence[int],
     balance: float,
     strength: float = 1.0,
@@ -172,6 +174,7 @@ def among_trained(
         classifier_weights: [C, D], of the cosines, normalised: those of `add_prototypes`.
         shot_features: [S, D], normalised, from the same model.
         labels: [S], trained class of each shot.
+        discriminants: those of the shots (`linear_discriminants`).
         classes: trained class of each candidate, or NEW_CLASS.
         balance: that of the offsets.
         strength: factor of w.
@@ -187,10 +190,9 @@ def among_trained(
         return None
     weights = classifier_weights[columns]
     biases = -class_offsets(shot_features, labels, weights, own, balance)
-    found = linear_discriminants(shot_features, labels)
-    if found is not None and len(set(own)) > 1:
+    if discriminants is not None and len(set(own)) > 1:
         rows = [place[c] for c in own]
-        of_shots, biases_of_shots = (x[rows] - x[rows].mean(dim=0) for x in found)
+        of_shots, biases_of_shots = (x[rows] - x[rows].mean(dim=0) for x in discriminants)
         cosines = shot_features @ text_weights[columns].T
         spread = (cosines - cosines.mean(dim=1, keepdim=True)).std()
         n = len(labels) / len(place)
