@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from benchmarks.accuracy import rules
+from benchmarks.accuracy.measures import Difference
 from benchmarks.accuracy.paper import load_for, write
 from benchmarks.accuracy.report import write_page
 from benchmarks.accuracy.rescore import (
@@ -34,7 +35,7 @@ from benchmarks.accuracy.rules import (
     WITH_PROTOTYPES,
     Rule,
 )
-from benchmarks.accuracy.tables import Table, figure
+from benchmarks.accuracy.tables import Table, figure, signed
 
 COUNTS = (1, 2, 4, 16)
 OFFSETS = rules.today()
@@ -130,7 +131,7 @@ def decision(comparison: Comparison) -> Table:
     conditions = {c.measure: c for c in criteria(kind)} if complete else {}
     for measure in shown_measures(means["served"]):
         cells = [figure(row[measure]) for row in means.values()]
-        shown = _interval(*difference(comparison, measure, names))
+        shown = signed(Difference(*difference(comparison, measure, names)))
         condition = conditions.get(measure)
         needed = ["–", "–"]
         if condition:
@@ -155,7 +156,8 @@ def overview(comparisons: Mapping[str, Comparison]) -> Table:
             lines = [figure(comparison.mean(ours)[measure])]
             for other in (STOCK, OFFSETS):
                 if rule not in (STOCK, other):
-                    lines.append(_interval(*comparison.interval(ours, dict.fromkeys(names, other), measure)))
+                    interval = comparison.interval(ours, dict.fromkeys(names, other), measure)
+                    lines.append(signed(Difference(*interval)))
             cells.append("<br>".join(lines))
         table.rows.append([label, *cells])
     return table
@@ -172,10 +174,6 @@ def by_set(comparisons: Mapping[str, Comparison]) -> Table:
             cells = [figure(row[m]) if m in row else "–" for m, row in rows.items()]
             table.rows.append([name, label, *cells])
     return table
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

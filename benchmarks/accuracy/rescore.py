@@ -24,6 +24,7 @@ from torch import Tensor
 from benchmarks.accuracy import encodings, rules
 from benchmarks.accuracy.encodings import Encodings
 from benchmarks.accuracy.measures import (
+    Difference,
     Floats,
     harmonic_mean,
     mean_of_resampled_runs,
@@ -32,7 +33,7 @@ from benchmarks.accuracy.measures import (
 from benchmarks.accuracy.paper import load_for, read_sets, read_trials, write
 from benchmarks.accuracy.report import write_page
 from benchmarks.accuracy.rules import Rule, Support
-from benchmarks.accuracy.tables import Table, figure
+from benchmarks.accuracy.tables import Table, figure, signed
 from benchmarks.accuracy.trials import few_shot
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.models.backbone import Backbone
@@ -332,8 +333,7 @@ def _against(
 ) -> str:
     if ours == theirs:
         return ""
-    value, low, high = comparison.interval(ours, theirs, measure)
-    return f"<br>{value:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
+    return f"<br>{signed(Difference(*comparison.interval(ours, theirs, measure)))}"
 
 
 def _at_half(rule: Candidate) -> bool:

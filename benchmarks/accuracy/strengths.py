@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks.accuracy import rules
 from benchmarks.accuracy.encodings import Encodings
+from benchmarks.accuracy.measures import Difference
 from benchmarks.accuracy.paper import load_for, write
 from benchmarks.accuracy.report import write_page
 from benchmarks.accuracy.rescore import (
@@ -28,7 +29,7 @@ from benchmarks.accuracy.rescore import (
     name_of,
     read_runs,
 )
-from benchmarks.accuracy.tables import Table, figure
+from benchmarks.accuracy.tables import Table, figure, signed
 
 ALPHAS = (0.3, 0.5, 0.7)
 THRESHOLDS = tuple(round(-0.3 + 0.05 * i, 2) for i in range(13))
@@ -106,7 +107,7 @@ def decision(group: str, comparison: Comparison) -> Table:
     values = comparison.mean(product)
     table.rows.append(["α 0.5", *(figure(values[m]) for m in MIN_DIFFERENCE)])
     values = comparison.mean(chosen)
-    shown = [f"{v:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−") for v, low, high in differences.values()]
+    shown = [signed(Difference(*interval)) for interval in differences.values()]
     table.rows.append(
         ["chosen", *(f"{figure(values[m])}<br>{s}" for m, s in zip(MIN_DIFFERENCE, shown, strict=True))]
     )
