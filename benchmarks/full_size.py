@@ -69,7 +69,6 @@ TOLERANCE = 1e-4
 
 def main() -> None:
     options = _parser().parse_args()
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for backbone in () if options.table else options.backbone or BACKBONES:
         print(f"== {backbone}", flush=True)
         measured: dict[str, Any] = {}
@@ -77,12 +76,15 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="clipcite-full-size-") as folder:
                 measure(backbone, Path(folder), options, measured)
         finally:  # what a failing run has measured, holds
-            results = (
-                json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-            )  # another run may have written
+            results = stored()  # another run may have written
             results[backbone] = {**results.get(backbone, {}), **measured}
             store(results)
-    print(table(results))
+    print(table(stored()))
+
+
+def stored() -> dict[str, Any]:
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return results
 
 
 def store(results: dict[str, Any]) -> None:

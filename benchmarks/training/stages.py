@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.full_size import CLASSES, RESULTS, make_images, store, write_backbone
+from benchmarks.full_size import CLASSES, make_images, store, stored, write_backbone
 from benchmarks.machine import load_average, processor
 from benchmarks.progress import POLL_SECONDS, Look, Measured, measure
 from benchmarks.training.memory import measuring
@@ -153,7 +153,7 @@ def main() -> None:
             stages = run(backbone, images, config, folder)
     if backbone.device.type == "cuda":
         steps = count_steps(len(images), config)
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results = stored()
         results.setdefault(options.backbone, {})["gpu"] = {
             "name": torch.cuda.get_device_name(backbone.device),
             "peak_bytes": meter.peak_bytes,

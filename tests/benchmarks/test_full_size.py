@@ -46,7 +46,7 @@ def test_a_small_network(
 
 
 def test_the_page_has_the_table_of_the_stored_results() -> None:
-    stored = json.loads(full_size.RESULTS.read_text()) if full_size.RESULTS.exists() else {}
+    stored = full_size.stored()
     page = full_size.PAGE.read_text(encoding="utf-8")
     assert f"{full_size.START}{full_size.table(stored)}\n{full_size.END}" in page
 
