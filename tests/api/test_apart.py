@@ -6,8 +6,8 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,25 @@ def stall(
     stalled, go_on = threading.Semaphore(0), threading.Event()
     function = getattr(owner, name)
 
-    def slow(*args: Any) -> Any:
+    def slow(*args: Any, **given: Any) -> Any:
         stalled.release()
         assert go_on.wait(600)
-        return function(*args)
+        return function(*args, **given)
 
     monkeypatch.setattr(owner, name, slow)
     return stalled, go_on
+
+
+def assert_others_are_answered(
+    http: httpx.Client, stalled: threading.Semaphore, requests: Sequence[Future[httpx.Response]]
+) -> None:
+    """Wait until the requests stall, then send another one."""
+    assert stalled.acquire(timeout=600)
+    # Give the others time to block as well.
+    while stalled.acquire(timeout=1):
+        continue
+    assert http.get("/models", timeout=60).status_code == 200
+    assert not any(request.done() for request in requests)
 
 
 def test_stalled_uploads_block_no_other_request(
@@ -76,13 +88,7 @@ def test_stalled_uploads_block_no_other_request(
     with connected(service) as (http, pool):
         try:
             uploads = [pool.submit(http.post, "/adapt", **form(**shots())) for _ in range(UPLOADS)]
-            assert stalled.acquire(timeout=600)
-            # Give the other uploads time to block as well.
-            while stalled.acquire(timeout=1):
-                continue
-            answer = http.get("/models", timeout=60)
-            assert answer.status_code == 200
-            assert not any(upload.done() for upload in uploads)
+            assert_others_are_answered(http, stalled, uploads)
         finally:
             go_on.set()
         assert {upload.result().status_code for upload in uploads} == {202}
@@ -101,26 +107,14 @@ def test_stalled_files_block_no_other_request(
 ) -> None:
     service = make_service()
     monkeypatch.setattr(exports, "WAIT_SECONDS", 600)  # for the turn of an export
-    stalled, go_on = threading.Semaphore(0), threading.Event()
-    called = getattr(module, function)
-
-    def slow(*args: Any, **given: Any) -> Any:
-        stalled.release()
-        assert go_on.wait(600)
-        return called(*args, **given)
-
-    monkeypatch.setattr(module, function, slow)
+    stalled, go_on = stall(monkeypatch, module, function)
     with connected(service) as (http, pool):
         job_id, model = samples.new_job(service.database, owner="team"), samples.new_model()
         samples.publish(service.database, samples.claimed(service.database, job_id), model)
         url = path.format(job=job_id, model=model.id)
         try:
             requests = [pool.submit(http.get, url) for _ in range(UPLOADS)]
-            assert stalled.acquire(timeout=600)
-            while stalled.acquire(timeout=1):
-                continue
-            assert http.get("/models", timeout=60).status_code == 200
-            assert not any(request.done() for request in requests)
+            assert_others_are_answered(http, stalled, requests)
         finally:
             go_on.set()
         assert {request.result().status_code for request in requests} <= {404, 503}
@@ -145,11 +139,7 @@ def test_a_stalled_disk_blocks_no_other_request(
     with connected(service) as (http, pool):
         try:
             uploads = [pool.submit(http.post, "/adapt", **large) for _ in range(UPLOADS)]
-            assert stalled.acquire(timeout=600)
-            while stalled.acquire(timeout=1):
-                continue
-            assert http.get("/models", timeout=60).status_code == 200
-            assert not any(upload.done() for upload in uploads)
+            assert_others_are_answered(http, stalled, uploads)
         finally:
             go_on.set()
         for upload in uploads:
