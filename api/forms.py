@@ -70,9 +70,8 @@ class LimitedParser(MultiPartParser):
         self._text_bytes = 0
 
     def on_headers_finished(self) -> None:
-        self._charset = (
-            "utf-8"  # not that of the request: Python decodes some, as punycode, in quadratic time
-        )
+        # Not that of the request: Python decodes some, as punycode, in quadratic time.
+        self._charset = "utf-8"
         super().on_headers_finished()
         part = self._current_part
         self._add(sum(len(name) + len(value) for name, value in part.item_headers))

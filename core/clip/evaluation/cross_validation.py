@@ -39,7 +39,8 @@ def training_work(
     """Return the work of a training with its support set.
 
     Args:
-        prompts: number of prompts of the trained classes.
+        classes: number of trained classes.
+        prompts: number of prompts of these classes.
         stock_features: whether the images' features by the stock model are already computed.
     """
     passes = len(SUPPORT_ALPHAS) - stock_features
