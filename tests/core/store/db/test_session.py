@@ -111,11 +111,14 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 
 def test_after_a_restart_of_the_server_the_next_call_works(postgres_url: str, postgres_template: str) -> None:
-    """All connections are cut, as by a restart. The pool must not hand out a dead one."""
+    """All connections are cut, as by a restart. The pool must not hand out a dead one.
+
+    Each cut waits until the server's processes have ended: one that is still ending answers the pool's ping.
+    """
     with postgres_database(postgres_url, postgres_template) as url:
         database, other = Database(url), Database(url)
         cut = text(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         job_id = new_job(database)
