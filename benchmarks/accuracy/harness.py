@@ -4,7 +4,7 @@ import platform
 import re
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from benchmarks.accuracy.scores import BestScores, Scores
+from benchmarks.accuracy.scores import BestScores, Scores, new_labels
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots, published_shots
 from benchmarks.machine import commit
 from benchmarks.methods.common.task import Method, Predictor, Task, Tests
-from benchmarks.run_store import RunStore
+from benchmarks.run_store import Run, RunStore
 from core.clip.data.images import open_image
 from core.clip.models.backbone import Backbone
 
@@ -106,11 +106,19 @@ def results(method: str, trial: Trial, backbone: Backbone, out: Path) -> Iterato
     if stored is None:
         return
     for label in stored.record["labels"]:
-        answers = {
-            name: BestScores(**{f.name: stored.array(f"{label}@{name}/{f.name}") for f in fields(BestScores)})
-            for name in stored.record["tests"]
-        }
+        answers = {name: _stored_scores(stored, f"{label}@{name}") for name in stored.record["tests"]}
         yield Result(label, answers, stored.record["seconds"])
+
+
+def _stored_scores(stored: Run, name: str) -> BestScores:
+    """Return the best scores of a label and test set. Runs before 0.2.0 have no `within_kind`."""
+    arrays = {f.name: stored.array(f"{name}/{f.name}") for f in fields(BestScores) if f.name != "within_kind"}
+    if f"{name}/within_kind" in stored.arrays:
+        within_kind = stored.array(f"{name}/within_kind")
+    else:
+        is_trained = np.isin(arrays["truth"], arrays["trained"])
+        within_kind = np.where(is_trained, arrays["best_trained"], arrays["best_new"])
+    return BestScores(**arrays, within_kind=within_kind)
 
 
 def store_of(method: str, backbone: Backbone, out: Path) -> RunStore:
@@ -166,12 +174,24 @@ def task_of(trial: Trial, backbone: Backbone) -> Task:
 
 
 def score_tests(predictor: Predictor, data: DataSet, trial: Trial, backbone: Backbone) -> Scores:
-    """Score the test images of a data set, with all its classes as candidates."""
+    """Score the test images of a data set, with all its classes as candidates.
+
+    A predictor whose rule depends on the request is also asked for the trained and the new classes alone.
+    """
     tests = tests_of(backbone, data)
-    similarities = predictor.similarities(tests, data.class_names).float().numpy()
     trained_classes = {trial.data.class_names[label] for label in trial.trained}
     trained = [label for label, name in enumerate(data.class_names) if name in trained_classes]
-    return Scores(similarities, np.array([e.label for e in data.test]), tuple(trained), data.class_names)
+
+    def scores_for(labels: Sequence[int]) -> NDArray[np.float32]:
+        return predictor.similarities(tests, [data.class_names[label] for label in labels]).float().numpy()
+
+    everything = range(len(data.class_names))
+    truth = np.array([e.label for e in data.test])
+    alone = {}
+    if getattr(predictor, "rule_depends_on_request", False):
+        parts = {"of_trained": trained, "of_new": new_labels(len(everything), trained)}
+        alone = {name: scores_for(labels) for name, labels in parts.items() if labels}
+    return Scores(scores_for(everything), truth, tuple(trained), data.class_names, **alone)
 
 
 def tests_of(backbone: Backbone, data: DataSet) -> Tests:

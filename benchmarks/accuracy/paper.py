@@ -160,6 +160,9 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
         help="number of the first class split; each split then runs once, with its number as the seed",
     )
     parser.add_argument("--tests", type=int, help="maximum test images per class (default: all)")
+    parser.add_argument(
+        "--first-test", type=int, default=1, help="number of the first test image per class (default 1)"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument(
         "--threads", type=int, help="number of CPU threads, to run several processes side by side"
@@ -174,12 +177,10 @@ def read_sets(options: argparse.Namespace) -> list[DataSet]:
     Raises:
         SystemExit: the arguments name no data set.
     """
-    sources = [_shortened(load(folder), options.tests) for folder in options.data]
+    sources = [_shortened(load(folder), options) for folder in options.data]
     if options.root:
         default = [name for name in ELEVEN if options.setting != "cdg" or name != "ImageNet"]
-        sources += [
-            _shortened(load(options.root, name), options.tests) for name in options.datasets or default
-        ]
+        sources += [_shortened(load(options.root, name), options) for name in options.datasets or default]
     if not sources:
         raise SystemExit(
             "No data set is given. Add --root FOLDER for the papers' data sets, or --data FOLDER."
@@ -206,7 +207,7 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
     if options.setting == "cdg":
         is_folder = options.target and Path(options.target).is_dir()
         target = load(Path(options.target)) if is_folder else load(options.root, options.target or "ImageNet")
-        target = _shortened(target, options.tests)
+        target = _shortened(target, options)
         return [
             trial
             for data in sources
@@ -222,8 +223,8 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
     return trials if options.first_split is None else [t for t in trials if t.seed == t.split]
 
 
-def _shortened(data: DataSet, tests: int | None) -> DataSet:
-    return data if tests is None else fewer_tests(data, tests)
+def _shortened(data: DataSet, options: argparse.Namespace) -> DataSet:
+    return fewer_tests(data, options.tests, options.first_test)
 
 
 def write(tables: Sequence[Table], name: str, out: Path, console: Console) -> None:

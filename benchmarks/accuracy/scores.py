@@ -27,16 +27,31 @@ class BestScores:
     """[N], score of that class in units of the cosine; -inf if there is none."""
     best_new: NDArray[np.int64]
     new_score: NDArray[np.float32]
+    within_kind: NDArray[np.int64]
+    """[N], label of the best class among those of the image's own kind, trained or new."""
 
     @classmethod
     def from_scores(
-        cls, similarities: NDArray[np.float32], truth: NDArray[np.int64], trained: Sequence[int]
+        cls,
+        similarities: NDArray[np.float32],
+        truth: NDArray[np.int64],
+        trained: Sequence[int],
+        of_trained: NDArray[np.float32] | None = None,
+        of_new: NDArray[np.float32] | None = None,
     ) -> "BestScores":
-        """Create from the scores of all classes, [N, C]."""
-        new = [label for label in range(similarities.shape[1]) if label not in set(trained)]
+        """Create from the scores of all classes, [N, C].
+
+        Args:
+            of_trained: [N, T], scores of a request for the trained classes alone, if its rule is another.
+            of_new: [N, C - T], scores of a request for the new classes alone.
+        """
+        new = new_labels(similarities.shape[1], trained)
         best_trained, trained_score = _best(similarities, trained)
         best_new, new_score = _best(similarities, new)
-        return cls(truth, np.array(trained), best_trained, trained_score, best_new, new_score)
+        alone_trained = best_trained if of_trained is None else _best_of(of_trained, trained)
+        alone_new = best_new if of_new is None else _best_of(of_new, new)
+        within_kind = np.where(np.isin(truth, np.array(trained)), alone_trained, alone_new)
+        return cls(truth, np.array(trained), best_trained, trained_score, best_new, new_score, within_kind)
 
     @property
     def is_trained(self) -> Bools:
@@ -45,8 +60,7 @@ class BestScores:
 
     def correct_within_kind(self) -> Bools:
         """Return which predictions are correct, [N], with only classes of the same kind as candidates."""
-        predicted = np.where(self.is_trained, self.best_trained, self.best_new)
-        return np.equal(predicted, self.truth)
+        return np.equal(self.within_kind, self.truth)
 
     def correct_among_all(self, gamma: float = 0.0) -> Bools:
         """Return which predictions are correct, [N], with all classes as candidates.
@@ -95,9 +109,19 @@ class Scores:
     trained: tuple[int, ...]
     """Labels of the trained classes."""
     class_names: tuple[str, ...]
+    of_trained: NDArray[np.float32] | None = None
+    """[N, T], scores of a request for the trained classes alone, if they are not the columns above."""
+    of_new: NDArray[np.float32] | None = None
 
     def best(self) -> BestScores:
-        return BestScores.from_scores(self.similarities, self.truth, self.trained)
+        return BestScores.from_scores(
+            self.similarities, self.truth, self.trained, self.of_trained, self.of_new
+        )
+
+
+def new_labels(classes: int, trained: Sequence[int]) -> list[int]:
+    """Return the labels that are not trained, ascending."""
+    return [label for label in range(classes) if label not in set(trained)]
 
 
 def _best(
@@ -107,6 +131,11 @@ def _best(
     count = len(similarities)
     if not labels:
         return np.full(count, -1), np.full(count, -np.inf, dtype=np.float32)
-    columns = np.asarray(labels)
-    scores = similarities[:, columns]
-    return columns[scores.argmax(axis=1)], scores.max(axis=1)
+    scores = similarities[:, np.asarray(labels)]
+    return _best_of(scores, labels), scores.max(axis=1)
+
+
+def _best_of(scores: NDArray[np.float32], labels: Sequence[int]) -> NDArray[np.int64]:
+    """Return the label of the highest column, [N], for scores [N, L] of L labels."""
+    best: NDArray[np.int64] = np.asarray(labels)[scores.argmax(axis=1)]
+    return best

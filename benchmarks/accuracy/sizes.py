@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks.accuracy.harness import Trial, run
 from benchmarks.accuracy.paper import load_for, parser, read_sets, write
-from benchmarks.accuracy.tables import BALANCED, STOCK, Table, collect, compared, signed
+from benchmarks.accuracy.tables import SERVED, STOCK, Table, collect, compared, signed
 from benchmarks.data.dataset import DataSet, Example
 from benchmarks.methods.common.registry import METHODS
 from core.clip.models.backbone import Backbone
@@ -69,7 +69,7 @@ def sizes_table(wanted: Sequence[Trial], backbone: Backbone, out: Path) -> Table
         for count in CLASSES:
             chosen = [t for t in wanted if (t.shots, len(t.trained)) == (shots, count)]
             runs = {r.label: r for r in collect([STOCK, "clip_cite"], chosen, backbone, out)}
-            before, after = runs[STOCK], runs[BALANCED]
+            before, after = runs[STOCK], runs[SERVED]
             a, b = before.means()[data.name], after.means()[data.name]
             gain = compared(after, before)[data.name]
             cells = [f"{a[m]:.3f} → {b[m]:.3f}<br>{signed(gain[m])}" for m in SHOWN]

@@ -3,14 +3,17 @@
     python -m benchmarks.data.prepare digits FOLDER
     python -m benchmarks.data.prepare signs FOLDER --source CHECKOUT
     python -m benchmarks.data.prepare imagenet FOLDER --source CHECKOUT
+    python -m benchmarks.data.prepare clipart FOLDER --source /usr/share/openclipart/png
 
 digits: the 8 × 8 digits of scikit-learn (E. Alpaydin and C. Kaynak, UCI, CC BY 4.0), enlarged to 128 pixels.
 signs: a checkout of github.com/ardamavi/Sign-Language-Digits-Dataset (Apache-2.0).
 imagenet: a checkout of github.com/EliSchwartz/imagenet-sample-images, one image per class of ImageNet (terms
 of ImageNet: research only). It gives `test/<number of the class>/`; the class names are open_clip's.
 
-The classes of digits and signs get 24 training and 60 test images each, drawn with a fixed seed from the
-sorted images.
+clipart: Debian's package openclipart-png (public domain), 12 of its folders, on white.
+
+The classes get at most 60 test images and 24 training images each (clipart 16), drawn with a fixed seed from
+the sorted images.
 """
 
 import argparse
@@ -24,6 +27,21 @@ from PIL import Image
 TRAIN, TEST = 24, 60
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIDE = 128
+CLIPART = {
+    "bird": "animals/birds",
+    "boat": "transportation/boating",
+    "computer hardware": "computer/hardware",
+    "dessert": "food/desserts",
+    "drink": "food/beverages",
+    "flower": "plants/flowers",
+    "fruit": "food/fruit",
+    "house": "buildings/homes",
+    "insect": "animals/bugs",
+    "mammal": "animals/mammals",
+    "music": "recreation/music",
+    "tool": "tools",
+}
+CLIPART_TRAIN, CLIPART_SIDE = 16, 320
 
 
 def digits(folder: Path) -> None:
@@ -64,27 +82,49 @@ def imagenet(folder: Path, source: Path) -> None:
         shutil.copyfile(image, target / image.name)
 
 
-def _drawn(count: int) -> dict[str, np.ndarray]:
+def clipart(folder: Path, source: Path) -> None:
+    """Copy the drawings of 12 folders. Links and repeated files are left out."""
+    for name, part in CLIPART.items():
+        drawings: dict[bytes, Path] = {}
+        for path in sorted((source / part).glob("*.png")):
+            if not path.is_symlink():
+                drawings.setdefault(path.read_bytes(), path)
+        paths = list(drawings.values())
+        for half, drawn in _drawn(len(paths), CLIPART_TRAIN).items():
+            target = folder / half / name
+            target.mkdir(parents=True)
+            for i in drawn:
+                with Image.open(paths[i]) as image:
+                    drawing = image.convert("RGBA")
+                white = Image.new("RGBA", drawing.size, "white")
+                white.alpha_composite(drawing)
+                white.thumbnail((CLIPART_SIDE, CLIPART_SIDE))
+                white.convert("RGB").save(target / paths[i].name)
+
+
+def _drawn(count: int, train: int = TRAIN) -> dict[str, np.ndarray]:
     order = np.random.default_rng(0).permutation(count)
-    return {"train": order[:TRAIN], "test": order[TRAIN : TRAIN + TEST]}
+    return {"train": order[:train], "test": order[train : train + TEST]}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", choices=["digits", "signs", "imagenet"])
+    parser.add_argument("name", choices=["digits", "signs", "imagenet", "clipart"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--source", type=Path, help="checkout of the repository (signs, imagenet)")
+    parser.add_argument("--source", type=Path, help="checkout or folder of the images (all but digits)")
     options = parser.parse_args(arguments)
     if options.folder.exists():
         raise SystemExit(f"{options.folder} exists. Name a new folder.")
     if options.name == "digits":
         digits(options.folder)
     elif options.source is None:
-        raise SystemExit(f"{options.name} needs --source CHECKOUT.")
+        raise SystemExit(f"{options.name} needs --source FOLDER.")
     else:
-        {"signs": signs, "imagenet": imagenet}[options.name](options.folder, options.source)
+        {"signs": signs, "imagenet": imagenet, "clipart": clipart}[options.name](
+            options.folder, options.source
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Predictor, Task, Tests
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
+from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_indices
@@ -21,13 +22,14 @@ from core.clip.training.progress import Silent
 from core.clip.training.trainer import FineTuned, fine_tune
 from core.clip.weights.delta import Delta, full_delta
 from core.clip.weights.ensemble import interpolate
-from core.clip.weights.support_set import SupportSet, encode_support_set
+from core.clip.weights.support_set import encode_support_set
 
 
 def clip_cite(task: Task) -> dict[str, Predictor]:
     """Train by the backbone's recipe, and call `task.watch` with the ensemble after each epoch.
 
     Returns:
+        "CLIP-CITE, served": the ensemble with the product's rule for each request.
         "CLIP-CITE": the ensemble at the recipe's α, with the paper's scores.
         "CLIP-CITE, α = 1": the fine-tuned network, with the paper's scores.
         "CLIP-CITE, balanced": the ensemble with class offsets in every request.
@@ -40,8 +42,10 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
 
     theta_1 = train(task, config, after_epoch=after_epoch).theta_1
     network = ensemble(task, theta_1, config.alpha)
+    balanced = Balanced(task, network, full_delta(theta_1), config.alpha, NEW_CLASS_BALANCE)
     return {
-        "CLIP-CITE, balanced": Balanced(task, network, full_delta(theta_1), config.alpha, NEW_CLASS_BALANCE),
+        "CLIP-CITE, served": Served(balanced),
+        "CLIP-CITE, balanced": balanced,
         "CLIP-CITE": network,
         "CLIP-CITE, α = 1": ensemble(task, theta_1, 1.0),
     }
@@ -67,7 +71,7 @@ def ensemble(task: Task, theta_1: Mapping[str, Tensor], alpha: float) -> TwoTowe
 
 @dataclass(frozen=True)
 class Balanced:
-    """An ensemble with class offsets subtracted from its scores, as in core.clip.inference.classifier."""
+    """An ensemble with class offsets subtracted from its scores in every request."""
 
     task: Task
     network: TwoTowers
@@ -76,17 +80,35 @@ class Balanced:
     balance: float
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        head = build_zero_shot_classifier(
-            self.network.model, self.task.backbone.tokenize, self.task.prompts(class_names)
-        ).cpu()
         classes = class_indices(class_names, self.task.class_names)
-        shot_features, labels = self._shots.at(self.alpha), self._shots.labels
-        offsets = class_offsets(shot_features, labels, head, classes, self.balance)
+        offsets = class_offsets(*self.shots, self.head(class_names), classes, self.balance)
         return self.network.similarities(tests, class_names) - offsets
 
+    def head(self, class_names: Sequence[str]) -> Tensor:
+        """Return the text features [C, D] of the classes."""
+        return build_zero_shot_classifier(
+            self.network.model, self.task.backbone.tokenize, self.task.prompts(class_names)
+        ).cpu()
+
     @cached_property
-    def _shots(self) -> SupportSet:
-        return encode_support_set(self.task.backbone, self.delta, self.task.tensors, self.task.labels)
+    def shots(self) -> tuple[Tensor, Tensor]:
+        """Features [S, D] and labels [S] of the support set."""
+        stored = encode_support_set(self.task.backbone, self.delta, self.task.tensors, self.task.labels)
+        return stored.at(self.alpha), stored.labels
+
+
+@dataclass(frozen=True)
+class Served:
+    """The same ensemble with the rule of `core.clip.inference.request_rule` for each request."""
+
+    balanced: Balanced
+    rule_depends_on_request = True
+    """A class's score depends on which other classes the request has."""
+
+    def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
+        classes = class_indices(class_names, self.balanced.task.class_names)
+        rule = request_rule(self.balanced.shots, self.balanced.head(class_names), classes)
+        return rule.scores(self.balanced.network.features(tests).cpu())
 
 
 def config_of(task: Task, **settings: Any) -> AdaptConfig:

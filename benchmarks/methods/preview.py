@@ -17,6 +17,7 @@ from core.clip.prompts import class_indices
 class Prototypes:
     task: Task
     preview: product.PrototypeClassifier
+    rule_depends_on_request = True
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         """Return the scores of one request for all classes, as the product does by default."""

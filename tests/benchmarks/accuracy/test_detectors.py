@@ -59,6 +59,7 @@ def test_weighted_pairs(run: tuple[BestScores, dict[str, np.ndarray]]) -> None:
         best.trained_score[rows],
         best.best_new[rows],
         best.new_score[rows],
+        best.within_kind[rows],
     )
     twice = open_world(best, values[SUM], weights)
     assert twice["OwAUC"][0] == pytest.approx(repeated.open_world(values[SUM][rows])["OwAUC"])

@@ -130,7 +130,13 @@ def test_recipes_do_not_mix_and_each_run_is_a_row(colours: Path, options: list[s
         with file.open(encoding="utf-8", newline="") as lines:
             rows[recipe] = list(csv.DictReader(lines))
     labels = {recipe: [row["label"] for row in found] for recipe, found in rows.items()}
-    assert labels["ours"] == ["stock", "CLIP-CITE, balanced", "CLIP-CITE", "CLIP-CITE, α = 1"]
+    assert labels["ours"] == [
+        "stock",
+        "CLIP-CITE, served",
+        "CLIP-CITE, balanced",
+        "CLIP-CITE",
+        "CLIP-CITE, α = 1",
+    ]
     assert labels["paper"][0] == "stock"
     assert not set(labels["ours"][1:]) & set(labels["paper"])
     (of_paper, alpha_1) = rows["paper"][1:]

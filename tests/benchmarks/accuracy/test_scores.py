@@ -54,6 +54,20 @@ def test_compact_scores_decide_like_the_full_matrix(seed: int, gamma: float) -> 
     assert reverse["AUROC"] == pytest.approx(1 - answers.open_world()["AUROC"], abs=1e-9)
 
 
+@given(st.integers(0, 10_000))
+@settings(max_examples=20)
+def test_requests_for_one_kind_have_their_own_scores(seed: int) -> None:
+    scores, truth = drawn(seed)
+    of_trained, _ = drawn(seed + 1, classes=3)
+    of_new, _ = drawn(seed + 2, classes=4)
+    trained, new = [1, 4, 5], [0, 2, 3, 6]
+    own = BestScores.from_scores(scores, truth, trained, of_trained, of_new)
+    for right, label, a, b in zip(own.correct_within_kind(), truth, of_trained, of_new, strict=True):
+        predicted = trained[a.argmax()] if label in trained else new[b.argmax()]
+        assert right == (predicted == label)
+    assert np.array_equal(own.correct_among_all(), scores.argmax(axis=1) == truth)
+
+
 def test_all_trained_and_none_trained() -> None:
     scores, truth = drawn(1)
     for trained in (range(7), []):
