@@ -55,6 +55,16 @@ def redis_binary() -> Path:
     )
 
 
+def s3_binary() -> Path:
+    """Return the binary of an S3 server that keeps its files when it is killed. Raises ServerMissing."""
+    if on_path := shutil.which("nanio"):
+        return Path(on_path)
+    raise ServerMissing(
+        "This needs an S3 server that keeps its files when it is killed, and none was found. Run "
+        "pipx install nanio."
+    )
+
+
 def runs_as_user(binary: Path) -> bool:
     """Return True if the user that servers run as can read the path."""
     try:

@@ -21,7 +21,17 @@ import psutil
 import psycopg
 import redis
 
-from tests.binaries import USER, ServerMissing, postgres_binaries, redis_binary, runs_as_user
+from tests.binaries import (
+    USER,
+    ServerMissing,
+    postgres_binaries,
+    redis_binary,
+    runs_as_user,
+    s3_binary,
+)
+
+BUCKET, ACCESS_KEY, SECRET_KEY, REGION = "clipcite", "key", "a secret of sufficient length", "us-east-1"
+"""The bucket of `durable_s3_server`, and the access to it."""
 
 
 class Server:
@@ -217,6 +227,32 @@ def s3_server() -> Iterator[str]:
             )
         ) as server:
             yield server.url
+
+
+@contextmanager
+def durable_s3_server() -> Iterator[Server]:
+    """Yield a private S3 server, which may be killed or frozen: it syncs each object to its folder."""
+    binary = s3_binary()
+    with _folder() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+        probe.close()
+        (folder / "data" / BUCKET).mkdir(parents=True)
+        (folder / "options.toml").write_text(
+            f'[[users]]\naccess_key = "{ACCESS_KEY}"\nsecret_key = "{SECRET_KEY}"\n', encoding="utf-8"
+        )
+        options: list[str | Path] = ["--options", folder / "options.toml", "--data-dir", folder / "data"]
+        address = ["--host", "127.0.0.1", "--port", str(port), "--region", REGION]
+        with _running(
+            Server(
+                [binary, "serve", *options, *address, "--no-access-log"],
+                folder,
+                url=f"http://127.0.0.1:{port}",
+                stop=signal.SIGTERM,
+                connect=lambda: socket.create_connection(("127.0.0.1", port)).close(),
+                user=None,  # Other users may not be able to read the folder of its Python.
+            )
+        ) as server:
+            yield server
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from core.settings import Settings
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED, Model
-from core.store.errors import DatabaseUnavailable, StorageFull
+from core.store.errors import DatabaseUnavailable, StorageFull, StorageUnavailable
 from core.store.jobs import fair_queue, jobs, leases
 from core.store.jobs.checkpoints import CHECKPOINT, RESUMED, folder_of
 from core.store.jobs.leases import Claim
@@ -42,6 +42,8 @@ from worker.weight_upload import store_weights
 
 logger = logging.getLogger(__name__)
 ROOM_POLL_SECONDS = 2.0
+WAITS = {StorageFull.code, StorageUnavailable.code}
+"""Errors after which a job waits for the storage. Its attempt does not count."""
 LOST, REQUEUED = "lost", "requeued"
 """Outcomes of an attempt that does not end its job."""
 T = TypeVar("T")
@@ -128,19 +130,19 @@ class JobRunner:
                     logger.exception("%s: attempt %d failed by an internal error", job_id, claim.attempt)
                 else:
                     logger.warning("%s: attempt %d failed, %s: %s", job_id, claim.attempt, code, detail)
-                # A full disk is not the job's fault: the job waits for space without spending attempts.
-                full = code == StorageFull.code
+                # A full or absent storage is not the job's fault: the job waits without spending attempts.
+                waits = code in WAITS
                 outcome = self._requeue(
                     claim,
                     code,
                     detail,
-                    spend_attempt=not full,
-                    delay_seconds=self.settings.redispatch_seconds if full else 0,
+                    spend_attempt=not waits,
+                    delay_seconds=self.settings.redispatch_seconds if waits else 0,
                 )
             self.metrics.record_end(outcome, code)
             if outcome in FINAL:
                 self._remove_checkpoints(job_id)
-        if code == StorageFull.code:
+        if code in WAITS:
             # Meanwhile, jobs go to other workers; the next one would most likely fail here too.
             self.draining.wait(self.settings.redispatch_seconds)
 

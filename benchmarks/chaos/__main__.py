@@ -1,12 +1,12 @@
 """Fault injection into the real service, and checks that no job is lost.
 
-    python -m benchmarks.chaos --stores both --jobs 200 --faults 20 --seed 1
+    python -m benchmarks.chaos --jobs 200 --faults 20 --seed 1
     python -m benchmarks.chaos --cases
 
-The first command runs many small jobs under mixed faults, drawn by the seed, and then checks invariants.
-The second runs single cases one by one (`--cases 2 5`: only these). Both start their own servers (see
-tests/servers.py) and leave nothing running. Finished parts are stored below --out and not repeated; remove
-the folder to repeat them. The exit status is 1 if a check failed.
+The first command runs many small jobs under mixed faults, drawn by the seed, and then checks invariants
+(`--stores sqlite`: only on SQLite with files). The second runs single cases one by one (`--cases 2 5`: only
+these). Both start their own servers (see tests/servers.py) and leave nothing running. Finished parts are
+stored below --out and not repeated; remove the folder to repeat them. The exit status is 1 if a check failed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def mixed(options: argparse.Namespace, until: float) -> list[report.Record]:
     records = []
-    for store in STORES if options.stores == "both" else [options.stores]:
+    for store in options.stores:
         name = f"mixed-{store}-seed{options.seed}-{options.jobs}jobs-{options.faults}faults"
         record = report.kept(options.out, name)
         if record is None:
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="benchmarks.chaos"
     )
-    parser.add_argument("--stores", choices=[*STORES, "both"], default="both")
+    parser.add_argument("--stores", nargs="+", choices=STORES, default=list(STORES), help="(default: all)")
     parser.add_argument("--cases", nargs="*", metavar="NUMBER", help="run single cases: all, or these")
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--faults", type=int, default=20)

@@ -10,9 +10,14 @@ import psutil
 import redis as redis_client
 
 from benchmarks.chaos.world import LEASE_SECONDS, World
+from core.store.storage.bucket import RETRY_SECONDS, SILENCE_SECONDS
 
 PAST_THE_LEASE = LEASE_SECONDS + 2
 HUNG_SECONDS = 8.0
+BUCKET_HUNG_SECONDS = 2 * SILENCE_SECONDS + 5.0
+"""Longer than both attempts of a request to the bucket."""
+BUCKET_GONE_SECONDS = RETRY_SECONDS + 10.0
+"""Maximum, sometimes longer than a request to the bucket is retried."""
 BURST = 4
 """Concurrent submissions just before the API is killed, so that some are interrupted."""
 
@@ -109,6 +114,21 @@ def restart_postgres(world: World, choice: float) -> None:
     world.postgres.start()
 
 
+def kill_bucket(world: World, choice: float) -> None:
+    """Kill the S3 server, which keeps its files."""
+    assert world.bucket is not None
+    world.bucket.end(SIGKILL)
+    time.sleep(BUCKET_GONE_SECONDS * choice)
+    world.bucket.start()
+
+
+def hang_bucket(world: World, choice: float) -> None:
+    assert world.bucket is not None
+    world.bucket.freeze()
+    time.sleep(BUCKET_HUNG_SECONDS)
+    world.bucket.thaw()
+
+
 def wipe_files(world: World, choice: float) -> None:
     """Delete the messages of the file transport."""
     for path in (world.data / "queue" / "messages").iterdir():
@@ -123,13 +143,15 @@ EVERYWHERE: dict[str, Fault] = {
     "API killed": kill_api,
     "worker frozen past its lease": freeze_worker,
 }
+WITH_SERVERS: dict[str, Fault] = {
+    **EVERYWHERE,
+    "Redis killed": kill_redis,
+    "Redis flushed": flush_redis,
+    "Redis hung": hang_redis,
+    "PostgreSQL restarted": restart_postgres,
+}
 FAULTS: dict[str, dict[str, Fault]] = {
-    "postgres": {
-        **EVERYWHERE,
-        "Redis killed": kill_redis,
-        "Redis flushed": flush_redis,
-        "Redis hung": hang_redis,
-        "PostgreSQL restarted": restart_postgres,
-    },
+    "postgres": WITH_SERVERS,
     "sqlite": {**EVERYWHERE, "messages wiped": wipe_files},
+    "s3": {**WITH_SERVERS, "S3 killed": kill_bucket, "S3 hung": hang_bucket},
 }

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from core.store.db.session import Database
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, JobImage, Model
+from core.store.errors import StorageFull, StorageUnavailable
 from core.store.jobs.jobs import preflight_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -17,7 +18,8 @@ from worker.dispatcher.garbage import Sweep, collect_garbage, finish_deletions
 
 NO_AGE = timedelta(0)
 STARTED = "started"
-WORKER_STOPPED = "worker_stopped"  # the reason of a requeue that spends no attempt
+FREE = {"worker_stopped", StorageFull.code, StorageUnavailable.code}
+"""Reasons of a requeue that spends no attempt."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _attempts(truth: Truth, max_attempts: int) -> Finding:
     for job in truth.jobs.values():
         events = truth.events[job.id]
         begun = sum(event.type == STARTED for event in events)
-        requeued = sum(e.type == "requeued" and e.data.get("reason") == WORKER_STOPPED for e in events)
+        requeued = sum(e.type == "requeued" and e.data.get("reason") in FREE for e in events)
         if job.attempts > max_attempts or job.attempts != begun - requeued:
             broken.append(f"{job.id}: {job.attempts} attempts, {begun} starts, {requeued} requeued")
     return Finding(f"at most {max_attempts} attempts, each a start in the log", len(truth.jobs), broken)

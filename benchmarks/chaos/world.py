@@ -20,6 +20,7 @@ from core.store.db.session import Database
 from core.store.db.tables import FINAL, Job
 from core.store.errors import DatabaseUnavailable
 from core.store.storage.blobs import Blobs
+from core.store.storage.bucket import BucketAccess
 from tests import servers
 from tests.core.clip.tiny import make_tiny_backbone
 
@@ -28,7 +29,11 @@ LEASE_SECONDS = 3.0
 REDISPATCH_SECONDS = 4.0
 MAX_ATTEMPTS = 3
 FORKS_SECONDS = 600.0
-STORES = {"postgres": "PostgreSQL + Redis", "sqlite": "SQLite + files"}
+STORES = {
+    "postgres": "PostgreSQL + Redis",
+    "sqlite": "SQLite + files",
+    "s3": "PostgreSQL + Redis + S3",
+}
 FAILPOINTS = Path(__file__).parent / "failpoints"
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +49,7 @@ class World:
     backbones: Path
     redis: servers.Server | None
     postgres: servers.Server | None
+    bucket: servers.Server | None
 
     def backbone(self, name: str) -> str:
         """Return a backbone that the trainer does not survive: `aborts` or `spins` (sitecustomize.py)."""
@@ -113,23 +119,35 @@ def world(
             **{f"CLIPCITE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         stack.enter_context(_forks(folder / "forks", environment))
-        redis = postgres = None
+        redis = postgres = bucket = None
         url = f"sqlite:///{data / 'clipcite.db'}"
-        if store == "postgres":
+        if store != "sqlite":
             postgres = stack.enter_context(servers.postgres_server())
             redis = stack.enter_context(servers.redis_server())
             url = postgres.url
             environment |= {"CLIPCITE_DATABASE_URL": url, "CLIPCITE_REDIS_URL": redis.url}
+        blobs = Blobs((data / "blobs").absolute().as_uri())
+        if store == "s3":
+            bucket = stack.enter_context(servers.durable_s3_server())
+            prefix = f"s3://{servers.BUCKET}/blobs"
+            access = BucketAccess(bucket.url, servers.REGION, servers.ACCESS_KEY, servers.SECRET_KEY)
+            blobs = Blobs(prefix, access)
+            environment |= {
+                "CLIPCITE_BLOB_URL": prefix,
+                "CLIPCITE_S3_ENDPOINT": bucket.url,
+                "CLIPCITE_S3_REGION": servers.REGION,
+                "CLIPCITE_S3_ACCESS_KEY": servers.ACCESS_KEY,
+                "CLIPCITE_S3_SECRET_KEY": servers.SECRET_KEY,
+            }
         migrate.upgrade(url)
         database = Database(url)
         stack.callback(database.close)
-        blobs = Blobs((data / "blobs").absolute().as_uri())
         names = ["api", *(f"worker-{i}" for i in range(1, workers + 1))]
         names += [f"dispatcher-{i}" for i in range(1, dispatchers + 1)]
         cluster = Cluster(names, environment, folder / "logs")
         stack.enter_context(cluster.running())
         client = Client(cluster.url, folder / "accepted.jsonl")
-        yield World(store, cluster, client, database, blobs, data, backbones, redis, postgres)
+        yield World(store, cluster, client, database, blobs, data, backbones, redis, postgres, bucket)
 
 
 @contextmanager

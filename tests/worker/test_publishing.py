@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db.tables import Job, Model
-from core.store.errors import DatabaseUnavailable, StorageFull
+from core.store.errors import DatabaseUnavailable, StorageFull, StorageUnavailable
 from core.store.jobs import events, jobs, leases
 from core.store.registry import models
 from tests.core.store.samples import OWNER, expire, job_of, let_lease_expire
@@ -88,16 +88,25 @@ def test_files_stay_if_the_commit_may_have_succeeded(
         assert worker.blobs.get(key)
 
 
-def test_a_full_storage_costs_no_attempt(
-    worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["the images are read", "the weights are stored"])
+@pytest.mark.parametrize("error", [StorageFull, StorageUnavailable])
+def test_a_full_or_absent_storage_costs_no_attempt(
+    worker: JobRunner,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: type[StorageUnavailable],
 ) -> None:
-    def full(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         worker.draining.set()  # Ends the worker's pause, not the attempt.
-        raise StorageFull("The storage is full. Make room there.")
+        raise error("The storage is full or can't be reached.")
 
-    monkeypatch.setattr(job_runner, "store_weights", full)
     worker.settings.redispatch_seconds = 600
     job_id = queue_job(worker, tmp_path)
+    if step == "the images are read":
+        monkeypatch.setattr(worker.blobs, "fetch", fail)
+    else:
+        monkeypatch.setattr(job_runner, "store_weights", fail)
     started = datetime.now(UTC)
     worker.run(job_id)
     job = job_of(worker.database, job_id)

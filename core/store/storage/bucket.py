@@ -44,7 +44,8 @@ def open_bucket(url: str, access: BucketAccess) -> S3Store:
         "allow_http": True,  # used only if the operator's endpoint has http://, in a private network
     }
     retry: RetryConfig = {
-        "max_retries": 8,
+        # More than fit into the time limit: after jitter, eight retries may take a second only.
+        "max_retries": 200,
         "backoff": {
             "init_backoff": timedelta(milliseconds=100),
             "max_backoff": timedelta(seconds=4),

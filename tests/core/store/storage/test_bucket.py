@@ -82,7 +82,18 @@ def test_retries_of_an_absent_server_end(blobs: Blobs, faults: Faults) -> None:
     with pytest.raises(StorageUnavailable, match="503") as refused:
         blobs.put("jobs/a/1", b"x")
     assert refused.value.status == 503
-    assert 3 <= faults.seen.count("PUT 503") <= 9
+    assert 3 <= faults.seen.count("PUT 503") <= 20
+
+
+def test_a_server_that_restarts_is_waited_for(
+    blobs: Blobs, faults: Faults, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of retries does not end them before their time is over."""
+    monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 60)
+    faults.expect("PUT", *["reset"] * 12)
+    bucket(faults.url, s3_bucket).put("jobs/a/1", b"x")
+    assert faults.seen.count("PUT reset") == 12
+    assert keys(blobs) == ["jobs/a/1"]
 
 
 def test_a_full_server_is_reported_as_full(blobs: Blobs, faults: Faults) -> None:
