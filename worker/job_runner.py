@@ -23,7 +23,7 @@ from core.settings import Settings
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED, Model
-from core.store.errors import DatabaseUnavailable, StorageFull, StorageUnavailable
+from core.store.errors import DatabaseUnavailable, ServerUnavailable, StorageFull, StorageUnavailable
 from core.store.jobs import fair_queue, jobs, leases
 from core.store.jobs.checkpoints import CHECKPOINT, RESUMED, folder_of
 from core.store.jobs.leases import Claim
@@ -129,7 +129,7 @@ class JobRunner:
                 if code == "internal_error":
                     logger.exception("%s: attempt %d failed by an internal error", job_id, claim.attempt)
                 else:
-                    logger.warning("%s: attempt %d failed, %s: %s", job_id, claim.attempt, code, detail)
+                    logger.warning("%s: attempt %d failed, %s: %s", job_id, claim.attempt, code, error)
                 # A full or absent storage is not the job's fault: the job waits without spending attempts.
                 waits = code in WAITS
                 outcome = self._requeue(
@@ -458,7 +458,9 @@ def _is_evaluated(claim: Claim) -> bool:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """Return code and detail of an error that the next attempt may not meet."""
+    """Return code and detail of an error that the next attempt may not meet. The job's owner sees both."""
+    if isinstance(error, ServerUnavailable):
+        return error.code, error.public_detail or error.detail
     if isinstance(error, ClipCiteError):
         return error.code, error.detail
     if isinstance(error, OSError) and error.errno in FULL:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.clip.weights.manifest import WEIGHTS
-from core.store.db.tables import Job, Model
+from core.store.db.tables import Job, JobEvent, Model
 from core.store.errors import DatabaseUnavailable, StorageFull, StorageUnavailable
 from core.store.jobs import events, jobs, leases
 from core.store.registry import models
@@ -88,18 +88,20 @@ def test_files_stay_if_the_commit_may_have_succeeded(
         assert worker.blobs.get(key)
 
 
-@pytest.mark.parametrize("step", ["the images are read", "the weights are stored"])
-@pytest.mark.parametrize("error", [StorageFull, StorageUnavailable])
+@pytest.mark.parametrize(
+    ("error", "step"), [(StorageFull, "the weights are stored"), (StorageUnavailable, "the images are read")]
+)
 def test_a_full_or_absent_storage_costs_no_attempt(
     worker: JobRunner,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    step: str,
+    caplog: pytest.LogCaptureFixture,
     error: type[StorageUnavailable],
+    step: str,
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         worker.draining.set()  # Ends the worker's pause, not the attempt.
-        raise error("The storage is full or can't be reached.")
+        raise error("There is no answer from 10.0.0.7.", "There is no answer from the storage.")
 
     worker.settings.redispatch_seconds = 600
     job_id = queue_job(worker, tmp_path)
@@ -113,6 +115,10 @@ def test_a_full_or_absent_storage_costs_no_attempt(
     assert (job.status, job.attempts, model_count(worker)) == ("queued", 0, 0)
     assert (job.available_at - started).total_seconds() >= 600
     assert list(worker.blobs.list("models")) == []
+    with worker.database.read() as session:
+        requeued = session.scalars(select(JobEvent).where(JobEvent.type == "requeued")).one()
+    assert requeued.data == {"reason": error.code, "detail": "There is no answer from the storage."}
+    assert "10.0.0.7" in caplog.text
 
 
 def test_the_bar_does_not_fall_when_the_model_is_published(

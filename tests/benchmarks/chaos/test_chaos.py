@@ -11,6 +11,7 @@ from benchmarks.chaos.faults import FAULTS, schedule
 from benchmarks.chaos.invariants import Finding
 from benchmarks.chaos.mixed import Outcome
 from benchmarks.chaos.report import Row
+from benchmarks.chaos.world import STORES
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,7 +38,7 @@ def test_every_case_is_named_once_and_every_test_is_there() -> None:
 def test_a_finished_run_is_shown_and_not_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: list[str]
 ) -> None:
-    for store in ("postgres", "sqlite"):
+    for store in STORES:
         outcome = Outcome(
             store=store,
             seed=1,
@@ -54,7 +55,7 @@ def test_a_finished_run_is_shown_and_not_run_again(
         report.keep(tmp_path, f"mixed-{store}-seed1-4jobs-2faults", outcome)
     assert main(["--jobs", "4", "--faults", "2", "--out", str(tmp_path)]) == bool(broken)
     said = capsys.readouterr().out
-    assert "| – worker killed | 2 | 2 |" in said
+    assert "| – worker killed | 2 | 2 | 2 |" in said
     assert ("1 of 4 broken" in said) == bool(broken)
     assert ("holds (4)" in said) != bool(broken)
 

@@ -18,6 +18,7 @@ from core.store.jobs.transitions import append_event
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, claimed, new_model, publish
+from tests.core.store.storage.test_blobs import bucket
 from worker.dispatcher.garbage import MIN_CAP
 
 IMAGE, WEIGHTS = b"an image", b"weights"
@@ -49,9 +50,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@pytest.fixture
-def store(database: Database, tmp_path: Path) -> Store:
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Store:
     blobs = Blobs((tmp_path / "blobs").as_uri())
+    if request.param == "bucket":
+        blobs = bucket(request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket"))
     installation.write_if_empty(database, blobs)
     job_id, model_id = new_id("job"), new_id("mdl")
     blobs.put(f"jobs/{job_id}/0", IMAGE)
