@@ -6,10 +6,10 @@ shift nothing.
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Select, literal, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy import JSON, ColumnElement, Select, Text, cast, func, literal, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.store.db.tables import Job, Model, UtcDateTime
 from core.store.errors import InvalidCursor
@@ -17,6 +17,14 @@ from core.store.errors import InvalidCursor
 Row = TypeVar("Row", Job, Model)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-z_]{1,40})")
+MAX_PAGE_BYTES = 4_000_000
+"""Maximum JSON in the rows of a page, which takes several times as much as objects. One row may exceed it."""
+
+
+def json_bytes(*columns: InstrumentedAttribute[Any]) -> ColumnElement[int]:
+    """Return the size of stored JSON, which the database computes. JSON is stored as ASCII."""
+    sizes = [func.coalesce(func.length(cast(column, Text)), 0) for column in columns]
+    return sum(sizes[1:], sizes[0])
 
 
 def cursor_of(row: Job | Model) -> str:
@@ -29,7 +37,7 @@ def page(
 ) -> tuple[list[Row], bool]:
     """Return up to `limit` of the owner's `rows` after the cursor, and whether there are more.
 
-    The cursor's row may be deleted.
+    The cursor's row may be deleted. A page whose rows have much JSON ends early.
 
     Raises:
         InvalidCursor: `after` is not a cursor.
@@ -45,6 +53,16 @@ def page(
             tuple_(table.created_at, table.id)
             < tuple_(literal(created_at, UtcDateTime()), literal(cursor[2]))
         )
-    rows = rows.order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)
-    selected = list(session.scalars(rows))
-    return selected[:limit], len(selected) > limit
+    order = table.created_at.desc(), table.id.desc()
+    columns = [getattr(table, c.name) for c in table.__table__.columns if isinstance(c.type, JSON)]
+    sizes = rows.with_only_columns(table.id, json_bytes(*columns)).order_by(*order).limit(limit + 1)
+    selected = session.execute(sizes).all()
+    ids: list[str] = []
+    room = MAX_PAGE_BYTES
+    for row_id, size in selected[:limit]:
+        room -= size
+        if ids and room < 0:
+            break
+        ids.append(row_id)
+    shown = session.scalars(select(table).where(table.id.in_(ids)).order_by(*order)) if ids else ()
+    return list(shown), len(selected) > len(ids)

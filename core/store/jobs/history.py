@@ -5,10 +5,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.store.db.pagination import json_bytes
 from core.store.db.tables import SUCCEEDED, Job
 
 MAX_LOOKS = 1_000
 """Maximum number of jobs that are searched for a backbone, because no index has it."""
+MAX_JSON_BYTES = 200_000
+"""Jobs with larger settings, because of their prompts, are no basis: all of them are in memory at once."""
 
 
 class Succeeded(NamedTuple):
@@ -29,12 +32,13 @@ def recent_successes(
         select(Job.config, Job.classes, Job.started_at, Job.finished_at)
         .where(Job.id.in_(newest.limit(MAX_LOOKS)), Job.attempts == 1)
         .where(Job.config["backbone"].as_string() == backbone)
+        .where(Job.config["image_size"].as_integer().is_not_distinct_from(image_size))
+        .where(json_bytes(Job.config, Job.classes) <= MAX_JSON_BYTES)
         .order_by(Job.created_at.desc(), Job.id.desc())
-        .limit(10 * max_jobs)
+        .limit(max_jobs)
     )
-    successes = [
+    return [
         Succeeded(config, classes, (finished - started).total_seconds())
         for config, classes, started, finished in rows
-        if started is not None and finished is not None and config.get("image_size") == image_size
+        if started is not None and finished is not None
     ]
-    return successes[:max_jobs]

@@ -11,6 +11,7 @@ from sqlalchemy import event
 
 from api.event_hub import EventHub
 from core.clip.models.backbone import Backbone
+from core.store.db import pagination
 from core.store.errors import StorageUnavailable
 from core.store.jobs import leases
 from core.store.jobs.leases import Claim
@@ -174,6 +175,36 @@ def test_a_page_that_ends_exactly(fresh: Service) -> None:
         queued(fresh)
     page = listed(fresh, limit=4)
     assert (len(page["data"]), page["has_more"], page["next_cursor"]) == (4, False, None)
+
+
+@pytest.mark.parametrize("kind", ["jobs", "models"])
+def test_a_page_of_large_objects_ends_early(either: Service, backbone: Backbone, kind: str) -> None:
+    prompts = {f"class {i}": [f"{i} {j}".ljust(900, "x") for j in range(10)] for i in range(100)}
+    made = [
+        queued(either, config={"backbone": "starter", "prompts": prompts})
+        if kind == "jobs"
+        else published(either, backbone, prompts=prompts)
+        for _ in range(10)
+    ][::-1]
+    seen: list[str] = []
+    query: dict[str, Any] = {"limit": 100}
+    while True:
+        response = either.client.get(f"/{kind}", params=query)
+        page = response.json()
+        assert 1 <= len(page["data"]) <= 4
+        assert len(response.content) <= 4_100_000
+        seen += [row["id"] for row in page["data"]]
+        if not page["has_more"]:
+            break
+        query["after"] = page["next_cursor"]
+    assert seen == made
+
+
+def test_one_object_may_exceed_the_size_of_a_page(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pagination, "MAX_PAGE_BYTES", 10)
+    made = [queued(fresh) for _ in range(2)][::-1]
+    page = listed(fresh)
+    assert ([job["id"] for job in page["data"]], page["has_more"]) == (made[:1], True)
 
 
 def test_new_jobs_do_not_shift_a_page(fresh: Service) -> None:
