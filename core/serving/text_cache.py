@@ -114,7 +114,8 @@ class TextCache:
     ) -> dict[Prompts, Tensor]:
         """Return the features of each element of `prompts`.
 
-        Rows that another thread is encoding are waited for.
+        Rows that another thread is encoding are waited for. If that thread fails, perhaps because its owner
+        has no more room, this call encodes them itself.
 
         Args:
             model: key of the model that encodes.
@@ -143,7 +144,10 @@ class TextCache:
                 self.hits += 1
         if missing:
             rows.update(self._encode(model, missing, encode, mine))
-        rows.update((class_prompts, pending.result()[class_prompts]) for class_prompts, pending in others)
+        failed = [class_prompts for class_prompts, pending in others if pending.exception() is not None]
+        rows.update((p, pending.result()[p]) for p, pending in others if pending.exception() is None)
+        if failed:
+            rows.update(self.rows(model, failed, encode))
         return rows
 
     def _encode(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from core.clip.inference.request_rule import RequestRule
+from core.serving.limiter import ServerBusy
 from core.serving.text_cache import (
     ClassifierKey,
     LruCache,
@@ -97,6 +98,24 @@ def test_a_failure_is_not_kept() -> None:
         cache.rows("n", prompts("a"), encode)
     encode.error = None
     assert lengths(cache.rows("n", prompts("a"), encode)) == {"a": 1}
+    assert cache._pending == {}
+
+
+def test_a_failure_of_another_request_is_not_shared() -> None:
+    cache, busy, encode = TextCache(100_000), Encoder(), Encoder()
+    busy.gate.clear()
+    busy.error = ServerBusy("The other owner has no more room.")
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(cache.rows, "n", prompts("a", "bb"), busy)
+        assert busy.begun.wait(10)
+        others = [pool.submit(cache.rows, "n", prompts("bb", "ccc"), encode) for _ in range(3)]
+        while cache.misses < 4:
+            pass
+        busy.gate.set()
+        assert [lengths(other.result(10)) for other in others] == [{"bb": 2, "ccc": 3}] * 3
+        with pytest.raises(ServerBusy):
+            first.result(10)
+    assert sorted(encode.asked) == [list(prompts("bb")), list(prompts("ccc"))]
     assert cache._pending == {}
 
 
