@@ -108,6 +108,7 @@ def delete_job(
 
 
 @router.get("/{job_id}/preflight", responses=responses(401, 404, 422, 503))
+@FILES.runs
 def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, job_id: str) -> Preflight:
     """Return the preflight of a job: findings per image, and the estimated duration and memory."""
     return service.get_preflight(database, blobs, owner, job_id)

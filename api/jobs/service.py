@@ -104,7 +104,7 @@ def get_preflight(database: Database, blobs: Blobs, owner: str, job_id: str) -> 
 
     Raises:
         JobNotFound: the owner has no such job.
-        PreflightNotFound: an older version without preflights created the job.
+        PreflightNotFound: its file is missing in the storage.
     """
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)

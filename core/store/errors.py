@@ -88,8 +88,8 @@ class PreflightNotFound(ClipCiteError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
-            f"The job {job_id!r} was created by a version without preflights. Send its images to "
-            "POST /adapt?dry_run=true to get one."
+            f"The preflight of the job {job_id!r} is missing in the storage. Send its images to "
+            "POST /adapt?dry_run=true to get another one."
         )
 
 

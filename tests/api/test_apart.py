@@ -16,6 +16,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from api.jobs import service as job_service
 from api.jobs import upload as upload_module
 from api.jobs.images import service as image_service
 from api.jobs.report import routes as report_routes
@@ -99,6 +100,7 @@ def test_stalled_uploads_block_no_other_request(
     [
         ("/jobs/{job}/images/0", image_service, "jpeg_thumbnail"),
         ("/jobs/{job}/report", report_routes, "answer_report"),
+        ("/jobs/{job}/preflight", job_service, "get_preflight"),
         ("/models/{model}/export?format=delta", exports, "export"),
     ],
 )

@@ -224,7 +224,7 @@ def blobs_of(job_id: str) -> str:
 
 
 def preflight_of(job_id: str) -> str:
-    """Return the key of the job's preflight. Jobs of older versions have none."""
+    """Return the key of the job's preflight."""
     return f"{blobs_of(job_id)}/preflight.json"
 
 

@@ -140,10 +140,15 @@ def test_a_job_keeps_its_findings(make_service: MakeService) -> None:
     assert_problem(service.client.get(f"/jobs/{job['id']}/preflight"), 404, "job_not_found")
 
 
-def test_a_job_of_an_older_version_has_none(fresh: Service) -> None:
+def test_a_missing_file_is_named(fresh: Service) -> None:
     job = fresh.accepted(**upload())["id"]
     fresh.blobs.delete(jobs.preflight_of(job))
-    assert_problem(fresh.client.get(f"/jobs/{job}/preflight"), 404, "preflight_not_found", "dry_run")
+    assert_problem(
+        fresh.client.get(f"/jobs/{job}/preflight"),
+        404,
+        "preflight_not_found",
+        "missing in the storage.*dry_run",
+    )
 
 
 def test_a_dry_run_is_not_counted(shared: Service) -> None:
