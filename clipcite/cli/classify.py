@@ -57,7 +57,9 @@ def classify(
     ] = None,
     new_class_balance: Annotated[
         float | None,
-        typer.Option(min=0, help="Correction in favour of new classes; 0 is off (default: the service's)."),
+        typer.Option(
+            min=0, max=1, help="Correction in favour of new classes; 0 is off (default: the service's)."
+        ),
     ] = None,
     rule: Annotated[
         Rule | None,
@@ -68,7 +70,9 @@ def classify(
     coverage: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Mark a set of classes that contains the true one with this probability."
+            min=0.5,
+            max=0.99,
+            help="Mark a set of classes that contains the true one with this probability, from 0.5 to 0.99.",
         ),
     ] = None,
     reject: Annotated[

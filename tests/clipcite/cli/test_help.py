@@ -8,6 +8,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from api.classify.schemas import Options
 from clipcite.cli.main import app
 
 
@@ -40,6 +41,21 @@ def test_no_line_is_broken(path: tuple[str, ...], width: int) -> None:
     text = " ".join(output.split())
     for paragraph in filter(None, re.split(r"\n\s*\n", command.help or "")):
         assert " ".join(paragraph.split()) in text
+
+
+def test_numbers_of_classify_have_the_range_of_the_api() -> None:
+    fields = Options.model_json_schema()["properties"]
+    ranges = {}
+    for name in ("alpha", "coverage", "new_class_balance", "top_k"):
+        (number,) = (s for s in fields[name].get("anyOf", [fields[name]]) if s["type"] != "null")
+        ranges[name] = number["minimum"], number.get("maximum")
+    options = {option.name: (option.min, option.max) for option in COMMANDS["classify",].params}
+    assert {name: options[name] for name in ranges} == ranges
+    assert ranges["coverage"] == (0.5, 0.99)
+    done = CliRunner().invoke(app, ["classify", "a.jpg", "-c", "a", "--coverage", "1"])
+    assert done.exit_code == 2
+    assert "--coverage" in done.output
+    assert "less than or equal to 0.99" in done.output
 
 
 def test_the_version() -> None:
