@@ -46,9 +46,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv" / "bin"
 
 
+def without_paths() -> dict[str, str]:
+    """Return the environment without paths to other modules, such as this checkout."""
+    return {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONSAFEPATH"}}
+
+
 def run(installed: Path, *command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [str(installed / command[0]), *command[1:]], cwd=cwd, capture_output=True, text=True, check=False
+        [str(installed / command[0]), *command[1:]],
+        cwd=cwd,
+        env=without_paths(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -101,11 +111,10 @@ def url(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterato
     for name in ("api", "core", "worker", "migrations"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
-    variables = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONSAFEPATH"}}
     process = subprocess.Popen(
         [str(installed / "clipcite"), "serve", "--port", "0", "--data", str(tmp_path / "data")],
         cwd=tmp_path,
-        env={**variables, "COLUMNS": "200", **environment},
+        env={**without_paths(), "COLUMNS": "200", **environment},
         stderr=subprocess.PIPE,
         text=True,
     )
