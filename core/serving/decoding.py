@@ -151,6 +151,16 @@ class Decoders:
         (decoding,) = self.submit(share, object(), [work])
         return decoding.result()
 
+    @contextmanager
+    def turn(self, share: Share) -> Iterator[None]:
+        """Wait for the share's turn, for work in the caller's thread that is no image."""
+        self._enter(share)
+        started = time.thread_time()
+        try:
+            yield
+        finally:
+            self._leave(share, time.thread_time() - started)
+
     def decode(
         self,
         source: bytes,

@@ -3,6 +3,9 @@
 import copy
 import dataclasses
 import math
+import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -24,14 +27,16 @@ from core.clip.prompts import class_indices
 from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
+from core.serving import predictor
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import ModelPool
 from core.serving.pool.unavailable import ModelUnavailable, Unavailable
-from core.serving.types import ClassName, NoReadableImage
+from core.serving.types import ClassifyRequest, ClassName, NoReadableImage
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.registry import models
+from core.store.registry.references import STOCK
 from tests.api import crafted
 from tests.core.serving.adapted import CLASSES, moved, publish_model
 from tests.core.serving.world import (
@@ -161,6 +166,45 @@ def test_prompts_are_encoded_once(world: World) -> None:
     assert_close([{name: row[name] for name in NAMES} for row in turned], in_order(first))
     world.classify([*NAMES, "one more"], model=model)
     assert world.sentences == ["a photo of a one more."]
+
+
+def test_owners_take_turns_at_the_tokenizer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizing, release = threading.Semaphore(0), threading.Semaphore(0)
+    order: list[str] = []
+    load = predictor.load_tokenizer
+
+    def loaded(*args: Any, **given: Any) -> Callable[[list[str]], Tensor]:
+        def tokenize(prompts: list[str]) -> Tensor:
+            order.append(prompts[0][0])
+            tokenizing.release()
+            assert release.acquire(timeout=60)
+            return load(*args, **given)(prompts)
+
+        return tokenize
+
+    monkeypatch.setattr(predictor, "load_tokenizer", loaded)
+
+    def classify(owner: str, prompts: int) -> None:
+        names = tuple(ClassName(f"{owner} {i}") for i in range(prompts))
+        request = ClassifyRequest(names, templates=("{}",))
+        world.serving.compare(IMAGES[:1], request, models=[STOCK], owner=owner[0])
+
+    def wait_for_waiting(count: int) -> None:
+        while sum(map(len, world.serving._predictor._tokenizing._waiting.values())) < count:
+            time.sleep(0.001)
+
+    with ThreadPoolExecutor(3) as pool:
+        first = [pool.submit(classify, owner, 200) for owner in ("a1", "a2")]
+        assert tokenizing.acquire(timeout=60)
+        wait_for_waiting(1)
+        other = pool.submit(classify, "b", 1)
+        wait_for_waiting(2)
+        for _ in range(100):
+            release.release()
+        other.result(60)
+        for request in first:
+            request.result(60)
+    assert order.index("b") == 1
 
 
 def test_each_alpha_has_prompts_of_its_own(world: World) -> None:
