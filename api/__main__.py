@@ -49,8 +49,12 @@ def main() -> None:
     from api.app import create_app
     from api.middleware.auth import startup_error
     from api.uvicorn_server import DRAIN_SECONDS, Server, WatchedProtocol, max_connections
+    from core.clip.errors import InvalidConfig
 
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except InvalidConfig as error:  # a precision that the device does not have
+        sys.exit(f"CLIPCITE_SERVING_PRECISION can't be {settings.serving_precision}: {error}")
     # Imported modules live for ever. A full garbage collection that scans them would stall every thread.
     gc.freeze()
     problem = app.state.database.startup_error() or startup_error(settings)

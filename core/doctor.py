@@ -59,7 +59,8 @@ def _print(findings: list[Finding]) -> None:
 def _device(settings: Settings) -> Iterator[Finding]:
     import torch
 
-    from core.clip.models.device import device_problem
+    from core.clip.errors import InvalidConfig
+    from core.clip.models.device import device_problem, find_device, mixed_precision
 
     version = f"torch {torch.__version__}"
     has_gpu, chosen = torch.cuda.is_available(), settings.device
@@ -76,6 +77,10 @@ def _device(settings: Settings) -> Iterator[Finding]:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         gpu = f"a GPU that CLIPCITE_DEVICE={chosen} leaves unused" if has_gpu else "no GPU"
         yield Finding("device", "ok", f"{version}, {gpu}, {cores} CPU cores: enough for the starter")
+    try:
+        mixed_precision(settings.serving_precision, find_device(chosen))
+    except InvalidConfig as error:
+        yield Finding("precision", "problem", f"CLIPCITE_SERVING_PRECISION: {error}")
 
 
 def _data(settings: Settings) -> Iterator[Finding]:

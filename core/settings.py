@@ -252,6 +252,11 @@ class Settings(BaseSettings):
     device: str = _serving(
         "auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`."
     )
+    serving_precision: Literal["fp32", "tf32", "bf16", "fp16"] = _serving(
+        "fp32",
+        description="Precision in which the API computes features: `fp32`, `bf16`, and on a GPU `tf32` or "
+        "`fp16`. All but `fp32` change some answers (docs/operate/gpu.md).",
+    )
     model_cache_bytes: int = _serving(
         2_000 * MB,
         gt=0,

@@ -24,7 +24,7 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
     return Runtime(
         device=Device(
             name=engine.device,
-            precision=serving.precision,
+            precision=engine.precision,
             threads=engine.threads,
             decoders=serving.decoders,
         ),

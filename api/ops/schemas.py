@@ -43,7 +43,7 @@ class Readiness(BaseModel):
 
 class Device(BaseModel):
     name: str
-    precision: str | None = Field(description="Precision of the default backbone; null until it is loaded.")
+    precision: str = Field(description="Precision of the networks: CLIPCITE_SERVING_PRECISION.")
     threads: int = Field(description="CPU threads of one forward pass that runs alone.")
     decoders: int = Field(description="Threads that decode images.")
 

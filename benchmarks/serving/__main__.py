@@ -1,6 +1,7 @@
 """Speed of the service, and of the alternatives.
 
     python -m benchmarks.serving --data clothing cifar10 --part forms a b c d e
+    python -m benchmarks.serving --data clothing --part precision
 
 forms  the bare network in several forms: speed and changed predictions
 a      the service with 1, 8 and 32 clients against the bare network, with 10 and 1,000 classes
@@ -8,6 +9,8 @@ b      the service against the code of open_clip's README and another CLIP serve
 c      first response of a model that is not in memory, and of another α of one that is; ViT-B/16 sizes
 d      a thousand models, memory for twenty, requests by Zipf's law, deletions and promotions
 e      the price of decoding in other processes
+precision
+       changed answers and speed in tf32, bf16 and fp16, which a CPU emulates; trains a model first
 
 Each --data folder holds `test/CLASS/`. The service is `python -m api` on SQLite and files. Its clients run in
 this process, so both share the processors. Models are created without training: their predictions are
@@ -27,7 +30,7 @@ from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.running_api import running_api
-from benchmarks.serving import cold, decoders, infinity, many, rivals, throughput
+from benchmarks.serving import cold, decoders, infinity, many, precision, rivals, throughput
 from benchmarks.serving.forms import forms_tables
 from benchmarks.serving.stored import make_backbone, publish_many, store
 from benchmarks.serving.zipf import zipf_requests
@@ -46,7 +49,7 @@ CLIENTS_OF_MANY = 8
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with test/CLASS/")
-    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=["forms", *"abcde"])
     parser.add_argument(
         "--backbone",
         default=STARTER,
@@ -72,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--requests", type=int, default=1_000, help="part d: number of requests (default 1,000)"
+    )
+    parser.add_argument(
+        "--epochs", type=int, help="part precision: epochs of the training (default: the recipe's)"
     )
     parser.add_argument("--zipf", type=float, default=1.0, help="part d: exponent of Zipf's law (default 1)")
     parser.add_argument(
@@ -220,7 +226,24 @@ def part_e(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -
     ]
 
 
-PARTS = {"forms": part_forms, "a": part_a, "b": part_b, "c": part_c, "d": part_d, "e": part_e}
+def part_precision(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    backbone = bring(options, folder)
+    tables = []
+    for data in sets:
+        results = precision.measure(backbone, precision.make_task(backbone, data, options.epochs))
+        tables.append(precision.table(results, f"{data.name}, {options.backbone}, on {backbone.device}"))
+    return tables
+
+
+PARTS = {
+    "forms": part_forms,
+    "a": part_a,
+    "b": part_b,
+    "c": part_c,
+    "d": part_d,
+    "e": part_e,
+    "precision": part_precision,
+}
 
 
 if __name__ == "__main__":

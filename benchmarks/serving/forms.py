@@ -59,7 +59,6 @@ def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, F
         half = _rounding_to_half(fused)
         forms["fp16 as on a GPU: rounded after each layer"] = lambda x: half(_last(x))
     example = torch.zeros(8, 3, backbone.image_size, backbone.image_size, device=backbone.device)
-    forms |= _scripted(model, _last(example))
     if backbone.device.type == "cpu" and importlib.util.find_spec("onnxruntime"):
         forms["ONNX Runtime fp32"] = _onnx(model, example, folder / "image.onnx")
     if compiled:
@@ -84,19 +83,6 @@ def _rounding_to_half(model: nn.Module) -> Form:
             module.weight.data = module.weight.data.half().float()
             module.register_forward_hook(lambda _m, _i, output: output.half().float())
     return lambda x: cast(Tensor, cast(Any, model).encode_image(x.half().float()))
-
-
-def _scripted(model: nn.Module, example: Tensor) -> dict[str, Form]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tower = cast(Any, model).visual
-        frozen: Form = torch.jit.freeze(torch.jit.trace(tower, example))
-        forms: dict[str, Form] = {"jit.trace, frozen": lambda x: frozen(_last(x))}
-        if example.device.type == "cpu":
-            again = torch.jit.freeze(torch.jit.trace(tower, example))
-            optimized = torch.jit.optimize_for_inference(again)
-            forms["jit.optimize_for_inference"] = lambda x: cast(Tensor, optimized(_last(x)))
-    return forms
 
 
 def _onnx(model: nn.Module, example: Tensor, file: Path) -> Form:

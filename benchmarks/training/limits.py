@@ -9,7 +9,7 @@ from benchmarks.training.flops import step_flops
 from benchmarks.training.loops import Clock, Job, read, train_product
 from benchmarks.training.profile import ProfiledSteps, labelled
 from core.clip.data.transforms import random_resized_crop
-from core.clip.training.trainer import mixed_precision
+from core.clip.models.device import mixed_precision
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:

@@ -21,12 +21,13 @@ from core.clip.config import STARTER, AdaptConfig, Precision
 from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.loader import read_images
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
+from core.clip.models.device import mixed_precision
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.models.starter import starter_folder
 from core.clip.pipeline import Shot
 from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, Silent, StepProgress
-from core.clip.training.trainer import fine_tune, mixed_precision
+from core.clip.training.trainer import fine_tune
 from core.clip.weights.ensemble import interpolate
 from examples import clip_cite
 from worker.trainer.process import trainer_environment

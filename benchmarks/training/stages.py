@@ -1,8 +1,9 @@
 """Time of each stage of a training job, and the honesty of the progress that it states.
 
     python -m benchmarks.training.stages --backbone ViT-B-32/openai
+    python -m benchmarks.training.stages --backbone starter
 
-The weights are random: they cost the same time as real ones. The images are noise, of 10 classes. The
+CLIP's weights are random: they cost the same time as real ones. The images are noise, of 10 classes. The
 progress is the service's own (`worker.progress`), read five times per second. On a GPU, peak memory and
 seconds per step are added to the results of `benchmarks.full_size`.
 """
@@ -24,12 +25,13 @@ from benchmarks.full_size import CLASSES, make_images, store, stored, write_back
 from benchmarks.machine import load_average, processor
 from benchmarks.progress import POLL_SECONDS, Look, Measured, measure
 from benchmarks.training.memory import measuring
-from core.clip.config import AdaptConfig, resolve_config
+from core.clip.config import STARTER, AdaptConfig, resolve_config
 from core.clip.evaluation.cross_validation import count_steps
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.pipeline import Shot, TrainedModel, adapt
 from core.clip.training.progress import Kind, Silent, StepProgress, Work
 from core.clip.weights.files import save_weights
+from core.settings import get_settings
 from worker.progress import JobProgress
 
 AIM = 0.05
@@ -143,11 +145,15 @@ def run(backbone: Backbone, images: Sequence[Path], config: AdaptConfig, folder:
 def main() -> None:
     options = _parser().parse_args()
     settings: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
-    with tempfile.TemporaryDirectory(prefix="clipcite-stages-") as name:
-        folder = Path(name)
-        repository = write_backbone(options.backbone, folder / "backbone")
+    with tempfile.TemporaryDirectory(prefix="clipcite-stages-") as temporary:
+        folder = Path(temporary)
+        name = options.backbone
+        if name != STARTER:
+            name = f"local-dir:{write_backbone(name, folder / 'backbone')}"
         config = resolve_config(backbone=options.backbone, evaluate=options.evaluate, **settings)
-        backbone = load_backbone(f"local-dir:{repository}", cache=folder, device=options.device)
+        backbone = load_backbone(
+            name, cache=get_settings().cache, image_size=config.image_size, device=options.device
+        )
         images = make_images(len(CLASSES) * options.shots, folder / "images")
         with measuring(backbone.device) as meter:
             stages = run(backbone, images, config, folder)

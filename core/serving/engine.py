@@ -4,6 +4,7 @@ Only keys, CPU tensors and plain dataclasses cross the interface, so that an eng
 """
 
 import itertools
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from core.clip.models.device import find_device
+from core.clip.models.device import find_device, in_parts, is_out_of_memory, mixed_precision
 from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending
@@ -24,6 +25,7 @@ from core.settings import Settings
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 
+logger = logging.getLogger(__name__)
 MAX_BATCH_ROWS = {
     "cpu": {"images": CPU_IMAGE_BATCH_SIZE, "prompts": 32},
     "cuda": {"images": IMAGE_BATCH_SIZE, "prompts": 256},
@@ -91,8 +93,16 @@ class LocalEngine:
     """An engine in this process: a pool of models, and a batcher across requests."""
 
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
-        self.pool = ModelPool(settings, database, blobs)
-        self.device = find_device(settings.device).type
+        device = find_device(settings.device)
+        self.device = device.type
+        self.precision = settings.serving_precision
+        if self.precision != "fp32":
+            logger.warning(
+                "CLIPCITE_SERVING_PRECISION is %s: some answers differ from those in fp32, the precision of "
+                "evaluations and calibrations.",
+                self.precision,
+            )
+        self.pool = ModelPool(settings, database, blobs, mixed_precision(self.precision, device))
         workers = min(MAX_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
         self.batcher = Batcher(MAX_BATCH_ROWS[self.device], workers, self._encode)
         self._lock = threading.Lock()
@@ -152,6 +162,7 @@ class LocalEngine:
         warm = self.pool.warm
         return EngineStats(
             device=self.device,
+            precision=self.precision,
             threads=self.batcher.threads,
             max_rows=self.batcher.largest,
             batches=self.batcher.counts(),
@@ -176,11 +187,8 @@ class LocalEngine:
             model = next(iter(self._held[key].values()))
         encode = model.encode_images if kind == "images" else model.encode_tokens
         try:
-            return encode(rows)
-        except torch.OutOfMemoryError:  # of a GPU, which other processes use too
-            pass
-        torch.cuda.empty_cache()
-        try:
-            return torch.cat([encode(half) for half in rows.split((len(rows) + 1) // 2)])
-        except torch.OutOfMemoryError as error:
-            raise ServerBusy("The GPU has too little free memory. Try again in a moment.") from error
+            return in_parts(encode, rows)  # other processes use a GPU too
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ServerBusy("The device has too little free memory. Try again in a moment.") from error

@@ -138,12 +138,6 @@ class Serving:
             return Preparing("Preparing the starter model (first start only)")
         return Preparing(f"Loading {name}")
 
-    @property
-    def precision(self) -> str | None:
-        """Precision of the served default backbone; None until it is loaded."""
-        loaded = (b for b in self.engine.stats().backbones if b.name == self.settings.backbone)
-        return next((backbone.precision for backbone in loaded), None)
-
     def text_counts(self) -> TextCounts:
         """Return the counters of the text caches."""
         return self._predictor.text_counts()

@@ -159,7 +159,6 @@ class BackboneInfo:
     image_size: int
     own_size: bool
     """The image size is the backbone's own."""
-    precision: str
     users: int
     """Handles and warm models."""
 
@@ -211,6 +210,8 @@ class EngineStats:
     """Memory and work of an engine at one moment."""
 
     device: str
+    precision: str
+    """Precision of both towers, as in CLIPCITE_SERVING_PRECISION."""
     threads: int
     """Torch threads of a lone batch."""
     max_rows: Mapping[str, int]

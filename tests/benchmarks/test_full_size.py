@@ -12,7 +12,7 @@ from tests.core.clip.families import SMALL, write_repository
 from tests.hub import Hub
 
 NAME = "hf-hub:tests/small"
-OPTIONS = {"steps": 2, "micro": 4, "skip_batch": False}
+OPTIONS = {"steps": 2, "micro": 4, "skip_batch": False, "only_extend": False}
 
 
 @pytest.mark.slow
@@ -43,6 +43,27 @@ def test_a_small_network(
     assert f"| `{NAME}` |" in table
     _, training = [line for line in table.splitlines() if NAME in line]
     assert ("not measured | not measured | not measured | not measured |" in training) == skip_training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["siglip2", "mobileclip"])
+def test_only_the_extension(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish(hub: Hub, backbone: str, folder: Path) -> int:
+        hub.add("tests/small", write_repository(folder, *SMALL[family]))
+        hub.add("timm/ViT-B-16-SigLIP2", folder)
+        return 0
+
+    monkeypatch.setattr(full_size, "publish", publish)
+    monkeypatch.setattr(full_size, "IMAGE_SIDE", 48)
+    monkeypatch.setattr(full_size, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(full_size, "RESULTS", tmp_path / "results.json")
+    (tmp_path / "page.md").write_text(f"{full_size.START}{full_size.END}\n")
+    earlier = {"steps": 7, "disk_bytes": 1_000_000}
+    full_size.store({NAME: earlier})
+    arguments = ["full_size", "--backbone", NAME, "--only-extend", "--steps", "1"]
+    monkeypatch.setattr("sys.argv", arguments)
+    full_size.main()
+    assert full_size.stored()[NAME] == {**earlier, "extended": True}
 
 
 def test_the_page_has_the_table_of_the_stored_results() -> None:

@@ -12,8 +12,9 @@ from benchmarks.methods.common.task import Task
 from core.clip.data.transforms import random_resized_crop, to_pixels
 from core.clip.errors import TrainingDiverged
 from core.clip.models.backbone import Backbone
+from core.clip.models.device import mixed_precision
 from core.clip.training.conv_bn import fuse_conv_bn
-from core.clip.training.trainer import cosine, mixed_precision
+from core.clip.training.trainer import cosine
 
 VIEWS_BATCH_SIZE = 16  # nearly twice as fast as 64 on CPUs
 

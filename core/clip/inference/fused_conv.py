@@ -35,7 +35,14 @@ class Planned:
 class FusedConvolution(nn.Module):
     """A convolution fused with norm, activation and padding."""
 
-    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, planned: Planned) -> None:
+    def __init__(
+        self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, planned: Planned, *, reorder: bool
+    ) -> None:
+        """Fuse a convolution.
+
+        Args:
+            reorder: store the weight in the layout of oneDNN's kernels, if it can be.
+        """
         super().__init__()
         weight, bias = _fused_parameters(convolution, norm)
         weight, padding = _symmetric(convolution, weight, planned.size)
@@ -44,7 +51,7 @@ class FusedConvolution(nn.Module):
         unfused = getattr(norm, "act", None) if planned.activation_type is None else None
         self.activation: nn.Module = unfused or nn.Identity()
         weight = weight.contiguous(memory_format=torch.channels_last)
-        self.reordered = _can_reorder(weight)
+        self.reordered = reorder and _can_reorder(weight)
         if self.reordered:
             size = [1, convolution.in_channels, *planned.size]
             weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, size)
@@ -56,7 +63,7 @@ class FusedConvolution(nn.Module):
         weight, bias = cast(Tensor, self.weight), cast(Tensor, self.bias)
         if self.reordered:
             attribute = ("none", []) if self.activation_type is None else ACTIVATIONS[self.activation_type]
-            traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+            traced = torch._C._get_tracing_state() is not None
             convolve = _recordable() if traced else torch.ops.mkldnn._convolution_pointwise
             x = convolve(x, weight, bias, *self.geometry, *attribute, "")
         else:
@@ -81,7 +88,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: List[int], stride
     return torch.ops.mkldnn._convolution_pointwise(
         x, weight, bias, padding, stride, dilation, groups, attribute, scalars, algorithm)
 """
-    return cast(Callable[..., Tensor], torch.jit.CompilationUnit(code).convolve)
+    return cast(Callable[..., Tensor], torch._C.CompilationUnit(code).convolve)
 
 
 def _can_reorder(weight: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Optimised networks for serving, with the same features within rounding, in fp32.
+"""Optimised networks for serving, with the same features within rounding.
 
 Convolutional image towers on CPUs are bound by memory bandwidth. BatchNorm, activations and TensorFlow's
 padding each read and write the largest tensors once more, and every call reorders the weights for the
@@ -13,6 +13,7 @@ for a cold model. The image tower then runs as a single call (`core.clip.inferen
 import copy
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
@@ -42,7 +43,7 @@ class InferenceNetwork(nn.Module):
         self._images = None if plan.program is None else plan.program.of(network)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Encode images [B, 3, S, S] to [B, D].
+        """Encode images [B, 3, S, S] to [B, D] in the plan's precision.
 
         Raises:
             ValueError: S is not the image size of the plan, whose padding depends on the size.
@@ -53,7 +54,8 @@ class InferenceNetwork(nn.Module):
                 f"The network takes images of {size} x {size} pixels, not of "
                 f"{pixels.shape[-1]} x {pixels.shape[-2]}."
             )
-        return cast(Tensor, cast(Any, self.network).encode_image(pixels))
+        with self._plan.autocast(pixels.device):
+            return cast(Tensor, cast(Any, self.network).encode_image(pixels))
 
     def encode_fitted(self, fitted: Tensor) -> Tensor:
         """Encode images [B, ...] from `Pixels.fit` to normalised fp32 features [B, D].
@@ -61,14 +63,20 @@ class InferenceNetwork(nn.Module):
         The traced program computes them in one call, if there is one.
         """
         if self._images is None:
-            return _encode_fitted(self._plan.pixels, self, fitted)
+            return _encode_fitted(self._plan, self, fitted)
         return self._images(fitted)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Encode token ids [N, L] to [N, D]."""
-        if self._plan.trims_prompts:
-            return _encode_trimmed(self.network, tokens)
-        return cast(Tensor, cast(Any, self.network).encode_text(tokens))
+        """Encode token ids [N, L] to [N, D] on the network's device, in the plan's precision.
+
+        With token ids on the CPU, a GPU is not synchronised.
+        """
+        device = next(self.network.parameters()).device
+        with self._plan.autocast(device):
+            if self._plan.trims_prompts:
+                return _encode_trimmed(self.network, tokens, device)
+            tokens = tokens.to(device, non_blocking=True)
+            return cast(Tensor, cast(Any, self.network).encode_text(tokens))
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,15 @@ class InferencePlan:
     convolutions: Mapping[str, Planned] = field(default_factory=dict)
     trims_prompts: bool = False
     program: Program | None = None
+    dtype: torch.dtype | None = None
+    """Autocast type of both towers; None is fp32."""
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the context in which the towers compute."""
+        if self.dtype is None:
+            return nullcontext()
+        # The cache would keep a copy of each weight, which a recorded program must not hold.
+        return torch.autocast(device.type, dtype=self.dtype, cache_enabled=False)
 
     @torch.no_grad()
     def of(self, network: nn.Module) -> InferenceNetwork:
@@ -88,7 +105,10 @@ class InferencePlan:
         for name, planned in self.convolutions.items():
             convolution = cast(nn.Conv2d, network.get_submodule(name))
             norm = None if planned.norm is None else network.get_submodule(planned.norm)
-            replaced[convolution] = FusedConvolution(convolution, cast(nn.BatchNorm2d | None, norm), planned)
+            # oneDNN's convolutions with reordered weights ignore autocast.
+            replaced[convolution] = FusedConvolution(
+                convolution, cast(nn.BatchNorm2d | None, norm), planned, reorder=self.dtype is None
+            )
             if norm is not None:
                 replaced[norm] = nn.Identity()
             if planned.activation is not None:
@@ -98,14 +118,17 @@ class InferencePlan:
 
 
 @torch.no_grad()
-def plan_inference(network: nn.Module, image_size: int, pixels: Pixels) -> InferencePlan:
+def plan_inference(
+    network: nn.Module, image_size: int, pixels: Pixels, dtype: torch.dtype | None = None
+) -> InferencePlan:
     """Find the plan for this architecture and verify it on this network.
 
-    An optimisation that would change the features is left out, with a warning in the log.
+    An optimisation that would change the features in fp32 is left out, with a warning in the log.
 
     Args:
         network: an open_clip network in eval mode, on its serving device.
         pixels: the preprocessing of its backbone.
+        dtype: autocast type of both towers; None is fp32.
     """
     plan = InferencePlan(image_size, pixels, trims_prompts=_is_causal_clip(network))
     noise = np.random.default_rng(0).integers(256, size=(2, image_size, image_size, 3), dtype=np.uint8)
@@ -113,8 +136,8 @@ def plan_inference(network: nn.Module, image_size: int, pixels: Pixels) -> Infer
     images = images.to(next(network.parameters()).device)
     if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         plan = _fused(plan, network, images)
-    step = partial(_encode_fitted, pixels)
-    return replace(plan, program=record(step, plan.of(network).network, images))
+    plan = replace(plan, dtype=dtype)
+    return replace(plan, program=record(partial(_encode_fitted, plan), plan.of(network).network, images))
 
 
 def _fused(plan: InferencePlan, network: nn.Module, images: Tensor) -> InferencePlan:
@@ -133,8 +156,9 @@ def _fused(plan: InferencePlan, network: nn.Module, images: Tensor) -> Inference
     return fused
 
 
-def _encode_fitted(pixels: Pixels, network: nn.Module, fitted: Tensor) -> Tensor:
-    return encode_images(network, pixels.finish(fitted))
+def _encode_fitted(plan: InferencePlan, network: nn.Module, fitted: Tensor) -> Tensor:
+    with plan.autocast(fitted.device):
+        return encode_images(network, plan.pixels.finish(fitted))
 
 
 def _with_replaced(module: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> nn.Module:
@@ -218,11 +242,12 @@ def _is_causal_clip(network: nn.Module) -> bool:
     return getattr(network, "text_pool_type", None) == "argmax" and torch.equal(mask, causal)
 
 
-def _encode_trimmed(network: Any, tokens: Tensor) -> Tensor:
+def _encode_trimmed(network: Any, tokens: Tensor, device: torch.device) -> Tensor:
     """Compute CLIP.encode_text without the tokens after the end of the longest prompt."""
     ends = tokens.argmax(dim=-1)  # [N]
     length = int(ends.max()) + 1
-    x = network.token_embedding(tokens[:, :length])
+    tokens, ends = (x.to(device, non_blocking=True) for x in (tokens[:, :length], ends))
+    x = network.token_embedding(tokens)
     x = (x + network.positional_embedding[:length]).to(network.transformer.get_cast_dtype())
     x = network.ln_final(network.transformer(x, attn_mask=network.attn_mask[:length, :length]))
     x = x[torch.arange(len(x), device=x.device), ends]  # [N, D]

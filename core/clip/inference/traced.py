@@ -7,6 +7,9 @@ share the trace. The operations are the same, so the features are bit-identical.
 
 Alternatives do not fit: `torch.compile` needs a C++ compiler on the user's machine, and `torch.export`
 makes a program that Python interprets operation by operation.
+
+This is TorchScript, whose public functions in `torch.jit` are deprecated and warn. Its internals are used
+here. In a torch without them, serving is slower, with a warning in the log.
 """
 
 import copy
@@ -36,12 +39,17 @@ class Program:
         """Bind the program to a network of the same architecture, which must not change afterwards."""
         # A TorchScript list. With a Python list the call would hold the last reference to each tensor, and
         # dropping the last reference to a tensor with a Python wrapper takes the GIL.
-        weights = torch.jit.script(_tensors(network))
+        weights = torch._C.ScriptList(_tensors(network))
 
         def run(batch: Tensor) -> Tensor:
-            # Optimisation would change the operations, and run again for each batch size.
-            with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            # Optimisation would change the operations, and run again for each batch size. The flag is that of
+            # this thread.
+            optimises = torch._C._get_graph_executor_optimize()
+            torch._C._set_graph_executor_optimize(False)
+            try:
                 return self.function(batch, weights)
+            finally:
+                torch._C._set_graph_executor_optimize(optimises)
 
         return run
 
@@ -69,7 +77,7 @@ def record(step: Step, network: nn.Module, batch: Tensor) -> Program | None:
         try:
             with _recording, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the tracer's warnings are covered by the check below
-                # The two halves of torch.jit.trace, whose functions would stay in memory for good.
+                # The two halves of a public trace, whose functions would stay in memory for good.
                 graph, _ = torch._C._create_graph_by_tracing(
                     compute,
                     (batch[:1], _tensors(network)),

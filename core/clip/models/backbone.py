@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, InvalidConfig, UnknownBackbone
 from core.clip.models import transformers_clip
-from core.clip.models.device import device_problem, find_device
+from core.clip.models.device import allow_tf32, device_problem, find_device
 from core.clip.models.installed import CONFIG, LOCAL, TOWER_CONFIG, WEIGHTS, install
 from core.clip.models.starter import starter_folder, starter_identity
 from core.errors import ClipCiteError
@@ -76,7 +76,12 @@ class Backbone:
 
 
 def load_backbone(
-    name: str, *, cache: Path, image_size: int | None = None, device: torch.device | str = "cpu"
+    name: str,
+    *,
+    cache: Path,
+    image_size: int | None = None,
+    device: torch.device | str = "cpu",
+    tf32: bool = False,
 ) -> Backbone:
     """Load `starter`, `Model/pretrained`, `hf-hub:organisation/name` or `local-dir:FOLDER`.
 
@@ -84,6 +89,7 @@ def load_backbone(
         cache: folder for the assembled starter and for hub downloads.
         image_size: input side (pixels); None = the model's default.
         device: `auto` selects the GPU if there is one.
+        tf32: let a GPU compute fp32 in TF32, in this whole process.
 
     Raises:
         UnknownBackbone: there is no such name, or the folder holds no backbone.
@@ -95,8 +101,7 @@ def load_backbone(
     if problem is not None:
         raise BackboneUnavailable(problem)
     if device.type == "cuda":
-        # TF32: products of 10-bit mantissas, several times as fast. cuDNN's convolutions have it by default.
-        torch.set_float32_matmul_precision("high")
+        allow_tf32(tf32)
     try:
         folder = _folder(name, cache)
         config = _model_config(folder)

@@ -1,4 +1,4 @@
-"""Choice of the device, whether this build of torch can compute on it, and lack of its memory."""
+"""Choice of the device and of its precision, whether torch can compute on it, and lack of its memory."""
 
 import logging
 import re
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from core.clip.errors import InvalidConfig
 
 LAST_OLD_WHEELS = "https://download.pytorch.org/whl/cu126"
 """Index of the last wheels with kernels for Maxwell, Pascal and Volta."""
@@ -83,6 +85,42 @@ def has_kernels(capability: tuple[int, int], kernels: Sequence[str]) -> bool:
         if runs:
             return True
     return False
+
+
+def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the autocast type of a precision on a device; None means that fp32 is computed.
+
+    Args:
+        precision: that of a training (`core.clip.config.Precision`) or of the service (`core.settings`).
+            `auto` selects bf16 if the device supports it natively, else fp16 on GPUs and fp32 on CPUs.
+
+    Raises:
+        InvalidConfig: fp16 or tf32 was requested on a CPU.
+    """
+    if precision in {"fp16", "tf32"} and device.type == "cpu":
+        raise InvalidConfig("precision", f"{precision} needs a GPU. On a CPU use fp32 or bf16.")
+    if precision == "auto":
+        if device.type == "cuda":
+            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        else:
+            precision = "bf16" if _computes_bf16() else "fp32"
+    return {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _computes_bf16() -> bool:
+    """Return True if the CPU multiplies bf16 in hardware. Emulated bf16 is slower than fp32."""
+    # Not every supported version of torch has get_capabilities.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let GPUs round the operands of fp32 products and convolutions to 10 bits, in this whole process.
+
+    TF32 is several times as fast. By default, torch allows it in convolutions and not in products.
+    """
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -15,8 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from core.clip.config import AdaptConfig
 from core.clip.data.loader import Crop, crop_batches, epoch_batches
 from core.clip.data.transforms import random_resized_crop, to_pixels
-from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
+from core.clip.errors import Cancelled, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.models.device import mixed_precision
 from core.clip.models.features import (
     PROMPT_BATCH_SIZE,
     build_zero_shot_classifier,
@@ -224,31 +225,6 @@ def fine_tune(
             "The trained weights are not finite. Use a lower learning_rate or precision fp32."
         )
     return FineTuned(theta_1, F.normalize(classifier.detach(), dim=-1))
-
-
-def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the autocast type of a `precision` setting on a device; None means plain fp32.
-
-    `auto` selects bf16 if the device supports it natively, else fp16 on GPUs and fp32 on CPUs.
-
-    Raises:
-        InvalidConfig: fp16 was requested on a CPU.
-    """
-    if precision == "fp16" and device.type == "cpu":
-        raise InvalidConfig("precision", "fp16 needs a GPU. On a CPU use fp32, bf16 or auto.")
-    if precision == "auto":
-        if device.type == "cuda":
-            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        else:
-            precision = "bf16" if _computes_bf16() else "fp32"
-    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
-def _computes_bf16() -> bool:
-    """Return True if the CPU multiplies bf16 in hardware. Emulated bf16 is slower than fp32."""
-    # Not every supported version of torch has get_capabilities.
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _tokens(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:

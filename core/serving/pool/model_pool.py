@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import cast
 from weakref import WeakValueDictionary
 
+import torch
+
 from core.clip.errors import CorruptWeights
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.weights.files import Weights
@@ -37,8 +39,16 @@ BACKBONE, DELTA, MODEL = "backbone", "delta", "model"
 class ModelPool:
     """Caches of backbones, deltas and models at one α."""
 
-    def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, blobs: Blobs, dtype: torch.dtype | None
+    ) -> None:
+        """Start empty.
+
+        Args:
+            dtype: autocast type of all models; None is fp32.
+        """
         self._settings = settings
+        self._dtype = dtype
         self._database = database
         self._blobs = blobs
         self.unavailable = Unavailable()
@@ -123,7 +133,6 @@ class ModelPool:
                 name=(backbone := stock.backbone).name,
                 image_size=backbone.image_size,
                 own_size=self._own_sizes.get(backbone.name) == backbone.image_size,
-                precision=stock.precision,
                 users=users,
             )
             for stock, users in self.backbones.values()
@@ -218,13 +227,17 @@ class ModelPool:
         backbone = None if size is None else self._living.get((name, size))
         if backbone is None:
             backbone = load_backbone(
-                name, cache=self._settings.cache, image_size=image_size, device=self._settings.device
+                name,
+                cache=self._settings.cache,
+                image_size=image_size,
+                device=self._settings.device,
+                tf32=self._settings.serving_precision == "tf32",
             )
         with self._lock:
             if image_size is None:
                 self._own_sizes[name] = backbone.image_size
             backbone = self._living.setdefault((name, backbone.image_size), backbone)
-        return stock_model(f"{name}/{backbone.image_size}", backbone)
+        return stock_model(f"{name}/{backbone.image_size}", backbone, self._dtype)
 
     def _record_owner(self, weights_key: WeightsKey, source: WeightsSource) -> None:
         """Record the owner of weights in use."""

@@ -21,7 +21,10 @@ from core.store.storage.blobs import Blobs
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model at one α. Its features are normalised, fp32 and on the CPU, whatever the device."""
+    """A model at one α.
+
+    Its features are normalised, fp32 and on the CPU, whatever the device and the precision of the towers.
+    """
 
     key: str
     """Key of weights and α: models with equal keys give equal features."""
@@ -38,21 +41,18 @@ class ServedModel:
     release: Callable[[], None] = field(default=lambda: None, compare=False)
     """Releases the backbone."""
 
-    @property
-    def precision(self) -> str:
-        """Data type of the parameters."""
-        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
-
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Return features [N, D] of fitted images [N, ...] (`core.clip.data.transforms`)."""
-        return self.model.encode_fitted(pixels.to(self.backbone.device)).cpu()
+        """Return features [N, D] of fitted images [N, ...] (`core.clip.data.transforms`).
+
+        A GPU is synchronised once, by the copy of the features.
+        """
+        return self.model.encode_fitted(pixels.to(self.backbone.device, non_blocking=True)).cpu()
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Return features [N, D] of token ids [N, L]."""
-        tokens = trim_padding(tokens, self.backbone.padding)
-        return encode_tokens(self.model, tokens.to(self.backbone.device)).cpu()
+        """Return features [N, D] of token ids [N, L] on the CPU."""
+        return encode_tokens(self.model, trim_padding(tokens, self.backbone.padding)).cpu()
 
 
 def read_model(blobs: Blobs, key: WeightsKey, backbone: Backbone) -> Weights:
@@ -67,9 +67,9 @@ def read_model(blobs: Blobs, key: WeightsKey, backbone: Backbone) -> Weights:
     return load_weights(blobs.get(source.weights), manifest, backbone)
 
 
-def stock_model(key: str, backbone: Backbone) -> ServedModel:
-    """Return the pre-trained model, prepared for inference."""
-    plan = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess))
+def stock_model(key: str, backbone: Backbone, dtype: torch.dtype | None = None) -> ServedModel:
+    """Return the pre-trained model, prepared for inference with this autocast type (None: fp32)."""
+    plan = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess), dtype)
     model = plan.of(backbone.model)
     size = own_bytes(model, backbone)
     return ServedModel(key, backbone, model, None, size, plan, backbone.preprocess_settings)

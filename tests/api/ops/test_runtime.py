@@ -41,14 +41,14 @@ def runtime(service: Service) -> Any:
 
 def test_models_in_memory(fresh: Service, backbone: Backbone) -> None:
     empty = runtime(fresh)
-    assert (empty["backbones"], empty["models"]["resident"], empty["device"]["precision"]) == ([], [], None)
+    assert (empty["backbones"], empty["models"]["resident"]) == ([], [])
     one, other = (publish_model(fresh.database, fresh.blobs, backbone, alpha=0.4) for _ in range(2))
     for model, alpha in ((one, 0.4), (one, 0.7), (other, 0.4), (one, 0)):
         assert classify(fresh, model, alpha=alpha).status_code == 200
     told = runtime(fresh)
     assert told["device"] | {"threads": 0} == {
         "name": "cpu",
-        "precision": "float32",
+        "precision": "fp32",
         "threads": 0,
         "decoders": told["device"]["decoders"],
     }

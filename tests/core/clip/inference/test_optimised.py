@@ -14,6 +14,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from core.clip.data.transforms import Pixels
 from core.clip.inference.optimised import InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
+from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import encode_images, encode_tokens
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.core.clip.training.test_conv_bn import Shared, Tower, pixels
@@ -158,3 +159,53 @@ def test_a_model_that_cannot_be_recorded_runs_in_python(caplog: pytest.LogCaptur
         assert torch.allclose(plan.of(network).encode_fitted(fitted), expected, atol=1e-5)
     assert plan.program is None
     assert "not traced" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vit_tiny_patch16_224"])
+def test_reduced_precision_is_recorded(name: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    size = 224 if name.startswith("vit") else 64
+    network = Tower(name)
+    plan = plan_inference(network, size, PIXELS, dtype)
+    assert plan.program is not None
+    fitted = torch.randint(256, (3, size, size, 3), dtype=torch.uint8)
+    exact = plan_inference(network, size, PIXELS).of(network)
+    with torch.inference_mode():
+        features = plan.of(network).encode_fitted(fitted)
+        assert torch.equal(features, replace(plan, program=None).of(network).encode_fitted(fitted))
+        difference = float((features - exact.encode_fitted(fitted)).abs().max())
+    assert features.dtype == torch.float32
+    assert 1e-4 < difference < 0.05
+
+
+def test_the_gpu_is_not_synchronised(tiny: Backbone) -> None:
+    """A meta tensor refuses to give a number to Python, for which a GPU would have to be synchronised."""
+    plan = plan_inference(tiny.model, tiny.image_size, Pixels(tiny.preprocess))
+    network = replace(plan, program=None).of(copy.deepcopy(tiny.model).to("meta"))
+    fitted = torch.zeros(2, tiny.image_size, tiny.image_size, 3, dtype=torch.uint8)
+    assert plan.trims_prompts
+    with torch.inference_mode():
+        images = network.encode_fitted(fitted.to("meta"))
+        texts = encode_tokens(network, tiny.tokenize(["a fox", "a badger"]))
+    assert images.is_meta
+    assert texts.is_meta
+
+
+def test_lack_of_memory_in_the_recorded_call_is_recognised() -> None:
+    """TorchScript replaces the type of the error."""
+
+    class Hungry(Tower):
+        """Network that needs a tensor of B^8 bytes."""
+
+        def encode_image(self, pixels: Tensor) -> Tensor:
+            zeros = pixels.new_zeros([pixels.shape[0] ** 8], dtype=torch.uint8)
+            return super().encode_image(pixels) + zeros.sum()
+
+    network = Hungry("resnet18")
+    plan = plan_inference(network, 64, PIXELS)
+    assert plan.program is not None
+    form = plan.of(network)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="TorchScript") as caught:
+        form.encode_fitted(torch.zeros(200, 64, 64, 3, dtype=torch.uint8))
+    assert is_out_of_memory(caught.value)

@@ -1,15 +1,22 @@
-"""The choice of a device, on made-up GPUs."""
+"""The choice of a device and of a precision, on made-up GPUs."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from core.clip.errors import BackboneUnavailable
+from core.clip.errors import BackboneUnavailable, InvalidConfig
 from core.clip.models.backbone import Backbone, load_backbone
-from core.clip.models.device import device_problem, find_device, has_kernels, in_parts
+from core.clip.models.device import (
+    allow_tf32,
+    device_problem,
+    find_device,
+    has_kernels,
+    in_parts,
+    mixed_precision,
+)
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.doctor import _device
 from core.settings import Settings
@@ -171,3 +178,59 @@ def test_features_with_too_little_memory_are_the_same(
         monkeypatch.setattr(model, name, limited)
     for one, other in zip(features(), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_precision_by_device() -> None:
+    cpu = torch.device("cpu")
+    assert mixed_precision("fp32", cpu) is None
+    assert mixed_precision("bf16", cpu) is torch.bfloat16
+    assert mixed_precision("fp16", torch.device("cuda")) is torch.float16
+    assert mixed_precision("tf32", torch.device("cuda")) is None
+    for needs_gpu in ("fp16", "tf32"):
+        with pytest.raises(InvalidConfig, match=f"{needs_gpu} needs a GPU"):
+            mixed_precision(needs_gpu, cpu)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "avx2": True}, None),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert mixed_precision("auto", torch.device("cpu")) is expected
+
+
+@pytest.fixture
+def kept_flags() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.usefixtures("kept_flags")
+def test_fp32_is_exact_unless_tf32_is_allowed() -> None:
+    """By default, torch computes convolutions of fp32 in TF32."""
+    for allowed in (True, False):
+        allow_tf32(allowed)
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed
+        assert torch.backends.cudnn.allow_tf32 is allowed
+
+
+def test_doctor_refuses_a_precision_that_the_device_lacks(gpus: Gpus, tmp_path: Path) -> None:
+    def states(device: str, precision: str) -> list[str]:
+        settings = Settings(device=device, serving_precision=precision, data=tmp_path)
+        return [finding.state for finding in _device(settings)]
+
+    gpus()
+    assert states("auto", "bf16") == ["ok"]
+    assert states("auto", "fp16") == ["ok", "problem"]
+    gpus((8, 6), (6, 1))
+    assert states("auto", "fp16") == ["ok"]
+    assert states("cpu", "tf32") == ["ok", "problem"]

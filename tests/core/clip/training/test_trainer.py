@@ -19,7 +19,7 @@ from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.losses import total_loss
-from core.clip.training.trainer import cosine, fine_tune, mixed_precision
+from core.clip.training.trainer import cosine, fine_tune
 from tests.core.clip.recorder import Recorder, fingerprint, same_bits, watch
 from tests.core.clip.training.test_losses import pairs, slow_dva, slow_kl, slow_scl
 
@@ -476,28 +476,6 @@ def test_bf16_on_a_cpu(tiny: Backbone) -> None:
     full = train(tiny, exact)
     assert not same_bits(theta_1, full)
     assert recorder.steps[0].dva == pytest.approx(exact.steps[0].dva, rel=0.05)
-
-
-def test_precision_by_device() -> None:
-    cpu = torch.device("cpu")
-    assert mixed_precision("fp32", cpu) is None
-    assert mixed_precision("bf16", cpu) is torch.bfloat16
-    assert mixed_precision("fp16", torch.device("cuda")) is torch.float16
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"avx512_bf16": False, "avx2": True}, None),
-    ],
-)
-def test_auto_is_bf16_where_the_processor_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: torch.dtype | None
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert mixed_precision("auto", torch.device("cpu")) is expected
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 3, 4])

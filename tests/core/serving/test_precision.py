@@ -1,0 +1,96 @@
+"""Serving in another precision than fp32, in which models are trained, evaluated and calibrated."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.clip.errors import InvalidConfig
+from core.clip.inference.calibration import Calibration
+from core.clip.models.features import encode_tokens
+from core.clip.weights.support_set import SupportSet
+from core.serving.exports import export
+from core.serving.types import WeightsKey
+from tests.core.serving.adapted import CLASSES
+from tests.core.serving.test_engine import images
+from tests.core.serving.world import NAMES, World, numbers
+
+ROUNDING = 0.05
+"""Bound of the difference of a normalised feature or a probability of the tiny network in bf16."""
+CALIBRATION = Calibration(
+    alpha=0.5,
+    images=40,
+    temperature=2.0,
+    nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
+    least_similarity=-1.0,
+)
+
+
+@pytest.fixture
+def half(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A service in bf16 on the data of `world`."""
+    half = World(world.backbone, world.settings.data, monkeypatch, serving_precision="bf16")
+    yield half
+    half.close()
+
+
+def test_both_towers_compute_in_the_precision_of_the_service(world: World, half: World) -> None:
+    tokens = world.backbone.tokenize(NAMES)
+    found = []
+    for each in (world, half):
+        engine = each.serving.engine
+        with engine.acquire(WeightsKey(each.backbone.name), 0, wait_seconds=None) as handle:
+            found.append((engine.encode_images(handle, images(each)), engine.encode_text(handle, tokens)))
+    for exact, rounded in zip(*found, strict=True):
+        assert rounded.dtype == torch.float32
+        assert 1e-5 < float((rounded - exact).abs().max()) < ROUNDING
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = encode_tokens(world.backbone.model, tokens)
+    torch.testing.assert_close(found[1][1], expected, atol=ROUNDING / 5, rtol=0)
+    assert (world.serving.engine.stats().precision, half.serving.engine.stats().precision) == ("fp32", "bf16")
+
+
+def test_a_calibration_in_fp32_holds_for_probabilities_in_bf16(world: World, half: World) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(3, 4, 32, generator=generator), dim=-1)
+    shots = SupportSet(features, torch.tensor([0, 0, 1, 1]))
+    model = world.publish(shots=shots, metrics={"calibration": CALIBRATION.to_dict()})
+    exact, rounded = (w.classify(CLASSES, model=model, coverage=0.9) for w in (world, half))
+    assert exact.calibration == rounded.calibration == CALIBRATION
+    assert exact.offsets == pytest.approx(rounded.offsets, abs=ROUNDING)
+    assert numbers(exact) != numbers(rounded)
+    for one, other in zip(numbers(exact), numbers(rounded), strict=True):
+        for name, (probability, _) in one.items():
+            assert other[name][0] == pytest.approx(probability, abs=4 * ROUNDING)
+    threshold = CALIBRATION.conformal_threshold(0.9)
+    for row, names in zip(numbers(rounded), rounded.sets, strict=True):
+        best = max(row, key=lambda name: row[name][0])
+        assert set(names) == {best} | {name for name, (p, _) in row.items() if p >= threshold}
+
+
+def test_an_export_is_in_fp32(world: World, half: World) -> None:
+    model = world.row(world.publish())
+    found = []
+    for each in (world, half):
+        with export(each.settings, each.database, each.blobs, model, 0.5, "open_clip") as file:
+            found.append({member.filename: member.CRC for member in zipfile.ZipFile(file).infolist()})
+    assert found[0] == found[1]
+
+
+def test_another_precision_than_fp32_is_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not caplog.messages
+    World(world.backbone, world.settings.data, monkeypatch, serving_precision="bf16").close()
+    (message,) = caplog.messages
+    assert "CLIPCITE_SERVING_PRECISION is bf16" in message
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+def test_a_precision_of_gpus_is_refused_on_a_cpu(
+    world: World, monkeypatch: pytest.MonkeyPatch, precision: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidConfig, match=f"{precision} needs a GPU"):
+        World(world.backbone, tmp_path, monkeypatch, serving_precision=precision)
