@@ -166,12 +166,14 @@ def main() -> None:
             "seconds_per_step": stages.steps / steps,
         }
         store(results)
-    print(json.dumps({**asdict(stages), "share": stages.share}, indent=1))
+    recipe = resolve_config(backbone=options.backbone).epochs
+    share = stages.share * config.epochs / recipe
+    print(json.dumps({**asdict(stages), "share": share}, indent=1))
     print(
         f"{options.backbone}, {len(images)} images, {config.epochs} epochs, {processor()}, load "
         f"{load_average():.1f}: {stages.prepare:.1f} s to the first step, {stages.steps:.1f} s of steps, "
-        f"{stages.store:.1f} s to a stored model ({stages.share:.1%}, aim {AIM:.0%}), "
-        f"{stages.evaluate:.1f} s of evaluation."
+        f"{stages.store:.1f} s to a stored model ({share:.1%} of the recipe's {recipe} epochs, aim "
+        f"{AIM:.0%}), {stages.evaluate:.1f} s of evaluation."
     )
 
 
@@ -179,7 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--backbone", default="ViT-B-32/openai")
     parser.add_argument("--shots", type=int, default=16, help="images per class (default 16)")
-    parser.add_argument("--epochs", type=int, help="epochs (default: the recipe's)")
+    parser.add_argument(
+        "--epochs", type=int, help="epochs (default: the recipe's); the share is that of the recipe"
+    )
     parser.add_argument("--evaluate", default="auto", choices=["auto", "none"])
     parser.add_argument("--device", default="auto")
     return parser
