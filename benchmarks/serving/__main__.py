@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--backbone",
         default=STARTER,
-        help="starter, or an open_clip architecture with random weights, for example ViT-B-16",
+        help="starter, or an open_clip architecture with random weights, for example ViT-B-16; part\n"
+        "precision: also a backbone with its own weights, for example ViT-B-16/openai",
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of parts a, b and c (default 5)")
@@ -96,9 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def bring(options: argparse.Namespace, folder: Path) -> Backbone:
     """Load the backbone of the options. An open_clip architecture is created below the folder."""
-    name = (
-        options.backbone if options.backbone == STARTER else make_backbone(folder / "net", options.backbone)
-    )
+    name = options.backbone
+    if name != STARTER and "/" not in name:
+        name = make_backbone(folder / "net", name)
     size = resolve_config(backbone=name).image_size
     return load_backbone(name, cache=get_settings().cache, image_size=size, device=options.device)
 
