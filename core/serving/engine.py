@@ -96,13 +96,13 @@ class LocalEngine:
         device = find_device(settings.device)
         self.device = device.type
         self.precision = settings.serving_precision
+        self.pool = ModelPool(settings, database, blobs, mixed_precision(self.precision, device))
         if self.precision != "fp32":
             logger.warning(
                 "CLIPCITE_SERVING_PRECISION is %s: some answers differ from those in fp32, the precision of "
                 "evaluations and calibrations.",
                 self.precision,
             )
-        self.pool = ModelPool(settings, database, blobs, mixed_precision(self.precision, device))
         workers = min(MAX_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
         self.batcher = Batcher(MAX_BATCH_ROWS[self.device], workers, self._encode)
         self._lock = threading.Lock()

@@ -89,3 +89,25 @@ def test_no_connection_is_refused_until_the_api_answers(
         process.wait()
     assert codes[0] == "starting"
     assert codes[-1] == "ok"
+
+
+def test_a_precision_that_the_device_lacks_ends_the_start(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "api"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "CLIPCITE_DATA": str(tmp_path),
+            "CLIPCITE_PORT": "0",
+            "CLIPCITE_DEVICE": "cpu",
+            "CLIPCITE_SERVING_PRECISION": "fp16",
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert (
+        ended.stderr
+        == "CLIPCITE_SERVING_PRECISION can't be fp16: fp16 needs a GPU. On a CPU use fp32 or bf16.\n"
+    )
