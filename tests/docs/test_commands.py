@@ -107,6 +107,20 @@ def _is_a_program(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert missing == [], words
 
 
+def test_every_module_that_a_sentence_or_a_plan_runs_exists() -> None:
+    plans = sorted((ROOT / "benchmarks" / "plans").glob("*.md"))
+    text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, *plans])
+    modules = set(re.findall(r"python -m ((?:benchmarks|docs|tests|demo|api|worker)[.\w]*\w)", text))
+    assert len(modules) > 30
+    missing = [
+        module
+        for module in modules
+        for path in [ROOT / module.replace(".", "/")]
+        if not path.with_suffix(".py").is_file() and not (path / "__main__.py").is_file()
+    ]
+    assert missing == []
+
+
 def test_every_status_of_the_command_line_is_described() -> None:
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     described = {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
