@@ -2,7 +2,8 @@
 
     python -m benchmarks.accuracy.frozen --data clothing cifar10 clipart
 
-Runs are stored below --out and not repeated.
+Runs are stored below --out and not repeated. With --half, those with all classes trained are left out, and
+so are their predictions.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from rich.console import Console
 from benchmarks.accuracy.harness import Trial, run
 from benchmarks.accuracy.measures import Difference, differences
 from benchmarks.accuracy.paper import load_for, write
-from benchmarks.accuracy.report import write_page
+from benchmarks.accuracy.report import RESULTS, write_page
 from benchmarks.accuracy.tables import SERVED, STOCK, Runs, Table, collect, figure, signed
 from benchmarks.accuracy.trials import base_to_new, few_shot, fewer_tests
 from benchmarks.data.dataset import DataSet
@@ -82,6 +83,9 @@ def outcomes(half: Mapping[str, Runs], by_shots: Mapping[int, Mapping[str, Runs]
     """Yield a row for each prediction."""
     for number, expected in enumerate(PREDICTIONS, 1):
         if expected.measure.endswith("shots"):
+            if not by_shots:
+                yield [str(number), expected.measure, *["not run"] * 3, condition_of(expected), "–"]
+                continue
             runs = by_shots[int(expected.measure.split()[0])]
             measure = "B"
             theirs = max(RIVALS, key=lambda label: runs[label].means()["mean"]["B"])
@@ -89,18 +93,20 @@ def outcomes(half: Mapping[str, Runs], by_shots: Mapping[int, Mapping[str, Runs]
             runs, measure, theirs = half, expected.measure, expected.theirs
         ours, other = runs[expected.ours], runs[theirs]
         found = compared_mean(ours, other, measure)
-        condition = f"≥ {expected.least:+.3f}".replace("-", "−")
-        if expected.significant:
-            condition += ", interval above 0"
         yield [
             str(number),
             expected.measure,
             f"{expected.ours} − {theirs}",
             f"{figure(ours.means()['mean'][measure])} − {figure(other.means()['mean'][measure])}",
             signed(found),
-            condition,
+            condition_of(expected),
             "yes" if expected.holds(found) else "**no**",
         ]
+
+
+def condition_of(expected: Prediction) -> str:
+    least = f"≥ {expected.least:+.3f}".replace("-", "−") if expected.least else "≥ 0"
+    return f"{least}, interval above 0" if expected.significant else least
 
 
 def compared_mean(ours: Runs, theirs: Runs, measure: str) -> Difference:
@@ -113,10 +119,10 @@ def compared_mean(ours: Runs, theirs: Runs, measure: str) -> Difference:
 def by_set(half: Mapping[str, Runs], by_shots: Mapping[int, Mapping[str, Runs]]) -> Table:
     """Return the measures of each method, as the mean and by data set."""
     names = ["mean", *(name for name in half[STOCK].answers)]
-    columns = [*SHOWN, *(f"{n} shots" for n in COUNTS)]
+    columns = [*SHOWN, *(f"{n} shots" for n in by_shots)]
     table = Table("By data set", ["set", "method", *columns])
     for name in names:
-        for label in dict.fromkeys([*half, *by_shots[COUNTS[0]]]):
+        for label in dict.fromkeys([*half, *(label for runs in by_shots.values() for label in runs)]):
             cells = []
             for measure in columns:
                 runs = by_shots[int(measure.split()[0])] if measure.endswith("shots") else half
@@ -142,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with train/ and test/")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results/frozen"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "frozen")
+    parser.add_argument("--half", action="store_true", help="only the runs with half of the classes trained")
     parser.add_argument("--page", type=Path, help="page with the markers of the tables")
     parser.add_argument("--backbone", default="starter")
     parser.set_defaults(threads=None, device="auto")
@@ -151,7 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sets = [fewer_tests(load(folder), TESTS, FIRST_TEST.get(folder.name, 1)) for folder in options.data]
     of_half, of_all = trials_of(sets)
     half = measured(HALF, of_half, backbone, options.out)
-    by_shots = {n: measured(ALL, trials, backbone, options.out) for n, trials in of_all.items()}
+    by_shots = {}
+    if not options.half:
+        by_shots = {n: measured(ALL, trials, backbone, options.out) for n, trials in of_all.items()}
     predictions = Table(
         "Predictions of the frozen run",
         ["#", "measure", "difference", "means", "measured", "predicted", "holds"],
