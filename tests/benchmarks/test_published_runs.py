@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy import report
+from benchmarks.accuracy import frozen, report
 from benchmarks.accuracy.harness import Trial
 from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.tables import collect, figure
@@ -24,11 +24,14 @@ CLASSES = {"clothing": 10, "cifar10": 10, "stamps": 12}
 
 
 def test_a_table_is_two_files_of_runs() -> None:
-    files = [path.name for path in RESULTS.iterdir()]
-    assert len(files) <= 20
-    assert all(path.is_file() for path in RESULTS.iterdir())
-    runs = {name for name in files if name.startswith("runs-")}
-    assert {Path(name).stem for name in runs if name.endswith(".npz")} == {Path(name).stem for name in runs}
+    assert [path.name for path in RESULTS.iterdir() if path.is_dir()] == ["frozen"]
+    for folder in (RESULTS, RESULTS / "frozen"):
+        files = [path.name for path in folder.iterdir() if path.is_file()]
+        assert len(files) <= 20
+        runs = {name for name in files if name.startswith("runs-")}
+        assert {Path(name).stem for name in runs if name.endswith(".npz")} == {
+            Path(name).stem for name in runs
+        }
 
 
 def test_accuracy() -> None:
@@ -57,6 +60,21 @@ def test_accuracy() -> None:
 def test_the_pages_have_the_tables_of_the_stored_runs() -> None:
     """Every figure and interval of base-to-new, as `python -m benchmarks.accuracy.report --check`."""
     report.main(["--check"])
+
+
+@pytest.mark.slow
+def test_the_frozen_run() -> None:
+    """The predictions of the frozen run, from its stored runs and without images."""
+    page = (BENCHMARKS / "pages" / "accuracy.md").read_text(encoding="utf-8")
+    block = page.split("<!-- frozen -->")[1].split("<!-- /frozen -->")[0]
+    published = [line.strip("| ").split(" | ") for line in block.splitlines() if line.startswith("| ")][1:]
+    backbone: Any = SimpleNamespace(name="starter")
+    sizes = {"clothing": 10, "cifar10": 10, "clipart": 12}
+    sets = [DataSet(name, tuple(map(str, range(n))), (), (), ()) for name, n in sizes.items()]
+    half, _ = frozen.trials_of(sets)
+    runs = collect(frozen.HALF, half, backbone, RESULTS / "frozen")
+    assert {len(answers) for one in runs for answers in one.answers.values()} == {5}
+    assert list(frozen.outcomes({one.label: one for one in runs}, {})) == published
 
 
 def test_trust() -> None:
