@@ -231,7 +231,11 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def durable_s3_server() -> Iterator[Server]:
-    """Yield a private S3 server, which may be killed or frozen: it syncs each object to its folder."""
+    """Yield a private S3 server, which may be killed or frozen: it syncs each object to its folder.
+
+    If it is killed while it writes an object, it lists the temporary file as another object. A bucket has no
+    such object, so the file is removed before each start.
+    """
     binary = s3_binary()
     with _folder() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -240,11 +244,12 @@ def durable_s3_server() -> Iterator[Server]:
         (folder / "options.toml").write_text(
             f'[[users]]\naccess_key = "{ACCESS_KEY}"\nsecret_key = "{SECRET_KEY}"\n', encoding="utf-8"
         )
+        clean = ["sh", "-c", 'find data -name ".tmp.*" -delete; exec "$@"', "sh"]
         options: list[str | Path] = ["--options", folder / "options.toml", "--data-dir", folder / "data"]
         address = ["--host", "127.0.0.1", "--port", str(port), "--region", REGION]
         with _running(
             Server(
-                [binary, "serve", *options, *address, "--no-access-log"],
+                [*clean, binary, "serve", *options, *address, "--no-access-log"],
                 folder,
                 url=f"http://127.0.0.1:{port}",
                 stop=signal.SIGTERM,
