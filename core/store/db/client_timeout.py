@@ -21,6 +21,9 @@ PING_SECONDS = 1.0
 """Timeout of the check of a pooled connection. After it a new connection is opened."""
 FRESH_SECONDS = 0.25
 """Time after an answer in which a connection is not checked, so that a busy service sends no checks."""
+UNCHECKED_SECONDS = 4.0
+"""Timeout of the first answer on a connection that was not checked. A check and a new connection take as
+long, so a hanging database is reported within five seconds in both cases."""
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -34,25 +37,45 @@ class PatientConnection(psycopg.Connection[Any]):
     """Connection that is closed when the server is silent for too long."""
 
     _is_checked = False
+    _is_unchecked = False
     _answered = -FRESH_SECONDS
 
     def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:
         seconds = PING_SECONDS if self._is_checked else ANSWER_SECONDS
         try:
-            answer = super().wait(_within(seconds, gen), *arguments, **options)
+            answer = super().wait(self._within(seconds, gen), *arguments, **options)
         except NoAnswer:
             self.close()
             raise
         self._answered = time.monotonic()
         return answer
 
+    def _within(self, seconds: float, gen: PQGen[T]) -> Generator[Any, Any, T]:
+        """Run psycopg's generator, which wakes every 0.1 s. Raise NoAnswer after `seconds` of silence."""
+        limit = UNCHECKED_SECONDS if self._is_unchecked else seconds
+        until = time.monotonic() + limit
+        try:
+            awaited = next(gen)
+            while True:
+                ready = yield awaited
+                if ready:
+                    limit, self._is_unchecked = seconds, False
+                    until = time.monotonic() + limit
+                elif time.monotonic() > until:
+                    raise NoAnswer(f"no answer within {limit:g} s")
+                awaited = gen.send(ready)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
     def is_alive(self) -> bool:
         """Return whether the server answers, or has just answered. Call this between transactions."""
         if self.closed:
             return False
         if time.monotonic() - self._answered < FRESH_SECONDS and not self._has_news():
+            self._is_unchecked = True
             return True
-        self._is_checked = True
+        self._is_checked, self._is_unchecked = True, False
         try:
             self.autocommit = True
             self.execute("SELECT 1")
@@ -83,20 +106,3 @@ def be_patient(engine: Engine) -> None:
     def check(connection: PatientConnection, record: object, proxy: object) -> None:
         if not connection.is_alive():
             raise InvalidatePoolError  # the pool opens a new one
-
-
-def _within(seconds: float, gen: PQGen[T]) -> Generator[Any, Any, T]:
-    """Run psycopg's generator, which wakes every 0.1 s. Raise NoAnswer after `seconds` of silence."""
-    until = time.monotonic() + seconds
-    try:
-        awaited = next(gen)
-        while True:
-            ready = yield awaited
-            if ready:
-                until = time.monotonic() + seconds
-            elif time.monotonic() > until:
-                raise NoAnswer(f"no answer within {seconds:g} s")
-            awaited = gen.send(ready)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
