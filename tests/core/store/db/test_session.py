@@ -194,12 +194,12 @@ def test_a_server_that_hangs_just_after_an_answer_is_detected_as_soon(
         with session_of() as session:
             pooled = session.scalars(backend).one()
 
-        def ask() -> None:
+        def read_pid() -> None:
             with session_of() as session:
                 session.execute(backend)
 
         with frozen(pooled), pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.5 s"):
-            ask()
+            read_pid()
         with session_of() as session:
             assert session.scalars(backend).one() != pooled
             session.execute(text("SELECT pg_sleep(0.7)"))  # Only the first answer is due that soon.
