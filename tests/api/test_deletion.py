@@ -38,12 +38,12 @@ def test_a_model_deleted_under_load(fresh: Service, backbone: Backbone) -> None:
         asking = threading.Barrier(5)
 
         def classify_repeatedly(model: str = model, asking: threading.Barrier = asking) -> list[int]:
-            asking.wait(10)
+            asking.wait(60)
             return [classify(fresh, model).status_code for _ in range(6)]
 
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(classify_repeatedly) for _ in range(4)]
-            asking.wait(10)
+            asking.wait(60)
             assert fresh.client.delete(f"/models/{model}").status_code == 204
             statuses = {status for one in asked for status in one.result()}
         assert statuses <= {200, 404}
@@ -61,13 +61,13 @@ def test_a_model_deleted_while_it_is_loaded(
 
     def late(key: str) -> bytes:
         loading.set()
-        assert gone.wait(10)
+        assert gone.wait(60)
         return get(key)
 
     monkeypatch.setattr(fresh.blobs, "get", late)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(classify, fresh, model)
-        assert loading.wait(10)
+        assert loading.wait(60)
         assert fresh.client.delete(f"/models/{model}").status_code == 204
         gone.set()
         assert_problem(asked.result(), 404, "model_not_found")

@@ -53,6 +53,16 @@ class Service:
         self.process.send_signal(signum)
         self.process.wait(PATIENCE)
 
+    def kill(self) -> None:
+        """Kill all processes and wait until they have ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            everything = self.processes()
+            for process in everything:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self.process.wait()
+            wait_for(lambda: not any(map(_is_alive, everything)))
+
     def log(self) -> str:
         return "".join(self.output)
 
@@ -79,10 +89,7 @@ def serve(data: Path, environment: Mapping[str, str], port: int = 0) -> Iterator
         service.url, service.key = found.groups()
         yield service
     finally:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for left in service.processes():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    left.kill()
+        service.kill()
         process.wait()
 
 
@@ -202,6 +209,14 @@ def _find(parent: int, module: str) -> psutil.Process | None:
                 if len(command) > 2 and command[1:3] == ["-m", module]:
                     return process
     return None
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        alive: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    return alive
 
 
 def _listen(service: Service) -> None:

@@ -55,8 +55,7 @@ def test_everything_is_lost_and_restored(environment: dict[str, str], tmp_path: 
         made = clipcite("backup", backup, "--data", data, "--json")
         assert made.returncode == 0, made.stderr
         assert json.loads(made.stdout)["rows"]["jobs"] == 3
-        for left in service.processes():
-            left.kill()
+        service.kill()
     shutil.rmtree(data)
     hold.release()
 

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,11 +155,18 @@ def test_a_diverging_training_fails_at_once_with_its_reason(
 
 @pytest.mark.slow
 def test_a_worker_killed_before_its_claim_loses_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
+
+    def is_sent(job_id: str) -> bool:
+        with database.read() as session:
+            return session.get_one(Job, job_id).dispatched_at is not None
+
     with serve(tmp_path / "data", environment) as service, service.http as http:
         worker = service.child("worker")
         worker.suspend()  # The worker is frozen with an open broker connection.
         job_id = submit(http, colours(), epochs=1)
-        time.sleep(1)  # The dispatcher has sent the message.
+        wait_for(lambda: is_sent(job_id))
+        database.close()
         worker.kill()
         job = wait_for_job(http, job_id)
         assert (job["status"], job["attempts"]) == ("succeeded", 1)

@@ -648,7 +648,7 @@ def test_a_model_that_takes_long_to_load(
     get = service.blobs.get
 
     def slow(key: str) -> bytes:
-        assert gate.wait(10)
+        assert gate.wait(60)
         return get(key)
 
     monkeypatch.setattr(service.blobs, "get", slow)

@@ -173,7 +173,9 @@ def test_waiting_outlives_a_restart_of_the_api(
         )
         waiting.start()
         wait_for(lambda: 1 in _steps(seen))
-        own_service.child("api").kill()
+        api = own_service.child("api")
+        api.kill()
+        wait_for(lambda: not api.is_running())
         hold.at(2)
         wait_for(lambda: 2 in _steps(seen))
         assert seen[-1].status == "running"

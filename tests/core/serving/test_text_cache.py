@@ -33,7 +33,7 @@ class Encoder:
     def __call__(self, prompts: Sequence[Prompts]) -> Tensor:
         self.asked.append(list(prompts))
         self.begun.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.error is not None:
             raise self.error
         return torch.tensor([[float(len(one[0]))] * 3 for one in prompts])
@@ -79,15 +79,15 @@ def test_concurrent_requests_share_one_encoding() -> None:
     encode.gate.clear()
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(cache.rows, "n", prompts("a", "bb"), encode)
-        assert encode.begun.wait(10)
+        assert encode.begun.wait(60)
         others = [pool.submit(cache.rows, "n", prompts("bb", "a"), encode) for _ in range(2)]
         another = pool.submit(cache.rows, "n", prompts("bb", "ccc"), encode)
         while len(encode.asked) < 2:
             pass
         encode.gate.set()
-        assert lengths(first.result(10)) == {"a": 1, "bb": 2}
-        assert [lengths(other.result(10)) for other in others] == [{"a": 1, "bb": 2}] * 2
-        assert lengths(another.result(10)) == {"bb": 2, "ccc": 3}
+        assert lengths(first.result(60)) == {"a": 1, "bb": 2}
+        assert [lengths(other.result(60)) for other in others] == [{"a": 1, "bb": 2}] * 2
+        assert lengths(another.result(60)) == {"bb": 2, "ccc": 3}
     assert encode.asked == [list(prompts("a", "bb")), list(prompts("ccc"))]
 
 

@@ -13,7 +13,7 @@ alone = single_threaded(4, "alone")
 barrier = threading.Barrier(4)
 
 def used(_):
-    barrier.wait(10)
+    barrier.wait(60)
     torch.ones(1_000_000).sum()  # large enough to be split
     return torch.get_num_threads()
 

@@ -31,6 +31,16 @@ def test_a_direction_in_which_images_of_a_class_differ_counts_less() -> None:
     assert weights[0, 0] > 2 * weights[0, 1] > 0
 
 
+def test_small_differences_between_images_count_like_large_ones() -> None:
+    features = torch.randn(12, 30, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 3
+    large, small = linear_discriminants(features, labels), linear_discriminants(features / 1000, labels)
+    assert large is not None
+    assert small is not None
+    torch.testing.assert_close(small[0] / 1000, large[0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(small[1], large[1], rtol=1e-3, atol=1e-4)
+
+
 def test_there_are_none_if_no_class_has_two_different_shots() -> None:
     features = torch.eye(3)
     assert linear_discriminants(features, torch.tensor([0, 1, 2])) is None

@@ -16,6 +16,10 @@ def unit(*shape: int, seed: int) -> Tensor:
 
 
 SHOTS = unit(9, 6, seed=0), torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 2])
+UNEVEN = SHOTS[0][:8], torch.tensor([1, 1, 4, 7, 7, 7, 7, 1])
+"""Other classes have no shot, and class 4 has one."""
+MANY = unit(400, 6, seed=3), torch.arange(400) % 3
+"""So many shots, not separated by class, that the discriminants are small."""
 TEXTS, IMAGES = unit(5, 6, seed=1), unit(20, 6, seed=2)
 CLOSED, MIXED, FOREIGN = [2, 0, 1], [2, NEW_CLASS, 0, 1, NEW_CLASS], [NEW_CLASS] * 3
 NEAR = TEXTS.clone()
@@ -41,19 +45,27 @@ def test_a_foreign_request_has_the_papers_scores() -> None:
     assert torch.equal(rule.scores(IMAGES), IMAGES @ TEXTS[:3].T)
 
 
-def slow_closed_scores(texts: Tensor, classes: list[int], shots: tuple[Tensor, Tensor] = SHOTS) -> Tensor:
+def slow_closed_scores(
+    texts: Tensor,
+    classes: list[int],
+    shots: tuple[Tensor, Tensor] = SHOTS,
+    balance: float = 0.35,
+    text_counts_as: float = 3,
+    strength: float | None = None,
+) -> Tensor:
     """Score IMAGES by the formulas of docs/reference/method.md, class by class."""
     features, labels = shots
+    strength = min(1, balance / 0.35) if strength is None else strength
     known = sorted(set(labels.tolist()))
     of = {c: features[labels == c] for c in known}
     prototypes = {c: rows.mean(dim=0) / rows.mean(dim=0).norm() for c, rows in of.items()}
     middle = sum(prototypes.values()) / len(known)
     weights = []
     for text, c in zip(texts, classes, strict=True):
-        row = text + len(of[c]) / (len(of[c]) + 3) * (prototypes[c] - middle)
+        row = text + strength * len(of[c]) / (len(of[c]) + text_counts_as) * (prototypes[c] - middle)
         weights.append(row / row.norm())
     scores = IMAGES @ torch.stack(weights).T
-    scores = scores - class_offsets(*shots, torch.stack(weights), classes, 0.35)
+    scores = scores - class_offsets(*shots, torch.stack(weights), classes, balance)
     if len(set(classes)) < 2:
         return scores
 
@@ -75,17 +87,22 @@ def slow_closed_scores(texts: Tensor, classes: list[int], shots: tuple[Tensor, T
     cosines = torch.stack([texts @ x - (texts @ x).mean() for x in features])
     spread = cosines.std() / torch.stack([discriminants(x) for x in features]).std()
     n = len(features) / len(known)
-    w = 3 * n / (n + 3)
+    w = strength * 3 * n / (n + 3)
     return (scores + w * spread * torch.stack([discriminants(x) for x in IMAGES])) / (1 + w)
 
 
-@pytest.mark.parametrize("classes", [CLOSED, [1, 2]])
-def test_a_closed_request_has_prototypes_offsets_and_discriminants(classes: list[int]) -> None:
+@pytest.mark.parametrize("balance", [0.1, 0.35, 1.0])
+@pytest.mark.parametrize(
+    ("shots", "classes"),
+    [(SHOTS, CLOSED), (SHOTS, [1, 2]), (UNEVEN, [7, 1, 4]), (UNEVEN, [4, 7]), (MANY, CLOSED)],
+)
+def test_a_closed_request_has_prototypes_offsets_and_discriminants(
+    shots: tuple[Tensor, Tensor], classes: list[int], balance: float
+) -> None:
     texts = TEXTS[: len(classes)]
-    rule = request_rule(SHOTS, texts, classes)
-    torch.testing.assert_close(rule.scores(IMAGES), slow_closed_scores(texts, classes))
-    assert not torch.equal(rule.scores(IMAGES).argmax(dim=1), (IMAGES @ texts.T).argmax(dim=1))
-    torch.testing.assert_close(rule.offsets, class_offsets(*SHOTS, rule.classifier_weights, classes, 0.35))
+    rule = request_rule(shots, texts, classes, balance)
+    torch.testing.assert_close(rule.scores(IMAGES), slow_closed_scores(texts, classes, shots, balance))
+    torch.testing.assert_close(rule.offsets, class_offsets(*shots, rule.classifier_weights, classes, balance))
 
 
 def test_with_one_shot_per_class_there_are_no_discriminants() -> None:

@@ -27,7 +27,7 @@ class Slow:
 
     def __call__(self, rows: Tensor) -> Tensor:
         self.begun.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.error is not None:
             raise self.error
         self.batches.append(rows[:, 0].tolist())
@@ -68,7 +68,7 @@ def held_up(batcher: BatcherWithModels, network: Slow) -> BatchItem:
     network.gate.clear()
     network.begun.clear()
     work = batcher.submit_to(("blocker", "images"), network, rows(-1))
-    assert network.begun.wait(10)
+    assert network.begun.wait(60)
     return work
 
 
@@ -131,7 +131,7 @@ def test_a_timed_out_request_is_refused_and_leaves_nothing(batcher: BatcherWithM
         begun = pool.submit(batcher.wait, first, 0.02)  # Computing rows are waited for.
         time.sleep(0.05)
         network.gate.set()
-        assert torch.equal(begun.result(10), rows(0))
+        assert torch.equal(begun.result(60), rows(0))
     assert network.batches == [[-1.0]]
 
 
@@ -139,7 +139,7 @@ def test_begun_work_is_not_withdrawn(batcher: BatcherWithModels) -> None:
     network = Slow()
     network.gate.clear()
     work = batcher.submit_to(("a", "images"), network, rows(*range(6)))
-    assert network.begun.wait(10)  # 4 rows are being computed, 2 wait.
+    assert network.begun.wait(60)  # 4 rows are being computed, 2 wait.
     assert not batcher.withdraw(work)
     network.gate.set()
     assert torch.equal(batcher.wait(work, 10), rows(*range(6)) + 1)
@@ -222,7 +222,7 @@ def test_single_work_gets_all_processors_and_concurrent_work_a_share() -> None:
         alone = held_up(batcher, first)
         second.gate.clear()
         beside = batcher.submit_to(("b", "images"), second, rows(1))
-        assert second.begun.wait(10)  # While the first one is being computed.
+        assert second.begun.wait(60)  # While the first one is being computed.
         third = batcher.submit_to(("c", "images"), Slow(), rows(2))
         with pytest.raises(ServerBusy):  # At most one per processor at a time.
             batcher.wait(third, 0.1)
@@ -275,11 +275,11 @@ def test_slices_that_finish_out_of_order_return_in_order(pair: BatcherWithModels
     def network(some: Tensor) -> Tensor:
         number = int(some[0, 0]) // 4
         begun[number].set()
-        assert ends[number].wait(10)
+        assert ends[number].wait(60)
         return some + 1
 
     work = pair.submit_to(("a", "images"), network, rows(*range(8)))
-    assert all(event.wait(10) for event in begun)
+    assert all(event.wait(60) for event in begun)
     ends[1].set()
     while not work.parts:
         time.sleep(0.001)

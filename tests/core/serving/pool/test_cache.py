@@ -33,7 +33,7 @@ class Loads:
     def __call__(self) -> str:
         self.count += 1
         self.started.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.error is not None:
             raise self.error
         return self.value
@@ -44,7 +44,7 @@ def at_once(number: int, call: Callable[[], str], meanwhile: Callable[[], None])
     barrier = threading.Barrier(number + 1)
 
     def one(_: int) -> str | Exception:
-        barrier.wait(10)
+        barrier.wait(60)
         try:
             return call()
         except Exception as error:
@@ -52,9 +52,9 @@ def at_once(number: int, call: Callable[[], str], meanwhile: Callable[[], None])
 
     with ThreadPoolExecutor(number) as pool:
         answers = [pool.submit(one, i) for i in range(number)]
-        barrier.wait(10)
+        barrier.wait(60)
         meanwhile()
-        return [answer.result(10) for answer in answers]
+        return [answer.result(60) for answer in answers]
 
 
 def get(cache: WarmCache[str], key: str, load: Callable[[], str], wait_seconds: float | None = 10) -> str:
@@ -85,7 +85,7 @@ def test_concurrent_requests_share_one_load(cache: WarmCache[str]) -> None:
     loads = Loads()
 
     def release() -> None:
-        assert loads.started.wait(10)
+        assert loads.started.wait(60)
         loads.gate.set()
 
     assert at_once(16, lambda: get(cache, "key", loads), release) == ["value"] * 16
@@ -120,7 +120,7 @@ def test_a_failing_load_fails_every_waiter_and_is_retried(cache: WarmCache[str])
     loads.error = TimeoutError("the hub did not answer")
 
     def release() -> None:
-        assert loads.started.wait(10)
+        assert loads.started.wait(60)
         time.sleep(0.05)
         loads.gate.set()
 
@@ -148,13 +148,13 @@ def test_closed_while_loading() -> None:
     loads = Loads()
     with ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(get, cache, f"{i}", loads) for i in range(12)]
-        assert loads.started.wait(10)
+        assert loads.started.wait(60)
         until(lambda: cache.counts("value").misses == 12)
         cache.close()
         loads.gate.set()
         for one in asked:
             with suppress(StillLoading):
-                assert one.result(10) == "value"
+                assert one.result(60) == "value"
     with pytest.raises(StillLoading):
         get(cache, "another", loads)
 
@@ -274,10 +274,10 @@ def test_forgotten_while_it_is_loaded(cache: WarmCache[str]) -> None:
     loads = Loads()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(get, cache, "key", loads)
-        assert loads.started.wait(10)
+        assert loads.started.wait(60)
         cache.forget(lambda key: True)
         loads.gate.set()
-        assert asked.result(10) == "value"  # For the request that waited for it.
+        assert asked.result(60) == "value"  # For the request that waited for it.
     until(lambda: cache.bytes == 0)
     assert cache.held() == []
 
@@ -288,12 +288,12 @@ def test_a_failed_forgotten_load_does_not_affect_a_later_one(cache: WarmCache[st
     second.gate.set()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(get, cache, "key", first)
-        assert first.started.wait(10)
+        assert first.started.wait(60)
         cache.forget(lambda key: True)
         assert get(cache, "key", second) == "new"
         first.gate.set()
         with pytest.raises(ValueError, match="gone"):
-            asked.result(10)
+            asked.result(60)
     assert get(cache, "key", Loads()) == "new"
     assert (warm(cache), cache.bytes, second.count) == (["key"], 3, 1)
 

@@ -118,21 +118,21 @@ def test_the_files_of_one_do_not_fail_the_other(world: World, monkeypatch: pytes
     def slow(key: str) -> bytes:
         if bad in key:
             loading.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
         return get(key)
 
     world.blobs.delete_prefix(models.blobs_of(bad))
     monkeypatch.setattr(world.blobs, "get", slow)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(world.classify, model=bad)
-        assert loading.wait(10)
+        assert loading.wait(60)
         second = pool.submit(world.classify, model=good)
         while counts(world).misses < 2:
             pass
         go_on.set()
         with pytest.raises(ModelUnavailable):
-            first.result(10)
-        assert second.result(10).model == good
+            first.result(60)
+        assert second.result(60).model == good
 
 
 # --- eviction ---
@@ -166,16 +166,16 @@ def test_deleted_while_it_is_loaded(world: World, monkeypatch: pytest.MonkeyPatc
         data = get(key)
         if key.endswith("safetensors"):
             reading.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
         return data
 
     monkeypatch.setattr(world.blobs, "get", slow)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(world.classify, model=model)
-        assert reading.wait(10)
+        assert reading.wait(60)
         delete(world, model)
         go_on.set()
-        assert asked.result(10).model == model
+        assert asked.result(60).model == model
     assert world.pool.warm.bytes == 0
     assert world.pool._models == {}
 
@@ -205,7 +205,7 @@ def test_batching_does_not_change_the_result(world: World) -> None:
     with ThreadPoolExecutor(12) as pool:
         asked = [(key, pool.submit(row, world, key[0], [IMAGES[key[1]]])) for key in list(alone) * 6]
         for key, got in asked:
-            assert got.result(20) == pytest.approx(alone[key], abs=1e-5)
+            assert got.result(60) == pytest.approx(alone[key], abs=1e-5)
     assert max(world.serving.engine.stats().batches.sizes) > 1
 
 
