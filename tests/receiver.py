@@ -44,4 +44,4 @@ def receiver(host: str = "127.0.0.1", port: int = 0) -> Iterator[Receiver]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(600)

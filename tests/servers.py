@@ -288,7 +288,7 @@ def _die_with_parent(stop: signal.Signals) -> None:
 
 
 def _wait(connect: Callable[[], object], check: Callable[[], None]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while True:
         check()
         try:

@@ -134,7 +134,7 @@ def listening(app: FastAPI) -> Iterator[int]:
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(600)
 
 
 def form(

@@ -44,7 +44,7 @@ def port() -> Iterator[int]:
         time.sleep(0.01)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
-    thread.join(5)
+    thread.join(HANGS)
 
 
 def wait_until_closed(connection: socket.socket) -> None:
@@ -113,7 +113,7 @@ def large_answers() -> Iterator[tuple[int, uvicorn.Server]]:
         time.sleep(0.01)
     yield server.servers[0].sockets[0].getsockname()[1], server
     server.should_exit = True
-    thread.join(5)
+    thread.join(HANGS)
 
 
 def reader(port: int) -> socket.socket:

@@ -73,7 +73,7 @@ def server() -> Iterator[int]:
         time.sleep(0.01)
     yield running.servers[0].sockets[0].getsockname()[1]
     running.should_exit = True
-    thread.join(5)
+    thread.join(600)
 
 
 def answer_of(raw: bytes) -> Reply:
@@ -91,7 +91,7 @@ def answer_of(raw: bytes) -> Reply:
 
 
 def exchange(port: int, request: bytes, *, half_close: bool = False) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         try:
             connection.sendall(request)
             if half_close:
@@ -237,7 +237,7 @@ def test_the_final_boundary_may_be_split_across_chunks() -> None:
 
 def test_a_content_length_above_the_limit_is_refused_at_once(server: int) -> None:
     head = b"POST /deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", server), timeout=60) as connection:
         connection.sendall(head)  # The server refuses before the first byte of the body.
         raw = connection.recv(65_536)
     assert raw.startswith(b"HTTP/1.1 413")

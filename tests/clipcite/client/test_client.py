@@ -134,7 +134,7 @@ def test_jobs_are_listed_cancelled_and_deleted(connect: Any, service: Service, f
         assert timed_out.value.job.id == made[0]
         for job_id in made:
             client.jobs.cancel(job_id)
-            assert client.jobs.wait(job_id, timeout=30).status == "cancelled"
+            assert client.jobs.wait(job_id, timeout=PATIENCE).status == "cancelled"
         with pytest.raises(JobFailed, match=f"{made[0]} was cancelled"):
             client.jobs.get(made[0]).wait()
         assert {job.status for job in client.jobs.list("cancelled")} == {"cancelled"}
@@ -209,7 +209,7 @@ def test_retries_make_no_second_job(connect: Any, flaky: Flaky, folder: Path) ->
         assert len(list(client.jobs.list())) == before + 1
         job.cancel()
         flaky.faults = ["cut"]
-        client.jobs.wait(job.id, timeout=30)
+        client.jobs.wait(job.id, timeout=PATIENCE)
         flaky.faults = ["cut", None]
         # The first request deleted the job; the retry gets 404, which is no error.
         client.jobs.delete(job.id)

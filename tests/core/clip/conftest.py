@@ -44,7 +44,7 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
     ]
     results = []
     for process in processes:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=1800)
         results.append((process.returncode, out, err))
     return cache, results
 

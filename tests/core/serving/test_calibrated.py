@@ -9,7 +9,8 @@ from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import RequestRule
-from core.serving.calibrated import CalibratedScores, calibrate, calibration_for
+from core.serving.calibrated import CalibratedScores, calibrate, calibration_for, ranked
+from core.serving.text_cache import ResolvedNames
 from core.store.db.tables import Model
 
 SHOTS = torch.eye(4)[:2], torch.tensor([0, 1])
@@ -30,18 +31,18 @@ def judged(given: Scores, coverage: float = 0.9) -> CalibratedScores:
     )
 
 
-def scores(*rows: list[float], offset: float = 0.0, scale: float = 40.0) -> Scores:
+def scores(*rows: list[float], offsets: list[float] | None = None, scale: float = 40.0) -> Scores:
     similarities = torch.tensor(rows)
-    offsets = torch.full((similarities.shape[1],), offset)
-    less = similarities - offsets
-    rule = RequestRule("closed", torch.eye(len(offsets)), offsets)
+    subtracted = torch.tensor(offsets or [0.0] * similarities.shape[1])
+    less = similarities - subtracted
+    rule = RequestRule("closed", torch.eye(len(subtracted)), subtracted)
     return Scores((scale * less).softmax(dim=-1), less, similarities, rule)
 
 
 def test_the_probabilities_are_those_at_the_temperature() -> None:
-    given = scores([0.31, 0.30, 0.22], [0.1, 0.2, 0.3], offset=0.05)
+    given = scores([0.31, 0.30, 0.22], [0.1, 0.2, 0.3], offsets=[0.05, 0.0, 0.1])
     found = judged(given)
-    torch.testing.assert_close(found.scores.probabilities, (20.0 * given.similarities).softmax(dim=-1))
+    torch.testing.assert_close(found.scores.probabilities, (20.0 * given.scores).softmax(dim=-1))
     assert torch.equal(found.scores.similarities, given.similarities)
     # Equal to a power of the uncalibrated probabilities.
     powers = given.probabilities ** (1 / KNOWN.temperature)
@@ -57,12 +58,12 @@ def test_more_coverage_gives_larger_sets(coverage: float, names: int) -> None:
 def test_an_image_like_no_class_is_rejected() -> None:
     """Models without an in-distribution score are judged by the cosine."""
     assert judged(scores([0.25, 0.1], [0.1, 0.15])).rejected.tolist() == [False, True]
-    assert judged(scores([0.25, 0.1], offset=0.1)).rejected.tolist() == [True]
+    assert judged(scores([0.25, 0.1], offsets=[0.1, 0.0])).rejected.tolist() == [True]
 
 
 def test_an_image_like_none_of_the_trained_images_is_rejected() -> None:
     known = replace(KNOWN, rejection_threshold=0.95)
-    given = scores([0.25, 0.1], [0.25, 0.1], [0.1, 0.25])
+    given = scores([0.35, 0.2], [0.35, 0.2], [0.2, 0.35], offsets=[0.1, 0.1])
     features = torch.tensor([[0.8, 0.0, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0]])
 
     def rejected(classes: list[int]) -> list[bool]:
@@ -72,6 +73,15 @@ def test_an_image_like_none_of_the_trained_images_is_rejected() -> None:
     # Rows: like class 1 and its images; like class 1 but images of class 2; like class 2 and its images.
     assert rejected([0, 1]) == [False, True, False]
     assert rejected([1, 0]) == [True, False, True]
+
+
+def test_the_most_likely_classes_come_first_with_their_cosines() -> None:
+    given = scores([0.22, 0.31, 0.30], offsets=[0.0, 0.05, 0.0])
+    names, kinds = ["oak", "fox", "badger"], {"oak": "new", "fox": "trained", "badger": "trained"}
+    (found,) = ranked(given, ResolvedNames(names, (-1, 0, 1), ()), kinds, 2)
+    assert [(p.class_name, p.kind) for p in found] == [("badger", "trained"), ("fox", "trained")]
+    assert [p.similarity for p in found] == pytest.approx([0.30, 0.31])
+    assert [p.probability for p in found] == pytest.approx(given.probabilities[0, [2, 1]].tolist())
 
 
 ROW = SimpleNamespace(metrics={"calibration": KNOWN.to_dict()}, alpha=0.5, classes=["Fox", "badger"])

@@ -60,7 +60,7 @@ def send(database: Database, settings: Settings = OPEN, **given: Any) -> int:
     """Run one round to its end. Return the number of deliveries."""
     made = sender(database, settings, **given)
     begun = made.round()
-    made.wait(30)
+    made.wait(PATIENCE)
     return begun
 
 
@@ -313,7 +313,7 @@ def test_a_thread_that_does_not_start_blocks_no_later_delivery(
             made.round()
     cancelled(one_database, there.url)
     assert made.round() == 1
-    made.wait(30)
+    made.wait(PATIENCE)
     assert len(there.hits) == 1
 
 
@@ -370,7 +370,7 @@ def test_a_slow_receiver_delays_no_other(drip: bytes, one_database: Database, th
     }
     assert webhook_events(one_database, quick)[0][0] == "webhook_delivered"
     assert made.round() == 2  # Now the other owners.
-    made.wait(20)
+    made.wait(PATIENCE)
 
 
 # --- redelivery ---
@@ -458,7 +458,7 @@ def test_internal_addresses_are_not_reached(one_database: Database, there: Recei
     cancelled_at_once(one_database, urls)
     made = sender(one_database, GUARDED, resolve=lambda host, _: answers[host])
     while made.round():
-        made.wait(30)
+        made.wait(PATIENCE)
     assert there.hits == []
     assert len(waiting(one_database)) == len(hosts)  # Like names that do not resolve; no other is retried.
     with one_database.read() as session:

@@ -221,7 +221,7 @@ def test_the_trainer_ends_with_its_worker(tmp_path: Path, moment: str, signum: s
         worker.wait(PATIENCE)
         if signum == signal.SIGTERM:
             assert not waiting.is_running()  # The worker ended its trainer before its own end.
-        psutil.wait_procs([waiting], timeout=30)
+        psutil.wait_procs([waiting], timeout=PATIENCE)
         assert not waiting.is_running()
     finally:
         worker.kill()

@@ -41,10 +41,11 @@ def test_prototypes_equal_the_plain_loops() -> None:
 
 
 def test_a_new_class_is_its_prompts() -> None:
-    foreign = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, [NEW_CLASS] * 5)
-    assert foreign.kind == "foreign"
-    assert torch.equal(foreign.classifier_weights, TEXTS)
-    assert not foreign.offsets.any()
+    for classes in ([NEW_CLASS] * 5, CLASSES):  # The request may ask for the rule of foreign requests.
+        foreign = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, classes, kind="foreign")
+        assert foreign.kind == "foreign"
+        assert torch.equal(foreign.scores(IMAGES), IMAGES @ TEXTS.T)
+    assert PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, [NEW_CLASS] * 5).kind == "foreign"
     mixed = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, CLASSES).classifier_weights
     torch.testing.assert_close(mixed[[1, 4]], TEXTS[[1, 4]])
 

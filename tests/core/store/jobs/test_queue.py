@@ -51,7 +51,7 @@ def worker(environment: dict[str, str], notes: Path) -> Iterator[subprocess.Pope
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(600)
 
 
 def wait_for(notes: Path, wanted: list[str], seconds: float = 600) -> None:
@@ -97,7 +97,7 @@ def test_a_reader_beside_a_busy_sender_gets_whole_messages_in_order(
         sender.start()
         got = []
         for _ in wanted:
-            message = messages.get(timeout=5)
+            message = messages.get(timeout=60)
             got.append(message.payload[0][0])
             message.ack()
     sender.join()
