@@ -17,6 +17,7 @@ from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.inference.request_rule import RequestKind
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
 from core.serving import previews
@@ -109,9 +110,12 @@ def pixels(backbone: Backbone, contents: Sequence[bytes]) -> torch.Tensor:
     return torch.stack([backbone.preprocess(open_image(content)) for content in contents])
 
 
-def test_the_preview_equals_the_plain_reference(world: World) -> None:
+@pytest.mark.parametrize(("balance", "kind"), [(0.35, None), (0.1, None), (0.35, "foreign")])
+def test_the_preview_equals_the_plain_reference(
+    world: World, balance: float, kind: RequestKind | None
+) -> None:
     config = {"prompts": {"badger": ["a striped animal"]}, "templates": ["a drawing of a {}"]}
-    answer = world.classify(world.job(**config))
+    answer = world.classify(world.job(**config), new_class_balance=balance, rule=kind)
     assert answer.preview
     assert answer.model.startswith("job_")
     assert (answer.backbone, answer.alpha) == (world.backbone.name, 0.0)
@@ -126,7 +130,7 @@ def test_the_preview_equals_the_plain_reference(world: World) -> None:
         classifier.image_features(pixels(world.backbone, IMAGES)),
         classifier.text_features(prompts),
     )
-    rule, cosines = reference.rule(texts, CLASSES), features @ texts.T
+    rule, cosines = reference.rule(texts, CLASSES, balance, kind), features @ texts.T
     probabilities = (world.backbone.logit_scale * rule.scores(features)).softmax(dim=-1)
     for row, result in enumerate(ranked(answer)):
         assert [p[2] for p in result] == sorted((p[2] for p in result), reverse=True)
@@ -135,6 +139,14 @@ def test_the_preview_equals_the_plain_reference(world: World) -> None:
             assert probability == pytest.approx(float(probabilities[row, column]), abs=1e-4)
             assert similarity == pytest.approx(float(cosines[row, column]), abs=1e-5)
     assert list(answer.offsets.values()) == pytest.approx(rule.offsets.tolist(), abs=1e-5)
+
+
+def test_classes_with_training_images_are_the_trained_ones(world: World) -> None:
+    """The stock model has the same features of the names, but no trained class."""
+    names = [*NAMES, "owl"]
+    for model, trained in ((world.job(), ["Badger", "red fox"]), ("stock", [])):
+        kinds = world.classify(model, names=names).kinds
+        assert [name for name, kind in kinds.items() if kind == "trained"] == trained
 
 
 def test_every_replica_answers_alike(world: World) -> None:

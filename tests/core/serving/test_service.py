@@ -499,15 +499,15 @@ def test_the_rule_follows_the_classes_or_the_request(
     world: World, names: list[str], kind: RequestKind, forced: RequestKind | None
 ) -> None:
     theta_1 = moved(world.backbone)
-    plain = Classifier(world.backbone, Weights(full_delta(theta_1)), 0.5)
+    plain = Classifier(world.backbone, Weights(full_delta(theta_1)), 0.8)
     images = [open_image(data) for data in IMAGES]
     seen = plain.image_features(plain.preprocess([open_image(crafted.jpeg(seed)) for seed in range(6)]))
-    shots = SupportSet(seen.expand(3, -1, -1), torch.arange(6) % len(CLASSES))
-    model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)
+    shots = SupportSet(torch.stack([seen, seen.flip(0), seen.roll(1, 0)]), torch.arange(6) % len(CLASSES))
+    model = world.publish(theta_1=theta_1, shots=shots, alpha=0.8)
     answer = world.classify(names, model=model, rule=forced)
     assert answer.rule == (forced or kind)
 
-    classifier = Classifier(world.backbone, Weights(full_delta(theta_1), shots), 0.5)
+    classifier = Classifier(world.backbone, Weights(full_delta(theta_1), shots), 0.8)
     expected = classifier.scores(
         classifier.image_features(classifier.preprocess(images)),
         classifier.text_features([[f"a photo of a {name}."] for name in names]),

@@ -39,6 +39,19 @@ def test_each_change_is_counted(database: Database, evaluate: bool) -> None:
     assert numbers(database) == {}
 
 
+@pytest.mark.parametrize("status", [FAILED, CANCELLED, QUEUED])
+def test_the_end_of_an_attempt_is_counted(database: Database, status: str) -> None:
+    claim = claimed(database, new_job(database))
+    with database.write() as session:
+        if status == FAILED:
+            leases.finish_failed(session, claim, code="x", detail="y")
+        elif status == CANCELLED:
+            leases.finish_cancelled(session, claim)
+        else:
+            leases.requeue(session, claim, spend_attempt=True, max_attempts=2, code="x", detail="y")
+    assert numbers(database) == {status: 1}
+
+
 def test_a_change_that_is_rolled_back_is_not_counted(database: Database) -> None:
     job_id = new_job(database)
 
