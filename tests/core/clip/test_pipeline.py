@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -28,13 +28,13 @@ from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.pipeline import Adapted, Shot, adapt
 from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, Silent, StepProgress
+from core.clip.weights import support_set
 from core.clip.weights.delta import encode, full_delta
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import (
     MAX_SUPPORT_SHOTS,
     SUPPORT_ALPHAS,
-    encode_support_set,
     support_shots,
     support_size,
 )
@@ -144,14 +144,22 @@ def test_the_support_set_has_the_models_features(tiny: Backbone, adapted: Adapte
         torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_support_set_holds_a_sample_of_many_shots(tiny: Backbone) -> None:
-    images = [torch.full((3, 32, 32), i % 256, dtype=torch.uint8) for i in range(MAX_SUPPORT_SHOTS + 20)]
-    labels = [*range(10), *[10] * (MAX_SUPPORT_SHOTS + 10)]
-    kept = encode_support_set(tiny, full_delta(tower_parameters(tiny.model)), images, labels)
-    assert kept.features.shape[:2] == (3, MAX_SUPPORT_SHOTS)
-    assert kept.labels.tolist() == labels[:MAX_SUPPORT_SHOTS]
+def test_the_support_set_holds_a_sample_of_many_shots(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(support_set, "MAX_SUPPORT_SHOTS", 6)
+    training = sorted(shots("red", "green", "blue", each=4), key=lambda shot: shot.class_name)
+    kept = adapt(tiny, training, config(epochs=1, evaluate="none")).weights.shots
+    assert kept is not None
+    assert kept.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    images = [open_image(training[i].source) for i in (0, 1, 4, 5, 8, 9)]
+    classifier = Classifier(tiny)
+    expected = classifier.image_features(classifier.preprocess(images))
+    torch.testing.assert_close(kept.features[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@example(labels=[*[0] * 300, *range(1, 20)])
+@example(labels=[*range(300), *range(300)])
 @given(labels=st.lists(st.integers(0, 400), max_size=900))
 def test_every_class_has_its_share_of_the_support_set(labels: list[int]) -> None:
     chosen = support_shots(labels)
@@ -191,7 +199,7 @@ def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(t
 def test_features_of_the_support_set_are_not_computed_again(tiny: Backbone) -> None:
     sources = [s.source for s in shots("red", "green", "blue", each=MAX_SUPPORT_SHOTS // 3 + 2)]
     every = stock_features(tiny, sources, ImageLimits(), Silent())
-    labels = [i % 3 for i in range(len(sources))]
+    labels = sorted(i % 3 for i in range(len(sources)))
     chosen = support_shots(labels)
     assert 0 < len(chosen) < len(sources)
     trained = TrainingSet((), sources, (), (), labels, 0.0, stock_features=every[chosen])
