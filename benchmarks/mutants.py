@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MAX_SECONDS = 600
+MAX_SECONDS = 1_800
 TIMED_OUT = 124
 
 
@@ -39,6 +39,17 @@ PUBLISHING, LEASE = "tests/worker/test_publishing.py", "tests/worker/test_lease.
 FOLDS = f"{TESTS}/clip/evaluation/test_cross_validation.py"
 CUT_OFF = f"{LEASE}::test_a_worker_without_a_database_stops_before_its_lease_ends"
 PAPER = "tests/benchmarks/methods/test_clip_cite_paper.py"
+RULE, PREVIEW = f"{CLIP}/inference/request_rule.py", f"{CLIP}/inference/prototypes.py"
+CLOSED = (
+    f"{TESTS}/clip/inference/test_request_rule.py::"
+    "test_a_closed_request_has_prototypes_offsets_and_discriminants"
+)
+PREVIEWED = (
+    f"{TESTS}/clip/inference/test_prototypes.py::test_trained_or_new_is_decided_by_cosines_less_the_offsets"
+)
+TRAINED_ONES = f"{TESTS}/serving/test_previews.py::test_classes_with_training_images_are_the_trained_ones"
+SUPPORT, PIPELINE = f"{CLIP}/weights/support_set.py", f"{TESTS}/clip/test_pipeline.py"
+SAMPLED = f"{PIPELINE}::test_the_support_set_holds_a_sample_of_many_shots"
 MUTANTS = [
     Mutant("B3", f"{CLIP}/inference/class_offsets.py", ".sum(dim=0).clamp(min=1)", ".sum(dim=0)",
            f"{TESTS}/clip/inference/test_class_offsets.py::test_shots_of_one_class_give_it_no_offset",
@@ -94,6 +105,72 @@ MUTANTS = [
     Mutant("F3", f"{SERVING}/calibrated.py", " and calibration.scoring_version == SCORING_VERSION", "",
            f"{TESTS}/serving/test_calibrated.py::test_a_calibration_of_other_scores_is_not_applied",
            "the calibration of other scores is applied"),
+    Mutant("F4", f"{SERVING}/calibrated.py", "temperature * scores.scores).softmax",
+           "temperature * scores.similarities).softmax",
+           f"{TESTS}/serving/test_calibrated.py::test_the_probabilities_are_those_at_the_temperature",
+           "calibrated probabilities leave out the offsets"),
+    Mutant("F5", f"{SERVING}/calibrated.py", "(features, scores.scores,", "(features, scores.similarities,",
+           f"{TESTS}/serving/test_calibrated.py::"
+           "test_an_image_like_none_of_the_trained_images_is_rejected",
+           "images of other classes are accepted"),
+    Mutant("F6", f"{SERVING}/calibrated.py", "scores.probabilities.topk", "scores.similarities.topk",
+           f"{TESTS}/serving/test_calibrated.py::test_the_most_likely_classes_come_first_with_their_cosines",
+           "the first class is not the most likely one"),
+    Mutant("R1", RULE, "dict(zip(present, moves, strict=True))", "dict(enumerate(moves))", CLOSED,
+           "classes move towards the images of others, if one has no shot"),
+    Mutant("R2", RULE, "rows = [place[c] for c in own]", "rows = own", CLOSED,
+           "classes have the discriminants of others, if one has no shot"),
+    Mutant("R3", RULE, "min(1.0, balance / NEW_CLASS_BALANCE)", "balance / NEW_CLASS_BALANCE", CLOSED,
+           "at a higher balance a class is its images, and its name counts for nothing"),
+    Mutant("R4", RULE, "len(labels) / len(place)", "len(labels) // len(place)", CLOSED,
+           "discriminants have a wrong weight"),
+    Mutant("R5", RULE, "among - among.amax(dim=1, keepdim=True) + best",
+           "among - among.amin(dim=1, keepdim=True) + best",
+           f"{TESTS}/clip/inference/test_request_rule.py::"
+           "test_a_mixed_request_decides_trained_or_new_by_text_and_offsets",
+           "images of new classes are predicted as trained ones"),
+    Mutant("R6", RULE, "deviation > 1e-4", "deviation > 1e-1", CLOSED, "many shots have no discriminants"),
+    Mutant("D1", f"{CLIP}/inference/discriminants.py", "if float(variance) < 1e-12:",
+           "if float(variance) < 1e-4:",
+           f"{TESTS}/clip/inference/test_discriminants.py::"
+           "test_small_differences_between_images_count_like_large_ones",
+           "shots that are similar have no discriminants"),
+    Mutant("I1", PREVIEW, "among_trained(text_weights, ", "among_trained(weights, ", PREVIEWED,
+           "the preview weighs the discriminants wrongly"),
+    Mutant("I2", PREVIEW, "self._discriminants, classes, balance)",
+           "self._discriminants, classes, NEW_CLASS_BALANCE)", PREVIEWED,
+           "the preview ignores the balance of the request among trained classes"),
+    Mutant("I3", PREVIEW, "kind = kind or kind_of(classes)", "kind = kind_of(classes)",
+           f"{TESTS}/clip/inference/test_prototypes.py::test_a_new_class_is_its_prompts",
+           "the preview ignores the rule of the request"),
+    Mutant("I4", f"{SERVING}/predictor.py", "model.handle.key, model.name, request",
+           'model.handle.key, "", request', TRAINED_ONES,
+           "the stock model answers with the trained classes of a job"),
+    Mutant("I5", f"{SERVING}/predictor.py",
+           "classifier.names.classes, request.new_class_balance, request.rule",
+           "classifier.names.classes",
+           f"{TESTS}/serving/test_previews.py::test_the_preview_equals_the_plain_reference",
+           "the preview ignores the balance and the rule of the request"),
+    Mutant("I6", f"{SERVING}/previews.py", 'if count["images"]]', "if True]", TRAINED_ONES,
+           "a class of the test images counts as trained"),
+    Mutant("G1", f"{CLIP}/training/trainer.py", "return torch.cat(parts)",
+           "return torch.cat([*(part.detach() for part in parts[:-1]), parts[-1]])",
+           f"{TESTS}/clip/training/test_trainer.py::test_micro_batches_give_the_same_gradients",
+           "with little memory a model learns from a part of its images"),
+    Mutant("S1", SUPPORT, "max(MAX_SUPPORT_SHOTS, classes)", "MAX_SUPPORT_SHOTS",
+           f"{PIPELINE}::test_every_class_has_its_share_of_the_support_set",
+           "of more than 256 classes some have no shot"),
+    Mutant("S2", SUPPORT, "[labels[i] for i in chosen]", "labels[: len(chosen)]", SAMPLED,
+           "of more than 256 images some have the class of others"),
+    Mutant("S3", SUPPORT, "turns.append((seen[label], i))", "turns.append((0, i))",
+           f"{PIPELINE}::test_every_class_has_its_share_of_the_support_set",
+           "of more than 256 images the classes of the last ones have no shot"),
+    Mutant("S5", f"{CLIP}/pipeline.py", "[sources[i] for i in support]", "sources[: len(support)]", SAMPLED,
+           "of more than 256 images some have the features of others"),
+    Mutant("N1", "core/store/jobs/transitions.py", "if job.status != before:",
+           'if job.status not in {before, "failed"}:',
+           f"{TESTS}/store/jobs/test_counters.py::test_the_end_of_an_attempt_is_counted",
+           "a failed job counts as running for ever, until its owner may run no other"),
     Mutant("V4", f"{CLIP}/evaluation/cross_validation.py", "if i not in out]", "if i in out]",
            f"{FOLDS}::test_a_fold_model_predicts_only_images_that_it_was_not_trained_on",
            "cross-validation measures images that the fold model was trained on"),
