@@ -19,7 +19,7 @@ SHOTS = unit(9, 6, seed=0), torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 2])
 UNEVEN = SHOTS[0][:8], torch.tensor([1, 1, 4, 7, 7, 7, 7, 1])
 """Other classes have no shot, and class 4 has one."""
 MANY = unit(400, 6, seed=3), torch.arange(400) % 3
-"""So many shots, not separated by class, that the discriminants are small."""
+"""Many shots that the classes do not separate: the discriminants are small."""
 TEXTS, IMAGES = unit(5, 6, seed=1), unit(20, 6, seed=2)
 CLOSED, MIXED, FOREIGN = [2, 0, 1], [2, NEW_CLASS, 0, 1, NEW_CLASS], [NEW_CLASS] * 3
 NEAR = TEXTS.clone()
