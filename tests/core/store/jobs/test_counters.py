@@ -1,5 +1,8 @@
 """Numbers of jobs per owner: kept with every change, and counted again where other software changed jobs."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from sqlalchemy import update
 
@@ -50,6 +53,15 @@ def test_the_end_of_an_attempt_is_counted(database: Database, status: str) -> No
         else:
             leases.requeue(session, claim, spend_attempt=True, max_attempts=2, code="x", detail="y")
     assert numbers(database) == {status: 1}
+
+
+@pytest.mark.parametrize("remove", [jobs.request_cancel, jobs.delete])
+def test_an_owner_waits_since_its_oldest_queued_job(database: Database, remove: Callable[..., Any]) -> None:
+    first, second = new_job(database), new_job(database)
+    with database.write() as session:
+        remove(session, first, owner=OWNER)
+    with database.read() as session:
+        assert session.get_one(Owner, OWNER).waiting_since == session.get_one(Job, second).created_at
 
 
 def test_a_change_that_is_rolled_back_is_not_counted(database: Database) -> None:
