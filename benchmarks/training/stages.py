@@ -144,7 +144,8 @@ def run(backbone: Backbone, images: Sequence[Path], config: AdaptConfig, folder:
 
 def main() -> None:
     options = _parser().parse_args()
-    settings: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
+    given = {"epochs": options.epochs, "batch_size": options.batch_size}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with tempfile.TemporaryDirectory(prefix="clipcite-stages-") as temporary:
         folder = Path(temporary)
         name = options.backbone
@@ -184,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--epochs", type=int, help="epochs (default: the recipe's); the share is that of the recipe"
     )
+    parser.add_argument("--batch-size", type=int, help="images per step (default: the recipe's)")
     parser.add_argument("--evaluate", default="auto", choices=["auto", "none"])
     parser.add_argument("--device", default="auto")
     return parser
