@@ -117,6 +117,7 @@ def create_app(settings: Settings) -> FastAPI:
         BodyLimitMiddleware,
         max_bytes=settings.max_request_bytes,
         max_json_bytes=settings.max_json_bytes,
+        memory_bytes=settings.body_bytes,
         form_paths=FORM_PATHS,
         json_paths=JSON_PATHS,
         idle_seconds=settings.upload_idle_seconds,

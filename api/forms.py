@@ -13,7 +13,7 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.middleware.body_limit import BodyRefused
+from api.middleware.body_limit import BodyRefused, BodyShare
 from api.threads import SPOOLING
 from core.scratch import ScratchShare
 
@@ -28,9 +28,10 @@ TEXT_BYTES_PER_FILE = 2_000
 
 
 class SpooledUpload(UploadFile):
-    """Uploaded file whose disk access has its own threads, and whose bytes on disk are counted."""
+    """Uploaded file whose disk access has its own threads, and whose bytes are counted."""
 
     share: ScratchShare
+    memory: BodyShare
 
     async def write(self, data: bytes) -> None:
         on_disk = not self._in_memory
@@ -39,10 +40,15 @@ class SpooledUpload(UploadFile):
         if self._will_roll(len(data)):
             self.share.take(len(data) if on_disk or self.size is None else self.size)
             await SPOOLING.run(self.file.write, data)
+            if not on_disk and self.size is not None:
+                self.memory.take(len(data) - self.size)
         else:
+            self.memory.take(len(data))
             self.file.write(data)
 
     async def read(self, size: int = -1) -> bytes:
+        left = (self.size or 0) - self.file.tell()
+        self.memory.take(left if size < 0 else min(size, left))
         return self.file.read(size) if self._in_memory else await SPOOLING.run(self.file.read, size)
 
     async def seek(self, offset: int) -> None:
@@ -62,10 +68,16 @@ class LimitedParser(MultiPartParser):
     """Starlette's parser with a limit on the sum of all text fields, not only on each of them."""
 
     def __init__(
-        self, headers: Headers, stream: AsyncGenerator[bytes, None], share: ScratchShare, **limits: Any
+        self,
+        headers: Headers,
+        stream: AsyncGenerator[bytes, None],
+        share: ScratchShare,
+        memory: BodyShare,
+        **limits: Any,
     ) -> None:
         super().__init__(headers, stream, **limits)
         self._share = share
+        self._memory = memory
         self._max_text_bytes = max(MAX_TEXT_BYTES, TEXT_BYTES_PER_FILE * int(self.max_files))
         self._text_bytes = 0
 
@@ -80,7 +92,7 @@ class LimitedParser(MultiPartParser):
             part.file = SpooledUpload(
                 part.file.file, size=0, filename=part.file.filename, headers=part.file.headers
             )
-            part.file.share = self._share
+            part.file.share, part.file.memory = self._share, self._memory
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         part = self._current_part
@@ -103,6 +115,7 @@ class LimitedParser(MultiPartParser):
 
     def _add(self, size: int) -> None:
         self._check(size)
+        self._memory.take(size)
         self._text_bytes += size
 
     def _check(self, more: int) -> None:
@@ -128,7 +141,9 @@ class FormRequest(Request):
             return await super()._get_form(**limits)
         try:
             async with aclosing(self.stream()) as stream:
-                self._form = await LimitedParser(self.headers, stream, self.share, **limits).parse()
+                self._form = await LimitedParser(
+                    self.headers, stream, self.share, self.state.body_share, **limits
+                ).parse()
         except MultiPartException as error:
             raise HTTPException(400, error.message) from error
         return self._form

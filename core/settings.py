@@ -104,6 +104,13 @@ class Settings(BaseSettings):
         gt=0,
         description="Maximum size of a JSON body of `/classify` (bytes), which is held in memory.",
     )
+    body_bytes: int = _uploads(
+        1_000 * MB,
+        gt=0,
+        description="Memory for request bodies in the API (bytes), half of it per owner: JSON counts three "
+        "times, and forms with their text, their files below 64 kB and all images of `/classify`. Further "
+        "requests get a 503. One request alone may take more.",
+    )
     upload_idle_seconds: float = _uploads(
         30,
         gt=0,

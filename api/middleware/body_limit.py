@@ -1,8 +1,10 @@
-"""Limits on request bodies: size, speed and completeness, checked before a route sees them."""
+"""Limits on request bodies: size, memory, speed and completeness, checked before a route sees them."""
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
@@ -11,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.json_values import MAX_JSON_VALUES, JsonValues
 from api.problems import render
+from core.errors import ClipCiteError
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]
@@ -19,6 +22,71 @@ MAX_SMALL_BYTES = 64_000
 ANY_PATH = re.compile(r".*", re.DOTALL)
 MIN_BYTES_PER_WINDOW = 1_000
 """Minimum bytes per `idle_seconds` window (slow-loris protection)."""
+JSON_COPIES = 3
+"""Copies of a JSON body in memory at once: as received, as text, and as decoded images."""
+
+
+class BodiesBusy(ClipCiteError):
+    """The bodies of other requests take the memory."""
+
+    code = "busy"
+    status = 503
+    retry_after = 10
+
+    def __init__(self) -> None:
+        super().__init__("Other requests take the memory for request bodies. Try again in 10 s.")
+
+
+class BodyMemory:
+    """Limit on the memory of all request bodies of a process, half of it per owner.
+
+    A request is never refused because of its own size, which has other limits. For use from the event loop
+    only.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def share(self, owner: str) -> Iterator["BodyShare"]:
+        """Count the memory of a request, until its end."""
+        share = BodyShare(self, owner)
+        try:
+            yield share
+        finally:
+            share.take(-share.bytes)
+
+    def check(self, share: "BodyShare", size: int) -> None:
+        """Raise BodiesBusy if there is no room for more bytes of a request."""
+        total, own = self._held.total(), self._held[share.owner]
+        is_full = total > share.bytes and total + size > self.max_bytes
+        if is_full or (own > share.bytes and own + size > self.max_bytes // 2):
+            raise BodiesBusy
+
+    def add(self, owner: str, size: int) -> None:
+        self._held[owner] += size
+        self._held += Counter()  # drops those at 0
+
+
+class BodyShare:
+    """Memory of the body of one request."""
+
+    def __init__(self, memory: BodyMemory, owner: str) -> None:
+        self.owner = owner
+        self.bytes = 0
+        self._memory = memory
+
+    def check(self, size: int) -> None:
+        """Raise BodiesBusy if there is no room for more bytes."""
+        self._memory.check(self, size)
+
+    def take(self, size: int) -> None:
+        """Count bytes before they are held. A negative size gives bytes back. Raise BodiesBusy."""
+        if size > 0:
+            self.check(size)
+        self._memory.add(self.owner, size)
+        self.bytes += size
 
 
 class BodyRefused(HTTPException):
@@ -27,8 +95,8 @@ class BodyRefused(HTTPException):
     This is an HTTPException, because FastAPI turns any other exception of the stream into its own 400.
     """
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(status, detail)
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, detail, headers)
         self.code = code
 
 
@@ -36,8 +104,8 @@ class BodyLimitMiddleware:
     """ASGI middleware that limits request bodies.
 
     Responses: 413 for a body that is too large or JSON with too many values, 408 for one that is too slow,
-    400 for a multipart body without its closing boundary. The framework alone would accept a truncated form
-    as a complete one with fewer files.
+    503 if other bodies take the memory, 400 for a multipart body without its closing boundary. The framework
+    alone would accept a truncated form as a complete one with fewer files.
 
     The middleware responds itself, outside the application's exception handlers. It drops whatever the
     application sends after a rejection.
@@ -50,6 +118,7 @@ class BodyLimitMiddleware:
         render: Render = render,
         *,
         max_json_bytes: int | None = None,
+        memory_bytes: int | None = None,
         form_paths: re.Pattern[str] = ANY_PATH,
         json_paths: re.Pattern[str] = ANY_PATH,
         idle_seconds: float = 30,
@@ -59,11 +128,14 @@ class BodyLimitMiddleware:
         Args:
             max_bytes: limit for multipart forms to `form_paths`, whose files are on disk.
             max_json_bytes: limit for other bodies to `json_paths`, which are held in memory.
+            memory_bytes: limit on the memory of all bodies. Forms take from `body_share` in the request's
+                state.
             idle_seconds: window in which MIN_BYTES_PER_WINDOW must arrive.
         """
         self.app = app
         self.max_bytes = max_bytes
         self.max_json_bytes = max_bytes if max_json_bytes is None else min(max_json_bytes, max_bytes)
+        self.memory = BodyMemory(max_bytes if memory_bytes is None else memory_bytes)
         self.form_paths = form_paths
         self.json_paths = json_paths
         self.idle_seconds = idle_seconds
@@ -73,6 +145,12 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        caller = scope.setdefault("state", {}).get("caller")
+        with self.memory.share(caller.owner if caller else "") as share:
+            scope["state"]["body_share"] = share
+            await self._guard(scope, receive, send, share)
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send, share: BodyShare) -> None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         try:
@@ -80,6 +158,11 @@ class BodyLimitMiddleware:
             limit = self._limit(scope["path"], is_form=end is not None)
             if length.isascii() and length.isdigit() and int(length[:20]) > limit:
                 raise self._too_large(limit)
+            if end is None and length.isascii() and length.isdigit():
+                share.check(JSON_COPIES * int(length[:20]))
+        except BodiesBusy as busy:
+            await self._answer(scope, send, _busy(busy))
+            return
         except BodyRefused as refused:
             await self._answer(scope, send, refused)
             return
@@ -107,6 +190,11 @@ class BodyLimitMiddleware:
                 refusal = self._too_large(limit)
             elif end is None and values.add(body) > MAX_JSON_VALUES:
                 refusal = self._too_many_values()
+            elif end is None:
+                try:
+                    share.take(JSON_COPIES * len(body))
+                except BodiesBusy as busy:
+                    refusal = _busy(busy)
             elif end is not None and not end.seen(body) and not message.get("more_body", False):
                 refusal = BodyRefused(
                     400,
@@ -175,10 +263,15 @@ class BodyLimitMiddleware:
         headers, body = self.render(scope, refused.status_code, refused.code, refused.detail)
         # The rest of the body is not read, so the connection can't be reused.
         more = [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+        more += [(name.encode(), value.encode()) for name, value in (refused.headers or {}).items()]
         await send(
             {"type": "http.response.start", "status": refused.status_code, "headers": [*headers, *more]}
         )
         await send({"type": "http.response.body", "body": body})
+
+
+def _busy(error: BodiesBusy) -> BodyRefused:
+    return BodyRefused(error.status, error.code, error.detail, {"retry-after": str(error.retry_after)})
 
 
 class _Pace:

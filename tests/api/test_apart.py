@@ -1,12 +1,13 @@
 """Independent thread pools per kind of work, and bounds on the content of a request."""
 
 import asyncio
+import base64
 import stat
 import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from api.classify import service as classify_service
 from api.jobs import service as job_service
 from api.jobs import upload as upload_module
 from api.jobs.images import service as image_service
@@ -312,6 +314,71 @@ def test_temporary_files_of_all_requests_are_bounded(
         assert_problem(first.result(), 422, "bad_images")
         assert_problem(http.post("/adapt", **stored), 422, "bad_images")
     assert temporary_bytes(service) == before
+
+
+def large_json() -> dict[str, Any]:
+    image = base64.b64encode(crafted.jpeg() + bytes(300_000)).decode()
+    return {"json": {"class_names": ["red", "blue"], "images": [{"base64": image}]}}
+
+
+def large_form() -> dict[str, Any]:
+    image = ("images", ("a.jpg", crafted.jpeg() + bytes(1_200_000)))
+    return {"files": [image], "data": {"class_names": ["red", "blue"]}}
+
+
+def small_files() -> dict[str, Any]:
+    images = [(f"{i}.jpg", crafted.jpeg(i) + bytes(58_000)) for i in range(20)]
+    return form(images=images, labels=["red", "blue"] * 10)
+
+
+def long_text() -> dict[str, Any]:
+    return form(**shots(), config={"prompts": {f"class {i}": ["x" * 990] * 100 for i in range(9)}})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "limit"),
+    [
+        ("/classify", large_json, 3_000_000),
+        ("/classify", large_form, 3_000_000),
+        ("/adapt", small_files, 3_000_000),
+        ("/adapt", long_text, 2_300_000),
+    ],
+    ids=["json", "images", "small files", "text"],
+)
+def test_the_memory_for_bodies_is_shared_by_owners(
+    make_service: MakeService,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: Callable[[], dict[str, Any]],
+    limit: int,
+) -> None:
+    """Each body takes two fifths of the limit. An owner has half of it, and a third owner finds no room."""
+    service = make_service(body_bytes=limit)
+    if path == "/classify":
+        stalled, go_on = stall(monkeypatch, classify_service, "_classify")
+    else:
+        stalled, go_on = stall(monkeypatch, upload_module, "check_candidates")
+    with connected(service) as (http, pool):
+        with service.database.write() as session:
+            keys = [api_keys.create(session, owner=o, scopes=list(api_keys.SCOPES)).key for o in ("b", "c")]
+        second, third = ({"Authorization": f"Bearer {key}"} for key in keys)
+        try:
+            held = [pool.submit(http.post, path, **body())]
+            assert stalled.acquire(timeout=60)
+            refused = [http.post(path, **body(), timeout=60)]
+            held.append(pool.submit(http.post, path, **body(), headers=second))
+            assert stalled.acquire(timeout=60)
+            refused.append(http.post(path, **body(), headers=third, timeout=60))
+            for answer in refused:
+                assert_problem(answer, 503, "busy", "memory for request bodies")
+                assert answer.headers["retry-after"] == "10"
+            assert http.get("/models", headers=third).status_code == 200
+        finally:
+            go_on.set()
+        statuses = {answer.result().status_code for answer in held}
+        assert statuses <= {200, 202, 422}
+        for headers in (second, third):
+            assert http.post(path, **body(), headers=headers).status_code in statuses
 
 
 def test_uploads_are_spooled_to_the_scratch_folder(fresh: Service) -> None:

@@ -15,7 +15,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from api.middleware.body_limit import BodyLimitMiddleware
+from api.middleware.body_limit import BodiesBusy, BodyLimitMiddleware, BodyMemory
 from api.uvicorn_server import WatchedProtocol
 
 LIMIT = 100_000
@@ -55,6 +55,45 @@ def make_app(**limits: Any) -> FastAPI:
 
     app.add_middleware(BodyLimitMiddleware, max_bytes=LIMIT, **limits)
     return app
+
+
+def test_a_request_alone_may_take_more_and_others_give_their_memory_back() -> None:
+    memory = BodyMemory(1_000)
+    with memory.share("ann") as alone:
+        alone.take(700)
+        alone.take(700)
+        with memory.share("bob") as other, pytest.raises(BodiesBusy):
+            other.take(1)
+    with memory.share("ann") as first, memory.share("ann") as second, memory.share("bob") as other:
+        first.take(400)
+        with pytest.raises(BodiesBusy):
+            second.take(101)
+        second.take(100)
+        other.take(500)
+        other.take(-400)
+        with memory.share("cid") as late, pytest.raises(BodiesBusy):
+            late.take(401)
+    assert memory._held == {}
+
+
+def test_a_body_without_room_is_refused_before_it_is_read() -> None:
+    """Its length says so. Else several bodies could end each other half way."""
+    middleware = BodyLimitMiddleware(make_app(), LIMIT, memory_bytes=30_000)
+    headers = [(b"content-length", b"9000"), (b"content-type", b"text/plain")]
+    scope = {"type": "http", "method": "POST", "path": "/raw", "headers": headers, "query_string": b""}
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("The body must not be read.")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with middleware.memory.share("") as other:
+        other.take(20_000)
+        asyncio.run(middleware(scope, receive, send))
+    assert sent[0]["status"] == 503
+    assert dict(sent[0]["headers"])[b"retry-after"] == b"10"
 
 
 Reply = tuple[int, str, dict[str, object]]
