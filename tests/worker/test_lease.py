@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from core.store.db.session import Database
+from core.store.db.tables import Job
 from core.store.errors import DatabaseUnavailable
-from tests.core.store.samples import claimed, new_job
+from core.store.jobs import jobs
+from tests.core.store.samples import OWNER, claimed, new_job
 from worker.lease import Lease
 
 
@@ -51,6 +54,18 @@ def test_a_worker_without_a_database_stops_before_its_lease_ends(
     # lease, however slow the machine is.
     assert cut_off.asked[-2] - cut_off.asked[0] <= 0.8 * 2
     assert cut_off.silent.is_set()
+
+
+def test_a_heartbeat_learns_of_a_cancellation_and_of_another_lease(database: Database) -> None:
+    job_id = new_job(database)
+    with Lease(database, claimed(database, job_id), lease_seconds=600, beat_seconds=0.01) as lease:
+        with database.write() as session:
+            jobs.request_cancel(session, job_id, owner=OWNER)
+        assert lease.cancelled.wait(60)
+        assert not lease.lost.is_set()
+        with database.write() as session:
+            session.execute(update(Job).values(lease_token="of another worker"))
+        assert lease.lost.wait(60)
 
 
 def test_a_short_outage_loses_no_lease(database: Database) -> None:

@@ -67,6 +67,17 @@ def test_prediction_sets_reach_the_requested_coverage(coverage: float, held_out:
     assert coverage - 0.02 < covered / asked < coverage + 0.05
 
 
+def test_scores_in_units_of_the_cosine_are_scaled_first() -> None:
+    logits, truth = drawn(60)
+    cosines = fit_calibration(logits / 40, truth, logit_scale=40.0, alpha=0.5)
+    plain = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
+    assert cosines is not None
+    assert plain is not None
+    assert cosines.temperature == plain.temperature
+    assert cosines.nonconformity == pytest.approx(plain.nonconformity, abs=2e-5)
+    assert cosines.least_similarity == pytest.approx(plain.least_similarity / 40)
+
+
 def test_few_images_limit_the_coverage() -> None:
     logits, truth = drawn(MIN_HELD_OUT)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)

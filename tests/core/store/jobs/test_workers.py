@@ -51,6 +51,7 @@ def test_a_worker_stays_free_once_two_owners_are_active(database: Database) -> N
     publish(database, claimed(database, new_job(database, owner=other)))
     assert limit(database) == 2
     assert limit(database, reserved_workers=2) == 1
+    assert limit(database, reserved_workers=3) == 1  # 0 would be no limit.
     assert limit(database, reserved_workers=0) == 0
     assert limit(database, max_running_jobs=1) == 1
     assert limit(database, max_running_jobs=5) == 2
