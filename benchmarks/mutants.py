@@ -92,7 +92,7 @@ MUTANTS = [
            "two workers run one job"),
     Mutant("H2", "worker/lease.py", "self._renewed = started", "self._renewed = time.monotonic()", CUT_OFF,
            "two workers run one job"),
-    Mutant("D1", "core/store/db/client_timeout.py", "self._is_unchecked = True", "pass",
+    Mutant("T1", "core/store/db/client_timeout.py", "self._is_unchecked = True\n            return", "return",
            "tests/core/store/db/test_session.py::"
            "test_a_server_that_hangs_just_after_an_answer_is_detected_as_soon",
            "a hung database is reported after more than five seconds"),
