@@ -56,6 +56,7 @@ def test_the_default_sample_wins(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) <= 40
 
 
+@pytest.mark.slow
 def test_own_images_with_another_backbone(tmp_path: Path, backbone: Backbone) -> None:
     images = tmp_path / "images"
     for name in ("red", "green"):

@@ -41,6 +41,7 @@ def service(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
         yield service
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> None:
     with service.http as http:
         answers: list[int] = []

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.api import crafted
@@ -32,6 +33,7 @@ def spans_of(there: Receiver) -> dict[str, Span]:
 IDS: dict[str, str] = {}
 
 
+@pytest.mark.slow
 def test_one_trace_from_the_request_to_the_trainer(environment: dict[str, str], tmp_path: Path) -> None:
     with receiver() as there:
         given = {
@@ -68,6 +70,7 @@ def test_one_trace_from_the_request_to_the_trainer(environment: dict[str, str], 
     assert not [name for name in spans if "readyz" in name or "metrics" in name]
 
 
+@pytest.mark.slow
 def test_without_an_endpoint_nothing_is_recorded(environment: dict[str, str], tmp_path: Path) -> None:
     with serve(tmp_path / "data", environment) as service, service.http as http:
         http.headers["traceparent"] = f"00-{TRACE}-{CALLER}-01"

@@ -158,6 +158,7 @@ def own_service(
         yield service
 
 
+@pytest.mark.slow
 @both
 def test_waiting_outlives_a_restart_of_the_api(
     connect: Any, own_service: Service, hold: Hold, folder: Path
