@@ -3,11 +3,10 @@
 import ast
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -87,55 +86,61 @@ def defined_in(path: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, target.id
 
 
+def found(paths: list[Path], find: Callable[[Path], list[Any]]) -> dict[str, list[Any]]:
+    """Return what is found, by path. One test for all files, because thousands of tests take a minute."""
+    return {str(path): hits for path in paths if (hits := find(path))}
+
+
 def test_there_are_files() -> None:
     assert len(PYTHON) > 500
     assert Path("api/web/static/app.js") in FILES
     assert Path("README.md") in FILES
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_no_retired_word(path: Path) -> None:
-    text = text_of(path)
-    assert places(whole(RETIRED["words"], re.IGNORECASE), text) == []
-    assert places(whole(RETIRED["identifiers"]), text) == []
+def test_no_retired_word() -> None:
+    words, identifiers = whole(RETIRED["words"], re.IGNORECASE), whole(RETIRED["identifiers"])
+    assert found(FILES, lambda path: places(words, text_of(path)) + places(identifiers, text_of(path))) == {}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=str)
-def test_no_word_that_the_documentation_avoids(path: Path) -> None:
-    assert places(whole(RETIRED["documentation"], re.IGNORECASE), text_of(path)) == []
+def test_no_word_that_the_documentation_avoids() -> None:
+    words = whole(RETIRED["documentation"], re.IGNORECASE)
+    assert found(PAGES, lambda path: places(words, text_of(path))) == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_british_spelling_in_sentences(path: Path) -> None:
+def test_british_spelling_in_sentences() -> None:
     """Names from libraries and from CSS keep their own spelling, so only documentation is read."""
     spelling = whole(list(RETIRED["spelling"]), re.IGNORECASE)
-    if path.suffix == ".py":
-        found = [
-            f"line {line}: {m.group()}" for line, prose in prose_of(path) for m in spelling.finditer(prose)
-        ]
-    else:
-        found = (
-            places(spelling, re.sub(r"```.*?```|`[^`]*`|<[^>]*>", "", text_of(path), flags=re.S))
-            if path.suffix == ".md"
-            else []
-        )
-    assert found == []
+
+    def find(path: Path) -> list[str]:
+        if path.suffix == ".py":
+            lines = prose_of(path)
+            return [f"line {line}: {m.group()}" for line, prose in lines for m in spelling.finditer(prose)]
+        if path.suffix == ".md":
+            text = re.sub(r"```.*?```|`[^`]*`|<[^>]*>", "", text_of(path), flags=re.S)
+            return places(spelling, text)
+        return []
+
+    assert found(FILES, find) == {}
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=str)
-def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
-    assert [(line, prose[:40]) for line, prose in prose_of(path) if OPENINGS.match(prose.lstrip())] == []
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    def find(path: Path) -> list[tuple[int, str]]:
+        return [(line, prose[:40]) for line, prose in prose_of(path) if OPENINGS.match(prose.lstrip())]
+
+    assert found(PYTHON, find) == {}
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=str)
-def test_names_are_terms(path: Path) -> None:
+def test_names_are_terms() -> None:
     retired = set(RETIRED["definitions"])
     limits = re.compile(r"_?(MOST|LEAST|ENOUGH|LONGEST|LARGEST|FEW)(_|$)")
-    assert [(line, name) for line, name in defined_in(path) if name in retired or limits.match(name)] == []
+
+    def find(path: Path) -> list[tuple[int, str]]:
+        return [(line, name) for line, name in defined_in(path) if name in retired or limits.match(name)]
+
+    assert found(PYTHON, find) == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_a_percent_sign_stands_beside_its_number(path: Path) -> None:
+def test_a_percent_sign_stands_beside_its_number() -> None:
     """Comments, strings and Markdown; in Python a modulo of a number has no number before it."""
-    if path.suffix in {".py", ".md", ".j2"}:
-        assert places(PERCENT, text_of(path)) == []
+    paths = [path for path in FILES if path.suffix in {".py", ".md", ".j2"}]
+    assert found(paths, lambda path: places(PERCENT, text_of(path))) == {}
