@@ -15,10 +15,10 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.accuracy.harness import Trial, run
-from benchmarks.accuracy.measures import Difference, differences
+from benchmarks.accuracy.measures import Difference
 from benchmarks.accuracy.paper import load_for, write
 from benchmarks.accuracy.report import RESULTS, write_page
-from benchmarks.accuracy.tables import SERVED, STOCK, Runs, Table, collect, figure, signed
+from benchmarks.accuracy.tables import SERVED, STOCK, Runs, Table, collect, compared, figure, signed
 from benchmarks.accuracy.trials import base_to_new, few_shot, fewer_tests
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
@@ -92,7 +92,7 @@ def outcomes(half: Mapping[str, Runs], by_shots: Mapping[int, Mapping[str, Runs]
         else:
             runs, measure, theirs = half, expected.measure, expected.theirs
         ours, other = runs[expected.ours], runs[theirs]
-        found = compared_mean(ours, other, measure)
+        found = compared(ours, other)["mean"][measure]
         yield [
             str(number),
             expected.measure,
@@ -107,13 +107,6 @@ def outcomes(half: Mapping[str, Runs], by_shots: Mapping[int, Mapping[str, Runs]
 def condition_of(expected: Prediction) -> str:
     least = f"≥ {expected.least:+.3f}".replace("-", "−") if expected.least else "≥ 0"
     return f"{least}, interval above 0" if expected.significant else least
-
-
-def compared_mean(ours: Runs, theirs: Runs, measure: str) -> Difference:
-    """Return the difference of a measure as the mean over the data sets, with its interval."""
-    a, b = ours.means()["mean"][measure], theirs.means()["mean"][measure]
-    x, y = (runs.resampled["mean"] for runs in (ours, theirs))
-    return differences({measure: x[measure]}, {measure: y[measure]}, {measure: a - b})[measure]
 
 
 def by_set(half: Mapping[str, Runs], by_shots: Mapping[int, Mapping[str, Runs]]) -> Table:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from benchmarks.accuracy.scores import BestScores, Scores, new_labels
+from benchmarks.accuracy.scores import BestScores, Scores, new_labels, of_own_kind
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots, published_shots
 from benchmarks.machine import commit
@@ -116,8 +116,7 @@ def _stored_scores(stored: Run, name: str) -> BestScores:
     if f"{name}/within_kind" in stored.arrays:
         within_kind = stored.array(f"{name}/within_kind")
     else:
-        is_trained = np.isin(arrays["truth"], arrays["trained"])
-        within_kind = np.where(is_trained, arrays["best_trained"], arrays["best_new"])
+        within_kind = of_own_kind(*(arrays[f] for f in ("truth", "trained", "best_trained", "best_new")))
     return BestScores(**arrays, within_kind=within_kind)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bools = NDArray[np.bool_]
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class BestScores:
         best_new, new_score = _best(similarities, new)
         alone_trained = best_trained if of_trained is None else _best_of(of_trained, trained)
         alone_new = best_new if of_new is None else _best_of(of_new, new)
-        within_kind = np.where(np.isin(truth, np.array(trained)), alone_trained, alone_new)
-        return cls(truth, np.array(trained), best_trained, trained_score, best_new, new_score, within_kind)
+        labels = np.array(trained)
+        within_kind = of_own_kind(truth, labels, alone_trained, alone_new)
+        return cls(truth, labels, best_trained, trained_score, best_new, new_score, within_kind)
 
     @property
     def is_trained(self) -> Bools:
@@ -117,6 +119,11 @@ class Scores:
         return BestScores.from_scores(
             self.similarities, self.truth, self.trained, self.of_trained, self.of_new
         )
+
+
+def of_own_kind(truth: Labels, trained: Labels, best_trained: Labels, best_new: Labels) -> Labels:
+    """Return the best class of each image among those of its own kind, [N]."""
+    return np.where(np.isin(truth, trained), best_trained, best_new)
 
 
 def new_labels(classes: int, trained: Sequence[int]) -> list[int]:

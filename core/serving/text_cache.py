@@ -144,8 +144,12 @@ class TextCache:
                 self.hits += 1
         if missing:
             rows.update(self._encode(model, missing, encode, mine))
-        failed = [class_prompts for class_prompts, pending in others if pending.exception() is not None]
-        rows.update((p, pending.result()[p]) for p, pending in others if pending.exception() is None)
+        failed = []
+        for class_prompts, pending in others:
+            if pending.exception() is None:
+                rows[class_prompts] = pending.result()[class_prompts]
+            else:
+                failed.append(class_prompts)
         if failed:
             rows.update(self.rows(model, failed, encode))
         return rows
