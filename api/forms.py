@@ -13,9 +13,9 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.middleware.body_limit import BodyRefused, BodyShare
+from api.middleware.body_limit import BodyRefused
 from api.threads import SPOOLING
-from core.scratch import ScratchShare
+from core.byte_limit import ByteShare
 
 MAX_FIELD_BYTES = 10_000
 MAX_JSON_FIELD_BYTES = 1_000_000
@@ -30,8 +30,8 @@ TEXT_BYTES_PER_FILE = 2_000
 class SpooledUpload(UploadFile):
     """Uploaded file whose disk access has its own threads, and whose bytes are counted."""
 
-    share: ScratchShare
-    memory: BodyShare
+    share: ByteShare
+    memory: ByteShare
 
     async def write(self, data: bytes) -> None:
         on_disk = not self._in_memory
@@ -71,8 +71,8 @@ class LimitedParser(MultiPartParser):
         self,
         headers: Headers,
         stream: AsyncGenerator[bytes, None],
-        share: ScratchShare,
-        memory: BodyShare,
+        share: ByteShare,
+        memory: ByteShare,
         **limits: Any,
     ) -> None:
         super().__init__(headers, stream, **limits)
@@ -133,7 +133,7 @@ def _too_large(detail: str) -> BodyRefused:
 class FormRequest(Request):
     """Request that reads its multipart form with LimitedParser."""
 
-    share: ScratchShare
+    share: ByteShare
 
     async def _get_form(self, **limits: Any) -> FormData:
         kind, _ = parse_options_header(self.headers.get("Content-Type"))

@@ -9,12 +9,11 @@ import fcntl
 import os
 import shutil
 import tempfile
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from core.byte_limit import ByteLimit, ByteShare
 from core.errors import ClipCiteError
 
 LOCK = ".lock"
@@ -48,56 +47,28 @@ class ScratchExceeded(ClipCiteError):
         )
 
 
-class ScratchSpace:
-    """Limit on the temporary files of all requests of a process, half of it per owner."""
+class ScratchSpace(ByteLimit):
+    """Limit on the temporary files of all requests of a process."""
+
+    busy = ScratchBusy
 
     def __init__(self, root: Path, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self.root = root
-        self.max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._held: Counter[str] = Counter()
 
-    @contextmanager
-    def share(self, owner: str) -> Iterator["ScratchShare"]:
-        """Count a request's files, until they are removed at the end of the context."""
-        share = ScratchShare(self, owner)
-        try:
-            yield share
-        finally:
-            with self._lock:
-                self._held[owner] -= share.bytes
-                self._held += Counter()  # drops those at 0
-
-    def take(self, share: "ScratchShare", size: int) -> None:
-        with self._lock:
-            if share.bytes + size > self.max_bytes // 2:
-                raise ScratchExceeded(self.max_bytes // 2)
-            held = self._held.total() + size
-            if held > self.max_bytes or self._held[share.owner] + size > self.max_bytes // 2:
-                raise ScratchBusy
-            if free_bytes(self.root) < size + MIN_FREE_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._held[share.owner] += size
-            share.bytes += size
-
-
-class ScratchShare:
-    """Temporary files of one request."""
-
-    def __init__(self, space: ScratchSpace, owner: str) -> None:
-        self.owner = owner
-        self.bytes = 0
-        self._space = space
-
-    def take(self, size: int) -> None:
-        """Count bytes before they are written.
+    def check(self, share: ByteShare, size: int) -> None:
+        """Check the room for more bytes of a request, and the free space of the disk.
 
         Raises:
             ScratchBusy: other requests take the space.
             ScratchExceeded: this request alone needs too much.
             OSError: the disk is full.
         """
-        self._space.take(self, size)
+        if share.bytes + size > self.max_bytes // 2:
+            raise ScratchExceeded(self.max_bytes // 2)
+        super().check(share, size)
+        if free_bytes(self.root) < size + MIN_FREE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def free_bytes(root: Path) -> int:

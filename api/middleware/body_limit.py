@@ -2,9 +2,7 @@
 
 import asyncio
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
@@ -13,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.json_values import MAX_JSON_VALUES, JsonValues
 from api.problems import render
+from core.byte_limit import ByteLimit, ByteShare
 from core.errors import ClipCiteError
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -37,56 +36,10 @@ class BodiesBusy(ClipCiteError):
         super().__init__("Other requests take the memory for request bodies. Try again in 10 s.")
 
 
-class BodyMemory:
-    """Limit on the memory of all request bodies of a process, half of it per owner.
+class BodyMemory(ByteLimit):
+    """Limit on the memory of all request bodies of a process. The size of one body has other limits."""
 
-    A request is never refused because of its own size, which has other limits. For use from the event loop
-    only.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self._held: Counter[str] = Counter()
-
-    @contextmanager
-    def share(self, owner: str) -> Iterator["BodyShare"]:
-        """Count the memory of a request, until its end."""
-        share = BodyShare(self, owner)
-        try:
-            yield share
-        finally:
-            share.take(-share.bytes)
-
-    def check(self, share: "BodyShare", size: int) -> None:
-        """Raise BodiesBusy if there is no room for more bytes of a request."""
-        total, own = self._held.total(), self._held[share.owner]
-        is_full = total > share.bytes and total + size > self.max_bytes
-        if is_full or (own > share.bytes and own + size > self.max_bytes // 2):
-            raise BodiesBusy
-
-    def add(self, owner: str, size: int) -> None:
-        self._held[owner] += size
-        self._held += Counter()  # drops those at 0
-
-
-class BodyShare:
-    """Memory of the body of one request."""
-
-    def __init__(self, memory: BodyMemory, owner: str) -> None:
-        self.owner = owner
-        self.bytes = 0
-        self._memory = memory
-
-    def check(self, size: int) -> None:
-        """Raise BodiesBusy if there is no room for more bytes."""
-        self._memory.check(self, size)
-
-    def take(self, size: int) -> None:
-        """Count bytes before they are held. A negative size gives bytes back. Raise BodiesBusy."""
-        if size > 0:
-            self.check(size)
-        self._memory.add(self.owner, size)
-        self.bytes += size
+    busy = BodiesBusy
 
 
 class BodyRefused(HTTPException):
@@ -150,16 +103,18 @@ class BodyLimitMiddleware:
             scope["state"]["body_share"] = share
             await self._guard(scope, receive, send, share)
 
-    async def _guard(self, scope: Scope, receive: Receive, send: Send, share: BodyShare) -> None:
+    async def _guard(self, scope: Scope, receive: Receive, send: Send, share: ByteShare) -> None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         try:
             end = _EndOfForm.of(headers.get("content-type", ""))
             limit = self._limit(scope["path"], is_form=end is not None)
-            if length.isascii() and length.isdigit() and int(length[:20]) > limit:
-                raise self._too_large(limit)
-            if end is None and length.isascii() and length.isdigit():
-                share.check(JSON_COPIES * int(length[:20]))
+            if length.isascii() and length.isdigit():
+                declared = int(length[:20])
+                if declared > limit:
+                    raise self._too_large(limit)
+                if end is None:
+                    share.check(JSON_COPIES * declared)
         except BodiesBusy as busy:
             await self._answer(scope, send, _busy(busy))
             return
