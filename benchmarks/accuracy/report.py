@@ -31,7 +31,6 @@ from benchmarks.accuracy.tables import (
     BALANCED,
     OURS,
     OVER,
-    SERVED,
     STOCK,
     Runs,
     Table,
@@ -276,7 +275,7 @@ def base_to_new_page(
 
     return {
         "bng": base_to_new_table(by_method, collected, names),
-        "rivals": rivals_table(by_method, collected, SERVED),
+        "rivals": rivals_table(by_method, collected, BALANCED),
         "rivals-paper": rivals_table(by_method, collected, OURS),
         "open-world": open_world_table(by_method, collected),
         "gamma": gamma_table(by_method, collected, names),
