@@ -9,21 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.clip.inference.calibration import Calibration
 from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import SupportSet
 from core.store.registry import models
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem
+from tests.core.serving import adapted
 from tests.core.serving.adapted import publish_model
 
-KNOWN = Calibration(
-    alpha=0.5,
-    images=40,
-    temperature=3.0,
-    nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
-    least_similarity=-1.0,
-)
+KNOWN = replace(adapted.KNOWN, temperature=3.0)
 NAMES = ["badger", "red fox", "hare"]
 
 

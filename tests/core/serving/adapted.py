@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from core.clip.config import resolve_config
+from core.clip.inference.calibration import Calibration
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode
 from core.clip.weights.files import Weights, save_weights
@@ -22,6 +23,14 @@ from core.store.registry.models import NewModel
 from core.store.storage.blobs import Blobs
 
 CLASSES = ("red fox", "Badger")
+KNOWN = Calibration(
+    alpha=0.5,
+    images=40,
+    temperature=2.0,
+    nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
+    least_similarity=-1.0,
+)
+"""A calibration whose thresholds are easily computed. No image is below its least similarity."""
 
 
 def moved(backbone: Backbone, seed: int = 1, size: float = 0.05) -> dict[str, Tensor]:

@@ -5,22 +5,16 @@ from typing import Any, cast
 import pytest
 import torch
 
-from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import RequestRule
 from core.serving.calibrated import CalibratedScores, calibrate, calibration_for, ranked
 from core.serving.text_cache import ResolvedNames
 from core.store.db.tables import Model
+from tests.core.serving import adapted
 
 SHOTS = torch.eye(4)[:2], torch.tensor([0, 1])
-KNOWN = Calibration(
-    alpha=0.5,
-    images=40,
-    temperature=2.0,
-    nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
-    least_similarity=0.2,
-)
+KNOWN = replace(adapted.KNOWN, least_similarity=0.2)
 
 
 def judged(given: Scores, coverage: float = 0.9) -> CalibratedScores:

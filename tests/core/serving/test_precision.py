@@ -8,24 +8,16 @@ import pytest
 import torch
 
 from core.clip.errors import InvalidConfig
-from core.clip.inference.calibration import Calibration
 from core.clip.models.features import encode_tokens
 from core.clip.weights.support_set import SupportSet
 from core.serving.exports import export
 from core.serving.types import WeightsKey
-from tests.core.serving.adapted import CLASSES
+from tests.core.serving.adapted import CLASSES, KNOWN
 from tests.core.serving.test_engine import images
 from tests.core.serving.world import NAMES, World, numbers
 
 ROUNDING = 0.05
 """Bound of the difference of a normalised feature or a probability of the tiny network in bf16."""
-CALIBRATION = Calibration(
-    alpha=0.5,
-    images=40,
-    temperature=2.0,
-    nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
-    least_similarity=-1.0,
-)
 
 
 @pytest.fixture
@@ -56,15 +48,15 @@ def test_a_calibration_in_fp32_holds_for_probabilities_in_bf16(world: World, hal
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn(3, 4, 32, generator=generator), dim=-1)
     shots = SupportSet(features, torch.tensor([0, 0, 1, 1]))
-    model = world.publish(shots=shots, metrics={"calibration": CALIBRATION.to_dict()})
+    model = world.publish(shots=shots, metrics={"calibration": KNOWN.to_dict()})
     exact, rounded = (w.classify(CLASSES, model=model, coverage=0.9) for w in (world, half))
-    assert exact.calibration == rounded.calibration == CALIBRATION
+    assert exact.calibration == rounded.calibration == KNOWN
     assert exact.offsets == pytest.approx(rounded.offsets, abs=ROUNDING)
     assert numbers(exact) != numbers(rounded)
     for one, other in zip(numbers(exact), numbers(rounded), strict=True):
         for name, (probability, _) in one.items():
             assert other[name][0] == pytest.approx(probability, abs=4 * ROUNDING)
-    threshold = CALIBRATION.conformal_threshold(0.9)
+    threshold = KNOWN.conformal_threshold(0.9)
     for row, names in zip(numbers(rounded), rounded.sets, strict=True):
         best = max(row, key=lambda name: row[name][0])
         assert set(names) == {best} | {name for name, (p, _) in row.items() if p >= threshold}
