@@ -62,6 +62,7 @@ def fine_tune(
     contrastive: Callable[[Tensor, Tensor, Tensor, float], Tensor] = supervised_contrastive,
     distillation: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = similarity_distillation,
     objective: Callable[[Tensor, Tensor, Tensor, float, float], Tensor] = total_loss,
+    regularisation: Callable[[nn.Module, Mapping[str, Tensor]], Tensor] | None = None,
     crop: Crop = random_resized_crop,
     schedule: Callable[[int, int], float] = cosine,
     frozen: Callable[[str], bool] = lambda name: False,
@@ -76,6 +77,8 @@ def fine_tune(
         prompts: prompts of each class. Each step draws one prompt per class at random, so that many cost
             no more than one. The teacher's features of all prompts are computed once.
         contrastive, distillation, objective: replacements of L_SCL, L_VLD and L, for ablations.
+        regularisation: a further loss, for ablations, added to L. Its arguments are the network in training,
+            and the features [B, D] `image`, `text`, `teacher_image` and `teacher_text`.
         crop: replacement of the random crop of an image, for ablations.
         schedule: share of the peak learning rates at (step, steps).
         frozen: returns True for the name of a parameter that is not trained, for ablations.
@@ -165,6 +168,16 @@ def fine_tune(
             image_features, text_features, teacher_image_features, teacher_text_features, scale
         )
         loss = objective(dva, scl, vld, config.scl_weight, config.vld_weight)
+        if regularisation is not None:
+            loss = loss + regularisation(
+                student,
+                {
+                    "image": image_features,
+                    "text": text_features,
+                    "teacher_image": teacher_image_features,
+                    "teacher_text": teacher_text_features,
+                },
+            )
         scaler.scale(loss).backward()
         return loss.detach(), dva.detach(), scl.detach(), vld.detach()
 
