@@ -26,12 +26,12 @@ from core.store.db.tables import QUEUED, RUNNING, STATUSES
 from core.store.jobs import counters, events, fair_queue, jobs, workers
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
-from worker.dispatcher.garbage import Sweeper, finish_deletions
+from worker.dispatcher.garbage import Sweeper
 from worker.dispatcher.webhook_sender import Webhooks
 from worker.metrics import DispatcherMetrics
 
 logger = logging.getLogger("worker.dispatcher")
-TIDY_SECONDS = 60
+COUNTERS_SECONDS = 60
 PRUNE_SECONDS = 3_600
 LAST_WORDS_SECONDS = 2
 """Time at shutdown for webhook deliveries and a sweep to finish."""
@@ -142,14 +142,11 @@ def main() -> None:
         with log_errors(metrics):
             webhooks.round()
         with log_errors(metrics):
-            if rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
-                finish_deletions(database, blobs)
-        with log_errors(metrics):
             if rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
                 page = correct_counters(database)
                 while page:
                     page = correct_counters(database, after=page)
-            elif rounds % max(1, round(TIDY_SECONDS / settings.dispatch_seconds)) == 0:
+            elif rounds % max(1, round(COUNTERS_SECONDS / settings.dispatch_seconds)) == 0:
                 checked = correct_counters(database, (QUEUED, RUNNING), after=checked)
         with log_errors(metrics):
             if prunable or rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:

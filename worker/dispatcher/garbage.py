@@ -36,6 +36,10 @@ from core.store.storage.blobs import Blobs
 logger = logging.getLogger("worker.dispatcher.garbage")
 SWEEP_SECONDS = 3_600.0
 """Interval between sweeps, and time until a process's first sweep."""
+DELETIONS_SECONDS = 60.0
+"""Interval at which interrupted deletions are finished."""
+DELETION_AGE = timedelta(minutes=1)
+"""Minimum age of a deletion to finish: a request that began it is likely still working on younger ones."""
 ROUND_CLAIM = timedelta(minutes=50)
 """Time after a sweep by any dispatcher in which the others skip theirs."""
 RETENTION_PAUSE_SECONDS = 0.2
@@ -246,8 +250,38 @@ def enforce_retention(
     return deleted
 
 
+def finish_deletions(
+    database: Database,
+    blobs: Blobs,
+    *,
+    age: timedelta = DELETION_AGE,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[str]:
+    """Finish interrupted deletions, and remove expired idempotency keys. Return the deleted prefixes."""
+    with database.write() as session:
+        idempotency.forget_old(session)
+    with database.read() as session:
+        left = deletions.left_over(session, age=age)
+    finished = []
+    for prefix in left:
+        if should_stop():
+            break
+        try:
+            if not deletions.finish(database, blobs, prefix):
+                break
+        except ClipCiteError as error:  # the others may succeed
+            logger.warning("%s: %s", prefix, error)
+            continue
+        logger.info("%s: deletion finished", prefix)
+        finished.append(prefix)
+    return finished
+
+
 class Sweeper:
-    """A thread that sweeps, so that slow storage does not delay dispatching."""
+    """A thread for all work on the storage: deletions, retention and sweeps.
+
+    Slow storage therefore does not delay dispatching.
+    """
 
     def __init__(
         self,
@@ -260,7 +294,7 @@ class Sweeper:
         """Make a sweeper.
 
         Args:
-            guard: returns a context manager that handles the errors of a sweep.
+            guard: returns a context manager that handles the errors of a part of a round.
         """
         self._settings = settings
         self._database = database
@@ -283,17 +317,26 @@ class Sweeper:
             problem = bind(self._database, self._blobs)
             if problem is not None:
                 logger.error("%s", problem)
-        while not self._stop.wait(SWEEP_SECONDS):
+        swept = time.monotonic()
+        while not self._stop.is_set():
             with self._guard():
-                enforce_retention(
-                    self._settings,
-                    self._database,
-                    self._blobs,
-                    should_stop=partial(self._stop.wait, RETENTION_PAUSE_SECONDS),
-                )
-            if self._settings.sweep != "off":
-                with self._guard():
-                    self._round()
+                finish_deletions(self._database, self._blobs, should_stop=self._stop.is_set)
+            if time.monotonic() >= swept + SWEEP_SECONDS:
+                self._retain_and_sweep()
+                swept = time.monotonic()
+            self._stop.wait(DELETIONS_SECONDS)
+
+    def _retain_and_sweep(self) -> None:
+        with self._guard():
+            enforce_retention(
+                self._settings,
+                self._database,
+                self._blobs,
+                should_stop=partial(self._stop.wait, RETENTION_PAUSE_SECONDS),
+            )
+        if self._settings.sweep != "off":
+            with self._guard():
+                self._round()
 
     def _round(self) -> None:
         with self._database.write() as session:
@@ -372,34 +415,6 @@ def _parser() -> argparse.ArgumentParser:
     adopting = verbs.add_parser("adopt")
     adopting.set_defaults(do=_adopt)
     return parser
-
-
-DELETION_AGE = timedelta(minutes=1)
-"""Minimum age: a request that began the deletion is likely still working on younger ones."""
-DELETION_SECONDS = 10.0
-"""Time after which the other deletions wait for the next call, because nothing is dispatched meanwhile."""
-
-
-def finish_deletions(database: Database, blobs: Blobs, *, age: timedelta = DELETION_AGE) -> list[str]:
-    """Finish interrupted deletions, and remove expired idempotency keys. Return the deleted prefixes."""
-    with database.write() as session:
-        idempotency.forget_old(session)
-    with database.read() as session:
-        left = deletions.left_over(session, age=age)
-    finished = []
-    until = time.monotonic() + DELETION_SECONDS
-    for prefix in left:
-        if time.monotonic() > until:
-            break
-        try:
-            if not deletions.finish(database, blobs, prefix):
-                break
-        except ClipCiteError as error:  # the others may succeed
-            logger.warning("%s: %s", prefix, error)
-            continue
-        logger.info("%s: deletion finished", prefix)
-        finished.append(prefix)
-    return finished
 
 
 if __name__ == "__main__":

@@ -119,20 +119,6 @@ def test_a_deletion_that_was_cut_off_is_finished(database: Database, tmp_path: P
     assert finish_deletions(database, blobs, age=NO_AGE) == []
 
 
-def test_deletions_that_take_long_wait_for_the_next_call(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is dispatched meanwhile."""
-    blobs = Blobs((tmp_path / "blobs").as_uri())
-    gone = new_job(database)
-    with database.write() as session:
-        jobs.delete(session, gone, owner=OWNER)
-    with monkeypatch.context() as patch:
-        patch.setattr("worker.dispatcher.garbage.DELETION_SECONDS", -1.0)
-        assert finish_deletions(database, blobs, age=NO_AGE) == []
-    assert finish_deletions(database, blobs, age=NO_AGE) == [f"jobs/{gone}"]
-
-
 def test_jobs_sent_per_owner_are_limited(database: Database, settings: Settings, app: celery.Celery) -> None:
     settings = settings.model_copy(update={"max_running_jobs": 1, "redispatch_seconds": 60})
     mine = [new_job(database) for _ in range(3)]

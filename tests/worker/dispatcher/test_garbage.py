@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,15 +18,17 @@ from core.settings import Settings
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Installation, Job, Orphan
+from core.store.db.tables import Deletion, Installation, Job, Orphan
 from core.store.errors import StorageUnavailable
 from core.store.jobs import jobs, orphans
+from core.store.jobs.queue import make_celery
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.conftest import postgres_database
 from tests.core.store.faulty import faulty
 from tests.core.store.samples import OWNER, claimed, new_job, new_model, publish
 from tests.core.store.storage.test_blobs import bucket
+from worker.dispatcher.__main__ import dispatch
 from worker.dispatcher.garbage import Sweep, Sweeper, bind, collect_garbage
 
 ROOT = Path(__file__).parents[3]
@@ -577,7 +579,8 @@ def test_the_setting_is_respected(
     (lost,) = orphan_jobs(bound, 1)
     collect_garbage(database, bound, grace=WEEK)
     time_passes(database, WEEK)
-    monkeypatch.setattr("worker.dispatcher.garbage.SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr("worker.dispatcher.garbage.SWEEP_SECONDS", 0.0)
+    monkeypatch.setattr("worker.dispatcher.garbage.DELETIONS_SECONDS", 0.001)
     guarded = threading.Semaphore(0)
 
     @contextmanager
@@ -587,11 +590,39 @@ def test_the_setting_is_respected(
 
     sweeper = Sweeper(settings.model_copy(update={"sweep": mode}), database, bound, guard=guard)
     sweeper.start()
-    for _ in range(5):  # binding the storage, then retention and a sweep per round
+    for _ in range(7):  # binding the storage, then deletions, retention and a sweep per round
         assert guarded.acquire(timeout=GUARD_SECONDS)
     sweeper.stop(GUARD_SECONDS)
     assert not sweeper._thread.is_alive()
     assert len(bound.list(lost)) == left
+
+
+def test_a_storage_that_hangs_in_a_deletion_holds_only_the_sweepers_thread(
+    database: Database, bound: Blobs, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_celery(settings)
+    gone, other = new_job(database), new_job(database)
+    put(bound, f"jobs/{gone}")
+    with database.write() as session:
+        jobs.delete(session, gone, owner=OWNER)  # The process died here.
+        session.execute(update(Deletion).values(created_at=database_now(session) - WEEK))
+    hanging, released = threading.Event(), threading.Event()
+    delete = Blobs.delete_prefix
+
+    def hang(blobs: Blobs, prefix: str) -> None:
+        hanging.set()
+        assert released.wait(GUARD_SECONDS)
+        delete(blobs, prefix)
+
+    monkeypatch.setattr(Blobs, "delete_prefix", hang)
+    sweeper = Sweeper(settings, database, bound, guard=nullcontext)
+    sweeper.start()
+    assert hanging.wait(GUARD_SECONDS)
+    assert dispatch(settings, database, app) == [other]
+    released.set()
+    sweeper.stop(GUARD_SECONDS)
+    assert not sweeper._thread.is_alive()
+    assert bound.list(f"jobs/{gone}") == []
 
 
 def test_ids_differ_between_installations(empty_database_url: str, postgres_url: str) -> None:

@@ -258,6 +258,7 @@ def test_there_is_a_pause_between_batches(database: Database, blobs: Blobs) -> N
     sweeper._stop = Recorded()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retention, "ROWS", 1)
+        patch.setattr("worker.dispatcher.garbage.SWEEP_SECONDS", 0.0)
         sweeper.start()
         assert done.wait(600)
         sweeper.stop(600)
