@@ -136,7 +136,7 @@ def test_a_name_has_a_maximum_number_of_aliases(
         aliases.promote(session, "hats", "prod", "hats@1", owner=OWNER)  # Other names don't count.
     promote(database, "shoes@1", "prod")
     promote(database, "shoes@1", "next")
-    with pytest.raises(ModelConflict, match="2 aliases.*Delete one first") as refused:
+    with pytest.raises(ModelConflict, match=r"2 aliases.*Delete one first") as refused:
         promote(database, "shoes@1", "third")
     assert refused.value.code == "too_many_aliases"
     assert promote(database, "shoes@2", "next").model.id == shoes[1]  # Existing ones still move.
