@@ -55,9 +55,6 @@ def forms_of(backbone: Backbone, folder: Path, *, compiled: bool) -> dict[str, F
     fused = copy.deepcopy(backbone.model)
     fuse_conv_bn(fused, backbone.image_size)
     forms["the same, BatchNorm fused"] = lambda x: _autocast(fused, _last(x))
-    if backbone.device.type == "cpu":
-        half = _rounding_to_half(fused)
-        forms["fp16 as on a GPU: rounded after each layer"] = lambda x: half(_last(x))
     example = torch.zeros(8, 3, backbone.image_size, backbone.image_size, device=backbone.device)
     if backbone.device.type == "cpu" and importlib.util.find_spec("onnxruntime"):
         forms["ONNX Runtime fp32"] = _onnx(model, example, folder / "image.onnx")
@@ -74,15 +71,6 @@ def _last(x: Tensor) -> Tensor:
 def _autocast(model: nn.Module, x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, torch.bfloat16):
         return cast(Tensor, cast(Any, model).encode_image(x))
-
-
-def _rounding_to_half(model: nn.Module) -> Form:
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.weight.data = module.weight.data.half().float()
-            module.register_forward_hook(lambda _m, _i, output: output.half().float())
-    return lambda x: cast(Tensor, cast(Any, model).encode_image(x.half().float()))
 
 
 def _onnx(model: nn.Module, example: Tensor, file: Path) -> Form:
