@@ -1,4 +1,4 @@
-"""Folds for cross-validation, at about the cost of the training itself, and holdout splits.
+"""Folds for cross-validation, and holdout splits.
 
 A fold model is trained like the model, but without the images of its fold, which it then predicts.
 """
@@ -13,6 +13,8 @@ MIN_CLASS_IMAGES = 5
 """Minimum number of images of a class to hold some out. With fewer, the rest would be another task."""
 MIN_FOLD_IMAGES = 100
 """Minimum number of images in a fifth for cross-validation with a single fold."""
+SMALL_JOB_IMAGES = 0
+"""Maximum number of images for four folds; 0 means never. benchmarks/plans/small-jobs.md decides."""
 MAX_FOLD_IMAGES = 400
 """Maximum number of images in a single fold: with 400, the accuracy is known to ± 5 points."""
 
@@ -22,7 +24,9 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
 
     With many images there is one fold of a fifth of the images, at most 400. With few images a fifth would
     be too small (16 images give ± 20 points), so there are two folds of one half each. Every image is then
-    predicted, and both fold models together take as long as the training.
+    predicted, and both fold models together take as long as the training. Up to SMALL_JOB_IMAGES, half of
+    the images would make a much worse model, so there are four folds of a quarter each, and the fold models
+    take as long as three trainings.
 
     Folds are stratified by class. Images of classes with fewer than 5 images are in no fold.
     """
@@ -35,12 +39,13 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
         return [sorted(int(i) for of_class in fifth for i in of_class)]
     if not shuffled:
         return []
-    halves: list[list[int]] = [[], []]
+    count = 4 if sum(map(len, shuffled)) <= SMALL_JOB_IMAGES else 2
+    folds: list[list[int]] = [[] for _ in range(count)]
     for number, of_class in enumerate(shuffled):
         for i, index in enumerate(of_class):
-            # Classes of odd size give their extra image to alternating halves.
-            halves[(i + number) % 2].append(int(index))
-    return [sorted(half) for half in halves]
+            # Each class gives its extra images to other folds.
+            folds[(i + number) % count].append(int(index))
+    return [sorted(fold) for fold in folds]
 
 
 def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
