@@ -201,8 +201,7 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
             failures.append(error)
 
     process = target.process
-    for member in _members(process):
-        Path(f"/proc/{member.pid}/clear_refs").write_text("5")  # reset the peak
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # reset the peak
     resident, cpu = _resident(process), _cpu(process)
     highest = resident
     attacker = threading.Thread(target=attack, daemon=True)
@@ -285,7 +284,10 @@ def _cpu(process: psutil.Process) -> float:
 
 
 def _resident(process: psutil.Process) -> int:
-    """Return the resident bytes of the process and its children, 0 if it has ended."""
+    """Return the resident bytes of the process and its children, 0 if it has ended.
+
+    Memory that they share counts once: the processes that decode share images with the service.
+    """
     total = 0
     try:
         members = _members(process)
@@ -293,19 +295,17 @@ def _resident(process: psutil.Process) -> int:
         return 0
     for member in members:
         with suppress(psutil.NoSuchProcess):
-            total += int(member.memory_info().rss)
+            total += int(member.memory_full_info().pss)
     return total
 
 
 def _peak(process: psutil.Process) -> int:
-    """Return the sum of the peaks of the process and its children: an upper bound of their common peak."""
-    total = 0
-    for member in _members(process):
-        with suppress(OSError):
-            for line in Path(f"/proc/{member.pid}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    total += int(line.split()[1]) * 1024
-    return total
+    """Return the peak of the process alone, which samples may miss, or 0 if it has ended."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _unnamed_bytes(process: psutil.Process) -> int:
