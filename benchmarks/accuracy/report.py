@@ -31,6 +31,7 @@ from benchmarks.accuracy.tables import (
     BALANCED,
     OURS,
     OVER,
+    SERVED,
     STOCK,
     Runs,
     Table,
@@ -275,7 +276,7 @@ def base_to_new_page(
 
     return {
         "bng": base_to_new_table(by_method, collected, names),
-        "rivals": rivals_table(by_method, collected, BALANCED),
+        "rivals": rivals_table(by_method, collected, SERVED),
         "rivals-paper": rivals_table(by_method, collected, OURS),
         "open-world": open_world_table(by_method, collected),
         "gamma": gamma_table(by_method, collected, names),

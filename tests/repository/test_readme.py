@@ -15,8 +15,8 @@ ROWS = {
     "instant preview": "Preview",
     "CLIP-CITE with the paper's scores": "CLIP-CITE",
     "before training": "stock",
-    "default (α = 0.5)": "CLIP-CITE, balanced",
-    "clipcite (CLIP-CITE with new-class balance)": "CLIP-CITE, balanced",
+    "default (α = 0.5)": "CLIP-CITE, served",
+    "clipcite (CLIP-CITE, served)": "CLIP-CITE, served",
     "fully fine-tuned (α = 1)": "CLIP-CITE, α = 1",
     "FT-Probe": "FT-Probe",
     "CLIP-LoRA": "CLIP-LoRA",
@@ -53,7 +53,7 @@ def test_its_figures_are_those_of_the_stored_results() -> None:
         assert values == [stored[ROWS[name]][column] for column in ("B", "N", "all")], name
     [before, after] = re.findall(r"rises from (\d+)% to (\d+)%", README)[0]
     assert [before, after] == [
-        f"{float(stored[name]['B']):.0%}"[:-1] for name in ("stock", "CLIP-CITE, balanced")
+        f"{float(stored[name]['B']):.0%}"[:-1] for name in ("stock", "CLIP-CITE, served")
     ]
 
 
