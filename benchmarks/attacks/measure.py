@@ -286,26 +286,33 @@ def _cpu(process: psutil.Process) -> float:
 def _resident(process: psutil.Process) -> int:
     """Return the resident bytes of the process and its children, 0 if it has ended.
 
-    Memory that they share counts once: the processes that decode share images with the service.
+    Images that they share count once, and program files not at all.
     """
-    total = 0
     try:
-        members = _members(process)
+        own, *others = [_status(member.pid) for member in _members(process)]
     except psutil.NoSuchProcess:
         return 0
-    for member in members:
-        with suppress(psutil.NoSuchProcess):
-            total += int(member.memory_full_info().pss)
-    return total
+    if not own:
+        return 0
+    shared = sum(other.get("RssShmem", 0) for other in others)
+    private = sum(status.get("RssAnon", 0) for status in (own, *others))
+    return private + max(own["RssShmem"], shared)
 
 
 def _peak(process: psutil.Process) -> int:
     """Return the peak of the process alone, which samples may miss, or 0 if it has ended."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    status = _status(process.pid)
+    return status["VmHWM"] - status["RssFile"] if status else 0
+
+
+def _status(pid: int) -> dict[str, int]:
+    """Return the sizes in the kernel's status of a process (bytes), none if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    sizes = (line.split(":") for line in lines if line.startswith(("Rss", "VmHWM")))
+    return {name: int(size.split()[0]) * 1024 for name, size in sizes}
 
 
 def _unnamed_bytes(process: psutil.Process) -> int:
