@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from multiprocessing.managers import BaseManager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -96,31 +98,31 @@ class Outcome:
 class OtherClient:
     """Client of another owner that alternates between a list of models and a classification."""
 
-    def __init__(self, target: Target) -> None:
-        headers = {"Authorization": f"Bearer {target.tree.keys[1]}"}
-        self._http = httpx.Client(base_url=target.url, headers=headers, timeout=600, trust_env=False)
+    def __init__(self, url: str, key: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=600, trust_env=False)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, daemon=True)
         self._began: float | None = None
-        self.waits: list[float] = []
-        self.refused = 0
-        """Number of answers other than 200."""
+        self._waits: list[float] = []
+        self._refused = 0
 
-    def send(self) -> None:
+    def send(self) -> float:
+        """Send a request. Return the seconds until its answer."""
         self._began = time.monotonic()
-        if len(self.waits) % 2:
+        if len(self._waits) % 2:
             answer = self._http.get("/models")
         else:
             files = {"images": ("a.jpg", images.jpeg())}
             answer = self._http.post("/classify", data={"class_names": ["red", "green"]}, files=files)
-        self.waits.append(time.monotonic() - self._began)
+        self._waits.append(time.monotonic() - self._began)
         self._began = None
-        self.refused += answer.status_code != 200
+        self._refused += answer.status_code != 200
+        return self._waits[-1]
 
     def start(self) -> None:
-        self.waits = []
-        self.refused = 0
-        self._thread.start()
+        """Send requests until `stop`."""
+        self._waits, self._refused = [], 0
+        threading.Thread(target=self._go_on, daemon=True).start()
 
     def _go_on(self) -> None:
         with suppress(httpx.HTTPError):  # the service may be killed
@@ -128,11 +130,21 @@ class OtherClient:
                 self.send()
                 self._stop.wait(PACE_SECONDS)
 
-    def stop(self) -> list[float]:
-        """Stop, and return all waits. A pending request counts with its time so far."""
+    def stop(self) -> tuple[list[float], int]:
+        """Stop, and return all waits and the number of answers other than 200.
+
+        A pending request counts with its time so far.
+        """
         self._stop.set()
         began = self._began
-        return [*self.waits, *([] if began is None else [time.monotonic() - began])]
+        return [*self._waits, *([] if began is None else [time.monotonic() - began])], self._refused
+
+
+class _Processes(BaseManager):
+    """Runs another client in a process of its own, so that the attacker's threads don't delay it."""
+
+
+_Processes.register("OtherClient", OtherClient)
 
 
 def measure(row: Row, tree: Tree, backbones: Mapping[str, str], *, small: bool) -> Outcome:
@@ -149,19 +161,19 @@ def measure_on(row: Row, target: Target) -> Outcome:
     outcome = Outcome()
     if row.honest is not None:
         outcome.honest_seconds = _honest(row.honest, target)
-    other = OtherClient(target)
-    each = 0.0
-    if not row.alone:
-        for _ in range(4):  # warm up
-            other.send()
-        other.waits = []
-        before = _cpu(target.process)
-        for _ in range(20):
-            other.send()
-        each = (_cpu(target.process) - before) / 20
-        outcome.waits_before = (median(other.waits), max(other.waits))
     target.forget()
-    _watch(row, target, outcome, None if row.alone else other, each)
+    if row.alone:
+        _watch(row, target, outcome, None, 0.0)
+    else:
+        with _Processes(ctx=get_context("spawn")) as processes:
+            other = processes.OtherClient(target.url, target.tree.keys[1])  # type: ignore[attr-defined]
+            for _ in range(4):  # warm up
+                other.send()
+            before = _cpu(target.process)
+            waits = [other.send() for _ in range(20)]
+            each = (_cpu(target.process) - before) / 20
+            outcome.waits_before = (median(waits), max(waits))
+            _watch(row, target, outcome, other, each)
     outcome.statuses, outcome.answer = dict(target.statuses), target.largest_answer
     outcome.note = target.note
     outcome.over = [*over(row, outcome), *target.broken]
@@ -224,11 +236,11 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
             outcome.ended = f"> {row.seconds:.0f} s"
         if outcome.ended:
             break
-    waits = other.stop() if other is not None else []
-    if other is not None and waits:
+    waits, refused = other.stop() if other is not None else ([], 0)
+    if waits:
         outcome.waits = (median(waits), max(waits))
-        if other.refused:
-            target.note = f"another client refused {other.refused} times"
+        if refused:
+            target.note = f"another client refused {refused} times"
             target.broken.append(target.note)
     spent = _cpu(process) - cpu - each * len(waits)
     outcome.cpu_seconds = max(spent, 0.0) / max(1, outcome.attacks)
