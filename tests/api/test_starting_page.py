@@ -1,5 +1,6 @@
 """Responses while the service starts, and the handover of the socket."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -48,6 +49,27 @@ def test_a_page_for_people_and_503_for_programs(listener: socket.socket) -> None
         head = client.head("/")
         assert (head.status_code, head.content) == (503, b"")
     page.stop()
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_answers_on_a_kept_connection_are_not_delayed(listener: socket.socket, inherited: bool) -> None:
+    """asyncio must turn off Nagle's algorithm, also for the socket that `clipcite serve` hands over."""
+    found: list[int] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted = writer.get_extra_info("socket")
+        found.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async def serve() -> None:
+        passed = socket.socket(fileno=os.dup(listener.fileno())) if inherited else listener.dup()
+        async with await asyncio.start_server(note, sock=passed):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(serve())
+    assert found == [1]
 
 
 def test_connections_wait_between_two_servers(listener: socket.socket) -> None:
