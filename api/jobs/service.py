@@ -57,10 +57,13 @@ async def wait_for_job(
         JobNotFound: the owner has no such job.
         TooManyStreams: the owner waits for too many jobs already.
     """
+    if not seconds or request.app.state.stopping.is_set():
+        return await run_in_threadpool(get_job, database, owner, job_id)
     job, seen = await run_in_threadpool(_get_with_seq, database, owner, job_id)
-    reached = job.status in FINAL or (until == "model" and job.model_id is not None)
-    if reached or not seconds or request.app.state.stopping.is_set():
+    if job.status in FINAL:
         return job
+    if until == "model" and job.model_id is not None:
+        return await run_in_threadpool(get_job, database, owner, job_id)
     hub.check_room(owner)
     awaited = {*FINAL, PUBLISHED} if until == "model" else FINAL
     deadline = time.monotonic() + seconds
@@ -75,11 +78,13 @@ async def wait_for_job(
 
 
 def _get_with_seq(database: Database, owner: str, job_id: str) -> tuple[Job, int]:
-    """Return the job and the number of its newest event, which is not newer than the job."""
+    """Return the job and the number of its newest event, which is not newer than the job.
+
+    The job is without its position in the queue, which takes as long as the rest.
+    """
     with database.read() as session:
         seen = events.last_seq(session, sanitize_text(job_id))
-        job = jobs.get(session, job_id, owner=owner)
-        return Job.of(job, jobs.queue_position(session, job)), seen
+        return Job.of(jobs.get(session, job_id, owner=owner), None), seen
 
 
 def cancel_job(database: Database, owner: str, job_id: str) -> Job:
