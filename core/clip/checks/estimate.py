@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.clip.config import STARTER, AdaptConfig
-from core.clip.data.splits import SMALL_JOB_IMAGES
+from core.clip.config import SMALL_JOB_IMAGES, STARTER, AdaptConfig
 
 TRAINING_COST = 3.0
 """Cost of one training step on an image, in forward passes of one image."""

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.clip.config import SMALL_JOB_IMAGES
 from core.clip.data.images import Shot
 
 MIN_CLASS_IMAGES = 5
 """Minimum number of images of a class to hold some out. With fewer, the rest would be another task."""
 MIN_FOLD_IMAGES = 100
 """Minimum number of images in a fifth for cross-validation with a single fold."""
-SMALL_JOB_IMAGES = 0
-"""Maximum number of images for four folds; 0 means never. benchmarks/plans/small-jobs.md decides."""
 MAX_FOLD_IMAGES = 400
 """Maximum number of images in a single fold: with 400, the accuracy is known to ± 5 points."""
 
