@@ -53,7 +53,7 @@ NEUTRAL = (
 )
 IN_TRAINING = tuple(
     f"{start} {rest}"
-    for start in ("a photo", "an image", "a picture", "a shot", "a view")
+    for start in ("a photo", "an image", "a photograph", "a shot", "a view")
     for rest in ("of a {}.", "of the {}.", "of one {}.", "of a single {}.", "showing a {}.", "with a {}.")
 )
 LATE_EPOCHS = 3

@@ -56,14 +56,14 @@ def test_answers_on_a_kept_connection_are_not_delayed(listener: socket.socket, i
     """asyncio must turn off Nagle's algorithm, also for the socket that `clipcite serve` hands over."""
     found: list[int] = []
 
-    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         accepted = writer.get_extra_info("socket")
         found.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         writer.close()
 
     async def serve() -> None:
         passed = socket.socket(fileno=os.dup(listener.fileno())) if inherited else listener.dup()
-        async with await asyncio.start_server(note, sock=passed):
+        async with await asyncio.start_server(accept, sock=passed):
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             assert await reader.read() == b""
             writer.close()

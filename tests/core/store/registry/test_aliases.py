@@ -133,7 +133,7 @@ def test_a_name_has_a_maximum_number_of_aliases(
     monkeypatch.setattr(aliases, "MAX_ALIASES", 2)
     published(database, "hats")
     with database.write() as session:
-        aliases.promote(session, "hats", "prod", "hats@1", owner=OWNER)  # Other names don't count.
+        aliases.promote(session, "hats", "prod", "hats@1", owner=OWNER)  # These do not count.
     promote(database, "shoes@1", "prod")
     promote(database, "shoes@1", "next")
     with pytest.raises(ModelConflict, match=r"2 aliases.*Delete one first") as refused:
