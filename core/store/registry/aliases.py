@@ -88,7 +88,7 @@ def promote(
     _check(session, row, expected, owner=owner)
     if row is None:
         others = select(func.count()).select_from(Alias).where(Alias.owner == owner, Alias.name == name)
-        if session.scalar(others) == MAX_ALIASES:
+        if (session.scalar(others) or 0) >= MAX_ALIASES:
             raise ModelConflict(
                 "too_many_aliases",
                 f"{name!r} has {MAX_ALIASES} aliases, which is the maximum. Delete one first (DELETE).",

@@ -139,6 +139,10 @@ def test_a_name_has_a_maximum_number_of_aliases(
     with pytest.raises(ModelConflict, match=r"2 aliases.*Delete one first") as refused:
         promote(database, "shoes@1", "third")
     assert refused.value.code == "too_many_aliases"
+    with monkeypatch.context() as patch:  # A name that has more, from before there was a maximum.
+        patch.setattr(aliases, "MAX_ALIASES", 1)
+        with pytest.raises(ModelConflict, match="1 aliases"):
+            promote(database, "shoes@1", "third")
     assert promote(database, "shoes@2", "next").model.id == shoes[1]  # Existing ones still move.
     with database.write() as session:
         aliases.remove(session, "shoes", "prod", owner=OWNER)
