@@ -22,10 +22,11 @@ from open_clip import IMAGENET_CLASSNAMES
 from rich.console import Console
 from torch import Tensor, nn
 
-from benchmarks.accuracy.ablations import TEMPLATES
+from benchmarks.accuracy.ablations import TEMPLATES, is_text
 from benchmarks.accuracy.harness import Trial, run
+from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
-from benchmarks.accuracy.tables import Runs, Table, collect, compared, figure, signed
+from benchmarks.accuracy.tables import SERVED, Runs, Table, collect, compared, figure, signed
 from benchmarks.methods.clip_cite import Balanced, Served, config_of, ensemble, train
 from benchmarks.methods.common.answerers import TwoTowers, stock_head
 from benchmarks.methods.common.recipes import recipe
@@ -36,12 +37,11 @@ from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import tower_parameters
 from core.clip.models.features import encode_tokens
 from core.clip.models.imagenet_classes import distractor_classes
-from core.clip.prompts import class_prompts, same_class
+from core.clip.prompts import class_prompts
 from core.clip.training.losses import similarity_distillation
 from core.clip.weights.delta import full_delta
 
-PRODUCT, PREVIEW = "CLIP-CITE, served", "Preview"
-SHOWN = ("B", "N", "HM", "mixed B", "mixed N", "mixed HM", "all", "OwAUC")
+PREVIEW = "Preview"
 NEUTRAL = (
     "a good photo of a {}.",
     "a close-up photo of the {}.",
@@ -78,7 +78,7 @@ def one_training(task: Task) -> dict[str, Predictor]:
     theta_1 = train(task, config_of(task), after_epoch=keep).theta_1
     beta = mean_of(after, [beta_density((t + 0.5) / (epochs + 1)) for t in range(epochs + 1)])
     return {
-        PRODUCT: served(task, theta_1),
+        SERVED: served(task, theta_1),
         "Beta mean, α = 0.5": served(task, beta),
         "Beta mean, α = 1": served(task, beta, 1.0),
         "late mean": served(task, mean_of(after[-LATE_EPOCHS:], [1.0] * LATE_EPOCHS)),
@@ -110,13 +110,10 @@ def by_depth(
 ) -> dict[str, Tensor]:
     """Return the θ whose ensemble at α = ½ has `first` as α in the first layer of each tower, and `last`
     in the last. Layers are numbered by the order of the parameters."""
-    towers = ("visual.", "")
-    named: dict[str, list[str]] = {tower: [] for tower in towers}
-    for name in theta_1:
-        named["visual." if name.startswith("visual.") else ""].append(name)
+    towers = [[name for name in theta_1 if is_text(name) == text] for text in (False, True)]
     return {
         name: torch.lerp(theta_0[name], theta_1[name], 2 * (first + (last - first) * i / (len(names) - 1)))
-        for names in named.values()
+        for names in towers
         for i, name in enumerate(names)
     }
 
@@ -179,13 +176,9 @@ def anchored(
 
 def anchor_names(task: Task, class_names: Sequence[str]) -> list[str]:
     """Return the ImageNet names that may be anchors, the nearest to the trained classes first."""
-    words = {word for name in class_names for word in same_class(name).split()}
     measured = set(distractor_classes(task.class_names))
-    names = [
-        name
-        for name in dict.fromkeys(IMAGENET_CLASSNAMES)
-        if name not in measured and not words & set(same_class(name).split())
-    ]
+    unrelated = distractor_classes(class_names, len(IMAGENET_CLASSNAMES))
+    names = [name for name in unrelated if name not in measured]
     similarity = (stock_head(task, names) @ stock_head(task, task.class_names).T).amax(dim=1)
     return [names[i] for i in similarity.argsort(descending=True).tolist()]
 
@@ -240,20 +233,20 @@ def screening_table(title: str, rows: Sequence[Runs]) -> Table:
     """Return the measures of every arm, and its differences from the product or from the preview."""
     table = Table(
         title,
-        ["arm", *SHOWN, "seconds"],
+        ["arm", *MEASURES, "seconds"],
         note="Differences are from the product, or for ProLIP from the preview, with 95% intervals over "
         "splits and images. Seconds are those of the training, as the median.",
     )
     by_label = {runs.label: runs for runs in rows}
     for runs in rows:
-        base = by_label.get(PREVIEW if runs.label.startswith("ProLIP") else PRODUCT)
+        base = by_label.get(PREVIEW if runs.label.startswith("ProLIP") else SERVED)
         values = runs.means()["mean"]
-        cells = [figure(values[m]) for m in SHOWN]
-        if base is not None and runs.label not in (PRODUCT, PREVIEW):
+        cells = [figure(values[m]) for m in MEASURES]
+        if base is not None and runs.label not in (SERVED, PREVIEW):
             differences = compared(runs, base)["mean"]
             cells = [
                 f"{cell}<br>{signed(differences[m])}" if m in differences else cell
-                for cell, m in zip(cells, SHOWN, strict=True)
+                for cell, m in zip(cells, MEASURES, strict=True)
             ]
         seconds = sorted(runs.seconds)[len(runs.seconds) // 2]
         table.rows.append([runs.label, *cells, f"{seconds:.1f}"])

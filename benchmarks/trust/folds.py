@@ -6,7 +6,6 @@ Each job trains once. Both kinds of fold models then evaluate it, and so do test
 Runs are stored below --out, and an interrupted series resumes.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +22,8 @@ from benchmarks.accuracy.trials import base_to_new, fewer_tests
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
 from benchmarks.run_store import RunStore
-from benchmarks.trust.runs import relabelled
-from core.clip.config import resolve_config
+from benchmarks.trust.runs import config_of, relabelled
+from benchmarks.trust.verdicts import series_options
 from core.clip.data import splits
 from core.clip.evaluation.report import Report
 from core.clip.models.backbone import Backbone, load_backbone
@@ -41,7 +40,7 @@ SMALL = {"two": 0, "four": 60}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _options(arguments)
+    options = series_options(__doc__, arguments)
     backbone = load_backbone("starter", cache=get_settings().cache, image_size=options.image_size)
     store = RunStore(options.out, f"folds-starter-{options.image_size}px")
     console = Console(width=160)
@@ -57,18 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append({**stored.record, "labels": labels, "data": trial.data.name})
         console.print(key, {name: stored.record[name] for name in SMALL})
     write(tables(rows), store.json.stem.removeprefix("runs-"), options.out, console)
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--stamps", type=Path, nargs="+", default=[], help="folders with train/ and test/")
-    parser.add_argument("--photos", type=Path, nargs="+", default=[], help="folders with train/ and test/")
-    parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--only-stored", action="store_true", help="print the tables of the stored runs")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    return parser.parse_args(arguments)
 
 
 def jobs(stamps: Sequence[Path], photos: Sequence[Path]) -> list[tuple[str, Trial]]:
@@ -94,12 +81,7 @@ def run(labels: str, trial: Trial, backbone: Backbone) -> dict[str, Any]:
         (Shot(e.path, names[label]) for e, label in zip(examples, targets, strict=True)),
         key=lambda shot: names.index(shot.class_name),
     )
-    config = resolve_config(
-        backbone=backbone.name,
-        image_size=backbone.image_size,
-        templates=tuple(trial.data.templates),
-        seed=trial.seed,
-    )
+    config = config_of(trial, backbone)
     trained: list[TrainedModel] = []
     started = 0.0
 

@@ -14,7 +14,7 @@ from benchmarks.data.dataset import Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.run_store import RunStore
 from benchmarks.trust.asking import AMONG, best_names, score_test_images
-from core.clip.config import resolve_config
+from core.clip.config import AdaptConfig, resolve_config
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.models.backbone import Backbone
 from core.clip.pipeline import Shot, adapt
@@ -61,12 +61,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     names = [trial.data.class_names[label] for label in trial.trained]
     examples = draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
     labels, planted = relabelled(kind, trial, examples)
-    config = resolve_config(
-        backbone=backbone.name,
-        image_size=backbone.image_size,
-        templates=tuple(trial.data.templates),
-        seed=trial.seed,
-    )
+    config = config_of(trial, backbone)
     shots = [
         Shot(example.path, trial.data.class_names[label])
         for example, label in zip(examples, labels, strict=True)
@@ -103,6 +98,16 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         more = [name for name in trial.data.class_names if name not in names]
         arrays.update(score_test_images(backbone, adapted, more, trial, config))
     return Record(plain, arrays)
+
+
+def config_of(trial: Trial, backbone: Backbone) -> AdaptConfig:
+    """Return the recipe at the backbone's image size, with the templates and the seed of the trial."""
+    return resolve_config(
+        backbone=backbone.name,
+        image_size=backbone.image_size,
+        templates=tuple(trial.data.templates),
+        seed=trial.seed,
+    )
 
 
 def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[list[int], set[int]]:

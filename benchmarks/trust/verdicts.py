@@ -26,8 +26,7 @@ from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
 from benchmarks.run_store import RunStore
-from benchmarks.trust.runs import Record, relabelled
-from core.clip.config import resolve_config
+from benchmarks.trust.runs import Record, config_of, relabelled
 from core.clip.data.images import ImageLimits
 from core.clip.data.loader import read_images
 from core.clip.data.splits import make_folds
@@ -56,7 +55,7 @@ Job = tuple[str, Trial]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _options(arguments)
+    options = series_options(__doc__, arguments)
     backbone = load_backbone("starter", cache=get_settings().cache, image_size=options.image_size)
     store = RunStore(options.out, f"verdicts-starter-{options.image_size}px")
     console = Console(width=160)
@@ -74,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(tables(rows), store.json.stem.removeprefix("runs-"), options.out, console)
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def series_options(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a series of jobs on stamps and photographs."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stamps", type=Path, nargs="+", default=[], help="folders with train/ and test/")
     parser.add_argument("--photos", type=Path, nargs="+", default=[], help="folders with train/ and test/")
@@ -107,12 +107,7 @@ def run(labels: str, trial: Trial, backbone: Backbone) -> Record:
     classes = {label: k for k, label in enumerate(trial.trained)}
     targets = [classes[label] for label in relabelled(labels, trial, examples)[0]]
     names = tuple(trial.data.class_names[label] for label in trial.trained)
-    config = resolve_config(
-        backbone=backbone.name,
-        image_size=backbone.image_size,
-        templates=tuple(trial.data.templates),
-        seed=trial.seed,
-    )
+    config = config_of(trial, backbone)
     paths = [example.path for example in examples]
     started = time.monotonic()
     held_out = cross_validate(

@@ -255,6 +255,7 @@ def _cross_validate(
     folds = make_folds(trained.labels, context.config.seed)
     if not folds:
         return None
+    # k fold models, each without one of k parts, see as many images as k − 1 trainings.
     expected = trained.seconds * max(1, len(folds) - 1)
     if seconds_left is not None and seconds_left < SLACK * expected:
         reporter.warn(

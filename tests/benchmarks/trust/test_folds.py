@@ -32,7 +32,7 @@ def test_a_job_trains_once_and_is_evaluated_three_times(
 ) -> None:
     (_, trial) = folds.jobs([colours], [])[0]
     quickly = partial(resolve_config, epochs=1, batch_size=4)
-    monkeypatch.setattr(folds, "resolve_config", quickly)
+    monkeypatch.setattr("benchmarks.trust.runs.resolve_config", quickly)
     record = folds.run("real", trial, backbone)
     assert record["images"] == 12
     assert record["two"]["cpu_seconds"] > 0
