@@ -1,37 +1,84 @@
 """Separate thread limits per kind of blocking work, so that one kind that stalls does not block the others.
 
-Plain route functions, which read the database, use AnyIO's default threads.
+Within a kind, owners take turns, so that many requests of one owner do not delay another's. No route is a plain
+function: FastAPI would run it in AnyIO's default threads, which are assigned in order of arrival.
 """
 
+import asyncio
 import functools
 import os
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
+from core.store.accounts import audit
+
 P = ParamSpec("P")
 T = TypeVar("T")
 CORES = os.cpu_count() or 1
 
 
+class Turns:
+    """Limit on concurrent calls in one event loop. At the limit, calls wait and owners take turns."""
+
+    def __init__(self, max_calls: int) -> None:
+        self._free = max_calls
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        """Calls in order of arrival, by owner in order of turns."""
+
+    @asynccontextmanager
+    async def turn(self, owner: str) -> AsyncIterator[None]:
+        if self._free:
+            self._free -= 1
+        else:
+            called = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(owner, deque()).append(called)
+            try:
+                await called
+            except asyncio.CancelledError:
+                if not called.cancelled():  # it was both called and cancelled
+                    self._call_next()
+                raise
+        try:
+            yield
+        finally:
+            self._call_next()
+
+    def _call_next(self) -> None:
+        while self._waiting:
+            owner = next(iter(self._waiting))
+            calls = self._waiting.pop(owner)
+            called = calls.popleft()
+            if calls:
+                self._waiting[owner] = calls  # last in line
+            if not called.done():  # its request was cancelled
+                called.set_result(None)
+                return
+        self._free += 1
+
+
 class Threads:
-    """Limit on concurrent calls. Further calls wait for their turn without a thread."""
+    """Limit on concurrent calls in threads. Calls wait for their turn without a thread."""
 
     def __init__(self, name: str, max_threads: int) -> None:
         self._max_threads = max_threads
-        self._limiter = RunVar[CapacityLimiter](name)  # one per event loop
+        self._of_loop = RunVar[tuple[Turns, CapacityLimiter]](name)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a blocking function in a thread, when it is its turn."""
+        """Call a blocking function in a thread, when it is the owner's turn."""
         try:
-            limiter = self._limiter.get()
+            turns, limiter = self._of_loop.get()
         except LookupError:
-            limiter = CapacityLimiter(self._max_threads)
-            self._limiter.set(limiter)
-        return await anyio.to_thread.run_sync(functools.partial(function, *args, **kwargs), limiter=limiter)
+            turns, limiter = Turns(self._max_threads), CapacityLimiter(self._max_threads)
+            self._of_loop.set((turns, limiter))
+        call = functools.partial(function, *args, **kwargs)
+        async with turns.turn(audit.actor().owner):
+            return await anyio.to_thread.run_sync(call, limiter=limiter)
 
     def runs(self, function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
         """Wrap a blocking function as a coroutine function, for use as a route."""
@@ -43,10 +90,13 @@ class Threads:
         return run
 
 
+DATABASE = Threads("database", 16)
+"""Routes that read or change only the database."""
 EXPORTS = Threads("exports", 8)
 FILES = Threads("files", 8)
 """Routes that read, make or delete files."""
 KEY_LOOKUPS = Threads("key look-ups", 8)
+"""The owner is not yet known. A key has at most one call in line (`AuthMiddleware`)."""
 PARSING = Threads("parsing", CORES)
 SPOOLING = Threads("spooling", 8)
 """Disk access of uploaded form files."""

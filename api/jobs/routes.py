@@ -12,7 +12,7 @@ from api.jobs.retrain import retrain
 from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Retraining, Status, Until
 from api.jobs.submission import SubmissionDep
 from api.problems import responses
-from api.threads import FILES, UPLOADS
+from api.threads import DATABASE, FILES, UPLOADS
 from core.settings import Settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -37,6 +37,7 @@ LastEventId = Annotated[
 
 
 @router.get("", responses=responses(401, 422, 503))
+@DATABASE.runs
 def list_jobs(
     database: DatabaseDep,
     owner: CurrentOwner,
@@ -68,6 +69,7 @@ async def get_job(
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
+@DATABASE.runs
 def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
     """Cancel a job: a queued one at once, a running one within seconds. Repeating is harmless.
 
@@ -126,6 +128,7 @@ def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, j
         **responses(401, 404, 422, 503),
     },
 )
+@DATABASE.runs
 def list_events(
     database: DatabaseDep,
     hub: EventHubDep,

@@ -5,6 +5,7 @@ the installation acts for the default owner. With CLIPCITE_REQUIRE_TOKEN=false, 
 does.
 """
 
+import asyncio
 import ipaddress
 import re
 import secrets
@@ -168,6 +169,8 @@ class AuthMiddleware:
         self._keys_made = settings.admin_key is not None or not is_loopback(settings.host)
         self._keys_asked = -KEYS_ASKED_SECONDS
         self._token: str | None = None
+        self._lookups: dict[str, asyncio.Future[Caller | None]] = {}
+        """Look-ups that have not begun, by key."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         known = scope.get("method") in METHODS
@@ -217,7 +220,7 @@ class AuthMiddleware:
             if expected is not None and _same(given, expected.get_secret_value()):
                 return OPERATOR
             if api_keys.is_formed(given):
-                caller = await KEY_LOOKUPS.run(self._look_up, given)
+                caller = await self._with_key(given)
                 if caller is not None:
                     return caller
         if await self._keys_needed():
@@ -235,6 +238,16 @@ class AuthMiddleware:
                 "CLIPCITE_ADMIN_KEY."
             )
         return THIS_MACHINE
+
+    async def _with_key(self, key: str) -> Caller | None:
+        """Return the caller with this key, or None for an unknown key.
+
+        Requests that arrive before a look-up of the same key has begun share it. None gets an older result.
+        """
+        shared = self._lookups.get(key)
+        if shared is None:
+            shared = self._lookups[key] = asyncio.ensure_future(KEY_LOOKUPS.run(self._look_up, key))
+        return await asyncio.shield(shared)
 
     async def _with_token(self, given: str) -> Caller:
         """Return the caller of a service without keys.
@@ -262,6 +275,7 @@ class AuthMiddleware:
             return False
 
     def _look_up(self, key: str) -> Caller | None:
+        self._lookups.pop(key)  # later requests need a look-up of their own
         with self.database.read_single() as session:
             row = api_keys.find(session, key)
         if row is None:

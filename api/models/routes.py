@@ -24,7 +24,7 @@ from api.models.extend import extend_model
 from api.models.imports import FIELDS, ImportForm, ModelImport, import_form, model_import
 from api.models.schemas import Model, ModelPage, ModelPatch, ModelQuery
 from api.problems import responses
-from api.threads import EXPORTS, FILES, UPLOADS
+from api.threads import DATABASE, EXPORTS, FILES, UPLOADS
 from core.serving.exports import Format
 from core.settings import Settings
 
@@ -38,6 +38,7 @@ import_router = APIRouter(
 
 
 @router.get("", responses=responses(401, 422, 503))
+@DATABASE.runs
 def list_models(
     database: DatabaseDep, owner: CurrentOwner, query: Annotated[ModelQuery, Query()]
 ) -> ModelPage:
@@ -46,12 +47,14 @@ def list_models(
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))
+@DATABASE.runs
 def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> Model:
     """Return a model."""
     return service.get_model(database, owner, model_id)
 
 
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
+@DATABASE.runs
 def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch) -> Model:
     """Rename a model, or remove its name.
 

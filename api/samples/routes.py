@@ -12,6 +12,7 @@ router = APIRouter(prefix="/samples", tags=["samples"])
 
 
 @router.get("", responses=responses(401))
+@FILES.runs
 def list_samples() -> SampleList:
     """List the sample images, the recommended sample first.
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 API = Path(__file__).parents[2] / "api"
+MADE_LATER = {"adapt", "extend"}
+"""`form_router` makes these two run in the threads for uploads."""
 FILES = sorted(path.relative_to(API).as_posix() for path in API.rglob("routes.py"))
 
 
@@ -34,3 +36,16 @@ def test_there_are_files() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_each_route_is_a_signature_and_one_call(file: str) -> None:
     assert [route.name for route in routes(file) if not is_one_call(route)] == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_route_uses_the_threads_that_all_owners_share_in_order_of_arrival(file: str) -> None:
+    """A plain function as a route would. `runs` of api/threads.py lets owners take turns."""
+    plain = [
+        route.name
+        for route in routes(file)
+        if isinstance(route, ast.FunctionDef)
+        and not any(ast.unparse(decorator).endswith(".runs") for decorator in route.decorator_list)
+        and route.name not in MADE_LATER
+    ]
+    assert plain == []

@@ -1,14 +1,17 @@
 """API keys in the database: scopes, expiry, rate limits and owners."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from api.middleware.auth import AuthMiddleware, needed_scopes, startup_error
 from api.middleware.rate_limit import RateLimited, RateLimiter
@@ -51,6 +54,53 @@ def test_a_key_works_until_it_is_revoked(either: Service) -> None:
     assert_problem(refused, 401, "key_revoked", "Ask the operator for another")
     assert refused.headers["www-authenticate"] == "Bearer"
     assert made.key not in refused.text
+
+
+def test_concurrent_requests_with_a_key_share_its_look_up(either: Service) -> None:
+    made = make(either.database)
+    auth = auth_of(either)
+    looked_up: list[str] = []
+
+    def look_up(key: str) -> Any:
+        looked_up.append(key)
+        return AuthMiddleware._look_up(auth, key)
+
+    async def run() -> list[Any]:
+        return await asyncio.gather(*(auth._with_key(key) for key in (made.key, NEVER) for _ in range(50)))
+
+    with patch.object(auth, "_look_up", look_up):
+        callers = asyncio.run(run())
+    assert [caller and caller.owner for caller in callers] == ["team"] * 50 + [None] * 50
+    assert sorted(looked_up) == sorted([made.key, NEVER])
+
+
+def test_a_request_does_not_share_a_look_up_that_has_begun(either: Service) -> None:
+    """Its result may be older than the request: here the key is revoked between the two."""
+    made = make(either.database)
+    auth = auth_of(either)
+    found, revoked = threading.Event(), threading.Event()
+    find = api_keys.find
+
+    def slow_find(session: Session, key: str) -> Any:
+        row = find(session, key)
+        found.set()
+        assert revoked.wait(60)
+        return row
+
+    async def run() -> Any:
+        with patch.object(api_keys, "find", slow_find):
+            first = asyncio.create_task(auth._with_key(made.key))
+            await asyncio.to_thread(found.wait, 60)
+        with either.database.write() as session:
+            api_keys.revoke(session, made.row.id)
+        try:
+            with pytest.raises(api_keys.KeyRefused):
+                await auth._with_key(made.key)
+        finally:
+            revoked.set()
+        return await first
+
+    assert asyncio.run(run()).owner == "team"
 
 
 def test_an_expired_key(fresh: Service) -> None:
