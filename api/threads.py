@@ -1,7 +1,7 @@
 """Separate thread limits per kind of blocking work, so that one kind that stalls does not block the others.
 
-Within a kind, owners take turns, so that many requests of one owner do not delay another's. No route is a plain
-function: FastAPI would run it in AnyIO's default threads, which are assigned in order of arrival.
+Within a kind, owners take turns, so that many requests of one owner do not delay another's. No route is a
+plain function: FastAPI would run it in AnyIO's default threads, which are assigned in order of arrival.
 """
 
 import asyncio
