@@ -15,9 +15,6 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DeltaFormat = Literal["full", "4bit", "1bit"]
 Evaluate = Literal["auto", "none"]
 STARTER = "starter"
-SMALL_JOB_IMAGES = 0
-"""Maximum number of training images for four full fold models; 0 means never. benchmarks/plans/small-jobs.md
-decides."""
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1_024
 """Bounds of the input side of a network (pixels)."""
 

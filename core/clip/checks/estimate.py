@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.clip.config import SMALL_JOB_IMAGES, STARTER, AdaptConfig
+from core.clip.config import STARTER, AdaptConfig
 
 TRAINING_COST = 3.0
 """Cost of one training step on an image, in forward passes of one image."""
 
 
 CV_BUDGET = 0.7
-"""Maximum training cost of one or two fold models, in trainings of the model. With the predictions of the
-fold models, a report then costs no more than the model."""
+"""Maximum training cost of all fold models, in trainings of the model. With the predictions of the fold
+models, a report then costs no more than the model."""
 
 
 START_SECONDS = 4.0
@@ -106,16 +106,14 @@ def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
     """Return the work of a job, in training steps on one image.
 
     A forward pass costs less. Evaluated images pass 5 networks. Up to 128 shots pass 3 networks for the
-    support set. An evaluation without test images also trains fold models.
+    support set. An evaluation without test images also trains fold models, at nearly the cost of the model.
     """
     trainings, training_images, evaluated = 1.0, trained, 0
     if config.get("evaluate", "none") != "none":  # jobs of older versions lack the field
         evaluated = tests or round(config["holdout"] * trained)
         training_images = trained if tests else trained - evaluated
         if not evaluated:
-            # Four fold models, each on three quarters of the images, or fold models within the budget.
-            trainings += 3 if trained <= SMALL_JOB_IMAGES else CV_BUDGET
-            evaluated = trained
+            trainings, evaluated = 1 + CV_BUDGET, trained
     return float(
         trainings * config["epochs"] * training_images
         + 5 / TRAINING_COST * evaluated

@@ -1,4 +1,4 @@
-"""Folds for cross-validation, and holdout splits.
+"""Folds for cross-validation, at about the cost of the training itself, and holdout splits.
 
 A fold model is trained like the model, but without the images of its fold, which it then predicts.
 """
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.clip.config import SMALL_JOB_IMAGES
 from core.clip.data.images import Shot
 
 MIN_CLASS_IMAGES = 5
@@ -23,9 +22,7 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
 
     With many images there is one fold of a fifth of the images, at most 400. With few images a fifth would
     be too small (16 images give ± 20 points), so there are two folds of one half each. Every image is then
-    predicted, and both fold models together take as long as the training. Up to SMALL_JOB_IMAGES, half of
-    the images would make a much worse model, so there are four folds of a quarter each, and the fold models
-    take as long as three trainings.
+    predicted, and both fold models together take as long as the training.
 
     Folds are stratified by class. Images of classes with fewer than 5 images are in no fold.
     """
@@ -38,13 +35,12 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
         return [sorted(int(i) for of_class in fifth for i in of_class)]
     if not shuffled:
         return []
-    count = 4 if sum(map(len, shuffled)) <= SMALL_JOB_IMAGES else 2
-    folds: list[list[int]] = [[] for _ in range(count)]
+    halves: list[list[int]] = [[], []]
     for number, of_class in enumerate(shuffled):
         for i, index in enumerate(of_class):
-            # Each class gives its extra images to other folds.
-            folds[(i + number) % count].append(int(index))
-    return [sorted(fold) for fold in folds]
+            # Classes of odd size give their extra image to alternating halves.
+            halves[(i + number) % 2].append(int(index))
+    return [sorted(half) for half in halves]
 
 
 def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:

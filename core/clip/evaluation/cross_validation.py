@@ -84,9 +84,7 @@ def cross_validation_work(
 
 
 def _epochs(images: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
-    """Return the epochs per fold model: all with four folds, otherwise as many as `CV_BUDGET` allows."""
-    if len(folds) > 2:
-        return config.epochs
+    """Return the epochs per fold model, so that all folds stay within `CV_BUDGET`."""
     trained = sum(images - len(fold) for fold in folds)
     return min(config.epochs, max(1, round(CV_BUDGET * config.epochs * images / max(1, trained))))
 

@@ -89,8 +89,6 @@ class HeldOutPredictions:
     """[M], indices of the N images."""
     images_per_fold_model: int | None = None
     """Training images per fold model; None if the N images are separate from the training images."""
-    fold_models: int = 0
-    """Number of fold models."""
 
     @classmethod
     def concatenate(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
@@ -118,7 +116,6 @@ class HeldOutPredictions:
                 [start + part.on_curve for start, part in zip(starts, parts, strict=True)]
             ),
             images_per_fold_model=parts[0].images_per_fold_model,
-            fold_models=len(parts),
         )
 
 

@@ -229,7 +229,7 @@ def build_report(
             classes,
             len(label_issues),
             more,
-            half_trained=held_out.fold_models == 2,
+            half_trained=source == "cross_validation" and 2 * len(held_out.truth) > sum(trained_images),
         ),
         measured_on={
             "source": source,

@@ -219,25 +219,18 @@ def _points(difference: Interval) -> str:
     return f"{value} points, 95% CI {low} to {high}"
 
 
-def how_measured(source: str, images: int, total: int, fold_models: int) -> str:
+def how_measured(source: str, images: int, total: int) -> str:
     """Return a sentence about the method of evaluation.
 
     Args:
         images: number of evaluated images.
         total: number of training images.
-        fold_models: number of fold models of a cross-validation.
     """
     if source == "test":
         return f"The model was trained on all {total} images and evaluated on the {images} test images."
     if source == "holdout":
         return f"The model was trained on {total} images and evaluated on the {images} held-out images."
-    if fold_models > 2:
-        return (
-            f"The model was trained on all {total} images. Four fold models were each trained on three "
-            f"quarters of them and evaluated on the rest, {images} images in total. The model was trained on "
-            "more images and is probably a little better."
-        )
-    if fold_models == 2:
+    if source == "cross_validation" and images > total / 2:
         return (
             f"The model was trained on all {total} images. Two fold models were each trained on one half "
             f"and evaluated on the other, {images} images in total. The model was trained on twice as many "

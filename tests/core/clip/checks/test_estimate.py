@@ -69,12 +69,6 @@ def test_more_work_takes_longer() -> None:
     assert seconds(holdout=0.5) < seconds()
 
 
-def test_four_full_fold_models_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.clip.checks.estimate.SMALL_JOB_IMAGES", 60)
-    few, more = (estimate(resolve_config(), images, 0, [past(50.0)]).seconds or 0 for images in (60, 61))
-    assert few > 1.5 * more
-
-
 def test_memory() -> None:
     def memory(**config: int) -> int:
         found = estimate(resolve_config(**config), 100, 0, []).memory_bytes

@@ -1,52 +1,30 @@
 from collections import Counter
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.clip.data import splits
-from core.clip.data.splits import (
-    MAX_FOLD_IMAGES,
-    MIN_CLASS_IMAGES,
-    MIN_FOLD_IMAGES,
-    make_folds,
-)
-
-SMALL = 60
-
-
-@pytest.fixture
-def quarters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits, "SMALL_JOB_IMAGES", SMALL)
+from core.clip.data.splits import MAX_FOLD_IMAGES, MIN_CLASS_IMAGES, MIN_FOLD_IMAGES, make_folds
 
 
 def labels_of(sizes: list[int]) -> list[int]:
     return [label for label, size in enumerate(sizes) for _ in range(size)]
 
 
-@given(
-    st.lists(st.integers(1, 40), min_size=2, max_size=6),
-    st.integers(0, 2**63 - 1),
-    st.sampled_from([0, SMALL]),
-)
-def test_halves_and_quarters_hold_out_every_image_of_large_classes_once(
-    sizes: list[int], seed: int, small: int
-) -> None:
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.integers(0, 2**63 - 1))
+def test_halves_hold_out_every_image_of_large_classes_once(sizes: list[int], seed: int) -> None:
     labels = labels_of(sizes)
-    with patch.object(splits, "SMALL_JOB_IMAGES", small):
-        folds = make_folds(labels, seed)
+    folds = make_folds(labels, seed)
     asked = [i for fold in folds for i in fold]
     large = [i for i, label in enumerate(labels) if sizes[label] >= MIN_CLASS_IMAGES]
     assert sorted(asked) == large
-    assert len(folds) == ((4 if len(large) <= small else 2) if large else 0)
+    assert len(folds) == (2 if large else 0)
     for fold in folds:
         assert fold == sorted(fold)
         of_class = Counter(labels[i] for i in fold)
         for label, count in of_class.items():
-            assert abs(len(folds) * count - sizes[label]) < len(folds)  # Never the whole of one class.
-    with patch.object(splits, "SMALL_JOB_IMAGES", small):
-        assert make_folds(labels, seed) == folds
+            assert abs(2 * count - sizes[label]) <= 1  # Never the whole of one class.
+    assert make_folds(labels, seed) == folds
 
 
 def test_a_fifth_of_many_images_is_held_out() -> None:
@@ -61,16 +39,8 @@ def test_the_number_of_held_out_images_is_limited() -> None:
 
 
 def test_odd_images_fall_to_either_half() -> None:
-    one, other = make_folds(labels_of([5] * 14), 0)
-    assert len(one) == len(other) == 35
-
-
-@pytest.mark.usefixtures("quarters")
-def test_quarters_are_for_few_images_in_large_classes() -> None:
-    assert len(make_folds(labels_of([SMALL // 2] * 2), 0)) == 4
-    assert [len(fold) for fold in make_folds(labels_of([5] * 4), 0)] == [5] * 4
-    assert len(make_folds(labels_of([SMALL // 2, SMALL // 2 + 1]), 0)) == 2
-    assert len(make_folds(labels_of([5, 5, *[MIN_CLASS_IMAGES - 1] * 40]), 0)) == 4
+    one, other = make_folds(labels_of([5] * 6), 0)
+    assert len(one) == len(other) == 15
 
 
 @pytest.mark.parametrize("sizes", [[4, 4], [1, 4, 3]])

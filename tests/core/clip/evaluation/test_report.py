@@ -149,12 +149,11 @@ def test_a_gain_that_is_not_proven_asks_for_test_images() -> None:
 
 
 def test_no_gain() -> None:
-    halves = replace(changed_by_hand(1, 2, 17), fold_models=2)
-    made = report(halves, trained_images=[20, 0, 0])
+    made = report(changed_by_hand(1, 2, 17), trained_images=[20, 0, 0])
     assert made.verdict == "no_clear_gain"
     assert made.more_test_images is None
     assert codes(made)[:2] == ["stay_with_stock", "evaluate"]  # Fold models know less than the model.
-    of_a_fifth = report(replace(halves, fold_models=1), trained_images=[100, 0, 0])
+    of_a_fifth = report(changed_by_hand(1, 2, 17), trained_images=[100, 0, 0])
     assert "evaluate" not in codes(of_a_fifth)
 
 
