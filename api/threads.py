@@ -66,7 +66,7 @@ class Threads:
     """Limit on concurrent calls in threads. Calls wait for their turn without a thread."""
 
     def __init__(self, name: str, max_threads: int) -> None:
-        self._max_threads = max_threads
+        self.max_threads = max_threads
         self._of_loop = RunVar[tuple[Turns, CapacityLimiter]](name)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -74,7 +74,7 @@ class Threads:
         try:
             turns, limiter = self._of_loop.get()
         except LookupError:
-            turns, limiter = Turns(self._max_threads), CapacityLimiter(self._max_threads)
+            turns, limiter = Turns(self.max_threads), CapacityLimiter(self.max_threads)
             self._of_loop.set((turns, limiter))
         call = functools.partial(function, *args, **kwargs)
         async with turns.turn(audit.actor().owner):

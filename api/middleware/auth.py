@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from anyio.lowlevel import RunVar
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.orm import Session
@@ -169,8 +170,8 @@ class AuthMiddleware:
         self._keys_made = settings.admin_key is not None or not is_loopback(settings.host)
         self._keys_asked = -KEYS_ASKED_SECONDS
         self._token: str | None = None
-        self._lookups: dict[str, asyncio.Future[Caller | None]] = {}
-        """Look-ups that have not begun, by key."""
+        self._lookups = RunVar[dict[str, asyncio.Future[Caller | None]]](f"look-ups {id(self)}")
+        """Look-ups that have not begun, by key, for one event loop."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         known = scope.get("method") in METHODS
@@ -244,9 +245,18 @@ class AuthMiddleware:
 
         Requests that arrive before a look-up of the same key has begun share it. None gets an older result.
         """
-        shared = self._lookups.get(key)
+        try:
+            lookups = self._lookups.get()
+        except LookupError:
+            self._lookups.set(lookups := {})
+
+        def look_up() -> Caller | None:
+            lookups.pop(key)  # later requests need a look-up of their own
+            return self._look_up(key)
+
+        shared = lookups.get(key)
         if shared is None:
-            shared = self._lookups[key] = asyncio.ensure_future(KEY_LOOKUPS.run(self._look_up, key))
+            shared = lookups[key] = asyncio.ensure_future(KEY_LOOKUPS.run(look_up))
         return await asyncio.shield(shared)
 
     async def _with_token(self, given: str) -> Caller:
@@ -275,7 +285,6 @@ class AuthMiddleware:
             return False
 
     def _look_up(self, key: str) -> Caller | None:
-        self._lookups.pop(key)  # later requests need a look-up of their own
         with self.database.read_single() as session:
             row = api_keys.find(session, key)
         if row is None:

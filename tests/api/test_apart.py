@@ -25,6 +25,7 @@ from api.jobs.report import routes as report_routes
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import exports
 from api.models import service as model_service
+from api.threads import DATABASE
 from core.store.accounts import api_keys
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
@@ -153,13 +154,13 @@ def test_a_stalled_disk_blocks_no_other_request(
 def test_stalled_handlers_delay_no_key_lookup(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With all default threads stalled, a request with an unknown key is still refused."""
+    """With all threads for the database stalled, a request with an unknown key is still refused."""
     service = make_service()
     stalled, go_on = stall(monkeypatch, model_service, "list_models")
     with connected(service) as (http, pool):
         try:
             lists = [pool.submit(http.get, "/models") for _ in range(UPLOADS)]
-            for _ in range(UPLOADS):
+            for _ in range(DATABASE.max_threads):
                 assert stalled.acquire(timeout=600)
             unknown = {"Authorization": f"{http.headers['Authorization'][:-4]}AAAA"}
             assert http.get("/models", headers=unknown, timeout=60).status_code == 401
