@@ -55,7 +55,7 @@ Job = tuple[str, Trial]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _options(arguments)
+    options = series_options(__doc__, arguments)
     backbone = load_backbone("starter", cache=get_settings().cache, image_size=options.image_size)
     store = RunStore(options.out, f"verdicts-starter-{options.image_size}px")
     console = Console(width=160)
@@ -73,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(tables(rows), store.json.stem.removeprefix("runs-"), options.out, console)
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def series_options(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a series of jobs on stamps and photographs."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stamps", type=Path, nargs="+", default=[], help="folders with train/ and test/")
     parser.add_argument("--photos", type=Path, nargs="+", default=[], help="folders with train/ and test/")

@@ -1,5 +1,6 @@
 """The published tables, recomputed from the stored runs without data, model or training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,12 @@ import pytest
 from benchmarks.accuracy import frozen, report
 from benchmarks.accuracy.harness import Trial
 from benchmarks.accuracy.measures import MEASURES
-from benchmarks.accuracy.tables import collect, figure
+from benchmarks.accuracy.tables import Runs, collect, figure
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import base_classes
 from benchmarks.methods.common.registry import METHODS
 from benchmarks.run_store import RunStore
+from benchmarks.trust import folds
 from benchmarks.trust.judging import judged
 from benchmarks.trust.runs import Record
 from benchmarks.trust.tables import tables
@@ -24,8 +26,9 @@ CLASSES = {"clothing": 10, "cifar10": 10, "stamps": 12}
 
 
 def test_a_table_is_two_files_of_runs() -> None:
-    assert [path.name for path in RESULTS.iterdir() if path.is_dir()] == ["frozen"]
-    for folder in (RESULTS, RESULTS / "frozen"):
+    folders = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
+    assert folders == ["folds", "frozen"]
+    for folder in (RESULTS, *(RESULTS / name for name in folders)):
         files = [path.name for path in folder.iterdir() if path.is_file()]
         assert len(files) <= 20
         runs = {name for name in files if name.startswith("runs-")}
@@ -71,10 +74,28 @@ def test_the_frozen_run() -> None:
     backbone: Any = SimpleNamespace(name="starter")
     sizes = {"clothing": 10, "cifar10": 10, "clipart": 12}
     sets = [DataSet(name, tuple(map(str, range(n))), (), (), ()) for name, n in sizes.items()]
-    half, _ = frozen.trials_of(sets)
-    runs = collect(frozen.HALF, half, backbone, RESULTS / "frozen")
-    assert {len(answers) for one in runs for answers in one.answers.values()} == {5}
-    assert list(frozen.outcomes({one.label: one for one in runs}, {})) == published
+    half, by_shots = frozen.trials_of(sets)
+
+    def stored(methods: Sequence[str], trials: Sequence[Trial], number: int) -> dict[str, Runs]:
+        runs = collect(methods, trials, backbone, RESULTS / "frozen")
+        assert {len(answers) for one in runs for answers in one.answers.values()} == {number}
+        return {one.label: one for one in runs}
+
+    with_all = {shots: stored(frozen.ALL, trials, 2) for shots, trials in by_shots.items()}
+    assert list(frozen.outcomes(stored(frozen.HALF, half, 5), with_all)) == published
+
+
+def test_the_trial_of_four_fold_models() -> None:
+    """The table on the page is that of the stored runs."""
+    runs = RunStore(RESULTS / "folds", "folds-starter-128px")
+    rows = [
+        {**found.record, "labels": key.rpartition("/")[2], "data": key.partition("/")[0]}
+        for key in runs.names()
+        if (found := runs.get(key)) is not None
+    ]
+    text = "\n".join(table.markdown() for table in folds.tables(rows))
+    assert text + "\n" == (RESULTS / "folds" / "folds-starter-128px.md").read_text(encoding="utf-8")
+    assert text in (BENCHMARKS / "pages" / "trust.md").read_text(encoding="utf-8")
 
 
 def test_trust() -> None:
