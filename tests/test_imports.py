@@ -13,7 +13,8 @@ import json, os, sys, threading
 import psutil
 started = []
 sys.addaudithook(lambda event, args: started.append(event) if event in HOOKED else None)
-import {libraries}  # they set variables of their own
+import {libraries}  # they set variables of their own, and with CUDA they run ldconfig
+started.clear()
 before = dict(os.environ)
 import {module}
 after = dict(os.environ)
