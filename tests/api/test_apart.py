@@ -6,6 +6,7 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,8 +26,8 @@ from api.jobs.report import routes as report_routes
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import exports
 from api.models import service as model_service
-from api.threads import DATABASE
-from core.store.accounts import api_keys
+from api.threads import DATABASE, Threads
+from core.store.accounts import api_keys, audit
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.conftest import MakeService
@@ -167,6 +168,54 @@ def test_stalled_handlers_delay_no_key_lookup(
         finally:
             go_on.set()
         assert {answer.result().status_code for answer in lists} == {200}
+
+
+def test_another_owner_waits_for_two_turns_at_most(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many requests of one owner wait for the database."""
+    service = make_service()
+    with service.database.write() as session:
+        key = api_keys.create(session, owner="other", scopes=list(api_keys.SCOPES)).key
+    begun: list[str] = []
+    go_on = threading.Semaphore(0)
+    list_models = model_service.list_models
+
+    def slow(database: Any, owner: str, query: Any) -> Any:
+        begun.append(owner)
+        assert go_on.acquire(timeout=600)
+        return list_models(database, owner, query)
+
+    def until(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 600
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert condition()
+
+    monkeypatch.setattr(model_service, "list_models", slow)
+    requested: list[str] = []
+    run = Threads.run
+
+    async def counted(self: Threads, *args: Any, **given: Any) -> Any:
+        if self is DATABASE:
+            requested.append(audit.actor().owner)
+        return await run(self, *args, **given)
+
+    monkeypatch.setattr(Threads, "run", counted)
+    with connected(service) as (http, pool):
+        try:
+            lists = [pool.submit(http.get, "/models") for _ in range(UPLOADS)]
+            until(lambda: requested == ["team"] * UPLOADS)
+            theirs = ThreadPoolExecutor(1).submit(
+                http.get, "/models", headers={"Authorization": f"Bearer {key}"}
+            )
+            until(lambda: requested[UPLOADS:] == ["other"])
+            go_on.release(2)
+            until(lambda: len(begun) == DATABASE.max_threads + 2)
+            assert "other" in begun
+        finally:
+            go_on.release(UPLOADS)
+        assert {answer.result().status_code for answer in [*lists, theirs]} == {200}
 
 
 def unbounded_places(
