@@ -19,8 +19,9 @@ def make_hugging_backbone(folder: Path) -> str:
     """Write an open_clip folder and return the backbone's name, `local-dir:FOLDER`."""
     folder.mkdir(parents=True)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(vocab={word: i for i, word in enumerate(vocabulary)}).save_pretrained(folder)
+    words = folder / "vocab.txt"
+    words.write_text("\n".join(vocabulary))
+    BertTokenizerFast(str(words)).save_pretrained(folder)
     BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,
