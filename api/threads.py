@@ -8,9 +8,9 @@ import asyncio
 import functools
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -20,6 +20,7 @@ from core.store.accounts import audit
 
 P = ParamSpec("P")
 T = TypeVar("T")
+H = TypeVar("H", bound=Hashable)
 CORES = os.cpu_count() or 1
 
 
@@ -62,23 +63,45 @@ class Turns:
         self._free += 1
 
 
+class OfLoop:
+    """What one event loop needs to know about the calls of one kind."""
+
+    def __init__(self, max_threads: int) -> None:
+        self.turns = Turns(max_threads)
+        self.limiter = CapacityLimiter(max_threads)
+        """Never waits, because of the turns. Without one, AnyIO's own limit would count."""
+        self.shared: dict[Any, asyncio.Future[Any]] = {}
+        """Shared calls that have not begun."""
+
+
 class Threads:
     """Limit on concurrent calls in threads. Calls wait for their turn without a thread."""
 
     def __init__(self, name: str, max_threads: int) -> None:
         self.max_threads = max_threads
-        self._of_loop = RunVar[tuple[Turns, CapacityLimiter]](name)
+        self._of_loop = RunVar[OfLoop](name)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a blocking function in a thread, when it is the owner's turn."""
-        try:
-            turns, limiter = self._of_loop.get()
-        except LookupError:
-            turns, limiter = Turns(self.max_threads), CapacityLimiter(self.max_threads)
-            self._of_loop.set((turns, limiter))
-        call = functools.partial(function, *args, **kwargs)
-        async with turns.turn(audit.actor().owner):
-            return await anyio.to_thread.run_sync(call, limiter=limiter)
+        return await self._run(audit.actor().owner, functools.partial(function, *args, **kwargs))
+
+    async def run_shared(self, function: Callable[[H], T], argument: H) -> T:
+        """Like `run`, for a call before the owner is known.
+
+        Calls of the same function with the same argument share one that has not begun. None gets a result
+        that is older than itself.
+        """
+        shared, key = self._here().shared, (function, argument)
+
+        def call() -> T:
+            shared.pop(key)  # later calls need one of their own
+            return function(argument)
+
+        waiting = shared.get(key)
+        if waiting is None:
+            waiting = shared[key] = asyncio.ensure_future(self._run("", call))
+        result: T = await asyncio.shield(waiting)
+        return result
 
     def runs(self, function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
         """Wrap a blocking function as a coroutine function, for use as a route."""
@@ -89,6 +112,19 @@ class Threads:
 
         return run
 
+    async def _run(self, owner: str, call: Callable[[], T]) -> T:
+        here = self._here()
+        async with here.turns.turn(owner):
+            return await anyio.to_thread.run_sync(call, limiter=here.limiter)
+
+    def _here(self) -> OfLoop:
+        try:
+            return self._of_loop.get()
+        except LookupError:
+            here = OfLoop(self.max_threads)
+            self._of_loop.set(here)
+            return here
+
 
 DATABASE = Threads("database", 16)
 """Routes that read or change only the database."""
@@ -96,7 +132,7 @@ EXPORTS = Threads("exports", 8)
 FILES = Threads("files", 8)
 """Routes that read, make or delete files."""
 KEY_LOOKUPS = Threads("key look-ups", 8)
-"""The owner is not yet known. A key has at most one call in line (`AuthMiddleware`)."""
+"""Requests with the same key share a call, so that each key has at most one in line."""
 PARSING = Threads("parsing", CORES)
 SPOOLING = Threads("spooling", 8)
 """Disk access of uploaded form files."""

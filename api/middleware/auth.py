@@ -5,7 +5,6 @@ the installation acts for the default owner. With CLIPCITE_REQUIRE_TOKEN=false, 
 does.
 """
 
-import asyncio
 import ipaddress
 import re
 import secrets
@@ -13,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from anyio.lowlevel import RunVar
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.orm import Session
@@ -170,8 +168,6 @@ class AuthMiddleware:
         self._keys_made = settings.admin_key is not None or not is_loopback(settings.host)
         self._keys_asked = -KEYS_ASKED_SECONDS
         self._token: str | None = None
-        self._lookups = RunVar[dict[str, asyncio.Future[Caller | None]]](f"look-ups {id(self)}")
-        """Look-ups that have not begun, by key, for one event loop."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         known = scope.get("method") in METHODS
@@ -221,7 +217,7 @@ class AuthMiddleware:
             if expected is not None and _same(given, expected.get_secret_value()):
                 return OPERATOR
             if api_keys.is_formed(given):
-                caller = await self._with_key(given)
+                caller = await KEY_LOOKUPS.run_shared(self._look_up, given)
                 if caller is not None:
                     return caller
         if await self._keys_needed():
@@ -239,25 +235,6 @@ class AuthMiddleware:
                 "CLIPCITE_ADMIN_KEY."
             )
         return THIS_MACHINE
-
-    async def _with_key(self, key: str) -> Caller | None:
-        """Return the caller with this key, or None for an unknown key.
-
-        Requests that arrive before a look-up of the same key has begun share it. None gets an older result.
-        """
-        try:
-            lookups = self._lookups.get()
-        except LookupError:
-            self._lookups.set(lookups := {})
-
-        def look_up() -> Caller | None:
-            lookups.pop(key)  # later requests need a look-up of their own
-            return self._look_up(key)
-
-        shared = lookups.get(key)
-        if shared is None:
-            shared = lookups[key] = asyncio.ensure_future(KEY_LOOKUPS.run(look_up))
-        return await asyncio.shield(shared)
 
     async def _with_token(self, given: str) -> Caller:
         """Return the caller of a service without keys.

@@ -6,7 +6,6 @@ import stat
 import sys
 import tempfile
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +31,7 @@ from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, form, listening, shots
+from tests.api.test_hostile import eventually
 from tests.core.store import samples
 
 UPLOADS = 40
@@ -186,12 +186,6 @@ def test_another_owner_waits_for_two_turns_at_most(
         assert go_on.acquire(timeout=600)
         return list_models(database, owner, query)
 
-    def until(condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 600
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.01)
-        assert condition()
-
     monkeypatch.setattr(model_service, "list_models", slow)
     requested: list[str] = []
     run = Threads.run
@@ -205,13 +199,13 @@ def test_another_owner_waits_for_two_turns_at_most(
     with connected(service) as (http, pool):
         try:
             lists = [pool.submit(http.get, "/models") for _ in range(UPLOADS)]
-            until(lambda: requested == ["team"] * UPLOADS)
+            eventually(lambda: requested == ["team"] * UPLOADS)
             theirs = ThreadPoolExecutor(1).submit(
                 http.get, "/models", headers={"Authorization": f"Bearer {key}"}
             )
-            until(lambda: requested[UPLOADS:] == ["other"])
+            eventually(lambda: requested[UPLOADS:] == ["other"])
             go_on.release(2)
-            until(lambda: len(begun) == DATABASE.max_threads + 2)
+            eventually(lambda: len(begun) == DATABASE.max_threads + 2)
             assert "other" in begun
         finally:
             go_on.release(UPLOADS)

@@ -12,9 +12,11 @@ import httpx
 import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
+from starlette.datastructures import Headers
 
-from api.middleware.auth import AuthMiddleware, needed_scopes, startup_error
+from api.middleware.auth import AuthMiddleware, Unauthorized, needed_scopes, startup_error
 from api.middleware.rate_limit import RateLimited, RateLimiter
+from api.threads import KEY_LOOKUPS
 from core.settings import Settings
 from core.store.accounts import api_keys
 from core.store.db.session import Database, database_now
@@ -66,11 +68,13 @@ def test_concurrent_requests_with_a_key_share_its_look_up(either: Service) -> No
         return AuthMiddleware._look_up(auth, key)
 
     async def run() -> list[Any]:
-        return await asyncio.gather(*(auth._with_key(key) for key in (made.key, NEVER) for _ in range(50)))
+        given = [Headers({"authorization": f"Bearer {key}"}) for key in (made.key, NEVER) for _ in range(50)]
+        return await asyncio.gather(*map(auth._caller, given), return_exceptions=True)
 
     with patch.object(auth, "_look_up", look_up):
         callers = asyncio.run(run())
-    assert [caller and caller.owner for caller in callers] == ["team"] * 50 + [None] * 50
+    assert [caller.owner for caller in callers[:50]] == ["team"] * 50
+    assert [type(refused) for refused in callers[50:]] == [Unauthorized] * 50
     assert sorted(looked_up) == sorted([made.key, NEVER])
 
 
@@ -89,13 +93,13 @@ def test_a_request_does_not_share_a_look_up_that_has_begun(either: Service) -> N
 
     async def run() -> Any:
         with patch.object(api_keys, "find", slow_find):
-            first = asyncio.create_task(auth._with_key(made.key))
+            first = asyncio.create_task(KEY_LOOKUPS.run_shared(auth._look_up, made.key))
             await asyncio.to_thread(found.wait, 60)
         with either.database.write() as session:
             api_keys.revoke(session, made.row.id)
         try:
             with pytest.raises(api_keys.KeyRefused):
-                await auth._with_key(made.key)
+                await KEY_LOOKUPS.run_shared(auth._look_up, made.key)
         finally:
             revoked.set()
         return await first
