@@ -64,7 +64,7 @@ class Turns:
 
 
 class OfLoop:
-    """What one event loop needs to know about the calls of one kind."""
+    """Calls of one kind in one event loop."""
 
     def __init__(self, max_threads: int) -> None:
         self.turns = Turns(max_threads)
