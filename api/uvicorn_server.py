@@ -17,8 +17,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from api.problems import problem_body
 
 HEAD_SECONDS = 30.0
-
-
 READ_SECONDS = 30.0
 MIN_READ_BYTES = 1_000
 """Minimum bytes of a waiting response that a client reads per `read_seconds`."""

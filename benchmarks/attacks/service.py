@@ -83,10 +83,13 @@ class Target:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        # No keep-alive: a refused request closes its connection.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self.http = httpx.Client(base_url=self.url, timeout=600, trust_env=False, limits=limits)
-        self.http.headers["Authorization"] = f"Bearer {self.tree.keys[0]}"
+        # One connection per request: a refused request closes its connection, and threads that share a pool
+        # of idle ones sometimes close a connection in use.
+        headers = {"Authorization": f"Bearer {self.tree.keys[0]}", "Connection": "close"}
+        limits = httpx.Limits(max_connections=None)
+        self.http = httpx.Client(
+            base_url=self.url, timeout=600, trust_env=False, limits=limits, headers=headers
+        )
 
     def send(self, method: str, path: str, **content: Any) -> httpx.Response | None:
         """Send a request, count its status and return the response.
