@@ -98,7 +98,7 @@ class Threads:
             return function(argument)
 
         waiting = shared.get(key)
-        if waiting is None:
+        if waiting is None or waiting.done():  # ended before `call`: no thread could be started
             waiting = shared[key] = asyncio.ensure_future(self._run("", call))
         result: T = await asyncio.shield(waiting)
         return result

@@ -5,6 +5,9 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
+import anyio.to_thread
+import pytest
+
 from api.threads import Threads, Turns
 from core.store.accounts import audit
 
@@ -118,3 +121,20 @@ def test_an_error_passes_the_turn_on() -> None:
         return [isinstance(results[0], ValueError), results[1]]
 
     assert asyncio.run(run()) == [True, 1]
+
+
+def test_a_shared_call_without_a_thread_does_not_fail_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    start_thread = anyio.to_thread.run_sync
+
+    async def fail(*_args: Any, **_kwargs: Any) -> None:
+        monkeypatch.setattr(anyio.to_thread, "run_sync", start_thread)
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> int:
+        threads = Threads("test-shared-error", 1)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await threads.run_shared(int, "1")
+        return await threads.run_shared(int, "1")
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", fail)
+    assert asyncio.run(run()) == 1
