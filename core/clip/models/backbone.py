@@ -113,7 +113,7 @@ def load_backbone(
             text_cfg=config["text_cfg"],
         )
         _check_image_size(name, model, folder / WEIGHTS)
-        tokenizer = _tokenizer(str(folder))
+        tokenizer = _tokenizer(folder)
         model = model.eval().requires_grad_(False).to(device)
     except ClipCiteError:
         raise
@@ -190,7 +190,7 @@ def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
         BackboneUnavailable: the files are missing, damaged or out of reach.
     """
     try:
-        return _tokenizer(str(_folder(name, cache)))
+        return _tokenizer(_folder(name, cache))
     except ClipCiteError:
         raise
     except Exception as error:  # as in load_backbone
@@ -222,8 +222,13 @@ def trim_padding(tokens: Tensor, padding: int | None) -> Tensor:
     return tokens[:, : int(used.max()) + 1]
 
 
+def _tokenizer(folder: Path) -> Callable[[list[str]], Tensor]:
+    return _read_tokenizer(str(folder), (folder / CONFIG).stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=8)
-def _tokenizer(folder: str) -> Callable[[list[str]], Tensor]:
+def _read_tokenizer(folder: str, _written_ns: int) -> Callable[[list[str]], Tensor]:
+    """Read a tokenizer, again only if the folder's configuration was replaced."""
     tokenizer = open_clip.get_tokenizer(f"{LOCAL}{folder}")
     if isinstance(tokenizer, SimpleTokenizer):
         tokenizer.cache = _Words(tokenizer.cache)

@@ -91,6 +91,16 @@ def test_it_is_downloaded_and_answers_as_in_open_clip(hub: Hub, case: Case, tmp_
     assert torch.allclose(text, own_text, atol=1e-6)
 
 
+def test_a_folder_that_was_replaced_has_its_new_tokenizer(tmp_path: Path) -> None:
+    lengths = []
+    for family in ("clip", "siglip2"):
+        shutil.rmtree(tmp_path / "backbone", ignore_errors=True)
+        write_repository(tmp_path / "backbone", *SMALL[family])
+        backbone = load_backbone(f"local-dir:{tmp_path / 'backbone'}", cache=tmp_path)
+        lengths.append(backbone.tokenizer(list(SENTENCES)).shape[1])
+    assert lengths == [77, 64]
+
+
 def test_a_prompt_has_the_same_features_beside_any_other(case: Case) -> None:
     """Padding is cut off only where the text tower masks it."""
     together = encode_tokens(case.backbone.model, case.backbone.tokenize(SENTENCES))
