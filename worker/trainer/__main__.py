@@ -77,7 +77,7 @@ class Channel:
         self.send("resumed", epoch=epoch)
 
     def cancelled(self) -> bool:
-        self.send("alive")  # called between steps and batches, also during evaluation
+        self.send("alive")  # called between steps and (micro-)batches, also during evaluation
         return False
 
 

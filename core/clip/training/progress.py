@@ -60,7 +60,7 @@ class Reporter(Protocol):
         """Report that the training resumes after this epoch."""
 
     def cancelled(self) -> bool:
-        """Return True to stop the training with `Cancelled`; called before every step."""
+        """Return True to stop the training with `Cancelled`; called before every step and micro-batch."""
         ...
 
 

@@ -149,16 +149,20 @@ def fine_tune(
         reporter.done("train", epochs_before * len(images), earlier=True)
     annealing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(earlier + step, steps))
 
+    def check() -> None:
+        if reporter.cancelled():
+            raise Cancelled("The training was cancelled.")
+
     def losses_and_gradients(
         x: Tensor, y: Tensor, sentences: Tensor, text_of: Tensor, micro_batch_size: int | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return L, L_DVA, L_SCL and L_VLD of a batch; accumulate the gradients of L in the parameters."""
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            image_features = _encode(student, x, micro_batch_size)  # [B, D], fp32 from here on
+            image_features = _encode(student, x, micro_batch_size, check)  # [B, D], fp32 from here on
             text_features = encode_tokens(student, tokens[sentences])[text_of]  # [B, D]
             with torch.no_grad():
-                teacher_image_features = _encode(teacher, x, micro_batch_size)
+                teacher_image_features = _encode(teacher, x, micro_batch_size, check)
         teacher_text_features = teacher_texts[sentences][text_of]
 
         scale = backbone.logit_scale
@@ -188,8 +192,7 @@ def fine_tune(
         images, plan[earlier:], backbone.image_size, config.crop_scale, crop_generator, crop
     )
     for step, (indices, crops) in enumerate(batches, start=earlier + 1):
-        if reporter.cancelled():
-            raise Cancelled("The training was cancelled.")
+        check()
         y = all_labels[indices]
         classes, text_of = y.unique(return_inverse=True)  # one prompt per class of the batch
         drawn = torch.rand(len(classes), generator=generator) * sentence_count[classes]
@@ -247,16 +250,25 @@ def _tokens(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> tuple[Tenso
     return tokens.to(backbone.device), counts.cumsum(0) - counts, counts
 
 
-def _encode(model: nn.Module, pixels: Tensor, micro_batch_size: int | None) -> Tensor:
+def _encode(
+    model: nn.Module, pixels: Tensor, micro_batch_size: int | None, check: Callable[[], None]
+) -> Tensor:
     """Return the features of a batch, computed in micro-batches if `micro_batch_size` is smaller.
 
     Only one micro-batch's activations are in memory at a time; the backward pass computes them again.
     The losses still see the whole batch, so the gradient stays the same (GradCache, arXiv 2101.06983).
     Accumulating gradients over smaller batches would change it.
+
+    `check` is called before each micro-batch, also in the backward pass: a step of a large network may take
+    minutes on a CPU.
     """
+
+    def encode_part(part: Tensor) -> Tensor:
+        check()
+        return encode_images(model, part)
+
     if micro_batch_size is None or micro_batch_size >= len(pixels):
         return encode_images(model, pixels)
-    parts = [
-        checkpoint(encode_images, model, part, use_reentrant=False) for part in pixels.split(micro_batch_size)
-    ]
-    return torch.cat(parts)
+    return torch.cat(
+        [checkpoint(encode_part, part, use_reentrant=False) for part in pixels.split(micro_batch_size)]
+    )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.clip.config import AdaptConfig
-from core.clip.errors import OutOfMemory
+from core.clip.errors import Cancelled, OutOfMemory
 from core.clip.models.backbone import Backbone
 from core.clip.models.device import is_out_of_memory
 from core.clip.training.microbatch import MicroBatcher, memory_fraction, reserve_gpu_memory
@@ -97,6 +97,23 @@ def test_other_errors_are_not_retried(tiny: Backbone) -> None:
     with pytest.raises(RuntimeError, match="multiplied"):
         MicroBatcher(None, Recorder()).fit(broken, 16)
     assert calls == [None]
+
+
+@pytest.mark.parametrize("part", ["forward", "teacher", "backward"])
+def test_a_step_is_cancelled_between_its_micro_batches(tiny: Backbone, part: str) -> None:
+    """A step of a large network takes minutes, in which the supervisor must hear from the training."""
+
+    class Canceller(Recorder):
+        checks = 0
+
+        def cancelled(self) -> bool:
+            self.checks += 1  # one before the step, then four in each part
+            return self.checks == {"forward": 3, "teacher": 7, "backward": 11}[part]
+
+    reporter = Canceller()
+    with pytest.raises(Cancelled):
+        train(tiny, reporter, micro_batch_size=4)
+    assert reporter.steps == []
 
 
 @pytest.mark.parametrize(("batch", "tried"), [(16, [16, 8, 4, 2, 1]), (11, [11, 6, 3, 2, 1]), (1, [1])])
