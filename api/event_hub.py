@@ -157,13 +157,14 @@ class EventHub:
     def listen(self, job_id: str, seq: int, owner: str) -> Iterator[Listener]:
         """Yield a listener that receives the job's events after `seq`, past and future ones."""
         listener = Listener(job_id, seq, owner)
-        with self._lock:
-            self._listeners.add(listener)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="event-hub", daemon=True)
-                self._thread.start()
-        self._new_listener.set()
         try:
+            with self._lock:
+                self._listeners.add(listener)
+                if self._thread is None:
+                    thread = threading.Thread(target=self._run, name="event-hub", daemon=True)
+                    thread.start()  # may fail: then the next stream tries again
+                    self._thread = thread
+            self._new_listener.set()
             yield listener
         finally:
             with self._lock:

@@ -3,12 +3,13 @@
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import IO
 
-from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.last_use import LastUse
 from core.clip.config import round_alpha
@@ -77,13 +78,16 @@ def answer_export(
         "Content-Disposition": f'attachment; filename="{name}"',
         "Content-Length": str(os.fstat(archive.fileno()).st_size),
     }
-    return StreamingResponse(
-        _chunks(archive, held), media_type=ZIP, headers=headers, background=BackgroundTask(held.close)
-    )
+    return Download(archive, held, headers)
 
 
-def _chunks(archive: IO[bytes], held: ExitStack) -> Iterator[bytes]:
-    """Yield the archive in chunks. Close it at the end, also if the client disconnects."""
-    with held:
-        while chunk := archive.read(CHUNK):
-            yield chunk
+class Download(StreamingResponse):
+    """An archive, whose temporary file goes when the response ends: sent, refused or cancelled."""
+
+    def __init__(self, archive: IO[bytes], held: ExitStack, headers: Mapping[str, str]) -> None:
+        super().__init__(iter(partial(archive.read, CHUNK), b""), media_type=ZIP, headers=headers)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await super().__call__(scope, receive, send)

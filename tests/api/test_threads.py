@@ -9,6 +9,7 @@ import anyio.to_thread
 import pytest
 
 from api.threads import Threads, Turns
+from core.serving.limiter import ServerBusy
 from core.store.accounts import audit
 
 
@@ -66,6 +67,47 @@ def test_owners_take_turns() -> None:
     assert asyncio.run(run()) == ["many", "many", "few", "one", "many", "few", "many"]
 
 
+def test_an_owner_leaves_a_place_free() -> None:
+    """Its calls may take minutes."""
+
+    async def run() -> list[str]:
+        calls = Calls(3)
+        tasks = [await calls.task("many") for _ in range(5)]
+        tasks.append(await calls.task("few"))
+        await calls.until(3)
+        started = list(calls.started)
+        calls.go.release(len(tasks))
+        await asyncio.gather(*tasks)
+        assert calls.most == 3
+        return started
+
+    assert sorted(asyncio.run(run())) == ["few", "many", "many"]
+
+
+def test_calls_without_an_owner_take_all_places() -> None:
+    async def run() -> None:
+        calls = Calls(2)
+        tasks = [await calls.task("") for _ in range(2)]
+        await calls.until(2)
+        calls.go.release(2)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+def test_a_call_waits_for_a_limited_time_only() -> None:
+    async def run() -> None:
+        turns = Turns(1, 0.01)
+        async with turns.turn("a"):
+            with pytest.raises(ServerBusy):
+                async with turns.turn("b"):
+                    pass
+        async with turns.turn("b"):  # the refused call has taken no place
+            pass
+
+    asyncio.run(run())
+
+
 def test_no_more_than_the_maximum_run_at_once() -> None:
     async def run() -> tuple[int, int]:
         calls = Calls(3)
@@ -100,7 +142,7 @@ def test_a_call_that_is_cancelled_when_it_is_called_passes_its_turn_on() -> None
             pass
 
     async def run() -> None:
-        turns = Turns(1)
+        turns = Turns(1, 60)
         async with turns.turn("a"):
             called = asyncio.create_task(take_turn(turns))
             await asyncio.sleep(0)

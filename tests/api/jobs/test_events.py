@@ -436,6 +436,26 @@ def test_streams_end_when_the_service_stops(fresh: Service) -> None:
         assert Stream(port, job_id).read_to_end() == []  # A late reader gets no stream.
 
 
+def test_a_stream_without_a_thread_does_not_break_the_next(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, hub, start = queued(fresh), feed_of(fresh), threading.Thread.start
+
+    def fail_once(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise RuntimeError("can't start new thread")
+
+    async def first_events() -> list[SseEvent] | None:
+        monkeypatch.setattr(threading.Thread, "start", fail_once)
+        with pytest.raises(RuntimeError, match="new thread"), hub.listen(job_id, 0, "someone"):
+            pass
+        assert hub.listeners == 0
+        with hub.listen(job_id, 0, "someone") as listener:
+            return await listener.next(30)
+
+    assert asyncio.run(first_events())
+
+
 # --- the buffer ---
 
 
