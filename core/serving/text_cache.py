@@ -24,6 +24,8 @@ Prompts = tuple[str, ...]
 """The prompts of one class."""
 OVERHEAD = 1_000
 """Bytes of a tensor object, its key and its cache entry, without the numbers (upper bound)."""
+LONGER = 4
+"""A list this many times as long as one's own is not waited for."""
 CLASS_OVERHEAD = 150
 """Bytes per class in a key, without its prompts (upper bound)."""
 
@@ -96,8 +98,18 @@ class TextCounts:
     evicted: int
 
 
+@dataclass(frozen=True)
+class _Pending:
+    """The rows that a call is encoding."""
+
+    rows: Future[Mapping[Prompts, Tensor]]
+    classes: int
+
+
 class TextCache:
-    """Features [D] of classes, keyed by model key and prompts. Concurrent requests encode each class once."""
+    """Features [D] of classes, keyed by model key and prompts. Concurrent requests encode each class once,
+    except that a short list does not wait for a long one.
+    """
 
     def __init__(self, budget_bytes: int) -> None:
         self.kept: LruCache[tuple[str, Prompts], Tensor] = LruCache(budget_bytes)
@@ -107,15 +119,15 @@ class TextCache:
         self.encoded = 0
         """Classes whose prompts a model encoded."""
         self._lock = threading.Lock()
-        self._pending: dict[tuple[str, Prompts], Future[Mapping[Prompts, Tensor]]] = {}
+        self._pending: dict[tuple[str, Prompts], _Pending] = {}
 
     def rows(
         self, model: str, prompts: Sequence[Prompts], encode: Callable[[Sequence[Prompts]], Tensor]
     ) -> dict[Prompts, Tensor]:
         """Return the features of each element of `prompts`.
 
-        Rows that another thread is encoding are waited for. If that thread fails, perhaps because its owner
-        has no more room, this call encodes them itself.
+        Rows that another thread is encoding are waited for, unless its list is much longer than this one's.
+        If that thread fails, perhaps because its owner has no more room, this call encodes them itself.
 
         Args:
             model: key of the model that encodes.
@@ -124,30 +136,36 @@ class TextCache:
         Raises any error of `encode`; the next call tries again.
         """
         rows: dict[Prompts, Tensor] = {}
-        mine: Future[Mapping[Prompts, Tensor]] = Future()
+        uncached: list[Prompts] = []
         missing: list[Prompts] = []
+        again: list[Prompts] = []
         others: list[tuple[Prompts, Future[Mapping[Prompts, Tensor]]]] = []
         with self._lock:
             for class_prompts in dict.fromkeys(prompts):
                 row = self.kept.get((model, class_prompts))
-                pending = self._pending.get((model, class_prompts))
-                if row is not None:
-                    rows[class_prompts] = row
-                elif pending is not None:
-                    others.append((class_prompts, pending))
+                if row is None:
+                    uncached.append(class_prompts)
                 else:
-                    self._pending[model, class_prompts] = mine
+                    rows[class_prompts] = row
+            mine = _Pending(Future(), len(uncached))
+            for class_prompts in uncached:
+                pending = self._pending.setdefault((model, class_prompts), mine)
+                if pending is mine:
                     missing.append(class_prompts)
-            if missing or others:
+                elif pending.classes > LONGER * mine.classes:
+                    again.append(class_prompts)
+                else:
+                    others.append((class_prompts, pending.rows))
+            if missing or others or again:
                 self.misses += 1
             else:
                 self.hits += 1
-        if missing:
-            rows.update(self._encode(model, missing, encode, mine))
+        if missing or again:
+            rows.update(self._encode(model, missing, again, encode, mine.rows))
         failed = []
-        for class_prompts, pending in others:
-            if pending.exception() is None:
-                rows[class_prompts] = pending.result()[class_prompts]
+        for class_prompts, future in others:
+            if future.exception() is None:
+                rows[class_prompts] = future.result()[class_prompts]
             else:
                 failed.append(class_prompts)
         if failed:
@@ -158,12 +176,15 @@ class TextCache:
         self,
         model: str,
         missing: Sequence[Prompts],
+        again: Sequence[Prompts],
         encode: Callable[[Sequence[Prompts]], Tensor],
         mine: Future[Mapping[Prompts, Tensor]],
     ) -> Mapping[Prompts, Tensor]:
+        """Encode `missing`, for which other calls may wait, and `again`, which another call also encodes."""
+        wanted = [*missing, *again]
         try:
             # Copied, because a view would keep the whole batch in memory.
-            encoded = dict(zip(missing, (row.clone() for row in encode(missing)), strict=True))
+            encoded = dict(zip(wanted, (row.clone() for row in encode(wanted)), strict=True))
         except BaseException as error:
             self._end_pending(model, missing)
             mine.set_exception(error)
@@ -174,7 +195,7 @@ class TextCache:
         self._end_pending(model, missing)
         mine.set_result(encoded)
         with self._lock:
-            self.encoded += len(missing)
+            self.encoded += len(wanted)
         return encoded
 
     def _end_pending(self, model: str, prompts: Sequence[Prompts]) -> None:

@@ -16,6 +16,7 @@ from core.serving.pool.cache_stats import CacheEntryInfo, CacheStats, Key
 
 Value = TypeVar("Value")
 LOADERS = 8
+PATIENCE_SECONDS = 5.0
 TRIM_SECONDS = 5.0
 """Minimum time between two returns of freed memory to the system, which take some milliseconds each."""
 
@@ -50,7 +51,8 @@ class WarmCache(Generic[Value]):
     """An LRU cache that never evicts values in use.
 
     The size is at most the budget, or the size of the values in use if that is larger. A load starts when
-    its value fits beside the values in use, or when no value is in use.
+    its value fits beside the values in use, or when no value is in use. If the values in use never leave room,
+    it starts after `patience_seconds`, one such value at a time.
     """
 
     def __init__(
@@ -58,16 +60,18 @@ class WarmCache(Generic[Value]):
         budget_bytes: int,
         size_of: Callable[[Value], int],
         *,
-        waits_for_room: bool = True,
+        patience_seconds: float = PATIENCE_SECONDS,
         on_drop: Callable[[Value], None] = lambda value: None,
     ) -> None:
         self.budget_bytes = budget_bytes
         self._size_of = size_of
-        self._waits_for_room = waits_for_room
+        self._patience_seconds = patience_seconds
         self._on_drop = on_drop
         self._changed = threading.Condition()
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
         self._orphans: set[_Entry[Value]] = set()  # forgotten, but still in use
+        self._ahead: _Entry[Value] | None = None
+        """The value in use for which there was no room."""
         self._bytes = 0
         self._counts: dict[Hashable, CacheStats] = {}
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="loader")
@@ -192,7 +196,7 @@ class WarmCache(Generic[Value]):
             self._load(entry, load, patient=False)
             return
         try:
-            submitted = self._loaders.submit(self._load, entry, load, patient=self._waits_for_room)
+            submitted = self._loaders.submit(self._load, entry, load, patient=True)
         except RuntimeError:  # closed
             self._failed(entry, StillLoading())
         else:
@@ -203,7 +207,7 @@ class WarmCache(Generic[Value]):
     def _load(self, entry: _Entry[Value], load: Callable[[], Value], *, patient: bool) -> None:
         with self._changed:
             if patient:
-                self._changed.wait_for(lambda: self._closed or self._fits(entry))
+                self._wait_for_room(entry)
             entry.admitted = True
             self._bytes += entry.bytes
             gone = self._make_room()
@@ -225,6 +229,14 @@ class WarmCache(Generic[Value]):
             entry.future.set_result(value)
         self._release(entry)
 
+    def _wait_for_room(self, entry: _Entry[Value]) -> None:
+        """Wait until the value fits, or may be loaded all the same. The caller holds the lock."""
+        if self._changed.wait_for(lambda: self._closed or self._fits(entry), self._patience_seconds):
+            return
+        self._changed.wait_for(lambda: self._closed or self._fits(entry) or self._ahead is None)
+        if not self._closed and not self._fits(entry):
+            self._ahead = entry
+
     def _failed(self, entry: _Entry[Value], error: BaseException) -> None:
         with self._changed:
             if self._entries.get(entry.key) is entry:
@@ -232,6 +244,8 @@ class WarmCache(Generic[Value]):
             self._orphans.discard(entry)
             entry.forgotten = True
             self._uncount([entry])
+            if entry is self._ahead:
+                self._ahead = None
             entry.future.set_exception(error)
             entry.users -= 1
             self._changed.notify_all()
@@ -240,6 +254,8 @@ class WarmCache(Generic[Value]):
         with self._changed:
             entry.users -= 1
             entry.pins -= pin
+            if entry is self._ahead and not entry.users:
+                self._ahead = None
             gone = self._make_room()
             if entry.forgotten and not entry.users and entry in self._orphans:
                 self._orphans.discard(entry)

@@ -52,9 +52,7 @@ class ModelPool:
         self._database = database
         self._blobs = blobs
         self.unavailable = Unavailable()
-        self.backbones: WarmCache[ServedModel] = WarmCache(
-            MAX_BACKBONES, lambda stock: 1, waits_for_room=False
-        )
+        self.backbones: WarmCache[ServedModel] = WarmCache(MAX_BACKBONES, lambda stock: 1)
         self.warm: WarmCache[ServedModel | Weights] = WarmCache(
             settings.model_cache_bytes, lambda value: value.bytes, on_drop=_release
         )
@@ -83,6 +81,7 @@ class ModelPool:
             self._backbone_key(name, image_size),
             lambda: self._load_stock(name, image_size),
             wait_seconds=wait_seconds,
+            expected_bytes=1,
         ) as stock:
             yield stock
 

@@ -91,6 +91,21 @@ def test_concurrent_requests_share_one_encoding() -> None:
     assert encode.asked == [list(prompts("a", "bb")), list(prompts("ccc"))]
 
 
+def test_a_short_list_does_not_wait_for_a_long_one() -> None:
+    cache, slow, encode = TextCache(100_000), Encoder(), Encoder()
+    slow.gate.clear()
+    many = [f"{i}" for i in range(9)]
+    with ThreadPoolExecutor(1) as pool:
+        long = pool.submit(cache.rows, "n", prompts(*many), slow)
+        assert slow.begun.wait(60)
+        assert lengths(cache.rows("n", prompts("8", "bb"), encode)) == {"8": 1, "bb": 2}
+        assert not long.done()
+        slow.gate.set()
+        assert lengths(long.result(60)) == dict.fromkeys(many, 1)
+    assert encode.asked == [list(prompts("bb", "8"))]
+    assert cache._pending == {}
+
+
 def test_a_failure_is_not_kept() -> None:
     cache, encode = TextCache(100_000), Encoder()
     encode.error = RuntimeError("no memory")

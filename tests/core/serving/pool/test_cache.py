@@ -223,6 +223,26 @@ def test_a_load_waits_for_room(cache: WarmCache[str]) -> None:
     assert warm(cache) == ["b"]
 
 
+def test_values_in_use_for_ever_keep_one_load_out_for_a_limited_time() -> None:
+    """One value at a time may exceed the budget."""
+    cache: WarmCache[str] = WarmCache(10, len, patience_seconds=0.05)
+    try:
+        with cache.acquire(("value", "a"), lambda: "x" * 6, wait_seconds=10, expected_bytes=6):
+            with cache.acquire(("value", "b"), lambda: "y" * 6, wait_seconds=60, expected_bytes=6):
+                assert cache.bytes == 12
+                with (
+                    pytest.raises(StillLoading),
+                    cache.acquire(("value", "c"), lambda: "z" * 6, wait_seconds=0.3, expected_bytes=6),
+                ):
+                    pass
+                assert cache.bytes == 12
+            assert get(cache, "c", lambda: "z" * 6, 60) == "z" * 6
+            until(lambda: cache.bytes == 6)
+        assert warm(cache) == ["a"]
+    finally:
+        cache.close()
+
+
 def test_pinned_values_stay_and_block_no_load(cache: WarmCache[str]) -> None:
     with cache.acquire(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True):
         for key in "abc":

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from core.clip.models.backbone import Backbone, tower_parameters, with_parameter
 from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
 from core.serving.pins import PinnedModels
+from core.serving.pool.cache import StillLoading
 from core.serving.pool.cache_stats import CacheStats
-from core.serving.pool.model_pool import DELTA, MODEL, ModelPool
+from core.serving.pool.model_pool import DELTA, MAX_BACKBONES, MODEL, ModelPool
 from core.serving.pool.unavailable import ModelUnavailable
 from core.serving.types import ClassifyRequest, ClassName, WeightsKey
 from core.settings import Settings
@@ -258,6 +260,18 @@ def test_a_failing_pin_does_not_stop_other_pins(world: World, monkeypatch: pytes
     stop.set()
     following.join(60)
     assert pinned(world) == set()
+
+
+def test_backbones_in_use_are_limited(world: World) -> None:
+    """A client chooses the image size of its jobs, and each size is a whole network."""
+    with ExitStack() as held:
+        for i in range(MAX_BACKBONES):
+            held.enter_context(world.pool.stock(world.backbone.name, 32 + 8 * i, wait_seconds=60))
+        with pytest.raises(StillLoading):
+            held.enter_context(world.pool.stock(world.backbone.name, 128, wait_seconds=0.2))
+        assert len(world.pool.backbones.held()) == MAX_BACKBONES
+    with world.pool.stock(world.backbone.name, 128, wait_seconds=60):
+        pass
 
 
 def test_neighbouring_alphas_are_separate_models(world: World) -> None:
