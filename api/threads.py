@@ -31,8 +31,8 @@ UPLOAD_SECONDS = 300.0
 class Turns:
     """Limit on concurrent calls in one event loop. At the limit, calls wait and owners take turns.
 
-    An owner leaves one place free for others: its calls may take minutes. Calls without an owner ("") may take
-    all places.
+    An owner leaves one place free for others: its calls may take minutes. Calls without an owner ("") may
+    take all places.
     """
 
     def __init__(self, max_calls: int, wait_seconds: float) -> None:
@@ -58,7 +58,9 @@ class Turns:
                 if not called.cancelled():  # it was both called and cancelled
                     self._end(owner)
                 if isinstance(error, TimeoutError):
-                    raise ServerBusy("Too many requests like this one are waiting. Try again in 5 s.") from None
+                    raise ServerBusy(
+                        "Too many requests like this one are waiting. Try again in 5 s."
+                    ) from None
                 raise
         try:
             yield

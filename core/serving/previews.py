@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +19,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 from core.errors import ClipCiteError
 from core.serving.decoding import Decoders, fitted
 from core.serving.engine import Engine
-from core.serving.pool.cache import WarmCache
+from core.serving.pool.cache import StillLoading, WarmCache
 from core.serving.pool.cache_stats import CacheStats
 from core.serving.types import Handle, WeightsKey
 from core.settings import Settings
@@ -38,6 +38,7 @@ BATCH_SIZE = 16
 """Images that are decoded and encoded at a time."""
 MAX_FIRST_SECONDS = 1.0
 """Time after which a preview is usable with part of its images, if every class has one."""
+POLL_SECONDS = 0.1
 
 
 def is_job(reference: str) -> bool:
@@ -74,6 +75,8 @@ class PartialPrototypes:
         self._parts: list[Tensor] = []
         self.bytes = 0
         """Size with all images."""
+        self.error: Exception | None = None
+        """Why it will never be usable."""
 
     @property
     def images(self) -> int:
@@ -138,6 +141,8 @@ class Previews:
         self._engine = engine
         self._warm: WarmCache[PartialPrototypes] = WarmCache(BUDGET_BYTES, lambda partial: partial.bytes)
         self._later = ThreadPoolExecutor(1, thread_name_prefix="preview")
+        self._unusable: dict[str, PartialPrototypes] = {}
+        """Previews without an image of every class, by job, to which `_later` adds images."""
         self._closed = threading.Event()
 
     def prepare(self, job: JobPreview) -> None:
@@ -154,14 +159,26 @@ class Previews:
             ShotsGone: the images or the job were deleted.
             BackboneUnavailable, StorageUnavailable, BlobNotFound.
         """
-        with self._entry(job, wait_seconds=self._wait_seconds) as prototypes:
+        until = time.monotonic() + self._wait_seconds
+        with ExitStack() as held:
+            while True:
+                try:
+                    left = max(0, until - time.monotonic())
+                    prototypes = held.enter_context(self._entry(job, wait_seconds=left))
+                    break
+                except StillLoading:
+                    if time.monotonic() >= until or self._closed.wait(POLL_SECONDS):
+                        raise
             yield Snapshot(prototypes.classifier(), prototypes.images)
 
-    def _entry(self, job: JobPreview, *, wait_seconds: float) -> AbstractContextManager[PartialPrototypes]:
+    def _entry(
+        self, job: JobPreview, *, wait_seconds: float | None
+    ) -> AbstractContextManager[PartialPrototypes]:
         return self._warm.acquire((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
 
     def forget(self, job_id: str) -> None:
         """Drop the preview of a deleted job. Requests that hold it still finish."""
+        self._unusable.pop(job_id, None)
         self._warm.forget(lambda key: key[1] == job_id)
 
     def counts(self) -> CacheStats:
@@ -175,6 +192,15 @@ class Previews:
         self._warm.close()
 
     def _make(self, job: JobPreview) -> PartialPrototypes:
+        """Return a usable preview. One that takes long is left to `_later`, which frees this thread."""
+        begun = self._unusable.get(job.id)
+        if begun is not None:
+            if begun.error is not None:
+                self._unusable.pop(job.id, None)
+                raise begun.error
+            if not begun.has_every_class:
+                raise StillLoading("The preview")
+            return begun
         with self._database.read() as session:
             shots = chosen_shots(jobs.images(session, job.id))
         if not shots:
@@ -182,24 +208,36 @@ class Previews:
         index = {name: i for i, name in enumerate(job.classes)}
         prototypes = PartialPrototypes(torch.tensor([index[shot.class_name] for shot in shots]))
         self._extend(job, prototypes, shots, until=time.monotonic() + MAX_FIRST_SECONDS)
+        usable = prototypes.has_every_class
+        if not usable:
+            self._unusable[job.id] = prototypes
         if prototypes.encoded < prototypes.images:
             self._later.submit(self._finish, job, prototypes, shots)
+        if not usable:
+            raise StillLoading("The preview")
         return prototypes
 
     def _finish(self, job: JobPreview, prototypes: PartialPrototypes, shots: Sequence[JobImage]) -> None:
         try:
             self._extend(job, prototypes, shots, until=math.inf)
-        except ClipCiteError as error:  # the job was deleted, or the service is closing
-            logger.info("The preview of %s stays at %d images: %s", job.id, prototypes.encoded, error)
-        except Exception:
-            logger.exception("The preview of %s stays at %d images", job.id, prototypes.encoded)
+        except Exception as error:
+            # A ClipCiteError: the job was deleted, or the service is closing.
+            log = logger.info if isinstance(error, ClipCiteError) else logger.exception
+            log("The preview of %s stays at %d images: %s", job.id, prototypes.encoded, error)
+            if not prototypes.has_every_class:
+                prototypes.error = error
+                return
+        if self._unusable.get(job.id) is prototypes:
+            with suppress(ClipCiteError), self._entry(job, wait_seconds=None):
+                pass  # into the cache
+            self._unusable.pop(job.id, None)
 
     def _extend(
         self, job: JobPreview, prototypes: PartialPrototypes, shots: Sequence[JobImage], until: float
     ) -> None:
         with self._engine.acquire(WeightsKey(job.backbone, job.image_size), 0, wait_seconds=None) as stock:
             while prototypes.encoded < prototypes.images and not self._closed.is_set():
-                if time.monotonic() > until and prototypes.has_every_class:
+                if time.monotonic() > until:
                     return
                 batch = shots[prototypes.encoded : prototypes.encoded + BATCH_SIZE]
                 prototypes.add(self._features(stock, batch))

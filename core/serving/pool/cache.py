@@ -51,8 +51,8 @@ class WarmCache(Generic[Value]):
     """An LRU cache that never evicts values in use.
 
     The size is at most the budget, or the size of the values in use if that is larger. A load starts when
-    its value fits beside the values in use, or when no value is in use. If the values in use never leave room,
-    it starts after `patience_seconds`, one such value at a time.
+    its value fits beside the values in use, or when no value is in use. If those in use leave no room, it
+    starts after `patience_seconds`, one such value at a time.
     """
 
     def __init__(

@@ -22,10 +22,10 @@ from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
 from core.serving import previews
 from core.serving.limiter import ServerBusy
-from core.serving.pool.cache import StillLoading
+from core.serving.pool.cache import LOADERS, StillLoading
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.service import Serving, look_up
-from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, WeightsKey
+from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, Handle, WeightsKey
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
@@ -270,6 +270,44 @@ def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch
 
     torch.testing.assert_close(probabilities(last), probabilities(expected), rtol=0, atol=1e-5)
     assert (probabilities(first) - probabilities(last)).abs().max() > 1e-3
+
+
+def test_slow_previews_leave_threads_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = {world.job() for _ in range(LOADERS + 1)}
+    begun: set[str] = set()
+    go_on = threading.Event()
+    features = previews.Previews._features
+
+    def slowly(self: previews.Previews, stock: Handle, shots: Sequence[JobImage]) -> torch.Tensor:
+        (job,) = {shot.job_id for shot in shots}
+        if job in slow:
+            assert job not in begun or go_on.wait(60)
+            begun.add(job)
+            time.sleep(0.1)
+        return features(self, stock, shots)
+
+    monkeypatch.setattr(previews.Previews, "_features", slowly)
+    monkeypatch.setattr(previews, "MAX_FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(previews, "BATCH_SIZE", 1)
+    with world.database.read() as session:
+        coming = [JobPreview.of(jobs.get(session, job, owner=DEFAULT_OWNER)) for job in slow]
+    for preview in coming:
+        world.serving.previews.prepare(preview)
+    assert world.classify(world.job()).results
+    assert not go_on.is_set()
+    go_on.set()
+    for job in slow:
+        assert world.classify(job).results
+
+
+def test_a_slow_preview_that_fails_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: previews.Previews, *_given: Any) -> torch.Tensor:
+        raise BlobNotFound("jobs/x/images/1")
+
+    monkeypatch.setattr(previews.Previews, "_features", fail)
+    monkeypatch.setattr(previews, "MAX_FIRST_SECONDS", -1)
+    with pytest.raises(BlobNotFound):
+        world.classify(world.job())
 
 
 def world_job_without_files(world: World) -> str:
