@@ -269,6 +269,5 @@ def _encode(
 
     if micro_batch_size is None or micro_batch_size >= len(pixels):
         return encode_images(model, pixels)
-    return torch.cat(
-        [checkpoint(encode_part, part, use_reentrant=False) for part in pixels.split(micro_batch_size)]
-    )
+    parts = [checkpoint(encode_part, part, use_reentrant=False) for part in pixels.split(micro_batch_size)]
+    return torch.cat(parts)
