@@ -38,6 +38,7 @@ export function predictionCard(image, { remove, judged, names }) {
   let before = null;
   let response = null;
   let past = false; // shows the predictions of the pre-trained model
+  let offered = ""; // the classes of the open choice after "Wrong"
   const thumb = h("img", { alt: image.name, hidden: true });
   const best = h("p", { class: "best" });
   const track = h("span", { class: "track", "aria-hidden": "true" });
@@ -113,16 +114,20 @@ export function predictionCard(image, { remove, judged, names }) {
       replace(marks, h("span", { class: "soft" }, predicted === image.truth ? "Right" : `It is ${image.truth}`), edit);
       return;
     }
+    if (marks.querySelector("select") && offered === others(predicted).join("\n")) return; // someone is choosing
     const mark = (text, label, act) => h("button", { type: "button", class: "quiet small", "aria-label": `${label}: ${image.name}`, title: label, onclick: act }, text);
     replace(marks, mark("✓", "Right", () => judge(predicted)), mark("✗", "Wrong", () => askTruth(predicted)));
   }
+  function others(predicted) {
+    return names().filter((name) => name !== predicted);
+  }
   function askTruth(predicted) {
-    const others = names().filter((name) => name !== predicted);
+    offered = others(predicted).join("\n");
     const select = h(
       "select",
       { class: "small", "aria-label": `True class of ${image.name}`, onchange: () => select.value && judge(select.value) },
       h("option", { value: "" }, "It is …"),
-      others.map((name) => h("option", { value: name }, name)),
+      others(predicted).map((name) => h("option", { value: name }, name)),
     );
     replace(marks, select);
     select.focus();
