@@ -21,6 +21,7 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,13 +30,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.accuracy.harness import Draws, Trial, run
+from benchmarks.accuracy.tables import OURS as PAPER_SCORES
 from benchmarks.accuracy.tables import (
+    SERVED,
+    Runs,
     Table,
     base_to_new_tables,
+    collect,
     cross_domain_table,
     csv_rows,
     few_shot_table,
     published_tables,
+    rivals_table,
 )
 from benchmarks.accuracy.trials import (
     SHOT_COUNTS,
@@ -87,6 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(f"Written: {options.csv}")
     if options.setting in ("bng", "mixed"):
         tables = base_to_new_tables(methods, trials, backbone, options.out)
+        if PRODUCT in methods:
+
+            @cache
+            def collected(method: str, trials: tuple[Trial, ...]) -> list[Runs]:
+                return collect([method], trials, backbone, options.out)
+
+            by_method = dict.fromkeys(methods, tuple(trials))
+            tables += [rivals_table(by_method, collected, label) for label in (SERVED, PAPER_SCORES)]
         tables += published_tables([trial.data.name for trial in trials])
     elif options.setting == "fsl":
         tables = [few_shot_table(methods, trials, backbone, options.out)]

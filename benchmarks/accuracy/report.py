@@ -33,6 +33,8 @@ from benchmarks.accuracy.tables import (
     OVER,
     SERVED,
     STOCK,
+    ByMethod,
+    Collected,
     Runs,
     Table,
     collect,
@@ -40,8 +42,8 @@ from benchmarks.accuracy.tables import (
     cross_domain_table,
     figure,
     published_tables,
+    rivals_table,
     signed,
-    splits_won,
 )
 from benchmarks.accuracy.trials import SHOT_COUNTS, cross_domain, few_shot, fewer_tests
 from benchmarks.data.dataset import DataSet
@@ -53,9 +55,6 @@ from core.clip.models.backbone import Backbone
 PAGES, RESULTS = (Path(__file__).parents[1] / name for name in ("pages", "results"))
 GAMMAS = tuple(round(0.01 * i, 2) for i in range(-5, 20))
 Stored = Callable[[str, Trial], bool]
-ByMethod = Mapping[str, tuple[Trial, ...]]
-Collected = Callable[[str, tuple[Trial, ...]], list[Runs]]
-"""Stored runs of a method on trials, one Runs per label."""
 
 
 def complete(method: str, trials: Sequence[Trial], stored: Stored) -> list[Trial]:
@@ -86,25 +85,6 @@ def base_to_new_table(by_method: ByMethod, collected: Collected, names: Sequence
             by_data = [" / ".join(figure(values[n][m]) for n in names) for m in ("HM", "mixed HM")]
             count = sum(len(answers) for answers in runs.answers.values())
             table.rows.append([runs.label, str(count), *cells, *by_data])
-    return table
-
-
-def rivals_table(by_method: ByMethod, collected: Collected, ours: str) -> Table:
-    """Return `ours` less each other method, on the trials of that method."""
-    shown = ("HM", "mixed HM", "all")
-    table = Table(
-        f"{ours}, less each method",
-        ["method", *shown, "splits won: HM", "mixed HM", "all"],
-        note=f"95% intervals over {OVER}; the data sets are fixed.",
-    )
-    for method, trials in by_method.items():
-        product = next(r for r in collected("clip_cite", trials) if r.label == ours)
-        for runs in collected(method, trials):
-            if runs.label == ours:
-                continue
-            gain = compared(product, runs)["mean"]
-            won = [splits_won(product, runs, m) if not np.isnan(gain[m].value) else "–" for m in shown]
-            table.rows.append([runs.label, *(signed(gain[m]) for m in shown), *won])
     return table
 
 

@@ -1,7 +1,7 @@
 """Tables of stored runs."""
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -114,6 +114,11 @@ def csv_rows(
     return rows
 
 
+ByMethod = Mapping[str, tuple[Trial, ...]]
+Collected = Callable[[str, tuple[Trial, ...]], list[Runs]]
+"""Stored runs of a method on trials, one Runs per label."""
+
+
 def collect(methods: Iterable[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> list[Runs]:
     """Return the stored runs of these methods and trials, one Runs per label."""
     by_label: dict[str, Runs] = {}
@@ -142,6 +147,25 @@ def splits_won(ours: Runs, theirs: Runs, name: str) -> str:
         for run, other, split in zip(runs, theirs.answers[data], ours.splits[data], strict=True):
             gains.setdefault((data, split), []).append(means([run])[name] - means([other])[name])
     return f"{sum(np.mean(values) > 0 for values in gains.values())} of {len(gains)}"
+
+
+def rivals_table(by_method: ByMethod, collected: Collected, ours: str) -> Table:
+    """Return `ours` less each other method, on the trials of that method."""
+    shown = ("HM", "mixed HM", "all")
+    table = Table(
+        f"{ours}, less each method",
+        ["method", *shown, "splits won: HM", "mixed HM", "all"],
+        note=f"95% intervals over {OVER}; the data sets are fixed.",
+    )
+    for method, trials in by_method.items():
+        product = next(r for r in collected("clip_cite", trials) if r.label == ours)
+        for runs in collected(method, trials):
+            if runs.label == ours:
+                continue
+            gain = compared(product, runs)["mean"]
+            won = [splits_won(product, runs, m) if not np.isnan(gain[m].value) else "–" for m in shown]
+            table.rows.append([runs.label, *(signed(gain[m]) for m in shown), *won])
+    return table
 
 
 def base_to_new_tables(
