@@ -33,6 +33,7 @@ from benchmarks.accuracy.harness import Draws, Trial, run
 from benchmarks.accuracy.tables import OURS as PAPER_SCORES
 from benchmarks.accuracy.tables import (
     SERVED,
+    STOCK,
     Runs,
     Table,
     base_to_new_tables,
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(f"Written: {options.csv}")
     if options.setting in ("bng", "mixed"):
         tables = base_to_new_tables(methods, trials, backbone, options.out)
-        if PRODUCT in methods:
+        if PRODUCT in methods and set(methods) - {STOCK, PRODUCT}:  # with rivals
 
             @cache
             def collected(method: str, trials: tuple[Trial, ...]) -> list[Runs]:
