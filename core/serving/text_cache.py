@@ -138,7 +138,6 @@ class TextCache:
         rows: dict[Prompts, Tensor] = {}
         uncached: list[Prompts] = []
         missing: list[Prompts] = []
-        again: list[Prompts] = []
         others: list[tuple[Prompts, Future[Mapping[Prompts, Tensor]]]] = []
         with self._lock:
             for class_prompts in dict.fromkeys(prompts):
@@ -150,18 +149,16 @@ class TextCache:
             mine = _Pending(Future(), len(uncached))
             for class_prompts in uncached:
                 pending = self._pending.setdefault((model, class_prompts), mine)
-                if pending is mine:
+                if pending is mine or pending.classes > LONGER * mine.classes:
                     missing.append(class_prompts)
-                elif pending.classes > LONGER * mine.classes:
-                    again.append(class_prompts)
                 else:
                     others.append((class_prompts, pending.rows))
-            if missing or others or again:
+            if uncached:
                 self.misses += 1
             else:
                 self.hits += 1
-        if missing or again:
-            rows.update(self._encode(model, missing, again, encode, mine.rows))
+        if missing:
+            rows.update(self._encode(model, missing, encode, mine))
         failed = []
         for class_prompts, future in others:
             if future.exception() is None:
@@ -176,32 +173,30 @@ class TextCache:
         self,
         model: str,
         missing: Sequence[Prompts],
-        again: Sequence[Prompts],
         encode: Callable[[Sequence[Prompts]], Tensor],
-        mine: Future[Mapping[Prompts, Tensor]],
+        mine: _Pending,
     ) -> Mapping[Prompts, Tensor]:
-        """Encode `missing`, for which other calls may wait, and `again`, which another call also encodes."""
-        wanted = [*missing, *again]
         try:
             # Copied, because a view would keep the whole batch in memory.
-            encoded = dict(zip(wanted, (row.clone() for row in encode(wanted)), strict=True))
+            encoded = dict(zip(missing, (row.clone() for row in encode(missing)), strict=True))
         except BaseException as error:
-            self._end_pending(model, missing)
-            mine.set_exception(error)
+            self._end_pending(model, missing, mine)
+            mine.rows.set_exception(error)
             raise
         for class_prompts, row in encoded.items():
             size = row.nbytes + OVERHEAD + CLASS_OVERHEAD + prompts_bytes(class_prompts)
             self.kept.put((model, class_prompts), row, size)
-        self._end_pending(model, missing)
-        mine.set_result(encoded)
+        self._end_pending(model, missing, mine)
+        mine.rows.set_result(encoded)
         with self._lock:
-            self.encoded += len(wanted)
+            self.encoded += len(missing)
         return encoded
 
-    def _end_pending(self, model: str, prompts: Sequence[Prompts]) -> None:
+    def _end_pending(self, model: str, prompts: Sequence[Prompts], mine: _Pending) -> None:
         with self._lock:
             for class_prompts in prompts:
-                del self._pending[model, class_prompts]
+                if self._pending.get((model, class_prompts)) is mine:  # not a longer list's
+                    del self._pending[model, class_prompts]
 
 
 # --- classifiers of whole requests ---
