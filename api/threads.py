@@ -25,7 +25,7 @@ H = TypeVar("H", bound=Hashable)
 CORES = os.cpu_count() or 1
 WAIT_SECONDS = 10.0
 UPLOAD_SECONDS = 300.0
-"""Maximum wait of an upload for its turn. Those of 5,000 images take minutes."""
+"""Maximum wait of an upload or export for its turn. An upload of 5,000 images takes minutes."""
 
 
 class Turns:
@@ -54,7 +54,7 @@ class Turns:
             try:
                 async with asyncio.timeout(self._wait_seconds):
                     await called
-            except BaseException as error:
+            except (asyncio.CancelledError, TimeoutError) as error:
                 if not called.cancelled():  # it was both called and cancelled
                     self._end(owner)
                 if isinstance(error, TimeoutError):
