@@ -75,6 +75,10 @@ def test_judged_images_go_into_the_training(
         said = answers(page)
         page.get_by_role("button", name="Right: a.png").click()
         page.get_by_role("button", name="Wrong: b.png").click()
+        with page.expect_response("**/classify"):
+            page.get_by_label("Strength").press("ArrowRight")
+        expect(page.locator(".answer > .best > strong")).to_have_count(2)
+        page.wait_for_timeout(300)  # the answers are drawn again, and the choice stays open
         true = next(name for name in CLASSES if name != said[1])
         page.get_by_label("True class of b.png").select_option(true)
         expect(page.locator(".toolbar .tally")).to_have_text(re.compile(r"^Right: 1 of 2 now, \d before$"))
