@@ -29,8 +29,11 @@ def linear_discriminants(features: Tensor, labels: Tensor) -> tuple[Tensor, Tens
     variance = residuals.square().sum() / features.shape[1]
     if float(variance) < 1e-12:
         return None
-    # (RᵀR + v I)⁻¹ M = (M − Rᵀ (R Rᵀ + v I)⁻¹ R M) / v: S equations instead of D.
-    identity = torch.eye(len(features), dtype=features.dtype, device=features.device)
-    solved = torch.linalg.solve(residuals @ residuals.T + variance * identity, residuals @ centred.T)
-    weights = (centred - solved.T @ residuals) / variance
+    identity = torch.eye(min(features.shape), dtype=features.dtype, device=features.device)
+    if len(features) < features.shape[1]:
+        # (RᵀR + v I)⁻¹ M = (M − Rᵀ (R Rᵀ + v I)⁻¹ R M) / v: S equations instead of D.
+        solved = torch.linalg.solve(residuals @ residuals.T + variance * identity, residuals @ centred.T)
+        weights = (centred - solved.T @ residuals) / variance
+    else:
+        weights = torch.linalg.solve(residuals.T @ residuals + variance * identity, centred.T).T
     return weights, -((0.5 * centred + mean) * weights).sum(dim=1)

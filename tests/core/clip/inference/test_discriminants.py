@@ -1,14 +1,17 @@
 """Linear discriminants against an inverse of the whole covariance, and where there are none."""
 
+import pytest
 import torch
 
 from core.clip.inference.discriminants import linear_discriminants
 
 
-def test_they_are_those_of_the_covariance_within_the_classes() -> None:
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_they_are_those_of_the_covariance_within_the_classes(repeats: int) -> None:
+    """With fewer shots than dimensions, and with more."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(12, 30, generator=generator)
-    labels = torch.tensor([4, 1, 1, 4, 2, 2, 2, 2, 1, 4, 4, 4])
+    features = torch.randn(12 * repeats, 30, generator=generator)
+    labels = torch.tensor([4, 1, 1, 4, 2, 2, 2, 2, 1, 4, 4, 4] * repeats)
     found = linear_discriminants(features, labels)
     assert found is not None
     means = torch.stack([features[labels == c].mean(dim=0) for c in (1, 2, 4)])
