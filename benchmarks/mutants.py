@@ -121,7 +121,7 @@ MUTANTS = [
            f"{TESTS}/serving/test_calibrated.py::"
            "test_an_image_like_none_of_the_trained_images_is_rejected",
            "images of other classes are accepted"),
-    Mutant("F6", f"{SERVING}/calibrated.py", "scores.probabilities.topk", "scores.similarities.topk",
+    Mutant("F6", f"{SERVING}/calibrated.py", "scores.scores.topk", "scores.similarities.topk",
            f"{TESTS}/serving/test_calibrated.py::test_the_most_likely_classes_come_first_with_their_cosines",
            "the first class is not the most likely one"),
     Mutant("R1", RULE, "dict(zip(present, moves, strict=True))", "dict(enumerate(moves))", CLOSED,

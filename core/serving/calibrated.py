@@ -37,7 +37,7 @@ class CalibratedScores:
 
     def prediction_sets(self, names: Sequence[str]) -> list[list[str]]:
         """Return the prediction set of each image, the most likely class first."""
-        order = self.scores.probabilities.argsort(dim=-1, descending=True).tolist()
+        order = self.scores.scores.argsort(dim=-1, descending=True).tolist()
         return [
             [names[c] for c in best_first if in_set[c]]
             for best_first, in_set in zip(order, self.in_set.tolist(), strict=True)
@@ -95,7 +95,7 @@ def calibrate(
     """
     probabilities = (logit_scale / calibration.temperature * scores.scores).softmax(dim=-1)
     in_set = probabilities >= calibration.conformal_threshold(coverage)
-    in_set[torch.arange(len(in_set)), probabilities.argmax(dim=-1)] = True
+    in_set[torch.arange(len(in_set)), scores.scores.argmax(dim=-1)] = True
     if shots is None or calibration.rejection_threshold is None:
         in_distribution = scores.scores.amax(dim=-1)
     else:
@@ -131,9 +131,10 @@ def ranked(
 ) -> Iterator[list[Prediction]]:
     """Yield the K most likely classes of each image, best first."""
     count = len(names.names)
-    top = scores.probabilities.topk(min(top_k or count, count), dim=-1)
-    best = scores.similarities.gather(1, top.indices)
-    for row in zip(top.values.tolist(), top.indices.tolist(), best.tolist(), strict=True):
+    # By score, since far below the first class probabilities are rounded to equal zeros.
+    top = scores.scores.topk(min(top_k or count, count), dim=-1).indices
+    columns = (scores.probabilities.gather(1, top), top, scores.similarities.gather(1, top))
+    for row in zip(*(column.tolist() for column in columns), strict=True):
         yield [
             Prediction(names.names[c], kinds[names.names[c]], probability, similarity)
             for probability, c, similarity in zip(*row, strict=True)

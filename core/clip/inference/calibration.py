@@ -102,8 +102,16 @@ def fit_calibration(
 
 
 def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
-    """Return the T that maximises the likelihood of softmax(logits / T) (C. Guo et al., ICML 2017)."""
-    losses = [-_log_softmax(logits / t)[np.arange(len(truth)), truth].mean() for t in TEMPERATURES]
+    """Return the T that maximises the likelihood of softmax(logits / T) (C. Guo et al., ICML 2017).
+
+    If every image is classified correctly, the likelihood grows without end as T falls. The true class of N
+    images therefore counts as 1 − 1/(N + 2), and the others share the rest (J. Platt, 1999).
+    """
+    images, classes = logits.shape
+    rest = 1 / (images + 2) if classes > 1 else 0.0
+    target = np.full(logits.shape, rest / max(1, classes - 1))
+    target[np.arange(images), truth] = 1 - rest
+    losses = [-(target * _log_softmax(logits / t)).sum() for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 

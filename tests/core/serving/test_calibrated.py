@@ -78,6 +78,27 @@ def test_the_most_likely_classes_come_first_with_their_cosines() -> None:
     assert [p.probability for p in found] == pytest.approx(given.probabilities[0, [2, 1]].tolist())
 
 
+def test_classes_are_ranked_by_score_where_probabilities_are_rounded_to_0() -> None:
+    """Whatever the order of the names in the request."""
+    values = {"a": 0.5, "e": 0.3, "d": 0.2, "c": 0.1, "b": 0.05}
+    for names in (tuple(values), tuple(reversed(values))):
+        given = scores([values[name] for name in names], scale=1000.0)
+        assert (given.probabilities == 0).sum() > 1
+        kinds = dict.fromkeys(names, "trained")
+        (found,) = ranked(given, ResolvedNames(names, tuple(range(5)), ()), kinds, None)
+        assert [p.class_name for p in found] == list("aedcb")
+        certain = calibrate(
+            replace(KNOWN, temperature=0.1, nonconformity=(1.0,)),
+            given,
+            torch.full((1, 4), 0.5),
+            SHOTS,
+            range(5),
+            logit_scale=100.0,
+            coverage=0.4,
+        )
+        assert certain.prediction_sets(names) == [list("aedcb")]
+
+
 ROW = SimpleNamespace(metrics={"calibration": KNOWN.to_dict()}, alpha=0.5, classes=["Fox", "badger"])
 ASKED: dict[str, Any] = {
     "names": ["badger", "fox"],

@@ -37,6 +37,18 @@ def test_the_temperature_is_recovered(temperature: float) -> None:
     assert calibration_error(reliability(softmax(3 * logits / temperature), truth)) > calibrated + 0.05
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_images_that_are_all_right_do_not_prove_certainty(seed: int) -> None:
+    """The lowest temperature would explain them best, and make every other prediction certain."""
+    logits, truth = drawn(20_000, seed=seed)
+    right = np.flatnonzero(logits.argmax(axis=1) == truth)[:30]
+    temperature = fit_temperature(logits[right], truth[right])
+    assert 0.4 < temperature < 1.5
+    certain = calibration_error(reliability(softmax(logits / 0.1), truth))
+    assert calibration_error(reliability(softmax(logits / temperature), truth)) < min(0.1, certain / 2)
+    assert fit_temperature(logits[right, :1], np.zeros(30, dtype=np.int64)) > 0  # A single class is certain.
+
+
 def test_the_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.92, 0.08], [0.94, 0.06], [0.3, 0.7], [0.36, 0.64]])
     bins = reliability(probabilities, np.array([0, 1, 1, 1]))
