@@ -66,7 +66,8 @@ class Options(RequestModel):
         le=1,
         description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset is "
         "subtracted from the similarities of each class. It is estimated on the model's training images. 0 "
-        "gives the scores of the paper, without a classifier among the trained classes.",
+        "gives the scores of the paper, without a classifier among the trained classes. For an instant "
+        "preview, 0 leaves out the offsets only.",
     )
     rule: Literal["auto", RequestKind] = Field(
         "auto",

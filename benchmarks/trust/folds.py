@@ -112,8 +112,11 @@ def run(labels: str, trial: Trial, backbone: Backbone) -> dict[str, Any]:
     return record
 
 
-def quarters(labels: Sequence[int], seed: int) -> list[list[int]]:
-    """Return the image indices of each of four folds, ascending, stratified by class."""
+def quarters(labels: Sequence[int], seed: int, originals: Sequence[int] | None = None) -> list[list[int]]:
+    """Return the image indices of each of four folds, ascending, stratified by class.
+
+    Copies aren't kept together: the sets have none.
+    """
     generator = np.random.default_rng(seed)
     folds: list[list[int]] = [[], [], [], []]
     for number, label in enumerate(sorted(set(labels))):

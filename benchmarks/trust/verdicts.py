@@ -34,7 +34,6 @@ from core.clip.evaluation.accuracy import (
     Interval,
     brier_gain,
     effective_share,
-    paired_bootstrap,
     probability_better,
     verdict,
 )
@@ -154,31 +153,31 @@ def judged(record: Record) -> dict[str, Any]:
     names = Candidates(tuple(map(str, range(k))), k, ((),) * k)
     held_out = HeldOutPredictions(names, np.arange(len(truth)), truth, stock, stock, adapted, {}, none)
     before, after = (s.trained_only.argmax(axis=1) == truth for s in (stock, adapted))
-    difference, scale = paired_bootstrap(after, before), record.plain["logit_scale"]
-    gain = brier_gain(held_out, scale)
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    gain = brier_gain(held_out, record.plain["logit_scale"])
+    share = effective_share(len(truth), len(truth) // 2)  # two halves
     return {
         "labels": record.plain["labels"],
         "data": record.plain["data"],
         "images": len(truth),
-        "today": earlier_verdict(difference, gain),
-        "ranks": verdict(difference, gain),
-        "probability": probability_better(
-            int((after & ~before).sum()),
-            int((before & ~after).sum()),
-            share=effective_share(len(truth), len(truth) // 2),  # two halves
-        ),
+        "today": earlier_verdict(gained, lost, len(truth), gain),
+        "ranks": verdict(gained, lost, gain, share=share),
+        "probability": probability_better(gained, lost, share=share),
     }
 
 
-def earlier_verdict(difference: Interval, brier_gain: Interval | None) -> str:
+def earlier_verdict(gained: int, lost: int, images: int, brier_gain: Interval | None) -> str:
     """Return the verdict of the rule before the plan.
 
-    `better` (likewise `worse`): the whole interval of the difference in accuracy lies above 0, or the
-    difference is above 0 and so is the whole interval of `brier_gain`.
+    `better` (likewise `worse`): the whole paired bootstrap interval of the difference in accuracy lies above
+    0, or the difference is above 0 and so is the whole interval of `brier_gain`.
     """
-    if difference.low > 0 or (brier_gain is not None and brier_gain.low > 0 < difference.value):
+    shares = np.array([lost, images - gained - lost, gained]) / images
+    counts = np.random.default_rng(0).multinomial(images, shares, size=10_000)
+    low, high = np.percentile(counts[:, 2] - counts[:, 0], [2.5, 97.5])
+    if low > 0 or (brier_gain is not None and brier_gain.low > 0 and gained > lost):
         return "better"
-    if difference.high < 0 or (brier_gain is not None and brier_gain.high < 0 > difference.value):
+    if high < 0 or (brier_gain is not None and brier_gain.high < 0 and gained < lost):
         return "worse"
     return "no_clear_gain"
 

@@ -3,12 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
+from core.clip.checks.near_duplicates import find_originals
 from core.clip.config import AdaptConfig
-from core.clip.data.images import ImageLimits, Shot
-from core.clip.data.loader import read_images
+from core.clip.data.images import ImageLimits, Shot, open_image
+from core.clip.data.loader import DECODERS, read_images
 from core.clip.data.splits import holdout_positions
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
@@ -86,9 +89,12 @@ def adapt(
     class_names = tuple(dict.fromkeys(shot.class_name for shot in shots))
     if len(class_names) < 2:
         raise InvalidClassNames(f"A classifier needs at least 2 classes; there are {len(class_names)}.")
-    training_shots, test_shots = _split(shots, tests, config, reporter)
     try:
-        # 1. Read images.
+        # 1. Read images. Copies may not be trained on while their original is evaluated.
+        copied = range(len(shots)) if config.evaluate == "none" else _originals(shots, limits)
+        training_shots, test_shots = _split(shots, tests, config, reporter, copied)
+        place = {position: i for i, (position, _) in enumerate(training_shots)}
+        originals = [place[copied[position]] for position in place]
         index_of = {name: i for i, name in enumerate(class_names)}
         labels = [index_of[shot.class_name] for _, shot in training_shots]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
@@ -106,6 +112,7 @@ def adapt(
                 [shot.class_name for _, shot in test_shots],
                 config,
                 stock_features=len(support) if trained is None else 0,
+                originals=originals,
             ),
         )
         if trained is None:
@@ -137,7 +144,7 @@ def adapt(
         positions = [position for position, _ in training_shots]
         confirmed = frozenset(position for position, shot in training_shots if shot.label_confirmed)
         training_set = TrainingSet(
-            class_names, sources, positions, images, labels, trained.seconds, confirmed, stock
+            class_names, sources, positions, images, labels, trained.seconds, confirmed, stock, originals
         )
         evaluation = evaluate(
             EvalContext(backbone, trained.weights, training_set, config, limits),
@@ -156,17 +163,32 @@ def adapt(
     return Adapted(class_names, trained.weights, trained.seconds, evaluation)
 
 
+def _originals(shots: Sequence[Shot], limits: ImageLimits) -> list[int]:
+    """Return, for each shot, the first shot of its class of which it is a copy, or else its own index."""
+
+    def measure(shot: Shot) -> ImageStats:
+        return measure_image(open_image(shot.source, limits, shortest_side=SIDE, grey=True))
+
+    with ThreadPoolExecutor(DECODERS) as threads:
+        stats = list(threads.map(measure, shots))
+    return find_originals(stats, [shot.class_name for shot in shots])
+
+
 def _split(
-    shots: Sequence[Shot], tests: Sequence[Shot], config: AdaptConfig, reporter: Reporter
+    shots: Sequence[Shot],
+    tests: Sequence[Shot],
+    config: AdaptConfig,
+    reporter: Reporter,
+    originals: Sequence[int],
 ) -> tuple[list[tuple[int, Shot]], list[tuple[int, Shot]]]:
     """Return the shots to train on and those to evaluate on, with their upload positions.
 
-    The positions of `tests` follow those of `shots`.
+    The positions of `tests` follow those of `shots`. Copies of held-out shots are in neither.
     """
     placed = list(enumerate(shots))
     if tests or not config.holdout or config.evaluate == "none":
         return placed, list(enumerate(tests, start=len(shots)))
-    out = holdout_positions(shots, config.holdout, config.seed)
+    out = holdout_positions(shots, config.holdout, config.seed, originals)
     evaluated_names = {shots[i].class_name for i in out}
     unmeasured = [name for name in dict.fromkeys(s.class_name for s in shots) if name not in evaluated_names]
     if unmeasured:
@@ -175,7 +197,7 @@ def _split(
             f"Not evaluated, because these classes have too few images to hold any out: "
             f"{', '.join(unmeasured[:10])}. Add images, raise holdout, or send test images.",
         )
-    return [(i, s) for i, s in placed if i not in out], [placed[i] for i in sorted(out)]
+    return [(i, s) for i, s in placed if i not in out], [placed[i] for i in sorted(out) if originals[i] == i]
 
 
 def _shortest_side(backbone: Backbone, config: AdaptConfig) -> int:

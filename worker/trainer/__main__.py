@@ -212,8 +212,9 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         # adapt() numbers the training images first, then the test images.
         order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
         fields = evaluation.report.to_dict()
-        for image in (*fields["mistakes"], *fields["label_issues"]):
-            image["position"] = order[image["position"]]
+        for kind in ("mistakes", "fixed", "broken", "label_issues"):
+            for image in fields[kind]:
+                image["position"] = order[image["position"]]
         (folder / REPORT).write_text(json.dumps(fields, ensure_ascii=False), encoding="utf-8")
     return {"metrics": evaluation.metrics, "seconds": round(adapted.seconds, 1)}
 

@@ -79,6 +79,31 @@ def find_near_duplicates(stats: Sequence[ImageStats]) -> list[NearDuplicate]:
     return [best[second] for second in sorted(best)]
 
 
+def find_originals(stats: Sequence[ImageStats], classes: Sequence[str]) -> list[int]:
+    """Return, for each image, the first image of its class of which it is a copy, or else its own index.
+
+    Copies are near duplicates, also through other images, and images with equal thumbnails.
+    """
+    originals = list(range(len(stats)))
+
+    def original(i: int) -> int:
+        while originals[i] != i:
+            i = originals[i]
+        return i
+
+    first_of: dict[tuple[str, bytes], int] = {}
+    equal = [
+        (first_of.setdefault((name, s.thumbnail.tobytes()), i), i)
+        for i, (s, name) in enumerate(zip(stats, classes, strict=True))
+    ]
+    near = [(pair.first, pair.second) for pair in find_near_duplicates(stats)]
+    for pair in (*equal, *near):
+        first, second = sorted(map(original, pair))
+        if classes[first] == classes[second]:
+            originals[second] = first
+    return [original(i) for i in range(len(stats))]
+
+
 def _similarities(stats: Sequence[ImageStats], pairs: Sequence[Pair]) -> Floats:
     """Return the similarity [P] of pairs; uncertain pairs are also compared as crops of each other."""
     firsts, seconds, mirrored = (np.array(column) for column in zip(*pairs, strict=True))

@@ -17,38 +17,64 @@ MAX_FOLD_IMAGES = 400
 """Maximum number of images in a single fold: with 400, the accuracy is known to ± 5 points."""
 
 
-def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
+def make_folds(labels: Sequence[int], seed: int, originals: Sequence[int] | None = None) -> list[list[int]]:
     """Return the image indices of each fold, ascending; no fold if no class has 5 images.
 
     With many images there is one fold of a fifth of the images, at most 400. With few images a fifth would
     be too small (16 images give ± 20 points), so there are two folds of one half each. Every image is then
     predicted, and both fold models together take as long as the training.
 
-    Folds are stratified by class. Images of classes with fewer than 5 images are in no fold.
+    Folds are stratified by class. Images of classes with fewer than 5 images are in no fold. Copies are in
+    the fold of their original and don't count.
+
+    Args:
+        originals: image of the same class that each image copies, or the image itself; None without copies.
     """
     generator = np.random.default_rng(seed)
-    classes = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
+    distinct, copies = _copies(range(len(labels)) if originals is None else originals)
+    classes = [[i for i in distinct if labels[i] == label] for label in sorted(set(labels))]
     shuffled = [generator.permutation(of_class) for of_class in classes if len(of_class) >= MIN_CLASS_IMAGES]
     share = min(1 / 5, MAX_FOLD_IMAGES / max(1, sum(map(len, shuffled))))
     fifth = [of_class[: max(1, round(share * len(of_class)))] for of_class in shuffled]
+    folds: list[list[int]] = [[], []]
     if sum(map(len, fifth)) >= MIN_FOLD_IMAGES:
-        return [sorted(int(i) for of_class in fifth for i in of_class)]
-    if not shuffled:
+        if (
+            sum(map(len, fifth)) > MAX_FOLD_IMAGES
+        ):  # One image each of very many classes, not all of which fit.
+            fifth = [fifth[i] for i in generator.permutation(len(fifth))[:MAX_FOLD_IMAGES]]
+        folds = [[int(i) for of_class in fifth for i in of_class][:MAX_FOLD_IMAGES]]
+    elif not shuffled:
         return []
-    halves: list[list[int]] = [[], []]
-    for number, of_class in enumerate(shuffled):
-        for i, index in enumerate(of_class):
-            # Classes of odd size give their extra image to alternating halves.
-            halves[(i + number) % 2].append(int(index))
-    return [sorted(half) for half in halves]
+    else:
+        for number, of_class in enumerate(shuffled):
+            for i, index in enumerate(of_class):
+                # Classes of odd size give their extra image to alternating halves.
+                folds[(i + number) % 2].append(int(index))
+    return [sorted(copy for original in fold for copy in copies[original]) for fold in folds]
 
 
-def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
-    """Return the positions of about `holdout` of each class, never of a whole class."""
+def holdout_positions(
+    shots: Sequence[Shot], holdout: float, seed: int, originals: Sequence[int] | None = None
+) -> set[int]:
+    """Return the positions of about `holdout` of each class, never of a whole class.
+
+    Args:
+        originals: as for `make_folds`, by position.
+    """
     generator = np.random.default_rng(seed)
+    distinct, copies = _copies(range(len(shots)) if originals is None else originals)
     out: set[int] = set()
     for name in dict.fromkeys(shot.class_name for shot in shots):
-        of_class = [i for i, shot in enumerate(shots) if shot.class_name == name]
+        of_class = [i for i in distinct if shots[i].class_name == name]
         count = min(round(holdout * len(of_class)), len(of_class) - 1)
-        out.update(generator.choice(of_class, size=count, replace=False).tolist())
+        for original in generator.choice(of_class, size=count, replace=False).tolist():
+            out.update(copies[original])
     return out
+
+
+def _copies(originals: Sequence[int]) -> tuple[list[int], dict[int, list[int]]]:
+    """Return the originals, ascending, and each one's copies with itself."""
+    copies: dict[int, list[int]] = {}
+    for i, original in enumerate(originals):
+        copies.setdefault(original, []).append(i)
+    return sorted(copies), copies

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.inference.calibration import MIN_HELD_OUT, cross_calibrated
 
-BOOTSTRAP_SAMPLES = 10_000
+DRAWS = 10_000
+"""Number of draws from a distribution whose quantiles are needed."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +30,45 @@ class BrierGain(Interval):
     """One-sided p that the Brier gains tend to be above 0 (`signed_rank_p`)."""
 
 
-def paired_bootstrap(
+def difference_interval(
     correct: NDArray[np.bool_], baseline_correct: NDArray[np.bool_], *, seed: int = 0
 ) -> Interval:
-    """Return the difference in accuracy of two classifiers on the *same* N images.
+    """Return the difference in accuracy of two classifiers on the *same* N images, with a 95% interval.
+
+    Each image is gained, lost or unchanged. As for the interval of C. Clopper and E. Pearson (Biometrika
+    1934), the lower end is that of the shares if one more image were lost, the upper end if one more were
+    gained. So the interval lies above 0 exactly if `sign_test_p` is below 0.025, also if all images are
+    gained. In a cross-validation it describes these fold models, and doesn't count that others might differ.
 
     Args:
         correct, baseline_correct: [N], True for each image that was classified correctly.
-
-    Returns:
-        The difference `correct - baseline_correct`; the interval is the 2.5th and 97.5th percentile of
-        its paired bootstrap over images.
     """
-    differences = correct.astype(np.int64) - baseline_correct.astype(np.int64)
-    # Resampling N values from {-1, 0, 1} is a multinomial draw of their three counts.
-    n = len(differences)
-    shares = np.array([(differences == value).sum() for value in (-1, 0, 1)]) / n
-    counts = np.random.default_rng(seed).multinomial(n, shares, size=BOOTSTRAP_SAMPLES)
-    low, high = np.percentile((counts[:, 2] - counts[:, 0]) / n, [2.5, 97.5])
-    return Interval(float(differences.mean()), float(low), float(high))
+    n = len(correct)
+    gained, lost = int((correct & ~baseline_correct).sum()), int((baseline_correct & ~correct).sum())
+    # Gamma variables divided by their sum have a Dirichlet distribution.
+    generator = np.random.default_rng(seed)
+    gains, losses, same, one = (
+        generator.standard_gamma(count, DRAWS) for count in (gained, lost, n - gained - lost, 1)
+    )
+    total, value = gains + losses + same + one, (gained - lost) / n
+    low = np.percentile((gains - losses - one) / total, 2.5)
+    high = np.percentile((gains + one - losses) / total, 97.5)
+    return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def sign_test_p(gained: int, lost: int, *, share: float = 1.0, seed: int = 0) -> float:
+    """Return the one-sided p of the exact sign test that more images are gained than lost.
+
+    For whole numbers it is the probability of `gained` heads or more in `gained + lost` throws of a coin,
+    which is that of a Beta(gained, lost + 1) variable below 1/2.
+
+    Args:
+        gained, lost, share: as for `probability_better`.
+    """
+    if not gained:
+        return 1.0
+    draws = np.random.default_rng(seed).beta(share * gained, share * lost + 1, size=DRAWS)
+    return float((draws < 0.5).mean())
 
 
 def accuracy_interval(
@@ -65,7 +86,7 @@ def accuracy_interval(
     """
     n, k = len(correct), int(correct.sum())
     share = effective_share(n, images_per_fold_model)
-    draws = np.random.default_rng(seed).beta(share * k + 0.5, share * (n - k) + 0.5, size=BOOTSTRAP_SAMPLES)
+    draws = np.random.default_rng(seed).beta(share * k + 0.5, share * (n - k) + 0.5, size=DRAWS)
     low, high = np.percentile(draws, [2.5, 97.5])
     return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
 
@@ -97,7 +118,7 @@ def probability_better(gained: int, lost: int, *, share: float = 1.0, seed: int 
         lost: number of images that only the stock model classifies correctly.
         share: `effective_share` of the images.
     """
-    draws = np.random.default_rng(seed).beta(share * gained + 0.5, share * lost + 0.5, size=BOOTSTRAP_SAMPLES)
+    draws = np.random.default_rng(seed).beta(share * gained + 0.5, share * lost + 0.5, size=DRAWS)
     return float((draws > 0.5).mean())
 
 
@@ -117,10 +138,10 @@ def more_test_images(difference: Interval, images: int, test_images: int) -> int
             cross-validation.
 
     Returns:
-        The number rounded up to tens. None without a gain, or above 5 times `images`: a gain so small may
-        as well be none.
+        The number rounded up to tens. None without a gain, if the interval is above 0 already, or above 5
+        times `images`: a gain so small may as well be none.
     """
-    if difference.value <= 0:
+    if difference.value <= 0 or difference.low > 0:
         return None
     half_width = (difference.high - difference.low) / 2
     more = images * (half_width / difference.value) ** 2 - test_images
@@ -131,21 +152,22 @@ MAX_P = 0.025
 """Largest one-sided p of a proven gain, or loss."""
 
 
-def verdict(difference: Interval, brier_gain: BrierGain | None = None) -> str:
+def verdict(gained: int, lost: int, brier_gain: BrierGain | None = None, *, share: float = 1.0) -> str:
     """Return `better`, `worse` or `no_clear_gain`.
 
     `better` needs a higher accuracy, a mean Brier gain above 0, and Brier gains that tend to be above 0 by a
-    signed-rank test. Without a Brier gain, below 30 images, it needs the whole interval of the difference
-    above 0. `worse` is the mirror image. benchmarks/pages/trust.md has the measurements.
+    signed-rank test. Without a Brier gain, below 30 images, it needs more images gained than lost by a sign
+    test. `worse` is the mirror image. benchmarks/pages/trust.md has the measurements.
 
     Args:
-        difference: accuracy of the adapted model minus that of the stock model.
+        gained, lost, share: as for `probability_better`.
     """
     if brier_gain is None:
-        better, worse = difference.low > 0, difference.high < 0
+        better = sign_test_p(gained, lost, share=share) <= MAX_P
+        worse = sign_test_p(lost, gained, share=share) <= MAX_P
     else:
-        better = difference.value > 0 and brier_gain.value > 0 and brier_gain.p <= MAX_P
-        worse = difference.value < 0 and brier_gain.value < 0 and brier_gain.p >= 1 - MAX_P
+        better = gained > lost and brier_gain.value > 0 and brier_gain.p <= MAX_P
+        worse = gained < lost and brier_gain.value < 0 and brier_gain.p >= 1 - MAX_P
     return "better" if better else "worse" if worse else "no_clear_gain"
 
 

@@ -31,6 +31,8 @@ class TrainingSet:
     """Positions of the images whose labels are certain."""
     stock_features: Tensor | None = None
     """[M, D], of the support shots by the stock model; None if they are not yet computed."""
+    originals: Sequence[int] | None = None
+    """[N], image of the same class that each image copies, or the image itself; None without copies."""
 
 
 @dataclass(frozen=True)

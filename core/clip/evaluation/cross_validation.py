@@ -52,15 +52,20 @@ def training_work(
 
 
 def cross_validation_work(
-    labels: Sequence[int], prompts: int, distractor_prompts: int, config: AdaptConfig
+    labels: Sequence[int],
+    prompts: int,
+    distractor_prompts: int,
+    config: AdaptConfig,
+    originals: Sequence[int] | None = None,
 ) -> Work:
     """Return the work of all fold models, predictions included.
 
     Args:
         prompts: number of prompts of the trained classes.
         distractor_prompts: number of prompts of the other candidates.
+        originals: as for `make_folds`.
     """
-    folds = make_folds(labels, config.seed)
+    folds = make_folds(labels, config.seed, originals)
     epochs = _epochs(len(labels), folds, config)
     candidates = prompts + distractor_prompts
     return total(
@@ -70,17 +75,22 @@ def cross_validation_work(
                     len(labels) - len(fold), len(set(labels)), prompts, epochs, stock_features=True
                 ),
                 prediction_work(
-                    len(fold),
+                    evaluated,
                     candidates,
                     config.alpha,
                     CROSS_VALIDATION_CURVE,
-                    curve_images=len(fold),
+                    curve_images=evaluated,
                     stock_features=True,
                 ),
             )
             for fold in folds
+            for evaluated in [len(_without_copies(fold, originals))]
         )
     )
+
+
+def _without_copies(fold: Sequence[int], originals: Sequence[int] | None) -> list[int]:
+    return [i for i in fold if originals is None or originals[i] == i]
 
 
 def _epochs(images: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
@@ -123,8 +133,9 @@ def cross_validate(
     alpha: float,
     reporter: Reporter,
     limits: ImageLimits = ImageLimits(),
+    originals: Sequence[int] | None = None,
 ) -> HeldOutPredictions:
-    """Train one fold model per fold on the images outside the fold, and predict those inside.
+    """Train one fold model per fold on the images outside the fold, and predict those inside but copies.
 
     Fold models have no checkpoints: an interrupted training starts its fold models again.
 
@@ -133,6 +144,7 @@ def cross_validate(
         sources: N training images as files, decoded as the service decodes them.
         images: the same N images, decoded: uint8 [3, H, W].
         features: [N, D], of the stock model.
+        originals: as for `make_folds`.
 
     Raises:
         ClipCiteError: as for `fine_tune` and `predict`.
@@ -162,7 +174,7 @@ def cross_validate(
             stock_features,
             partial(reporter.done, "image"),
         )
-        held_out = list(fold)
+        held_out = _without_copies(fold, originals)
         predicted = predict(
             backbone,
             Weights(delta, shots),

@@ -107,6 +107,7 @@ def evaluation_work(
     config: AdaptConfig,
     *,
     stock_features: int = 0,
+    originals: Sequence[int] | None = None,
 ) -> Work:
     """Return the work of `evaluate`.
 
@@ -115,6 +116,7 @@ def evaluation_work(
         prompts: number of prompts of the trained classes.
         tests: class name of each test image.
         stock_features: number of training images whose features by the stock model are already computed.
+        originals: as in `TrainingSet`.
     """
     if config.evaluate == "none":
         return {}
@@ -128,7 +130,7 @@ def evaluation_work(
         {"prompt": forgetting_prompts(curve, config.templates)},
         prediction_work(len(tests), candidates, config.alpha, curve)
         if tests
-        else cross_validation_work(labels, prompts, distractors, config),
+        else cross_validation_work(labels, prompts, distractors, config, originals),
     )
 
 
@@ -168,7 +170,10 @@ def evaluate(
         candidates.prompts,
         partial(reporter.done, "prompt"),
     ).cpu()
-    previews = cross_fit_scores(features, trained.labels, text_features, candidates, config.seed)
+    repeats = cross_fit_scores(
+        features, trained.labels, text_features, candidates, config.seed, trained.originals
+    )
+    previews = ClassScores.mean(repeats)
     cross_validated = (
         None if tests else _cross_validate(context, candidates, features, seconds_left, reporter)
     )
@@ -181,7 +186,7 @@ def evaluate(
         reporter,
         CURVE if tests else CROSS_VALIDATION_CURVE,
     )
-    label_issues = _label_issues(context, previews, cross_validated)
+    label_issues = _label_issues(context, repeats, cross_validated)
     if tests:
         held_out = predict_test_images(context, tests, config.alpha, reporter, curve=CURVE)
     elif cross_validated is not None:
@@ -197,7 +202,7 @@ def evaluate(
     report = build_report(
         held_out,
         source=source,
-        how=how_measured(source, len(held_out.truth), len(trained.labels)),
+        how=how_measured(source, len(held_out.truth), len(trained.labels), held_out.fold_models),
         trained_images=[trained.labels.count(k) for k in range(len(trained.class_names))],
         alpha=config.alpha,
         logit_scale=context.backbone.logit_scale,
@@ -252,7 +257,7 @@ def _cross_validate(
 ) -> HeldOutPredictions | None:
     """Cross-validate; return None if images or time are too few, or if a fold model fails."""
     trained = context.trained
-    folds = make_folds(trained.labels, context.config.seed)
+    folds = make_folds(trained.labels, context.config.seed, trained.originals)
     if not folds:
         return None
     if seconds_left is not None and seconds_left < SLACK * trained.seconds:
@@ -276,6 +281,7 @@ def _cross_validate(
             alpha=context.config.alpha,
             reporter=reporter,
             limits=context.limits,
+            originals=trained.originals,
         )
     except (OutOfMemory, TrainingDiverged, RuntimeError, MemoryError) as error:
         if not isinstance(error, (OutOfMemory, TrainingDiverged)) and not is_out_of_memory(error):
@@ -288,21 +294,25 @@ def _cross_validate(
 
 
 def _label_issues(
-    context: EvalContext, previews: ClassScores, cross_validated: HeldOutPredictions | None
+    context: EvalContext, previews: Sequence[ClassScores], cross_validated: HeldOutPredictions | None
 ) -> list[LabelIssue]:
-    """Find label issues on which the previews and, for their images, the fold models agree.
+    """Find label issues on which two votes agree: previews and fold models, or both repeats of the previews.
 
-    Confirmed labels are left out.
+    Fold models vote on the images that they predicted, and on copies of these. The other images are left
+    out, and so are confirmed labels.
     """
-    scale = context.backbone.logit_scale
-    probabilities = [softmax(scale * previews.trained_only)]
+    scale, trained = context.backbone.logit_scale, context.trained
+    labels, positions = np.asarray(trained.labels), np.asarray(trained.positions)
+    rows = np.arange(len(labels))
+    votes = [softmax(scale * scores.trained_only) for scores in previews]
     if cross_validated is not None and cross_validated.adapted is not None:
-        of_fold_models = probabilities[0].copy()
-        of_fold_models[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
-        probabilities.append(of_fold_models)
-    labels, positions = (np.asarray(x) for x in (context.trained.labels, context.trained.positions))
-    issues = find_label_issues(probabilities, labels, positions)
-    return [issue for issue in issues if issue.position not in context.trained.confirmed]
+        of_folds = np.zeros_like(votes[0])
+        of_folds[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
+        of_folds = of_folds[rows if trained.originals is None else trained.originals]
+        votes = [softmax(scale * ClassScores.mean(previews).trained_only), of_folds]
+        rows = np.flatnonzero(of_folds.any(axis=1))
+    issues = find_label_issues([vote[rows] for vote in votes], labels[rows], positions[rows])
+    return [issue for issue in issues if issue.position not in trained.confirmed]
 
 
 def _only_previews(
@@ -310,10 +320,14 @@ def _only_previews(
 ) -> HeldOutPredictions:
     """Return the predictions of stock model and previews alone, without fold models."""
     none: NDArray[np.int64] = np.arange(0)
-    positions, labels = (np.asarray(x) for x in (context.trained.positions, context.trained.labels))
-    images_per_fold_model = round(len(labels) * (FOLDS - 1) / FOLDS)
+    trained = context.trained
+    rows = np.arange(len(trained.labels))
+    if trained.originals is not None:
+        rows = rows[rows == trained.originals]
+    positions, labels = (np.asarray(x)[rows] for x in (trained.positions, trained.labels))
+    images_per_fold_model = round(len(rows) * (FOLDS - 1) / FOLDS)
     return HeldOutPredictions(
-        candidates, positions, labels, stock, previews, None, {}, none, images_per_fold_model
+        candidates, positions, labels, stock[rows], previews[rows], None, {}, none, images_per_fold_model
     )
 
 

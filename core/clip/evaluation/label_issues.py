@@ -31,42 +31,43 @@ class LabelIssue:
 
 
 def cross_fit_scores(
-    features: Tensor, labels: Sequence[int], classifier_weights: Tensor, candidates: Candidates, seed: int
-) -> ClassScores:
+    features: Tensor,
+    labels: Sequence[int],
+    classifier_weights: Tensor,
+    candidates: Candidates,
+    seed: int,
+    originals: Sequence[int] | None = None,
+) -> list[ClassScores]:
     """Score each training image with prototype classifiers that were built without it.
 
-    The scores are means over 2 repeats of 5-fold cross-validation.
+    Returns the scores of each of 2 repeats of 5-fold cross-validation.
 
     Args:
         features: [N, D], of the stock model.
         labels: [N], trained classes.
         classifier_weights: [C, D], of the stock model.
+        originals: as for `core.clip.data.splits.make_folds`; copies are in the fold of their original.
     """
     n = len(labels)
+    copied = np.arange(n) if originals is None else np.asarray(originals)
     all_labels = torch.tensor(labels)
     generator = np.random.default_rng(seed)
-    trained_only = np.zeros((n, candidates.trained))
-    all_classes = np.zeros((n, len(candidates.names)))
-    new_only = np.zeros((n, len(candidates.names) - candidates.trained))
+    repeats = []
     for _ in range(REPEATS):
-        fold = _folds(np.asarray(labels), generator)
+        fold = _folds(np.asarray(labels), copied, generator)
+        parts, rows = [], []
         for held_out_fold in range(FOLDS):
             held_out, kept = np.flatnonzero(fold == held_out_fold), np.flatnonzero(fold != held_out_fold)
             if not len(held_out):
                 continue
+            rows.append(held_out)
             if len(kept):
-                scores = preview_scores(
-                    PrototypeClassifier(features[kept], all_labels[kept]),
-                    features[held_out],
-                    classifier_weights,
-                    candidates,
-                )
+                classifier = PrototypeClassifier(features[kept], all_labels[kept])
+                parts.append(preview_scores(classifier, features[held_out], classifier_weights, candidates))
             else:  # with two images in total only the prompts are left
-                scores = cosine_scores(features[held_out], classifier_weights, candidates)
-            trained_only[held_out] += scores.trained_only / REPEATS
-            all_classes[held_out] += scores.all_classes / REPEATS
-            new_only[held_out] += scores.new_only / REPEATS
-    return ClassScores(trained_only, all_classes, new_only)
+                parts.append(cosine_scores(features[held_out], classifier_weights, candidates))
+        repeats.append(ClassScores.concatenate(parts)[np.argsort(np.concatenate(rows))])
+    return repeats
 
 
 def find_label_issues(
@@ -111,10 +112,13 @@ def find_label_issues(
     return sorted(issues, key=lambda s: s.label_probability - s.probability)
 
 
-def _folds(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+def _folds(
+    labels: NDArray[np.int64], originals: NDArray[np.int64], generator: np.random.Generator
+) -> NDArray[np.int64]:
     """Assign each image to a fold from 0 to 4, [N], stratified by class."""
     fold = np.zeros(len(labels), dtype=np.int64)
+    distinct = originals == np.arange(len(labels))
     for label in np.unique(labels):
-        indices = generator.permutation(np.flatnonzero(labels == label))
+        indices = generator.permutation(np.flatnonzero((labels == label) & distinct))
         fold[indices] = (np.arange(len(indices)) + generator.integers(FOLDS)) % FOLDS
-    return fold
+    return fold[originals]

@@ -44,6 +44,26 @@ class ClassScores:
     in_distribution_score: Floats | None = None
     """[N] (`core.clip.inference.in_distribution`); None without a support set."""
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["ClassScores"]) -> "ClassScores":
+        """Concatenate the scores of several groups of images."""
+        in_distribution = [s.in_distribution_score for s in parts if s.in_distribution_score is not None]
+        return cls(
+            np.concatenate([s.trained_only for s in parts]),
+            np.concatenate([s.all_classes for s in parts]),
+            np.concatenate([s.new_only for s in parts]),
+            np.concatenate(in_distribution) if len(in_distribution) == len(parts) else None,
+        )
+
+    @classmethod
+    def mean(cls, repeats: Sequence["ClassScores"]) -> "ClassScores":
+        """Return the mean scores of the same images, without in-distribution scores."""
+        return cls(
+            np.mean([s.trained_only for s in repeats], axis=0),
+            np.mean([s.all_classes for s in repeats], axis=0),
+            np.mean([s.new_only for s in repeats], axis=0),
+        )
+
     def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "ClassScores":
         return ClassScores(
             self.trained_only[rows],
@@ -89,33 +109,30 @@ class HeldOutPredictions:
     """[M], indices of the N images."""
     images_per_fold_model: int | None = None
     """Training images per fold model; None if the N images are separate from the training images."""
+    fold_models: int = 0
+    """Number of fold models that made the predictions; 0 without cross-validation."""
 
     @classmethod
     def concatenate(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
         """Concatenate the predictions of several fold models, each on its own fold."""
-
-        def stacked(scores: Sequence[ClassScores]) -> ClassScores:
-            in_distribution = [s.in_distribution_score for s in scores if s.in_distribution_score is not None]
-            return ClassScores(
-                np.concatenate([s.trained_only for s in scores]),
-                np.concatenate([s.all_classes for s in scores]),
-                np.concatenate([s.new_only for s in scores]),
-                np.concatenate(in_distribution) if len(in_distribution) == len(scores) else None,
-            )
 
         starts = np.cumsum([0, *(len(part.truth) for part in parts[:-1])])
         return cls(
             candidates=parts[0].candidates,
             positions=np.concatenate([part.positions for part in parts]),
             truth=np.concatenate([part.truth for part in parts]),
-            stock=stacked([part.stock for part in parts]),
-            preview=stacked([part.preview for part in parts]),
-            adapted=stacked([part.adapted for part in parts if part.adapted is not None]),
-            curve={alpha: stacked([part.curve[alpha] for part in parts]) for alpha in parts[0].curve},
+            stock=ClassScores.concatenate([part.stock for part in parts]),
+            preview=ClassScores.concatenate([part.preview for part in parts]),
+            adapted=ClassScores.concatenate([part.adapted for part in parts if part.adapted is not None]),
+            curve={
+                alpha: ClassScores.concatenate([part.curve[alpha] for part in parts])
+                for alpha in parts[0].curve
+            },
             on_curve=np.concatenate(
                 [start + part.on_curve for start, part in zip(starts, parts, strict=True)]
             ),
             images_per_fold_model=parts[0].images_per_fold_model,
+            fold_models=len(parts),
         )
 
 

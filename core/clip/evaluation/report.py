@@ -13,9 +13,9 @@ from core.clip.evaluation.accuracy import (
     BrierGain,
     Interval,
     accuracy_interval,
+    difference_interval,
     effective_share,
     more_test_images,
-    paired_bootstrap,
     probability_better,
     verdict,
 )
@@ -205,7 +205,7 @@ def build_report(
     scores, truth = best.trained_only[trained], held_out.truth[trained]
     of_trained = _accuracies(held_out, trained, "trained_only") if len(trained) else None
     everything, which = _of_all(held_out)
-    result = _verdict(everything, brier_gain)
+    result = _verdict(held_out, which, brier_gain)
     temperature = calibration.temperature if calibration else 1.0
     fixed, broken = _changes(held_out, which, logit_scale, temperature)
     difference = everything.adapted_against_stock
@@ -229,7 +229,7 @@ def build_report(
             classes,
             len(label_issues),
             more,
-            half_trained=source == "cross_validation" and 2 * len(held_out.truth) > sum(trained_images),
+            half_trained=held_out.fold_models == 2,
         ),
         measured_on={
             "source": source,
@@ -288,7 +288,7 @@ def job_metrics(
         }
     trained = np.flatnonzero(held_out.truth < held_out.candidates.trained)
     new = np.flatnonzero(held_out.truth >= held_out.candidates.trained)
-    everything, _ = _of_all(held_out)
+    everything, which = _of_all(held_out)
 
     def shown(accuracies: Accuracies) -> dict[str, Any] | None:
         if accuracies.adapted is None or accuracies.adapted_against_stock is None:
@@ -311,7 +311,7 @@ def job_metrics(
             "new": measured(new, "all_classes"),
             "all": shown(everything),
         },
-        "verdict": _verdict(everything, brier_gain),
+        "verdict": _verdict(held_out, which, brier_gain),
     }
 
 
@@ -322,10 +322,15 @@ def _of_all(held_out: HeldOutPredictions) -> tuple[Accuracies, str]:
     return _accuracies(held_out, np.arange(len(held_out.truth)), which), which
 
 
-def _verdict(of_all: Accuracies, brier_gain: BrierGain | None) -> str:
-    if of_all.adapted_against_stock is None:
+def _verdict(held_out: HeldOutPredictions, which: str, brier_gain: BrierGain | None) -> str:
+    if held_out.adapted is None:
         return "not_evaluated"
-    return verdict(of_all.adapted_against_stock, brier_gain)
+    before, after = (
+        is_correct(scores, held_out.truth, which, held_out.candidates.trained)
+        for scores in (held_out.stock, held_out.adapted)
+    )
+    share = effective_share(len(held_out.truth), held_out.images_per_fold_model)
+    return verdict(int((after & ~before).sum()), int((before & ~after).sum()), brier_gain, share=share)
 
 
 def is_correct(scores: ClassScores, truth: NDArray[np.int64], which: str, trained: int) -> Bools:
@@ -358,9 +363,9 @@ def _accuracies(held_out: HeldOutPredictions, rows: NDArray[np.int64], which: st
         stock=accuracy_interval(stock),
         preview=interval(preview),
         adapted=None if adapted is None else interval(adapted),
-        preview_against_stock=paired_bootstrap(preview, stock),
-        adapted_against_stock=None if adapted is None else paired_bootstrap(adapted, stock),
-        adapted_against_preview=None if adapted is None else paired_bootstrap(adapted, preview),
+        preview_against_stock=difference_interval(preview, stock),
+        adapted_against_stock=None if adapted is None else difference_interval(adapted, stock),
+        adapted_against_preview=None if adapted is None else difference_interval(adapted, preview),
     )
 
 

@@ -133,15 +133,18 @@ def recommend(
                     "images.",
                 )
             )
+        elif more_test_images:
+            detail = f"Send test images, about {more_test_images}, to find out whether the gain is real."
+            recommendations.append(Recommendation("evaluate", detail))
+        elif gain.low > 0 and brier_gain is None:
+            detail = "Cross-validation of so few images can't prove a gain. Send test images."
+            recommendations.append(Recommendation("evaluate", detail))
+        elif gain.low > 0:
+            detail = "Accuracy rose, but the probabilities of the true classes didn't. Add training images."
+            recommendations.append(Recommendation("evaluate", detail))
         else:
-            recommendations.append(
-                Recommendation(
-                    "evaluate",
-                    f"Send test images, about {more_test_images}, to find out whether the gain is real."
-                    if more_test_images
-                    else "The gain is too small to prove. Add training images to raise it.",
-                )
-            )
+            detail = "The gain is too small to prove. Add training images to raise it."
+            recommendations.append(Recommendation("evaluate", detail))
         if half_trained:
             recommendations.append(
                 Recommendation(
@@ -219,24 +222,25 @@ def _points(difference: Interval) -> str:
     return f"{value} points, 95% CI {low} to {high}"
 
 
-def how_measured(source: str, images: int, total: int) -> str:
+def how_measured(source: str, images: int, total: int, fold_models: int) -> str:
     """Return a sentence about the method of evaluation.
 
     Args:
         images: number of evaluated images.
         total: number of training images.
+        fold_models: their number; 0 without cross-validation.
     """
     if source == "test":
         return f"The model was trained on all {total} images and evaluated on the {images} test images."
     if source == "holdout":
         return f"The model was trained on {total} images and evaluated on the {images} held-out images."
-    if source == "cross_validation" and images > total / 2:
+    if fold_models == 2:
         return (
             f"The model was trained on all {total} images. Two fold models were each trained on one half "
             f"and evaluated on the other, {images} images in total. The model was trained on twice as many "
             "images and is probably better."
         )
-    if source == "cross_validation":
+    if fold_models == 1:
         return (
             f"The model was trained on all {total} images. One fold model was trained without {images} of "
             "them and evaluated on these."

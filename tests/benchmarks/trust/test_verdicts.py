@@ -49,19 +49,19 @@ def record(lead: float) -> Record:
 
 
 @pytest.mark.parametrize(
-    ("gain", "brier", "expected"),
+    ("gained", "lost", "brier", "expected"),
     [
-        ((0.1, -0.1, 0.3), (0.02, 0.1), "better"),
-        ((0.1, 0.01, 0.3), (-0.02, 0.1), "better"),
-        ((0.1, -0.1, 0.3), (-0.02, 0.1), "no_clear_gain"),
-        ((0.0, -0.1, 0.1), (0.02, 0.1), "no_clear_gain"),
-        ((-0.1, -0.3, 0.1), (-0.1, -0.02), "worse"),
+        (5, 2, (0.02, 0.1), "better"),
+        (9, 1, (-0.02, 0.1), "better"),
+        (5, 2, (-0.02, 0.1), "no_clear_gain"),
+        (3, 3, (0.02, 0.1), "no_clear_gain"),
+        (2, 5, (-0.1, -0.02), "worse"),
     ],
 )
 def test_the_earlier_rule_has_two_ways(
-    gain: tuple[float, float, float], brier: tuple[float, float], expected: str
+    gained: int, lost: int, brier: tuple[float, float], expected: str
 ) -> None:
-    assert earlier_verdict(Interval(*gain), Interval(sum(brier) / 2, *brier)) == expected
+    assert earlier_verdict(gained, lost, 60, Interval(sum(brier) / 2, *brier)) == expected
 
 
 def test_a_record_is_judged_by_both_rules() -> None:

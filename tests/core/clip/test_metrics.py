@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.clip.evaluation.accuracy import BrierGain, brier_gain, paired_bootstrap
+from core.clip.evaluation.accuracy import BrierGain, brier_gain, difference_interval
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import job_metrics
 from tests.core.clip.reports import held_out, report
@@ -85,7 +85,7 @@ def test_on_a_hand_made_example(order: list[int]) -> None:
     assert everything["new"] == {
         "stock": 0.5,
         "adapted": 0.5,
-        "difference": vars(paired_bootstrap(np.array([False, True]), np.array([True, False]))),
+        "difference": vars(difference_interval(np.array([False, True]), np.array([True, False]))),
     }
     assert made["verdict"] == "no_clear_gain"  # 5 images are too few.
 

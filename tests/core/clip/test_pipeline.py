@@ -288,6 +288,30 @@ def test_a_holdout_is_evaluated_and_not_trained_on(tiny: Backbone) -> None:
     assert same.evaluation.metrics["all_classes"] == result.evaluation.metrics["all_classes"]
 
 
+def saved_again(shot: Shot) -> Shot:
+    """Return the same pixels in another file."""
+    assert isinstance(shot.source, bytes)
+    file = BytesIO()
+    Image.open(BytesIO(shot.source)).save(file, "BMP")
+    return replace(shot, source=file.getvalue())
+
+
+def test_copies_are_neither_evaluated_nor_trained_on_with_their_original(tiny: Backbone) -> None:
+    """With 16 images of random labels, three times each, no method finds anything."""
+    labels = np.random.default_rng(0).permutation(["red", "green"] * 8)
+    distinct = [shot("blue", seed, str(label)) for seed, label in enumerate(labels)]
+    every = [*distinct, *map(saved_again, distinct), *distinct]
+    report = adapt(tiny, every, config()).evaluation.report
+    assert report is not None
+    assert (report.measured_on["images"], report.measured_on["trained_images"]) == (16, 48)
+    assert report.overall.preview.value < 0.8
+    assert report.overall.adapted is not None
+    assert report.overall.adapted.value < 0.8
+
+    held_out = adapt(tiny, every, config(holdout=0.25, epochs=1)).evaluation.metrics["measured_on"]
+    assert held_out == {"source": "holdout", "images": 4, "trained_images": 36}
+
+
 def test_a_confirmed_label_is_no_label_issue(tiny: Backbone) -> None:
     planted = shot("red", 900, "green")
     for confirmed in (False, True):
@@ -473,7 +497,8 @@ def test_from_real_images_to_a_classifier(starter: Backbone, drawings: Path, tmp
     assert result.evaluation.metrics["measured_on"] == {"source": "test", "images": 12, "trained_images": 12}
     assert result.evaluation.metrics["trained_classes"]["adapted"] >= 2 / 3
     assert set(result.evaluation.metrics["all_classes"]) == {"trained", "new", "all"}
-    assert result.evaluation.metrics["verdict"] == "better"
+    # 12 images do not prove a gain.
+    assert result.evaluation.metrics["all_classes"]["all"]["difference"]["value"] > 0
 
     theta_0: dict[str, Tensor] = dict(tower_parameters(starter.model))
     tensors = result.weights.delta.tensors

@@ -17,6 +17,7 @@ from core.clip.checks.near_duplicates import (
     _agreements,
     _parts,
     find_near_duplicates,
+    find_originals,
 )
 from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
@@ -79,6 +80,29 @@ def test_every_copy_is_found_once() -> None:
         (True, 2),
         (True, 3),
     ]
+
+
+def test_the_original_of_a_copy_is_the_first_image_of_its_class_that_it_resembles() -> None:
+    images = [stats_of(drawn(seed)) for seed in range(6)]
+    smaller, cropped = (stats_of(COPIES[kind](drawn(2)), quality=50) for kind in ("smaller", "cropped"))
+    plain = stats_of(Image.new("RGB", (60, 60), "red"))
+    every = [*images, smaller, plain, images[4], cropped, plain, images[1]]
+    names = [*["a"] * 3, *["b"] * 3, "a", "a", "b", "a", "a", "b"]
+    assert find_originals(every, names) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        2,
+        7,
+        4,
+        2,
+        7,
+        11,
+    ]  # The last is in another class.
+    assert find_originals([], []) == []
 
 
 def test_the_maximum_number_of_images() -> None:

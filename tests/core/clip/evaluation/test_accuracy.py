@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from core.clip.evaluation.accuracy import (
     BrierGain,
     Interval,
+    difference_interval,
     more_test_images,
-    paired_bootstrap,
     probability_better,
+    sign_test_p,
     signed_rank_p,
     verdict,
 )
@@ -31,89 +32,123 @@ def slow_bootstrap(right: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Int
 
 
 @pytest.mark.parametrize("discordant", [0.05, 0.3, 0.8])
-def test_the_bootstrap_is_the_slow_one(discordant: float) -> None:
+def test_the_interval_of_many_images_is_that_of_a_bootstrap(discordant: float) -> None:
     n = 400
     generator = np.random.default_rng(0)
     baseline = generator.random(n) < 0.6
     right = np.where(generator.random(n) < discordant, generator.random(n) < 0.7, baseline)
-    fast, slow = paired_bootstrap(right, baseline), slow_bootstrap(right, baseline)
-    assert fast.value == pytest.approx(slow.value)
-    # In steps of 1/n; two steps for the noise of 10,000 draws.
-    assert fast.low == pytest.approx(slow.low, abs=2.1 / n)
-    assert fast.high == pytest.approx(slow.high, abs=2.1 / n)
-    assert fast.low < fast.value < fast.high
+    found, slow = difference_interval(right, baseline), slow_bootstrap(right, baseline)
+    assert found.value == pytest.approx(slow.value)
+    # In steps of 1/n: one step for the image more, two for the noise of 10,000 draws.
+    assert slow.low - 3.1 / n < found.low < slow.low + 1.1 / n
+    assert slow.high - 1.1 / n < found.high < slow.high + 3.1 / n
+    assert found.low < found.value < found.high
 
 
-def test_the_bootstrap_pairs() -> None:
+def test_the_interval_pairs() -> None:
     """Both models agree on all images but a few: the difference is certain although each accuracy is not."""
     baseline = np.arange(100) % 2 == 0
     better = baseline.copy()
     better[1:20:2] = True
-    interval = paired_bootstrap(better, baseline)
+    interval = difference_interval(better, baseline)
     assert interval.value == pytest.approx(0.1)
     assert 0.03 < interval.low < 0.06
-    assert paired_bootstrap(baseline, better).high == pytest.approx(-interval.low, abs=0.011)
+    assert difference_interval(baseline, better).high == pytest.approx(-interval.low, abs=0.011)
 
 
-@pytest.mark.parametrize(("right", "low"), [([True] * 5, 1.0), ([False] * 5, 0.0)])
-def test_the_bootstrap_without_variance(right: list[bool], low: float) -> None:
-    baseline = np.zeros(5, dtype=bool)
-    assert paired_bootstrap(np.array(right), baseline) == Interval(low, low, low)
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_equal_differences_have_a_wide_interval(images: int) -> None:
+    """A bootstrap of one image that is gained would be sure of 100 points."""
+    none, every = np.zeros(images, dtype=bool), np.ones(images, dtype=bool)
+    gained, same = difference_interval(every, none), difference_interval(none, none)
+    assert gained.low < 0 < gained.value == gained.high == 1
+    assert same.low < -0.3 < 0.3 < same.high
 
 
-def test_the_bootstrap_is_seeded() -> None:
+def test_the_interval_is_seeded() -> None:
     generator = np.random.default_rng(0)
     right, baseline = generator.random(1000) < 0.5, generator.random(1000) < 0.5
-    assert paired_bootstrap(right, baseline) == paired_bootstrap(right, baseline)
-    seeds = {paired_bootstrap(right, baseline, seed=seed).low for seed in range(5)}
+    assert difference_interval(right, baseline) == difference_interval(right, baseline)
+    seeds = {difference_interval(right, baseline, seed=seed).low for seed in range(5)}
     assert len(seeds) > 1
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=50))
-def test_the_bootstrap_of_any_answers(pairs: list[tuple[bool, bool]]) -> None:
+def test_the_interval_of_any_answers(pairs: list[tuple[bool, bool]]) -> None:
     right, baseline = (np.array(column) for column in zip(*pairs, strict=True))
-    interval = paired_bootstrap(right, baseline)
-    rounding = 1e-9
-    assert -1 <= interval.low <= interval.value + rounding
-    assert interval.value - rounding <= interval.high <= 1
+    interval = difference_interval(right, baseline)
+    assert -1 <= interval.low <= interval.value <= interval.high <= 1
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
+    ("gained", "lost"), [(5, 0), (6, 0), (9, 2), (8, 2), (12, 3), (12, 4), (2, 1), (0, 3)]
+)
+def test_the_sign_test_is_that_of_the_binomial(gained: int, lost: int) -> None:
+    """And the interval lies above 0 exactly if the test is significant, however many images are unchanged."""
+    n = gained + lost
+    exact = sum(comb(n, k) for k in range(gained, n + 1)) / 2**n
+    assert sign_test_p(gained, lost) == pytest.approx(exact, abs=0.006)
+    for unchanged in (0, 40):
+        right = np.arange(n + unchanged) < gained
+        baseline = (np.arange(n + unchanged) >= gained) & (np.arange(n + unchanged) < n)
+        assert (difference_interval(right, baseline).low > 0) == (exact <= 0.025)
+
+
+def test_images_of_a_cross_validation_count_less_in_the_sign_test() -> None:
+    assert sign_test_p(6, 0) < 0.025 < sign_test_p(6, 0, share=1 / 3)
+    assert sign_test_p(18, 0, share=1 / 3) == pytest.approx(sign_test_p(6, 0), abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "share", "expected"),
     [
-        (0.01, 0.2, "better"),
-        (-0.2, -0.01, "worse"),
-        (-0.1, 0.1, "no_clear_gain"),
-        (0.0, 0.2, "no_clear_gain"),
-        (-0.2, 0.0, "no_clear_gain"),
-        (0.0, 0.0, "no_clear_gain"),
+        (6, 0, 1.0, "better"),
+        (5, 0, 1.0, "no_clear_gain"),
+        (1, 0, 1.0, "no_clear_gain"),
+        (0, 6, 1.0, "worse"),
+        (6, 0, 1 / 3, "no_clear_gain"),
+        (18, 0, 1 / 3, "better"),
+        (0, 18, 1 / 3, "worse"),
+        (0, 0, 1.0, "no_clear_gain"),
     ],
 )
-def test_the_verdict_needs_the_whole_interval(low: float, high: float, expected: str) -> None:
-    assert verdict(Interval((low + high) / 2, low, high)) == expected
+def test_the_verdict_on_few_images_is_a_sign_test(
+    gained: int, lost: int, share: float, expected: str
+) -> None:
+    assert verdict(gained, lost, share=share) == expected
+
+
+def test_equal_models_seldom_get_a_verdict() -> None:
+    """On 2 to 29 images, of which the models predict about half differently."""
+    generator = np.random.default_rng(0)
+    for images in (2, 5, 8, 12, 29):
+        changed = generator.binomial(images, 0.5, 1000)
+        gained = generator.binomial(changed, 0.5)
+        found = [verdict(int(g), int(c - g)) for g, c in zip(gained, changed, strict=True)]
+        assert found.count("better") <= 0.035 * 1000
+        assert found.count("worse") <= 0.035 * 1000
 
 
 @pytest.mark.parametrize(
-    ("gain", "brier", "p", "expected"),
+    ("changes", "brier", "p", "expected"),
     [
-        (0.1, 0.06, 0.025, "better"),
-        (0.1, 0.06, 0.026, "no_clear_gain"),
-        (0.1, -0.01, 0.01, "no_clear_gain"),
-        (0.0, 0.06, 0.01, "no_clear_gain"),
-        (-0.1, 0.06, 0.01, "no_clear_gain"),
-        (-0.1, -0.06, 0.975, "worse"),
-        (-0.1, -0.06, 0.974, "no_clear_gain"),
-        (-0.1, 0.01, 0.99, "no_clear_gain"),
+        ((8, 4), 0.06, 0.025, "better"),
+        ((8, 4), 0.06, 0.026, "no_clear_gain"),
+        ((8, 4), -0.01, 0.01, "no_clear_gain"),
+        ((4, 4), 0.06, 0.01, "no_clear_gain"),
+        ((4, 8), 0.06, 0.01, "no_clear_gain"),
+        ((4, 8), -0.06, 0.975, "worse"),
+        ((4, 8), -0.06, 0.974, "no_clear_gain"),
+        ((4, 8), 0.01, 0.99, "no_clear_gain"),
     ],
 )
 def test_the_verdict_needs_accuracy_mean_and_ranks(
-    gain: float, brier: float, p: float, expected: str
+    changes: tuple[int, int], brier: float, p: float, expected: str
 ) -> None:
-    """The intervals are not asked."""
-    found = verdict(Interval(gain, gain - 0.2, gain + 0.2), BrierGain(brier, brier - 1, brier + 1, p))
-    assert found == expected
-    significant = Interval(gain, *((0.05, 0.2) if gain > 0 else (-0.2, -0.05)))
-    assert verdict(significant, BrierGain(brier, brier - 1, brier + 1, p)) == expected
+    """With a Brier gain there is no sign test, and its interval is not asked."""
+    gain = BrierGain(brier, brier - 1, brier + 1, p)
+    assert verdict(*changes, gain) == expected
+    assert verdict(*(10 * change for change in changes), gain) == expected
 
 
 def slow_p(differences: NDArray[np.float64]) -> float:
@@ -188,6 +223,7 @@ def test_the_probability_of_no_change_is_a_half() -> None:
         (Interval(0.05, -0.15, 0.25), 32, 32, None),  # 15 times as many
         (Interval(0.0, -0.1, 0.1), 32, 32, None),
         (Interval(-0.1, -0.2, 0.0), 32, 32, None),
+        (Interval(0.05, 0.03, 0.07), 600, 600, None),  # Accuracy needs no more images.
     ],
 )
 def test_more_test_images_by_hand(
@@ -199,9 +235,9 @@ def test_more_test_images_by_hand(
 def test_that_many_more_images_prove_a_gain_of_the_same_size() -> None:
     correct, baseline = np.arange(40) < 34, (np.arange(40) >= 3) & (np.arange(40) < 32)
     correct[3] = False
-    found = paired_bootstrap(correct, baseline)
+    found = difference_interval(correct, baseline)
     assert found.low <= 0 < found.value
     more = more_test_images(found, 40, 40)
     assert more is not None
     places = np.arange(40 + 2 * more) % 40
-    assert paired_bootstrap(correct[places], baseline[places]).low > 0
+    assert difference_interval(correct[places], baseline[places]).low > 0

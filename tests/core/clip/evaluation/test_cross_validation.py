@@ -267,3 +267,20 @@ def test_a_model_is_complete_before_its_evaluation(tiny: Backbone) -> None:
     assert len(early) == 1
     assert (again.stages, again.steps) == (["evaluating"], [])
     assert evaluated.evaluation.metrics == whole.evaluation.metrics
+
+
+def test_label_issues_are_those_of_two_models(tiny: Backbone) -> None:
+    """A single fold of a fifth predicts few images. The others have one vote, and are no label issues."""
+    every = [*shots("red", "green", each=260)]
+    planted = [every[i] for i in range(0, 520, 13)]
+    other = {"red": "green", "green": "red"}
+    images = [replace(s, class_name=other[s.class_name]) if s in planted else s for s in every]
+    evaluation = adapt(tiny, images, config(epochs=1, batch_size=64)).evaluation
+    assert evaluation.report is not None
+    assert evaluation.held_out is not None
+    assert evaluation.held_out.fold_models == 1
+    held_out = set(evaluation.held_out.positions.tolist())
+    assert 100 <= len(held_out) <= 110
+    found = {issue.position for issue in evaluation.report.label_issues}
+    assert found
+    assert found <= held_out

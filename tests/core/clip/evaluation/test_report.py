@@ -4,10 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.clip.evaluation.accuracy import accuracy_interval, probability_better
+from core.clip.evaluation.accuracy import BrierGain, accuracy_interval, probability_better
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import Report
+from core.clip.evaluation.report_text import how_measured
 from core.clip.inference.calibration import Calibration, fit_calibration
 from tests.core.clip.reports import NAMES, K, held_out, report
 
@@ -23,7 +24,7 @@ def test_a_real_gain() -> None:
     assert made.verdict == "better"
     assert made.summary == (
         "Better. 87% correct in cross-validation on your 60 images, up from 55% "
-        "(+32 points, 95% CI +17 to +47)."
+        "(+32 points, 95% CI +15 to +47)."
     )
     assert made.probability_better is not None
     assert made.probability_better > 0.99
@@ -94,31 +95,31 @@ def changed_by_hand(gained: int, lost: int, both: int, *, new: bool = False) -> 
         (
             *(4, 1, 15, "test", 30, "no_clear_gain"),
             "Looks better, not proven. 95% correct on your 20 test images, up from 80% (+15 points, 95% CI "
-            "−5 to +35). It is better with a probability of 91%. About 20 more test images would decide it.",
+            "−12 to +41). It is better with a probability of 91%. About 50 more test images would decide it.",
         ),
         (
             *(4, 1, 15, "cross_validation", 20, "no_clear_gain"),
             "Looks better, not proven. 95% correct in cross-validation on your 20 images, up from 80% (+15 "
-            "points, 95% CI −5 to +35). It is better with a probability of 91%. About 40 test images would "
+            "points, 95% CI −12 to +41). It is better with a probability of 91%. About 70 test images would "
             "decide it.",
         ),
         (
             *(8, 7, 5, "holdout", 30, "no_clear_gain"),
-            "Looks better, not proven. 65% correct on 20 held-out images, up from 60% (+5 points, 95% CI −35 "
-            "to +40). It is better with a probability of 60%.",
+            "Looks better, not proven. 65% correct on 20 held-out images, up from 60% (+5 points, 95% CI −36 "
+            "to +45). It is better with a probability of 60%.",
         ),
         (
             *(1, 1, 18, "cross_validation", 100, "no_clear_gain"),
             "Not better. 95% correct in cross-validation on 20 of your 100 images, unchanged from 95% (+0 "
-            "points, 95% CI −15 to +15).",
+            "points, 95% CI −22 to +22).",
         ),
         (
             *(0, 1, 19, "test", 30, "no_clear_gain"),
-            "Not better. 95% correct on your 20 test images, down from 100% (−5 points, 95% CI −15 to +0).",
+            "Not better. 95% correct on your 20 test images, down from 100% (−5 points, 95% CI −25 to +14).",
         ),
         (
             *(0, 9, 11, "test", 30, "worse"),
-            "Worse. 55% correct on your 20 test images, down from 100% (−45 points, 95% CI −65 to −25).",
+            "Worse. 55% correct on your 20 test images, down from 100% (−45 points, 95% CI −69 to −13).",
         ),
     ],
 )
@@ -139,9 +140,9 @@ def test_the_probability_counts_cross_validated_images_less() -> None:
 
 def test_a_gain_that_is_not_proven_asks_for_test_images() -> None:
     made = report(changed_by_hand(4, 1, 15), source="test")
-    assert made.more_test_images == 20
+    assert made.more_test_images == 50
     assert made.recommendations[0].code == "evaluate"
-    assert "about 20" in made.recommendations[0].detail
+    assert "about 50" in made.recommendations[0].detail
     assert "stay_with_stock" not in codes(made)
     small = report(changed_by_hand(8, 7, 5), source="test")
     assert small.more_test_images is None
@@ -149,12 +150,44 @@ def test_a_gain_that_is_not_proven_asks_for_test_images() -> None:
 
 
 def test_no_gain() -> None:
-    made = report(changed_by_hand(1, 2, 17), trained_images=[20, 0, 0])
+    held = changed_by_hand(1, 2, 17)
+    made = report(replace(held, fold_models=2))
     assert made.verdict == "no_clear_gain"
     assert made.more_test_images is None
     assert codes(made)[:2] == ["stay_with_stock", "evaluate"]  # Fold models know less than the model.
-    of_a_fifth = report(changed_by_hand(1, 2, 17), trained_images=[100, 0, 0])
+    of_a_fifth = report(replace(held, fold_models=1))
     assert "evaluate" not in codes(of_a_fifth)
+
+
+def test_a_gain_in_accuracy_alone_asks_for_no_test_images() -> None:
+    """40 of 600 images are gained and 10 lost, and the probabilities of the true classes fall."""
+    held = changed_by_hand(40, 10, 550)
+    assert held.adapted is not None
+    made = report(held, source="test", brier_gain=BrierGain(-0.01, -0.02, -0.005, 0.99))
+    assert made.verdict == "no_clear_gain"
+    assert made.more_test_images is None
+    assert made.overall.adapted_against_stock is not None
+    assert made.overall.adapted_against_stock.low > 0
+    assert "probabilities of the true classes didn't" in made.recommendations[0].detail
+    assert "would decide" not in made.summary
+
+
+def test_few_cross_validated_images_prove_no_gain() -> None:
+    """As test images they would."""
+    held = changed_by_hand(8, 0, 16)
+    assert report(held, source="test").verdict == "better"
+    made = report(replace(held, fold_models=2, images_per_fold_model=12))
+    assert made.verdict == "no_clear_gain"
+    assert "Cross-validation of so few images can't prove a gain" in made.recommendations[0].detail
+
+
+@pytest.mark.parametrize(
+    ("fold_models", "sentence"),
+    [(2, "Two fold models were each trained on one half"), (1, "One fold model was trained without 20 of")],
+)
+def test_the_method_names_the_fold_models_that_there_were(fold_models: int, sentence: str) -> None:
+    """Classes with fewer than 5 images are in no fold, so two halves may be a small part of all images."""
+    assert sentence in how_measured("cross_validation", 20, 120, fold_models)
 
 
 def test_a_loss() -> None:
