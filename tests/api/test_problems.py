@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from core.store.storage import bucket as bucket_module
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
 
@@ -125,8 +126,9 @@ def test_every_response_forbids_content_sniffing(fresh: Service) -> None:
 
 
 def test_addresses_of_the_operators_network_are_only_logged(
-    make_service: MakeService, caplog: pytest.LogCaptureFixture
+    make_service: MakeService, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 1)
     without = make_service(database_url="postgresql://user:secret@127.0.0.1:1/none")
     with caplog.at_level(logging.WARNING):
         answer = without.client.get("/jobs")

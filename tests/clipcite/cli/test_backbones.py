@@ -79,6 +79,7 @@ def test_a_failed_download_says_why(hub: Hub, cache: Path, capfd: pytest.Capture
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_the_list_has_sizes_on_disk_and_in_memory() -> None:
     (row,) = json.loads(call("list", "vit-b-32/openai", "--json").stdout)
     assert row["parameters"] == 151_277_313

@@ -92,6 +92,7 @@ def test_the_link_with_the_token(tmp_path: Path, environment: dict[str, str]) ->
         assert local_token.ensure(tmp_path / "data") == token
 
 
+@pytest.mark.slow
 def test_no_token_is_the_open_mode(tmp_path: Path, environment: dict[str, str]) -> None:
     settings = {**environment, "CLIPCITE_REQUIRE_TOKEN": "true"}
     with serving(tmp_path, settings, "--no-token") as (process, output):
@@ -102,6 +103,7 @@ def test_no_token_is_the_open_mode(tmp_path: Path, environment: dict[str, str]) 
         assert httpx.get(f"{url}/jobs", headers={"X-Forwarded-For": "203.0.113.5"}).status_code == 403
 
 
+@pytest.mark.slow
 def test_verbose_prints_the_log(tmp_path: Path, environment: dict[str, str]) -> None:
     with serving(tmp_path, environment, "--verbose") as (process, output):
         ready(process, output)

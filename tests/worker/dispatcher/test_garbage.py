@@ -181,7 +181,7 @@ import core.liveness, worker.dispatcher.garbage
 from core.store.storage.blobs import Blobs
 core.liveness.TOUCH_SECONDS = 0
 if len(sys.argv) > 1:
-    worker.dispatcher.garbage.SWEEP_SECONDS = 0.01
+    worker.dispatcher.garbage.SWEEP_SECONDS = worker.dispatcher.garbage.DELETIONS_SECONDS = 0.01
     begun, go_on = Path(sys.argv[1]), Path(sys.argv[2])
     listed = Blobs.folders
     def folders(self, prefix):
