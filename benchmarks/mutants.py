@@ -50,6 +50,7 @@ PREVIEWED = (
 TRAINED_ONES = f"{TESTS}/serving/test_previews.py::test_classes_with_training_images_are_the_trained_ones"
 SUPPORT, PIPELINE = f"{CLIP}/weights/support_set.py", f"{TESTS}/clip/test_pipeline.py"
 SAMPLED = f"{PIPELINE}::test_the_support_set_holds_a_sample_of_many_shots"
+RETENTION = "tests/worker/dispatcher/test_retention.py"
 MUTANTS = [
     Mutant("B3", f"{CLIP}/inference/class_offsets.py", ".sum(dim=0).clamp(min=1)", ".sum(dim=0)",
            f"{TESTS}/clip/inference/test_class_offsets.py::test_shots_of_one_class_give_it_no_offset",
@@ -218,6 +219,9 @@ MUTANTS = [
     Mutant("P2", "benchmarks/methods/clip_cite_paper.py", "labels[:, None] != labels[None, :]",
            "~torch.eye(len(labels), dtype=torch.bool)", f"{PAPER}::test_as_printed_equals_the_plain_loops",
            "equation 4 is not as printed"),
+    Mutant("O1", "worker/dispatcher/garbage.py", "guard=self._guard,", "guard=nullcontext,",
+           f"{RETENTION}::test_a_failing_storage_delays_no_other_kind",
+           "old audit entries stay while the storage fails"),
     Mutant("E1", "examples/clip_cite.py", ".fill_diagonal_(False)", "",
            "tests/benchmarks/training/test_train_speed.py::"
            "test_the_script_reaches_the_same_weights_from_the_same_crops",

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -218,9 +218,18 @@ def _batches(prefixes: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def enforce_retention(
-    settings: Settings, database: Database, blobs: Blobs, *, should_stop: Callable[[], bool] = lambda: False
+    settings: Settings,
+    database: Database,
+    blobs: Blobs,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    guard: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, int]:
-    """Delete what is older than the settings `keep_…_days`, in batches. Return the numbers by kind."""
+    """Delete what is older than the settings `keep_…_days`, in batches. Return the numbers by kind.
+
+    Args:
+        guard: returns a context manager that handles the errors of one kind.
+    """
 
     def folders(delete: Callable[[Session, timedelta], list[str]], period: timedelta) -> int:
         with database.write() as session:
@@ -243,8 +252,9 @@ def enforce_retention(
     }
     deleted = dict.fromkeys(kinds, 0)
     for kind, (days, delete) in kinds.items():
-        while days and not should_stop() and (batch := delete(timedelta(days=days))):
-            deleted[kind] += batch
+        with guard():
+            while days and not should_stop() and (batch := delete(timedelta(days=days))):
+                deleted[kind] += batch
         if deleted[kind]:
             logger.info("retention: %s older than %d days deleted (%d)", kind, days, deleted[kind])
     return deleted
@@ -327,13 +337,13 @@ class Sweeper:
             self._stop.wait(DELETIONS_SECONDS)
 
     def _retain_and_sweep(self) -> None:
-        with self._guard():
-            enforce_retention(
-                self._settings,
-                self._database,
-                self._blobs,
-                should_stop=partial(self._stop.wait, RETENTION_PAUSE_SECONDS),
-            )
+        enforce_retention(
+            self._settings,
+            self._database,
+            self._blobs,
+            should_stop=partial(self._stop.wait, RETENTION_PAUSE_SECONDS),
+            guard=self._guard,
+        )
         if self._settings.sweep != "off":
             with self._guard():
                 self._round()

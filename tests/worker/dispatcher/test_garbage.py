@@ -590,7 +590,7 @@ def test_the_setting_is_respected(
 
     sweeper = Sweeper(settings.model_copy(update={"sweep": mode}), database, bound, guard=guard)
     sweeper.start()
-    for _ in range(7):  # binding the storage, then deletions, retention and a sweep per round
+    for _ in range(17):  # binding the storage, then deletions, six kinds of retention and a sweep
         assert guarded.acquire(timeout=GUARD_SECONDS)
     sweeper.stop(GUARD_SECONDS)
     assert not sweeper._thread.is_alive()

@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.store import retention
 from core.store.accounts import audit
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Alias, AuditEntry, Job, JobEvent, JobImage, Model, WebhookDelivery
+from core.store.errors import StorageUnavailable
 from core.store.jobs import counters, jobs
 from core.store.registry import aliases, models
 from core.store.storage import installation
@@ -230,6 +232,27 @@ def test_old_audit_entries_and_deliveries(database: Database, blobs: Blobs) -> N
     assert first.id not in ids(database, WebhookDelivery)
     assert len(ids(database, WebhookDelivery)) == 2
     assert set(jobs_with_webhook) <= ids(database, Job)
+
+
+def test_a_failing_storage_delays_no_other_kind(
+    database: Database, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = ended_job(database, blobs, OLD)
+    with database.write() as session:
+        audit.record(session, "key.create", "key_1")
+    for entry in ids(database, AuditEntry):
+        set_age(database, AuditEntry, entry, at=OLD)
+    calls = []
+
+    def fail(blobs: Blobs, prefix: str) -> None:
+        calls.append(prefix)
+        raise StorageUnavailable("The storage is away.")
+
+    monkeypatch.setattr(Blobs, "delete_prefix", fail)
+    settings = Settings(keep_jobs_days=DAYS, keep_audit_days=DAYS, sweep="off")
+    Sweeper(settings, database, blobs, guard=partial(suppress, StorageUnavailable))._retain_and_sweep()
+    assert calls == [jobs.blobs_of(job_id)]
+    assert ids(database, AuditEntry) == set()
 
 
 def test_there_is_a_pause_between_batches(database: Database, blobs: Blobs) -> None:
