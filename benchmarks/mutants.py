@@ -222,6 +222,9 @@ MUTANTS = [
     Mutant("O1", "worker/dispatcher/garbage.py", "guard=self._guard,", "guard=nullcontext,",
            f"{RETENTION}::test_a_failing_storage_delays_no_other_kind",
            "old audit entries stay while the storage fails"),
+    Mutant("O2", "core/store/retention.py", "if session.get(Deletion, prefix) is None:", "if False:",
+           f"{RETENTION}::test_a_killed_deletion_of_images_is_finished",
+           "users' images stay for ever after a kill"),
     Mutant("E1", "examples/clip_cite.py", ".fill_diagonal_(False)", "",
            "tests/benchmarks/training/test_train_speed.py::"
            "test_the_script_reaches_the_same_weights_from_the_same_crops",

@@ -10,13 +10,14 @@ from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from core.store.accounts import owners
-from core.store.db.session import Database, database_now
+from core.store.db.session import database_now
 from core.store.db.tables import (
     FINAL,
     QUEUED,
     RUNNING,
     Alias,
     AuditEntry,
+    Deletion,
     Job,
     JobEvent,
     JobImage,
@@ -27,7 +28,6 @@ from core.store.jobs import jobs
 from core.store.jobs.counters import count_change
 from core.store.registry import models
 from core.store.storage import deletions, installation
-from core.store.storage.blobs import Blobs
 
 ROWS, JOBS, FOLDERS = 1_000, 200, 50
 """Batch sizes: rows without files, jobs without their files, and folders of files."""
@@ -75,30 +75,24 @@ def delete_models(session: Session, older_than: timedelta) -> list[str]:
     return [models.blobs_of(model_id) for model_id in gone]
 
 
-def delete_images(database: Database, blobs: Blobs, older_than: timedelta) -> int:
+def delete_images(session: Session, older_than: timedelta) -> list[str]:
     """Delete the images of the next jobs that ended before this period. The jobs stay.
 
-    The lock on the installation keeps a backup from beginning between the rows and the files.
-
     Returns:
-        Number of jobs, 0 if none is left or a backup is in progress.
+        Prefixes to delete after the commit. A backup that begins in between has none of these images.
     """
-    with database.write() as session:
-        row = installation.find(session, lock=True)
-        now = database_now(session)
-        if row.hold_until is not None and now < row.hold_until:
-            return 0
-        old = _ended(session, now - older_than, row.images_until, FOLDERS)
-        ids = [job_id for job_id, _ in old]
-        keys = session.scalars(
-            delete(JobImage).where(JobImage.job_id.in_(ids)).returning(JobImage.blob_key),
-            execution_options=QUIET,
-        ).all()
-        session.execute(update(Job).where(Job.id.in_(ids)).values(image_bytes=0), execution_options=QUIET)
-        blobs.delete_all(keys)
-        if old:
-            row.images_until = old[-1][1]
-        return len(old)
+    row = installation.find(session, lock=True)
+    old = _ended(session, database_now(session) - older_than, row.images_until, FOLDERS)
+    ids = [job_id for job_id, _ in old]
+    session.execute(delete(JobImage).where(JobImage.job_id.in_(ids)), execution_options=QUIET)
+    session.execute(update(Job).where(Job.id.in_(ids)).values(image_bytes=0), execution_options=QUIET)
+    prefixes = [f"{jobs.blobs_of(job_id)}{deletions.IMAGES}" for job_id in ids]
+    for prefix in prefixes:
+        if session.get(Deletion, prefix) is None:  # a restored installation has it, and begins again
+            deletions.mark_for_deletion(session, prefix)
+    if old:
+        row.images_until = old[-1][1]
+    return prefixes
 
 
 def delete_events(session: Session, older_than: timedelta) -> int:

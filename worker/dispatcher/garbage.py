@@ -245,7 +245,7 @@ def enforce_retention(
     kinds: dict[str, tuple[int, Callable[[timedelta], int]]] = {
         "jobs": (settings.keep_jobs_days, partial(folders, retention.delete_jobs)),
         "models": (settings.keep_models_days, partial(folders, retention.delete_models)),
-        "images": (settings.keep_images_days, partial(retention.delete_images, database, blobs)),
+        "images": (settings.keep_images_days, partial(folders, retention.delete_images)),
         "events": (settings.keep_events_days, partial(rows, retention.delete_events)),
         "audit": (settings.keep_audit_days, partial(rows, retention.delete_audit)),
         "webhooks": (settings.keep_webhooks_days, partial(rows, retention.delete_deliveries)),

@@ -151,7 +151,7 @@ class IdempotencyKey(Base):
 
 
 class Deletion(Base):
-    """Folder of blobs whose row was deleted. Deletion is retried until it succeeds."""
+    """Folder of blobs, or images in it, whose rows were deleted. Deletion is retried until it succeeds."""
 
     __tablename__ = "deletions"
 

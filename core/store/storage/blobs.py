@@ -6,7 +6,7 @@ Keys consist of ids and hashes, never of users' file or class names. The content
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -163,17 +163,17 @@ class Blobs:
         with suppress(BlobNotFound), _storage_errors("deleted", key):
             obstore.delete(self._store, _checked(key))
 
-    def delete_all(self, keys: Sequence[str]) -> None:
-        """Delete these blobs. Missing ones are no error."""
-        with suppress(BlobNotFound), _storage_errors("deleted"):
-            if keys:
-                obstore.delete(self._store, [_checked(key) for key in keys])
+    def delete_prefix(self, prefix: str, *, only: re.Pattern[str] | None = None) -> None:
+        """Delete all blobs below the folder `prefix`. Missing blobs are no error.
 
-    def delete_prefix(self, prefix: str) -> None:
-        """Delete all blobs below the folder `prefix`. Missing blobs are no error."""
+        Args:
+            only: pattern of the rest of the keys to delete.
+        """
         _checked(prefix)
         for attempt in range(5):
             keys = [blob.key for blob in self.list(prefix)]
+            if only is not None:
+                keys = [key for key in keys if only.fullmatch(key, len(prefix) + 1)]
             if not keys:
                 break
             try:

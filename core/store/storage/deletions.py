@@ -4,6 +4,7 @@ The transaction that deletes a row inserts a deletion for its blobs, which is re
 After a crash or a failure of the storage the dispatcher finishes the deletion.
 """
 
+import re
 from contextlib import suppress
 from datetime import timedelta
 
@@ -16,9 +17,12 @@ from core.store.errors import DatabaseUnavailable, StorageUnavailable
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 
+IMAGES = "/images"
+"""End of a prefix that stands for the images in a job's folder. Their names are numbers."""
+
 
 def mark_for_deletion(session: Session, prefix: str) -> None:
-    """Insert the deletion of a folder of blobs into this transaction."""
+    """Insert the deletion of a folder of blobs, or of the IMAGES in it, into this transaction."""
     session.add(Deletion(prefix=prefix, created_at=database_now(session)))
     session.flush()
 
@@ -38,7 +42,11 @@ def finish(database: Database, blobs: Blobs, prefix: str) -> bool:
     except DatabaseUnavailable:
         return False
     try:
-        blobs.delete_prefix(prefix)
+        if prefix.endswith(IMAGES):
+            blobs.check_folder()  # else all would seem to be deleted, and no sweep would find them later
+            blobs.delete_prefix(prefix.removesuffix(IMAGES), only=re.compile(r"\d+"))
+        else:
+            blobs.delete_prefix(prefix)
     except StorageUnavailable as error:
         deleted = "It is deleted, but its files are not yet. They will be deleted once the storage works. "
         public = error.public_detail

@@ -15,18 +15,24 @@ from sqlalchemy.orm import Session
 from core.settings import Settings
 from core.store import retention
 from core.store.accounts import audit
+from core.store.backup import create, snapshots
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Alias, AuditEntry, Job, JobEvent, JobImage, Model, WebhookDelivery
 from core.store.errors import StorageUnavailable
 from core.store.jobs import counters, jobs
 from core.store.registry import aliases, models
-from core.store.storage import installation
+from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from core.store.webhooks import deliveries
 from tests.core.store.backup.test_backup import stored_job, stored_model
 from tests.core.store.samples import OWNER, new_owner
 from tests.core.store.storage.test_blobs import bucket
-from worker.dispatcher.garbage import RETENTION_PAUSE_SECONDS, Sweeper, enforce_retention
+from worker.dispatcher.garbage import (
+    RETENTION_PAUSE_SECONDS,
+    Sweeper,
+    enforce_retention,
+    finish_deletions,
+)
 
 DAYS = 30
 OLD, YOUNG = timedelta(days=DAYS, seconds=1), timedelta(days=DAYS, hours=-1)
@@ -147,9 +153,79 @@ def test_no_image_goes_during_a_backup(database: Database, blobs: Blobs) -> None
     ended_job(database, blobs, OLD)
     before = keys(blobs)
     with database.write() as session:
-        installation.find(session, lock=True).hold_until = database_now(session) + timedelta(minutes=1)
-    assert enforce(database, blobs, images=DAYS) == {}
+        installation.hold_deletions(session)
+    assert enforce(database, blobs, images=DAYS) == {"images": 1}
     assert keys(blobs) == before
+    with database.write() as session:
+        installation.find(session, lock=True).hold_until = None
+    assert len(finish_deletions(database, blobs, age=timedelta(0))) == 1
+    assert keys(blobs) == set()
+
+
+def test_a_backup_that_begins_during_the_deletion_of_images_lacks_no_file(
+    database: Database, database_url: str, blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage is called without a transaction: while it hangs, others write to the database."""
+    ended_job(database, blobs, OLD)
+    young = ended_job(database, blobs, YOUNG)
+    backup = snapshots.open_folder(tmp_path / "backup")
+    real, made = Blobs.delete_prefix, []
+
+    def delete(blobs: Blobs, prefix: str, **given: Any) -> None:
+        made.append(create.create(database_url, database, blobs, backup)[1])
+        real(blobs, prefix, **given)
+
+    monkeypatch.setattr(Blobs, "delete_prefix", delete)
+    assert enforce(database, blobs, images=DAYS) == {"images": 1}
+    assert [(manifest.rows["job_images"], manifest.missing) for manifest in made] == [(2, [])]
+    assert keys(blobs) == {f"jobs/{young}/{number}" for number in range(2)}
+
+
+def test_a_missing_image_does_not_stop_the_retention(database: Database, blobs: Blobs) -> None:
+    for age in (OLD + timedelta(days=1), OLD):
+        blobs.delete(f"jobs/{ended_job(database, blobs, age)}/0")
+    assert enforce(database, blobs, images=DAYS) == {"images": 2}
+    assert keys(blobs) == set()
+
+
+@pytest.mark.parametrize("step", ["before", "after"])
+def test_a_killed_deletion_of_images_is_finished(
+    database: Database, blobs: Blobs, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """A restored database has the deletion too, and its retention begins again."""
+    job_id = ended_job(database, blobs, OLD)
+    real = Blobs.delete_prefix
+
+    def die(blobs: Blobs, prefix: str, **given: Any) -> None:
+        if step == "after":
+            real(blobs, prefix, **given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Blobs, "delete_prefix", die)
+        with pytest.raises(KeyboardInterrupt):
+            enforce(database, blobs, images=DAYS)
+    assert (keys(blobs) == set()) == (step == "after")
+    with database.write() as session:
+        assert session.scalars(select(JobImage)).all() == []
+        installation.find(session, lock=True).images_until = None
+        assert retention.delete_images(session, timedelta(days=DAYS)) == [f"jobs/{job_id}/images"]
+    assert finish_deletions(database, blobs, age=timedelta(0)) == [f"jobs/{job_id}/images"]
+    assert keys(blobs) == set()
+    with database.read() as session:
+        assert deletions.left_over(session, age=timedelta(0)) == []
+
+
+def test_images_wait_for_a_lost_folder(database: Database, tmp_path: Path) -> None:
+    """Its job still owns them, so that no sweep would find them once the folder is back."""
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    ended_job(database, blobs, OLD)
+    (tmp_path / "blobs").rename(tmp_path / "lost")
+    with pytest.raises(StorageUnavailable):
+        enforce(database, blobs, images=DAYS)
+    (tmp_path / "lost").rename(tmp_path / "blobs")
+    assert len(finish_deletions(database, blobs, age=timedelta(0))) == 1
+    assert keys(blobs) == set()
 
 
 def test_old_events(database: Database, blobs: Blobs) -> None:
