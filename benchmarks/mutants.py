@@ -225,6 +225,10 @@ MUTANTS = [
     Mutant("O2", "core/store/retention.py", "if session.get(Deletion, prefix) is None:", "if False:",
            f"{RETENTION}::test_a_killed_deletion_of_images_is_finished",
            "users' images stay for ever after a kill"),
+    Mutant("O3", "core/scratch.py", "elif path.name != LOCK:", "else:",
+           f"{TESTS}/test_scratch.py::"
+           "test_a_process_that_is_killed_while_it_removes_its_folder_leaves_the_lock",
+           "images of requests stay after a kill, until the next start more than an hour later"),
     Mutant("E1", "examples/clip_cite.py", ".fill_diagonal_(False)", "",
            "tests/benchmarks/training/test_train_speed.py::"
            "test_the_script_reaches_the_same_weights_from_the_same_crops",

@@ -9,14 +9,17 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.byte_limit import ByteLimit, ByteShare
 from core.errors import ClipCiteError
 
 LOCK = ".lock"
+UNLOCKED_SECONDS = 3_600
+"""Age from which a folder without a lock is left over. A younger one is being made or removed."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
 """`errno` values of a full disk and an exceeded quota."""
 MIN_FREE_BYTES = 16_000_000
@@ -92,7 +95,7 @@ def scratch_folder(root: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         os.close(lock)
 
 
@@ -102,14 +105,31 @@ def sweep_scratch(root: Path) -> int:
     for folder in root.iterdir() if root.is_dir() else ():
         try:
             lock = os.open(folder / LOCK, os.O_RDWR)
-        except OSError:  # being made, or being removed by its owner
+        except FileNotFoundError:
+            with suppress(OSError):
+                if time.time() - folder.lstat().st_mtime > UNLOCKED_SECONDS:
+                    shutil.rmtree(folder)
+                    removed += 1
+            continue
+        except OSError:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             removed += 1
         except BlockingIOError:
             pass  # in use
         finally:
             os.close(lock)
     return removed
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, its lock last, so that a sweep finds the rest if this process is killed."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,11 +1,14 @@
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from core.scratch import (
     FULL,
+    UNLOCKED_SECONDS,
     ScratchBusy,
     ScratchExceeded,
     ScratchSpace,
@@ -38,6 +41,41 @@ def test_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
     assert sweep_scratch(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
     assert sweep_scratch(tmp_path / "never made") == 0
+
+
+def test_a_process_that_is_killed_while_it_removes_its_folder_leaves_the_lock(tmp_path: Path) -> None:
+    """It is killed at the 100th of 101 files, in the order of the file system: a tmpfs has new ones first."""
+    script = (
+        "import os, sys, pathlib\n"
+        "from core.scratch import scratch_folder\n"
+        "removed = []\n"
+        "def kill(event, args):\n"
+        "    if event == 'os.remove' and (removed.append(args) or len(removed) == 100):\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "with scratch_folder(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'model').mkdir()\n"
+        "    for number in range(50):\n"
+        "        (folder / str(number)).write_bytes(b'x')\n"
+        "        (folder / 'model' / str(number)).write_bytes(b'x')\n"
+        "    (folder / '.lock').rename(folder / 'lock').rename(folder / '.lock')\n"
+        "    sys.addaudithook(kill)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert killed.returncode == -9
+    (folder,) = tmp_path.iterdir()
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 2
+    assert sweep_scratch(tmp_path) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_a_lock_is_swept_after_an_hour(tmp_path: Path) -> None:
+    for name, age in (("old", UNLOCKED_SECONDS + 10), ("young", UNLOCKED_SECONDS - 600)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "image").write_bytes(b"x")
+        at = time.time() - age
+        os.utime(tmp_path / name, (at, at))
+    assert sweep_scratch(tmp_path) == 1
+    assert [folder.name for folder in tmp_path.iterdir()] == ["young"]
 
 
 def test_all_requests_share_the_space_and_an_owner_has_half_of_it(tmp_path: Path) -> None:
