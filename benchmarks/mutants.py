@@ -229,6 +229,10 @@ MUTANTS = [
            f"{TESTS}/test_scratch.py::"
            "test_a_process_that_is_killed_while_it_removes_its_folder_leaves_the_lock",
            "images of requests stay after a kill, until the next start more than an hour later"),
+    Mutant("O4", "core/store/backup/restore.py", "LOCAL idle_in_transaction_session", "LOCAL lock",
+           f"{TESTS}/store/backup/test_backup.py::"
+           "test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table",
+           "a large backup can't be restored into PostgreSQL"),
     Mutant("E1", "examples/clip_cite.py", ".fill_diagonal_(False)", "",
            "tests/benchmarks/training/test_train_speed.py::"
            "test_the_script_reaches_the_same_weights_from_the_same_crops",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from core.store.backup import snapshots
@@ -77,6 +77,8 @@ def restore(
                 if number % BATCH_SIZE == 0:
                     report(f"{number:,} of {len(entries):,} files")
         with database.write() as session:
+            if session.get_bind().dialect.name == "postgresql":  # idle while the file of a table is copied
+                session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             min_revision = installation.find(session, lock=True).min_revision
             rows = _insert_rows(session, backup, name, manifest)
             _detach(session, min_revision, as_new=as_new)

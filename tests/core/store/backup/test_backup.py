@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
 
 from core.store.accounts import api_keys, owners
 from core.store.backup import create, restore, snapshots, verify
@@ -277,6 +278,29 @@ def test_an_interrupted_restoration_can_be_repeated(
     restore.restore(*target, backup)
     with pytest.raises(BackupError, match="already has jobs"):
         restore.restore(*target, backup)
+
+
+def test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table(
+    database_url: str,
+    database: Database,
+    blobs: Blobs,
+    backup: Blobs,
+    target: tuple[str, Blobs],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Copying takes longer than the 10 s for which PostgreSQL otherwise keeps an idle transaction."""
+    stored_job(database, blobs)
+    create.create(database_url, database, blobs, backup)
+    insert, limits = restore._insert_rows, []
+
+    def watch(session: Session, *given: Any) -> int:
+        if target[0].startswith("postgresql"):
+            limits.append(session.scalar(text("SHOW idle_in_transaction_session_timeout")))
+        return insert(session, *given)
+
+    monkeypatch.setattr(restore, "_insert_rows", watch)
+    restore.restore(*target, backup)
+    assert limits == (["0"] if target[0].startswith("postgresql") else [])
 
 
 def test_a_used_storage_is_refused(
