@@ -233,6 +233,9 @@ MUTANTS = [
            f"{TESTS}/store/backup/test_backup.py::"
            "test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table",
            "a large backup can't be restored into PostgreSQL"),
+    Mutant("O5", "core/store/backup/snapshots.py", "if not to_read:", "if True:",
+           f"{TESTS}/store/backup/test_backup.py::test_a_backup_on_a_read_only_mount_is_restored",
+           "a backup on a read-only mount can't be restored"),
     Mutant("E1", "examples/clip_cite.py", ".fill_diagonal_(False)", "",
            "tests/benchmarks/training/test_train_speed.py::"
            "test_the_script_reaches_the_same_weights_from_the_same_crops",

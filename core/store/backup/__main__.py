@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _create(settings: Settings, database: Database, options: argparse.Namespace) -> dict[str, Any]:
     database.check()
-    backup = snapshots.open_folder(options.folder)
     with snapshots.lock(options.folder):
+        backup = snapshots.open_folder(options.folder)
         name, manifest = create.create(
             settings.sqlalchemy_url(), database, Blobs.of(settings), backup, report=_report
         )
@@ -40,7 +40,7 @@ def _create(settings: Settings, database: Database, options: argparse.Namespace)
 
 
 def _restore(settings: Settings, database: Database, options: argparse.Namespace) -> dict[str, Any]:
-    with snapshots.lock(options.folder):
+    with snapshots.lock(options.folder, to_read=True):
         restored = restore.restore(
             settings.sqlalchemy_url(),
             Blobs.of(settings),

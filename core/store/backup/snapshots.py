@@ -14,7 +14,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,16 +73,30 @@ def open_folder(folder: Path) -> Blobs:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the backup for one process. Raise BackupError if another one has it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
+def lock(folder: Path, *, to_read: bool = False) -> Iterator[None]:
+    """Hold the backup for one process.
+
+    Args:
+        to_read: do without the lock where it can't be written, for example on a read-only mount.
+
+    Raises:
+        BackupError: another process has the backup, or the folder can't be written.
+    """
+    with ExitStack() as opened:
         try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = opened.enter_context((folder / ".lock").open("a"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BackupError(
                 f"Another process uses the backup {folder}. Wait until it has ended."
             ) from error
+        except OSError as error:
+            if not to_read:
+                raise BackupError(
+                    f"The backup {folder} can't be written ({error.strerror}). Give a folder in which this "
+                    "user may write."
+                ) from error
         yield
 
 

@@ -1,6 +1,8 @@
 """Backup while the service works, restoration on the other kind of database and storage, and verification."""
 
 import json
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -11,7 +13,9 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from core.settings import Settings
 from core.store.accounts import api_keys, owners
+from core.store.backup import __main__ as command
 from core.store.backup import create, restore, snapshots, verify
 from core.store.backup.snapshots import TABLES, BackupError
 from core.store.db.ids import new_id
@@ -333,6 +337,36 @@ def test_a_changed_file_is_found(
         assert session.scalars(select(Job)).all() == []
         assert session.scalars(select(Model)).all() == []
     restored.close()
+
+
+@pytest.mark.mounts
+def test_a_backup_on_a_read_only_mount_is_restored(
+    migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, backup = tmp_path / "data", str(tmp_path / "backup")
+    data.mkdir()
+    shutil.copy(migrated, data / "clipcite.db")
+
+    def run(folder: Path, *arguments: str) -> int:
+        monkeypatch.setattr(command, "get_settings", lambda: Settings(data=folder))
+        return command.main(arguments)
+
+    assert run(data, "create", backup) == 0
+    subprocess.run(["mount", "--bind", backup, backup], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", backup], check=True)
+        assert run(tmp_path / "other", "restore", backup) == 0
+        assert run(data, "verify", backup) == 0
+        assert run(data, "create", backup) == 1
+    finally:
+        subprocess.run(["umount", "--lazy", backup], check=True)
+    assert f"The backup {backup} can't be written (Read-only file system)." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to_read", [False, True])
+def test_a_backup_is_held_by_one_process(tmp_path: Path, to_read: bool) -> None:
+    with snapshots.lock(tmp_path), pytest.raises(BackupError, match="Another process"):
+        snapshots.lock(tmp_path, to_read=to_read).__enter__()
 
 
 def test_a_copy_may_have_an_id_of_its_own(
