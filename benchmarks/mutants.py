@@ -236,6 +236,9 @@ MUTANTS = [
     Mutant("O5", "core/store/backup/snapshots.py", "if not to_read:", "if True:",
            f"{TESTS}/store/backup/test_backup.py::test_a_backup_on_a_read_only_mount_is_restored",
            "a backup on a read-only mount can't be restored"),
+    Mutant("O6", "core/store/backup/verify.py", "if table.name not in manifest.rows:", "if False:",
+           f"{TESTS}/store/backup/test_backup.py::test_a_backup_of_a_version_without_a_table_is_complete",
+           "a sound backup of an older version counts as damaged"),
     Mutant("E1", "examples/clip_cite.py", ".fill_diagonal_(False)", "",
            "tests/benchmarks/training/test_train_speed.py::"
            "test_the_script_reaches_the_same_weights_from_the_same_crops",

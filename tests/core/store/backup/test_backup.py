@@ -377,6 +377,24 @@ def test_a_copy_may_have_an_id_of_its_own(
     assert installation.stored_id(target[1]) not in {None, installation.stored_id(blobs)}
 
 
+def test_a_backup_of_a_version_without_a_table_is_complete(
+    database_url: str,
+    database: Database,
+    blobs: Blobs,
+    backup: Blobs,
+    target: tuple[str, Blobs],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stored_job(database, blobs)
+    monkeypatch.setattr(create, "TABLES", [table for table in TABLES if table.name != "audit"])
+    _, manifest = create.create(database_url, database, blobs, backup)
+    assert "audit" not in manifest.rows
+    assert verify.verify_backup(backup).problems == []
+    assert restore.restore(*target, backup).rows == sum(manifest.rows.values())
+    backup.delete(f"snapshots/{snapshots.names(backup)[0]}/jobs.jsonl")
+    assert verify.verify_backup(backup).problems == ["jobs.jsonl: missing"]
+
+
 def test_an_unknown_column_names_the_version(
     database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
 ) -> None:
