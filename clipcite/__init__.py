@@ -14,7 +14,6 @@ from clipcite.client._async.models import AsyncModel
 from clipcite.client._sync.client import Client
 from clipcite.client._sync.jobs import Job
 from clipcite.client._sync.models import Model
-from clipcite.client.address import InvalidAddress
 from clipcite.client.errors import (
     APIConnectionError,
     APIStatusError,
@@ -23,6 +22,7 @@ from clipcite.client.errors import (
     ConflictError,
     ErrorItem,
     InternalServerError,
+    InvalidAddress,
     InvalidImages,
     JobFailed,
     NotFoundError,

@@ -14,12 +14,12 @@ import typer
 from rich.console import Console
 
 from clipcite.client._sync.client import Client
-from clipcite.client.address import InvalidAddress
 from clipcite.client.errors import (
     APIConnectionError,
     APIStatusError,
     AuthenticationError,
     ClipCiteError,
+    InvalidAddress,
     InvalidImages,
     PermissionDeniedError,
 )

@@ -108,8 +108,9 @@ def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) ->
 def delete(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Delete a job and its images; its model stays."""
     with connected(url, key) as client:
-        client.jobs.delete(find_job(client, id))
-    print_deleted(id, "and its images deleted.", as_json=as_json)
+        job_id = find_job(client, id)
+        client.jobs.delete(job_id)
+    print_deleted(job_id, "and its images deleted.", as_json=as_json)
 
 
 @jobs.command()
@@ -131,6 +132,8 @@ def events(
 
 def find_job(client: Client, id: str) -> str:
     """Return the whole id of a job from its last characters, as `clipcite jobs list` shows them."""
+    if not id:
+        raise typer.BadParameter("must not be empty.", param_hint="JOB")
     if id.startswith("job_"):
         return id
     found = [job.id for job in client.jobs.list(page_size=100) if job.id.endswith(id)]

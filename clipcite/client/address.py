@@ -9,16 +9,12 @@ from typing import Any
 import httpx
 from platformdirs import user_data_path
 
-from clipcite.client.errors import APIConnectionError, ClipCiteError
+from clipcite.client.errors import APIConnectionError, InvalidAddress
 from clipcite.client.request import Request, Response
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 10
 WRITE_SECONDS = 60
-
-
-class InvalidAddress(ClipCiteError):
-    """An invalid address or API key: the address must be an http or https URL."""
 
 
 def settings_of(base_url: str | None, api_key: str | None) -> dict[str, Any]:

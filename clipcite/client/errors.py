@@ -16,6 +16,10 @@ class APIConnectionError(ClipCiteError):
     """No response: connection refused, connection lost, or timeout."""
 
 
+class InvalidAddress(ClipCiteError):
+    """An invalid address, API key, id or name. The address must be an http or https URL."""
+
+
 class InvalidImages(ClipCiteError):
     """Input that cannot be uploaded as labelled images."""
 

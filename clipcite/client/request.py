@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
-from clipcite.client.errors import APIStatusError, error_of
+from clipcite.client.errors import APIStatusError, InvalidAddress, error_of
 from clipcite.client.multipart import OnUpload
 from clipcite.client.parse import APIResponseValidationError, parse
 from clipcite.client.types import Readiness
@@ -76,12 +76,12 @@ def path_of(resource: str, name: str, *below: str) -> str:
     """Return the path of a resource, or of something below it.
 
     Raises:
-        ValueError: a segment is empty, `.` or `..`.
+        InvalidAddress: a segment is empty, `.` or `..`.
     """
     parts = [name, *below]
     for part in parts:
         if part in {"", ".", ".."}:
-            raise ValueError(f"{part!r} is not a valid id or name.")
+            raise InvalidAddress(f"{part!r} is not a valid id or name.")
     return "/".join(["", resource, *(quote(part, safe="") for part in parts)])
 
 

@@ -167,6 +167,21 @@ def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) 
             call(*command, *json_or_not)
 
 
+def test_an_empty_id_selects_no_job(call: Any, folder: Path) -> None:
+    """An empty id comes from a shell variable that was never set."""
+    job_id = call("adapt", folder, "--epochs", 1).stdout.strip()
+    call("jobs", "cancel", job_id)
+    for command in (["show"], ["wait"], ["cancel"], ["delete"], ["events"]):
+        assert "must not be empty" in call("jobs", *command, "", status=2).stderr
+    assert "must not be empty" in call("webhooks", "list", "", status=2).stderr
+    assert "must not be empty" in call("webhooks", "redeliver", "", "1", status=2).stderr
+    for arguments in (["models", "show", ""], ["models", "delete", ""], ["report", ""], ["report", "."]):
+        assert "is not a valid id or name" in call(*arguments, status=2).stderr
+    assert "is not a valid id" in call("export", "", "-o", folder / "a.zip", status=2).stderr
+    assert "is not a valid id" in call("adapt", folder, "--extends", "", status=2).stderr
+    assert call("jobs", "delete", job_id[-8:]).stdout == f"{job_id} and its images deleted.\n"
+
+
 def test_an_unreachable_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["models", "list", "--url", "http://127.0.0.1:9"])
     assert done.exit_code == 3
