@@ -1,5 +1,6 @@
 """Readers of CSV, TSV and JSONL manifests, including Hugging Face imagefolder."""
 
+import codecs
 import csv
 import io
 import json
@@ -12,7 +13,7 @@ from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import SPLITS
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.image import IMAGE_ENDINGS
-from clipcite.datasets.rows import Row, dataset_of_rows
+from clipcite.datasets.rows import SPLIT_WORDS, Row, dataset_of_rows
 
 MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
 FILE_COLUMNS = (
@@ -88,7 +89,16 @@ def _rows(path: Path, label_column: str | None) -> list[Row]:
 
 
 def _read(path: Path) -> Table:
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        with path.open("rb") as file:
+            wide = file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+        text = path.read_text(encoding="utf-16" if wide else "utf-8-sig")
+        if "\0" in text:
+            raise ValueError("UTF-16 without a byte order mark")
+    except OSError as error:
+        raise InvalidImages(f"{path} can't be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise InvalidImages(f"{path.name} is not UTF-8. In Excel, save it as CSV UTF-8.") from error
     return _json_lines(path, text) if path.suffix.lower() in {".jsonl", ".ndjson"} else _csv(path, text)
 
 
@@ -133,8 +143,9 @@ def _column_of_images(columns: Sequence[str], table: Sequence[Mapping[str, Any]]
 
 
 def _column_of_splits(columns: Sequence[str], table: Sequence[Mapping[str, Any]]) -> str | None:
-    known = SPLITS.keys() | {"unassigned"}
-    found = [c for c in columns if table and all(str(row.get(c)).strip().lower() in known for row in table)]
+    found = [
+        c for c in columns if table and all(str(row.get(c)).strip().lower() in SPLIT_WORDS for row in table)
+    ]
     return found[0] if len(found) == 1 else None
 
 

@@ -1,14 +1,19 @@
 """Conversion of rows (file, class, split) to a data set."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import SPLITS, resolve_splits
 from clipcite.datasets.dataset import Dataset, Labelled, count_noun
-from clipcite.datasets.file_finder import Finder
+from clipcite.datasets.file_finder import find_files
 from clipcite.datasets.image import ImageFile
+
+SPLIT_WORDS: dict[str, str] = SPLITS | {
+    "eval": "validation", "evaluation": "validation", "holdout": "test", "unassigned": "train"
+}  # fmt: skip
+"""Splits by their lower-case words in a column. An empty word means training, too."""
 
 
 @dataclass(frozen=True)
@@ -21,26 +26,40 @@ class Row:
     split: str | None = None
 
 
-def dataset_of_rows(kind: str, rows: Iterable[Row], root: Path, notes: Sequence[str] = ()) -> Dataset:
+def dataset_of_rows(kind: str, rows: Sequence[Row], root: Path, notes: Sequence[str] = ()) -> Dataset:
     """Build a data set from rows, searching for the files below `root`.
 
     Raises:
-        InvalidImages: no file was found, or no row has a label.
+        InvalidImages: no file was found, no row has a label, or a split is unknown.
     """
-    finder = Finder(root)
+    files, moved = find_files(root, [row.file for row in rows])
     labels: dict[Path, dict[str, str]] = {}
     missing: list[str] = []
+    unknown: list[str] = []
     unlabelled = 0
     for row in rows:
         label = (row.label or "").strip()
-        file = finder.find(row.file)
+        if row.split is None:
+            word = row.file.replace("\\", "/").lstrip("./").split("/")[0]
+            split = SPLITS.get(word.strip().lower(), "train")
+        else:
+            word = row.split.strip()
+            split = SPLIT_WORDS.get(word.lower(), "" if word else "train")
+        file = files.get(row.file)
         if not label:
             unlabelled += 1
+        elif not split:
+            unknown.append(word)
         elif file is None:
             missing.append(row.file)
         else:
-            labels.setdefault(file, {})[label] = _split(row)
+            labels.setdefault(file, {})[label] = split
     several = [file for file, splits in labels.items() if len(splits) > 1]
+    if unknown:
+        words = ", ".join(map(repr, list(dict.fromkeys(unknown))[:3]))
+        raise InvalidImages(
+            f"Unknown splits in this {kind}: {words}. Use train, validation and test, or rename the column."
+        )
     if not labels:
         raise InvalidImages(
             f"None of the images in this {kind} was found: {missing[0]!r} is not below {root}. Move the "
@@ -60,6 +79,7 @@ def dataset_of_rows(kind: str, rows: Iterable[Row], root: Path, notes: Sequence[
         *([f"ignored {count_noun(unlabelled, 'row')} without a label"] if unlabelled else []),
         *([f"ignored {count_noun(len(missing), 'missing file')} ({missing[0]}, …)"] if missing else []),
         *([f"ignored {count_noun(len(several), 'image')} with several labels"] if several else []),
+        *moved,
         *more,
     ]
     names = {label for _, _, label in kept}
@@ -68,9 +88,3 @@ def dataset_of_rows(kind: str, rows: Iterable[Row], root: Path, notes: Sequence[
     return Dataset(
         kind, [Labelled(ImageFile.of_file(file), label, split) for file, split, label in kept], all_notes
     )
-
-
-def _split(row: Row) -> str:
-    """Return the split of the row's own column, or of the top folder of its path."""
-    named = row.split if row.split is not None else row.file.replace("\\", "/").lstrip("./").split("/")[0]
-    return SPLITS.get(named.strip().lower(), "train")

@@ -39,6 +39,20 @@ def test_a_zip_is_opened_before_it_is_sent(browser: Browser, quick_url: str, tmp
     assert classes == {"red": (2, 1), "green": (2, 0)}
 
 
+def test_names_of_an_old_zip_are_not_guessed(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    """The zip has no UTF-8 flag, and its names are in code page 437."""
+    archive = tmp_path / "old.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("K/0.png", shot("red", 0))
+        packed.writestr("B/0.png", shot("green", 0))
+    archive.write_bytes(archive.read_bytes().replace(b"K/0.png", b"\x84/0.png"))
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        drop(page, page.locator(".zone"), archive)
+        expect(page.get_by_text("The names in old.zip are not UTF-8.")).to_be_visible()
+        expect(page.locator(".class")).to_have_count(0)
+
+
 def test_an_alias_is_moved_and_moved_back(browser: Browser, quick_url: str, tmp_path: Path) -> None:
     with Client(quick_url) as client, window(browser, quick_url) as page:
         delta = client.models.export("colours", tmp_path / "delta.zip", format="delta")

@@ -122,6 +122,49 @@ def test_a_manifest_with_splits_and_several_labels(tmp_path: Path) -> None:
     assert found.notes == ["ignored 1 image with several labels"]
 
 
+def test_only_known_splits_are_read(tmp_path: Path) -> None:
+    paint(tmp_path, ".", 4)
+    rows = ["0.png,red,Train ", "1.png,green,", "2.png,red,unassigned", "3.png,red,{}"]
+    for word, split in (("eval", "test"), ("Holdout", "test"), ("training", "train")):
+        (tmp_path / "all.csv").write_text("\n".join(["file,label,split", *rows]).format(word))
+        assert [one.split for one in read(tmp_path).images] == ["train", "train", "train", split]
+    for word in ("query", "2"):
+        (tmp_path / "all.csv").write_text("\n".join(["file,label,split", *rows]).format(word))
+        with pytest.raises(InvalidImages, match=f"Unknown splits in this CSV manifest: '{word}'. Use train"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-16-le"])
+def test_names_are_read_as_unicode_or_not_at_all(encoding: str, tmp_path: Path) -> None:
+    paint(tmp_path, ".", 2)
+    rows = ["file;label", "0.png;Käfer", "1.png;Kröte"]
+    (tmp_path / "all.csv").write_text("\r\n".join(rows), encoding=encoding, newline="")
+    if encoding in {"cp1252", "utf-16-le"}:
+        with pytest.raises(InvalidImages, match=r"all.csv is not UTF-8\. In Excel, save it as CSV UTF-8"):
+            read(tmp_path)
+    else:
+        assert read(tmp_path).class_names == ["Käfer", "Kröte"]
+
+
+def test_a_file_in_another_folder_is_shown(tmp_path: Path) -> None:
+    """The files of b/ are missing, and a/ has files of the same names."""
+    paint(tmp_path, "a", 6)
+    rows = ["a/0.png,red", "a/1.png,red", "b/0.png,green", "b/2.png,green", "b/3.png,green", "c/3.png,green"]
+    (tmp_path / "all.csv").write_text("\n".join(["file,label", *rows]))
+    found = read(tmp_path)
+    assert {one.image.name: one.class_name for one in found.images} == {
+        "0.png": "red",
+        "1.png": "red",
+        "2.png": "green",
+    }
+    assert found.notes == [
+        "ignored 3 missing files (b/0.png, …)",
+        "matched 1 file by name only (b/2.png is a/2.png, …)",
+    ]
+    (tmp_path / "all.csv").write_text(f"file,label\na/0.png,red\n{'long' * 80}.png,red\n")
+    assert len(read(tmp_path).images) == 1
+
+
 def test_hugging_face_imagefolder(tmp_path: Path) -> None:
     """Each split has its metadata in its folder, and the class has a column of its own."""
     for split, number in (("train", 4), ("validation", 2)):

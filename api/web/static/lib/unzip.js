@@ -34,9 +34,15 @@ function entryAt(archive, directory, offset) {
     throw new BadZip(`${archive.name} is damaged. Unpack it and drop its folders.`);
   }
   const lengths = [28, 30, 32].map((position) => directory.getUint16(offset + position, true));
-  const name = new Uint8Array(directory.buffer, directory.byteOffset + offset + 46, lengths[0]);
+  const bytes = new Uint8Array(directory.buffer, directory.byteOffset + offset + 46, lengths[0]);
+  let name;
+  try {
+    name = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new BadZip(`The names in ${archive.name} are not UTF-8. Unpack it and drop its folders.`);
+  }
   return {
-    name: new TextDecoder().decode(name),
+    name,
     encrypted: Boolean(directory.getUint16(offset + 8, true) & 1),
     method: directory.getUint16(offset + 10, true),
     packed: directory.getUint32(offset + 20, true),
