@@ -91,6 +91,8 @@ def adapt(
         "seed": seed,
     }
     own["evaluate"] = "none" if no_evaluation else None
+    if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
+        raise typer.BadParameter("must be printable ASCII.", param_hint="--idempotency-key")
     settings = {**_config(config), **{name: value for name, value in own.items() if value is not None}}
     console = stderr()
     with connected(url, key) as client:
@@ -146,13 +148,10 @@ def _check(
 
 def _config(argument: str) -> dict[str, Any]:
     """Parse --config, a JSON object or the path of a JSON file."""
-    if argument.lstrip().startswith("{"):
-        text = argument
-    else:
-        text = Path(argument).read_text() if Path(argument).is_file() else ""
     try:
-        config = json.loads(text)
-    except ValueError as error:
+        is_json = argument.lstrip().startswith("{")
+        config = json.loads(argument if is_json else Path(argument).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(
             "must be a JSON object or the path of a JSON file.", param_hint="--config"
         ) from error

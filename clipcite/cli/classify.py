@@ -139,13 +139,16 @@ def _names(arguments: list[str]) -> dict[str, list[str] | None]:
 def _files(argument: str) -> list[Path]:
     """Return the images that a file, a folder or a pattern names."""
     path = Path(argument)
-    if path.is_dir():
-        files = list(images_below(path))
-    elif path.is_file():
-        files = [path]
-    else:
-        start = Path(path.anchor)
-        files = sorted(file for file in start.glob(str(path.relative_to(start))) if file.is_file())
+    try:
+        if path.is_dir():
+            files = list(images_below(path))
+        elif path.is_file():
+            files = [path]
+        else:
+            start = Path(path.anchor)
+            files = sorted(file for file in start.glob(str(path.relative_to(start))) if file.is_file())
+    except (OSError, ValueError) as error:  # a name that is too long, or a malformed pattern
+        raise typer.BadParameter(f"no image at {argument}: {error}.", param_hint="IMAGES") from error
     if not files:
         raise typer.BadParameter(f"no image at {argument}.", param_hint="IMAGES")
     return files

@@ -10,7 +10,7 @@ from clipcite.client.errors import InvalidImages
 from clipcite.client.multipart import FilePart, zip_of
 from clipcite.datasets.dataset import ByClass, Dataset, Labelled, dataset_of
 from clipcite.datasets.detect import read
-from clipcite.datasets.image import ImageFile
+from clipcite.datasets.image import ImageFile, printable
 from clipcite.datasets.repack import TARS, is_tar, zip_of_tar
 
 ARCHIVES = (".zip", *TARS)
@@ -57,7 +57,7 @@ def model_archive(path: str | os.PathLike[str]) -> ImageFile:
     if not path.is_dir():
         return _zip_at(path)
     files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    return zip_of([(file.relative_to(path).as_posix(), ImageFile.of_file(file)) for file in files])
+    return zip_of([(printable(file.relative_to(path).as_posix()), ImageFile.of_file(file)) for file in files])
 
 
 def _zip_at(path: Path) -> ImageFile:
@@ -68,6 +68,9 @@ def upload_of_dataset(dataset: Dataset) -> Upload:
     """Return one zip if every class name is a valid folder name, else files with labels."""
     if not dataset.images:
         raise InvalidImages("No images found. At least two classes with one image each are needed.")
+    for name in dataset.class_names:
+        if name != printable(name):
+            raise InvalidImages(f"The class name {printable(name)!r} is not UTF-8. Rename the class.")
     if all(_can_be_folder(name) for name in dataset.class_names):
         return _zipped(dataset.images)
     return _labelled(dataset.images)
@@ -78,7 +81,7 @@ def _zipped(images: Sequence[Labelled]) -> Upload:
     names: dict[str, str] = {}
     for item in images:
         entry = _free_name(f"{item.split}/{item.class_name}", item.image.name, names)
-        names[entry] = str(item.image.path or entry)
+        names[entry] = printable(str(item.image.path or entry))
         entries.append((entry, item.image))
     return Upload([FilePart("archive", zip_of(entries), "application/zip")], names=names)
 
@@ -89,7 +92,7 @@ def _labelled(images: Sequence[Labelled]) -> Upload:
         prefix = "test_" if item.split == "test" else ""
         fields.append((f"{prefix}labels", item.class_name))
         parts.append(FilePart(f"{prefix}images", item.image))
-        names[item.image.name] = str(item.image.path or item.image.name)
+        names[item.image.name] = printable(str(item.image.path or item.image.name))
     return Upload(parts, fields, names)
 
 

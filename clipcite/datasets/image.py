@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,17 +58,20 @@ class ImageFile:
 
     @classmethod
     def of_file(cls, path: Path) -> "ImageFile":
-        """Open a file; HEIC images are converted to JPEG.
+        """Open a file. HEIC images are converted to JPEG; a damaged one is sent unchanged, and refused there.
 
         Raises:
-            InvalidImages: no such file, or HEIC without pillow-heif.
+            InvalidImages: no such file, an unreadable file, or HEIC without pillow-heif.
         """
-        if not path.is_file():
-            raise InvalidImages(f"The file {path} does not exist.")
+        try:
+            if not path.is_file():
+                raise InvalidImages(f"The file {path} does not exist.")
+            size = path.stat().st_size
+        except OSError as error:
+            raise InvalidImages(f"{path} can't be read: {error.strerror}.") from error
         if path.suffix.lower() in HEIC_ENDINGS:
-            convert = jpeg_of_heic()
-            return cls(f"{path.stem}.jpg", lambda: iter([convert(path)]), None, path)
-        return cls(path.name, lambda: _file_chunks(path), path.stat().st_size, path)
+            return cls(f"{printable(path.stem)}.jpg", partial(_heic_chunks, path, jpeg_of_heic()), None, path)
+        return cls(printable(path.name), lambda: _file_chunks(path), size, path)
 
 
 def as_image(image: ImageLike, name: str) -> ImageFile:
@@ -120,7 +124,22 @@ def png_of_array(array: PixelArray) -> bytes:
     )
 
 
+def printable(name: str) -> str:
+    """Return a file name with `?` in place of bytes that are not UTF-8."""
+    return name.encode(errors="replace").decode()
+
+
+def _heic_chunks(path: Path, convert: Callable[[Path], bytes]) -> Iterator[bytes]:
+    try:
+        yield convert(path)
+    except InvalidImages:
+        yield from _file_chunks(path)
+
+
 def _file_chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+    except OSError as error:
+        raise InvalidImages(f"{path} can't be read: {error.strerror}.") from error

@@ -182,6 +182,41 @@ def test_an_empty_id_selects_no_job(call: Any, folder: Path) -> None:
     assert call("jobs", "delete", job_id[-8:]).stdout == f"{job_id} and its images deleted.\n"
 
 
+@pytest.mark.parametrize("argument", ["new/**.jpg", "x" * 300, "x" * 300 + "/*.jpg"])
+def test_an_impossible_pattern_matches_no_image(argument: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["classify", f"{tmp_path}/{argument}", "-c", "a"])
+    assert done.exit_code == 2
+    assert "no image at" in done.stderr
+
+
+def test_options_of_adapt_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.json").write_bytes('{"größe": 1}'.encode("latin-1"))
+    for option in (
+        f"--config={tmp_path / 'latin.json'}",
+        f"--config={tmp_path / 'gone.json'}",
+        "--config=" + "x" * 300,
+        "--idempotency-key=größe",
+    ):
+        done = CliRunner().invoke(app, ["adapt", str(tmp_path), option])
+        assert done.exit_code == 2, done.exception
+        assert option.partition("=")[0] in done.stderr
+
+
+def test_unusable_files_do_not_end_the_command(call: Any, tmp_path: Path) -> None:
+    for name in ("red", "green"):
+        paint(tmp_path, name, 2)
+        (tmp_path / name / "phone.heic").write_bytes(b"damaged")
+    (tmp_path / "red" / "0.png").rename(tmp_path / "red" / os.fsdecode(b"K\xe4fer.png"))
+    (tmp_path / "green" / os.fsdecode(b"Kr\xf6te.png")).write_bytes(b"no image")
+    checked = call("adapt", tmp_path, "--dry-run", status=1).stdout
+    assert f"{tmp_path}/red/phone.heic" in checked
+    assert f"{tmp_path}/green/Kr?te.png" in checked
+    job_id = call("adapt", tmp_path, "--on-bad-image", "skip", "--epochs", 1).stdout.strip()
+    call("jobs", "cancel", job_id)
+    done = call("classify", tmp_path, "-c", "red,green", status=1)
+    assert done.stdout.count("phone.jpg") == 2
+
+
 def test_an_unreachable_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["models", "list", "--url", "http://127.0.0.1:9"])
     assert done.exit_code == 3

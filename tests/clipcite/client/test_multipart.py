@@ -3,13 +3,18 @@
 import email
 import email.policy
 import io
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from clipcite.client.errors import InvalidImages
 from clipcite.client.multipart import FilePart, Multipart, zip_of
 from clipcite.client.retry import Retry, retry_after
 from clipcite.client.sse import EventParser
+from clipcite.client.upload import upload_of
 from clipcite.datasets.image import ImageFile
 
 
@@ -38,6 +43,19 @@ def test_a_zip_is_made_while_it_is_read(tmp_path: Path) -> None:
         yield b"three"
 
     assert zip_of([*images, ("train/b/3.png", ImageFile("3.png", unknown))]).size is None
+
+
+def test_file_names_that_are_not_utf_8_are_sent_with_question_marks(tmp_path: Path) -> None:
+    for number, name in enumerate((b"K\xe4fer.png", b"K\xf6fer.png", "Käfer.png".encode())):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        (tmp_path / "cat" / os.fsdecode(name)).write_bytes(b"%d" % number)
+    upload = upload_of(tmp_path)
+    with zipfile.ZipFile(io.BytesIO(read(upload.parts[0].image))) as archive:
+        assert archive.namelist() == ["train/cat/Käfer.png", "train/cat/K?fer.png", "train/cat/K?fer-2.png"]
+    assert upload.local_name("train/cat/K?fer-2.png") == f"{tmp_path}/cat/K?fer.png"
+    (tmp_path / "cat").rename(tmp_path / os.fsdecode(b"K\xe4tzchen"))
+    with pytest.raises(InvalidImages, match=r"The class name 'K\?tzchen' is not UTF-8"):
+        upload_of(tmp_path)
 
 
 def test_the_multipart_body_is_well_formed() -> None:

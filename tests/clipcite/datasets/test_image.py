@@ -48,9 +48,29 @@ def test_heic_is_sent_as_an_upright_jpeg(tmp_path: Path) -> None:
     assert sent.name == "phone.jpg"
     shown = Image.open(io.BytesIO(b"".join(sent.chunks())))
     assert (shown.format, shown.size) == ("JPEG", (32, 64))
-    (tmp_path / "broken.heic").write_bytes(b"no image")
-    with pytest.raises(InvalidImages, match=r"broken.heic is not a readable HEIC image"):
-        list(as_image(tmp_path / "broken.heic", "a").chunks())
+    (tmp_path / "broken.heic").write_bytes(b"no image")  # The service lists it with other unusable images.
+    assert b"".join(as_image(tmp_path / "broken.heic", "a").chunks()) == b"no image"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.heic"])
+def test_an_unreadable_file_is_an_error_with_its_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"content")
+    image = as_image(tmp_path / name, "a")
+    open_file, refused = Path.open, f"{name} can't be read: Permission denied."
+
+    def denied(path: Path, *arguments: object, **options: object) -> object:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return open_file(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(InvalidImages, match=refused):
+        list(image.chunks())
+    monkeypatch.setattr(Path, "is_file", denied)
+    with pytest.raises(InvalidImages, match=refused):
+        as_image(tmp_path / name, "a")
 
 
 def test_heic_without_the_extra_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
