@@ -23,13 +23,26 @@ Placed = tuple[Path, str, str]
 """A file with its split and its class."""
 
 
-def images_below(root: Path) -> Iterator[Path]:
-    """Yield every image file, recognised by its suffix, except hidden files and those below `__MACOSX`."""
-    for path in sorted(root.rglob("*")):
-        parts = path.relative_to(root).parts
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-        if not hidden and path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
+def images_below(root: Path, around: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yield every image file, recognised by its suffix, except hidden files and those below `__MACOSX`.
+
+    Links to folders are followed, except into a folder that contains them.
+
+    Args:
+        root: the folder.
+        around: the folders around it, without links.
+
+    Raises:
+        OSError: an unreadable folder.
+    """
+    around |= {root.resolve()}
+    for path in sorted(root.iterdir()):
+        if path.name.startswith(".") or path.name == "__MACOSX":
+            continue
+        if path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
             yield path
+        elif path.is_dir() and path.resolve() not in around:
+            yield from images_below(path, around)
 
 
 def read_folders(root: Path) -> Dataset | None:

@@ -24,9 +24,15 @@ def read(path: str | os.PathLike[str], *, label_column: str | None = None) -> Da
         label_column: column of a manifest that holds the class (default: detected).
 
     Raises:
-        InvalidImages: an unknown format, or an ambiguous manifest.
+        InvalidImages: an unknown format, an ambiguous manifest, or an unreadable file or folder.
     """
-    path = Path(path)
+    try:
+        return _read(Path(path), label_column)
+    except OSError as error:
+        raise InvalidImages(f"{error.filename or path} can't be read: {error.strerror}.") from error
+
+
+def _read(path: Path, label_column: str | None) -> Dataset:
     if path.is_dir():
         return _read_folder(path, label_column)
     if not path.is_file():

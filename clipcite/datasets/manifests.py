@@ -95,8 +95,6 @@ def _read(path: Path) -> Table:
         text = path.read_text(encoding="utf-16" if wide else "utf-8-sig")
         if "\0" in text:
             raise ValueError("UTF-16 without a byte order mark")
-    except OSError as error:
-        raise InvalidImages(f"{path} can't be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise InvalidImages(f"{path.name} is not UTF-8. In Excel, save it as CSV UTF-8.") from error
     return _json_lines(path, text) if path.suffix.lower() in {".jsonl", ".ndjson"} else _csv(path, text)

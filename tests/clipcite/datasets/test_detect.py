@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,36 @@ def test_plain_class_folders_with_loose_and_hidden_images(tmp_path: Path) -> Non
     found = read(tmp_path)
     assert counts(found) == {("train", "red"): 2, ("train", "green"): 2}
     assert found.summary().endswith("4 images; ignored 3 images (0.png, 1.png, …) outside class folders")
+
+
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    paint(tmp_path, "store/green", 2)
+    images = tmp_path / "images"
+    paint(images, "red", 2)
+    (images / "green").symlink_to(tmp_path / "store" / "green")
+    (images / "red" / "all").symlink_to(images)  # A loop.
+    (tmp_path / "store" / "green" / "back").symlink_to(images / "red")
+    files = [one.image.path for one in read(images).images]
+    assert [str(file.relative_to(images)) for file in files if file] == [
+        *(f"green/{name}.png" for name in "01"),
+        *(f"green/back/{name}.png" for name in "01"),
+        *(f"red/{name}.png" for name in "01"),
+    ]
+
+
+def test_unreadable_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("red", "green", "blue"):
+        paint(tmp_path, name, 1)
+    iterdir = Path.iterdir
+
+    def denied(folder: Path) -> Iterator[Path]:
+        if folder.name == "blue":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(InvalidImages, match=r"blue can't be read: Permission denied\."):
+        read(tmp_path)
 
 
 def test_validation_images_are_the_test_if_there_is_no_other(tmp_path: Path) -> None:
