@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("collection", type=Path)
     parser.add_argument("--epochs", type=int, help="default: the backbone's recipe")
     arguments = parser.parse_args()
-    collection = arguments.collection
+    collection = arguments.collection.resolve()
 
     config = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     with Client() as client:  # address: CLIPCITE_URL or http://127.0.0.1:8000

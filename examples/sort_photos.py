@@ -29,15 +29,16 @@ def main() -> None:
     arguments = parser.parse_args()
 
     names = [name.strip() for name in arguments.names.split(",")]
-    photos = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    target = arguments.folder.with_name(f"{arguments.folder.name}-sorted")
+    folder = arguments.folder.resolve()
+    photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    target = folder.with_name(f"{folder.name}-sorted")
     with Client() as client:  # address: CLIPCITE_URL or http://127.0.0.1:8000
         answer = client.classify(photos, names, model=arguments.model)
 
     counts: Counter[str] = Counter()
     for photo, result in zip(photos, answer.results, strict=True):
         name = best_name(result, arguments.lead)
-        copy = target / name / photo.relative_to(arguments.folder)
+        copy = target / name / photo.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(photo, copy)
         counts[name] += 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clipcite import Client
 
@@ -39,7 +39,7 @@ def main(model: str, names: list[str], images: list[Path]) -> None:
 def preprocess(path: Path, how: dict) -> np.ndarray:
     """Resize the shorter side, crop the centre and normalise: float32 [3, H, W]."""
     height, width = how["size"]
-    image = Image.open(path).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     scale = max(width / image.width, height / image.height)
     image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)

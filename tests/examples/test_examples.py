@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from clipcite import Client
 from core.clip.models.backbone import Backbone
@@ -56,7 +57,7 @@ class Run:
         return self._output.readouterr().out
 
 
-def test_photos_are_sorted(run: Run, drawings: Path, tmp_path: Path) -> None:
+def test_photos_are_sorted(run: Run, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shutil.copytree(drawings, tmp_path / "holiday")
     (folder / "broken.jpg").write_bytes(b"no image")
     said = run("sort_photos.py", folder, "--names", "a bird,a fruit", "--lead", 0)
@@ -66,17 +67,21 @@ def test_photos_are_sorted(run: Run, drawings: Path, tmp_path: Path) -> None:
     assert places <= {"a bird", "a fruit", "unreadable"}
     assert "unreadable: 1" in said
     shutil.rmtree(tmp_path / "holiday-sorted")
-    assert "unsure: 10" in run("sort_photos.py", folder, "--names", "a bird,a fruit", "--lead", 1.01)
+    monkeypatch.chdir(folder)
+    assert "unsure: 10" in run("sort_photos.py", ".", "--names", "a bird,a fruit", "--lead", 1.01)
 
 
 def sorted_files(folder: Path) -> list[Path]:
     return [path for path in (folder / "holiday-sorted").rglob("*") if path.is_file()]
 
 
-def test_doubtful_labels_are_listed(run: Run, drawings: Path, tmp_path: Path) -> None:
+def test_doubtful_labels_are_listed(
+    run: Run, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = shutil.copytree(drawings, tmp_path / "collection")
     shutil.copy2(next((folder / "bird").iterdir()), folder / "fruit" / "a bird.png")
-    said = run("find_mislabelled.py", folder, "--epochs", 2)
+    monkeypatch.chdir(folder)
+    said = run("find_mislabelled.py", ".", "--epochs", 2)
     assert "of 11 images without findings" in said
     assert re.search(r"a bird\.png: .*label", said)
     assert "label issues" in said
@@ -85,6 +90,12 @@ def test_doubtful_labels_are_listed(run: Run, drawings: Path, tmp_path: Path) ->
 
 def test_a_model_is_exported(run: Run, drawings: Path, service: Service, tmp_path: Path) -> None:
     images = [next((drawings / name).iterdir()) for name in ("bird", "fruit")]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The phone was rotated.
+    with Image.open(images[0]) as image:
+        phone = image.convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    phone.save(tmp_path / "phone.jpg", exif=exif)
+    images.append(tmp_path / "phone.jpg")
     with Client(service.url) as client:
         model = (
             client.adapt(drawings, config={"epochs": 2, "evaluate": "none"}).wait(timeout=60).model_id or ""
