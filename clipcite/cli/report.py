@@ -1,5 +1,6 @@
 """`clipcite report`: evaluation of a model."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -35,9 +36,16 @@ def report(
     else:
         show_report(stdout(), fetched)
     if html is not None and page is not None:
+        # A full disk leaves an older file as it was. Devices such as /dev/stdout are written directly.
+        device = html.exists() and not html.is_file()
+        part = html if device else html.with_name(f".{html.name[:100]}.part")
         try:
-            html.write_text(page, encoding="utf-8")
+            part.write_text(page, encoding="utf-8")
+            part.replace(html)
         except OSError as error:
+            if not device:
+                with suppress(OSError):
+                    part.unlink()
             give_up(f"{html} cannot be written: {error.strerror or error}.", Exit.USAGE)
         stderr().print(f"Saved {html.absolute().as_uri()}", markup=False, soft_wrap=True)
 

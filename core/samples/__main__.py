@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error.detail}\n")
         return 1
     except OSError as error:
-        sys.stderr.write(f"{error.filename} cannot be written: {error.strerror}. Choose another folder.\n")
+        name = error.filename or options.folder or "The folder"  # a full disk names no file
+        sys.stderr.write(f"{name} cannot be written: {error.strerror}. Choose another folder.\n")
         return 1
     sys.stdout.write(f"{json.dumps(result)}\n")
     return 0

@@ -27,7 +27,7 @@ def call(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
     return call
 
 
-def test_report(call: Any, taught: Job, tmp_path: Path) -> None:
+def test_report(call: Any, taught: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "report.html"
     by_model = call("report", taught.model_id, "--html", page)
     assert page.as_uri() in by_model.stderr
@@ -35,6 +35,18 @@ def test_report(call: Any, taught: Job, tmp_path: Path) -> None:
     refused = call("report", taught.model_id, "--html", tmp_path / "no/report.html", status=2)
     assert "cannot be written" in refused.stderr
     assert by_model.stdout == call("report", taught.id).stdout
+
+    def full(path: Path, *arguments: object, **options: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    page.write_text("older")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        refused = call("report", taught.model_id, "--html", page, status=2)
+    assert "cannot be written: No space left" in refused.stderr
+    assert page.read_text() == "older"
+    assert [path.name for path in tmp_path.iterdir()] == [page.name]
     for shown in ("accuracy", "trained classes", "new classes", "Accuracy per class", "precision"):
         assert shown in by_model.stdout
     said = json.loads(call("report", taught.id, "--json").stdout)
