@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clipcite.client.errors import InvalidImages
-from clipcite.datasets.image import ImageFile, ImageLike, as_image
+from clipcite.datasets.image import ImageFile, ImageLike, as_image, is_one_image
 
 Split = Literal["train", "test"]
 ByClass = Mapping[str, Sequence[ImageLike]]
@@ -51,7 +51,7 @@ def dataset_of(images: ByClass, test: ByClass | None = None) -> Dataset:
     """Build a data set from mappings of class names to images.
 
     Raises:
-        InvalidImages: an unusable image, or a string in place of a list.
+        InvalidImages: an unusable image, or an image in place of a list.
     """
     splits: tuple[tuple[Split, ByClass], ...] = (("train", images), ("test", test or {}))
     labelled = [
@@ -64,7 +64,7 @@ def dataset_of(images: ByClass, test: ByClass | None = None) -> Dataset:
 
 
 def _checked_list(class_name: str, images: Sequence[ImageLike]) -> Sequence[ImageLike]:
-    if isinstance(images, str | bytes):
+    if is_one_image(images):
         raise InvalidImages(f"The class {class_name!r} needs a list of images, even for a single image.")
     return images
 

@@ -82,7 +82,7 @@ def as_image(image: ImageLike, name: str) -> ImageFile:
         name: name without suffix, for an image that has no file name.
 
     Raises:
-        InvalidImages: a missing file, an array of another type or shape, or another object.
+        InvalidImages: a missing file, an array or PIL image that cannot be sent, or another object.
     """
     if isinstance(image, str | os.PathLike):
         return ImageFile.of_file(Path(image))
@@ -91,12 +91,26 @@ def as_image(image: ImageLike, name: str) -> ImageFile:
     if isinstance(image, PixelArray):
         return ImageFile.of_bytes(f"{name}.png", png_of_array(image))
     if isinstance(image, PilImage):
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        return ImageFile.of_bytes(f"{name}.png", buffer.getvalue())
+        for kind in ("PNG", "TIFF"):  # TIFF for CMYK, YCbCr, LAB and numbers of 32 bits
+            buffer = io.BytesIO()
+            try:
+                image.save(buffer, format=kind)
+            except OSError as error:
+                problem = error
+            else:
+                return ImageFile.of_bytes(f"{name}.{kind.lower()}", buffer.getvalue())
+        raise InvalidImages(f"A PIL image can't be sent ({problem}). Convert it to RGB.") from problem
     raise InvalidImages(
         f"An image must be a path, bytes, a PIL image or a uint8 array [H, W, 3], not {type(image).__name__}."
     )
+
+
+def is_one_image(value: object) -> bool:
+    """Return True for a single image, also where a list is expected."""
+    if isinstance(value, PixelArray):
+        shape = tuple(value.shape)
+        return len(shape) == 2 or (len(shape) == 3 and shape[-1] in {3, 4})
+    return isinstance(value, str | os.PathLike | bytes | bytearray | memoryview | PilImage)
 
 
 def png_of_array(array: PixelArray) -> bytes:

@@ -24,7 +24,7 @@ from clipcite.client.retry import Retry
 from clipcite.client.types import Classification, JobData, Readiness, Rule
 from clipcite.client.upload import Adaptable, Upload, upload_of
 from clipcite.datasets.dataset import ByClass
-from clipcite.datasets.image import ImageLike, as_image
+from clipcite.datasets.image import ImageLike, as_image, is_one_image
 
 T = TypeVar("T")
 
@@ -183,9 +183,11 @@ class AsyncClient:
         An unreadable image has an `error` in its result.
 
         Raises:
-            InvalidImages: `images` is empty.
+            InvalidImages: `images` is empty or not a list.
             UnprocessableEntityError: no image is readable, or an argument is invalid.
         """
+        if is_one_image(images):
+            raise InvalidImages("`images` must be a list, even for a single image.")
         files = [as_image(image, f"image-{i}") for i, image in enumerate(images, 1)]
         if not files:
             raise InvalidImages("No images to classify.")

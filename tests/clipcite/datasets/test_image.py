@@ -8,9 +8,11 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from clipcite import Client
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import dataset_of
 from clipcite.datasets.image import ImageLike, as_image
+from core.clip.data.images import open_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -36,6 +38,27 @@ def test_arrays_and_pil_images_arrive_pixel_by_pixel(tmp_path: Path) -> None:
 def test_other_arrays_are_refused(array: np.ndarray) -> None:
     with pytest.raises(InvalidImages, match=r"An array must be uint8 \[H, W\]"):
         as_image(array, "a")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16", "CMYK", "YCbCr", "LAB", "I", "F"])
+def test_the_service_reads_every_mode_of_pil(mode: str) -> None:
+    value = {"F": 100.0, "I": 100, "I;16": 100 * 257, "CMYK": (155, 155, 155, 0), "LA": (100, 255)}
+    colour = value.get(mode, {"RGBA": (100, 100, 100, 255), "YCbCr": (100, 128, 128)}.get(mode, 100))
+    image = Image.new(mode, (9, 9), {"LAB": (100, 0, 0), "1": 1}.get(mode, colour))
+    data = b"".join(as_image(image, "a").chunks())
+    if mode not in {"1", "P", "LAB"}:  # Others have no grey of this value.
+        assert np.asarray(open_image(data)).tolist() == np.full((9, 9, 3), 100).tolist()
+    else:
+        assert open_image(data).size == (9, 9)
+
+
+def test_a_pil_image_that_cannot_be_saved_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidImages, match=r"can't be sent \(.*HSV.*\)\. Convert it to RGB"):
+        as_image(Image.new("HSV", (9, 9)), "a")
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:80])
+    with Image.open(tmp_path / "cut.png") as cut, pytest.raises(InvalidImages, match="can't be sent"):
+        as_image(cut, "a")
 
 
 def test_heic_is_sent_as_an_upright_jpeg(tmp_path: Path) -> None:
@@ -83,7 +106,11 @@ def test_heic_without_the_extra_says_how_to_get_it(tmp_path: Path, monkeypatch: 
 def test_other_files_are_refused() -> None:
     with pytest.raises(InvalidImages, match="not int"):
         as_image(3, "a")  # type: ignore[arg-type]
-    with pytest.raises(InvalidImages, match="needs a list of images"):
-        dataset_of({"red": "a.png"})
+    for one in ("a.png", Path("a.png"), b"image", PIXELS, PIXELS[:, :, 0], Image.fromarray(PIXELS)):
+        with pytest.raises(InvalidImages, match="needs a list of images"):
+            dataset_of({"red": one})  # type: ignore[dict-item]
+        with pytest.raises(InvalidImages, match="must be a list"):
+            Client("http://127.0.0.1:9").classify(one, ["red"])  # type: ignore[arg-type]
+    assert dataset_of({"red": np.stack([PIXELS, PIXELS])}).count("train") == 2  # type: ignore[dict-item]
     with pytest.raises(InvalidImages, match="does not exist"):
         dataset_of({"red": ["gone.png"]})
