@@ -51,6 +51,7 @@ TRAINED_ONES = f"{TESTS}/serving/test_previews.py::test_classes_with_training_im
 SUPPORT, PIPELINE = f"{CLIP}/weights/support_set.py", f"{TESTS}/clip/test_pipeline.py"
 SAMPLED = f"{PIPELINE}::test_the_support_set_holds_a_sample_of_many_shots"
 RETENTION = "tests/worker/dispatcher/test_retention.py"
+DATASETS = "tests/clipcite/datasets/test_detect.py"
 MUTANTS = [
     Mutant("B3", f"{CLIP}/inference/class_offsets.py", ".sum(dim=0).clamp(min=1)", ".sum(dim=0)",
            f"{TESTS}/clip/inference/test_class_offsets.py::test_shots_of_one_class_give_it_no_offset",
@@ -243,6 +244,20 @@ MUTANTS = [
            "tests/benchmarks/training/test_train_speed.py::"
            "test_the_script_reaches_the_same_weights_from_the_same_crops",
            "the reference script computes another method"),
+    Mutant("L1", "clipcite/datasets/rows.py", '"" if word else "train"', '"train"',
+           f"{DATASETS}::test_only_known_splits_are_read", "images of an unknown split are trained on"),
+    Mutant("L2", "clipcite/datasets/file_finder.py", "if uses[path] == 1", "if uses[path]",
+           f"{DATASETS}::test_a_file_in_another_folder_is_shown", "an image has the label of another one"),
+    Mutant("L4", "clipcite/datasets/image.py", "yield from _file_chunks(path)", "raise",
+           "tests/clipcite/datasets/test_image.py::test_heic_is_sent_as_an_upright_jpeg",
+           "one damaged image ends the upload of all"),
+    Mutant("L5", "clipcite/cli/jobs.py", "if not id:", "if False:",
+           "tests/clipcite/cli/test_commands.py::test_an_empty_id_selects_no_job",
+           "an unset shell variable deletes the only job"),
+    Mutant("E2", "examples/without_the_service.py", "ImageOps.exif_transpose(Image.open(path))",
+           "Image.open(path)",
+           "tests/examples/test_examples.py::test_a_model_gets_images_upright",
+           "photos of a phone are classified on their side"),
 ]  # fmt: skip
 
 

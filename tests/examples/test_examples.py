@@ -90,12 +90,6 @@ def test_doubtful_labels_are_listed(
 
 def test_a_model_is_exported(run: Run, drawings: Path, service: Service, tmp_path: Path) -> None:
     images = [next((drawings / name).iterdir()) for name in ("bird", "fruit")]
-    exif = Image.Exif()
-    exif[0x0112] = 6  # The phone was rotated.
-    with Image.open(images[0]) as image:
-        phone = image.convert("RGB").transpose(Image.Transpose.ROTATE_90)
-    phone.save(tmp_path / "phone.jpg", exif=exif)
-    images.append(tmp_path / "phone.jpg")
     with Client(service.url) as client:
         model = (
             client.adapt(drawings, config={"epochs": 2, "evaluate": "none"}).wait(timeout=60).model_id or ""
@@ -111,6 +105,18 @@ def test_a_model_is_exported(run: Run, drawings: Path, service: Service, tmp_pat
             [100 * one.probability for one in result.predictions], abs=1
         )
     assert run("without_the_service.py", "again", "bird,hat", images[0]).startswith(f"{images[0]} ")
+
+
+def test_a_model_gets_images_upright(tmp_path: Path) -> None:
+    preprocess = runpy.run_path(str(ROOT / "examples" / "without_the_service.py"))["preprocess"]
+    how = {"size": [8, 8], "mean": [0.5] * 3, "std": [0.5] * 3}
+    image = Image.linear_gradient("L").convert("RGB")
+    image.save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The phone was rotated.
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    upright, phone = (preprocess(tmp_path / f"{name}.png", how) for name in ("upright", "phone"))
+    assert phone == pytest.approx(upright, abs=0.02)
 
 
 def test_the_method_in_one_file(backbone: Backbone, tmp_path: Path) -> None:
