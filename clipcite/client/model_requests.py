@@ -186,7 +186,9 @@ def get_alias(name: str, alias: str) -> Call[Alias]:
 
 def promote(name: str, alias: str, model: str, expected: ExpectedModel) -> Call[Alias]:
     body = JsonBody({"model": model, **_expected(expected)})
-    return Call(Request("PUT", path_of("models", name, "aliases", alias), body=body), one(Alias))
+    request = Request("PUT", path_of("models", name, "aliases", alias), body=body)
+    # After a promotion, its condition no longer holds.
+    return Call(request, one(Alias), idempotent=isinstance(expected, EllipsisType))
 
 
 def rollback(name: str, alias: str, expected: ExpectedModel) -> Call[Alias]:
