@@ -105,7 +105,9 @@ def classify(
             reject=reject,
         )
     if as_json:
-        print_json(answer.raw)
+        pairs = zip(answer.raw["results"], answer.results, strict=True)
+        results = [{**raw, "file": result.file} for raw, result in pairs]
+        print_json({**answer.raw, "results": results})
     else:
         console = stdout()
         console.print(classification_table(answer, console.width, scores=scores))

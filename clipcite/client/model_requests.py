@@ -62,29 +62,31 @@ def classify(
 
 
 def join_answers(
-    answers: Sequence[Classification], refused: Mapping[int, UnprocessableEntityError]
+    answers: Sequence[Classification], refused: Mapping[int, UnprocessableEntityError], names: Sequence[str]
 ) -> Classification:
     """Join the responses to several requests into one.
 
     Args:
         answers: responses to the requests with a readable image, in order.
         refused: errors of the other requests, by request number.
+        names: local name of each image.
     """
-    if len(answers) == 1 and not refused:
-        return answers[0]
     rest = iter(answers)
     results: list[ImageResult] = []
     raw: list[Any] = []
     for number in range(len(answers) + len(refused)):
         error = refused.get(number)
+        sent = names[number * CLASSIFY_BATCH_SIZE : (number + 1) * CLASSIFY_BATCH_SIZE]
         if error is None:
             answer = next(rest)
-            results += answer.results
+            results += [
+                replace(result, file=name) for result, name in zip(answer.results, sent, strict=False)
+            ]
             raw += answer.raw["results"]
         else:
-            for item in error.errors:
+            for item, name in zip(error.errors, sent, strict=False):
                 notice = Notice(item.code or error.code, item.detail)
-                results.append(ImageResult(item.file, error=notice))
+                results.append(ImageResult(name, error=notice))
                 raw.append({"file": item.file, "predictions": None, "error": asdict(notice)})
     times = {name: sum(answer.timing_ms[name] for answer in answers) for name in answers[0].timing_ms}
     joined = {**answers[0].raw, "results": raw, "timing_ms": times}

@@ -249,6 +249,7 @@ class ImageResult:
     """The predictions for one image, most likely class first, or an error."""
 
     file: str | None
+    """Path as passed to `classify`; a name such as `image-2.png` for an image without a file."""
     predictions: list[Prediction] = field(default_factory=list)
     error: Notice | None = None
     prediction_set: list[str] | None = None

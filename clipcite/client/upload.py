@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from clipcite.client.errors import InvalidImages
@@ -14,6 +14,8 @@ from clipcite.datasets.image import ImageFile, printable
 from clipcite.datasets.repack import TARS, is_tar, zip_of_tar
 
 ARCHIVES = (".zip", *TARS)
+UNSENDABLE = re.compile(r'["\\\r\n\ud800-\udfff]')
+"""Characters that a file name in a form or a zip would lose."""
 Adaptable = str | os.PathLike[str] | ByClass | Dataset
 """A folder, a manifest, an export of an annotation tool, an archive, or images by class."""
 
@@ -77,23 +79,18 @@ def upload_of_dataset(dataset: Dataset) -> Upload:
 
 
 def _zipped(images: Sequence[Labelled]) -> Upload:
-    entries: list[tuple[str, ImageFile]] = []
-    names: dict[str, str] = {}
-    for item in images:
-        entry = _free_name(f"{item.split}/{item.class_name}", item.image.name, names)
-        names[entry] = printable(str(item.image.path or entry))
-        entries.append((entry, item.image))
-    return Upload([FilePart("archive", zip_of(entries), "application/zip")], names=names)
+    names = _Names()
+    entries = [(names.add(item.image, f"{item.split}/{item.class_name}/"), item.image) for item in images]
+    return Upload([FilePart("archive", zip_of(entries), "application/zip")], names=names.local)
 
 
 def _labelled(images: Sequence[Labelled]) -> Upload:
-    fields, parts, names = [], [], {}
+    fields, parts, names = [], [], _Names()
     for item in images:
         prefix = "test_" if item.split == "test" else ""
         fields.append((f"{prefix}labels", item.class_name))
-        parts.append(FilePart(f"{prefix}images", item.image))
-        names[item.image.name] = printable(str(item.image.path or item.image.name))
-    return Upload(parts, fields, names)
+        parts.append(FilePart(f"{prefix}images", replace(item.image, name=names.add(item.image))))
+    return Upload(parts, fields, names.local)
 
 
 def _can_be_folder(class_name: str) -> bool:
@@ -102,11 +99,20 @@ def _can_be_folder(class_name: str) -> bool:
     return bool(trimmed) and not odd
 
 
-def _free_name(folder: str, name: str, taken: Mapping[str, str]) -> str:
-    """Return `folder/name`, with a number appended if that name is taken."""
-    path = PurePosixPath(name)
-    stem = path.stem.lstrip(".") or "image"
-    number = 1
-    while (entry := f"{folder}/{stem}{'' if number == 1 else f'-{number}'}{path.suffix}") in taken:
-        number += 1
-    return entry
+class _Names:
+    """Unique file names in an upload; `local` has the local file of each."""
+
+    def __init__(self) -> None:
+        self.local: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
+
+    def add(self, image: ImageFile, folder: str = "") -> str:
+        """Return the name of an image in the upload, with a number appended if its own name is taken."""
+        path = PurePosixPath(UNSENDABLE.sub("_", image.name))
+        stem = folder + (path.stem.lstrip(".") or "image")
+        first = name = stem + path.suffix
+        while name in self.local:
+            self._numbers[first] = number = self._numbers.get(first, 1) + 1
+            name = f"{stem}-{number}{path.suffix}"
+        self.local[name] = printable(str(image.path or name))
+        return name

@@ -1,6 +1,7 @@
 # Generated from clipcite/client/_async/client.py by `python -m tests.repository.unasync`. Do not edit.
 """The client of one service."""
 
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -179,7 +180,7 @@ class Client:
             coverage: return per image a prediction set that contains the true class with this probability.
             reject: return per image `rejected`, True if the image resembles none of the classes.
 
-        An unreadable image has an `error` in its result.
+        Each result has the path of its image in `file`. An unreadable image has an `error` in its result.
 
         Raises:
             InvalidImages: `images` is empty or not a list.
@@ -190,6 +191,10 @@ class Client:
         files = [as_image(image, f"image-{i}") for i, image in enumerate(images, 1)]
         if not files:
             raise InvalidImages("No images to classify.")
+        names = [
+            os.fspath(image) if isinstance(image, str | os.PathLike) else file.name
+            for image, file in zip(images, files, strict=True)
+        ]
         answers: list[Classification] = []
         refused: dict[int, UnprocessableEntityError] = {}
         for number, start in enumerate(range(0, len(files), CLASSIFY_BATCH_SIZE)):
@@ -212,8 +217,10 @@ class Client:
                     raise
                 refused[number] = error
         if not answers:
-            raise refused[0]
-        return model_requests.join_answers(answers, refused)
+            first = refused[0]
+            items = [replace(item, file=name) for item, name in zip(first.errors, names, strict=False)]
+            raise UnprocessableEntityError(replace(first.problem, errors=items), first.headers)
+        return model_requests.join_answers(answers, refused, names)
 
     def _send_upload(self, upload: Upload, call: Call[T]) -> T:
         """Send labelled images. Errors name the local files."""

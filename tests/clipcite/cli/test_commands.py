@@ -64,7 +64,8 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
         "-c",
         "blue=a sea",
     )
-    assert done.stdout.count(".png") == 3
+    names = [folder / name for name in ("test/red/0.png", "test/red/1.png", "test/blue/0.png")]
+    assert re.findall(r"^\S+\.png", done.stdout, re.MULTILINE) == [*map(str, names)]
     assert "blue (new)" in done.stdout
     assert "similarity" not in done.stdout
     answer = json.loads(
@@ -72,6 +73,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     )
     assert answer["model"] == "stock"
     assert len(answer["results"][0]["predictions"]) == 1
+    assert answer["results"][0]["file"] == str(folder / "test/red/0.png")
     (folder / "bad.png").write_bytes(b"no image")
     done = call("classify", folder / "bad.png", folder / "test/red/0.png", "-c", "red,blue", status=1)
     assert "bad.png" in done.stdout

@@ -90,7 +90,8 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
         assert {one.name: one.kind for one in answer.class_names} == {"red": "trained", "sky": "new"}
         assert answer.alpha == 0.3
         assert [len(one.predictions) for one in answer.results] == [1, 1, 1, 0]
-        assert answer.results[0].file == "0.png"
+        files = [str(folder / "test/red/0.png"), "image-2.png", "image-3.png", "image-4"]
+        assert [one.file for one in answer.results] == files
         assert answer.results[3].error is not None
         client.models.delete(model.id)
         with pytest.raises(NotFoundError, match=model.id):
@@ -121,6 +122,9 @@ def test_errors_use_the_callers_file_names(service: Service, folder: Path) -> No
         assert [item.file for item in error.errors] == [str(bad)]
         assert error.request_id
         assert str(bad) in str(error)
+        with pytest.raises(UnprocessableEntityError) as refused:
+            client.classify([bad], ["red", "green"])
+        assert [item.file for item in refused.value.errors] == [str(bad)]
         job = client.adapt(folder, on_bad_image="skip", config={"epochs": 1})
         assert any("broken.jpg" in one.detail for one in job.warnings)
         job.cancel()
@@ -297,6 +301,8 @@ def test_async(service: Service, folder: Path) -> None:
                 images * 6 + [b"bad"] * 30, ["red", "blue"], model=done.model_id or ""
             )
             assert [bool(one.predictions) for one in many.results] == [True] * 36 + [False] * 30
+            unnamed = [f"image-{number}" for number in range(37, 67)]
+            assert [one.file for one in many.results] == [*map(str, images * 6), *unnamed]
             assert done.id in [one.id async for one in client.jobs.list()]
             with pytest.raises(NotFoundError):
                 await client.jobs.get("job_x")
