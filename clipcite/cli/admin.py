@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from clipcite.cli.processes import KEYTOOL, run_json
+from clipcite.cli.render.tables import print_table
 from clipcite.client.address import local_token
 
 keys = typer.Typer(help="API keys of this machine's service.", no_args_is_help=True)
@@ -102,7 +103,7 @@ def list_keys(
         table.add_row(
             f"{key['prefix']}…", key["owner"], escape(key["name"] or ""), "\n".join(key["scopes"]), status
         )
-    Console().print(table)
+    print_table(Console(), table)
 
 
 @keys.command()
@@ -215,4 +216,4 @@ def audit(
         done = row["action"] + ("" if row["outcome"] == "done" else f" ({row['outcome']})")
         source = row["address"] or "this machine"
         table.add_row(_time(row["at"]), row["owner"], row["key_id"], done, escape(row["object"]), source)
-    Console().print(table)
+    print_table(Console(), table)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from clipcite.cli.processes import BACKBONES, command, environment, need_server, run_json
+from clipcite.cli.render.tables import print_table
 
 backbones = typer.Typer(help="Manage pre-trained models.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -39,15 +40,15 @@ def list_backbones(
         print(json.dumps(rows))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("backbone", "installed", "disk", "serving", "training", "training, 4 images at a time"):
-        table.add_column(name, justify="left" if name in ("backbone", "installed") else "right")
+    for name in ("backbone", "installed", "disk", "serving", "training", "training,\n4 images at a time"):
+        table.add_column(name, justify="left" if name in ("backbone", "installed") else "right", no_wrap=True)
     for row in rows:
         table.add_row(
             escape(row["name"]),
             "yes" if row["installed"] else "",
             *(_size(row[f"{of}bytes"]) for of in ("", "serving_", "training_", "small_training_")),
         )
-    Console().print(table)
+    print_table(Console(), table)
 
 
 @backbones.command()

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, print_json, stderr, stdout
-from clipcite.cli.render.tables import classification_table
+from clipcite.cli.render.tables import classification_table, print_table
 from clipcite.client._sync.client import Client
 from clipcite.datasets.class_folders import images_below
 
@@ -110,7 +110,7 @@ def classify(
         print_json({**answer.raw, "results": results})
     else:
         console = stdout()
-        console.print(classification_table(answer, console.width, scores=scores))
+        print_table(console, classification_table(answer, console.width, scores=scores))
         if scores:
             stderr().print(SCORES.format(rule=answer.rule), soft_wrap=True)
         for warning in answer.warnings:

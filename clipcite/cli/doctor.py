@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, print_json, stdout
 from clipcite.cli.processes import DOCTOR, run_json, server_missing
-from clipcite.cli.render.tables import facts
+from clipcite.cli.render.tables import facts, print_table
 from clipcite.client._sync.client import Client
 from clipcite.client.errors import APIConnectionError, ClipCiteError
 from clipcite.client.retry import Retry
@@ -47,7 +47,8 @@ def doctor(
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        stdout().print(facts((each.name, f"{SIGNS[each.state]}  {escape(each.detail)}") for each in findings))
+        rows = ((each.name, f"{SIGNS[each.state]}  {escape(each.detail)}") for each in findings)
+        print_table(stdout(), facts(rows))
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(Exit.FAILED)
 

@@ -19,7 +19,7 @@ from clipcite.cli.connection import (
     stdout,
 )
 from clipcite.cli.render.progress import show_result, wait_for
-from clipcite.cli.render.tables import job_facts, job_table, progress_words
+from clipcite.cli.render.tables import job_facts, job_table, print_table, progress_words
 from clipcite.client._sync.client import Client
 from clipcite.client.errors import WaitTimeout
 from clipcite.client.parse import parse
@@ -55,7 +55,7 @@ def list_jobs(
         print_json([job.raw for job in shown])
     else:
         console = stdout()
-        console.print(job_table(shown, console.width))
+        print_table(console, job_table(shown, console.width))
 
 
 @jobs.command()
@@ -66,7 +66,7 @@ def show(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> N
     if as_json:
         print_json(job.raw)
         return
-    stdout().print(job_facts(job))
+    print_table(stdout(), job_facts(job))
     if job.finished:
         show_result(job)
 

@@ -8,7 +8,14 @@ import typer
 
 from clipcite.cli.connection import AsJson, Key, Url, connected, print_deleted, print_json, stderr, stdout
 from clipcite.cli.render.progress import upload_bar
-from clipcite.cli.render.tables import alias_table, metrics_table, model_facts, model_table, verdict
+from clipcite.cli.render.tables import (
+    alias_table,
+    metrics_table,
+    model_facts,
+    model_table,
+    print_table,
+    verdict,
+)
 from clipcite.client._sync.models import Model
 from clipcite.client.types import Alias
 
@@ -38,7 +45,7 @@ def list_models(
         print_json([model.raw for model in shown])
     else:
         console = stdout()
-        console.print(model_table(shown, console.width))
+        print_table(console, model_table(shown, console.width))
 
 
 @models.command()
@@ -50,7 +57,7 @@ def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = 
     if fetched.metrics is not None and not as_json:
         table = metrics_table(fetched.metrics)
         if table is not None:
-            stdout().print(table)
+            print_table(stdout(), table)
         stdout().print(f"verdict  {verdict(fetched.metrics)}", soft_wrap=True)
 
 
@@ -143,7 +150,7 @@ def aliases(
     if as_json:
         print_json([alias.raw for alias in listed])
     else:
-        stdout().print(alias_table(listed))
+        print_table(stdout(), alias_table(listed))
 
 
 @models.command()
@@ -208,7 +215,7 @@ def _print(model: Model, *, as_json: bool) -> None:
     if as_json:
         print_json(model.raw)
     else:
-        stdout().print(model_facts(model))
+        print_table(stdout(), model_facts(model))
 
 
 def _print_alias(alias: Alias, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, stderr, stdout
 from clipcite.cli.processes import SAMPLES, run_json
-from clipcite.cli.render.tables import table_of
+from clipcite.cli.render.tables import print_table, table_of
 
 
 def samples(
@@ -37,7 +37,7 @@ def samples(
             images = "not installed" if each["problem"] else str(each["train_images"] + each["test_images"])
             classes = ", ".join([*each["classes"], *(f"{name} (new)" for name in each["new_classes"])])
             table.add_row(*map(escape, (each["name"], images, classes, each["license"])))
-        stdout().print(table)
+        print_table(stdout(), table)
     else:
         folder = Path(result["folder"])
         new = f" and {len(result['new_classes'])} new classes" if result["new_classes"] else ""

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, print_json, stdout
 from clipcite.cli.jobs import Id, find_job
 from clipcite.cli.processes import KEYTOOL, WEBHOOK_TEST, run_json
+from clipcite.cli.render.tables import print_table
 from clipcite.client.types import WebhookDelivery
 
 webhooks = typer.Typer(help="Webhooks: deliveries, secret and test.", no_args_is_help=True)
@@ -32,7 +33,7 @@ def list_deliveries(id: Id, as_json: AsJson = False, url: Url = None, key: Key =
         table.add_row(
             delivery.id, delivery.type, delivery.status, str(delivery.attempts), escape(_result(delivery))
         )
-    stdout().print(table)
+    print_table(stdout(), table)
 
 
 def _result(delivery: WebhookDelivery) -> str:

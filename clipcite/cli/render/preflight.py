@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.markup import escape
 
-from clipcite.cli.render.tables import duration, table_of
+from clipcite.cli.render.tables import duration, print_table, table_of
 from clipcite.client.report_types import Estimate, Preflight
 
 MAX_FINDINGS = 30
@@ -14,7 +14,7 @@ def show_preflight(console: Console, result: Preflight) -> None:
     table = table_of("class", "images", "test images")
     for each in result.classes:
         table.add_row(escape(each.name), str(each.images), str(each.test_images or ""))
-    console.print(table)
+    print_table(console, table)
     for warning in result.warnings:
         console.print(f"[yellow]note[/]     {escape(warning.detail)}", soft_wrap=True)
     for finding in result.findings[:MAX_FINDINGS]:

@@ -14,6 +14,7 @@ from clipcite.cli.render.tables import (
     duration,
     loss_words,
     metrics_table,
+    print_table,
     progress_words,
     queue_place,
     sparkline,
@@ -85,7 +86,7 @@ def show_result(job: JobData) -> None:
     if job.metrics is not None:
         table = metrics_table(job.metrics)
         if table is not None:
-            console.print(table)
+            print_table(console, table)
     console.print(f"verdict  {verdict(job.metrics)}", soft_wrap=True)
     _show_model(job, console)
 

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from rich.console import Console
 from rich.markup import escape
 
-from clipcite.cli.render.tables import table_of
+from clipcite.cli.render.tables import print_table, table_of
 from clipcite.client.report_types import Accuracies, ChangedImage, Reliability, Report, ReportedImage
 
 COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_evaluated": "yellow"}
@@ -49,7 +49,7 @@ def _accuracies(console: Console, report: Report) -> None:
             )
     if table.rows:
         console.print()
-        console.print(table)
+        print_table(console, table)
 
 
 def _elsewhere(console: Console, report: Report) -> None:
@@ -75,7 +75,7 @@ def _classes(console: Console, report: Report) -> None:
         shares = (_share(row.stock_recall), _share(row.recall), _share(row.precision))
         table.add_row(escape(row.name), str(row.trained_images), str(row.images), *shares)
     console.print(f"\n{CLASSES}")
-    console.print(table)
+    print_table(console, table)
 
 
 def _changes(console: Console, title: str, images: list[ChangedImage]) -> None:
@@ -87,7 +87,7 @@ def _changes(console: Console, title: str, images: list[ChangedImage]) -> None:
             *map(escape, (_file(row), row.class_name, row.before, row.predicted, _share(row.probability)))
         )
     console.print(f"\n{title}: {len(images)}")
-    console.print(table)
+    print_table(console, table)
     if len(images) > MAX_IMAGES:
         console.print(f"[dim]and {len(images) - MAX_IMAGES} more (all with --json)[/]")
 
@@ -100,7 +100,7 @@ def _images(console: Console, title: str, images: Iterable[ReportedImage], colum
     for row in rows[:MAX_IMAGES]:
         table.add_row(*map(escape, (_file(row), row.class_name, row.predicted, _share(row.probability))))
     console.print(f"\n{title}")
-    console.print(table)
+    print_table(console, table)
     if len(rows) > MAX_IMAGES:
         console.print(f"[dim]and {len(rows) - MAX_IMAGES} more (all with --json or --html)[/]")
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 
 from clipcite.client.types import (
@@ -26,10 +28,14 @@ SOURCES = {
     "holdout": "on {} held-out images",
     "cross_validation": "cross-validated on {} images",
 }
-LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class"}
+LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class", "before", "after"}
 """Columns whose text may wrap, between words."""
 WIDE = 100
 """Width (columns) from which the tables show all columns."""
+MAX_WIDTH = 100_000
+"""Width (columns) that no table has."""
+MAX_WORD = 32
+"""Length of the words that are never broken, such as ids. Longer ones fold where space is short."""
 ID_END = 6
 """Characters of a short id, from its end: the start is the time, which neighbours share."""
 BARS = "▁▂▃▄▅▆▇█"
@@ -82,7 +88,7 @@ def alias_table(aliases: Iterable[Alias]) -> Table:
 
 def facts(pairs: Iterable[tuple[str, str | None]]) -> Table:
     """Return a table of names and values, without empty values."""
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for name, value in pairs:
         if value:
             table.add_row(f"[dim]{name}[/]", value)
@@ -312,6 +318,34 @@ def table_of(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=column not in LONG, overflow="fold")
     return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table whose ids, numbers and short words stay whole: it may be wider than the terminal.
+
+    Off a terminal, nothing wraps.
+    """
+    before, unlimited = console.width, console.options.update(width=MAX_WIDTH)
+    padding = len(table.columns) * (table.padding[1] + table.padding[3])
+    limits = []
+    for column in table.columns:
+        cells = [Measurement.get(console, unlimited, cell) for cell in (column.header, *column.cells)]
+        most = max(cell.maximum for cell in cells)
+        wraps = console.is_terminal and not column.no_wrap
+        least = min(MAX_WORD, max(cell.minimum for cell in cells)) if wraps else most
+        limits.append((least, most))
+    room = max(before - padding, sum(least for least, _ in limits))
+    # Columns that wrap share the room evenly.
+    level = max(
+        width
+        for width in range(room + 1)
+        if sum(min(max(least, width), most) for least, most in limits) <= room
+    )
+    for column, (least, most) in zip(table.columns, limits, strict=True):
+        column.width = min(max(least, level), most)
+    console.width = room + padding
+    console.print(table)
+    console.width = before
 
 
 def _display_name(model: ModelData) -> str:

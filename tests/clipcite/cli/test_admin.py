@@ -117,9 +117,10 @@ def test_each_command_writes_one_entry(data: Path) -> None:
     assert "whsec" not in json.dumps(rows)
     assert [row["action"] for row in entries("--owner", "team-b")] == ["key.create", "owner.adopt"]
     assert len(entries("--action", "key", "--limit", "3")) == 3
-    shown = CliRunner().invoke(app, ["audit", "--data", str(data)], env={"COLUMNS": "200"}).stdout
+    shown = CliRunner().invoke(app, ["audit", "--data", str(data)], env={"COLUMNS": "40"}).stdout
     assert "key.revoke (unchanged)" in shown
     assert "this machine" in shown
+    assert all(row["key_id"] in shown for row in rows)
 
 
 def test_errors_are_reported_without_a_traceback(data: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,19 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from clipcite.cli.render.tables import classification_table, job_table, model_table, verdict
+from clipcite.cli.render.tables import (
+    classification_table,
+    job_table,
+    metrics_table,
+    model_facts,
+    model_table,
+    print_table,
+    table_of,
+    verdict,
+)
 from clipcite.client.types import (
     AllClasses,
     Classification,
@@ -29,9 +40,9 @@ NAME = "autumn leaves of the northern garden"
 UNIQUE = "01m8c5kg3vz163ez28ae3rygr9"
 
 
-def printed(table: Any, width: int) -> str:
+def printed(table: Table, width: int, terminal: bool = True) -> str:
     output = io.StringIO()
-    Console(file=output, width=width).print(table)
+    print_table(Console(file=output, width=width, force_terminal=terminal, color_system=None), table)
     return output.getvalue()
 
 
@@ -103,4 +114,30 @@ def test_predictions(width: int) -> None:
     ],
 )
 def test_verdicts(measured: Metrics | None, words: str) -> None:
-    assert words in printed(verdict(measured), 200)
+    assert words in Text.from_markup(verdict(measured)).plain
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_numbers_ids_and_names_are_whole_on_any_terminal(width: int) -> None:
+    compared = Comparison(1.0, 0.989, Interval(0.722, 0.622, 0.822))
+    measured = Metrics(MeasuredOn("test", 114, 90), "better", compared, compared, AllClasses(compared))
+    table = metrics_table(measured)
+    assert table is not None
+    row = ["trained", "classes", "100.0%", "98.9%", "+72.2", "[+62.2,", "+82.2]"]
+    assert printed(table, width).splitlines()[1].split() == row
+    table = table_of("class", "image", "trained on", "recall before", "recall after", "precision")
+    path, longest = "images/test/screw/IMG_000123.jpg", "x" * 70
+    table.add_row("fabric with a small spot", path, "12", "83%", "100%", "92%")
+    table.add_row("fabric", longest, "1,234", "–", "–", "–")
+    shown = printed(table, width)
+    words = ["fabric", "with", "a", "small", "spot", path, "12", "83%", "100%", "92%", "1,234"]
+    assert {*words} <= {*shown.split()}
+    assert shown.count("x") == 70
+    assert f"{UNIQUE}\n" in printed(model_facts(model("shoes")), width).replace(" ", "")
+
+
+def test_off_a_terminal_nothing_wraps() -> None:
+    table = table_of("name", "job")
+    table.add_row(" ".join([NAME] * 9), UNIQUE)
+    _, line = printed(table, 80, terminal=False).splitlines()
+    assert line.rstrip() == f"{' '.join([NAME] * 9)}  {UNIQUE}"
