@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from clipcite.client._sync.client import Client
+from clipcite.client.address import untrusted_certificate
 from clipcite.client.errors import (
     APIConnectionError,
     APIStatusError,
@@ -89,7 +90,7 @@ def connected(url: str | None, key: str | None) -> Iterator[Client]:
             try:
                 yield client
             except APIConnectionError as error:
-                give_up(_unreachable(error, client.base_url), Exit.UNREACHABLE)
+                give_up(unreachable(error, client.base_url), Exit.UNREACHABLE)
     except (AuthenticationError, PermissionDeniedError) as error:
         give_up(f"{error}\nPass a key with --key or CLIPCITE_API_KEY.", Exit.NO_ACCESS)
     except APIStatusError as error:
@@ -105,7 +106,13 @@ def connected(url: str | None, key: str | None) -> Iterator[Client]:
         raise typer.Exit(Exit.OK) from None
 
 
-def _unreachable(error: APIConnectionError, url: str) -> str:
+def unreachable(error: APIConnectionError, url: str) -> str:
+    """Return the message for a service that does not respond."""
+    if reason := untrusted_certificate(error):
+        return (
+            f"The certificate of {url} is not trusted ({reason}). Set SSL_CERT_FILE to a file with the "
+            "certificate of its authority."
+        )
     if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
         return f"Can't reach clipcite at {url}. Start it with `clipcite serve`, or set --url."
     return str(error)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from clipcite.cli.connection import AsJson, Exit, Key, Url, print_json, stdout
+from clipcite.cli.connection import AsJson, Exit, Key, Url, print_json, stdout, unreachable
 from clipcite.cli.processes import DOCTOR, run_json, server_missing
 from clipcite.cli.render.tables import facts, print_table
 from clipcite.client._sync.client import Client
@@ -71,12 +71,8 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
         with Client(url, key, retry=Retry(attempts=1)) as client:
             try:
                 readiness = client.ready()
-            except APIConnectionError:
-                yield Finding(
-                    "service",
-                    "warning",
-                    f"No service at {client.base_url}. Start one with `clipcite serve`, or set --url.",
-                )
+            except APIConnectionError as error:
+                yield Finding("service", "warning", unreachable(error, client.base_url))
                 return
             worst = {"ok": "ok", "degraded": "warning"}.get(readiness.status, "problem")
             parts = [

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import ssl
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ CONNECT_SECONDS = 10
 WRITE_SECONDS = 60
 
 
-def settings_of(base_url: str | None, api_key: str | None) -> dict[str, Any]:
+def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -> dict[str, Any]:
     """Return the arguments of an httpx client. Defaults: CLIPCITE_URL and CLIPCITE_API_KEY.
 
     Without a key, a loopback address gets the token of this machine's service, if there is one.
 
     Raises:
-        InvalidAddress: the address is not an http or https URL, or the key is malformed.
+        InvalidAddress: the address is not an http or https URL, the key is malformed, or SSL_CERT_FILE is
+            unreadable.
     """
     address = base_url or os.environ.get("CLIPCITE_URL") or DEFAULT_URL
     key = api_key or os.environ.get("CLIPCITE_API_KEY") or None
@@ -43,7 +45,22 @@ def settings_of(base_url: str | None, api_key: str | None) -> dict[str, Any]:
     headers = {"User-Agent": f"clipcite/{_version()}", "Accept": "application/json"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
-    return {"base_url": url, "headers": headers, "trust_env": not loopback, "timeout": None}
+    file = os.environ.get("SSL_CERT_FILE")
+    if verify is True and file and url.scheme == "https":
+        try:
+            # With the environment, httpx would read this file, too, but also proxies.
+            verify = ssl.create_default_context(cafile=file)
+        except OSError as error:
+            raise InvalidAddress(
+                f"SSL_CERT_FILE={file} holds no readable certificates ({error}). Correct the path."
+            ) from error
+    return {
+        "base_url": url,
+        "headers": headers,
+        "verify": verify,
+        "trust_env": not loopback,
+        "timeout": None,
+    }
 
 
 def local_token(data: Path | None = None) -> str | None:
@@ -75,6 +92,11 @@ def response_of(response: httpx.Response) -> Response:
 def unreachable(base_url: httpx.URL, error: httpx.TransportError) -> APIConnectionError:
     """Return the exception for a transport error of httpx."""
     url = str(base_url).rstrip("/")
+    if untrusted := untrusted_certificate(error):
+        return APIConnectionError(
+            f"The certificate of {url} is not trusted ({untrusted}). Set SSL_CERT_FILE to a file with the "
+            "certificate of its authority, or pass an ssl.SSLContext: Client(verify=…)."
+        )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return APIConnectionError(
             f"Can't reach clipcite at {url}. Start it with `clipcite serve`, or set the address with "
@@ -83,6 +105,13 @@ def unreachable(base_url: httpx.URL, error: httpx.TransportError) -> APIConnecti
     if isinstance(error, httpx.TimeoutException):
         return APIConnectionError(f"Timeout: no response from {url}. The service may be busy. Try again.")
     return APIConnectionError(f"Connection to {url} lost ({error or type(error).__name__}). Try again.")
+
+
+def untrusted_certificate(error: BaseException | None) -> str | None:
+    """Return the reason of a failed check of the service's certificate, or None for any other error."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return None if error is None else f"CERTIFICATE_VERIFY_FAILED: {error.verify_message}"
 
 
 def _is_loopback(host: str) -> bool:

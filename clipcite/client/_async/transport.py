@@ -20,7 +20,7 @@ class AsyncTransport:
     """Connections to one service. Arguments as for `Client`."""
 
     def __init__(self, base_url: str | None, api_key: str | None, retry: Retry, verify: Any) -> None:
-        self._http = httpx.AsyncClient(**settings_of(base_url, api_key), verify=verify)
+        self._http = httpx.AsyncClient(**settings_of(base_url, api_key, verify))
         self.retry = retry
 
     async def aclose(self) -> None:

@@ -1,10 +1,16 @@
 """The Python client on lost, slow and untrusted connections, without a service."""
 
+import json
+import ssl
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from clipcite import APIConnectionError, Client, Retry
+from clipcite import APIConnectionError, Client, InvalidAddress, Retry
+from clipcite.cli.main import app
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.scripted import response, scripted_server
 
@@ -26,3 +32,41 @@ def test_a_conditional_promotion_is_sent_once(connect: Any) -> None:
             assert len(lost.seen) == number
         assert client.aliases.promote("a", "prod", "a@2").version == 2
         assert len(lost.seen) == 4
+
+
+def test_a_certificate_of_an_own_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 2 -subj /CN=own"
+    made += " -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(made.split(), check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    for proxy in ("HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+    ready = response('{"status": "ok", "parts": {}}')
+    with scripted_server(ready, tls=context) as there:
+        for connect in (Client, awaited_client):
+            with (
+                connect(there.url, "key", retry=Retry(attempts=1)) as client,
+                pytest.raises(
+                    APIConnectionError, match=r"CERTIFICATE_VERIFY_FAILED: .*SSL_CERT_FILE.*verify="
+                ),
+            ):
+                client.ready()
+        done = CliRunner().invoke(app, ["models", "list", "--url", there.url])
+        assert done.exit_code == 3
+        assert "is not trusted (CERTIFICATE_VERIFY_FAILED: " in done.stderr
+        assert "SSL_CERT_FILE" in done.stderr
+        assert "clipcite serve" not in done.stderr
+        monkeypatch.setattr("clipcite.cli.doctor.server_missing", lambda: "pip install clipcite")
+        found = json.loads(CliRunner().invoke(app, ["doctor", "--json", "--url", there.url]).stdout)
+        assert "is not trusted" in found[-1]["detail"]
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        for connect in (Client, awaited_client):
+            with connect(there.url, "key") as client:
+                assert client.ready().status == "ok"
+        monkeypatch.setenv("SSL_CERT_FILE", str(key))
+        with pytest.raises(InvalidAddress, match="SSL_CERT_FILE"):
+            Client(there.url)
