@@ -73,7 +73,9 @@ def local_token(data: Path | None = None) -> str | None:
 
 
 def timeouts(request: Request) -> httpx.Timeout:
-    return httpx.Timeout(request.read_seconds, connect=CONNECT_SECONDS, write=WRITE_SECONDS)
+    return httpx.Timeout(
+        request.read_seconds, connect=min(CONNECT_SECONDS, request.read_seconds), write=WRITE_SECONDS
+    )
 
 
 def headers_of(request: Request) -> dict[str, str]:

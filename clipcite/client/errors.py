@@ -25,10 +25,11 @@ class InvalidImages(ClipCiteError):
 
 
 class WaitTimeout(ClipCiteError):
-    """Timeout of `wait`. The job continues; `job` is its last known state."""
+    """Timeout of `wait`. The job continues; `job` is its last known state, None without any response."""
 
-    def __init__(self, job: "JobData") -> None:
-        super().__init__(f"{job.id} is still {job.status} and continues. Wait again with the id of the job.")
+    def __init__(self, job_id: str, job: "JobData | None") -> None:
+        state = f"is still {job.status} and continues" if job else "continues; the service did not respond"
+        super().__init__(f"{job_id} {state}. Wait again with the id of the job.")
         self.job = job
 
 

@@ -1,8 +1,9 @@
 """Requests as data, and the parsing of their responses. Shared by the routes of jobs and models."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -120,6 +121,13 @@ def json_of(response: Response) -> Any:
         raise APIResponseValidationError(
             "The response is not JSON. Check that the address is that of a clipcite service, not of a proxy."
         ) from error
+
+
+def limited(request: Request, until: float | None) -> Request:
+    """Return the request with a read timeout that ends at `until` (monotonic clock), at least 0.5 s."""
+    if until is None:
+        return request
+    return replace(request, read_seconds=min(request.read_seconds, max(0.5, until - time.monotonic())))
 
 
 def status_error(response: Response) -> APIStatusError:

@@ -10,7 +10,7 @@ from clipcite.client import job_requests
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.address import response_of
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import status_error
+from clipcite.client.request import limited, status_error
 from clipcite.client.retry import RETRYABLE, is_over
 from clipcite.client.sse import EventParser
 from clipcite.client.types import Event
@@ -92,8 +92,8 @@ class AsyncFollower:
 
     async def _open(self) -> None:
         """Open a stream, unless the job has ended or the service offers none."""
-        request = job_requests.stream(self._job_id, self._seen, self._read_seconds())
-        response = await self._transport.open(request)
+        request = job_requests.stream(self._job_id, self._seen, SILENCE_SECONDS)
+        response = await self._transport.open(limited(request, self._until))
         if response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", ""):
             self._response, self._chunks = response, response.aiter_bytes()
             self._parser, self._silent = EventParser(), True
@@ -110,7 +110,7 @@ class AsyncFollower:
 
     async def _polled(self) -> list[Event]:
         call = job_requests.events(self._job_id, self._seen)
-        response = await self._transport.request(call.request)
+        response = await self._transport.request(limited(call.request, self._until))
         if response.status in RETRYABLE:
             raise APIConnectionError(f"Status {response.status} from the service.")
         if response.status != 200:
@@ -119,7 +119,3 @@ class AsyncFollower:
         if not events:
             await anyio.sleep(POLL_SECONDS)
         return events
-
-    def _read_seconds(self) -> float:
-        left = SILENCE_SECONDS if self._until is None else self._until - time.monotonic()
-        return max(0.1, min(SILENCE_SECONDS, left))

@@ -10,7 +10,7 @@ import anyio
 from clipcite.client import job_requests
 from clipcite.client._async.follow import AsyncFollower
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.errors import JobFailed, WaitTimeout
+from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
 from clipcite.client.parse import parse
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.retry import is_over
@@ -18,6 +18,8 @@ from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Un
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
+CLOCK_SECONDS = 0.05
+"""Time before a deadline at which a timeout of the connection may already end."""
 
 
 class AsyncJobs:
@@ -100,24 +102,30 @@ class AsyncJobs:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         call = job_requests.get_job(job_id)
-        async with aclosing(AsyncFollower(self._transport, job_id, 0, deadline)) as follower:
-            data = await self._transport.send(call, until=deadline)
-            while True:
-                job = self._bind(data)
-                if on_change is not None:
-                    on_change(job)
-                if job.reached(until):
-                    return job
-                if is_over(deadline):
-                    raise WaitTimeout(job)
-                events = await follower.next()
-                if events and all(event.type == PROGRESS for event in events):
-                    progress = parse(Progress, events[-1].data)
-                    data = replace(data, status="running", queue_position=None, progress=progress)
-                    continue
-                if events is None:
-                    await anyio.sleep(END_SECONDS)
-                data = await self._transport.send(call, self._transport.retry.patient, deadline)
+        job: AsyncJob | None = None
+        try:
+            async with aclosing(AsyncFollower(self._transport, job_id, 0, deadline)) as follower:
+                data = await self._transport.send(call, until=deadline)
+                while True:
+                    job = self._bind(data)
+                    if on_change is not None:
+                        on_change(job)
+                    if job.reached(until):
+                        return job
+                    if is_over(deadline):
+                        raise WaitTimeout(job_id, job)
+                    events = await follower.next()
+                    if events and all(event.type == PROGRESS for event in events):
+                        progress = parse(Progress, events[-1].data)
+                        data = replace(data, status="running", queue_position=None, progress=progress)
+                        continue
+                    if events is None:
+                        await anyio.sleep(END_SECONDS)
+                    data = await self._transport.send(call, self._transport.retry.patient, deadline)
+        except APIConnectionError as error:
+            if is_over(deadline, CLOCK_SECONDS):
+                raise WaitTimeout(job_id, job) from error
+            raise
 
     def _bind(self, data: JobData) -> "AsyncJob":
         job = AsyncJob(**vars(data))

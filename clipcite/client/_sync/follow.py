@@ -10,7 +10,7 @@ from clipcite.client import job_requests
 from clipcite.client._sync.transport import Transport
 from clipcite.client.address import response_of
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import status_error
+from clipcite.client.request import limited, status_error
 from clipcite.client.retry import RETRYABLE, is_over
 from clipcite.client.sse import EventParser
 from clipcite.client.types import Event
@@ -90,8 +90,8 @@ class Follower:
 
     def _open(self) -> None:
         """Open a stream, unless the job has ended or the service offers none."""
-        request = job_requests.stream(self._job_id, self._seen, self._read_seconds())
-        response = self._transport.open(request)
+        request = job_requests.stream(self._job_id, self._seen, SILENCE_SECONDS)
+        response = self._transport.open(limited(request, self._until))
         if response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", ""):
             self._response, self._chunks = response, response.iter_bytes()
             self._parser, self._silent = EventParser(), True
@@ -108,7 +108,7 @@ class Follower:
 
     def _polled(self) -> list[Event]:
         call = job_requests.events(self._job_id, self._seen)
-        response = self._transport.request(call.request)
+        response = self._transport.request(limited(call.request, self._until))
         if response.status in RETRYABLE:
             raise APIConnectionError(f"Status {response.status} from the service.")
         if response.status != 200:
@@ -117,7 +117,3 @@ class Follower:
         if not events:
             time.sleep(POLL_SECONDS)
         return events
-
-    def _read_seconds(self) -> float:
-        left = SILENCE_SECONDS if self._until is None else self._until - time.monotonic()
-        return max(0.1, min(SILENCE_SECONDS, left))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from clipcite.client import job_requests
 from clipcite.client._sync.follow import Follower
 from clipcite.client._sync.transport import Transport
-from clipcite.client.errors import JobFailed, WaitTimeout
+from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
 from clipcite.client.parse import parse
 from clipcite.client.report_types import Preflight, Report
 from clipcite.client.retry import is_over
@@ -17,6 +17,8 @@ from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Un
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
+CLOCK_SECONDS = 0.05
+"""Time before a deadline at which a timeout of the connection may already end."""
 
 
 class Jobs:
@@ -98,24 +100,30 @@ class Jobs:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         call = job_requests.get_job(job_id)
-        with closing(Follower(self._transport, job_id, 0, deadline)) as follower:
-            data = self._transport.send(call, until=deadline)
-            while True:
-                job = self._bind(data)
-                if on_change is not None:
-                    on_change(job)
-                if job.reached(until):
-                    return job
-                if is_over(deadline):
-                    raise WaitTimeout(job)
-                events = follower.next()
-                if events and all(event.type == PROGRESS for event in events):
-                    progress = parse(Progress, events[-1].data)
-                    data = replace(data, status="running", queue_position=None, progress=progress)
-                    continue
-                if events is None:
-                    time.sleep(END_SECONDS)
-                data = self._transport.send(call, self._transport.retry.patient, deadline)
+        job: Job | None = None
+        try:
+            with closing(Follower(self._transport, job_id, 0, deadline)) as follower:
+                data = self._transport.send(call, until=deadline)
+                while True:
+                    job = self._bind(data)
+                    if on_change is not None:
+                        on_change(job)
+                    if job.reached(until):
+                        return job
+                    if is_over(deadline):
+                        raise WaitTimeout(job_id, job)
+                    events = follower.next()
+                    if events and all(event.type == PROGRESS for event in events):
+                        progress = parse(Progress, events[-1].data)
+                        data = replace(data, status="running", queue_position=None, progress=progress)
+                        continue
+                    if events is None:
+                        time.sleep(END_SECONDS)
+                    data = self._transport.send(call, self._transport.retry.patient, deadline)
+        except APIConnectionError as error:
+            if is_over(deadline, CLOCK_SECONDS):
+                raise WaitTimeout(job_id, job) from error
+            raise
 
     def _bind(self, data: JobData) -> "Job":
         job = Job(**vars(data))

@@ -10,7 +10,7 @@ import httpx
 
 from clipcite.client.address import headers_of, response_of, settings_of, timeouts, unreachable
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import Call, Page, Request, Response, status_error
+from clipcite.client.request import Call, Page, Request, Response, limited, status_error
 from clipcite.client.retry import NOT_DONE, RETRYABLE, Retry, is_over
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Transport:
         return str(self._http.base_url).rstrip("/")
 
     def send(self, call: Call[T], retry: Retry | None = None, until: float | None = None) -> T:
-        """Send a request, with retries. No pause ends after `until` (monotonic clock).
+        """Send a request, with retries. No pause and no wait for bytes ends after `until` (monotonic clock).
 
         Raises:
             APIStatusError: an error response, after all retries.
@@ -44,7 +44,7 @@ class Transport:
         while True:
             attempt += 1
             try:
-                response = self.request(call.request)
+                response = self.request(limited(call.request, until))
             except APIConnectionError:
                 lost = True
                 pause = retry.pause(attempt) if call.idempotent else None

@@ -3,19 +3,21 @@
 import json
 import ssl
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from clipcite import APIConnectionError, Client, InvalidAddress, Retry
+from clipcite import APIConnectionError, Client, InvalidAddress, Retry, WaitTimeout
 from clipcite.cli.main import app
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.scripted import response, scripted_server
 
 QUICK = Retry(attempts=3, first_seconds=0.01)
 ALIAS = '{"name": "a", "alias": "prod", "reference": "a@prod", "model": "mdl_1", "version": 2, "revision": 1}'
+JOB = '{"id": "job_x", "status": "running", "created_at": "2026-01-01T00:00:00Z"}'
 both = pytest.mark.parametrize("connect", [Client, awaited_client])
 
 
@@ -70,3 +72,16 @@ def test_a_certificate_of_an_own_authority(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("SSL_CERT_FILE", str(key))
         with pytest.raises(InvalidAddress, match="SSL_CERT_FILE"):
             Client(there.url)
+
+
+@both
+@pytest.mark.parametrize("first", [[], [response(JOB)], [response(JOB), response("", status=406)]])
+def test_a_wait_ends_in_time_without_a_response(connect: Any, first: list[bytes]) -> None:
+    """Without a response to the first request, to that for a stream, and to that for a list of events."""
+    with scripted_server(*first, None) as silent, connect(silent.url, "key") as client:
+        started = time.monotonic()
+        with pytest.raises(WaitTimeout, match=r"job_x .*continues") as timed_out:
+            client.jobs.wait("job_x", timeout=1)
+        assert time.monotonic() - started < 8
+        assert (timed_out.value.job is not None) == bool(first)
+        assert len(silent.seen) > len(first)
