@@ -1,6 +1,8 @@
 """The command `clipcite`."""
 
+import io
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -184,6 +186,8 @@ def upgrade() -> None:
 
 
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name may have characters that its encoding lacks
     app()
 
 

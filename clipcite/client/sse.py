@@ -1,9 +1,9 @@
 """Incremental parser of server-sent events."""
 
-import json
 from dataclasses import dataclass, field
 
 from clipcite.client.parse import parse
+from clipcite.client.request import Response, json_of
 from clipcite.client.types import Event
 
 
@@ -14,11 +14,15 @@ class EventParser:
     _rest: bytes = field(default=b"", repr=False)
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that `chunk` completes."""
+        """Return the events that `chunk` completes.
+
+        Raises:
+            APIResponseValidationError: the data of an event are no event in JSON.
+        """
         *blocks, self._rest = (self._rest + chunk.replace(b"\r\n", b"\n")).split(b"\n\n")
         events = []
         for block in blocks:
             data = [line[5:].strip() for line in block.split(b"\n") if line.startswith(b"data:")]
             if data:
-                events.append(parse(Event, json.loads(b"\n".join(data))))
+                events.append(parse(Event, json_of(Response(200, {}, b"\n".join(data)))))
         return events

@@ -1,8 +1,10 @@
 """The Python client on lost, slow and untrusted connections, without a service."""
 
 import json
+import os
 import ssl
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -85,3 +87,23 @@ def test_a_wait_ends_in_time_without_a_response(connect: Any, first: list[bytes]
         assert time.monotonic() - started < 8
         assert (timed_out.value.job is not None) == bool(first)
         assert len(silent.seen) > len(first)
+
+
+def test_names_that_the_output_cannot_encode() -> None:
+    jobs = response(
+        json.dumps({"data": [{**json.loads(JOB), "name": "обувь é \udce9"}], "next_cursor": None})
+    )
+    with scripted_server(jobs) as there:
+        for encoding, name in (("latin-1", "????? é ?"), ("utf-8", "обувь é ?")):
+            for options in ([], ["--json"]):
+                done = subprocess.run(
+                    [sys.executable, "-m", "clipcite.cli.main", "jobs", "list", "--url", there.url, *options],
+                    env={**os.environ, "PYTHONIOENCODING": encoding},
+                    capture_output=True,
+                    check=True,
+                )
+                shown = done.stdout.decode(encoding)
+                if options:
+                    assert json.loads(shown)[0]["name"] == "обувь é \udce9"
+                else:
+                    assert name in shown

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clipcite import APIResponseValidationError
 from clipcite.client.errors import InvalidImages
 from clipcite.client.multipart import FilePart, Multipart, zip_of
 from clipcite.client.retry import Retry, retry_after
@@ -79,6 +80,8 @@ def test_events_are_complete_across_any_chunk_boundaries() -> None:
     parser = EventParser()
     found = [event for i in range(len(wire)) for event in parser.feed(wire[i : i + 1])]
     assert [(event.seq, event.type) for event in found] == [(2, "started")]
+    with pytest.raises(APIResponseValidationError, match="not JSON"):
+        parser.feed(b"data: {broken\n\n")
 
 
 def test_pauses() -> None:
