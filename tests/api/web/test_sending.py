@@ -51,6 +51,8 @@ def test_one_job_from_one_form(browser: Browser, quick_url: str, tmp_path: Path)
         assert len(held) == 1
         held[0].continue_()
         expect(page.get_by_text("Waiting in the queue")).to_be_visible(timeout=GUARD)
+        page.get_by_role("link", name="Train", exact=True).click()
+        expect(page.locator(".thumbs img:visible")).to_have_count(1)  # The one that was added meanwhile.
         (job,) = {job.id for job in client.jobs.list()} - before
         client.jobs.cancel(job)
 

@@ -18,7 +18,7 @@ class TrainingDraft extends EventTarget {
   }
 
   /** Upload the images and start the job, even if the view is left meanwhile. Returns the job, or null after an
-   *  error. The draft is empty afterwards. */
+   *  error. Afterwards the draft has only the images that were added meanwhile. */
   async send() {
     if (this.sent !== null) return null;
     const { shots, settings } = this;
@@ -29,7 +29,7 @@ class TrainingDraft extends EventTarget {
     this.#progress(0);
     try {
       const job = await upload("/adapt", form, { headers, onprogress: (fraction) => this.#progress(fraction) });
-      shots.clear();
+      shots.clear(files.values()); // others were added during the upload
       Object.assign(settings, { name: "", epochs: null });
       return job;
     } catch (error) {

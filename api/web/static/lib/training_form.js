@@ -77,9 +77,12 @@ export class Shots extends EventTarget {
     this.changed();
   }
 
-  clear() {
-    this.images.forEach(forget);
-    this.classes = [];
+  /** Remove these images, and the classes without others. */
+  clear(images = this.images) {
+    const gone = new Set(images);
+    gone.forEach(forget);
+    for (const entry of this.classes) entry.images = entry.images.filter((image) => !gone.has(image));
+    this.classes = this.classes.filter((entry) => entry.images.length);
     this.changed();
   }
 
