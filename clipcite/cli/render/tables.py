@@ -21,6 +21,7 @@ from clipcite.client.types import (
     ModelData,
     Progress,
 )
+from clipcite.datasets.image import printable
 
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 SOURCES = {
@@ -232,7 +233,7 @@ def classification_table(answer: Classification, width: int, *, scores: bool = F
     more = [*(["in set"] if with_set else []), *(["similarity", "offset"] if scores else [])]
     offsets = {each.name: each.offset for each in answer.class_names}
     rows = [
-        (result.file or "", list(_rows(result, offsets, with_set=with_set, scores=scores)))
+        (printable(result.file or ""), list(_rows(result, offsets, with_set=with_set, scores=scores)))
         for result in answer.results
     ]
     files = max((len(file) for file, _ in rows), default=0)

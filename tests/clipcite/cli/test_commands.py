@@ -216,7 +216,7 @@ def test_unusable_files_do_not_end_the_command(call: Any, tmp_path: Path) -> Non
     job_id = call("adapt", tmp_path, "--on-bad-image", "skip", "--epochs", 1).stdout.strip()
     call("jobs", "cancel", job_id)
     done = call("classify", tmp_path, "-c", "red,green", status=1)
-    assert done.stdout.count("phone.jpg") == 2
+    assert done.stdout.count("phone.heic") == 2
 
 
 def test_an_unreachable_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
