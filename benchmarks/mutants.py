@@ -106,6 +106,13 @@ MUTANTS = [
            "max(0, alive - settings.reserved_workers)",
            f"{TESTS}/store/jobs/test_workers.py::test_a_worker_stays_free_once_two_owners_are_active",
            "with as many reserved workers as there are, no owner has a limit"),
+    Mutant("M1", "core/store/jobs/file_transport.py", "not state.reserved_requests and super()", "super()",
+           f"{TESTS}/store/jobs/test_queue.py::test_a_busy_worker_leaves_messages_to_an_idle_one",
+           "a job waits for a busy worker while another one is idle"),
+    Mutant("M2", "core/store/jobs/file_transport.py", "def _get(", "def _read(",
+           f"{TESTS}/store/jobs/test_queue.py::"
+           "test_each_message_has_one_reader_and_never_leaves_the_queues_folder",
+           "two workers copy the same message to a temporary folder on another disk"),
     Mutant("W2", f"{CLIP}/weights/files.py", "[*tensors.values(), *([] if features is None else [features])]",
            "[*tensors.values()]", f"{TESTS}/clip/weights/test_files.py::test_other_tensors_are_refused",
            "a support set with NaN is served"),

@@ -1,21 +1,36 @@
 """File transport for Celery: a broker for one machine, without a server.
 
-This is kombu's filesystem transport with two corrections. kombu writes messages in place, so a worker may
-read an empty message and stop at invalid JSON. Here a message is renamed into place when it is complete.
-kombu also keeps its exchanges in a file, which two processes that start together may read half written. Here
-messages go directly to the queue's name, without a table of exchanges.
+This is kombu's filesystem transport with four corrections:
+
+- kombu writes messages in place, so a worker may read an empty message and stop at invalid JSON. Here a
+  message is renamed into place when it is complete.
+- kombu moves a message to the temporary folder before it reads it. On another file system a move is a copy,
+  and two workers may copy the same message. Here a message belongs to the worker that deletes its file.
+- kombu keeps its exchanges in a file, which two processes that start together may read half written. Here
+  messages go directly to the queue's name, without a table of exchanges.
+- Celery's `worker_disable_prefetch` is for Redis only. Here a busy worker takes no message either.
 """
 
 import json
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
-from kombu.transport import filesystem
+from celery.worker import state
+from kombu.transport import filesystem, virtual
+
+
+class QoS(virtual.QoS):
+    def can_consume(self) -> bool:
+        return not state.reserved_requests and super().can_consume()  # type: ignore[no-untyped-call]
 
 
 class Channel(filesystem.Channel):
+    QoS = QoS
+
     def _put(  # type: ignore[override]  # kombu's own subclass renames the argument as well
         self, queue: str, payload: dict[str, Any], **kwargs: Any
     ) -> None:
@@ -25,6 +40,14 @@ class Channel(filesystem.Channel):
         unfinished = folder / f"{name}.unfinished"
         unfinished.write_text(json.dumps(payload), encoding="utf-8")
         unfinished.rename(folder / f"{name}.{queue}.msg")
+
+    def _get(self, queue: str, timeout: object = None) -> Any:
+        for path in sorted(Path(self.data_folder_in).glob(f"*.{queue}.msg")):
+            with suppress(FileNotFoundError):  # another worker has taken it
+                payload = path.read_text(encoding="utf-8")
+                path.unlink()
+                return json.loads(payload)
+        raise Empty
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         pass

@@ -8,11 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty
 
 import pytest
 import redis
@@ -79,6 +82,23 @@ def test_messages_before_and_after_the_worker_starts(environment: dict[str, str]
         assert {path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())} == {0o700}
 
 
+def test_a_busy_worker_leaves_messages_to_an_idle_one(environment: dict[str, str], tmp_path: Path) -> None:
+    app = queue.make_celery(Settings())
+    busy, idle = tmp_path / "busy", tmp_path / "idle"
+    with worker(environment, busy):
+        try:
+            queue.send_adapt(app, "job_held")
+            wait_for(busy, ["job_held"])
+            queue.send_adapt(app, "job_next")
+            # The idle worker starts last: until then a busy one has time to take the message.
+            with worker(environment, idle):
+                wait_for(idle, ["job_next"], 60)
+        finally:
+            (tmp_path / "released").touch()
+    assert busy.read_text().split() == ["job_held"]
+    app.close()
+
+
 def test_a_reader_beside_a_busy_sender_gets_whole_messages_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +122,35 @@ def test_a_reader_beside_a_busy_sender_gets_whole_messages_in_order(
             message.ack()
     sender.join()
     assert got == wanted
+    app.close()
+
+
+def test_each_message_has_one_reader_and_never_leaves_the_queues_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A move to the temporary folder may be a copy, which two readers can make."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
+    app = queue.make_celery(Settings())
+    sent = [f"job_{number}" for number in range(300)]
+    for job_id in sent:
+        queue.send_adapt(app, job_id)
+
+    def read(_: int) -> list[str]:
+        got = []
+        with (
+            app.connection_for_read() as connection,
+            connection.SimpleQueue(queue.QUEUE, no_ack=True) as messages,
+            suppress(Empty),
+        ):
+            while True:
+                got.append(messages.get_nowait().payload[0][0])
+        return got
+
+    with ThreadPoolExecutor(4) as threads:
+        got = [job_id for part in threads.map(read, range(4)) for job_id in part]
+    assert sorted(got) == sorted(sent)
     app.close()
 
 
