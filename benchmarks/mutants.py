@@ -98,6 +98,10 @@ MUTANTS = [
            "tests/core/store/db/test_session.py::"
            "test_a_server_that_hangs_just_after_an_answer_is_detected_as_soon",
            "a hung database is reported after more than five seconds"),
+    Mutant("T2", "core/store/db/engine.py", "context.is_disconnect = True", "pass",
+           "tests/core/store/db/test_session.py::"
+           "test_a_server_that_is_read_only_for_a_while_is_unavailable",
+           "after a failover, every write is an internal error until a restart"),
     Mutant("H3", "worker/lease.py", "if cancel is None:\n                self.lost.set()",
            "if cancel is None:\n                pass",
            f"{LEASE}::test_a_heartbeat_learns_of_a_cancellation_and_of_another_lease",

@@ -19,7 +19,7 @@ class ServerUnavailable(ClipCiteError):
 
 
 class DatabaseUnavailable(ServerUnavailable):
-    """The database can't be reached, is too busy, or has tables of another version."""
+    """The database can't be reached, is too busy or read-only, or has tables of another version."""
 
     code = "database_unavailable"
 

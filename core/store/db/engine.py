@@ -4,7 +4,8 @@ import json
 import math
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
+from psycopg.errors import ReadOnlySqlTransaction
+from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from core.store.db.client_timeout import be_patient
@@ -85,6 +86,13 @@ def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
         pool_timeout=2,  # below connect_timeout, so that waits on a hanging server don't add up
     )
     be_patient(engine)
+
+    @event.listens_for(engine, "handle_error")
+    def failed(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, ReadOnlySqlTransaction):
+            # After a failover, only a new connection reaches the server that can write.
+            context.is_disconnect = True
+
     return engine
 
 

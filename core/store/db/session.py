@@ -123,8 +123,9 @@ def _unavailability() -> Iterator[None]:
             ) from error
         raise DatabaseUnavailable(_sentence(error), PUBLIC_DETAIL) from error
     except DatabaseError as error:
-        # SQLite raises exactly this class, no subclass, for a damaged file.
-        if type(error) is DatabaseError:
+        # SQLite raises exactly this class, no subclass, for a damaged file. PostgreSQL's errors of a
+        # read-only server and of an idle session invalidate the connection.
+        if type(error) is DatabaseError or error.connection_invalidated:
             raise DatabaseUnavailable(_sentence(error), PUBLIC_DETAIL) from error
         raise
 

@@ -110,6 +110,46 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         Database(f"sqlite:///{tmp_path / 'clipcite.db'}").check()
 
 
+def test_a_server_that_is_read_only_for_a_while_is_unavailable(
+    postgres_url: str, postgres_template: str
+) -> None:
+    """After a failover, or because of a full disk. A connection of that time stays read-only."""
+    with postgres_database(postgres_url, postgres_template) as url:
+        operator, database = Database(url), Database(url)
+        setting = f'ALTER DATABASE "{operator.engine.url.database}" SET default_transaction_read_only ='
+        with operator.write() as session:
+            session.execute(text(f"{setting} on"))
+        with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
+            new_job(database)
+        with operator.write() as session:
+            session.execute(text(f"{setting} off"))
+        assert job_of(database, new_job(database)).status == "queued"
+        database.close()
+        operator.close()
+
+
+def test_an_idle_session_that_the_server_has_ended_is_unavailable(
+    postgres_url: str, postgres_template: str
+) -> None:
+    with postgres_database(postgres_url, postgres_template) as url:
+        database, other = Database(url), Database(url)
+
+        def idle() -> None:
+            with database.write() as session:
+                session.execute(text("SET idle_in_transaction_session_timeout = 50"))
+                pid = session.scalar(text("SELECT pg_backend_pid()"))
+                ended = text("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = :pid)")
+                with other.read_single() as watcher:
+                    while not watcher.scalar(ended, {"pid": pid}):
+                        time.sleep(0.02)
+
+        with pytest.raises(DatabaseUnavailable, match="idle-in-transaction timeout"):
+            idle()
+        assert job_of(database, new_job(database)).status == "queued"
+        database.close()
+        other.close()
+
+
 def test_after_a_restart_of_the_server_the_next_call_works(postgres_url: str, postgres_template: str) -> None:
     """All connections are cut, as by a restart. The pool must not hand out a dead one.
 
