@@ -102,6 +102,10 @@ MUTANTS = [
            "tests/core/store/db/test_session.py::"
            "test_a_server_that_is_read_only_for_a_while_is_unavailable",
            "after a failover, every write is an internal error until a restart"),
+    Mutant("K8", "worker/checkpoints.py", "/{secrets.token_hex(4)}", "",
+           "tests/worker/test_checkpoints.py::"
+           "test_a_lost_lease_leaves_the_checkpoint_of_the_next_attempt",
+           "a worker without a lease deletes the checkpoint of its successor"),
     Mutant("H3", "worker/lease.py", "if cancel is None:\n                self.lost.set()",
            "if cancel is None:\n                pass",
            f"{LEASE}::test_a_heartbeat_learns_of_a_cancellation_and_of_another_lease",

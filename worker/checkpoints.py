@@ -1,6 +1,7 @@
 """Transfer of checkpoints between trainer and storage, so that the next attempt can run on any machine."""
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
@@ -32,6 +33,8 @@ class CheckpointUploader:
         self._job_id = job_id
         self._folder = folder
         self._record = record
+        self._attempt = f"{folder_of(job_id)}/{secrets.token_hex(4)}"
+        """Blob folder of this attempt. On a CPU, another one may write the same file under the same name."""
         self._newest = ""
         """File name of the newest intact checkpoint in the storage."""
         self._wake = threading.Event()
@@ -56,7 +59,7 @@ class CheckpointUploader:
     def fetch(self) -> int:
         """Download the newest intact checkpoint, and remove damaged ones. Return the number of the latter.
 
-        They are removed because the trainer will write checkpoints of the same names.
+        They are removed because they would count among the newest.
         """
         self._folder.mkdir()
         damaged = 0
@@ -110,7 +113,7 @@ class CheckpointUploader:
         path = next(iter(newest_first(self._folder)), None)
         if path is None or path.name == self._newest or self._dropped.is_set():
             return
-        key = f"{folder_of(self._job_id)}/{path.name}"
+        key = f"{self._attempt}/{path.name}"
         self._blobs.put(key, path)
         if self._dropped.is_set() or not self._record(epoch_of(path.name) or 0):
             self._blobs.delete(key)
