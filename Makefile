@@ -49,9 +49,9 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.repository.unasync --check
 
-# Three processes, since many tests wait for servers. The models are too small for more than one thread.
+# Two processes, since many tests wait for servers. The models are too small for more than one thread.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 # Slow tests: killed processes, training and export of the starter.
 test-slow: install

@@ -113,6 +113,7 @@ def test_no_connection_is_refused_until_the_api_answers(
     assert codes[-1] == "ok"
 
 
+@pytest.mark.slow
 def test_a_precision_that_the_device_lacks_ends_the_start(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "api"],

@@ -28,6 +28,7 @@ def write_images(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_recipe_and_entry_take_turns_and_are_stored(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

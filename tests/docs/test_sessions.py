@@ -25,7 +25,11 @@ SHOWS_AN_ERROR = {"rest-api.md"}
 PROGRAMS = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 
 
-@pytest.mark.parametrize("page", SESSIONS, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[] if page == README else [pytest.mark.slow]) for page in SESSIONS],
+    ids=name_of,
+)
 def test_a_session(page: Path, shell: Shell) -> None:
     """The alias page needs its own models; tests/api/models/aliases/test_aliases.py runs it."""
     said = shell(session(page))
@@ -56,6 +60,7 @@ def _check_answer(said: str) -> str:
     return str(result["predictions"][0]["class_name"])
 
 
+@pytest.mark.slow
 def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page's commands run in order, in this process, on a job that may be deleted."""
     monkeypatch.chdir(shell.folder)

@@ -251,6 +251,7 @@ def test_kill_9_of_the_parent_leaves_nothing_running(environment: dict[str, str]
         assert wait_for_job(http, job_id)["status"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_reported_and_nothing_stays(
     environment: dict[str, str], service: Service, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ def test_the_list(fresh: Service) -> None:
     assert parts["credit"]
 
 
+@pytest.mark.slow
 def test_the_service_accepts_each_zip(fresh: Service) -> None:
     """Every image is usable, and trained and new classes are those of the list."""
     for sample in fresh.client.get("/samples").json()["data"]:

@@ -18,6 +18,7 @@ from tests.benchmarks.accuracy.test_rescore import COMMAND, arguments
 __all__ = ["arguments"]
 
 
+@pytest.mark.slow
 def test_the_tables_come_from_stored_features(
     arguments: list[str], backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

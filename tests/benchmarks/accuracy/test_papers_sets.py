@@ -31,6 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("cdg", ["--methods", "stock"], 1),
     ],
 )
+@pytest.mark.slow
 def test_every_setting_runs_on_all_data_sets(
     root: Path, backbone: Backbone, tmp_path: Path, setting: str, more: list[str], tables: int
 ) -> None:

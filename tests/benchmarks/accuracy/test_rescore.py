@@ -35,6 +35,7 @@ def arguments(backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]
 
 
+@pytest.mark.slow
 def test_rules_are_compared_without_a_training(
     arguments: list[str], backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

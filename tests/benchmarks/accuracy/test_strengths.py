@@ -20,6 +20,7 @@ def stored(arguments: list[str], backbone: Backbone, tmp_path: Path) -> encoding
     return encodings.read(min((tmp_path / "out" / "encodings").iterdir()))
 
 
+@pytest.mark.slow
 def test_the_tables_come_from_stored_features(
     stored: encodings.Encodings, arguments: list[str], tmp_path: Path
 ) -> None:

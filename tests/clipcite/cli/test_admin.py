@@ -83,6 +83,7 @@ def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
     assert "Authentication is now required" not in said  # it has been since the first key
 
 
+@pytest.mark.slow
 def test_each_command_writes_one_entry(data: Path) -> None:
     """The log is read by `clipcite audit`, with filters."""
     key = call(data, "create", "--owner", "team-a").stdout.strip()

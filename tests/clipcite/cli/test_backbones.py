@@ -30,6 +30,7 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["backbones", *arguments])
 
 
+@pytest.mark.slow
 def test_pull_verify_and_remove(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pulled = call("pull", NAME)
     assert pulled.exit_code == 0, pulled.output
@@ -50,6 +51,7 @@ def test_pull_verify_and_remove(cache: Path, capfd: pytest.CaptureFixture[str]) 
     assert call("verify").stdout == "No backbone is installed.\n"
 
 
+@pytest.mark.slow
 def test_a_copied_folder_is_imported(
     cache: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

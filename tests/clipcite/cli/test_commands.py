@@ -131,6 +131,7 @@ def test_scores_sets_and_rejections(call: Any, folder: Path, taught: Job) -> Non
         assert "not_calibrated" in call("classify", image, "-m", taught.model_id, *options, status=5).stderr
 
 
+@pytest.mark.slow
 def test_no_evaluation(call: Any, folder: Path) -> None:
     done = call("adapt", folder / "train", "--wait", "--epochs", 2, "--no-evaluation", "--name", "unmeasured")
     assert "Ready, not evaluated." in done.stdout
@@ -236,6 +237,7 @@ def test_the_detected_format_is_reported(call: Any, tmp_path: Path) -> None:
     call("jobs", "cancel", done.stdout.strip())
 
 
+@pytest.mark.slow
 def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -> None:
     """Doctor on a healthy machine and on a faulty one."""
 

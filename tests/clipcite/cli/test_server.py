@@ -47,6 +47,7 @@ def ready(process: "subprocess.Popen[bytes]", output: Path) -> list[str]:
     return output.read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_two_lines_and_the_page_in_the_browser(tmp_path: Path, environment: dict[str, str]) -> None:
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"

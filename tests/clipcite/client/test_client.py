@@ -36,11 +36,6 @@ from tests.service.running import PATIENCE, Hold, Service, serve, wait_for
 QUICK = Retry(first_seconds=0.01)
 LONG = {"epochs": 800, "batch_size": 4}
 both = pytest.mark.parametrize("connect", [Client, awaited_client])
-both_slowly = pytest.mark.parametrize(
-    "connect",
-    [Client, pytest.param(awaited_client, marks=pytest.mark.slow)],
-    ids=["Client", "awaited_client"],
-)
 
 
 def test_adapt_wait_classify(service: Service, folder: Path) -> None:
@@ -241,7 +236,8 @@ def test_permanent_errors_are_not_retried(connect: Any, flaky: Flaky) -> None:
         assert len(flaky.seen) == 1
 
 
-@both_slowly
+@pytest.mark.slow
+@both
 def test_waiting_for_the_model_only(connect: Any, own_service: Service, hold: Hold, folder: Path) -> None:
     hold.at(2)
     with connect(own_service.url) as client:
@@ -260,7 +256,8 @@ def test_waiting_for_the_model_only(connect: Any, own_service: Service, hold: Ho
             cancelled.wait(until="model", timeout=PATIENCE)
 
 
-@both_slowly
+@pytest.mark.slow
+@both
 def test_without_streaming_the_client_polls(
     connect: Any, own_service: Service, hold: Hold, folder: Path
 ) -> None:

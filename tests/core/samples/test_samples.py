@@ -46,10 +46,12 @@ def test_a_drawing_is_reproducible() -> None:
     assert parts.load("gear", 3) == parts.load("gear", 3) != parts.load("gear", 4)
 
 
+@pytest.mark.slow
 def test_the_archive_is_reproducible() -> None:
     assert parts.PARTS.archive() == catalog.archive("parts")
 
 
+@pytest.mark.slow
 def test_writing_twice_is_harmless(tmp_path: Path) -> None:
     folder = tmp_path / "parts"
     for _ in range(2):

@@ -163,6 +163,7 @@ def test_too_little_disk_space_is_noticed_before_the_download(
 
 
 @pytest.mark.mounts
+@pytest.mark.slow
 def test_a_full_disk(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program fills the disk during the download."""
     monkeypatch.setattr(client, "SPARE_BYTES", -(10**9))
