@@ -106,6 +106,10 @@ MUTANTS = [
            "tests/worker/test_checkpoints.py::"
            "test_a_lost_lease_leaves_the_checkpoint_of_the_next_attempt",
            "a worker without a lease deletes the checkpoint of its successor"),
+    Mutant("U2", "core/store/storage/installation.py", "if owns_files and not", "if False and not",
+           f"{TESTS}/store/storage/test_installation.py::"
+           "test_a_lost_mount_is_unavailable_until_it_is_back",
+           "uploads go to an empty mount point, and all models are missing"),
     Mutant("H3", "worker/lease.py", "if cancel is None:\n                self.lost.set()",
            "if cancel is None:\n                pass",
            f"{LEASE}::test_a_heartbeat_learns_of_a_cancellation_and_of_another_lease",

@@ -164,6 +164,7 @@ def _sweep(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
     There is no finding if the database does not answer: another check reports that.
     """
     from core.store.db.session import Database
+    from core.store.errors import StorageUnavailable
     from core.store.jobs import orphans
     from core.store.storage import installation
 
@@ -183,6 +184,9 @@ def _sweep(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
                 marked = orphans.count_folders(session)
         finally:
             database.close()
+    except StorageUnavailable as error:
+        yield Finding("sweep", "problem", error.detail)
+        return
     except ClipCiteError:
         return
     if problem is not None:

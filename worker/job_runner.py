@@ -29,7 +29,7 @@ from core.store.jobs.checkpoints import CHECKPOINT, RESUMED, folder_of
 from core.store.jobs.leases import Claim
 from core.store.registry import models
 from core.store.registry.models import NewModel
-from core.store.storage import deletions
+from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from worker.checkpoints import CheckpointUploader
 from worker.lease import Lease
@@ -222,6 +222,7 @@ class JobRunner:
             return lease.cancelled.is_set() or lease.lost.is_set() or self.draining.is_set()
 
         clock.begin(PREPARING)
+        installation.check_present(self.database, self.blobs)
         self._download_inputs(claim, folder, should_stop)
         self._download_checkpoint(claim, uploader)
         try:

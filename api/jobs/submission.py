@@ -33,6 +33,7 @@ from core.store.errors import DatabaseUnavailable
 from core.store.jobs import history, jobs
 from core.store.jobs.jobs import NewImage
 from core.store.registry.references import clean_name
+from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse
 
@@ -130,6 +131,7 @@ class JobSubmission:
         owner: str,
     ) -> Response:
         """Store the blobs, then the rows that refer to them. A failure leaves neither."""
+        installation.check_present(self.database, self.blobs)
         job_id = new_id("job")
         committing = False
         try:

@@ -36,6 +36,7 @@ from core.store.errors import DatabaseUnavailable
 from core.store.registry import models
 from core.store.registry.models import NewModel
 from core.store.registry.references import clean_name
+from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 
 MAX_ENTRIES = 1_000
@@ -129,6 +130,7 @@ class ModelImport:
             ClipCiteError: a field or the weights are invalid, a quota is exceeded, or a store failed.
         """
         name = clean_name(form.name)
+        installation.check_present(self.database, self.blobs)
         with self.scratch.share(owner) as share, scratch_folder(self.scratch.root) as scratch:
             folder = scratch / "model"
             folder.mkdir()

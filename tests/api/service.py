@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from api.uvicorn_server import WatchedProtocol
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobEvent, JobImage
+from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -102,11 +103,16 @@ class Service:
 
 @contextmanager
 def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
-    """Open the application on the migrated database of `data`. The model is loaded at its first use."""
+    """Open the application on the migrated database of `data`. The model is loaded at its first use.
+
+    The storage has its id, as after a start.
+    """
     temp = data.parent / f"{data.name}-temp"
     temp.mkdir(exist_ok=True)
     settings = Settings(data=data, cache=data / "cache", backbone=backbone, **given)
     app = create_app(settings)
+    with suppress(DatabaseUnavailable):
+        installation.write_if_empty(app.state.database, app.state.blobs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(temp))
         yield Service(settings, app, TestClient(app, URL, raise_server_exceptions=False), temp)

@@ -10,11 +10,13 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 from core.clip.config import resolve_config
 from core.settings import Settings
 from core.store.db import migrate
 from core.store.db.session import Database
+from core.store.db.tables import JobEvent
 from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
@@ -129,6 +131,20 @@ def test_an_image_that_changed_in_the_storage_is_not_trained_on(
     job = job_of(worker.database, job_id)
     assert (job.status, job.error_code) == ("failed", "blob_damaged")
     assert "backup" in str(job.error_detail)
+
+
+def test_with_an_empty_storage_in_the_place_of_its_own_a_job_waits(
+    make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    worker = make_worker(warm_trainer=False, redispatch_seconds=1)
+    job_id = queue_job(worker, tmp_path)
+    worker.blobs.delete_prefix("jobs")
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert (job.status, job.attempts) == ("queued", 0)
+    with worker.database.read() as session:
+        requeued = session.scalars(select(JobEvent).where(JobEvent.type == "requeued")).one()
+    assert requeued.data["reason"] == "storage_unavailable"
 
 
 @pytest.mark.slow

@@ -74,8 +74,12 @@ def bind(database: Database, blobs: Blobs) -> str | None:
     """Write this installation's id into a storage without one that is empty or mostly owned.
 
     Return why database and storage don't belong together, with a remedy, or None if they do.
+
+    Raises DatabaseUnavailable, StorageUnavailable; the latter also for an empty storage if the database has
+    jobs or models.
     """
     if installation.stored_id(blobs) is None:
+        installation.check_present(database, blobs)
         folders = _folders(blobs)
         if len(_owned(database, folders)) >= OWNED_SHARE * len(folders):
             installation.write(database, blobs)

@@ -29,6 +29,11 @@ _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*
 _FULL = re.compile(r"No space left|Disk quota|507 Insufficient Storage|StorageFull|QuotaExceeded")
 PARALLEL_PUTS = 16
 """Uploads to a bucket at a time, each of which waits for the server most of the time."""
+ABSENT = (
+    "The storage can't be found. Try again in a moment. If the error persists, the operator finds the cause "
+    "in the service's log."
+)
+"""Text for clients, because the operator's names folders."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Blobs:
 
         If one can't be stored, the others may be. The iterable is consumed as they are stored.
         """
+        self.check_folder()  # a write would create the folder again
         with _storage_errors("written"):
             if self._folder is not None:
                 folder = self._folder
@@ -189,12 +195,13 @@ class Blobs:
         """Raise StorageUnavailable if the storage is a folder that no longer exists."""
         if self._folder is not None and not self._folder.is_dir():
             raise StorageUnavailable(
-                f"The folder {self._folder} is gone, perhaps because of a lost mount. Restore it and restart."
+                f"The folder {self._folder} is gone, perhaps because of a lost mount. Restore it and "
+                "restart.",
+                ABSENT,
             )
 
     def check(self) -> None:
         """Raise StorageUnavailable unless a blob can be written, read and deleted."""
-        self.check_folder()  # a write would create the folder again
         folder = f"probe-{secrets.token_hex(8)}"
         self.put(f"{folder}/probe", b"clipcite")
         try:

@@ -10,9 +10,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Installation, Orphan
-from core.store.errors import BlobNotFound
-from core.store.storage.blobs import Blobs
+from core.store.db.tables import Installation, Job, Model, Orphan
+from core.store.errors import BlobNotFound, StorageUnavailable
+from core.store.storage.blobs import ABSENT, Blobs
 
 KEY = "installation.json"
 HOLD = timedelta(minutes=2)
@@ -46,15 +46,38 @@ def stored_id(blobs: Blobs) -> str | None:
     return str(stored.get("id", "")) if isinstance(stored, dict) else ""
 
 
+def check_present(database: Database, blobs: Blobs) -> None:
+    """Check that the storage is not an empty one in the place of the database's own, with a short read.
+
+    Raises:
+        DatabaseUnavailable: the check failed.
+        StorageUnavailable: the check failed, or the storage is another, empty one.
+    """
+    if stored_id(blobs) is not None:
+        return
+    with database.read() as session:  # before the listing, because files are stored before their row
+        owns_files = any(session.scalar(select(table.id).limit(1)) for table in (Job, Model))
+    if owns_files and not blobs.folders("jobs") and not blobs.folders("models"):
+        raise StorageUnavailable(
+            f"The storage is empty and has no {KEY}, but this database has jobs or models. Nothing is stored "
+            "in it. If their storage is a mount, mount it. If CLIPCITE_BLOB_URL is wrong, correct it and "
+            "restart. If their files are lost, run `clipcite storage adopt` to use this storage.",
+            ABSENT,
+        )
+
+
 def problem(database: Database, blobs: Blobs) -> str | None:
     """Return why the storage does not belong to the database, with the remedy.
 
     The result is None if it does, or if that is unknown. The cost is two short reads.
 
     Raises:
-        DatabaseUnavailable, StorageUnavailable: the check failed.
+        DatabaseUnavailable: the check failed.
+        StorageUnavailable: the check failed, or the storage is another, empty one.
     """
     stored = stored_id(blobs)
+    if stored is None:
+        check_present(database, blobs)
     with database.read() as session:
         row = find(session)
     if stored == row.id:
@@ -95,7 +118,12 @@ def write(database: Database, blobs: Blobs) -> None:
 
 
 def write_if_empty(database: Database, blobs: Blobs) -> None:
-    """Write the id to a new storage. Call this at process start, before the first files are stored."""
+    """Write the id to a new storage. Call this at process start, before the first files are stored.
+
+    Raises:
+        DatabaseUnavailable, StorageUnavailable: as `check_present`.
+    """
+    check_present(database, blobs)
     if stored_id(blobs) is None and blobs.is_empty():
         write(database, blobs)
 

@@ -209,7 +209,7 @@ def test_odd_class_names(either: Service) -> None:
     again = either.client.get(f"/jobs/{job['id']}").json()
     assert [count["name"] for count in again["classes"]] == got
     assert [image.class_name for image in images_of(either, job)] == got
-    keys = {blob.key for blob in either.blobs.list("")}
+    keys = {blob.key for blob in either.blobs.list("jobs")}
     assert keys == blobs_of(job["id"], len(ODD_NAMES))
     after = {path for path in either.settings.data.parent.rglob("*") if "blobs" not in str(path)}
     assert {path.name for path in after - before} <= {"tmp", "clipcite.db-wal", "clipcite.db-shm"}
@@ -265,7 +265,7 @@ def test_any_file_name_is_taken_and_only_shown(shared: Service, name: str) -> No
     good = shots(each=1)
     job = shared.accepted(images=[(name or "x", crafted.jpeg(5)), good["images"][1]], labels=good["labels"])
     assert len(images_of(shared, job)[0].file_name) <= 200
-    assert {blob.key for blob in shared.blobs.list("")} == blobs_of(job["id"], 2)
+    assert {blob.key for blob in shared.blobs.list("jobs")} == blobs_of(job["id"], 2)
     assert shared.client.delete(f"/jobs/{job['id']}").status_code == 204
     assert shared.stored() == []
 

@@ -462,7 +462,7 @@ def test_delete(either: Service) -> None:
     job_id = either.accepted(**shots())["id"]
     response = either.client.delete(f"/jobs/{job_id}")
     assert (response.status_code, response.content) == (204, b"")
-    assert {blob.key.split("/")[1] for blob in either.blobs.list("")} == {kept}
+    assert {blob.key.split("/")[1] for blob in either.blobs.list("jobs")} == {kept}
     assert not any(job_id in line for line in either.stored())
     for again in (either.client.get(f"/jobs/{job_id}"), either.client.delete(f"/jobs/{job_id}")):
         assert_problem(again, 404, "job_not_found")

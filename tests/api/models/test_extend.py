@@ -8,6 +8,7 @@ import pytest
 
 from core.clip.config import resolve_config
 from core.store.jobs import jobs
+from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, form, shots
@@ -172,7 +173,8 @@ def test_an_invalid_form_reads_no_stored_image(
     assert 400 <= answer.status_code < 500, answer.text
     assert read == []
     assert extend(service, model_id, **more("hare")).status_code == 202
-    assert len(read) == 8
+    assert len(read) == 9
+    assert read[8] == installation.KEY
 
 
 def test_stored_images_count_as_temporary_files(model: tuple[Service, str, str]) -> None:

@@ -285,7 +285,7 @@ def test_quotas(make_service: Callable[..., Service], backbone: Backbone) -> Non
     assert_problem(bring(one, archive), 409, "quota_models", "DELETE")
     few = make_service(max_stored_bytes=1_000)
     assert_problem(bring(few, archive), 507, "quota_stored_bytes", "1,000")
-    assert few.blobs.list("") == []
+    assert few.blobs.list("models") == []
 
 
 BITS = {

@@ -18,7 +18,7 @@ from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.conftest import MakeService
-from tests.api.service import URL, Body, Service, shots
+from tests.api.service import URL, Body, Service, assert_problem, shots
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import Hub
 from worker.dispatcher.garbage import bind
@@ -91,6 +91,7 @@ def test_a_download_is_shown_while_it_runs(make_service: MakeService, hub: Hub, 
 
 
 def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fresh: Service) -> None:
+    fresh.blobs.delete(installation.KEY)
     ready(loaded(fresh), 200)
     assert [path.name for path in (fresh.settings.data / "blobs").iterdir()] == [installation.KEY]
     with fresh.database.read() as session:
@@ -99,6 +100,7 @@ def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fres
 
 def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
     """The id exists before the first upload and without any health check."""
+    fresh.blobs.delete(installation.KEY)
     with TestClient(fresh.app, URL):
         fresh.app.state.checks._pending.result(600)
         assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
@@ -138,6 +140,7 @@ def test_with_the_storage_of_another_database_it_is_degraded(fresh: Service, has
     if has_id:
         fresh.blobs.put(installation.KEY, b'{"id": "ins_lost"}')
     else:  # A database from before storage ids; the dispatcher compares the folders at its start.
+        fresh.blobs.delete(installation.KEY)
         assert ready(loaded(fresh), 200)["status"] == "ok"
         assert bind(fresh.database, fresh.blobs) is not None
         fresh.app.state.checks._storage_good_until = fresh.app.state.checks._good_until = 0.0
@@ -150,6 +153,30 @@ def test_with_the_storage_of_another_database_it_is_degraded(fresh: Service, has
     installation.adopt(fresh.database, fresh.blobs)
     fresh.app.state.checks._good_until = 0.0
     assert ready(fresh, 200)["status"] == "ok"
+
+
+def test_with_an_empty_storage_in_the_place_of_its_own_it_is_unavailable(
+    fresh: Service, tmp_path: Path
+) -> None:
+    """The mount was lost: its mount point is an empty folder. It comes back without a restart."""
+    ready(loaded(fresh), 200)
+    fresh.accepted(**shots())
+    blobs = fresh.settings.data / "blobs"
+    blobs.rename(tmp_path / "unmounted")
+    blobs.mkdir()
+    fresh.app.state.checks = health.Checks(fresh.app.state)  # As after a restart.
+    bad = bad_parts(ready(fresh, 503))
+    assert set(bad) == {"storage"}
+    assert "clipcite storage adopt" in bad["storage"]
+    archive = {"archive": ("model.zip", b"a model")}
+    for refused in (fresh.adapt(**shots()), fresh.client.post("/models", files=archive)):
+        assert_problem(refused, 503, "storage_unavailable", "The storage can't be found.")
+    assert list(blobs.iterdir()) == []
+    blobs.rmdir()
+    (tmp_path / "unmounted").rename(blobs)
+    fresh.app.state.checks._good_until = 0.0
+    ready(fresh, 200)
+    fresh.accepted(**shots())
 
 
 def test_without_the_broker_it_is_degraded(make_service: MakeService) -> None:

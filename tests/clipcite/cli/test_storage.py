@@ -93,6 +93,25 @@ def test_a_storage_of_another_database_is_reported_and_can_be_adopted(
     assert len(blobs.folders("models")) == 1
 
 
+def test_an_empty_storage_in_the_place_of_its_own_is_reported_and_can_be_adopted(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{data / 'clipcite.db'}"
+    migrate.upgrade(url)
+    database, blobs = Database(url), Blobs((data / "blobs").as_uri())
+    new_job(database)
+    lost = finding(data, capfd)
+    assert lost["state"] == "problem"
+    assert "clipcite storage adopt" in lost["detail"]
+    refused = call(data, "sweep")
+    assert refused.exit_code == 1
+    assert "mount it" in capfd.readouterr().err
+    assert blobs.is_empty()
+    assert "knows 0 of its 0 folders" in call(data, "storage", "adopt").stdout
+    assert finding(data, capfd)["state"] == "ok"
+    database.close()
+
+
 def test_a_missing_database_is_reported(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for arguments in (["sweep"], ["storage", "adopt"]):
         assert call(data, *arguments).exit_code == 1
