@@ -24,7 +24,7 @@ from api.uvicorn_server import WatchedProtocol
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobEvent, JobImage
-from core.store.errors import DatabaseUnavailable
+from core.store.errors import DatabaseUnavailable, StorageUnavailable
 from core.store.jobs import jobs
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -111,7 +111,7 @@ def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
     temp.mkdir(exist_ok=True)
     settings = Settings(data=data, cache=data / "cache", backbone=backbone, **given)
     app = create_app(settings)
-    with suppress(DatabaseUnavailable):
+    with suppress(DatabaseUnavailable, StorageUnavailable):
         installation.write_if_empty(app.state.database, app.state.blobs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(temp))

@@ -214,7 +214,7 @@ def test_without_images_there_is_no_preview(world: World) -> None:
 def test_images_are_read_once(world: World) -> None:
     job = world.job()
     first = world.classify(job)
-    shutil.rmtree(world.settings.data / "blobs")
+    shutil.rmtree(world.settings.data / "blobs" / "jobs")
     assert ranked(world.classify(job)) == ranked(first)
     with pytest.raises(BlobNotFound):
         world.classify(world_job_without_files(world))
