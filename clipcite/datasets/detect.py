@@ -7,6 +7,7 @@ from pathlib import Path
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import read_folders
 from clipcite.datasets.dataset import Dataset
+from clipcite.datasets.image import reading
 from clipcite.datasets.label_studio import read_label_studio
 from clipcite.datasets.manifests import MANIFESTS, read_imagefolder, read_manifest
 
@@ -26,23 +27,18 @@ def read(path: str | os.PathLike[str], *, label_column: str | None = None) -> Da
     Raises:
         InvalidImages: an unknown format, an ambiguous manifest, or an unreadable file or folder.
     """
-    try:
-        return _read(Path(path), label_column)
-    except OSError as error:
-        raise InvalidImages(f"{error.filename or path} can't be read: {error.strerror}.") from error
-
-
-def _read(path: Path, label_column: str | None) -> Dataset:
-    if path.is_dir():
-        return _read_folder(path, label_column)
-    if not path.is_file():
-        raise InvalidImages(f"{path} does not exist.")
-    if path.suffix.lower() in MANIFESTS:
-        return read_manifest(path, label_column)
-    export = read_label_studio(path) if path.suffix.lower() == ".json" else None
-    if export is None:
-        raise InvalidImages(f"The format of {path} is not supported. {SUPPORTED}")
-    return export
+    path = Path(path)
+    with reading(path):
+        if path.is_dir():
+            return _read_folder(path, label_column)
+        if not path.is_file():
+            raise InvalidImages(f"{path} does not exist.")
+        if path.suffix.lower() in MANIFESTS:
+            return read_manifest(path, label_column)
+        export = read_label_studio(path) if path.suffix.lower() == ".json" else None
+        if export is None:
+            raise InvalidImages(f"The format of {path} is not supported. {SUPPORTED}")
+        return export
 
 
 def _read_folder(root: Path, label_column: str | None) -> Dataset:

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,12 +64,10 @@ class ImageFile:
         Raises:
             InvalidImages: no such file, an unreadable file, or HEIC without pillow-heif.
         """
-        try:
+        with reading(path):
             if not path.is_file():
                 raise InvalidImages(f"The file {path} does not exist.")
             size = path.stat().st_size
-        except OSError as error:
-            raise InvalidImages(f"{path} can't be read: {error.strerror}.") from error
         if path.suffix.lower() in HEIC_ENDINGS:
             return cls(f"{printable(path.stem)}.jpg", partial(_heic_chunks, path, jpeg_of_heic()), None, path)
         return cls(printable(path.name), lambda: _file_chunks(path), size, path)
@@ -138,6 +137,15 @@ def png_of_array(array: PixelArray) -> bytes:
     )
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise InvalidImages if this file or folder, or one below it, can't be read."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidImages(f"{error.filename or path} can't be read: {error.strerror}.") from error
+
+
 def printable(name: str) -> str:
     """Return a file name with `?` in place of bytes that are not UTF-8."""
     return name.encode(errors="replace").decode()
@@ -151,9 +159,6 @@ def _heic_chunks(path: Path, convert: Callable[[Path], bytes]) -> Iterator[bytes
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
-    except OSError as error:
-        raise InvalidImages(f"{path} can't be read: {error.strerror}.") from error
+    with reading(path), path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk

@@ -27,6 +27,12 @@ def test_a_folder_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def run_killed(script: str, folder: Path) -> None:
+    """Run a program that kills itself, with the folder as its argument."""
+    killed = subprocess.run([sys.executable, "-c", script, str(folder)], check=False)
+    assert killed.returncode == -9
+
+
 def test_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
     script = (
         "import os, sys, pathlib\n"
@@ -35,8 +41,7 @@ def test_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
         "    (folder / 'image').write_bytes(b'x')\n"
         "    os.kill(os.getpid(), 9)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
-    assert killed.returncode == -9
+    run_killed(script, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
     assert sweep_scratch(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
@@ -60,8 +65,7 @@ def test_a_process_that_is_killed_while_it_removes_its_folder_leaves_the_lock(tm
         "    (folder / '.lock').rename(folder / 'lock').rename(folder / '.lock')\n"
         "    sys.addaudithook(kill)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
-    assert killed.returncode == -9
+    run_killed(script, tmp_path)
     (folder,) = tmp_path.iterdir()
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 2
     assert sweep_scratch(tmp_path) == 1

@@ -38,9 +38,8 @@ def make_folds(labels: Sequence[int], seed: int, originals: Sequence[int] | None
     fifth = [of_class[: max(1, round(share * len(of_class)))] for of_class in shuffled]
     folds: list[list[int]] = [[], []]
     if sum(map(len, fifth)) >= MIN_FOLD_IMAGES:
-        if (
-            sum(map(len, fifth)) > MAX_FOLD_IMAGES
-        ):  # One image each of very many classes, not all of which fit.
+        if sum(map(len, fifth)) > MAX_FOLD_IMAGES:
+            # One image each of very many classes, not all of which fit.
             fifth = [fifth[i] for i in generator.permutation(len(fifth))[:MAX_FOLD_IMAGES]]
         folds = [[int(i) for of_class in fifth for i in of_class][:MAX_FOLD_IMAGES]]
     elif not shuffled:
