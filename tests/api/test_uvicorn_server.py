@@ -133,6 +133,7 @@ def wait_for_connections(server: uvicorn.Server, wanted: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux counts acknowledged bytes")
 def test_a_client_that_does_not_read_is_cut_off_and_a_slow_one_is_served() -> None:
     with large_answers() as (port, server), ExitStack() as stack:

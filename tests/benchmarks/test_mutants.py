@@ -28,6 +28,7 @@ def test_no_fault_is_stale(mutant: Mutant) -> None:
     assert not name or name in functions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("assertion", "outcome"),
     [

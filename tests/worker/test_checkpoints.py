@@ -117,6 +117,7 @@ def test_the_trainers_checkpoints_are_stored_and_two_are_kept(blobs: Blobs, fold
     assert stored(blobs) == [3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.mounts
 def test_a_full_disk_keeps_the_last_whole_one(folder: Path, tmp_path: Path) -> None:
     folder.parent.mkdir()

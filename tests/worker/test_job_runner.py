@@ -158,6 +158,7 @@ def test_the_worst_file_of_each_format_is_trained_on(make_worker: MakeWorker, tm
     assert (job.status, job.attempts) == ("succeeded", 1), job.error_detail
 
 
+@pytest.mark.slow
 def test_an_image_above_the_limit_fails_its_training(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker(warm_trainer=False, max_attempts=1, max_image_pixels=1_000_000)
     job_id = queue_images(worker, tmp_path, [crafted.jpeg(), crafted.jpeg(1), crafted.pixel_bomb(1_001)])

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_no_step_leaves_a_model_that_cannot_be_read(tmp_path: Path) -> None:
     """Published models are complete, jobs and models agree, and the sweep removes the rest."""
     done = subprocess.run(

@@ -81,7 +81,9 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     yield "docs"
 
 
-@pytest.mark.parametrize(("scheme", "size"), [("light", {}), ("dark", PHONE)])
+@pytest.mark.parametrize(
+    ("scheme", "size"), [("light", {}), pytest.param("dark", PHONE, marks=pytest.mark.slow)]
+)
 def test_axe_finds_nothing_and_everything_fits(
     browser: Browser, quick_url: str, tmp_path: Path, scheme: str, size: dict[str, Any]
 ) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from clipcite import Client
@@ -126,6 +127,7 @@ def test_a_phone_offers_its_camera_and_its_photos(browser: Browser, quick_url: s
         assert too_wide(page) <= 0
 
 
+@pytest.mark.slow
 def test_sample_images_train_a_model(browser: Browser, quick_url: str) -> None:
     with Client(quick_url) as client, window(browser, quick_url) as page:
         page.goto("/")

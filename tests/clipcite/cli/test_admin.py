@@ -64,6 +64,7 @@ def test_create_list_and_revoke(data: Path) -> None:
     assert json.loads(call(data, "list", "--owner", "team-a", "--json").stdout)[0]["state"] == "revoked"
 
 
+@pytest.mark.slow
 def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
     migrate.upgrade(f"sqlite:///{data / 'clipcite.db'}")
     listed = call(data, "list")

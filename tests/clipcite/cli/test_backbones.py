@@ -73,6 +73,7 @@ def test_weights_of_another_architecture_are_removed_again(
     assert not list(cache.glob("backbones/*/backbone.json"))
 
 
+@pytest.mark.slow
 def test_a_failed_download_says_why(hub: Hub, cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     hub.gated["tests/tiny"] = 403
     assert call("pull", NAME).exit_code == 1

@@ -66,6 +66,7 @@ def test_two_lines_and_the_page_in_the_browser(tmp_path: Path, environment: dict
         assert api.environ()["CLIPCITE_DEVICE"] == "cpu"
 
 
+@pytest.mark.slow
 def test_the_link_with_the_token(tmp_path: Path, environment: dict[str, str]) -> None:
     """The link is printed and opened. The command line finds the token in CLIPCITE_DATA."""
     opened, browser = tmp_path / "opened", tmp_path / "browser"

@@ -93,6 +93,7 @@ def test_a_storage_of_another_database_is_reported_and_can_be_adopted(
     assert len(blobs.folders("models")) == 1
 
 
+@pytest.mark.slow
 def test_an_empty_storage_in_the_place_of_its_own_is_reported_and_can_be_adopted(
     data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

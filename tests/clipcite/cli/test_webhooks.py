@@ -14,6 +14,7 @@ from tests.receiver import receiver
 __all__ = ["data"]
 
 
+@pytest.mark.slow
 def test_a_test_message_is_signed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = call(data, "secret", "--owner", "team-a", group="webhooks").stdout.strip()
     with receiver() as there:

@@ -388,6 +388,7 @@ def test_one_round_an_hour_of_all_dispatchers(
 # S6: cost
 
 
+@pytest.mark.slow
 def test_a_bucket_is_listed_by_folders_not_by_objects(
     s3_endpoint: str, s3_bucket: str, tmp_path: Path, migrated: Path
 ) -> None:

@@ -114,6 +114,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
     weights = Weights(full_delta(moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.37)

@@ -82,6 +82,7 @@ def test_messages_before_and_after_the_worker_starts(environment: dict[str, str]
         assert {path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())} == {0o700}
 
 
+@pytest.mark.slow
 def test_a_busy_worker_leaves_messages_to_an_idle_one(environment: dict[str, str], tmp_path: Path) -> None:
     app = queue.make_celery(Settings())
     busy, idle = tmp_path / "busy", tmp_path / "idle"
