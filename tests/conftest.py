@@ -262,7 +262,7 @@ def database(database_url: str) -> Iterator[Database]:
 class ReusedDatabase:
     """Migrated PostgreSQL database that is emptied and renamed after each test.
 
-    That takes a tenth of a copy's time. A thread that a test has left behind does not know the new name.
+    That takes a tenth of a copy's time. A thread that a test has left behind does not know the next one.
     """
 
     def __init__(self, server: str, url: str) -> None:

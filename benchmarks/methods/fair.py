@@ -2,11 +2,13 @@
 
 FT-Probe gets the weight ensemble (WiSE-FT, arXiv 2109.01903) and the class offsets. Tip-Adapter-F and the
 linear probe search their settings, as their papers do on validation images. Here a quarter of the shots is
-held out for the search; then the method trains on all shots.
+held out for the search; then the method trains on all shots. CLIP-LoRA and CoOp train as long as in their
+papers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -15,12 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.methods.clip_lora import RECIPES as LORA_RECIPES
+from benchmarks.methods.clip_lora import clip_lora
 from benchmarks.methods.common.answerers import stock_head
 from benchmarks.methods.common.recipes import recipe
 from benchmarks.methods.common.task import Method, Predictor, Task, Tests
+from benchmarks.methods.coop import RECIPES as COOP_RECIPES
+from benchmarks.methods.coop import coop
 from benchmarks.methods.ft_probe import ImageTowerAndHead, ft_probe
 from benchmarks.methods.linear_probe import LinearProbe, linear_probe
-from benchmarks.methods.tip_adapter import RECIPES, Cache, TipAdapter, tip_adapter
+from benchmarks.methods.tip_adapter import RECIPES as TIP_RECIPES
+from benchmarks.methods.tip_adapter import Cache, TipAdapter, tip_adapter
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import image_features
@@ -32,6 +39,7 @@ HELD_OUT = 4
 """Every fourth shot of each class is held out."""
 TIP_ALPHAS, TIP_BETAS = (0.5, 1.0, 2.0, 4.0), (1.0, 3.0, 5.5, 8.0)
 PROBE_C = (0.1, 1.0, 10.0, 31.6, 100.0, 1_000.0)
+COOP_EPOCHS = 200
 Settings = TypeVar("Settings")
 
 
@@ -65,7 +73,7 @@ def ft_probe_ensemble(task: Task) -> dict[str, Predictor]:
 
 def tip_adapter_searched(task: Task) -> dict[str, Predictor]:
     """Return Tip-Adapter-F with α and β searched after its training, as in the authors' code."""
-    start = recipe(RECIPES, task.backbone)
+    start = recipe(TIP_RECIPES, task.backbone)
     grid = [start, *(replace(start, alpha=a, beta=b) for a in TIP_ALPHAS for b in TIP_BETAS)]
 
     def train(task: Task) -> Callable[[TipAdapter], Predictor]:
@@ -131,9 +139,27 @@ def hold_out(task: Task) -> tuple[Task, Task] | None:
     return part([i for i in range(len(task.labels)) if i not in held]), part(sorted(held))
 
 
+def longer_lora(steps_per_shot: int, learning_rate: float, task: Task) -> dict[str, Predictor]:
+    """Return CLIP-LoRA with another length and learning rate."""
+    start = recipe(LORA_RECIPES, task.backbone)
+    settings = replace(start, steps_per_shot=steps_per_shot, learning_rate=learning_rate)
+    (trained,) = clip_lora(task, settings).values()
+    return {f"CLIP-LoRA, {steps_per_shot} steps per shot, rate {learning_rate:g}": trained}
+
+
+def longer_coop(task: Task) -> dict[str, Predictor]:
+    """Return CoOp with the 200 epochs of its paper."""
+    (trained,) = coop(task, replace(recipe(COOP_RECIPES, task.backbone), epochs=COOP_EPOCHS)).values()
+    return {f"CoOp, {COOP_EPOCHS} epochs": trained}
+
+
 FAIR: Mapping[str, Method] = {
     "ft_probe-ensemble": ft_probe_ensemble,
     "tip_adapter-searched": tip_adapter_searched,
     "linear_probe-searched": linear_probe_searched,
+    "clip_lora-50": partial(longer_lora, 50, 1e-2),
+    "clip_lora-50-slow": partial(longer_lora, 50, 1e-3),
+    "clip_lora-500": partial(longer_lora, 500, 2e-4),
+    "coop-200": longer_coop,
 }
 """Methods by name. They are not part of `--methods all`, whose runs are stored."""

@@ -8,8 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.methods import fair
+from benchmarks.methods.clip_lora import RECIPES as LORA_RECIPES
+from benchmarks.methods.clip_lora import ClipLora
 from benchmarks.methods.common import task as given
 from benchmarks.methods.common.answerers import stock_head
+from benchmarks.methods.common.recipes import recipe
+from benchmarks.methods.coop import RECIPES as COOP_RECIPES
+from benchmarks.methods.coop import CoOp
 from benchmarks.methods.fair import (
     FAIR,
     TIP_ALPHAS,
@@ -116,3 +121,31 @@ def test_one_shot_keeps_the_settings(task: given.Task, shown: given.Tests) -> No
     searched = FAIR["linear_probe-searched"](few)["Linear probe, searched"]
     plain = linear_probe(few, LinearProbe())["Linear probe"]
     torch.testing.assert_close(searched.similarities(shown, NAMES), plain.similarities(shown, NAMES))
+
+
+def test_longer_trainings_differ_in_length_and_rate_only(
+    task: given.Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[ClipLora | CoOp] = []
+
+    def record(_: given.Task, settings: ClipLora | CoOp) -> dict[str, None]:
+        trained.append(settings)
+        return {"rival": None}
+
+    monkeypatch.setattr(fair, "clip_lora", record)
+    monkeypatch.setattr(fair, "coop", record)
+    names = ("clip_lora-50", "clip_lora-50-slow", "clip_lora-500", "coop-200")
+    labels = [label for name in names for label in FAIR[name](task)]
+    assert labels == [
+        "CLIP-LoRA, 50 steps per shot, rate 0.01",
+        "CLIP-LoRA, 50 steps per shot, rate 0.001",
+        "CLIP-LoRA, 500 steps per shot, rate 0.0002",
+        "CoOp, 200 epochs",
+    ]
+    lora, coop = recipe(LORA_RECIPES, task.backbone), recipe(COOP_RECIPES, task.backbone)
+    assert trained == [
+        replace(lora, steps_per_shot=50, learning_rate=1e-2),
+        replace(lora, steps_per_shot=50, learning_rate=1e-3),
+        replace(lora, steps_per_shot=500, learning_rate=2e-4),
+        replace(coop, epochs=200),
+    ]
