@@ -165,6 +165,7 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     parser.add_argument(
         "--shot-counts", type=int, nargs="+", default=SHOT_COUNTS, help="numbers of shots of fsl"
     )
+    parser.add_argument("--classes", type=int, help="number of trained classes of bng (default: half)")
     parser.add_argument(
         "--splits", type=int, default=1, help="number of class splits, the papers' split first (default 1)"
     )
@@ -233,7 +234,7 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
     trials = [
         trial
         for data in sources
-        for trial in base_to_new(data, shots=options.shots, splits=splits, seeds=seeds)
+        for trial in base_to_new(data, shots=options.shots, splits=splits, seeds=seeds, count=options.classes)
     ]
     return trials if options.first_split is None else [t for t in trials if t.seed == t.split]
 

@@ -11,14 +11,16 @@ from benchmarks.data.few_shot import base_classes, restrict
 SHOT_COUNTS = (1, 2, 4, 8, 16)
 
 
-def base_to_new(data: DataSet, *, shots: int, splits: Sequence[int], seeds: Sequence[int]) -> list[Trial]:
-    """Return the trials of BNG: train on half of the classes, test on both halves.
+def base_to_new(
+    data: DataSet, *, shots: int, splits: Sequence[int], seeds: Sequence[int], count: int | None = None
+) -> list[Trial]:
+    """Return the trials of BNG: train on half of the classes or on `count`, test on these and on the others.
 
     Split 0 is the papers' split. The same runs give *mixed*, with all classes as candidates.
     """
     classes = len(data.class_names)
     return [
-        Trial(data, tuple(base_classes(split, classes)), shots, split, seed, (data,))
+        Trial(data, tuple(base_classes(split, classes, count=count)), shots, split, seed, (data,))
         for split in splits
         for seed in seeds
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.data.dataset import BadDataSet, DataSet, Example
 
 
-def base_classes(split: int, classes: int, *, rounds_up: bool = True) -> list[int]:
+def base_classes(split: int, classes: int, *, rounds_up: bool = True, count: int | None = None) -> list[int]:
     """Return the labels of the base classes, ascending; all others are new classes.
 
     Args:
@@ -18,9 +18,10 @@ def base_classes(split: int, classes: int, *, rounds_up: bool = True) -> list[in
             seed of a random half.
         classes: number of classes, at least 2.
         rounds_up: the base classes are the larger half of an odd number (24 of DTD's 47), as in the papers.
+        count: number of base classes, by default half. With the same split, fewer ones are among more ones.
 
     Raises:
-        ValueError: fewer than 2 classes, or a negative split.
+        ValueError: fewer than 2 classes, a negative split, or no class of one kind.
     """
     if classes < 2:
         raise ValueError(f"{classes} class cannot be split into base and new classes. Use at least 2.")
@@ -31,7 +32,10 @@ def base_classes(split: int, classes: int, *, rounds_up: bool = True) -> list[in
         order = order[::-1]
     elif split > 1:
         order = np.random.default_rng(split).permutation(classes)
-    size = (classes + 1) // 2 if rounds_up else classes // 2
+    half = (classes + 1) // 2 if rounds_up else classes // 2
+    size = half if count is None else count
+    if not 0 < size < classes:
+        raise ValueError(f"{size} of {classes} classes cannot be the base classes. Use 1 to {classes - 1}.")
     return sorted(order[:size].tolist())
 
 

@@ -52,6 +52,17 @@ def test_later_splits_are_seeded_random_halves() -> None:
     assert base_classes(2, 100) != base_classes(0, 100)
 
 
+@given(split=st.integers(0, 50), classes=st.integers(2, 60), data=st.data())
+def test_fewer_classes_are_among_more(split: int, classes: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, classes - 1))
+    base = base_classes(split, classes, count=count)
+    assert len(base) == count
+    assert set(base) <= set(base_classes(split, classes, count=classes - 1))
+    for wrong in (0, classes):
+        with pytest.raises(ValueError, match=f"Use 1 to {classes - 1}"):
+            base_classes(split, classes, count=wrong)
+
+
 @given(split=st.integers(0, 50), classes=st.integers(2, 120), rounds_up=st.booleans())
 def test_any_split_is_half_of_the_classes(split: int, classes: int, rounds_up: bool) -> None:
     base = base_classes(split, classes, rounds_up=rounds_up)
