@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.inference.request_rule import request_rule
 from core.clip.weights.support_set import support_shots
@@ -33,11 +33,14 @@ class Rule:
     balance: float = 0.0
     served: bool = False
     """The product's own rule at its default balance; at α 0 that of the instant preview."""
+    whole_from: int | None = None
+    """With `served`, number of trained classes from which levels count in full, instead of the product's."""
 
     @property
     def label(self) -> str:
         if self.served:
-            return "served" if self.alpha else "served preview"
+            share = f", whole from {self.whole_from}" if self.whole_from else ""
+            return f"served{'' if self.alpha else ' preview'}{share}"
         parts = [f"α {self.alpha}"]
         if self.prototypes:
             parts.append(f"prototypes {self.prototypes}")
@@ -82,6 +85,11 @@ def scores(
             if rule.alpha
             else PrototypeClassifier(shots, labels).rule(weights, classes)
         )
+        if rule.whole_from and served.kind == "mixed":
+            offsets = class_offsets(
+                shots, labels, served.classifier_weights, classes, NEW_CLASS_BALANCE, rule.whole_from
+            )
+            served = replace(served, offsets=offsets)
         return served.scores(images[rule.alpha])
     if rule.prototypes:
         weights = with_prototypes(weights, shots, labels, classes, rule.prototypes, rule.text_counts_as)

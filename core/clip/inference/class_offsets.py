@@ -19,12 +19,19 @@ NEW_CLASS = -1
 
 
 def class_offsets(
-    shot_features: Tensor, labels: Tensor, classifier_weights: Tensor, classes: Sequence[int], balance: float
+    shot_features: Tensor,
+    labels: Tensor,
+    classifier_weights: Tensor,
+    classes: Sequence[int],
+    balance: float,
+    whole_from: int = 1,
 ) -> Tensor:
     """Return the offsets [C] to subtract from the cosines of each class before the softmax.
 
     1. Every class: min(1, 2 `balance`) times its mean cosine with the shots of other classes, each class
-       weighted equally. For a new class these are all shots.
+       weighted equally. For a new class these are all shots. With trained and new classes, it counts
+       K / `whole_from` if the shots have K classes, at most 1: with few of them, a new class is similar to
+       their shots because it resembles one of these classes, not because it is a hub.
     2. Trained classes: additionally `balance` times the median margin by which the shots then prefer the
        trained classes over the new ones. A confident model has a wide margin and can give more away
        before its own images are lost. New classes similar to the trained ones leave a narrow margin.
@@ -35,6 +42,7 @@ def class_offsets(
         classifier_weights: [C, D], of the candidate classes.
         classes: trained class of each candidate, or NEW_CLASS.
         balance: 0 gives the paper's scores; at 1 half of the shots no longer prefer a trained class.
+        whole_from: number of trained classes from which step 1 counts in full.
     """
     if not len(labels) or balance == 0:
         return classifier_weights.new_zeros(len(classifier_weights))
@@ -43,10 +51,12 @@ def class_offsets(
     means = torch.stack([shot_features[labels == label].mean(dim=0) for label in present])  # [K, D]
     others = (present[:, None] != class_of[None, :]).float()  # [K, C]
     baseline = (means @ classifier_weights.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
-    offsets: Tensor = min(1.0, 2 * balance) * baseline
-
     trained = class_of != NEW_CLASS
-    if trained.any() and not trained.all():
+    is_mixed = bool(trained.any()) and not trained.all()
+    share = min(1.0, len(present) / whole_from) if is_mixed else 1.0
+    offsets: Tensor = share * min(1.0, 2 * balance) * baseline
+
+    if is_mixed:
         cosines = shot_features @ classifier_weights.T - offsets  # [N, C]
         margins = cosines[:, trained].amax(dim=1) - cosines[:, ~trained].amax(dim=1)
         offsets = offsets + trained * balance * margins.median().clamp(min=0)

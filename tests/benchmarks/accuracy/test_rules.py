@@ -46,6 +46,25 @@ def test_todays_rule_is_cosines_less_the_offsets() -> None:
     torch.testing.assert_close(found, IMAGES[0.5] @ TEXTS[0.5].T - offsets)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_a_share_of_the_levels_changes_mixed_requests_alone(alpha: float) -> None:
+    whole, part = (Rule(alpha, served=True, whole_from=n) for n in (1, 6))
+    given = IMAGES, TEXTS, SUPPORT
+    for classes in ([0, 1, 2, 0, 1], [NEW_CLASS] * 5):
+        torch.testing.assert_close(scores(part, *given, classes), scores(whole, *given, classes))
+    found, before = (scores(rule, *given, CLASSES) for rule in (part, whole))
+    new = torch.tensor(CLASSES) == NEW_CLASS
+    # The other classes keep their order, and all differences are those of the offsets.
+    difference = (found - before)[:, new]
+    torch.testing.assert_close(difference, difference[:1].expand_as(difference))
+    weights = PrototypeClassifier(SHOTS[0.0], LABELS).rule(TEXTS[0.0], CLASSES).classifier_weights
+    weights = TEXTS[alpha] if alpha else weights
+    given_offsets = SHOTS[alpha], LABELS, weights, CLASSES, 0.35
+    expected = class_offsets(*given_offsets, 1) - class_offsets(*given_offsets, 6)
+    torch.testing.assert_close(difference[0], expected[new])
+    assert expected.abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("offsets", ["gamma", "gamma_left_out"])
 @pytest.mark.parametrize("labels", [LABELS, torch.tensor([0, 0, 1, 2, 2, 2, 2, 0, 2])])
 def test_gamma_is_half_of_the_median_margin(offsets: Offsets, labels: Tensor) -> None:

@@ -19,15 +19,19 @@ SHOTS = unit([0.9, 0.1, 0.3], [0.2, 0.8, 0.1], [0.6, 0.1, 0.5])
 LABELS = torch.tensor([0, 1, 0])
 
 
-def slow(shots: Tensor, labels: list[int], head: Tensor, classes: list[int], balance: float) -> list[float]:
+def slow(
+    shots: Tensor, labels: list[int], head: Tensor, classes: list[int], balance: float, whole_from: int = 1
+) -> list[float]:
     offsets = []
+    mixed = NEW_CLASS in classes and any(c != NEW_CLASS for c in classes)
+    share = min(1, len(set(labels)) / whole_from) if mixed else 1
     for name, of_class in zip(head, classes, strict=True):
         means = []
         for label in sorted(set(labels) - {of_class}):
             cosines = [float(s @ name) for s, own in zip(shots, labels, strict=True) if own == label]
             means.append(sum(cosines) / len(cosines))
-        offsets.append(min(1, 2 * balance) * sum(means) / len(means) if means else 0.0)
-    if NEW_CLASS in classes and any(c != NEW_CLASS for c in classes):
+        offsets.append(share * min(1, 2 * balance) * sum(means) / len(means) if means else 0.0)
+    if mixed:
         margins = []
         for shot in shots:
             left = [float(shot @ name) - off for name, off in zip(head, offsets, strict=True)]
@@ -47,6 +51,19 @@ def test_offsets_equal_the_plain_loops(balance: float, classes: list[int]) -> No
     found = class_offsets(SHOTS, LABELS, HEAD, classes, balance)
     assert found.tolist() == pytest.approx(slow(SHOTS, LABELS.tolist(), HEAD, classes, balance), abs=1e-6)
     assert (found == 0).all() == (balance == 0)
+
+
+@pytest.mark.parametrize("whole_from", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "classes", [[0, 1, NEW_CLASS], [1, NEW_CLASS, NEW_CLASS], [0, 1, 2], [NEW_CLASS] * 3]
+)
+def test_levels_count_less_with_few_trained_classes(classes: list[int], whole_from: int) -> None:
+    labels = LABELS.tolist()
+    found = class_offsets(SHOTS, LABELS, HEAD, classes, 0.35, whole_from)
+    expected = slow(SHOTS, labels, HEAD, classes, 0.35, whole_from)
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    less = len({c == NEW_CLASS for c in classes}) == 2 and whole_from > 2
+    assert torch.equal(found, class_offsets(SHOTS, LABELS, HEAD, classes, 0.35, 1)) != less
 
 
 def test_a_class_counts_once_however_many_shots_it_has() -> None:
