@@ -16,9 +16,8 @@ from benchmarks.accuracy.paper import load_for, write
 from benchmarks.accuracy.rescore import Comparison, command_line, read_runs
 from benchmarks.accuracy.rules import Rule
 from benchmarks.accuracy.tables import Table, figure, signed
+from core.clip.inference.class_offsets import WHOLE_FROM
 
-WHOLE_FROM = 5
-"""Number of trained classes from which the levels count in full, by the plan."""
 ARMS: Mapping[str, tuple[Rule, Rule]] = {
     name: (
         Rule(alpha, served=True, whole_from=1),

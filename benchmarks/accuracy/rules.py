@@ -123,7 +123,7 @@ def offsets_of(
 ) -> Tensor:
     """Return the offsets [C].
 
-    levels: the product's: the mean cosine with shots of other classes, and a share of the median margin.
+    levels: the mean cosine with shots of other classes, and a share of the median margin.
     gamma: a share of the median margin by which the shots prefer trained classes to new ones, for trained
         classes alone.
     gamma_left_out: the same, each shot left out of the prototype of its class.
@@ -133,7 +133,7 @@ def offsets_of(
     if rule.offsets == "none" or rule.balance == 0:
         return weights.new_zeros(len(weights))
     if rule.offsets == "levels":
-        return class_offsets(shots, labels, weights, classes, rule.balance)
+        return class_offsets(shots, labels, weights, classes, rule.balance, whole_from=1)
     trained = torch.tensor(classes) != NEW_CLASS
     offsets = weights.new_zeros(len(weights))
     if rule.offsets == "rise":

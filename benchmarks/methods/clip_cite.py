@@ -71,7 +71,7 @@ def ensemble(task: Task, theta_1: Mapping[str, Tensor], alpha: float) -> TwoTowe
 
 @dataclass(frozen=True)
 class Balanced:
-    """An ensemble with class offsets subtracted from its scores in every request."""
+    """An ensemble with class offsets subtracted from its scores in every request, levels in full."""
 
     task: Task
     network: TwoTowers
@@ -81,7 +81,7 @@ class Balanced:
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         classes = class_indices(class_names, self.task.class_names)
-        offsets = class_offsets(*self.shots, self.head(class_names), classes, self.balance)
+        offsets = class_offsets(*self.shots, self.head(class_names), classes, self.balance, whole_from=1)
         return self.network.similarities(tests, class_names) - offsets
 
     def head(self, class_names: Sequence[str]) -> Tensor:

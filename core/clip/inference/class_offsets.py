@@ -14,6 +14,10 @@ from torch import Tensor
 
 NEW_CLASS_BALANCE = 0.35
 """Default balance; benchmarks/pages/accuracy.md has the measurements."""
+WHOLE_FROM = 5
+"""Number of trained classes from which levels count in full; benchmarks/pages/requests.md has the
+measurements.
+"""
 NEW_CLASS = -1
 """Class index of a new class."""
 
@@ -24,7 +28,7 @@ def class_offsets(
     classifier_weights: Tensor,
     classes: Sequence[int],
     balance: float,
-    whole_from: int = 1,
+    whole_from: int = WHOLE_FROM,
 ) -> Tensor:
     """Return the offsets [C] to subtract from the cosines of each class before the softmax.
 

@@ -42,7 +42,7 @@ def test_prototypes_of_weight_1_are_the_previews() -> None:
 
 def test_todays_rule_is_cosines_less_the_offsets() -> None:
     found = scores(today(), IMAGES, TEXTS, SUPPORT, CLASSES)
-    offsets = class_offsets(SHOTS[0.5], LABELS, TEXTS[0.5], CLASSES, 0.35)
+    offsets = class_offsets(SHOTS[0.5], LABELS, TEXTS[0.5], CLASSES, 0.35, whole_from=1)
     torch.testing.assert_close(found, IMAGES[0.5] @ TEXTS[0.5].T - offsets)
 
 

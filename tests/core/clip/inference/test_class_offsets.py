@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, WHOLE_FROM, class_offsets
 from core.clip.weights.support_set import SUPPORT_ALPHAS, SupportSet
 
 
@@ -20,7 +20,12 @@ LABELS = torch.tensor([0, 1, 0])
 
 
 def slow(
-    shots: Tensor, labels: list[int], head: Tensor, classes: list[int], balance: float, whole_from: int = 1
+    shots: Tensor,
+    labels: list[int],
+    head: Tensor,
+    classes: list[int],
+    balance: float,
+    whole_from: int = WHOLE_FROM,
 ) -> list[float]:
     offsets = []
     mixed = NEW_CLASS in classes and any(c != NEW_CLASS for c in classes)
@@ -86,7 +91,7 @@ def test_similar_new_classes_reduce_the_offset() -> None:
 def test_there_is_no_offset_where_the_shots_prefer_the_new_classes() -> None:
     shots = unit([1, 0, 0], [0.9, 0.1, 0], [0.9, 0, 0.1])
     alone = class_offsets(shots, LABELS, HEAD[[2]], [0], 0.1)
-    among = class_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW_CLASS], 0.1)
+    among = class_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW_CLASS], 0.1, whole_from=1)
     assert among[0] == pytest.approx(alone.item())
 
 
