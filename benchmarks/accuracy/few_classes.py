@@ -7,6 +7,7 @@ The options are those of `benchmarks.accuracy.encodings`, which stored the featu
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -19,11 +20,8 @@ from benchmarks.accuracy.tables import Table, figure, signed
 from core.clip.inference.class_offsets import WHOLE_FROM
 
 ARMS: Mapping[str, tuple[Rule, Rule]] = {
-    name: (
-        Rule(alpha, served=True, whole_from=1),
-        Rule(alpha, served=True, whole_from=WHOLE_FROM),
-    )
-    for name, alpha in {"adapted model": 0.5, "instant preview": 0.0}.items()
+    name: (whole, replace(whole, whole_from=WHOLE_FROM))
+    for name, whole in {"adapted model": rules.SERVED, "instant preview": rules.PREVIEW}.items()
 }
 """The rule with whole levels, and the rule of the plan."""
 LEAST: Mapping[str, Mapping[str, float]] = {

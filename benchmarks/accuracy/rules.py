@@ -32,14 +32,16 @@ class Rule:
     offsets: Offsets = "none"
     balance: float = 0.0
     served: bool = False
-    """The product's own rule at its default balance; at α 0 that of the instant preview."""
-    whole_from: int | None = None
-    """With `served`, number of trained classes from which levels count in full, instead of the product's."""
+    """The product's own rule at its default balance, but for `whole_from`; at α 0 that of the instant
+    preview.
+    """
+    whole_from: int = 1
+    """With `served`, number of trained classes from which levels count in full."""
 
     @property
     def label(self) -> str:
         if self.served:
-            share = f", whole from {self.whole_from}" if self.whole_from else ""
+            share = f", whole levels from {self.whole_from} classes" if self.whole_from > 1 else ""
             return f"served{'' if self.alpha else ' preview'}{share}"
         parts = [f"α {self.alpha}"]
         if self.prototypes:
@@ -85,7 +87,7 @@ def scores(
             if rule.alpha
             else PrototypeClassifier(shots, labels).rule(weights, classes)
         )
-        if rule.whole_from and served.kind == "mixed":
+        if served.kind == "mixed":
             offsets = class_offsets(
                 shots, labels, served.classifier_weights, classes, NEW_CLASS_BALANCE, rule.whole_from
             )
@@ -195,6 +197,7 @@ def today(alpha: float = 0.5) -> Rule:
 STOCK = Rule(0.0)
 PAPER = Rule(0.5)
 SERVED = Rule(0.5, served=True)
+"""The rule of benchmarks/plans/discriminants.md, with whole levels."""
 WITH_PROTOTYPES = Rule(0.5, prototypes=1.0, text_counts_as=3.0, offsets="levels", balance=0.35)
 WITH_GAMMA = replace(WITH_PROTOTYPES, offsets="gamma_left_out", balance=0.5)
 """The rules of closed and of mixed requests in benchmarks/plans/three-kinds-confirmed.md."""
