@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import hypothesis
 import pytest
-from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
 from core.store.db import migrate
 from core.store.db.session import Database
@@ -160,10 +160,9 @@ def postgres_template(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def reused_postgres(postgres_url: str, postgres_template: str) -> Iterator["ReusedDatabase"]:
-    with postgres_database(postgres_url, postgres_template) as url:
-        reused = ReusedDatabase(postgres_url, url)
-        yield reused
-        reused.rename(str(make_url(url).database))
+    reused = ReusedDatabase(postgres_url, postgres_template)
+    yield reused
+    reused.drop()
 
 
 @pytest.fixture(scope="session")
@@ -262,43 +261,78 @@ def database(database_url: str) -> Iterator[Database]:
 class ReusedDatabase:
     """Migrated PostgreSQL database that is emptied and renamed after each test.
 
-    That takes a tenth of a copy's time. A thread that a test has left behind does not know the next one.
+    That takes a tenth of a copy's time. A thread that a test has left behind does not know the next name.
+    After a change of a table or of the schema's version, the database is replaced.
     """
 
-    def __init__(self, server: str, url: str) -> None:
-        self.url = url
+    def __init__(self, server: str, template: str) -> None:
         self._server = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        with create_engine(url, poolclass=NullPool).connect() as connection:
+        self._base = make_url(server)
+        self._template = template
+        self._name = ""
+        self._copy()
+        with self._connect() as connection:
+            self._schema = _schema(connection)
             self._rows = {table: connection.execute(table.select()).mappings().all() for table in TABLES}
 
-    def renew(self) -> None:
-        self.rename(f"clipcite_test_{os.getpid()}_{next(_numbers)}")
-        with create_engine(self.url, poolclass=NullPool).begin() as connection:
-            for table in reversed(TABLES):
-                connection.execute(table.delete())
-            for table, rows in self._rows.items():
-                if rows:
-                    connection.execute(table.insert(), [dict(row) for row in rows])
+    @property
+    def url(self) -> str:
+        return self._base.set(database=self._name).render_as_string(hide_password=False)
 
-    def rename(self, name: str) -> None:
-        """End all sessions of the database and give it this name."""
-        url = make_url(self.url)
+    def renew(self) -> None:
+        with self._connect() as connection:
+            is_as_before = _schema(connection) == self._schema
+        if not is_as_before:
+            self.drop()
+            self._copy()
+            return
+        name = _database_name()
         with self._server.connect() as connection:
             connection.execute(
                 text(
                     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
                     "WHERE datname = :name AND backend_type = 'client backend'"
                 ),
-                {"name": url.database},
+                {"name": self._name},
             )
-            connection.execute(text(f"ALTER DATABASE {url.database} RENAME TO {name}"))
-        self.url = url.set(database=name).render_as_string(hide_password=False)
+            connection.execute(text(f"ALTER DATABASE {self._name} RENAME TO {name}"))
+        self._name = name
+        with self._connect() as connection:
+            for table in reversed(TABLES):
+                connection.execute(table.delete())
+            for table, rows in self._rows.items():
+                if rows:
+                    connection.execute(table.insert(), [dict(row) for row in rows])
+
+    def drop(self) -> None:
+        with self._server.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {self._name} WITH (FORCE)"))
+
+    def _copy(self) -> None:
+        self._name = _database_name()
+        with self._server.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {self._name} TEMPLATE {self._template}"))
+
+    @contextmanager
+    def _connect(self) -> Iterator[Connection]:
+        with create_engine(self.url, poolclass=NullPool).begin() as connection:
+            yield connection
+
+
+def _schema(connection: Connection) -> tuple[Any, ...]:
+    """Return the number of columns in the database, and the versions of its schema."""
+    columns = connection.scalar(text("SELECT count(*) FROM pg_attribute"))
+    return columns, *connection.scalars(text("SELECT version_num FROM alembic_version"))
+
+
+def _database_name() -> str:
+    return f"clipcite_test_{os.getpid()}_{next(_numbers)}"
 
 
 @contextmanager
 def postgres_database(server: str, template: str = "template0") -> Iterator[str]:
     """Create a database and drop it at the end, even if connections remain open."""
-    name = f"clipcite_test_{os.getpid()}_{next(_numbers)}"
+    name = _database_name()
     engine = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))

@@ -289,7 +289,7 @@ TEXT = st.text(
     st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="".join(BIDI_CONTROLS)),
     min_size=1,
     max_size=60,
-).filter(lambda text: text.strip() != "")
+).filter(lambda text: any(unicodedata.category(c) not in {"Cf", "Mn", "Zs"} for c in text))
 STRANGE = [
     "🦊",
     "👩‍🚀",
