@@ -74,6 +74,8 @@ def table_of(comparison: Comparison, classes: int) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = command_line(__doc__).parse_args(arguments)
+    if options.classes is None:
+        raise SystemExit("The number of trained classes is missing. Add --classes 2.")
     sets = read_runs(options, load_for(options), ())
     comparison = Comparison("mixed", [rules.STOCK, *(rule for arms in ARMS.values() for rule in arms)], sets)
     table = table_of(comparison, options.classes)
