@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import hypothesis
 import pytest
-from sqlalchemy import Connection, NullPool, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
 
 from core.store.db import migrate
 from core.store.db.session import Database
@@ -269,8 +269,7 @@ class ReusedDatabase:
         self._server = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         self._base = make_url(server)
         self._template = template
-        self._name = ""
-        self._copy()
+        self._name = _copy_database(self._server, template)
         with self._connect() as connection:
             self._schema = _schema(connection)
             self._rows = {table: connection.execute(table.select()).mappings().all() for table in TABLES}
@@ -284,7 +283,7 @@ class ReusedDatabase:
             is_as_before = _schema(connection) == self._schema
         if not is_as_before:
             self.drop()
-            self._copy()
+            self._name = _copy_database(self._server, self._template)
             return
         name = _database_name()
         with self._server.connect() as connection:
@@ -305,13 +304,7 @@ class ReusedDatabase:
                     connection.execute(table.insert(), [dict(row) for row in rows])
 
     def drop(self) -> None:
-        with self._server.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {self._name} WITH (FORCE)"))
-
-    def _copy(self) -> None:
-        self._name = _database_name()
-        with self._server.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {self._name} TEMPLATE {self._template}"))
+        _drop_database(self._server, self._name)
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
@@ -329,15 +322,25 @@ def _database_name() -> str:
     return f"clipcite_test_{os.getpid()}_{next(_numbers)}"
 
 
+def _copy_database(server: Engine, template: str) -> str:
+    name = _database_name()
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    return name
+
+
+def _drop_database(server: Engine, name: str) -> None:
+    """Drop a database, even if connections remain open."""
+    with server.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
 @contextmanager
 def postgres_database(server: str, template: str = "template0") -> Iterator[str]:
     """Create a database and drop it at the end, even if connections remain open."""
-    name = _database_name()
     engine = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    name = _copy_database(engine, template)
     try:
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        _drop_database(engine, name)

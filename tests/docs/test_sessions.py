@@ -42,11 +42,13 @@ def test_the_readme_with_the_starter_and_the_sample(tmp_path: Path) -> None:
         said = Shell(tmp_path, service.url, data)(session(README))
         with Client(service.url, service.key) as client:
             verdicts = [job.metrics.verdict for job in client.jobs.list() if job.metrics is not None]
+    assert "about:blank" not in said
     assert verdicts == ["better", "better"]
     answer = json.loads(said[said.index("{") :])
     kinds = {c["name"]: c["kind"] for c in answer["class_names"]}
     assert kinds == {"washer": "trained", "gear": "trained", "screw": "new"}
-    assert answer["results"][0]["predictions"][0]["class_name"] == "screw"
+    [result] = answer["results"]
+    assert result["predictions"][0]["class_name"] == "screw"
 
 
 @pytest.mark.slow
