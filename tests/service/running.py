@@ -61,7 +61,7 @@ class Service:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             self.process.wait()
-            wait_for(lambda: not any(map(_is_alive, everything)))
+            wait_for(lambda: not any(map(is_alive, everything)))
 
     def log(self) -> str:
         return "".join(self.output)
@@ -211,7 +211,8 @@ def _find(parent: int, module: str) -> psutil.Process | None:
     return None
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
+    """Say whether a process runs. One that has ended may wait for its parent to read its exit status."""
     try:
         alive: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

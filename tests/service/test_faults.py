@@ -24,6 +24,7 @@ from tests.service.running import (
     checkpoint,
     colours,
     epochs_of,
+    is_alive,
     serve,
     submit,
     training,
@@ -209,14 +210,6 @@ def _of_type(http: httpx.Client, job_id: str, type: str) -> list[dict[str, Any]]
     return [event for event in events if event["type"] == type]
 
 
-def _is_running(process: psutil.Process) -> bool:
-    """Say whether a process runs. One that has ended may wait for init to read its exit status."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_ends_everything_and_the_next_start_goes_on(
@@ -233,7 +226,7 @@ def test_stopping_ends_everything_and_the_next_start_goes_on(
         service.stop(signum)
         assert service.process.returncode == 0
         assert list((data / "tmp").iterdir()) == []
-        assert [p for p in everything if _is_running(p)] == []
+        assert [p for p in everything if is_alive(p)] == []
     with serve(data, environment) as service, service.http as http:
         first = wait_for_job(http, cut_off)
         assert (first["status"], first["attempts"]) == ("succeeded", 1)  # Stopping used no attempt.
