@@ -43,7 +43,7 @@ class Service:
 
     def child(self, module: str) -> psutil.Process:
         """Return the running `python -m module` below the service."""
-        return wait_for(lambda: _find(self.process.pid, module), seconds=PATIENCE)
+        return wait_for(lambda: running_module(self.process.pid, module), seconds=PATIENCE)
 
     def processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self.process.pid)
@@ -201,14 +201,20 @@ def colours(shots: int = 4, tests: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def _find(parent: int, module: str) -> psutil.Process | None:
+def commands(parent: int) -> dict[psutil.Process, list[str]]:
+    """Return the command line of each process below a parent. A process that ends meanwhile is left out."""
+    found = {}
     with contextlib.suppress(psutil.NoSuchProcess):
         for process in psutil.Process(parent).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                command = process.cmdline()
-                if len(command) > 2 and command[1:3] == ["-m", module]:
-                    return process
-    return None
+            with contextlib.suppress(psutil.NoSuchProcess):  # Or the subclass ZombieProcess.
+                found[process] = process.cmdline()
+    return found
+
+
+def running_module(parent: int, module: str) -> psutil.Process | None:
+    """Return the first process below a parent that runs `python -m module`."""
+    found = (process for process, command in commands(parent).items() if command[1:3] == ["-m", module])
+    return next(found, None)
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.core.store.samples import job_of, new_job
+from tests.service.running import commands
 from worker.job_runner import JobRunner
 
 MakeWorker = Callable[..., JobRunner]
@@ -72,8 +74,8 @@ def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> 
 
 
 def trainers() -> list[int]:
-    found = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return [p.pid for p in found if p.cmdline()[1:3] == ["-m", "worker.trainer"]]
+    found = commands(os.getpid()).items()
+    return [process.pid for process, command in found if command[1:3] == ["-m", "worker.trainer"]]
 
 
 @pytest.mark.slow

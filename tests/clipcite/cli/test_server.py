@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from core.store.accounts import local_token
 from core.store.db import migrate
-from tests.service.running import PATIENCE, wait_for
+from tests.service.running import PATIENCE, commands, running_module, wait_for
 
 
 @contextmanager
@@ -60,9 +59,8 @@ def test_two_lines_and_the_page_in_the_browser(tmp_path: Path, environment: dict
         url = lines[0].removeprefix("Ready: ")
         assert httpx.get(f"{url}/readyz").status_code == 200
         wait_for(lambda: opened.exists() and opened.read_text() == f"{url}\n")
-        api = next(
-            child for child in psutil.Process(process.pid).children() if child.cmdline()[1:3] == ["-m", "api"]
-        )
+        api = running_module(process.pid, "api")
+        assert api is not None
         assert api.environ()["CLIPCITE_DEVICE"] == "cpu"
 
 
@@ -132,8 +130,8 @@ def test_no_process_starts_on_an_address_that_needs_a_key(tmp_path: Path) -> Non
         started = set()
 
         def has_ended() -> bool:
-            for child in psutil.Process(process.pid).children() if process.poll() is None else ():
-                started.update(child.cmdline()[-1:])
+            for command in commands(process.pid).values():
+                started.update(command[-1:])
             return process.poll() is not None
 
         wait_for(has_ended)

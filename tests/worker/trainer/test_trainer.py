@@ -21,6 +21,7 @@ from core.clip.config import resolve_config
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone
+from tests.service.running import running_module, wait_for
 from worker.trainer.pool import TrainerPool
 from worker.trainer.protocol import TASK, Task
 from worker.trainer.supervisor import run_trainer
@@ -213,7 +214,7 @@ def test_the_trainer_ends_with_its_worker(tmp_path: Path, moment: str, signum: s
             [sys.executable, "-m", "worker"], env=environment, stderr=log, start_new_session=True
         )
     try:
-        waiting = _child(worker.pid)
+        waiting = wait_for(lambda: running_module(worker.pid, "worker.trainer"))
         assert "hunter2" not in str(waiting.environ())
         if moment == "waiting":
             _until_idle(waiting)
@@ -244,17 +245,6 @@ def test_without_the_setting_there_is_no_standby(tmp_path: Path) -> None:
     finally:
         worker.kill()
         worker.communicate()
-
-
-def _child(pid: int) -> psutil.Process:
-    """Return the standby trainer once it runs its own program."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        for child in psutil.Process(pid).children():
-            if child.cmdline()[1:] == ["-m", "worker.trainer"]:
-                return child
-        time.sleep(0.05)
-    raise AssertionError("No trainer stands by")
 
 
 def _until_idle(process: psutil.Process) -> None:
