@@ -58,6 +58,7 @@ from benchmarks.data.papers import ELEVEN, IMAGENET_VARIANTS
 from benchmarks.methods.clip_cite_paper import RECIPES
 from benchmarks.methods.common.registry import METHODS
 from benchmarks.methods.fair import FAIR
+from benchmarks.methods.tuned import TUNED
 from core.clip.config import resolve_config
 from core.clip.models.backbone import Backbone, load_backbone
 from core.settings import get_settings
@@ -66,7 +67,7 @@ PRODUCT, OURS = "clip_cite", "ours"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    command_line = parser(__doc__, [*METHODS, *FAIR])
+    command_line = parser(__doc__, [*METHODS, *FAIR, *TUNED])
     command_line.add_argument(
         "--recipe",
         choices=[OURS, *RECIPES],
@@ -78,7 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(width=160)
     backbone = load_for(options)
     trials = read_trials(options)
-    functions = {**METHODS, **FAIR, **{f"{PRODUCT}-{recipe}": method for recipe, method in RECIPES.items()}}
+    functions = {
+        **METHODS,
+        **FAIR,
+        **TUNED,
+        **{f"{PRODUCT}-{recipe}": method for recipe, method in RECIPES.items()},
+    }
     methods = list(METHODS) if options.methods == ["all"] else options.methods
     if options.recipe != OURS:
         methods = [f"{name}-{options.recipe}" if name == PRODUCT else name for name in methods]

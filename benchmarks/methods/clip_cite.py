@@ -16,7 +16,6 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import tower_parameters, with_parameters
-from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_indices
 from core.clip.training.progress import Silent
 from core.clip.training.trainer import FineTuned, fine_tune
@@ -86,9 +85,7 @@ class Balanced:
 
     def head(self, class_names: Sequence[str]) -> Tensor:
         """Return the text features [C, D] of the classes."""
-        return build_zero_shot_classifier(
-            self.network.model, self.task.backbone.tokenize, self.task.prompts(class_names)
-        ).cpu()
+        return self.network.head(class_names).cpu()
 
     @cached_property
     def shots(self) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.methods.clip_lora import RECIPES as LORA_RECIPES
 from benchmarks.methods.clip_lora import clip_lora
-from benchmarks.methods.common.answerers import stock_head
+from benchmarks.methods.common.answerers import TwoTowers, stock_head
 from benchmarks.methods.common.recipes import recipe
 from benchmarks.methods.common.task import Method, Predictor, Task, Tests
 from benchmarks.methods.coop import RECIPES as COOP_RECIPES
@@ -43,11 +43,14 @@ COOP_EPOCHS = 200
 Settings = TypeVar("Settings")
 
 
+Network = TwoTowers | ImageTowerAndHead
+
+
 @dataclass(frozen=True)
 class WithOffsets:
-    """A predictor by image tower and classifier, with the class offsets of the product."""
+    """A predictor by a network, with the class offsets of the product."""
 
-    predictor: ImageTowerAndHead
+    predictor: Network
     balance: float = NEW_CLASS_BALANCE
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
@@ -63,12 +66,21 @@ class WithOffsets:
 def ft_probe_ensemble(task: Task) -> dict[str, Predictor]:
     """Return FT-Probe in the middle between its training and its start, without and with class offsets."""
     (trained,) = ft_probe(task).values()
-    assert isinstance(trained, ImageTowerAndHead)
+    middle = ensemble_with_stock(trained)
+    return {"FT-Probe + WiSE-FT": middle, "FT-Probe + WiSE-FT, balanced": WithOffsets(middle)}
+
+
+def ensemble_with_stock(trained: Predictor) -> Network:
+    """Return the network in the middle between the trained and the stock one, in classifier and towers."""
+    assert isinstance(trained, Network)
+    task = trained.task
     theta = interpolate(tower_parameters(task.backbone.model), tower_parameters(trained.model), ALPHA)
+    model = with_parameters(task.backbone, theta)
+    if isinstance(trained, TwoTowers):
+        return TwoTowers(task, model)
     after = F.normalize(trained.classifier.detach(), dim=-1)
     classifier = torch.lerp(stock_head(task, task.class_names), after, ALPHA)
-    middle = ImageTowerAndHead(task, with_parameters(task.backbone, theta), classifier)
-    return {"FT-Probe + WiSE-FT": middle, "FT-Probe + WiSE-FT, balanced": WithOffsets(middle)}
+    return ImageTowerAndHead(task, model, classifier)
 
 
 def tip_adapter_searched(task: Task) -> dict[str, Predictor]:

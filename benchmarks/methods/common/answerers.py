@@ -20,10 +20,13 @@ class TwoTowers:
     model: nn.Module
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        head = build_zero_shot_classifier(
+        return (self.features(tests) @ self.head(class_names).T).cpu()
+
+    def head(self, class_names: Sequence[str]) -> Tensor:
+        """Return the text features [C, D] of the classes."""
+        return build_zero_shot_classifier(
             self.model, self.task.backbone.tokenize, self.task.prompts(class_names)
         )
-        return (self.features(tests) @ head.T).cpu()
 
     @lru_cache(maxsize=1)  # noqa: B019 - predictors of the same network run in sequence
     def features(self, tests: Tests) -> Tensor:
