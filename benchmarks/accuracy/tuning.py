@@ -34,11 +34,18 @@ def held_out_trial(data: DataSet) -> Trial:
     """Return the trial on a class split of its own, with the training images that it does not train as tests.
 
     No test image of the data set is used.
+
+    Raises:
+        SystemExit: a trained class has no image besides its shots.
     """
     trained = base_classes(SPLIT, len(data.class_names))
     shots = draw_shots(data.train, trained, SHOTS, SPLIT)
     used = {shot.path for shot in shots}
     held_out = tuple(example for example in data.train if example.path not in used)
+    if not set(trained) <= {example.label for example in held_out}:
+        raise SystemExit(
+            f"{data.name}: a trained class has no image besides its {SHOTS} shots. Use a larger set."
+        )
     data = replace(data, train=tuple(shots), test=held_out)
     return Trial(data, tuple(trained), SHOTS, SPLIT, SPLIT, (data,))
 
