@@ -26,6 +26,10 @@ NEWER_TABLES = (
     "A newer version of clipcite has upgraded the database. This process still works with it. Replace it by "
     "the new version."
 )
+READ_ONLY = (
+    "The database is read-only. Images are still classified, but no job can be started and no model changed. "
+    "Wait for the end of the failover, or let CLIPCITE_DATABASE_URL name the server that can write."
+)
 HIDDEN_REASON = (
     "The operator finds the reason in the service's log, or here with a key that has the scope admin (header "
     "`Authorization: Bearer <key>`)."
@@ -86,13 +90,14 @@ class Checks:
         return parts
 
     def _check_database(self) -> PartReadiness:
-        """Check the database. During a rolling upgrade the status is `degraded`, and requests still work."""
-
+        """Check the database. In a rolling upgrade or while it is read-only, the status is `degraded`."""
         database = self._state.database
         try:
             database.check()
             if database.is_newer():
                 return PartReadiness(status="degraded", reason=NEWER_TABLES)
+            if database.is_read_only():
+                return PartReadiness(status="degraded", reason=READ_ONLY)
         except ClipCiteError as error:
             return PartReadiness(status="unavailable", reason=error.detail)
         return PartReadiness(status="ok")

@@ -140,6 +140,8 @@ def _names(arguments: list[str]) -> dict[str, list[str] | None]:
 
 def _files(argument: str) -> list[Path]:
     """Return the images that a file, a folder or a pattern names."""
+    if not argument:  # An empty variable of a shell, and as a path the current folder.
+        raise typer.BadParameter("one of the names is empty.", param_hint="IMAGES")
     path = Path(argument)
     try:
         if path.is_dir():

@@ -14,11 +14,13 @@ from api.ops import health
 from core.clip.errors import BackboneUnavailable
 from core.clip.models import installed
 from core.store.db.ids import new_id
+from core.store.db.session import Database
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, assert_problem, shots
+from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import Hub
 from worker.dispatcher.garbage import bind
@@ -190,6 +192,36 @@ def test_without_the_broker_it_is_degraded(make_service: MakeService) -> None:
     assert "Jobs are safe" in bad["broker"]
     assert "secret" not in str(body)
     service.accepted(**shots())  # Jobs are still accepted.
+
+
+def test_with_a_read_only_database_it_is_degraded(
+    make_service: MakeService, postgres_url: str, postgres_template: str
+) -> None:
+    """After a failover images are still classified, and jobs are refused until a server can write."""
+    with postgres_database(postgres_url, postgres_template) as url:
+        service = loaded(make_service(database_url=url))
+        assert ready(service, 200)["status"] == "ok"
+        operator = Database(url)
+
+        def make_read_only(value: str) -> None:
+            setting = f'"{operator.engine.url.database}" SET default_transaction_read_only = {value}'
+            with operator.write() as session:
+                session.execute(text(f"ALTER DATABASE {setting}"))
+            service.app.state.database.engine.dispose()
+            service.app.state.checks._good_until = 0.0
+
+        make_read_only("on")
+        body = ready(service, 200)
+        assert body["status"] == "degraded"
+        assert "CLIPCITE_DATABASE_URL" in bad_parts(body)["database"]
+        assert_problem(service.adapt(**shots()), 503, "database_unavailable", "The database")
+        image = {"images": ("a.jpg", crafted.jpeg())}
+        answer = service.client.post("/classify", data={"class_names": ["red", "green"]}, files=image)
+        assert answer.status_code == 200
+        make_read_only("off")
+        assert ready(service, 200)["status"] == "ok"
+        service.accepted(**shots())
+        operator.close()
 
 
 def test_without_tables(make_service: MakeService, tmp_path: Path) -> None:

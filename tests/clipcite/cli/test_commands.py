@@ -162,6 +162,7 @@ def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) 
     assert "--classes" in call("classify", folder / "test", status=2).stderr
     assert "no labelled images" in call("adapt", tmp_path / "colours" / "test" / "red", status=2).stderr
     assert "no image at" in call("classify", "gone/*.png", "-c", "a", status=2).stderr
+    assert "one of the names is empty" in call("classify", "", "-c", "a", status=2).stderr
     assert "--config" in call("adapt", folder, "--config", "[", status=2).stderr
     assert "is not a valid address" in call("jobs", "list", "--url", "nowhere", status=2).stderr
     call("adapt", "gone", status=2)

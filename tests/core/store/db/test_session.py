@@ -121,8 +121,10 @@ def test_a_server_that_is_read_only_for_a_while_is_unavailable(
             session.execute(text(f"{setting} on"))
         with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
             new_job(database)
+        assert database.is_read_only()
         with operator.write() as session:
             session.execute(text(f"{setting} off"))
+        assert not database.is_read_only()
         assert job_of(database, new_job(database)).status == "queued"
         database.close()
         operator.close()
