@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -88,7 +88,8 @@ class Server:
     def freeze(self) -> None:
         """Freeze the server and its children: connections stay open, and nothing is answered."""
         for process in self._processes():
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # A child may end at any time.
+                process.suspend()
 
     def thaw(self) -> None:
         for process in self._processes():
