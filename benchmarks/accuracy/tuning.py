@@ -28,6 +28,7 @@ from core.clip.models.backbone import Backbone
 
 SPLIT, SHOTS = 60, 16
 MEASURES = ("HM", "mixed HM")
+SHOWN = ("B", "N", *MEASURES, "all")
 
 
 def held_out_trial(data: DataSet) -> Trial:
@@ -55,9 +56,7 @@ def score(values: Iterable[Mapping[str, float]]) -> float:
 
     A method that cannot predict new classes has no HM and is judged by B.
     """
-    return float(
-        np.mean([v["B"] if np.isnan(v["HM"]) else np.mean([v[m] for m in MEASURES]) for v in values])
-    )
+    return float(np.mean([np.mean([v[m] for m in (MEASURES if "HM" in v else ("B",))]) for v in values]))
 
 
 def log_of(
@@ -72,7 +71,7 @@ def log_of(
                 for result in results(f"{method}-{training}", trial, backbone, out):
                     values = means([result.answers[trial.data.name]])
                     of_setting = found.setdefault((training, result.label), {})
-                    of_setting[trial.data.name] = {m: values[m] for m in ("B", "N", "HM", "mixed HM", "all")}
+                    of_setting[trial.data.name] = {m: values[m] for m in SHOWN if not np.isnan(values[m])}
         scores = {key: score(values.values()) for key, values in found.items()}
         best = max(scores, key=scores.__getitem__)
         log += [
