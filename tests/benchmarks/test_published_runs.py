@@ -1,19 +1,23 @@
 """The published tables, recomputed from the stored runs without data, model or training."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.accuracy import frozen, report
 from benchmarks.accuracy.harness import Trial
 from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.tables import Runs, collect, figure
+from benchmarks.accuracy.tuning import score, table_of
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import base_classes
 from benchmarks.methods.common.registry import METHODS
+from benchmarks.methods.tuned import GRIDS, LOG, TRIALS
 from benchmarks.run_store import RunStore
 from benchmarks.trust import folds
 from benchmarks.trust.judging import judged
@@ -96,6 +100,19 @@ def test_the_trial_of_four_fold_models() -> None:
     text = "\n".join(table.markdown() for table in folds.tables(rows))
     assert text + "\n" == (RESULTS / "folds" / "folds-starter-128px.md").read_text(encoding="utf-8")
     assert text in (BENCHMARKS / "pages" / "trust.md").read_text(encoding="utf-8")
+
+
+def test_the_grid_of_settings() -> None:
+    """Each method has as many trials, its best one is chosen, and the page has their table."""
+    log = json.loads(LOG.read_text(encoding="utf-8"))
+    assert {trial["method"] for trial in log} == set(GRIDS)
+    for method in GRIDS:
+        trials = [trial for trial in log if trial["method"] == method]
+        assert len({(trial["training"], trial["setting"]) for trial in trials}) == len(trials) == TRIALS
+        scores = [score(trial["values"].values()) for trial in trials]
+        assert [trial["score"] for trial in trials] == scores
+        assert [trial["chosen"] for trial in trials] == [i == np.argmax(scores) for i in range(TRIALS)]
+    assert table_of(log).markdown() in (BENCHMARKS / "pages" / "accuracy.md").read_text(encoding="utf-8")
 
 
 def test_trust() -> None:
