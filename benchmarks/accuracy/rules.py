@@ -36,7 +36,7 @@ class Rule:
     preview.
     """
     whole_from: int = 1
-    """With `served`, number of trained classes from which levels count in full."""
+    """With `served`, number of trained classes from which levels count in full; fewer count in proportion."""
 
     @property
     def label(self) -> str:
@@ -88,8 +88,9 @@ def scores(
             else PrototypeClassifier(shots, labels).rule(weights, classes)
         )
         if served.kind == "mixed":
+            shares = {count: count / rule.whole_from for count in range(1, rule.whole_from)}
             offsets = class_offsets(
-                shots, labels, served.classifier_weights, classes, NEW_CLASS_BALANCE, rule.whole_from
+                shots, labels, served.classifier_weights, classes, NEW_CLASS_BALANCE, shares
             )
             served = replace(served, offsets=offsets)
         return served.scores(images[rule.alpha])
@@ -135,7 +136,7 @@ def offsets_of(
     if rule.offsets == "none" or rule.balance == 0:
         return weights.new_zeros(len(weights))
     if rule.offsets == "levels":
-        return class_offsets(shots, labels, weights, classes, rule.balance, whole_from=1)
+        return class_offsets(shots, labels, weights, classes, rule.balance, {})
     trained = torch.tensor(classes) != NEW_CLASS
     offsets = weights.new_zeros(len(weights))
     if rule.offsets == "rise":

@@ -80,7 +80,7 @@ class Balanced:
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
         classes = class_indices(class_names, self.task.class_names)
-        offsets = class_offsets(*self.shots, self.head(class_names), classes, self.balance, whole_from=1)
+        offsets = class_offsets(*self.shots, self.head(class_names), classes, self.balance, {})
         return self.network.similarities(tests, class_names) - offsets
 
     def head(self, class_names: Sequence[str]) -> Tensor:

@@ -7,16 +7,17 @@ with images of new classes. Here each class has its own offset, estimated from t
 image of a new class is needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 NEW_CLASS_BALANCE = 0.35
 """Default balance; benchmarks/pages/accuracy.md has the measurements."""
-WHOLE_FROM = 5
-"""Number of trained classes from which levels count in full; benchmarks/pages/requests.md has the
-measurements.
+LEVEL_SHARES: Mapping[int, float] = {1: 0.2, 2: 0.4, 3: 0.6}
+"""Share of the levels in a mixed request by number of trained classes; in full from four on.
+
+benchmarks/pages/requests.md has the measurements.
 """
 NEW_CLASS = -1
 """Class index of a new class."""
@@ -28,14 +29,14 @@ def class_offsets(
     classifier_weights: Tensor,
     classes: Sequence[int],
     balance: float,
-    whole_from: int = WHOLE_FROM,
+    level_shares: Mapping[int, float] = LEVEL_SHARES,
 ) -> Tensor:
     """Return the offsets [C] to subtract from the cosines of each class before the softmax.
 
     1. Every class: min(1, 2 `balance`) times its mean cosine with the shots of other classes, each class
-       weighted equally. For a new class these are all shots. With trained and new classes, it counts
-       K / `whole_from` if the shots have K classes, at most 1: with few of them, a new class is similar to
-       their shots because it resembles one of these classes, not because it is a hub.
+       weighted equally. For a new class these are all shots. With trained and new classes, it counts less
+       if the shots have few classes: then a new class is similar to them because it resembles one of these
+       classes, not because it is a hub.
     2. Trained classes: additionally `balance` times the median margin by which the shots then prefer the
        trained classes over the new ones. A confident model has a wide margin and can give more away
        before its own images are lost. New classes similar to the trained ones leave a narrow margin.
@@ -46,7 +47,8 @@ def class_offsets(
         classifier_weights: [C, D], of the candidate classes.
         classes: trained class of each candidate, or NEW_CLASS.
         balance: 0 gives the paper's scores; at 1 half of the shots no longer prefer a trained class.
-        whole_from: number of trained classes from which step 1 counts in full.
+        level_shares: weight of step 1 by number of classes of the shots, if there are trained and new
+            classes; 1 for other numbers.
     """
     if not len(labels) or balance == 0:
         return classifier_weights.new_zeros(len(classifier_weights))
@@ -57,7 +59,7 @@ def class_offsets(
     baseline = (means @ classifier_weights.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
     trained = class_of != NEW_CLASS
     is_mixed = bool(trained.any()) and not trained.all()
-    share = min(1.0, len(present) / whole_from) if is_mixed else 1.0
+    share = level_shares.get(len(present), 1.0) if is_mixed else 1.0
     offsets: Tensor = share * min(1.0, 2 * balance) * baseline
 
     if is_mixed:

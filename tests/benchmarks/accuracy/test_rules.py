@@ -42,7 +42,7 @@ def test_prototypes_of_weight_1_are_the_previews() -> None:
 
 def test_todays_rule_is_cosines_less_the_offsets() -> None:
     found = scores(today(), IMAGES, TEXTS, SUPPORT, CLASSES)
-    offsets = class_offsets(SHOTS[0.5], LABELS, TEXTS[0.5], CLASSES, 0.35, whole_from=1)
+    offsets = class_offsets(SHOTS[0.5], LABELS, TEXTS[0.5], CLASSES, 0.35, {})
     torch.testing.assert_close(found, IMAGES[0.5] @ TEXTS[0.5].T - offsets)
 
 
@@ -60,7 +60,7 @@ def test_a_share_of_the_levels_changes_mixed_requests_alone(alpha: float) -> Non
     weights = PrototypeClassifier(SHOTS[0.0], LABELS).rule(TEXTS[0.0], CLASSES).classifier_weights
     weights = TEXTS[alpha] if alpha else weights
     given_offsets = SHOTS[alpha], LABELS, weights, CLASSES, 0.35
-    expected = class_offsets(*given_offsets, 1) - class_offsets(*given_offsets, 6)
+    expected = class_offsets(*given_offsets, {}) - class_offsets(*given_offsets, {3: 0.5})
     torch.testing.assert_close(difference[0], expected[new])
     assert expected.abs().max() > 1e-3
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, WHOLE_FROM, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.weights.support_set import SUPPORT_ALPHAS, SupportSet
 
 
@@ -25,11 +25,11 @@ def slow(
     head: Tensor,
     classes: list[int],
     balance: float,
-    whole_from: int = WHOLE_FROM,
+    level_share: float = 0.4,
 ) -> list[float]:
     offsets = []
     mixed = NEW_CLASS in classes and any(c != NEW_CLASS for c in classes)
-    share = min(1, len(set(labels)) / whole_from) if mixed else 1
+    share = level_share if mixed else 1
     for name, of_class in zip(head, classes, strict=True):
         means = []
         for label in sorted(set(labels) - {of_class}):
@@ -58,17 +58,30 @@ def test_offsets_equal_the_plain_loops(balance: float, classes: list[int]) -> No
     assert (found == 0).all() == (balance == 0)
 
 
-@pytest.mark.parametrize("whole_from", [1, 2, 3, 5])
+@pytest.mark.parametrize("shares", [{}, {2: 0.4}, {2: 0.7, 3: 0.1}])
 @pytest.mark.parametrize(
     "classes", [[0, 1, NEW_CLASS], [1, NEW_CLASS, NEW_CLASS], [0, 1, 2], [NEW_CLASS] * 3]
 )
-def test_levels_count_less_with_few_trained_classes(classes: list[int], whole_from: int) -> None:
+def test_levels_count_less_with_few_trained_classes(classes: list[int], shares: dict[int, float]) -> None:
     labels = LABELS.tolist()
-    found = class_offsets(SHOTS, LABELS, HEAD, classes, 0.35, whole_from)
-    expected = slow(SHOTS, labels, HEAD, classes, 0.35, whole_from)
+    found = class_offsets(SHOTS, LABELS, HEAD, classes, 0.35, shares)
+    expected = slow(SHOTS, labels, HEAD, classes, 0.35, shares.get(2, 1.0))
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
-    less = len({c == NEW_CLASS for c in classes}) == 2 and whole_from > 2
-    assert torch.equal(found, class_offsets(SHOTS, LABELS, HEAD, classes, 0.35, 1)) != less
+    less = len({c == NEW_CLASS for c in classes}) == 2 and bool(shares)
+    assert torch.equal(found, class_offsets(SHOTS, LABELS, HEAD, classes, 0.35, {})) != less
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_two_and_three_classes_count_in_part_by_default(count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    sizes = (2 * count, count + 2)
+    shots, head = (F.normalize(torch.randn(n, 8, generator=generator), dim=-1) for n in sizes)
+    labels = torch.arange(count).repeat(2)
+    classes = [*range(count), NEW_CLASS, NEW_CLASS]
+    found = class_offsets(shots, labels, head, classes, 0.35)
+    for share in (0.4, 0.6, 1.0):
+        same = torch.equal(found, class_offsets(shots, labels, head, classes, 0.35, {count: share}))
+        assert same == (share == {2: 0.4, 3: 0.6}.get(count, 1.0))
 
 
 def test_a_class_counts_once_however_many_shots_it_has() -> None:
@@ -91,7 +104,7 @@ def test_similar_new_classes_reduce_the_offset() -> None:
 def test_there_is_no_offset_where_the_shots_prefer_the_new_classes() -> None:
     shots = unit([1, 0, 0], [0.9, 0.1, 0], [0.9, 0, 0.1])
     alone = class_offsets(shots, LABELS, HEAD[[2]], [0], 0.1)
-    among = class_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW_CLASS], 0.1, whole_from=1)
+    among = class_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW_CLASS], 0.1, {})
     assert among[0] == pytest.approx(alone.item())
 
 
@@ -117,4 +130,4 @@ def test_shots_of_one_class_give_it_no_offset(classes: list[int]) -> None:
     head = HEAD[: len(classes)]
     found = class_offsets(SHOTS, labels, head, classes, 0.35)
     assert found.isfinite().all()
-    assert found.tolist() == pytest.approx(slow(SHOTS, [0, 0, 0], head, classes, 0.35), abs=1e-6)
+    assert found.tolist() == pytest.approx(slow(SHOTS, [0, 0, 0], head, classes, 0.35, 0.2), abs=1e-6)
