@@ -59,7 +59,7 @@ class Factors:
 
 
 Training = Callable[[Task, Factors], dict[str, Predictor]]
-"""One training with the predictors of its trials, by the setting that no training depends on."""
+"""A method at one length and learning rate: its predictors by the value of its own setting."""
 
 
 def _clip_cite(task: Task, factors: Factors) -> dict[str, Predictor]:
