@@ -41,8 +41,6 @@ TIP_ALPHAS, TIP_BETAS = (0.5, 1.0, 2.0, 4.0), (1.0, 3.0, 5.5, 8.0)
 PROBE_C = (0.1, 1.0, 10.0, 31.6, 100.0, 1_000.0)
 COOP_EPOCHS = 200
 Settings = TypeVar("Settings")
-
-
 Network = TwoTowers | ImageTowerAndHead
 
 
