@@ -201,11 +201,14 @@ def colours(shots: int = 4, tests: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def commands(parent: int) -> dict[psutil.Process, list[str]]:
-    """Return the command line of each process below a parent. A process that ends meanwhile is left out."""
+def commands(parent: int, *, recursive: bool = True) -> dict[psutil.Process, list[str]]:
+    """Return the command line of each process below a parent, or of its own children.
+
+    A process that ends meanwhile is left out.
+    """
     found = {}
     with contextlib.suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(parent).children(recursive=True):
+        for process in psutil.Process(parent).children(recursive=recursive):
             with contextlib.suppress(psutil.NoSuchProcess):  # Or the subclass ZombieProcess.
                 found[process] = process.cmdline()
     return found

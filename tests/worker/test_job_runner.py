@@ -74,7 +74,8 @@ def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> 
 
 
 def trainers() -> list[int]:
-    found = commands(os.getpid()).items()
+    """Return the trainers of this process, not those of services that other tests share."""
+    found = commands(os.getpid(), recursive=False).items()
     return [process.pid for process, command in found if command[1:3] == ["-m", "worker.trainer"]]
 
 
