@@ -135,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log = log_of(options.methods, trials, backbone, options.out)
     name = f"tuning-{options.backbone.replace('/', '-')}"
     write([table_of(log)], name, options.out, Console(width=200))
-    (options.out / f"{name}.json").write_text(json.dumps(log, ensure_ascii=False, indent=1) + "\n")
+    text = json.dumps(log, ensure_ascii=False, indent=1)  # instead of the table, which it determines
+    (options.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

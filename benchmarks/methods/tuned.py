@@ -58,11 +58,11 @@ class Factors:
         return scaled
 
 
-Training = Callable[[Task, Factors], dict[str, Predictor]]
+Training = Callable[[Factors, Task], dict[str, Predictor]]
 """A method at one length and learning rate: its predictors by the value of its own setting."""
 
 
-def _clip_cite(task: Task, factors: Factors) -> dict[str, Predictor]:
+def _clip_cite(factors: Factors, task: Task) -> dict[str, Predictor]:
     theta_1 = train(task, factors.scale(config_of(task))).theta_1
     return {f"α {alpha:g}": ensemble(task, theta_1, alpha) for alpha in (0.5, 1.0)}
 
@@ -71,20 +71,20 @@ def _with_ensemble(trained: Predictor) -> dict[str, Predictor]:
     return {"α 1": trained, "α 0.5": ensemble_with_stock(trained)}
 
 
-def _ft_probe(task: Task, factors: Factors) -> dict[str, Predictor]:
+def _ft_probe(factors: Factors, task: Task) -> dict[str, Predictor]:
     return _with_ensemble(ft_probe(task, factors.scale(recipe(FT_PROBE_RECIPES, task.backbone)))["FT-Probe"])
 
 
-def _flyp(task: Task, factors: Factors) -> dict[str, Predictor]:
+def _flyp(factors: Factors, task: Task) -> dict[str, Predictor]:
     return _with_ensemble(flyp(task, factors.scale(recipe(FLYP_RECIPES, task.backbone)))["FLYP"])
 
 
-def _clip_lora(task: Task, factors: Factors) -> dict[str, Predictor]:
+def _clip_lora(factors: Factors, task: Task) -> dict[str, Predictor]:
     trained = clip_lora(task, factors.scale(recipe(LORA_RECIPES, task.backbone)))
     return _with_ensemble(trained["CLIP-LoRA"])
 
 
-def _coop(task: Task, factors: Factors) -> dict[str, Predictor]:
+def _coop(factors: Factors, task: Task) -> dict[str, Predictor]:
     settings = factors.scale(recipe(COOP_RECIPES, task.backbone))
     return {
         name: coop(task, replace(settings, context=context))["CoOp"]
@@ -92,7 +92,7 @@ def _coop(task: Task, factors: Factors) -> dict[str, Predictor]:
     }
 
 
-def _tip_adapter(task: Task, factors: Factors) -> dict[str, Predictor]:
+def _tip_adapter(factors: Factors, task: Task) -> dict[str, Predictor]:
     settings = factors.scale(recipe(TIP_RECIPES, task.backbone))
     cache = tip_adapter(task, settings)["Tip-Adapter-F"]
     assert isinstance(cache, Cache)
@@ -101,7 +101,7 @@ def _tip_adapter(task: Task, factors: Factors) -> dict[str, Predictor]:
     }
 
 
-def _prolip(task: Task, factors: Factors) -> dict[str, Predictor]:
+def _prolip(factors: Factors, task: Task) -> dict[str, Predictor]:
     settings = factors.scale(recipe(PROLIP_RECIPES, task.backbone))
     shots = len(task.labels) / len(task.class_names)
     strengths = {"λ 1/shots": 1 / shots, "λ 1/shots²": 1 / shots**2}
@@ -117,14 +117,10 @@ def _linear_probe(task: Task) -> dict[str, Predictor]:
 
 def _grid(training: Training) -> dict[str, Method]:
     return {
-        f"rate × {rate}, length × {length}": partial(_call, training, Factors(RATES[rate], LENGTHS[length]))
+        f"rate × {rate}, length × {length}": partial(training, Factors(RATES[rate], LENGTHS[length]))
         for rate in RATES
         for length in LENGTHS
     }
-
-
-def _call(training: Training, factors: Factors, task: Task) -> dict[str, Predictor]:
-    return training(task, factors)
 
 
 GRIDS: Mapping[str, Mapping[str, Method]] = {
@@ -152,7 +148,9 @@ NAMES = {
 
 def tuned(method: str, task: Task) -> dict[str, Predictor]:
     """Train with the chosen settings of the log. Networks are also returned with class offsets."""
-    (chosen,) = (t for t in json.loads(LOG.read_text()) if t["method"] == method and t["chosen"])
+    (chosen,) = (
+        t for t in json.loads(LOG.read_text(encoding="utf-8")) if t["method"] == method and t["chosen"]
+    )
     predictor = GRIDS[method][chosen["training"]](task)[chosen["setting"]]
     label = f"{NAMES[method]}, tuned"
     predictors = {label: predictor}

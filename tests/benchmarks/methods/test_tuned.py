@@ -43,7 +43,7 @@ def test_factors_change_rates_and_length_alone(settings: Any, expected: Any) -> 
 def log_with(path: Path, method: str, training: str, setting: str) -> Path:
     chosen = {"method": method, "training": training, "setting": setting, "chosen": True}
     others = [chosen | {"setting": "other", "chosen": False}, chosen | {"method": "other"}]
-    path.write_text(json.dumps([*others, chosen]))
+    path.write_text(json.dumps([*others, chosen]), encoding="utf-8")
     return path
 
 
