@@ -1,0 +1,121 @@
+"""The size of the project. Ceilings may only fall: lower them when a folder gets smaller."""
+
+import subprocess
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from core.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+GENERATED = "clipcite/client/_sync/"
+
+CEILINGS = {
+    "api": 8_121,
+    "core": 22_021,
+    "worker": 2_765,
+    "clipcite": 6_888,
+    "tests": 49_300,
+    "benchmarks": 18_844,
+}
+"""Maximum number of lines of Python per folder, without the generated client."""
+
+MAX_SETTINGS = 68
+
+MAX_MODULE_LINES = 300
+LONG_MODULES = {
+    "api/jobs/schemas.py": 347,
+    "api/jobs/upload.py": 306,
+    "api/middleware/auth.py": 317,
+    "benchmarks/accuracy/report.py": 332,
+    "benchmarks/accuracy/rescore.py": 397,
+    "benchmarks/attacks/measure.py": 349,
+    "benchmarks/full_size.py": 402,
+    "benchmarks/mutants.py": 345,
+    "benchmarks/serving/precision.py": 313,
+    "clipcite/cli/render/tables.py": 366,
+    "clipcite/client/types.py": 309,
+    "core/clip/data/images.py": 412,
+    "core/clip/data/structure.py": 340,
+    "core/clip/evaluation/evaluate.py": 345,
+    "core/clip/evaluation/predictions.py": 304,
+    "core/clip/evaluation/report.py": 509,
+    "core/clip/models/backbone.py": 340,
+    "core/clip/models/installed.py": 352,
+    "core/serving/decoding.py": 342,
+    "core/serving/pool/cache.py": 305,
+    "core/serving/predictor.py": 324,
+    "core/settings.py": 349,
+    "core/store/db/tables.py": 412,
+    "core/store/jobs/leases.py": 437,
+    "worker/dispatcher/garbage.py": 435,
+    "worker/job_runner.py": 469,
+}
+"""Modules above `MAX_MODULE_LINES`, with their ceilings."""
+
+MAX_FOLDER_FILES = 12
+LARGE_FOLDERS = {
+    "api": 15,
+    "api/web/static/lib": 17,
+    "benchmarks": 17,
+    "benchmarks/accuracy": 22,
+    "benchmarks/methods": 13,
+    "clipcite/cli": 17,
+    "core/serving": 13,
+    "core/store/jobs": 14,
+    "tests/api": 20,
+    "tests/api/web": 18,
+    "tests/benchmarks/accuracy": 13,
+    "tests/benchmarks/methods": 14,
+    "tests/clipcite/cli": 13,
+}
+"""Folders with more than `MAX_FOLDER_FILES` modules, with their ceilings."""
+
+
+def _tracked(*suffixes: str) -> list[str]:
+    """Return the paths of the project's files, the generated client excepted."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [
+        path
+        for path in listed
+        if path.endswith(suffixes) and not path.startswith(GENERATED) and (ROOT / path).is_file()
+    ]
+
+
+def _lines(path: str) -> int:
+    return (ROOT / path).read_bytes().count(b"\n")
+
+
+@pytest.mark.parametrize("folder", CEILINGS)
+def test_a_folder_stays_below_its_ceiling(folder: str) -> None:
+    lines = sum(_lines(path) for path in _tracked(".py") if path.startswith(f"{folder}/"))
+    assert 0 < lines <= CEILINGS[folder]
+
+
+def test_modules_are_short() -> None:
+    product = ("api/", "benchmarks/", "clipcite/", "core/", "demo/", "worker/")
+    modules = [path for path in _tracked(".py", ".js") if path.startswith(product)]
+    assert modules
+    long = {
+        path: lines for path in modules if (lines := _lines(path)) > LONG_MODULES.get(path, MAX_MODULE_LINES)
+    }
+    assert not long
+
+
+def test_folders_are_small() -> None:
+    modules = [path for path in _tracked(".py", ".js") if not PurePosixPath(path).name.startswith("__")]
+    counts = Counter(
+        str(PurePosixPath(path).parent) for path in modules if PurePosixPath(path).name != "conftest.py"
+    )
+    large = {
+        folder: count
+        for folder, count in counts.items()
+        if folder != "." and count > LARGE_FOLDERS.get(folder, MAX_FOLDER_FILES)
+    }
+    assert not large
+
+
+def test_there_are_few_settings() -> None:
+    assert len(Settings.model_fields) <= MAX_SETTINGS
