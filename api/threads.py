@@ -16,7 +16,7 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
-from core.serving.limiter import ServerBusy
+from core.admission import ServerBusy
 from core.store.accounts import audit
 
 P = ParamSpec("P")

@@ -13,10 +13,10 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.last_use import LastUse
+from core.admission import ServerBusy
 from core.clip.config import round_alpha
 from core.scratch import ScratchSpace
 from core.serving.exports import Format, export
-from core.serving.limiter import ServerBusy
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.registry import models

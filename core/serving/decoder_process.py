@@ -21,10 +21,10 @@ from typing import Any
 from PIL import Image
 
 import core
+from core.admission import ServerBusy
 from core.clip.data.decoder import INPUT_BYTES, MAX_MESSAGE, MEMORY_BYTES
 from core.clip.data.images import ImageLimits, read_file
 from core.clip.errors import BadImage
-from core.serving.limiter import ServerBusy
 
 logger = logging.getLogger(__name__)
 START_SECONDS = 120

@@ -13,11 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from core.admission import ServerBusy
 from core.clip.models.device import find_device, in_parts, is_out_of_memory, mixed_precision
 from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending
-from core.serving.limiter import ServerBusy
 from core.serving.pool.model_pool import DELTA, MAX_BACKBONES, MODEL, ModelPool
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import EngineStats, Handle, WeightsKey

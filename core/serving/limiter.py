@@ -6,23 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from core.errors import ClipCiteError
+from core.admission import ServerBusy
 
 PROMPTS_PER_IMAGE = 100
 """Number of prompts that take about as long as an image."""
 MIN_RETRY_AFTER, MAX_RETRY_AFTER = 1, 30
 """Bounds of `Retry-After`, in seconds."""
-
-
-class ServerBusy(ClipCiteError):
-    """A request that is refused because of overload or shutdown."""
-
-    code = "busy"
-    status = 503
-
-    def __init__(self, detail: str, retry_after: int = 5) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
 
 
 class ConcurrencyLimiter:

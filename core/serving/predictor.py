@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from core.admission import ServerBusy
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import ImageLimits
 from core.clip.errors import BadImage
@@ -20,7 +21,6 @@ from core.clip.models.features import classifier_from_features
 from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked
 from core.serving.decoding import Decoders, Decoding, fitted
 from core.serving.engine import Engine
-from core.serving.limiter import ServerBusy
 from core.serving.previews import JobPreview, Snapshot
 from core.serving.text_cache import (
     ClassifierKey,

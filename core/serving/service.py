@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 
+from core.admission import ServerBusy
 from core.clip.config import STARTER
 from core.clip.data.images import ImageLimits
 from core.clip.errors import UnknownBackbone
@@ -17,7 +18,7 @@ from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
 from core.serving.decoding import Decoders
 from core.serving.engine import LocalEngine
-from core.serving.limiter import ConcurrencyLimiter, ServerBusy
+from core.serving.limiter import ConcurrencyLimiter
 from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe

@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 
 from api.threads import Threads, Turns
-from core.serving.limiter import ServerBusy
+from core.admission import ServerBusy
 from core.store.accounts import audit
 
 

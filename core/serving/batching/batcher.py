@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.admission import ServerBusy
 from core.serving.batching.batch import BatchItem, QueueKey, Slice, rows_left, take
-from core.serving.limiter import ServerBusy
 from core.serving.threads import use_threads
 from core.serving.types import BatchCounts
 

@@ -16,13 +16,13 @@ import psutil
 import pytest
 from PIL import Image
 
+from core.admission import ServerBusy
 from core.clip.data.decoder import MEMORY_BYTES
 from core.clip.data.images import ImageLimits, open_image
 from core.clip.errors import BadImage
 from core.serving import decoder_process
 from core.serving.decoder_process import DecoderProcess, TooLarge
 from core.serving.decoding import Decoders, Decoding
-from core.serving.limiter import ServerBusy
 from tests.api import crafted
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes need Linux")

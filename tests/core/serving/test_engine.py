@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.admission import ServerBusy
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import load_tokenizer
 from core.clip.models.features import encode_images, encode_tokens
 from core.serving import predictor
-from core.serving.limiter import ServerBusy
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import WeightsKey
 from tests.api import crafted

@@ -13,6 +13,7 @@ import pytest
 import torch
 from sqlalchemy import delete
 
+from core.admission import ServerBusy
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
@@ -21,7 +22,6 @@ from core.clip.inference.request_rule import RequestKind
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
 from core.serving import previews
-from core.serving.limiter import ServerBusy
 from core.serving.pool.cache import LOADERS, StillLoading
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.service import Serving, look_up

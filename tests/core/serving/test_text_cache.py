@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.admission import ServerBusy
 from core.clip.inference.request_rule import RequestRule
-from core.serving.limiter import ServerBusy
 from core.serving.text_cache import (
     ClassifierKey,
     LruCache,

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.admission import ServerBusy
 from core.serving.batching import batcher as batches
 from core.serving.batching.batch import BatchItem, QueueKey
 from core.serving.batching.batcher import Batcher, Pending
-from core.serving.limiter import ConcurrencyLimiter, ServerBusy
+from core.serving.limiter import ConcurrencyLimiter
 
 
 class Slow:
