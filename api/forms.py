@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.middleware.body_limit import BodyRefused
 from api.threads import SPOOLING
-from core.byte_limit import ByteShare
+from core.scratch import ByteShare
 
 MAX_FIELD_BYTES = 10_000
 MAX_JSON_FIELD_BYTES = 1_000_000

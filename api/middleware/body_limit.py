@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.json_values import MAX_JSON_VALUES, JsonValues
 from api.problems import render
-from core.byte_limit import ByteLimit, ByteShare
 from core.errors import ClipCiteError
+from core.scratch import ByteLimit, ByteShare
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]

@@ -19,7 +19,6 @@ from api.jobs.upload import Upload
 from api.models.exports import one_at_a_time
 from api.models.schemas import Model
 from api.problems import InvalidRequest, check_json_values, invalid_model
-from core.byte_limit import ByteShare
 from core.clip.config import AdaptConfig, DeltaFormat, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.export.importer import WANTED, ArchiveInfo, inspect_folder, read_weights
@@ -27,7 +26,7 @@ from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
-from core.scratch import ScratchSpace, scratch_folder
+from core.scratch import ByteShare, ScratchSpace, scratch_folder
 from core.settings import Settings
 from core.store import submission
 from core.store.db.ids import new_id
