@@ -48,7 +48,7 @@ def main() -> None:
 
     from api.app import create_app
     from api.middleware.auth import startup_error
-    from api.uvicorn_server import DRAIN_SECONDS, Server, WatchedProtocol, max_connections
+    from api.uvicorn_server import DRAIN_SECONDS, Server, WatchedProtocol, max_connections, watch_readers
     from core.clip.errors import InvalidConfig
 
     try:
@@ -70,6 +70,7 @@ def main() -> None:
         server_header=False,
     )
     WatchedProtocol.max_connections = max_connections()
+    watch_readers(listener)
     starting_page.stop()
     Server(config).run(sockets=[listener])
 

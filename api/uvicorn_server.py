@@ -4,22 +4,23 @@ import asyncio
 import os
 import resource
 import socket
-import struct
 import threading
-from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.datastructures import State
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.problems import problem_body
 
 HEAD_SECONDS = 30.0
 READ_SECONDS = 30.0
-MIN_READ_BYTES = 1_000
-"""Minimum bytes of a waiting response that a client reads per `read_seconds`."""
+PIECE_BYTES = 65_536
+"""Maximum size of a response that waits in a connection, and of what a client must read per READ_SECONDS."""
+MAX_HEAD_BYTES = 65_536
+RECEIVED_BYTES = 16_384
+"""Maximum number of bytes that are parsed at once. While they are, other connections wait."""
 MAX_CONNECTIONS = 4_096
 _BUSY = problem_body(
     {}, 503, "busy", "The server has too many open connections. Close some, or try again in 5 s."
@@ -28,8 +29,6 @@ BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 5\r\n"
     b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(_BUSY), _BUSY)
 )
-_BYTES_ACKED = 120
-"""Offset of `tcpi_bytes_acked` in Linux's struct tcp_info."""
 
 
 def max_connections() -> int:
@@ -38,23 +37,36 @@ def max_connections() -> int:
     return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 2)
 
 
-class WatchedProtocol(H11Protocol):
-    """uvicorn's h11 protocol with limits on idle clients and on connections.
+def watch_readers(listener: socket.socket, seconds: float = READ_SECONDS) -> None:
+    """Let the system end connections whose clients take nothing, and show progress in small steps.
+
+    Accepted sockets inherit both options, which exist on Linux.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1_000 * seconds))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, PIECE_BYTES)
+
+
+class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
+    """uvicorn's httptools protocol with limits on idle clients and on connections.
 
     - A connection without complete headers after `head_seconds` is closed. uvicorn's own timeout covers only
       the pause between two requests. BodyLimitMiddleware covers the body.
-    - A connection is aborted if its client takes less than MIN_READ_BYTES of a waiting response within
-      `read_seconds`. Only Linux counts these bytes; elsewhere this limit does not exist.
+    - A request whose headers, trailers or chunk extensions exceed MAX_HEAD_BYTES is refused.
+    - A connection is aborted if its client does not read what waits for it within `read_seconds`.
+      AnswerMiddleware sends responses in pieces, so that slow clients can.
     - A connection above `max_connections` gets a 503.
     """
 
     head_seconds = HEAD_SECONDS
     read_seconds = READ_SECONDS
     max_connections = MAX_CONNECTIONS
+    _received = memoryview(bytearray(RECEIVED_BYTES))
+    """Shared by all connections: its content is parsed before the next one receives."""
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
-    _taken = 0
-    _taken_at = 0.0
+    _head_bytes = 0
+    """Bytes received since the last byte of a body, or the end of headers."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -62,50 +74,60 @@ class WatchedProtocol(H11Protocol):
             transport.write(BUSY)
             transport.close()
             return
-        self._watch()
-        self._check_reading()
+        self._watch_head()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._head_bytes += nbytes
+        self.data_received(bytes(self._received[:nbytes]))
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self._is_answering():
+                self.transport.abort()
+            else:
+                self.send_400_response("The headers of the request are too large.")
+        self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._rest()
+        for timer in (self._head_timer, self._read_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:  # uvicorn reads on, however many requests wait
+            self.flow.pause_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(self.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
         if self._read_timer is not None:
             self._read_timer.cancel()
+            self._read_timer = None
 
-    def _watch(self) -> None:
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if answering:
-            self._rest()
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _watch_head(self) -> None:
+        if self._is_answering():
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.head_seconds, self.transport.close)
-
-    def _rest(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _check_reading(self) -> None:
-        taken, now = self._bytes_acked(), self.loop.time()
-        if taken is None:
-            return
-        nothing_waits = not self.transport.get_write_buffer_size()
-        if nothing_waits or taken >= self._taken + MIN_READ_BYTES:
-            self._taken, self._taken_at = taken, now
-        elif now - self._taken_at >= self.read_seconds:
-            self.transport.abort()
-            return
-        self._read_timer = self.loop.call_later(self.read_seconds / 3, self._check_reading)
-
-    def _bytes_acked(self) -> int | None:
-        """Return the number of bytes that the client's system has received, or None if it is unknown."""
-        connection = self.transport.get_extra_info("socket")
-        with suppress(AttributeError, OSError, struct.error):  # not Linux, or not TCP
-            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-            return int(struct.unpack_from("Q", info, _BYTES_ACKED)[0])
-        return None
 
 
 DRAIN_SECONDS = 5
