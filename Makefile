@@ -11,13 +11,14 @@ PYTHON3 ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # nevertheless: make install TORCH_INDEX=
 TORCH_INDEX ?= $(if $(wildcard /dev/nvidia0 /dev/dxg),,https://download.pytorch.org/whl/cpu)
 
-.PHONY: help install demo check test test-slow test-fast docs lock clean
+.PHONY: help install demo check test test-benchmarks test-slow test-fast docs lock clean
 
 help:
 	@echo "make install   install everything into $(VENV)"
 	@echo "make demo      train on sample images and show the change; DATA=folder for your own"
 	@echo "make check     check formatting, types, import contracts and the generated client"
-	@echo "make test      run the checks and the tests that are not slow"
+	@echo "make test      run the checks and the tests that are not slow, and name the slowest"
+	@echo "make test-benchmarks run the tests of the benchmarks that are not slow"
 	@echo "make test-slow run the slow tests"
 	@echo "make test-fast run the tests without servers and training (one minute)"
 	@echo "make docs      build the documentation site: build/site/index.html"
@@ -51,7 +52,11 @@ check: install
 
 # Two processes, since many tests wait for servers. The models are too small for more than one thread.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/benchmarks \
+		--durations 25
+
+test-benchmarks: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/benchmarks
 
 # Slow tests: killed processes, training and export of the starter.
 test-slow: install
@@ -65,7 +70,7 @@ FAST := api/archives clipcite/datasets \
 	core/clip/test_config.py core/clip/test_imports.py core/clip/test_prompts.py \
 	core/store/db/test_ids.py core/store/registry/test_references.py \
 	core/test_scratch.py core/test_settings.py core/test_url_guard.py \
-	docs/test_architecture.py repository/test_fault_cases.py repository/test_packages.py repository/test_readme.py \
+	docs/test_architecture.py repository/test_packages.py repository/test_readme.py \
 	repository/test_unasync.py
 
 test-fast: install

@@ -6,30 +6,29 @@ Each row is CLIP-CITE with the backbone's recipe and one change, at α = 0.5 by 
 resuming are those of benchmarks.accuracy.paper.
 """
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip import IMAGENET_CLASSNAMES
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.accuracy.harness import run
+from benchmarks.accuracy.harness import Trial, run
+from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
-from benchmarks.accuracy.tables import base_to_new_tables
+from benchmarks.accuracy.tables import Table, collect, compared, signed
 from benchmarks.methods import clip_cite
 from benchmarks.methods.clip_cite import Balanced, config_of, ensemble
 from benchmarks.methods.common.answerers import stock_head, trained_columns
 from benchmarks.methods.common.task import Method, Predictor, Task, Tests
 from benchmarks.methods.stock import stock
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
-from core.clip.models.backbone import tower_parameters
+from core.clip.models.backbone import Backbone
 from core.clip.models.features import build_zero_shot_classifier
-from core.clip.training.progress import Silent
-from core.clip.training.trainer import FineTuned, fine_tune
+from core.clip.training.trainer import FineTuned
 from core.clip.weights.delta import full_delta
 
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -143,35 +142,6 @@ def only_scl(dva: Tensor, scl: Tensor, vld: Tensor, scl_weight: float, vld_weigh
     return scl
 
 
-def pulled_back(task: Task) -> dict[str, Predictor]:
-    """Regularise towards θ_0: move a fifth of the way back after each epoch."""
-    theta_0 = tower_parameters(task.backbone.model)
-
-    def pull(epoch: int, theta: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in theta.items():
-                parameter.lerp_(theta_0[name], 0.2)
-
-    theta_1 = train(task, {"after_epoch": pull}).theta_1
-    return {f"pulled to θ_0, α = {alpha}": ensemble(task, theta_1, alpha) for alpha in (0.5, 1.0)}
-
-
-def negatives(task: Task) -> dict[str, Predictor]:
-    """Add fifty classes of ImageNet to W, without images."""
-    trained = {name.casefold() for name in task.class_names}
-    others = [name for name in IMAGENET_CLASSNAMES if name.casefold() not in trained]
-    drawn = random.Random(task.seed).sample(others, 50)
-    theta_1 = fine_tune(
-        task.backbone,
-        task.tensors,
-        task.labels,
-        task.prompts([*task.class_names, *drawn]),
-        config_of(task),
-        Silent(),
-    ).theta_1
-    return {"50 distractor classes as negatives": ensemble(task, theta_1, 0.5)}
-
-
 def is_text(name: str) -> bool:
     return not name.startswith("visual.")
 
@@ -195,11 +165,23 @@ ABLATIONS: Mapping[str, Method] = {
     "w_fast": changed("W at 30x", classifier_learning_rate=3e-3),
     "short": changed("half the epochs", epochs=5),
     "long": changed("twice the epochs", epochs=20),
-    "pulled_back": pulled_back,
-    "negatives": negatives,
     "templates": templates,
     "unequal": unequal,
 }
+
+
+def table(methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> Table:
+    """Return all variants, with their difference to the product's recipe at α = 0.5 without class offsets."""
+    runs = collect([f"ablation-{name}" for name in methods], trials, backbone, out)
+    product = next(r for r in runs if r.label == "α = 0.5")
+    found = Table("Ablations: one thing changed", ["variant", *MEASURES, "HM − α = 0.5", "all − α = 0.5"])
+    for one in runs:
+        values = one.means()["mean"]
+        against = compared(one, product)["mean"]
+        gains = ["", ""] if one is product else [signed(against[m]) for m in ("HM", "all")]
+        label = f"**{one.label}, the paper's scores**" if one is product else one.label
+        found.rows.append([label, *(f"{values[m]:.3f}" for m in MEASURES), *gains])
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -208,12 +190,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = command_line.parse_args(arguments)
     backbone = load_for(options)
     trials = read_trials(options)
-    methods = list(ABLATIONS) if options.methods == ["all"] else options.methods
+    chosen = list(ABLATIONS) if options.methods == ["all"] else options.methods
+    methods = list(dict.fromkeys(["one_training", *chosen]))  # with the row that the others are compared to
     for method in methods:
         for trial in trials:
             run(f"ablation-{method}", ABLATIONS[method], trial, backbone, options.out)
-    tables = base_to_new_tables([f"ablation-{m}" for m in methods], trials, backbone, options.out)
-    write(tables, f"ablations-{options.backbone.replace('/', '-')}", options.out, Console(width=160))
+    ablations = table(methods, trials, backbone, options.out)
+    write([ablations], f"ablations-{options.backbone.replace('/', '-')}", options.out, Console(width=160))
 
 
 if __name__ == "__main__":

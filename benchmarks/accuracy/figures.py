@@ -2,9 +2,8 @@
 
     python -m benchmarks.accuracy.figures --data clothing cifar10 stamps --to benchmarks/figures
 
-The runs below --out are those of benchmarks.accuracy.ablations (the α curve), benchmarks.accuracy.paper
---setting fsl (shots) and benchmarks.accuracy.curve (epochs), for the same --data, --splits and --seeds. The
-output is PNG and SVG.
+The runs below --out are those of benchmarks.accuracy.ablations (the α curve) and
+benchmarks.accuracy.paper --setting fsl (shots), for the same --data, --splits and --seeds. The output is SVG.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy.ablations import ALPHAS
-from benchmarks.accuracy.curve import WATCHED, Point, average, is_watched, watch
 from benchmarks.accuracy.paper import load_for, parser, read_trials
 from benchmarks.accuracy.tables import collect
 from benchmarks.accuracy.trials import SHOT_COUNTS, few_shot
@@ -60,23 +58,10 @@ def shots_curve(values: Mapping[str, Mapping[int, float]]) -> Figure:
     return figure
 
 
-def training_curve(curves: Mapping[str, Sequence[Point]]) -> Figure:
-    figure, axes = pyplot.subplots(figsize=(6.4, 4))
-    for (label, points), style in zip(curves.items(), ("--", "-"), strict=False):
-        epochs = [point.epoch for point in points]
-        axes.plot(epochs, [p.base for p in points], style, color=COLOURS["B"], label=f"{label}: B")
-        axes.plot(epochs, [p.new for p in points], style, color=COLOURS["N"], label=f"{label}: N")
-    axes.set_xlabel("epochs")
-    axes.set_ylabel("accuracy")
-    axes.legend(fontsize=8)
-    return figure
-
-
 def save(figure: Figure, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
-    for kind in ("png", "svg"):
-        figure.savefig(folder / f"{name}.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)
 
 
@@ -105,14 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if by_shots:
         save(shots_curve(by_shots), options.to, "shots")
         console.print("shots: accuracy by shots")
-
-    if all(is_watched(method, trial, backbone, options.out) for method in WATCHED for trial in trials):
-        curves = {
-            label: average([watch(method, trial, backbone, options.out) for trial in trials])
-            for method, label in WATCHED.items()
-        }
-        save(training_curve(curves), options.to, "epochs")
-        console.print("epochs: B and N after every epoch")
 
 
 if __name__ == "__main__":

@@ -57,8 +57,6 @@ from benchmarks.data.load import load
 from benchmarks.data.papers import ELEVEN, IMAGENET_VARIANTS
 from benchmarks.methods.clip_cite_paper import RECIPES
 from benchmarks.methods.common.registry import METHODS
-from benchmarks.methods.fair import FAIR
-from benchmarks.methods.tuned import TUNED
 from core.clip.config import resolve_config
 from core.clip.models.backbone import Backbone, load_backbone
 from core.settings import get_settings
@@ -67,7 +65,7 @@ PRODUCT, OURS = "clip_cite", "ours"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    command_line = parser(__doc__, [*METHODS, *FAIR, *TUNED])
+    command_line = parser(__doc__, METHODS)
     command_line.add_argument(
         "--recipe",
         choices=[OURS, *RECIPES],
@@ -81,8 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trials = read_trials(options)
     functions = {
         **METHODS,
-        **FAIR,
-        **TUNED,
         **{f"{PRODUCT}-{recipe}": method for recipe, method in RECIPES.items()},
     }
     methods = list(METHODS) if options.methods == ["all"] else options.methods

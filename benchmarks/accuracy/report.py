@@ -1,13 +1,10 @@
-"""Tables of the results page, from stored runs.
+"""Tables of base-to-new on the results pages, from stored runs and without images.
 
     python -m benchmarks.accuracy.report --check
-    python -m benchmarks.accuracy.report --data clothing cifar10 stamps --splits 5 --seeds 3 --tests 60
 
-The runs below --out are those of benchmarks.accuracy.paper (bng, fsl, cdg), benchmarks.accuracy.ablations,
-benchmarks.accuracy.curve and benchmarks.accuracy.sizes. The tables are written into the pages, each between
-its markers `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer seeds than requested is shown with the
-seeds that it has. Without --data, the tables of base-to-new are made from the runs alone, without images. The
-others stay unchanged, as does a table without runs.
+The runs below --out are those of benchmarks.accuracy.paper --setting bng. The tables are written into the
+pages, each between its markers `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer seeds than the stock
+model is shown with the seeds that it has.
 """
 
 import argparse
@@ -20,13 +17,9 @@ from typing import cast
 
 import numpy as np
 
-from benchmarks.accuracy.ablations import ABLATIONS
-from benchmarks.accuracy.curve import WATCHED, curve_table, is_watched
 from benchmarks.accuracy.harness import Trial, results, store_of
 from benchmarks.accuracy.measures import MEASURES, OPEN_WORLD, measure
-from benchmarks.accuracy.paper import load_for, parser, read_trials
 from benchmarks.accuracy.scores import BestScores
-from benchmarks.accuracy.sizes import joined, sizes, sizes_table
 from benchmarks.accuracy.tables import (
     BALANCED,
     OURS,
@@ -39,15 +32,12 @@ from benchmarks.accuracy.tables import (
     Table,
     collect,
     compared,
-    cross_domain_table,
     figure,
     published_tables,
     rivals_table,
     signed,
 )
-from benchmarks.accuracy.trials import SHOT_COUNTS, cross_domain, few_shot, fewer_tests
 from benchmarks.data.dataset import DataSet
-from benchmarks.data.load import load
 from benchmarks.methods.common.registry import METHODS
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import Backbone
@@ -163,39 +153,6 @@ def _hindsight(answers: BestScores) -> float:
     return max(_once(answers, gamma)["mixed HM"] for gamma in GAMMAS)
 
 
-def few_shots_table(
-    sets: Sequence[DataSet], seeds: Sequence[int], backbone: Backbone, out: Path, stored: Stored
-) -> Table:
-    table = Table(
-        "Accuracy by shots per class, all classes trained", ["method", "seeds", *map(str, SHOT_COUNTS)]
-    )
-    wanted = [trial for data in sets for trial in few_shot(data, shots=SHOT_COUNTS, seeds=seeds)]
-    for method in METHODS:
-        trials = complete(method, wanted, stored)
-        by_label: dict[str, list[str]] = {}
-        for count in SHOT_COUNTS:
-            for runs in collect([method], [t for t in trials if t.shots == count], backbone, out):
-                by_label.setdefault(runs.label, []).append(f"{runs.means()['mean']['B']:.3f}")
-        for label, cells in by_label.items():
-            table.rows.append([label, str(len({t.seed for t in trials})), *cells])
-    return table
-
-
-def ablation_table(trials: Sequence[Trial], backbone: Backbone, out: Path, stored: Stored) -> Table:
-    """Return all variants, with their difference to the product's recipe at α = 0.5 without class offsets."""
-    kept = [n for n in ABLATIONS if n != STOCK and all(stored(f"ablation-{n}", t) for t in trials)]
-    runs = [r for n in kept for r in collect([f"ablation-{n}"], trials, backbone, out)]
-    product = next(r for r in runs if r.label == "α = 0.5")
-    table = Table("Ablations: one thing changed", ["variant", *MEASURES, "HM − α = 0.5", "all − α = 0.5"])
-    for one in runs:
-        values = one.means()["mean"]
-        against = compared(one, product)["mean"]
-        gains = ["", ""] if one is product else [signed(against[m]) for m in ("HM", "all")]
-        label = f"**{one.label}, the paper's scores**" if one is product else one.label
-        table.rows.append([label, *(f"{values[m]:.3f}" for m in MEASURES), *gains])
-    return table
-
-
 def with_tables(text: str, tables: dict[str, Table]) -> str:
     """Return the page with these tables between their markers.
 
@@ -210,10 +167,6 @@ def with_tables(text: str, tables: dict[str, Table]) -> str:
             )
         text = block.sub(lambda found, t=table: f"{found[1]}\n{t.markdown()}\n\n{found[2]}", text)  # type: ignore[misc]
     return text
-
-
-def write_page(tables: dict[str, Table], page: Path) -> None:
-    page.write_text(with_tables(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
 
 
 def page_of(name: str, pages: Sequence[Path]) -> Path:
@@ -242,10 +195,12 @@ def stored_trials(backbone: Backbone, out: Path) -> list[Trial]:
     return trials
 
 
-def base_to_new_page(
-    trials: Sequence[Trial], backbone: Backbone, out: Path, stored: Stored
-) -> dict[str, Table]:
+def base_to_new_page(trials: Sequence[Trial], backbone: Backbone, out: Path) -> dict[str, Table]:
     """Return the tables of base-to-new runs by their name on the page."""
+
+    def stored(method: str, trial: Trial) -> bool:
+        return any(True for _ in results(method, trial, backbone, out))
+
     names = list(dict.fromkeys(trial.data.name for trial in trials))
     by_method = {m: tuple(complete(m, trials, stored)) for m in METHODS}
     by_method = {m: kept for m, kept in by_method.items() if kept}
@@ -266,30 +221,22 @@ def base_to_new_page(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    command_line = parser(__doc__, METHODS)
+    command_line = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command_line.add_argument("--backbone", default="starter")
+    command_line.add_argument("--out", type=Path, default=RESULTS, help="folder of the stored runs")
     command_line.add_argument(
         "--page", type=Path, nargs="+", default=sorted(PAGES.glob("*.md")), help="pages with the markers"
     )
     command_line.add_argument(
         "--check", action="store_true", help="write nothing, and fail if a table differs"
     )
-    command_line.add_argument("--ablation-splits", type=int, default=1)
-    command_line.add_argument("--curve-splits", type=int, default=1)
-    command_line.set_defaults(splits=5, seeds=3, out=RESULTS)
     options = command_line.parse_args(arguments)
-    with_data = bool(options.data or options.root)
     # Stored runs are found by the name of the backbone alone.
-    backbone = load_for(options) if with_data else cast(Backbone, SimpleNamespace(name=options.backbone))
-    trials = read_trials(options) if with_data else stored_trials(backbone, options.out)
-
-    def stored(method: str, trial: Trial) -> bool:
-        return any(True for _ in results(method, trial, backbone, options.out))
-
-    tables = base_to_new_page(trials, backbone, options.out, stored)
-    if with_data:
-        tables |= _further_tables(trials, backbone, options, stored)
+    backbone = cast(Backbone, SimpleNamespace(name=options.backbone))
     changed = []
-    for name, table in tables.items():
+    for name, table in base_to_new_page(stored_trials(backbone, options.out), backbone, options.out).items():
         page = page_of(name, options.page)
         before = page.read_text(encoding="utf-8")
         after = with_tables(before, {name: table})
@@ -299,33 +246,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 page.write_text(after, encoding="utf-8")
     if options.check and changed:
         raise SystemExit(f"The pages differ from the stored runs in: {', '.join(changed)}.")
-
-
-def _further_tables(
-    trials: Sequence[Trial], backbone: Backbone, options: argparse.Namespace, stored: Stored
-) -> dict[str, Table]:
-    """Return the other tables with stored runs; their trials need the data sets."""
-    tables = {}
-    sets = list({trial.data.name: trial.data for trial in trials}.values())
-    few = few_shots_table(sets, range(options.seeds), backbone, options.out, stored)
-    if few.rows:
-        tables["fsl"] = few
-    changed = [t for t in trials if t.split < options.ablation_splits and t.seed == 0]
-    if all(stored("ablation-one_training", trial) for trial in changed):
-        tables["ablations"] = ablation_table(changed, backbone, options.out, stored)
-    once = [t for t in trials if t.split < options.curve_splits and t.seed == 0]
-    if all(is_watched(method, trial, backbone, options.out) for method in WATCHED for trial in once):
-        tables["curve"] = curve_table(list(WATCHED), once, backbone, options.out)
-    every = sizes(joined([fewer_tests(load(folder), 20) for folder in options.data]), splits=2, seeds=1)
-    if all(stored("clip_cite", trial) for trial in every):
-        tables["sizes"] = sizes_table(every, backbone, options.out)
-    if options.target:
-        target = load(Path(options.target))
-        target = fewer_tests(target, options.tests) if options.tests else target
-        crossed = cross_domain(sets[0], target, shots=options.shots, splits=range(2), seeds=range(1))
-        kept = [m for m in METHODS if all(stored(m, t) for t in crossed)]
-        tables["cdg"] = cross_domain_table(kept, crossed, backbone, options.out)
-    return tables
 
 
 if __name__ == "__main__":

@@ -8,16 +8,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
-from multiprocessing.managers import BaseManager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import httpx
 import psutil
 
-from benchmarks.attacks.service import Target, Tree, running
-from tests.api import crafted as images
+from benchmarks.attacks.service import OtherClient, OtherProcess, Target, Tree, running
 
 MB = 1_000_000
 MAX_MEMORY = 6_000 * MB
@@ -25,7 +22,6 @@ MAX_MEMORY = 6_000 * MB
 MIN_AVAILABLE = 1_500 * MB
 REPEAT_SECONDS = 3
 MAX_REPEATS = 20
-PACE_SECONDS = 0.1
 SAMPLE_SECONDS = 0.02
 SETTLE_SECONDS = 0.5
 
@@ -95,58 +91,6 @@ class Outcome:
         return {**asdict(self), "cpu": self.cpu}
 
 
-class OtherClient:
-    """Client of another owner that alternates between a list of models and a classification."""
-
-    def __init__(self, url: str, key: str) -> None:
-        headers = {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=600, trust_env=False)
-        self._stop = threading.Event()
-        self._began: float | None = None
-        self._waits: list[float] = []
-        self._refused = 0
-
-    def send(self) -> float:
-        """Send a request. Return the seconds until its answer."""
-        self._began = time.monotonic()
-        if len(self._waits) % 2:
-            answer = self._http.get("/models")
-        else:
-            files = {"images": ("a.jpg", images.jpeg())}
-            answer = self._http.post("/classify", data={"class_names": ["red", "green"]}, files=files)
-        self._waits.append(time.monotonic() - self._began)
-        self._began = None
-        self._refused += answer.status_code != 200
-        return self._waits[-1]
-
-    def start(self) -> None:
-        """Send requests until `stop`."""
-        self._waits, self._refused = [], 0
-        threading.Thread(target=self._go_on, daemon=True).start()
-
-    def _go_on(self) -> None:
-        with suppress(httpx.HTTPError):  # the service may be killed
-            while not self._stop.is_set():
-                self.send()
-                self._stop.wait(PACE_SECONDS)
-
-    def stop(self) -> tuple[list[float], int]:
-        """Stop, and return all waits and the number of answers other than 200.
-
-        A pending request counts with its time so far.
-        """
-        self._stop.set()
-        began = self._began
-        return [*self._waits, *([] if began is None else [time.monotonic() - began])], self._refused
-
-
-class _Processes(BaseManager):
-    """Runs another client in a process of its own, so that the attacker's threads don't delay it."""
-
-
-_Processes.register("OtherClient", OtherClient)
-
-
 def measure(row: Row, tree: Tree, backbones: Mapping[str, str], *, small: bool) -> Outcome:
     """Run one row against a fresh service of `tree`. `backbones` has the settings of the tiny backbone."""
     settings = {**backbones, **row.environment}
@@ -165,7 +109,7 @@ def measure_on(row: Row, target: Target) -> Outcome:
     if row.alone:
         _watch(row, target, outcome, None, 0.0)
     else:
-        with _Processes(ctx=get_context("spawn")) as processes:
+        with OtherProcess(ctx=get_context("spawn")) as processes:
             other = processes.OtherClient(target.url, target.tree.keys[1])  # type: ignore[attr-defined]
             for _ in range(4):  # warm up
                 other.send()

@@ -1,4 +1,4 @@
-"""Checkouts of the project, and a fresh service process for each attack."""
+"""Checkouts of the project, a fresh service process for each attack, and another client beside it."""
 
 import json
 import os
@@ -12,13 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
+from tests.api import crafted as images
+
 START_SECONDS = 300
+PACE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -184,3 +188,55 @@ def _is_ready(url: str) -> bool:
         return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).is_success
     except httpx.HTTPError:
         return False
+
+
+class OtherClient:
+    """Client of another owner that alternates between a list of models and a classification."""
+
+    def __init__(self, url: str, key: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=600, trust_env=False)
+        self._stop = threading.Event()
+        self._began: float | None = None
+        self._waits: list[float] = []
+        self._refused = 0
+
+    def send(self) -> float:
+        """Send a request. Return the seconds until its answer."""
+        self._began = time.monotonic()
+        if len(self._waits) % 2:
+            answer = self._http.get("/models")
+        else:
+            files = {"images": ("a.jpg", images.jpeg())}
+            answer = self._http.post("/classify", data={"class_names": ["red", "green"]}, files=files)
+        self._waits.append(time.monotonic() - self._began)
+        self._began = None
+        self._refused += answer.status_code != 200
+        return self._waits[-1]
+
+    def start(self) -> None:
+        """Send requests until `stop`."""
+        self._waits, self._refused = [], 0
+        threading.Thread(target=self._go_on, daemon=True).start()
+
+    def _go_on(self) -> None:
+        with suppress(httpx.HTTPError):  # the service may be killed
+            while not self._stop.is_set():
+                self.send()
+                self._stop.wait(PACE_SECONDS)
+
+    def stop(self) -> tuple[list[float], int]:
+        """Stop, and return all waits and the number of answers other than 200.
+
+        A pending request counts with its time so far.
+        """
+        self._stop.set()
+        began = self._began
+        return [*self._waits, *([] if began is None else [time.monotonic() - began])], self._refused
+
+
+class OtherProcess(BaseManager):
+    """Runs another client in a process of its own, so that the attacker's threads don't delay it."""
+
+
+OtherProcess.register("OtherClient", OtherClient)

@@ -25,7 +25,7 @@ from core.clip.weights.support_set import encode_support_set
 
 
 def clip_cite(task: Task) -> dict[str, Predictor]:
-    """Train by the backbone's recipe, and call `task.watch` with the ensemble after each epoch.
+    """Train by the backbone's recipe.
 
     Returns:
         "CLIP-CITE, served": the ensemble with the product's rule for each request.
@@ -34,12 +34,7 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
         "CLIP-CITE, balanced": the ensemble with class offsets in every request.
     """
     config = config_of(task)
-
-    def after_epoch(epoch: int, theta: Mapping[str, Tensor]) -> None:
-        if task.watch is not None:
-            task.watch(epoch, config.epochs, ensemble(task, theta, config.alpha))
-
-    theta_1 = train(task, config, after_epoch=after_epoch).theta_1
+    theta_1 = train(task, config).theta_1
     network = ensemble(task, theta_1, config.alpha)
     balanced = Balanced(task, network, full_delta(theta_1), config.alpha, NEW_CLASS_BALANCE)
     return {

@@ -58,13 +58,12 @@ class ImageTowerAndHead:
 
 
 def ft_probe(task: Task, settings: FtProbe | None = None) -> dict[str, Predictor]:
-    """Train the image tower and W with the cross-entropy alone. Call `task.watch` after each epoch."""
+    """Train the image tower and W with the cross-entropy alone."""
     settings = settings or recipe(RECIPES, task.backbone)
     device, scale = task.backbone.device, task.backbone.logit_scale
     student = trainable(task.backbone)
     tower = list(student.get_submodule("visual").requires_grad_(True).parameters())
     classifier = nn.Parameter(stock_head(task, task.class_names))
-    predictor = ImageTowerAndHead(task, student, classifier)
     optimizer = torch.optim.AdamW(
         [
             {"params": tower, "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
@@ -78,10 +77,6 @@ def ft_probe(task: Task, settings: FtProbe | None = None) -> dict[str, Predictor
             features = encode_images(student, pixels)
         return visual_text_alignment(features, classifier, labels, scale)
 
-    def after_epoch(epoch: int) -> None:
-        if task.watch is not None:
-            task.watch(epoch, settings.epochs, predictor)
-
     fit(
         task,
         optimizer,
@@ -89,6 +84,5 @@ def ft_probe(task: Task, settings: FtProbe | None = None) -> dict[str, Predictor
         crops(task, settings.crop_scale, flip=False),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
-        after_epoch=after_epoch,
     )
-    return {"FT-Probe": predictor}
+    return {"FT-Probe": ImageTowerAndHead(task, student, classifier)}

@@ -3,21 +3,17 @@
 The rule: at most 1 of 1,000 answers, the most likely class of an image, may change. A model is trained on
 half of the classes. All test images are classified by it and by the stock model, in each kind of request.
 
-A CPU computes fp32, and bf16 if it has instructions for it. All other precisions are emulated there: the
-operands of products and convolutions are rounded, and in bf16 and fp16 also their results. Whether a GPU
-rounds to TF32 or truncates depends on the kernel, so both are emulated.
+A GPU computes in all precisions of CLIPCITE_SERVING_PRECISION, a CPU in fp32 and bf16.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
@@ -32,7 +28,7 @@ from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
 from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.device import allow_tf32, mixed_precision
+from core.clip.models.device import allow_tf32
 from core.clip.models.features import (
     CPU_IMAGE_BATCH_SIZE,
     IMAGE_BATCH_SIZE,
@@ -58,49 +54,6 @@ class Form:
 
     plan: InferencePlan
     context: Callable[[], AbstractContextManager[object]] = nullcontext
-    emulated: bool = False
-
-
-class Rounded(TorchDispatchMode):
-    """Emulation of a precision: rounds the operands of products and convolutions.
-
-    Args:
-        results: round the results too.
-    """
-
-    def __init__(self, rounding: Callable[[Tensor], Tensor], *, results: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._rounding = rounding
-        self._results = results
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        factors, bias = OPERANDS.get(func.overloadpacket.__name__, ((), ()))
-        changed = list(args)
-        for i in (*factors, *(bias if self._results else ())):
-            changed[i] = None if changed[i] is None else self._rounding(changed[i])
-        result = func(*changed, **(kwargs or {}))
-        if not factors or not self._results:
-            return result
-        if isinstance(result, Tensor):
-            return self._rounding(result)
-        return (self._rounding(result[0]), *result[1:])
-
-
-OPERANDS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    "convolution": ((0, 1), (2,)),
-    "mm": ((0, 1), ()),
-    "bmm": ((0, 1), ()),
-    "addmm": ((1, 2), (0,)),
-    "baddbmm": ((1, 2), (0,)),
-    "_scaled_dot_product_flash_attention_for_cpu": ((0, 1, 2), ()),
-}
-"""Positions of factors and bias, by operation."""
-
-
-def to_tf32(x: Tensor, *, truncated: bool = False) -> Tensor:
-    """Round fp32 to TF32, which has 10 of the 23 bits of the mantissa."""
-    bits = x.view(torch.int32)
-    return ((bits if truncated else bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
 def forms_of(backbone: Backbone) -> dict[str, Form]:
@@ -113,19 +66,7 @@ def forms_of(backbone: Backbone) -> dict[str, Form]:
     bf16 = Form(plan(torch.bfloat16))
     if backbone.device.type == "cuda":
         return {EXACT: Form(plan()), "tf32": Form(plan(), Tf32), "bf16": bf16, "fp16": Form(plan(torch.half))}
-    unchanged = InferencePlan(backbone.image_size, pixels)
-
-    def emulated(rounding: Callable[[Tensor], Tensor], *, results: bool) -> Form:
-        return Form(unchanged, lambda: Rounded(rounding, results=results), emulated=True)
-
-    native = mixed_precision("auto", backbone.device) is torch.bfloat16
-    return {
-        EXACT: Form(plan()),
-        "tf32, rounded": emulated(to_tf32, results=False),
-        "tf32, truncated": emulated(lambda x: to_tf32(x, truncated=True), results=False),
-        "bf16": bf16 if native else emulated(lambda x: x.bfloat16().float(), results=True),
-        "fp16": emulated(lambda x: x.half().float(), results=True),
-    }
+    return {EXACT: Form(plan()), "bf16": bf16}
 
 
 class Tf32:
@@ -203,14 +144,9 @@ def measure(backbone: Backbone, task: Task) -> dict[str, Measured]:
         results[name].coverage = _coverage(backbone, task, results[EXACT], results[name])
     batch = CPU_IMAGE_BATCH_SIZE if backbone.device.type == "cpu" else IMAGE_BATCH_SIZE
     images = task.images[:batch].to(backbone.device)
-    timed = {name: form for name, form in forms.items() if not form.emulated}
-    if "bf16" not in timed:  # emulated for its answers
-        dtype = torch.bfloat16
-        plan = plan_inference(backbone.model, backbone.image_size, Pixels(backbone.preprocess), dtype)
-        timed["bf16"] = Form(plan)
-    networks = {name: form.plan.of(backbone.model) for name, form in timed.items()}
+    networks = {name: form.plan.of(backbone.model) for name, form in forms.items()}
     for number in range(ROUNDS + 1):
-        for name, form in timed.items():
+        for name, form in forms.items():
             with form.context():
                 seconds = seconds_per_image(networks[name].encode_fitted, images, batch)
             if number:  # the first round warms up
@@ -286,8 +222,7 @@ def table(results: Mapping[str, Measured], title: str) -> Table:
             "images/s, of fp32",
         ],
         note=f"Rule: at most {RULE:g} of 1,000 answers changes. Coverage: prediction sets with the true "
-        f"class, by a calibration in fp32. Speed: medians of {ROUNDS} rounds in turn, without decoding; "
-        "emulated precisions have none.",
+        f"class, by a calibration in fp32. Speed: medians of {ROUNDS} rounds in turn, without decoding.",
     )
     for name, measured in results.items():
         pairs = [(exact.scores[kind], measured.scores[kind]) for kind in exact.scores]
@@ -297,7 +232,7 @@ def table(results: Mapping[str, Measured], title: str) -> Table:
         answers = sum(len(a.probabilities) for a, _ in pairs)
         share = 1000 * sum(changed) / answers
         largest = max(float((a.probabilities - b.probabilities).abs().max()) for a, b in pairs)
-        ratio = median(exact.seconds) / median(measured.seconds) if measured.seconds else None
+        ratio = median(exact.seconds) / median(measured.seconds)
         result.rows.append(
             [
                 name,
@@ -307,7 +242,7 @@ def table(results: Mapping[str, Measured], title: str) -> Table:
                 "kept" if share <= RULE else "broken",
                 f"{largest:.4f}",
                 f"{measured.coverage:.1%}",
-                "" if ratio is None else f"{ratio:.2f}",
+                f"{ratio:.2f}",
             ]
         )
     return result

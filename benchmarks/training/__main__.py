@@ -1,7 +1,6 @@
-"""Training speed of the product, compared with a researcher's loop and with the hardware limit.
+"""Training speed of the product, compared with a researcher's loop.
 
     python -m benchmarks.training --data FOLDER --loops --backbones starter
-    python -m benchmarks.training --data FOLDER --limits --backbones starter ViT-B-32 ViT-B-16
     python -m benchmarks.training --data FOLDER --memory
     python -m benchmarks.training --data FOLDER --service
 
@@ -10,12 +9,10 @@ FOLDER holds `train/CLASS/` and `test/CLASS/`.
 - --loops runs whole jobs in turn, each in a fresh process, on the same image files:
   examples/clip_cite.py (fp32) and core.clip.training.trainer (fp32, and the precision that `auto`
   selects).
-- --limits counts the floating-point operations of a step, measures the rate of matrix products, and profiles
-  a step.
 - --memory measures peak memory by micro_batch_size.
 - --service measures the time from POST /adapt to the end of a job.
 
-Without any of these flags the first three run. Results of --loops are stored below --out: an interrupted
+Without any of these flags the first two run. Results of --loops are stored below --out: an interrupted
 series resumes, and a larger --repetitions extends it. Choose another folder after a change of the code.
 
 `starter` is trained by its whole recipe. Any other backbone is an architecture of open_clip (ViT-B-32,
@@ -42,22 +39,14 @@ from benchmarks.data.dataset import DataSet, Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
 from benchmarks.machine import processor
-from benchmarks.training.limits import measure_limit
-from benchmarks.training.loops import Job, in_fresh_trainer, precisions, run_loops, run_product, summary
-from benchmarks.training.report import (
-    limits_table,
-    loops_table,
-    memory_table,
-    profile_table,
-    service_table,
-    write,
-)
+from benchmarks.training.loops import Job, in_fresh_trainer, run_loops, run_product, summary
+from benchmarks.training.report import loops_table, memory_table, service_table, write
 from benchmarks.training.service import time_service
 from core.clip.config import STARTER, resolve_config
 from core.clip.pipeline import Shot
 from core.settings import get_settings
 
-PARTS = ("loops", "limits", "memory", "service")
+PARTS = ("loops", "memory", "service")
 MICRO_BATCH_SIZES = (32, 16, 8, 4, 1)
 MAX_STEPS = 4
 """Steps of a backbone other than the starter, because a whole recipe is too long on a CPU."""
@@ -76,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "No data set is given. Add --data FOLDER, with a folder of images per class: train/<class name>/ "
             "and test/<class name>/."
         )
-    parts = [part for part in PARTS if getattr(options, part)] or ["loops", "limits", "memory"]
+    parts = [part for part in PARTS if getattr(options, part)] or ["loops", "memory"]
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.threads:
@@ -99,16 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 runs = run_loops(job, options.repetitions, options.workers, kept, console)
                 tables.append(loops_table(_title(name, job), runs))
                 measured[f"loops {name}"] = {k: [asdict(m) for m in of] for k, of in runs.items()}
-        if "limits" in parts:
-            limits = {}
-            for name, job in jobs.items():
-                for precision in precisions(options.device):
-                    console.print(f"{name} {precision}, the hardware limit")
-                    config = replace(job.config, precision=precision)
-                    few = replace(job, config=config).cut(options.steps or MAX_STEPS)
-                    limits[f"{name} {precision}"] = in_fresh_trainer(measure_limit, few)
-            tables += [limits_table(limits), profile_table(limits)]
-            measured["limits"] = {name: asdict(limit) for name, limit in limits.items()}
         if "memory" in parts:
             name = options.memory_backbone
             job = make_job(name, data, options, Path(folder)).cut(MEMORY_STEPS)

@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.accuracy.tables import Table
-from benchmarks.training.limits import Limit
 from benchmarks.training.loops import Measured
 from core.clip.pipeline import Shot
 
@@ -61,52 +60,6 @@ def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     single = [a / b for a, b in zip(ours, theirs, strict=True)]
     ratio = statistics.median(ours) / statistics.median(theirs)
     return f"{ratio:.2f} ({min(single):.2f}–{max(single):.2f})"
-
-
-def limits_table(limits: dict[str, Limit]) -> Table:
-    table = Table(
-        "Training step and rate of matrix products",
-        [
-            "training",
-            *next(iter(limits.values())).flops,
-            "GFLOP per step",
-            "GFLOP/s",
-            "minimum, s",
-            "step, s",
-        ],
-        note="GFLOP by tower: forward and backward of the student, forward of the teacher. GFLOP/s: the best "
-        "rate of square matrix products in that precision. Minimum: their quotient. Share: the minimum "
-        "divided by the measured step.",
-    )
-    table.columns.append("share")
-    for name, limit in limits.items():
-        total = sum(limit.flops.values())
-        figures = [*limit.flops.values(), total, limit.rate]
-        row = [name, *(f"{figure / 1e9:,.0f}" for figure in figures), f"{total / limit.rate:.3f}"]
-        table.rows.append([*row, f"{limit.seconds_a_step:.3f}", f"{limit.share:.0%}"])
-    return table
-
-
-def profile_table(limits: dict[str, Limit]) -> Table:
-    table = Table(
-        "Time of a step, in seconds",
-        ["", *limits],
-        note="Measured by torch.profiler, which slows the step slightly. Groups without a tower's name are "
-        "the student's image tower and the losses, forward and backward. A thread makes the crops of the "
-        "next batch during the step, so the step need not wait for them.",
-    )
-    for group in dict.fromkeys(group for limit in limits.values() for group in limit.groups):
-        cells = [_seconds(one.groups.get(group, 0.0), one.profiled_seconds_a_step) for one in limits.values()]
-        table.rows.append([group, *cells])
-    table.rows.append(["all", *(f"{one.profiled_seconds_a_step:.3f}" for one in limits.values())])
-    table.rows.append(
-        ["concurrently: crops", *(f"{one.crops_seconds_a_step:.3f}" for one in limits.values())]
-    )
-    return table
-
-
-def _seconds(seconds: float, of_all: float) -> str:
-    return f"{seconds:.3f} ({seconds / of_all:.0%})"
 
 
 def memory_table(runs: dict[int, Measured], title: str) -> Table:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import full_size
+from benchmarks.full_size import __main__ as full_size
+from benchmarks.full_size import table as tables
 from tests.core.clip.families import SMALL, write_repository
 from tests.hub import Hub
 
@@ -39,10 +40,10 @@ def test_a_small_network(
         assert result["train_micro"]["peak_bytes"] > 100_000_000
     for kind in ("open_clip", "onnx", "import"):
         assert 0 <= result[f"{kind}_difference"] < full_size.TOLERANCE
-    table = full_size.table(json.loads(json.dumps({NAME: result})))
+    table = tables.table(json.loads(json.dumps({NAME: result})))
     assert f"| `{NAME}` |" in table
     _, training = [line for line in table.splitlines() if NAME in line]
-    assert ("not measured | not measured | not measured | not measured |" in training) == skip_training
+    assert ("not measured | not measured | not measured |" in training) == skip_training
 
 
 @pytest.mark.slow
@@ -55,38 +56,38 @@ def test_only_the_extension(family: str, tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(full_size, "publish", publish)
     monkeypatch.setattr(full_size, "IMAGE_SIDE", 48)
-    monkeypatch.setattr(full_size, "PAGE", tmp_path / "page.md")
-    monkeypatch.setattr(full_size, "RESULTS", tmp_path / "results.json")
-    (tmp_path / "page.md").write_text(f"{full_size.START}{full_size.END}\n")
+    monkeypatch.setattr(tables, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results.json")
+    (tmp_path / "page.md").write_text(f"{tables.START}{tables.END}\n")
     earlier = {"steps": 7, "disk_bytes": 1_000_000}
-    full_size.store({NAME: earlier})
+    tables.store({NAME: earlier})
     arguments = ["full_size", "--backbone", NAME, "--only-extend", "--steps", "1"]
     monkeypatch.setattr("sys.argv", arguments)
     full_size.main()
-    assert full_size.stored()[NAME] == {**earlier, "extended": True}
+    assert tables.stored()[NAME] == {**earlier, "extended": True}
 
 
 def test_the_page_has_the_table_of_the_stored_results() -> None:
-    stored = full_size.stored()
-    page = full_size.PAGE.read_text(encoding="utf-8")
-    assert f"{full_size.START}{full_size.table(stored)}\n{full_size.END}" in page
+    stored = tables.stored()
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert f"{tables.START}{tables.table(stored)}\n{tables.END}" in page
 
 
 def test_the_table_is_written_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{full_size.START}old\n{full_size.END}\nafter\n")
-    monkeypatch.setattr(full_size, "PAGE", page)
-    monkeypatch.setattr(full_size, "RESULTS", tmp_path / "results.json")
-    gpu = {"name": "a GPU", "peak_bytes": 3_210_000_000, "seconds_per_step": 0.0123}
-    full_size.store({NAME: {"disk_bytes": 1_000_000, "gpu": gpu}})
+    page.write_text(f"before\n{tables.START}old\n{tables.END}\nafter\n")
+    monkeypatch.setattr(tables, "PAGE", page)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results.json")
+    micro = {"micro_batch_size": 4, "peak_bytes": 3_210_000_000, "seconds_per_step": 0.123, "load": 2.5}
+    tables.store({NAME: {"disk_bytes": 1_000_000, "train_micro": micro}})
     text = page.read_text()
     assert text.startswith("before\n")
-    assert text.endswith(f"{full_size.END}\nafter\n")
+    assert text.endswith(f"{tables.END}\nafter\n")
     assert "old" not in text
     assert f"| `{NAME}` | 1 MB |" in text
-    assert "| 3.2 GB, 0.012 s a step, a GPU |" in text
-    assert text.count("\n| `") == 2 * (1 + len(full_size.BACKBONES))
-    assert json.loads((tmp_path / "results.json").read_text())[NAME]["gpu"] == gpu
+    assert "| 3.2 GB (4 images) | 0.1 s (2.5) |" in text
+    assert text.count("\n| `") == 2 * (1 + len(tables.BACKBONES))
+    assert json.loads((tmp_path / "results.json").read_text())[NAME]["train_micro"] == micro
 
 
 def test_a_batch_without_memory_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,15 @@ def test_every_function_that_it_names_is_in_that_file() -> None:
     assert [f"{path}::{name}" for path, name in REFERENCES if name not in definitions(path)] == []
 
 
-@pytest.mark.parametrize("name", ["security.md"])
-def test_every_test_that_is_linked_exists(name: str) -> None:
-    page = (ROOT / "docs" / "explanation" / name).read_text(encoding="utf-8")
+def test_every_test_that_the_fault_cases_name_exists() -> None:
+    page = (ROOT / "docs" / "project" / "fault-cases.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+/test_\w+\.py)`", page))
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []
+
+
+def test_every_test_that_the_security_page_links_exists() -> None:
+    page = (ROOT / "docs" / "explanation" / "security.md").read_text(encoding="utf-8")
     links = re.findall(r"\[(test_\w+)\]\(\.\./\.\./(tests/[\w/]+\.py)\)", page)
     assert len(links) > 20
     assert [f"{path}::{name}" for name, path in links if name not in definitions(path)] == []

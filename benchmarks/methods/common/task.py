@@ -1,9 +1,9 @@
 """Interface of a method: its task, and the predictors that it returns."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -90,11 +90,6 @@ class Task:
     class_names: Sequence[str]
     templates: Sequence[str] = ("a photo of a {}.",)
     seed: int = 0
-    watch: Callable[[int, int, Predictor], None] | None = field(default=None, compare=False)
-    """Callback after each epoch: the epoch (from 1), the number of epochs and the current predictor.
-
-    Only some methods call it.
-    """
 
     @cached_property
     def tensors(self) -> list[Tensor]:

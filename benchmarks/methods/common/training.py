@@ -31,15 +31,11 @@ def fit(
     *,
     epochs: int,
     batch_size: int,
-    after_epoch: Callable[[int], None] | None = None,
 ) -> None:
     """Minimise `loss(inputs, labels)` over `epochs` passes, with cosine annealing per step.
 
     Each epoch has a new order, split into batches whose sizes differ by at most one. A thread reads the next
     batch during a step.
-
-    Args:
-        after_epoch: called with the epoch, from 1.
 
     Raises:
         TrainingDiverged: the loss is no longer finite.
@@ -56,7 +52,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, max(len(plan), 1)))
     with ThreadPoolExecutor(max_workers=1) as thread:
         ahead = [thread.submit(source, *step) for step in plan[:1]]
-        for step, (epoch, indices) in enumerate(plan, start=1):
+        for step, (_, indices) in enumerate(plan, start=1):
             inputs = ahead.pop().result()
             ahead = [thread.submit(source, *following) for following in plan[step : step + 1]]
             value = loss(inputs.to(device), labels[indices].to(device))
@@ -66,8 +62,6 @@ def fit(
             value.backward()
             optimizer.step()
             schedule.step()
-            if after_epoch is not None and step % batches == 0:
-                after_epoch(epoch + 1)
 
 
 def trainable(backbone: Backbone) -> nn.Module:

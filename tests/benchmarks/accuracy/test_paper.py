@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.accuracy import ablations, curve, figures, harness, paper, sizes
+from benchmarks.accuracy import ablations, figures, harness, paper
 from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.scores import BestScores
 from benchmarks.methods.common.registry import METHODS
@@ -172,8 +172,7 @@ def test_few_shots(colours: Path, options: list[str], tmp_path: Path) -> None:
     rows = {row[0]: row[1:] for row in table["rows"]}  # type: ignore[attr-defined]
     assert len(set(rows["stock"])) == 1  # The stock model uses no shots.
     figures.main(["--data", str(colours), "--to", str(tmp_path / "figures"), "--splits", "1", *options])
-    for kind in ("png", "svg"):
-        assert (tmp_path / "figures" / f"shots.{kind}").stat().st_size > 5_000
+    assert (tmp_path / "figures" / "shots.svg").stat().st_size > 5_000
 
 
 def test_cross_domain(colours: Path, options: list[str], tmp_path: Path) -> None:
@@ -192,41 +191,13 @@ def test_ablations_and_their_chart(
     monkeypatch.setattr(ablations, "ALPHAS", (0.5, 1.0))
     monkeypatch.setattr(figures, "ALPHAS", (0.5, 1.0))
     ablations.main(["--data", str(colours), "--splits", "1", *options])
-    table = tables(tmp_path, "ablations-*.json")[0]
+    (table,) = tables(tmp_path, "ablations-*.json")
     labels = [row[0] for row in table["rows"]]  # type: ignore[attr-defined]
     assert len(labels) == len(set(labels)) == len(ablations.ABLATIONS) + 12
     figures.main(["--data", str(colours), "--to", str(tmp_path / "figures"), "--splits", "1", *options])
-    assert (tmp_path / "figures" / "alpha.png").stat().st_size > 5_000
-
-
-@pytest.mark.slow
-def test_the_training_curve(colours: Path, options: list[str], tmp_path: Path) -> None:
-    curve.main(["--data", str(colours), "--splits", "1", *options])
-    (table,) = tables(tmp_path, "curve-*.json")
-    assert [row[0] for row in table["rows"]] == ["FT-Probe", "CLIP-CITE, α = 0.5"]  # type: ignore[attr-defined]
-    assert len(table["columns"]) == 21  # type: ignore[arg-type]  # the paper's 20 epochs
-    figures.main(["--data", str(colours), "--to", str(tmp_path / "figures"), "--splits", "1", *options])
-    assert (tmp_path / "figures" / "epochs.svg").stat().st_size > 5_000
+    assert (tmp_path / "figures" / "alpha.svg").stat().st_size > 5_000
 
 
 def test_without_data_the_error_says_what_to_pass() -> None:
     with pytest.raises(SystemExit, match="--root"):
         paper.read_trials(paper.parser(None, METHODS).parse_args([]))
-
-
-def test_sizes_of_several_data_sets_as_one(
-    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sizes, "CLASSES", (2,))
-    monkeypatch.setattr(sizes, "SHOTS", (1,))
-    folders = [
-        folder_of(tmp_path / n, names) for n, names in (("a", ["blue", "red"]), ("b", ["grey", "red"]))
-    ]
-    given = ["--data", *map(str, folders)]
-    joined = sizes.joined(paper.read_sets(paper.parser("", ["stock"]).parse_args(given)))
-    assert joined.class_names == ("blue", "red", "grey")
-    assert [len([e for e in joined.test if e.label == label]) for label in range(3)] == [3, 6, 3]
-    sizes.main([*given, "--splits", "1", *options])
-    (table,) = tables(tmp_path, "sizes-*.json")
-    (row,) = table["rows"]  # type: ignore[misc]
-    assert row[:2] == ["1", "2"]

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.accuracy import paper
 from benchmarks.data.papers import ELEVEN, IMAGENET_VARIANTS
-from benchmarks.full_size import publish
+from benchmarks.full_size.__main__ import publish
 from core.clip.models.backbone import Backbone
 from core.settings import Settings
 from tests.benchmarks.data.tree import write_papers

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import torch
 
 from benchmarks.methods.common import task as given
@@ -12,19 +10,6 @@ def test_without_training_the_model_is_stock(task: given.Task, shown: given.Test
     answers = ft_probe(task, FtProbe(epochs=0))["FT-Probe"].similarities(shown, names)
     expected = stock(task)["stock"].similarities(shown, names)
     torch.testing.assert_close(answers, expected, rtol=0, atol=1e-5)
-
-
-def test_the_training_curve_is_reported(task: given.Task, shown: given.Tests) -> None:
-    curve: list[tuple[int, int, torch.Tensor]] = []
-
-    def watch(epoch: int, epochs: int, answerer: given.Predictor) -> None:
-        curve.append((epoch, epochs, answerer.similarities(shown, task.class_names)))
-
-    settings = FtProbe(3, 8, 1e-3, 1e-2)
-    answers = ft_probe(replace(task, watch=watch), settings)["FT-Probe"]
-    assert [(epoch, epochs) for epoch, epochs, _ in curve] == [(1, 3), (2, 3), (3, 3)]
-    assert not torch.equal(curve[0][2], curve[1][2])
-    assert torch.equal(curve[2][2], answers.similarities(shown, task.class_names))
 
 
 def test_the_text_tower_stays(task: given.Task) -> None:

@@ -14,7 +14,6 @@ from core.clip.models.features import encode_images
 
 def test_every_epoch_sees_every_image_once_in_batches_of_equal_size(task: given.Task) -> None:
     seen: list[tuple[int, list[int]]] = []
-    epochs: list[int] = []
     rates: list[float] = []
     x = nn.Parameter(torch.tensor(1.0))
     optimizer = torch.optim.SGD([x], lr=1.0)
@@ -28,12 +27,11 @@ def test_every_epoch_sees_every_image_once_in_batches_of_equal_size(task: given.
         rates.append(optimizer.param_groups[0]["lr"])
         return x * 0
 
-    fit(task, optimizer, loss, source, epochs=2, batch_size=8, after_epoch=epochs.append)
+    fit(task, optimizer, loss, source, epochs=2, batch_size=8)
     assert [len(indices) for _, indices in seen] == [8, 7, 8, 7]
     assert [epoch for epoch, _ in seen] == [0, 0, 1, 1]
     for first, second in (seen[:2], seen[2:]):
         assert sorted(first[1] + second[1]) == list(range(15))
-    assert epochs == [1, 2]
     assert rates == pytest.approx([1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
 
 

@@ -7,8 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from benchmarks.serving.clients import Load, load, raw_json, raw_request
-from benchmarks.serving.many import Plan, Seen, table
+from benchmarks.serving.clients import load, raw_json, raw_request
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -69,28 +68,3 @@ def test_a_form_has_its_fields_and_images(url: str) -> None:
 def test_a_server_that_hangs_up_is_an_error(url: str) -> None:
     with pytest.raises((RuntimeError, ConnectionError)):
         load(url, iter([(0, b"no HTTP at all\r\n\r\n")]), clients=1)
-
-
-def test_the_table_of_many_models_gives_rates_and_names_every_error() -> None:
-    seen = Seen(
-        Load(10.0, [0.1, 0.3, 0.2]),
-        rss_before=10**9,
-        rss_peak=10**9 + 550 * 10**6,
-        rss_after=10**9 + 520 * 10**6,
-        budget=500 * 10**6,
-        hits=30,
-        misses=70,
-        resident=4,
-        ideal_hits=40,
-        counted=100,
-        gone=2,
-    )
-    seen.load.statuses[200] = 100
-    seen.failures["503 model_loading"] = 3
-    plan = Plan(models=["a"] * 9, requests=[0] * 100, versions=["b"], deleted=[], clients=2)
-    rows = dict(table(seen, plan, 4).rows)
-    assert rows["hit rate"] == "30.0%"
-    assert rows["hit rate of an ideal LRU cache of 4"] == "40.0%"
-    assert rows["maximum"] == "550 (1.10 of the budget)"
-    assert rows["errors"] == "3 x 503 model_loading"
-    assert rows["p50, ms"] == "200"

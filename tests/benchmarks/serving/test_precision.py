@@ -1,4 +1,4 @@
-"""The comparison of precisions: emulated rounding, and the verdict on changed answers."""
+"""The comparison of precisions, and the verdict on changed answers."""
 
 from pathlib import Path
 
@@ -6,34 +6,13 @@ import pytest
 import torch
 
 from benchmarks.serving import precision
-from benchmarks.serving.precision import EXACT, Rounded, Task, measure, table, to_tf32
+from benchmarks.serving.precision import EXACT, Task, measure, table
 from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.core.serving.adapted import moved
-
-
-def test_tf32_keeps_ten_bits() -> None:
-    x = torch.tensor([1 + 2**-10, 1 + 2**-11, 1 + 2**-12, -1 - 2**-11, 3.0])
-    assert to_tf32(x).tolist() == [1 + 2**-10, 1 + 2**-10, 1, -1 - 2**-10, 3]
-    assert to_tf32(x, truncated=True).tolist() == [1 + 2**-10, 1, 1, -1, 3]
-
-
-def test_operands_are_rounded_and_results_if_requested() -> None:
-    torch.manual_seed(0)
-    x, w, b = torch.randn(3, 8), torch.randn(4, 8), torch.randn(4)
-
-    def low(t: torch.Tensor) -> torch.Tensor:
-        return t.bfloat16().float()
-
-    with torch.no_grad(), Rounded(low, results=False):
-        operands = torch.nn.functional.linear(x, w, b)
-    with torch.no_grad(), Rounded(low, results=True):
-        both = torch.nn.functional.linear(x, w, b)
-    assert torch.equal(operands, torch.nn.functional.linear(low(x), low(w), b))
-    assert torch.equal(both, low(torch.nn.functional.linear(low(x), low(w), low(b))))
 
 
 def test_every_precision_is_compared_with_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +30,7 @@ def test_every_precision_is_compared_with_fp32(tmp_path: Path, monkeypatch: pyte
         Weights(delta, SupportSet(features, torch.tensor([0, 0, 1, 1]))),
     )
     results = measure(backbone, task)
-    assert list(results) == [EXACT, "tf32, rounded", "tf32, truncated", "bf16", "fp16"]
+    assert list(results) == [EXACT, "bf16"]
     rows = {row[0]: row[1:] for row in table(results, "tiny").rows}
     answers, *changed, share, rule, largest, coverage, ratio = rows[EXACT]
     assert (answers, changed, share, rule, largest, ratio) == (
@@ -63,8 +42,7 @@ def test_every_precision_is_compared_with_fp32(tmp_path: Path, monkeypatch: pyte
         "1.00",
     )
     assert 80 < float(coverage.removesuffix("%")) <= 100
-    for name in list(rows)[1:]:
-        assert 0 < float(rows[name][7]) < 0.5, name
-        assert (rows[name][6] == "kept") == (sum(map(int, rows[name][1:5])) / 390 <= 0.001), name
-    largest_changes = [float(rows[name][7]) for name in ("tf32, rounded", "bf16")]
-    assert largest_changes[0] < largest_changes[1] / 2
+    _, *changed, share, rule, largest, _, _ = rows["bf16"]
+    assert 0 < float(largest) < 0.5
+    assert float(share) == pytest.approx(1000 * sum(map(int, changed)) / 390, abs=0.06)
+    assert (rule == "kept") == (float(share) <= 1)

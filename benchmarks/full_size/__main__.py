@@ -12,8 +12,7 @@ changes of all weights are imported instead: answers, sizes and the memory to se
 `--only-extend` trains the image tower alone and extends that model, which takes the least memory.
 
 The results are added to benchmarks/results/full_size.json and to the table in docs/operate/backbones.md.
-`--table` prints it without any run. A batch of 32 is left out where the memory is too small. GPU columns come
-from `python -m benchmarks.training.stages --device cuda`.
+`--table` prints it without any run. A batch of 32 is left out where the memory is too small.
 """
 
 import argparse
@@ -28,41 +27,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-import open_clip
 import psutil
 import torch
-import torch.nn.functional as F
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from benchmarks.full_size.answers import CLASSES, difference, from_onnx, from_open_clip, served
+from benchmarks.full_size.service import Service, running_service
+from benchmarks.full_size.table import BACKBONES, store, stored, table
 from benchmarks.machine import load_average, processor
-from benchmarks.watched_service import Service, running_service
 from clipcite import Client, Job, Model
 from core.clip.config import resolve_config
 from core.clip.models.installed import find_source
 from core.clip.models.sizes import size_of
-from core.clip.prompts import DEFAULT_TEMPLATES, all_class_prompts
 from tests.core.clip.families import write_repository
 from tests.hub import Hub, running_hub
 
-BACKBONES = (
-    "ViT-B-32/openai",
-    "ViT-B-16/openai",
-    "ViT-L-14/openai",
-    "ViT-B-16-SigLIP2/webli",
-    "MobileCLIP-S2/datacompdr",
-)
-RESULTS = Path(__file__).parent / "results" / "full_size.json"
-PAGE = Path(__file__).parents[1] / "docs" / "operate" / "backbones.md"
-START, END = "<!-- full_size -->\n", "<!-- /full_size -->"
-CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
 BATCH = 32
 TEST_IMAGES = 8
 NEW_SHOTS = 8
 IMAGE_SIDE = 256
-NOT_MEASURED = "not measured"
 MAX_IMPORT_BYTES = 8_000_000_000
 """An exported ViT-L/14 has more than the default limit of a request."""
 TOLERANCE = 1e-4
@@ -84,18 +68,6 @@ def main() -> None:
             results[backbone] = {**results.get(backbone, {}), **measured}
             store(results)
     print(table(stored()))
-
-
-def stored() -> dict[str, Any]:
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return results
-
-
-def store(results: dict[str, Any]) -> None:
-    """Write the results, and their table into the documentation."""
-    RESULTS.write_text(f"{json.dumps(results, indent=1)}\n")
-    head, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    PAGE.write_text(f"{head}{START}{table(results)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def measure(backbone: str, folder: Path, options: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -270,112 +242,10 @@ def seconds_per_step(job: Job) -> float | None:
     return (at[last] - at[first]).total_seconds() / (last - first) if last > first else None
 
 
-def served(client: Client, images: Sequence[Path], model: str) -> np.ndarray[Any, Any]:
-    """Return the service's answers [2, N, C]: probabilities, without class offsets, and cosines."""
-    answer = client.classify(images, CLASSES, model=model, new_class_balance=0)
-    rows = [{each.class_name: each for each in image.predictions} for image in answer.results]
-    return np.array(
-        [
-            [[row[name].probability for name in CLASSES] for row in rows],
-            [[row[name].similarity for name in CLASSES] for row in rows],
-        ]
-    )
-
-
-@torch.no_grad()
-def from_open_clip(folder: Path, images: Sequence[Path]) -> np.ndarray[Any, Any]:
-    """Return the answers of the exported folder in open_clip alone."""
-    name = f"local-dir:{folder}"
-    model, _, preprocess = open_clip.create_model_and_transforms(name)
-    tokenizer = open_clip.get_tokenizer(name)
-    pixels = torch.stack([preprocess(Image.open(path).convert("RGB")) for path in images])
-    image = F.normalize(model.eval().encode_image(pixels), dim=-1)
-    text = F.normalize(model.encode_text(tokenizer(sentences())), dim=-1)
-    return answers(image @ text.T, model.logit_scale.exp().item())
-
-
-def from_onnx(folder: Path, exported: Path, images: Sequence[Path]) -> np.ndarray[Any, Any]:
-    """Return the answers of the ONNX graphs, with open_clip's preprocessing and tokenizer."""
-    config = json.loads((exported / "open_clip_config.json").read_text())
-    transform = image_transform_v2(PreprocessCfg(**config["preprocess_cfg"]), is_train=False)
-    pixels = torch.stack([transform(Image.open(path).convert("RGB")) for path in images]).numpy()
-    tokens = open_clip.get_tokenizer(f"local-dir:{exported}")(sentences()).numpy()
-    features = []
-    for graph, given in (("image", {"pixels": pixels}), ("text", {"tokens": tokens})):
-        session = onnxruntime.InferenceSession(folder / f"{graph}.onnx")
-        features.append(F.normalize(torch.from_numpy(session.run(None, given)[0]), dim=-1))
-    scale = json.loads((folder / "onnx.json").read_text())["logit_scale"]
-    return answers(features[0] @ features[1].T, scale)
-
-
-def answers(cosines: torch.Tensor, scale: float) -> np.ndarray[Any, Any]:
-    """Return probabilities and cosines [2, N, C]."""
-    return np.asarray(torch.stack([(scale * cosines).softmax(dim=-1), cosines]).numpy())
-
-
-def sentences() -> list[str]:
-    return [prompts[0] for prompts in all_class_prompts(CLASSES, DEFAULT_TEMPLATES)]
-
-
-def difference(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
-    return float(np.abs(one - other).max())
-
-
 def extract(archive: Path, folder: Path) -> Path:
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(folder)
     return next(path.parent for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".onnx"})
-
-
-def table(results: dict[str, Any]) -> str:
-    """Return the sizing tables in Markdown: to serve, and to train."""
-    serving = [["backbone", "disk", "RAM to serve", "delta", "largest difference"]]
-    training = [
-        ["backbone", "peak RAM, batch 32", "peak RAM, micro-batches", "step on 2 cores (load)", "on a GPU"]
-    ]
-    for name in dict.fromkeys([*BACKBONES, *results]):
-        row = results.get(name, {})
-        micro, batch, gpu = row.get("train_micro"), row.get("train_batch"), row.get("gpu")
-        differences = [row[key] for key in row if key.endswith("_difference")]
-        serving.append(
-            [
-                f"`{name}`",
-                _size(row.get("disk_bytes")),
-                _size(row.get("serve_adapted_bytes")),
-                _size(row.get("delta_bytes")),
-                f"{max(differences):.0e}" if differences else NOT_MEASURED,
-            ]
-        )
-        training.append(
-            [
-                f"`{name}`",
-                _size(batch and batch["peak_bytes"]),
-                f"{_size(micro['peak_bytes'])} ({micro['micro_batch_size']} images)"
-                if micro
-                else NOT_MEASURED,
-                _step(batch or micro),
-                f"{_size(gpu['peak_bytes'])}, {gpu['seconds_per_step']:.3f} s a step, {gpu['name']}"
-                if gpu
-                else NOT_MEASURED,
-            ]
-        )
-    return "\n\n".join(map(_markdown, (serving, training)))
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, f"|---|{'---:|' * (len(rows[0]) - 1)}", *body])
-
-
-def _step(training: dict[str, Any] | None) -> str:
-    seconds = training and training["seconds_per_step"]
-    return NOT_MEASURED if not training or seconds is None else f"{seconds:.1f} s ({training['load']})"
-
-
-def _size(size: int | None) -> str:
-    if size is None:
-        return NOT_MEASURED
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _seconds(job: Job) -> float | None:

@@ -1,1 +1,0 @@
-"""Preflight: detection rate, cost, and effect of the faults. Imports `benchmarks.data`."""

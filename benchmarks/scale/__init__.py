@@ -1,1 +1,0 @@
-"""Cost of the queue and of the API's queries with many jobs, on a real PostgreSQL."""
