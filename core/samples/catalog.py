@@ -1,16 +1,12 @@
-"""The samples, in order of preference.
-
-`python -m benchmarks.samples` has the rule of this order and its measurement.
-"""
+"""The samples, in order of preference. The first one needs no package."""
 
 from functools import lru_cache
 
 from core.samples.drawings import DRAWINGS
 from core.samples.parts import PARTS
 from core.samples.sample import Sample, SampleUnavailable
-from core.samples.textiles import TEXTILES
 
-SAMPLES = (PARTS, DRAWINGS, TEXTILES)
+SAMPLES = (PARTS, DRAWINGS)
 
 
 def available() -> list[Sample]:

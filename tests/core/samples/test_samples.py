@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.samples import catalog, packages, parts
+from core.samples import catalog, drawings, parts
 from core.samples.__main__ import main
 from core.samples.sample import FolderInUse, Sample, SampleUnavailable
 
@@ -37,7 +37,7 @@ def test_the_seed_moves_images_between_training_and_test(sample: Sample) -> None
 @SAMPLES
 def test_no_image_occurs_twice(sample: Sample) -> None:
     pixels = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for _, data in sample.files()]
-    assert {image.shape for image in pixels} <= {(224, 224, 3), (250, 250, 3)}
+    assert {image.shape for image in pixels} == {(224, 224, 3)}
     assert min(image.std() for image in pixels) > 5
     assert len({image.tobytes() for image in pixels}) == sample.size
 
@@ -71,15 +71,17 @@ def test_other_files_are_not_mixed_with_a_sample(tmp_path: Path) -> None:
 
 
 def test_a_changed_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "changed_images"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "a.png").write_bytes(b"a")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(SampleUnavailable, match="another SHA-256"):
-        packages.package_files("changed_images", ["a.png"], "0" * 64)
-    with pytest.raises(SampleUnavailable, match="no-such-images is not installed"):
-        packages.package_files("no_such_images", ["a.png"], "0" * 64)
+    for name, problem in (("changed_emoji", "another SHA-256"), ("no_emoji", "no-emoji is not installed")):
+        monkeypatch.setattr(drawings, "PACKAGE", name)
+        drawings._font.cache_clear()
+        if name == "changed_emoji":
+            font = tmp_path / name / drawings.FONT
+            font.parent.mkdir(parents=True)
+            (tmp_path / name / "__init__.py").touch()
+            font.write_bytes(b"a")
+        with pytest.raises(SampleUnavailable, match=problem):
+            drawings.load("bird", 0)
 
 
 def test_a_full_disk_is_an_error_with_the_folder(
