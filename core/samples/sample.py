@@ -87,11 +87,14 @@ class Sample:
         Raises:
             FolderInUse: the folder contains other files.
         """
-        files = {**dict(self.files(seed)), "CREDIT.txt": f"{self.credit_text()}\n".encode()}
-        for path in folder.rglob("*") if folder.is_dir() else ():
-            name = path.relative_to(folder).as_posix()
-            if path.is_file() and (name not in files or path.read_bytes() != files[name]):
-                raise FolderInUse(f"{folder} contains other files, such as {name}. Choose another folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        present = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+        others = present.keys() - {"CREDIT.txt", *(name for name, _, _ in self.paths(seed))}
+        if not others:  # only now, because drawing takes seconds
+            files = {**dict(self.files(seed)), "CREDIT.txt": f"{self.credit_text()}\n".encode()}
+            others = {name for name, path in present.items() if path.read_bytes() != files[name]}
+        if others:
+            raise FolderInUse(f"{folder} contains other files, such as {min(others)}. Choose another folder.")
         for name, data in files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)

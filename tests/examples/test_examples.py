@@ -19,8 +19,6 @@ from tests.service.running import Service
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-MAX_LINES = 60  # Number of lines.
-MAX_LINES_OF_THE_METHOD = 250
 
 
 @pytest.fixture(scope="session")
@@ -149,13 +147,3 @@ def test_the_method_in_one_file(backbone: Backbone, tmp_path: Path) -> None:
         "core",
         "worker",
     }
-
-
-def test_examples_are_short_and_described() -> None:
-    examples = sorted((ROOT / "examples").glob("*.py"))
-    page = (ROOT / "docs" / "how-to" / "examples.md").read_text(encoding="utf-8")
-    assert len(examples) == 4
-    for path in examples:
-        limit = MAX_LINES_OF_THE_METHOD if path.name == "clip_cite.py" else MAX_LINES
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= limit, path
-        assert f"python examples/{path.name}" in page

@@ -7,8 +7,6 @@ from benchmarks.data.published import (
     BASE_TO_NEW,
     CLIP_CITE_ALPHA_1,
     CLIP_CITE_LOSSES_ON_IMAGENET,
-    Figures,
-    Published,
 )
 
 EVERY = [
@@ -25,10 +23,10 @@ EVERY = [
 OTHER_HM = {"PromptKD, StanfordCars": 0.05, "PromptKD, UCF101": 0.28, "TAC, average": 0.09}
 
 
-@pytest.mark.parametrize(("where", "row"), EVERY)
-def test_hm_is_the_harmonic_mean(where: str, row: Figures) -> None:
-    expected = 2 * row.base * row.new / (row.base + row.new)
-    assert row.hm == pytest.approx(expected, abs=OTHER_HM.get(where, 0.0125))
+def test_hm_is_the_harmonic_mean() -> None:
+    for where, row in EVERY:
+        expected = 2 * row.base * row.new / (row.base + row.new)
+        assert row.hm == pytest.approx(expected, abs=OTHER_HM.get(where, 0.0125)), where
 
 
 PER_DATASET = {method: published for method, published in BASE_TO_NEW.items() if published.datasets}
@@ -43,12 +41,6 @@ def test_rows_average_to_what_is_printed(method: str) -> None:
     for half in ("base", "new"):
         mean = sum(getattr(row, half) for row in published.datasets.values()) / 11
         assert mean == pytest.approx(getattr(published.average, half), abs=slack)
-
-
-@pytest.mark.parametrize("published", BASE_TO_NEW.values(), ids=BASE_TO_NEW)
-def test_every_method_names_its_source(published: Published) -> None:
-    assert "arXiv" in published.source
-    assert published.checked
 
 
 def test_methods_that_see_more_than_the_shots_are_marked() -> None:

@@ -80,30 +80,6 @@ def test_square_is_white_around_and_below(tmp_path: Path) -> None:
     ]
 
 
-def test_no_apt(programs: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadDataSet, match="no `apt-get`"):
-        stamps_folder(tmp_path / "cache")
-
-
-@pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        ("E: Unable to locate package tuxpaint-stamps-default", "package lists are missing"),
-        ("E: Failed to fetch http://deb.debian.org/x.deb  404  Not Found", "could not download"),
-        ("E: Something of its own", "Something of its own"),
-    ],
-)
-def test_apt_fails(programs: Path, tmp_path: Path, words: str, what: str) -> None:
-    fake_program(programs, "dpkg", "exit 1")
-    fake_program(programs, "apt-get", f"echo 'W: a warning' >&2; echo '{words}' >&2; exit 100")
-    with pytest.raises(BadDataSet, match=what) as failure:
-        stamps_folder(tmp_path / "cache")
-    assert words in str(failure.value)
-    assert "W: a warning" not in str(failure.value)
-    assert "sudo apt-get update" in str(failure.value)
-    assert not list((tmp_path / "cache").iterdir())
-
-
 def test_downloaded_once(programs: Path, tmp_path: Path) -> None:
     fake_program(programs, "apt-get", ": > tuxpaint-stamps-default_1_all.deb")
     # dpkg -x FILE FOLDER

@@ -12,9 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.training.__main__ import main, parser
-from benchmarks.training.loops import Clock, Job, Measured, read, recipe_of, train_product
-from benchmarks.training.report import loops_table
+from benchmarks.training.loops import Clock, Job, read, recipe_of, train_product
 from core.clip.config import AdaptConfig
 from core.clip.data.loader import crop_batches, epoch_batches
 from core.clip.data.transforms import to_pixels
@@ -155,26 +153,3 @@ def test_a_shortened_job_has_full_batches_of_all_classes(job: Job) -> None:
     assert (cut.steps, len(cut.shots), cut.class_names) == (2, 8, CLASSES)
     assert job.cut(7).steps == 6
     assert job.cut(1_000) == job
-
-
-def test_the_table_compares_with_the_faster_reference() -> None:
-    def runs(*rates: float) -> list[Measured]:
-        return [Measured(100 / rate, rate, 1.0, 3 * 10**9, 10**9, 0.5, 0.8) for rate in rates]
-
-    theirs = {"researcher, 0": runs(10, 12, 11), "researcher, 2": runs(20, 25, 22)}
-    table = loops_table("Title", {**theirs, "product": runs(40, 75, 44)})
-    first, second, ours = table.rows
-    assert first[1:3] == ["11.0", "0.50 (0.48–0.50)"]
-    assert second[1:3] == ["22.0", "1.00 (1.00–1.00)"]
-    assert ours[1:5] == ["44.0", "2.00 (2.00–3.00)", "2.3", "2.00 (2.00–3.00)"]
-    assert ours[5:] == ["3.00", "2.00", "0.500", "0.800"]
-    assert len(table.columns) == len(ours)
-
-
-def test_the_command() -> None:
-    given = parser().parse_args(["--data", "images", "--loops", "--backbones", "ViT-B-32", "--steps", "3"])
-    assert (given.data, given.backbones, given.steps) == (Path("images"), ["ViT-B-32"], 3)
-    assert given.loops
-    assert not given.service
-    with pytest.raises(SystemExit, match="--data FOLDER"):
-        main(["--loops"])

@@ -67,14 +67,6 @@ def config(**given: Any) -> AdaptConfig:
     return resolve_config(**{**settings, **given})
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def adapted(tiny: Backbone) -> Adapted:
     """Train on three colours; test on them and on a fourth."""

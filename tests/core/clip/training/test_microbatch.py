@@ -1,6 +1,6 @@
 """Training with too little memory: the batch is split further until it fits, with an equal result."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -21,14 +21,6 @@ LABELS = [i % 3 for i in range(16)]
 TEXTS = [["a cat"], ["a dog"], ["a tree"]]
 TOO_MUCH = 2**56
 """More memory than any machine has (bytes)."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def small(backbone: Backbone, most: int, *, backward: bool = False) -> Backbone:
