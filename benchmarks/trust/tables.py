@@ -66,7 +66,7 @@ def _inside(interval: dict[str, float], value: float) -> bool:
 
 
 def _verdicts(records: Runs, sets: Sequence[str]) -> Table:
-    words = ("better", "no_clear_gain", "worse", "not_evaluated")
+    words = ("better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated")
     table = Table("Verdicts", ["images", "labels", "runs", *words])
     for kind in ("real", "shuffled"):
         for data in sets:

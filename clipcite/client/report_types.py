@@ -141,12 +141,10 @@ class Report:
     summary: str
     measured_on: ReportMeasuredOn
     alpha: float
-    brier_gain: Interval | None = None
-    """Difference of the Brier scores (0 to 2, lower is better): stock − adapted."""
-    probability_better: float | None = None
-    """Probability that the adapted model is more accurate than the stock model."""
-    more_test_images: int | None = None
-    """About how many more test images would prove a gain that is not clear yet."""
+    p: float | None = None
+    """One-sided p of the signed-rank test behind the verdict, in the direction of the change."""
+    more_certain: int | None = None
+    """Number of images on which the adapted model is nearer to the true class."""
     recommendations: list[Recommendation] = field(default_factory=list)
     overall: Accuracies | None = None
     """Accuracies behind the verdict."""

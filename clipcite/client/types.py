@@ -11,7 +11,9 @@ from typing import Any, Literal
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["preparing", "training", "publishing", "evaluating"]
 Until = Literal["model", "end"]
-Verdict = Literal["better", "no_clear_gain", "worse", "evaluating", "not_evaluated"]
+Verdict = Literal[
+    "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "evaluating", "not_evaluated"
+]
 Kind = Literal["trained", "new"]
 Rule = Literal["closed", "mixed", "foreign"]
 FINAL = frozenset({"succeeded", "failed", "cancelled"})

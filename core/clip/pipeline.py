@@ -16,7 +16,8 @@ from core.clip.data.splits import holdout_positions
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.cross_validation import training_work
-from core.clip.evaluation.evaluate import Evaluation, evaluate, evaluation_work, stock_features
+from core.clip.evaluation.evaluate import Evaluation, evaluate, evaluation_work
+from core.clip.evaluation.stock_features import stock_features
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.prompts import class_prompts

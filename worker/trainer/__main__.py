@@ -159,7 +159,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     channel.stage("preparing")
     from core.clip.config import resolve_config
     from core.clip.data.images import ImageLimits
-    from core.clip.evaluation.report import job_metrics
+    from core.clip.evaluation.accuracies import job_metrics
     from core.clip.models.backbone import load_backbone
     from core.clip.pipeline import Shot, TrainedModel, adapt
     from core.clip.training.checkpoint import Checkpoints
@@ -190,9 +190,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         names = tuple(dict.fromkeys(shot.class_name for shot in shots("train")))
         save_weights(folder, trained.weights, backbone=backbone, class_names=names, config=config.to_dict())
         if config.evaluate != "none":
-            metrics = job_metrics(
-                None, None, source="none", trained_images=trained.images, unevaluated="evaluating"
-            )
+            metrics = job_metrics(None, "evaluating", source="none", trained_images=trained.images)
             channel.send("trained", metrics=metrics, seconds=round(trained.seconds, 1))
 
     adapted = adapt(

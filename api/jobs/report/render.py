@@ -103,15 +103,7 @@ def _percent(value: float) -> str:
 
 def _points(value: Interval) -> tuple[str, ...]:
     """Return the value and its interval in signed percentage points: `+43`, `+31`, `+56`."""
-    return tuple(_signed(100 * x, 0) for x in (value.value, value.low, value.high))
-
-
-def _brier(value: Interval) -> tuple[str, ...]:
-    return tuple(_signed(x, 2) for x in (value.value, value.low, value.high))
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return tuple(f"{100 * x:+.0f}".replace("-", "−") for x in (value.value, value.low, value.high))
 
 
 def _environment() -> Environment:
@@ -122,7 +114,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, points=_points, brier=_brier)
+    environment.filters.update(percent=_percent, points=_points)
     return environment
 
 

@@ -13,15 +13,6 @@ class Interval(BaseModel):
     high: float
 
 
-class BrierGain(Interval):
-    """Mean over the images, with its 95% confidence interval."""
-
-    p: float | None = Field(
-        None,
-        description="One-sided p of Wilcoxon's signed-rank test that the gains of the images tend above 0.",
-    )
-
-
 class Accuracies(BaseModel):
     """Accuracies on the same images with the same candidates."""
 
@@ -131,24 +122,18 @@ class Report(BaseModel):
     object: Literal["report"] = "report"
     job_id: str
     model_id: str
-    verdict: Literal["better", "no_clear_gain", "worse", "not_evaluated"] = Field(
-        description="Comparison of the adapted model with stock."
-    )
+    verdict: Literal[
+        "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated"
+    ] = Field(description="Comparison of the adapted model with stock.")
     summary: str = Field(description="The verdict with its numbers, for a person.")
-    brier_gain: BrierGain | None = Field(
+    p: float | None = Field(
         None,
-        description="Brier score of stock minus that of the adapted model (scores from 0 to 2, lower is "
-        "better); null below 30 images.",
+        description="One-sided p of the signed-rank test behind the verdict, in the direction of the "
+        "change in accuracy; null if not evaluated.",
     )
-    probability_better: float | None = Field(
+    more_certain: int | None = Field(
         None,
-        description="Probability that the adapted model is more accurate than stock on images like these; "
-        "null if not evaluated.",
-    )
-    more_test_images: int | None = Field(
-        None,
-        description="About how many more test images would prove the gain; null with a clear verdict, "
-        "without a gain, or if it would take more than 5 times the evaluated images.",
+        description="Number of images on which the adapted model is nearer to the true class than stock.",
     )
     recommendations: list[Recommendation]
     measured_on: ReportMeasuredOn

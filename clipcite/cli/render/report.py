@@ -9,7 +9,7 @@ from rich.markup import escape
 from clipcite.cli.render.tables import print_table, table_of
 from clipcite.client.report_types import Accuracies, ChangedImage, Reliability, Report, ReportedImage
 
-COLOURS = {"better": "green", "worse": "red", "no_clear_gain": "yellow", "not_evaluated": "yellow"}
+COLOURS = {"better": "green", "probably_better": "green", "probably_worse": "red", "worse": "red"}
 MAX_IMAGES = 10
 NO_NEW_IMAGES = "On images: not measured. To measure it, add a new class to test/."
 CLASSES = "Accuracy per class, lowest recall first (recall: share of its images with the correct class)"
@@ -17,7 +17,9 @@ CLASSES = "Accuracy per class, lowest recall first (recall: share of its images 
 
 def show_report(console: Console, report: Report) -> None:
     """Print verdict, recommendations, changed images, accuracies, other classes and calibration."""
-    console.print(f"[bold {COLOURS.get(report.verdict, '')}]{escape(report.summary)}[/]", soft_wrap=True)
+    console.print(
+        f"[bold {COLOURS.get(report.verdict, 'yellow')}]{escape(report.summary)}[/]", soft_wrap=True
+    )
     for recommendation in report.recommendations:
         console.print(f"- {escape(recommendation.detail)}", soft_wrap=True)
     console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)

@@ -175,7 +175,7 @@ def verdict(metrics: Metrics | None) -> str:
         return "[yellow]Ready, not evaluated.[/] To get a verdict, add images to test/."
     compared = _compared(metrics)
     difference = compared.difference if compared else None
-    colour = "green" if metrics.verdict == "better" else "yellow"
+    colour = "green" if metrics.verdict in {"better", "probably_better"} else "yellow"
     words = f"[{colour}]{_title(metrics)}.[/]"
     if compared is None:
         return words
@@ -186,11 +186,9 @@ def verdict(metrics: Metrics | None) -> str:
 
 def _title(metrics: Metrics) -> str:
     """Return the title of an evaluated model's verdict: the web page and the report have the same ones."""
-    compared = _compared(metrics)
-    difference = compared.difference if compared else None
     if metrics.verdict == "no_clear_gain":
-        return "Looks better, not proven" if difference and difference.value > 0 else "Not better"
-    return metrics.verdict.capitalize()
+        return "No measurable difference"
+    return metrics.verdict.replace("_", " ").capitalize()
 
 
 def _compared(metrics: Metrics) -> Comparison | None:
@@ -219,7 +217,7 @@ def _short_verdict(metrics: Metrics | None, *, with_gain: bool) -> str:
     compared = _compared(metrics)
     if compared is None:
         return metrics.verdict.replace("_", " ")
-    words = _title(metrics).lower().removeprefix("looks better, ")
+    words = _title(metrics).lower().replace("measurable ", "")
     gain = f" ({100 * (compared.adapted - compared.stock):+.0f})" if with_gain else ""
     return f"{words} {100 * compared.adapted:.0f}%{gain}"
 

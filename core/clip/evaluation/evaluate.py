@@ -4,23 +4,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.config import AdaptConfig
-from core.clip.data.images import ImageLimits, Shot
+from core.clip.data.images import Shot
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
-from core.clip.evaluation.accuracy import brier_gain
+from core.clip.evaluation.accuracies import job_metrics
 from core.clip.evaluation.context import EvalContext
 from core.clip.evaluation.cross_validation import cross_validate, cross_validation_work
 from core.clip.evaluation.forgetting import forgetting_prompts, measure_forgetting
-from core.clip.evaluation.label_issues import FOLDS, LabelIssue, cross_fit_scores, find_label_issues
+from core.clip.evaluation.label_issues import FOLDS, agreed_label_issues, cross_fit_scores
 from core.clip.evaluation.predictions import (
     CROSS_VALIDATION_CURVE,
     CURVE,
@@ -31,17 +29,17 @@ from core.clip.evaluation.predictions import (
     predict,
     prediction_work,
 )
-from core.clip.evaluation.report import Report, build_report, job_metrics
+from core.clip.evaluation.report import Report, build_report
 from core.clip.evaluation.report_text import how_measured
-from core.clip.inference.calibration import Calibration, fit_calibration, softmax
+from core.clip.evaluation.stock_features import stock_features_of_training
+from core.clip.evaluation.verdict import judge
+from core.clip.inference.calibration import Calibration, fit_calibration
 from core.clip.inference.prototypes import PrototypeClassifier
-from core.clip.models.backbone import Backbone
 from core.clip.models.device import is_out_of_memory
-from core.clip.models.features import batches, build_zero_shot_classifier, image_features
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import distractor_classes
 from core.clip.prompts import same_class
 from core.clip.training.progress import Reporter, Work, total
-from core.clip.weights.support_set import support_shots
 
 OTHERS = 20
 """Distractor classes added to the candidates if the test images have no new classes."""
@@ -157,13 +155,11 @@ def evaluate(
     """
     config, trained = context.config, context.trained
     if config.evaluate == "none":
-        return Evaluation(
-            job_metrics(None, None, source="none", trained_images=len(trained.labels)), None, None
-        )
+        return Evaluation(job_metrics(None, source="none", trained_images=len(trained.labels)), None, None)
     reporter.stage("evaluating")
     started = time.monotonic()
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
-    features = _stock_features(context, reporter)
+    features = stock_features_of_training(context, reporter)
     text_features = build_zero_shot_classifier(
         context.backbone.model,
         context.backbone.tokenize,
@@ -186,7 +182,7 @@ def evaluate(
         reporter,
         CURVE if tests else CROSS_VALIDATION_CURVE,
     )
-    label_issues = _label_issues(context, repeats, cross_validated)
+    label_issues = agreed_label_issues(context, repeats, cross_validated)
     if tests:
         held_out = predict_test_images(context, tests, config.alpha, reporter, curve=CURVE)
     elif cross_validated is not None:
@@ -197,7 +193,7 @@ def evaluate(
     else:
         stock = cosine_scores(features, text_features, candidates)
         held_out, source = _only_previews(context, candidates, previews, stock), "preview"
-    gain = brier_gain(held_out, context.backbone.logit_scale)
+    judgement = judge(held_out, context.backbone.logit_scale)
     calibration = _calibration_of(held_out, context.backbone.logit_scale, config.alpha)
     report = build_report(
         held_out,
@@ -207,7 +203,7 @@ def evaluate(
         alpha=config.alpha,
         logit_scale=context.backbone.logit_scale,
         calibration=calibration,
-        brier_gain=gain,
+        judgement=judgement,
         label_issues=label_issues,
         forgetting=forgetting,
         seconds={
@@ -216,36 +212,10 @@ def evaluate(
         },
     )
     metrics = {
-        **job_metrics(held_out, gain, source=source, trained_images=len(trained.labels)),
+        **job_metrics(held_out, judgement.verdict, source=source, trained_images=len(trained.labels)),
         "calibration": None if calibration is None else calibration.to_dict(),
     }
     return Evaluation(metrics, report, held_out)
-
-
-def stock_features(
-    backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits, reporter: Reporter
-) -> Tensor:
-    """Return the features [N, D] of images by the stock model, decoded as the service decodes them."""
-    features: list[Tensor] = []
-    done = partial(reporter.done, "image")
-    for pixels in batches(backbone, sources, limits):
-        features.append(image_features(backbone.model, pixels, done).cpu())
-    return torch.cat(features)
-
-
-def _stock_features(context: EvalContext, reporter: Reporter) -> Tensor:
-    """Return the features [N, D] of the training images; those of the support set are known."""
-    known, trained = context.trained.stock_features, context.trained
-    if known is None:
-        return stock_features(context.backbone, trained.sources, context.limits, reporter)
-    features = known.new_empty(len(trained.sources), known.shape[1])
-    chosen = support_shots(trained.labels)
-    features[chosen] = known
-    rest = sorted(set(range(len(trained.sources))) - set(chosen))
-    if rest:
-        sources = [trained.sources[i] for i in rest]
-        features[rest] = stock_features(context.backbone, sources, context.limits, reporter)
-    return features
 
 
 def _cross_validate(
@@ -291,28 +261,6 @@ def _cross_validate(
             f"The model is trained but not evaluated, because cross-validation failed. {error}",
         )
         return None
-
-
-def _label_issues(
-    context: EvalContext, previews: Sequence[ClassScores], cross_validated: HeldOutPredictions | None
-) -> list[LabelIssue]:
-    """Find label issues on which two votes agree: previews and fold models, or both repeats of the previews.
-
-    Fold models vote on the images that they predicted, and on copies of these. The other images are left
-    out, and so are confirmed labels.
-    """
-    scale, trained = context.backbone.logit_scale, context.trained
-    labels, positions = np.asarray(trained.labels), np.asarray(trained.positions)
-    rows = np.arange(len(labels))
-    votes = [softmax(scale * scores.trained_only) for scores in previews]
-    if cross_validated is not None and cross_validated.adapted is not None:
-        of_folds = np.zeros_like(votes[0])
-        of_folds[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
-        of_folds = of_folds[rows if trained.originals is None else trained.originals]
-        votes = [softmax(scale * ClassScores.mean(previews).trained_only), of_folds]
-        rows = np.flatnonzero(of_folds.any(axis=1))
-    issues = find_label_issues([vote[rows] for vote in votes], labels[rows], positions[rows])
-    return [issue for issue in issues if issue.position not in trained.confirmed]
 
 
 def _only_previews(

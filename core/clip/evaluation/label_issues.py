@@ -8,7 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.clip.evaluation.predictions import Candidates, ClassScores, cosine_scores, preview_scores
+from core.clip.evaluation.context import EvalContext
+from core.clip.evaluation.predictions import (
+    Candidates,
+    ClassScores,
+    HeldOutPredictions,
+    cosine_scores,
+    preview_scores,
+)
+from core.clip.inference.calibration import softmax
 from core.clip.inference.prototypes import PrototypeClassifier
 
 FOLDS = 5
@@ -122,3 +130,25 @@ def _folds(
         indices = generator.permutation(np.flatnonzero((labels == label) & distinct))
         fold[indices] = (np.arange(len(indices)) + generator.integers(FOLDS)) % FOLDS
     return fold[originals]
+
+
+def agreed_label_issues(
+    context: EvalContext, previews: Sequence[ClassScores], cross_validated: HeldOutPredictions | None
+) -> list[LabelIssue]:
+    """Find label issues on which two votes agree: previews and fold models, or both repeats of the previews.
+
+    Fold models vote on the images that they predicted, and on copies of these. The other images are left
+    out, and so are confirmed labels.
+    """
+    scale, trained = context.backbone.logit_scale, context.trained
+    labels, positions = np.asarray(trained.labels), np.asarray(trained.positions)
+    rows = np.arange(len(labels))
+    votes = [softmax(scale * scores.trained_only) for scores in previews]
+    if cross_validated is not None and cross_validated.adapted is not None:
+        of_folds = np.zeros_like(votes[0])
+        of_folds[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
+        of_folds = of_folds[rows if trained.originals is None else trained.originals]
+        votes = [softmax(scale * ClassScores.mean(previews).trained_only), of_folds]
+        rows = np.flatnonzero(of_folds.any(axis=1))
+    issues = find_label_issues([vote[rows] for vote in votes], labels[rows], positions[rows])
+    return [issue for issue in issues if issue.position not in trained.confirmed]

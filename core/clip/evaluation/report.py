@@ -1,28 +1,19 @@
 """The report of a training job and its metrics, computed from held-out predictions."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracy import (
-    BrierGain,
-    Interval,
-    accuracy_interval,
-    difference_interval,
-    effective_share,
-    more_test_images,
-    probability_better,
-    verdict,
-)
+from core.clip.evaluation.accuracies import Accuracies, accuracies, candidates_of, is_correct, overall
 from core.clip.evaluation.forgetting import Forgetting
 from core.clip.evaluation.label_issues import LabelIssue
-from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
+from core.clip.evaluation.mistakes import MAX_IMAGES, Change, Mistake, find_changes, find_mistakes
+from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.evaluation.report_text import Recommendation, recommend, summary
+from core.clip.evaluation.verdict import Judgement
 from core.clip.inference.calibration import (
     Bin,
     Calibration,
@@ -31,22 +22,6 @@ from core.clip.inference.calibration import (
     reliability,
     softmax,
 )
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """Accuracies on the same images with the same candidates."""
-
-    images: int
-    candidates: int
-    """Number of candidate classes."""
-    stock: Interval
-    preview: Interval
-    adapted: Interval | None
-    """None if only the instant preview was evaluated."""
-    preview_against_stock: Interval
-    adapted_against_stock: Interval | None
-    adapted_against_preview: Interval | None
 
 
 @dataclass(frozen=True)
@@ -63,32 +38,6 @@ class ClassResult:
     """None if the class was never predicted."""
     stock_recall: float | None
     """Recall of the stock model."""
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """An image whose prediction differs from its label."""
-
-    position: int
-    """Position of the image in the upload, training images first."""
-    class_name: str
-    predicted: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Change:
-    """An image that exactly one of the stock and the adapted model classifies correctly."""
-
-    position: int
-    """Position of the image in the upload, training images first."""
-    class_name: str
-    before: str
-    """Prediction of the stock model."""
-    predicted: str
-    """Prediction of the adapted model."""
-    probability: float
-    """Probability of `predicted`."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +79,11 @@ class Report:
 
     verdict: str
     summary: str
-    brier_gain: BrierGain | None
-    """Mean Brier score of the stock model minus that of the adapted model; None below 30 images."""
-    probability_better: float | None
-    """Probability that the adapted model is more accurate on images like these; None if not evaluated."""
-    more_test_images: int | None
-    """Estimated number of further test images that would prove the gain (`accuracy.more_test_images`)."""
+    p: float | None
+    """One-sided p of the signed-rank test behind the verdict, in the direction of the change; None if not
+    evaluated."""
+    more_certain: int | None
+    """Number of images on which the adapted model is nearer to the true class than the stock model."""
     recommendations: tuple[Recommendation, ...]
     measured_on: Mapping[str, Any]
     alpha: float
@@ -170,11 +118,6 @@ class Report:
         return asdict(self)
 
 
-MAX_IMAGES = 24
-"""Maximum number of mistakes, and of label issues, in a report."""
-Bools = NDArray[np.bool_]
-
-
 def build_report(
     held_out: HeldOutPredictions,
     *,
@@ -184,7 +127,7 @@ def build_report(
     alpha: float,
     logit_scale: float,
     calibration: Calibration | None,
-    brier_gain: BrierGain | None,
+    judgement: Judgement,
     label_issues: Sequence[LabelIssue],
     forgetting: Forgetting,
     seconds: Mapping[str, float],
@@ -203,33 +146,18 @@ def build_report(
     new = np.flatnonzero(held_out.truth >= candidates.trained)
     best = held_out.preview if held_out.adapted is None else held_out.adapted
     scores, truth = best.trained_only[trained], held_out.truth[trained]
-    of_trained = _accuracies(held_out, trained, "trained_only") if len(trained) else None
-    everything, which = _of_all(held_out)
-    result = _verdict(held_out, which, brier_gain)
+    everything, which = overall(held_out), candidates_of(held_out)
     temperature = calibration.temperature if calibration else 1.0
-    fixed, broken = _changes(held_out, which, logit_scale, temperature)
-    difference = everything.adapted_against_stock
-    share = effective_share(len(held_out.truth), held_out.images_per_fold_model)
-    chance = None if difference is None else probability_better(len(fixed), len(broken), share=share)
-    more = None
-    if result == "no_clear_gain" and difference is not None:
-        more = more_test_images(difference, everything.images, everything.images if source == "test" else 0)
+    fixed, broken = find_changes(held_out, which, logit_scale, temperature)
     confusion = _confusion(scores, truth, candidates.trained) if len(trained) else None
     classes = _classes(candidates.names, trained_images, confusion, held_out, trained)
     return Report(
-        verdict=result,
-        summary=summary(result, everything, source, sum(trained_images), chance, more),
-        brier_gain=brier_gain,
-        probability_better=chance,
-        more_test_images=more,
+        verdict=judgement.verdict,
+        summary=summary(judgement, everything, source, sum(trained_images)),
+        p=judgement.p,
+        more_certain=judgement.more_certain,
         recommendations=recommend(
-            result,
-            everything,
-            brier_gain,
-            classes,
-            len(label_issues),
-            more,
-            half_trained=held_out.fold_models == 2,
+            judgement, everything, classes, len(label_issues), half_trained=held_out.fold_models == 2
         ),
         measured_on={
             "source": source,
@@ -239,15 +167,15 @@ def build_report(
         },
         alpha=alpha,
         overall=everything,
-        trained_classes=of_trained,
-        all_classes=_accuracies(held_out, trained, "all_classes") if len(trained) else None,
-        new_classes=_accuracies(held_out, new, "new") if len(new) else None,
+        trained_classes=accuracies(held_out, trained, "trained_only") if len(trained) else None,
+        all_classes=accuracies(held_out, trained, "all_classes") if len(trained) else None,
+        new_classes=accuracies(held_out, new, "new") if len(new) else None,
         distractor_classes=candidates.names[candidates.trained :],
         classes=classes,
         confusion=None if confusion is None else tuple(tuple(int(n) for n in row) for row in confusion),
         fixed=fixed,
         broken=broken,
-        mistakes=_mistakes(
+        mistakes=find_mistakes(
             scores, truth, held_out.positions[trained], candidates.names, logit_scale / temperature
         ),
         label_issues=tuple(
@@ -259,113 +187,6 @@ def build_report(
         near_classes=forgetting.near_classes,
         far_classes=forgetting.far_classes,
         seconds=seconds,
-    )
-
-
-def job_metrics(
-    held_out: HeldOutPredictions | None,
-    brier_gain: BrierGain | None,
-    *,
-    source: str,
-    trained_images: int,
-    unevaluated: str = "not_evaluated",
-) -> dict[str, Any]:
-    """Return the `metrics` of a job and its model: accuracies of both models, and the verdict.
-
-    The candidates are the trained classes and the classes of the images.
-
-    Args:
-        held_out: None, or without predictions of an adapted model, if the model was not evaluated.
-        unevaluated: the verdict in that case.
-    """
-    if held_out is None or held_out.adapted is None:
-        return {
-            "measured_on": {"source": "none", "images": 0, "trained_images": trained_images},
-            "trained_classes": None,
-            "new_classes": None,
-            "all_classes": None,
-            "verdict": unevaluated,
-        }
-    trained = np.flatnonzero(held_out.truth < held_out.candidates.trained)
-    new = np.flatnonzero(held_out.truth >= held_out.candidates.trained)
-    everything, which = _of_all(held_out)
-
-    def shown(accuracies: Accuracies) -> dict[str, Any] | None:
-        if accuracies.adapted is None or accuracies.adapted_against_stock is None:
-            return None
-        return {
-            "stock": accuracies.stock.value,
-            "adapted": accuracies.adapted.value,
-            "difference": vars(accuracies.adapted_against_stock),
-        }
-
-    def measured(rows: NDArray[np.int64], which: str) -> dict[str, Any] | None:
-        return shown(_accuracies(held_out, rows, which)) if len(rows) else None
-
-    return {
-        "measured_on": {"source": source, "images": len(held_out.truth), "trained_images": trained_images},
-        "trained_classes": measured(trained, "trained_only"),
-        "new_classes": measured(new, "new"),
-        "all_classes": {
-            "trained": measured(trained, "all_classes" if len(new) else "trained_only"),
-            "new": measured(new, "all_classes"),
-            "all": shown(everything),
-        },
-        "verdict": _verdict(held_out, which, brier_gain),
-    }
-
-
-def _of_all(held_out: HeldOutPredictions) -> tuple[Accuracies, str]:
-    """Return the accuracies on all images and their candidates: the trained classes and the images' own."""
-    new = (held_out.truth >= held_out.candidates.trained).any()
-    which = "all_classes" if new else "trained_only"
-    return _accuracies(held_out, np.arange(len(held_out.truth)), which), which
-
-
-def _verdict(held_out: HeldOutPredictions, which: str, brier_gain: BrierGain | None) -> str:
-    if held_out.adapted is None:
-        return "not_evaluated"
-    before, after = (
-        is_correct(scores, held_out.truth, which, held_out.candidates.trained)
-        for scores in (held_out.stock, held_out.adapted)
-    )
-    share = effective_share(len(held_out.truth), held_out.images_per_fold_model)
-    return verdict(int((after & ~before).sum()), int((before & ~after).sum()), brier_gain, share=share)
-
-
-def is_correct(scores: ClassScores, truth: NDArray[np.int64], which: str, trained: int) -> Bools:
-    """Return [N], True where the most likely candidate is the true class.
-
-    Args:
-        which: candidates: `trained_only`, `all_classes` or `new`.
-        trained: number of trained classes.
-    """
-    if which == "new":
-        result: Bools = scores.new_only.argmax(axis=1) + trained == truth
-    else:
-        result = getattr(scores, which).argmax(axis=1) == truth
-    return result
-
-
-def _accuracies(held_out: HeldOutPredictions, rows: NDArray[np.int64], which: str) -> Accuracies:
-    k, truth = held_out.candidates.trained, held_out.truth[rows]
-    stock, preview = (is_correct(a[rows], truth, which, k) for a in (held_out.stock, held_out.preview))
-    names = {
-        "trained_only": k,
-        "all_classes": len(held_out.candidates.names),
-        "new": len(held_out.candidates.names) - k,
-    }[which]
-    adapted = None if held_out.adapted is None else is_correct(held_out.adapted[rows], truth, which, k)
-    interval = partial(accuracy_interval, images_per_fold_model=held_out.images_per_fold_model)
-    return Accuracies(
-        images=len(rows),
-        candidates=names,
-        stock=accuracy_interval(stock),
-        preview=interval(preview),
-        adapted=None if adapted is None else interval(adapted),
-        preview_against_stock=difference_interval(preview, stock),
-        adapted_against_stock=None if adapted is None else difference_interval(adapted, stock),
-        adapted_against_preview=None if adapted is None else difference_interval(adapted, preview),
     )
 
 
@@ -401,75 +222,6 @@ def _classes(
             )
         )
     return tuple(results)
-
-
-def _mistakes(
-    scores: NDArray[np.float64],
-    truth: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    names: Sequence[str],
-    scale: float,
-) -> tuple[Mistake, ...]:
-    """Return the most confident wrong predictions.
-
-    Args:
-        scale: logit scale divided by the temperature.
-    """
-    if not len(truth):
-        return ()
-    probabilities = softmax(scale * scores)
-    predicted = scores.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != truth)
-    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_IMAGES]
-    return tuple(
-        Mistake(
-            int(positions[i]), names[truth[i]], names[predicted[i]], float(probabilities[i, predicted[i]])
-        )
-        for i in worst
-    )
-
-
-def _changes(
-    held_out: HeldOutPredictions, which: str, logit_scale: float, temperature: float
-) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-    """Return the images that only the adapted model gets right, and those that only the stock model does.
-
-    Args:
-        which: candidates: `trained_only` or `all_classes`.
-        temperature: fitted with the trained classes as candidates. As in the service, requests with
-            further classes do without.
-    """
-    if held_out.adapted is None:
-        return (), ()
-    truth, names = held_out.truth, held_out.candidates.names
-    scores: NDArray[np.float64] = getattr(held_out.adapted, which)
-    before = getattr(held_out.stock, which).argmax(axis=1)
-    after = scores.argmax(axis=1)
-    scale = logit_scale / temperature if which == "trained_only" else logit_scale
-    probability = softmax(scale * scores)[np.arange(len(truth)), after]
-
-    def changes(rows: NDArray[np.int64]) -> tuple[Change, ...]:
-        by_confidence = rows[np.argsort(-probability[rows], kind="stable")]
-        shown: Counter[int] = Counter()
-        ranks = []
-        for i in by_confidence:
-            ranks.append(shown[int(truth[i])])
-            shown[int(truth[i])] += 1
-        return tuple(
-            Change(
-                int(held_out.positions[i]),
-                names[truth[i]],
-                names[before[i]],
-                names[after[i]],
-                float(probability[i]),
-            )
-            for i in by_confidence[np.argsort(np.array(ranks, dtype=np.int64), kind="stable")]
-        )
-
-    right_before, right_after = before == truth, after == truth
-    return changes(np.flatnonzero(~right_before & right_after)), changes(
-        np.flatnonzero(right_before & ~right_after)
-    )
 
 
 def _reliability(

@@ -4,13 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.clip.evaluation.accuracy import BrierGain, Interval
+from core.clip.evaluation.intervals import Interval
+from core.clip.evaluation.verdict import Judgement
 
 MIN_CLASS_IMAGES = 8
 """Training images per class below which more images are recommended."""
 WEAK = 0.15
 """Gap to the overall recall above which more images of a class are recommended."""
 MAX_NAMES = 5
+WORDS = {
+    "better": "Better",
+    "probably_better": "Probably better",
+    "no_clear_gain": "No measurable difference",
+    "probably_worse": "Probably worse",
+    "worse": "Worse",
+}
+"""Words of each verdict."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,7 @@ class Recommendation:
     """One recommended step."""
 
     code: str
-    """`use_it`, `stay_with_stock`, `use_preview`, `add_images`, `check_images` or `measure`."""
+    """`use_it`, `stay_with_stock`, `use_preview`, `add_images`, `check_images` or `evaluate`."""
     detail: str
     class_names: tuple[str, ...] = ()
 
@@ -53,19 +62,11 @@ class ClassMeasured(Protocol):
     def recall(self) -> float | None: ...
 
 
-def summary(
-    verdict: str,
-    measured: Measured,
-    source: str,
-    trained_images: int,
-    probability_better: float | None,
-    more_test_images: int | None,
-) -> str:
-    """Return the verdict as two or three words, then the numbers behind it.
+def summary(judgement: Judgement, measured: Measured, source: str, trained_images: int) -> str:
+    """Return the verdict as one to three words, then the numbers behind it.
 
     Args:
         trained_images: number of training images.
-        probability_better, more_test_images: as in the report.
     """
     stock = _percent(measured.stock)
     if measured.adapted is None or measured.adapted_against_stock is None:
@@ -79,13 +80,13 @@ def summary(
         f"{_percent(measured.adapted)} correct {_evaluated_on(source, measured.images, trained_images)}, "
         f"{trend} from {stock} ({_points(difference)})."
     )
-    if verdict != "no_clear_gain" or difference.value <= 0 or probability_better is None:
-        return f"{'Not better' if verdict == 'no_clear_gain' else verdict.capitalize()}. {numbers}"
-    # Never 100%: that would be a proof.
-    chance = f"It is better with a probability of {min(99, round(100 * probability_better))}%."
-    another = "more " if source == "test" else ""
-    more = f" About {more_test_images} {another}test images would decide it." if more_test_images else ""
-    return f"Looks better, not proven. {numbers} {chance}{more}"
+    # The interval counts only images whose prediction changed. The verdict counts all.
+    reason = (
+        f" It is more certain of the right class on {judgement.more_certain} of {measured.images} images."
+        if judgement.verdict == "better" and difference.low <= 0
+        else ""
+    )
+    return f"{WORDS[judgement.verdict]}. {numbers}{reason}"
 
 
 def _evaluated_on(source: str, images: int, trained_images: int) -> str:
@@ -98,63 +99,44 @@ def _evaluated_on(source: str, images: int, trained_images: int) -> str:
 
 
 def recommend(
-    verdict: str,
+    judgement: Judgement,
     measured: Measured,
-    brier_gain: BrierGain | None,
     classes: Sequence[ClassMeasured],
     label_issues: int,
-    more_test_images: int | None,
     *,
     half_trained: bool,
 ) -> tuple[Recommendation, ...]:
     """Return the recommended steps, most important first.
 
     Args:
-        more_test_images: as in the report.
         half_trained: the fold models were trained on half of the images.
     """
     recommendations = []
-    if verdict == "better":
-        recommendations.append(Recommendation("use_it", _why(brier_gain)))
-    elif verdict == "not_evaluated":
-        recommendations.append(
-            Recommendation(
-                "evaluate",
-                "Send at least 5 images per class, or test images, to evaluate the model.",
-            )
-        )
+    if judgement.verdict == "better":
+        assert judgement.p is not None
+        detail = f"Use the model. Chance explains such a gain in {_rarely(judgement.p)} (signed-rank test)."
+        recommendations.append(Recommendation("use_it", detail))
+    elif judgement.verdict == "not_evaluated":
+        detail = "Send at least 5 images per class, or test images, to evaluate the model."
+        recommendations.append(Recommendation("evaluate", detail))
     else:
         gain = measured.adapted_against_stock
-        if verdict == "worse" or gain is None or gain.value <= 0:
-            recommendations.append(
-                Recommendation(
-                    "stay_with_stock",
-                    "Classify with the pre-trained model (alpha 0). Check class names and labels, and add "
-                    "images.",
-                )
+        if gain is None or gain.value <= 0:
+            detail = (
+                "Classify with the pre-trained model (alpha 0). Check class names and labels, and add images."
             )
-        elif more_test_images:
-            detail = f"Send test images, about {more_test_images}, to find out whether the gain is real."
-            recommendations.append(Recommendation("evaluate", detail))
-        elif gain.low > 0 and brier_gain is None:
-            detail = "Cross-validation of so few images can't prove a gain. Send test images."
-            recommendations.append(Recommendation("evaluate", detail))
-        elif gain.low > 0:
-            detail = "Accuracy rose, but the probabilities of the true classes didn't. Add training images."
-            recommendations.append(Recommendation("evaluate", detail))
+            recommendations.append(Recommendation("stay_with_stock", detail))
         else:
-            detail = "The gain is too small to prove. Add training images to raise it."
+            detail = "The gain is not proven. Send test images to measure it, or training images to raise it."
             recommendations.append(Recommendation("evaluate", detail))
         if half_trained:
-            recommendations.append(
-                Recommendation(
-                    "evaluate",
-                    "The evaluated fold models were trained on half of your images, the model on all. Send "
-                    "test images to evaluate the model itself.",
-                )
+            detail = (
+                "The evaluated fold models were trained on half of your images, the model on all. Send test "
+                "images to evaluate the model itself."
             )
+            recommendations.append(Recommendation("evaluate", detail))
     against_preview = measured.adapted_against_preview
-    if verdict == "better" and against_preview is not None and against_preview.high < 0:
+    if judgement.verdict == "better" and against_preview is not None and against_preview.high < 0:
         recommendations.append(
             Recommendation(
                 "use_preview",
@@ -186,14 +168,9 @@ def recommend(
     return tuple(recommendations)
 
 
-def _why(brier_gain: BrierGain | None) -> str:
-    if brier_gain is None:
-        return "Use the model. The gain is significant: its 95% confidence interval lies above 0."
-    return (
-        "Use the model. The gain is significant: accuracy is higher, and the probabilities of the true "
-        "classes rose on more images than chance explains (signed-rank test, "
-        f"p = {max(0.001, brier_gain.p):.3f})."
-    )
+def _rarely(p: float) -> str:
+    """Return `1 of 1,000 cases or fewer`, or `12 of 1,000 cases`."""
+    return f"{1000 * p:.0f} of 1,000 cases" if p >= 0.0015 else "1 of 1,000 cases or fewer"
 
 
 def _weak(classes: Sequence[ClassMeasured]) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert, update
 
-from core.clip.evaluation.accuracy import brier_gain
+from core.clip.evaluation.accuracies import job_metrics
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.predictions import Candidates
-from core.clip.evaluation.report import job_metrics
+from core.clip.evaluation.verdict import judge
 from core.clip.models.backbone import Backbone
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
@@ -64,8 +64,8 @@ def finish_job(
         positions=np.arange(train, train + images),
     )
     source = "test" if test else "cross_validation"
-    gain = brier_gain(held, LOGIT_SCALE)
-    made = job_metrics(held if evaluated else None, gain, source=source, trained_images=train or images)
+    verdict = judge(held, LOGIT_SCALE).verdict if evaluated else "not_evaluated"
+    made = job_metrics(held if evaluated else None, verdict, source=source, trained_images=train or images)
     model_id = publish_model(
         service.database,
         service.blobs,
@@ -80,7 +80,7 @@ def finish_job(
     assert job_id is not None
     _store_images(service, job_id, train, images)
     if evaluated:
-        written = report(held, source=source, label_issues=list(label_issues), brier_gain=gain)
+        written = report(held, source=source, label_issues=list(label_issues))
         service.blobs.put(jobs.report_of(job_id, model_id), json.dumps(written.to_dict()).encode())
     return Finished(job_id, model_id)
 

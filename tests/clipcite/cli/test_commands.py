@@ -91,7 +91,10 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     assert "verdict" in call("models", "show", model).stdout
     assert json.loads(call("models", "show", model, "--json").stdout)["id"] == model
     listed = call("models", "list").stdout.splitlines()
-    assert re.match(rf"\[colours\]@1 +(better|not proven|not better|worse) .+ {model[-6:]}", listed[1])
+    assert re.match(
+        rf"\[colours\]@1 +(better|probably better|no difference|probably worse|worse) .+ {model[-6:]}",
+        listed[1],
+    )
     types = [
         json.loads(line)["type"]
         for line in call("jobs", "events", job["id"], "-f", "--json").stdout.splitlines()

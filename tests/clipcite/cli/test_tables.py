@@ -62,7 +62,7 @@ def model(name: str | None) -> ModelData:
 def test_models(width: int) -> None:
     lines = printed(model_table([model("shoes"), model(None)], width), width).splitlines()
     assert lines[1].split()[0] == "shoes@1"
-    assert "not proven 94%" in lines[1]
+    assert "no difference 94%" in lines[1]
     assert lines[2].split()[0] == f"mdl_{UNIQUE}"  # its only reference
     assert all(line.rstrip().endswith(UNIQUE[-6:]) for line in lines[1:3])
     words = printed(model_table([model(NAME)], width), width).split()
@@ -102,9 +102,9 @@ def test_predictions(width: int) -> None:
             metrics("better", 0.78, 0.94, "cross_validation"),
             "Better. 94% correct, up from 78% (+16 points, 95% CI +7 to +24; cross-validated on 96 images)",
         ),
-        (metrics("no_clear_gain", 0.84, 0.91), "Looks better, not proven. 91% correct, up from 84% ("),
-        (metrics("no_clear_gain", 0.84, 0.8), "Not better. 80% correct, down from 84% ("),
-        (metrics("no_clear_gain", 0.8, 0.8), "Not better. 80% correct, unchanged from 80% ("),
+        (metrics("no_clear_gain", 0.84, 0.91), "No measurable difference. 91% correct, up from 84% ("),
+        (metrics("no_clear_gain", 0.84, 0.8), "No measurable difference. 80% correct, down from 84% ("),
+        (metrics("no_clear_gain", 0.8, 0.8), "No measurable difference. 80% correct, unchanged from 80% ("),
         (
             metrics("worse", 0.83, 0.72, "holdout"),
             "Worse. 72% correct, down from 83% (-11 points, 95% CI -20 to -3; on 96 held-out images)",

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracy import brier_gain
 from core.clip.evaluation.forgetting import Forgetting, TextChange
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import Report, build_report
+from core.clip.evaluation.verdict import judge
 
 NAMES = ("fox", "badger", "hare", "oak", "elm")
 K = 3
@@ -52,7 +52,7 @@ def report(held: HeldOutPredictions, **given: object) -> Report:
         "alpha": 0.5,
         "logit_scale": 40.0,
         "calibration": None,
-        "brier_gain": None if held.adapted is None else brier_gain(held, 40.0),
+        "judgement": judge(held, 40.0),
         "label_issues": [],
         "forgetting": FORGETTING,
         "seconds": {"training": 1.0, "report": 1.0},

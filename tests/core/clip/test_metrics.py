@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.clip.evaluation.accuracy import BrierGain, brier_gain, difference_interval
+from core.clip.evaluation.accuracies import job_metrics
+from core.clip.evaluation.intervals import difference_interval
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
-from core.clip.evaluation.report import job_metrics
-from tests.core.clip.reports import held_out, report
+from core.clip.evaluation.verdict import judge
+from tests.core.clip.reports import held_out
 
 GOLDEN = json.loads(Path(__file__).with_name("metrics.json").read_text(encoding="utf-8"))
 CASES: dict[str, dict[str, Any]] = {
@@ -26,7 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def metrics(**given: Any) -> Any:
     held = held_out(**given)
-    return job_metrics(held, brier_gain(held, 40.0), source="test", trained_images=9)
+    return job_metrics(held, judge(held, 40.0).verdict, source="test", trained_images=9)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -72,7 +73,7 @@ def accuracies(of: dict[str, Any]) -> tuple[float, float]:
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [3, 1, 4, 0, 2]])
 def test_on_a_hand_made_example(order: list[int]) -> None:
-    made = job_metrics(by_hand(order), None, source="test", trained_images=9)
+    made = job_metrics(by_hand(order), source="test", trained_images=9)
     assert made["measured_on"] == {"source": "test", "images": 5, "trained_images": 9}
     assert set(made) == {"measured_on", "trained_classes", "new_classes", "all_classes", "verdict"}
     assert accuracies(made["trained_classes"]) == pytest.approx((2 / 3, 1))
@@ -87,31 +88,21 @@ def test_on_a_hand_made_example(order: list[int]) -> None:
         "adapted": 0.5,
         "difference": vars(difference_interval(np.array([False, True]), np.array([True, False]))),
     }
-    assert made["verdict"] == "no_clear_gain"  # 5 images are too few.
-
-
-@pytest.mark.parametrize(
-    ("gain", "expected"), [(BrierGain(0.1, 0.05, 0.2, 0.01), "better"), (None, "no_clear_gain")]
-)
-def test_the_verdict_is_the_reports(gain: BrierGain | None, expected: str) -> None:
-    held = held_out(stock=0.7, adapted=0.75, images=30, new=7)
-    made = job_metrics(held, gain, source="test", trained_images=9)
-    assert made["verdict"] == report(held, brier_gain=gain).verdict == expected
 
 
 def test_without_images_of_a_half() -> None:
-    trained_only = job_metrics(by_hand([0, 1, 2]), None, source="test", trained_images=4)
+    trained_only = job_metrics(by_hand([0, 1, 2]), source="test", trained_images=4)
     assert trained_only["new_classes"] is trained_only["all_classes"]["new"] is None
     assert trained_only["all_classes"]["all"] == trained_only["all_classes"]["trained"]
     # Without images of new classes, these are no candidates.
     assert trained_only["all_classes"]["all"] == trained_only["trained_classes"]
-    new_only = job_metrics(by_hand([3, 4]), None, source="test", trained_images=4)
+    new_only = job_metrics(by_hand([3, 4]), source="test", trained_images=4)
     assert new_only["trained_classes"] is new_only["all_classes"]["trained"] is None
 
 
 @pytest.mark.parametrize("held", [None, replace(held_out(), adapted=None)])
 def test_without_a_measurement(held: HeldOutPredictions | None) -> None:
-    assert job_metrics(held, None, source="holdout", trained_images=12) == {
+    assert job_metrics(held, source="holdout", trained_images=12) == {
         "measured_on": {"source": "none", "images": 0, "trained_images": 12},
         "trained_classes": None,
         "new_classes": None,

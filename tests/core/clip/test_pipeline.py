@@ -19,10 +19,11 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.splits import holdout_positions
 from core.clip.errors import BadImage, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
+from core.clip.evaluation.accuracies import job_metrics
 from core.clip.evaluation.context import EvalContext, TrainingSet
-from core.clip.evaluation.evaluate import _stock_features, predict_test_images, stock_features
+from core.clip.evaluation.evaluate import predict_test_images
 from core.clip.evaluation.predictions import HeldOutPredictions
-from core.clip.evaluation.report import job_metrics
+from core.clip.evaluation.stock_features import stock_features, stock_features_of_training
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.pipeline import Adapted, Shot, adapt
@@ -197,7 +198,7 @@ def test_features_of_the_support_set_are_not_computed_again(tiny: Backbone) -> N
     trained = TrainingSet((), sources, (), (), labels, 0.0, stock_features=every[chosen])
     context = EvalContext(tiny, Weights(full_delta({})), trained, config(), ImageLimits())
     reporter = Recorder()
-    torch.testing.assert_close(_stock_features(context, reporter), every)
+    torch.testing.assert_close(stock_features_of_training(context, reporter), every)
     assert reporter.work["image"] == len(sources) - len(chosen)
 
 
@@ -250,7 +251,7 @@ def test_evaluating_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
 def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot(name, 3000 + i, name.upper()) for i in range(3) for name in ("red", "green", "blue")]
     held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=1.0), Silent())
-    metrics = job_metrics(held, None, source="test", trained_images=12)
+    metrics = job_metrics(held, source="test", trained_images=12)
     assert metrics["new_classes"] is None
     assert metrics["trained_classes"]["adapted"] == 1
 
@@ -258,7 +259,7 @@ def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Ada
 def test_new_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot("grey", 4000 + i, name) for i, name in enumerate(("Grey", "grey", "GREY"))]
     held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(), Silent())
-    metrics = job_metrics(held, None, source="test", trained_images=12)
+    metrics = job_metrics(held, source="test", trained_images=12)
     assert metrics["new_classes"]["stock"] == 1  # It is the only new class.
 
 

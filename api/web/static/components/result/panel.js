@@ -39,13 +39,17 @@ export function resultPanel(job, { eta, signal }) {
     labels.scrollIntoView();
     labels.querySelector("summary, button")?.focus({ preventScroll: true });
   };
+  const unproven = () => [add("Add test images", "test", true), add("Add images", "train"), tryIt("Try it")];
+  const notBetter = () => [button("Check labels", checkLabels, true), link("Use the pre-trained model", "#/try/stock"), tryIt("Try it")];
   const actions = {
     better: () => [tryIt("Use it", true)],
-    unproven: () => [add("Add test images", "test", true), add("Add images", "train"), tryIt("Try it")],
-    not_better: () => [button("Check labels", checkLabels, true), link("Use the pre-trained model", "#/try/stock"), tryIt("Try it")],
+    probably_better: unproven,
+    no_clear_gain: comparison?.difference.value > 0 ? unproven : notBetter,
+    probably_worse: notBetter,
+    worse: notBetter,
     evaluating: () => [tryIt("Try it", true)],
     not_evaluated: () => [add("Add test images", "test", true), tryIt("Try it")],
-  }[kind === "worse" ? "not_better" : kind]();
+  }[kind]();
   const share = button("Share", () => shareModel({ job }).catch(failed));
   const save = button("Download", () => download(`/models/${encodeURIComponent(job.model_id)}/export`, `${job.name ?? job.model_id}.zip`).catch(failed));
 

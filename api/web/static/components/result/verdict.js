@@ -5,8 +5,9 @@ import { count, percent, points } from "../../lib/words.js";
 
 const VERDICTS = {
   better: ["Better", "good"],
-  unproven: ["Looks better, not proven", "open"],
-  not_better: ["Not better", "open"],
+  probably_better: ["Probably better", "open"],
+  no_clear_gain: ["No measurable difference", "open"],
+  probably_worse: ["Probably worse", "open"],
   worse: ["Worse", "open"],
   evaluating: ["Ready, evaluating", "busy"],
   not_evaluated: ["Ready, not evaluated", "open"],
@@ -23,12 +24,9 @@ export function comparisonOf(metrics) {
   return metrics?.all_classes?.all ?? metrics?.trained_classes ?? null;
 }
 
-/** Return {kind, title, mood}. `kind` is a key of VERDICTS: "no_clear_gain" has two, by the sign of the change. */
+/** Return {kind, title, mood}. `kind` is a key of VERDICTS. */
 export function verdictOf(metrics) {
-  const comparison = comparisonOf(metrics);
-  let kind = metrics?.verdict ?? "not_evaluated";
-  if (kind === "no_clear_gain") kind = comparison?.difference.value > 0 ? "unproven" : "not_better";
-  if (!VERDICTS[kind]) kind = "not_evaluated";
+  const kind = VERDICTS[metrics?.verdict] ? metrics.verdict : "not_evaluated";
   const [title, mood] = VERDICTS[kind];
   return { kind, title, mood };
 }
@@ -43,11 +41,10 @@ export function explained(job, report) {
   const { images, source } = job.metrics.measured_on;
   const trend = adapted > stock ? "up from" : adapted < stock ? "down from" : "unchanged from";
   const facts = `${percent(adapted)} correct ${(EVALUATED_ON[source] ?? EVALUATED_ON.holdout)(images)}, ${trend} ${percent(stock)}.`;
-  if (kind !== "unproven") return facts;
-  const { more_test_images: more, probability_better: chance } = report ?? {};
-  const odds = typeof chance === "number" ? ` It is better with a probability of ${percent(Math.min(0.99, chance))}.` : "";
-  const remedy = more ? ` About ${count(more, "more test image")} would decide it.` : "";
-  return `${facts} ${count(images, "image is", "images are")} too few to prove it.${odds}${remedy}`;
+  // The interval counts only images whose prediction changed. The verdict counts all.
+  if (kind === "better" && comparison.difference.low <= 0 && typeof report?.more_certain === "number")
+    return `${facts} It is more certain of the right class on ${report.more_certain} of ${count(images, "image")}.`;
+  return facts;
 }
 
 function notEvaluated({ config, warnings }) {

@@ -1,0 +1,109 @@
+"""Wrong predictions, and predictions that training changed."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.clip.evaluation.predictions import HeldOutPredictions
+from core.clip.inference.calibration import softmax
+
+MAX_IMAGES = 24
+"""Maximum number of mistakes, and of label issues, in a report."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image whose prediction differs from its label."""
+
+    position: int
+    """Position of the image in the upload, training images first."""
+    class_name: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """An image that exactly one of the stock and the adapted model classifies correctly."""
+
+    position: int
+    """Position of the image in the upload, training images first."""
+    class_name: str
+    before: str
+    """Prediction of the stock model."""
+    predicted: str
+    """Prediction of the adapted model."""
+    probability: float
+    """Probability of `predicted`."""
+
+
+def find_mistakes(
+    scores: NDArray[np.float64],
+    truth: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    names: Sequence[str],
+    scale: float,
+) -> tuple[Mistake, ...]:
+    """Return the most confident wrong predictions.
+
+    Args:
+        scale: logit scale divided by the temperature.
+    """
+    if not len(truth):
+        return ()
+    probabilities = softmax(scale * scores)
+    predicted = scores.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_IMAGES]
+    return tuple(
+        Mistake(
+            int(positions[i]), names[truth[i]], names[predicted[i]], float(probabilities[i, predicted[i]])
+        )
+        for i in worst
+    )
+
+
+def find_changes(
+    held_out: HeldOutPredictions, which: str, logit_scale: float, temperature: float
+) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    """Return the images that only the adapted model gets right, and those that only the stock model does.
+
+    Args:
+        which: candidates: `trained_only` or `all_classes`.
+        temperature: fitted with the trained classes as candidates. As in the service, requests with
+            further classes do without.
+    """
+    if held_out.adapted is None:
+        return (), ()
+    truth, names = held_out.truth, held_out.candidates.names
+    scores: NDArray[np.float64] = getattr(held_out.adapted, which)
+    before = getattr(held_out.stock, which).argmax(axis=1)
+    after = scores.argmax(axis=1)
+    scale = logit_scale / temperature if which == "trained_only" else logit_scale
+    probability = softmax(scale * scores)[np.arange(len(truth)), after]
+
+    def changes(rows: NDArray[np.int64]) -> tuple[Change, ...]:
+        by_confidence = rows[np.argsort(-probability[rows], kind="stable")]
+        shown: Counter[int] = Counter()
+        ranks = []
+        for i in by_confidence:
+            ranks.append(shown[int(truth[i])])
+            shown[int(truth[i])] += 1
+        return tuple(
+            Change(
+                int(held_out.positions[i]),
+                names[truth[i]],
+                names[before[i]],
+                names[after[i]],
+                float(probability[i]),
+            )
+            for i in by_confidence[np.argsort(np.array(ranks, dtype=np.int64), kind="stable")]
+        )
+
+    right_before, right_after = before == truth, after == truth
+    return changes(np.flatnonzero(~right_before & right_after)), changes(
+        np.flatnonzero(right_before & ~right_after)
+    )

@@ -1,0 +1,104 @@
+"""The verdict: one signed-rank test of the gains per image."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.clip.evaluation.accuracies import candidates_of, is_correct
+from core.clip.evaluation.predictions import HeldOutPredictions
+from core.clip.inference.calibration import MIN_HELD_OUT, cross_calibrated
+
+MAX_P = 0.025
+"""Largest one-sided p of a proven gain, or loss."""
+MAX_PROBABLE_P = 0.2
+"""Largest one-sided p of a probable gain, or loss."""
+MAX_EXACT = 50
+"""Largest number of differences for which `signed_rank_p` is exact."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict with the numbers behind it."""
+
+    verdict: str
+    """`better`, `probably_better`, `no_clear_gain`, `probably_worse`, `worse` or `not_evaluated`."""
+    p: float | None = None
+    """One-sided p of the signed-rank test, in the direction of the change in accuracy."""
+    more_certain: int | None = None
+    """Number of images on which the adapted model is nearer to the true class."""
+
+
+def judge(held_out: HeldOutPredictions, logit_scale: float) -> Judgement:
+    """Compare the adapted with the stock model.
+
+    `better` needs a higher accuracy, and gains per image that tend to be above 0 by a signed-rank test.
+    `worse` is the mirror image. From 30 images on, the gain of an image is that of the Brier score
+    (`brier_gains`). Below, it is +1 if only the adapted model classifies the image correctly, and −1 if only
+    the stock model does. benchmarks/pages/trust.md has the measurements.
+    """
+    if held_out.adapted is None:
+        return Judgement("not_evaluated")
+    which, trained = candidates_of(held_out), held_out.candidates.trained
+    before, after = (
+        is_correct(scores, held_out.truth, which, trained).astype(np.float64)
+        for scores in (held_out.stock, held_out.adapted)
+    )
+    gains = brier_gains(held_out, logit_scale)
+    if gains is None:
+        gains = after - before
+    change = float(after.sum() - before.sum())
+    p = signed_rank_p(gains if change >= 0 else -gains)
+    word = "better" if change > 0 else "worse"
+    proven, probable = change != 0 and p <= MAX_P, change != 0 and p <= MAX_PROBABLE_P
+    verdict = word if proven else f"probably_{word}" if probable else "no_clear_gain"
+    return Judgement(verdict, p, int((gains > 0).sum()))
+
+
+def signed_rank_p(differences: NDArray[np.float64]) -> float:
+    """Return the one-sided p of Wilcoxon's signed-rank test that the differences tend to be above 0.
+
+    Zeros are dropped and ties get mean ranks (F. Wilcoxon, Biometrics Bulletin 1945). For up to `MAX_EXACT`
+    differences, p is the share of all 2ⁿ signs with a rank sum at least as large. Above, it is the normal
+    approximation, whose variance allows for ties.
+    """
+    differences = differences[differences != 0]
+    n = len(differences)
+    if n == 0:
+        return 1.0
+    _, place, counts = np.unique(np.abs(differences), return_inverse=True, return_counts=True)
+    ranks = (2 * np.cumsum(counts) - counts + 1)[place]  # twice the mean ranks, which are whole numbers
+    observed, total = int(ranks[differences > 0].sum()), int(ranks.sum())
+    if n > MAX_EXACT:
+        deviation = math.sqrt(float(np.square(ranks.astype(np.float64)).sum())) / 2
+        return math.erfc((observed - total / 2) / deviation / math.sqrt(2)) / 2
+    ways = np.zeros(total + 1)  # number of choices of signs by rank sum
+    ways[0] = 1
+    for rank in ranks:
+        ways[rank:] += ways[:-rank].copy()
+    return float(ways[observed:].sum() / 2.0**n)
+
+
+def brier_gains(held_out: HeldOutPredictions, logit_scale: float) -> NDArray[np.float64] | None:
+    """Return per image the Brier score of the stock model minus that of the adapted model, [N].
+
+    The Brier score (G. Brier, 1950) of an image is Σ (p − truth)², from 0 to 2; lower is better. Most
+    images get the same prediction from both models and add nothing to a difference in accuracy. The Brier
+    score uses all of them, so it detects a real gain with fewer images. It is a proper score:
+    overconfidence does not pay. Each model gets its own fitted temperature. The candidates are the trained
+    classes and the classes of the images.
+
+    Returns:
+        None with fewer than 30 images, which are too few to fit a temperature.
+    """
+    truth = held_out.truth
+    if held_out.adapted is None or len(truth) < MIN_HELD_OUT:
+        return None
+    errors = []
+    for class_scores in (held_out.stock, held_out.adapted):
+        deviations = cross_calibrated(logit_scale * getattr(class_scores, candidates_of(held_out)), truth)
+        deviations[np.arange(len(truth)), truth] -= 1
+        errors.append(np.square(deviations).sum(axis=1))
+    gains: NDArray[np.float64] = errors[0] - errors[1]
+    return gains

@@ -1,0 +1,147 @@
+"""The verdict detects a real gain on few images and rarely mistakes chance for one."""
+
+from dataclasses import replace
+from itertools import product
+from math import comb
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
+from core.clip.evaluation.verdict import brier_gains, judge, signed_rank_p
+from core.clip.inference.calibration import MIN_HELD_OUT
+
+K = 4
+
+
+def scores(truth: NDArray[np.int64], lead: float, seed: int, boldness: float = 1.0) -> ClassScores:
+    """Draw scores in which the true class leads by `lead` standard deviations of the noise."""
+    cosines = np.random.default_rng(seed).normal(0, 0.05, (len(truth), K))
+    cosines[np.arange(len(truth)), truth] += 0.05 * lead
+    return ClassScores(boldness * cosines, boldness * cosines, cosines[:, :0])
+
+
+def predictions(images: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOutPredictions:
+    truth = np.random.default_rng(1000 + seed).integers(0, K, images)
+    stock, adapted = scores(truth, 1.0, 2 * seed), scores(truth, lead, 2 * seed + 1, boldness)
+    names = Candidates(tuple("abcd"), K, ((),) * K)
+    none = np.arange(0)
+    return HeldOutPredictions(names, np.arange(images), truth, stock, stock, adapted, {}, none)
+
+
+def test_a_gain_on_eighty_images() -> None:
+    found = judge(predictions(80, lead=2.0), 40.0)
+    assert found.verdict == "better"
+    assert found.p is not None
+    assert found.p < 0.001
+    assert found.more_certain is not None
+    assert 40 < found.more_certain < 80
+
+
+def test_the_mirror_image_is_a_loss() -> None:
+    held = predictions(80, lead=2.0)
+    assert held.adapted is not None
+    swapped = replace(held, stock=held.adapted, adapted=held.stock)
+    assert judge(swapped, 40.0).verdict == "worse"
+    assert judge(swapped, 40.0).p == judge(held, 40.0).p
+
+
+def test_overconfidence_is_no_gain() -> None:
+    """Scaling all scores by three carries no information."""
+    honest, bold = (brier_gains(predictions(80, lead=1.0, boldness=b), 40.0) for b in (1.0, 3.0))
+    assert honest is not None
+    assert bold is not None
+    assert honest.mean() == pytest.approx(bold.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("images", [8, 20, 60])
+def test_chance_is_seldom_taken_for_a_gain(images: int) -> None:
+    found = [judge(predictions(images, lead=1.0, seed=seed), 40.0).verdict for seed in range(100)]
+    assert found.count("better") <= 6
+    assert found.count("worse") <= 6
+
+
+def test_lower_confidence_on_random_labels_is_no_gain() -> None:
+    """The labels are random: the stock model is overconfident, the adapted model is cautious."""
+    found = [
+        judge(replace(predictions(60, lead=0.0, seed=s), stock=scores(np.arange(60) % 3, 4.0, s)), 40.0)
+        for s in range(40)
+    ]
+    assert [judgement.verdict for judgement in found].count("better") <= 3
+
+
+def changed(gained: int, lost: int, both: int) -> HeldOutPredictions:
+    """Return predictions on gained + lost + both images of class 0."""
+    n = gained + lost + both
+    stock, adapted = np.zeros((n, K)), np.zeros((n, K))
+    stock[:, 0], adapted[:, 0] = 0.1, 0.1
+    stock[:gained, 1] = 0.2
+    adapted[gained : gained + lost, 1] = 0.2
+    before, after = (ClassScores(s, s, s[:, :0]) for s in (stock, adapted))
+    names = Candidates(tuple("abcd"), K, ((),) * K)
+    return HeldOutPredictions(
+        names, np.arange(n), np.zeros(n, dtype=np.int64), before, before, after, {}, np.arange(0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "both", "expected"),
+    [
+        (6, 0, 5, "better"),
+        (5, 0, 15, "probably_better"),  # p = 1/32
+        (2, 0, 15, "no_clear_gain"),  # p = 1/4
+        (5, 2, 15, "no_clear_gain"),  # p = 29/128
+        (0, 6, 5, "worse"),
+        (0, 5, 0, "probably_worse"),
+        (4, 4, 4, "no_clear_gain"),
+        (0, 0, 9, "no_clear_gain"),
+    ],
+)
+def test_below_thirty_images_the_changed_ones_count(gained: int, lost: int, both: int, expected: str) -> None:
+    assert gained + lost + both < MIN_HELD_OUT
+    assert judge(changed(gained, lost, both), 40.0).verdict == expected
+
+
+def test_nothing_is_judged_without_an_adapted_model() -> None:
+    assert judge(replace(predictions(60, lead=1.0), adapted=None), 40.0).verdict == "not_evaluated"
+
+
+def slow_p(differences: NDArray[np.float64]) -> float:
+    """Compare with all 2ⁿ signs of the same ranks."""
+    kept = differences[differences != 0]
+    sizes = np.abs(kept)
+    ranks = np.array([(sizes < size).sum() + ((sizes == size).sum() + 1) / 2 for size in sizes])
+    sums = np.array(list(product((0, 1), repeat=len(kept)))) @ ranks
+    return float((sums >= ranks[kept > 0].sum()).mean())
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("digits", [3, 1, 0])  # With 1 and 0 there are ties and zeros.
+def test_p_is_that_of_all_signs(seed: int, digits: int) -> None:
+    generator = np.random.default_rng(seed)
+    differences = np.round(generator.normal(0.3 * (seed - 2), 1, 13), digits)
+    assert signed_rank_p(differences) == pytest.approx(slow_p(differences), abs=1e-12)
+
+
+def test_p_of_equal_sizes_is_that_of_a_sign_test() -> None:
+    """14 of 20 differences are above 0, all of the same size."""
+    exact = sum(comb(20, k) for k in range(14, 21)) / 2**20
+    assert signed_rank_p(np.array([1.0] * 14 + [-1.0] * 6)) == pytest.approx(exact)
+
+
+def test_p_of_many_differences_continues_the_exact_one() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        differences = generator.normal(0.1, 1, 51)
+        assert signed_rank_p(differences) == pytest.approx(signed_rank_p(differences[:50]), abs=0.08)
+
+
+def test_p_of_no_difference_is_one() -> None:
+    assert signed_rank_p(np.zeros(40)) == 1.0
+
+
+def test_p_is_seldom_small_by_chance() -> None:
+    generator = np.random.default_rng(0)
+    small = np.mean([signed_rank_p(generator.standard_t(2, 60)) <= 0.025 for _ in range(2000)])
+    assert 0.015 < small < 0.035
