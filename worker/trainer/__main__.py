@@ -159,7 +159,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     channel.stage("preparing")
     from core.clip.config import resolve_config
     from core.clip.data.images import ImageLimits
-    from core.clip.evaluation.accuracies import job_metrics
+    from core.clip.evaluation.accuracy import job_metrics
     from core.clip.models.backbone import load_backbone
     from core.clip.pipeline import Shot, TrainedModel, adapt
     from core.clip.training.checkpoint import Checkpoints

@@ -14,7 +14,7 @@ from core.clip.config import AdaptConfig
 from core.clip.data.images import Shot
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
-from core.clip.evaluation.accuracies import job_metrics
+from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import EvalContext
 from core.clip.evaluation.cross_validation import cross_validate, cross_validation_work
 from core.clip.evaluation.forgetting import forgetting_prompts, measure_forgetting

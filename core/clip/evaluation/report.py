@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracies import Accuracies, accuracies, candidates_of, is_correct, overall
+from core.clip.evaluation.accuracy import Accuracies, accuracies, candidates_of, is_correct, overall
 from core.clip.evaluation.forgetting import Forgetting
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_IMAGES, Change, Mistake, find_changes, find_mistakes

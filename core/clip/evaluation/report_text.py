@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.clip.evaluation.intervals import Interval
+from core.clip.evaluation.accuracy import Interval
 from core.clip.evaluation.verdict import Judgement
 
 MIN_CLASS_IMAGES = 8

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracies import candidates_of, is_correct
+from core.clip.evaluation.accuracy import candidates_of, is_correct
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.inference.calibration import MIN_HELD_OUT, cross_calibrated
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert, update
 
-from core.clip.evaluation.accuracies import job_metrics
+from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.predictions import Candidates
 from core.clip.evaluation.verdict import judge

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.clip.evaluation.accuracies import job_metrics
-from core.clip.evaluation.intervals import difference_interval
+from core.clip.evaluation.accuracy import difference_interval, job_metrics
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.verdict import judge
 from tests.core.clip.reports import held_out

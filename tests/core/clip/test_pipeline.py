@@ -19,7 +19,7 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import ImageLimits, open_image
 from core.clip.data.splits import holdout_positions
 from core.clip.errors import BadImage, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
-from core.clip.evaluation.accuracies import job_metrics
+from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.evaluate import predict_test_images
 from core.clip.evaluation.predictions import HeldOutPredictions

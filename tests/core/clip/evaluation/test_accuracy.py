@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from core.clip.evaluation.intervals import Interval, accuracy_interval, difference_interval
+from core.clip.evaluation.accuracy import Interval, accuracy_interval, difference_interval
 
 
 def slow_bootstrap(right: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Interval:
