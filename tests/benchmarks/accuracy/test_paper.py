@@ -193,7 +193,7 @@ def test_ablations_and_their_chart(
     ablations.main(["--data", str(colours), "--splits", "1", *options])
     (table,) = tables(tmp_path, "ablations-*.json")
     labels = [row[0] for row in table["rows"]]  # type: ignore[attr-defined]
-    assert len(labels) == len(set(labels)) == len(ablations.ABLATIONS) + 12
+    assert len(labels) == len(set(labels)) == len(ablations.ABLATIONS) + 11
     figures.main(["--data", str(colours), "--to", str(tmp_path / "figures"), "--splits", "1", *options])
     assert (tmp_path / "figures" / "alpha.svg").stat().st_size > 5_000
 
