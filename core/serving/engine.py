@@ -122,6 +122,7 @@ class LocalEngine:
                 key=model.key,
                 wait_seconds=wait_seconds,
                 backbone=model.backbone.name,
+                tokenizer=model.backbone.tokenizer,
                 image_size=model.backbone.image_size,
                 preprocess=model.preprocess,
                 logit_scale=model.backbone.logit_scale,

@@ -16,7 +16,6 @@ from core.clip.data.images import ImageLimits
 from core.clip.errors import BadImage
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import request_rule
-from core.clip.models.backbone import load_tokenizer
 from core.clip.models.features import classifier_from_features
 from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked
 from core.serving.decoding import Decoders, Decoding, fitted
@@ -114,7 +113,6 @@ class Predictor:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
-        self._cache = settings.cache
         # Half of the budget each, because a classifier repeats the rows of its classes.
         self._rows = TextCache(settings.text_cache_bytes // 2)
         self._classifiers: LruCache[ClassifierKey, RequestClassifier] = LruCache(
@@ -297,11 +295,10 @@ class Predictor:
     def _encode(self, handle: Handle, prompts: Sequence[Prompts], owner: str) -> Tensor:
         """Return the classifier weights [C, D] of C classes."""
         sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
-        tokenize = load_tokenizer(handle.backbone, cache=self._cache)
         tokens: list[Tensor] = []
         for start in range(0, len(sentences), PROMPTS_PER_TURN):
             with self._tokenizing.turn((owner, "prompts")):
-                tokens.append(tokenize(sentences[start : start + PROMPTS_PER_TURN]))
+                tokens.append(handle.tokenizer(sentences[start : start + PROMPTS_PER_TURN]))
         return classifier_from_features(
             self._engine.encode_text(handle, torch.cat(tokens)), sentences, prompts
         )

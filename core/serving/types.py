@@ -1,6 +1,6 @@
 """Plain data: requests and results of POST /classify, and the types of the engine's interface."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -140,6 +140,8 @@ class Handle:
     wait_seconds: float | None
     """Maximum wait of a call for its turn; None waits without limit."""
     backbone: str
+    tokenizer: Callable[[list[str]], Tensor]
+    """The backbone's own: N prompts to padded ids [N, L]. It takes one caller at a time."""
     image_size: int
     preprocess: str
     """Settings of the image transform, as `core.clip.models.backbone.image_transform` reads them."""

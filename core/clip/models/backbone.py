@@ -5,16 +5,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
-from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import open_clip
 import torch
-from open_clip.hf_model import HFTextEncoder
-from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors import safe_open
@@ -25,16 +21,16 @@ from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, InvalidConfig, UnknownBackbone
 from core.clip.models import transformers_clip
 from core.clip.models.device import allow_tf32, device_problem, find_device
-from core.clip.models.installed import CONFIG, LOCAL, TOWER_CONFIG, WEIGHTS, install
+from core.clip.models.folder import CONFIG, TOWER_CONFIG, WEIGHTS, read_config
+from core.clip.models.installed import LOCAL, install
 from core.clip.models.starter import starter_folder, starter_identity
+from core.clip.models.tokenizer import make_tokenizer, masked_padding, trim_padding
 from core.errors import ClipCiteError
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
 """open_clip's defaults for preprocessing fields that a folder omits."""
 # Never trained and never interpolated: temperature of the pre-trained model, and SigLIP's bias.
 FROZEN = frozenset({"logit_scale", "logit_bias"})
-MAX_WORDS, MAX_WORD_LENGTH = 50_000, 50
-"""Bounds of the cache of a tokenizer: words, and characters of each."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def load_backbone(
         allow_tf32(tf32)
     try:
         folder = _folder(name, cache)
-        config = _model_config(folder)
+        config = _model_config(folder, name)
         model = open_clip.create_model(
             f"{LOCAL}{folder}",
             require_pretrained=True,
@@ -113,7 +109,7 @@ def load_backbone(
             text_cfg=config["text_cfg"],
         )
         _check_image_size(name, model, folder / WEIGHTS)
-        tokenizer = _tokenizer(folder)
+        tokenizer = make_tokenizer(folder, config["text_cfg"])
         model = model.eval().requires_grad_(False).to(device)
     except ClipCiteError:
         raise
@@ -181,102 +177,6 @@ def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
     )
 
 
-def load_tokenizer(name: str, *, cache: Path) -> Callable[[list[str]], Tensor]:
-    """Return the tokenizer of a backbone without loading its network: N prompts to padded ids [N, L].
-
-    A loaded backbone has the same tokenizer object.
-
-    Raises:
-        BackboneUnavailable: the files are missing, damaged or out of reach.
-    """
-    try:
-        return _tokenizer(_folder(name, cache))
-    except ClipCiteError:
-        raise
-    except Exception as error:  # as in load_backbone
-        raise BackboneUnavailable(
-            f"The tokenizer of the backbone {name!r} can't be loaded ({type(error).__name__}). Check its "
-            "files: clipcite backbones verify"
-        ) from error
-
-
-def masked_padding(model: nn.Module, tokenizer: Any) -> int | None:
-    """Return the token id of padding that the text tower masks, or None.
-
-    Hugging Face text towers mask padding. Other towers, such as SigLIP's, attend to it or read the last
-    position.
-    """
-    if isinstance(getattr(model, "text", None), HFTextEncoder):
-        return int(tokenizer.tokenizer.pad_token_id)
-    return None
-
-
-def trim_padding(tokens: Tensor, padding: int | None) -> Tensor:
-    """Cut off padding that no prompt of the call needs.
-
-    Masked padding does not affect the features, and costs most of the time.
-    """
-    if padding is None:
-        return tokens
-    used = tokens.ne(padding).any(dim=0).nonzero()
-    return tokens[:, : int(used.max()) + 1]
-
-
-def _tokenizer(folder: Path) -> Callable[[list[str]], Tensor]:
-    return _read_tokenizer(str(folder), (folder / CONFIG).stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _read_tokenizer(folder: str, _written_ns: int) -> Callable[[list[str]], Tensor]:
-    """Read a tokenizer, again only if the folder's configuration was replaced."""
-    tokenizer = open_clip.get_tokenizer(f"{LOCAL}{folder}")
-    if isinstance(tokenizer, SimpleTokenizer):
-        tokenizer.cache = _Words(tokenizer.cache)
-        tokenizer.bpe = partial(_bpe, tokenizer)
-    return cast(Callable[[list[str]], Tensor], tokenizer)
-
-
-class _Words(dict[str, str]):
-    """Cache of open_clip's tokenizer, which by itself keeps every word for ever."""
-
-    def __setitem__(self, word: str, tokens: str) -> None:
-        if len(self) < MAX_WORDS and len(word) <= MAX_WORD_LENGTH:
-            super().__setitem__(word, tokens)
-
-
-def _bpe(tokenizer: SimpleTokenizer, word: str) -> str:
-    """Return the tokens of a word like open_clip's method, which takes quadratic time for a long word.
-
-    The pair of the lowest rank is merged at all its positions, from left to right, until no pair has a rank.
-    """
-    if word in tokenizer.cache:
-        return str(tokenizer.cache[word])
-    ranks: dict[tuple[str, str], int] = tokenizer.bpe_ranks
-    # A part that was merged into the one before it is empty, and so is the end.
-    parts = [*word[:-1], word[-1] + "</w>", ""]
-    before, after = list(range(-1, len(parts) - 1)), list(range(1, len(parts) + 1))
-    heap = [(ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in ranks]
-    heapify(heap)
-    while heap:
-        rank, positions = heap[0][0], []
-        while heap and heap[0][0] == rank:
-            positions.append(heappop(heap)[1])
-        for i in positions:
-            merged = after[i]
-            if ranks.get((parts[i], parts[merged])) != rank:
-                continue
-            parts[i] += parts[merged]
-            parts[merged] = ""
-            after[i] = after[merged]
-            before[after[i]] = i
-            for first, second in ((before[i], i), (i, after[i])):
-                if (pair := (parts[first], parts[second])) in ranks:
-                    heappush(heap, (ranks[pair], first))
-    tokens = " ".join(filter(None, parts))
-    tokenizer.cache[word] = tokens
-    return tokens
-
-
 def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return θ: the parameters of both towers by name, which are trained and interpolated."""
     return {name: p for name, p in model.named_parameters() if name not in FROZEN}
@@ -315,12 +215,12 @@ def _folder(name: str, cache: Path) -> Path:
     return folder
 
 
-def _model_config(folder: Path) -> dict[str, Any]:
+def _model_config(folder: Path, name: str) -> dict[str, Any]:
     """Return open_clip's configuration of the network.
 
     open_clip does not resolve the reference to the shape of a Hugging Face text tower relative to the folder.
     """
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    config = read_config(folder, name)["model_cfg"]
     text = config["text_cfg"]
     if "hf_model_name" in text and (folder / TOWER_CONFIG).is_file():
         text.update(hf_model_name=str(folder.absolute()), hf_model_pretrained=False)

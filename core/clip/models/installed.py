@@ -15,31 +15,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from safetensors import SafetensorError, safe_open
-
 from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models import hub
+from core.clip.models.folder import (
+    CLIP_MODEL_FILES,
+    CLIP_MODEL_WEIGHTS,
+    CONFIG,
+    TOKENIZER_FILES,
+    TOWER_CONFIG,
+    WEIGHTS,
+    check_safetensors,
+    read_config,
+)
 
 HUB = "hf-hub:"
 LOCAL = "local-dir:"
 FOLDER = "backbones"
 """Folder of the installed backbones below the cache."""
 MANIFEST = "backbone.json"
-CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-TOWER_CONFIG = "config.json"
-"""Shape of a Hugging Face text tower, or of a whole model in the layout of `transformers`."""
-CLIP_MODEL_WEIGHTS = "model.safetensors"
-CLIP_MODEL_FILES = (TOWER_CONFIG, "preprocessor_config.json", CLIP_MODEL_WEIGHTS)
-"""Files of a CLIPModel of `transformers`."""
-TOKENIZER_FILES = frozenset(
-    (
-        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-        *("vocab.txt", "vocab.json", "merges.txt"),
-        *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
-    )
-)
-TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language", "tokenizer_mode"}
 
 
 @dataclass(frozen=True)
@@ -246,40 +240,9 @@ def _complete(name: str, config: dict[str, Any] | None, partial: Path) -> dict[s
         transformers_clip.convert(partial)
     if config is not None:
         (partial / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
-    for required in (CONFIG, WEIGHTS):
-        if not (partial / required).is_file():
-            raise UnknownBackbone(
-                f"The folder of {name} lacks {required}. It must hold {CONFIG} and {WEIGHTS} (open_clip), or "
-                f"{TOWER_CONFIG} and {CLIP_MODEL_WEIGHTS} (a CLIPModel of transformers)."
-            )
+    content = read_config(partial, name)
     check_safetensors(partial / WEIGHTS, name)
-    try:
-        content = json.loads((partial / CONFIG).read_text(encoding="utf-8"))
-        shape = content["model_cfg"]["vision_cfg"], content["model_cfg"]["text_cfg"]
-        if not all(isinstance(part, dict) for part in shape):
-            raise TypeError("a tower is not an object")
-        # An option such as trust_remote_code would run code of the repository.
-        if not {*shape[1].get("tokenizer_kwargs", {})} <= TOKENIZER_OPTIONS:
-            raise ValueError("an unknown option of the tokenizer")
-    except (ValueError, KeyError, TypeError) as error:
-        (partial / CONFIG).unlink()
-        raise BackboneUnavailable(
-            f"{CONFIG} of {name} is no configuration of open_clip. Choose another backbone."
-        ) from error
-    return dict(content)
-
-
-def check_safetensors(path: Path, name: str) -> None:
-    """Raise BackboneUnavailable, and remove the file, if it is no safetensors file. No tensor is read."""
-    try:
-        with safe_open(path, "np"):
-            return
-    except SafetensorError as error:
-        path.unlink()
-        raise BackboneUnavailable(
-            f"The weights of {name} are no safetensors file, although the name says so. They were discarded. "
-            "Choose another backbone, or another mirror in HF_ENDPOINT."
-        ) from error
+    return content
 
 
 @contextmanager

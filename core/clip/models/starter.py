@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.clip.errors import BackboneUnavailable
-from core.clip.models.cached_folder import build_once
+from core.clip.models.folder import build_once
 
 # The folder name holds the version of the recipe below.
 FOLDER = "starter-1"

@@ -12,9 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.clip.errors import BackboneUnavailable
-from core.clip.models import installed
-from core.clip.models.cached_folder import build_once
-from core.clip.models.installed import CLIP_MODEL_FILES
+from core.clip.models import folder as layout
+from core.clip.models.folder import CLIP_MODEL_FILES, build_once
 
 CONFIG, PREPROCESSOR, WEIGHTS = CLIP_MODEL_FILES
 VOCABULARY = 49_408
@@ -64,8 +63,8 @@ def convert(folder: Path, into: Path | None = None) -> None:
             f"{VOCABULARY:,} tokens. Choose another backbone."
         ) from error
     into = into or folder
-    save_file(state, into / installed.WEIGHTS, metadata={"format": "pt"})
-    (into / installed.CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    save_file(state, into / layout.WEIGHTS, metadata={"format": "pt"})
+    (into / layout.CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
     if into == folder:
         for name in CLIP_MODEL_FILES:
             (folder / name).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -13,9 +13,7 @@ from torch import Tensor
 from core.admission import ServerBusy
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
-from core.clip.models.backbone import load_tokenizer
 from core.clip.models.features import encode_images, encode_tokens
-from core.serving import predictor
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import WeightsKey
 from tests.api import crafted
@@ -57,7 +55,7 @@ def test_features_are_those_of_the_model(world: World) -> None:
     """The inputs are decoded images, and token ids with all of their padding."""
     backbone, engine = world.backbone, world.serving.engine
     decoded = images(world)
-    tokens = load_tokenizer(backbone.name, cache=world.settings.cache)(NAMES)
+    tokens = backbone.tokenizer(NAMES)
     with engine.acquire(WeightsKey(backbone.name), 0, wait_seconds=None) as handle:
         assert (handle.image_size, handle.preprocess) == (backbone.image_size, backbone.preprocess_settings)
         torch.testing.assert_close(
@@ -123,13 +121,13 @@ def test_the_model_is_held_until_its_images_end_if_the_prompts_fail(
         assert go_on.wait(600)
         return encode(self, pixels)
 
-    def broken(name: str, **options: Any) -> Any:
+    def broken(sentences: Sequence[str]) -> None:
         assert begun.wait(600)
         failed.set()
         raise RuntimeError("no tokenizer")
 
     monkeypatch.setattr(ServedModel, "encode_images", slow)
-    monkeypatch.setattr(predictor, "load_tokenizer", broken)
+    world.before_tokenizing = broken
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(world.classify)
         assert failed.wait(600)

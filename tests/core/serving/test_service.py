@@ -5,7 +5,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +27,6 @@ from core.clip.prompts import class_indices
 from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
-from core.serving import predictor
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import ModelPool
@@ -168,21 +167,16 @@ def test_prompts_are_encoded_once(world: World) -> None:
     assert world.sentences == ["a photo of a one more."]
 
 
-def test_owners_take_turns_at_the_tokenizer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_owners_take_turns_at_the_tokenizer(world: World) -> None:
     tokenizing, release = threading.Semaphore(0), threading.Semaphore(0)
     order: list[str] = []
-    load = predictor.load_tokenizer
 
-    def loaded(*args: Any, **given: Any) -> Callable[[list[str]], Tensor]:
-        def tokenize(prompts: list[str]) -> Tensor:
-            order.append(prompts[0][0])
-            tokenizing.release()
-            assert release.acquire(timeout=60)
-            return load(*args, **given)(prompts)
+    def tokenize(prompts: Sequence[str]) -> None:
+        order.append(prompts[0][0])
+        tokenizing.release()
+        assert release.acquire(timeout=60)
 
-        return tokenize
-
-    monkeypatch.setattr(predictor, "load_tokenizer", loaded)
+    world.before_tokenizing = tokenize
 
     def classify(owner: str, prompts: int) -> None:
         names = tuple(ClassName(f"{owner} {i}") for i in range(prompts))

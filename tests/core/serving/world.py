@@ -1,6 +1,7 @@
 """A Serving on real storage, and readers of its answers."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from torch import Tensor
 
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
-from core.serving import predictor
 from core.serving.pool import model_pool as serving_networks
 from core.serving.service import Serving, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, WeightsKey
@@ -39,22 +39,22 @@ class World:
         self.pool = self.serving.engine.pool
         self.loads: list[str] = []
         self.sentences: list[str] = []
+        self.before_tokenizing: Callable[[Sequence[str]], None] = lambda sentences: None
         real = serving_networks.load_backbone
 
         def load(name: str, **options: Any) -> Backbone:
             self.loads.append(name)
-            return real(name, **options)
+            loaded = real(name, **options)
 
-        tokenizer = predictor.load_tokenizer
+            def tokenize(sentences: Sequence[str]) -> Tensor:
+                self.sentences += sentences
+                self.before_tokenizing(sentences)
+                tokens: Tensor = loaded.tokenizer(sentences)
+                return tokens
+
+            return replace(loaded, tokenizer=tokenize)
+
         monkeypatch.setattr(serving_networks, "load_backbone", load)
-        monkeypatch.setattr(predictor, "load_tokenizer", lambda *a, **b: self.counting(tokenizer(*a, **b)))
-
-    def counting(self, tokenize: Callable[[Sequence[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
-        def counted(sentences: Sequence[str]) -> Tensor:
-            self.sentences += sentences
-            return tokenize(sentences)
-
-        return counted
 
     def publish(self, **given: Any) -> str:
         return publish_model(self.database, self.blobs, self.backbone, **given)

@@ -1,6 +1,7 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -12,8 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
-from core.clip.models import backbone
+from core.clip.models import installed, tokenizer
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
+from tests.core.clip.families import SMALL, write_repository
 from tests.core.clip.recorder import fingerprint, same_bits
 from tests.core.clip.tiny import PREPROCESS, make_tiny_backbone
 from tests.hub import Hub
@@ -28,22 +30,22 @@ def test_a_folder_is_loaded_as_open_clip_does(tiny: Backbone, tiny_folder: Path)
     )
     image = Image.effect_noise((50, 40), 80).convert("RGB")
     assert torch.equal(tiny.preprocess(image), preprocess(image))
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_folder}")
-    assert torch.equal(tiny.tokenize(["a cat", "猫"]), tokenizer(["a cat", "猫"]))
+    expected = open_clip.get_tokenizer(f"local-dir:{tiny_folder}")(["a cat", "猫"])
+    assert torch.equal(tiny.tokenize(["a cat", "猫"]), expected)
 
 
 def test_the_tokenizer_keeps_a_limited_number_of_words(
     tiny: Backbone, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tiny.tokenizer.cache
-    monkeypatch.setattr(backbone, "MAX_WORDS", len(kept) + 2)
+    monkeypatch.setattr(tokenizer, "MAX_WORDS", len(kept) + 2)
     prompts = ["quokka wombat numbat bilby", "x" * 60, "quokka"]
     expected = open_clip.get_tokenizer(f"local-dir:{tiny_folder}")(prompts)
     assert torch.equal(tiny.tokenizer(prompts), expected)
-    assert len(kept) == backbone.MAX_WORDS
+    assert len(kept) == tokenizer.MAX_WORDS
     monkeypatch.undo()
     tiny.tokenizer(["y" * 60])
-    assert max(map(len, kept)) <= backbone.MAX_WORD_LENGTH
+    assert max(map(len, kept)) <= tokenizer.MAX_WORD_LENGTH
 
 
 def test_long_words_have_the_tokens_of_open_clip_in_a_fraction_of_the_time(
@@ -164,6 +166,49 @@ def test_half_a_folder_is_unknown(tiny_folder: Path, tmp_path: Path, missing: st
         load_backbone(f"local-dir:{tmp_path / 'half'}", cache=tmp_path)
 
 
+def code_of_the_tokenizer(folder: Path) -> None:
+    """Let the configuration of the tokenizer name the folder's Python file, and allow it to run."""
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    described = json.loads((folder / "tokenizer_config.json").read_text())
+    described |= {"auto_map": {"AutoTokenizer": [None, "code.Tokenizer"]}, "tokenizer_class": "Tokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+
+
+def code_of_the_text_tower(folder: Path) -> None:
+    """Let the text tower be one that only the folder's Python file knows."""
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_model_name"] = "any/name"
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    shape = {"model_type": "ours", "auto_map": {"AutoConfig": "code.Config"}}
+    (folder / "config.json").write_text(json.dumps(shape))
+
+
+@pytest.mark.parametrize("arm", [code_of_the_tokenizer, code_of_the_text_tower])
+def test_no_load_of_a_folder_runs_its_code(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: Callable[[Path], None]
+) -> None:
+    folder = write_repository(tmp_path / "evil", *SMALL["siglip2"])
+    arm(folder)
+    marker = tmp_path / "ran"
+    (folder / "code.py").write_text(
+        f"open({str(marker)!r}, 'w').close()\n"
+        "from transformers import PretrainedConfig as Config, PreTrainedTokenizerFast as Tokenizer\n"
+    )
+    monkeypatch.setattr("builtins.input", lambda *prompt: "y")  # transformers may ask
+    for name in ("tests/evil", "timm/ViT-B-16-SigLIP2", "any/name"):
+        hub.add(name, folder)
+    for load in (
+        lambda: load_backbone(f"local-dir:{folder}", cache=tmp_path / "cache"),
+        lambda: load_backbone("hf-hub:tests/evil", cache=tmp_path / "cache"),
+        lambda: installed.import_folder(folder, tmp_path / "cache", "hf-hub:tests/evil2"),
+    ):
+        with pytest.raises(BackboneUnavailable, match="would run code of its folder"):
+            load()
+        assert not marker.exists()
+
+
 def test_a_pickle_beside_the_weights_is_not_read(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_folder, tmp_path / "both")
     for name in ("open_clip_pytorch_model.bin", "model.pth", "a.pth"):
@@ -190,7 +235,7 @@ def test_a_damaged_folder_is_unavailable(tiny_folder: Path, tmp_path: Path, kind
         state = load_file(weights)
         del state["visual.proj"]
         save_file(state, weights)
-    with pytest.raises(BackboneUnavailable, match="can't be loaded") as caught:
+    with pytest.raises(BackboneUnavailable, match="can't be loaded|no configuration of open_clip") as caught:
         load_backbone(f"local-dir:{folder}", cache=tmp_path)
     assert caught.value.status == 503
 

@@ -8,7 +8,8 @@ import pytest
 
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models import installed
-from core.clip.models.backbone import load_backbone, load_tokenizer
+from core.clip.models.backbone import load_backbone
+from core.clip.models.folder import CONFIG, WEIGHTS
 from tests.core.clip.families import SMALL, write_repository
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import Hub
@@ -32,8 +33,8 @@ def cache(tmp_path: Path) -> Path:
 def test_it_is_downloaded_once(hub: Hub, repository: Path, cache: Path) -> None:
     folder = installed.install(NAME, cache)
     assert {path.name for path in folder.iterdir()} == {
-        installed.CONFIG,
-        installed.WEIGHTS,
+        CONFIG,
+        WEIGHTS,
         installed.MANIFEST,
     }
     requests = len(hub.requests)
@@ -82,14 +83,14 @@ def test_its_progress_is_known_to_other_processes(hub: Hub, repository: Path, ca
 
 
 def test_a_pickle_is_not_loaded(hub: Hub, repository: Path, cache: Path) -> None:
-    (repository / installed.WEIGHTS).rename(repository / "open_clip_pytorch_model.bin")
+    (repository / WEIGHTS).rename(repository / "open_clip_pytorch_model.bin")
     with pytest.raises(BackboneUnavailable, match=r"only available as open_clip_pytorch_model\.bin"):
         installed.install(NAME, cache)
     assert hub.transfers() == []
 
 
 def test_weights_that_are_no_safetensors_file(hub: Hub, repository: Path, cache: Path) -> None:
-    (repository / installed.WEIGHTS).write_bytes(b"<html>Please log in</html>")
+    (repository / WEIGHTS).write_bytes(b"<html>Please log in</html>")
     with pytest.raises(BackboneUnavailable, match="are no safetensors file"):
         installed.install(NAME, cache)
     assert installed.list_installed(cache) == []
@@ -103,17 +104,16 @@ def test_weights_that_are_no_safetensors_file(hub: Hub, repository: Path, cache:
         "{",
         '{"model_cfg": []}',
         '{"model_cfg": {"vision_cfg": {}, "text_cfg": 1}}',
-        '{"model_cfg": {"vision_cfg": {}, "text_cfg": {"tokenizer_kwargs": {"trust_remote_code": true}}}}',
     ],
 )
 def test_a_configuration_of_another_kind(repository: Path, cache: Path, content: str) -> None:
-    (repository / installed.CONFIG).write_text(content)
+    (repository / CONFIG).write_text(content)
     with pytest.raises(BackboneUnavailable, match="is no configuration of open_clip"):
         installed.install(NAME, cache)
 
 
 def test_a_repository_without_weights(repository: Path, cache: Path) -> None:
-    (repository / installed.WEIGHTS).unlink()
+    (repository / WEIGHTS).unlink()
     with pytest.raises(BackboneUnavailable, match=r"holds no open_clip_model\.safetensors"):
         installed.install(NAME, cache)
 
@@ -132,7 +132,7 @@ def test_its_own_tokenizer_is_installed_with_it(
     hub.add("timm/ViT-B-16-SigLIP2", tokenizer)
     load_backbone("hf-hub:tests/siglip", cache=cache)
     hub.status = 503  # no further request
-    tokens = load_tokenizer("hf-hub:tests/siglip", cache=cache)(["a cat"])
+    tokens = load_backbone("hf-hub:tests/siglip", cache=cache).tokenizer(["a cat"])
     assert tokens.shape == (1, 64)
 
 
@@ -149,10 +149,10 @@ def test_a_copy_is_imported_without_a_network(
 
 def test_a_damaged_copy_is_refused(repository: Path, cache: Path, tmp_path: Path) -> None:
     stick = shutil.copytree(installed.install(NAME, cache), tmp_path / "stick")
-    content = bytearray((stick / installed.WEIGHTS).read_bytes())
+    content = bytearray((stick / WEIGHTS).read_bytes())
     content[-1] ^= 1
-    (stick / installed.WEIGHTS).write_bytes(content)
-    (stick / installed.CONFIG).unlink()
+    (stick / WEIGHTS).write_bytes(content)
+    (stick / CONFIG).unlink()
     with pytest.raises(BackboneUnavailable) as caught:
         installed.import_folder(stick, tmp_path / "other")
     assert "open_clip_model.safetensors has another content" in caught.value.detail
@@ -187,7 +187,7 @@ def test_an_empty_folder_is_refused(cache: Path, tmp_path: Path) -> None:
 def test_verify_names_what_was_altered(repository: Path, cache: Path) -> None:
     folder = installed.install(NAME, cache)
     assert installed.verify(NAME, cache) == []
-    (folder / installed.CONFIG).write_text("{}")
+    (folder / CONFIG).write_text("{}")
     assert installed.verify(NAME, cache) == [
         "open_clip_config.json has another content than at its installation."
     ]

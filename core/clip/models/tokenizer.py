@@ -1,0 +1,95 @@
+"""Tokenizers of backbones, read from their folders without running code of the folder."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from open_clip.hf_model import HFTextEncoder
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
+from torch import Tensor, nn
+
+MAX_WORDS, MAX_WORD_LENGTH = 50_000, 50
+"""Bounds of the cache of a tokenizer: words, and characters of each."""
+
+
+def make_tokenizer(folder: Path, text: Mapping[str, Any]) -> Callable[[list[str]], Tensor]:
+    """Return open_clip's tokenizer of a folder: N prompts to padded ids [N, L].
+
+    Args:
+        text: `text_cfg` from `core.clip.models.folder.read_config`, which has checked its options.
+    """
+    length = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    options = text.get("tokenizer_kwargs", {})
+    if text.get("hf_tokenizer_name"):
+        mode = {"tokenizer_mode": text.get("tokenizer_mode"), **options}
+        return HFTokenizer(str(folder), context_length=length, trust_remote_code=False, **mode)
+    tokenizer = SimpleTokenizer(context_length=length, **options)
+    tokenizer.cache = _Words(tokenizer.cache)
+    tokenizer.bpe = partial(_bpe, tokenizer)
+    return tokenizer
+
+
+def masked_padding(model: nn.Module, tokenizer: Any) -> int | None:
+    """Return the token id of padding that the text tower masks, or None.
+
+    Hugging Face text towers mask padding. Other towers, such as SigLIP's, attend to it or read the last
+    position.
+    """
+    if isinstance(getattr(model, "text", None), HFTextEncoder):
+        return int(tokenizer.tokenizer.pad_token_id)
+    return None
+
+
+def trim_padding(tokens: Tensor, padding: int | None) -> Tensor:
+    """Cut off padding that no prompt of the call needs.
+
+    Masked padding does not affect the features, and costs most of the time.
+    """
+    if padding is None:
+        return tokens
+    used = tokens.ne(padding).any(dim=0).nonzero()
+    return tokens[:, : int(used.max()) + 1]
+
+
+class _Words(dict[str, str]):
+    """Cache of open_clip's tokenizer, which by itself keeps every word for ever."""
+
+    def __setitem__(self, word: str, tokens: str) -> None:
+        if len(self) < MAX_WORDS and len(word) <= MAX_WORD_LENGTH:
+            super().__setitem__(word, tokens)
+
+
+def _bpe(tokenizer: SimpleTokenizer, word: str) -> str:
+    """Return the tokens of a word like open_clip's method, which takes quadratic time for a long word.
+
+    The pair of the lowest rank is merged at all its positions, from left to right, until no pair has a rank.
+    """
+    if word in tokenizer.cache:
+        return str(tokenizer.cache[word])
+    ranks: dict[tuple[str, str], int] = tokenizer.bpe_ranks
+    # A part that was merged into the one before it is empty, and so is the end.
+    parts = [*word[:-1], word[-1] + "</w>", ""]
+    before, after = list(range(-1, len(parts) - 1)), list(range(1, len(parts) + 1))
+    heap = [(ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in ranks]
+    heapify(heap)
+    while heap:
+        rank, positions = heap[0][0], []
+        while heap and heap[0][0] == rank:
+            positions.append(heappop(heap)[1])
+        for i in positions:
+            merged = after[i]
+            if ranks.get((parts[i], parts[merged])) != rank:
+                continue
+            parts[i] += parts[merged]
+            parts[merged] = ""
+            after[i] = after[merged]
+            before[after[i]] = i
+            for first, second in ((before[i], i), (i, after[i])):
+                if (pair := (parts[first], parts[second])) in ranks:
+                    heappush(heap, (ranks[pair], first))
+    tokens = " ".join(filter(None, parts))
+    tokenizer.cache[word] = tokens
+    return tokens
