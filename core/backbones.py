@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.clip.config import RECIPES, resolve_config
-from core.clip.models import installed
+from core.clip.models import hub, installed
 from core.errors import ClipCiteError
 from core.settings import get_settings
 
@@ -114,7 +114,7 @@ def _describe(name: str, installed_bytes: int | None) -> dict[str, Any]:
         "training_bytes": None,
         "small_training_bytes": None,
     }
-    size = None if name.startswith(installed.HUB) else size_of(name.partition("/")[0])
+    size = None if name.startswith(hub.HUB) else size_of(name.partition("/")[0])
     if size is not None:
         images = min(config.batch_size, config.micro_batch_size or config.batch_size)
         row |= {

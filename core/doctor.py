@@ -198,7 +198,7 @@ def _sweep(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
 
 
 def _backbone(settings: Settings) -> Iterator[Finding]:
-    from core.clip.models import installed, starter
+    from core.clip.models import hub, installed, starter
 
     name = settings.backbone
     if name == "starter":
@@ -228,7 +228,7 @@ def _backbone(settings: Settings) -> Iterator[Finding]:
     else:
         try:
             found = installed.read(name, settings.cache)
-            installed.find_source(name)
+            hub.find_source(name)
         except ClipCiteError as error:
             yield Finding("backbone", "problem", error.detail)
             return

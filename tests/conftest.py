@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -113,6 +114,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         # Older versions copy the constant into another module.
         name = "huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE"
         monkeypatch.setattr(name, template, raising=False)
+        # Pieces small enough for the files of tests, and no pause before the next try.
+        monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
+        monkeypatch.setattr("huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda seconds: None))
         yield hub
 
 

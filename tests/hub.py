@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 CHUNK_BYTES = 65_536
+RETRIES = [0] * 5
+"""Cuts without a new byte, after which huggingface_hub gives up."""
 
 
 @dataclass
@@ -35,6 +37,10 @@ class Hub:
     corrupt: bool = False
     """True if the storage alters a byte."""
     ignores_ranges: bool = False
+    lists_files: bool = True
+    """False for a mirror that names no files in its description of a repository."""
+    has_tree: bool = True
+    """False for a mirror that answers 404 to the listing of a repository's tree."""
     delay_seconds: float = 0.0
     """Pause after each chunk of a large file."""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
@@ -90,7 +96,11 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(self.hub.status)
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
             self.describe(found[1])
-        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
+        elif (
+            found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path)
+            if self.hub.has_tree
+            else None
+        ):
             self.list_files(found[1])
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self.resolve(found[1], found[2], found[3])
@@ -103,7 +113,10 @@ class Handler(BaseHTTPRequestHandler):
         if repository not in self.hub.repositories:
             self.reply(404, {"X-Error-Code": "RepoNotFound"})
             return
-        self.reply_json({"id": repository, "sha": self.hub.commit(repository)})
+        content: dict[str, Any] = {"id": repository, "sha": self.hub.commit(repository)}
+        if self.hub.lists_files:
+            content["siblings"] = [{"rfilename": name} for name in self.hub.files(repository)]
+        self.reply_json(content)
 
     def list_files(self, repository: str) -> None:
         entries = []

@@ -38,7 +38,7 @@ from benchmarks.full_size.table import BACKBONES, store, stored, table
 from benchmarks.machine import load_average, processor
 from clipcite import Client, Job, Model
 from core.clip.config import resolve_config
-from core.clip.models.installed import find_source
+from core.clip.models.hub import find_source
 from core.clip.models.sizes import size_of
 from tests.core.clip.families import write_repository
 from tests.hub import Hub, running_hub
@@ -85,7 +85,6 @@ def measure(backbone: str, folder: Path, options: argparse.Namespace, result: di
         settings = {
             "CLIPCITE_BACKBONE": backbone,
             "CLIPCITE_CACHE": str(folder / "cache"),
-            "CLIPCITE_MODEL_LOAD_SECONDS": "600",
             "CLIPCITE_MAX_ATTEMPTS": "1",
             "CLIPCITE_MAX_REQUEST_BYTES": str(MAX_IMPORT_BYTES),
             "HF_ENDPOINT": hub.url,

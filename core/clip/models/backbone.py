@@ -22,7 +22,8 @@ from core.clip.errors import BackboneUnavailable, InvalidConfig, UnknownBackbone
 from core.clip.models import transformers_clip
 from core.clip.models.device import allow_tf32, device_problem, find_device
 from core.clip.models.folder import CONFIG, TOWER_CONFIG, WEIGHTS, read_config
-from core.clip.models.installed import LOCAL, install
+from core.clip.models.hub import LOCAL
+from core.clip.models.installed import install
 from core.clip.models.starter import starter_folder, starter_identity
 from core.clip.models.tokenizer import make_tokenizer, masked_padding, trim_padding
 from core.errors import ClipCiteError

@@ -1,19 +1,21 @@
-"""Download of files from a model hub: resumable, and checked against the hub's hashes.
+"""Backbones on a model hub: their repositories, and downloads that are resumed and checked.
 
-The hub is that of huggingface_hub: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` and proxy variables apply.
+A file is compared with the SHA-256 that the hub states. The hub is that of huggingface_hub: `HF_ENDPOINT`,
+`HF_TOKEN`, `HF_HUB_OFFLINE` and proxy variables apply. `huggingface_hub.hf_hub_download` is not used, since
+from version 2 on it deletes the part of an interrupted download. Its transfer, `http_get`, continues a part.
 """
 
 import errno
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-from huggingface_hub import HfApi, constants, get_token, hf_hub_url
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -22,17 +24,21 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars
 
+from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
+from core.clip.models.folder import WEIGHTS
 from core.errors import ClipCiteError
 
+disable_progress_bars()  # `progress` is known to other processes, too
+HUB = "hf-hub:"
+LOCAL = "local-dir:"
 PLAN = "download.json"
-"""File in a download's folder: size and hash of each file, with which a later process continues."""
+"""File in a download's folder: size and ETag of each file, with which a later process continues."""
 PART = ".part"
 TIMEOUT_SECONDS = 30
-MAX_FAILURES = 3
-"""Maximum number of consecutive failures without a new byte."""
 SPARE_BYTES = 50_000_000
 """Free disk space that a download must leave."""
 
@@ -43,6 +49,57 @@ class Progress:
 
     done_bytes: int
     total_bytes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Origin of a backbone on the hub, and its architecture unless the repository describes it."""
+
+    repository: str
+    weights: str = WEIGHTS
+    config: dict[str, Any] | None = None
+    """Content of open_clip_config.json."""
+
+
+def find_source(name: str) -> Source:
+    """Return the origin of `Model/pretrained` or `hf-hub:organisation/name`. Nothing is downloaded.
+
+    Raises:
+        UnknownBackbone: there is no such name.
+        BackboneUnavailable: open_clip knows no repository, only a pickle.
+    """
+    import open_clip  # with torch: verification and removal do without
+
+    if name.startswith(HUB):
+        repository = name.removeprefix(HUB)
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+            raise UnknownBackbone(f"{name!r} is not the name of a repository: {HUB}organisation/name.")
+        return Source(repository)
+    architecture, _, tag = name.partition("/")
+    entry = open_clip.get_pretrained_cfg(architecture, tag) if tag else None
+    model = open_clip.get_model_config(architecture)
+    if not entry or model is None:
+        raise UnknownBackbone(
+            f"There is no backbone {name!r}. Use {STARTER!r}, Model/pretrained as `clipcite backbones list` "
+            f"shows them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
+        )
+    repository, _, weights = str(entry.get("hf_hub") or "").rpartition("/")
+    if not repository:
+        raise BackboneUnavailable(only_as(name, str(entry.get("url", "")).rpartition("/")[2]))
+    # Weights such as OpenAI's were trained with QuickGELU; without this flag open_clip only warns.
+    model["quick_gelu"] = bool(model.get("quick_gelu") or entry.get("quick_gelu"))
+    fields = ("mean", "std", "interpolation", "resize_mode")
+    preprocess = {field: entry[field] for field in fields if field in entry}
+    safe = f"{Path(weights).stem}.safetensors" if weights else WEIGHTS
+    return Source(repository, safe, {"model_cfg": model, "preprocess_cfg": preprocess})
+
+
+def only_as(name: str, file: str) -> str:
+    """Return the sentence on weights that only this file holds, which is a pickle."""
+    return (
+        f"The weights of {name!r} are only available as {file}. For safety only safetensors files are "
+        "loaded; choose another backbone."
+    )
 
 
 def download(
@@ -63,17 +120,22 @@ def download(
     try:
         if constants.HF_HUB_OFFLINE:
             raise OfflineModeIsEnabled(repository)
-        commit = str(HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha)
-        files = _list_files(repository, commit)
-        plan = {name: files[name] for name in choose(sorted(files))}
+        info = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS)
+        commit = info.sha or constants.DEFAULT_REVISION
+        # Mirrors of companies may lack one of the two ways to list files.
+        listed = [file.rfilename for file in info.siblings or ()]
+        names = choose(sorted(listed or HfApi().list_repo_files(repository, revision=commit)))
+        urls = {name: hf_hub_url(repository, name, revision=commit) for name in names}
+        files = {name: get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS) for name, url in urls.items()}
+        plan = {name: {"size": file.size, "etag": file.etag} for name, file in files.items()}
         _prepare(folder, plan)
         for name, file in plan.items():
-            _fetch(hf_hub_url(repository, name, revision=commit), folder / name, file, repository)
+            _fetch(urls[name], folder / name, file, repository)
     except ClipCiteError:
         raise
     except Exception as error:  # the hub's library raises errors of three HTTP libraries
         raise explain(error, repository, folder) from error
-    return commit, list(plan)
+    return commit, list(names)
 
 
 def progress(folder: Path) -> Progress | None:
@@ -81,7 +143,7 @@ def progress(folder: Path) -> Progress | None:
     try:
         plan = _read_plan(folder)
         sizes = [
-            (path.stat().st_size if (path := _existing(folder / name)) else 0, file["size"])
+            (path.stat().st_size if (path := _existing(folder / name)) else 0, file["size"] or 0)
             for name, file in plan.items()
         ]
     except OSError:  # a file was just renamed, or there is no download
@@ -107,13 +169,13 @@ def explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
             f"The disk of {folder.parent} is full. Free disk space, or set CLIPCITE_CACHE to a folder on "
             "another disk. The download continues where it stopped."
         )
-    status = _status(error)
-    if isinstance(error, GatedRepoError) or status == 403 or _error_code(error) == "GatedRepo":
+    status = int(error.response.status_code) if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, GatedRepoError) or status == 403:
         detail = (
             f"The hub denies access to {repository}: its licence must be accepted first. Accept it at "
             f"{hub}/{repository}, create an access token there, and set it as HF_TOKEN for the service."
         )
-    elif isinstance(error, (EntryNotFoundError, KeyError)):
+    elif isinstance(error, EntryNotFoundError):
         detail = f"A file of {repository} is missing on the hub. Try again, or choose another backbone."
     elif isinstance(error, RepositoryNotFoundError) or status in (401, 404):
         detail = (
@@ -135,7 +197,7 @@ def explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
             "service, or set CLIPCITE_CACHE to another folder."
         )
     else:
-        broke = isinstance(error, (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError))
+        broke = kind in {"ReadError", "ReadTimeout", "RemoteProtocolError"}  # of httpx, or of its successor
         event = f"The connection to the hub {hub} broke off" if broke else f"The hub {hub} can't be reached"
         detail = (
             f"{event} ({kind}). Check the network and the proxy, or set HF_ENDPOINT "
@@ -143,16 +205,6 @@ def explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
             "backbone from a folder: clipcite backbones import FOLDER."
         )
     return BackboneUnavailable(detail)
-
-
-def _list_files(repository: str, commit: str) -> dict[str, dict[str, Any]]:
-    """Return size and hash by file name: the SHA-256 of a large file, or git's SHA-1 of a small one."""
-    tree = HfApi().list_repo_tree(repository, revision=commit, recursive=True)
-    files = (entry for entry in tree if isinstance(entry, RepoFile))
-    return {
-        file.path: {"size": file.size, "hash": file.lfs.sha256 if file.lfs else file.blob_id}
-        for file in files
-    }
 
 
 def _prepare(folder: Path, plan: dict[str, dict[str, Any]]) -> None:
@@ -167,7 +219,7 @@ def _prepare(folder: Path, plan: dict[str, dict[str, Any]]) -> None:
     _part(folder / PLAN).write_text(json.dumps(together), encoding="utf-8")
     _part(folder / PLAN).replace(folder / PLAN)
     done = sum(path.stat().st_size for name in together if (path := _existing(folder / name)))
-    missing = sum(file["size"] for file in together.values()) - done
+    missing = sum(file["size"] or 0 for file in together.values()) - done
     free = shutil.disk_usage(folder).free
     if missing and free < missing + SPARE_BYTES:
         raise BackboneUnavailable(
@@ -178,55 +230,28 @@ def _prepare(folder: Path, plan: dict[str, dict[str, Any]]) -> None:
 
 
 def _fetch(url: str, path: Path, file: dict[str, Any], repository: str) -> None:
-    """Download one file, from where an earlier download stopped."""
+    """Download one file, from where an earlier download stopped, and compare it with the hub's SHA-256.
+
+    The hub states one for large files only.
+    """
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part, failures = _part(path), 0
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        try:
-            if before < file["size"] or not part.exists():
-                _continue(url, part, before)
-            break
-        except httpx.TransportError:
-            after = part.stat().st_size if part.exists() else 0
-            failures = 0 if after > before else failures + 1
-            if failures == MAX_FAILURES:
-                raise
-    if not _has_hash(part, file):
+    part = _part(path)
+    with part.open("ab") as opened:
+        http_get(
+            url,
+            opened,
+            resume_size=opened.tell(),
+            headers=build_hf_headers(),
+            expected_size=file["size"],
+        )
+    if re.fullmatch("[0-9a-f]{64}", file["etag"] or "") and sha256(part) != file["etag"]:
         part.unlink()
         raise BackboneUnavailable(
             f"{path.name} of {repository} arrived with other content than the hub states, and was discarded. "
             "Try again. If it fails again, a proxy or mirror alters the file: set HF_ENDPOINT to another one."
         )
     part.replace(path)
-
-
-def _continue(url: str, part: Path, start: int) -> None:
-    headers = {"Accept-Encoding": "identity"}
-    if (token := get_token()) is not None:
-        headers["Authorization"] = f"Bearer {token}"
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    with httpx.stream(
-        "GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS
-    ) as response:
-        if response.status_code == 416:  # the part is longer than the file
-            part.unlink(missing_ok=True)
-        response.raise_for_status()
-        # A server that ignores the range sends the file from its start.
-        with part.open("ab" if response.status_code == 206 else "wb") as file:
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-
-
-def _has_hash(part: Path, file: dict[str, Any]) -> bool:
-    """Return whether the content has the hash that the hub states."""
-    if len(file["hash"]) == 64:
-        return sha256(part) == str(file["hash"])
-    content = part.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == str(file["hash"])
 
 
 def _read_plan(folder: Path) -> dict[str, dict[str, Any]]:
@@ -243,17 +268,6 @@ def _existing(path: Path) -> Path | None:
 
 def _part(path: Path) -> Path:
     return path.with_name(f"{path.name}{PART}")
-
-
-def _error_code(error: Exception) -> str | None:
-    """Return the hub's own code of an answer."""
-    return error.response.headers.get("X-Error-Code") if isinstance(error, httpx.HTTPStatusError) else None
-
-
-def _status(error: Exception) -> int | None:
-    if isinstance(error, (HfHubHTTPError, httpx.HTTPStatusError)):
-        return int(error.response.status_code)
-    return None
 
 
 def _megabytes(size: int) -> str:

@@ -6,7 +6,6 @@ bound to their backbone's weights.
 
 import fcntl
 import json
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models import hub
 from core.clip.models.folder import (
@@ -29,8 +27,6 @@ from core.clip.models.folder import (
     read_config,
 )
 
-HUB = "hf-hub:"
-LOCAL = "local-dir:"
 FOLDER = "backbones"
 """Folder of the installed backbones below the cache."""
 MANIFEST = "backbone.json"
@@ -49,16 +45,6 @@ class Installed:
     @property
     def bytes(self) -> int:
         return sum(file["size"] for file in self.files.values())
-
-
-@dataclass(frozen=True)
-class Source:
-    """Origin of a backbone on the hub, and its architecture unless the repository describes it."""
-
-    repository: str
-    weights: str = WEIGHTS
-    config: dict[str, Any] | None = None
-    """Content of open_clip_config.json."""
 
 
 def folder_of(name: str, cache: Path) -> Path:
@@ -89,7 +75,7 @@ def install(name: str, cache: Path) -> Path:
     folder = folder_of(name, cache)
     if read(name, cache) is not None:
         return folder
-    source = find_source(name)
+    source = hub.find_source(name)
     with _building(folder) as partial:
         if partial is not None:
             commit = _download(name, source, partial)
@@ -116,7 +102,7 @@ def import_folder(folder: Path, cache: Path, name: str | None = None) -> Install
             f"{folder} has no {MANIFEST}, so it does not state which backbone it is. Give its name as "
             "`clipcite backbones` lists it: --name ViT-B-16/openai."
         )
-    source = find_source(name)
+    source = hub.find_source(name)
     problems = _differences(folder, made) if made else []
     if problems:
         raise BackboneUnavailable(f"{folder} is damaged: {' '.join(problems)} Copy it again.")
@@ -169,40 +155,7 @@ def progress(name: str, cache: Path) -> hub.Progress | None:
     return hub.progress(_partial(folder_of(name, cache)))
 
 
-def find_source(name: str) -> Source:
-    """Return the origin of `Model/pretrained` or `hf-hub:organisation/name`. Nothing is downloaded.
-
-    Raises:
-        UnknownBackbone: there is no such name.
-        BackboneUnavailable: open_clip knows no repository, only a pickle.
-    """
-    import open_clip  # with torch: verification and removal do without
-
-    if name.startswith(HUB):
-        repository = name.removeprefix(HUB)
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-            raise UnknownBackbone(f"{name!r} is not the name of a repository: {HUB}organisation/name.")
-        return Source(repository)
-    architecture, _, tag = name.partition("/")
-    entry = open_clip.get_pretrained_cfg(architecture, tag) if tag else None
-    model = open_clip.get_model_config(architecture)
-    if not entry or model is None:
-        raise UnknownBackbone(
-            f"There is no backbone {name!r}. Use {STARTER!r}, Model/pretrained as `clipcite backbones list` "
-            f"shows them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
-        )
-    repository, _, weights = str(entry.get("hf_hub") or "").rpartition("/")
-    if not repository:
-        raise BackboneUnavailable(_only_as(name, str(entry.get("url", "")).rpartition("/")[2]))
-    # Weights such as OpenAI's were trained with QuickGELU; without this flag open_clip only warns.
-    model["quick_gelu"] = bool(model.get("quick_gelu") or entry.get("quick_gelu"))
-    fields = ("mean", "std", "interpolation", "resize_mode")
-    preprocess = {field: entry[field] for field in fields if field in entry}
-    safe = f"{Path(weights).stem}.safetensors" if weights else WEIGHTS
-    return Source(repository, safe, {"model_cfg": model, "preprocess_cfg": preprocess})
-
-
-def _download(name: str, source: Source, partial: Path) -> str:
+def _download(name: str, source: hub.Source, partial: Path) -> str:
     """Download everything that the backbone needs, and return the commit of the weights."""
 
     def choose(names: Sequence[str]) -> list[str]:
@@ -212,7 +165,7 @@ def _download(name: str, source: Source, partial: Path) -> str:
             return [file for file in CLIP_MODEL_FILES if file in names]
         pickle = next((file for file in names if file.endswith((".bin", ".pt", ".pth", ".npz"))), None)
         if pickle is not None:
-            raise BackboneUnavailable(_only_as(name, pickle))
+            raise BackboneUnavailable(hub.only_as(name, pickle))
         raise BackboneUnavailable(
             f"The repository {source.repository} holds no {source.weights}. Choose another backbone."
         )
@@ -306,10 +259,3 @@ def _differences(folder: Path, installed: Installed) -> list[str]:
         elif path.stat().st_size != file["size"] or hub.sha256(path) != file["sha256"]:
             problems.append(f"{name} has another content than at its installation.")
     return problems
-
-
-def _only_as(name: str, file: str) -> str:
-    return (
-        f"The weights of {name!r} are only available as {file}. For safety only safetensors files are "
-        "loaded; choose another backbone."
-    )

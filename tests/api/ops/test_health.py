@@ -22,7 +22,7 @@ from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, assert_problem, shots
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.hub import Hub
+from tests.hub import RETRIES, Hub
 from worker.dispatcher.garbage import bind
 
 PARTS = {"database", "storage", "backbone", "broker"}
@@ -83,7 +83,7 @@ def test_a_download_is_shown_while_it_runs(make_service: MakeService, hub: Hub, 
     name = "hf-hub:tests/tiny"
     waiting = {"what": f"Loading {name}", "done_bytes": None, "total_bytes": None}
     assert ready(service, 503)["preparing"] == waiting
-    hub.cuts = [1_000_000, 0, 0, 0]
+    hub.cuts = [1_000_000, *RETRIES]
     with pytest.raises(BackboneUnavailable, match="broke off"):
         installed.install(name, service.settings.cache)
     shown = ready(service, 503)["preparing"]

@@ -235,7 +235,7 @@ def test_a_damaged_folder_is_unavailable(tiny_folder: Path, tmp_path: Path, kind
         state = load_file(weights)
         del state["visual.proj"]
         save_file(state, weights)
-    with pytest.raises(BackboneUnavailable, match="can't be loaded|no configuration of open_clip") as caught:
+    with pytest.raises(BackboneUnavailable, match=r"can't be loaded|no configuration of open_clip") as caught:
         load_backbone(f"local-dir:{folder}", cache=tmp_path)
     assert caught.value.status == 503
 

@@ -12,7 +12,7 @@ from core.clip.models.backbone import load_backbone
 from core.clip.models.folder import CONFIG, WEIGHTS
 from tests.core.clip.families import SMALL, write_repository
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.hub import Hub
+from tests.hub import RETRIES, Hub
 
 NAME = "hf-hub:tests/tiny"
 
@@ -71,7 +71,7 @@ def test_concurrent_processes_download_once(hub: Hub, repository: Path, cache: P
 
 
 def test_its_progress_is_known_to_other_processes(hub: Hub, repository: Path, cache: Path) -> None:
-    hub.cuts = [1_000_000, 0, 0, 0]
+    hub.cuts = [1_000_000, *RETRIES]
     with pytest.raises(BackboneUnavailable, match="broke off"):
         installed.install(NAME, cache)
     total = sum(path.stat().st_size for path in repository.iterdir())
@@ -196,7 +196,7 @@ def test_verify_names_what_was_altered(repository: Path, cache: Path) -> None:
 
 
 def test_remove_deletes_partial_downloads_too(hub: Hub, repository: Path, cache: Path) -> None:
-    hub.cuts = [1_000_000, 0, 0, 0]
+    hub.cuts = [1_000_000, *RETRIES]
     with pytest.raises(BackboneUnavailable):
         installed.install(NAME, cache)
     assert installed.remove(NAME, cache) > 1_000_000
