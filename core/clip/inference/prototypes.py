@@ -49,5 +49,5 @@ class PrototypeClassifier:
 
     @cached_property
     def _discriminants(self) -> tuple[Tensor, Tensor] | None:
-        """Those of the shots, which take most of the time of `rule`."""
+        """The linear discriminants of the shots, kept because they take most of the time of `rule`."""
         return linear_discriminants(self.features, self.labels)

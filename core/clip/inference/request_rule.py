@@ -43,10 +43,11 @@ class TrainedScores:
 
 @dataclass(frozen=True)
 class RequestRule:
-    """The rule of one request with C classes: an image scores cosine less offset for each class.
+    """The rule of one request with C classes.
 
-    With `among_trained`, the best trained class keeps this score, and its place goes to the class that is
-    best by `among_trained`. The others follow at their distances.
+    The score of a class is its cosine with the image, less the offset of the class. With `among_trained`, the
+    trained classes get other scores among themselves: `among_trained` gives their order and their distances.
+    Beside new classes, all of these are shifted so that the highest score of a trained class stays as it was.
     """
 
     kind: RequestKind

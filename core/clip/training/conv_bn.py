@@ -91,7 +91,8 @@ class _Fused:
             x, padding = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation)), (0, 0)
         stride = c.stride
         if c.kernel_size == (1, 1) and padding == (0, 0):
-            # Of few channels, torch 2.13 crashes in the gradient of a strided filter on a CPU.
+            # Pixels are skipped before the convolution. On a CPU, torch 2.13 crashes in the gradient of a
+            # strided 1 x 1 filter with few channels.
             x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
         if _is_depthwise(c) and x.device.type == "cpu" and isinstance(padding, tuple):
             return depthwise(x, weight, bias, stride, padding, c.dilation)

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from core.clip.data.transforms import Pixels
+from core.clip.inference import fused_conv
 from core.clip.inference.optimised import InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.models.device import is_out_of_memory
@@ -159,6 +160,28 @@ def test_a_model_that_cannot_be_recorded_runs_in_python(caplog: pytest.LogCaptur
         assert torch.allclose(plan.of(network).encode_fitted(fitted), expected, atol=1e-5)
     assert plan.program is None
     assert "not traced" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        *("ScriptList", "_create_graph_by_tracing", "_get_graph_executor_optimize"),
+        *("_get_tracing_state", "CompilationUnit"),
+    ],
+)
+def test_a_torch_without_these_internals_serves_with_one_warning(
+    missing: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused_conv._recordable.cache_clear()
+    monkeypatch.delattr(torch._C, missing)
+    network = Tower("mobilenetv2_035")
+    plan = plan_inference(network, 64, PIXELS)
+    fitted = torch.randint(256, (3, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = encode_images(network, PIXELS.finish(fitted))
+        assert torch.allclose(plan.of(network).encode_fitted(fitted), expected, atol=1e-5)
+    assert plan.convolutions
+    assert len(caplog.records) == (missing != "_get_tracing_state")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
