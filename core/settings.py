@@ -270,21 +270,10 @@ class Settings(BaseSettings):
         description="Memory for the API's cache of models (bytes), in addition to the shared backbones. "
         "Models in use are never evicted, so the cache may exceed this size.",
     )
-    text_cache_bytes: int = _serving(
-        250 * MB,
-        gt=0,
-        description="Memory for the API's cache of prompt features (bytes, about 5 kB per class name).",
-    )
     pinned_models: list[str] = _serving(
         [],
         description="JSON list of models to load at startup and keep in memory: `shoes@prod`, or "
         "`owner/shoes@prod`. Moved aliases are followed.",
-    )
-    model_load_seconds: float = _serving(
-        10,
-        gt=0,
-        description="Maximum time that a request waits for a model to load, or for its turn (seconds). After "
-        "that, it gets a 503.",
     )
     max_waiting_images: int = _serving(
         256,

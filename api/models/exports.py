@@ -17,6 +17,7 @@ from core.admission import ServerBusy
 from core.clip.config import round_alpha
 from core.scratch import ScratchSpace
 from core.serving.exports import Format, export
+from core.serving.pool.model_pool import ModelPool
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.registry import models
@@ -43,6 +44,7 @@ def one_at_a_time() -> Iterator[None]:
 def answer_export(
     settings: Settings,
     database: Database,
+    pool: ModelPool,
     blobs: Blobs,
     last_use: LastUse,
     scratch: ScratchSpace,
@@ -72,7 +74,7 @@ def answer_export(
 
         with one_at_a_time():
             alpha = model.alpha if alpha is None else round_alpha(alpha)
-            archive = opened.enter_context(export(settings, database, blobs, model, alpha, format, take))
+            archive = opened.enter_context(export(settings, pool, blobs, model, alpha, format, take))
         held = opened.pop_all()
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"
     headers = {

@@ -91,6 +91,7 @@ def export_model(
     *,
     settings: SettingsDep,
     database: DatabaseDep,
+    serving: ServingDep,
     blobs: BlobsDep,
     last_use: LastUseDep,
     scratch: ScratchDep,
@@ -115,7 +116,8 @@ def export_model(
     ] = "open_clip",
 ) -> StreamingResponse:
     """Download a model at one alpha, as a zip with a model card."""
-    return answer_export(settings, database, blobs, last_use, scratch, owner, model_id, alpha, format)
+    pool = serving.engine.pool
+    return answer_export(settings, database, pool, blobs, last_use, scratch, owner, model_id, alpha, format)
 
 
 @import_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))

@@ -9,8 +9,9 @@ from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from core.metrics import BacklogCollector, new_registry
+from core.serving.pool.model_pool import DELTA, MODEL, ModelPool
 from core.serving.service import Serving
-from core.serving.types import BatchCounts, EngineStats
+from core.serving.types import BatchCounts
 
 
 class ServingMetrics(Collector):
@@ -20,25 +21,24 @@ class ServingMetrics(Collector):
         self._serving = serving
 
     def collect(self) -> Iterator[Metric]:
-        engine = self._serving.engine.stats()
-        yield from self._warm(engine)
+        yield from self._warm(self._serving.engine.pool)
         yield from self._texts()
-        yield from self._queue(engine.batches)
+        yield from self._queue(self._serving.engine.batcher.counts())
 
-    def _warm(self, engine: EngineStats) -> Iterator[Metric]:
-        models, deltas = engine.models, engine.deltas
+    def _warm(self, pool: ModelPool) -> Iterator[Metric]:
+        models, deltas = pool.warm.counts(MODEL), pool.warm.counts(DELTA)
         for name, meaning, value in (
             ("models", "Models in memory, each at one alpha.", float(models.values)),
             ("models_in_use", "Models in memory that requests are using.", models.in_use),
             ("deltas", "Deltas in memory, as stored.", deltas.values),
-            ("bytes", "Memory of models and deltas, without their shared backbones.", engine.bytes),
-            ("budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", engine.budget_bytes),
+            ("bytes", "Memory of models and deltas, without their shared backbones.", pool.warm.bytes),
+            ("budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", pool.warm.budget_bytes),
         ):
             yield GaugeMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
         yield GaugeMetricFamily(
             "clipcite_unavailable_models",
             "Requested models whose files are missing or damaged. The log names them.",
-            value=engine.unavailable,
+            value=pool.unavailable.count(),
         )
         for name, meaning, value in (
             ("hits", "Requests whose model was in memory.", float(models.hits)),

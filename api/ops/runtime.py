@@ -12,29 +12,31 @@ from api.ops.schemas import (
     Runtime,
     TextFeatures,
 )
+from core.serving.pool.model_pool import DELTA, MAX_BACKBONES, MODEL, ModelPool
 from core.serving.previews import BUDGET_BYTES
 from core.serving.service import Serving
-from core.serving.types import EngineStats, ResidentInfo
+from core.serving.text_cache import TEXT_CACHE_BYTES
+from core.serving.types import ResidentInfo
 
 
 def read_runtime(serving: Serving, owner: str) -> Runtime:
     """Return the state of this process's caches, queue and batches. Other owners' models are only counted."""
-    engine, prompts = serving.engine.stats(), serving.text_counts()
-    batches = engine.batches
+    engine, prompts = serving.engine, serving.text_counts()
+    batches, largest = engine.batcher.counts(), engine.batcher.largest
     return Runtime(
         device=Device(
             name=engine.device,
             precision=engine.precision,
-            threads=engine.threads,
+            threads=engine.batcher.threads,
             decoders=serving.decoders,
         ),
-        max_backbones=engine.max_backbones,
+        max_backbones=MAX_BACKBONES,
         backbones=[
             Backbone(name=backbone.name, image_size=backbone.image_size, users=backbone.users)
-            for backbone in engine.backbones
+            for backbone in engine.pool.backbone_infos()
         ],
-        models=_models(engine, owner),
-        prompts=TextFeatures(budget_bytes=serving.settings.text_cache_bytes, **vars(prompts)),
+        models=_models(engine.pool, owner),
+        prompts=TextFeatures(budget_bytes=TEXT_CACHE_BYTES, **vars(prompts)),
         previews=Previews(budget_bytes=BUDGET_BYTES, **vars(serving.previews.counts())),
         queue=Queue(
             max_images=serving.gate.max_images,
@@ -44,8 +46,8 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
             waiting_prompts=batches.waiting["prompts"],
         ),
         batches=Batches(
-            max_batch_images=engine.max_rows["images"],
-            max_batch_prompts=engine.max_rows["prompts"],
+            max_batch_images=largest["images"],
+            max_batch_prompts=largest["prompts"],
             batches=batches.batches.get("images", 0),
             images=batches.rows.get("images", 0),
             prompt_batches=batches.batches.get("prompts", 0),
@@ -56,14 +58,14 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
     )
 
 
-def _models(engine: EngineStats, owner: str) -> Models:
+def _models(pool: ModelPool, owner: str) -> Models:
     return Models(
-        budget_bytes=engine.budget_bytes,
-        bytes=engine.bytes,
-        models=Counts.of(engine.models),
-        deltas=Counts.of(engine.deltas),
-        unavailable=engine.unavailable,
-        resident=[_resident(resident, owner) for resident in engine.resident],
+        budget_bytes=pool.warm.budget_bytes,
+        bytes=pool.warm.bytes,
+        models=Counts.of(pool.warm.counts(MODEL)),
+        deltas=Counts.of(pool.warm.counts(DELTA)),
+        unavailable=pool.unavailable.count(),
+        resident=[_resident(resident, owner) for resident in pool.resident_infos()],
     )
 
 

@@ -14,7 +14,7 @@ from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.request_rule import SCORING_VERSION, RequestKind
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
-from core.serving.text_cache import ResolvedNames
+from core.serving.names import ResolvedNames
 from core.serving.types import Prediction
 from core.store.db.tables import Model
 

@@ -1,14 +1,8 @@
-"""The engine's interface: models at any α, and features of images and text.
+"""Models at any α, and their features of images and text, computed in batches across requests."""
 
-Only keys, CPU tensors and plain dataclasses cross the interface, so that an engine can be another process.
-"""
-
-import itertools
 import logging
-import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,9 +12,9 @@ from core.clip.models.device import find_device, in_parts, is_out_of_memory, mix
 from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending
-from core.serving.pool.model_pool import DELTA, MAX_BACKBONES, MODEL, ModelPool
+from core.serving.pool.model_pool import ModelPool
 from core.serving.pool.served_model import ServedModel
-from core.serving.types import EngineStats, Handle, WeightsKey
+from core.serving.types import WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
@@ -35,62 +29,11 @@ MAX_WORKERS = 4
 """Maximum number of concurrent batches on a CPU, each of which reads all weights of its model."""
 
 
-class Engine(Protocol):
-    """Loads models, caches them and computes features. Thread-safe."""
+class Engine:
+    """A pool of models, and a batcher across requests. Thread-safe."""
 
-    def acquire(
-        self, weights_key: WeightsKey, alpha: float, *, wait_seconds: float | None, pin: bool = False
-    ) -> AbstractContextManager[Handle]:
-        """Hold a model at α in memory. At α = 0, this is the pre-trained model.
-
-        Args:
-            wait_seconds: maximum wait for loading, and for the turn of each call with the handle. None
-                loads in this thread, and waits without limit.
-            pin: held for a long time, so that other models don't wait for this memory.
-
-        Raises:
-            StillLoading: loading takes longer, and goes on.
-            ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
-        """
-
-    def expect_images(self, handle: Handle) -> AbstractContextManager[None]:
-        """Announce images that are being decoded, so that a partial batch may wait a moment for them.
-
-        The announcement ends with the call for the last images, or with the context.
-        """
-
-    def encode_images(self, handle: Handle, images: Tensor, *, more: bool = False) -> Tensor:
-        """Return image features, float32 [N, D], normalised.
-
-        Args:
-            images: uint8 [N, S, S, 3] from `Pixels.fit`, N > 0.
-            more: further images follow in the same context.
-
-        Raises:
-            ServerBusy: the turn did not come within the handle's `wait_seconds`.
-        """
-
-    def encode_text(self, handle: Handle, tokens: Tensor) -> Tensor:
-        """Return text features, float32 [C, D], normalised.
-
-        Args:
-            tokens: padded token ids, int64 [C, L], C > 0.
-
-        Raises ServerBusy.
-        """
-
-    def forget(self, model_id: str) -> list[WeightsKey]:
-        """Drop a deleted model once it is unused. Return the weights that no other model shares."""
-
-    def stats(self) -> EngineStats:
-        """Return memory and work at this moment."""
-
-    def close(self) -> None:
-        """Refuse further work, and end waiting calls with ServerBusy."""
-
-
-class LocalEngine:
-    """An engine in this process: a pool of models, and a batcher across requests."""
+    wait_seconds: float = 10.0
+    """Maximum wait of a request for a model, and for the turn of its rows."""
 
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
         device = find_device(settings.device)
@@ -104,92 +47,77 @@ class LocalEngine:
                 self.precision,
             )
         workers = min(MAX_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
-        self.batcher = Batcher(MAX_BATCH_ROWS[self.device], workers, self._encode)
-        self._lock = threading.Lock()
-        self._ids = itertools.count()
-        self._held: dict[str, dict[int, ServedModel]] = {}
-        """Models by key, then by handle id."""
-        self._pending: dict[int, Pending] = {}
-        """Announcements by handle id."""
+        self.batcher = Batcher(MAX_BATCH_ROWS[self.device], workers, _encode)
 
-    @contextmanager
+    @property
+    def max_images(self) -> int:
+        """Images of one batch; a call may have more."""
+        return self.batcher.largest["images"]
+
     def acquire(
         self, weights_key: WeightsKey, alpha: float, *, wait_seconds: float | None, pin: bool = False
-    ) -> Iterator[Handle]:
-        with self.pool.acquire(weights_key, alpha, wait_seconds=wait_seconds, pin=pin) as model:
-            handle = Handle(
-                id=next(self._ids),
-                key=model.key,
-                wait_seconds=wait_seconds,
-                backbone=model.backbone.name,
-                tokenizer=model.backbone.tokenizer,
-                image_size=model.backbone.image_size,
-                preprocess=model.preprocess,
-                logit_scale=model.backbone.logit_scale,
-                shots=model.shots,
-                max_images=self.batcher.largest["images"],
-            )
-            with self._lock:
-                self._held.setdefault(handle.key, {})[handle.id] = model
-            try:
-                yield handle
-            finally:
-                with self._lock:
-                    del self._held[handle.key][handle.id]
-                    if not self._held[handle.key]:
-                        del self._held[handle.key]
+    ) -> AbstractContextManager[ServedModel]:
+        """Hold a model at α in memory. At α = 0, this is the pre-trained model.
 
-    @contextmanager
-    def expect_images(self, handle: Handle) -> Iterator[None]:
-        with self.batcher.pending((handle.key, "images")) as self._pending[handle.id]:
-            try:
-                yield
-            finally:
-                del self._pending[handle.id]
+        Args:
+            wait_seconds: maximum wait for loading. None loads in this thread, and waits without limit.
+            pin: held for a long time, so that other models don't wait for this memory.
 
-    def encode_images(self, handle: Handle, images: Tensor, *, more: bool = False) -> Tensor:
-        last_of = None if more else self._pending.get(handle.id)
-        item = self.batcher.submit((handle.key, "images"), images, last_of)
-        return self.batcher.wait(item, handle.wait_seconds)
+        Raises:
+            StillLoading: loading takes longer, and goes on.
+            ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
+        """
+        return self.pool.acquire(weights_key, alpha, wait_seconds=wait_seconds, pin=pin)
 
-    def encode_text(self, handle: Handle, tokens: Tensor) -> Tensor:
-        item = self.batcher.submit((handle.key, "prompts"), tokens)
-        return self.batcher.wait(item, handle.wait_seconds)
+    def expect_images(self, model: ServedModel) -> AbstractContextManager[Pending]:
+        """Announce images that are being decoded, so that a partial batch may wait a moment for them.
 
-    def forget(self, model_id: str) -> list[WeightsKey]:
-        return self.pool.forget(model_id)
+        The announcement ends with the call that names it as `last_of`, or with the context.
+        """
+        return self.batcher.pending((model, "images"))
 
-    def stats(self) -> EngineStats:
-        warm = self.pool.warm
-        return EngineStats(
-            device=self.device,
-            precision=self.precision,
-            threads=self.batcher.threads,
-            max_rows=self.batcher.largest,
-            batches=self.batcher.counts(),
-            max_backbones=MAX_BACKBONES,
-            backbones=self.pool.backbone_infos(),
-            budget_bytes=warm.budget_bytes,
-            bytes=warm.bytes,
-            models=warm.counts(MODEL),
-            deltas=warm.counts(DELTA),
-            resident=self.pool.resident_infos(),
-            unavailable=self.pool.unavailable.count(),
-        )
+    def encode_images(
+        self,
+        model: ServedModel,
+        images: Tensor,
+        *,
+        wait_seconds: float | None,
+        last_of: Pending | None = None,
+    ) -> Tensor:
+        """Return image features, float32 [N, D], normalised.
+
+        Args:
+            model: acquired, and held until the call returns.
+            images: uint8 [N, S, S, 3] from `Pixels.fit`, N > 0.
+            wait_seconds: maximum wait for the turn; None waits without limit.
+            last_of: announcement that ends with these images.
+
+        Raises ServerBusy.
+        """
+        return self.batcher.wait(self.batcher.submit((model, "images"), images, last_of), wait_seconds)
+
+    def encode_text(self, model: ServedModel, tokens: Tensor, *, wait_seconds: float | None) -> Tensor:
+        """Return text features, float32 [C, D], normalised.
+
+        Args:
+            tokens: padded token ids, int64 [C, L], C > 0.
+
+        Raises ServerBusy.
+        """
+        return self.batcher.wait(self.batcher.submit((model, "prompts"), tokens), wait_seconds)
 
     def close(self) -> None:
+        """Refuse further work, and end waiting calls with ServerBusy."""
         self.batcher.close()
         self.pool.close()
 
-    def _encode(self, queue: QueueKey, rows: Tensor) -> Tensor:
-        """Compute a batch by any of the equal models with this key."""
-        key, kind = queue
-        with self._lock:
-            model = next(iter(self._held[key].values()))
-        encode = model.encode_images if kind == "images" else model.encode_tokens
-        try:
-            return in_parts(encode, rows)  # other processes use a GPU too
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise ServerBusy("The device has too little free memory. Try again in a moment.") from error
+
+def _encode(queue: QueueKey, rows: Tensor) -> Tensor:
+    model, kind = cast(ServedModel, queue[0]), queue[1]
+    try:
+        # Other processes use a GPU too.
+        return in_parts(model.encode_images if kind == "images" else model.encode_tokens, rows)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ServerBusy("The device has too little free memory. Try again in a moment.") from error

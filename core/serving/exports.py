@@ -3,23 +3,18 @@
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Literal, assert_never
+from typing import IO, Literal, assert_never, cast
 
-from core.clip.errors import CorruptWeights
 from core.clip.export.model_card import ModelInfo
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
 from core.clip.models.backbone import load_backbone, tower_parameters, with_parameters
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.errors import ClipCiteError
 from core.scratch import scratch_folder
-from core.serving.pool.served_model import read_model
-from core.serving.pool.unavailable import ModelUnavailable
-from core.serving.types import WeightsKey
+from core.serving.pool.model_pool import ModelPool
+from core.serving.types import WeightsKey, WeightsSource
 from core.settings import Settings
-from core.store.db.session import Database
 from core.store.db.tables import Model
-from core.store.errors import BlobNotFound, ModelNotFound
-from core.store.registry import models
 from core.store.storage.blobs import Blobs
 
 Format = Literal["open_clip", "onnx", "delta"]
@@ -34,7 +29,7 @@ class OnnxMissing(ClipCiteError):
 
 def export(
     settings: Settings,
-    database: Database,
+    pool: ModelPool,
     blobs: Blobs,
     model: Model,
     alpha: float,
@@ -43,7 +38,7 @@ def export(
 ) -> IO[bytes]:
     """Export a model at α. Return an open zip file, which is deleted when it is closed.
 
-    Backbone and weights are loaded for the export alone: an engine does not hand out its models.
+    Backbone and weights are those in memory. On a GPU, the backbone is loaded for the export, onto the CPU.
 
     Args:
         take: called with the size of the zip before it is written; it may raise an error.
@@ -59,7 +54,7 @@ def export(
         if format == "delta":
             _write_delta(folder, blobs, model, alpha)
         else:
-            _write_model(folder, settings, database, blobs, model, alpha, format)
+            _write_model(folder, settings, pool, model, alpha, format)
         take(sum(file.stat().st_size for file in folder.iterdir()))
         # Not compressed: weights don't shrink, and compressing takes longer than sending.
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -80,35 +75,31 @@ def _write_delta(folder: Path, blobs: Blobs, model: Model, alpha: float) -> None
 def _write_model(
     folder: Path,
     settings: Settings,
-    database: Database,
-    blobs: Blobs,
+    pool: ModelPool,
     model: Model,
     alpha: float,
     format: Literal["open_clip", "onnx"],
 ) -> None:
-    backbone = load_backbone(model.backbone, cache=settings.cache, image_size=model.image_size)
-    try:
-        weights = read_model(blobs, WeightsKey.of(model), backbone)
-    except (CorruptWeights, BlobNotFound) as error:
-        with database.read() as session:
-            if not models.exists(session, model.id):
-                raise ModelNotFound(model.id) from error
-        raise ModelUnavailable.because(model.id, error) from error
-    model_at_alpha = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
-    info = _model_info(model, alpha, weights.delta.kind, backbone.sha256)
-    if format == "open_clip":
-        write_open_clip_folder(folder, backbone, model_at_alpha, info)
-    elif format == "onnx":
-        try:
-            from core.clip.export.onnx_graphs import write_onnx_folder
-        except ModuleNotFoundError as error:
-            raise OnnxMissing(
-                "This service can't write ONNX, because the packages of `pip install '.[onnx]'` are not "
-                "installed. Use format=open_clip, or ask the operator to install them."
-            ) from error
-        write_onnx_folder(folder, backbone, model_at_alpha, info)
-    else:
-        assert_never(format)
+    key = WeightsKey.of(model)
+    with pool.stored(key, cast(WeightsSource, key.source)) as (stock, weights):
+        backbone = stock.backbone
+        if backbone.device.type != "cpu":
+            backbone = load_backbone(model.backbone, cache=settings.cache, image_size=model.image_size)
+        model_at_alpha = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
+        info = _model_info(model, alpha, weights.delta.kind, backbone.sha256)
+        if format == "open_clip":
+            write_open_clip_folder(folder, backbone, model_at_alpha, info)
+        elif format == "onnx":
+            try:
+                from core.clip.export.onnx_graphs import write_onnx_folder
+            except ModuleNotFoundError as error:
+                raise OnnxMissing(
+                    "This service can't write ONNX, because the packages of `pip install '.[onnx]'` are not "
+                    "installed. Use format=open_clip, or ask the operator to install them."
+                ) from error
+            write_onnx_folder(folder, backbone, model_at_alpha, info)
+        else:
+            assert_never(format)
 
 
 def _model_info(model: Model, alpha: float, delta_format: str, backbone_sha256: str) -> ModelInfo:

@@ -17,24 +17,25 @@ from core.clip.errors import BadImage
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import request_rule
 from core.clip.models.features import classifier_from_features
+from core.serving.batching.batcher import Pending
 from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked
 from core.serving.decoding import Decoders, Decoding, fitted
 from core.serving.engine import Engine
+from core.serving.names import Prompts, resolve_class_names
+from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, Snapshot
 from core.serving.text_cache import (
+    TEXT_CACHE_BYTES,
     ClassifierKey,
     LruCache,
-    Prompts,
     RequestClassifier,
     TextCache,
     TextCounts,
-    resolve_class_names,
 )
 from core.serving.threads import single_threaded
 from core.serving.types import (
     ClassifyRequest,
     ClassifyResult,
-    Handle,
     NoReadableImage,
     Prediction,
 )
@@ -100,7 +101,7 @@ def _or_problem(decode: Callable[[], Tensor]) -> Decoded:
 class LoadedModel:
     """A model in memory for one request, with the row or preview behind it."""
 
-    handle: Handle
+    served: ServedModel
     preview: Snapshot | None
     row: Model | JobPreview | None
     name: str
@@ -114,10 +115,8 @@ class Predictor:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         # Half of the budget each, because a classifier repeats the rows of its classes.
-        self._rows = TextCache(settings.text_cache_bytes // 2)
-        self._classifiers: LruCache[ClassifierKey, RequestClassifier] = LruCache(
-            settings.text_cache_bytes // 2
-        )
+        self._rows = TextCache(TEXT_CACHE_BYTES // 2)
+        self._classifiers: LruCache[ClassifierKey, RequestClassifier] = LruCache(TEXT_CACHE_BYTES // 2)
         # Hugging Face tokenizers take one caller at a time. Owners take turns, since one of them may have
         # 20,000 prompts.
         self._tokenizing = Decoders(1, 0)
@@ -163,7 +162,7 @@ class Predictor:
 
         Raises NoReadableImage, NotCalibrated, ServerBusy, and any error of the engine.
         """
-        row, handle = model.row, model.handle
+        row, served = model.row, model.served
         calibration = calibration_for(
             row if isinstance(row, Model) else None,
             [c.name for c in request.class_names],
@@ -179,17 +178,17 @@ class Predictor:
         results: list[list[Prediction] | BadImage | None] = []
         sent: list[Future[Tensor]] = []
         try:
-            with span("classify batch", images=len(images)), self._engine.expect_images(handle):
-                last = self._send(images, handle, results, sent)
+            with span("classify batch", images=len(images)), self._engine.expect_images(served) as coming:
+                last = self._send(images, served, results, sent)
                 encoding = time.perf_counter()
                 key = self._key(request, model)
                 classifier = self._classifiers.get(key)
                 if classifier is None:  # prompts and images are encoded concurrently
-                    sent.append(self._send_off(handle, last))
+                    sent.append(self._send_off(served, last, coming))
                     classifier = self._make_classifier(key, model, images.owner, admit_prompts)
                     features = torch.cat([part.result() for part in sent])
                 else:
-                    rest = self._engine.encode_images(handle, last)
+                    rest = self._encode_images(served, last, coming)
                     features = torch.cat([*(part.result() for part in sent), rest]) if sent else rest
         finally:
             wait(sent)  # the model must stay in memory until then
@@ -201,9 +200,9 @@ class Predictor:
                 calibration,
                 scores,
                 features,
-                handle.shots,
+                served.shots,
                 names.classes,
-                logit_scale=handle.logit_scale,
+                logit_scale=served.backbone.logit_scale,
                 coverage=request.coverage or 0.0,
             )
             scores = calibrated.scores
@@ -234,7 +233,7 @@ class Predictor:
     def _send(
         self,
         images: Images,
-        handle: Handle,
+        served: ServedModel,
         problems: list[list[Prediction] | BadImage | None],
         sent: list[Future[Tensor]],
     ) -> Tensor:
@@ -245,19 +244,25 @@ class Predictor:
         Raises NoReadableImage.
         """
         last = None
-        for batch in images.decoded(handle.preprocess, handle.image_size, handle.max_images):
+        for batch in images.decoded(served.preprocess, served.backbone.image_size, self._engine.max_images):
             problems += [None if isinstance(image, Tensor) else image for image in batch]
             if good := [image for image in batch if isinstance(image, Tensor)]:
                 if last is not None:
-                    sent.append(self._send_off(handle, last, more=True))
+                    sent.append(self._send_off(served, last))
                 last = torch.stack(good)
         if last is None:
             raise NoReadableImage([problem for problem in problems if isinstance(problem, BadImage)])
         return last
 
-    def _send_off(self, handle: Handle, images: Tensor, *, more: bool = False) -> Future[Tensor]:
+    def _encode_images(self, served: ServedModel, images: Tensor, last_of: Pending | None) -> Tensor:
+        wait_seconds = self._engine.wait_seconds
+        return self._engine.encode_images(served, images, wait_seconds=wait_seconds, last_of=last_of)
+
+    def _send_off(
+        self, served: ServedModel, images: Tensor, last_of: Pending | None = None
+    ) -> Future[Tensor]:
         try:
-            return self._senders.submit(partial(self._engine.encode_images, handle, images, more=more))
+            return self._senders.submit(self._encode_images, served, images, last_of)
         except RuntimeError:  # closed
             raise ServerBusy("The service is stopping. Try again in a few seconds.") from None
 
@@ -267,7 +272,7 @@ class Predictor:
             row = model.row
             templates = tuple(row.templates) if row else recipe(model.backbone).templates
         of_rule = request.new_class_balance, request.rule
-        return model.handle.key, model.name, request.class_names, templates, *of_rule
+        return model.served.key, model.name, request.class_names, templates, *of_rule
 
     def _make_classifier(
         self,
@@ -277,31 +282,30 @@ class Predictor:
         admit_prompts: Callable[[int], AbstractContextManager[None]],
     ) -> RequestClassifier:
         model_key, _, class_names, templates, balance, rule = key
-        row, handle = model.row, model.handle
+        row, served = model.row, model.served
         names = resolve_class_names(
             class_names, row.classes if row else (), templates, row.prompts if row else {}
         )
 
         def encode(missing: Sequence[Prompts]) -> Tensor:
             with admit_prompts(sum(map(len, missing))):
-                return self._encode(handle, missing, owner)
+                return self._encode_prompts(served, missing, owner)
 
         rows = self._rows.rows(model_key, names.prompts, encode)
         features = torch.stack([rows[prompts] for prompts in names.prompts])
-        of_request = request_rule(handle.shots, features, names.classes, balance, rule)
+        of_request = request_rule(served.shots, features, names.classes, balance, rule)
         classifier = RequestClassifier(names, features, of_request)
         return self._classifiers.put(key, classifier, classifier.bytes)
 
-    def _encode(self, handle: Handle, prompts: Sequence[Prompts], owner: str) -> Tensor:
+    def _encode_prompts(self, served: ServedModel, prompts: Sequence[Prompts], owner: str) -> Tensor:
         """Return the classifier weights [C, D] of C classes."""
         sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
         tokens: list[Tensor] = []
         for start in range(0, len(sentences), PROMPTS_PER_TURN):
             with self._tokenizing.turn((owner, "prompts")):
-                tokens.append(handle.tokenizer(sentences[start : start + PROMPTS_PER_TURN]))
-        return classifier_from_features(
-            self._engine.encode_text(handle, torch.cat(tokens)), sentences, prompts
-        )
+                tokens.append(served.backbone.tokenizer(sentences[start : start + PROMPTS_PER_TURN]))
+        features = self._engine.encode_text(served, torch.cat(tokens), wait_seconds=self._engine.wait_seconds)
+        return classifier_from_features(features, sentences, prompts)
 
 
 @lru_cache
@@ -318,4 +322,4 @@ def _scores(
         rule = model.preview.preview.rule(
             classifier.text_features, classifier.names.classes, request.new_class_balance, request.rule
         )
-    return scored(features, classifier.text_features, rule, model.handle.logit_scale)
+    return scored(features, classifier.text_features, rule, model.served.backbone.logit_scale)

@@ -21,7 +21,8 @@ from core.serving.decoding import Decoders, fitted
 from core.serving.engine import Engine
 from core.serving.pool.cache import StillLoading, WarmCache
 from core.serving.pool.cache_stats import CacheStats
-from core.serving.types import Handle, WeightsKey
+from core.serving.pool.served_model import ServedModel
+from core.serving.types import WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobImage
@@ -135,7 +136,6 @@ class Previews:
     ) -> None:
         self._open_image = partial(decoders.open_here, ("", PREVIEW))
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._wait_seconds = settings.model_load_seconds
         self._database = database
         self._blobs = blobs
         self._engine = engine
@@ -159,7 +159,7 @@ class Previews:
             ShotsGone: the images or the job were deleted.
             BackboneUnavailable, StorageUnavailable, BlobNotFound.
         """
-        until = time.monotonic() + self._wait_seconds
+        until = time.monotonic() + self._engine.wait_seconds
         with ExitStack() as held:
             while True:
                 try:
@@ -242,16 +242,16 @@ class Previews:
                 batch = shots[prototypes.encoded : prototypes.encoded + BATCH_SIZE]
                 prototypes.add(self._features(stock, batch))
 
-    def _features(self, stock: Handle, shots: Sequence[JobImage]) -> Tensor:
+    def _features(self, stock: ServedModel, shots: Sequence[JobImage]) -> Tensor:
         """Return the features [n, D] of a small batch, so that other requests come in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
         pixels = torch.stack(
             [
-                fitted(file, stock.preprocess, stock.image_size, self._limits, self._open_image)
+                fitted(file, stock.preprocess, stock.backbone.image_size, self._limits, self._open_image)
                 for file in files
             ]
         )
-        return self._engine.encode_images(stock, pixels)
+        return self._engine.encode_images(stock, pixels, wait_seconds=None)
 
 
 def chosen_shots(images: Sequence[JobImage], max_shots: int = MAX_SHOTS) -> list[JobImage]:

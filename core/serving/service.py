@@ -17,8 +17,8 @@ from core.clip.models import installed
 from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
 from core.serving.decoding import Decoders
-from core.serving.engine import LocalEngine
 from core.serving.limiter import ConcurrencyLimiter
+from core.serving.engine import Engine
 from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
@@ -74,10 +74,10 @@ class Serving:
         self.settings = settings
         self.database = database
         self.blobs = blobs
-        self.engine = LocalEngine(settings, database, blobs)
+        self.engine = Engine(settings, database, blobs)
         self.decoders = max(MIN_DECODERS, torch.get_num_threads())
         self.gate = ConcurrencyLimiter(
-            settings.max_waiting_images, lambda: self.engine.stats().batches.seconds_to_wait
+            settings.max_waiting_images, lambda: self.engine.batcher.counts().seconds_to_wait
         )
         self.decoding = Decoders(self.decoders, settings.decode_bytes)
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
@@ -155,7 +155,7 @@ class Serving:
 
     def forget(self, model_id: str) -> None:
         """Drop a deleted model. Requests that hold it still finish."""
-        gone = tuple(f"{orphan.key}@" for orphan in self.engine.forget(model_id))
+        gone = tuple(f"{orphan.key}@" for orphan in self.engine.pool.forget(model_id))
         self._predictor.forget(lambda model: model.startswith(gone))
 
     def classify(
@@ -213,14 +213,14 @@ class Serving:
 
     @contextmanager
     def _acquire(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:
-        wait = self.settings.model_load_seconds
+        wait = self.engine.wait_seconds
         if isinstance(model, JobPreview):
             stock = WeightsKey(model.backbone, model.image_size)
             with (
-                self.engine.acquire(stock, 0, wait_seconds=wait) as handle,
+                self.engine.acquire(stock, 0, wait_seconds=wait) as served,
                 self.previews.acquire(model) as preview,
             ):
-                yield LoadedModel(handle, preview, model, model.id, model.backbone, 0.0)
+                yield LoadedModel(served, preview, model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):
             name = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
             known = self.settings.known_backbone(name)
@@ -229,17 +229,17 @@ class Serving:
                     f"There is no backbone {name!r} here. The operator lists backbones in CLIPCITE_BACKBONES."
                 )
             stock = WeightsKey(known, recipe(known).image_size)
-            with self.engine.acquire(stock, 0, wait_seconds=wait) as handle:
-                yield LoadedModel(handle, None, None, model, name, 0.0)
+            with self.engine.acquire(stock, 0, wait_seconds=wait) as served:
+                yield LoadedModel(served, None, None, model, name, 0.0)
         else:
             alpha = model.alpha if alpha is None else alpha
-            with self.engine.acquire(WeightsKey.of(model), alpha, wait_seconds=wait) as handle:
-                yield LoadedModel(handle, None, model, model.id, model.backbone, alpha)
+            with self.engine.acquire(WeightsKey.of(model), alpha, wait_seconds=wait) as served:
+                yield LoadedModel(served, None, model, model.id, model.backbone, alpha)
 
     def _default_backbone(self) -> BackboneInfo | None:
         """Return the default backbone if it is in memory, else None."""
         size = self._default.image_size
-        for backbone in self.engine.stats().backbones:
+        for backbone in self.engine.pool.backbone_infos():
             same_size = backbone.own_size if size is None else backbone.image_size == size
             if backbone.name == self._default.backbone and same_size:
                 return backbone

@@ -13,19 +13,19 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.request_rule import RequestKind, RequestRule
-from core.clip.prompts import all_class_prompts, class_indices
+from core.serving.names import Prompts, ResolvedNames
 from core.serving.types import ClassName
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-Prompts = tuple[str, ...]
-"""The prompts of one class."""
+TEXT_CACHE_BYTES = 250_000_000
+"""Memory for features and classifiers of all class names, about 5 kB per class name."""
 OVERHEAD = 1_000
 """Bytes of a tensor object, its key and its cache entry, without the numbers (upper bound)."""
 LONGER = 4
-"""A list this many times as long as one's own is not waited for."""
+"""A request with N uncached classes waits for another one that is encoding the same class, unless that
+request encodes more than LONGER * N classes."""
 CLASS_OVERHEAD = 150
 """Bytes per class in a key, without its prompts (upper bound)."""
 
@@ -200,42 +200,6 @@ class TextCache:
 
 
 # --- classifiers of whole requests ---
-
-
-@dataclass(frozen=True)
-class ResolvedNames:
-    """The class names of a request, with trained classes and prompts."""
-
-    names: list[str]
-    classes: tuple[int, ...]
-    """Trained class per name, or `NEW_CLASS`."""
-    prompts: tuple[Prompts, ...]
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """`trained` or `new`, by name."""
-        return {
-            name: "new" if c == NEW_CLASS else "trained"
-            for name, c in zip(self.names, self.classes, strict=True)
-        }
-
-
-def resolve_class_names(
-    asked: Sequence[ClassName],
-    trained: Sequence[str],
-    templates: Sequence[str],
-    own_prompts: Mapping[str, Sequence[str]],
-) -> ResolvedNames:
-    """Resolve class names to trained classes and prompts.
-
-    The prompts are the request's, else the model's own prompts of that class, else the templates.
-    """
-    names = [class_name.name for class_name in asked]
-    defaults = all_class_prompts(names, templates, own_prompts)
-    prompts = tuple(
-        class_name.prompts or default for class_name, default in zip(asked, defaults, strict=True)
-    )
-    return ResolvedNames(names, tuple(class_indices(names, trained)), prompts)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,14 @@
-"""Plain data: requests and results of POST /classify, and the types of the engine's interface."""
+"""Plain data: requests and results of POST /classify, keys of weights, and states for GET /runtime."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
-
-from torch import Tensor
 
 from core.clip.errors import BadImage
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.request_rule import RequestKind
 from core.errors import ClipCiteError
-from core.serving.pool.cache_stats import CacheStats
 from core.store.db.tables import Model
 
 
@@ -89,7 +86,7 @@ class NoReadableImage(ClipCiteError):
         self.problems = list(problems)
 
 
-# --- the engine's interface ---
+# --- models in memory ---
 
 
 @dataclass(frozen=True)
@@ -130,30 +127,6 @@ class WeightsKey:
 
 
 @dataclass(frozen=True)
-class Handle:
-    """A model in memory at one α, valid within the context of `Engine.acquire`."""
-
-    id: int
-    """Number of this acquisition."""
-    key: str
-    """Key of weights and α: handles with equal keys give equal features."""
-    wait_seconds: float | None
-    """Maximum wait of a call for its turn; None waits without limit."""
-    backbone: str
-    tokenizer: Callable[[list[str]], Tensor]
-    """The backbone's own: N prompts to padded ids [N, L]. It takes one caller at a time."""
-    image_size: int
-    preprocess: str
-    """Settings of the image transform, as `core.clip.models.backbone.image_transform` reads them."""
-    logit_scale: float
-    """1/τ, the factor of the cosines."""
-    shots: tuple[Tensor, Tensor] | None
-    """Support set: float32 [N, D], normalised, and labels int64 [N]."""
-    max_images: int
-    """Images of one batch; a call may have more."""
-
-
-@dataclass(frozen=True)
 class BackboneInfo:
     """A pre-trained model in memory."""
 
@@ -162,7 +135,7 @@ class BackboneInfo:
     own_size: bool
     """The image size is the backbone's own."""
     users: int
-    """Handles and warm models."""
+    """Requests and warm models."""
 
 
 @dataclass(frozen=True)
@@ -205,26 +178,3 @@ class Preparing:
     done_bytes: int | None = None
     total_bytes: int | None = None
     """Progress of a download; None for other steps, and until the size is known."""
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    """Memory and work of an engine at one moment."""
-
-    device: str
-    precision: str
-    """Precision of both towers, as in CLIPCITE_SERVING_PRECISION."""
-    threads: int
-    """Torch threads of a lone batch."""
-    max_rows: Mapping[str, int]
-    """Maximum rows of a batch, by `images` and `prompts`."""
-    batches: BatchCounts
-    max_backbones: int
-    backbones: Sequence[BackboneInfo]
-    budget_bytes: int
-    bytes: int
-    models: CacheStats
-    deltas: CacheStats
-    resident: Sequence[ResidentInfo]
-    unavailable: int
-    """Models whose files are missing or damaged."""

@@ -26,13 +26,16 @@ def test_closed_applications_cost_no_memory(tmp_path: Path, migrated: Path, back
         import ctypes, gc, shutil, sys
         from pathlib import Path
         from tests.api.service import service
+        from core.serving.engine import Engine
         from tests.api import crafted
+
+        Engine.wait_seconds = 600
 
         def use(number):
             data = folder / str(number)
             data.mkdir()
             shutil.copy(migrated, data / "clipcite.db")
-            with service(data, backbone, model_load_seconds=600) as opened:
+            with service(data, backbone) as opened:
                 files = {{"images": ("a.jpg", crafted.jpeg(1))}}
                 form = {{"class_names": ["red fox", "badger"]}}
                 answer = opened.client.post("/classify", files=files, data=form)

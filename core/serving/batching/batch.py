@@ -1,15 +1,15 @@
 """Batch items, and the slices of them that form a batch."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-QueueKey = tuple[str, str]
-"""The model's key, and `images` or `prompts`."""
+QueueKey = tuple[Hashable, str]
+"""The model, and `images` or `prompts`. Equal models share a queue."""
 
 
 @dataclass(eq=False)

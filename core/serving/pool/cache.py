@@ -1,24 +1,20 @@
 """Cache of loaded values with a byte budget. Values in use stay, and concurrent requests share one load."""
 
-import ctypes
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from core.clip.weights.flat import reuse_memory
 from core.errors import ClipCiteError
 from core.serving.pool.cache_stats import CacheEntryInfo, CacheStats, Key
 
 Value = TypeVar("Value")
 LOADERS = 8
 PATIENCE_SECONDS = 5.0
-TRIM_SECONDS = 5.0
-"""Minimum time between two returns of freed memory to the system, which take some milliseconds each."""
 
 
 class StillLoading(ClipCiteError):
@@ -70,13 +66,12 @@ class WarmCache(Generic[Value]):
         self._changed = threading.Condition()
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
         self._orphans: set[_Entry[Value]] = set()  # forgotten, but still in use
-        self._ahead: _Entry[Value] | None = None
-        """The value in use for which there was no room."""
+        self._excess: _Entry[Value] | None = None
+        """A value that was loaded after its patience ended, although it did not fit beside those in use."""
         self._bytes = 0
         self._counts: dict[Hashable, CacheStats] = {}
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="loader")
         self._closed = False
-        self._trimmed = -TRIM_SECONDS
 
     @contextmanager
     def acquire(
@@ -213,9 +208,8 @@ class WarmCache(Generic[Value]):
             gone = self._make_room()
         started = time.monotonic()
         try:
-            with reuse_memory(entry.bytes):
-                self._free(gone)
-                value = load()
+            self._free(gone)
+            value = load()
         except BaseException as error:
             self._failed(entry, error)
             return
@@ -233,9 +227,9 @@ class WarmCache(Generic[Value]):
         """Wait until the value fits, or may be loaded all the same. The caller holds the lock."""
         if self._changed.wait_for(lambda: self._closed or self._fits(entry), self._patience_seconds):
             return
-        self._changed.wait_for(lambda: self._closed or self._fits(entry) or self._ahead is None)
+        self._changed.wait_for(lambda: self._closed or self._fits(entry) or self._excess is None)
         if not self._closed and not self._fits(entry):
-            self._ahead = entry
+            self._excess = entry
 
     def _failed(self, entry: _Entry[Value], error: BaseException) -> None:
         with self._changed:
@@ -244,8 +238,8 @@ class WarmCache(Generic[Value]):
             self._orphans.discard(entry)
             entry.forgotten = True
             self._uncount([entry])
-            if entry is self._ahead:
-                self._ahead = None
+            if entry is self._excess:
+                self._excess = None
             entry.future.set_exception(error)
             entry.users -= 1
             self._changed.notify_all()
@@ -254,8 +248,8 @@ class WarmCache(Generic[Value]):
         with self._changed:
             entry.users -= 1
             entry.pins -= pin
-            if entry is self._ahead and not entry.users:
-                self._ahead = None
+            if entry is self._excess and not entry.users:
+                self._excess = None
             gone = self._make_room()
             if entry.forgotten and not entry.users and entry in self._orphans:
                 self._orphans.discard(entry)
@@ -292,14 +286,5 @@ class WarmCache(Generic[Value]):
 
     def _free(self, entries: list[_Entry[Value]]) -> None:
         """Free values. Called without the lock, because freeing much memory takes time."""
-        if not entries:
-            return
         while entries:
             self._on_drop(entries.pop().future.result())
-        with self._changed:
-            due = time.monotonic() - self._trimmed >= TRIM_SECONDS
-            if due:
-                self._trimmed = time.monotonic()
-        if due:  # otherwise fragmentation makes glibc keep hundreds of MB
-            with suppress(OSError, AttributeError, TypeError):  # not glibc
-                ctypes.CDLL(None).malloc_trim(0)

@@ -107,6 +107,29 @@ class ModelPool:
             self._record_owner(weights_key, source)
             yield model
 
+    @contextmanager
+    def stored(
+        self, key: WeightsKey, source: WeightsSource, tried: list[str] | None = None
+    ) -> Iterator[tuple[ServedModel, Weights]]:
+        """Hold the pre-trained model and the stored weights of a model, loaded in this thread if needed.
+
+        Args:
+            tried: gets the id of the model whose files this call reads.
+
+        Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
+        """
+        with (
+            self.stock(key.backbone, key.image_size, wait_seconds=None) as stock,
+            self.warm.acquire(
+                (DELTA, key),
+                lambda: self._load_weights(key, source, stock.backbone, tried if tried is not None else []),
+                wait_seconds=None,
+                expected_bytes=source.bytes,
+            ) as weights,
+        ):
+            assert isinstance(weights, Weights)
+            yield stock, weights
+
     def forget(self, model_id: str) -> list[WeightsKey]:
         """Drop a deleted model. Return its weights, unless another model shares them.
 
@@ -185,15 +208,8 @@ class ModelPool:
 
     def _build(self, key: WeightsKey, source: WeightsSource, alpha: float, tried: list[str]) -> ServedModel:
         with ExitStack() as held:
-            stock = held.enter_context(self.stock(key.backbone, key.image_size, wait_seconds=None))
-            acquired = self.warm.acquire(
-                (DELTA, key),
-                lambda: self._load_weights(key, source, stock.backbone, tried),
-                wait_seconds=None,
-                expected_bytes=source.bytes,
-            )
-            with acquired as weights:
-                assert isinstance(weights, Weights)
+            held.enter_context(self.stock(key.backbone, key.image_size, wait_seconds=None))
+            with self.stored(key, source, tried) as (stock, weights):
                 built = self._builder.submit(adapted_model, key.at(alpha), stock, weights, alpha).result()
             self._bytes[key.backbone, key.image_size] = built.bytes
             if built.bytes > self.warm.budget_bytes:

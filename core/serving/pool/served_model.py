@@ -21,22 +21,22 @@ from core.store.storage.blobs import Blobs
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model at one α.
+    """A model at one α. Models with equal keys are equal, since they give equal features.
 
-    Its features are normalised, fp32 and on the CPU, whatever the device and the precision of the towers.
+    The features are normalised, fp32 and on the CPU, whatever the device and the precision of the towers.
     """
 
     key: str
-    """Key of weights and α: models with equal keys give equal features."""
-    backbone: Backbone
-    model: InferenceNetwork
-    shots: tuple[Tensor, Tensor] | None
+    """Key of weights and α."""
+    backbone: Backbone = field(compare=False)
+    model: InferenceNetwork = field(compare=False)
+    shots: tuple[Tensor, Tensor] | None = field(compare=False)
     """Support set: features [N, D] and labels [N]."""
-    bytes: int
+    bytes: int = field(compare=False)
     """Memory that is not shared with the backbone."""
-    plan: InferencePlan
+    plan: InferencePlan = field(compare=False)
     """Inference plan, shared by all models on this backbone."""
-    preprocess: str
+    preprocess: str = field(compare=False)
     """`Backbone.preprocess_settings`."""
     release: Callable[[], None] = field(default=lambda: None, compare=False)
     """Releases the backbone."""

@@ -642,7 +642,8 @@ def test_damaged_weights(shared: Service, model: str, backbone: Backbone, damage
 def test_a_model_that_takes_long_to_load(
     make_service: MakeService, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = make_service(model_load_seconds=0.2)
+    service = make_service()
+    service.app.state.serving.engine.wait_seconds = 0.2
     model = publish_model(service.database, service.blobs, backbone)
     gate = threading.Event()
     get = service.blobs.get

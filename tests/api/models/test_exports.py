@@ -134,7 +134,8 @@ def test_exports_that_nobody_reads_are_limited(make_service: MakeService, backbo
     service = make_service(max_request_bytes=1_000)
     model = publish_model(service.database, service.blobs, backbone)
     state = service.app.state
-    parts = (state.settings, state.database, state.blobs, state.last_use, state.scratch, DEFAULT_OWNER)
+    pool = state.serving.engine.pool
+    parts = (state.settings, state.database, pool, state.blobs, state.last_use, state.scratch, DEFAULT_OWNER)
 
     def export() -> StreamingResponse:
         return answer_export(*parts, model, None, "open_clip")

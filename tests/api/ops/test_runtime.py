@@ -166,7 +166,7 @@ def test_a_request_that_waits_too_long_gets_503(make_service: MakeService, held:
     held.set()
     assert classify(service).status_code == 200
     held.clear()
-    service.settings.model_load_seconds = 0.05
+    service.app.state.serving.engine.wait_seconds = 0.05
     at_once = service.app.state.serving.engine.batcher.workers
     with ThreadPoolExecutor(at_once) as pool:
         first = [pool.submit(classify, service) for _ in range(at_once)]

@@ -1,10 +1,8 @@
-"""The engine's interface: the types that cross it, and the lifetime of an acquired model."""
+"""The engine: features of acquired models, and how long these stay in memory."""
 
-import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +15,7 @@ from core.clip.models.features import encode_images, encode_tokens
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import WeightsKey
 from tests.api import crafted
-from tests.core.serving.world import IMAGES, NAMES, World, content_of
+from tests.core.serving.world import IMAGES, NAMES, World
 
 
 def images(world: World) -> Tensor:
@@ -25,30 +23,9 @@ def images(world: World) -> Tensor:
     return torch.stack([pixels.fit(open_image(data)) for data in IMAGES])
 
 
-def assert_plain(value: Any) -> None:
-    """Assert that a value consists of keys, arrays and plain dataclasses: no module, lock or callable."""
-    if dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            assert_plain(getattr(value, field.name))
-    elif isinstance(value, Mapping):
-        assert_plain(list(value.items()))
-    elif isinstance(value, list | tuple):
-        for one in value:
-            assert_plain(one)
-    else:
-        assert value is None or type(value) in (str, int, float, bool, Tensor), type(value)
-
-
-def test_only_plain_data_crosses(world: World) -> None:
-    engine = world.serving.engine
-    key = content_of(world, world.publish())
-    assert_plain(key)
-    with engine.acquire(key, 0.5, wait_seconds=10) as handle:
-        assert_plain(handle)
-        assert type(engine.encode_images(handle, images(world))) is Tensor
-        stats = engine.stats()
-        assert_plain(stats)
-    assert (len(stats.backbones), len(stats.resident), stats.batches.rows["images"]) == (1, 2, 3)
+def held(world: World) -> int:
+    """Return the number of requests that use the backbone."""
+    return sum(backbone.users for backbone in world.pool.backbone_infos())
 
 
 def test_features_are_those_of_the_model(world: World) -> None:
@@ -56,46 +33,35 @@ def test_features_are_those_of_the_model(world: World) -> None:
     backbone, engine = world.backbone, world.serving.engine
     decoded = images(world)
     tokens = backbone.tokenizer(NAMES)
-    with engine.acquire(WeightsKey(backbone.name), 0, wait_seconds=None) as handle:
-        assert (handle.image_size, handle.preprocess) == (backbone.image_size, backbone.preprocess_settings)
+    with engine.acquire(WeightsKey(backbone.name), 0, wait_seconds=None) as model:
+        assert model.preprocess == backbone.preprocess_settings
         torch.testing.assert_close(
-            engine.encode_images(handle, decoded),
+            engine.encode_images(model, decoded, wait_seconds=None),
             encode_images(backbone.model, Pixels(backbone.preprocess).finish(decoded)),
             atol=1e-5,
             rtol=0,
         )
         torch.testing.assert_close(
-            engine.encode_text(handle, tokens), encode_tokens(backbone.model, tokens), atol=1e-5, rtol=0
+            engine.encode_text(model, tokens, wait_seconds=None),
+            encode_tokens(backbone.model, tokens),
+            atol=1e-5,
+            rtol=0,
         )
-
-
-def test_a_model_stays_while_it_is_acquired(world: World) -> None:
-    engine = world.serving.engine
-    key = content_of(world, world.publish())
-    with engine.acquire(key, 0.5, wait_seconds=10) as second:
-        with engine.acquire(key, 0.5, wait_seconds=10) as first:
-            expected = engine.encode_images(first, images(world))
-            assert (first.key, first.id) != (second.key, second.id)
-            assert first.key == second.key
-        assert torch.equal(engine.encode_images(second, images(world)), expected)
-        assert engine._held.keys() == {second.key}
-    assert engine._held == {}
 
 
 def test_images_are_pending_until_the_last_one_is_sent(world: World) -> None:
     engine = world.serving.engine
-    with engine.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as handle:
-        lane = (handle.key, "images")
-        with engine.expect_images(handle):
+    with engine.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as model:
+        lane = (model, "images")
+        with engine.expect_images(model) as coming:
             assert engine.batcher._pending[lane] == 1
-            engine.encode_images(handle, images(world), more=True)
+            engine.encode_images(model, images(world), wait_seconds=None)
             assert engine.batcher._pending[lane] == 1
-            engine.encode_images(handle, images(world))
+            engine.encode_images(model, images(world), wait_seconds=None, last_of=coming)
             assert engine.batcher._pending[lane] == 0
-        with engine.expect_images(handle):
+        with engine.expect_images(model):
             pass
     assert not engine.batcher._pending
-    assert engine._pending == {}
 
 
 def test_many_images_come_back_in_their_order(world: World) -> None:
@@ -132,11 +98,11 @@ def test_the_model_is_held_until_its_images_end_if_the_prompts_fail(
         asked = pool.submit(world.classify)
         assert failed.wait(600)
         assert not wait([asked], timeout=0.5).done  # The image is still being computed.
-        assert len(world.serving.engine._held) == 1
+        assert held(world) == 1
         go_on.set()
         with pytest.raises(RuntimeError, match="no tokenizer"):
             asked.result(600)
-    assert world.serving.engine._held == {}
+    assert held(world) == 0
 
 
 @pytest.mark.parametrize(
@@ -163,12 +129,12 @@ def test_a_batch_too_large_for_the_gpu_is_halved(
 
     engine, rows = world.serving.engine, images(world)
     assert len(rows) == 3
-    with engine.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as handle:
-        expected = engine.encode_images(handle, rows)
+    with engine.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as model:
+        expected = engine.encode_images(model, rows, wait_seconds=None)
         monkeypatch.setattr(ServedModel, "encode_images", full)
         if room:
-            torch.testing.assert_close(engine.encode_images(handle, rows), expected)
+            torch.testing.assert_close(engine.encode_images(model, rows, wait_seconds=None), expected)
         else:
             with pytest.raises(ServerBusy, match="too little free memory"):
-                engine.encode_images(handle, rows)
+                engine.encode_images(model, rows, wait_seconds=None)
     assert sizes == tried

@@ -33,15 +33,20 @@ def test_both_towers_compute_in_the_precision_of_the_service(world: World, half:
     found = []
     for each in (world, half):
         engine = each.serving.engine
-        with engine.acquire(WeightsKey(each.backbone.name), 0, wait_seconds=None) as handle:
-            found.append((engine.encode_images(handle, images(each)), engine.encode_text(handle, tokens)))
+        with engine.acquire(WeightsKey(each.backbone.name), 0, wait_seconds=None) as model:
+            found.append(
+                (
+                    engine.encode_images(model, images(each), wait_seconds=None),
+                    engine.encode_text(model, tokens, wait_seconds=None),
+                )
+            )
     for exact, rounded in zip(*found, strict=True):
         assert rounded.dtype == torch.float32
         assert 1e-5 < float((rounded - exact).abs().max()) < ROUNDING
     with torch.autocast("cpu", torch.bfloat16):
         expected = encode_tokens(world.backbone.model, tokens)
     torch.testing.assert_close(found[1][1], expected, atol=ROUNDING / 5, rtol=0)
-    assert (world.serving.engine.stats().precision, half.serving.engine.stats().precision) == ("fp32", "bf16")
+    assert (world.serving.engine.precision, half.serving.engine.precision) == ("fp32", "bf16")
 
 
 def test_a_calibration_in_fp32_holds_for_probabilities_in_bf16(world: World, half: World) -> None:
@@ -66,7 +71,7 @@ def test_an_export_is_in_fp32(world: World, half: World) -> None:
     model = world.row(world.publish())
     found = []
     for each in (world, half):
-        with export(each.settings, each.database, each.blobs, model, 0.5, "open_clip") as file:
+        with export(each.settings, each.pool, each.blobs, model, 0.5, "open_clip") as file:
             found.append({member.filename: member.CRC for member in zipfile.ZipFile(file).infolist()})
     assert found[0] == found[1]
 

@@ -23,9 +23,10 @@ from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
 from core.serving import previews
 from core.serving.pool.cache import LOADERS, StillLoading
+from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.service import Serving, look_up
-from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, Handle, WeightsKey
+from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, WeightsKey
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
@@ -278,7 +279,7 @@ def test_slow_previews_leave_threads_for_others(world: World, monkeypatch: pytes
     go_on = threading.Event()
     features = previews.Previews._features
 
-    def slowly(self: previews.Previews, stock: Handle, shots: Sequence[JobImage]) -> torch.Tensor:
+    def slowly(self: previews.Previews, stock: ServedModel, shots: Sequence[JobImage]) -> torch.Tensor:
         (job,) = {shot.job_id for shot in shots}
         if job in slow:
             assert job not in begun or go_on.wait(60)
@@ -319,7 +320,8 @@ def world_job_without_files(world: World) -> str:
 def test_waiting_for_a_preview_has_the_same_limit_as_for_a_model(
     backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(data, backbone, model_load_seconds=0.001)
+    world = World(data, backbone)
+    world.serving.engine.wait_seconds = 0.001
     try:
         job = world.job()
         with pytest.raises(StillLoading):
@@ -329,7 +331,7 @@ def test_waiting_for_a_preview_has_the_same_limit_as_for_a_model(
             with suppress(StillLoading, ServerBusy):
                 world.classify(job)
             time.sleep(0.01)
-        monkeypatch.setattr(world.settings, "model_load_seconds", 60)
+        monkeypatch.setattr(world.serving.engine, "wait_seconds", 60)
         assert world.classify(job).preview
     finally:
         world.close()

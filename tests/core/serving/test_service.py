@@ -27,6 +27,7 @@ from core.clip.prompts import class_indices
 from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
+from core.serving import predictor
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import ModelPool
@@ -213,7 +214,8 @@ def test_each_alpha_has_prompts_of_its_own(world: World) -> None:
 
 
 def test_cached_prompts_have_a_limit(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(backbone, data, monkeypatch, text_cache_bytes=1_500)
+    monkeypatch.setattr(predictor, "TEXT_CACHE_BYTES", 1_500)
+    world = World(backbone, data, monkeypatch)
     try:
         first = world.classify()
         assert_close(in_order(world.classify()), in_order(first))

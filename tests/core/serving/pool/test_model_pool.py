@@ -208,7 +208,7 @@ def test_batching_does_not_change_the_result(world: World) -> None:
         asked = [(key, pool.submit(row, world, key[0], [IMAGES[key[1]]])) for key in list(alone) * 6]
         for key, got in asked:
             assert got.result(60) == pytest.approx(alone[key], abs=1e-5)
-    assert max(world.serving.engine.stats().batches.sizes) > 1
+    assert max(world.serving.engine.batcher.counts().sizes) > 1
 
 
 def row(world: World, model: str, images: Sequence[bytes]) -> list[float]:
