@@ -17,8 +17,8 @@ from core.clip.models import installed
 from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
 from core.serving.decoding import Decoders
-from core.serving.limiter import ConcurrencyLimiter
 from core.serving.engine import Engine
+from core.serving.limiter import ConcurrencyLimiter
 from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
