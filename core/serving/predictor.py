@@ -24,14 +24,7 @@ from core.serving.engine import Engine
 from core.serving.names import Prompts, resolve_class_names
 from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, Snapshot
-from core.serving.text_cache import (
-    TEXT_CACHE_BYTES,
-    ClassifierKey,
-    LruCache,
-    RequestClassifier,
-    TextCache,
-    TextCounts,
-)
+from core.serving.text_cache import TEXT_CACHE_BYTES, ClassifierKey, RequestClassifier, TextCache
 from core.serving.threads import single_threaded
 from core.serving.types import (
     ClassifyRequest,
@@ -114,32 +107,12 @@ class Predictor:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
-        # Half of the budget each, because a classifier repeats the rows of its classes.
-        self._rows = TextCache(TEXT_CACHE_BYTES // 2)
-        self._classifiers: LruCache[ClassifierKey, RequestClassifier] = LruCache(TEXT_CACHE_BYTES // 2)
+        self.texts = TextCache(TEXT_CACHE_BYTES)
         # Hugging Face tokenizers take one caller at a time. Owners take turns, since one of them may have
         # 20,000 prompts.
         self._tokenizing = Decoders(1, 0)
         # One thread per image in flight, so that none waits for a thread.
         self._senders = single_threaded(settings.max_waiting_images, "sender")
-
-    def text_counts(self) -> TextCounts:
-        """Return the counters of both caches."""
-        rows, classifiers = self._rows.kept, self._classifiers
-        return TextCounts(
-            rows=len(rows),
-            classifiers=len(classifiers),
-            bytes=rows.bytes + classifiers.bytes,
-            hits=classifiers.hits + self._rows.hits,
-            misses=self._rows.misses,
-            encoded=self._rows.encoded,
-            evicted=rows.evicted + classifiers.evicted,
-        )
-
-    def forget(self, where: Callable[[str], bool]) -> None:
-        """Drop the cached text of models whose key satisfies `where`."""
-        self._rows.kept.forget(lambda key: where(key[0]))
-        self._classifiers.forget(lambda key: where(key[0]))
 
     def close(self) -> None:
         """Stop the threads."""
@@ -182,7 +155,7 @@ class Predictor:
                 last = self._send(images, served, results, sent)
                 encoding = time.perf_counter()
                 key = self._key(request, model)
-                classifier = self._classifiers.get(key)
+                classifier = self.texts.classifiers.get(key)
                 if classifier is None:  # prompts and images are encoded concurrently
                     sent.append(self._send_off(served, last, coming))
                     classifier = self._make_classifier(key, model, images.owner, admit_prompts)
@@ -291,11 +264,11 @@ class Predictor:
             with admit_prompts(sum(map(len, missing))):
                 return self._encode_prompts(served, missing, owner)
 
-        rows = self._rows.rows(model_key, names.prompts, encode)
+        rows = self.texts.rows(model_key, names.prompts, encode)
         features = torch.stack([rows[prompts] for prompts in names.prompts])
         of_request = request_rule(served.shots, features, names.classes, balance, rule)
         classifier = RequestClassifier(names, features, of_request)
-        return self._classifiers.put(key, classifier, classifier.bytes)
+        return self.texts.classifiers.put(key, classifier, classifier.bytes)
 
     def _encode_prompts(self, served: ServedModel, prompts: Sequence[Prompts], owner: str) -> Tensor:
         """Return the classifier weights [C, D] of C classes."""

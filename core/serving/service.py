@@ -140,8 +140,8 @@ class Serving:
         return Preparing(f"Loading {name}")
 
     def text_counts(self) -> TextCounts:
-        """Return the counters of the text caches."""
-        return self._predictor.text_counts()
+        """Return the counters of the text cache."""
+        return self._predictor.texts.counts()
 
     def close(self) -> None:
         """Refuse further work, and stop the threads."""
@@ -156,7 +156,7 @@ class Serving:
     def forget(self, model_id: str) -> None:
         """Drop a deleted model. Requests that hold it still finish."""
         gone = tuple(f"{orphan.key}@" for orphan in self.engine.pool.forget(model_id))
-        self._predictor.forget(lambda model: model.startswith(gone))
+        self._predictor.texts.forget(lambda model: model.startswith(gone))
 
     def classify(
         self, images: Sequence[bytes], request: ClassifyRequest, *, model: Subject = STOCK

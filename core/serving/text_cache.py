@@ -84,6 +84,34 @@ class LruCache(Generic[Key, Value]):
 
 
 @dataclass(frozen=True)
+class RequestClassifier:
+    """The classifier of a request. Its tensors are never changed."""
+
+    names: ResolvedNames
+    text_features: Tensor
+    """[C, D], normalised."""
+    rule: RequestRule
+    """The rule of the adapted model; that of a preview changes while its images are encoded."""
+
+    @property
+    def bytes(self) -> int:
+        """Memory (upper bound), including the class names of the request, which are part of the key."""
+        names = zip(self.names.names, self.names.prompts, strict=True)
+        return (
+            OVERHEAD
+            + self.text_features.nbytes
+            + self.rule.nbytes
+            + sum(
+                2 * CLASS_OVERHEAD + sys.getsizeof(name) + prompts_bytes(prompts) for name, prompts in names
+            )
+        )
+
+
+ClassifierKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float, RequestKind | None]
+"""Cache key: the model's key, the model's name, the class names, the templates, the balance and the rule."""
+
+
+@dataclass(frozen=True)
 class TextCounts:
     """Counters since the start; `rows`, `classifiers` and `bytes` are present values."""
 
@@ -107,12 +135,15 @@ class _Pending:
 
 
 class TextCache:
-    """Features [D] of classes, keyed by model key and prompts. Concurrent requests encode each class once,
-    except that a short list does not wait for a long one.
+    """Features [D] of classes, by model key and prompts, and the classifiers of whole requests.
+
+    Concurrent requests encode each class once, except that a short list does not wait for a long one.
     """
 
     def __init__(self, budget_bytes: int) -> None:
-        self.kept: LruCache[tuple[str, Prompts], Tensor] = LruCache(budget_bytes)
+        # Half of the budget each, because a classifier repeats the rows of its classes.
+        self.kept: LruCache[tuple[str, Prompts], Tensor] = LruCache(budget_bytes // 2)
+        self.classifiers: LruCache[ClassifierKey, RequestClassifier] = LruCache(budget_bytes // 2)
         self.hits = 0
         """Calls whose prompts were all cached."""
         self.misses = 0
@@ -120,6 +151,24 @@ class TextCache:
         """Classes whose prompts a model encoded."""
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, Prompts], _Pending] = {}
+
+    def counts(self) -> TextCounts:
+        """Return the counters of both caches."""
+        rows, classifiers = self.kept, self.classifiers
+        return TextCounts(
+            rows=len(rows),
+            classifiers=len(classifiers),
+            bytes=rows.bytes + classifiers.bytes,
+            hits=classifiers.hits + self.hits,
+            misses=self.misses,
+            encoded=self.encoded,
+            evicted=rows.evicted + classifiers.evicted,
+        )
+
+    def forget(self, where: Callable[[str], bool]) -> None:
+        """Drop the text of models whose key satisfies `where`."""
+        self.kept.forget(lambda key: where(key[0]))
+        self.classifiers.forget(lambda key: where(key[0]))
 
     def rows(
         self, model: str, prompts: Sequence[Prompts], encode: Callable[[Sequence[Prompts]], Tensor]
@@ -197,34 +246,3 @@ class TextCache:
             for class_prompts in prompts:
                 if self._pending.get((model, class_prompts)) is mine:  # not a longer list's
                     del self._pending[model, class_prompts]
-
-
-# --- classifiers of whole requests ---
-
-
-@dataclass(frozen=True)
-class RequestClassifier:
-    """The classifier of a request. Its tensors are never changed."""
-
-    names: ResolvedNames
-    text_features: Tensor
-    """[C, D], normalised."""
-    rule: RequestRule
-    """The rule of the adapted model; that of a preview changes while its images are encoded."""
-
-    @property
-    def bytes(self) -> int:
-        """Memory (upper bound), including the class names of the request, which are part of the key."""
-        names = zip(self.names.names, self.names.prompts, strict=True)
-        return (
-            OVERHEAD
-            + self.text_features.nbytes
-            + self.rule.nbytes
-            + sum(
-                2 * CLASS_OVERHEAD + sys.getsizeof(name) + prompts_bytes(prompts) for name, prompts in names
-            )
-        )
-
-
-ClassifierKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float, RequestKind | None]
-"""Cache key: the model's key, the model's name, the class names, the templates, the balance and the rule."""

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from core.admission import ServerBusy
 from core.clip.inference.request_rule import RequestRule
+from core.serving.names import resolve_class_names
 from core.serving.text_cache import (
     ClassifierKey,
     LruCache,
     Prompts,
     RequestClassifier,
     TextCache,
-    resolve_class_names,
 )
 from core.serving.types import ClassName
 
@@ -48,7 +48,7 @@ def lengths(rows: Mapping[Prompts, Tensor]) -> dict[str, float]:
 
 
 def test_every_prompt_is_encoded_once_per_model() -> None:
-    cache, encode = TextCache(100_000), Encoder()
+    cache, encode = TextCache(200_000), Encoder()
     rows = cache.rows("n", prompts("a", "bbb", "a"), encode)
     assert lengths(rows) == {"a": 1, "bbb": 3}
     assert cache.rows("n", prompts("bbb", "a"), encode)[("a",)] is rows[("a",)]
@@ -60,7 +60,7 @@ def test_every_prompt_is_encoded_once_per_model() -> None:
 
 
 def test_within_the_budget_the_least_recently_used_goes() -> None:
-    cache, encode = TextCache(10_000), Encoder()
+    cache, encode = TextCache(20_000), Encoder()
     for i in range(50):
         cache.rows("n", prompts(f"{i}"), encode)
         cache.rows("n", prompts("often"), encode)
@@ -68,14 +68,14 @@ def test_within_the_budget_the_least_recently_used_goes() -> None:
     assert sum(asked == list(prompts("often")) for asked in encode.asked) == 1
     assert cache.kept.evicted > 40
     assert cache.kept.bytes > 5_000
-    tiny = TextCache(10)
+    tiny = TextCache(20)
     for _ in range(2):
         assert lengths(tiny.rows("n", prompts("aa"), encode)) == {"aa": 2}
     assert tiny.kept.bytes == len(tiny.kept) == 0
 
 
 def test_concurrent_requests_share_one_encoding() -> None:
-    cache, encode = TextCache(100_000), Encoder()
+    cache, encode = TextCache(200_000), Encoder()
     encode.gate.clear()
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(cache.rows, "n", prompts("a", "bb"), encode)
@@ -92,7 +92,7 @@ def test_concurrent_requests_share_one_encoding() -> None:
 
 
 def test_a_short_list_does_not_wait_for_a_long_one() -> None:
-    cache, slow, encode = TextCache(100_000), Encoder(), Encoder()
+    cache, slow, encode = TextCache(200_000), Encoder(), Encoder()
     slow.gate.clear()
     many = [f"{i}" for i in range(9)]
     with ThreadPoolExecutor(1) as pool:
@@ -107,7 +107,7 @@ def test_a_short_list_does_not_wait_for_a_long_one() -> None:
 
 
 def test_a_failure_is_not_kept() -> None:
-    cache, encode = TextCache(100_000), Encoder()
+    cache, encode = TextCache(200_000), Encoder()
     encode.error = RuntimeError("no memory")
     with pytest.raises(RuntimeError):
         cache.rows("n", prompts("a"), encode)
@@ -117,7 +117,7 @@ def test_a_failure_is_not_kept() -> None:
 
 
 def test_a_failure_of_another_request_is_not_shared() -> None:
-    cache, busy, encode = TextCache(100_000), Encoder(), Encoder()
+    cache, busy, encode = TextCache(200_000), Encoder(), Encoder()
     busy.gate.clear()
     busy.error = ServerBusy("The other owner has no more room.")
     with ThreadPoolExecutor(4) as pool:
@@ -135,7 +135,7 @@ def test_a_failure_of_another_request_is_not_shared() -> None:
 
 
 def test_forget() -> None:
-    cache, encode = TextCache(100_000), Encoder()
+    cache, encode = TextCache(200_000), Encoder()
     for network in ("a@0.50", "a@0.70", "b@0.50"):
         cache.rows(network, prompts("x"), encode)
     cache.kept.forget(lambda key: key[0].startswith("a@"))
@@ -161,7 +161,7 @@ def wide(k: int, length: int = 500) -> tuple[ClassName, ...]:
 
 
 def test_prompts_are_counted_with_all_their_bytes() -> None:
-    cache = TextCache(1_000_000)
+    cache = TextCache(2_000_000)
 
     def fill() -> None:
         for k in range(10):
