@@ -72,8 +72,8 @@ class Options(RequestModel):
     rule: Literal["auto", RequestKind] = Field(
         "auto",
         description="Scoring rule: `closed` for requests whose classes were all trained, `mixed` for some, "
-        "`foreign` for none. `auto` chooses by the classes of the request. `foreign` gives the scores of the "
-        "paper to any request; `closed` and `mixed` are one rule.",
+        "`untrained` for none. `auto` chooses by the classes of the request. `untrained` gives the scores of "
+        "the paper to any request; `closed` and `mixed` are one rule.",
     )
     top_k: int | None = Field(
         None, ge=1, description="Return only the K most likely classes. Default: all classes."
@@ -252,8 +252,8 @@ class ModelAnswer(BaseModel):
     backbone: str
     alpha: float = Field(description="Mixing weight that was used.")
     rule: RequestKind = Field(
-        description="Scoring rule that was used: `closed`, `mixed` or `foreign`. A model without training "
-        "images, such as `stock`, scores every request as `foreign`."
+        description="Scoring rule that was used: `closed`, `mixed` or `untrained`. A model without training "
+        "images, such as `stock`, scores every request as `untrained`."
     )
     calibration: Calibration
     class_names: list[ClassKind] = Field(description="Requested classes, cleaned.")

@@ -21,7 +21,7 @@ SCORES = (
 class Rule(StrEnum):
     CLOSED = "closed"
     MIXED = "mixed"
-    FOREIGN = "foreign"
+    UNTRAINED = "untrained"
 
 
 def classify(
@@ -64,7 +64,7 @@ def classify(
     rule: Annotated[
         Rule | None,
         typer.Option(
-            help="Scoring rule (default: closed if all classes are trained, mixed if some are, else foreign)."
+            help="Scoring rule (default: closed if all classes are trained, mixed if some, else untrained)."
         ),
     ] = None,
     coverage: Annotated[

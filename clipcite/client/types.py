@@ -15,7 +15,7 @@ Verdict = Literal[
     "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "evaluating", "not_evaluated"
 ]
 Kind = Literal["trained", "new"]
-Rule = Literal["closed", "mixed", "foreign"]
+Rule = Literal["closed", "mixed", "untrained"]
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 

@@ -69,7 +69,7 @@ def calibration_for(
     calibration = Calibration.from_dict(stored)
     candidates, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
     plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
-    plain = plain and rule != "foreign" and calibration.scoring_version == SCORING_VERSION
+    plain = plain and rule != "untrained" and calibration.scoring_version == SCORING_VERSION
     same_alpha = math.isclose(model.alpha if alpha is None else alpha, calibration.alpha)
     return calibration if plain and same_alpha and candidates == trained else None
 

@@ -30,7 +30,7 @@ class PrototypeClassifier:
         balance: float = NEW_CLASS_BALANCE,
         kind: RequestKind | None = None,
     ) -> RequestRule:
-        """Return the rule of a request. A foreign request gets the stock model's scores.
+        """Return the rule of a request. An untrained request gets the stock model's scores.
 
         All others get prototypes, and offsets and discriminants as for an adapted model.
 
@@ -39,7 +39,7 @@ class PrototypeClassifier:
             classes, balance, kind: as in `core.clip.inference.request_rule`.
         """
         kind = kind or kind_of(classes)
-        if kind == "foreign":
+        if kind == "untrained":
             return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
         shots = self.features, self.labels
         weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS)

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | closed | all trained | – | text features, prototypes and linear discriminants |
 | mixed | some trained | text features less one offset per class (`class_offsets`) | the same |
-| foreign | none trained | text features: the paper's scores | – |
+| untrained | none trained | text features: the paper's scores | – |
 
 benchmarks/pages/requests.md has the measurements.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
 
-RequestKind = Literal["closed", "mixed", "foreign"]
+RequestKind = Literal["closed", "mixed", "untrained"]
 SCORING_VERSION = 2
 """Changes with the scores of closed requests: a calibration of other scores is not applied."""
 TEXT_COUNTS_AS = 3.0
@@ -85,7 +85,7 @@ def kind_of(classes: Sequence[int]) -> RequestKind:
         classes: trained class of each candidate, or NEW_CLASS.
     """
     trained = [c != NEW_CLASS for c in classes]
-    return "foreign" if not any(trained) else "closed" if all(trained) else "mixed"
+    return "untrained" if not any(trained) else "closed" if all(trained) else "mixed"
 
 
 def request_rule(
@@ -99,14 +99,14 @@ def request_rule(
 
     Args:
         shots: support set, features [S, D] and labels [S], from the model that made `text_weights`. Without
-            one, every request is foreign.
+            one, every request is untrained.
         text_weights: [C, D], normalised text features of the candidates.
         classes: trained class of each candidate, or NEW_CLASS.
         balance: strength of the correction; 0 gives the paper's scores for every kind.
-        kind: "foreign" gives the paper's scores to any request. The two others are one rule.
+        kind: "untrained" gives the paper's scores to any request. The two others are one rule.
     """
-    kind = "foreign" if shots is None else kind or kind_of(classes)
-    if shots is None or kind == "foreign" or balance == 0:
+    kind = "untrained" if shots is None else kind or kind_of(classes)
+    if shots is None or kind == "untrained" or balance == 0:
         return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
     strength = min(1.0, balance / NEW_CLASS_BALANCE)
     weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS, strength)

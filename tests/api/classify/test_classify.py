@@ -93,7 +93,7 @@ def test_the_whole_answer(shared: Service, model: str) -> None:
         *("model", "reference", "name", "version", "preview", "backbone", "alpha", "class_names"),
         *("calibration", "results", "rule", "timing_ms", "warnings"),
     }
-    assert body["rule"] == "foreign"  # without shots
+    assert body["rule"] == "untrained"  # without shots
     assert body["calibration"]["calibrated"] is False
     assert (body["reference"], body["name"], body["version"]) == (model, None, None)
     assert (body["model"], body["backbone"], body["alpha"]) == (model, shared.settings.backbone, 0.4)
@@ -707,8 +707,8 @@ def test_the_rule_of_the_request_is_used_and_named(shared: Service, backbone: Ba
     model = publish_model(shared.database, shared.blobs, backbone, shots=shots, alpha=0.5)
     closed, mixed = (ok(by_form(shared, names, model=model)) for names in (list(CLASSES), NAMES))
     assert (closed["rule"], mixed["rule"]) == ("closed", "mixed")
-    forced = [ok(by_form(shared, model=model, rule=rule)) for rule in ("auto", "mixed", "foreign")]
-    assert [body["rule"] for body in forced] == ["mixed", "mixed", "foreign"]
+    forced = [ok(by_form(shared, model=model, rule=rule)) for rule in ("auto", "mixed", "untrained")]
+    assert [body["rule"] for body in forced] == ["mixed", "mixed", "untrained"]
     assert forced[0]["results"] == mixed["results"] != forced[2]["results"]
     papers = ok(by_form(shared, model=model, new_class_balance=0))
     assert papers["results"] == forced[2]["results"]

@@ -118,7 +118,7 @@ ASKED: dict[str, Any] = {
         {"alpha": 0.6},
         {"templates": ["a {}."]},
         {"balance": 0.0},
-        {"rule": "foreign"},
+        {"rule": "untrained"},
     ],
 )
 def test_a_calibration_holds_for_its_own_settings(change: dict[str, Any]) -> None:

@@ -111,7 +111,7 @@ def pixels(backbone: Backbone, contents: Sequence[bytes]) -> torch.Tensor:
     return torch.stack([backbone.preprocess(open_image(content)) for content in contents])
 
 
-@pytest.mark.parametrize(("balance", "kind"), [(0.35, None), (0.1, None), (0.35, "foreign")])
+@pytest.mark.parametrize(("balance", "kind"), [(0.35, None), (0.1, None), (0.35, "untrained")])
 def test_the_preview_equals_the_plain_reference(
     world: World, balance: float, kind: RequestKind | None
 ) -> None:

@@ -482,15 +482,15 @@ def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
             assert after[name][0] == pytest.approx(math.exp(logit) / total, rel=1e-4)
     # The stock model was not trained.
     assert set(world.classify(model="stock").offsets.values()) == {0}
-    assert world.classify(model="stock").rule == "foreign"
+    assert world.classify(model="stock").rule == "untrained"
     assert set(world.classify(model=model, alpha=0).offsets.values()) == {0}
 
 
 @pytest.mark.parametrize(
     ("names", "kind"),
-    [(CLASSES, "closed"), ([*CLASSES, "hedgehog", "oak"], "mixed"), (["hedgehog", "oak"], "foreign")],
+    [(CLASSES, "closed"), ([*CLASSES, "hedgehog", "oak"], "mixed"), (["hedgehog", "oak"], "untrained")],
 )
-@pytest.mark.parametrize("forced", [None, "closed", "mixed", "foreign"])
+@pytest.mark.parametrize("forced", [None, "closed", "mixed", "untrained"])
 def test_the_rule_follows_the_classes_or_the_request(
     world: World, names: list[str], kind: RequestKind, forced: RequestKind | None
 ) -> None:

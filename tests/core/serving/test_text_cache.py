@@ -185,7 +185,7 @@ def test_heads_are_kept_by_their_bytes(own: Prompts) -> None:
             names = resolve_class_names(asked, (), ("a {}",), {})
             # The numbers of a tensor are not in Python's memory.
             features = torch.zeros(len(asked), 0)
-            head = RequestClassifier(names, features, RequestRule("foreign", features, torch.zeros(0)))
+            head = RequestClassifier(names, features, RequestRule("untrained", features, torch.zeros(0)))
             heads.put(("net", "stock", asked, ("a {}",), 0.35, None), head, head.bytes)
 
     size = held(fill)

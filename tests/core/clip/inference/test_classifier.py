@@ -173,5 +173,5 @@ def test_probabilities_follow_the_rule_of_the_request(tiny: Backbone, theta_1: d
     # The stock model has no support set.
     for stock in (Classifier(tiny), Classifier(tiny, Weights(full_delta(theta_1), shots), 0.0)):
         rule = stock.classify(images(1), TEXTS, classes=classes).rule
-        assert rule.kind == "foreign"
+        assert rule.kind == "untrained"
         assert not rule.offsets.any()

@@ -41,11 +41,11 @@ def test_prototypes_equal_the_plain_loops() -> None:
 
 
 def test_a_new_class_is_its_prompts() -> None:
-    for classes in ([NEW_CLASS] * 5, CLASSES):  # The request may ask for the rule of foreign requests.
-        foreign = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, classes, kind="foreign")
-        assert foreign.kind == "foreign"
-        assert torch.equal(foreign.scores(IMAGES), IMAGES @ TEXTS.T)
-    assert PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, [NEW_CLASS] * 5).kind == "foreign"
+    for classes in ([NEW_CLASS] * 5, CLASSES):  # The request may ask for the rule of untrained requests.
+        untrained = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, classes, kind="untrained")
+        assert untrained.kind == "untrained"
+        assert torch.equal(untrained.scores(IMAGES), IMAGES @ TEXTS.T)
+    assert PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, [NEW_CLASS] * 5).kind == "untrained"
     mixed = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, CLASSES).classifier_weights
     torch.testing.assert_close(mixed[[1, 4]], TEXTS[[1, 4]])
 

@@ -21,11 +21,11 @@ UNEVEN = SHOTS[0][:8], torch.tensor([1, 1, 4, 7, 7, 7, 7, 1])
 MANY = unit(400, 6, seed=3), torch.arange(400) % 3
 """Many shots that the classes do not separate: the discriminants are small."""
 TEXTS, IMAGES = unit(5, 6, seed=1), unit(20, 6, seed=2)
-CLOSED, MIXED, FOREIGN = [2, 0, 1], [2, NEW_CLASS, 0, 1, NEW_CLASS], [NEW_CLASS] * 3
+CLOSED, MIXED, UNTRAINED = [2, 0, 1], [2, NEW_CLASS, 0, 1, NEW_CLASS], [NEW_CLASS] * 3
 NEAR = TEXTS.clone()
 """Texts of which the trained ones lie near their shots, so that these prefer trained classes."""
 NEAR[[0, 2, 3]] = F.normalize(SHOTS[0][[4, 0, 2]] + 0.3 * unit(3, 6, seed=8), dim=-1)
-BY_KIND = {"closed": CLOSED, "mixed": MIXED, "foreign": FOREIGN}
+BY_KIND = {"closed": CLOSED, "mixed": MIXED, "untrained": UNTRAINED}
 
 
 @pytest.mark.parametrize("kind", BY_KIND)
@@ -37,11 +37,11 @@ def test_the_kind_follows_from_the_classes(kind: str) -> None:
 
 def test_no_class_is_a_foreign_request() -> None:
     assert request_rule(SHOTS, TEXTS[:0], []).scores(IMAGES).shape == (20, 0)
-    assert kind_of([]) == "foreign"
+    assert kind_of([]) == "untrained"
 
 
 def test_a_foreign_request_has_the_papers_scores() -> None:
-    rule = request_rule(SHOTS, TEXTS[:3], FOREIGN)
+    rule = request_rule(SHOTS, TEXTS[:3], UNTRAINED)
     assert torch.equal(rule.scores(IMAGES), IMAGES @ TEXTS[:3].T)
 
 
@@ -174,7 +174,7 @@ def test_balance_0_gives_the_papers_scores(classes: list[int], kind: str | None)
 
 def test_without_a_support_set_every_request_is_foreign() -> None:
     for classes in BY_KIND.values():
-        assert request_rule(None, TEXTS[: len(classes)], classes).kind == "foreign"
+        assert request_rule(None, TEXTS[: len(classes)], classes).kind == "untrained"
 
 
 @pytest.mark.parametrize("kind", BY_KIND)
@@ -184,7 +184,7 @@ def test_foreign_can_be_forced_and_the_others_are_one_rule(kind: str, classes: l
     forced = request_rule(SHOTS, texts, classes, kind=kind)  # type: ignore[arg-type]
     assert forced.kind == kind
     own = request_rule(SHOTS, texts, classes).scores(IMAGES)
-    assert torch.equal(forced.scores(IMAGES), IMAGES @ texts.T if kind == "foreign" else own)
+    assert torch.equal(forced.scores(IMAGES), IMAGES @ texts.T if kind == "untrained" else own)
 
 
 def test_the_size_counts_every_tensor() -> None:
