@@ -9,7 +9,7 @@ from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import RequestRule
 from core.serving.calibrated import CalibratedScores, calibrate, calibration_for, ranked
-from core.serving.text_cache import ResolvedNames
+from core.serving.names import ResolvedNames
 from core.store.db.tables import Model
 from tests.core.serving import adapted
 

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from core.admission import ServerBusy
 from core.clip.inference.request_rule import RequestRule
-from core.serving.names import resolve_class_names
+from core.serving.names import Prompts, resolve_class_names
 from core.serving.text_cache import (
     ClassifierKey,
     LruCache,
-    Prompts,
     RequestClassifier,
     TextCache,
 )
