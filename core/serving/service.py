@@ -19,8 +19,8 @@ from core.errors import ClipCiteError
 from core.serving.decoding import Decoders
 from core.serving.engine import Engine
 from core.serving.limiter import ConcurrencyLimiter
-from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
+from core.serving.pool.pins import PinnedModels
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews, is_job
 from core.serving.text_cache import TextCounts

@@ -1,6 +1,9 @@
 """Compute threads that batch the rows of concurrent requests to the same model.
 
-Several batches run side by side, each on a share of the cores: that is faster than one after the other on
+A request hands its rows to a thread and waits, which takes 60 µs there and back. If the requests' own threads
+computed the batches, each of them would start a pool of OpenMP threads.
+
+Several batches run side by side, each on some of the cores: that is faster than one after the other on
 all cores, which synchronise after every operation. A lone batch gets all cores.
 """
 
@@ -20,7 +23,7 @@ from core.serving.threads import use_threads
 from core.serving.types import BatchCounts
 
 MAX_BATCH_DELAY = 0.25
-"""Maximum wait for images that are being decoded, as a share of the duration of a batch."""
+"""Maximum wait for images that are being decoded, as a part of the duration of a batch."""
 MAX_BATCH_DELAY_SECONDS = 0.01
 """Maximum of the same wait in seconds."""
 SMOOTHING = 0.1
@@ -49,7 +52,7 @@ class Batcher:
 
         Args:
             largest: maximum rows of a batch, for `images` and `prompts`.
-            workers: number of batches computed at a time, each on its share of the cores.
+            workers: number of batches computed at a time, each on its own cores.
             encode: computes features [n, D] of a batch [n, ...].
         """
         self.largest = largest
@@ -73,8 +76,8 @@ class Batcher:
         alone = self._is_alone if workers > 1 else self._is_waiting
         self._start("compute", self.threads, alone)
         for i in range(workers if workers > 1 else 0):
-            share = self.threads // workers + (i < self.threads % workers)
-            self._start(f"compute-{i}", max(1, share), self._is_concurrent)
+            threads = self.threads // workers + (i < self.threads % workers)
+            self._start(f"compute-{i}", max(1, threads), self._is_concurrent)
 
     @contextmanager
     def pending(self, queue: QueueKey) -> Iterator[Pending]:

@@ -1,4 +1,4 @@
 """Models in memory: loaded once, shared by requests, evicted under a budget of bytes.
 
-May import `core.clip`, `core.store` and `core.serving.types`; only the engine imports `model_pool`.
+May import `core.clip`, `core.store` and `core.serving.types`.
 """

@@ -16,10 +16,10 @@ from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
-from core.serving.pins import PinnedModels
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.cache_stats import CacheStats
 from core.serving.pool.model_pool import DELTA, MAX_BACKBONES, MODEL, ModelPool
+from core.serving.pool.pins import PinnedModels
 from core.serving.pool.unavailable import ModelUnavailable
 from core.serving.types import ClassifyRequest, ClassName, WeightsKey
 from core.settings import Settings
@@ -250,7 +250,7 @@ def test_a_failing_pin_does_not_stop_other_pins(world: World, monkeypatch: pytes
         return load(self, key, *given, **named)
 
     monkeypatch.setattr(ModelPool, "acquire", acquire)
-    monkeypatch.setattr("core.serving.pins.REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr("core.serving.pool.pins.REFRESH_SECONDS", 0.01)
     stop = threading.Event()
     following = threading.Thread(target=pins.run, args=(stop,), daemon=True)
     following.start()
