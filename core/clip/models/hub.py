@@ -25,7 +25,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    disable_progress_bars,
+)
 
 from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, UnknownBackbone

@@ -5,17 +5,18 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from open_clip.hf_model import HFTextEncoder
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from torch import Tensor, nn
 
+Tokenize = Callable[[list[str]], Tensor]
 MAX_WORDS, MAX_WORD_LENGTH = 50_000, 50
 """Bounds of the cache of a tokenizer: words, and characters of each."""
 
 
-def make_tokenizer(folder: Path, text: Mapping[str, Any]) -> Callable[[list[str]], Tensor]:
+def make_tokenizer(folder: Path, text: Mapping[str, Any]) -> Tokenize:
     """Return open_clip's tokenizer of a folder: N prompts to padded ids [N, L].
 
     Args:
@@ -25,11 +26,12 @@ def make_tokenizer(folder: Path, text: Mapping[str, Any]) -> Callable[[list[str]
     options = text.get("tokenizer_kwargs", {})
     if text.get("hf_tokenizer_name"):
         mode = {"tokenizer_mode": text.get("tokenizer_mode"), **options}
-        return HFTokenizer(str(folder), context_length=length, trust_remote_code=False, **mode)
+        made = HFTokenizer(str(folder), context_length=length, trust_remote_code=False, **mode)
+        return cast(Tokenize, made)
     tokenizer = SimpleTokenizer(context_length=length, **options)
     tokenizer.cache = _Words(tokenizer.cache)
     tokenizer.bpe = partial(_bpe, tokenizer)
-    return tokenizer
+    return cast(Tokenize, tokenizer)
 
 
 def masked_padding(model: nn.Module, tokenizer: Any) -> int | None:

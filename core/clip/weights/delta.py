@@ -18,6 +18,7 @@ from torch import Tensor
 
 from core.clip.config import DeltaFormat
 from core.clip.weights.ensemble import interpolate
+from core.clip.weights.flat import empty_flat
 
 FULL: DeltaFormat = "full"
 BITS: Mapping[DeltaFormat, int] = {"4bit": 4, "1bit": 1}
@@ -54,9 +55,8 @@ class Delta:
             raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
         if set(tensor_layout(theta_0, self.kind)) != set(self.tensors):
             raise ValueError("θ_0 and the delta hold different parameters.")
-        theta = {}
+        theta = empty_flat(theta_0)
         for name, before in theta_0.items():
-            theta[name] = torch.empty_like(before, memory_format=torch.contiguous_format)
             self._interpolate(name, before, alpha, theta[name])
         return theta
 

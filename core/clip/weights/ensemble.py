@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from core.clip.weights.flat import empty_flat
+
 
 def interpolate(
     theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], alpha: float
@@ -23,6 +25,9 @@ def interpolate(
         raise ValueError(f"alpha must be from 0 to 1, not {alpha}.")
     if alpha in (0, 1):  # lerp would turn -0.0 into 0.0
         return {name: tensor.clone() for name, tensor in (theta_1 if alpha else theta_0).items()}
+    theta = empty_flat(theta_0)
     with torch.no_grad():
-        # θ_1 is loaded from a file onto the CPU, while θ_0 may be on a GPU.
-        return {n: torch.lerp(before, theta_1[n].to(before.device), alpha) for n, before in theta_0.items()}
+        for name, before in theta_0.items():
+            # θ_1 is loaded from a file onto the CPU, while θ_0 may be on a GPU.
+            torch.lerp(before, theta_1[name].to(before.device), alpha, out=theta[name])
+    return theta

@@ -18,6 +18,7 @@ from torch import Tensor
 from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, tensor_layout
+from core.clip.weights.flat import copy_flat
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.clip.weights.support_set import SupportSet
 
@@ -125,4 +126,4 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
     if not all(torch.isfinite(t).all() for t in stored):
         raise CorruptWeights("The stored weights hold values that are not finite. Adapt again.")
     shots = None if features is None or labels is None else SupportSet(features, labels)
-    return Weights(Delta(manifest.delta_format, tensors), shots)
+    return Weights(Delta(manifest.delta_format, copy_flat(tensors)), shots)

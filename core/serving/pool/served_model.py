@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from core.clip.data.transforms import Pixels
 from core.clip.errors import CorruptWeights
 from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
-from core.clip.models.backbone import Backbone, tower_parameters, trim_padding, with_parameters
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
+from core.clip.models.tokenizer import trim_padding
 from core.clip.weights.files import Weights, load_weights
 from core.clip.weights.manifest import read_manifest
 from core.serving.types import WeightsKey, WeightsSource
