@@ -98,7 +98,6 @@ def _can_reorder(weight: Tensor) -> bool:
         on_cpu
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-        and hasattr(torch._C, "_get_tracing_state")
     )
 
 
