@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from core.clip.weights.flat import reuse_memory
 from core.errors import ClipCiteError
 from core.serving.pool.cache_stats import CacheEntryInfo, CacheStats, Key
 
@@ -208,8 +209,9 @@ class WarmCache(Generic[Value]):
             gone = self._make_room()
         started = time.monotonic()
         try:
-            self._free(gone)
-            value = load()
+            with reuse_memory(entry.bytes):
+                self._free(gone)
+                value = load()
         except BaseException as error:
             self._failed(entry, error)
             return
