@@ -1,10 +1,11 @@
 """Memory mappings for sets of tensors that are allocated and freed together, such as a network's.
 
 Each set has its own mapping. When the last tensor of the set is freed, the mapping returns to the system or
-to the next set of the same size. Measured with adapted models of ViT-B/32's size that replace each other, in
-CPU time on a shared machine, against plain tensors: a load takes 356 ms instead of 558, and after the eviction
-of all models 1.2 GB stay instead of 3.1. With MALLOC_MMAP_THRESHOLD_ of 1 MB, plain tensors leave as little,
-but a load takes 1,289 ms and a batch 23% longer. With one allocation of torch per set, a load takes 932 ms.
+to the next set of the same size. Measured with adapted models of ViT-B/32's size that replace each other,
+in CPU time on a shared machine, against plain tensors: a load takes 356 ms instead of 558, and after the
+eviction of all models 1.2 GB stay instead of 3.1. With MALLOC_MMAP_THRESHOLD_ of 1 MB, plain tensors leave as
+little, but a load takes 1,289 ms and a batch 23% longer. With one allocation of torch per set, a load takes
+932 ms.
 """
 
 import mmap
