@@ -6,7 +6,7 @@
 # The torch wheels on PyPI include CUDA, so both targets use the same slim Python image. For smaller images
 # without a GPU, set PIP_EXTRA_INDEX_URL to an index of PyTorch's CPU wheels.
 
-# Version used by the tests; 3.11 to 3.13 are supported.
+# Version used by the tests; 3.11 to 3.14 are supported.
 ARG PYTHON=python:3.11-slim-trixie
 
 # Extract the requirements, so that other changes to pyproject.toml do not invalidate the install layer.

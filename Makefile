@@ -1,20 +1,27 @@
-# `make demo` runs the demo, `make test` the tests. Both first install everything into .venv. Neither needs
+# `make demo` runs the demo, `make test` the tests. Both first install what they need into .venv. Neither needs
 # root, a compiler or a running server.
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first interpreter from 3.11 to 3.13. To choose one: make install PYTHON3=/usr/bin/python3.12
-PYTHON3 ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+# The first interpreter from 3.11 on. To choose one: make demo PYTHON3=/usr/bin/python3.12
+PYTHON3 ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 # Index of PyTorch's CPU build, where there is no NVIDIA GPU. PyPI's build holds CUDA (6 GB installed); to take it
 # nevertheless: make install TORCH_INDEX=
 TORCH_INDEX ?= $(if $(wildcard /dev/nvidia0 /dev/dxg),,https://download.pytorch.org/whl/cpu)
 
-.PHONY: help install demo check test test-benchmarks test-slow test-fast docs lock clean
+SERVICE := '.[server,starter,samples]'
+TESTS := '.[server,starter,samples,benchmarks,test]'
+# Run a command, and print a dot every five seconds.
+with_dots = { $(1); } & job=$$!; while kill -0 $$job 2>/dev/null; do printf .; sleep 5; done; echo; wait $$job
+pip_install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable $(1)
+
+.PHONY: help install install-test demo check test test-benchmarks test-slow test-fast docs lock clean
 
 help:
-	@echo "make install   install everything into $(VENV)"
+	@echo "make install   install the service into $(VENV)"
+	@echo "make install-test install the packages of tests and benchmarks, too"
 	@echo "make demo      train on sample images and show the change; DATA=folder for your own"
 	@echo "make check     check formatting, types, import contracts and the generated client"
 	@echo "make test      run the checks and the tests that are not slow, and name the slowest"
@@ -27,23 +34,29 @@ help:
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@test -n "$(PYTHON3)" || { echo "Python 3.11, 3.12 or 3.13 is required: sudo apt-get install python3 python3-venv"; exit 1; }
+	@test -n "$(PYTHON3)" || { echo "Python 3.11 or newer is required: sudo apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) cannot create virtual environments: sudo apt-get install python3-venv"; exit 1; }
-	@echo "Installing into $(VENV): about 3 GB, or 8 GB if pip selects PyTorch's CUDA wheels. This takes minutes."
-	$(PYTHON3) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --retries 1 --constraint constraints.txt \
+	@echo "Installing the service into $(VENV): about 1.5 GB, or 6 GB if pip selects PyTorch's CUDA wheels. This takes minutes."
+	@$(PYTHON3) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet --retries 1 --constraint constraints.txt \
 		--index-url $(TORCH_INDEX) torch torchvision 2>/dev/null \
 		|| echo "$(TORCH_INDEX) is out of reach, so torch comes from pip's own indexes."
-	@# Not quiet, so that progress is visible; without setuptools' warning about editable installations.
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --constraint constraints.txt --editable '.[server,starter,samples,benchmarks,test]'
+	@$(call with_dots,$(call pip_install,$(SERVICE)))
+	@touch $@
+
+install-test: $(VENV)/.installed-test
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "Installing the packages of tests and benchmarks: about 1 GB more."
+	@$(call with_dots,$(call pip_install,$(TESTS)))
 	@touch $@
 
 export DATA  # preserves spaces and quotes in the path
 demo: install
 	@$(BIN)/python -m demo
 
-check: install
+check: install-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -55,11 +68,11 @@ test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/benchmarks \
 		--durations 25
 
-test-benchmarks: install
+test-benchmarks: install-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/benchmarks
 
 # Slow tests: killed processes, training and export of the starter.
-test-slow: install
+test-slow: install-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # Tests without servers and training.
@@ -73,7 +86,7 @@ FAST := api/archives clipcite/datasets \
 	docs/test_architecture.py repository/test_packages.py repository/test_readme.py \
 	repository/test_unasync.py
 
-test-fast: install
+test-fast: install-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(addprefix tests/,$(FAST))
 
 docs: install
