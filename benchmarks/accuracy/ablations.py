@@ -28,7 +28,7 @@ from benchmarks.methods.stock import stock
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import build_zero_shot_classifier
-from core.clip.training.trainer import FineTuned
+from core.clip.training.trainer import FineTuned, Recipe
 from core.clip.weights.delta import full_delta
 
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -43,15 +43,15 @@ TEMPLATES = (  # CLIP's own seven for small ensembles
 )
 
 
-def train(task: Task, hooks: Mapping[str, Any] | None = None, **settings: Any) -> FineTuned:
-    return clip_cite.train(task, config_of(task, **settings), **(hooks or {}))
+def train(task: Task, recipe: Recipe | None = None, **settings: Any) -> FineTuned:
+    return clip_cite.train(task, config_of(task, **settings), recipe)
 
 
-def changed(label: str, hooks: Mapping[str, Any] | None = None, **settings: Any) -> Method:
+def changed(label: str, recipe: Recipe | None = None, **settings: Any) -> Method:
     """Return CLIP-CITE with other settings or other parts of the training loop."""
 
     def method(task: Task) -> dict[str, Predictor]:
-        return {label: ensemble(task, train(task, hooks, **settings).theta_1, 0.5)}
+        return {label: ensemble(task, train(task, recipe, **settings).theta_1, 0.5)}
 
     return method
 
@@ -149,15 +149,17 @@ def is_text(name: str) -> bool:
 ABLATIONS: Mapping[str, Method] = {
     "stock": stock,
     "one_training": one_training,
-    "only_dva": changed("L_DVA", {"objective": only_dva}),
-    "only_scl": changed("L_SCL", {"objective": only_scl}),
+    "only_dva": changed("L_DVA", Recipe(objective=only_dva)),
+    "only_scl": changed("L_SCL", Recipe(objective=only_scl)),
     "dva_scl": changed("L_DVA + λ L_SCL", vld_weight=0.0),
     "dva_vld": changed("L_DVA + η L_VLD", scl_weight=0.0),
-    "dva_vld_frozen_text": changed("L_DVA + η L_VLD, text tower fixed", {"frozen": is_text}, scl_weight=0.0),
+    "dva_vld_frozen_text": changed(
+        "L_DVA + η L_VLD, text tower fixed", Recipe(frozen=is_text), scl_weight=0.0
+    ),
     "frozen_classifier": changed("FrozenTC: W fixed", classifier_learning_rate=0.0),
-    "frozen_text": changed("FrozenTE: text tower fixed", {"frozen": is_text}),
+    "frozen_text": changed("FrozenTE: text tower fixed", Recipe(frozen=is_text)),
     "slow_text": changed("text tower at 0.3 of the learning rate", text_learning_rate=3e-5),
-    "kl": changed("KL(p̂ ‖ p)", {"distillation": other_direction}),
+    "kl": changed("KL(p̂ ‖ p)", Recipe(distillation=other_direction)),
     "scl_low": changed("λ = 0.35", scl_weight=0.35),
     "scl_high": changed("λ = 1.4", scl_weight=1.4),
     "vld_high": changed("η = 0.5", vld_weight=0.5),

@@ -18,7 +18,7 @@ from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.prompts import class_indices
 from core.clip.training.progress import Silent
-from core.clip.training.trainer import FineTuned, fine_tune
+from core.clip.training.trainer import FineTuned, Recipe, fine_tune
 from core.clip.weights.delta import Delta, full_delta
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.support_set import encode_support_set
@@ -45,8 +45,8 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
     }
 
 
-def train(task: Task, config: AdaptConfig, **hooks: Any) -> FineTuned:
-    """Fine-tune on the task's images, with the hooks of `core.clip.training.trainer.fine_tune`."""
+def train(task: Task, config: AdaptConfig, recipe: Recipe | None = None) -> FineTuned:
+    """Fine-tune on the task's images."""
     return fine_tune(
         task.backbone,
         task.tensors,
@@ -54,7 +54,7 @@ def train(task: Task, config: AdaptConfig, **hooks: Any) -> FineTuned:
         task.prompts(task.class_names),
         config,
         Silent(),
-        **hooks,
+        recipe=recipe,
     )
 
 

@@ -14,14 +14,14 @@ from benchmarks.methods.clip_cite import config_of, ensemble, train
 from benchmarks.methods.common.task import Method, Predictor, Task
 from core.clip.config import AdaptConfig
 from core.clip.data.transforms import random_resized_crop
-from core.clip.training.trainer import cosine
+from core.clip.training.trainer import Recipe, cosine
 
 PRINTED_SCL_WEIGHT = 1.4
 """λ = 0.7 for the *sum* of both directions of L_SCL, as weight of the product's L_SCL, their mean."""
 WARM_UP_RATE = 1e-5
 """Constant learning rate of the first epoch in SYNC-CLIP, the later public code of the paper's group."""
 LABEL = "CLIP-CITE, the paper's recipe"
-Hooks = Callable[[Task, AdaptConfig], dict[str, Any]]
+ChangeOfRecipe = Callable[[Task, AdaptConfig], Recipe]
 
 
 def supervised_contrastive_as_printed(
@@ -74,12 +74,14 @@ def paper_config(task: Task, **settings: Any) -> AdaptConfig:
     return config_of(task, **{**known, **settings})
 
 
-def _arm(name: str, hooks: Hooks = lambda task, config: {}, share_of_epochs: float = 1) -> Method:
+def _arm(
+    name: str, change: ChangeOfRecipe = lambda task, config: Recipe(), share_of_epochs: float = 1
+) -> Method:
     label = LABEL + (f": {name}" if name else "")
 
     def method(task: Task) -> dict[str, Predictor]:
         config = paper_config(task, epochs=round(share_of_epochs * config_of(task).epochs))
-        theta_1 = train(task, config, **hooks(task, config)).theta_1
+        theta_1 = train(task, config, change(task, config)).theta_1
         return {
             label: ensemble(task, theta_1, config.alpha),
             f"{label}, α = 1": ensemble(task, theta_1, 1.0),
@@ -91,12 +93,12 @@ def _arm(name: str, hooks: Hooks = lambda task, config: {}, share_of_epochs: flo
 RECIPES: Mapping[str, Method] = {
     "paper": _arm(""),
     "paper-printed": _arm(
-        "eq. 4 as printed", lambda task, config: {"contrastive": supervised_contrastive_as_printed}
+        "eq. 4 as printed", lambda task, config: Recipe(contrastive=supervised_contrastive_as_printed)
     ),
-    "paper-flip": _arm("mirrored crops", lambda task, config: {"crop": flipped_crop}),
+    "paper-flip": _arm("mirrored crops", lambda task, config: Recipe(crop=flipped_crop)),
     "paper-warm-up": _arm(
         "one epoch of warm-up",
-        lambda task, config: {"schedule": partial(warm_up, config.epochs, config.learning_rate)},
+        lambda task, config: Recipe(schedule=partial(warm_up, config.epochs, config.learning_rate)),
     ),
     "paper-short": _arm("half the epochs", share_of_epochs=0.5),
 }

@@ -51,6 +51,26 @@ def cosine(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Parts of the training that an ablation may replace. The defaults are the method."""
+
+    contrastive: Callable[[Tensor, Tensor, Tensor, float], Tensor] = supervised_contrastive
+    """L_SCL."""
+    distillation: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = similarity_distillation
+    """L_VLD."""
+    objective: Callable[[Tensor, Tensor, Tensor, float, float], Tensor] = total_loss
+    """L of the three losses and their weights."""
+    crop: Crop = random_resized_crop
+    """Random crop of an image."""
+    schedule: Callable[[int, int], float] = cosine
+    """Share of the peak learning rates at (step, steps)."""
+    frozen: Callable[[str], bool] = lambda name: False
+    """True for the name of a parameter that is not trained."""
+    after_epoch: Callable[[int, Mapping[str, Tensor]], None] = lambda epoch, theta: None
+    """Observer, called with the epoch, from 1, and the current θ."""
+
+
 def fine_tune(
     backbone: Backbone,
     images: Sequence[Tensor],
@@ -59,14 +79,7 @@ def fine_tune(
     config: AdaptConfig,
     reporter: Reporter,
     *,
-    contrastive: Callable[[Tensor, Tensor, Tensor, float], Tensor] = supervised_contrastive,
-    distillation: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = similarity_distillation,
-    objective: Callable[[Tensor, Tensor, Tensor, float, float], Tensor] = total_loss,
-    regularisation: Callable[[nn.Module, Mapping[str, Tensor]], Tensor] | None = None,
-    crop: Crop = random_resized_crop,
-    schedule: Callable[[int, int], float] = cosine,
-    frozen: Callable[[str], bool] = lambda name: False,
-    after_epoch: Callable[[int, Mapping[str, Tensor]], None] = lambda epoch, theta: None,
+    recipe: Recipe | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> FineTuned:
     """Train both towers of a copy of the backbone on labelled images.
@@ -76,13 +89,7 @@ def fine_tune(
         labels: N class indices.
         prompts: prompts of each class. Each step draws one prompt per class at random, so that many cost
             no more than one. The teacher's features of all prompts are computed once.
-        contrastive, distillation, objective: replacements of L_SCL, L_VLD and L, for ablations.
-        regularisation: a further loss, for ablations, added to L. Its arguments are the network in training,
-            and the features [B, D] `image`, `text`, `teacher_image` and `teacher_text`.
-        crop: replacement of the random crop of an image, for ablations.
-        schedule: share of the peak learning rates at (step, steps).
-        frozen: returns True for the name of a parameter that is not trained, for ablations.
-        after_epoch: called with the epoch, from 1, and the current θ.
+        recipe: None for the method itself.
         checkpoints: where to resume from and where to write; None disables checkpoints.
 
     Raises:
@@ -91,6 +98,7 @@ def fine_tune(
         OutOfMemory: the memory is too small even for one image at a time.
         InvalidConfig: fp16 was requested on a CPU.
     """
+    recipe = recipe or Recipe()
     device = backbone.device
     dtype = mixed_precision(config.precision, device)
     generator = torch.Generator().manual_seed(config.seed)  # order of images, choice of prompts
@@ -113,7 +121,9 @@ def fine_tune(
     for name, parameter in theta.items():
         tower = "image" if name.startswith("visual.") else "text"  # open_clip's naming
         towers[tower].append(parameter)
-        parameter.requires_grad_(not frozen(name) and not (tower == "text" and text_learning_rate == 0))
+        parameter.requires_grad_(
+            not recipe.frozen(name) and not (tower == "text" and text_learning_rate == 0)
+        )
 
     classifier = nn.Parameter(  # W [C, D]
         build_zero_shot_classifier(teacher, backbone.tokenize, prompts, partial(reporter.done, "prompt"))
@@ -147,7 +157,9 @@ def fine_tune(
         epochs_before = checkpoints.resume(state, identity, reporter)
         earlier = epochs_before * batches_per_epoch
         reporter.done("train", epochs_before * len(images), earlier=True)
-    annealing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(earlier + step, steps))
+    annealing = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: recipe.schedule(earlier + step, steps)
+    )
 
     def check() -> None:
         if reporter.cancelled():
@@ -167,21 +179,11 @@ def fine_tune(
 
         scale = backbone.logit_scale
         dva = visual_text_alignment(image_features, classifier, y, scale)
-        scl = contrastive(image_features, text_features, y, scale)
-        vld = distillation(
+        scl = recipe.contrastive(image_features, text_features, y, scale)
+        vld = recipe.distillation(
             image_features, text_features, teacher_image_features, teacher_text_features, scale
         )
-        loss = objective(dva, scl, vld, config.scl_weight, config.vld_weight)
-        if regularisation is not None:
-            loss = loss + regularisation(
-                student,
-                {
-                    "image": image_features,
-                    "text": text_features,
-                    "teacher_image": teacher_image_features,
-                    "teacher_text": teacher_text_features,
-                },
-            )
+        loss = recipe.objective(dva, scl, vld, config.scl_weight, config.vld_weight)
         scaler.scale(loss).backward()
         return loss.detach(), dva.detach(), scl.detach(), vld.detach()
 
@@ -189,7 +191,7 @@ def fine_tune(
     all_labels = torch.tensor(labels)
     started = time.monotonic()
     batches = crop_batches(
-        images, plan[earlier:], backbone.image_size, config.crop_scale, crop_generator, crop
+        images, plan[earlier:], backbone.image_size, config.crop_scale, crop_generator, recipe.crop
     )
     for step, (indices, crops) in enumerate(batches, start=earlier + 1):
         check()
@@ -231,7 +233,7 @@ def fine_tune(
 
         if step % batches_per_epoch == 0:
             epoch = step // batches_per_epoch
-            after_epoch(epoch, theta)
+            recipe.after_epoch(epoch, theta)
             if checkpoints is not None:
                 checkpoints.after_epoch(epoch, state, reporter)
 

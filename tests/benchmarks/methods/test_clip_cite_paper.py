@@ -23,7 +23,7 @@ from core.clip.data.transforms import random_resized_crop
 from core.clip.models.backbone import tower_parameters
 from core.clip.training.losses import supervised_contrastive, total_loss
 from core.clip.training.progress import Silent
-from core.clip.training.trainer import cosine, fine_tune
+from core.clip.training.trainer import Recipe, cosine, fine_tune
 from tests.core.clip.training.test_losses import (
     SCALE,
     assert_same,
@@ -102,10 +102,12 @@ def test_weight_1_4_is_the_printed_sum_of_both_directions() -> None:
     assert float(ours) == pytest.approx(0.7 * float(each_way[0] + each_way[1]))
 
 
-def train(task: given.Task, **hooks: Any) -> dict[str, Tensor]:
+def train(task: given.Task, recipe: Recipe | None = None) -> dict[str, Tensor]:
     config = paper_config(task, epochs=2, batch_size=5, learning_rate=1e-3, classifier_learning_rate=1e-3)
     prompts = task.prompts(task.class_names)
-    return fine_tune(task.backbone, task.tensors, task.labels, prompts, config, Silent(), **hooks).theta_1
+    return fine_tune(
+        task.backbone, task.tensors, task.labels, prompts, config, Silent(), recipe=recipe
+    ).theta_1
 
 
 def test_a_loss_summed_over_the_batch_is_the_same_training(task: given.Task) -> None:
@@ -115,22 +117,22 @@ def test_a_loss_summed_over_the_batch_is_the_same_training(task: given.Task) -> 
         return 5 * total_loss(dva, scl, vld, scl_weight, vld_weight)
 
     theta_0 = tower_parameters(task.backbone.model)
-    mean, total = train(task), train(task, objective=summed)
+    mean, total = train(task), train(task, Recipe(objective=summed))
     moved = sum(float((mean[name] - theta_0[name]).square().sum()) for name in mean)
     apart = sum(float((mean[name] - total[name]).square().sum()) for name in mean)
     assert moved > 0
     assert apart <= 0.05**2 * moved
 
 
-def test_every_hook_changes_the_training(task: given.Task) -> None:
+def test_every_part_of_the_recipe_changes_the_training(task: given.Task) -> None:
     plain = train(task)
-    for hooks in (
-        {"contrastive": supervised_contrastive_as_printed},
-        {"crop": flipped_crop},
-        {"schedule": lambda step, steps: 1.0},
+    for recipe in (
+        Recipe(contrastive=supervised_contrastive_as_printed),
+        Recipe(crop=flipped_crop),
+        Recipe(schedule=lambda step, steps: 1.0),
     ):
-        changed = train(task, **hooks)
-        assert any(not torch.equal(plain[name], changed[name]) for name in plain), hooks
+        changed = train(task, recipe)
+        assert any(not torch.equal(plain[name], changed[name]) for name in plain), recipe
 
 
 def test_about_half_of_the_crops_are_mirrored() -> None:
@@ -161,7 +163,7 @@ def test_every_recipe_has_its_own_label(task: given.Task, monkeypatch: pytest.Mo
     """Answers of different recipes never mix, and the short one has half of the epochs."""
     epochs: list[int] = []
 
-    def counted(task: given.Task, config: Any, **_: Any) -> Any:
+    def counted(task: given.Task, config: Any, recipe: Recipe) -> Any:
         epochs.append(config.epochs)
         return type("Result", (), {"theta_1": tower_parameters(task.backbone.model)})
 

@@ -19,7 +19,7 @@ from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.losses import total_loss
-from core.clip.training.trainer import cosine, fine_tune
+from core.clip.training.trainer import Recipe, cosine, fine_tune
 from tests.core.clip.recorder import Recorder, fingerprint, same_bits, watch
 from tests.core.clip.training.test_losses import pairs, slow_dva, slow_kl, slow_scl
 
@@ -493,7 +493,7 @@ def test_micro_batches_give_the_same_gradients(tiny: Backbone, micro_batch_size:
             found.update({name: tensor.grad for name, tensor in theta.items() if tensor.grad is not None})
 
         settings = config(batch_size=len(LABELS), epochs=1, **given)
-        fine_tune(tiny, images, LABELS, TEXTS, settings, reporter, after_epoch=after_epoch)
+        fine_tune(tiny, images, LABELS, TEXTS, settings, reporter, recipe=Recipe(after_epoch=after_epoch))
         (step,) = reporter.steps
         return step.total, found
 
@@ -516,7 +516,7 @@ def test_frozen_parameters_do_not_change(tiny: Backbone) -> None:
         TEXTS,
         config(epochs=2),
         Recorder(),
-        frozen=lambda name: "visual" not in name,
+        recipe=Recipe(frozen=lambda name: "visual" not in name),
     )
     theta_0 = tower_parameters(tiny.model)
     moved = {name for name, tensor in trained.theta_1.items() if not torch.equal(tensor, theta_0[name])}
@@ -540,8 +540,9 @@ def test_another_objective_and_another_distillation(tiny: Backbone) -> None:
         TEXTS,
         config(epochs=2),
         recorder,
-        distillation=nothing_to_distil,
-        objective=lambda dva, scl, vld, scl_weight, vld_weight: scl,
+        recipe=Recipe(
+            distillation=nothing_to_distil, objective=lambda dva, scl, vld, scl_weight, vld_weight: scl
+        ),
     )
     assert seen
     assert all(step.total == step.scl and step.vld == 0 for step in recorder.steps)
