@@ -2,7 +2,7 @@
 
 from setuptools import find_namespace_packages, setup
 
-SERVER = ("api", "core", "migrations", "worker")
+SERVER = ("admin", "api", "core", "migrations", "worker")
 inside = find_namespace_packages(include=[pattern for name in SERVER for pattern in (name, f"{name}.*")])
 setup(
     packages=[

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from clipcite.cli.processes import api_defaults
+from admin.processes import api_defaults
 
 START_SECONDS = 300
 

@@ -1,23 +1,21 @@
-"""`python -m core.doctor`: check whether the service can run here with its present settings.
+"""Checks whether the service can run here with its present settings. `clipcite doctor` shows them.
 
-Prints JSON, which `clipcite doctor` renders. Nothing is changed, created or downloaded.
+Nothing is changed, created or downloaded.
 """
 
 import importlib.util
-import json
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
 from core.errors import ClipCiteError
-from core.settings import BACKBONE_CONFIGS, Settings, get_settings
+from core.settings import BACKBONE_CONFIGS, Settings, read_settings
 
 if TYPE_CHECKING:
     from core.store.storage.blobs import Blobs
@@ -34,26 +32,21 @@ class Finding:
     """The state, with a remedy unless it is ok."""
 
 
-def main() -> int:
+def problems_of(error: ValidationError) -> list[str]:
+    """Return a sentence with the variable's name for each invalid setting."""
+    return [
+        f"CLIPCITE_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}."
+        for problem in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def check() -> list[Finding]:
+    """Return the findings of all checks."""
     try:
-        settings = get_settings()
+        settings = read_settings()
     except ValidationError as error:
-        invalid = [
-            Finding(
-                "settings",
-                "problem",
-                f"CLIPCITE_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}.",
-            )
-            for problem in error.errors(include_url=False, include_input=False)
-        ]
-        _print(invalid)
-        return 0
-    _print([finding for check in CHECKS for finding in check(settings)])
-    return 0
-
-
-def _print(findings: list[Finding]) -> None:
-    sys.stdout.write(f"{json.dumps([asdict(finding) for finding in findings])}\n")
+        return [Finding("settings", "problem", problem) for problem in problems_of(error)]
+    return [finding for check in CHECKS for finding in check(settings)]
 
 
 def _device(settings: Settings) -> Iterator[Finding]:
@@ -263,6 +256,3 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _backbone,
     _port,
 )
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,9 @@
 """Liveness probe: a running process touches a file, and the health check reads the file's age.
 
-    python -m core.liveness FILE      exit status 0 if FILE was touched within two minutes, else 1
-
 Standard library only: containers run the check twice a minute, and importing torch takes seconds.
 """
 
 import logging
-import sys
 import threading
 import time
 from pathlib import Path
@@ -60,7 +57,3 @@ def problem_of(path: Path) -> str | None:
     if age > FRESH_SECONDS:
         return f"{path} was last touched {age:.0f} s ago: the process hangs or has ended. Restart it."
     return None
-
-
-if __name__ == "__main__":
-    sys.exit(problem_of(Path(sys.argv[1])))

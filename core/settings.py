@@ -329,7 +329,12 @@ class Settings(BaseSettings):
 
 @cache
 def get_settings() -> Settings:
-    """Return the settings of this process, which are read only once.
+    """Return the settings of this process, which are read only once."""
+    return read_settings()
+
+
+def read_settings() -> Settings:
+    """Read the settings.
 
     Sources are the environment, then files such as `/run/secrets/clipcite_database_url`, as container
     engines mount secrets.

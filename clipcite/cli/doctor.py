@@ -5,13 +5,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, print_json, stdout, unreachable
-from clipcite.cli.processes import DOCTOR, run_json, server_missing
+from clipcite.cli.operator import server_missing, server_module
 from clipcite.cli.render.tables import facts, print_table
 from clipcite.client._sync.client import Client
 from clipcite.client.errors import APIConnectionError, ClipCiteError
@@ -43,7 +43,7 @@ def doctor(
     """
     if data is not None:
         os.environ["CLIPCITE_DATA"] = str(data)  # also for the token of the service
-    findings = [_python(), *_server(data), *_service(url, key)]
+    findings = [_python(), *_server(), *_service(url, key)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -57,13 +57,13 @@ def _python() -> Finding:
     return Finding("python", "ok", f"{sys.version.split()[0]}, {sys.executable}")
 
 
-def _server(data: Path | None) -> Iterator[Finding]:
+def _server() -> Iterator[Finding]:
     missing = server_missing()
     if missing is not None:
         yield Finding("server", "warning", f"Not installed. To run a service on this machine: {missing}")
         return
-    findings: list[dict[str, Any]] = run_json(DOCTOR, [], data)
-    yield from (Finding(**finding) for finding in findings)
+    findings = server_module("core.doctor").check()
+    yield from (Finding(**asdict(finding)) for finding in findings)
 
 
 def _service(url: str | None, key: str | None) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -147,8 +148,8 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def printable(name: str) -> str:
-    """Return a file name with `?` in place of bytes that are not UTF-8."""
-    return name.encode(errors="replace").decode()
+    """Return text for a terminal, with `?` in place of control characters and bytes that are not UTF-8."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "?", name)
 
 
 def _heic_chunks(path: Path, convert: Callable[[Path], bytes]) -> Iterator[bytes]:

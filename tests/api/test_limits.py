@@ -16,8 +16,8 @@ import httpx
 import psutil
 import pytest
 
+from admin.processes import api_defaults
 from api.problems import MAX_ERRORS
-from clipcite.cli.processes import api_defaults
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.service import parsed

@@ -45,14 +45,24 @@ def upgrade(url: str) -> None:
 
 @contextmanager
 def migrating(url: str) -> Iterator[Connection]:
-    """Yield a connection for migrations: one transaction under an exclusive lock."""
+    """Yield a connection for migrations: one transaction under an exclusive lock.
+
+    Raises:
+        DatabaseUnavailable: the file of SQLite can't be created.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         # Images, models and webhook secrets are private, so only the user may read a new folder and file.
         # SQLite gives the files of its log the same mode.
         path = Path(parsed.database)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+        except OSError as error:
+            raise DatabaseUnavailable(
+                f"{path} can't be created: {error.strerror}. Choose another folder with CLIPCITE_DATA "
+                "or --data."
+            ) from error
     engine = make_engine(url, migrating=True)
     try:
         with engine.begin() as connection:  # on SQLite BEGIN IMMEDIATE, which is the lock

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from api.middleware.auth import prepare_token
+from clipcite.cli.main import app
 from clipcite.client.address import settings_of
 from core.store.accounts import api_keys, local_token
-from core.store.admin import main as administer
 from core.store.backup import create, restore, snapshots
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -154,14 +155,15 @@ def test_after_a_restore_without_keys(
         assert copy.client.get("/jobs", headers=bearer(token_of(copy))).status_code == 200
 
 
-def test_the_first_key_ends_the_token(
-    make_service: MakeService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_first_key_ends_the_token(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     service = make_service(require_token=True)
     token = token_of(service)
     assert service.client.get("/jobs", headers=bearer(token)).status_code == 200
-    monkeypatch.setattr("core.store.admin.get_settings", lambda: service.settings)
-    assert administer(["create", "--owner", "team"]) == 0
+    monkeypatch.setenv("CLIPCITE_DATABASE_URL", service.settings.sqlalchemy_url())
+    made = CliRunner().invoke(
+        app, ["keys", "create", "--owner", "team", "--data", str(service.settings.data)]
+    )
+    assert made.exit_code == 0, made.output
     assert not (service.settings.data / local_token.FILE).exists()
     auth_of(service)._keys_asked = -10  # One second later the cache has expired.
     assert_problem(

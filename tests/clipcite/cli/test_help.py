@@ -14,8 +14,9 @@ from clipcite.cli.main import app
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, command
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from commands(inner, (*path, name))
+    with command.context_class(command) as context:
+        for name in getattr(command, "list_commands", lambda context: [])(context):
+            yield from commands(command.get_command(context, name), (*path, name))
 
 
 COMMANDS = dict(commands(get_command(app)))
@@ -61,3 +62,33 @@ def test_numbers_of_classify_have_the_range_of_the_api() -> None:
 def test_the_version() -> None:
     done = CliRunner().invoke(app, ["--version"])
     assert re.fullmatch(r"clipcite \d+\.\d+\.\d+\S*\n", done.output)
+
+
+def test_the_commands_of_the_operator_have_a_section_of_their_own() -> None:
+    client, operator = CliRunner().invoke(app, ["--help"]).output.split("service on this machine:")
+    assert "classify" in client
+    assert "serve" not in client
+    assert "serve" in operator
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("delete", "'jobs delete' or 'models delete'"), ("keyz", "'keys'"), ("clasify", "'classify'")],
+)
+def test_an_unknown_command_names_one_that_exists(given: str, meant: str) -> None:
+    done = CliRunner().invoke(app, [given, "things"])
+    assert done.exit_code == 2
+    assert f"No such command '{given}'. Did you mean {meant}?" in done.output
+
+
+def test_without_the_server_its_commands_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipcite.cli.operator.server_missing", lambda: "pip install it")
+    for command in (["serve"], ["keys", "list"], ["webhooks", "secret"]):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2
+        assert "needs the server, but only the client is installed. Run: pip install it" in done.stderr
+    for command in ([], ["webhooks"]):
+        said = CliRunner().invoke(app, [*command, "--help"])
+        assert said.exit_code == 0
+        assert "need the server: pip install it" in " ".join(said.output.split())
+    assert CliRunner().invoke(app, ["webhooks", "list", "--help"]).exit_code == 0

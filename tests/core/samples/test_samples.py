@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from core.samples import catalog, drawings, parts
-from core.samples.__main__ import main
 from core.samples.sample import FolderInUse, Sample, SampleUnavailable
 
 SAMPLES = pytest.mark.parametrize("sample", catalog.SAMPLES, ids=lambda sample: sample.name)
@@ -100,14 +99,3 @@ def test_a_changed_package_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
             font.write_bytes(b"a")
         with pytest.raises(SampleUnavailable, match=problem):
             drawings.load("bird", 0)
-
-
-def test_a_full_disk_is_an_error_with_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(sample: Sample, folder: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Sample, "write", full)
-    assert main(["parts", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith(f"{tmp_path} cannot be written: No space left on device.")

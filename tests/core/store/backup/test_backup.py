@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
+from typer.testing import CliRunner
 
-from core.settings import Settings
+from clipcite.cli.main import app
 from core.store.accounts import api_keys, owners
-from core.store.backup import __main__ as command
 from core.store.backup import create, restore, snapshots, verify
 from core.store.backup.snapshots import TABLES, BackupError
 from core.store.db.ids import new_id
@@ -340,27 +340,25 @@ def test_a_changed_file_is_found(
 
 
 @pytest.mark.mounts
-def test_a_backup_on_a_read_only_mount_is_restored(
-    migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_backup_on_a_read_only_mount_is_restored(migrated: Path, tmp_path: Path) -> None:
     data, backup = tmp_path / "data", str(tmp_path / "backup")
     data.mkdir()
     shutil.copy(migrated, data / "clipcite.db")
 
     def run(folder: Path, *arguments: str) -> int:
-        monkeypatch.setattr(command, "get_settings", lambda: Settings(data=folder))
-        return command.main(arguments)
+        return CliRunner().invoke(app, [*arguments, "--data", str(folder)]).exit_code
 
-    assert run(data, "create", backup) == 0
+    assert run(data, "backup", backup) == 0
     subprocess.run(["mount", "--bind", backup, backup], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", backup], check=True)
         assert run(tmp_path / "other", "restore", backup) == 0
         assert run(data, "verify", backup) == 0
-        assert run(data, "create", backup) == 1
+        refused = CliRunner().invoke(app, ["backup", backup, "--data", str(data)])
+        assert refused.exit_code == 1
     finally:
         subprocess.run(["umount", "--lazy", backup], check=True)
-    assert f"The backup {backup} can't be written (Read-only file system)." in capsys.readouterr().err
+    assert f"The backup {backup} can't be written (Read-only file system)." in refused.stderr
 
 
 @pytest.mark.parametrize("to_read", [False, True])
@@ -404,3 +402,11 @@ def test_an_unknown_column_names_the_version(
 
 def _interrupt(*given: Any, **named: Any) -> Any:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", ["restore", "verify"])
+def test_a_missing_folder_is_not_created(command: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [command, str(tmp_path / "none"), "--data", str(tmp_path / "data")])
+    assert done.exit_code == 2
+    assert f"There is no folder {tmp_path / 'none'}" in done.output.replace("\n", "")
+    assert list(tmp_path.iterdir()) == []

@@ -1,16 +1,17 @@
 """`clipcite sweep` and `clipcite storage`: management of orphaned files."""
 
 import json
+import subprocess
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from clipcite.cli.processes import GARBAGE, run_json
+from admin.installation import AsJson, Data
+from admin.processes import command, environment
 
 storage = typer.Typer(help="Storage of images and models.", no_args_is_help=True)
-Data = Annotated[Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+GARBAGE = "worker.dispatcher.garbage"
 
 
 @storage.callback()
@@ -73,3 +74,13 @@ def sweep(
             typer.echo(result["refusal"], err=True)
     if result["refusal"] is not None:
         raise typer.Exit(1)
+
+
+def run_json(module: str, arguments: list[str], data: Path | None) -> Any:
+    """Run a server module and return its JSON output. The module prints its own errors."""
+    done = subprocess.run(
+        command(module, *arguments), env=environment(data), stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    return json.loads(done.stdout)

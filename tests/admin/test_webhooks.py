@@ -8,7 +8,7 @@ from standardwebhooks import Webhook
 
 from core.store.db.session import Database, database_now
 from core.store.webhooks import deliveries
-from tests.clipcite.cli.test_admin import call, data
+from tests.admin.test_keys import call, data
 from tests.receiver import receiver
 
 __all__ = ["data"]

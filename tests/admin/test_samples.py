@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from clipcite.cli.main import app
 from clipcite.datasets.detect import read
+from core.samples.sample import Sample
 
 
 def test_the_default_sample_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,14 +33,23 @@ def test_a_named_sample_in_a_named_folder(tmp_path: Path) -> None:
     assert len(list(folder.glob("train/*/*.jpg"))) == 30
 
 
-def test_errors(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_errors(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     for arguments, says in (
         (["cats"], "No sample named 'cats'. Available: "),
         (["parts", str(tmp_path)], "contains other files, such as mine.txt. Choose another folder."),
         (["parts", str(tmp_path / "mine.txt")], "Choose another folder."),
     ):
-        assert CliRunner().invoke(app, ["samples", *arguments]).exit_code == 1
-        said = capfd.readouterr().err
-        assert says in said
-        assert "Traceback" not in said
+        done = CliRunner().invoke(app, ["samples", *arguments])
+        assert done.exit_code == 1
+        assert says in done.stderr
+
+
+def test_a_full_disk_is_an_error_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(sample: Sample, folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Sample, "write", full)
+    done = CliRunner().invoke(app, ["samples", "parts", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"{tmp_path} cannot be written: No space left on device.")

@@ -138,3 +138,17 @@ def test_no_process_starts_on_an_address_that_needs_a_key(tmp_path: Path) -> Non
     assert process.returncode == 1
     assert "Without a key the service listens on this machine only" in " ".join(output.read_text().split())
     assert not started & {"api", "worker", "worker.dispatcher"}
+
+
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in ("/proc/x", str(tmp_path / "file" / "data")):
+        done = subprocess.run(
+            [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", "0", "--data", folder],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert f"{folder}/clipcite.db can't be created: " in done.stderr
+        assert "Choose another folder" in done.stderr
+        assert "Traceback" not in done.stderr

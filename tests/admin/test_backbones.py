@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from clipcite.cli.backbones import preparing_line
+from admin.serve import preparing_line
 from clipcite.cli.main import app
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import Hub
@@ -31,7 +31,7 @@ def call(*arguments: str) -> Result:
 
 
 @pytest.mark.slow
-def test_pull_verify_and_remove(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_pull_verify_and_remove(cache: Path) -> None:
     pulled = call("pull", NAME)
     assert pulled.exit_code == 0, pulled.output
     assert f"Installed {NAME}" in pulled.stdout
@@ -46,8 +46,9 @@ def test_pull_verify_and_remove(cache: Path, capfd: pytest.CaptureFixture[str]) 
     assert "open_clip_model.safetensors has another content" in altered.stdout
     assert f"clipcite backbones remove {NAME}" in altered.stderr
     assert call("remove", NAME).stdout.startswith(f"Removed {NAME}, which frees 7 MB")
-    assert call("remove", NAME).exit_code == 1
-    assert f"{NAME} is not installed" in capfd.readouterr().err
+    again = call("remove", NAME)
+    assert again.exit_code == 1
+    assert f"{NAME} is not installed" in again.stderr
     assert call("verify").stdout == "No backbone is installed.\n"
 
 
@@ -64,22 +65,20 @@ def test_a_copied_folder_is_imported(
 
 
 @pytest.mark.slow
-def test_weights_of_another_architecture_are_removed_again(
-    cache: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_weights_of_another_architecture_are_removed_again(cache: Path, tmp_path: Path) -> None:
     """The folder states no name, and its weights do not fit the given one."""
-    assert call("import", str(tmp_path / "repository"), "--name", "ViT-B-32/openai").exit_code == 1
-    assert "ViT-B-32/openai" in capfd.readouterr().err
+    done = call("import", str(tmp_path / "repository"), "--name", "ViT-B-32/openai")
+    assert done.exit_code == 1
+    assert "ViT-B-32/openai" in done.stderr
     assert not list(cache.glob("backbones/*/backbone.json"))
 
 
 @pytest.mark.slow
-def test_a_failed_download_says_why(hub: Hub, cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_download_says_why(hub: Hub, cache: Path) -> None:
     hub.gated["tests/tiny"] = 403
-    assert call("pull", NAME).exit_code == 1
-    error = capfd.readouterr().err
-    assert "its licence must be accepted first" in error
-    assert "Traceback" not in error
+    done = call("pull", NAME)
+    assert done.exit_code == 1
+    assert "its licence must be accepted first" in done.stderr
 
 
 @pytest.mark.slow
@@ -151,7 +150,7 @@ def test_a_cold_start_without_a_network(
     monkeypatch.delenv("HF_ENDPOINT")
     done = subprocess.run(
         ["unshare", "-rn", sys.executable, "-c", ISOLATED, str(tmp_path), NAME],
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

@@ -1,49 +1,18 @@
-"""Subprocesses of the server, started by module name. This module imports nothing of the server."""
+"""Processes of the server, started by module name."""
 
-import importlib.util
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import typer
+from clipcite.cli.operator import server_path
 
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
-KEYTOOL, MIGRATE, DOCTOR = "core.store.admin", "core.store.db.migrate", "core.doctor"
-LIVENESS, SAMPLES, STARTUP = "core.liveness", "core.samples", "api.startup"
-BACKBONES = "core.backbones"
-BACKUP = "core.store.backup"
-GARBAGE, WEBHOOK_TEST = "worker.dispatcher.garbage", "worker.dispatcher.webhook_test"
-
-
-def server_missing() -> str | None:
-    """Return the command that installs the server, or None if it is installed."""
-    if all(importlib.util.find_spec(package) for package in ("fastapi", "celery", "sqlalchemy", "torch")):
-        return None
-    return "pip install '.[server,starter]' in a checkout of clipcite"
-
-
-def need_server() -> None:
-    """End the command with instructions if the server is not installed."""
-    missing = server_missing()
-    if missing is not None:
-        typer.echo(
-            f"This command needs the server, but only the client is installed. Run: {missing}", err=True
-        )
-        raise typer.Exit(2)
+MIGRATE, STARTUP = "core.store.db.migrate", "api.startup"
 
 
 def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
-
-
-def server_path() -> Path:
-    """Return the folder of `api`, `core` and `worker`, in the installed package or the checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "_server"
-    return installed if installed.is_dir() else package.parent
 
 
 def environment(data: Path | None = None, **settings: object) -> dict[str, str]:
@@ -82,18 +51,6 @@ def with_defaults(module: str, environment: dict[str, str]) -> dict[str, str]:
 
 def become(module: str, environment: dict[str, str]) -> NoReturn:
     """Replace this process (exec), so that signals and the exit status are those of `module`."""
-    need_server()
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command(module), with_defaults(module, environment))
-
-
-def run_json(module: str, arguments: list[str], data: Path | None) -> Any:
-    """Run a server module and return its JSON output. The module prints its own errors."""
-    need_server()
-    done = subprocess.run(
-        command(module, *arguments), env=environment(data), stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        raise typer.Exit(done.returncode)
-    return json.loads(done.stdout)

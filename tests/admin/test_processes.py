@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from clipcite.cli.processes import API, WORKER, environment, with_defaults
+from admin.processes import API, WORKER, environment, with_defaults
 from core.store.db import migrate
 from tests.service.running import wait_for
 

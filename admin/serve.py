@@ -12,12 +12,12 @@ import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rich.console import Console
 
-from clipcite.cli.backbones import preparing_line
-from clipcite.cli.processes import (
+from admin.processes import (
     API,
     DISPATCHER,
     MIGRATE,
@@ -25,7 +25,6 @@ from clipcite.cli.processes import (
     WORKER,
     command,
     environment,
-    need_server,
     with_defaults,
 )
 from clipcite.client.address import local_token
@@ -82,7 +81,6 @@ def serve_until_stopped(
         open_page: open the web page in a browser.
         verbose: print the log of all processes, not only warnings and errors.
     """
-    need_server()
     console = Console(stderr=True)
     try:
         listener = _listen(host, port)
@@ -185,6 +183,20 @@ def _announce(
             before, step = step, preparing_line(response.json().get("preparing"))
             if step is not None and step != before:
                 console.print(step, highlight=False, soft_wrap=True)
+
+
+def preparing_line(preparing: Mapping[str, Any] | None) -> str | None:
+    """Return a line about the field `preparing` of GET /readyz, except for loading, which takes seconds.
+
+    The line changes with every tenth of a download.
+    """
+    if preparing is None or preparing["what"].startswith("Loading"):
+        return None
+    done, total = preparing.get("done_bytes"), preparing.get("total_bytes")
+    if not total:
+        return f"{preparing['what']} …"
+    tenths = 10 * (done or 0) // total
+    return f"{preparing['what']}: {10 * tenths}% of {total / 1e6:,.0f} MB"
 
 
 def _listen(host: str, port: int) -> socket.socket:

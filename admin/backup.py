@@ -1,0 +1,137 @@
+"""`clipcite backup`, `clipcite restore` and `clipcite verify`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from admin.installation import AsJson, Data, database_of, settings_of
+from core.store.accounts import audit
+from core.store.backup import create, snapshots
+from core.store.backup.restore import restore as restore_snapshot
+from core.store.backup.verify import verify_backup, verify_installation
+from core.store.storage.blobs import Blobs
+
+Snapshot = Annotated[
+    str | None, typer.Option("--snapshot", help="Name of the snapshot (default: the newest one).")
+]
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="Folder of the backup. It is created if necessary.")],
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Delete all but the newest KEEP snapshots afterwards.")
+    ] = None,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Back up database, images and models.
+
+    The service may run meanwhile. Each call adds a snapshot to the folder and copies only new files. The
+    folder contains private images and webhook secrets; keep it as safe as the installation. Exits with status
+    1 if a file is missing.
+    """
+    settings = settings_of(data)
+    with database_of(settings) as database, snapshots.lock(folder):
+        there = snapshots.open_folder(folder)
+        url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
+        name, made = create.create(url, database, blobs, there, report=_report)
+        pruned = create.prune(there, keep) if keep else []
+        with database.write() as session:
+            audit.record(session, "backup.create", name)
+    if as_json:
+        print(json.dumps({"snapshot": name, **asdict(made), "pruned": pruned}))
+    else:
+        print(
+            f"Snapshot {name}: {sum(made.rows.values()):,} rows and {made.blobs:,} files, "
+            f"{made.blob_bytes / 1e6:,.1f} MB."
+        )
+        for old in pruned:
+            print(f"Deleted snapshot {old}.")
+        for key in made.missing:
+            typer.echo(f"{key}: missing in the storage", err=True)
+    if made.missing:
+        raise typer.Exit(1)
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(help="Folder of the backup.")],
+    snapshot: Snapshot = None,
+    as_new: Annotated[
+        bool, typer.Option("--as-new", help="Give the copy a new id, because the original still runs.")
+    ] = False,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Restore a backup, into an empty target.
+
+    The target uses SQLite or PostgreSQL, and a folder or a bucket. Stop the service first.
+    Jobs that ran at the time of the backup are queued again.
+    """
+    _check_folder(folder)
+    settings = settings_of(data)
+    with database_of(settings, check=False) as database, snapshots.lock(folder, to_read=True):
+        there = snapshots.open_folder(folder)
+        url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
+        made = restore_snapshot(url, blobs, there, name=snapshot, as_new=as_new, report=_report)
+        with database.write() as session:
+            audit.record(session, "backup.restore", made.snapshot)
+    if as_json:
+        print(json.dumps(asdict(made)))
+        return
+    print(f"Restored snapshot {made.snapshot}: {made.rows:,} rows and {made.blobs:,} files.")
+    if made.requeued:
+        print(f"Queued again: {', '.join(made.requeued)}.")
+    if made.keys:
+        print(
+            f"These API keys work again: {', '.join(made.keys)}. Revoke those that were revoked after "
+            "the backup: clipcite keys revoke KEY."
+        )
+    print("Start the service: clipcite serve")
+
+
+def verify(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a backup (default: the installation)."),
+    ] = None,
+    snapshot: Snapshot = None,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Check all images and models.
+
+    Exits with status 1 if one is missing or differs from its hash.
+    """
+    if snapshot is not None and folder is None:
+        raise typer.BadParameter("--snapshot needs the folder of a backup.")
+    if folder is not None:
+        _check_folder(folder)
+    settings = settings_of(data)
+    with database_of(settings, check=folder is None) as database:
+        if folder is None:
+            result = verify_installation(database, Blobs.of(settings))
+        else:
+            result = verify_backup(snapshots.open_folder(folder), snapshot)
+    if as_json:
+        print(json.dumps(asdict(result)))
+    else:
+        for problem in result.problems:
+            typer.echo(problem, err=True)
+        print(
+            f"{result.rows:,} rows and {result.blobs:,} files verified: "
+            f"{len(result.problems)} problems, {len(result.unowned)} folders without an owner."
+        )
+    if result.problems:
+        raise typer.Exit(1)
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise typer.BadParameter(f"There is no folder {folder}.")
+
+
+def _report(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,56 @@
+"""The installation that a command works on, and its errors in words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from core.doctor import problems_of
+from core.errors import ClipCiteError
+from core.settings import Settings, read_settings
+from core.store.db.session import Database
+
+Data = Annotated[Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """End the command with status 1 and the sentence of an expected error."""
+    try:
+        yield
+    except ClipCiteError as error:
+        typer.echo(error.detail, err=True)
+        raise typer.Exit(1) from None
+
+
+def settings_of(data: Path | None = None) -> Settings:
+    """Return the settings, with another data folder if one is given. Invalid settings end the command."""
+    try:
+        settings = read_settings()
+    except ValidationError as error:
+        typer.echo("\n".join(problems_of(error)), err=True)
+        raise typer.Exit(1) from None
+    return settings if data is None else settings.model_copy(update={"data": data.absolute()})
+
+
+@contextmanager
+def database_of(settings: Settings, *, check: bool = True) -> Iterator[Database]:
+    """Yield the database, by default one whose tables this version can work with."""
+    with errors_in_words():
+        database = Database(settings.sqlalchemy_url())
+        try:
+            if check:
+                database.check()
+            yield database
+        finally:
+            database.close()
+
+
+def shown_time(at: datetime | None) -> str:
+    """Return a time of the database to the minute, in UTC; empty for None."""
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,233 @@
+"""`clipcite keys`: the API keys of the service on this machine.
+
+The commands work on the database directly, so that creating the first key needs no key.
+"""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+from sqlalchemy import func, make_url, select
+
+from admin.installation import AsJson, Data, database_of, errors_in_words, settings_of, shown_time
+from clipcite.cli.connection import stderr
+from clipcite.cli.render.tables import print_table
+from clipcite.client import address
+from clipcite.datasets.image import printable
+from core.settings import Settings
+from core.store import adoption
+from core.store.accounts import api_keys, audit, local_token
+from core.store.accounts.owners import DEFAULT_OWNER
+from core.store.db import migrate
+from core.store.db.tables import ApiKey, Model
+
+keys = typer.Typer(help="API keys of this machine's service.", no_args_is_help=True)
+
+
+class Scope(StrEnum):
+    """Scope of an API key."""
+
+    CLASSIFY = "classify"
+    ADAPT = "adapt"
+    ADMIN = "admin"
+
+
+@keys.command()
+def create(
+    owner: Annotated[
+        str, typer.Option(help="Owner of the jobs and models that the key gives access to.")
+    ] = "default",
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(help="Scope; repeatable. `admin` allows everything (default: classify, adapt)."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Description, shown in the list.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Days until the key expires (default: never).")
+    ] = None,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Create an API key.
+
+    The key is shown only once. The database stores its hash. The first key turns authentication on.
+    """
+    settings = settings_of(data)
+    create_database(settings)
+    lifetime = None if days is None else timedelta(days=days)
+    with database_of(settings) as database, database.write() as session:
+        first = not api_keys.any_made(session)
+        of_default = select(func.count()).select_from(Model).where(Model.owner == DEFAULT_OWNER)
+        hidden = 0 if owner == DEFAULT_OWNER else session.scalar(of_default) or 0
+        new = api_keys.create(
+            session,
+            owner=owner,
+            scopes=[each.value for each in scope or (Scope.CLASSIFY, Scope.ADAPT)],
+            name=name,
+            lifetime=lifetime,
+        )
+        audit.record(session, "key.create", new.row.id, owner=new.row.owner)
+    local_token.discard(settings.data)
+    if as_json:
+        print(json.dumps({**_json(new.row), "key": new.key, "first": first, "hidden_models": hidden}))
+        return
+    row = new.row
+    expiry = f"expires {shown_time(row.expires_at)} UTC" if row.expires_at else "no expiry"
+    lines = [
+        f"Created {row.id} for owner [bold]{row.owner}[/] ({', '.join(row.scopes)}; {expiry}). "
+        "Copy the key now; it is shown only once."
+    ]
+    if first:
+        lines.append(
+            "[bold]Authentication is now required on every request.[/] The token and its link have ended. "
+            "Use the key with --key or CLIPCITE_API_KEY."
+        )
+    if hidden:
+        some = "1 model of owner default isn't" if hidden == 1 else f"{hidden} models of owner default aren't"
+        lines.append(
+            f"[yellow]{some} visible with this key.[/] Use --owner default, or give this owner the models: "
+            f"`clipcite keys adopt --from default --to {row.owner}`."
+        )
+    for line in lines:
+        stderr().print(line, soft_wrap=True)
+    print(new.key)
+
+
+@keys.command("list")
+def list_keys(
+    owner: Annotated[str | None, typer.Option(help="Only keys of this owner.")] = None,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """List API keys (secrets are never shown)."""
+    with database_of(settings_of(data)) as database, database.read() as session:
+        rows = api_keys.list_all(session, owner)
+    if as_json:
+        print(json.dumps([_json(row) for row in rows]))
+        return
+    if not rows:
+        Console(stderr=True).print(
+            "No keys. Only this machine can connect, with its token (`clipcite keys token`)."
+        )
+        return
+    columns = [Column(name, no_wrap=True) for name in ("ID", "Owner", "Name", "Scopes", "Status")]
+    table = Table(*columns, box=None, padding=(0, 2, 1, 0), header_style="dim")
+    for row in rows:
+        until, used = shown_time(row.expires_at)[:10], shown_time(row.last_used_at)
+        status = _state(row) + (f"\nuntil {until}" if until else "") + (f"\nused {used}" if used else "")
+        # The prefix identifies a key. `revoke` takes it, too.
+        cells = (f"{row.prefix}…", row.owner, row.name or "")
+        table.add_row(*(Text(printable(cell)) for cell in cells), "\n".join(row.scopes), status)
+    print_table(Console(), table)
+
+
+@keys.command()
+def rotate(
+    id: Annotated[str, typer.Argument(metavar="ID", help="ID of the key, from `clipcite keys list`.")],
+    overlap: Annotated[
+        float, typer.Option(min=0, max=8760, help="Time in which both keys are valid (hours).")
+    ] = 24,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Replace a key by a new one.
+
+    The new key has the same owner, name, scopes and lifetime.
+    """
+    with database_of(settings_of(data)) as database, database.write() as session:
+        new = api_keys.rotate(session, id, overlap=timedelta(hours=overlap))
+        audit.record(session, "key.rotate", new.row.id, owner=new.row.owner)
+    if as_json:
+        print(json.dumps({**_json(new.row), "key": new.key}))
+        return
+    stderr().print(
+        f"Created key {new.row.id} for owner [bold]{new.row.owner}[/]. The old key ends in {overlap:g} h. "
+        "Copy the key now; it is shown only once.",
+        soft_wrap=True,
+    )
+    print(new.key)
+
+
+@keys.command()
+def adopt(
+    source: Annotated[str, typer.Option("--from", help="Present owner.")] = "default",
+    to: Annotated[
+        str | None, typer.Option(help="New owner (default: the only other owner with a key).")
+    ] = None,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Give an owner's jobs and models to another."""
+    with database_of(settings_of(data)) as database, database.write() as session:
+        adopted = adoption.adopt(session, source, to)
+        audit.record(session, "owner.adopt", adopted.source, owner=adopted.target)
+    if as_json:
+        print(json.dumps(asdict(adopted)))
+        return
+    print(
+        f"{adopted.target} now owns {adopted.jobs} jobs, {adopted.models} models and {adopted.aliases} "
+        f"aliases of {adopted.source}."
+    )
+
+
+@keys.command()
+def token(data: Data = None) -> None:
+    """Print the token of a service without keys.
+
+    The token gives full access. It ends with the first key.
+    """
+    found = address.local_token(data)
+    if found is None:
+        typer.echo(
+            "There is no token. `clipcite serve` creates one, unless the service has keys or runs with "
+            "--no-token. For another data folder, use --data.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    print(found)
+
+
+@keys.command()
+def revoke(
+    id: Annotated[str, typer.Argument(metavar="ID", help="ID of the key, from `clipcite keys list`.")],
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Revoke a key at once."""
+    with database_of(settings_of(data)) as database, database.write() as session:
+        row, changed = api_keys.revoke(session, id)
+        audit.record(session, "key.revoke", row.id, changed=changed, owner=row.owner)
+    print(json.dumps(_json(row)) if as_json else f"Revoked {row.id} of {row.owner}.")
+
+
+def create_database(settings: Settings) -> None:
+    """Create the database file if there is none: beyond loopback, keys must exist before the first start."""
+    parsed = make_url(settings.sqlalchemy_url())
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+        with errors_in_words():
+            migrate.upgrade(settings.sqlalchemy_url())
+
+
+def _state(row: ApiKey) -> str:
+    expired = row.expires_at is not None and row.expires_at <= datetime.now(UTC)
+    return "revoked" if row.revoked_at else "expired" if expired else "good"
+
+
+def _json(row: ApiKey) -> dict[str, Any]:
+    times = {name: getattr(row, name) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
+    return {
+        "id": row.id,
+        "prefix": row.prefix,
+        "owner": row.owner,
+        "name": row.name,
+        "scopes": row.scopes,
+        "state": _state(row),
+        **{name: at and at.isoformat(timespec="seconds") for name, at in times.items()},
+    }

@@ -1,0 +1,119 @@
+"""`clipcite serve`, `api`, `worker` and `dispatcher`: the processes of the service, and their database."""
+
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from admin.processes import API, DISPATCHER, MIGRATE, WORKER, become, command, environment
+from admin.serve import serve_until_stopped
+from clipcite.cli.operator import server_path
+from core.liveness import problem_of
+
+db = typer.Typer(no_args_is_help=True, help="Manage the database schema.")
+Host = Annotated[
+    str,
+    typer.Option(
+        envvar="CLIPCITE_HOST", help="Address to listen on. Other machines need an API key to connect."
+    ),
+]
+Port = Annotated[
+    int, typer.Option(envvar="CLIPCITE_PORT", min=0, max=65535, help="Port. 0 selects a free port.")
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of the database, images and models (default: CLIPCITE_DATA).")
+]
+Device = Annotated[
+    str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N (default: CLIPCITE_DEVICE).")
+]
+
+
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    data: Data = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Pre-trained model, such as ViT-B-16/openai (default: CLIPCITE_BACKBONE)."),
+    ] = None,
+    device: Device = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the web page in the browser.")] = False,
+    no_token: Annotated[
+        bool,
+        typer.Option(
+            "--no-token",
+            help="Without keys, give every program on this machine full access, without a token.",
+        ),
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the log of all processes.")] = False,
+) -> None:
+    """Run the service on this machine.
+
+    The service consists of API, worker and dispatcher. Ctrl-C stops everything. On the next start, queued
+    jobs continue; a running job resumes from its last checkpoint, if any.
+    """
+    settings = {"backbone": backbone, "device": device, "require_token": "false" if no_token else None}
+    raise typer.Exit(serve_until_stopped(host, port, data, settings, open_page=open_page, verbose=verbose))
+
+
+def api(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="CLIPCITE_PORT", min=1, max=65535, help="Port.")] = 8000,
+    data: Data = None,
+) -> None:
+    """Run an API process.
+
+    Any number may share one database and one blob storage.
+    """
+    become(API, environment(data, host=host, port=port))
+
+
+def worker(
+    device: Device = None,
+    data: Data = None,
+) -> None:
+    """Run a worker, which trains jobs.
+
+    A worker trains one job at a time. Start one worker per GPU.
+    """
+    become(WORKER, environment(data, device=device))
+
+
+def dispatcher(data: Data = None) -> None:
+    """Run a dispatcher.
+
+    The dispatcher sends jobs to workers and delivers webhooks. One dispatcher is enough. A second one takes
+    over if the first fails.
+    """
+    become(DISPATCHER, environment(data))
+
+
+def show_path() -> None:
+    """Print the folder of the server modules.
+
+    With this folder in PYTHONPATH, Python can use the method as a library.
+    """
+    print(server_path())
+
+
+def liveness(
+    file: Annotated[Path, typer.Argument(help="Liveness file of the process (CLIPCITE_LIVENESS_FILE).")],
+) -> None:
+    """Check the liveness file of a process.
+
+    Exits with status 0 if the file was touched in the last two minutes, else 1.
+    """
+    problem = problem_of(file)
+    if problem is not None:
+        typer.echo(problem, err=True)
+        raise typer.Exit(1)
+
+
+@db.command()
+def upgrade() -> None:
+    """Migrate the database to this version.
+
+    The database is that of CLIPCITE_DATABASE_URL, or the one in the data folder.
+    """
+    raise typer.Exit(subprocess.call(command(MIGRATE), env=environment()))

@@ -1,0 +1,78 @@
+"""`clipcite webhooks secret` and `test`: the secret that signs webhooks, and a test message."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from admin.installation import AsJson, Data, database_of, settings_of
+from admin.keys import create_database
+from core.store.accounts import audit
+from core.store.accounts.owners import DEFAULT_OWNER
+from core.store.db.ids import new_id
+from core.store.db.text import utc_text
+from core.store.webhooks import deliveries
+from core.store.webhooks.deliveries import Delivery
+from worker.dispatcher.webhook_sender import DeliveryFailed, send
+
+Owner = Annotated[str, typer.Option(help="Owner of the jobs.")]
+TYPE = "webhook.test"
+
+
+def send_test(
+    url: Annotated[str, typer.Argument(metavar="URL", help="URL of the receiver.")],
+    owner: Owner = DEFAULT_OWNER,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Send a signed test message to a URL.
+
+    Exits with status 1 if the receiver does not accept it.
+    """
+    settings = settings_of(data)
+    message_id = new_id("msg")
+    with database_of(settings) as database, database.write() as session:
+        deliveries.secret(session, owner)
+        at = datetime.now(UTC)
+        secrets = [row.secret for row in deliveries.valid_secrets(session, owner, at)]
+        audit.record(session, TYPE, message_id, owner=owner)
+    body = {"type": TYPE, "timestamp": utc_text(at), "data": {"id": message_id, "object": "test"}}
+    delivery = Delivery(message_id, "", owner, url, body, 1, secrets)
+    sent: dict[str, Any] = {"id": message_id, "delivered": True, "status": None, "reason": None}
+    try:
+        sent["status"] = send(delivery, allow_private=settings.webhook_allow_private)
+    except DeliveryFailed as failed:
+        sent |= {"delivered": False, "status": failed.status, "reason": failed.reason}
+    if as_json:
+        print(json.dumps(sent))
+    elif sent["delivered"]:
+        print(f"{message_id} ({TYPE}) was accepted with status {sent['status']}.")
+    else:
+        typer.echo(f"{message_id} ({TYPE}) was not accepted: the receiver {sent['reason']}.", err=True)
+    if not sent["delivered"]:
+        raise typer.Exit(1)
+
+
+def secret(
+    owner: Owner = DEFAULT_OWNER,
+    rotate: Annotated[
+        bool,
+        typer.Option("--rotate", help="Create a new secret. For 24 hours the old one remains valid, too."),
+    ] = False,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Print the webhook secret of an owner.
+
+    The secret (`whsec_…`) is created on first use.
+    """
+    settings = settings_of(data)
+    create_database(settings)
+    with database_of(settings) as database, database.write() as session:
+        row = deliveries.secret(session, owner, rotate=rotate)
+        action = "webhook_secret.rotate" if rotate else "webhook_secret.show"
+        audit.record(session, action, row.id, owner=row.owner)
+    created = row.created_at.isoformat("T", "seconds")
+    found = {"owner": row.owner, "secret": row.secret, "created_at": created}
+    print(json.dumps(found) if as_json else row.secret)
