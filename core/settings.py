@@ -327,17 +327,11 @@ class Settings(BaseSettings):
         return self.blob_url or (self.data / "blobs").absolute().as_uri()
 
 
-@cache
-def get_settings() -> Settings:
-    """Return the settings of this process, which are read only once."""
-    return read_settings()
-
-
 def read_settings() -> Settings:
-    """Read the settings.
-
-    Sources are the environment, then files such as `/run/secrets/clipcite_database_url`, as container
-    engines mount secrets.
-    """
+    """Read the settings from the environment, then from files such as `/run/secrets/clipcite_device`."""
     folder = Path(os.environ.get("CLIPCITE_SECRETS", SECRETS))
     return Settings(_secrets_dir=folder if folder.is_dir() else None)
+
+
+get_settings = cache(read_settings)
+"""Return the settings of this process, which are read only once."""
