@@ -47,7 +47,7 @@ def main() -> None:
     import uvicorn
 
     from api.app import create_app
-    from api.middleware.auth import startup_error
+    from api.startup import startup_error
     from api.uvicorn_server import DRAIN_SECONDS, Server, WatchedProtocol, max_connections, watch_readers
     from core.clip.errors import InvalidConfig
 

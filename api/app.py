@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
-from starlette.formparsers import MultiPartParser
 
 from api import problems
 from api.classify import routes as classify
@@ -18,8 +17,9 @@ from api.jobs.deliveries import routes as deliveries
 from api.jobs.images import routes as images
 from api.jobs.report import routes as report
 from api.last_use import LastUse
+from api.middleware.answers import AnswerMiddleware
 from api.middleware.auth import AuthMiddleware, bearer_scheme
-from api.middleware.body_limit import BodyLimitMiddleware
+from api.middleware.body_limit import IDLE_SECONDS, BodyLimitMiddleware
 from api.middleware.request_id import RequestId
 from api.models import routes as models
 from api.models.aliases import routes as aliases
@@ -28,8 +28,10 @@ from api.ops import health, metrics
 from api.ops import routes as ops
 from api.samples import routes as samples
 from api.web import routes as web
+from core.admission import Admission, Limit
 from core.scratch import ScratchSpace, scratch_folder, sweep_scratch
 from core.serving.service import Serving
+from core.serving.types import MAX_SLOTS
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.jobs.queue import make_celery
@@ -67,9 +69,6 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.last_use.close()
         app.state.database.close()
 
-    # Larger uploads are spooled to disk. With Starlette's default of 1 MB, thousands of small images would
-    # stay in memory.
-    MultiPartParser.spool_max_size = 64 * 1024
     app = FastAPI(
         title="CLIP-CITE",
         version=version("clipcite"),
@@ -82,7 +81,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
     app.state.blobs = Blobs.of(settings)
-    app.state.serving = Serving(settings, app.state.database, app.state.blobs)
+    app.state.admission = Admission(
+        bytes=Limit(settings.memory_bytes, "Other requests take the memory.", lambda: 10),
+        slots=Limit(MAX_SLOTS, "Too many classifications are waiting."),
+    )
+    app.state.serving = Serving(settings, app.state.database, app.state.blobs, app.state.admission)
     app.state.celery = make_celery(settings)
     app.state.last_use = LastUse(app.state.database)
     app.state.event_hub = EventHub(app.state.database, settings.max_streams)
@@ -113,14 +116,14 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.install(app)
     _trace(app)
     # The last one added is the outermost.
+    app.add_middleware(AnswerMiddleware)
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_request_bytes,
-        max_json_bytes=settings.max_json_bytes,
-        memory_bytes=settings.body_bytes,
+        admission=app.state.admission,
         form_paths=FORM_PATHS,
         json_paths=JSON_PATHS,
-        idle_seconds=settings.upload_idle_seconds,
+        idle_seconds=IDLE_SECONDS,
     )
     app.add_middleware(
         AuthMiddleware, settings=settings, database=app.state.database, last_use=app.state.last_use

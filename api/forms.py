@@ -14,14 +14,16 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.middleware.body_limit import BodyRefused
-from api.threads import SPOOLING
-from core.scratch import ByteShare
+from api.threads import UPLOADS
+from core.admission import Grant
 
 MAX_FIELD_BYTES = 10_000
 MAX_JSON_FIELD_BYTES = 1_000_000
 JSON_FIELDS = {"class_names", "classes", "config", "models", "templates", "prompts"}
 Text = Annotated[str, Field(max_length=MAX_FIELD_BYTES)]
 JsonText = Annotated[str, Field(max_length=MAX_JSON_FIELD_BYTES)]
+SPOOL_BYTES = 64 * 1024
+"""Size from which an uploaded file is on disk. With 1 MB, thousands of small images would stay in memory."""
 MAX_TEXT_BYTES = 10_000_000
 TEXT_BYTES_PER_FILE = 2_000
 """Additional text per allowed file, for its headers and its label."""
@@ -30,38 +32,38 @@ TEXT_BYTES_PER_FILE = 2_000
 class SpooledUpload(UploadFile):
     """Uploaded file whose disk access has its own threads, and whose bytes are counted."""
 
-    share: ByteShare
-    memory: ByteShare
+    scratch: Grant
+    memory: Grant
 
     async def write(self, data: bytes) -> None:
         on_disk = not self._in_memory
         if self.size is not None:
             self.size += len(data)
         if self._will_roll(len(data)):
-            self.share.take(len(data) if on_disk or self.size is None else self.size)
-            await SPOOLING.run(self.file.write, data)
+            self.scratch.take(bytes=len(data) if on_disk or self.size is None else self.size)
+            await UPLOADS.run(self.file.write, data)
             if not on_disk and self.size is not None:
-                self.memory.take(len(data) - self.size)
+                self.memory.take(bytes=len(data) - self.size)
         else:
-            self.memory.take(len(data))
+            self.memory.take(bytes=len(data))
             self.file.write(data)
 
     async def read(self, size: int = -1) -> bytes:
         left = (self.size or 0) - self.file.tell()
-        self.memory.take(left if size < 0 else min(size, left))
-        return self.file.read(size) if self._in_memory else await SPOOLING.run(self.file.read, size)
+        self.memory.take(bytes=left if size < 0 else min(size, left))
+        return self.file.read(size) if self._in_memory else await UPLOADS.run(self.file.read, size)
 
     async def seek(self, offset: int) -> None:
         if self._in_memory:
             self.file.seek(offset)
         else:
-            await SPOOLING.run(self.file.seek, offset)
+            await UPLOADS.run(self.file.seek, offset)
 
     async def close(self) -> None:
         if self._in_memory:
             self.file.close()
         else:
-            await SPOOLING.run(self.file.close)
+            await UPLOADS.run(self.file.close)
 
 
 class LimitedParser(MultiPartParser):
@@ -71,12 +73,14 @@ class LimitedParser(MultiPartParser):
         self,
         headers: Headers,
         stream: AsyncGenerator[bytes, None],
-        share: ByteShare,
-        memory: ByteShare,
+        scratch: Grant,
+        memory: Grant,
+        spool_bytes: int,
         **limits: Any,
     ) -> None:
         super().__init__(headers, stream, **limits)
-        self._share = share
+        self.spool_max_size = spool_bytes
+        self._scratch = scratch
         self._memory = memory
         self._max_text_bytes = max(MAX_TEXT_BYTES, TEXT_BYTES_PER_FILE * int(self.max_files))
         self._text_bytes = 0
@@ -92,7 +96,7 @@ class LimitedParser(MultiPartParser):
             part.file = SpooledUpload(
                 part.file.file, size=0, filename=part.file.filename, headers=part.file.headers
             )
-            part.file.share, part.file.memory = self._share, self._memory
+            part.file.scratch, part.file.memory = self._scratch, self._memory
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         part = self._current_part
@@ -115,7 +119,7 @@ class LimitedParser(MultiPartParser):
 
     def _add(self, size: int) -> None:
         self._check(size)
-        self._memory.take(size)
+        self._memory.take(bytes=size)
         self._text_bytes += size
 
     def _check(self, more: int) -> None:
@@ -133,7 +137,8 @@ def _too_large(detail: str) -> BodyRefused:
 class FormRequest(Request):
     """Request that reads its multipart form with LimitedParser."""
 
-    share: ByteShare
+    scratch: Grant
+    spool_bytes: int
 
     async def _get_form(self, **limits: Any) -> FormData:
         kind, _ = parse_options_header(self.headers.get("Content-Type"))
@@ -142,7 +147,7 @@ class FormRequest(Request):
         try:
             async with aclosing(self.stream()) as stream:
                 self._form = await LimitedParser(
-                    self.headers, stream, self.share, self.state.body_share, **limits
+                    self.headers, stream, self.scratch, self.state.grant, self.spool_bytes, **limits
                 ).parse()
         except MultiPartException as error:
             raise HTTPException(400, error.message) from error
@@ -152,13 +157,22 @@ class FormRequest(Request):
 class FormRoute(APIRoute):
     """Route whose request is a FormRequest."""
 
+    spool_bytes = SPOOL_BYTES
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_form(request: Request) -> Response:
-            with request.app.state.scratch.share(request.state.caller.owner) as share:
+            with request.app.state.scratch.admit(request.state.caller.owner) as scratch:
                 form_request = FormRequest(request.scope, request.receive)
-                form_request.share = share
+                form_request.scratch = scratch
+                form_request.spool_bytes = self.spool_bytes
                 return await handle(form_request)
 
         return handle_form
+
+
+class MemoryFormRoute(FormRoute):
+    """Route whose files stay in memory, where they are needed soon."""
+
+    spool_bytes = sys.maxsize

@@ -89,6 +89,15 @@ class Grant:
         """
         self._admission.take(self, bytes, slots)
 
+    @contextmanager
+    def more(self, *, bytes: int = 0, slots: int = 0) -> Iterator[None]:
+        """Hold more until the end of the context. Raise ServerBusy like `take`."""
+        self.take(bytes=bytes, slots=slots)
+        try:
+            yield
+        finally:
+            self.take(bytes=-bytes, slots=-slots)
+
 
 class _Waiting:
     """A request in line."""

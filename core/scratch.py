@@ -9,13 +9,12 @@ import fcntl
 import os
 import shutil
 import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from core.admission import Admission, Grant, Limit
 from core.errors import ClipCiteError
 
 LOCK = ".lock"
@@ -25,76 +24,6 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 """`errno` values of a full disk and an exceeded quota."""
 MIN_FREE_BYTES = 16_000_000
 """Free disk space below which no temporary file is written."""
-
-
-class ByteLimit:
-    """Counts the bytes of all requests. By itself, it refuses no request because of its own size."""
-
-    busy: type[ClipCiteError]
-    """The error if other requests take the space, made without arguments."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.lock = threading.Lock()
-        self._held: Counter[str] = Counter()
-
-    @contextmanager
-    def share(self, owner: str) -> Iterator["ByteShare"]:
-        """Count the bytes of a request, until the end of the context."""
-        share = ByteShare(self, owner)
-        try:
-            yield share
-        finally:
-            share.take(-share.bytes)
-
-    def check(self, share: "ByteShare", size: int) -> None:
-        """Raise `busy` if there is no room for more bytes of a request. The caller holds the lock."""
-        total, own = self._held.total(), self._held[share.owner]
-        is_full = total > share.bytes and total + size > self.max_bytes
-        if is_full or (own > share.bytes and own + size > self.max_bytes // 2):
-            raise self.busy()
-
-    def add(self, owner: str, size: int) -> None:
-        """Count bytes of an owner. The caller holds the lock."""
-        self._held[owner] += size
-        self._held += Counter()  # drops those at 0
-
-
-class ByteShare:
-    """The bytes of one request."""
-
-    def __init__(self, limit: ByteLimit, owner: str) -> None:
-        self.owner = owner
-        self.bytes = 0
-        self._limit = limit
-
-    def check(self, size: int) -> None:
-        """Raise the errors of the limit if there is no room for more bytes."""
-        with self._limit.lock:
-            self._limit.check(self, size)
-
-    def take(self, size: int) -> None:
-        """Count bytes before they are held or written. A negative size gives bytes back.
-
-        Raises:
-            ClipCiteError, OSError: those of the limit. Nothing is counted then.
-        """
-        with self._limit.lock:
-            if size > 0:
-                self._limit.check(self, size)
-            self._limit.add(self.owner, size)
-            self.bytes += size
-
-
-class ScratchBusy(ClipCiteError):
-    """Temporary files of other requests take the space."""
-
-    code = "busy"
-    status = 503
-    retry_after = 10
-
-    def __init__(self) -> None:
-        super().__init__("Other uploads and exports take the space for temporary files. Try again in 10 s.")
 
 
 class ScratchExceeded(ClipCiteError):
@@ -110,28 +39,27 @@ class ScratchExceeded(ClipCiteError):
         )
 
 
-class ScratchSpace(ByteLimit):
-    """Limit on the temporary files of all requests of a process."""
-
-    busy = ScratchBusy
+class ScratchSpace(Admission):
+    """Limit on the temporary files of all requests. One request takes at most an owner's half."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
-        super().__init__(max_bytes)
+        busy = "Other uploads and exports take the space for temporary files."
+        super().__init__(bytes=Limit(max_bytes, busy, lambda: 10))
         self.root = root
 
-    def check(self, share: ByteShare, size: int) -> None:
-        """Check the room for more bytes of a request, and the free space of the disk.
+    def take(self, grant: Grant, bytes: int, slots: int) -> None:
+        """Count bytes before they are written.
 
         Raises:
-            ScratchBusy: other requests take the space.
             ScratchExceeded: this request alone needs too much.
+            ServerBusy: other requests take the space.
             OSError: the disk is full.
         """
-        if share.bytes + size > self.max_bytes // 2:
-            raise ScratchExceeded(self.max_bytes // 2)
-        super().check(share, size)
-        if free_bytes(self.root) < size + MIN_FREE_BYTES:
+        if bytes > 0 and grant.bytes + bytes > self.bytes.most // 2:
+            raise ScratchExceeded(self.bytes.most // 2)
+        if bytes > 0 and free_bytes(self.root) < bytes + MIN_FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().take(grant, bytes, slots)
 
 
 def free_bytes(root: Path) -> int:

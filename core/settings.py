@@ -99,22 +99,12 @@ class Settings(BaseSettings):
     )
 
     max_request_bytes: int = _uploads(1_000 * MB, gt=0, description="Maximum size of a request body (bytes).")
-    max_json_bytes: int = _uploads(
-        100 * MB,
-        gt=0,
-        description="Maximum size of a JSON body of `/classify` (bytes), which is held in memory.",
-    )
-    body_bytes: int = _uploads(
+    memory_bytes: int = _uploads(
         1_000 * MB,
         gt=0,
-        description="Memory for request bodies in the API (bytes), half of it per owner: JSON counts three "
-        "times, and forms with their text, their files below 64 kB and all images of `/classify`. Further "
-        "requests get a 503. One request alone may take more.",
-    )
-    upload_idle_seconds: float = _uploads(
-        30,
-        gt=0,
-        description="Time window (seconds) in which an upload must send at least 1 kB, else it is aborted.",
+        description="Memory for request bodies and large responses in the API (bytes), half of it per owner. "
+        "JSON counts three times, and forms with their text, their files below 64 kB and all images of "
+        "`/classify`. Further requests get a 503. One form alone may take more.",
     )
     max_images: int = _uploads(5_000, gt=0, le=MAX_IMAGES, description="Maximum number of images per job.")
     max_image_bytes: int = _uploads(20 * MB, gt=0, description="Maximum size of an image file (bytes).")
@@ -274,13 +264,6 @@ class Settings(BaseSettings):
         [],
         description="JSON list of models to load at startup and keep in memory: `shoes@prod`, or "
         "`owner/shoes@prod`. Moved aliases are followed.",
-    )
-    max_waiting_images: int = _serving(
-        256,
-        gt=0,
-        description="Maximum number of images that wait or are being classified, half of them per owner. "
-        "100 new prompts count as an image. "
-        "Further requests get a 503.",
     )
     decode_bytes: int = _serving(
         512 * MB,

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +15,16 @@ from api.class_names import class_names
 from api.classify.schemas import ROUTING_KEY, ClassifyJson, Options
 from api.file_names import display_name
 from api.problems import InvalidRequest, invalid_model, json_or_invalid
-from api.threads import PARSING
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
-from core.serving.service import Serving, is_stock
+from core.serving.service import is_stock
 from core.serving.types import ClassName
 from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is more helpful
 MAX_PROMPTS = 20_000
-LONG_TEXT = 64_000  # characters that are parsed in a thread
+MAX_PREDICTIONS = 100_000
+"""Maximum number of predictions of all images and models, each with its class name."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,26 @@ class ParsedBody:
     warnings: list[dict[str, str]]
 
 
-async def parse_request(request: Request, settings: Settings, serving: Serving) -> ParsedBody:
-    """Read and validate the body, a form or JSON.
+@asynccontextmanager
+async def received(request: Request, settings: Settings) -> AsyncIterator[Callable[[], ParsedBody]]:
+    """Receive the body, a form or JSON. Yield the function that parses it, for a thread: it may take long.
 
-    Raises:
+    The function raises:
         InvalidRequest: the body breaks the contract; as many errors as possible are listed.
-        ServerBusy: the limiter is full.
     """
-    serving.gate.check()  # before the body is read, so that load shedding is cheap
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     routing_key = request.headers.get(ROUTING_KEY)
     if content_type == "application/json":
-        # Megabytes of JSON and base64 would block the event loop.
-        return await PARSING.run(_from_json, await request.body(), routing_key, settings)
-    if content_type == "multipart/form-data":
-        return await _from_form(request, routing_key, settings)
-    raise InvalidRequest("Send multipart/form-data with `images`, or application/json with base64 images.")
+        body = await request.body()
+        yield lambda: _from_json(body, routing_key, settings)
+    elif content_type == "multipart/form-data":
+        limits = {"max_files": settings.max_images, "max_fields": MAX_FORM_FIELDS}
+        async with request.form(**limits) as form:
+            yield lambda: _from_form(form, routing_key, settings)
+    else:
+        raise InvalidRequest(
+            "Send multipart/form-data with `images`, or application/json with base64 images."
+        )
 
 
 def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> ParsedBody:
@@ -65,26 +71,20 @@ def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> Pars
     return _checked(options, images, files, routing_key, settings)
 
 
-async def _from_form(request: Request, routing_key: str | None, settings: Settings) -> ParsedBody:
-    limits = {"max_files": settings.max_images, "max_fields": MAX_FORM_FIELDS}
-    images: list[bytes] = []
-    files: list[str | None] = []
-    async with request.form(**limits) as form:
-        # As for JSON. Short texts are not worth a thread.
-        is_long = sum(len(value) for _, value in form.multi_items() if isinstance(value, str)) > LONG_TEXT
-        options = await PARSING.run(_options_of, form) if is_long else _options_of(form)
-        uploads = [upload for upload in form.getlist("images") if isinstance(upload, UploadFile)]
-        if len(uploads) != len(form.getlist("images")):
-            raise InvalidRequest(
-                "images must be files. Send each with a file name.",
-                [{"pointer": "/images", "detail": "Not a file."}],
-            )
-        _check_count(len(uploads), settings)
-        for upload in uploads:
-            images.append(await upload.read(settings.max_image_bytes + 1))
-            files.append(display_name(upload.filename) if upload.filename else None)
-    if is_long:
-        return await PARSING.run(_checked, options, images, files, routing_key, settings)
+def _from_form(form: FormData, routing_key: str | None, settings: Settings) -> ParsedBody:
+    options = _options_of(form)
+    uploads = [upload for upload in form.getlist("images") if isinstance(upload, UploadFile)]
+    if len(uploads) != len(form.getlist("images")):
+        raise InvalidRequest(
+            "images must be files. Send each with a file name.",
+            [{"pointer": "/images", "detail": "Not a file."}],
+        )
+    _check_count(len(uploads), settings)
+    images = []
+    for upload in uploads:
+        images.append(upload.file.read(settings.max_image_bytes + 1))
+        upload.file.close()  # its memory is the image's now
+    files = [display_name(upload.filename) if upload.filename else None for upload in uploads]
     return _checked(options, images, files, routing_key, settings)
 
 
@@ -99,6 +99,7 @@ def _checked(
     _check_prompt_count(options)
     names, warnings = class_names(options.class_names, settings.max_class_names)
     _check_templates(options)
+    _check_predictions(len(images), len(names), options)
     if options.alpha and any(map(is_stock, options.references)):
         detail = "The stock model has no alpha. The value was ignored."
         warnings.append({"code": "alpha_unused", "detail": detail})
@@ -173,6 +174,19 @@ def _check_prompt_count(options: Options) -> None:
             "fewer class names or templates."
         )
         raise InvalidRequest(detail, [{"pointer": "/templates", "detail": detail}])
+
+
+def _check_predictions(images: int, names: int, options: Options) -> None:
+    """Limit the size of the response."""
+    models = len(options.references)
+    count = images * min(names, options.top_k or names) * models
+    if count > MAX_PREDICTIONS:
+        most = max(1, MAX_PREDICTIONS // (images * models))
+        detail = (
+            f"The response would have {count:,} predictions, and the maximum is {MAX_PREDICTIONS:,}. Send "
+            f"`top_k` of at most {most:,}, or fewer images, class names or models."
+        )
+        raise InvalidRequest(detail, [{"pointer": "/top_k", "detail": detail}])
 
 
 def _check_templates(options: Options) -> None:

@@ -4,10 +4,10 @@ from fastapi import APIRouter, Request, Response
 
 from api.classify.schemas import REQUEST_BODY, Classification, Comparison
 from api.classify.service import answer_classify
-from api.forms import FormRoute
+from api.forms import MemoryFormRoute
 from api.problems import responses
 
-router = APIRouter(tags=["classify"], route_class=FormRoute)
+router = APIRouter(tags=["classify"], route_class=MemoryFormRoute)
 
 
 @router.post(

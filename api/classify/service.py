@@ -2,14 +2,15 @@
 
 import asyncio
 import contextvars
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi import Request
 from pydantic_core import to_json
 
-from api.classify.request import ParsedBody, parse_request
+from api.classify.request import ParsedBody, received
 from api.classify.response import to_response
 from api.problems import InvalidRequest
+from core.admission import Grant
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, NoReadableImage
 from core.store.db.session import Database
@@ -22,39 +23,49 @@ async def answer_classify(request: Request) -> bytes:
 
     Raises:
         InvalidRequest: the body is invalid, or none of its images can be read.
-        ServerBusy: the limiter is full.
+        ServerBusy: other requests hold the room.
         ClipCiteError: a model is missing or can't be loaded.
     """
     # Read from the state, because FastAPI's dependencies cost time on every request.
-    state, owner = request.app.state, request.state.caller.owner
+    state, grant = request.app.state, request.state.grant
     serving: Serving = state.serving
-    database: Database = state.database
-    body = await parse_request(request, state.settings, serving)
-    with serving.gate.acquire(owner, len(body.images) * len(body.options.references)):
-        # A separate executor, so that waiting here takes no threads from other routes.
-        loop = asyncio.get_running_loop()
-        run = contextvars.copy_context().run  # with the request's trace and its id for the log
-        answer, subjects = await loop.run_in_executor(
-            serving.requests, run, _classify, body, serving, database, owner
-        )
+    serving.admission.check()  # before the body is read, so that load shedding is cheap
+    async with received(request, state.settings) as parse:
+        with grant.more(slots=1):
+            # A separate executor, so that waiting here takes no threads from other routes.
+            loop = asyncio.get_running_loop()
+            run = contextvars.copy_context().run  # with the request's trace and its id for the log
+            answer, subjects = await loop.run_in_executor(
+                serving.requests, run, _answer, parse, serving, state.database, grant
+            )
     for subject in subjects:
         if isinstance(subject, Model):
             state.last_use.of_model(subject.id)
     return answer
 
 
+def _answer(
+    parse: Callable[[], ParsedBody], serving: Serving, database: Database, grant: Grant
+) -> tuple[bytes, Sequence[Subject]]:
+    """Parse and classify in one thread. The request holds a slot per image and model, one of them already."""
+    body = parse()
+    with grant.more(slots=len(body.images) * len(body.options.references) - 1):
+        return _classify(body, serving, database, grant)
+
+
 def _classify(
-    body: ParsedBody, serving: Serving, database: Database, owner: str
+    body: ParsedBody, serving: Serving, database: Database, grant: Grant
 ) -> tuple[bytes, Sequence[Subject]]:
     """Classify and encode as JSON. A thousand classes for many images would block the event loop."""
+    owner = grant.owner
     references = body.options.references
     # Resolved once per request, so that a promotion in between can't mix two models.
     subjects = look_up(database, references, owner=owner)
     try:
-        answers = _compare(serving, body, subjects, owner)
+        answers = _compare(serving, body, subjects, grant)
     except ModelNotFound:  # deleted meanwhile; a name or an alias may now point to another model
         subjects = look_up(database, references, owner=owner)
-        answers = _compare(serving, body, subjects, owner)
+        answers = _compare(serving, body, subjects, grant)
     fields = [
         to_response(
             answer,
@@ -83,7 +94,7 @@ def _classify(
 
 
 def _compare(
-    serving: Serving, body: ParsedBody, subjects: Sequence[Subject], owner: str
+    serving: Serving, body: ParsedBody, subjects: Sequence[Subject], grant: Grant
 ) -> list[ClassifyResult]:
     options = body.options
     request = ClassifyRequest(
@@ -97,7 +108,7 @@ def _compare(
         reject=options.reject,
     )
     try:
-        return serving.compare(body.images, request, models=subjects, owner=owner)
+        return serving.compare(body.images, request, models=subjects, grant=grant)
     except NoReadableImage as error:
         items = [
             {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}

@@ -12,7 +12,7 @@ from api.jobs.retrain import retrain
 from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Retraining, Status, Until
 from api.jobs.submission import SubmissionDep
 from api.problems import responses
-from api.threads import DATABASE, FILES, UPLOADS
+from api.threads import REQUESTS, UPLOADS
 from core.settings import Settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -37,7 +37,7 @@ LastEventId = Annotated[
 
 
 @router.get("", responses=responses(401, 422, 503))
-@DATABASE.runs
+@REQUESTS.runs
 def list_jobs(
     database: DatabaseDep,
     owner: CurrentOwner,
@@ -69,7 +69,7 @@ async def get_job(
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
-@DATABASE.runs
+@REQUESTS.runs
 def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
     """Cancel a job: a queued one at once, a running one within seconds. Repeating is harmless.
 
@@ -101,7 +101,7 @@ def retrain_job(
 
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
-@FILES.runs
+@UPLOADS.runs
 def delete_job(
     database: DatabaseDep, blobs: BlobsDep, serving: ServingDep, owner: CurrentOwner, job_id: str
 ) -> None:
@@ -110,7 +110,7 @@ def delete_job(
 
 
 @router.get("/{job_id}/preflight", responses=responses(401, 404, 422, 503))
-@FILES.runs
+@UPLOADS.runs
 def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, job_id: str) -> Preflight:
     """Return the preflight of a job: findings per image, and the estimated duration and memory."""
     return service.get_preflight(database, blobs, owner, job_id)
@@ -128,7 +128,7 @@ def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, j
         **responses(401, 404, 422, 503),
     },
 )
-@DATABASE.runs
+@REQUESTS.runs
 def list_events(
     database: DatabaseDep,
     hub: EventHubDep,

@@ -6,7 +6,7 @@ from fastapi import Request
 
 from api.event_hub import EventHub
 from api.jobs.schemas import Job, JobPage, Preflight, Status, Until
-from api.threads import DATABASE
+from api.threads import REQUESTS
 from core.serving.service import Serving
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
@@ -58,12 +58,12 @@ async def wait_for_job(
         TooManyStreams: the owner waits for too many jobs already.
     """
     if not seconds or request.app.state.stopping.is_set():
-        return await DATABASE.run(get_job, database, owner, job_id)
-    job, seen = await DATABASE.run(_get_with_seq, database, owner, job_id)
+        return await REQUESTS.run(get_job, database, owner, job_id)
+    job, seen = await REQUESTS.run(_get_with_seq, database, owner, job_id)
     if job.status in FINAL:
         return job
     if until == "model" and job.model_id is not None:
-        return await DATABASE.run(get_job, database, owner, job_id)
+        return await REQUESTS.run(get_job, database, owner, job_id)
     hub.check_room(owner)
     awaited = {*FINAL, PUBLISHED} if until == "model" else FINAL
     deadline = time.monotonic() + seconds
@@ -74,7 +74,7 @@ async def wait_for_job(
             received = await listener.next(min(left, DISCONNECT_SECONDS))
             if received is None or any(event.type in awaited for event in received):
                 break
-    return await DATABASE.run(get_job, database, owner, job_id)
+    return await REQUESTS.run(get_job, database, owner, job_id)
 
 
 def _get_with_seq(database: Database, owner: str, job_id: str) -> tuple[Job, int]:

@@ -86,10 +86,10 @@ class JobSubmission:
             past = history.recent_successes(
                 session, backbone=resolved.config.backbone, image_size=resolved.config.image_size
             )
-        with self.scratch.share(owner) as share, scratch_folder(self.scratch.root) as folder:
+        with self.scratch.admit(owner) as grant, scratch_folder(self.scratch.root) as folder:
             validated = validate_upload(
                 folder=folder,
-                take=share.take,
+                take=lambda size: grant.take(bytes=size),
                 settings=self.settings,
                 decoders=self.serving.decoding,
                 owner=owner,

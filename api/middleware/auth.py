@@ -9,12 +9,11 @@ import ipaddress
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
-from sqlalchemy.orm import Session
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.last_use import LastUse
 from api.middleware.rate_limit import RateLimiter
 from api.problems import MEDIA_TYPE, detail_of, headers_of, problem_body
-from api.threads import KEY_LOOKUPS
+from api.threads import REQUESTS
 from core.errors import ClipCiteError
 from core.settings import Settings
 from core.store.accounts import api_keys, audit, local_token
@@ -61,7 +60,10 @@ class Caller:
 
 
 LOOPBACK_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-PROXY_HEADERS = {"forwarded", "via", "x-real-ip"}
+PROXY_HEADERS = re.compile(
+    r"forwarded|via|x-real-ip|x-client-ip|true-client-ip|cf-connecting-ip|(x-forwarded|x-envoy|tailscale)-.*"
+)
+"""Headers by which a proxy announces itself."""
 OPERATOR = Caller(DEFAULT_OWNER, frozenset(SCOPES), "CLIPCITE_ADMIN_KEY")
 WITH_TOKEN = Caller(DEFAULT_OWNER, frozenset(SCOPES), "token")
 THIS_MACHINE = Caller(DEFAULT_OWNER, frozenset(SCOPES), "none")
@@ -99,46 +101,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def startup_error(settings: Settings) -> str | None:
-    """Return why the service must not start with these settings, or None if it may."""
-    if settings.admin_key is not None and len(settings.admin_key.get_secret_value()) < 16:
-        return (
-            "CLIPCITE_ADMIN_KEY has fewer than 16 characters. Use a longer one, for example the output of "
-            "`openssl rand -hex 32`."
-        )
-    if (
-        settings.admin_key is None
-        and not is_loopback(settings.host)
-        and not _ask(settings, api_keys.any_good)
-    ):
-        return (
-            f"Without a key the service listens on this machine only, not on {settings.host}. Create a key "
-            "with `clipcite keys create`, or set CLIPCITE_ADMIN_KEY (for example to the output of "
-            "`openssl rand -hex 32`), or use --host 127.0.0.1."
-        )
-    return None
-
-
-def prepare_token(settings: Settings) -> None:
-    """Create the token if it is needed, else delete it."""
-    if settings.admin_key is None and settings.require_token and not _ask(settings, api_keys.any_made):
-        local_token.ensure(settings.data)
-    else:
-        local_token.discard(settings.data)
-
-
-def _ask(settings: Settings, question: Callable[[Session], bool]) -> bool:
-    database = Database(settings.sqlalchemy_url())
-    try:
-        database.check()
-        with database.read() as session:
-            return question(session)
-    except DatabaseUnavailable:
-        return False
-    finally:
-        database.close()
 
 
 def needed_scopes(method: str, path: str) -> frozenset[str]:
@@ -217,7 +179,8 @@ class AuthMiddleware:
             if expected is not None and _same(given, expected.get_secret_value()):
                 return OPERATOR
             if api_keys.is_formed(given):
-                caller = await KEY_LOOKUPS.run_shared(self._look_up, given)
+                # The owner is not known yet: keys take turns, so that many requests with one delay no other.
+                caller = await REQUESTS.run_as(f"key {hash(given)}", self._look_up, given)
                 if caller is not None:
                     return caller
         if await self._keys_needed():
@@ -243,7 +206,7 @@ class AuthMiddleware:
             Unauthorized: the request does not have the token.
         """
         if self._token is None:
-            self._token = await KEY_LOOKUPS.run(local_token.ensure, self.settings.data)
+            self._token = await REQUESTS.run(local_token.ensure, self.settings.data)
         if not _same(given, self._token):
             raise Unauthorized(
                 "This service has no keys yet and requires its token. Open the link that `clipcite serve` "
@@ -276,7 +239,7 @@ class AuthMiddleware:
         Without keys, the database is queried at most once per second.
         """
         if not self._keys_made and time.monotonic() - self._keys_asked >= KEYS_ASKED_SECONDS:
-            self._keys_made = await KEY_LOOKUPS.run(self._any_made)
+            self._keys_made = await REQUESTS.run(self._any_made)
             self._keys_asked = time.monotonic()
         return self._keys_made
 
@@ -303,7 +266,7 @@ def _foreign_reason(headers: Headers) -> str | None:
 
     It protects a service without keys from proxies, DNS rebinding and pages of other sites.
     """
-    proxy = next((name for name in headers if name in PROXY_HEADERS or name.startswith("x-forwarded-")), None)
+    proxy = next(filter(PROXY_HEADERS.fullmatch, headers), None)
     if proxy is not None:
         return f"it came through a proxy (header {proxy})"
     host = headers.get("host", "")

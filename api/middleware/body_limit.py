@@ -11,8 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.json_values import MAX_JSON_VALUES, JsonValues
 from api.problems import render
-from core.errors import ClipCiteError
-from core.scratch import ByteLimit, ByteShare
+from core.admission import Admission, Grant, ServerBusy
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]
@@ -20,26 +19,10 @@ MAX_SMALL_BYTES = 64_000
 """Maximum bytes of a body, unless its path has a larger limit."""
 ANY_PATH = re.compile(r".*", re.DOTALL)
 MIN_BYTES_PER_WINDOW = 1_000
-"""Minimum bytes per `idle_seconds` window (slow-loris protection)."""
+"""Minimum bytes per window of IDLE_SECONDS (slow-loris protection)."""
+IDLE_SECONDS = 30.0
 JSON_COPIES = 3
 """Copies of a JSON body in memory at once: as received, as text, and as decoded images."""
-
-
-class BodiesBusy(ClipCiteError):
-    """The bodies of other requests take the memory."""
-
-    code = "busy"
-    status = 503
-    retry_after = 10
-
-    def __init__(self) -> None:
-        super().__init__("Other requests take the memory for request bodies. Try again in 10 s.")
-
-
-class BodyMemory(ByteLimit):
-    """Limit on the memory of all request bodies of a process. The size of one body has other limits."""
-
-    busy = BodiesBusy
 
 
 class BodyRefused(HTTPException):
@@ -57,8 +40,8 @@ class BodyLimitMiddleware:
     """ASGI middleware that limits request bodies.
 
     Responses: 413 for a body that is too large or JSON with too many values, 408 for one that is too slow,
-    503 if other bodies take the memory, 400 for a multipart body without its closing boundary. The framework
-    alone would accept a truncated form as a complete one with fewer files.
+    503 if others take the memory, 400 for a multipart body without its closing boundary. The framework alone
+    would accept a truncated form as a complete one with fewer files.
 
     The middleware responds itself, outside the application's exception handlers. It drops whatever the
     application sends after a rejection.
@@ -68,27 +51,23 @@ class BodyLimitMiddleware:
         self,
         app: ASGIApp,
         max_bytes: int,
+        admission: Admission,
         render: Render = render,
         *,
-        max_json_bytes: int | None = None,
-        memory_bytes: int | None = None,
         form_paths: re.Pattern[str] = ANY_PATH,
         json_paths: re.Pattern[str] = ANY_PATH,
-        idle_seconds: float = 30,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         """Limit the bodies of all paths, by default to MAX_SMALL_BYTES.
 
         Args:
             max_bytes: limit for multipart forms to `form_paths`, whose files are on disk.
-            max_json_bytes: limit for other bodies to `json_paths`, which are held in memory.
-            memory_bytes: limit on the memory of all bodies. Forms take from `body_share` in the request's
-                state.
+            admission: limits the memory of all bodies. The request's grant is in its state, as `grant`.
             idle_seconds: window in which MIN_BYTES_PER_WINDOW must arrive.
         """
         self.app = app
         self.max_bytes = max_bytes
-        self.max_json_bytes = max_bytes if max_json_bytes is None else min(max_json_bytes, max_bytes)
-        self.memory = BodyMemory(max_bytes if memory_bytes is None else memory_bytes)
+        self.admission = admission
         self.form_paths = form_paths
         self.json_paths = json_paths
         self.idle_seconds = idle_seconds
@@ -99,11 +78,11 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         caller = scope.setdefault("state", {}).get("caller")
-        with self.memory.share(caller.owner if caller else "") as share:
-            scope["state"]["body_share"] = share
-            await self._guard(scope, receive, send, share)
+        with self.admission.admit(caller.owner if caller else "") as grant:
+            scope["state"]["grant"] = grant
+            await self._guard(scope, receive, send, grant)
 
-    async def _guard(self, scope: Scope, receive: Receive, send: Send, share: ByteShare) -> None:
+    async def _guard(self, scope: Scope, receive: Receive, send: Send, grant: Grant) -> None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         try:
@@ -113,9 +92,9 @@ class BodyLimitMiddleware:
                 declared = int(length[:20])
                 if declared > limit:
                     raise self._too_large(limit)
-                if end is None:
-                    share.check(JSON_COPIES * declared)
-        except BodiesBusy as busy:
+                if end is None:  # its memory is held before it arrives
+                    grant.take(bytes=JSON_COPIES * declared)
+        except ServerBusy as busy:
             await self._answer(scope, send, _busy(busy))
             return
         except BodyRefused as refused:
@@ -147,8 +126,8 @@ class BodyLimitMiddleware:
                 refusal = self._too_many_values()
             elif end is None:
                 try:
-                    share.take(JSON_COPIES * len(body))
-                except BodiesBusy as busy:
+                    grant.take(bytes=max(0, JSON_COPIES * total - grant.bytes))
+                except ServerBusy as busy:
                     refusal = _busy(busy)
             elif end is not None and not end.seen(body) and not message.get("more_body", False):
                 refusal = BodyRefused(
@@ -180,7 +159,7 @@ class BodyLimitMiddleware:
         if is_form and self.form_paths.fullmatch(path):
             return self.max_bytes
         if not is_form and self.json_paths.fullmatch(path):
-            return self.max_json_bytes
+            return min(self.max_bytes, self.admission.bytes.most // 2 // JSON_COPIES)
         return min(MAX_SMALL_BYTES, self.max_bytes)
 
     def _too_many_values(self) -> BodyRefused:
@@ -225,7 +204,7 @@ class BodyLimitMiddleware:
         await send({"type": "http.response.body", "body": body})
 
 
-def _busy(error: BodiesBusy) -> BodyRefused:
+def _busy(error: ServerBusy) -> BodyRefused:
     return BodyRefused(error.status, error.code, error.detail, {"retry-after": str(error.retry_after)})
 
 

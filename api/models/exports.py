@@ -2,9 +2,8 @@
 
 import os
 import re
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import IO
 
@@ -13,7 +12,6 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.last_use import LastUse
-from core.admission import ServerBusy
 from core.clip.config import round_alpha
 from core.scratch import ScratchSpace
 from core.serving.exports import Format, export
@@ -23,22 +21,8 @@ from core.store.db.session import Database
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
 
-CHUNK = 1_048_576
-WAIT_SECONDS = 5.0
+CHUNK = 262_144
 ZIP = "application/zip"
-_turn = threading.Semaphore(1)
-"""Limit of one export or import at a time, because each holds a whole model in memory."""
-
-
-@contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Wait for the turn of this export or import. Raise ServerBusy after WAIT_SECONDS."""
-    if not _turn.acquire(timeout=WAIT_SECONDS):
-        raise ServerBusy("Another model is being exported or imported. Try again in a few seconds.")
-    try:
-        yield
-    finally:
-        _turn.release()
 
 
 def answer_export(
@@ -60,21 +44,19 @@ def answer_export(
 
     Raises:
         ModelNotFound: the owner has no such model.
-        ServerBusy: another export or import takes too long.
-        ScratchBusy: the owner has not read earlier exports yet.
+        ServerBusy: the owner has not read earlier exports yet.
     """
     with database.read() as session:
         model = models.resolve(session, reference, owner=owner)
     last_use.of_model(model.id)
     with ExitStack() as opened:
-        share = opened.enter_context(scratch.share(owner))
+        grant = opened.enter_context(scratch.admit(owner))
 
         def take(size: int) -> None:
-            share.take(min(size, scratch.max_bytes // 2))
+            grant.take(bytes=min(size, scratch.bytes.most // 2))
 
-        with one_at_a_time():
-            alpha = model.alpha if alpha is None else round_alpha(alpha)
-            archive = opened.enter_context(export(settings, pool, blobs, model, alpha, format, take))
+        alpha = model.alpha if alpha is None else round_alpha(alpha)
+        archive = opened.enter_context(export(settings, pool, blobs, model, alpha, format, take))
         held = opened.pop_all()
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"
     headers = {

@@ -16,9 +16,9 @@ from api.deps import BlobsDep, DatabaseDep, ScratchDep, SettingsDep
 from api.forms import JsonText, Text
 from api.jobs.schemas import MAX_CLASSES, Prompts, Sentences
 from api.jobs.upload import Upload
-from api.models.exports import one_at_a_time
 from api.models.schemas import Model
 from api.problems import InvalidRequest, check_json_values, invalid_model
+from core.admission import Grant
 from core.clip.config import AdaptConfig, DeltaFormat, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.export.importer import WANTED, ArchiveInfo, inspect_folder, read_weights
@@ -26,7 +26,7 @@ from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
-from core.scratch import ByteShare, ScratchSpace, scratch_folder
+from core.scratch import ScratchSpace, scratch_folder
 from core.settings import Settings
 from core.store import submission
 from core.store.db.ids import new_id
@@ -130,26 +130,23 @@ class ModelImport:
         """
         name = clean_name(form.name)
         installation.check_present(self.database, self.blobs)
-        with self.scratch.share(owner) as share, scratch_folder(self.scratch.root) as scratch:
+        with self.scratch.admit(owner) as grant, scratch_folder(self.scratch.root) as scratch:
             folder = scratch / "model"
             folder.mkdir()
-            _unpack(form.archive, folder, self.settings, share)
+            _unpack(form.archive, folder, self.settings, grant)
             info = inspect_folder(folder)
             config = _resolved(info, self.settings, form)
             names = _class_names(info.classes if form.classes is None else _json(form.classes, "classes"))
-            with one_at_a_time():
-                backbone = load_backbone(
-                    config.backbone, cache=self.settings.cache, image_size=info.image_size
-                )
-                weights = read_weights(folder, info, backbone, config.delta_format, classes=len(names))
-                manifest = save_weights(
-                    scratch,
-                    weights,
-                    backbone=backbone,
-                    class_names=names,
-                    config={field: config.to_dict()[field] for field in CONFIG_FIELDS},
-                )
-                del backbone, weights  # free the memory before the next import's turn
+            backbone = load_backbone(config.backbone, cache=self.settings.cache, image_size=info.image_size)
+            weights = read_weights(folder, info, backbone, config.delta_format, classes=len(names))
+            manifest = save_weights(
+                scratch,
+                weights,
+                backbone=backbone,
+                class_names=names,
+                config={field: config.to_dict()[field] for field in CONFIG_FIELDS},
+            )
+            del backbone, weights  # free the memory before the files are stored
             model = NewModel(
                 id=(model_id := new_id("mdl")),
                 name=name or clean_name(info.name),
@@ -197,11 +194,11 @@ async def model_import(
     return ModelImport(settings, database, blobs, scratch)
 
 
-def _unpack(archive: Upload, folder: Path, settings: Settings, share: ByteShare) -> None:
+def _unpack(archive: Upload, folder: Path, settings: Settings, grant: Grant) -> None:
     max_bytes = settings.max_request_bytes  # weights hardly compress
     limits = ArchiveLimits(max_bytes=max_bytes, max_entries=MAX_ENTRIES)
     try:
-        extract(archive.file, folder, WANTED, limits, share.take)
+        extract(archive.file, folder, WANTED, limits, lambda size: grant.take(bytes=size))
     except ArchiveError as error:
         if error.code == "archive_too_large":
             detail = f"The archive unpacks to more than {max_bytes:,} bytes or {MAX_ENTRIES:,} files."

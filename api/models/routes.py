@@ -24,7 +24,7 @@ from api.models.extend import extend_model
 from api.models.imports import FIELDS, ImportForm, ModelImport, import_form, model_import
 from api.models.schemas import Model, ModelPage, ModelPatch, ModelQuery
 from api.problems import responses
-from api.threads import DATABASE, EXPORTS, FILES, UPLOADS
+from api.threads import MODELS, REQUESTS, UPLOADS
 from core.serving.exports import Format
 from core.settings import Settings
 
@@ -38,7 +38,7 @@ import_router = APIRouter(
 
 
 @router.get("", responses=responses(401, 422, 503))
-@DATABASE.runs
+@REQUESTS.runs
 def list_models(
     database: DatabaseDep, owner: CurrentOwner, query: Annotated[ModelQuery, Query()]
 ) -> ModelPage:
@@ -47,14 +47,14 @@ def list_models(
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))
-@DATABASE.runs
+@REQUESTS.runs
 def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> Model:
     """Return a model."""
     return service.get_model(database, owner, model_id)
 
 
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
-@DATABASE.runs
+@REQUESTS.runs
 def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch) -> Model:
     """Rename a model, or remove its name.
 
@@ -65,7 +65,7 @@ def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef,
 
 
 @router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
-@FILES.runs
+@UPLOADS.runs
 def delete_model(
     database: DatabaseDep,
     blobs: BlobsDep,
@@ -86,7 +86,7 @@ def delete_model(
         **responses(401, 404, 422, 500, 501, 503, 507),
     },
 )
-@EXPORTS.runs
+@MODELS.runs
 def export_model(
     *,
     settings: SettingsDep,
@@ -121,7 +121,7 @@ def export_model(
 
 
 @import_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))
-@UPLOADS.runs
+@MODELS.runs
 def import_model(
     response: Response,
     importer: Annotated[ModelImport, Depends(model_import)],

@@ -63,16 +63,16 @@ class ServingMetrics(Collector):
             yield CounterMetricFamily(f"clipcite_text_{name}", meaning, value=value)
 
     def _queue(self, batches: BatchCounts) -> Iterator[Metric]:
-        limiter = self._serving.gate
+        slots = self._serving.admission.slots
         for name, meaning, value in (
-            ("images", "Images of requests in progress.", float(limiter.images)),
-            ("max_images", "CLIPCITE_MAX_WAITING_IMAGES.", limiter.max_images),
+            ("images", "Images of requests in progress.", float(slots.held)),
+            ("max_images", "Maximum number of images of requests in progress.", slots.most),
             ("waiting_images", "Decoded images waiting for a batch.", batches.waiting["images"]),
             ("waiting_prompts", "Prompts waiting for a batch.", batches.waiting["prompts"]),
         ):
             yield GaugeMetricFamily(f"clipcite_queue_{name}", meaning, value=value)
         for name, meaning, value in (
-            ("refused", "Requests rejected with 503 by load shedding.", float(limiter.refused)),
+            ("refused", "Requests rejected with 503 by load shedding.", float(slots.refused)),
             ("batches", "Image batches.", batches.batches.get("images", 0)),
             ("batched_images", "Images in those batches.", batches.rows.get("images", 0)),
             ("busy_seconds", "Computing time, summed over threads.", batches.busy_seconds),

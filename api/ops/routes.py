@@ -9,7 +9,7 @@ from api.ops.metrics import answer_metrics
 from api.ops.runtime import read_runtime
 from api.ops.schemas import Alive, Readiness, Runtime
 from api.problems import responses
-from api.threads import DATABASE
+from api.threads import REQUESTS
 
 open_router = APIRouter(tags=["health"])
 """Routes that need no key."""
@@ -35,14 +35,14 @@ async def ready(request: Request, response: Response) -> Readiness:
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=responses(401))
-@DATABASE.runs
+@REQUESTS.runs
 def metrics(request: Request) -> Response:
     """Prometheus metrics of this API process and of the job queue."""
     return answer_metrics(request)
 
 
 @router.get("/runtime", responses=responses(401))
-@DATABASE.runs
+@REQUESTS.runs
 def get_runtime(serving: ServingDep, owner: CurrentOwner) -> Runtime:
     """Caches, queue and batches of this API process. Models of other owners are only counted."""
     return read_runtime(serving, owner)

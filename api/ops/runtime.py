@@ -39,9 +39,9 @@ def read_runtime(serving: Serving, owner: str) -> Runtime:
         prompts=TextFeatures(budget_bytes=TEXT_CACHE_BYTES, **vars(prompts)),
         previews=Previews(budget_bytes=BUDGET_BYTES, **vars(serving.previews.counts())),
         queue=Queue(
-            max_images=serving.gate.max_images,
-            images=serving.gate.images,
-            refused=serving.gate.refused,
+            max_images=serving.admission.slots.most,
+            images=serving.admission.slots.held,
+            refused=serving.admission.slots.refused,
             waiting_images=batches.waiting["images"],
             waiting_prompts=batches.waiting["prompts"],
         ),

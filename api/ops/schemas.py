@@ -124,7 +124,7 @@ class Previews(Counts):
 class Queue(BaseModel):
     """Requests of POST /classify in progress."""
 
-    max_images: int = Field(description="CLIPCITE_MAX_WAITING_IMAGES.")
+    max_images: int = Field(description="Maximum number of images of requests in progress.")
     images: int = Field(description="Images of the requests in progress.")
     refused: int = Field(description="Requests rejected with 503 by load shedding, since the start.")
     waiting_images: int = Field(description="Decoded images that wait for a batch.")

@@ -6,13 +6,13 @@ from api.problems import responses
 from api.samples import service
 from api.samples.schemas import SampleList
 from api.samples.service import ZIP
-from api.threads import FILES
+from api.threads import UPLOADS
 
 router = APIRouter(prefix="/samples", tags=["samples"])
 
 
 @router.get("", responses=responses(401))
-@FILES.runs
+@UPLOADS.runs
 def list_samples() -> SampleList:
     """List the sample images, the recommended sample first.
 
@@ -29,7 +29,7 @@ def list_samples() -> SampleList:
         **responses(401, 404, 422),
     },
 )
-@FILES.runs
+@UPLOADS.runs
 def download_sample(name: str) -> Response:
     """Download a sample as a zip of `train/<class>/` and `test/<class>/`, ready for `POST /adapt`.
 

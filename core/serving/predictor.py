@@ -27,6 +27,7 @@ from core.serving.previews import JobPreview, Snapshot
 from core.serving.text_cache import TEXT_CACHE_BYTES, ClassifierKey, RequestClassifier, TextCache
 from core.serving.threads import single_threaded
 from core.serving.types import (
+    MAX_SLOTS,
     ClassifyRequest,
     ClassifyResult,
     NoReadableImage,
@@ -112,7 +113,7 @@ class Predictor:
         # 20,000 prompts.
         self._tokenizing = Decoders(1, 0)
         # One thread per image in flight, so that none waits for a thread.
-        self._senders = single_threaded(settings.max_waiting_images, "sender")
+        self._senders = single_threaded(MAX_SLOTS, "sender")
 
     def close(self) -> None:
         """Stop the threads."""

@@ -1,15 +1,17 @@
 """Classification with any model at any α, for POST /classify."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 
 import torch
 
-from core.admission import ServerBusy
+from core.admission import Admission, Grant, Limit, ServerBusy
 from core.clip.config import STARTER
 from core.clip.data.images import ImageLimits
 from core.clip.errors import UnknownBackbone
@@ -18,14 +20,13 @@ from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
 from core.serving.decoding import Decoders
 from core.serving.engine import Engine
-from core.serving.limiter import ConcurrencyLimiter
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.pins import PinnedModels
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews, is_job
 from core.serving.text_cache import TextCounts
 from core.serving.threads import single_threaded
-from core.serving.types import BackboneInfo, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
+from core.serving.types import MAX_SLOTS, BackboneInfo, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Model
@@ -36,6 +37,10 @@ from core.store.storage.blobs import Blobs
 
 MIN_DECODERS = 2
 READERS = 4
+PROMPTS_PER_IMAGE = 100
+"""Number of prompts that take about as long as an image."""
+MAX_RETRY_AFTER = 30
+"""Largest `Retry-After`, in seconds."""
 WARM_UP_AGAIN_SECONDS = 10
 
 Subject = Model | JobPreview | str
@@ -70,20 +75,22 @@ def look_up(database: Database, references: Sequence[str], *, owner: str) -> lis
 class Serving:
     """Classification service: loads models on first use and keeps the recently used ones."""
 
-    def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, blobs: Blobs, admission: Admission | None = None
+    ) -> None:
         self.settings = settings
         self.database = database
         self.blobs = blobs
         self.engine = Engine(settings, database, blobs)
         self.decoders = max(MIN_DECODERS, torch.get_num_threads())
-        self.gate = ConcurrencyLimiter(
-            settings.max_waiting_images, lambda: self.engine.batcher.counts().seconds_to_wait
-        )
+        self.admission = admission or Admission(slots=Limit(MAX_SLOTS))
+        """One slot per image and model in flight. Each full PROMPTS_PER_IMAGE new prompts need one more."""
+        self.admission.slots.seconds_to_wait = self._seconds_to_wait
         self.decoding = Decoders(self.decoders, settings.decode_bytes)
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         """Threads that read files for display; each holds one file."""
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
-        self.requests = single_threaded(settings.max_waiting_images, "request")
+        self.requests = single_threaded(MAX_SLOTS, "request")
         """One thread per admitted request, so that requests never wait for a thread."""
         self._pins = PinnedModels(settings.pinned_models, self.engine, database)
         self._predictor = Predictor(self.engine, settings)
@@ -184,18 +191,18 @@ class Serving:
         request: ClassifyRequest,
         *,
         models: Sequence[Subject],
-        owner: str = "",
+        grant: Grant | None = None,
     ) -> list[ClassifyResult]:
         """Classify with several models. Images are decoded once per kind of preprocessing.
 
         Args:
-            owner: owner of the request, for fair decoding and load shedding.
+            grant: the request's room, which is extended for its new prompts.
 
         Raises the errors of `classify`.
         """
         limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
-        shared = Images(images, limits, self.decoding, owner)
-        held = len(images) * len(models)
+        grant = grant or Grant(self.admission, "")
+        shared = Images(images, limits, self.decoding, grant.owner)
         results = []
         for model in models:
             started = time.perf_counter()
@@ -206,10 +213,17 @@ class Serving:
                         request,
                         loaded,
                         started,
-                        admit_prompts=lambda n: self.gate.acquire(owner, 0, prompts=n, held=held),
+                        admit_prompts=partial(self._admit_prompts, grant),
                     )
                 )
         return results
+
+    def _admit_prompts(self, grant: Grant, prompts: int) -> AbstractContextManager[None]:
+        # More than a half would never fit next to other requests.
+        return grant.more(slots=min(prompts // PROMPTS_PER_IMAGE, self.admission.slots.most // 2))
+
+    def _seconds_to_wait(self) -> int:
+        return min(max(math.ceil(self.engine.batcher.counts().seconds_to_wait), 1), MAX_RETRY_AFTER)
 
     @contextmanager
     def _acquire(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:

@@ -11,6 +11,9 @@ from core.clip.inference.request_rule import RequestKind
 from core.errors import ClipCiteError
 from core.store.db.tables import Model
 
+MAX_SLOTS = 256
+"""Maximum number of images of all requests in progress, once per model."""
+
 
 class ClassName(NamedTuple):
     """A class name with its prompts: a tuple, because each request hashes up to 1,000 of them."""

@@ -25,7 +25,7 @@ from api.jobs.report import routes as report_routes
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import exports
 from api.models import service as model_service
-from api.threads import DATABASE, Threads
+from api.threads import REQUESTS, Threads
 from core.store.accounts import api_keys, audit
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
@@ -112,7 +112,6 @@ def test_stalled_files_block_no_other_request(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch, path: str, module: object, function: str
 ) -> None:
     service = make_service()
-    monkeypatch.setattr(exports, "WAIT_SECONDS", 600)  # for the turn of an export
     stalled, go_on = stall(monkeypatch, module, function)
     with connected(service) as (http, pool):
         job_id, model = samples.new_job(service.database, owner="team"), samples.new_model()
@@ -157,12 +156,12 @@ def test_stalled_handlers_delay_no_key_lookup(
 ) -> None:
     """With all threads for the database stalled, a request with an unknown key is still refused."""
     service = make_service()
-    monkeypatch.setattr(DATABASE, "_wait_seconds", 600)
+    monkeypatch.setattr(REQUESTS, "wait_seconds", 600)
     stalled, go_on = stall(monkeypatch, model_service, "list_models")
     with connected(service) as (http, pool):
         try:
             lists = [pool.submit(http.get, "/models") for _ in range(UPLOADS)]
-            for _ in range(DATABASE.max_threads - 1):  # one is left for other owners
+            for _ in range(REQUESTS.admission.slots.most // 2):  # the others are left for other owners
                 assert stalled.acquire(timeout=600)
             unknown = {"Authorization": f"{http.headers['Authorization'][:-4]}AAAA"}
             assert http.get("/models", headers=unknown, timeout=60).status_code == 401
@@ -174,7 +173,7 @@ def test_stalled_handlers_delay_no_key_lookup(
 def test_a_second_owner_does_not_wait(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many requests of one owner wait for the database."""
     service = make_service()
-    monkeypatch.setattr(DATABASE, "_wait_seconds", 600)
+    monkeypatch.setattr(REQUESTS, "wait_seconds", 600)
     with service.database.write() as session:
         key = api_keys.create(session, owner="other", scopes=list(api_keys.SCOPES)).key
     begun: list[str] = []
@@ -191,7 +190,7 @@ def test_a_second_owner_does_not_wait(make_service: MakeService, monkeypatch: py
     run = Threads.run
 
     async def counted(self: Threads, *args: Any, **given: Any) -> Any:
-        if self is DATABASE:
+        if self is REQUESTS:
             requested.append(audit.actor().owner)
         return await run(self, *args, **given)
 
@@ -203,7 +202,7 @@ def test_a_second_owner_does_not_wait(make_service: MakeService, monkeypatch: py
             theirs = ThreadPoolExecutor(1).submit(
                 http.get, "/models", headers={"Authorization": f"Bearer {key}"}
             )
-            eventually(lambda: len(begun) == DATABASE.max_threads)
+            eventually(lambda: len(begun) == REQUESTS.admission.slots.most // 2 + 1)
             assert begun.count("other") == 1
         finally:
             go_on.release(UPLOADS + 1)
@@ -256,7 +255,7 @@ def test_everything_in_a_request_has_a_bound(fresh: Service) -> None:
         for method, path, _, schema in bodies(fresh)
         for place in unbounded_places(document, schema, f"{method} {path}")
     ]
-    # That field is bounded by the limit of the body, CLIPCITE_MAX_JSON_BYTES.
+    # That field is bounded by the limit of the body, CLIPCITE_MEMORY_BYTES.
     assert set(found) == {"ImageIn.base64: string"}
 
 
@@ -395,7 +394,7 @@ def test_the_memory_for_bodies_is_shared_by_owners(
     limit: int,
 ) -> None:
     """Each body takes two fifths of the limit. An owner has half of it, and a third owner finds no room."""
-    service = make_service(body_bytes=limit)
+    service = make_service(memory_bytes=limit)
     if path == "/classify":
         stalled, go_on = stall(monkeypatch, classify_service, "_classify")
     else:
@@ -412,7 +411,7 @@ def test_the_memory_for_bodies_is_shared_by_owners(
             assert stalled.acquire(timeout=60)
             refused.append(http.post(path, **body(), headers=third, timeout=60))
             for answer in refused:
-                assert_problem(answer, 503, "busy", "memory for request bodies")
+                assert_problem(answer, 503, "busy", "take the memory")
                 assert answer.headers["retry-after"] == "10"
             assert http.get("/models", headers=third).status_code == 200
         finally:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from core.admission import ServerBusy
 from core.scratch import (
     FULL,
     UNLOCKED_SECONDS,
-    ScratchBusy,
     ScratchExceeded,
     ScratchSpace,
     free_bytes,
@@ -84,25 +84,25 @@ def test_a_folder_without_a_lock_is_swept_after_an_hour(tmp_path: Path) -> None:
 
 def test_all_requests_share_the_space_and_an_owner_has_half_of_it(tmp_path: Path) -> None:
     space = ScratchSpace(tmp_path, 1_000)
-    with space.share("ann") as first, space.share("ann") as second, space.share("bob") as other:
-        first.take(300)
-        second.take(200)
-        with pytest.raises(ScratchBusy):
-            second.take(1)
-        other.take(500)
-        with space.share("cid") as late, pytest.raises(ScratchBusy):
-            late.take(1)
+    with space.admit("ann") as first, space.admit("ann") as second, space.admit("bob") as other:
+        first.take(bytes=300)
+        second.take(bytes=200)
+        with pytest.raises(ServerBusy):
+            second.take(bytes=1)
+        other.take(bytes=500)
+        with space.admit("cid") as late, pytest.raises(ServerBusy):
+            late.take(bytes=1)
         with pytest.raises(ScratchExceeded, match="500 bytes"):
-            other.take(1)
-    with space.share("ann") as again:
-        again.take(500)
+            other.take(bytes=1)
+    with space.admit("ann") as again:
+        again.take(bytes=500)
 
 
 def test_the_free_space_is_looked_at_first(tmp_path: Path) -> None:
     free = free_bytes(tmp_path / "never" / "made")
-    with ScratchSpace(tmp_path, 10 * free).share("ann") as share:
+    with ScratchSpace(tmp_path, 10 * free).admit("ann") as share:
         with pytest.raises(OSError, match="No space") as caught:
-            share.take(free)
+            share.take(bytes=free)
         assert caught.value.errno in FULL
-        share.take(1)
+        share.take(bytes=1)
         assert share.bytes == 1

@@ -6,13 +6,13 @@ from api.deps import CurrentOwner, DatabaseDep
 from api.jobs.deliveries import service
 from api.jobs.deliveries.schemas import Delivery, DeliveryList
 from api.problems import responses
-from api.threads import DATABASE
+from api.threads import REQUESTS
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
 @router.get("/{job_id}/deliveries", responses=responses(401, 404, 422, 503))
-@DATABASE.runs
+@REQUESTS.runs
 def list_deliveries(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> DeliveryList:
     """List the deliveries to the webhook of a job, oldest first.
 
@@ -26,7 +26,7 @@ def list_deliveries(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> 
     status_code=202,
     responses=responses(401, 404, 422, 503, 507),
 )
-@DATABASE.runs
+@REQUESTS.runs
 def redeliver(database: DatabaseDep, owner: CurrentOwner, job_id: str, delivery_id: str) -> Delivery:
     """Send a delivery once more, now. Its `webhook-id` stays, so that the receiver recognises a duplicate."""
     return service.redeliver(database, owner, job_id, delivery_id)

@@ -8,7 +8,7 @@ from api.deps import CurrentOwner, DatabaseDep, ServingDep
 from api.jobs.images import service
 from api.jobs.images.schemas import JobImageList
 from api.problems import responses
-from api.threads import DATABASE, FILES
+from api.threads import REQUESTS, UPLOADS
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 JPEG: dict[int | str, dict[str, Any]] = {
@@ -18,7 +18,7 @@ MAX_POSITION = 2**31 - 1
 
 
 @router.get("/{job_id}/images", responses=responses(401, 404, 422, 503))
-@DATABASE.runs
+@REQUESTS.runs
 def list_job_images(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> JobImageList:
     """List the images of a job in the order of the upload, with their labels."""
     return service.list_job_images(database, owner, job_id)
@@ -29,7 +29,7 @@ def list_job_images(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> 
     response_class=Response,
     responses={**JPEG, **responses(401, 404, 422, 503)},
 )
-@FILES.runs
+@UPLOADS.runs
 def get_job_image(
     *,
     database: DatabaseDep,

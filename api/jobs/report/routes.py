@@ -8,7 +8,7 @@ from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep
 from api.jobs.report.schemas import Report
 from api.jobs.report.service import answer_report
 from api.problems import responses
-from api.threads import FILES
+from api.threads import UPLOADS
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 PAGE: dict[int | str, dict[str, Any]] = {
@@ -24,7 +24,7 @@ PAGE: dict[int | str, dict[str, Any]] = {
     response_model=Report,
     responses={**PAGE, **responses(401, 404, 422, 503)},
 )
-@FILES.runs
+@UPLOADS.runs
 def get_report(
     request: Request,
     database: DatabaseDep,

@@ -8,7 +8,7 @@ from api.deps import CurrentOwner, DatabaseDep
 from api.models.aliases import service
 from api.models.aliases.schemas import Alias, AliasCheck, AliasList, Promotion
 from api.problems import responses
-from api.threads import DATABASE
+from api.threads import REQUESTS
 
 router = APIRouter(prefix="/models/{name}/aliases", tags=["models"])
 Name = Annotated[str, Path(description="Name of a model.")]
@@ -16,21 +16,21 @@ AliasName = Annotated[str, Path(description="Alias, for example `prod`. It begin
 
 
 @router.get("", responses=responses(401, 404, 422, 503))
-@DATABASE.runs
+@REQUESTS.runs
 def list_aliases(database: DatabaseDep, owner: CurrentOwner, name: Name) -> AliasList:
     """List the aliases of a name in alphabetical order, each with its history."""
     return service.list_aliases(database, owner, name)
 
 
 @router.get("/{alias}", responses=responses(401, 404, 422, 503))
-@DATABASE.runs
+@REQUESTS.runs
 def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> Alias:
     """Return an alias: the model that it points to, and its history."""
     return service.get_alias(database, owner, name, alias)
 
 
 @router.put("/{alias}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
-@DATABASE.runs
+@REQUESTS.runs
 def promote(
     database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, promotion: Promotion
 ) -> Alias:
@@ -43,7 +43,7 @@ def promote(
 
 
 @router.post("/{alias}/rollback", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
-@DATABASE.runs
+@REQUESTS.runs
 def rollback(
     database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, check: AliasCheck | None = None
 ) -> Alias:
@@ -52,7 +52,7 @@ def rollback(
 
 
 @router.delete("/{alias}", status_code=204, responses=responses(401, 404, 422, 503, 507))
-@DATABASE.runs
+@REQUESTS.runs
 def delete_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> None:
     """Delete an alias and its history. The models are kept."""
     service.delete_alias(database, owner, name, alias)

@@ -739,3 +739,14 @@ def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
         assert_problem(
             refused, 422, "routing_key_mismatch", "X-Clipcite-Model", errors=[{"pointer": "/model"}]
         )
+
+
+def test_a_response_has_a_maximum_of_predictions(fresh: Service) -> None:
+    names = [f"class {i}" for i in range(400)]
+    files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(51)]
+    data = {"class_names": names, "models": ["stock"] * 5}
+    refused = fresh.client.post("/classify", data=data, files=files)
+    problem = assert_problem(refused, 422, "invalid_request", "102,000 predictions.*`top_k` of at most 392")
+    assert problem["errors"][0]["pointer"] == "/top_k"
+    answer = fresh.client.post("/classify", data={**data, "top_k": "3"}, files=files)
+    assert answer.status_code == 200, answer.text

@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.middleware.auth import is_loopback, startup_error
+from api.middleware.auth import is_loopback
+from api.startup import startup_error
 from core.settings import Settings
 from tests.api import crafted
 from tests.api.service import URL, Service, assert_problem, exchange, listening, shots
@@ -238,6 +239,11 @@ def test_a_foreign_origin(unlocked: Service, origin: str) -> None:
         ("forwarded", "for=203.0.113.5"),
         ("via", "1.1 proxy"),
         ("x-real-ip", "203.0.113.5"),
+        ("cf-connecting-ip", "203.0.113.5"),
+        ("true-client-ip", "203.0.113.5"),
+        ("x-client-ip", "203.0.113.5"),
+        ("x-envoy-external-address", "203.0.113.5"),
+        ("tailscale-user-login", "ann@example.com"),
         ("sec-fetch-site", "cross-site"),
         ("sec-fetch-site", "same-site"),
     ],

@@ -15,8 +15,9 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from api.middleware.body_limit import BodiesBusy, BodyLimitMiddleware, BodyMemory
+from api.middleware.body_limit import BodyLimitMiddleware
 from api.uvicorn_server import WatchedProtocol
+from core.admission import Admission, Limit
 
 LIMIT = 100_000
 BOUNDARY = b"----a.Boundary_7"
@@ -36,6 +37,10 @@ FILE = (b"\r\n--" + BOUNDARY[:-1] + b"\r\n--\r\n" + bytes(range(256))) * 20
 BODY = part("label", b"cat") + part("images", FILE, "a.jpg") + part("images", FILE, "b.jpg") + END + b"\r\n"
 
 
+def memory(size: int) -> Admission:
+    return Admission(bytes=Limit(size, "Others take the memory.", lambda: 10))
+
+
 def make_app(**limits: Any) -> FastAPI:
     app = FastAPI()
 
@@ -53,32 +58,13 @@ def make_app(**limits: Any) -> FastAPI:
     def deaf() -> str:
         return "never reads its body"
 
-    app.add_middleware(BodyLimitMiddleware, max_bytes=LIMIT, **limits)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=LIMIT, **{"admission": memory(6 * LIMIT), **limits})
     return app
-
-
-def test_a_request_alone_may_take_more_and_others_give_their_memory_back() -> None:
-    memory = BodyMemory(1_000)
-    with memory.share("ann") as alone:
-        alone.take(700)
-        alone.take(700)
-        with memory.share("bob") as other, pytest.raises(BodiesBusy):
-            other.take(1)
-    with memory.share("ann") as first, memory.share("ann") as second, memory.share("bob") as other:
-        first.take(400)
-        with pytest.raises(BodiesBusy):
-            second.take(101)
-        second.take(100)
-        other.take(500)
-        other.take(-400)
-        with memory.share("cid") as late, pytest.raises(BodiesBusy):
-            late.take(401)
-    assert memory._held == {}
 
 
 def test_a_body_without_room_is_refused_before_it_is_read() -> None:
     """Its length says so. Else several bodies could end each other half way."""
-    middleware = BodyLimitMiddleware(make_app(), LIMIT, memory_bytes=30_000)
+    middleware = BodyLimitMiddleware(make_app(), LIMIT, memory(60_000))
     headers = [(b"content-length", b"9000"), (b"content-type", b"text/plain")]
     scope = {"type": "http", "method": "POST", "path": "/raw", "headers": headers, "query_string": b""}
     sent: list[Any] = []
@@ -89,8 +75,7 @@ def test_a_body_without_room_is_refused_before_it_is_read() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    with middleware.memory.share("") as other:
-        other.take(20_000)
+    with middleware.admission.admit("", bytes=20_000):
         asyncio.run(middleware(scope, receive, send))
     assert sent[0]["status"] == 503
     assert dict(sent[0]["headers"])[b"retry-after"] == b"10"
@@ -299,7 +284,7 @@ def test_through_other_middleware_and_swallowed_errors() -> None:
         return await call_next(request)  # type: ignore[misc]
 
     app.add_middleware(BaseHTTPMiddleware, dispatch=between)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=LIMIT)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=LIMIT, admission=memory(6 * LIMIT))
     client = TestClient(app)
     headers = {"content-type": FORM.decode()}
     assert client.post("/swallow", content=BODY[:-9], headers=headers).status_code == 400
@@ -315,7 +300,7 @@ def test_own_rendering_and_request_id() -> None:
     async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("never called")
 
-    client = TestClient(BodyLimitMiddleware(nothing, 10, render))
+    client = TestClient(BodyLimitMiddleware(nothing, 10, memory(1_000), render))
     reply = client.post("/x", content=bytes(11))
     assert (reply.text, reply.headers["x-path"]) == ("413 request_too_large", "/x")
 
@@ -351,7 +336,7 @@ def test_bounded_reading() -> None:
 
 
 def test_bodies_held_in_memory_have_a_limit_of_their_own() -> None:
-    client = TestClient(make_app(max_json_bytes=1_000))
+    client = TestClient(make_app(admission=memory(6_000)))
     assert client.post("/raw", content=bytes(1_000)).status_code == 200
     for body in (bytes(1_001), iter([bytes(600), bytes(600)])):
         refused = client.post("/raw", content=body, headers={"content-type": "application/json"})

@@ -6,17 +6,17 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from unittest.mock import patch
 
 import httpx
 import pytest
 from sqlalchemy import update
-from sqlalchemy.orm import Session
 from starlette.datastructures import Headers
 
-from api.middleware.auth import AuthMiddleware, Unauthorized, needed_scopes, startup_error
+from api.middleware.auth import AuthMiddleware, needed_scopes
 from api.middleware.rate_limit import RateLimited, RateLimiter
-from api.threads import KEY_LOOKUPS
+from api.startup import startup_error
+from api.threads import REQUESTS
+from core.admission import ServerBusy
 from core.settings import Settings
 from core.store.accounts import api_keys
 from core.store.db.session import Database, database_now
@@ -58,53 +58,39 @@ def test_a_key_works_until_it_is_revoked(either: Service) -> None:
     assert made.key not in refused.text
 
 
-def test_concurrent_requests_with_a_key_share_its_look_up(either: Service) -> None:
-    made = make(either.database)
-    auth = auth_of(either)
-    looked_up: list[str] = []
+def test_look_ups_that_hang_delay_no_other_key_and_leave_nothing(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One key holds half of the threads. The other look-ups wait, are refused, and no key stays in memory."""
+    made = make(fresh.database)
+    auth = auth_of(fresh)
+    go_on = threading.Event()
+    look_up = AuthMiddleware._look_up
 
-    def look_up(key: str) -> Any:
-        looked_up.append(key)
-        return AuthMiddleware._look_up(auth, key)
+    def slow(key: str) -> Any:
+        assert key == made.key or go_on.wait(600)
+        return look_up(auth, key)
 
     async def run() -> list[Any]:
-        given = [Headers({"authorization": f"Bearer {key}"}) for key in (made.key, NEVER) for _ in range(50)]
-        return await asyncio.gather(*map(auth._caller, given), return_exceptions=True)
+        many = [asyncio.create_task(auth._caller(bearer(NEVER))) for _ in range(200)]
+        await asyncio.sleep(0)
+        assert (await auth._caller(bearer(made.key))).owner == "team"
+        others = (bearer(f"{made.key[:-4]}{i:04}") for i in range(200))
+        asyncio.get_running_loop().call_later(2, go_on.set)
+        refused = await asyncio.gather(*map(auth._caller, others), return_exceptions=True)
+        await asyncio.gather(*many, return_exceptions=True)
+        return refused
 
-    with patch.object(auth, "_look_up", look_up):
-        callers = asyncio.run(run())
-    assert [caller.owner for caller in callers[:50]] == ["team"] * 50
-    assert [type(refused) for refused in callers[50:]] == [Unauthorized] * 50
-    assert sorted(looked_up) == sorted([made.key, NEVER])
+    monkeypatch.setattr(auth, "_look_up", slow)
+    monkeypatch.setattr(REQUESTS, "wait_seconds", 0.5)
+    refused = asyncio.run(run())
+    assert sum(isinstance(error, ServerBusy) for error in refused) >= 180
+    assert REQUESTS.admission.slots.held == 0
+    assert REQUESTS.admission._lines == {}
 
 
-def test_a_request_does_not_share_a_look_up_that_has_begun(either: Service) -> None:
-    """Its result may be older than the request: here the key is revoked between the two."""
-    made = make(either.database)
-    auth = auth_of(either)
-    found, revoked = threading.Event(), threading.Event()
-    find = api_keys.find
-
-    def slow_find(session: Session, key: str) -> Any:
-        row = find(session, key)
-        found.set()
-        assert revoked.wait(60)
-        return row
-
-    async def run() -> Any:
-        with patch.object(api_keys, "find", slow_find):
-            first = asyncio.create_task(KEY_LOOKUPS.run_shared(auth._look_up, made.key))
-            await asyncio.to_thread(found.wait, 60)
-        with either.database.write() as session:
-            api_keys.revoke(session, made.row.id)
-        try:
-            with pytest.raises(api_keys.KeyRefused):
-                await KEY_LOOKUPS.run_shared(auth._look_up, made.key)
-        finally:
-            revoked.set()
-        return await first
-
-    assert asyncio.run(run()).owner == "team"
+def bearer(key: str) -> Headers:
+    return Headers({"authorization": f"Bearer {key}"})
 
 
 def test_an_expired_key(fresh: Service) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from api.middleware.auth import prepare_token
+from api.startup import prepare_token
 from clipcite.cli.main import app
 from clipcite.client.address import settings_of
 from core.store.accounts import api_keys, local_token

@@ -15,7 +15,6 @@ from safetensors.torch import load
 from starlette.responses import StreamingResponse
 from starlette.types import Message
 
-import api.models.exports
 from api.models.exports import answer_export
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
@@ -92,16 +91,6 @@ def test_a_damaged_model(fresh: Service, backbone: Backbone) -> None:
     assert fresh.temp_files() == []
 
 
-def test_one_at_a_time(fresh: Service, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = publish_model(fresh.database, fresh.blobs, backbone)
-    monkeypatch.setattr(api.models.exports, "WAIT_SECONDS", 0.01)
-    with api.models.exports.one_at_a_time():
-        response = fresh.client.get(f"/models/{model}/export")
-    assert_problem(response, 503, "busy", "again")
-    assert response.headers["retry-after"]
-    exported(fresh, model)
-
-
 async def send(response: StreamingResponse) -> None:
     async def forget(_message: Message) -> None: ...
 
@@ -124,7 +113,7 @@ def test_a_refused_body_frees_the_temporary_file(fresh: Service, backbone: Backb
             content=b"a",
         )
         assert_problem(response, 400, "truncated_body")
-        assert not fresh.app.state.scratch._held
+        assert not fresh.app.state.scratch.bytes.held
     finally:
         gc.enable()
 

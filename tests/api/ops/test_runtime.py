@@ -111,7 +111,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def test_requests_over_the_limit_get_retry_after(
     make_service: MakeService, backbone: Backbone, held: threading.Event
 ) -> None:
-    service = make_service(max_waiting_images=4)
+    service = make_service()
+    service.app.state.admission.slots.most = 4
     first, second = (
         publish_model(service.database, service.blobs, backbone, theta_1=moved(backbone, seed))
         for seed in (1, 2)
@@ -155,7 +156,8 @@ def test_requests_over_the_limit_get_retry_after(
 
 
 def test_one_large_request_is_admitted(make_service: MakeService) -> None:
-    service = make_service(max_waiting_images=2)
+    service = make_service()
+    service.app.state.admission.slots.most = 2
     assert len(classify(service, images=20).json()["results"]) == 20
     both = classify(service, images=3, model=[], models='["stock", "stock"]')
     assert len(both.json()["comparison"]) == 2
@@ -182,14 +184,15 @@ def test_a_request_that_waits_too_long_gets_503(make_service: MakeService, held:
 
 def test_the_unread_body_of_a_refused_request_does_no_harm(make_service: MakeService) -> None:
     """The request is refused unread. The next one succeeds, on the same connection or another."""
-    service = make_service(max_waiting_images=1)
+    service = make_service()
+    service.app.state.admission.slots.most = 1
     files = [("images", (f"{i}.jpg", crafted.jpeg(i, 900, 900))) for i in range(12)]
     with (
         listening(service.app) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         data = {"class_names": ["fox", "oak"]}
-        with service.app.state.serving.gate.acquire("default", 1):
+        with service.app.state.admission.admit("default", slots=1):
             for _ in range(3):
                 assert client.post("/classify", data=data, files=files).status_code == 503
                 assert client.get("/healthz").status_code == 200

@@ -13,7 +13,6 @@ from core.admission import ServerBusy
 from core.serving.batching import batcher as batches
 from core.serving.batching.batch import BatchItem, QueueKey
 from core.serving.batching.batcher import Batcher, Pending
-from core.serving.limiter import ConcurrencyLimiter
 
 
 class Slow:
@@ -336,47 +335,3 @@ def test_closing_fails_waiting_requests() -> None:
         batcher.wait(waiting, 60)
     with pytest.raises(ServerBusy):
         batcher.submit_to(("a", "images"), network, rows(1))
-
-
-# --- the concurrency limiter ---
-
-
-def test_a_full_limiter_refuses_with_retry_after() -> None:
-    gate = ConcurrencyLimiter(10, lambda: 7.2)
-    with gate.acquire("a", 5), gate.acquire("b", 4):
-        with pytest.raises(ServerBusy) as caught, gate.acquire("c", 2):
-            pass
-        assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "busy", 8)
-        with gate.acquire("c", 1), pytest.raises(ServerBusy):
-            gate.check()
-        gate.check()
-    assert (gate.images, gate.refused) == (0, 2)
-
-
-def test_one_owner_gets_half_of_the_limit_and_a_large_request_passes_alone() -> None:
-    gate = ConcurrencyLimiter(10, lambda: 0.0)
-    with gate.acquire("a", 5):
-        with pytest.raises(ServerBusy), gate.acquire("a", 1):
-            pass
-        with gate.acquire("b", 5):
-            assert gate.images == 10
-    with gate.acquire("a", 64), pytest.raises(ServerBusy):
-        gate.check()
-    with pytest.raises(ZeroDivisionError), gate.acquire("a", 1):
-        raise ZeroDivisionError
-    assert gate.images == 0
-
-
-def test_prompts_count_for_their_owner() -> None:
-    gate = ConcurrencyLimiter(10, lambda: 0.0)
-    with gate.acquire("a", 1), gate.acquire("a", 0, prompts=20_000, held=1):
-        assert gate.images == 6  # Any number of prompts costs half of the limit at most.
-        with pytest.raises(ServerBusy), gate.acquire("a", 1):
-            pass
-        with gate.acquire("b", 1), gate.acquire("b", 0, prompts=250, held=1):
-            assert gate.images == 9
-            with pytest.raises(ServerBusy), gate.acquire("b", 0, prompts=300, held=1):
-                pass
-            with gate.acquire("b", 1), gate.acquire("b", 0, prompts=99, held=1):
-                pass  # The limit is reached, and few prompts are free.
-    assert gate.images == 0
