@@ -112,8 +112,7 @@ class Predictor:
         # Hugging Face tokenizers take one caller at a time. Owners take turns, since one of them may have
         # 20,000 prompts.
         self._tokenizing = Decoders(1, 0)
-        # One thread per image in flight, so that none waits for a thread.
-        self._senders = single_threaded(MAX_SLOTS, "sender")
+        self._senders = single_threaded(MAX_SLOTS, "sender")  # so that no image waits for a thread
 
     def close(self) -> None:
         """Stop the threads."""
