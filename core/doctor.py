@@ -144,50 +144,39 @@ def _storage(settings: Settings) -> Iterator[Finding]:
     try:
         blobs = Blobs.of(settings)
         blobs.check()
+        _check_owner(settings, blobs)
     except ClipCiteError as error:
         yield Finding("storage", "problem", error.detail)
         return
     yield Finding("storage", "ok", settings.blob_url or f"files in {folder}")
-    yield from _sweep(settings, blobs)
 
 
-def _sweep(settings: Settings, blobs: "Blobs") -> Iterator[Finding]:
-    """Check that database and storage belong to one installation, and count orphaned folders.
+def _check_owner(settings: Settings, blobs: "Blobs") -> None:
+    """Check that the storage belongs to the database. Another check reports a database that doesn't answer.
 
-    There is no finding if the database does not answer: another check reports that.
+    Raises:
+        StorageUnavailable: it does not.
     """
     from core.store.db.session import Database
-    from core.store.errors import StorageUnavailable
-    from core.store.jobs import orphans
+    from core.store.errors import DatabaseUnavailable, StorageUnavailable
     from core.store.storage import installation
 
     url = settings.sqlalchemy_url()
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         if not blobs.is_empty():
-            detail = f"The storage holds files, but there is no database. {installation.REMEDY}"
-            yield Finding("sweep", "problem", detail)
+            raise StorageUnavailable(
+                "The storage holds files, but there is no database. Set CLIPCITE_DATABASE_URL to it, restore "
+                "a backup into an empty storage, or set CLIPCITE_BLOB_URL to another storage."
+            )
         return
+    database = Database(url)
     try:
-        database = Database(url)
-        try:
-            database.check()
-            problem = installation.problem(database, blobs)
-            with database.read() as session:
-                folders = installation.find(session).folders or 0
-                marked = orphans.count_folders(session)
-        finally:
-            database.close()
-    except StorageUnavailable as error:
-        yield Finding("sweep", "problem", error.detail)
-        return
-    except ClipCiteError:
-        return
-    if problem is not None:
-        yield Finding("sweep", "problem", problem)
-    elif marked > orphans.SUSPICIOUS_SHARE * folders:
-        yield Finding("sweep", "warning", orphans.suspicion(marked, folders))
-    else:
-        yield Finding("sweep", "ok", f"storage and database belong together; {marked} orphaned folders")
+        database.check()
+        installation.check(database, blobs)
+    except DatabaseUnavailable:
+        pass
+    finally:
+        database.close()
 
 
 def _backbone(settings: Settings) -> Iterator[Finding]:

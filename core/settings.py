@@ -26,7 +26,6 @@ _uploads = partial(Field, json_schema_extra={"group": "Uploads"})
 _quotas = partial(Field, json_schema_extra={"group": "Quotas"})
 _webhooks = partial(Field, json_schema_extra={"group": "Webhooks"})
 _jobs = partial(Field, json_schema_extra={"group": "Jobs"})
-_sweeping = partial(Field, json_schema_extra={"group": "Garbage collection"})
 _retention = partial(Field, json_schema_extra={"group": "Retention"})
 _operation = partial(Field, json_schema_extra={"group": "Logs and metrics"})
 _serving = partial(Field, json_schema_extra={"group": "Serving"})
@@ -179,15 +178,6 @@ class Settings(BaseSettings):
         True,
         description="Keep a trainer process with finished imports ready (about 350 MB), so that jobs start "
         "sooner.",
-    )
-
-    sweep: Literal["on", "report", "off"] = _sweeping(
-        "on",
-        description="Garbage collection of stored folders without a job or model: `on` deletes them, "
-        "`report` only marks and logs them, `off` ignores them.",
-    )
-    sweep_days: int = _sweeping(
-        7, ge=1, description="Time between the discovery of such a folder and its deletion (days)."
     )
 
     keep_jobs_days: int = _retention(

@@ -11,7 +11,9 @@ from types import TracebackType
 
 from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, epoch_of, is_whole, newest_first
 from core.errors import ClipCiteError
+from core.store.db.session import Database
 from core.store.jobs.checkpoints import folder_of
+from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
@@ -25,16 +27,23 @@ class CheckpointUploader:
     The trainer's folder is authoritative; `notify` only wakes the thread.
 
     Args:
-        record: called with the epoch of each stored checkpoint; returns False if the lease is lost.
+        record: called with blob folder and epoch of each stored checkpoint, which the transaction keeps;
+            returns False if the lease is lost.
     """
 
-    def __init__(self, blobs: Blobs, job_id: str, folder: Path, record: Callable[[int], bool]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        job_id: str,
+        folder: Path,
+        record: Callable[[str, int], bool],
+    ) -> None:
+        self._database = database
         self._blobs = blobs
         self._job_id = job_id
         self._folder = folder
         self._record = record
-        self._attempt = f"{folder_of(job_id)}/{secrets.token_hex(4)}"
-        """Blob folder of this attempt. On a CPU, another one may write the same file under the same name."""
         self._newest = ""
         """File name of the newest intact checkpoint in the storage."""
         self._wake = threading.Event()
@@ -113,11 +122,12 @@ class CheckpointUploader:
         path = next(iter(newest_first(self._folder)), None)
         if path is None or path.name == self._newest or self._dropped.is_set():
             return
-        key = f"{self._attempt}/{path.name}"
-        self._blobs.put(key, path)
-        if self._dropped.is_set() or not self._record(epoch_of(path.name) or 0):
-            self._blobs.delete(key)
-            return
+        # A folder of its own: on a CPU, another attempt may write the same file under the same name.
+        stored = f"{folder_of(self._job_id)}/{secrets.token_hex(4)}"
+        with deletions.unless_kept(self._database, self._blobs, stored):
+            self._blobs.put(f"{stored}/{path.name}", path)
+            if self._dropped.is_set() or not self._record(stored, epoch_of(path.name) or 0):
+                return
         self._newest = path.name
         logger.info("%s: checkpoint after epoch %s stored", self._job_id, epoch_of(path.name))
         for old in self._stored()[MAX_CHECKPOINTS:]:

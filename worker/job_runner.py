@@ -25,7 +25,7 @@ from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED, Model
 from core.store.errors import DatabaseUnavailable, ServerUnavailable, StorageFull, StorageUnavailable
 from core.store.jobs import fair_queue, jobs, leases
-from core.store.jobs.checkpoints import CHECKPOINT, RESUMED, folder_of
+from core.store.jobs.checkpoints import RESUMED, folder_of
 from core.store.jobs.leases import Claim
 from core.store.registry import models
 from core.store.registry.models import NewModel
@@ -222,7 +222,7 @@ class JobRunner:
             return lease.cancelled.is_set() or lease.lost.is_set() or self.draining.is_set()
 
         clock.begin(PREPARING)
-        installation.check_present(self.database, self.blobs)
+        installation.check(self.database, self.blobs)
         self._download_inputs(claim, folder, should_stop)
         self._download_checkpoint(claim, uploader)
         try:
@@ -291,10 +291,10 @@ class JobRunner:
         (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
 
     def _checkpoint_uploader(self, claim: Claim, folder: Path) -> CheckpointUploader:
-        def record(epoch: int) -> bool:
-            return self._retry_transaction(lambda s: leases.record(s, claim, CHECKPOINT, epoch=epoch))
+        def record(stored: str, epoch: int) -> bool:
+            return self._retry_transaction(lambda s: leases.record_checkpoint(s, claim, stored, epoch))
 
-        return CheckpointUploader(self.blobs, claim.job_id, folder / CHECKPOINTS, record)
+        return CheckpointUploader(self.database, self.blobs, claim.job_id, folder / CHECKPOINTS, record)
 
     def _download_checkpoint(self, claim: Claim, uploader: CheckpointUploader) -> None:
         """Download the last checkpoint of an earlier attempt, if there is an intact one.
@@ -330,12 +330,9 @@ class JobRunner:
         manifest = read_manifest((folder / MANIFEST).read_bytes())
         model_id = new_id("mdl")
         prefix = models.blobs_of(model_id)
-        published = False
-        try:
-            if file_sha256(folder / WEIGHTS) != manifest.sha256:
-                raise CorruptWeights(
-                    "The trained weights were damaged on the worker's disk. Check that disk."
-                )
+        if file_sha256(folder / WEIGHTS) != manifest.sha256:
+            raise CorruptWeights("The trained weights were damaged on the worker's disk. Check that disk.")
+        with deletions.unless_kept(self.database, self.blobs, prefix):
             store_weights(self.blobs, prefix, folder, should_stop=should_stop)
             model = NewModel(
                 id=model_id,
@@ -363,43 +360,17 @@ class JobRunner:
                     evaluate=_is_evaluated(claim),
                 )
             )
-            logger.info(
-                "%s: %s", claim.job_id, f"published {model_id}" if published else "the lease was lost"
-            )
-            return published
-        except DatabaseUnavailable:
-            published = True  # possibly: the files stay, and garbage collection decides
-            raise
-        finally:
-            if not published:
-                self._remove(prefix)
+        logger.info("%s: %s", claim.job_id, f"published {model_id}" if published else "the lease was lost")
+        return published
 
     def _finish(self, claim: Claim, folder: Path, result: dict[str, Any]) -> bool:
         """Upload the report, then commit the end of the job. Return False without the lease."""
-        report, finished = jobs.report_of(claim.job_id, new_id("rep")), False
-        try:
+        report = jobs.report_of(claim.job_id, new_id("rep"))
+        with deletions.unless_kept(self.database, self.blobs, report):
             self.blobs.put(report, (folder / REPORT).read_bytes())
             finished = self._retry_transaction(lambda s: leases.finish(s, claim, result["metrics"], report))
-            logger.info("%s: %s", claim.job_id, "evaluated" if finished else "the lease was lost")
-            return finished
-        except DatabaseUnavailable:
-            finished = True  # possibly
-            raise
-        finally:
-            if not finished:
-                self._remove_report(report)
-
-    def _remove(self, prefix: str) -> None:
-        try:
-            self.blobs.delete_prefix(prefix)
-        except ClipCiteError as error:  # the exception in flight matters more
-            logger.warning("%s stays until garbage collection: %s", prefix, error)
-
-    def _remove_report(self, key: str) -> None:
-        try:
-            self.blobs.delete(key)
-        except ClipCiteError as error:
-            logger.warning("%s stays until its job is deleted: %s", key, error)
+        logger.info("%s: %s", claim.job_id, "evaluated" if finished else "the lease was lost")
+        return finished
 
     def _retry_transaction(self, transition: Callable[[Session], T]) -> T:
         """Run a transition in its own transaction, and retry while the database is unavailable.

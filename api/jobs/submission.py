@@ -29,11 +29,10 @@ from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.errors import DatabaseUnavailable
 from core.store.jobs import history, jobs
 from core.store.jobs.jobs import NewImage
 from core.store.registry.references import clean_name
-from core.store.storage import installation
+from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse
 
@@ -131,10 +130,9 @@ class JobSubmission:
         owner: str,
     ) -> Response:
         """Store the blobs, then the rows that refer to them. A failure leaves neither."""
-        installation.check_present(self.database, self.blobs)
+        installation.check(self.database, self.blobs)
         job_id = new_id("job")
-        committing = False
-        try:
+        with deletions.unless_kept(self.database, self.blobs, jobs.blobs_of(job_id)):
             images = _new_images(validated, job_id)
             contents = (
                 (new.blob_key, shot.read()) for new, shot in zip(images, validated.images, strict=True)
@@ -158,19 +156,8 @@ class JobSubmission:
                 )
                 answer = Job.of(job, jobs.queue_position(session, job))
                 preview = JobPreview.of(job)
-                committing = True
-        except DatabaseUnavailable:
-            # The commit may have succeeded. If not, garbage collection removes the blobs.
-            if not committing:
-                self.blobs.delete_prefix(jobs.blobs_of(job_id))
-            raise
-        except BaseException:
-            self.blobs.delete_prefix(jobs.blobs_of(job_id))
-            raise
         lost_race = job.id != job_id
-        if lost_race:
-            self.blobs.delete_prefix(jobs.blobs_of(job_id))
-        else:
+        if not lost_race:
             self.serving.prepare_preview(preview)
         return _accepted(answer, replayed=lost_race)
 

@@ -31,11 +31,10 @@ from core.settings import Settings
 from core.store import submission
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.errors import DatabaseUnavailable
 from core.store.registry import models
 from core.store.registry.models import NewModel
 from core.store.registry.references import clean_name
-from core.store.storage import installation
+from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 
 MAX_ENTRIES = 1_000
@@ -129,7 +128,7 @@ class ModelImport:
             ClipCiteError: a field or the weights are invalid, a quota is exceeded, or a store failed.
         """
         name = clean_name(form.name)
-        installation.check_present(self.database, self.blobs)
+        installation.check(self.database, self.blobs)
         with self.scratch.admit(owner) as grant, scratch_folder(self.scratch.root) as scratch:
             folder = scratch / "model"
             folder.mkdir()
@@ -168,24 +167,13 @@ class ModelImport:
 
     def _publish(self, folder: Path, model: NewModel, owner: str) -> Model:
         """Store the files under a new id, then the row, as workers do."""
-        committing = False
-        try:
+        with deletions.unless_kept(self.database, self.blobs, models.blobs_of(model.id)):
             for key in (model.weights_key, model.manifest_key):
                 file = folder / key.rpartition("/")[2]
                 self.blobs.put(key, file)
                 self.blobs.verify(key, bytes=file.stat().st_size, sha256=file_sha256(file))
             with self.database.write() as session:
-                answer = Model.of(submission.admit_model(session, self.settings, model, owner=owner))
-                committing = True
-        except DatabaseUnavailable:
-            # The commit may have succeeded. If not, garbage collection removes the blobs.
-            if not committing:
-                self.blobs.delete_prefix(models.blobs_of(model.id))
-            raise
-        except BaseException:
-            self.blobs.delete_prefix(models.blobs_of(model.id))
-            raise
-        return answer
+                return Model.of(submission.admit_model(session, self.settings, model, owner=owner))
 
 
 async def model_import(

@@ -103,26 +103,21 @@ class Checks:
         return PartReadiness(status="ok")
 
     def _check_storage(self, *, with_database: bool) -> PartReadiness:
-        """Check the storage, with a write only until one has succeeded.
-
-        The status is `degraded` if the storage belongs to another database. Requests still work then.
-        """
+        """Check the storage, with a write only until one has succeeded."""
         database, blobs = self._state.database, self._state.blobs
         try:
             if not self._storage_tried:
                 blobs.check()
-                if with_database:
-                    installation.write_if_empty(database, blobs)
-                    self._storage_tried = True
-            if not with_database:
-                installation.stored_id(blobs)
-                return PartReadiness(status="ok")
-            problem = installation.problem(database, blobs)
+            if with_database:
+                installation.check(database, blobs, bind=True)
+                self._storage_tried = True
+            else:
+                blobs.exists(installation.KEY)
         except DatabaseUnavailable:  # reported by the part `database`
             return PartReadiness(status="ok")
         except ClipCiteError as error:
             return PartReadiness(status="unavailable", reason=error.detail)
-        return PartReadiness(status="ok" if problem is None else "degraded", reason=problem)
+        return PartReadiness(status="ok")
 
 
 def _part(check: Callable[[], None], *, without: Part = "unavailable") -> PartReadiness:

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.attacks import archives, connections, images, rights, sweep, texts
+from benchmarks.attacks import archives, connections, images, rights, texts
 from benchmarks.attacks.measure import Outcome, Row, measure
 from benchmarks.attacks.report import table
 from benchmarks.attacks.service import Tree, prepare
 from tests.core.clip.tiny import make_tiny_backbone
 
-PARTS = (images, texts, archives, connections, rights, sweep)
+PARTS = (images, texts, archives, connections, rights)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,19 +4,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 from sqlalchemy import select
 
 from core.store.db.session import Database
-from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobEvent, JobImage, Model
+from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Deletion, Job, JobEvent, JobImage, Model
 from core.store.errors import StorageFull, StorageUnavailable
 from core.store.jobs.jobs import preflight_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
-from worker.dispatcher.garbage import Sweep, collect_garbage, finish_deletions
+from worker.dispatcher.cleanup import finish_deletions
 
-NO_AGE = timedelta(0)
 STARTED = "started"
 FREE = {"worker_stopped", StorageFull.code, StorageUnavailable.code}
 """Reasons of a requeue that spends no attempt."""
@@ -39,6 +37,8 @@ class Truth:
     events: dict[str, list[JobEvent]]
     models: list[Model]
     images: list[JobImage]
+    deletions: list[str]
+    """Prefixes that will be deleted."""
 
     @classmethod
     def read(cls, database: Database) -> "Truth":
@@ -49,7 +49,8 @@ class Truth:
             for event in session.scalars(rows.order_by(JobEvent.job_id, JobEvent.seq)):
                 events[event.job_id].append(event)
             models = list(session.scalars(select(Model)))
-            return cls(jobs, events, models, list(session.scalars(select(JobImage))))
+            images = list(session.scalars(select(JobImage)))
+            return cls(jobs, events, models, images, list(session.scalars(select(Deletion.prefix))))
 
 
 def check(
@@ -61,15 +62,14 @@ def check(
     cancelled: Collection[str] = (),
     max_attempts: int,
 ) -> list[Finding]:
-    """Collect garbage like the dispatcher but without its grace period, then check all invariants.
+    """Do the deletions that are due, like the dispatcher, then check all invariants.
 
     Args:
         accepted: job ids by the key (and name) of the requests with status 202.
         poison: ids of jobs that should fail.
         cancelled: ids of jobs that may have been cancelled.
     """
-    finish_deletions(database, blobs, age=NO_AGE)
-    swept = collect_garbage(database, blobs, grace=NO_AGE)
+    finish_deletions(database, blobs)
     truth = Truth.read(database)
     return [
         _accepted_once(truth, accepted),
@@ -79,7 +79,7 @@ def check(
         _published_once(truth),
         _attempts(truth, max_attempts),
         _files(truth, blobs),
-        _no_orphans(truth, blobs, swept),
+        _no_orphans(truth, blobs),
     ]
 
 
@@ -153,25 +153,16 @@ def _files(truth: Truth, blobs: Blobs) -> Finding:
     return Finding("every image and weight is there, with its hash", len(wanted), broken)
 
 
-def _no_orphans(truth: Truth, blobs: Blobs, swept: Sweep) -> Finding:
-    """Check that all files have an owner.
-
-    Folders that a limit of the garbage collection keeps for later rounds are allowed. The report of an
-    interrupted attempt stays until its job is deleted.
-    """
+def _no_orphans(truth: Truth, blobs: Blobs) -> Finding:
+    """Check that each file has either an owner or a deletion, never both."""
     owned = {image.blob_key for image in truth.images} | {installation.KEY}
     owned |= {key for model in truth.models for key in (model.weights_key, model.manifest_key)}
     for job in truth.jobs.values():
         owned.add(preflight_of(job.id))
         if job.report_key is not None:
             owned.add(job.report_key)
-    stored = [blob.key for blob in blobs.list("")]
-    starts = {job_id: sum(e.type == STARTED for e in events) for job_id, events in truth.events.items()}
-    for key in stored:
-        _, _, rest = key.partition("jobs/")
-        job_id, _, name = rest.partition("/")
-        if starts.get(job_id, 0) > 1 and name.startswith("report-"):
-            owned.add(key)
-    limited = set(swept.due) - set(swept.deleted) if swept.refusal is not None else set()
-    broken = [key for key in sorted(set(stored) - owned) if key.rpartition("/")[0] not in limited]
-    return Finding("no file without an owner after the sweep", len(stored), broken)
+    stored = {blob.key for blob in blobs.list("")}
+    doomed = {key for key in stored if any(key.startswith(prefix) for prefix in truth.deletions)}
+    broken = [f"{key}: no owner and no deletion" for key in sorted(stored - owned - doomed)]
+    broken += [f"{key}: has an owner and a deletion" for key in sorted(owned & doomed)]
+    return Finding("each file has either an owner or a deletion", len(stored), broken)

@@ -108,8 +108,6 @@ class Root(WithOperator):
         "backup": ("backup", "backup"),
         "restore": ("backup", "restore"),
         "verify": ("backup", "verify"),
-        "sweep": ("storage", "sweep"),
-        "storage": ("storage", "storage"),
         "db": ("run", "db"),
         "api": ("run", "api"),
         "worker": ("run", "worker"),

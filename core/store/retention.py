@@ -17,7 +17,6 @@ from core.store.db.tables import (
     RUNNING,
     Alias,
     AuditEntry,
-    Deletion,
     Job,
     JobEvent,
     JobImage,
@@ -88,8 +87,7 @@ def delete_images(session: Session, older_than: timedelta) -> list[str]:
     session.execute(update(Job).where(Job.id.in_(ids)).values(image_bytes=0), execution_options=QUIET)
     prefixes = [f"{jobs.blobs_of(job_id)}{deletions.IMAGES}" for job_id in ids]
     for prefix in prefixes:
-        if session.get(Deletion, prefix) is None:  # a restored installation has it, and begins again
-            deletions.mark_for_deletion(session, prefix)
+        deletions.mark_for_deletion(session, prefix)
     if old:
         row.images_until = old[-1][1]
     return prefixes

@@ -112,7 +112,7 @@ def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
     settings = Settings(data=data, cache=data / "cache", backbone=backbone, **given)
     app = create_app(settings)
     with suppress(DatabaseUnavailable, StorageUnavailable):
-        installation.write_if_empty(app.state.database, app.state.blobs)
+        installation.check(app.state.database, app.state.blobs, bind=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(temp))
         yield Service(settings, app, TestClient(app, URL, raise_server_exceptions=False), temp)

@@ -8,34 +8,32 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select
 
 from core.clip.training.checkpoint_files import checkpoint_name, epoch_of, is_whole
 from core.settings import Settings
 from core.store.db import migrate
-from core.store.db.session import Database, database_now
-from core.store.db.tables import Job
+from core.store.db.session import Database
+from core.store.db.tables import Deletion
 from core.store.errors import StorageFull
-from core.store.jobs import jobs, leases
+from core.store.jobs import jobs
 from core.store.jobs.checkpoints import folder_of
 from core.store.jobs.jobs import NewImage
-from core.store.storage import deletions, installation
+from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, job_of, new_job, types_of
 from tests.disk import fill, small_disk
 from tests.worker.conftest import StandIn
 from worker.checkpoints import CheckpointUploader
-from worker.dispatcher.garbage import collect_garbage, finish_deletions
+from worker.dispatcher.cleanup import finish_deletions
 from worker.job_runner import JobRunner
 
 JOB = "job_1"
 PATIENCE = 60
-NO_AGE = timedelta(0)
 
 WRITES = """
 import hashlib
@@ -87,6 +85,18 @@ def stored(blobs: Blobs, job_id: str = JOB) -> list[int | None]:
     return sorted(epoch_of(blob.key.rpartition("/")[2]) for blob in blobs.list(folder_of(job_id)))
 
 
+def recorder(database: Database, recorded: list[int]) -> Callable[[str, int], bool]:
+    """Return a function that keeps a stored checkpoint, as a worker with a lease does."""
+
+    def record(folder: str, epoch: int) -> bool:
+        with database.write() as session:
+            deletions.keep(session, folder)
+        recorded.append(epoch)
+        return True
+
+    return record
+
+
 def until(ask: Callable[[], Any]) -> Any:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
@@ -97,15 +107,14 @@ def until(ask: Callable[[], Any]) -> Any:
     raise AssertionError("It does not happen")
 
 
-def test_the_trainers_checkpoints_are_stored_and_two_are_kept(blobs: Blobs, folder: Path) -> None:
+def test_the_trainers_checkpoints_are_stored_and_two_are_kept(
+    database: Database, blobs: Blobs, folder: Path
+) -> None:
     folder.parent.mkdir()
     recorded: list[int] = []
+    record = recorder(database, recorded)
 
-    def record(epoch: int) -> bool:
-        recorded.append(epoch)
-        return True
-
-    with CheckpointUploader(blobs, JOB, folder, record) as keeper:
+    with CheckpointUploader(database, blobs, JOB, folder, record) as keeper:
         assert keeper.fetch() == 0
         for epoch in (1, 2, 3):
             write(folder, epoch)
@@ -119,21 +128,18 @@ def test_the_trainers_checkpoints_are_stored_and_two_are_kept(blobs: Blobs, fold
 
 @pytest.mark.slow
 @pytest.mark.mounts
-def test_a_full_disk_keeps_the_last_whole_one(folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_last_whole_one(database: Database, folder: Path, tmp_path: Path) -> None:
     folder.parent.mkdir()
     state = bytes(300_000)
     recorded: list[int] = []
-
-    def record(epoch: int) -> bool:
-        recorded.append(epoch)
-        return True
+    record = recorder(database, recorded)
 
     def write_state(epoch: int) -> None:
         (folder / checkpoint_name(epoch, hashlib.sha256(state).hexdigest())).write_bytes(state)
 
     with small_disk(tmp_path / "disk", megabytes=2) as disk:
         blobs = Blobs((disk / "blobs").as_uri())
-        with CheckpointUploader(blobs, JOB, folder, record) as keeper:
+        with CheckpointUploader(database, blobs, JOB, folder, record) as keeper:
             keeper.fetch()
             write_state(1)
             keeper.notify()
@@ -144,7 +150,7 @@ def test_a_full_disk_keeps_the_last_whole_one(folder: Path, tmp_path: Path) -> N
         assert stored(blobs) == [1]
         fresh = tmp_path / "next" / "checkpoints"
         fresh.parent.mkdir()
-        with CheckpointUploader(blobs, JOB, fresh, record) as keeper:  # The next attempt.
+        with CheckpointUploader(database, blobs, JOB, fresh, record) as keeper:  # The next attempt.
             assert keeper.fetch() == 0
             assert [epoch_of(path.name) for path in fresh.iterdir()] == [1]
             ballast.unlink()
@@ -156,19 +162,18 @@ def test_a_full_disk_keeps_the_last_whole_one(folder: Path, tmp_path: Path) -> N
         assert not list(disk.rglob("*.part"))
 
 
-def test_the_next_attempt_gets_the_newest_that_is_whole(blobs: Blobs, folder: Path) -> None:
+def test_the_next_attempt_gets_the_newest_that_is_whole(
+    database: Database, blobs: Blobs, folder: Path
+) -> None:
     folder.parent.mkdir()
     (folder.parent / "made").mkdir()
     for epoch in (7, 12):
         name = write(folder.parent / "made", epoch)
         blobs.put(f"{folder_of(JOB)}/{name}", content(epoch)[: 4 if epoch == 12 else None])
     recorded: list[int] = []
+    record = recorder(database, recorded)
 
-    def record(epoch: int) -> bool:
-        recorded.append(epoch)
-        return True
-
-    with CheckpointUploader(blobs, JOB, folder, record) as keeper:
+    with CheckpointUploader(database, blobs, JOB, folder, record) as keeper:
         assert keeper.fetch() == 1
         assert [epoch_of(path.name) for path in folder.iterdir()] == [7]
         assert all(is_whole(path) for path in folder.iterdir())
@@ -181,21 +186,23 @@ def test_the_next_attempt_gets_the_newest_that_is_whole(blobs: Blobs, folder: Pa
     assert blobs.get(newest) == content(12)
 
 
-def test_a_lost_lease_leaves_no_checkpoint(blobs: Blobs, folder: Path) -> None:
+def test_a_lost_lease_leaves_no_checkpoint(database: Database, blobs: Blobs, folder: Path) -> None:
     folder.parent.mkdir()
-    with CheckpointUploader(blobs, JOB, folder, lambda epoch: False) as keeper:
+    with CheckpointUploader(database, blobs, JOB, folder, lambda stored, epoch: False) as keeper:
         keeper.fetch()
         write(folder, 1)
         keeper.flush(PATIENCE)
     assert stored(blobs) == []
 
 
-def test_a_lost_lease_leaves_the_checkpoint_of_the_next_attempt(blobs: Blobs, tmp_path: Path) -> None:
+def test_a_lost_lease_leaves_the_checkpoint_of_the_next_attempt(
+    database: Database, blobs: Blobs, tmp_path: Path
+) -> None:
     """On a CPU, both attempts write the same bytes under the same name."""
     lost, held = tmp_path / "lost", tmp_path / "held"
     with (
-        CheckpointUploader(blobs, JOB, lost, lambda epoch: False) as woken,
-        CheckpointUploader(blobs, JOB, held, lambda epoch: True) as keeper,
+        CheckpointUploader(database, blobs, JOB, lost, lambda stored, epoch: False) as woken,
+        CheckpointUploader(database, blobs, JOB, held, recorder(database, [])) as keeper,
     ):
         woken.fetch()
         keeper.fetch()
@@ -205,7 +212,9 @@ def test_a_lost_lease_leaves_the_checkpoint_of_the_next_attempt(blobs: Blobs, tm
     assert stored(blobs) == [1]
 
 
-def test_a_checkpoint_stored_during_the_jobs_end_is_deleted(folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_stored_during_the_jobs_end_is_deleted(
+    database: Database, folder: Path, tmp_path: Path
+) -> None:
     folder.parent.mkdir()
     begun, go_on, over = (threading.Event() for _ in range(3))
 
@@ -219,7 +228,7 @@ def test_a_checkpoint_stored_during_the_jobs_end_is_deleted(folder: Path, tmp_pa
                 over.set()
 
     slow = Slow((tmp_path / "blobs").as_uri())
-    with CheckpointUploader(slow, JOB, folder, lambda epoch: True) as keeper:
+    with CheckpointUploader(database, slow, JOB, folder, recorder(database, [])) as keeper:
         keeper.fetch()
         write(folder, 1)
         keeper.notify()
@@ -233,7 +242,7 @@ def test_a_checkpoint_stored_during_the_jobs_end_is_deleted(folder: Path, tmp_pa
 
 
 def test_a_full_storage_does_not_end_the_training(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    database: Database, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder.parent.mkdir()
 
@@ -246,7 +255,7 @@ def test_a_full_storage_does_not_end_the_training(
             super().put(key, data)
 
     full = Full((tmp_path / "blobs").as_uri())
-    with CheckpointUploader(full, JOB, folder, lambda epoch: True) as keeper:
+    with CheckpointUploader(database, full, JOB, folder, recorder(database, [])) as keeper:
         keeper.fetch()
         write(folder, 1)
         keeper.notify()
@@ -334,7 +343,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     assert [warning["code"] for warning in job.warnings] == ["checkpoint_damaged"]
     assert second.blobs.list(folder_of(job_id)) == []
     with second.database.read() as session:
-        assert deletions.left_over(session, age=NO_AGE) == []
+        assert session.scalars(select(Deletion.prefix)).all() == []
     types = types_of(second.database, job_id)
     assert types.count("requeued") == 2
     assert types[-1] == "failed"
@@ -350,7 +359,7 @@ def test_a_job_cancelled_while_requeued_leaves_no_checkpoint(
     assert stored(worker.blobs, job_id) == [1]
     with worker.database.write() as session:
         jobs.request_cancel(session, job_id, owner=OWNER)
-    assert finish_deletions(worker.database, worker.blobs, age=NO_AGE) == [folder_of(job_id)]
+    assert finish_deletions(worker.database, worker.blobs) == [folder_of(job_id)]
     assert stored(worker.blobs, job_id) == []
 
 
@@ -366,27 +375,3 @@ def test_a_deleted_job_deletes_its_checkpoints(
         jobs.delete(session, job_id, owner=OWNER)
     deletions.finish(worker.database, worker.blobs, jobs.blobs_of(job_id))
     assert worker.blobs.list("jobs/" + job_id) == []
-
-
-def test_late_checkpoints_are_swept(make_worker: Callable[[], JobRunner]) -> None:
-    worker = make_worker()
-    ended, going_on = queue_job(worker), queue_job(worker)
-    for job_id in (ended, going_on):
-        worker.blobs.put(f"{folder_of(job_id)}/{checkpoint_name(1, '0' * 64)}", b"late")
-        worker.blobs.put(f"jobs/{job_id}/1", b"an image")
-    with worker.database.write() as session:
-        claim = leases.claim(session, ended, worker="w", lease_seconds=30)
-        assert claim is not None
-        jobs.request_cancel(session, ended, owner=OWNER)
-        assert leases.finish_cancelled(session, claim)
-    installation.write(worker.database, worker.blobs)
-    week = timedelta(days=7)
-    assert collect_garbage(worker.database, worker.blobs, grace=week).orphans == []
-    with worker.database.write() as session:  # A week later.
-        earlier = database_now(session) - week
-        session.execute(update(Job).where(Job.id == ended).values(finished_at=earlier))
-    assert collect_garbage(worker.database, worker.blobs, grace=week).deleted == [folder_of(ended)]
-    assert collect_garbage(worker.database, worker.blobs, grace=week).orphans == []
-    assert stored(worker.blobs, ended) == []
-    assert stored(worker.blobs, going_on) == [1]
-    assert len(worker.blobs.list(f"jobs/{ended}")) == 1  # Its image.

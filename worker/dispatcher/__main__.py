@@ -1,4 +1,4 @@
-"""`python -m worker.dispatcher`: send wake-ups, expire leases, deliver webhooks and collect garbage.
+"""`python -m worker.dispatcher`: send wake-ups, expire leases, deliver webhooks and delete what is due.
 
 Any number of dispatchers may run: the database lets only one of them take each row.
 """
@@ -26,7 +26,7 @@ from core.store.db.tables import QUEUED, RUNNING, STATUSES
 from core.store.jobs import counters, events, fair_queue, jobs, workers
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
-from worker.dispatcher.garbage import Sweeper
+from worker.dispatcher.cleanup import Cleaner
 from worker.dispatcher.webhook_sender import Webhooks
 from worker.metrics import DispatcherMetrics
 
@@ -34,7 +34,7 @@ logger = logging.getLogger("worker.dispatcher")
 COUNTERS_SECONDS = 60
 PRUNE_SECONDS = 3_600
 LAST_WORDS_SECONDS = 2
-"""Time at shutdown for webhook deliveries and a sweep to finish."""
+"""Time at shutdown for webhook deliveries and a deletion to finish."""
 
 
 def dispatch(
@@ -123,8 +123,8 @@ def main() -> None:
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port + 1)
     webhooks = Webhooks(settings, database, metrics)
-    sweeper = Sweeper(settings, database, blobs, guard=partial(log_errors, metrics))
-    sweeper.start()
+    cleaner = Cleaner(settings, database, blobs, guard=partial(log_errors, metrics))
+    cleaner.start()
     liveness = LivenessFile(settings.liveness_file)
     rounds = 0
     prunable = False
@@ -155,7 +155,7 @@ def main() -> None:
         rounds += 1
         liveness.touch()
         stop.wait(settings.dispatch_seconds)
-    sweeper.stop(LAST_WORDS_SECONDS)
+    cleaner.stop(LAST_WORDS_SECONDS)
     webhooks.wait(LAST_WORDS_SECONDS)
     database.close()
 

@@ -3,7 +3,6 @@
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 from sqlalchemy import func, select
 
@@ -11,8 +10,7 @@ from benchmarks.chaos.cases.case import SHORT, Case, Measured, jobs_of
 from benchmarks.chaos.client import Client, shots
 from benchmarks.chaos.world import World
 from core.store.accounts import api_keys
-from core.store.db.tables import FINAL, Job
-from worker.dispatcher.garbage import collect_garbage
+from core.store.db.tables import FINAL, Deletion, Job
 
 IMAGES = 40
 """Images per class, so that an upload takes a while."""
@@ -33,11 +31,11 @@ def api_killed(world: World, rng: random.Random) -> Measured:
     cancel_all(world, ids)
     rows = world.query(lambda s: s.execute(select(Job.name, func.count()).group_by(Job.name)).all())
     doubled = [name for name, made in rows if name in names and made != 1]
-    swept = collect_garbage(world.database, world.blobs, grace=timedelta(0))
+    interrupted = world.query(lambda s: s.scalars(select(Deletion.prefix)).all())
     return Measured(
         f"{kills} kills, {world.client.retries - before} requests repeated: {len(set(ids))} jobs of "
-        f"{count} keys, {len(doubled)} doubled; {len(swept.due)} folders of uploads without a row, "
-        f"{len(swept.deleted)} swept",
+        f"{count} keys, {len(doubled)} doubled; {len(interrupted)} folders of interrupted uploads will be "
+        "deleted",
         len(set(ids)) == count and not doubled,
     )
 

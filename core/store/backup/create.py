@@ -18,9 +18,9 @@ from core.store.backup import snapshots
 from core.store.backup.snapshots import BLOBS, SNAPSHOTS, TABLES, BlobEntry, Manifest
 from core.store.db.engine import make_engine
 from core.store.db.session import Database
-from core.store.db.tables import Installation, Job, JobImage, Model
+from core.store.db.tables import Deletion, Installation, Job, JobImage, Model
 from core.store.errors import BlobNotFound, DatabaseUnavailable
-from core.store.storage import installation
+from core.store.storage import deletions
 from core.store.storage.blobs import Blobs, Stored
 
 logger = logging.getLogger("core.store.backup")
@@ -50,7 +50,7 @@ def create(
     _remove_incomplete(backup)
     known = _known_hashes(backup)
     name = _new_name(backup)
-    with _hold(database):
+    with hold(database):
         with _snapshot(url) as connection:
             revision = MigrationContext.configure(connection).get_current_revision()
             row = connection.execute(select(Installation.__table__)).one()
@@ -63,8 +63,14 @@ def create(
                     (snapshots.encode_row(row._asdict()) for row in connection.execute(select(table))),
                 )
             owned, required = _wanted(connection)
+            # Files that are being stored or deleted, also in folders of living jobs.
+            pending = set(connection.scalars(select(Deletion.prefix)))
         report(f"{sum(rows.values()):,} rows")
-        listed = [blob for blob in _stored(blobs) if "/".join(blob.key.split("/")[:2]) in owned]
+        listed = [
+            blob
+            for blob in _stored(blobs)
+            if "/".join(blob.key.split("/")[:2]) in owned and not pending & _above(blob.key)
+        ]
         entries = list(_copies(blobs, backup, listed, known, report))
     keys = {entry.key for entry in entries}
     file = f"{BLOBS}.jsonl"
@@ -108,16 +114,16 @@ def prune(backup: Blobs, keep: int) -> list[str]:
 
 
 @contextmanager
-def _hold(database: Database) -> Iterator[None]:
+def hold(database: Database) -> Iterator[None]:
     """Stop all deletions of blobs. The hold ends by itself soon after this process."""
     ended = threading.Event()
     with database.write() as session:
-        installation.hold_deletions(session)
+        deletions.hold(session)
 
     def renew() -> None:
         while not ended.wait(HOLD_RENEWAL_SECONDS):
             with suppress(DatabaseUnavailable), database.write() as session:
-                installation.hold_deletions(session)
+                deletions.hold(session)
 
     thread = threading.Thread(target=renew, name="hold", daemon=True)
     thread.start()
@@ -151,6 +157,12 @@ def _wanted(connection: Connection) -> tuple[set[str], set[str]]:
         required |= set(keys)
     owned |= {"/".join(key.split("/")[:2]) for key in required}
     return owned, required
+
+
+def _above(key: str) -> set[str]:
+    """Return the key, and the folders that it is in."""
+    parts = key.split("/")
+    return {"/".join(parts[:number]) for number in range(1, len(parts) + 1)}
 
 
 def _stored(blobs: Blobs) -> list[Stored]:

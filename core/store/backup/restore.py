@@ -9,17 +9,18 @@ from pathlib import Path
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from core.store.backup import snapshots
+from core.store.backup import create, snapshots
 from core.store.backup.create import BATCH_SIZE
 from core.store.backup.snapshots import BLOBS, TABLES, BackupError, Manifest
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
-from core.store.db.tables import QUEUED, RUNNING, ApiKey, Installation, Job, Model
+from core.store.db.tables import QUEUED, RUNNING, ApiKey, Deletion, Installation, Job, Model
 from core.store.jobs import counters
 from core.store.jobs.leases import end_lease
 from core.store.storage import installation
-from core.store.storage.blobs import Blobs
+from core.store.storage.atomic_write import PART
+from core.store.storage.blobs import PROBE, Blobs
 
 
 @dataclass
@@ -62,14 +63,17 @@ def restore(
     try:
         _check_empty(database)
         entries = snapshots.read_blobs(backup, name, manifest)
-        foreign = {blob.key for blob in blobs.list("")} - {entry.key for entry in entries}
-        foreign.discard(installation.KEY)
+        own = {installation.KEY, PROBE, *(entry.key for entry in entries)}
+        foreign = {blob.key for blob in blobs.list("")} - own
+        for key in [key for key in foreign if PART.sub("", key) in own]:  # of a killed restoration
+            blobs.delete(key)
+            foreign.discard(key)
         if foreign:
             raise BackupError(
                 f"The storage has {len(foreign):,} other files, for example {min(foreign)}. Restore into an "
                 "empty folder or bucket."
             )
-        with tempfile.TemporaryDirectory() as folder:
+        with create.hold(database), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "blob"
             for number, entry in enumerate(entries, start=1):
                 backup.fetch(f"{BLOBS}/{entry.key}", path, sha256=entry.sha256)
@@ -85,7 +89,8 @@ def restore(
             for owner in counters.wrong_owners(session):  # of a version without these numbers
                 counters.recount(session, owner)
             restored = Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
-        installation.write(database, blobs)
+            row_id = installation.find(session).id
+        blobs.put(installation.KEY, installation.content(row_id))
         return restored
     finally:
         database.close()
@@ -103,13 +108,13 @@ def _check_empty(database: Database) -> None:
 
 def _insert_rows(session: Session, backup: Blobs, name: str, manifest: Manifest) -> int:
     """Replace the rows of all tables by those of the snapshot. Return their number."""
-    for table in reversed(TABLES):
+    for table in (Deletion.__table__, *reversed(TABLES)):
         session.execute(delete(table))
     for table in TABLES:
         if table.name not in manifest.rows:  # newer than the snapshot
             continue
         lines = snapshots.read_lines(backup, name, f"{table.name}.jsonl", manifest)
-        while batch := [snapshots.decode_row(table, row) for row in islice(lines, BATCH_SIZE)]:
+        while batch := [snapshots.decode_row(table, row, manifest) for row in islice(lines, BATCH_SIZE)]:
             session.execute(insert(table), batch)
     return sum(manifest.rows.values())
 
@@ -117,12 +122,7 @@ def _insert_rows(session: Session, backup: Blobs, name: str, manifest: Manifest)
 def _detach(session: Session, min_revision: str | None, *, as_new: bool) -> None:
     """Forget what was true of the old processes and the old storage."""
     row = installation.find(session, lock=True)
-    gone = dict.fromkeys(
-        (
-            *("refused_at", "swept_at", "folders", "checkpoints_until", "hold_until", "pruned_until"),
-            *("images_until", "events_until"),
-        )
-    )
+    gone = dict.fromkeys(("hold_until", "pruned_until", "images_until", "events_until", "clock_at"))
     session.execute(
         update(Installation).values(
             **gone, min_revision=min_revision, **({"id": new_id("ins")} if as_new else {})

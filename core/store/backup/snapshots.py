@@ -23,14 +23,14 @@ from typing import Any
 from sqlalchemy import Table
 
 from core.errors import ClipCiteError
-from core.store.db.tables import Base, Orphan, UtcDateTime, Worker
-from core.store.errors import BlobNotFound
+from core.store.db.migrate import is_known
+from core.store.db.tables import Base, Deletion, UtcDateTime, Worker
 from core.store.storage.blobs import Blobs
 
 FORMAT = 1
 BLOBS, SNAPSHOTS, MANIFEST = "blobs", "snapshots", "manifest.json"
-TABLES = [t for t in Base.metadata.sorted_tables if t not in {Orphan.__table__, Worker.__table__}]
-"""Tables in the order of their foreign keys. A restored installation has neither orphans nor workers yet."""
+TABLES = [t for t in Base.metadata.sorted_tables if t not in {Deletion.__table__, Worker.__table__}]
+"""Tables in the order of their foreign keys. A restored installation has no workers, and deletes no files."""
 _NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 
@@ -104,7 +104,7 @@ def names(backup: Blobs) -> list[str]:
     """Return the names of the complete snapshots, oldest first."""
     folders = (folder.removeprefix(f"{SNAPSHOTS}/") for folder in backup.folders(SNAPSHOTS))
     present = sorted(name for name in folders if _NAME.fullmatch(name))
-    return [name for name in present if _has(backup, f"{SNAPSHOTS}/{name}/{MANIFEST}")]
+    return [name for name in present if backup.exists(f"{SNAPSHOTS}/{name}/{MANIFEST}")]
 
 
 def read_manifest(backup: Blobs, name: str | None) -> tuple[str, Manifest]:
@@ -174,14 +174,14 @@ def encode_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
 
 
-def decode_row(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with the values of the table's column types.
+def decode_row(table: Table, row: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """Return a row with the values of the table's column types, without columns that were removed since.
 
     Raises:
-        BackupError: the row has a column that this version does not know.
+        BackupError: the row has a column of a newer version.
     """
     unknown = row.keys() - table.columns.keys()
-    if unknown:
+    if unknown and not is_known(manifest.revision):
         raise BackupError(
             f"The backup has columns of {table.name} that this version does not know: "
             f"{', '.join(sorted(unknown))}. Restore it with the version in its manifest, then upgrade."
@@ -191,12 +191,5 @@ def decode_row(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None and isinstance(table.columns[name].type, UtcDateTime)
         else value
         for name, value in row.items()
+        if name not in unknown
     }
-
-
-def _has(backup: Blobs, key: str) -> bool:
-    try:
-        backup.get(key)
-    except BlobNotFound:
-        return False
-    return True

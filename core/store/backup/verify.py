@@ -9,8 +9,8 @@ from sqlalchemy import select
 from core.store.backup import snapshots
 from core.store.backup.snapshots import BLOBS, TABLES
 from core.store.db.session import Database
-from core.store.db.tables import Job, JobImage, Model
-from core.store.errors import BlobDamaged, BlobNotFound
+from core.store.db.tables import Deletion, Job, JobImage, Model
+from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
 from core.store.jobs import counters
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -25,7 +25,7 @@ class Verification:
     """Blobs that were read and compared with their hash."""
     problems: list[str] = field(default_factory=list)
     unowned: list[str] = field(default_factory=list)
-    """Folders without a row, for example of a deletion in progress. The sweep deletes them later."""
+    """Folders without a row of a job, a model or a deletion, as version 0.2.0 left them. They stay."""
 
 
 def verify_backup(backup: Blobs, name: str | None = None) -> Verification:
@@ -59,9 +59,10 @@ def verify_backup(backup: Blobs, name: str | None = None) -> Verification:
 def verify_installation(database: Database, blobs: Blobs) -> Verification:
     """Read all images and models of an installation, and compare them with the hashes in their rows."""
     result = Verification()
-    problem = installation.problem(database, blobs)
-    if problem is not None:
-        result.problems.append(problem)
+    try:
+        installation.check(database, blobs)
+    except StorageUnavailable as error:
+        result.problems.append(error.detail)
     stored = {*blobs.folders("jobs"), *blobs.folders("models")}
     with database.read() as session:
         images = session.execute(select(JobImage.blob_key, JobImage.bytes, JobImage.sha256)).all()
@@ -70,6 +71,7 @@ def verify_installation(database: Database, blobs: Blobs) -> Verification:
         ).all()
         wrong = counters.wrong_owners(session)
         owned = {f"jobs/{job_id}" for job_id in session.scalars(select(Job.id))}
+        owned |= set(session.scalars(select(Deletion.prefix)))
     result.rows = len(images) + len(models)
     result.problems += [
         f"owners/{name}: its numbers of jobs are wrong. A running dispatcher corrects them within an hour."

@@ -103,15 +103,16 @@ def is_newer(connection: Connection) -> bool:
     Each migration stores the oldest revision whose software still works, in `installation.min_revision`.
     """
     stored = MigrationContext.configure(connection).get_current_revision()
-    if stored is None or _is_known(stored):
+    if stored is None or is_known(stored):
         return False
     if not any(c["name"] == "min_revision" for c in inspect(connection).get_columns("installation")):
         return False
     oldest = connection.scalar(text("SELECT min_revision FROM installation"))
-    return oldest is not None and _is_known(oldest)
+    return oldest is not None and is_known(oldest)
 
 
-def _is_known(revision: str) -> bool:
+def is_known(revision: str) -> bool:
+    """Return whether this version has the migration."""
     try:
         return _scripts().get_revision(revision) is not None
     except CommandError:
@@ -121,7 +122,7 @@ def _is_known(revision: str) -> bool:
 def _unknown_version(connection: Connection) -> str | None:
     """Return cause and remedy if this version can't upgrade the tables, else None."""
     stored = MigrationContext.configure(connection).get_current_revision()
-    if stored is None or _is_known(stored):
+    if stored is None or is_known(stored):
         return None
     if stored in BEFORE_0_2:
         return (

@@ -151,12 +151,13 @@ class IdempotencyKey(Base):
 
 
 class Deletion(Base):
-    """Folder of blobs, or images in it, whose rows were deleted. Deletion is retried until it succeeds."""
+    """Folder or file in the storage that will be deleted (`storage.deletions`)."""
 
     __tablename__ = "deletions"
 
     prefix: Mapped[str] = mapped_column(String(80), primary_key=True)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time of the deletion, unless the job or model that owns it is created before. None: at once."""
 
 
 class Installation(Base):
@@ -166,14 +167,6 @@ class Installation(Base):
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    refused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Last time that a storage without an id was taken for another installation's."""
-    swept_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Start of the last sweep by a dispatcher."""
-    folders: Mapped[int | None]
-    """Number of stored folders of jobs and models at the last sweep."""
-    checkpoints_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """End of the last job that was checked for leftover checkpoints."""
     min_revision: Mapped[str | None] = mapped_column(String(32))
     """Oldest revision of the tables whose software works with the present ones."""
     pruned_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -184,17 +177,8 @@ class Installation(Base):
     """End of the last job whose events were deleted by the retention."""
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time until which a backup in progress forbids the deletion of blobs."""
-
-
-class Orphan(Base):
-    """Mark on a folder of blobs without an owning row. The sweep deletes the folder days later."""
-
-    __tablename__ = "orphans"
-
-    prefix: Mapped[str] = mapped_column(String(80), primary_key=True)
-    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
-    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Time when a process claimed the deletion. The row is kept for an hour, for the hourly limit."""
+    clock_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time up to which the dispatchers trust the clock (`core.store.clock`)."""
 
 
 class WebhookSecret(Base):

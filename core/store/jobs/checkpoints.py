@@ -4,10 +4,9 @@ The folder is inside the job's folder, so that deleting the job deletes its chec
 checkpoint has an event of the job.
 """
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.store.db.tables import JobEvent
+from core.store.db.tables import Job
 from core.store.storage import deletions
 
 CHECKPOINT = "checkpoint"
@@ -19,8 +18,7 @@ def folder_of(job_id: str) -> str:
     return f"jobs/{job_id}/checkpoints"
 
 
-def mark_for_deletion(session: Session, job_id: str) -> None:
+def mark_for_deletion(session: Session, job: Job) -> None:
     """Mark the job's checkpoints, if any, for deletion. Call this in the transaction that ends the job."""
-    stored = select(JobEvent.seq).where(JobEvent.job_id == job_id, JobEvent.type == CHECKPOINT).limit(1)
-    if session.scalar(stored) is not None:
-        deletions.mark_for_deletion(session, folder_of(job_id))
+    if job.started_at is not None:
+        deletions.mark_for_deletion(session, folder_of(job.id))

@@ -60,6 +60,8 @@ def create(
 ) -> Job:
     """Create a queued job that is due now. The dispatcher sends its wake-up, so requests need no broker.
 
+    Its blobs are stored, and `blobs_of` was announced before (`deletions`).
+
     Args:
         reserved_bytes: expected size of the job's model.
         webhook: URL that was already checked.
@@ -87,6 +89,7 @@ def create(
     )
     session.add(job)
     session.flush()
+    deletions.keep(session, blobs_of(job_id))
     count_change(session, job, None, QUEUED, at=at)
     rows = [
         {

@@ -20,6 +20,7 @@ from core.store.jobs import checkpoints, events
 from core.store.jobs.outbox import MODEL_PUBLISHED, enqueue_webhook
 from core.store.jobs.transitions import append_event, finished_values, requeued_values, transition
 from core.store.registry.models import NewModel, add_model, set_metrics
+from core.store.storage import deletions
 
 PUBLISHED = "model_published"
 EVALUATION_FAILED, EVALUATION_CANCELLED = "evaluation_failed", "evaluation_cancelled"
@@ -149,6 +150,14 @@ def record(session: Session, claim: Claim, event: str, **data: Any) -> bool:
     return True
 
 
+def record_checkpoint(session: Session, claim: Claim, folder: str, epoch: int) -> bool:
+    """Keep a checkpoint that is stored in its own folder. Return False if the lease is lost."""
+    if not record(session, claim, checkpoints.CHECKPOINT, epoch=epoch):
+        return False
+    deletions.keep(session, folder)
+    return True
+
+
 def publish(
     session: Session,
     claim: Claim,
@@ -168,9 +177,8 @@ def publish(
         seconds: duration of the training.
 
     Returns:
-        False if the lease is lost. Nothing is written then, and the caller must delete its files. True also
-        if this model was already published, so that the call can be repeated after a commit with an unknown
-        result.
+        False if the lease is lost, and nothing is written then. True also if this model was already
+        published, so that the call can be repeated after a commit with an unknown result.
     """
     at = database_now(session)
     job = transition(
@@ -189,7 +197,7 @@ def publish(
     )
     if job is None:
         return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model.id
-    checkpoints.mark_for_deletion(session, claim.job_id)
+    checkpoints.mark_for_deletion(session, job)
     if not evaluate:
         owners.lock(session, job.owner)  # as `finish` will, but other code locks the owner before its names
     add_model(session, model, owner=job.owner, job_id=claim.job_id, metrics=metrics, at=at)
@@ -213,13 +221,15 @@ def finish(
     """End the job, whose model is published, as succeeded. Set the metrics of both.
 
     Args:
-        report_key: blob key of the stored report.
+        report_key: blob key of the stored report, which was announced (`deletions`).
 
     Returns:
         False if the lease is lost, as for `publish`.
     """
     at = database_now(session)
     if _succeed(session, claim.job_id, token=claim.token, metrics=metrics, report_key=report_key, at=at):
+        if report_key is not None:
+            deletions.keep(session, report_key)
         return True
     same = (Job.id == claim.job_id, Job.status == SUCCEEDED, Job.report_key.is_not_distinct_from(report_key))
     return session.scalar(select(Job.id).where(*same)) is not None
@@ -337,7 +347,7 @@ def fail(
         **finished_values(at),
     )
     if failed is not None:
-        checkpoints.mark_for_deletion(session, job_id)
+        checkpoints.mark_for_deletion(session, failed)
         return failed
     detail = f"The model is ready, but it was not evaluated. {error['detail']}"
     return _skip_evaluation(session, job_id, EVALUATION_FAILED, detail, token=token, before=RUNNING, at=at)
@@ -361,7 +371,7 @@ def cancel(session: Session, job_id: str, *, token: str | None, before: str, at:
         **finished_values(at),
     )
     if cancelled is not None:
-        checkpoints.mark_for_deletion(session, job_id)
+        checkpoints.mark_for_deletion(session, cancelled)
         return cancelled
     detail = "The model is ready. Its evaluation was cancelled, so it has no report."
     return _skip_evaluation(session, job_id, EVALUATION_CANCELLED, detail, token=token, before=before, at=at)

@@ -69,7 +69,7 @@ def add_model(
     metrics: dict[str, Any] | None,
     at: datetime,
 ) -> Model:
-    """Insert the row of a model.
+    """Insert the row of a model. Its files are stored, and `blobs_of` was announced before (`deletions`).
 
     Only `leases.publish` and `submission.admit_model` may call this function. The former inserts the model
     and sets its job's `model_id` in one transaction.
@@ -78,6 +78,7 @@ def add_model(
     row = Model(**asdict(model), version=version, owner=owner, job_id=job_id, metrics=metrics, created_at=at)
     session.add(row)
     session.flush()
+    deletions.keep(session, blobs_of(model.id))
     return row
 
 

@@ -1,10 +1,14 @@
 """Atomic and durable writes of files: complete or absent, even after a power cut."""
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+
+PART = re.compile(r"\.[0-9a-f]{8}\.part$")
+"""End of the name of a temporary file, which a killed process leaves."""
 
 
 def write_files(root: Path, files: Iterable[tuple[Path, bytes | Path]]) -> None:

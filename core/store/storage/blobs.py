@@ -29,6 +29,8 @@ _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*
 _FULL = re.compile(r"No space left|Disk quota|507 Insufficient Storage|StorageFull|QuotaExceeded")
 PARALLEL_PUTS = 16
 """Uploads to a bucket at a time, each of which waits for the server most of the time."""
+PROBE = "probe"
+"""Key of the blob that `Blobs.check` writes. The next check removes that of a killed process."""
 ABSENT = (
     "The storage can't be found. Try again in a moment. If the error persists, the operator finds the cause "
     "in the service's log."
@@ -102,6 +104,15 @@ class Blobs:
         """Return the content of a blob. Raise BlobNotFound if it is missing."""
         with _storage_errors("read", key):
             return bytes(obstore.get(self._store, _checked(key)).bytes())
+
+    def exists(self, key: str) -> bool:
+        """Return whether the storage has this blob."""
+        try:
+            with _storage_errors("read", key):
+                obstore.head(self._store, _checked(key))
+        except BlobNotFound:
+            return False
+        return True
 
     def fetch(self, key: str, to: Path, *, sha256: str | None = None) -> None:
         """Copy a blob to a file in chunks.
@@ -202,16 +213,17 @@ class Blobs:
 
     def check(self) -> None:
         """Raise StorageUnavailable unless a blob can be written, read and deleted."""
-        folder = f"probe-{secrets.token_hex(8)}"
-        self.put(f"{folder}/probe", b"clipcite")
         try:
-            if self.get(f"{folder}/probe") != b"clipcite":
+            self.put(PROBE, PROBE.encode())
+            if self.get(PROBE) != PROBE.encode():
                 raise StorageUnavailable(
                     "The storage returned other bytes than were written. Check the disk or the bucket of "
                     "CLIPCITE_BLOB_URL."
                 )
+        except BlobNotFound:
+            pass  # the check of another process wrote and deleted it meanwhile
         finally:
-            self.delete_prefix(folder)
+            self.delete(PROBE)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
         """Yield a blob in chunks. Only errors of the storage are converted, not those of the consumer."""

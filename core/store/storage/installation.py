@@ -1,27 +1,16 @@
-"""Id of the installation, in the database and in the storage.
-
-Unowned files are deleted only if both ids are equal, because all files of another database look unowned.
-"""
+"""Id of the installation, in the database and in the storage, so that no database uses another's files."""
 
 import json
-from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.store.db.session import Database, database_now
-from core.store.db.tables import Installation, Job, Model, Orphan
+from core.store.db.session import Database
+from core.store.db.tables import Installation, JobImage, Model
 from core.store.errors import BlobNotFound, StorageUnavailable
 from core.store.storage.blobs import ABSENT, Blobs
 
 KEY = "installation.json"
-HOLD = timedelta(minutes=2)
-"""Duration of a hold on deletions. A backup renews it, and a killed backup leaves it to expire."""
-REMEDY = (
-    "If the storage's own database still exists, set CLIPCITE_DATABASE_URL to it or restore its backup. If "
-    "another installation uses this storage, set CLIPCITE_BLOB_URL to a separate one. To assign the storage "
-    "to this database, run `clipcite storage adopt`."
-)
 
 
 def find(session: Session, *, lock: bool = False) -> Installation:
@@ -30,112 +19,51 @@ def find(session: Session, *, lock: bool = False) -> Installation:
     return session.scalars(query.with_for_update() if lock else query).one()
 
 
-def stored_id(blobs: Blobs) -> str | None:
-    """Return the id in the storage: None if there is none, an empty text if it is unreadable.
-
-    Raises:
-        StorageUnavailable: the storage can't be read.
-    """
-    try:
-        stored = json.loads(blobs.get(KEY))
-    except BlobNotFound:
-        blobs.check_folder()
-        return None
-    except ValueError:
-        return ""
-    return str(stored.get("id", "")) if isinstance(stored, dict) else ""
+def content(own_id: str) -> bytes:
+    """Return the content of KEY."""
+    return json.dumps({"id": own_id}).encode()
 
 
-def check_present(database: Database, blobs: Blobs) -> None:
-    """Check that the storage is not an empty one in the place of the database's own, with a short read.
+def check(database: Database, blobs: Blobs, *, bind: bool = False) -> None:
+    """Check that the storage belongs to the database.
+
+    A storage without an id does if it has a file that the database names, or if neither has any.
+
+    Args:
+        bind: write the id to such a storage.
 
     Raises:
         DatabaseUnavailable: the check failed.
-        StorageUnavailable: the check failed, or the storage is another, empty one.
+        StorageUnavailable: the check failed, or the storage is another one.
     """
-    if stored_id(blobs) is not None:
-        return
+    try:
+        stored = blobs.get(KEY)
+    except BlobNotFound:
+        blobs.check_folder()
+        stored = None
     with database.read() as session:  # before the listing, because files are stored before their row
-        owns_files = any(session.scalar(select(table.id).limit(1)) for table in (Job, Model))
-    if owns_files and not blobs.folders("jobs") and not blobs.folders("models"):
+        own_id = find(session).id
+        newest = session.scalar(select(Model.manifest_key).order_by(Model.created_at.desc()).limit(1))
+        named = newest or session.scalar(select(JobImage.blob_key).limit(1))
+    if stored is None and (blobs.exists(named) if named else not _has_folders(blobs)):
+        if bind:
+            blobs.put(KEY, content(own_id))
+    elif _id_in(stored) != own_id:
         raise StorageUnavailable(
-            f"The storage is empty and has no {KEY}, but this database has jobs or models. Nothing is stored "
-            "in it. If their storage is a mount, mount it. If CLIPCITE_BLOB_URL is wrong, correct it and "
-            "restart. If their files are lost, run `clipcite storage adopt` to use this storage.",
+            f"The storage is not that of this database: its {KEY} has {_id_in(stored) or 'no id'} instead of "
+            f"{own_id}. Nothing is stored in it. If the storage is a mount, mount it. If a restore was "
+            "interrupted, repeat it. If CLIPCITE_BLOB_URL or CLIPCITE_DATABASE_URL is wrong, correct it and "
+            f"restart. To use this storage all the same, write {content(own_id).decode()} into its {KEY}.",
             ABSENT,
         )
 
 
-def problem(database: Database, blobs: Blobs) -> str | None:
-    """Return why the storage does not belong to the database, with the remedy.
+def _has_folders(blobs: Blobs) -> bool:
+    return bool(blobs.folders("jobs") or blobs.folders("models"))
 
-    The result is None if it does, or if that is unknown. The cost is two short reads.
 
-    Raises:
-        DatabaseUnavailable: the check failed.
-        StorageUnavailable: the check failed, or the storage is another, empty one.
-    """
-    stored = stored_id(blobs)
-    if stored is None:
-        check_present(database, blobs)
-    with database.read() as session:
-        row = find(session)
-    if stored == row.id:
+def _id_in(stored: bytes | None) -> str | None:
+    try:
+        return str(json.loads(stored or b"")["id"])[:80]
+    except (ValueError, KeyError, TypeError):
         return None
-    if stored is not None:
-        return (
-            f"The storage belongs to another database: its {KEY} has {stored or 'no id'}, and this database "
-            f"has {row.id}. Unowned files in it are not deleted. {REMEDY}"
-        )
-    if row.refused_at is not None:
-        return (
-            f"The storage seems to belong to another database: it has no {KEY}, and this database owns less "
-            f"than 90% of its folders. Unowned files in it are not deleted. {REMEDY}"
-        )
-    return None
-
-
-def hold_deletions(session: Session) -> None:
-    """Stop all deletions of blobs for HOLD, for a backup."""
-    find(session, lock=True).hold_until = database_now(session) + HOLD
-
-
-def is_held(database: Database) -> bool:
-    """Return whether a backup is in progress, so that no blob may be deleted."""
-    with database.read() as session:
-        until = find(session).hold_until
-        return until is not None and database_now(session) < until
-
-
-def write(database: Database, blobs: Blobs) -> None:
-    """Write this database's id to the storage."""
-    with database.read() as session:
-        row = find(session)
-    blobs.put(KEY, json.dumps({"id": row.id}).encode())
-    if row.refused_at is not None:
-        with database.write() as session:
-            find(session, lock=True).refused_at = None
-
-
-def write_if_empty(database: Database, blobs: Blobs) -> None:
-    """Write the id to a new storage. Call this at process start, before the first files are stored.
-
-    Raises:
-        DatabaseUnavailable, StorageUnavailable: as `check_present`.
-    """
-    check_present(database, blobs)
-    if stored_id(blobs) is None and blobs.is_empty():
-        write(database, blobs)
-
-
-def refuse(database: Database) -> None:
-    """Record that a storage without an id contains mostly files of another database."""
-    with database.write() as session:
-        find(session, lock=True).refused_at = database_now(session)
-
-
-def adopt(database: Database, blobs: Blobs) -> None:
-    """Assign the storage to this database, as decided by a person. Every folder's grace period restarts."""
-    with database.write() as session:
-        session.execute(delete(Orphan))
-    write(database, blobs)

@@ -1,5 +1,6 @@
 """/healthz reports a live process; /readyz reports readiness, with reasons if not ready."""
 
+import re
 import shutil
 import socket
 import time
@@ -23,7 +24,6 @@ from tests.api.service import URL, Body, Service, assert_problem, shots
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import RETRIES, Hub
-from worker.dispatcher.garbage import bind
 
 PARTS = {"database", "storage", "backbone", "broker"}
 
@@ -97,7 +97,7 @@ def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fres
     ready(loaded(fresh), 200)
     assert [path.name for path in (fresh.settings.data / "blobs").iterdir()] == [installation.KEY]
     with fresh.database.read() as session:
-        assert installation.stored_id(fresh.blobs) == installation.find(session).id
+        assert fresh.blobs.get(installation.KEY) == installation.content(installation.find(session).id)
 
 
 def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
@@ -136,25 +136,27 @@ def test_frequent_checks_write_nothing_and_rarely_read(
 
 
 @pytest.mark.parametrize("has_id", [True, False])
-def test_with_the_storage_of_another_database_it_is_degraded(fresh: Service, has_id: bool) -> None:
-    """The database was lost and replaced by an empty one."""
+def test_with_the_storage_of_another_database_it_is_unavailable(fresh: Service, has_id: bool) -> None:
+    """The database was lost and replaced by an empty one. A person can assign the storage to it."""
     fresh.blobs.put(f"jobs/{new_id('job')}/0", b"x")
     if has_id:
         fresh.blobs.put(installation.KEY, b'{"id": "ins_lost"}')
-    else:  # A database from before storage ids; the dispatcher compares the folders at its start.
+    else:
         fresh.blobs.delete(installation.KEY)
-        assert ready(loaded(fresh), 200)["status"] == "ok"
-        assert bind(fresh.database, fresh.blobs) is not None
-        fresh.app.state.checks._storage_good_until = fresh.app.state.checks._good_until = 0.0
-    body = ready(loaded(fresh), 200)
-    assert body["status"] == "degraded"
+    body = ready(loaded(fresh), 503)
     bad = bad_parts(body)
     assert set(bad) == {"storage"}
-    assert "clipcite storage adopt" in bad["storage"]
-    fresh.accepted(**shots())  # Jobs are still accepted.
-    installation.adopt(fresh.database, fresh.blobs)
+    assert "installation.json" in bad["storage"]
+    assert ("ins_lost" in bad["storage"]) == has_id
+    before = fresh.stored()
+    assert_problem(fresh.adapt(**shots()), 503, "storage_unavailable", "operator")
+    assert fresh.stored() == before
+    written = re.search(r'write (\{"id": "ins_\w+"\}) into its installation.json', bad["storage"])
+    assert written is not None
+    fresh.blobs.put(installation.KEY, f"{written[1]}\n".encode())
     fresh.app.state.checks._good_until = 0.0
     assert ready(fresh, 200)["status"] == "ok"
+    fresh.accepted(**shots())
 
 
 def test_with_an_empty_storage_in_the_place_of_its_own_it_is_unavailable(

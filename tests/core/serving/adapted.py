@@ -18,9 +18,11 @@ from core.clip.weights.support_set import SupportSet
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.jobs import jobs, leases
+from core.store.jobs import leases
 from core.store.registry.models import NewModel
+from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
+from tests.core.store.samples import create_job
 
 CLASSES = ("red fox", "Badger")
 KNOWN = Calibration(
@@ -92,7 +94,7 @@ def publish_model(
     )
     counts = [{"name": name, "images": 4, "test_images": 0} for name in classes]
     with database.write() as session:
-        jobs.create(
+        create_job(
             session,
             job_id=job_id,
             owner=owner,
@@ -104,5 +106,6 @@ def publish_model(
         )
         claim = leases.claim(session, job_id, worker="a test", lease_seconds=60)
         assert claim is not None
+        deletions.announce(session, f"models/{model_id}")
         assert leases.publish(session, claim, model, metrics)
     return model_id

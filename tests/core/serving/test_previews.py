@@ -39,6 +39,7 @@ from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.core.serving.adapted import publish_model
+from tests.core.store.samples import create_job
 
 SHOTS = {"red fox": [1, 2, 3], "badger": [4, 5]}
 NAMES = ["Badger", "a tree {with} braces", "red fox"]
@@ -68,7 +69,7 @@ class World:
             images.append(NewImage(split, name, f"{i}.jpg", key, "0" * 64, 1))
         counts = [{"name": name, "images": len(seeds), "test_images": 0} for name, seeds in SHOTS.items()]
         with self.database.write() as session:
-            jobs.create(
+            create_job(
                 session,
                 job_id=job_id,
                 owner=owner,

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from core.store.accounts import owners
 from core.store.accounts.owners import DEFAULT_OWNER
@@ -13,7 +14,9 @@ from core.store.db.tables import Job
 from core.store.jobs import jobs, leases
 from core.store.jobs.jobs import NewImage
 from core.store.jobs.leases import Claim
+from core.store.registry import models
 from core.store.registry.models import NewModel
+from core.store.storage import deletions
 
 OWNER = DEFAULT_OWNER
 
@@ -30,8 +33,14 @@ def new_job(database: Database, **given: Any) -> str:
         **given,
     }
     with database.write() as session:
-        jobs.create(session, job_id=job_id, **fields)
+        create_job(session, job_id=job_id, **fields)
     return job_id
+
+
+def create_job(session: Session, *, job_id: str, **fields: Any) -> Job:
+    """Create a job as a request does, which announces its blobs first."""
+    deletions.announce(session, jobs.blobs_of(job_id))
+    return jobs.create(session, job_id=job_id, **fields)
 
 
 def new_image(file_name: str, split: str = "train", *, bytes: int = 3) -> NewImage:
@@ -95,8 +104,10 @@ def publish(
 ) -> bool:
     """Publish a model. Without `evaluate` the job has ended."""
     metrics = {"verdict": "evaluating" if evaluate else "better"}
+    model = model or new_model()
     with database.write() as session:
-        return leases.publish(session, claim, model or new_model(), metrics, evaluate=evaluate)
+        deletions.announce(session, models.blobs_of(model.id))
+        return leases.publish(session, claim, model, metrics, evaluate=evaluate)
 
 
 def new_owner(database: Database, name: str) -> str:

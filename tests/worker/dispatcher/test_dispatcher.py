@@ -14,10 +14,8 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import QUEUED, RUNNING, Job, Owner
 from core.store.jobs import jobs, leases, workers
 from core.store.jobs.queue import make_celery, waiting
-from core.store.storage.blobs import Blobs
-from tests.core.store.samples import OWNER, new_job, new_owner
+from tests.core.store.samples import new_job, new_owner
 from worker.dispatcher.__main__ import correct_counters, dispatch
-from worker.dispatcher.garbage import finish_deletions
 
 NO_AGE = timedelta(0)
 
@@ -103,20 +101,6 @@ def test_a_dead_workers_job_is_queued_again_but_not_after_a_sleep(
     time.sleep(0.05)
     assert dispatch(settings, database, app, after_sleep=True) == []
     assert dispatch(settings, database, app) == [job_id]
-
-
-def test_a_deletion_that_was_cut_off_is_finished(database: Database, tmp_path: Path) -> None:
-    blobs = Blobs((tmp_path / "blobs").as_uri())
-    gone, kept = new_job(database), new_job(database)
-    for job_id in (gone, kept):
-        blobs.put(f"jobs/{job_id}/a", b"x")
-    with database.write() as session:
-        jobs.delete(session, gone, owner=OWNER)  # The process died here.
-    assert finish_deletions(database, blobs) == []  # The request may still be in progress.
-    time.sleep(0.01)
-    assert finish_deletions(database, blobs, age=NO_AGE) == [f"jobs/{gone}"]
-    assert [blob.key for blob in blobs.list("")] == [f"jobs/{kept}/a"]
-    assert finish_deletions(database, blobs, age=NO_AGE) == []
 
 
 def test_jobs_sent_per_owner_are_limited(database: Database, settings: Settings, app: celery.Celery) -> None:

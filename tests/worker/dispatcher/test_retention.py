@@ -17,7 +17,7 @@ from core.store import retention
 from core.store.accounts import audit
 from core.store.backup import create, snapshots
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Alias, AuditEntry, Job, JobEvent, JobImage, Model, WebhookDelivery
+from core.store.db.tables import Alias, AuditEntry, Deletion, Job, JobEvent, JobImage, Model, WebhookDelivery
 from core.store.errors import StorageUnavailable
 from core.store.jobs import counters, jobs
 from core.store.registry import aliases, models
@@ -27,9 +27,9 @@ from core.store.webhooks import deliveries
 from tests.core.store.backup.test_backup import stored_job, stored_model
 from tests.core.store.samples import OWNER, new_owner
 from tests.core.store.storage.test_blobs import bucket
-from worker.dispatcher.garbage import (
+from worker.dispatcher.cleanup import (
     RETENTION_PAUSE_SECONDS,
-    Sweeper,
+    Cleaner,
     enforce_retention,
     finish_deletions,
 )
@@ -153,12 +153,12 @@ def test_no_image_goes_during_a_backup(database: Database, blobs: Blobs) -> None
     ended_job(database, blobs, OLD)
     before = keys(blobs)
     with database.write() as session:
-        installation.hold_deletions(session)
+        deletions.hold(session)
     assert enforce(database, blobs, images=DAYS) == {"images": 1}
     assert keys(blobs) == before
     with database.write() as session:
         installation.find(session, lock=True).hold_until = None
-    assert len(finish_deletions(database, blobs, age=timedelta(0))) == 1
+    assert len(finish_deletions(database, blobs)) == 1
     assert keys(blobs) == set()
 
 
@@ -210,21 +210,21 @@ def test_a_killed_deletion_of_images_is_finished(
         assert session.scalars(select(JobImage)).all() == []
         installation.find(session, lock=True).images_until = None
         assert retention.delete_images(session, timedelta(days=DAYS)) == [f"jobs/{job_id}/images"]
-    assert finish_deletions(database, blobs, age=timedelta(0)) == [f"jobs/{job_id}/images"]
+    assert finish_deletions(database, blobs) == [f"jobs/{job_id}/images"]
     assert keys(blobs) == set()
     with database.read() as session:
-        assert deletions.left_over(session, age=timedelta(0)) == []
+        assert session.scalars(select(Deletion.prefix)).all() == []
 
 
 def test_images_wait_for_a_lost_folder(database: Database, tmp_path: Path) -> None:
-    """Its job still owns them, so that no sweep would find them once the folder is back."""
+    """Its deletion stays, and is done once the folder is back."""
     blobs = Blobs((tmp_path / "blobs").as_uri())
     ended_job(database, blobs, OLD)
     (tmp_path / "blobs").rename(tmp_path / "lost")
     with pytest.raises(StorageUnavailable):
         enforce(database, blobs, images=DAYS)
     (tmp_path / "lost").rename(tmp_path / "blobs")
-    assert len(finish_deletions(database, blobs, age=timedelta(0))) == 1
+    assert len(finish_deletions(database, blobs)) == 1
     assert keys(blobs) == set()
 
 
@@ -325,8 +325,8 @@ def test_a_failing_storage_delays_no_other_kind(
         raise StorageUnavailable("The storage is away.")
 
     monkeypatch.setattr(Blobs, "delete_prefix", fail)
-    settings = Settings(keep_jobs_days=DAYS, keep_audit_days=DAYS, sweep="off")
-    Sweeper(settings, database, blobs, guard=partial(suppress, StorageUnavailable))._retain_and_sweep()
+    settings = Settings(keep_jobs_days=DAYS, keep_audit_days=DAYS)
+    enforce_retention(settings, database, blobs, guard=partial(suppress, StorageUnavailable))
     assert calls == [jobs.blobs_of(job_id)]
     assert ids(database, AuditEntry) == set()
 
@@ -348,18 +348,18 @@ def test_there_is_a_pause_between_batches(database: Database, blobs: Blobs) -> N
             audit.record(session, "key.create", f"key_{number}")
     for entry in ids(database, AuditEntry):
         set_age(database, AuditEntry, entry, at=OLD)
-    sweeper = Sweeper(
-        Settings(keep_audit_days=DAYS, keep_webhooks_days=0, sweep="off"),
+    cleaner = Cleaner(
+        Settings(keep_audit_days=DAYS, keep_webhooks_days=0),
         database,
         blobs,
         guard=nullcontext,
     )
-    sweeper._stop = Recorded()
+    cleaner._stop = Recorded()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retention, "ROWS", 1)
-        patch.setattr("worker.dispatcher.garbage.SWEEP_SECONDS", 0.0)
-        sweeper.start()
+        patch.setattr("worker.dispatcher.cleanup.RETENTION_SECONDS", 0.0)
+        cleaner.start()
         assert done.wait(600)
-        sweeper.stop(600)
+        cleaner.stop(600)
     assert waits.count(RETENTION_PAUSE_SECONDS) >= 4
     assert ids(database, AuditEntry) == set()

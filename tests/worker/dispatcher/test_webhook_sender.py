@@ -24,7 +24,7 @@ from core.store.db.tables import JobEvent, WebhookDelivery
 from core.store.errors import DeliveryNotFound
 from core.store.jobs import jobs, leases
 from core.store.webhooks import deliveries
-from tests.core.store.samples import OWNER, claimed, new_job, new_owner, publish, types_of
+from tests.core.store.samples import OWNER, claimed, create_job, new_job, new_owner, publish, types_of
 from tests.core.test_url_guard import INSIDE, MALFORMED
 from tests.receiver import Receiver, receiver
 from worker.dispatcher.webhook_sender import DELAYS, Webhooks
@@ -84,7 +84,7 @@ def cancelled_at_once(database: Database, urls: list[str]) -> None:
     with database.write() as session:
         for url in urls:
             job_id = new_id("job")
-            jobs.create(
+            create_job(
                 session,
                 job_id=job_id,
                 owner=OWNER,

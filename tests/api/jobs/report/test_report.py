@@ -15,6 +15,7 @@ from api.jobs.report.render import MAX_CHANGES, shown_images
 from api.jobs.report.schemas import Report
 from core.clip.evaluation.label_issues import LabelIssue
 from core.store.jobs import jobs, leases
+from core.store.storage import deletions
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
 from tests.core.clip.reports import held_out, report
@@ -251,6 +252,7 @@ def test_a_report_follows_its_model(fresh: Service) -> None:
     key = jobs.report_of(job_id, "first")
     fresh.blobs.put(key, json.dumps(made.to_dict()).encode())
     with fresh.database.write() as session:
+        deletions.announce(session, key)
         assert leases.finish(session, claim, {"verdict": made.verdict}, key)
     assert fresh.client.get(f"/jobs/{job_id}/report").json()["verdict"] == made.verdict
 

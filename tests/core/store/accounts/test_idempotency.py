@@ -15,6 +15,7 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
+from core.store.storage import deletions
 from tests.core.store.samples import OWNER, job_of, new_owner
 from tests.core.store.test_races import at_once
 
@@ -29,12 +30,14 @@ def submit(
     settings: Settings | None = None,
 ) -> str:
     """Submit a job and return the id in the answer."""
+    job_id = new_id("job")
     with database.write() as session:
+        deletions.announce(session, f"jobs/{job_id}")
         job = submission.submit_job(
             session,
             settings or Settings(),
             once,
-            job_id=new_id("job"),
+            job_id=job_id,
             owner=owner,
             name=None,
             config={"backbone": "starter"},

@@ -20,9 +20,11 @@ from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable, JobNotFound, ModelNotFound
 from core.store.jobs import jobs, leases
 from core.store.registry import models
+from core.store.storage import deletions
 from tests.core.store.samples import (
     OWNER,
     claimed,
+    create_job,
     job_of,
     new_image,
     new_job,
@@ -81,6 +83,7 @@ def submit(database: Database, settings: Settings, *, owner: str = OWNER, image_
     job_id = new_id("job")
     image = new_image("a.jpg", bytes=image_bytes)
     with database.write() as session:
+        deletions.announce(session, f"jobs/{job_id}")
         submission.submit_job(
             session,
             settings,
@@ -191,7 +194,7 @@ def several(database: Database, owner: str, count: int) -> list[str]:
     ids = [new_id("job") for _ in range(count)]
     with database.write() as session:
         for job_id in ids:
-            jobs.create(
+            create_job(
                 session,
                 job_id=job_id,
                 owner=owner,

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from clipcite.cli.main import app
 from core.store.accounts import api_keys, owners
 from core.store.backup import create, restore, snapshots, verify
 from core.store.backup.snapshots import TABLES, BackupError
+from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import QUEUED, Job, Model, Owner
@@ -29,9 +30,8 @@ from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import claimed, job_of, new_job, new_model, publish
 from tests.core.store.storage.test_blobs import bucket, sha256
-from worker.dispatcher.garbage import collect_garbage, finish_deletions
+from worker.dispatcher.cleanup import finish_deletions
 
-NO_AGE = timedelta(0)
 CONTENT = [b"first image", b"second image"]
 
 
@@ -112,7 +112,7 @@ def target(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) ->
 def test_the_other_kind_of_installation_is_equal(
     database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
 ) -> None:
-    installation.write(database, blobs)
+    installation.check(database, blobs, bind=True)
     with database.write() as session:
         owners.ensure(session, "team-b")
         kept = api_keys.create(session, owner="team-b", scopes=["classify"])
@@ -148,7 +148,7 @@ def test_the_other_kind_of_installation_is_equal(
         assert {b.key for b in target[1].list("")} == {b.key for b in blobs.list("")}
         assert all(target[1].get(blob.key) == blobs.get(blob.key) for blob in blobs.list("models"))
         assert verify.verify_installation(restored, target[1]).problems == []
-        assert installation.problem(restored, target[1]) is None
+        installation.check(restored, target[1])
         with restored.write() as session:
             session.execute(update(Owner).where(Owner.name == "default").values(queued=7))
         [problem] = verify.verify_installation(restored, target[1]).problems
@@ -210,16 +210,15 @@ def test_changes_during_a_backup(
 def test_deletions_wait_for_the_backup(database: Database, blobs: Blobs, backup: Blobs) -> None:
     job_id = stored_job(database, blobs)
     with database.write() as session:
-        installation.hold_deletions(session)
+        deletions.hold(session)
     delete_job(database, job_id)
     prefix = jobs.blobs_of(job_id)
     deletions.finish(database, blobs, prefix)
     assert blobs.list("jobs")
-    assert finish_deletions(database, blobs, age=NO_AGE) == []
-    assert collect_garbage(database, blobs, grace=NO_AGE, confirmed=True).deleted == []
+    assert finish_deletions(database, blobs) == []
     with database.write() as session:
         installation.find(session).hold_until = None
-    assert finish_deletions(database, blobs, age=NO_AGE) == [prefix]
+    assert finish_deletions(database, blobs) == [prefix]
 
 
 def test_nothing_is_deleted_while_the_database_is_down(blobs: Blobs, tmp_path: Path) -> None:
@@ -370,9 +369,10 @@ def test_a_backup_is_held_by_one_process(tmp_path: Path, to_read: bool) -> None:
 def test_a_copy_may_have_an_id_of_its_own(
     database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
 ) -> None:
+    installation.check(database, blobs, bind=True)
     create.create(database_url, database, blobs, backup)
     restore.restore(*target, backup, as_new=True)
-    assert installation.stored_id(target[1]) not in {None, installation.stored_id(blobs)}
+    assert target[1].get(installation.KEY) != blobs.get(installation.KEY)
 
 
 def test_a_backup_of_a_version_without_a_table_is_complete(
@@ -393,11 +393,39 @@ def test_a_backup_of_a_version_without_a_table_is_complete(
     assert verify.verify_backup(backup).problems == ["jobs.jsonl: missing"]
 
 
-def test_an_unknown_column_names_the_version(
+def test_columns_of_an_older_version_are_left_out_and_those_of_a_newer_one_refused(
+    database_url: str, database: Database, blobs: Blobs, backup: Blobs
+) -> None:
+    _, manifest = create.create(database_url, database, blobs, backup)
+    assert snapshots.decode_row(TABLES[0], {"gone": 1}, manifest) == {}
+    with pytest.raises(BackupError, match="does not know: later"):
+        snapshots.decode_row(TABLES[0], {"later": 1}, replace(manifest, revision="9999"))
+
+
+def test_files_that_are_being_stored_are_in_no_backup(
     database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
 ) -> None:
-    with pytest.raises(BackupError, match="does not know: later"):
-        snapshots.decode_row(TABLES[0], {"later": 1})
+    """The restored copy has no deletion of them, and deletes nothing else."""
+    job_id = stored_job(database, blobs)
+    doomed = ["jobs/job_x/0", f"jobs/{job_id}/report-1.json", f"jobs/{job_id}/checkpoints/aa/state"]
+    with database.write() as session:
+        for prefix in ("jobs/job_x", doomed[1], f"jobs/{job_id}/checkpoints/aa"):
+            deletions.announce(session, prefix)
+    for key in doomed:
+        blobs.put(key, b"x")
+    create.create(database_url, database, blobs, backup)
+    migrate.upgrade(target[0])
+    restored = Database(target[0])
+    try:
+        with restored.write() as session:  # of a job that was deleted in this database before
+            deletions.mark_for_deletion(session, f"jobs/{job_id}")
+        restore.restore(*target, backup)
+        assert finish_deletions(restored, target[1]) == []
+        assert {key for key in (b.key for b in target[1].list("jobs"))} == {
+            f"jobs/{job_id}/{number}" for number in range(2)
+        }
+    finally:
+        restored.close()
 
 
 def _interrupt(*given: Any, **named: Any) -> Any:

@@ -13,6 +13,7 @@ from core.store.db.tables import Job, Model
 from core.store.jobs import jobs, leases
 from core.store.jobs.leases import Claim
 from core.store.registry import models
+from core.store.storage import deletions
 from tests.core.store.samples import (
     OWNER,
     claimed,
@@ -231,7 +232,9 @@ def test_publish_is_both_or_neither(database: Database) -> None:
 
     def publish_and_crash() -> None:
         with database.write() as session:
-            assert leases.publish(session, claim, new_model(), None)
+            model = new_model()
+            deletions.announce(session, f"models/{model.id}")
+            assert leases.publish(session, claim, model, None)
             raise Crash
 
     with pytest.raises(Crash):
@@ -325,6 +328,12 @@ def evaluating(database: Database, **given: Any) -> Claim:
     return claim
 
 
+def announce(database: Database, *prefixes: str) -> None:
+    with database.write() as session:
+        for prefix in prefixes:
+            deletions.announce(session, prefix)
+
+
 def metrics_of_model(database: Database, job_id: str) -> Any:
     with database.read() as session:
         return session.scalar(select(Model.metrics).where(Model.job_id == job_id))
@@ -333,6 +342,7 @@ def metrics_of_model(database: Database, job_id: str) -> Any:
 def test_a_model_is_published_before_its_evaluation(database: Database) -> None:
     claim = claimed(database, new_job(database, reserved_bytes=7))
     model, progress = new_model(), {"stage": "publishing", "fraction": 0.5}
+    announce(database, f"models/{model.id}", "jobs/x/report-1.json")
     for _ in range(2):  # The second call is a retry after a lost answer.
         with database.write() as session:
             assert leases.publish(
@@ -440,6 +450,7 @@ def test_a_deleted_model_does_not_stop_the_end(database: Database) -> None:
     claim = evaluating(database)
     with database.write() as session:
         models.delete(session, str(job_of(database, claim.job_id).model_id), owner=OWNER)
+    announce(database, "jobs/x/report-1.json")
     with database.write() as session:
         assert leases.finish(session, claim, {"verdict": "better"}, "jobs/x/report-1.json")
     assert job_of(database, claim.job_id).status == "succeeded"

@@ -1,19 +1,28 @@
-"""An empty storage does not become that of a database with jobs or models."""
+"""A storage is used by its own database only."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.errors import StorageUnavailable
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
+from tests.conftest import postgres_database
 from tests.core.store.backup.test_backup import delete_job, stored_job, stored_model
 from tests.core.store.storage.test_blobs import bucket
-from worker.dispatcher.garbage import bind, collect_garbage
 
-CALLS = (installation.check_present, installation.problem, installation.write_if_empty, bind)
+
+def bind(database: Database, blobs: Blobs) -> None:
+    installation.check(database, blobs, bind=True)
+
+
+def id_of(database: Database) -> str:
+    with database.read() as session:
+        return installation.find(session).id
 
 
 @pytest.mark.parametrize("store", [stored_job, stored_model])
@@ -23,45 +32,81 @@ def test_a_lost_mount_is_unavailable_until_it_is_back(
     """After a restart, the mount point is an empty folder."""
     mount, unmounted = tmp_path / "mount", tmp_path / "unmounted"
     blobs = Blobs((mount / "blobs").as_uri())
-    installation.write_if_empty(database, blobs)
+    bind(database, blobs)
     store(database, blobs)
     mount.rename(unmounted)
     mount.mkdir()
     with pytest.raises(StorageUnavailable, match="is gone"):
         blobs.put("jobs/x/0", b"x")
     restarted = Blobs((mount / "blobs").as_uri())
-    for call in CALLS:
-        with pytest.raises(StorageUnavailable, match="If their storage is a mount, mount it") as lost:
+    for call in (installation.check, bind):
+        with pytest.raises(StorageUnavailable, match="If the storage is a mount, mount it") as lost:
             call(database, restarted)
         assert str(tmp_path) not in str(lost.value.public_detail)
-    with pytest.raises(StorageUnavailable):
-        collect_garbage(database, restarted, grace=installation.HOLD, dry_run=True)
     assert restarted.is_empty()
     mount.rename(tmp_path / "empty")
     unmounted.rename(mount)
-    for call in CALLS:
-        assert call(database, restarted) is None
+    bind(database, restarted)
 
 
-def test_another_empty_bucket_is_unavailable_until_it_is_adopted(
+def test_another_bucket_is_unavailable_until_a_person_writes_the_id(
     database: Database, s3_endpoint: str, s3_bucket: str
 ) -> None:
     own, other = (bucket(s3_endpoint, s3_bucket, prefix) for prefix in ("own", "other"))
-    installation.write_if_empty(database, own)
+    bind(database, own)
     stored_job(database, own)
     other.put("notes.txt", b"of other software")
-    for call in CALLS:
-        with pytest.raises(StorageUnavailable, match="clipcite storage adopt"):
-            call(database, other)
-    installation.adopt(database, other)
-    for call in CALLS:
-        assert call(database, other) is None
+    with pytest.raises(StorageUnavailable, match=f'write {{"id": "{id_of(database)}"}} into'):
+        bind(database, other)
+    other.put(installation.KEY, f'{{"id": "{id_of(database)}"}}\n'.encode())
+    bind(database, other)
 
 
-def test_a_database_without_jobs_and_models_takes_a_new_storage(database: Database, tmp_path: Path) -> None:
+def test_a_database_without_files_takes_a_new_storage(database: Database, tmp_path: Path) -> None:
     first = Blobs((tmp_path / "first").as_uri())
     delete_job(database, stored_job(database, first))
     second = Blobs((tmp_path / "second").as_uri())
-    installation.write_if_empty(database, second)
-    with database.read() as session:
-        assert installation.stored_id(second) == installation.find(session).id
+    bind(database, second)
+    assert id_of(database) in second.get(installation.KEY).decode()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"id": 1}', b"\xff"])
+def test_an_unreadable_id_counts_as_another_one(database: Database, tmp_path: Path, content: bytes) -> None:
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    blobs.put(installation.KEY, content)
+    with pytest.raises(StorageUnavailable):
+        bind(database, blobs)
+    assert blobs.get(installation.KEY) == content
+
+
+def test_an_id_that_was_lost_is_written_again(database: Database, tmp_path: Path) -> None:
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    bind(database, blobs)
+    stored_job(database, blobs)
+    blobs.delete(installation.KEY)
+    bind(database, blobs)
+    assert id_of(database) in blobs.get(installation.KEY).decode()
+
+
+def test_of_two_installations_the_second_one_is_refused(
+    database: Database, migrated: Path, tmp_path: Path
+) -> None:
+    blobs = Blobs((tmp_path / "blobs").as_uri())
+    bind(database, blobs)
+    shutil.copy(migrated, tmp_path / "other.db")
+    second = Database(f"sqlite:///{tmp_path}/other.db")
+    with second.write() as session:
+        installation.find(session, lock=True).id = "ins_other"
+    with pytest.raises(StorageUnavailable, match=id_of(database)):
+        bind(second, blobs)
+    second.close()
+
+
+def test_ids_differ_between_installations(empty_database_url: str, postgres_url: str) -> None:
+    migrate.upgrade(empty_database_url)
+    with postgres_database(postgres_url) as url:
+        migrate.upgrade(url)
+        databases = [Database(empty_database_url), Database(url)]
+        assert len({id_of(database) for database in databases}) == 2
+        for database in databases:
+            database.close()

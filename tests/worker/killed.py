@@ -1,0 +1,349 @@
+"""Kill a process at every step of its work on the storage: `python -m tests.worker.killed SCENARIO FOLDER`.
+
+One process after another does the same work and is killed one step later than its predecessor, until one
+completes. Then the files of all jobs and models must be intact, and a day later no other file may be left.
+The counts are printed as JSON.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+from safetensors.numpy import save_file
+from sqlalchemy import event, select, update
+
+import worker.job_runner
+from api.jobs import service as job_service
+from api.jobs.submission import JobSubmission, _Request
+from api.models import service as model_service
+from api.models.imports import ModelImport
+from core.clip.config import resolve_config
+from core.clip.training.checkpoint_files import checkpoint_name
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
+from core.settings import Settings
+from core.store.backup import create, restore, snapshots, verify
+from core.store.db import migrate
+from core.store.db.ids import new_id
+from core.store.db.session import Database, database_now
+from core.store.db.tables import Deletion, Job, JobEvent, JobImage, Model
+from core.store.jobs import checkpoints, jobs, leases
+from core.store.storage import atomic_write, deletions, installation
+from core.store.storage.blobs import Blobs
+from tests.core.store.backup.test_backup import delete_job, stored_job, stored_model
+from tests.core.store.samples import OWNER, claimed, new_job, new_model
+from tests.core.store.storage.test_blobs import sha256
+from worker.checkpoints import CheckpointUploader
+from worker.dispatcher.cleanup import finish_deletions
+from worker.job_runner import JobRunner
+from worker.trainer.protocol import REPORT
+
+CONFIG = resolve_config(backbone="starter")
+SERVING = cast(Any, SimpleNamespace(previews=SimpleNamespace(forget=id), forget=id, prepare_preview=id))
+
+
+class Steps:
+    """Callable that kills this process before its `last` step."""
+
+    def __init__(self, last: int) -> None:
+        self.left = last
+
+    def __call__(self, *_: object) -> None:
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        @wraps(real)
+        def stepped(*given: Any, **options: Any) -> Any:
+            self()
+            result = real(*given, **options)
+            self()
+            return result
+
+        setattr(owner, name, stepped)
+
+    def begin(self, database: Database | None) -> None:
+        """Count the steps from here on: writes, renames and deletions of files, and commits."""
+
+        def copy_half(source: Any, to: Any, length: int) -> None:
+            content = source.read()
+            to.write(content[: len(content) // 2])
+            to.flush()
+            self()
+            to.write(content[len(content) // 2 :])
+
+        names = ("put", "put_all", "verify", "delete", "delete_prefix")
+        for owner, name in ((os, "fsync"), (Path, "replace"), *((Blobs, name) for name in names)):
+            self.around(owner, name)
+        atomic_write.shutil.copyfileobj = copy_half
+        if database is not None:
+            event.listen(database.engine, "commit", self)
+
+
+def trained(folder: Path) -> None:
+    """Write the files of a completed training."""
+    save_file({"a": np.random.default_rng(0).normal(size=50_000).astype("float32")}, folder / WEIGHTS)
+    manifest = Manifest(
+        sha256=file_sha256(folder / WEIGHTS),
+        bytes=(folder / WEIGHTS).stat().st_size,
+        backbone="starter",
+        backbone_sha256="0" * 64,
+        image_size=160,
+        class_names=("a", "b"),
+        config={},
+        delta_format="full",
+    )
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
+    (folder / REPORT).write_text("{}")
+
+
+def publish(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
+    """Publish a model and end its evaluation."""
+    job_id = new_job(database, config=CONFIG.to_dict(), images=[])
+
+    def run_trainer(
+        folder: Path, *, on_message: Callable[[dict[str, Any]], None], **_: object
+    ) -> dict[str, Any]:
+        shutil.copytree(ready, folder, dirs_exist_ok=True)
+        steps.begin(database)
+        on_message({"type": "trained", "metrics": {"verdict": "evaluating"}, "seconds": 1.0})
+        return {"metrics": {"verdict": "better"}}
+
+    worker.job_runner.run_trainer = run_trainer
+    JobRunner(settings, database, blobs, name="w").run(job_id)
+
+
+def upload(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
+    """Store the images of a request and create its job."""
+    shots = [
+        SimpleNamespace(
+            split="train",
+            class_name="a",
+            file_name="a.jpg",
+            sha256=sha256(b"image"),
+            bytes=5,
+            label_confirmed=False,
+            read=lambda: b"image",
+        )
+        for _ in range(2)
+    ]
+    counts = [{"name": "a", "images": 2, "test_images": 0}]
+    validated = cast(Any, SimpleNamespace(images=shots, classes=counts))
+    checked = cast(Any, SimpleNamespace(warnings=[], model_dump_json=lambda: "{}"))
+    steps.begin(database)
+    submission = JobSubmission(settings, database, blobs, SERVING, cast(Any, None))
+    submission._store(validated, checked, _Request(CONFIG, None, None), None, OWNER)
+
+
+def import_model(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
+    """Store an imported model."""
+    model_id = new_id("mdl")
+    model = new_model(
+        id=model_id,
+        weights_key=f"models/{model_id}/{WEIGHTS}",
+        manifest_key=f"models/{model_id}/{MANIFEST}",
+        sha256=file_sha256(ready / WEIGHTS),
+        bytes=(ready / WEIGHTS).stat().st_size,
+    )
+    steps.begin(database)
+    ModelImport(settings, database, blobs, cast(Any, None))._publish(ready, model, OWNER)
+
+
+def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
+    """Store two checkpoints, then end the job."""
+    claim = claimed(database, new_job(database, images=[]), lease_seconds=3600)
+    folder = ready.parent / f"checkpoints-{claim.job_id}"
+
+    def record(stored: str, epoch: int) -> bool:
+        with database.write() as session:
+            return leases.record_checkpoint(session, claim, stored, epoch)
+
+    uploader = CheckpointUploader(database, blobs, claim.job_id, folder, record)
+    uploader.fetch()
+    steps.begin(database)
+    for epoch in (1, 2):
+        (folder / checkpoint_name(epoch, sha256(b"state"))).write_bytes(b"state")
+        uploader._store_newest()
+    with database.write() as session:
+        leases.finish_failed(session, claim, code="x", detail="x")
+    deletions.finish(database, blobs, checkpoints.folder_of(claim.job_id))
+
+
+def delete(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
+    """Delete a job and a model."""
+    stored_job(database, blobs)
+    job_id, model_id = stored_job(database, blobs), stored_model(database, blobs)
+    steps.begin(database)
+    job_service.delete_job(database, blobs, SERVING, OWNER, job_id)
+    model_service.delete_model(database, blobs, SERVING, OWNER, model_id, force=False)
+
+
+def clean(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
+    """Finish the deletion of a job, and that of an upload which ended a day ago."""
+    stored_model(database, blobs)
+    delete_job(database, stored_job(database, blobs))
+    lost = jobs.blobs_of(new_id("job"))
+    with database.write() as session:
+        session.add(Deletion(prefix=lost, due_at=database_now(session)))
+    blobs.put(f"{lost}/0", b"x")
+    steps.begin(database)
+    finish_deletions(database, blobs)
+
+
+SCENARIOS = {
+    "publish": publish,
+    "upload": upload,
+    "import": import_model,
+    "checkpoint": checkpoint,
+    "delete": delete,
+    "clean": clean,
+}
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run `work` in another process, because the storage starts threads, which no fork may inherit."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed_at_each_step(work: Callable[[Steps], None]) -> int:
+    """Repeat `work` until it completes. Return the number of kills."""
+    kills = 0
+    while True:
+        status = in_child(lambda: work(Steps(kills)))  # noqa: B023
+        if status != -signal.SIGKILL:
+            assert status == 0
+            return kills
+        kills += 1
+
+
+def main(scenario: str, folder: Path) -> None:
+    settings = Settings(data=folder / "data", warm_trainer=False, heartbeat_seconds=3600, lease_seconds=3600)
+    url = settings.sqlalchemy_url()
+    migrate.upgrade(url)
+    ready = folder / "ready"
+    ready.mkdir()
+    trained(ready)
+
+    def begin() -> None:
+        installation.check(Database(url), Blobs.of(settings), bind=True)
+
+    def work(steps: Steps) -> None:
+        SCENARIOS[scenario](settings, Database(url), Blobs.of(settings), ready, steps)
+        steps()  # after the last commit
+
+    assert in_child(begin) == 0
+    if scenario == "restore":
+        json.dump(restored(settings, folder), sys.stdout)
+        return
+    kills = killed_at_each_step(work)
+    database, blobs = Database(url), Blobs.of(settings)
+    stored = {blob.key for blob in blobs.list("")}
+    finish_deletions(database, blobs)
+    needed = living(database, blobs)
+    with database.write() as session:  # a day later
+        at = database_now(session)
+        session.execute(update(Deletion).where(Deletion.due_at < at + timedelta(days=1)).values(due_at=at))
+    finish_deletions(database, blobs)
+    assert living(database, blobs) == needed
+    with database.read() as session:
+        rows = {table.__tablename__: len(session.scalars(select(table)).all()) for table in (Job, Model)}
+        left = session.scalars(select(Deletion.prefix)).all()
+    extra = {blob.key for blob in blobs.list("")} - needed - {installation.KEY}
+    assert verify.verify_installation(database, blobs).problems == []
+    json.dump(
+        {"kills": kills, **rows, "stored": len(stored), "extra": sorted(extra), "left": list(left)},
+        sys.stdout,
+    )
+
+
+def living(database: Database, blobs: Blobs) -> set[str]:
+    """Return the files of all jobs and models, and check that their rows agree."""
+    with database.read() as session:
+        models = list(session.scalars(select(Model)))
+        rows = {job.id: job for job in session.scalars(select(Job))}
+        images = set(session.scalars(select(JobImage.blob_key)))
+        recorded = set(
+            session.scalars(select(JobEvent.job_id).where(JobEvent.type == checkpoints.CHECKPOINT))
+        )
+        pending = set(session.scalars(select(Deletion.prefix)))
+    needed = images | {key for model in models for key in (model.weights_key, model.manifest_key)}
+    for model in models:
+        if model.job_id is not None and model.job_id in rows:
+            assert rows[model.job_id].model_id == model.id
+            assert rows[model.job_id].metrics == model.metrics
+    for job in rows.values():
+        needed |= {key for key in (job.report_key, jobs.preflight_of(job.id)) if key and blobs.exists(key)}
+        assert job.report_key is None or job.report_key in needed
+        stored = {blob.key for blob in blobs.list(checkpoints.folder_of(job.id))}
+        if job.status == "running" and job.id in recorded:
+            assert stored
+            needed |= {key for key in stored if key.rpartition("/")[0] not in pending}
+    assert needed <= {blob.key for blob in blobs.list("")}
+    return needed
+
+
+def restored(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Restore a backup, killed at each step and repeated."""
+    url = settings.sqlalchemy_url()
+    empty = shutil.copy(settings.data / "clipcite.db", folder / "empty.db")
+    target, number = folder / "target", 0
+
+    def back_up() -> None:
+        database, blobs = Database(url), Blobs.of(settings)
+        stored_model(database, blobs)
+        create.create(url, database, blobs, snapshots.open_folder(folder / "backup"))
+
+    def attempt(steps: Steps | None) -> None:
+        if steps is not None:
+            steps.begin(None)
+        to, blobs = f"sqlite:///{target}/clipcite.db", Blobs((target / "blobs").as_uri())
+        try:
+            restore.restore(to, blobs, snapshots.open_folder(folder / "backup"))
+        except snapshots.BackupError as error:
+            if "already has" not in error.detail:  # as after a kill that follows the commit
+                raise
+        if steps is None:
+            database = Database(to)
+            installation.check(database, blobs, bind=True)
+            finish_deletions(database, blobs)
+            assert verify.verify_installation(database, blobs).problems == []
+            assert len(living(database, blobs)) == 4
+
+    def work(steps: Steps) -> None:
+        attempt(steps)
+
+    assert in_child(back_up) == 0
+    while True:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        shutil.copy(empty, target / "clipcite.db")
+        status = in_child(lambda: work(Steps(number)))  # noqa: B023
+        assert in_child(lambda: attempt(None)) == 0
+        if status != -signal.SIGKILL:
+            assert status == 0
+            return {"kills": number}
+        number += 1
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
