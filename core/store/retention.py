@@ -4,6 +4,7 @@ Each function handles one batch in one transaction, by the database's clock. The
 nothing is left. What is gone is not in the audit log: settings decide it.
 """
 
+import logging
 from datetime import datetime, timedelta
 
 from sqlalchemy import Select, delete, exists, func, select, update
@@ -31,6 +32,41 @@ from core.store.storage import deletions, installation
 ROWS, JOBS, FOLDERS = 1_000, 200, 50
 """Batch sizes: rows without files, jobs without their files, and folders of files."""
 QUIET = {"synchronize_session": False}
+CLOCK_STEP, CLOCK_LEAD = timedelta(hours=1), timedelta(days=1)
+"""Largest step of the trusted time, and largest lead of the clock that is trusted."""
+logger = logging.getLogger(__name__)
+
+
+def trusts_clock(session: Session) -> bool:
+    """Return whether the clock may decide what is old: it is at most CLOCK_LEAD ahead of the trusted time.
+
+    The trusted time follows the clock by at most CLOCK_STEP per call. Each dispatcher calls this function
+    once a minute, so that a clock which was set ahead and back deletes nothing, and one that is right after a
+    pause of the service, for example a week, is trusted again soon (after 3 hours).
+    """
+    row = installation.find(session, lock=True)
+    now = database_now(session)
+    trusted = row.clock_at or _newest(session)
+    row.clock_at = min(now, trusted + CLOCK_STEP)
+    session.flush()
+    return now <= trusted + CLOCK_LEAD
+
+
+def warn_of_clock(session: Session) -> None:
+    """Log why nothing is deleted."""
+    row = installation.find(session)
+    logger.warning(
+        "The clock is far ahead of %s, when this service last ran, so nothing is deleted because of its age. "
+        "Correct the clock if it is wrong. Otherwise, for example after a long pause, this ends by itself, a "
+        "minute for each hour.",
+        row.clock_at and row.clock_at.isoformat(timespec="minutes"),
+    )
+
+
+def _newest(session: Session) -> datetime:
+    """Return the time of the newest row, where no dispatcher has noted a time yet."""
+    times = [session.scalar(select(func.max(at))) for at in (Job.created_at, Model.created_at, AuditEntry.at)]
+    return max(time for time in (*times, installation.find(session).created_at) if time is not None)
 
 
 def delete_jobs(session: Session, older_than: timedelta) -> list[str]:

@@ -23,7 +23,7 @@ from core.parent_watch import exit_with_parent
 from core.settings import Settings, get_settings
 from core.store.db.session import Database
 from core.store.db.tables import QUEUED, RUNNING, STATUSES
-from core.store.jobs import counters, events, fair_queue, jobs, workers
+from core.store.jobs import counters, fair_queue, jobs, workers
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
 from worker.dispatcher.cleanup import Cleaner
@@ -127,7 +127,6 @@ def main() -> None:
     cleaner.start()
     liveness = LivenessFile(settings.liveness_file)
     rounds = 0
-    prunable = False
     checked = ""  # the last owner whose numbers of queued and running jobs were checked
     grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
@@ -148,10 +147,6 @@ def main() -> None:
                     page = correct_counters(database, after=page)
             elif rounds % max(1, round(COUNTERS_SECONDS / settings.dispatch_seconds)) == 0:
                 checked = correct_counters(database, (QUEUED, RUNNING), after=checked)
-        with log_errors(metrics):
-            if prunable or rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
-                with database.write() as session:
-                    prunable = events.prune_progress(session)
         rounds += 1
         liveness.touch()
         stop.wait(settings.dispatch_seconds)

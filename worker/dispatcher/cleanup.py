@@ -15,6 +15,7 @@ from core.settings import Settings
 from core.store import retention
 from core.store.accounts import idempotency
 from core.store.db.session import Database
+from core.store.jobs import events
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 
@@ -36,6 +37,8 @@ def enforce_retention(
     guard: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, int]:
     """Delete what is older than the settings `keep_…_days`, in batches. Return the numbers by kind.
+
+    Nothing is deleted by a clock that is not trusted.
 
     Args:
         guard: returns a context manager that handles the errors of one kind.
@@ -61,6 +64,15 @@ def enforce_retention(
         "webhooks": (settings.keep_webhooks_days, partial(rows, retention.delete_deliveries)),
     }
     deleted = dict.fromkeys(kinds, 0)
+    with database.write() as session:
+        if not retention.trusts_clock(session):
+            retention.warn_of_clock(session)
+            return deleted
+    with guard():
+        while not should_stop():
+            with database.write() as session:
+                if not events.prune_progress(session):
+                    break
     for kind, (days, delete) in kinds.items():
         with guard():
             while days and not should_stop() and (batch := delete(timedelta(days=days))):
@@ -75,8 +87,10 @@ def finish_deletions(
 ) -> list[str]:
     """Do the deletions that are due, and remove expired idempotency keys. Return the deleted prefixes."""
     with database.write() as session:
-        idempotency.forget_old(session)
-        due = deletions.take_due(session)
+        trusts_clock = retention.trusts_clock(session)
+        if trusts_clock:
+            idempotency.forget_old(session)
+        due = deletions.take_due(session, trusts_clock=trusts_clock)
     finished = []
     for prefix in due:
         if should_stop():
@@ -132,12 +146,13 @@ class Cleaner:
             with self._guard():
                 finish_deletions(self._database, self._blobs, should_stop=self._stop.is_set)
             if time.monotonic() >= enforced + RETENTION_SECONDS:
-                enforce_retention(
-                    self._settings,
-                    self._database,
-                    self._blobs,
-                    should_stop=partial(self._stop.wait, RETENTION_PAUSE_SECONDS),
-                    guard=self._guard,
-                )
+                with self._guard():
+                    enforce_retention(
+                        self._settings,
+                        self._database,
+                        self._blobs,
+                        should_stop=partial(self._stop.wait, RETENTION_PAUSE_SECONDS),
+                        guard=self._guard,
+                    )
                 enforced = time.monotonic()
             self._stop.wait(DELETIONS_SECONDS)

@@ -178,7 +178,7 @@ class Installation(Base):
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time until which a backup in progress forbids the deletion of blobs."""
     clock_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Time up to which the dispatchers trust the clock (`core.store.clock`)."""
+    """Trusted time, which follows the clock in small steps (`retention.trusts_clock`)."""
 
 
 class WebhookSecret(Base):

@@ -17,7 +17,18 @@ from core.store import retention
 from core.store.accounts import audit
 from core.store.backup import create, snapshots
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Alias, AuditEntry, Deletion, Job, JobEvent, JobImage, Model, WebhookDelivery
+from core.store.db.tables import (
+    Alias,
+    AuditEntry,
+    Deletion,
+    IdempotencyKey,
+    Installation,
+    Job,
+    JobEvent,
+    JobImage,
+    Model,
+    WebhookDelivery,
+)
 from core.store.errors import StorageUnavailable
 from core.store.jobs import counters, jobs
 from core.store.registry import aliases, models
@@ -168,7 +179,7 @@ def test_a_backup_that_begins_during_the_deletion_of_images_lacks_no_file(
     """The storage is called without a transaction: while it hangs, others write to the database."""
     ended_job(database, blobs, OLD)
     young = ended_job(database, blobs, YOUNG)
-    backup = snapshots.open_folder(tmp_path / "backup")
+    backup = snapshots.Backup(tmp_path / "backup", tmp_path / "scratch")
     real, made = Blobs.delete_prefix, []
 
     def delete(blobs: Blobs, prefix: str, **given: Any) -> None:
@@ -329,6 +340,68 @@ def test_a_failing_storage_delays_no_other_kind(
     enforce_retention(settings, database, blobs, guard=partial(suppress, StorageUnavailable))
     assert calls == [jobs.blobs_of(job_id)]
     assert ids(database, AuditEntry) == set()
+
+
+def set_trusted(database: Database, ago: timedelta | None) -> None:
+    """Set the trusted time. The clock is then ahead of it by `ago`."""
+    with database.write() as session:
+        row = installation.find(session, lock=True)
+        row.clock_at = None if ago is None else database_now(session) - ago
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_clock_that_is_far_ahead_deletes_nothing(
+    database: Database, blobs: Blobs, caplog: pytest.LogCaptureFixture, noted: bool
+) -> None:
+    """Until a dispatcher has noted a time, the newest row counts."""
+    job_id = ended_job(database, blobs, timedelta(days=399))
+    with database.write() as session:
+        audit.record(session, "key.create", "key_1")
+        session.add(Deletion(prefix="jobs/job_x", due_at=database_now(session) - timedelta(days=399)))
+        deletions.mark_for_deletion(session, "models/mdl_x")
+        session.add(
+            IdempotencyKey(
+                owner=OWNER, key="k", fingerprint="", job_id=job_id, created_at=database_now(session) - OLD
+            )
+        )
+    blobs.put("jobs/job_x/0", b"x")
+    entries = ids(database, AuditEntry)
+    with database.write() as session:
+        before = database_now(session) - timedelta(days=400)
+        session.execute(update(AuditEntry).values(at=before))
+        session.execute(update(Job).values(created_at=before))
+        session.execute(update(Installation).values(created_at=before))
+    set_trusted(database, timedelta(days=400) if noted else None)
+    stored = keys(blobs)
+    for _ in range(10):
+        assert enforce(database, blobs, jobs=DAYS, audit=DAYS, events=DAYS, images=DAYS) == {}
+        assert finish_deletions(database, blobs) in ([], ["models/mdl_x"])  # which was deleted by a person
+    assert keys(blobs) == stored
+    assert (ids(database, Job), ids(database, AuditEntry)) == ({job_id}, entries)
+    with database.read() as session:
+        assert session.scalars(select(IdempotencyKey)).all() != []
+        assert session.scalars(select(Deletion.prefix)).all() == ["jobs/job_x"]
+    assert "The clock is far ahead" in caplog.text
+    set_trusted(database, timedelta(0))
+    assert finish_deletions(database, blobs) == ["jobs/job_x"]
+    assert enforce(database, blobs, jobs=DAYS, audit=DAYS) == {"jobs": 1, "audit": 1}
+
+
+def test_a_pause_of_the_service_ends_by_itself(database: Database, blobs: Blobs) -> None:
+    with database.write() as session:
+        session.add(Deletion(prefix="jobs/job_x", due_at=database_now(session)))
+    set_trusted(database, timedelta(days=7))
+    rounds = 1
+    while not finish_deletions(database, blobs):
+        rounds += 1
+    assert rounds == 145  # of a minute: six days in steps of an hour
+    set_trusted(database, timedelta(days=-7))  # the clock was set back
+    with database.write() as session:
+        assert retention.trusts_clock(session)
+    with database.read() as session:
+        trusted = installation.find(session).clock_at
+        assert trusted is not None
+        assert trusted <= database_now(session)
 
 
 def test_there_is_a_pause_between_batches(database: Database, blobs: Blobs) -> None:
