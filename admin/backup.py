@@ -2,18 +2,24 @@
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from admin.installation import AsJson, Data, database_of, settings_of
+from core.scratch import sweep_scratch
+from core.settings import Settings
 from core.store.accounts import audit
 from core.store.backup import create, snapshots
 from core.store.backup.restore import restore as restore_snapshot
 from core.store.backup.verify import verify_backup, verify_installation
+from core.store.db.text import printable
 from core.store.storage.blobs import Blobs
 
+CLOCK_ERROR = timedelta(minutes=5)
+"""Difference between the clocks of two machines that is no reason for a warning."""
 Snapshot = Annotated[
     str | None, typer.Option("--snapshot", help="Name of the snapshot (default: the newest one).")
 ]
@@ -31,18 +37,20 @@ def backup(
 
     The service may run meanwhile. Each call adds a snapshot to the folder and copies only new files. The
     folder contains private images and webhook secrets; keep it as safe as the installation. Exits with status
-    1 if a file is missing.
+    1 if a file is missing, or if a snapshot lies in the future.
     """
     settings = settings_of(data)
     with database_of(settings) as database, snapshots.lock(folder):
-        there = snapshots.open_folder(folder)
+        there = _backup(folder, settings)
         url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
         name, made = create.create(url, database, blobs, there, report=_report)
         pruned = create.prune(there, keep) if keep else []
+        latest = datetime.now(UTC) + CLOCK_ERROR
+        ahead = [known for known in snapshots.names(there) if snapshots.time_of(known) > latest]
         with database.write() as session:
             audit.record(session, "backup.create", name)
     if as_json:
-        print(json.dumps({"snapshot": name, **asdict(made), "pruned": pruned}))
+        print(json.dumps({"snapshot": name, **asdict(made), "pruned": pruned, "ahead": ahead}))
     else:
         print(
             f"Snapshot {name}: {sum(made.rows.values()):,} rows and {made.blobs:,} files, "
@@ -51,8 +59,15 @@ def backup(
         for old in pruned:
             print(f"Deleted snapshot {old}.")
         for key in made.missing:
-            typer.echo(f"{key}: missing in the storage", err=True)
-    if made.missing:
+            typer.echo(f"{printable(key)}: missing in the storage", err=True)
+        if ahead:
+            typer.echo(
+                f"The snapshot {ahead[0]} lies in the future: the clock was ahead when it was made, or is "
+                "behind now. Correct the clock. If it is right, back up into another folder, and delete this "
+                "one later, because its next snapshots will lie in the future, too.",
+                err=True,
+            )
+    if made.missing or ahead:
         raise typer.Exit(1)
 
 
@@ -73,7 +88,7 @@ def restore(
     _check_folder(folder)
     settings = settings_of(data)
     with database_of(settings, check=False) as database, snapshots.lock(folder, to_read=True):
-        there = snapshots.open_folder(folder)
+        there = _backup(folder, settings)
         url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
         made = restore_snapshot(url, blobs, there, name=snapshot, as_new=as_new, report=_report)
         with database.write() as session:
@@ -83,11 +98,11 @@ def restore(
         return
     print(f"Restored snapshot {made.snapshot}: {made.rows:,} rows and {made.blobs:,} files.")
     if made.requeued:
-        print(f"Queued again: {', '.join(made.requeued)}.")
+        print(f"Queued again: {printable(', '.join(made.requeued))}.")
     if made.keys:
         print(
-            f"These API keys work again: {', '.join(made.keys)}. Revoke those that were revoked after "
-            "the backup: clipcite keys revoke KEY."
+            f"These API keys work again: {printable(', '.join(made.keys))}. Revoke those that were revoked "
+            "after the backup: clipcite keys revoke KEY."
         )
     print("Start the service: clipcite serve")
 
@@ -114,18 +129,23 @@ def verify(
         if folder is None:
             result = verify_installation(database, Blobs.of(settings))
         else:
-            result = verify_backup(snapshots.open_folder(folder), snapshot)
+            result = verify_backup(_backup(folder, settings), snapshot)
     if as_json:
         print(json.dumps(asdict(result)))
     else:
         for problem in result.problems:
-            typer.echo(problem, err=True)
+            typer.echo(printable(problem), err=True)
         print(
             f"{result.rows:,} rows and {result.blobs:,} files verified: "
             f"{len(result.problems)} problems, {len(result.unowned)} folders without an owner."
         )
     if result.problems:
         raise typer.Exit(1)
+
+
+def _backup(folder: Path, settings: Settings) -> snapshots.Backup:
+    sweep_scratch(settings.scratch())  # files of killed backups
+    return snapshots.Backup(folder, settings.scratch())
 
 
 def _check_folder(folder: Path) -> None:

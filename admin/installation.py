@@ -13,6 +13,7 @@ from core.doctor import problems_of
 from core.errors import ClipCiteError
 from core.settings import Settings, read_settings
 from core.store.db.session import Database
+from core.store.db.text import printable
 
 Data = Annotated[Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -24,7 +25,7 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except ClipCiteError as error:
-        typer.echo(error.detail, err=True)
+        typer.echo(printable(error.detail), err=True)
         raise typer.Exit(1) from None
 
 

@@ -311,14 +311,14 @@ def restored(settings: Settings, folder: Path) -> dict[str, Any]:
     def back_up() -> None:
         database, blobs = Database(url), Blobs.of(settings)
         stored_model(database, blobs)
-        create.create(url, database, blobs, snapshots.open_folder(folder / "backup"))
+        create.create(url, database, blobs, snapshots.Backup(folder / "backup", folder / "scratch"))
 
     def attempt(steps: Steps | None) -> None:
         if steps is not None:
             steps.begin(None)
         to, blobs = f"sqlite:///{target}/clipcite.db", Blobs((target / "blobs").as_uri())
         try:
-            restore.restore(to, blobs, snapshots.open_folder(folder / "backup"))
+            restore.restore(to, blobs, snapshots.Backup(folder / "backup", folder / "scratch"))
         except snapshots.BackupError as error:
             if "already has" not in error.detail:  # as after a kill that follows the commit
                 raise

@@ -2,20 +2,19 @@
 
 import hashlib
 import logging
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, select
 
+from core.scratch import scratch_folder
 from core.store.backup import snapshots
-from core.store.backup.snapshots import BLOBS, SNAPSHOTS, TABLES, BlobEntry, Manifest
+from core.store.backup.snapshots import BLOBS, SNAPSHOTS, TABLES, Backup, BlobEntry, Manifest
 from core.store.db.engine import make_engine
 from core.store.db.session import Database
 from core.store.db.tables import Deletion, Installation, Job, JobImage, Model
@@ -30,7 +29,7 @@ Report = Callable[[str], None]
 
 
 def create(
-    url: str, database: Database, blobs: Blobs, backup: Blobs, *, report: Report = lambda line: None
+    url: str, database: Database, blobs: Blobs, backup: Backup, *, report: Report = lambda line: None
 ) -> tuple[str, Manifest]:
     """Add a snapshot to a backup. Blobs that the backup has are not copied again.
 
@@ -93,7 +92,7 @@ def create(
     return name, manifest
 
 
-def prune(backup: Blobs, keep: int) -> list[str]:
+def prune(backup: Backup, keep: int) -> list[str]:
     """Delete all but the newest `keep` snapshots, and the blobs of no other. Return their names."""
     known = snapshots.names(backup)
     gone, kept = known[:-keep], known[-keep:]
@@ -170,13 +169,13 @@ def _stored(blobs: Blobs) -> list[Stored]:
 
 
 def _copies(
-    blobs: Blobs, backup: Blobs, wanted: list[Stored], known: dict[str, BlobEntry], report: Report
+    blobs: Blobs, backup: Backup, wanted: list[Stored], known: dict[str, BlobEntry], report: Report
 ) -> Iterator[BlobEntry]:
     """Copy the blobs that the backup lacks. Yield an entry for each, except for those that have vanished."""
     prefix = f"{BLOBS}/"
     present = {stored.key.removeprefix(prefix): stored.bytes for stored in backup.list(BLOBS)}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "blob"
+    with scratch_folder(backup.scratch) as folder:
+        path = folder / "blob"
         for number, stored in enumerate(wanted, start=1):
             entry = known.get(stored.key)
             if entry is not None and entry.bytes == stored.bytes == present.get(stored.key):
@@ -195,7 +194,7 @@ def _copies(
                 report(f"{number:,} of {len(wanted):,} files")
 
 
-def _known_hashes(backup: Blobs) -> dict[str, BlobEntry]:
+def _known_hashes(backup: Backup) -> dict[str, BlobEntry]:
     """Return the entries of the newest snapshot."""
     if not snapshots.names(backup):
         return {}
@@ -203,14 +202,15 @@ def _known_hashes(backup: Blobs) -> dict[str, BlobEntry]:
     return {entry.key: entry for entry in snapshots.read_blobs(backup, name, manifest)}
 
 
-def _remove_incomplete(backup: Blobs) -> None:
+def _remove_incomplete(backup: Backup) -> None:
     complete = {f"{SNAPSHOTS}/{name}" for name in snapshots.names(backup)}
     for folder in backup.folders(SNAPSHOTS):
         if folder not in complete:
             backup.delete_prefix(folder)
 
 
-def _new_name(backup: Blobs) -> str:
-    name = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    taken = sum(known.startswith(name) for known in snapshots.names(backup))
-    return f"{name}-{taken}" if taken else name
+def _new_name(backup: Backup) -> str:
+    """Return a name after all others, also if the clock was ahead when one of them was made."""
+    now = datetime.now(UTC)
+    times = (snapshots.time_of(known) + timedelta(seconds=1) for known in snapshots.names(backup))
+    return max(now, *times, now).strftime(snapshots.TIME)

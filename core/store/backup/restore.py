@@ -1,17 +1,18 @@
 """Restoration of a snapshot into an empty installation, on either kind of database and storage."""
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from core.scratch import scratch_folder
 from core.store.backup import create, snapshots
 from core.store.backup.create import BATCH_SIZE
-from core.store.backup.snapshots import BLOBS, TABLES, BackupError, Manifest
+from core.store.backup.snapshots import BLOBS, TABLES, Backup, BackupError, Manifest
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
@@ -39,7 +40,7 @@ class Restored:
 def restore(
     url: str,
     blobs: Blobs,
-    backup: Blobs,
+    backup: Backup,
     *,
     name: str | None = None,
     as_new: bool = False,
@@ -73,8 +74,8 @@ def restore(
                 f"The storage has {len(foreign):,} other files, for example {min(foreign)}. Restore into an "
                 "empty folder or bucket."
             )
-        with create.hold(database), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "blob"
+        with create.hold(database), scratch_folder(backup.scratch) as folder:
+            path = folder / "blob"
             for number, entry in enumerate(entries, start=1):
                 backup.fetch(f"{BLOBS}/{entry.key}", path, sha256=entry.sha256)
                 blobs.put(entry.key, path)
@@ -85,15 +86,27 @@ def restore(
                 session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             min_revision = installation.find(session, lock=True).min_revision
             rows = _insert_rows(session, backup, name, manifest)
-            _detach(session, min_revision, as_new=as_new)
-            for owner in counters.wrong_owners(session):  # of a version without these numbers
-                counters.recount(session, owner)
-            restored = Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
-            row_id = installation.find(session).id
+            with _damage(name, "A table"):
+                _detach(session, min_revision, as_new=as_new)
+                for owner in counters.wrong_owners(session):  # of a version without these numbers
+                    counters.recount(session, owner)
+                restored = Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
+                row_id = installation.find(session).id
         blobs.put(installation.KEY, installation.content(row_id))
         return restored
     finally:
         database.close()
+
+
+@contextmanager
+def _damage(name: str, file: str) -> Iterator[None]:
+    """Convert the errors of rows that no backup writes."""
+    try:
+        yield
+    except (OperationalError, InterfaceError):  # of the database itself
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, SQLAlchemyError) as error:
+        raise snapshots.damaged(name, file) from error
 
 
 def _check_empty(database: Database) -> None:
@@ -106,16 +119,18 @@ def _check_empty(database: Database) -> None:
                 )
 
 
-def _insert_rows(session: Session, backup: Blobs, name: str, manifest: Manifest) -> int:
+def _insert_rows(session: Session, backup: Backup, name: str, manifest: Manifest) -> int:
     """Replace the rows of all tables by those of the snapshot. Return their number."""
     for table in (Deletion.__table__, *reversed(TABLES)):
         session.execute(delete(table))
     for table in TABLES:
         if table.name not in manifest.rows:  # newer than the snapshot
             continue
-        lines = snapshots.read_lines(backup, name, f"{table.name}.jsonl", manifest)
-        while batch := [snapshots.decode_row(table, row, manifest) for row in islice(lines, BATCH_SIZE)]:
-            session.execute(insert(table), batch)
+        file = f"{table.name}.jsonl"
+        lines = snapshots.read_lines(backup, name, file, manifest)
+        with _damage(name, file):
+            while batch := [snapshots.decode_row(table, row, manifest) for row in islice(lines, BATCH_SIZE)]:
+                session.execute(insert(table), batch)
     return sum(manifest.rows.values())
 
 

@@ -12,26 +12,28 @@ import fcntl
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Table
 
 from core.errors import ClipCiteError
+from core.scratch import scratch_folder
 from core.store.db.migrate import is_known
 from core.store.db.tables import Base, Deletion, UtcDateTime, Worker
-from core.store.storage.blobs import Blobs
+from core.store.storage.blobs import Blobs, is_key
 
 FORMAT = 1
 BLOBS, SNAPSHOTS, MANIFEST = "blobs", "snapshots", "manifest.json"
 TABLES = [t for t in Base.metadata.sorted_tables if t not in {Deletion.__table__, Worker.__table__}]
 """Tables in the order of their foreign keys. A restored installation has no workers, and deletes no files."""
-_NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+TIME = "%Y%m%dT%H%M%SZ"
+_NAME = re.compile(r"(\d{8}T\d{6}Z)(-\d+)?")
 
 
 class BackupError(ClipCiteError):
@@ -67,9 +69,20 @@ class Manifest:
     """Keys that the rows name and that the storage did not have."""
 
 
-def open_folder(folder: Path) -> Blobs:
-    """Open the folder of a backup, and create it if necessary."""
-    return Blobs(folder.absolute().as_uri())
+_ENTRY, _MANIFEST = TypeAdapter(BlobEntry), TypeAdapter(Manifest)
+
+
+class Backup(Blobs):
+    """Folder of a backup, which is created if necessary."""
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        """Open the folder.
+
+        Args:
+            scratch: place of temporary files.
+        """
+        super().__init__(folder.absolute().as_uri())
+        self.scratch = scratch
 
 
 @contextmanager
@@ -100,14 +113,30 @@ def lock(folder: Path, *, to_read: bool = False) -> Iterator[None]:
         yield
 
 
-def names(backup: Blobs) -> list[str]:
+def names(backup: Backup) -> list[str]:
     """Return the names of the complete snapshots, oldest first."""
     folders = (folder.removeprefix(f"{SNAPSHOTS}/") for folder in backup.folders(SNAPSHOTS))
-    present = sorted(name for name in folders if _NAME.fullmatch(name))
+    present = sorted(name for name in folders if _is_name(name))
     return [name for name in present if backup.exists(f"{SNAPSHOTS}/{name}/{MANIFEST}")]
 
 
-def read_manifest(backup: Blobs, name: str | None) -> tuple[str, Manifest]:
+def _is_name(name: str) -> bool:
+    try:
+        time_of(name)
+    except ValueError:
+        return False
+    return True
+
+
+def time_of(name: str) -> datetime:
+    """Return the time at which a snapshot was made, by the clock of that time."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(name)
+    return datetime.strptime(match[1], TIME).replace(tzinfo=UTC)
+
+
+def read_manifest(backup: Backup, name: str | None) -> tuple[str, Manifest]:
     """Return name and manifest of a snapshot, by default of the newest one.
 
     Raises:
@@ -126,45 +155,68 @@ def read_manifest(backup: Blobs, name: str | None) -> tuple[str, Manifest]:
                 f"The snapshot {chosen} has the format {stored['format']}, and this version reads {FORMAT}. "
                 f"Use the version that wrote it: {stored['version']}."
             )
-        return chosen, Manifest(**stored)
+        return chosen, _MANIFEST.validate_python(stored)
     except (ValueError, KeyError, TypeError) as error:
-        raise BackupError(f"{MANIFEST} of the snapshot {chosen} is damaged. Use another snapshot.") from error
+        raise damaged(chosen, MANIFEST) from error
 
 
-def write_lines(backup: Blobs, key: str, rows: Iterable[Mapping[str, Any]]) -> tuple[str, int]:
+def damaged(name: str, file: str) -> BackupError:
+    """Return the error for a file of a snapshot with content that no backup writes."""
+    return BackupError(f"{file} of the snapshot {name} is damaged. Use another snapshot (--snapshot NAME).")
+
+
+def write_lines(backup: Backup, key: str, rows: Iterable[Mapping[str, Any]]) -> tuple[str, int]:
     """Write one JSON object per line. Return the file's SHA-256 and the number of rows."""
     digest, count = hashlib.sha256(), 0
-    with tempfile.NamedTemporaryFile("wb", suffix=".jsonl") as file:
-        for row in rows:
-            line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-            digest.update(line)
-            file.write(line)
-            count += 1
-        file.flush()
-        backup.put(key, Path(file.name))
+    with scratch_folder(backup.scratch) as folder:
+        path = folder / "rows.jsonl"
+        with path.open("wb") as file:
+            for row in rows:
+                line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+                digest.update(line)
+                file.write(line)
+                count += 1
+        backup.put(key, path)
     return digest.hexdigest(), count
 
 
-def read_lines(backup: Blobs, name: str, file: str, manifest: Manifest) -> Iterator[dict[str, Any]]:
+def read_lines(backup: Backup, name: str, file: str, manifest: Manifest) -> Iterator[dict[str, Any]]:
     """Yield the rows of a `.jsonl` file after its hash was checked.
 
     Raises:
         BlobNotFound, BlobDamaged: the file is missing or changed.
+        BackupError: a line is not a JSON object.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / file
+    with scratch_folder(backup.scratch) as folder:
+        path = folder / file
         backup.fetch(f"{SNAPSHOTS}/{name}/{file}", path, sha256=manifest.files.get(file, ""))
         with path.open("rb") as lines:
             for line in lines:
-                yield json.loads(line)
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise damaged(name, file) from error
+                if not isinstance(row, dict):
+                    raise damaged(name, file)
+                yield row
 
 
-def read_blobs(backup: Blobs, name: str, manifest: Manifest) -> list[BlobEntry]:
-    """Return the blobs of a snapshot."""
-    return [BlobEntry(**row) for row in read_lines(backup, name, f"{BLOBS}.jsonl", manifest)]
+def read_blobs(backup: Backup, name: str, manifest: Manifest) -> list[BlobEntry]:
+    """Return the blobs of a snapshot.
+
+    Raises:
+        BackupError, BlobNotFound, BlobDamaged: the file is damaged.
+    """
+    try:
+        rows = [_ENTRY.validate_python(row) for row in read_lines(backup, name, f"{BLOBS}.jsonl", manifest)]
+    except ValidationError as error:
+        raise damaged(name, f"{BLOBS}.jsonl") from error
+    if not all(is_key(row.key) for row in rows):
+        raise damaged(name, f"{BLOBS}.jsonl")
+    return rows
 
 
-def write_manifest(backup: Blobs, name: str, manifest: Manifest) -> None:
+def write_manifest(backup: Backup, name: str, manifest: Manifest) -> None:
     """Complete a snapshot."""
     backup.put(f"{SNAPSHOTS}/{name}/{MANIFEST}", json.dumps(asdict(manifest), indent=1).encode())
 

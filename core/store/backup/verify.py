@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 
 from core.store.backup import snapshots
-from core.store.backup.snapshots import BLOBS, TABLES
+from core.store.backup.snapshots import BLOBS, TABLES, Backup, BackupError
 from core.store.db.session import Database
 from core.store.db.tables import Deletion, Job, JobImage, Model
 from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
@@ -28,7 +28,7 @@ class Verification:
     """Folders without a row of a job, a model or a deletion, as version 0.2.0 left them. They stay."""
 
 
-def verify_backup(backup: Blobs, name: str | None = None) -> Verification:
+def verify_backup(backup: Backup, name: str | None = None) -> Verification:
     """Read a snapshot, by default the newest one, and compare everything in it with its hashes.
 
     Raises:
@@ -97,3 +97,5 @@ def _problems(result: Verification, key: str) -> Iterator[None]:
         result.problems.append(f"{key}: missing")
     except BlobDamaged:
         result.problems.append(f"{key}: its content has changed")
+    except BackupError as error:
+        result.problems.append(error.detail)

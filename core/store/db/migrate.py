@@ -12,6 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, make_url, text
+from sqlalchemy.exc import DatabaseError
 
 from core.settings import get_settings
 from core.store.db.engine import make_engine
@@ -48,7 +49,7 @@ def migrating(url: str) -> Iterator[Connection]:
     """Yield a connection for migrations: one transaction under an exclusive lock.
 
     Raises:
-        DatabaseUnavailable: the file of SQLite can't be created.
+        DatabaseUnavailable: the file of SQLite can't be created, or is damaged.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
@@ -69,6 +70,13 @@ def migrating(url: str) -> Iterator[Connection]:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             yield connection
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # SQLite raises exactly this class for a damaged file
+            raise
+        raise DatabaseUnavailable(
+            f"The file {parsed.database} is damaged or is no database ({error.orig}). Move it away, then "
+            "restore a backup with `clipcite restore`, or start without data."
+        ) from error
     finally:
         engine.dispose()
 

@@ -11,6 +11,11 @@ def sanitize_text(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
+def printable(text: str) -> str:
+    """Replace control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def utc_text(at: datetime, timespec: str = "auto") -> str:
     """Return a UTC time in ISO 8601, ending in Z."""
     return at.isoformat(timespec=timespec).replace("+00:00", "Z")

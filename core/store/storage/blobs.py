@@ -242,9 +242,14 @@ def _raise_first(done: Iterable[Future[object]]) -> None:
         future.result()
 
 
+def is_key(text: str) -> bool:
+    """Return whether the text may be a key: no key leaves the storage."""
+    return _KEY.fullmatch(text) is not None
+
+
 def _checked(key: str) -> str:
     """Return the key. Raise ValueError for any other text, as a last defence against path traversal."""
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ValueError(f"Not a blob key: {key!r}.")
     return key
 

@@ -143,7 +143,7 @@ def test_after_a_restore_without_keys(
     """A backup has neither the keys nor the token, and its copy is not open."""
     token = token_of(guarded)
     installation.check(guarded.database, guarded.blobs, bind=True)
-    backup = snapshots.open_folder(tmp_path / "backup")
+    backup = snapshots.Backup(tmp_path / "backup", tmp_path / "scratch")
     create.create(guarded.settings.sqlalchemy_url(), guarded.database, guarded.blobs, backup)
     data = tmp_path / "copy"
     data.mkdir()

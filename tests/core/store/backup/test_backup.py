@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from typer.testing import CliRunner
 from clipcite.cli.main import app
 from core.store.accounts import api_keys, owners
 from core.store.backup import create, restore, snapshots, verify
-from core.store.backup.snapshots import TABLES, BackupError
+from core.store.backup.snapshots import TABLES, Backup, BackupError
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database
@@ -92,8 +94,8 @@ def blobs(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def backup(tmp_path: Path) -> Blobs:
-    return snapshots.open_folder(tmp_path / "backup")
+def backup(tmp_path: Path) -> Backup:
+    return snapshots.Backup(tmp_path / "backup", tmp_path / "scratch")
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def target(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) ->
 
 
 def test_the_other_kind_of_installation_is_equal(
-    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
 ) -> None:
     installation.check(database, blobs, bind=True)
     with database.write() as session:
@@ -158,7 +160,7 @@ def test_the_other_kind_of_installation_is_equal(
 
 
 def test_changes_during_a_backup(
-    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
 ) -> None:
     """Threads add and delete jobs. The snapshot is of one moment, and all its files are in the backup."""
     doomed = [stored_job(database, blobs) for _ in range(20)]
@@ -207,7 +209,7 @@ def test_changes_during_a_backup(
     assert restored.rows == sum(made[-1][1].rows.values())
 
 
-def test_deletions_wait_for_the_backup(database: Database, blobs: Blobs, backup: Blobs) -> None:
+def test_deletions_wait_for_the_backup(database: Database, blobs: Blobs, backup: Backup) -> None:
     job_id = stored_job(database, blobs)
     with database.write() as session:
         deletions.hold(session)
@@ -229,7 +231,7 @@ def test_nothing_is_deleted_while_the_database_is_down(blobs: Blobs, tmp_path: P
 
 
 def test_a_second_snapshot_copies_only_new_files(
-    database_url: str, database: Database, blobs: Blobs, backup: Blobs, tmp_path: Path
+    database_url: str, database: Database, blobs: Blobs, backup: Backup, tmp_path: Path
 ) -> None:
     stored_job(database, blobs)
     first, _ = create.create(database_url, database, blobs, backup)
@@ -250,7 +252,7 @@ def test_a_second_snapshot_copies_only_new_files(
 
 
 def test_an_interrupted_backup_counts_as_none(
-    database_url: str, database: Database, blobs: Blobs, backup: Blobs, monkeypatch: pytest.MonkeyPatch
+    database_url: str, database: Database, blobs: Blobs, backup: Backup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored_job(database, blobs)
     for step in ("write_lines", "write_manifest"):
@@ -268,7 +270,7 @@ def test_an_interrupted_restoration_can_be_repeated(
     database_url: str,
     database: Database,
     blobs: Blobs,
-    backup: Blobs,
+    backup: Backup,
     target: tuple[str, Blobs],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -287,7 +289,7 @@ def test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table(
     database_url: str,
     database: Database,
     blobs: Blobs,
-    backup: Blobs,
+    backup: Backup,
     target: tuple[str, Blobs],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -307,7 +309,7 @@ def test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table(
 
 
 def test_a_used_storage_is_refused(
-    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
 ) -> None:
     stored_job(database, blobs)
     create.create(database_url, database, blobs, backup)
@@ -317,7 +319,7 @@ def test_a_used_storage_is_refused(
 
 
 def test_a_changed_file_is_found(
-    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
 ) -> None:
     model = stored_model(database, blobs)
     create.create(database_url, database, blobs, backup)
@@ -367,7 +369,7 @@ def test_a_backup_is_held_by_one_process(tmp_path: Path, to_read: bool) -> None:
 
 
 def test_a_copy_may_have_an_id_of_its_own(
-    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
 ) -> None:
     installation.check(database, blobs, bind=True)
     create.create(database_url, database, blobs, backup)
@@ -379,7 +381,7 @@ def test_a_backup_of_a_version_without_a_table_is_complete(
     database_url: str,
     database: Database,
     blobs: Blobs,
-    backup: Blobs,
+    backup: Backup,
     target: tuple[str, Blobs],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -394,7 +396,7 @@ def test_a_backup_of_a_version_without_a_table_is_complete(
 
 
 def test_columns_of_an_older_version_are_left_out_and_those_of_a_newer_one_refused(
-    database_url: str, database: Database, blobs: Blobs, backup: Blobs
+    database_url: str, database: Database, blobs: Blobs, backup: Backup
 ) -> None:
     _, manifest = create.create(database_url, database, blobs, backup)
     assert snapshots.decode_row(TABLES[0], {"gone": 1}, manifest) == {}
@@ -403,7 +405,7 @@ def test_columns_of_an_older_version_are_left_out_and_those_of_a_newer_one_refus
 
 
 def test_files_that_are_being_stored_are_in_no_backup(
-    database_url: str, database: Database, blobs: Blobs, backup: Blobs, target: tuple[str, Blobs]
+    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
 ) -> None:
     """The restored copy has no deletion of them, and deletes nothing else."""
     job_id = stored_job(database, blobs)
@@ -426,6 +428,24 @@ def test_files_that_are_being_stored_are_in_no_backup(
         }
     finally:
         restored.close()
+
+
+def test_a_clock_that_was_ahead_costs_no_new_snapshot(
+    database_url: str, database: Database, blobs: Blobs, backup: Backup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Ahead":
+            return cls.fromtimestamp(time.time() + 365 * 86_400, tz)
+
+    made = []
+    for clock in (Ahead, Ahead, datetime, datetime):
+        monkeypatch.setattr(create, "datetime", clock)
+        made.append(create.create(database_url, database, blobs, backup)[0])
+        assert made[-1] not in create.prune(backup, keep=2)
+        assert snapshots.read_manifest(backup, None)[0] == made[-1]
+    assert made == sorted(set(made))
+    assert snapshots.names(backup) == made[-2:]
 
 
 def _interrupt(*given: Any, **named: Any) -> Any:
