@@ -11,7 +11,7 @@ from core.serving.service import Serving
 from core.store.db.session import Database
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage
 from core.store.errors import BlobNotFound, ReportNotFound, ReportPending
-from core.store.jobs import jobs, leases
+from core.store.jobs import endings, jobs
 from core.store.storage.blobs import Blobs
 
 HEADERS = {
@@ -73,7 +73,7 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
         )
         raise ReportNotFound(detail)
     for notice in job.warnings:
-        if notice["code"] in leases.EVALUATION_SKIPPED:
+        if notice["code"] in endings.EVALUATION_SKIPPED:
             raise ReportNotFound(f"The job has no report. {notice['detail']}")
     try:
         stored = json.loads(blobs.get(job.report_key or jobs.report_of(job.id, job.model_id)))

@@ -18,7 +18,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import QUEUED, RUNNING, ApiKey, Deletion, Installation, Job, Model
 from core.store.jobs import counters
-from core.store.jobs.leases import end_lease
+from core.store.jobs.endings import end_lease
 from core.store.storage import installation
 from core.store.storage.atomic_write import PART
 from core.store.storage.blobs import PROBE, Blobs

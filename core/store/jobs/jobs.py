@@ -21,12 +21,8 @@ from core.store.db.text import sanitize_text
 from core.store.errors import JobConflict, JobNotFound
 from core.store.jobs import fair_queue
 from core.store.jobs.counters import count_change
+from core.store.jobs.endings import EVALUATION_CANCELLED, cancel, end_lease
 from core.store.jobs.events import after
-from core.store.jobs.leases import (
-    EVALUATION_CANCELLED,
-    cancel,
-    end_lease,
-)
 from core.store.jobs.transitions import append_event, locked, of_request, transition
 from core.store.storage import deletions
 
