@@ -11,7 +11,6 @@ from core.store.db.session import Database
 from core.store.jobs.queue import make_celery
 from core.store.storage.blobs import Blobs
 from tests.core.store.backup.test_backup import delete_job, stored_job
-from tests.core.store.samples import new_job
 from worker.dispatcher.__main__ import dispatch
 from worker.dispatcher.cleanup import Cleaner
 
@@ -23,7 +22,7 @@ def test_a_storage_that_hangs_in_a_deletion_holds_only_the_cleaners_thread(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, blobs = Settings(data=tmp_path), Blobs((tmp_path / "blobs").as_uri())
-    gone, other = stored_job(database, blobs), new_job(database)
+    gone, other = stored_job(database, blobs), stored_job(database, blobs)
     delete_job(database, gone)  # The process died here.
     hanging, released = threading.Event(), threading.Event()
     delete = Blobs.delete_prefix

@@ -138,7 +138,7 @@ def test_a_deleted_job_leaves_nothing_after_a_crash(database: Database, blobs: B
         stored_model(database, blobs),
     )
     delete_job(database, gone)  # The process died here.
-    assert finish_deletions(database, blobs) == [f"jobs/{gone}"]
+    assert f"jobs/{gone}" in finish_deletions(database, blobs)
     assert {key.split("/")[1] for key in keys(blobs)} >= {kept, model}
     assert gone not in str(keys(blobs))
     assert finish_deletions(database, blobs) == []
