@@ -5,6 +5,7 @@ tests their contents.
 """
 
 import hashlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -128,8 +129,10 @@ def test_the_trainers_checkpoints_are_stored_and_two_are_kept(
 
 @pytest.mark.slow
 @pytest.mark.mounts
-def test_a_full_disk_keeps_the_last_whole_one(database: Database, folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_last_whole_one(folder: Path, tmp_path: Path, migrated: Path) -> None:
     folder.parent.mkdir()
+    shutil.copy(migrated, tmp_path / "clipcite.db")
+    database = Database(f"sqlite:///{tmp_path}/clipcite.db")
     state = bytes(300_000)
     recorded: list[int] = []
     record = recorder(database, recorded)

@@ -17,6 +17,7 @@ from core.store.db import migrate
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Base, Job, WebhookDelivery
 from core.store.errors import DatabaseUnavailable
+from core.store.storage import deletions
 from core.store.webhooks import deliveries
 from tests.core.store.samples import new_job, new_owner
 
@@ -209,6 +210,18 @@ def test_an_old_version_does_not_start_on_a_newer_database(tmp_path: Path, migra
             process.kill()
 
 
+def test_deletions_in_progress_are_due_after_the_upgrade_and_orphans_stay(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "0015")
+    database = Database(empty_database_url)
+    with database.write() as session:
+        session.execute(text("INSERT INTO deletions VALUES ('jobs/a', '2026-11-28 00:00:00+00:00')"))
+        session.execute(text("INSERT INTO orphans VALUES ('jobs/b', '2026-11-20 00:00:00+00:00', NULL)"))
+    migrate.upgrade(empty_database_url)
+    with database.write() as session:
+        assert deletions.take_due(session) == ["jobs/a"]
+    database.close()
+
+
 def test_a_password_and_a_folder_may_hold_a_percent_sign(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / '100%d %(here)s' / 'clipcite.db'}"
     migrate.upgrade(url)
@@ -263,6 +276,27 @@ def test_each_migration_names_the_oldest_version_that_works(database: Database) 
     for script in migrate._scripts().walk_revisions():
         if script.revision > "0009":
             assert "min_revision = '" in Path(script.path).read_text(), script.revision
+
+
+def test_a_damaged_file_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated: Path
+) -> None:
+    """As `clipcite serve` starts: with a file that is no database, and with a damaged page."""
+    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path))
+    monkeypatch.delenv("CLIPCITE_DATABASE_URL", raising=False)
+    content = migrated.read_bytes()
+    for damaged in (b"no database" * 500, content[:100] + b"\xff" * 4000 + content[4100:]):
+        (tmp_path / "clipcite.db").write_bytes(damaged)
+        done = subprocess.run(
+            [sys.executable, "-m", "core.store.db.migrate"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "clipcite restore" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_an_older_database_needs_an_upgrade(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
