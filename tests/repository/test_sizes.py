@@ -22,7 +22,7 @@ CEILINGS = {
 }
 """Maximum number of lines of Python per folder, without the generated client."""
 
-MAX_SETTINGS = 68
+MAX_SETTINGS = 64
 
 MAX_MODULE_LINES = 300
 LONG_MODULES = {
@@ -37,11 +37,9 @@ LONG_MODULES = {
     "core/clip/evaluation/predictions.py": 304,
     "core/clip/evaluation/report.py": 509,
     "core/serving/decoding.py": 342,
-    "core/settings.py": 349,
-    "core/store/db/tables.py": 412,
-    "core/store/jobs/leases.py": 437,
-    "worker/dispatcher/garbage.py": 435,
-    "worker/job_runner.py": 469,
+    "core/settings.py": 328,
+    "core/store/db/tables.py": 396,
+    "worker/job_runner.py": 440,
 }
 """Modules above `MAX_MODULE_LINES`, with their ceilings."""
 
