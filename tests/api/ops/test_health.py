@@ -171,7 +171,7 @@ def test_with_an_empty_storage_in_the_place_of_its_own_it_is_unavailable(
     fresh.app.state.checks = health.Checks(fresh.app.state)  # As after a restart.
     bad = bad_parts(ready(fresh, 503))
     assert set(bad) == {"storage"}
-    assert "clipcite storage adopt" in bad["storage"]
+    assert "installation.json" in bad["storage"]
     archive = {"archive": ("model.zip", b"a model")}
     for refused in (fresh.adapt(**shots()), fresh.client.post("/models", files=archive)):
         assert_problem(refused, 503, "storage_unavailable", "The storage can't be found.")
