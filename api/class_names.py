@@ -2,17 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
-
-from pydantic import Field
 
 from api.problems import InvalidRequest
-from api.request_model import RequestModel
+from clipcite.wire.classify import ClassIn
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.prompts import (
-    MAX_NAME_LENGTH,
-    MAX_TEMPLATES,
-    MAX_TEXT_LENGTH,
     check_prompts,
     clean_class_name,
     same_class,
@@ -26,21 +20,6 @@ NAME_BYTES = 250
 Given = tuple[str, tuple[str, ...] | None]
 Cleaned = tuple[tuple[ClassName, ...], tuple[tuple[str, str], ...]]
 """Names and warnings."""
-
-# These limits only appear in the schema. core.clip.prompts checks both and reports each invalid one.
-RawName = Annotated[str, Field(json_schema_extra={"maxLength": 10 * MAX_NAME_LENGTH})]
-Sentence = Annotated[str, Field(json_schema_extra={"maxLength": MAX_TEXT_LENGTH})]
-
-
-class ClassIn(RequestModel):
-    name: RawName = Field(description="Class name, as it appears in the response.")
-    prompts: list[Sentence] | None = Field(
-        None,
-        fail_fast=True,
-        max_length=MAX_TEMPLATES,
-        description="Prompts for this class, used instead of the templates.",
-    )
-
 
 _cache: LruCache[tuple[str, ...], Cleaned] = LruCache(CACHE_BYTES)
 """Cleaned lists of class names, only for lists without prompts."""

@@ -10,12 +10,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from fastapi.sse import format_sse_event
-from pydantic import BaseModel, Field
 
+from clipcite.wire.jobs import Event
 from core.errors import ClipCiteError
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, JobEvent
@@ -28,19 +26,8 @@ MAX_BUFFERED = 1_000
 """Maximum number of unread events per stream. Above it the stream ends, and the client may resume."""
 
 
-class Event(BaseModel):
-    """Something that happened to a job."""
-
-    seq: int = Field(description="Position in the job's history, strictly increasing.")
-    at: datetime
-    type: str = Field(
-        description="Kind of event, for example `started`, `progress`, `warning` or `succeeded`."
-    )
-    data: dict[str, Any] = Field(description="Details, depending on `type`.")
-
-    @classmethod
-    def of(cls, event: JobEvent) -> "Event":
-        return cls(seq=event.seq, at=event.at, type=event.type, data=event.data)
+def to_event(row: JobEvent) -> Event:
+    return Event(seq=row.seq, at=row.at, type=row.type, data=row.data)
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,7 @@ class SseEvent:
     def of(cls, event: JobEvent) -> "SseEvent":
         last = event.type in FINAL
         name = "done" if last else "progress" if event.type == events.PROGRESS else "log"
-        data = Event.of(event).model_dump_json()
+        data = to_event(event).model_dump_json()
         return cls(
             event.seq, event.type, format_sse_event(event=name, id=str(event.seq), data_str=data), last
         )

@@ -1,23 +1,29 @@
 """Generation of the OpenAPI document."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from api.classify.schemas import Classification, ClassifyForm, ClassifyJson
-from api.jobs.schemas import Job, Preflight
-from api.models.aliases.schemas import Alias
-from api.models.schemas import Model
-from api.problems import Problem
-from api.samples.schemas import Sample
+from clipcite.wire.adapt import Preflight
+from clipcite.wire.classify import ClassifyForm, ClassifyJson
+from clipcite.wire.jobs import Job
+from clipcite.wire.models import Alias, Model
+from clipcite.wire.predictions import Classification
+from clipcite.wire.problems import Problem
+from clipcite.wire.samples import Sample
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 SERVERS = [{"url": "/", "description": "The service that serves this document."}]
-NAMED: tuple[type[BaseModel], ...] = (Problem, ClassifyForm, ClassifyJson)
-"""Schemas that routes reference by name only."""
+NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
+    Problem: "serialization",
+    ClassifyForm: "validation",
+    ClassifyJson: "validation",
+}
+"""Schemas that routes reference by name only: the fields that are sent, or those that are accepted."""
 WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Alias, Classification, Sample)
 
 
@@ -37,7 +43,10 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
                 operation.setdefault("security", [])  # explicitly without authentication
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for model in NAMED:
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            mode: Literal["serialization", "validation"] = (
+                "serialization" if model is Problem else "validation"
+            )
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
         for model in WITH_EXAMPLES:  # FastAPI omits nulls from examples

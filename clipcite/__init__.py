@@ -8,122 +8,19 @@ with Client("http://127.0.0.1:8000") as client:
     print(answer.results[0].best)
 """
 
-from clipcite.client._async.client import AsyncClient
-from clipcite.client._async.jobs import AsyncJob
-from clipcite.client._async.models import AsyncModel
-from clipcite.client._sync.client import Client
-from clipcite.client._sync.jobs import Job
-from clipcite.client._sync.models import Model
-from clipcite.client.errors import (
-    APIConnectionError,
-    APIStatusError,
-    AuthenticationError,
-    ClipCiteError,
-    ConflictError,
-    ErrorItem,
-    InternalServerError,
-    InvalidAddress,
-    InvalidImages,
-    JobFailed,
-    NotFoundError,
-    PermissionDeniedError,
-    Problem,
-    RateLimitError,
-    UnprocessableEntityError,
-    WaitTimeout,
-)
-from clipcite.client.parse import APIResponseValidationError
-from clipcite.client.report_types import (
-    Accuracies,
-    ClassReport,
-    Estimate,
-    Finding,
-    Preflight,
-    Recommendation,
-    Reliability,
-    Report,
-    ReportedImage,
-    ReportMeasuredOn,
-)
-from clipcite.client.retry import Retry
-from clipcite.client.types import (
-    Alias,
-    AliasMove,
-    AllClasses,
-    ClassCount,
-    Classification,
-    ClassInfo,
-    Comparison,
-    Event,
-    ImageResult,
-    Interval,
-    JobData,
-    Loss,
-    MeasuredOn,
-    Metrics,
-    ModelData,
-    Notice,
-    Prediction,
-    Progress,
-    Readiness,
-)
-from clipcite.datasets.dataset import Dataset
-from clipcite.datasets.detect import read as read_images
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "APIConnectionError",
-    "APIResponseValidationError",
-    "APIStatusError",
-    "Accuracies",
-    "Alias",
-    "AliasMove",
-    "AllClasses",
-    "AsyncClient",
-    "AsyncJob",
-    "AsyncModel",
-    "AuthenticationError",
-    "ClassCount",
-    "ClassInfo",
-    "ClassReport",
-    "Classification",
-    "Client",
-    "ClipCiteError",
-    "Comparison",
-    "ConflictError",
-    "Dataset",
-    "ErrorItem",
-    "Estimate",
-    "Event",
-    "Finding",
-    "ImageResult",
-    "InternalServerError",
-    "Interval",
-    "InvalidAddress",
-    "InvalidImages",
-    "Job",
-    "JobData",
-    "JobFailed",
-    "Loss",
-    "MeasuredOn",
-    "Metrics",
-    "Model",
-    "ModelData",
-    "NotFoundError",
-    "Notice",
-    "PermissionDeniedError",
-    "Prediction",
-    "Preflight",
-    "Problem",
-    "Progress",
-    "RateLimitError",
-    "Readiness",
-    "Recommendation",
-    "Reliability",
-    "Report",
-    "ReportMeasuredOn",
-    "ReportedImage",
-    "Retry",
-    "UnprocessableEntityError",
-    "WaitTimeout",
-    "read_images",
-]
+if TYPE_CHECKING:
+    from clipcite.public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import the client with the first use of a name: the service imports only `clipcite.wire`."""
+        public = import_module("clipcite.public")
+        if name != "__all__" and name not in public.__all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(public, name)
+
+    def __dir__() -> list[str]:
+        return [*globals(), *import_module("clipcite.public").__all__]

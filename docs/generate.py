@@ -15,7 +15,7 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from api.app import create_app
-from api.jobs.schemas import JobConfig
+from clipcite.wire.adapt import JobConfig
 from core.clip.config import AdaptConfig, resolve_config
 from core.settings import Settings
 from core.store.db.migrate import upgrade

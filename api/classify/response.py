@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from api.classify.schemas import Calibration, ImageResult
+from clipcite.wire.predictions import Calibration, ImageResult
 from core.clip.errors import BadImage
 from core.clip.inference import calibration
 from core.serving.service import Subject

@@ -1,12 +1,48 @@
 """Route of POST /classify."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
-from api.classify.schemas import REQUEST_BODY, Classification, Comparison
 from api.classify.service import answer_classify
 from api.forms import MemoryFormRoute
 from api.problems import responses
+from clipcite.wire.classify import ROUTING_KEY
+from clipcite.wire.predictions import Classification, Comparison
 
+DOT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQV"
+    "R42mM8EaXBwMDAxMDAwMDAAAAQQgFOeLLOJwAAAABJRU5ErkJggg=="
+)
+"""An image of 2 × 2 pixels, which makes the example in /docs complete."""
+REQUEST_BODY: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": ROUTING_KEY,
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "maxLength": 600},
+            "description": "Same value as `model`, or one of `models`. A load balancer reads headers, not "
+            "bodies, and can use this one to route all requests of a model to the same server. Optional.",
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            # The schemas themselves are added by api.openapi.
+            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ClassifyForm"}},
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/ClassifyJson"},
+                "example": {
+                    "model": "stock",
+                    "class_names": ["red fox", {"name": "MT_Fray", "prompts": ["a frayed metal surface"]}],
+                    "images": [{"base64": DOT}],
+                    "top_k": 3,
+                },
+            },
+        },
+    },
+}
 router = APIRouter(tags=["classify"], route_class=MemoryFormRoute)
 
 

@@ -11,6 +11,7 @@ from api.classify.request import ParsedBody, received
 from api.classify.response import to_response
 from api.problems import InvalidRequest
 from core.admission import Grant
+from core.clip.config import round_alpha
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, NoReadableImage
 from core.store.db.session import Database
@@ -99,7 +100,7 @@ def _compare(
     options = body.options
     request = ClassifyRequest(
         body.class_names,
-        alpha=options.alpha,
+        alpha=None if options.alpha is None else round_alpha(options.alpha),
         templates=None if options.templates is None else tuple(options.templates),
         new_class_balance=options.new_class_balance,
         rule=None if options.rule == "auto" else options.rule,

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from fastapi import Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
-from api.event_hub import Event, EventHub
-from api.jobs.schemas import EventList
+from api.event_hub import EventHub, to_event
+from clipcite.wire.jobs import EventList
 from core.store.db.session import Database
 from core.store.jobs import events, jobs
 
@@ -39,7 +39,7 @@ def answer_events(
     with database.read() as session:
         if not streamed:
             rows = jobs.events(session, job_id, after, owner=owner)
-            return EventList(data=[Event.of(row) for row in rows])
+            return EventList(data=[to_event(row) for row in rows])
         job = jobs.get(session, job_id, owner=owner)
         last = events.last_seq(session, job.id)
         end = events.end_seq(session, job.id)

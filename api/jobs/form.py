@@ -8,10 +8,11 @@ from typing import Annotated, Literal, cast
 from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, Response, UploadFile
 
 from api.forms import FormRoute, JsonText, Text
-from api.jobs.schemas import Job, Preflight
 from api.jobs.upload import InvalidUpload, Upload
 from api.problems import InvalidRequest, responses
 from api.threads import UPLOADS
+from clipcite.wire.adapt import Preflight
+from clipcite.wire.jobs import Job
 from core.settings import MAX_IMAGES, Settings
 
 FIELDS = (

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from api.jobs.schemas import ClassCounts, Estimate, Finding, Preflight
 from api.jobs.upload import ValidatedUpload
-from api.problems import Notice
+from clipcite.wire.adapt import Estimate, Finding, Preflight
+from clipcite.wire.jobs import ClassCounts
+from clipcite.wire.problems import Notice
 from core.clip.checks import preflight as checks
 from core.clip.checks.estimate import PastJob, estimate
 from core.clip.checks.preflight import CheckedImage, check_images, class_warnings, summarise

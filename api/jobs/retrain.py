@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from fastapi import Response
 
 from api.jobs.form import JobOptions
-from api.jobs.schemas import Retraining, known_settings
 from api.jobs.submission import JobSubmission
 from api.jobs.upload import ExistingImage
 from api.problems import InvalidRequest
+from clipcite.wire.adapt import JobConfig, Retraining
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.store.db.tables import JobImage
@@ -58,6 +58,11 @@ class StoredImages:
 
     def _file_of(self, row: JobImage) -> Path:
         return self.folder / f"kept-{row.position:05d}"
+
+
+def known_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a stored job that this version knows."""
+    return {name: value for name, value in config.items() if name in JobConfig.model_fields}
 
 
 def retrain(

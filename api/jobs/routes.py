@@ -9,14 +9,28 @@ from api.jobs import service
 from api.jobs.event_stream import answer_events
 from api.jobs.form import IdempotencyKey, JobFormDep, form_router
 from api.jobs.retrain import retrain
-from api.jobs.schemas import STREAM_EXAMPLE, EventList, Job, JobPage, Preflight, Retraining, Status, Until
 from api.jobs.submission import SubmissionDep
 from api.problems import responses
 from api.threads import REQUESTS, UPLOADS
+from clipcite.wire.adapt import Preflight, Retraining
+from clipcite.wire.jobs import EventList, Job, JobPage, Status, Until
 from core.settings import Settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 MAX_SEQ = 2**31 - 1
+STREAM_EXAMPLE = """event: log
+data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
+id: 2
+
+event: progress
+data: {"seq":9,"at":"2026-11-25T02:05:20.011273Z","type":"progress","data":{"stage":"training"}}
+id: 9
+
+event: done
+data: {"seq":31,"at":"2026-11-25T02:06:03.690667Z","type":"succeeded","data":{"model_id":"mdl_01m8…"}}
+id: 31
+
+"""
 Wait = Annotated[
     float,
     Query(ge=0, le=60, description="Maximum wait (long polling), in seconds."),

@@ -5,8 +5,10 @@ import time
 from fastapi import Request
 
 from api.event_hub import EventHub
-from api.jobs.schemas import Job, JobPage, Preflight, Status, Until
+from api.jobs.response import to_job
 from api.threads import REQUESTS
+from clipcite.wire.adapt import Preflight
+from clipcite.wire.jobs import Job, JobPage, Status, Until
 from core.serving.service import Serving
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
@@ -29,14 +31,14 @@ def list_jobs(
     with database.read() as session:
         page, more = jobs.list_page(session, owner=owner, status=status, limit=limit, after=after)
         positions = jobs.queue_positions(session, page)
-    data = [Job.of(job, positions.get(job.id)) for job in page]
+    data = [to_job(job, positions.get(job.id)) for job in page]
     return JobPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
 def get_job(database: Database, owner: str, job_id: str) -> Job:
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
-        return Job.of(job, jobs.queue_position(session, job))
+        return to_job(job, jobs.queue_position(session, job))
 
 
 async def wait_for_job(
@@ -84,7 +86,7 @@ def _get_with_seq(database: Database, owner: str, job_id: str) -> tuple[Job, int
     """
     with database.read() as session:
         seen = events.last_seq(session, sanitize_text(job_id))
-        return Job.of(jobs.get(session, job_id, owner=owner), None), seen
+        return to_job(jobs.get(session, job_id, owner=owner), None), seen
 
 
 def cancel_job(database: Database, owner: str, job_id: str) -> Job:
@@ -93,7 +95,7 @@ def cancel_job(database: Database, owner: str, job_id: str) -> Job:
         ended = before.cancel_requested or before.status in FINAL
         job = jobs.request_cancel(session, job_id, owner=owner)
         audit.record(session, "job.cancel", job.id, changed=not ended)
-        return Job.of(job, jobs.queue_position(session, job))
+        return to_job(job, jobs.queue_position(session, job))
 
 
 def delete_job(database: Database, blobs: Blobs, serving: Serving, owner: str, job_id: str) -> None:

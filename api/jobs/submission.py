@@ -13,9 +13,11 @@ from api.deps import BlobsDep, DatabaseDep, ScratchDep, ServingDep, SettingsDep
 from api.jobs.fingerprint import fingerprint
 from api.jobs.form import JobOptions, JobUpload
 from api.jobs.preflight import preflight
-from api.jobs.schemas import Job, JobConfig, Preflight
+from api.jobs.response import to_job
 from api.jobs.upload import ExistingImages, ValidatedUpload, validate_upload
 from api.problems import InvalidRequest, invalid_model, json_or_invalid
+from clipcite.wire.adapt import JobConfig, Preflight
+from clipcite.wire.jobs import Job
 from core import tracing
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
@@ -118,7 +120,7 @@ class JobSubmission:
                 with self.database.read() as session:
                     job = idempotency.find(session, owner, claim)
                     if job is not None:
-                        return _accepted(Job.of(job, jobs.queue_position(session, job)), replayed=True)
+                        return _accepted(to_job(job, jobs.queue_position(session, job)), replayed=True)
             return self._store(validated, checked, resolved, claim, owner)
 
     def _store(
@@ -154,7 +156,7 @@ class JobSubmission:
                     webhook=resolved.webhook,
                     traceparent=tracing.current(),
                 )
-                answer = Job.of(job, jobs.queue_position(session, job))
+                answer = to_job(job, jobs.queue_position(session, job))
                 preview = JobPreview.of(job)
         lost_race = job.id != job_id
         if not lost_race:

@@ -7,8 +7,7 @@ from functools import partial
 from fastapi import Response
 
 from api.jobs.form import JobOptions, JobUpload
-from api.jobs.retrain import StoredImages
-from api.jobs.schemas import known_settings
+from api.jobs.retrain import StoredImages, known_settings
 from api.jobs.submission import JobSubmission
 from api.problems import InvalidRequest, json_or_invalid
 from core.store.errors import JobNotFound, ShotsGone

@@ -11,13 +11,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
-from api.class_names import RawName
 from api.deps import BlobsDep, DatabaseDep, ScratchDep, SettingsDep
 from api.forms import JsonText, Text
-from api.jobs.schemas import MAX_CLASSES, Prompts, Sentences
 from api.jobs.upload import Upload
-from api.models.schemas import Model
+from api.models.service import to_model
 from api.problems import InvalidRequest, check_json_values, invalid_model
+from clipcite.wire.adapt import Prompts, Sentences
+from clipcite.wire.base import MAX_CLASSES, RawName
+from clipcite.wire.models import Model
 from core.admission import Grant
 from core.clip.config import AdaptConfig, DeltaFormat, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
@@ -173,7 +174,7 @@ class ModelImport:
                 self.blobs.put(key, file)
                 self.blobs.verify(key, bytes=file.stat().st_size, sha256=file_sha256(file))
             with self.database.write() as session:
-                return Model.of(submission.admit_model(session, self.settings, model, owner=owner))
+                return to_model(submission.admit_model(session, self.settings, model, owner=owner))
 
 
 async def model_import(

@@ -22,9 +22,9 @@ from api.models import service
 from api.models.exports import ZIP, answer_export
 from api.models.extend import extend_model
 from api.models.imports import FIELDS, ImportForm, ModelImport, import_form, model_import
-from api.models.schemas import Model, ModelPage, ModelPatch, ModelQuery
 from api.problems import responses
 from api.threads import MODELS, REQUESTS, UPLOADS
+from clipcite.wire.models import Model, ModelPage, ModelPatch, ModelQuery
 from core.serving.exports import Format
 from core.settings import Settings
 

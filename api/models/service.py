@@ -1,30 +1,43 @@
 """Operations of the /models routes that read, rename or delete."""
 
-from api.models.schemas import Model, ModelPage, ModelPatch, ModelQuery
+from collections.abc import Sequence
+
+from clipcite.wire.models import Model, ModelPage, ModelPatch, ModelQuery
 from core.serving.service import Serving
 from core.store.accounts import audit
+from core.store.db import tables
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.registry import models
+from core.store.registry.models import Filters
 from core.store.registry.references import clean_name
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 
 
+def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
+    columns = {name: getattr(row, name) for name in Model.model_fields if hasattr(row, name)}
+    return Model.model_validate({**columns, "aliases": aliases, "trained_classes": row.classes})
+
+
 def list_models(database: Database, owner: str, query: ModelQuery) -> ModelPage:
     with database.read() as session:
         page, more = models.list_page(
-            session, owner=owner, limit=query.limit, after=query.after, filters=query.filters()
+            session,
+            owner=owner,
+            limit=query.limit,
+            after=query.after,
+            filters=Filters(**query.model_dump(exclude={"limit", "after"})),
         )
         aliases = models.aliases_of(session, page)
-    data = [Model.of(model, aliases.get(model.id, ())) for model in page]
+    data = [to_model(model, aliases.get(model.id, ())) for model in page]
     return ModelPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
 def get_model(database: Database, owner: str, reference: str) -> Model:
     with database.read() as session:
         model = models.resolve(session, reference, owner=owner)
-        return Model.of(model, models.pointing(session, model))
+        return to_model(model, models.pointing(session, model))
 
 
 def rename_model(database: Database, owner: str, reference: str, patch: ModelPatch) -> Model:
@@ -32,7 +45,7 @@ def rename_model(database: Database, owner: str, reference: str, patch: ModelPat
     with database.write() as session:
         model = models.rename(session, reference, name, owner=owner)
         audit.record(session, "model.rename", model.id)
-        return Model.of(model, models.pointing(session, model))
+        return to_model(model, models.pointing(session, model))
 
 
 def delete_model(

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from fastapi import FastAPI, Request, Response
 from starlette.datastructures import State
 
-from api.ops.schemas import Part, PartReadiness, Preparing, Readiness
+from clipcite.wire.health import Part, PartReadiness, Preparing, Readiness
 from core.errors import ClipCiteError
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import queue
@@ -30,6 +30,7 @@ READ_ONLY = (
     "The database is read-only. Images are still classified, but no job can be started and no model changed. "
     "Wait for the end of the failover, or let CLIPCITE_DATABASE_URL name the server that can write."
 )
+OK = PartReadiness(status="ok", reason=None)
 HIDDEN_REASON = (
     "The operator finds the reason in the service's log, or here with a key that has the scope admin (header "
     "`Authorization: Bearer <key>`)."
@@ -48,7 +49,7 @@ class Checks:
         self._lock = threading.Lock()
         self._pending: Future[dict[str, PartReadiness]] | None = None
         self._good_until = 0.0
-        self._storage = PartReadiness(status="ok")
+        self._storage = OK
         self._storage_good_until = 0.0
         self._storage_tried = False
         """True once a blob was written, read and deleted since the start."""
@@ -73,9 +74,9 @@ class Checks:
     def _check(self) -> dict[str, PartReadiness]:
         database = self._check_database()
         if time.monotonic() > self._storage_good_until:
-            with_database = database.status != "unavailable"
+            with_database = database["status"] != "unavailable"
             self._storage = self._check_storage(with_database=with_database)
-            if self._storage.status == "ok" and with_database:
+            if self._storage["status"] == "ok" and with_database:
                 self._storage_good_until = time.monotonic() + STORAGE_GOOD_SECONDS
         parts = {
             "database": database,
@@ -83,9 +84,9 @@ class Checks:
             "broker": _part(lambda: queue.check(self._state.celery), without="degraded"),
         }
         for name, part in parts.items():
-            if part.status != self._logged.get(name, "ok"):
-                logger.warning("The %s is %s. %s", name, part.status, part.reason or "")
-            self._logged[name] = part.status
+            if part["status"] != self._logged.get(name, "ok"):
+                logger.warning("The %s is %s. %s", name, part["status"], part["reason"] or "")
+            self._logged[name] = part["status"]
         self._good_until = time.monotonic() + GOOD_SECONDS
         return parts
 
@@ -100,7 +101,7 @@ class Checks:
                 return PartReadiness(status="degraded", reason=READ_ONLY)
         except ClipCiteError as error:
             return PartReadiness(status="unavailable", reason=error.detail)
-        return PartReadiness(status="ok")
+        return OK
 
     def _check_storage(self, *, with_database: bool) -> PartReadiness:
         """Check the storage, with a write only until one has succeeded."""
@@ -114,10 +115,10 @@ class Checks:
             else:
                 blobs.exists(installation.KEY)
         except DatabaseUnavailable:  # reported by the part `database`
-            return PartReadiness(status="ok")
+            return OK
         except ClipCiteError as error:
             return PartReadiness(status="unavailable", reason=error.detail)
-        return PartReadiness(status="ok")
+        return OK
 
 
 def _part(check: Callable[[], None], *, without: Part = "unavailable") -> PartReadiness:
@@ -125,18 +126,20 @@ def _part(check: Callable[[], None], *, without: Part = "unavailable") -> PartRe
         check()
     except ClipCiteError as error:
         return PartReadiness(status=without, reason=error.detail)
-    return PartReadiness(status="ok")
+    return OK
 
 
 def show(app: FastAPI, parts: dict[str, PartReadiness], *, details: bool) -> Readiness:
     """Return all parts and the worst status among them. Without `details` the reasons are hidden."""
     worst: Part = "ok"
     for part in parts.values():
-        if part.status == "unavailable" or (part.status == "degraded" and worst == "ok"):
-            worst = part.status
+        if part["status"] == "unavailable" or (part["status"] == "degraded" and worst == "ok"):
+            worst = part["status"]
     if not details:
         parts = {
-            name: part if part.status == "ok" else PartReadiness(status=part.status, reason=HIDDEN_REASON)
+            name: part
+            if part["status"] == "ok"
+            else PartReadiness(status=part["status"], reason=HIDDEN_REASON)
             for name, part in parts.items()
         }
     return Readiness(

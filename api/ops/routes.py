@@ -7,9 +7,10 @@ from api.deps import CurrentOwner, ServingDep
 from api.ops.health import answer_readyz
 from api.ops.metrics import answer_metrics
 from api.ops.runtime import read_runtime
-from api.ops.schemas import Alive, Readiness, Runtime
 from api.problems import responses
 from api.threads import REQUESTS
+from clipcite.wire.health import Alive, Readiness
+from clipcite.wire.runtime import Runtime
 
 open_router = APIRouter(tags=["health"])
 """Routes that need no key."""

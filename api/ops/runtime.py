@@ -1,6 +1,6 @@
 """GET /runtime: models in memory, waiting requests and batches."""
 
-from api.ops.schemas import (
+from clipcite.wire.runtime import (
     Backbone,
     Batches,
     Counts,
@@ -62,8 +62,8 @@ def _models(pool: ModelPool, owner: str) -> Models:
     return Models(
         budget_bytes=pool.warm.budget_bytes,
         bytes=pool.warm.bytes,
-        models=Counts.of(pool.warm.counts(MODEL)),
-        deltas=Counts.of(pool.warm.counts(DELTA)),
+        models=Counts.model_validate(pool.warm.counts(MODEL)),
+        deltas=Counts.model_validate(pool.warm.counts(DELTA)),
         unavailable=pool.unavailable.count(),
         resident=[_resident(resident, owner) for resident in pool.resident_infos()],
     )

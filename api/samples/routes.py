@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 
 from api.problems import responses
 from api.samples import service
-from api.samples.schemas import SampleList
 from api.samples.service import ZIP
 from api.threads import UPLOADS
+from clipcite.wire.samples import SampleList
 
 router = APIRouter(prefix="/samples", tags=["samples"])
 

@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from api.samples.schemas import Sample, SampleList
+from clipcite.wire.samples import Sample, SampleList
 from core.samples import catalog
 
 ZIP = "application/zip"

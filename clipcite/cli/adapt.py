@@ -1,9 +1,11 @@
 """`clipcite adapt`: upload labelled images and start a training job."""
 
+from __future__ import annotations
+
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,9 +13,11 @@ from rich.markup import escape
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, print_json, stderr, stdout
 from clipcite.cli.render.preflight import show_preflight
 from clipcite.cli.render.progress import upload_bar, wait_for
-from clipcite.client._sync.client import Client
 from clipcite.client.upload import ARCHIVES, Adaptable
 from clipcite.datasets.detect import read
+
+if TYPE_CHECKING:
+    from clipcite.client._sync.client import Client
 
 
 class OnBadImage(StrEnum):

@@ -1,16 +1,20 @@
 """`clipcite classify`: rank class names for images."""
 
+from __future__ import annotations
+
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, print_json, stderr, stdout
 from clipcite.cli.render.tables import classification_table, print_table
-from clipcite.client._sync.client import Client
 from clipcite.datasets.class_folders import images_below
+
+if TYPE_CHECKING:
+    from clipcite.client._sync.client import Client
 
 SCORES = (
     "note  Probabilities are computed from similarity minus offset and, if a class is trained, from the "

@@ -1,5 +1,7 @@
 """Options, output and exit statuses of the commands that talk to a service."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -7,14 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import httpx
 import typer
 from rich.console import Console
 
-from clipcite.client._sync.client import Client
-from clipcite.client.address import untrusted_certificate
 from clipcite.client.errors import (
     APIConnectionError,
     APIStatusError,
@@ -25,6 +24,9 @@ from clipcite.client.errors import (
     PermissionDeniedError,
 )
 from clipcite.client.retry import Retry
+
+if TYPE_CHECKING:
+    from clipcite.client._sync.client import Client
 
 Url = Annotated[
     str | None,
@@ -85,6 +87,8 @@ def stderr() -> Console:
 @contextmanager
 def connected(url: str | None, key: str | None) -> Iterator[Client]:
     """Yield a client. An error inside is printed and ends the command with its exit status."""
+    from clipcite.client._sync.client import Client  # here, so that `--help` does not wait for it
+
     try:
         with Client(url, key, retry=SHORT_RETRY) as client:
             try:
@@ -108,6 +112,10 @@ def connected(url: str | None, key: str | None) -> Iterator[Client]:
 
 def unreachable(error: APIConnectionError, url: str) -> str:
     """Return the message for a service that does not respond."""
+    import httpx
+
+    from clipcite.client.address import untrusted_certificate
+
     if reason := untrusted_certificate(error):
         return (
             f"The certificate of {url} is not trusted ({reason}). Set SSL_CERT_FILE to a file with the "

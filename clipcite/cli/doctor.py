@@ -13,7 +13,6 @@ from rich.markup import escape
 from clipcite.cli.connection import AsJson, Exit, Key, Url, print_json, stdout, unreachable
 from clipcite.cli.operator import server_missing, server_module
 from clipcite.cli.render.tables import facts, print_table
-from clipcite.client._sync.client import Client
 from clipcite.client.errors import APIConnectionError, ClipCiteError
 from clipcite.client.retry import Retry
 
@@ -67,6 +66,8 @@ def _server() -> Iterator[Finding]:
 
 
 def _service(url: str | None, key: str | None) -> Iterator[Finding]:
+    from clipcite.client._sync.client import Client
+
     try:
         with Client(url, key, retry=Retry(attempts=1)) as client:
             try:

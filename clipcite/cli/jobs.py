@@ -1,8 +1,10 @@
 """`clipcite jobs`: list, show, wait for, cancel and delete training jobs."""
 
+from __future__ import annotations
+
 from enum import StrEnum
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -20,10 +22,11 @@ from clipcite.cli.connection import (
 )
 from clipcite.cli.render.progress import show_result, wait_for
 from clipcite.cli.render.tables import job_facts, job_table, print_table, progress_words
-from clipcite.client._sync.client import Client
 from clipcite.client.errors import WaitTimeout
-from clipcite.client.parse import parse
-from clipcite.client.types import PROGRESS, Event, Progress
+
+if TYPE_CHECKING:
+    from clipcite.client._sync.client import Client
+    from clipcite.wire.jobs import Event
 
 jobs = typer.Typer(help="Training jobs.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its last characters.")]
@@ -144,6 +147,9 @@ def find_job(client: Client, id: str) -> str:
 
 
 def _show(event: Event, *, as_json: bool) -> None:
+    from clipcite.client.parse import parse
+    from clipcite.wire.jobs import PROGRESS, Progress
+
     if as_json:
         print_json({"seq": event.seq, "at": event.at.isoformat(), "type": event.type, "data": event.data})
         return

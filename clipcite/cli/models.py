@@ -1,8 +1,10 @@
 """`clipcite models`: adapted models, their names and aliases."""
 
+from __future__ import annotations
+
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +18,10 @@ from clipcite.cli.render.tables import (
     print_table,
     verdict,
 )
-from clipcite.client._sync.models import Model
-from clipcite.client.types import Alias
+
+if TYPE_CHECKING:
+    from clipcite.client._sync.models import Model
+    from clipcite.wire.models import Alias
 
 models = typer.Typer(help="Models, their names and aliases.", no_args_is_help=True)
 Reference = Annotated[

@@ -1,14 +1,18 @@
 """`clipcite report`: evaluation of a model."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, print_json, stderr, stdout
 from clipcite.cli.render.report import show_report
-from clipcite.client._sync.client import Client
+
+if TYPE_CHECKING:
+    from clipcite.client._sync.client import Client
 
 
 def report(

@@ -1,6 +1,8 @@
 """`clipcite webhooks`: deliveries of a job, the secret that signs them, and a test message."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,7 +12,9 @@ from clipcite.cli.connection import AsJson, Key, Url, connected, print_json, std
 from clipcite.cli.jobs import Id, find_job
 from clipcite.cli.operator import Webhooks
 from clipcite.cli.render.tables import print_table
-from clipcite.client.types import WebhookDelivery
+
+if TYPE_CHECKING:
+    from clipcite.wire.jobs import Delivery
 
 webhooks = typer.Typer(cls=Webhooks, help="Webhooks: deliveries, secret and test.", no_args_is_help=True)
 
@@ -32,7 +36,7 @@ def list_deliveries(id: Id, as_json: AsJson = False, url: Url = None, key: Key =
     print_table(stdout(), table)
 
 
-def _result(delivery: WebhookDelivery) -> str:
+def _result(delivery: Delivery) -> str:
     return delivery.reason or ("" if delivery.response_status is None else str(delivery.response_status))
 
 

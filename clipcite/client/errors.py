@@ -1,11 +1,11 @@
 """Exceptions. Those for error responses carry the text of the service."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from clipcite.client.types import JobData
+    from clipcite.wire.jobs import Job
+    from clipcite.wire.problems import Problem
 
 
 class ClipCiteError(Exception):
@@ -27,7 +27,7 @@ class InvalidImages(ClipCiteError):
 class WaitTimeout(ClipCiteError):
     """Timeout of `wait`. The job continues; `job` is its last known state, None without any response."""
 
-    def __init__(self, job_id: str, job: "JobData | None") -> None:
+    def __init__(self, job_id: str, job: "Job | None") -> None:
         state = f"is still {job.status} and continues" if job else "continues; the service did not respond"
         super().__init__(f"{job_id} {state}. Wait again with the id of the job.")
         self.job = job
@@ -36,39 +36,16 @@ class WaitTimeout(ClipCiteError):
 class JobFailed(ClipCiteError):
     """The awaited job ended without a model. `job.error` holds the reason."""
 
-    def __init__(self, job: "JobData") -> None:
+    def __init__(self, job: "Job") -> None:
         reason = f": {job.error.detail} ({job.error.code})" if job.error else "."
         super().__init__(f"{job.id} {'was cancelled' if job.status == 'cancelled' else 'failed'}{reason}")
         self.job = job
 
 
-@dataclass(frozen=True)
-class ErrorItem:
-    """One invalid file or field."""
-
-    detail: str
-    code: str | None = None
-    file: str | None = None
-    pointer: str | None = None
-    """JSON pointer or name of the form field."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An `application/problem+json` body (RFC 9457)."""
-
-    status: int
-    title: str = ""
-    detail: str = ""
-    code: str = ""
-    errors: list[ErrorItem] = field(default_factory=list)
-    request_id: str | None = None
-
-
 class APIStatusError(ClipCiteError):
     """An error response. `problem` is its body; the fields are also attributes of the exception."""
 
-    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, problem: "Problem", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(problem.detail)
         self.problem = problem
         self.headers: Mapping[str, str] = headers or {}
@@ -77,6 +54,13 @@ class APIStatusError(ClipCiteError):
         self.detail = problem.detail
         self.errors = problem.errors
         self.request_id = problem.request_id
+
+    def with_files(self, names: Sequence[str | None]) -> Self:
+        """Return the exception with other file names in its errors."""
+        items = [
+            item.model_copy(update={"file": name}) for item, name in zip(self.errors, names, strict=False)
+        ]
+        return type(self)(self.problem.model_copy(update={"errors": items}), self.headers)
 
     def __str__(self) -> str:
         """Return the detail, each invalid file or field, and the request id."""
@@ -127,13 +111,15 @@ _KINDS: Mapping[int, type[APIStatusError]] = {
 
 def error_of(status: int, headers: Mapping[str, str], body: Any) -> APIStatusError:
     """Return the exception for a status; `body` is the parsed body of any type."""
+    from clipcite.wire.problems import Problem, ProblemItem  # here: the command line imports this module
+
     fields = body if isinstance(body, dict) else {}
     items = [
-        ErrorItem(str(item.get("detail", "")), item.get("code"), item.get("file"), item.get("pointer"))
+        ProblemItem.model_construct(**{**item, "detail": str(item.get("detail", ""))})
         for item in fields.get("errors") or []
         if isinstance(item, dict)
     ]
-    problem = Problem(
+    problem = Problem.model_construct(
         status=status,
         title=str(fields.get("title") or ""),
         detail=str(

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from clipcite.client.multipart import Multipart, OnUpload
-from clipcite.client.report_types import Preflight, Report
 from clipcite.client.request import Call, Page, Request, nothing, one, page, path_of
-from clipcite.client.types import Event, JobData, Status, WebhookDelivery
 from clipcite.client.upload import Upload
+from clipcite.wire.adapt import Preflight
+from clipcite.wire.jobs import Delivery, Event, Job, Status
+from clipcite.wire.report import Report
 
 OnBadImage = Literal["fail", "skip"]
 CHECK_SECONDS = 900
@@ -41,22 +42,22 @@ def adapt(
     )
 
 
-def get_job(job_id: str, wait: float = 0) -> Call[JobData]:
+def get_job(job_id: str, wait: float = 0) -> Call[Job]:
     query = {"wait": f"{wait:g}"} if wait else {}
-    return Call(Request("GET", path_of("jobs", job_id), query, read_seconds=wait + 60), one(JobData))
+    return Call(Request("GET", path_of("jobs", job_id), query, read_seconds=wait + 60), one(Job))
 
 
-def list_jobs(status: Status | None, limit: int, after: str | None) -> Call[Page[JobData]]:
+def list_jobs(status: Status | None, limit: int, after: str | None) -> Call[Page[Job]]:
     query = {
         "limit": str(limit),
         **({"status": status} if status else {}),
         **({"after": after} if after else {}),
     }
-    return Call(Request("GET", "/jobs", query), page(JobData))
+    return Call(Request("GET", "/jobs", query), page(Job))
 
 
-def cancel(job_id: str) -> Call[JobData]:
-    return Call(Request("POST", path_of("jobs", job_id, "cancel")), one(JobData))
+def cancel(job_id: str) -> Call[Job]:
+    return Call(Request("POST", path_of("jobs", job_id, "cancel")), one(Job))
 
 
 def delete_job(job_id: str) -> Call[None]:
@@ -81,14 +82,14 @@ def events(job_id: str, after: int = 0) -> Call[list[Event]]:
     return Call(request, lambda response: page(Event)(response).data)
 
 
-def deliveries(job_id: str) -> Call[list[WebhookDelivery]]:
+def deliveries(job_id: str) -> Call[list[Delivery]]:
     request = Request("GET", path_of("jobs", job_id, "deliveries"))
-    return Call(request, lambda response: page(WebhookDelivery)(response).data)
+    return Call(request, lambda response: page(Delivery)(response).data)
 
 
-def redeliver(job_id: str, delivery_id: str) -> Call[WebhookDelivery]:
+def redeliver(job_id: str, delivery_id: str) -> Call[Delivery]:
     path = path_of("jobs", job_id, "deliveries", delivery_id, "redeliver")
-    return Call(Request("POST", path), one(WebhookDelivery))
+    return Call(Request("POST", path), one(Delivery))
 
 
 def stream(job_id: str, after: int, silence_seconds: float) -> Request:

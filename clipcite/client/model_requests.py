@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from types import EllipsisType
 from typing import Any, Literal
 
 from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.multipart import FilePart, JsonBody, Multipart, OnUpload
 from clipcite.client.request import Call, Page, Request, nothing, one, page, path_of
-from clipcite.client.types import Alias, Classification, ImageResult, ModelData, Notice, Rule
 from clipcite.datasets.image import ImageFile
+from clipcite.wire.classify import ROUTING_KEY, Rule
+from clipcite.wire.models import Alias, Model
+from clipcite.wire.predictions import Classification, ImageResult, Timing
+from clipcite.wire.problems import Notice
 
 ClassNames = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
 """Class names. An element or a value may hold the prompts of its class."""
@@ -80,23 +82,30 @@ def join_answers(
         if error is None:
             answer = next(rest)
             results += [
-                replace(result, file=name) for result, name in zip(answer.results, sent, strict=False)
+                result.model_copy(update={"file": name})
+                for result, name in zip(answer.results, sent, strict=False)
             ]
             raw += answer.raw["results"]
         else:
             for item, name in zip(error.errors, sent, strict=False):
-                notice = Notice(item.code or error.code, item.detail)
-                results.append(ImageResult(name, error=notice))
-                raw.append({"file": item.file, "predictions": None, "error": asdict(notice)})
-    times = {name: sum(answer.timing_ms[name] for answer in answers) for name in answers[0].timing_ms}
-    joined = {**answers[0].raw, "results": raw, "timing_ms": times}
-    return replace(answers[0], results=results, timing_ms=times, raw=joined)
+                notice = Notice(code=item.code or error.code, detail=item.detail)
+                results.append(ImageResult(file=name, error=notice))
+                raw.append({"file": item.file, "predictions": None, "error": notice.model_dump()})
+    first = answers[0]
+    times = Timing(
+        decode=sum(answer.timing_ms["decode"] for answer in answers),
+        encode=sum(answer.timing_ms["encode"] for answer in answers),
+        total=sum(answer.timing_ms["total"] for answer in answers),
+    )
+    joined = first.model_copy(update={"results": results, "timing_ms": times})
+    joined._raw = {**first.raw, "results": raw, "timing_ms": times}
+    return joined
 
 
 def _routing_key(model: str) -> dict[str, str]:
     """Return the header for routing in a load balancer: the field `model`, if a header can hold the name."""
     fits = model.isascii() and model.isprintable() and model == model.strip()
-    return {"X-Clipcite-Model": model} if fits else {}
+    return {ROUTING_KEY: model} if fits else {}
 
 
 def _names(class_names: ClassNames) -> list[Any]:
@@ -110,17 +119,17 @@ def _names(class_names: ClassNames) -> list[Any]:
     return [item if isinstance(item, str) else dict(item) for item in class_names]
 
 
-def get_model(model: str) -> Call[ModelData]:
-    return Call(Request("GET", path_of("models", model)), one(ModelData))
+def get_model(model: str) -> Call[Model]:
+    return Call(Request("GET", path_of("models", model)), one(Model))
 
 
-def list_models(limit: int, after: str | None, name: str | None) -> Call[Page[ModelData]]:
+def list_models(limit: int, after: str | None, name: str | None) -> Call[Page[Model]]:
     query = {
         "limit": str(limit),
         **({"name": name} if name is not None else {}),
         **({"after": after} if after else {}),
     }
-    return Call(Request("GET", "/models", query), page(ModelData))
+    return Call(Request("GET", "/models", query), page(Model))
 
 
 def delete_model(model: str, *, force: bool) -> Call[None]:
@@ -128,8 +137,8 @@ def delete_model(model: str, *, force: bool) -> Call[None]:
     return Call(request, nothing, gone_is_done=True)
 
 
-def rename_model(model: str, name: str | None) -> Call[ModelData]:
-    return Call(Request("PATCH", path_of("models", model), body=JsonBody({"name": name})), one(ModelData))
+def rename_model(model: str, name: str | None) -> Call[Model]:
+    return Call(Request("PATCH", path_of("models", model), body=JsonBody({"name": name})), one(Model))
 
 
 def export(model: str, format: Format, alpha: float | None) -> Request:
@@ -154,7 +163,7 @@ def import_model(
     prompts: Mapping[str, Sequence[str]] | None,
     delta_format: str | None,
     on_upload: OnUpload | None,
-) -> Call[ModelData]:
+) -> Call[Model]:
     options = {
         "name": name,
         "backbone": backbone,
@@ -174,7 +183,7 @@ def import_model(
         on_upload=on_upload,
         read_seconds=MODEL_SECONDS,
     )
-    return Call(request, one(ModelData), idempotent=False)
+    return Call(request, one(Model), idempotent=False)
 
 
 def list_aliases(name: str) -> Call[list[Alias]]:

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from clipcite.client.errors import APIStatusError, InvalidAddress, error_of
 from clipcite.client.multipart import OnUpload
-from clipcite.client.parse import APIResponseValidationError, parse
-from clipcite.client.types import Readiness
+from clipcite.client.parse import APIResponseValidationError, M, parse
+from clipcite.wire.health import Readiness
 
 
 class Body(Protocol):
@@ -86,15 +86,15 @@ def path_of(resource: str, name: str, *below: str) -> str:
     return "/".join(["", resource, *(quote(part, safe="") for part in parts)])
 
 
-def one(kind: type[T]) -> Callable[[Response], T]:
+def one(kind: type[M]) -> Callable[[Response], M]:
     """Return a parser of responses with one object."""
     return lambda response: parse(kind, json_of(response))
 
 
-def page(kind: type[T]) -> Callable[[Response], Page[T]]:
+def page(kind: type[M]) -> Callable[[Response], Page[M]]:
     """Return a parser of responses with one page of a list."""
 
-    def read(response: Response) -> Page[T]:
+    def read(response: Response) -> Page[M]:
         value = json_of(response)
         if not isinstance(value, dict) or not isinstance(value.get("data"), list):
             raise APIResponseValidationError(

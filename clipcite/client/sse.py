@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from clipcite.client.parse import parse
 from clipcite.client.request import Response, json_of
-from clipcite.client.types import Event
+from clipcite.wire.jobs import Event
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 import pytest
 
-from api.class_names import ClassIn, class_names
+from api.class_names import class_names
 from api.problems import InvalidRequest
+from clipcite.wire.classify import ClassIn
 from core.serving.text_cache import LruCache
 from tests.core.serving.test_text_cache import held
 

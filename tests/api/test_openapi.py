@@ -25,11 +25,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api import problems as errors
-from api.classify import schemas as classify_schemas
-from api.jobs import schemas as jobs_schemas
-from api.models import schemas as models_schemas
-from api.models.aliases import schemas as aliases_schemas
-from api.samples import schemas as samples_schemas
+from clipcite.wire import adapt, jobs, models, predictions
+from clipcite.wire import samples as sample_types
 from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.service import URL, Service, form, shots
@@ -401,12 +398,12 @@ def test_the_page(shared: Service) -> None:
 @pytest.mark.parametrize(
     ("model", "example"),
     [
-        (jobs_schemas.Job, jobs_schemas.JOB_EXAMPLE),
-        (jobs_schemas.Preflight, jobs_schemas.PREFLIGHT_EXAMPLE),
-        (models_schemas.Model, models_schemas.MODEL_EXAMPLE),
-        (aliases_schemas.Alias, aliases_schemas.ALIAS_EXAMPLE),
-        (classify_schemas.Classification, classify_schemas.ANSWER_EXAMPLE),
-        (samples_schemas.Sample, samples_schemas.SAMPLE_EXAMPLE),
+        (jobs.Job, jobs.JOB_EXAMPLE),
+        (adapt.Preflight, adapt.PREFLIGHT_EXAMPLE),
+        (models.Model, models.MODEL_EXAMPLE),
+        (models.Alias, models.ALIAS_EXAMPLE),
+        (predictions.Classification, predictions.ANSWER_EXAMPLE),
+        (sample_types.Sample, sample_types.SAMPLE_EXAMPLE),
         (errors.Problem, errors.Problem.model_config["json_schema_extra"]["examples"][0]),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 
 from clipcite import Job, JobFailed
 from clipcite.client.parse import parse
+from clipcite.wire.jobs import JOB_EXAMPLE
 from demo.__main__ import _explained
 from demo.service import DemoFailed, Service, _environment
 
@@ -99,7 +100,7 @@ def test_backbone_without_a_hub(serve: Callable[[Answer], str], service: Callabl
 
 def test_a_failed_job_ends_the_demo_with_the_log(service: Callable[..., Service]) -> None:
     error = {"code": "out_of_memory", "detail": "Use a smaller batch_size."}
-    said = {"id": "job_1", "status": "failed", "created_at": "2026-01-01T00:00:00Z", "error": error}
+    said = {**JOB_EXAMPLE, "id": "job_1", "status": "failed", "error": error}
     with (
         pytest.raises(DemoFailed, match=r"Use a smaller batch_size. \(out_of_memory") as failure,
         _explained(service("http://127.0.0.1:9")),

@@ -13,11 +13,11 @@ GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
     "admin": 1_390,
-    "api": 8_121,
+    "api": 6_900,
     "core": 22_021,
     "worker": 2_765,
-    "clipcite": 6_888,
-    "tests": 47_200,
+    "clipcite": 6_960,
+    "tests": 47_320,
     "benchmarks": 11_750,
 }
 """Maximum number of lines of Python per folder, without the generated client."""
@@ -26,11 +26,9 @@ MAX_SETTINGS = 64
 
 MAX_MODULE_LINES = 300
 LONG_MODULES = {
-    "api/jobs/schemas.py": 347,
     "api/jobs/upload.py": 306,
     "api/middleware/auth.py": 317,
     "clipcite/cli/render/tables.py": 366,
-    "clipcite/client/types.py": 309,
     "core/clip/data/images.py": 412,
     "core/clip/data/structure.py": 340,
     "core/clip/evaluation/evaluate.py": 345,
@@ -45,7 +43,7 @@ LONG_MODULES = {
 
 MAX_FOLDER_FILES = 12
 LARGE_FOLDERS = {
-    "api": 15,
+    "api": 14,
     "api/web/static/lib": 17,
     "core/serving": 13,
     "core/store/jobs": 14,

@@ -4,9 +4,9 @@ from fastapi import APIRouter
 
 from api.deps import CurrentOwner, DatabaseDep
 from api.jobs.deliveries import service
-from api.jobs.deliveries.schemas import Delivery, DeliveryList
 from api.problems import responses
 from api.threads import REQUESTS
+from clipcite.wire.jobs import Delivery, DeliveryList
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Path, Query, Response
 
 from api.deps import CurrentOwner, DatabaseDep, ServingDep
 from api.jobs.images import service
-from api.jobs.images.schemas import JobImageList
 from api.problems import responses
 from api.threads import REQUESTS, UPLOADS
+from clipcite.wire.jobs import JobImageList
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 JPEG: dict[int | str, dict[str, Any]] = {

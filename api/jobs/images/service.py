@@ -2,8 +2,8 @@
 
 from fastapi import Response
 
-from api.jobs.images.schemas import JobImage, JobImageList
 from api.jobs.images.thumbnail import jpeg_thumbnail
+from clipcite.wire.jobs import JobImage, JobImageList
 from core.serving.service import Serving
 from core.store.db.session import Database
 from core.store.errors import ImageNotFound

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from api.jobs.report.schemas import Bin, CurvePoint
+from clipcite.wire.report import Bin, CurvePoint
 
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 62, 150, 12, 34

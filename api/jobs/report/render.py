@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from api.jobs.report.charts import alpha_curve, reliability_chart
-from api.jobs.report.schemas import Accuracies, Interval, Report
+from clipcite.wire.report import Accuracies, Interval, Report
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER.parents[1] / "web" / "static"

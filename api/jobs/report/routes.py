@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep
-from api.jobs.report.schemas import Report
 from api.jobs.report.service import answer_report
 from api.problems import responses
 from api.threads import UPLOADS
+from clipcite.wire.report import Report
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 PAGE: dict[int | str, dict[str, Any]] = {

@@ -5,8 +5,8 @@ import json
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page, shown_images
-from api.jobs.report.schemas import Report
 from api.jobs.report.thumbnails import thumbnails
+from clipcite.wire.report import Report
 from core.serving.service import Serving
 from core.store.db.session import Database
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Path
 
 from api.deps import CurrentOwner, DatabaseDep
 from api.models.aliases import service
-from api.models.aliases.schemas import Alias, AliasCheck, AliasList, Promotion
 from api.problems import responses
 from api.threads import REQUESTS
+from clipcite.wire.models import Alias, AliasCheck, AliasList, Promotion
 
 router = APIRouter(prefix="/models/{name}/aliases", tags=["models"])
 Name = Annotated[str, Path(description="Name of a model.")]

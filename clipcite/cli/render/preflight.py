@@ -1,10 +1,16 @@
 """Preflight results on a terminal."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.markup import escape
 
 from clipcite.cli.render.tables import duration, print_table, table_of
-from clipcite.client.report_types import Estimate, Preflight
+
+if TYPE_CHECKING:
+    from clipcite.wire.adapt import Estimate, Preflight
 
 MAX_FINDINGS = 30
 

@@ -1,8 +1,11 @@
 """Progress of a job: a live line on a terminal, one line per epoch elsewhere."""
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -20,10 +23,12 @@ from clipcite.cli.render.tables import (
     sparkline,
     verdict,
 )
-from clipcite.client._sync.client import Client
-from clipcite.client._sync.download import OnDownload
-from clipcite.client.multipart import OnUpload
-from clipcite.client.types import JobData
+
+if TYPE_CHECKING:
+    from clipcite.client._sync.client import Client
+    from clipcite.client._sync.download import OnDownload
+    from clipcite.client.multipart import OnUpload
+    from clipcite.wire.jobs import Job
 
 
 @contextmanager
@@ -58,7 +63,7 @@ def wait_for(client: Client, job_id: str, *, as_json: bool, timeout: float | Non
     with _ctrl_c_detaches(job_id), watched(stderr()) as show_progress:
         model_shown = False
 
-        def on_change(job: JobData) -> None:
+        def on_change(job: Job) -> None:
             nonlocal model_shown
             show_progress(job)
             if job.model_id is not None and not job.finished and not model_shown:
@@ -74,7 +79,7 @@ def wait_for(client: Client, job_id: str, *, as_json: bool, timeout: float | Non
     raise typer.Exit(Exit.OK if job.status == "succeeded" else Exit.FAILED)
 
 
-def show_result(job: JobData) -> None:
+def show_result(job: Job) -> None:
     """Print the result of a finished job."""
     console = stdout()
     for warning in job.warnings:
@@ -91,7 +96,7 @@ def show_result(job: JobData) -> None:
     _show_model(job, console)
 
 
-def _show_model(job: JobData, console: Console) -> None:
+def _show_model(job: Job, console: Console) -> None:
     """Print how to use the model, which can be used before its evaluation ends."""
     if not job.finished:
         console.print("The model is ready. Its evaluation follows.")
@@ -118,7 +123,7 @@ def _ctrl_c_detaches(job_id: str) -> Iterator[None]:
 
 
 @contextmanager
-def watched(console: Console) -> Iterator[Callable[[JobData], None]]:
+def watched(console: Console) -> Iterator[Callable[[Job], None]]:
     """Show the progress of a job. Yields a function to call with the job after every change."""
     if not console.is_terminal:
         yield _Lines(console)
@@ -140,7 +145,7 @@ class _Lines:
         self._console = console
         self._shown: object = None
 
-    def __call__(self, job: JobData) -> None:
+    def __call__(self, job: Job) -> None:
         progress = job.progress
         now = (job.status, progress and (progress.stage, progress.epoch))
         if now != self._shown:
@@ -157,7 +162,7 @@ class _Bar:
         self._task = task
         self._losses: list[float] = []
 
-    def __call__(self, job: JobData) -> None:
+    def __call__(self, job: Job) -> None:
         progress = job.progress
         if job.status == "queued" or progress is None:
             place = queue_place(job.queue_position) if job.queue_position else ""

@@ -1,13 +1,18 @@
 """Reports on a terminal."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from clipcite.cli.render.tables import print_table, table_of
-from clipcite.client.report_types import Accuracies, ChangedImage, Reliability, Report, ReportedImage
+
+if TYPE_CHECKING:
+    from clipcite.wire.report import Accuracies, ChangedImage, ImageReport, Reliability, Report
 
 COLOURS = {"better": "green", "probably_better": "green", "probably_worse": "red", "worse": "red"}
 MAX_IMAGES = 10
@@ -94,7 +99,7 @@ def _changes(console: Console, title: str, images: list[ChangedImage]) -> None:
         console.print(f"[dim]and {len(images) - MAX_IMAGES} more (all with --json)[/]")
 
 
-def _images(console: Console, title: str, images: Iterable[ReportedImage], column: str) -> None:
+def _images(console: Console, title: str, images: Iterable[ImageReport], column: str) -> None:
     rows = list(images)
     if not rows:
         return
@@ -107,7 +112,7 @@ def _images(console: Console, title: str, images: Iterable[ReportedImage], colum
         console.print(f"[dim]and {len(rows) - MAX_IMAGES} more (all with --json or --html)[/]")
 
 
-def _file(image: ReportedImage | ChangedImage) -> str:
+def _file(image: ImageReport | ChangedImage) -> str:
     """Return the file name without folders: they name the class, which has a column of its own."""
     return PurePosixPath(image.file_name).name if image.file_name else f"number {image.position + 1}"
 

@@ -1,7 +1,10 @@
 """Tables of jobs, models and predictions on a terminal."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,19 +12,13 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from clipcite.client.types import (
-    Alias,
-    Classification,
-    Comparison,
-    ImageResult,
-    Interval,
-    JobData,
-    Loss,
-    Metrics,
-    ModelData,
-    Progress,
-)
 from clipcite.datasets.image import printable
+
+if TYPE_CHECKING:
+    from clipcite.wire.jobs import Job, Loss, Progress
+    from clipcite.wire.models import Alias, Model
+    from clipcite.wire.predictions import Classification, ImageResult
+    from clipcite.wire.report import ComparedAccuracies, Interval, Metrics
 
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 SOURCES = {
@@ -42,7 +39,7 @@ ID_END = 6
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def job_table(jobs: Iterable[JobData], width: int) -> Table:
+def job_table(jobs: Iterable[Job], width: int) -> Table:
     """Return a table of jobs. Narrow terminals omit columns."""
     wide = width >= WIDE
     more = ("images", "created (UTC)", "model") if wide else ()
@@ -54,7 +51,7 @@ def job_table(jobs: Iterable[JobData], width: int) -> Table:
     return table
 
 
-def model_table(models: Iterable[ModelData], width: int) -> Table:
+def model_table(models: Iterable[Model], width: int) -> Table:
     """Return a table of models. Narrow terminals omit columns. A model without a name is shown by its id."""
     wide = width >= WIDE
     table = table_of("name", "verdict", *(("classes", "α", "created") if wide else ()), "model")
@@ -101,7 +98,7 @@ def queue_place(position: int) -> str:
     return f"position {position:,}{'' if position < 1_000 else ' or later'} in the queue"
 
 
-def job_facts(job: JobData) -> Table:
+def job_facts(job: Job) -> Table:
     """Return the details of a job."""
     classes = ", ".join(
         f"{escape(c.name)} {c.images}" + (f"+{c.test_images}" if c.test_images else "") for c in job.classes
@@ -122,7 +119,7 @@ def job_facts(job: JobData) -> Table:
     )
 
 
-def model_facts(model: ModelData) -> Table:
+def model_facts(model: Model) -> Table:
     """Return the details of a model."""
     prompts = "; ".join(f"{name}: {', '.join(texts)}" for name, texts in model.prompts.items())
     return facts(
@@ -144,7 +141,7 @@ def model_facts(model: ModelData) -> Table:
 def metrics_table(metrics: Metrics) -> Table | None:
     """Return the accuracies (percent) of the stock and the adapted model, or None if not measured."""
     all_classes = metrics.all_classes
-    rows: list[tuple[str, Comparison | None]] = [
+    rows: list[tuple[str, ComparedAccuracies | None]] = [
         ("trained classes", metrics.trained_classes),
         ("new classes", metrics.new_classes),
         # Without new classes, this row would repeat the first.
@@ -191,13 +188,13 @@ def _title(metrics: Metrics) -> str:
     return metrics.verdict.replace("_", " ").capitalize()
 
 
-def _compared(metrics: Metrics) -> Comparison | None:
+def _compared(metrics: Metrics) -> ComparedAccuracies | None:
     """Return the accuracies that the verdict is about."""
     everything = metrics.all_classes.all if metrics.all_classes else None
     return everything or metrics.trained_classes
 
 
-def _direction(compared: Comparison) -> str:
+def _direction(compared: ComparedAccuracies) -> str:
     if compared.adapted == compared.stock:
         return "unchanged from"
     return "down from" if compared.adapted < compared.stock else "up from"
@@ -307,7 +304,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _status(job: JobData) -> str:
+def _status(job: Job) -> str:
     return f"[{STATUS.get(job.status, '')}]{job.status}[/]" if job.status in STATUS else escape(job.status)
 
 
@@ -347,7 +344,7 @@ def print_table(console: Console, table: Table) -> None:
     console.width = before
 
 
-def _display_name(model: ModelData) -> str:
+def _display_name(model: Model) -> str:
     """Return a name such as `shoes@3, prod`: name, version and aliases."""
     if model.name is None:
         return ""

@@ -3,7 +3,6 @@
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,13 +18,16 @@ from clipcite.client.errors import InvalidImages, UnprocessableEntityError
 from clipcite.client.job_requests import OnBadImage
 from clipcite.client.model_requests import CLASSIFY_BATCH_SIZE, ClassNames
 from clipcite.client.multipart import OnUpload
-from clipcite.client.report_types import Preflight
 from clipcite.client.request import Call, one
 from clipcite.client.retry import Retry
-from clipcite.client.types import Classification, JobData, Readiness, Rule
 from clipcite.client.upload import Adaptable, Upload, upload_of
 from clipcite.datasets.dataset import ByClass
 from clipcite.datasets.image import ImageLike, as_image, is_one_image
+from clipcite.wire.adapt import Preflight
+from clipcite.wire.classify import Rule
+from clipcite.wire.health import Readiness
+from clipcite.wire.jobs import Job as JobData
+from clipcite.wire.predictions import Classification
 
 T = TypeVar("T")
 
@@ -144,14 +146,15 @@ class AsyncClient:
         request = job_requests.adapt(upload, extends, config, on_bad_image, on_upload, query=query)
         checked = await self._send_upload(upload, Call(request, one(Preflight)))
         findings = [
-            replace(
-                finding,
-                file=upload.local_name(finding.file) or finding.file,
-                other=upload.local_name(finding.other),
+            finding.model_copy(
+                update={
+                    "file": upload.local_name(finding.file) or finding.file,
+                    "other": upload.local_name(finding.other),
+                }
             )
             for finding in checked.findings
         ]
-        return replace(checked, findings=findings)
+        return checked.model_copy(update={"findings": findings})
 
     async def classify(
         self,
@@ -219,8 +222,7 @@ class AsyncClient:
                 refused[number] = error
         if not answers:
             first = refused[0]
-            items = [replace(item, file=name) for item, name in zip(first.errors, names, strict=False)]
-            raise UnprocessableEntityError(replace(first.problem, errors=items), first.headers)
+            raise first.with_files(names)
         return model_requests.join_answers(answers, refused, names)
 
     async def _send_upload(self, upload: Upload, call: Call[T]) -> T:
@@ -228,5 +230,4 @@ class AsyncClient:
         try:
             return await self._transport.send(call)
         except UnprocessableEntityError as error:
-            items = [replace(item, file=upload.local_name(item.file)) for item in error.errors]
-            raise UnprocessableEntityError(replace(error.problem, errors=items), error.headers) from None
+            raise error.with_files([upload.local_name(item.file) for item in error.errors]) from None

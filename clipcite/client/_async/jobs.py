@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 import anyio
 
@@ -12,9 +11,11 @@ from clipcite.client._async.follow import AsyncFollower
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
 from clipcite.client.parse import parse
-from clipcite.client.report_types import Preflight, Report
 from clipcite.client.retry import is_over
-from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Until, WebhookDelivery
+from clipcite.wire.adapt import Preflight
+from clipcite.wire.jobs import PROGRESS, Delivery, Event, Progress, Status, Until
+from clipcite.wire.jobs import Job as JobData
+from clipcite.wire.report import Report
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
@@ -66,11 +67,11 @@ class AsyncJobs:
         """Return the events so far with `seq` above `after`."""
         return await self._transport.send(job_requests.events(job_id, after))
 
-    async def deliveries(self, job_id: str) -> Sequence[WebhookDelivery]:
+    async def deliveries(self, job_id: str) -> Sequence[Delivery]:
         """Return the deliveries to the job's webhook, oldest first."""
         return await self._transport.send(job_requests.deliveries(job_id))
 
-    async def redeliver(self, job_id: str, delivery_id: str) -> WebhookDelivery:
+    async def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
         """Send a delivery once more, with the same `webhook-id`."""
         return await self._transport.send(job_requests.redeliver(job_id, delivery_id))
 
@@ -117,7 +118,8 @@ class AsyncJobs:
                     events = await follower.next()
                     if events and all(event.type == PROGRESS for event in events):
                         progress = parse(Progress, events[-1].data)
-                        data = replace(data, status="running", queue_position=None, progress=progress)
+                        now = {"status": "running", "queue_position": None, "progress": progress}
+                        data = data.model_copy(update=now)
                         continue
                     if events is None:
                         await anyio.sleep(END_SECONDS)
@@ -128,8 +130,8 @@ class AsyncJobs:
             raise
 
     def _bind(self, data: JobData) -> "AsyncJob":
-        job = AsyncJob(**vars(data))
-        job._jobs = self
+        job = AsyncJob.model_construct(**vars(data))
+        job._raw, job._jobs = data.raw, self
         return job
 
 
@@ -202,4 +204,5 @@ class AsyncJob(JobData):
 
     def _update(self, current: "AsyncJob") -> "AsyncJob":
         vars(self).update(vars(current))
+        self._raw = current._raw
         return self

@@ -16,9 +16,10 @@ from clipcite.client._async.jobs import AsyncJob
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.model_requests import ClassNames, Format
 from clipcite.client.multipart import OnUpload
-from clipcite.client.types import Classification, ModelData
 from clipcite.client.upload import Adaptable, model_archive
 from clipcite.datasets.image import ImageLike
+from clipcite.wire.models import Model as ModelData
+from clipcite.wire.predictions import Classification
 
 if TYPE_CHECKING:
     from clipcite.client._async.client import AsyncClient
@@ -126,8 +127,8 @@ class AsyncModels:
         return self._bind(await self._transport.send(call))
 
     def _bind(self, data: ModelData) -> "AsyncModel":
-        model = AsyncModel(**vars(data))
-        model._client = self._client
+        model = AsyncModel.model_construct(**vars(data))
+        model._raw, model._client = data.raw, self._client
         return model
 
 
@@ -182,4 +183,5 @@ class AsyncModel(ModelData):
 
     def _update(self, current: "AsyncModel") -> "AsyncModel":
         vars(self).update(vars(current))
+        self._raw = current._raw
         return self

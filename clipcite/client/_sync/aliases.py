@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from clipcite.client import model_requests
 from clipcite.client._sync.transport import Transport
 from clipcite.client.model_requests import ExpectedModel
-from clipcite.client.types import Alias
+from clipcite.wire.models import Alias
 
 
 class Aliases:

@@ -13,7 +13,7 @@ from clipcite.client.errors import APIConnectionError
 from clipcite.client.request import limited, status_error
 from clipcite.client.retry import RETRYABLE, is_over
 from clipcite.client.sse import EventParser
-from clipcite.client.types import Event
+from clipcite.wire.jobs import Event
 
 SILENCE_SECONDS = 45
 """Read timeout of a stream. The service sends a comment every 15 s, so that a longer silence is a failure."""

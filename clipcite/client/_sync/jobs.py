@@ -4,16 +4,17 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 
 from clipcite.client import job_requests
 from clipcite.client._sync.follow import Follower
 from clipcite.client._sync.transport import Transport
 from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
 from clipcite.client.parse import parse
-from clipcite.client.report_types import Preflight, Report
 from clipcite.client.retry import is_over
-from clipcite.client.types import PROGRESS, Event, JobData, Progress, Status, Until, WebhookDelivery
+from clipcite.wire.adapt import Preflight
+from clipcite.wire.jobs import PROGRESS, Delivery, Event, Progress, Status, Until
+from clipcite.wire.jobs import Job as JobData
+from clipcite.wire.report import Report
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
@@ -65,11 +66,11 @@ class Jobs:
         """Return the events so far with `seq` above `after`."""
         return self._transport.send(job_requests.events(job_id, after))
 
-    def deliveries(self, job_id: str) -> Sequence[WebhookDelivery]:
+    def deliveries(self, job_id: str) -> Sequence[Delivery]:
         """Return the deliveries to the job's webhook, oldest first."""
         return self._transport.send(job_requests.deliveries(job_id))
 
-    def redeliver(self, job_id: str, delivery_id: str) -> WebhookDelivery:
+    def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
         """Send a delivery once more, with the same `webhook-id`."""
         return self._transport.send(job_requests.redeliver(job_id, delivery_id))
 
@@ -115,7 +116,8 @@ class Jobs:
                     events = follower.next()
                     if events and all(event.type == PROGRESS for event in events):
                         progress = parse(Progress, events[-1].data)
-                        data = replace(data, status="running", queue_position=None, progress=progress)
+                        now = {"status": "running", "queue_position": None, "progress": progress}
+                        data = data.model_copy(update=now)
                         continue
                     if events is None:
                         time.sleep(END_SECONDS)
@@ -126,8 +128,8 @@ class Jobs:
             raise
 
     def _bind(self, data: JobData) -> "Job":
-        job = Job(**vars(data))
-        job._jobs = self
+        job = Job.model_construct(**vars(data))
+        job._raw, job._jobs = data.raw, self
         return job
 
 
@@ -200,4 +202,5 @@ class Job(JobData):
 
     def _update(self, current: "Job") -> "Job":
         vars(self).update(vars(current))
+        self._raw = current._raw
         return self

@@ -15,9 +15,10 @@ from clipcite.client._sync.jobs import Job
 from clipcite.client._sync.transport import Transport
 from clipcite.client.model_requests import ClassNames, Format
 from clipcite.client.multipart import OnUpload
-from clipcite.client.types import Classification, ModelData
 from clipcite.client.upload import Adaptable, model_archive
 from clipcite.datasets.image import ImageLike
+from clipcite.wire.models import Model as ModelData
+from clipcite.wire.predictions import Classification
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
@@ -125,8 +126,8 @@ class Models:
         return self._bind(self._transport.send(call))
 
     def _bind(self, data: ModelData) -> "Model":
-        model = Model(**vars(data))
-        model._client = self._client
+        model = Model.model_construct(**vars(data))
+        model._raw, model._client = data.raw, self._client
         return model
 
 
@@ -179,4 +180,5 @@ class Model(ModelData):
 
     def _update(self, current: "Model") -> "Model":
         vars(self).update(vars(current))
+        self._raw = current._raw
         return self

@@ -17,7 +17,11 @@ METRICS = {
         "difference": {"value": 0.22, "low": 0.11, "high": 0.33},
     },
     "new_classes": None,
-    "all_classes": {"trained": {"stock": 0.6, "adapted": 0.9}, "new": None},
+    "all_classes": {
+        "trained": {"stock": 0.6, "adapted": 0.9, "difference": None},
+        "new": None,
+        "all": None,
+    },
     "verdict": "better",
 }
 

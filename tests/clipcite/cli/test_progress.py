@@ -1,7 +1,6 @@
 """Waiting for a job: the model is announced before its evaluation ends, then comes the verdict."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,29 +8,46 @@ import pytest
 import typer
 
 from clipcite.cli.render.progress import wait_for
-from clipcite.client.types import ClassCount, Comparison, JobData, MeasuredOn, Metrics, Progress
+from clipcite.wire.jobs import JOB_EXAMPLE, Job, Progress
+from clipcite.wire.report import ComparedAccuracies, MeasuredOn, Metrics
 
-CLASSES = [ClassCount("red fox", 4, 2), ClassCount("badger", 4), ClassCount("oak", 0, 2)]
-QUEUED = JobData(id="job_1", status="queued", created_at=datetime.now(UTC), name="my foxes", classes=CLASSES)
-TRAINING = replace(QUEUED, status="running", progress=Progress("training"))
-EVALUATING = replace(
-    TRAINING,
-    model_id="mdl_1",
-    progress=Progress("evaluating"),
-    metrics=Metrics(MeasuredOn("none", 0, 8), "evaluating"),
+COUNTS = {"red fox": (4, 2), "badger": (4, 0), "oak": (0, 2)}
+QUEUED = Job.model_validate(
+    {
+        **JOB_EXAMPLE,
+        "id": "job_1",
+        "status": "queued",
+        "name": "my foxes",
+        "classes": [
+            {"name": name, "images": images, "test_images": test_images}
+            for name, (images, test_images) in COUNTS.items()
+        ],
+        "progress": None,
+    }
 )
-DONE = replace(
-    EVALUATING,
-    status="succeeded",
-    metrics=Metrics(MeasuredOn("test", 4, 8), "better", Comparison(0.5, 1.0)),
+BEGIN = Progress(stage="training", epoch=0, step=0, fraction=0)
+NOT_YET = Metrics(measured_on=MeasuredOn(source="none", images=0, trained_images=8), verdict="evaluating")
+MEASURED = Metrics(
+    measured_on=MeasuredOn(source="test", images=4, trained_images=8),
+    verdict="better",
+    trained_classes=ComparedAccuracies(stock=0.5, adapted=1.0),
 )
+TRAINING = QUEUED.model_copy(update={"status": "running", "progress": BEGIN})
+EVALUATING = TRAINING.model_copy(
+    update={
+        "model_id": "mdl_1",
+        "progress": BEGIN.model_copy(update={"stage": "evaluating"}),
+        "metrics": NOT_YET,
+    }
+)
+DONE = EVALUATING.model_copy(update={"status": "succeeded", "metrics": MEASURED})
 TRY = "clipcite classify IMAGE --model 'my foxes' --classes 'red fox,badger'"
 
 
-def client(*states: JobData) -> Any:
+def client(*states: Job) -> Any:
     """Return a client whose job goes through these states."""
 
-    def wait(job_id: str, *, on_change: Any, timeout: float | None) -> JobData:
+    def wait(job_id: str, *, on_change: Any, timeout: float | None) -> Job:
         for state in states:
             on_change(state)
         return states[-1]
@@ -52,8 +68,9 @@ def test_the_model_then_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_is_the_only_output(capsys: pytest.CaptureFixture[str]) -> None:
+    received = {**JOB_EXAMPLE, "status": "succeeded", "of_a_newer_service": 1}
     with pytest.raises(typer.Exit):
-        wait_for(client(EVALUATING, replace(DONE, raw={"id": "job_1"})), "job_1", as_json=True)
+        wait_for(client(EVALUATING, Job.model_validate(received)), "job_1", as_json=True)
     captured = capsys.readouterr()
-    assert captured.out == '{"id": "job_1"}\n'
+    assert json.loads(captured.out) == received
     assert "The model is ready" not in captured.err

@@ -1,8 +1,6 @@
 """Tables on narrow terminals: names and ids stay whole."""
 
 import io
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,23 +17,11 @@ from clipcite.cli.render.tables import (
     table_of,
     verdict,
 )
-from clipcite.client.types import (
-    AllClasses,
-    Classification,
-    ClassInfo,
-    Comparison,
-    ImageResult,
-    Interval,
-    JobData,
-    MeasuredOn,
-    Metrics,
-    ModelData,
-    Notice,
-    Prediction,
-    Verdict,
-)
+from clipcite.wire.jobs import JOB_EXAMPLE, Job
+from clipcite.wire.models import MODEL_EXAMPLE, Model
+from clipcite.wire.predictions import ANSWER_EXAMPLE, Classification
+from clipcite.wire.report import AllClasses, ComparedAccuracies, Interval, MeasuredOn, Metrics, Verdict
 
-NOW = datetime(2026, 11, 26, tzinfo=UTC)
 NAME = "autumn leaves of the northern garden"
 UNIQUE = "01m8c5kg3vz163ez28ae3rygr9"
 
@@ -48,14 +34,28 @@ def printed(table: Table, width: int, terminal: bool = True) -> str:
 
 def metrics(word: Verdict, stock: float, adapted: float, source: str = "test") -> Metrics:
     gain = adapted - stock
-    compared = Comparison(stock, adapted, Interval(gain, gain - 0.09, gain + 0.08))
-    return Metrics(MeasuredOn(source, 96, 48), word, compared, None, AllClasses(compared, None, compared))
+    interval = Interval(value=gain, low=gain - 0.09, high=gain + 0.08)
+    compared = ComparedAccuracies(stock=stock, adapted=adapted, difference=interval)
+    return Metrics(
+        measured_on=MeasuredOn(source=source, images=96, trained_images=48),
+        verdict=word,
+        trained_classes=compared,
+        all_classes=AllClasses(trained=compared, all=compared),
+    )
 
 
-def model(name: str | None) -> ModelData:
+def model(name: str | None) -> Model:
     measured = metrics("no_clear_gain", 0.78, 0.94)
-    about: dict[str, Any] = {"backbone": "starter", "trained_classes": ["a", "b"], "alpha": 0.5, "bytes": 1}
-    return ModelData(id=f"mdl_{UNIQUE}", created_at=NOW, name=name, version=1, metrics=measured, **about)
+    return Model.model_validate(
+        {
+            **MODEL_EXAMPLE,
+            "id": f"mdl_{UNIQUE}",
+            "name": name,
+            "version": 1,
+            "aliases": [],
+            "metrics": measured,
+        }
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -71,7 +71,7 @@ def test_models(width: int) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_jobs(width: int) -> None:
-    job = JobData(id=f"job_{UNIQUE}", status="succeeded", created_at=NOW, name=NAME)
+    job = Job.model_validate({**JOB_EXAMPLE, "id": f"job_{UNIQUE}", "status": "succeeded", "name": NAME})
     line = printed(job_table([job], width), width).splitlines()[1]
     assert line.startswith(f"{NAME}  succeeded  ")
     assert line.rstrip().endswith(UNIQUE[-6:])
@@ -80,13 +80,28 @@ def test_jobs(width: int) -> None:
 @pytest.mark.parametrize("width", [60, 120])
 def test_predictions(width: int) -> None:
     file, name = "IMG_20260101_123456789_HDR.jpg", "long sleeve shirt with buttons"
-    predictions = [Prediction(name, "trained", 0.9, 0.3), Prediction("skirt", "new", 0.1, 0.2)]
+    kinds = ((name, "trained", 0.9, 0.3), ("skirt", "new", 0.1, 0.2))
     results = [
-        ImageResult(file, predictions, prediction_set=[name], rejected=True),
-        ImageResult("b.jpg", error=Notice("bad_image", "The file is damaged.")),
+        {
+            "file": file,
+            "predictions": [
+                {"class_name": each, "kind": kind, "probability": probability, "similarity": similarity}
+                for each, kind, probability, similarity in kinds
+            ],
+            "prediction_set": [name],
+            "rejected": True,
+        },
+        {
+            "file": "b.jpg",
+            "predictions": None,
+            "error": {"code": "bad_image", "detail": "The file is damaged."},
+        },
     ]
-    names = [ClassInfo(name, "trained", 0.1), ClassInfo("skirt", "new")]
-    answer = Classification("shoes", "starter", 0.5, names, results)
+    names = [
+        {"name": name, "kind": "trained", "offset": 0.1},
+        {"name": "skirt", "kind": "new", "offset": 0},
+    ]
+    answer = Classification.model_validate({**ANSWER_EXAMPLE, "class_names": names, "results": results})
     text = printed(classification_table(answer, width), width)
     for shown in (file, name, "skirt (new)", "none of these", "The file is damaged.", "90.0%", "✓"):
         assert shown in text
@@ -119,8 +134,15 @@ def test_verdicts(measured: Metrics | None, words: str) -> None:
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80])
 def test_numbers_ids_and_names_are_whole_on_any_terminal(width: int) -> None:
-    compared = Comparison(1.0, 0.989, Interval(0.722, 0.622, 0.822))
-    measured = Metrics(MeasuredOn("test", 114, 90), "better", compared, compared, AllClasses(compared))
+    interval = Interval(value=0.722, low=0.622, high=0.822)
+    compared = ComparedAccuracies(stock=1.0, adapted=0.989, difference=interval)
+    measured = Metrics(
+        measured_on=MeasuredOn(source="test", images=114, trained_images=90),
+        verdict="better",
+        trained_classes=compared,
+        new_classes=compared,
+        all_classes=AllClasses(trained=compared),
+    )
     table = metrics_table(measured)
     assert table is not None
     row = ["trained", "classes", "100.0%", "98.9%", "+72.2", "[+62.2,", "+82.2]"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from api.jobs.report.render import MAX_CHANGES, shown_images
-from api.jobs.report.schemas import Report
+from clipcite.wire.report import Report
 from core.clip.evaluation.label_issues import LabelIssue
 from core.store.jobs import jobs, leases
 from core.store.storage import deletions

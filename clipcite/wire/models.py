@@ -1,16 +1,14 @@
-"""Request and response schemas of models."""
+"""Adapted models, and aliases: references such as `shoes@prod`."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from api.request_model import RequestModel
-from core.store.db import tables
-from core.store.registry.models import Filters
+from clipcite.wire.base import Open, RequestModel, Resource, ResponseModel
+from clipcite.wire.report import Metrics
 
 MODEL_EXAMPLE: JsonDict = {
     "id": "mdl_01m883zfhkxd2329sa0r05wkw7",
@@ -37,34 +35,29 @@ MODEL_EXAMPLE: JsonDict = {
 }
 
 
-class Model(BaseModel):
+class Model(Resource):
     """Adapted model."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [MODEL_EXAMPLE]})
 
     id: str
     object: Literal["model"] = "model"
-    name: str | None
-    version: int | None = Field(description="Version within the name; null without a name.")
+    name: str | None = None
+    version: int | None = Field(None, description="Version within the name; null without a name.")
     aliases: list[str] = Field(description="Aliases that point to this model, for use as `name@alias`.")
-    job_id: str | None = Field(description="Job that created the model; null if it was imported.")
+    job_id: str | None = Field(None, description="Job that created the model; null if it was imported.")
     backbone: str = Field(description="Pre-trained model that was adapted.")
     trained_classes: list[str]
     alpha: float = Field(description="Default mixing weight, from 0 (stock) to 1 (fine-tuned).")
     templates: list[str] = Field(description="Prompt templates, each with `{}` for the class name.")
     prompts: dict[str, list[str]] = Field(description="Prompts by class name, instead of the templates.")
     bytes: int = Field(description="Size of the stored weights.")
-    delta_format: Literal["full", "4bit", "1bit"] = Field(description="Storage format of the weights.")
+    delta_format: Open[Literal["full", "4bit", "1bit"]] = Field(description="Storage format of the weights.")
     created_at: datetime
-    metrics: dict[str, Any] | None = Field(description="Summary of the evaluation; the report has more.")
-
-    @classmethod
-    def of(cls, model: tables.Model, aliases: Sequence[str] = ()) -> "Model":
-        columns = {name: getattr(model, name) for name in cls.model_fields if hasattr(model, name)}
-        return cls.model_validate({**columns, "aliases": aliases, "trained_classes": model.classes})
+    metrics: Metrics | None = Field(None, description="Summary of the evaluation; the report has more.")
 
 
-class ModelPage(BaseModel):
+class ModelPage(ResponseModel):
     data: list[Model]
     has_more: bool
     next_cursor: str | None
@@ -98,11 +91,75 @@ class ModelQuery(BaseModel):
     created_after: Time | None = Field(None, description="Only models created at this time or later.")
     created_before: Time | None = Field(None, description="Only models created before this time.")
 
-    def filters(self) -> Filters:
-        return Filters(**self.model_dump(exclude={"limit", "after"}))
-
 
 class ModelPatch(RequestModel):
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
         description="Model name. The model becomes its newest version; null removes the name."
+    )
+
+
+ALIAS_EXAMPLE: JsonDict = {
+    "reference": "shoes@prod",
+    "object": "alias",
+    "name": "shoes",
+    "alias": "prod",
+    "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
+    "version": 3,
+    "revision": 1,
+    "history": [
+        {
+            "revision": 1,
+            "action": "promoted",
+            "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
+            "version": 3,
+            "at": "2026-11-25T02:06:03.690667Z",
+        }
+    ],
+}
+
+
+class AliasMove(ResponseModel):
+    """Promotion or rollback of an alias."""
+
+    revision: int
+    action: Open[Literal["promoted", "rolled_back"]]
+    model: str = Field(description="Id of the model that the alias pointed to afterwards.")
+    version: int
+    at: datetime
+
+
+class Alias(Resource):
+    """Pointer to a version of a model."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ALIAS_EXAMPLE]})
+
+    reference: str = Field(description="`name@alias`.")
+    object: Literal["alias"] = "alias"
+    name: str
+    alias: str
+    model: str = Field(description="Id of the model that the alias points to.")
+    version: int = Field(description="Version of that model.")
+    revision: int = Field(description="Number of the last move, which grows by 1 per move.")
+    history: list[AliasMove] = Field(description="The last 100 moves, newest first.")
+
+
+class AliasList(ResponseModel):
+    data: list[Alias]
+
+
+class AliasCheck(RequestModel):
+    """Precondition that prevents lost updates when several people promote at the same time."""
+
+    expected: str | None = Field(
+        None,
+        max_length=600,
+        description="Model that the alias must point to now (id, `name@version` …), or null if the alias "
+        "must not exist yet. Otherwise the response is 409 and nothing changes. Optional.",
+    )
+
+
+class Promotion(AliasCheck):
+    model: str = Field(
+        max_length=600,
+        description="Model to promote: id, `name` (the latest version), `name@version` or `name@alias`.",
     )

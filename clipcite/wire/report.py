@@ -1,11 +1,17 @@
-"""Response schemas of the report: `core.clip.evaluation.report.Report` as stored, with file names."""
+"""Evaluation of a model: the summary that a job and its model show, and the report."""
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from clipcite.wire.base import Open, Resource, ResponseModel
+
+Verdict = Literal[
+    "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "evaluating", "not_evaluated"
+]
 
 
-class Interval(BaseModel):
+class Interval(ResponseModel):
     """Value with its 95% confidence interval."""
 
     value: float
@@ -13,7 +19,51 @@ class Interval(BaseModel):
     high: float
 
 
-class Accuracies(BaseModel):
+class ComparedAccuracies(ResponseModel):
+    """Accuracies (0 to 1) of the stock and the adapted model on the same images."""
+
+    stock: float
+    adapted: float
+    difference: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
+
+
+class AllClasses(ResponseModel):
+    """Accuracies with all classes as candidates."""
+
+    trained: ComparedAccuracies | None = Field(None, description="On images of trained classes.")
+    new: ComparedAccuracies | None = Field(None, description="On images of new classes.")
+    all: ComparedAccuracies | None = Field(None, description="On all images.")
+
+
+class MeasuredOn(ResponseModel):
+    """Images that the accuracies were measured on."""
+
+    source: str = Field(
+        description="`test`, `holdout`, `cross_validation`, or `none` if nothing was measured."
+    )
+    images: int = Field(description="Number of evaluated images.")
+    trained_images: int = Field(description="Number of training images.")
+
+
+class Metrics(Resource):
+    """Summary of the evaluation; the report has more."""
+
+    measured_on: MeasuredOn = Field(
+        default_factory=lambda: MeasuredOn(source="none", images=0, trained_images=0)
+    )
+    trained_classes: ComparedAccuracies | None = Field(
+        None, description="Images of trained classes, with these as candidates."
+    )
+    new_classes: ComparedAccuracies | None = Field(
+        None, description="Images of new classes, with these as candidates."
+    )
+    all_classes: AllClasses | None = Field(None, description="All classes as candidates.")
+    verdict: Open[Verdict] = Field(
+        description="Comparison of the adapted model with stock; `evaluating` before the evaluation."
+    )
+
+
+class Accuracies(ResponseModel):
     """Accuracies on the same images with the same candidates."""
 
     images: int = Field(description="Number of images.")
@@ -21,23 +71,25 @@ class Accuracies(BaseModel):
     stock: Interval = Field(description="Accuracy of the stock model.")
     preview: Interval = Field(description="Accuracy of the instant preview.")
     adapted: Interval | None = Field(
-        description="Accuracy of the adapted model; null if only the preview was evaluated."
+        None, description="Accuracy of the adapted model; null if only the preview was evaluated."
     )
     preview_against_stock: Interval = Field(description="Preview minus stock, paired by image.")
-    adapted_against_stock: Interval | None = Field(description="Adapted minus stock, paired by image.")
-    adapted_against_preview: Interval | None = Field(description="Adapted minus preview, paired by image.")
+    adapted_against_stock: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
+    adapted_against_preview: Interval | None = Field(
+        None, description="Adapted minus preview, paired by image."
+    )
 
 
-class Recommendation(BaseModel):
-    code: Literal["use_it", "stay_with_stock", "use_preview", "add_images", "check_images", "evaluate"]
+class Recommendation(ResponseModel):
+    code: Open[Literal["use_it", "stay_with_stock", "use_preview", "add_images", "check_images", "evaluate"]]
     detail: str = Field(description="The recommendation for a person.")
     class_names: list[str] = Field(description="Classes that it is about.")
 
 
-class ReportMeasuredOn(BaseModel):
+class ReportMeasuredOn(ResponseModel):
     """Images of the evaluation."""
 
-    source: Literal["test", "holdout", "cross_validation", "preview"] = Field(
+    source: Open[Literal["test", "holdout", "cross_validation", "preview"]] = Field(
         description="Test images, held-out images, cross-validation of the adapted model, or of the preview."
     )
     images: int = Field(description="Number of evaluated images.")
@@ -45,18 +97,21 @@ class ReportMeasuredOn(BaseModel):
     how: str = Field(description="The procedure, for a person.")
 
 
-class ClassReport(BaseModel):
+class ClassReport(ResponseModel):
     name: str
     trained_images: int = Field(description="Number of training images.")
     images: int = Field(description="Number of evaluated images.")
-    recall: float | None = Field(description="Share of the class's images that are predicted as the class.")
-    precision: float | None = Field(
-        description="Share of the images predicted as the class that belong to it; null without predictions."
+    recall: float | None = Field(
+        None, description="Share of the class's images that are predicted as the class."
     )
-    stock_recall: float | None = Field(description="Recall of the stock model.")
+    precision: float | None = Field(
+        None,
+        description="Share of the images predicted as the class that belong to it; null without predictions.",
+    )
+    stock_recall: float | None = Field(None, description="Recall of the stock model.")
 
 
-class ImageReport(BaseModel):
+class ImageReport(ResponseModel):
     position: int = Field(description="Position of the image in the upload, training images first.")
     file_name: str | None = None
     class_name: str = Field(description="Label of the image.")
@@ -70,7 +125,7 @@ class ChangedImage(ImageReport):
     before: str = Field(description="Class predicted by the stock model; `predicted` is the adapted model's.")
 
 
-class Bin(BaseModel):
+class Bin(ResponseModel):
     """Predictions of similar confidence."""
 
     low: float = Field(description="Lower bound of the confidence.")
@@ -80,25 +135,30 @@ class Bin(BaseModel):
     accuracy: float = Field(description="Share of correct predictions.")
 
 
-class Reliability(BaseModel):
+class Reliability(ResponseModel):
     """Calibration of the probabilities, with the trained classes as candidates."""
 
     calibrated: bool = Field(description="True with at least 30 held-out images.")
-    temperature: float | None = Field(description="Temperature that `POST /classify` uses.")
-    error_before: float | None = Field(description="Expected calibration error without the temperature.")
+    temperature: float | None = Field(None, description="Temperature that `POST /classify` uses.")
+    error_before: float | None = Field(
+        None, description="Expected calibration error without the temperature."
+    )
     error_after: float | None = Field(
-        description="Expected calibration error with a temperature fitted on the other half of the images."
+        None,
+        description="Expected calibration error with a temperature fitted on the other half of the images.",
     )
     bins: list[Bin] = Field(description="Reliability diagram, after calibration if there is one.")
 
 
-class CurvePoint(BaseModel):
+class CurvePoint(ResponseModel):
     """Accuracies at one alpha."""
 
     alpha: float
-    trained_classes: float | None = Field(description="With the trained classes as candidates.")
-    all_classes: float | None = Field(description="With new or distractor classes as further candidates.")
-    new_classes: float | None = Field(description="Images of new classes, with these as candidates.")
+    trained_classes: float | None = Field(None, description="With the trained classes as candidates.")
+    all_classes: float | None = Field(
+        None, description="With new or distractor classes as further candidates."
+    )
+    new_classes: float | None = Field(None, description="Images of new classes, with these as candidates.")
     text_similarity: float = Field(
         description="Mean cosine between adapted and stock text features of 50 untrained ImageNet classes."
     )
@@ -106,14 +166,14 @@ class CurvePoint(BaseModel):
     far_similarity: float | None = Field(None, description="The same over `far_classes`.")
 
 
-class Seconds(BaseModel):
+class Seconds(ResponseModel):
     """Durations in seconds."""
 
     training: float
     report: float
 
 
-class Report(BaseModel):
+class Report(Resource):
     """Evaluation of a job, on images that were not used to train the evaluated model.
 
     Intervals are at 95%. Differences are paired by image.
@@ -122,8 +182,8 @@ class Report(BaseModel):
     object: Literal["report"] = "report"
     job_id: str
     model_id: str
-    verdict: Literal[
-        "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated"
+    verdict: Open[
+        Literal["better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated"]
     ] = Field(description="Comparison of the adapted model with stock.")
     summary: str = Field(description="The verdict with its numbers, for a person.")
     p: float | None = Field(
@@ -144,26 +204,28 @@ class Report(BaseModel):
         "the images as candidates.",
     )
     trained_classes: Accuracies | None = Field(
-        description="Images of trained classes, with the trained classes as candidates."
+        None, description="Images of trained classes, with the trained classes as candidates."
     )
     all_classes: Accuracies | None = Field(
-        description="Images of trained classes, with new or distractor classes as further candidates."
+        None, description="Images of trained classes, with new or distractor classes as further candidates."
     )
     new_classes: Accuracies | None = Field(
-        description="Images of new classes, with the new classes as candidates."
+        None, description="Images of new classes, with the new classes as candidates."
     )
     distractor_classes: list[str] = Field(description="Candidates that were not trained.")
     classes: list[ClassReport]
     confusion: list[list[int]] | None = Field(
-        description="Confusion matrix: a row per true class, a column per predicted one, as in `classes`."
+        None,
+        description="Confusion matrix: a row per true class, a column per predicted one, as in `classes`.",
     )
     fixed: list[ChangedImage] = Field(
-        [],
+        default_factory=list,
         description="All images that stock got wrong and the adapted model gets right. The most confident "
         "image of each class comes first, then the second of each, and so on.",
     )
     broken: list[ChangedImage] = Field(
-        [], description="All images that stock got right and the adapted model gets wrong, in the same order."
+        default_factory=list,
+        description="All images that stock got right and the adapted model gets wrong, in the same order.",
     )
     mistakes: list[ImageReport] = Field(description="Wrong predictions, most confident first; at most 24.")
     label_issues: list[ImageReport] = Field(
@@ -172,8 +234,10 @@ class Report(BaseModel):
     calibration: Reliability
     curve: list[CurvePoint] = Field(description="Accuracies by alpha.")
     near_classes: list[str] = Field(
-        [],
+        default_factory=list,
         description="Of 150 untrained ImageNet classes, the 25 nearest to the trained ones, nearest first.",
     )
-    far_classes: list[str] = Field([], description="The 25 farthest of them, farthest first.")
+    far_classes: list[str] = Field(
+        default_factory=list, description="The 25 farthest of them, farthest first."
+    )
     seconds: Seconds

@@ -1,22 +1,25 @@
-"""Request and response schemas of training jobs."""
+"""Requests for a training: settings, corrections of labels, and the checks before it."""
 
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from api.class_names import RawName, Sentence
-from api.event_hub import Event
-from api.problems import Notice
-from api.request_model import RequestModel
-from core.clip.prompts import MAX_TEMPLATES
-from core.settings import MAX_IMAGES
-from core.store.db import tables
+from clipcite.wire.base import (
+    MAX_CLASSES,
+    MAX_IMAGES,
+    MAX_TEMPLATES,
+    Open,
+    RawName,
+    RequestModel,
+    Resource,
+    ResponseModel,
+    Sentence,
+)
+from clipcite.wire.jobs import ClassCounts
+from clipcite.wire.problems import Notice
 
-MAX_CLASSES = 10_000
 Sentences = Annotated[list[Sentence], Field(fail_fast=True, min_length=1, max_length=MAX_TEMPLATES)]
 
 
@@ -39,11 +42,6 @@ def _fail_fast(value: Any) -> Any:
 
 Prompts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_fail_fast)]
 """Prompts by class name."""
-
-
-def known_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a stored job that this version knows."""
-    return {name: value for name, value in config.items() if name in JobConfig.model_fields}
 
 
 class JobConfig(RequestModel):
@@ -107,10 +105,6 @@ class JobConfig(RequestModel):
     )
 
 
-Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-Until = Literal["model", "end"]
-
-
 class Retraining(RequestModel):
     """Corrections of a job's images by their `position` (upload order, as in the report), and settings."""
 
@@ -133,128 +127,6 @@ class Retraining(RequestModel):
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
         None, description="Name of the new job. Default: the job's."
     )
-
-
-class ClassCounts(BaseModel):
-    """Numbers of images of a class."""
-
-    name: str
-    images: int = Field(description="Number of training images.")
-    test_images: int = Field(description="Number of test images.")
-
-
-class Loss(BaseModel):
-    """Loss and its three terms (paper, eq. 6), without their weights."""
-
-    total: float
-    dva: float
-    scl: float
-    vld: float
-
-
-class Progress(BaseModel):
-    """Progress of a job. Epochs, steps and losses are those of the training."""
-
-    stage: str = Field(
-        description="`preparing`, `training`, `publishing`, then `evaluating`, when the job has a `model_id`."
-    )
-    epoch: int
-    epochs: int | None
-    step: int
-    steps: int | None
-    fraction: float = Field(
-        description="Finished share of all the work, evaluation included, from 0 to 1. It never falls within "
-        "an attempt."
-    )
-    eta_seconds: float | None = Field(
-        description="Estimated seconds until the job ends; null if unknown. It never rises within an attempt."
-    )
-    model_eta_seconds: float | None = Field(
-        None,
-        description="Estimated seconds until the model can be used; null if unknown, or once there is a "
-        "`model_id`.",
-    )
-    images_per_second: float | None
-    loss: Loss | None
-
-
-JOB_EXAMPLE: JsonDict = {
-    "id": "job_01m8879efspbrp0fvcbr51d4g1",
-    "object": "job",
-    "name": "animals",
-    "status": "running",
-    "cancel_requested": False,
-    "created_at": "2026-11-25T02:05:12.551770Z",
-    "started_at": "2026-11-25T02:05:12.789436Z",
-    "finished_at": None,
-    "config": {"backbone": "starter", "epochs": 10, "alpha": 0.5},
-    "classes": [
-        {"name": "red fox", "images": 8, "test_images": 2},
-        {"name": "badger", "images": 8, "test_images": 2},
-    ],
-    "queue_position": None,
-    "attempts": 1,
-    "progress": {
-        "stage": "training",
-        "epoch": 3,
-        "epochs": 10,
-        "step": 3,
-        "steps": 10,
-        "fraction": 0.3,
-        "eta_seconds": 12.5,
-        "model_eta_seconds": 6.5,
-        "images_per_second": 18.0,
-        "loss": {"total": 1.2, "dva": 0.6, "scl": 0.8, "vld": 0.4},
-    },
-    "model_id": None,
-    "metrics": None,
-    "warnings": [],
-    "error": None,
-    "request_id": "req_b92e80280a52fa3ffd6216db",
-}
-
-
-class Job(BaseModel):
-    """Training job."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
-
-    id: str
-    object: Literal["job"] = "job"
-    name: str | None = Field(description="Name of the job and of its model.")
-    status: Status
-    cancel_requested: bool = Field(description="True while a running job is being cancelled.")
-    created_at: datetime
-    started_at: datetime | None = Field(description="Start of the first attempt.")
-    finished_at: datetime | None
-    config: dict[str, Any] = Field(description="Resolved training settings.")
-    classes: list[ClassCounts]
-    queue_position: int | None = Field(
-        description="Position in the queue; 1 is next, 1000 means 1000 or later. Null unless queued."
-    )
-    attempts: int = Field(description="Number of times that a worker started the job.")
-    progress: Progress | None = Field(description="Progress while the job runs.")
-    model_id: str | None = Field(description="Id of the model, once it can be used. Its evaluation follows.")
-    metrics: dict[str, Any] | None = Field(
-        description="Summary of the evaluation; the report has more. Before it, `verdict` is `evaluating`."
-    )
-    warnings: list[Notice]
-    error: Notice | None = Field(description="Reason of the failure.")
-    request_id: str | None = Field(None, description="Id of the request that created the job.")
-
-    @classmethod
-    def of(cls, job: tables.Job, queue_position: int | None) -> "Job":
-        error = None
-        if job.error_code is not None:
-            error = {"code": job.error_code, "detail": job.error_detail or ""}
-        columns = {name: getattr(job, name) for name in cls.model_fields if hasattr(job, name)}
-        return cls.model_validate({**columns, "queue_position": queue_position, "error": error})
-
-
-class JobPage(BaseModel):
-    data: list[Job]
-    has_more: bool
-    next_cursor: str | None
 
 
 PREFLIGHT_EXAMPLE: JsonDict = {
@@ -289,28 +161,28 @@ PREFLIGHT_EXAMPLE: JsonDict = {
 }
 
 
-class Finding(BaseModel):
+class Finding(ResponseModel):
     """Problem of an image."""
 
     file: str
-    class_name: str | None = Field(description="Class of the image; null if the image can't be read.")
-    split: Literal["train", "test"] | None
+    class_name: str | None = Field(None, description="Class of the image; null if the image can't be read.")
+    split: Open[Literal["train", "test"]] | None
     code: str = Field(description="Machine-readable code of the problem.")
     detail: str = Field(description="Explanation for a person.")
-    other: str | None = Field(description="File that this image duplicates.")
+    other: str | None = Field(None, description="File that this image duplicates.")
 
 
-class Estimate(BaseModel):
+class Estimate(ResponseModel):
     """Estimated cost of the job."""
 
-    seconds: float | None = Field(description="Duration without the queue; null without any basis.")
-    low_seconds: float | None = Field(description="Lower bound of the duration.")
-    high_seconds: float | None = Field(description="Upper bound of the duration.")
-    memory_bytes: int | None = Field(description="Peak memory of the training.")
+    seconds: float | None = Field(None, description="Duration without the queue; null without any basis.")
+    low_seconds: float | None = Field(None, description="Lower bound of the duration.")
+    high_seconds: float | None = Field(None, description="Upper bound of the duration.")
+    memory_bytes: int | None = Field(None, description="Peak memory of the training.")
     basis: str = Field(description="Origin of the estimate, for a person.")
 
 
-class Preflight(BaseModel):
+class Preflight(Resource):
     """Result of the checks before training. Images without a finding are good."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [PREFLIGHT_EXAMPLE]})
@@ -326,22 +198,3 @@ class Preflight(BaseModel):
     findings: list[Finding]
     warnings: list[Notice]
     estimate: Estimate
-
-
-class EventList(BaseModel):
-    data: list[Event]
-
-
-STREAM_EXAMPLE = """event: log
-data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
-id: 2
-
-event: progress
-data: {"seq":9,"at":"2026-11-25T02:05:20.011273Z","type":"progress","data":{"stage":"training"}}
-id: 9
-
-event: done
-data: {"seq":31,"at":"2026-11-25T02:06:03.690667Z","type":"succeeded","data":{"model_id":"mdl_01m8…"}}
-id: 31
-
-"""

@@ -1,9 +1,11 @@
-"""Response schemas of samples."""
+"""Sample images for a first training."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
+
+from clipcite.wire.base import ResponseModel
 
 SAMPLE_EXAMPLE: JsonDict = {
     "name": "parts",
@@ -17,7 +19,7 @@ SAMPLE_EXAMPLE: JsonDict = {
 }
 
 
-class Sample(BaseModel):
+class Sample(ResponseModel):
     """Labelled images for a first training."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [SAMPLE_EXAMPLE]})
@@ -32,6 +34,6 @@ class Sample(BaseModel):
     default: bool = Field(description="True for the recommended sample.")
 
 
-class SampleList(BaseModel):
+class SampleList(ResponseModel):
     object: Literal["list"] = "list"
     data: list[Sample] = Field(description="Available samples, the recommended one first.")

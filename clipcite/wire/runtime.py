@@ -1,60 +1,26 @@
-"""Response schemas of health and runtime."""
+"""Memory and work of one process of the API."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from core.serving.pool.cache_stats import CacheStats
-
-Part = Literal["ok", "degraded", "unavailable"]
+from clipcite.wire.base import ResponseModel
 
 
-class Alive(BaseModel):
-    status: Literal["ok"] = "ok"
-
-
-class PartReadiness(BaseModel):
-    """Status of one part of the service."""
-
-    status: Part
-    reason: str | None = Field(None, description="Cause and remedy; null if the part is ok.")
-
-
-class Preparing(BaseModel):
-    """Current step of the preparation of the default backbone."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    what: str = Field(description="The step, such as `Downloading ViT-B-16/openai`.")
-    done_bytes: int | None = Field(description="Downloaded bytes; null for another step than a download.")
-    total_bytes: int | None = Field(description="Size of the download; null for another step.")
-
-
-class Readiness(BaseModel):
-    status: Part = Field(description="Worst status of the parts.")
-    parts: dict[str, PartReadiness] = Field(description="By name: database, storage, broker, backbone.")
-    preparing: Preparing | None = Field(
-        None, description="Current step while the default backbone is downloaded or loaded, else null."
-    )
-    version: str = Field(description="Version of the service.")
-    backbone: str = Field(description="Default backbone, also known as `stock`.")
-    device: str = Field(description="Device that computes: `cpu` or `cuda`.")
-
-
-class Device(BaseModel):
+class Device(ResponseModel):
     name: str
     precision: str = Field(description="Precision of the networks: CLIPCITE_SERVING_PRECISION.")
     threads: int = Field(description="CPU threads of one forward pass that runs alone.")
     decoders: int = Field(description="Threads that decode images.")
 
 
-class Backbone(BaseModel):
+class Backbone(ResponseModel):
     name: str
     image_size: int = Field(description="Side of the input square in pixels.")
     users: int = Field(description="Requests and models in memory that use this backbone.")
 
 
-class Resident(BaseModel):
+class Resident(ResponseModel):
     """Model or delta in memory."""
 
     kind: Literal["model", "delta"] = Field(
@@ -69,7 +35,7 @@ class Resident(BaseModel):
     pinned: bool = Field(description="True if the entry is never evicted.")
 
 
-class Counts(BaseModel):
+class Counts(ResponseModel):
     """Statistics of a cache. `values`, `bytes` and `in_use` are current; the others count since the start."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -83,12 +49,8 @@ class Counts(BaseModel):
     load_seconds: float = Field(description="Time spent loading.")
     evicted: int = Field(description="Entries evicted to make room.")
 
-    @classmethod
-    def of(cls, counts: CacheStats) -> "Counts":
-        return cls.model_validate(counts)
 
-
-class Models(BaseModel):
+class Models(ResponseModel):
     """Models and deltas in memory, which share one budget."""
 
     budget_bytes: int = Field(description="CLIPCITE_MODEL_CACHE_BYTES.")
@@ -102,7 +64,7 @@ class Models(BaseModel):
     resident: list[Resident] = Field(description="All entries, the least recently used first.")
 
 
-class TextFeatures(BaseModel):
+class TextFeatures(ResponseModel):
     """Cache of text features and classifier weights."""
 
     budget_bytes: int
@@ -121,7 +83,7 @@ class Previews(Counts):
     budget_bytes: int
 
 
-class Queue(BaseModel):
+class Queue(ResponseModel):
     """Requests of POST /classify in progress."""
 
     max_images: int = Field(description="Maximum number of images of requests in progress.")
@@ -131,7 +93,7 @@ class Queue(BaseModel):
     waiting_prompts: int = Field(description="Prompts that wait for a batch.")
 
 
-class Batches(BaseModel):
+class Batches(ResponseModel):
     """Batches since the start."""
 
     max_batch_images: int = Field(description="Maximum number of images per batch.")
@@ -146,7 +108,7 @@ class Batches(BaseModel):
     busy_seconds: float = Field(description="Computing time, summed over threads.")
 
 
-class Runtime(BaseModel):
+class Runtime(ResponseModel):
     device: Device
     max_backbones: int = Field(
         description="Maximum number of backbones in memory. Backbones of models in memory come on top."

@@ -1,0 +1,104 @@
+"""Base classes and common types of requests and responses."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import PydanticCustomError, core_schema
+
+MAX_UNKNOWN_FIELDS = 100
+MAX_IMAGES = 100_000
+"""Images of a job that the schema allows. The operator sets lower limits, here and for the next two."""
+MAX_CLASSIFY_IMAGES = 10_000
+MAX_CLASS_NAMES = 20_000
+MAX_CLASSES = 10_000
+MAX_TEMPLATES = 100
+
+# These limits only appear in the schema. core.clip.prompts checks both and reports each invalid one.
+RawName = Annotated[str, Field(json_schema_extra={"maxLength": 2_000})]
+Sentence = Annotated[str, Field(json_schema_extra={"maxLength": 1_000})]
+
+
+class RequestModel(BaseModel):
+    """Base model that rejects unknown fields, one error per field, or a single error for very many."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + MAX_UNKNOWN_FIELDS:
+            raise PydanticCustomError(
+                "too_many_fields",
+                "The object has {count} fields, of which {known} are known. Remove the others",
+                {"count": len(value), "known": len(cls.model_fields)},
+            )
+        return value
+
+
+class ResponseModel(BaseModel):
+    """Base model of the objects in responses.
+
+    The service sends every field. The client ignores unknown fields, which a newer service may send, and
+    accepts that an older one leaves out fields with a default. Deferred building keeps the import fast.
+    """
+
+    model_config = ConfigDict(defer_build=True, json_schema_serialization_defaults_required=True)
+
+
+class Resource(ResponseModel):
+    """Response that keeps its JSON."""
+
+    _raw: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_json(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(value)
+        if isinstance(value, dict):
+            made._raw = value
+        return made
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """JSON as received, including fields of a newer service."""
+        return self._raw
+
+
+def _known_or_text(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:
+        if isinstance(value, str):
+            return value
+        raise
+
+
+T = TypeVar("T")
+Open = Annotated[T, WrapValidator(_known_or_text)]
+"""A `Literal` of a response to which a newer service may add values."""
+
+
+class NullAsEmpty:
+    """Annotation of a list that is null in JSON and empty in Python."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return core_schema.no_info_before_validator_function(
+            lambda value: [] if value is None else value, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(schema), {"type": "null"}]}

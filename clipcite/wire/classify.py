@@ -1,0 +1,124 @@
+"""Requests for a classification: class names, images, options."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from clipcite.wire.base import (
+    MAX_CLASS_NAMES,
+    MAX_CLASSIFY_IMAGES,
+    MAX_TEMPLATES,
+    RawName,
+    RequestModel,
+    Sentence,
+)
+
+STOCK = "stock"
+"""Reference of the pre-trained model."""
+ROUTING_KEY = "X-Clipcite-Model"
+"""Header with the same value as `model`, by which a load balancer can route."""
+MAX_MODELS = 5
+NEW_CLASS_BALANCE = 0.35
+Rule = Literal["closed", "mixed", "untrained"]
+
+
+class ClassIn(RequestModel):
+    name: RawName = Field(description="Class name, as it appears in the response.")
+    prompts: list[Sentence] | None = Field(
+        None,
+        fail_fast=True,
+        max_length=MAX_TEMPLATES,
+        description="Prompts for this class, used instead of the templates.",
+    )
+
+
+class ImageIn(RequestModel):
+    base64: str = Field(description="Image file as base64 or as a `data:` URL.")
+    name: Annotated[str, Field(json_schema_extra={"maxLength": 10_000})] | None = Field(
+        None, description="File name, returned as `file`."
+    )
+
+
+class Options(RequestModel):
+    """Fields that the form and the JSON body share."""
+
+    class_names: list[RawName | ClassIn] = Field(
+        fail_fast=True, max_length=MAX_CLASS_NAMES, description="Class names to rank, trained or new."
+    )
+    model: str = Field(
+        STOCK,
+        description="Model id, `name` (the latest version), `name@version`, `name@alias`, `stock` or "
+        "`stock:<backbone>`. A job id selects the job's model, or until it exists an instant preview, a "
+        "classifier that needs no training.",
+        max_length=600,
+    )
+    models: list[Annotated[str, Field(max_length=600)]] | None = Field(
+        None,
+        fail_fast=True,
+        min_length=1,
+        max_length=MAX_MODELS,
+        description="Models to compare, instead of `model`. `comparison` has one answer per model, in order.",
+    )
+    alpha: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="Mixing weight from 0 (stock) to 1 (fine-tuned), rounded to 0.01. Default: the model's.",
+    )
+    templates: list[Sentence] | None = Field(
+        None,
+        fail_fast=True,
+        max_length=MAX_TEMPLATES,
+        description="Prompt templates, each with `{}` for the class name. Default: the model's.",
+    )
+    new_class_balance: float = Field(
+        NEW_CLASS_BALANCE,
+        ge=0,
+        le=1,
+        description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset is "
+        "subtracted from the similarities of each class. It is estimated on the model's training images. 0 "
+        "gives the scores of the paper, without a classifier among the trained classes. For an instant "
+        "preview, 0 leaves out the offsets only.",
+    )
+    rule: Literal["auto", Rule] = Field(
+        "auto",
+        description="Scoring rule: `closed` for requests whose classes were all trained, `mixed` for some, "
+        "`untrained` for none. `auto` chooses by the classes of the request. `untrained` gives the scores of "
+        "the paper to any request; `closed` and `mixed` are one rule.",
+    )
+    top_k: int | None = Field(
+        None, ge=1, description="Return only the K most likely classes. Default: all classes."
+    )
+    coverage: float | None = Field(
+        None,
+        ge=0.5,
+        le=0.99,
+        description="Return per image a `prediction_set` that contains the true class with this probability. "
+        "The guarantee holds for images like the held-out ones. It needs a calibrated model and exactly its "
+        "trained classes.",
+    )
+    reject: bool = Field(
+        False,
+        description="Return per image `rejected`, true if it resembles none of the trained classes. The "
+        "threshold lets 95% of held-out images pass. It needs a calibrated model and exactly its trained "
+        "classes.",
+    )
+
+    @property
+    def references(self) -> list[str]:
+        """References of all requested models."""
+        return self.models or [self.model]
+
+
+class ClassifyJson(Options):
+    """Body of type `application/json`."""
+
+    images: list[ImageIn] = Field(
+        fail_fast=True, max_length=MAX_CLASSIFY_IMAGES, description="Images to classify."
+    )
+
+
+class ClassifyForm(Options):
+    """Body of type `multipart/form-data`. Lists are repeated fields, or one field with a JSON array."""
+
+    images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]] = Field(
+        max_length=MAX_CLASSIFY_IMAGES, description="Image files to classify."
+    )

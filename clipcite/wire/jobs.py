@@ -1,0 +1,198 @@
+"""Training jobs: state, progress, events, images, and deliveries to their webhook."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
+
+from clipcite.wire.base import Open, Resource, ResponseModel
+from clipcite.wire.problems import Notice
+from clipcite.wire.report import Metrics
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Stage = Literal["preparing", "training", "publishing", "evaluating"]
+Until = Literal["model", "end"]
+PROGRESS = "progress"
+"""Type of the events that carry a `Progress`."""
+FINAL = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class ClassCounts(ResponseModel):
+    """Numbers of images of a class."""
+
+    name: str
+    images: int = Field(description="Number of training images.")
+    test_images: int = Field(description="Number of test images.")
+
+
+class Loss(ResponseModel):
+    """Loss and its three terms (paper, eq. 6), without their weights."""
+
+    total: float
+    dva: float
+    scl: float
+    vld: float
+
+
+class Progress(ResponseModel):
+    """Progress of a job. Epochs, steps and losses are those of the training."""
+
+    stage: Open[Stage] = Field(
+        description="`preparing`, `training`, `publishing`, then `evaluating`, when the job has a `model_id`."
+    )
+    epoch: int
+    epochs: int | None = None
+    step: int
+    steps: int | None = None
+    fraction: float = Field(
+        description="Finished share of all the work, evaluation included, from 0 to 1. It never falls within "
+        "an attempt."
+    )
+    eta_seconds: float | None = Field(
+        None,
+        description="Estimated seconds until the job ends; null if unknown. It never rises within an "
+        "attempt.",
+    )
+    model_eta_seconds: float | None = Field(
+        None,
+        description="Estimated seconds until the model can be used; null if unknown, or once there is a "
+        "`model_id`.",
+    )
+    images_per_second: float | None = None
+    loss: Loss | None = None
+
+
+JOB_EXAMPLE: JsonDict = {
+    "id": "job_01m8879efspbrp0fvcbr51d4g1",
+    "object": "job",
+    "name": "animals",
+    "status": "running",
+    "cancel_requested": False,
+    "created_at": "2026-11-25T02:05:12.551770Z",
+    "started_at": "2026-11-25T02:05:12.789436Z",
+    "finished_at": None,
+    "config": {"backbone": "starter", "epochs": 10, "alpha": 0.5},
+    "classes": [
+        {"name": "red fox", "images": 8, "test_images": 2},
+        {"name": "badger", "images": 8, "test_images": 2},
+    ],
+    "queue_position": None,
+    "attempts": 1,
+    "progress": {
+        "stage": "training",
+        "epoch": 3,
+        "epochs": 10,
+        "step": 3,
+        "steps": 10,
+        "fraction": 0.3,
+        "eta_seconds": 12.5,
+        "model_eta_seconds": 6.5,
+        "images_per_second": 18.0,
+        "loss": {"total": 1.2, "dva": 0.6, "scl": 0.8, "vld": 0.4},
+    },
+    "model_id": None,
+    "metrics": None,
+    "warnings": [],
+    "error": None,
+    "request_id": "req_b92e80280a52fa3ffd6216db",
+}
+
+
+class Job(Resource):
+    """Training job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
+
+    id: str
+    object: Literal["job"] = "job"
+    name: str | None = Field(None, description="Name of the job and of its model.")
+    status: Open[Status]
+    cancel_requested: bool = Field(description="True while a running job is being cancelled.")
+    created_at: datetime
+    started_at: datetime | None = Field(None, description="Start of the first attempt.")
+    finished_at: datetime | None = None
+    config: dict[str, Any] = Field(description="Resolved training settings.")
+    classes: list[ClassCounts]
+    queue_position: int | None = Field(
+        None, description="Position in the queue; 1 is next, 1000 means 1000 or later. Null unless queued."
+    )
+    attempts: int = Field(description="Number of times that a worker started the job.")
+    progress: Progress | None = Field(None, description="Progress while the job runs.")
+    model_id: str | None = Field(
+        None, description="Id of the model, once it can be used. Its evaluation follows."
+    )
+    metrics: Metrics | None = Field(
+        None,
+        description="Summary of the evaluation; the report has more. Before it, `verdict` is `evaluating`.",
+    )
+    warnings: list[Notice]
+    error: Notice | None = Field(None, description="Reason of the failure.")
+    request_id: str | None = Field(None, description="Id of the request that created the job.")
+
+    @property
+    def finished(self) -> bool:
+        """True if the job has succeeded, failed or been cancelled."""
+        return self.status in FINAL
+
+    def reached(self, until: Until) -> bool:
+        """Return whether the job has a model, with `until` "model", or has ended."""
+        return self.finished or (until == "model" and self.model_id is not None)
+
+
+class JobPage(ResponseModel):
+    data: list[Job]
+    has_more: bool
+    next_cursor: str | None = None
+
+
+class Event(ResponseModel):
+    """Something that happened to a job."""
+
+    seq: int = Field(description="Position in the job's history, strictly increasing.")
+    at: datetime
+    type: str = Field(
+        description="Kind of event, for example `started`, `progress`, `warning` or `succeeded`."
+    )
+    data: dict[str, Any] = Field(description="Details, depending on `type`.")
+
+    @property
+    def ends_job(self) -> bool:
+        return self.type in FINAL
+
+
+class EventList(ResponseModel):
+    data: list[Event]
+
+
+class JobImage(ResponseModel):
+    """Uploaded image."""
+
+    position: int = Field(
+        description="Position in the upload, training images first. The report uses it too."
+    )
+    split: Open[Literal["train", "test"]]
+    class_name: str = Field(description="Label of the image.")
+    file_name: str
+
+
+class JobImageList(ResponseModel):
+    data: list[JobImage]
+
+
+class Delivery(Resource):
+    """Delivery of one message to the webhook of a job."""
+
+    id: str = Field(description="Id of the message, sent as `webhook-id` with each attempt.")
+    type: str = Field(description="Type of the message, such as `job.succeeded`.")
+    status: Open[Literal["pending", "delivered", "failed"]]
+    attempts: int
+    created_at: datetime
+    finished_at: datetime | None = None
+    next_attempt_at: datetime | None = Field(None, description="Next attempt of a pending delivery.")
+    response_status: int | None = Field(None, description="Status of the receiver's last response.")
+    reason: str | None = Field(None, description="Reason why the last attempt failed.")
+
+
+class DeliveryList(ResponseModel):
+    data: list[Delivery]

@@ -1,0 +1,200 @@
+"""Responses of a classification: predictions per image."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, overload
+
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
+from typing_extensions import TypedDict
+
+from clipcite.wire.base import NullAsEmpty, Open, Resource, ResponseModel
+from clipcite.wire.classify import Rule
+from clipcite.wire.problems import Notice
+
+Kind = Literal["trained", "new"]
+SHOWN_CLASSES = 3
+SHOWN_IMAGES = 20
+"""Classes per image and images in the text of a result."""
+
+
+class ClassKind(ResponseModel):
+    name: str = Field(description="Class name.")
+    kind: Open[Kind] = Field(description="`trained` if the model was trained on this class, else `new`.")
+    offset: float = Field(description="Offset that `new_class_balance` subtracted from the similarities.")
+
+
+class Prediction(ResponseModel):
+    class_name: str
+    kind: Open[Kind] = Field(description="`trained` if the model was trained on this class, else `new`.")
+    probability: float = Field(description="Softmax over the requested classes.")
+    similarity: float = Field(description="Cosine of image and class features.")
+
+
+class ImageResult(ResponseModel):
+    file: str | None = Field(description="File name of the image, as sent.")
+    predictions: Annotated[list[Prediction], NullAsEmpty()] = Field(
+        default_factory=list, description="Classes, most likely first; null if the image can't be read."
+    )
+    prediction_set: list[str] | None = Field(
+        None, description="With `coverage`: set of classes that contains the true one with that probability."
+    )
+    in_distribution_score: float | None = Field(
+        None,
+        description="Similarity to the nearest trained class, both to its name and its training images; null "
+        "without calibration. Images below `rejection_threshold` are rejected.",
+    )
+    rejected: bool | None = Field(
+        None, description="With `reject`: true if the image resembles none of the classes."
+    )
+    error: Notice | None = Field(None, description="Reason why the image can't be read.")
+
+    @property
+    def best(self) -> Prediction | None:
+        """The most likely class; None after an error."""
+        return self.predictions[0] if self.predictions else None
+
+    @property
+    def class_name(self) -> str:
+        """Name of the most likely class.
+
+        Raises:
+            ValueError: the image can't be read.
+        """
+        if self.best is None:
+            raise ValueError(str(self))
+        return self.best.class_name
+
+    def __str__(self) -> str:
+        """Return one line, such as `a.jpg: skirt 93.1%, dress 6.9%`."""
+        if self.error is not None:
+            return f"{self.file}: {self.error.detail}"
+        shown = [f"{each.class_name} {each.probability:.1%}" for each in self.predictions[:SHOWN_CLASSES]]
+        more = len(self.predictions) - len(shown)
+        words = [
+            *(["none of these"] if self.rejected else []),
+            *shown,
+            *([f"and {more} more"] if more else []),
+        ]
+        return f"{self.file}: {', '.join(words)}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+
+class Calibration(ResponseModel):
+    """Calibration of the probabilities.
+
+    It needs at least 30 held-out images, a request for exactly the trained classes, and the model's own alpha
+    and templates. An uncalibrated probability ranks the classes but is no estimate of accuracy.
+    """
+
+    calibrated: bool = Field(description="True if `probability` estimates the accuracy of the prediction.")
+    temperature: float | None = Field(None, description="Temperature of the softmax.")
+    held_out_images: int | None = Field(None, description="Number of images used for the calibration.")
+    rejection_threshold: float | None = Field(
+        None, description="Images with a lower `in_distribution_score` are rejected."
+    )
+
+
+class Timing(TypedDict):
+    """Times in milliseconds."""
+
+    decode: Annotated[float, Field(description="Decoding of the images.")]
+    encode: Annotated[float, Field(description="Encoding of the images, waiting time included.")]
+    total: Annotated[float, Field(description="Whole request.")]
+
+
+ANSWER_EXAMPLE: JsonDict = {
+    "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
+    "reference": "animals@prod",
+    "name": "animals",
+    "version": 3,
+    "preview": False,
+    "backbone": "starter",
+    "alpha": 0.5,
+    "rule": "mixed",
+    "calibration": {
+        "calibrated": False,
+        "temperature": None,
+        "held_out_images": None,
+        "rejection_threshold": None,
+    },
+    "class_names": [
+        {"name": "red fox", "kind": "trained", "offset": 0.11},
+        {"name": "hedgehog", "kind": "new", "offset": 0.07},
+    ],
+    "results": [
+        {
+            "file": "a.jpg",
+            "predictions": [
+                {"class_name": "red fox", "kind": "trained", "probability": 0.93, "similarity": 0.31},
+                {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
+            ],
+            "prediction_set": None,
+            "in_distribution_score": None,
+            "rejected": None,
+            "error": None,
+        }
+    ],
+    "timing_ms": {"decode": 2.1, "encode": 11.0, "total": 14.2},
+    "warnings": [],
+}
+
+
+class ModelAnswer(Resource):
+    """Predictions of one model."""
+
+    model: str = Field(description="Model id, job id of an instant preview, or `stock…` as requested.")
+    reference: str = Field(description="Reference from the request.")
+    name: str | None = Field(None, description="Name of the model; null if it has none.")
+    version: int | None = Field(None, description="Version of the model within its name.")
+    preview: bool = Field(description="True for an instant preview: the job has no model yet.")
+    backbone: str
+    alpha: float = Field(description="Mixing weight that was used.")
+    rule: Open[Rule] = Field(
+        description="Scoring rule that was used: `closed`, `mixed` or `untrained`. A model without training "
+        "images, such as `stock`, scores every request as `untrained`."
+    )
+    calibration: Calibration
+    class_names: list[ClassKind] = Field(description="Requested classes, cleaned.")
+    results: list[ImageResult] = Field(description="One result per image, in request order.")
+    timing_ms: Timing
+
+
+class Classification(ModelAnswer):
+    """Response to a request with one model."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ANSWER_EXAMPLE]})
+
+    warnings: list[Notice]
+
+    @overload
+    def __getitem__(self, index: int) -> ImageResult: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageResult]: ...
+    def __getitem__(self, index: int | slice) -> ImageResult | list[ImageResult]:
+        """Return the result of an image, in the order of the request."""
+        return self.results[index]
+
+    def __iter__(self) -> Iterator[ImageResult]:  # type: ignore[override]  # pydantic yields fields
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __str__(self) -> str:
+        """Return one line per image, of the first images."""
+        more = len(self.results) - SHOWN_IMAGES
+        return "\n".join(
+            [*map(str, self.results[:SHOWN_IMAGES]), *([f"and {more} more images"] if more > 0 else [])]
+        )
+
+    def __repr__(self) -> str:
+        return f"<Classification of {len(self)} images by {self.model}>"
+
+
+class Comparison(ResponseModel):
+    """Response to a request with `models`: one answer per model for the same images and classes."""
+
+    comparison: list[ModelAnswer] = Field(description="Answers in the order of `models`.")
+    warnings: list[Notice]

@@ -1,0 +1,60 @@
+"""Error responses (RFC 9457), and notices inside successful responses."""
+
+from pydantic import ConfigDict, Field
+
+from clipcite.wire.base import ResponseModel
+
+
+class ProblemItem(ResponseModel):
+    """An invalid file or field."""
+
+    pointer: str | None = Field(None, description="JSON pointer to the field, or `/` and its form field.")
+    file: str | None = Field(None, description="Name of the file.")
+    code: str | None = Field(None, description="Machine-readable code of this error.")
+    detail: str = Field(description="Cause and remedy.")
+
+
+class Notice(ResponseModel):
+    """Warning or error inside a successful response."""
+
+    code: str = Field(description="Machine-readable code.")
+    detail: str = Field(description="Explanation for a person.")
+
+
+class Problem(ResponseModel):
+    """Error response (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Unprocessable Entity",
+                    "status": 422,
+                    "detail": "1 image can't be used; see errors. Replace or remove them, or send "
+                    "on_bad_image=skip to continue without them.",
+                    "code": "bad_images",
+                    "errors": [
+                        {
+                            "pointer": None,
+                            "file": "red fox/3.jpg",
+                            "code": "truncated_image",
+                            "detail": "The JPEG file is damaged or truncated. Upload it again, or export it "
+                            "again from its source.",
+                        }
+                    ],
+                    "request_id": "req_b92e80280a52fa3ffd6216db",
+                }
+            ]
+        }
+    )
+
+    type: str = "about:blank"
+    title: str = Field(description="Name of the HTTP status.")
+    status: int = Field(description="HTTP status.")
+    detail: str = Field(description="Cause and remedy.")
+    code: str = Field(description="Machine-readable code of the error.")
+    errors: list[ProblemItem] = Field(
+        default_factory=list, description="Each invalid file or field, at most 100 of them."
+    )
+    request_id: str | None = Field(None, description="Id of the request, as in the header `X-Request-ID`.")
