@@ -21,6 +21,8 @@ PIECE_BYTES = 65_536
 MAX_HEAD_BYTES = 65_536
 RECEIVED_BYTES = 16_384
 """Maximum number of bytes that are parsed at once. While they are, other connections wait."""
+MAX_PIPELINED = 100
+"""Maximum number of requests of a connection that wait for the response of an earlier one."""
 MAX_CONNECTIONS = 4_096
 _BUSY = problem_body(
     {}, 503, "busy", "The server has too many open connections. Close some, or try again in 5 s."
@@ -53,6 +55,7 @@ class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     - A connection without complete headers after `head_seconds` is closed. uvicorn's own timeout covers only
       the pause between two requests. BodyLimitMiddleware covers the body.
     - A request whose headers, trailers or chunk extensions exceed MAX_HEAD_BYTES is refused.
+    - A connection with more than MAX_PIPELINED waiting requests is aborted: each takes kilobytes.
     - A connection is aborted if its client does not read what waits for it within `read_seconds`.
       AnswerMiddleware sends responses in pieces, so that slow clients can.
     - A connection above `max_connections` gets a 503.
@@ -82,6 +85,8 @@ class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._head_bytes += nbytes
         self.data_received(bytes(self._received[:nbytes]))
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             if self._is_answering():
                 self.transport.abort()
@@ -102,11 +107,6 @@ class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
         super().on_body(body)
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.pipeline:  # uvicorn reads on, however many requests wait
-            self.flow.pause_reading()
 
     def pause_writing(self) -> None:
         super().pause_writing()
