@@ -176,6 +176,7 @@ def test_files_that_are_being_stored_are_no_violation(store: Store) -> None:
 def test_deliberately_cancelled_jobs_are_allowed(store: Store) -> None:
     changed(store, status="cancelled", model_id=None)
     store.blobs.delete(jobs.report_of(store.job_id, store.model_id))
+    store.blobs.delete_prefix(f"models/{store.model_id}")
     with store.database.write() as session:
         session.execute(delete(Model))
         session.execute(update(JobEvent).where(JobEvent.type == "succeeded").values(type="cancelled"))
