@@ -9,11 +9,12 @@ from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 
-from api import problems
 from api.classify import routes as classify
-from api.event_hub import EventHub
+from api.http import problems
+from api.http.openapi import build_openapi
 from api.jobs import routes as jobs
 from api.jobs.deliveries import routes as deliveries
+from api.jobs.event_hub import EventHub
 from api.jobs.images import routes as images
 from api.jobs.report import routes as report
 from api.last_use import LastUse
@@ -23,7 +24,6 @@ from api.middleware.body_limit import IDLE_SECONDS, BodyLimitMiddleware
 from api.middleware.request_id import RequestId
 from api.models import routes as models
 from api.models.aliases import routes as aliases
-from api.openapi import build_openapi
 from api.ops import health, metrics
 from api.ops import routes as ops
 from api.samples import routes as samples

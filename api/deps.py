@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from api.event_hub import EventHub
 from api.last_use import LastUse
 from api.middleware.auth import Caller
 from core.scratch import ScratchSpace
@@ -42,11 +41,6 @@ async def _scratch(request: Request) -> ScratchSpace:
     return scratch
 
 
-async def _event_hub(request: Request) -> EventHub:
-    hub: EventHub = request.app.state.event_hub
-    return hub
-
-
 async def _last_use(request: Request) -> LastUse:
     last_use: LastUse = request.app.state.last_use
     return last_use
@@ -64,7 +58,6 @@ BlobsDep = Annotated[Blobs, Depends(_blobs)]
 ServingDep = Annotated[Serving, Depends(_serving)]
 ScratchDep = Annotated[ScratchSpace, Depends(_scratch)]
 LastUseDep = Annotated[LastUse, Depends(_last_use)]
-EventHubDep = Annotated[EventHub, Depends(_event_hub)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items per page.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]
 ModelRef = Annotated[

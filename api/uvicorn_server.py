@@ -12,7 +12,7 @@ import uvicorn
 from starlette.datastructures import State
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.problems import problem_body
+from api.http.problems import problem_body
 
 HEAD_SECONDS = 30.0
 READ_SECONDS = 30.0

@@ -11,9 +11,9 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from api.class_names import class_names
-from api.file_names import display_name
-from api.problems import InvalidRequest, invalid_model, json_or_invalid
+from api.classify.class_names import class_names
+from api.http.file_names import display_name
+from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from clipcite.wire.classify import ROUTING_KEY, ClassifyJson, Options
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates

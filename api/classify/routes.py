@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api.classify.service import answer_classify
-from api.forms import MemoryFormRoute
-from api.problems import responses
+from api.http.forms import MemoryFormRoute
+from api.http.problems import responses
 from clipcite.wire.classify import ROUTING_KEY
 from clipcite.wire.predictions import Classification, Comparison
 
@@ -29,7 +29,7 @@ REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            # The schemas themselves are added by api.openapi.
+            # The schemas themselves are added by api.http.openapi.
             "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ClassifyForm"}},
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/ClassifyJson"},

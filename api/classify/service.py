@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from api.classify.request import ParsedBody, received
 from api.classify.response import to_response
-from api.problems import InvalidRequest
+from api.http.problems import InvalidRequest
 from core.admission import Grant
 from core.clip.config import round_alpha
 from core.serving.service import Serving, Subject, look_up

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi import Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
-from api.event_hub import EventHub, to_event
+from api.jobs.event_hub import EventHub, to_event
 from clipcite.wire.jobs import EventList
 from core.store.db.session import Database
 from core.store.jobs import events, jobs

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, Response, UploadFile
 
-from api.forms import FormRoute, JsonText, Text
+from api.http.forms import FormRoute, JsonText, Text
+from api.http.problems import InvalidRequest, responses
 from api.jobs.upload import InvalidUpload, Upload
-from api.problems import InvalidRequest, responses
 from api.threads import UPLOADS
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import Job

@@ -9,10 +9,10 @@ from typing import Any, Literal, cast
 
 from fastapi import Response
 
+from api.http.problems import InvalidRequest
 from api.jobs.form import JobOptions
 from api.jobs.submission import JobSubmission
 from api.jobs.upload import ExistingImage
-from api.problems import InvalidRequest
 from clipcite.wire.adapt import JobConfig, Retraining
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class

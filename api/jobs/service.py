@@ -4,7 +4,7 @@ import time
 
 from fastapi import Request
 
-from api.event_hub import EventHub
+from api.jobs.event_hub import EventHub
 from api.jobs.response import to_job
 from api.threads import REQUESTS
 from clipcite.wire.adapt import Preflight

@@ -10,12 +10,12 @@ from fastapi import Depends, Response
 from pydantic import BaseModel, ValidationError
 
 from api.deps import BlobsDep, DatabaseDep, ScratchDep, ServingDep, SettingsDep
+from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from api.jobs.fingerprint import fingerprint
 from api.jobs.form import JobOptions, JobUpload
 from api.jobs.preflight import preflight
 from api.jobs.response import to_job
 from api.jobs.upload import ExistingImages, ValidatedUpload, validate_upload
-from api.problems import InvalidRequest, invalid_model, json_or_invalid
 from clipcite.wire.adapt import JobConfig, Preflight
 from clipcite.wire.jobs import Job
 from core import tracing

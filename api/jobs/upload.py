@@ -10,7 +10,7 @@ from api.archives.errors import Warnings, name_list, warn
 from api.archives.layout import Split
 from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
-from api.file_names import display_name
+from api.http.file_names import display_name
 from api.jobs.image_check import Candidate, LabelledImage, check_candidates
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class

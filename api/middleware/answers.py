@@ -4,7 +4,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import MEDIA_TYPE, headers_of, problem_body
+from api.http.problems import MEDIA_TYPE, headers_of, problem_body
 from api.uvicorn_server import PIECE_BYTES
 from core.admission import Grant, ServerBusy
 

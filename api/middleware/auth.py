@@ -18,9 +18,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.problems import MEDIA_TYPE, detail_of, headers_of, problem_body
 from api.last_use import LastUse
 from api.middleware.rate_limit import RateLimiter
-from api.problems import MEDIA_TYPE, detail_of, headers_of, problem_body
 from api.threads import REQUESTS
 from core.errors import ClipCiteError
 from core.settings import Settings

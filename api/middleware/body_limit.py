@@ -2,15 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.json_values import MAX_JSON_VALUES, JsonValues
-from api.problems import render
+from api.http.forms import BodyRefused
+from api.http.json_values import MAX_JSON_VALUES, JsonValues
+from api.http.problems import render
 from core.admission import Admission, Grant, ServerBusy
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -23,17 +23,6 @@ MIN_BYTES_PER_WINDOW = 1_000
 IDLE_SECONDS = 30.0
 JSON_COPIES = 3
 """Copies of a JSON body in memory at once: as received, as text, and as decoded images."""
-
-
-class BodyRefused(HTTPException):
-    """The body breaks a limit.
-
-    This is an HTTPException, because FastAPI turns any other exception of the stream into its own 400.
-    """
-
-    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status, detail, headers)
-        self.code = code
 
 
 class BodyLimitMiddleware:

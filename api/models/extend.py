@@ -6,10 +6,10 @@ from functools import partial
 
 from fastapi import Response
 
+from api.http.problems import InvalidRequest, json_or_invalid
 from api.jobs.form import JobOptions, JobUpload
 from api.jobs.retrain import StoredImages, known_settings
 from api.jobs.submission import JobSubmission
-from api.problems import InvalidRequest, json_or_invalid
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs
 from core.store.registry import models

@@ -12,10 +12,10 @@ from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
 from api.deps import BlobsDep, DatabaseDep, ScratchDep, SettingsDep
-from api.forms import JsonText, Text
+from api.http.forms import JsonText, Text
+from api.http.problems import InvalidRequest, check_json_values, invalid_model
 from api.jobs.upload import Upload
 from api.models.service import to_model
-from api.problems import InvalidRequest, check_json_values, invalid_model
 from clipcite.wire.adapt import Prompts, Sentences
 from clipcite.wire.base import MAX_CLASSES, RawName
 from clipcite.wire.models import Model

@@ -15,14 +15,14 @@ from api.deps import (
     ServingDep,
     SettingsDep,
 )
-from api.forms import FormRoute
+from api.http.forms import FormRoute
+from api.http.problems import responses
 from api.jobs.form import JobFormDep, form_router
 from api.jobs.submission import SubmissionDep
 from api.models import service
 from api.models.exports import ZIP, answer_export
 from api.models.extend import extend_model
 from api.models.imports import FIELDS, ImportForm, ModelImport, import_form, model_import
-from api.problems import responses
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.wire.models import Model, ModelPage, ModelPatch, ModelQuery
 from core.serving.exports import Format

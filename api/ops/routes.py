@@ -4,10 +4,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from api.deps import CurrentOwner, ServingDep
+from api.http.problems import responses
 from api.ops.health import answer_readyz
 from api.ops.metrics import answer_metrics
 from api.ops.runtime import read_runtime
-from api.problems import responses
 from api.threads import REQUESTS
 from clipcite.wire.health import Alive, Readiness
 from clipcite.wire.runtime import Runtime

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from api.problems import responses
+from api.http.problems import responses
 from api.samples import service
 from api.samples.service import ZIP
 from api.threads import UPLOADS

@@ -1,4 +1,4 @@
 """Routes and static files of the web page, which needs no build.
 
-May import `api.problems`, no other part of `api`.
+May import `api.http.problems`, no other part of `api`.
 """

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from admin.processes import api_defaults
-from api.problems import MAX_ERRORS
+from api.http.problems import MAX_ERRORS
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.service import parsed

@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 
 from api.deps import CurrentOwner, DatabaseDep
+from api.http.problems import responses
 from api.jobs.deliveries import service
-from api.problems import responses
 from api.threads import REQUESTS
 from clipcite.wire.jobs import Delivery, DeliveryList
 

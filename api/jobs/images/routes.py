@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from api.deps import CurrentOwner, DatabaseDep, ServingDep
+from api.http.problems import responses
 from api.jobs.images import service
-from api.problems import responses
 from api.threads import REQUESTS, UPLOADS
 from clipcite.wire.jobs import JobImageList
 

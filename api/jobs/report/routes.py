@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep
+from api.http.problems import responses
 from api.jobs.report.service import answer_report
-from api.problems import responses
 from api.threads import UPLOADS
 from clipcite.wire.report import Report
 

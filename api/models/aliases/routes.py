@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from api.deps import CurrentOwner, DatabaseDep
+from api.http.problems import responses
 from api.models.aliases import service
-from api.problems import responses
 from api.threads import REQUESTS
 from clipcite.wire.models import Alias, AliasCheck, AliasList, Promotion
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from sqlalchemy import QueuePool
 
-import api.event_hub
+import api.jobs.event_hub
 import api.jobs.event_stream
-from api.event_hub import EventHub, Listener, SseEvent
+from api.jobs.event_hub import EventHub, Listener, SseEvent
 from core.store.accounts import api_keys
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import leases
@@ -370,7 +370,7 @@ def test_a_long_stream_ends_and_its_reader_authenticates_again(
 
 def test_a_stream_survives_a_database_outage(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database outage only delays events."""
-    monkeypatch.setattr(api.event_hub, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(api.jobs.event_hub, "SLOW_SECONDS", 0.05)
     job_id = queued(fresh)
     asked = threading.Event()
 
@@ -464,7 +464,7 @@ def news(seq: int) -> SseEvent:
 
 
 def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.event_hub, "MAX_BUFFERED", 3)
+    monkeypatch.setattr(api.jobs.event_hub, "MAX_BUFFERED", 3)
 
     async def scenario() -> None:
         listener = Listener("job_x", 2, "someone")

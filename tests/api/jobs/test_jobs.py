@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
-from api.event_hub import EventHub
+from api.jobs.event_hub import EventHub
 from core.clip.models.backbone import Backbone
 from core.store.db import pagination
 from core.store.db.tables import Deletion

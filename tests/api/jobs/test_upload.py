@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.archives.errors import ArchiveError
-from api.file_names import display_name
+from api.http.file_names import display_name
 from api.jobs.form import JobUpload
 from api.jobs.upload import InvalidUpload, ValidatedUpload, validate_upload
 from core.clip.errors import InvalidClassNames

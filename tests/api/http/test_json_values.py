@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.json_values import MAX_JSON_VALUES, JsonValues, has_too_many_values
+from api.http.json_values import MAX_JSON_VALUES, JsonValues, has_too_many_values
 
 TEXTS = st.text(st.sampled_from('ab"\\,[{é'))
 DOCUMENTS = st.recursive(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.class_names import class_names
-from api.problems import InvalidRequest
+from api.classify.class_names import class_names
+from api.http.problems import InvalidRequest
 from clipcite.wire.classify import ClassIn
 from core.serving.text_cache import LruCache
 from tests.core.serving.test_text_cache import held
@@ -15,7 +15,7 @@ def wide(k: int) -> tuple[str, ...]:
 
 
 def test_cleaned_names_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.class_names._cache", LruCache(1_000_000))
+    monkeypatch.setattr("api.classify.class_names._cache", LruCache(1_000_000))
 
     def fill() -> None:
         for k in range(30):

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from api.json_values import MAX_JSON_VALUES, has_too_many_values
+from api.http.json_values import MAX_JSON_VALUES, has_too_many_values
 from clipcite.wire.problems import Problem, ProblemItem
 from core.clip.errors import InvalidConfig
 from core.errors import ClipCiteError

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api import problems as errors
+from api.http import problems as errors
 from clipcite.wire import adapt, jobs, models, predictions
 from clipcite.wire import samples as sample_types
 from core.clip.models.backbone import Backbone

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from api.problems import InvalidRequest
+from api.http.problems import InvalidRequest
 from clipcite.wire.classify import ClassIn
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.prompts import (

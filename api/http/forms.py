@@ -1,7 +1,7 @@
 """Multipart forms: limits on their text, which is held in memory, and separate threads for their files."""
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -13,7 +13,6 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.middleware.body_limit import BodyRefused
 from api.threads import UPLOADS
 from core.admission import Grant
 
@@ -27,6 +26,17 @@ SPOOL_BYTES = 64 * 1024
 MAX_TEXT_BYTES = 10_000_000
 TEXT_BYTES_PER_FILE = 2_000
 """Additional text per allowed file, for its headers and its label."""
+
+
+class BodyRefused(HTTPException):
+    """The body breaks a limit.
+
+    This is an HTTPException, because FastAPI turns any other exception of the stream into its own 400.
+    """
+
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, detail, headers)
+        self.code = code
 
 
 class SpooledUpload(UploadFile):
