@@ -34,7 +34,7 @@ from tests.core.clip.reports import held_out, report
 from tests.core.serving.adapted import publish_model
 from tests.core.store import samples
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 HEALTH = {"/healthz", "/readyz"}
 CHECKS = [
     not_a_server_error,
