@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import AsyncIterator
+from typing import Annotated
 
-from fastapi import Response
+from fastapi import Depends, Request, Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
 from api.jobs.event_hub import EventHub, to_event
@@ -61,3 +62,11 @@ async def stream(hub: EventHub, job_id: str, seen: int, owner: str) -> AsyncIter
             yield b"".join(event.wire for event in received[:end]) or KEEPALIVE_COMMENT
             if end is not None:
                 return
+
+
+async def _event_hub(request: Request) -> EventHub:
+    hub: EventHub = request.app.state.event_hub
+    return hub
+
+
+EventHubDep = Annotated[EventHub, Depends(_event_hub)]

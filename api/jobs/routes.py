@@ -2,13 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
 from api.http.problems import responses
 from api.jobs import service
-from api.jobs.event_hub import EventHub
-from api.jobs.event_stream import answer_events
+from api.jobs.event_stream import EventHubDep, answer_events
 from api.jobs.form import IdempotencyKey, JobFormDep, form_router
 from api.jobs.retrain import retrain
 from api.jobs.submission import SubmissionDep
@@ -17,13 +16,6 @@ from clipcite.wire.adapt import Preflight, Retraining
 from clipcite.wire.jobs import EventList, Job, JobPage, Status, Until
 from core.settings import Settings
 
-
-async def _event_hub(request: Request) -> EventHub:
-    hub: EventHub = request.app.state.event_hub
-    return hub
-
-
-EventHubDep = Annotated[EventHub, Depends(_event_hub)]
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 MAX_SEQ = 2**31 - 1
 STREAM_EXAMPLE = """event: log

@@ -116,8 +116,9 @@ def export_model(
     ] = "open_clip",
 ) -> StreamingResponse:
     """Download a model at one alpha, as a zip with a model card."""
-    pool = serving.engine.pool
-    return answer_export(settings, database, pool, blobs, last_use, scratch, owner, model_id, alpha, format)
+    return answer_export(
+        settings, database, serving.engine.pool, blobs, last_use, scratch, owner, model_id, alpha, format
+    )
 
 
 @import_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))
