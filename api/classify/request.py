@@ -2,9 +2,10 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from fastapi import Request
@@ -14,10 +15,10 @@ from starlette.datastructures import FormData, UploadFile
 from api.classify.class_names import class_names
 from api.http.file_names import display_name
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
-from clipcite.wire.classify import ROUTING_KEY, ClassifyJson, Options
+from clipcite.wire.classify import ROUTING_KEY, ClassifyJson, ClassIn, Options
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
-from core.serving.service import is_stock
+from core.serving.service import Subject, is_stock
 from core.serving.types import ClassName
 from core.settings import Settings
 
@@ -33,7 +34,8 @@ class ParsedBody:
 
     images: list[bytes]
     files: list[str | None]
-    class_names: tuple[ClassName, ...]
+    class_names: tuple[ClassName, ...] | None
+    """None stands for the classes of the model."""
     options: Options
     warnings: list[dict[str, str]]
 
@@ -85,7 +87,12 @@ def _from_form(form: FormData, routing_key: str | None, settings: Settings) -> P
         images.append(upload.file.read(settings.max_image_bytes + 1))
         upload.file.close()  # its memory is the image's now
     files = [display_name(upload.filename) if upload.filename else None for upload in uploads]
-    return _checked(options, images, files, routing_key, settings)
+    parsed = _checked(options, images, files, routing_key, settings)
+    names = form.getlist("class_names")
+    if len(names) == 1 and "," in str(names[0]) and not str(names[0]).lstrip().startswith("["):
+        detail = "The class name has a comma. To send several names, repeat the field or send a JSON list."
+        parsed.warnings.append({"code": "comma_in_class_name", "detail": detail})
+    return parsed
 
 
 def _checked(
@@ -96,14 +103,40 @@ def _checked(
     settings: Settings,
 ) -> ParsedBody:
     _check_references(options, routing_key)
-    _check_prompt_count(options)
-    names, warnings = class_names(options.class_names, settings.max_class_names)
     _check_templates(options)
-    _check_predictions(len(images), len(names), options)
+    names: tuple[ClassName, ...] | None = None
+    warnings: list[dict[str, str]] = []
+    if options.class_names is not None:
+        names, warnings = _checked_names(options.class_names, len(images), options, settings)
     if options.alpha and any(map(is_stock, options.references)):
         detail = "The stock model has no alpha. The value was ignored."
         warnings.append({"code": "alpha_unused", "detail": detail})
     return ParsedBody(images, files, names, options, warnings)
+
+
+def with_class_names(body: ParsedBody, subject: Subject, settings: Settings) -> ParsedBody:
+    """Return the request with the classes of the model, if it names none itself.
+
+    Raises:
+        InvalidRequest: the stock model has none, or the model has too many for one request.
+    """
+    if body.class_names is not None:
+        return body
+    if isinstance(subject, str):
+        detail = "The stock model has no classes of its own. Send `class_names`, or a trained `model`."
+        raise InvalidRequest(detail, [{"pointer": "/class_names", "detail": detail}])
+    names, warnings = _checked_names(subject.classes, len(body.images), body.options, settings)
+    return replace(body, class_names=names, warnings=[*body.warnings, *warnings])
+
+
+def _checked_names(
+    given: Sequence[str | ClassIn], images: int, options: Options, settings: Settings
+) -> tuple[tuple[ClassName, ...], list[dict[str, str]]]:
+    """Return the names and warnings about them. Raise InvalidRequest if they are too many or invalid."""
+    _check_prompt_count(given, options)
+    names, warnings = class_names(given, settings.max_class_names)
+    _check_predictions(images, len(names), options)
+    return names, warnings
 
 
 def _options_of(form: FormData) -> Options:
@@ -111,6 +144,7 @@ def _options_of(form: FormData) -> Options:
     sent: dict[str, list[Any]] = {}
     for name, value in form.multi_items():
         sent.setdefault(name, []).append(value)
+    _check_fields(sent)
     for name, values in sent.items():
         if name == "images":
             continue
@@ -128,6 +162,19 @@ def _options_of(form: FormData) -> Options:
         return Options.model_validate(fields)
     except ValidationError as error:
         raise invalid_model(error, "") from error
+
+
+def _check_fields(sent: Collection[str]) -> None:
+    """Raise InvalidRequest if a field of the form is unknown."""
+    known = ("images", *Options.model_fields)
+    unknown = [name for name in sent if name not in known]
+    if unknown:
+        close = get_close_matches(unknown[0][:60], known, n=1)
+        advice = f"Did you mean `{close[0]}`?" if close else f"The fields are {', '.join(known)}."
+        raise InvalidRequest(
+            f"Unknown field `{unknown[0][:60]}`. {advice}",
+            [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown],
+        )
 
 
 def _check_count(images: int, settings: Settings) -> None:
@@ -164,9 +211,9 @@ def _check_references(options: Options, routing_key: str | None) -> None:
         raise InvalidRequest(detail, [{"pointer": "/model", "detail": detail}], code="routing_key_mismatch")
 
 
-def _check_prompt_count(options: Options) -> None:
+def _check_prompt_count(names: Sequence[str | ClassIn], options: Options) -> None:
     """Limit the total number of prompts, before any of them is processed."""
-    own = [None if isinstance(name, str) else name.prompts for name in options.class_names]
+    own = [None if isinstance(name, str) else name.prompts for name in names]
     count = sum(len(prompts or options.templates or [""]) for prompts in own)
     if count > MAX_PROMPTS:
         detail = (

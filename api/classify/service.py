@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from fastapi import Request
 from pydantic_core import to_json
 
-from api.classify.request import ParsedBody, received
+from api.classify.request import ParsedBody, received, with_class_names
 from api.classify.response import to_response
 from api.http.problems import InvalidRequest
 from core.admission import Grant
@@ -63,10 +63,12 @@ def _classify(
     # Resolved once per request, so that a promotion in between can't mix two models.
     subjects = look_up(database, references, owner=owner)
     try:
-        answers = _compare(serving, body, subjects, grant)
+        named = with_class_names(body, subjects[0], serving.settings)
+        answers = _compare(serving, named, subjects, grant)
     except ModelNotFound:  # deleted meanwhile; a name or an alias may now point to another model
         subjects = look_up(database, references, owner=owner)
-        answers = _compare(serving, body, subjects, grant)
+        named = with_class_names(body, subjects[0], serving.settings)
+        answers = _compare(serving, named, subjects, grant)
     fields = [
         to_response(
             answer,
@@ -78,7 +80,7 @@ def _classify(
         )
         for answer, reference, subject in zip(answers, references, subjects, strict=True)
     ]
-    warnings = list(body.warnings)
+    warnings = list(named.warnings)
     if any(answer.preview for answer in answers) and body.options.alpha:
         detail = "An instant preview has no alpha. The value was ignored."
         warnings.append({"code": "alpha_unused", "detail": detail})
@@ -99,7 +101,7 @@ def _compare(
 ) -> list[ClassifyResult]:
     options = body.options
     request = ClassifyRequest(
-        body.class_names,
+        body.class_names or (),
         alpha=None if options.alpha is None else round_alpha(options.alpha),
         templates=None if options.templates is None else tuple(options.templates),
         new_class_balance=options.new_class_balance,

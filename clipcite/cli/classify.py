@@ -14,7 +14,7 @@ from clipcite.cli.render.tables import classification_table, print_table
 from clipcite.datasets.class_folders import images_below
 
 if TYPE_CHECKING:
-    from clipcite.client._sync.client import Client
+    pass
 
 SCORES = (
     "note  Probabilities are computed from similarity minus offset and, if a class is trained, from the "
@@ -98,7 +98,7 @@ def classify(
     with connected(url, key) as client:
         answer = client.classify(
             files,
-            names or _classes_of(client, model),
+            names,
             model=model,
             alpha=alpha,
             top_k=top_k,
@@ -121,13 +121,6 @@ def classify(
             stderr().print(f"[yellow]note[/] {escape(warning.detail)}", soft_wrap=True)
     if any(result.error for result in answer.results):
         raise typer.Exit(Exit.FAILED)
-
-
-def _classes_of(client: Client, model: str) -> list[str]:
-    """Return the trained classes of a model, or of the model that a job trains."""
-    if model.startswith("job_"):
-        return [each.name for each in client.jobs.get(model).classes if each.images]
-    return client.models.get(model).trained_classes
 
 
 def _names(arguments: list[str]) -> dict[str, list[str] | None]:

@@ -9,7 +9,7 @@ from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.multipart import FilePart, JsonBody, Multipart, OnUpload
 from clipcite.client.request import Call, Page, Request, nothing, one, page, path_of
 from clipcite.datasets.image import ImageFile
-from clipcite.wire.classify import ROUTING_KEY, Rule
+from clipcite.wire.classify import ROUTING_KEY
 from clipcite.wire.models import Alias, Model
 from clipcite.wire.predictions import Classification, ImageResult, Timing
 from clipcite.wire.problems import Notice
@@ -28,30 +28,18 @@ MODEL_SECONDS = 600
 
 def classify(
     images: Sequence[ImageFile],
-    class_names: ClassNames,
+    class_names: ClassNames | None,
     *,
     model: str,
-    alpha: float | None,
-    templates: Sequence[str] | None,
-    new_class_balance: float | None,
-    rule: Rule | None,
-    top_k: int | None,
-    coverage: float | None,
-    reject: bool,
+    options: Mapping[str, float | str | Sequence[str] | None],
 ) -> Call[Classification]:
-    options = {
-        "alpha": alpha,
-        "new_class_balance": new_class_balance,
-        "rule": rule,
-        "top_k": top_k,
-        "coverage": coverage,
-        "reject": "true" if reject else None,
-    }
+    """Build a request to /classify. Options that are None or False are left to the service."""
+    names = None if class_names is None else _names(class_names)
+    given = {"model": model, "class_names": names, **options}
     fields = [
-        ("model", model),
-        ("class_names", json.dumps(_names(class_names))),
-        *((field, str(value)) for field, value in options.items() if value is not None),
-        *([] if templates is None else [("templates", json.dumps(list(templates)))]),
+        (field, json.dumps(value) if isinstance(value, list | bool) else str(value))
+        for field, value in given.items()
+        if value is not None and value is not False
     ]
     request = Request(
         "POST",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.heic import HEIC_ENDINGS, jpeg_of_heic
@@ -105,7 +105,7 @@ def as_image(image: ImageLike, name: str) -> ImageFile:
     )
 
 
-def is_one_image(value: object) -> bool:
+def is_one_image(value: object) -> TypeGuard[ImageLike]:
     """Return True for a single image, also where a list is expected."""
     if isinstance(value, PixelArray):
         shape = tuple(value.shape)

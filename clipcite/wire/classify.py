@@ -1,8 +1,9 @@
 """Requests for a classification: class names, images, options."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from clipcite.wire.base import (
     MAX_CLASS_NAMES,
@@ -38,12 +39,27 @@ class ImageIn(RequestModel):
         None, description="File name, returned as `file`."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise PydanticCustomError(
+                "image_is_text",
+                'An image is an object with the file as base64, such as {"base64": "iVBORw0…"}, or a file of '
+                "a multipart form. Addresses of images are not fetched",
+            )
+        return value
+
 
 class Options(RequestModel):
     """Fields that the form and the JSON body share."""
 
-    class_names: list[RawName | ClassIn] = Field(
-        fail_fast=True, max_length=MAX_CLASS_NAMES, description="Class names to rank, trained or new."
+    class_names: list[RawName | ClassIn] | None = Field(
+        None,
+        fail_fast=True,
+        max_length=MAX_CLASS_NAMES,
+        description="Class names to rank, trained or new. Default: the classes that the model was trained "
+        "on; with `models`, those of the first one.",
     )
     model: str = Field(
         STOCK,

@@ -194,7 +194,7 @@ def assert_problem(
     assert body["title"]
     assert body["request_id"]
     assert body["request_id"] == response.headers.get("x-request-id")
-    assert body["detail"].rstrip().endswith((".", "…")), body["detail"]
+    assert body["detail"].rstrip().endswith((".", "?", "…")), body["detail"]
     assert re.search(says, body["detail"]), body["detail"]
     assert "Traceback" not in response.text
     for error in body["errors"]:

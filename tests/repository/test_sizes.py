@@ -16,8 +16,8 @@ CEILINGS = {
     "api": 6_900,
     "core": 22_021,
     "worker": 2_765,
-    "clipcite": 6_960,
-    "tests": 47_320,
+    "clipcite": 6_970,
+    "tests": 47_560,
     "benchmarks": 11_750,
 }
 """Maximum number of lines of Python per folder, without the generated client."""

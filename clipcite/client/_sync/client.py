@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from clipcite.client import job_requests, model_requests
 from clipcite.client import request as requests
@@ -157,8 +157,8 @@ class Client:
 
     def classify(
         self,
-        images: Sequence[ImageLike],
-        class_names: ClassNames,
+        images: ImageLike | Sequence[ImageLike],
+        class_names: ClassNames | None = None,
         *,
         model: str = "stock",
         alpha: float | None = None,
@@ -172,8 +172,9 @@ class Client:
         """Rank class names, trained or new, for each image. Many images are sent in several requests.
 
         Args:
-            images: paths, bytes, PIL images or uint8 arrays [H, W, 3].
-            class_names: class names, or a mapping from class names to their prompts (or None).
+            images: paths, bytes, PIL images or uint8 arrays [H, W, 3]; one or a list.
+            class_names: class names, or a mapping from class names to their prompts (or None) (default: the
+                classes that the model was trained on).
             model: id, name, `name@version`, `name@alias`, id of a job, or `stock`.
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
             templates: prompt templates such as "a photo of a {}." (default: the model's).
@@ -183,21 +184,30 @@ class Client:
             coverage: return per image a prediction set that contains the true class with this probability.
             reject: return per image `rejected`, True if the image resembles none of the classes.
 
-        Each result has the path of its image in `file`. An unreadable image has an `error` in its result.
+        The results can be indexed: `client.classify("a.jpg", model="shoes")[0].class_name`. Each has the path
+        of its image in `file`. An unreadable image has an `error` in its result.
 
         Raises:
-            InvalidImages: `images` is empty or not a list.
+            InvalidImages: `images` is empty.
             UnprocessableEntityError: no image is readable, or an argument is invalid.
         """
-        if is_one_image(images):
-            raise InvalidImages("`images` must be a list, even for a single image.")
-        files = [as_image(image, f"image-{i}") for i, image in enumerate(images, 1)]
+        given = [images] if is_one_image(images) else list(cast(Sequence[ImageLike], images))
+        files = [as_image(image, f"image-{i}") for i, image in enumerate(given, 1)]
         if not files:
             raise InvalidImages("No images to classify.")
         names = [
             os.fspath(image) if isinstance(image, str | os.PathLike) else file.name
-            for image, file in zip(images, files, strict=True)
+            for image, file in zip(given, files, strict=True)
         ]
+        options = {
+            "alpha": alpha,
+            "templates": None if templates is None else list(templates),
+            "new_class_balance": new_class_balance,
+            "rule": rule,
+            "top_k": top_k,
+            "coverage": coverage,
+            "reject": reject,
+        }
         answers: list[Classification] = []
         refused: dict[int, UnprocessableEntityError] = {}
         for number, start in enumerate(range(0, len(files), CLASSIFY_BATCH_SIZE)):
@@ -205,13 +215,7 @@ class Client:
                 files[start : start + CLASSIFY_BATCH_SIZE],
                 class_names,
                 model=model,
-                alpha=alpha,
-                templates=templates,
-                new_class_balance=new_class_balance,
-                rule=rule,
-                top_k=top_k,
-                coverage=coverage,
-                reject=reject,
+                options=options,
             )
             try:
                 answers.append(self._transport.send(call))

@@ -137,16 +137,18 @@ class Model(ModelData):
     _client: "Client"
 
     def classify(
-        self, images: Sequence[ImageLike], class_names: ClassNames | None = None, **options: Any
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        class_names: ClassNames | None = None,
+        **options: Any,
     ) -> Classification:
         """Rank class names for each image; options as for `client.classify`.
 
         Args:
-            images: paths, bytes, PIL images or uint8 arrays [H, W, 3].
+            images: paths, bytes, PIL images or uint8 arrays [H, W, 3]; one or a list.
             class_names: class names (default: the trained classes).
         """
-        names = self.trained_classes if class_names is None else class_names
-        return self._client.classify(images, names, model=self.id, **options)
+        return self._client.classify(images, class_names, model=self.id, **options)
 
     def extend(self, images: Adaptable, **options: Any) -> Job:
         """Train a new model on these images and the training images of this model.

@@ -560,7 +560,7 @@ def test_alpha_is_rounded_to_a_hundredth(
     ("body", "pointer"),
     [
         ({"class_names": NAMES}, "/images"),
-        ({"images": []}, "/class_names"),
+        ({"images": []}, "/images"),
         ({"images": [{}], "class_names": NAMES}, "/images/0/base64"),
         ({"images": ["a"], "class_names": NAMES}, "/images/0"),
         ({"images": [{"base64": "", "url": "http://x"}], "class_names": NAMES}, "/images/0/url"),
@@ -610,6 +610,68 @@ def test_forms_of_a_wrong_shape(shared: Service) -> None:
         "/classify", files=[("images", IMAGES[0]), ("class_names", ("n.txt", b"oak"))]
     )
     assert_problem(as_file, 422, "invalid_request", "class_names must be text")
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ("image", r"^Unknown field `image`\. Did you mean `images`\?$"),
+        ("zzz", r"^Unknown field `zzz`\. The fields are images, class_names, "),
+    ],
+)
+def test_an_unknown_field_of_a_form(shared: Service, sent: str, words: str) -> None:
+    response = shared.client.post("/classify", files=[(sent, IMAGES[0]), ("class_names", (None, "oak"))])
+    assert_problem(response, 422, "invalid_request", words, errors=[{"pointer": f"/{sent}"}])
+
+
+def test_addresses_of_images_are_refused_with_the_accepted_forms(shared: Service) -> None:
+    body = {"images": ["https://example.com/a.jpg"], "class_names": NAMES}
+    response = shared.client.post("/classify", json=body)
+    assert_problem(
+        response, 422, "invalid_request", "with the file as base64", errors=[{"pointer": "/images/0"}]
+    )
+    assert "or a file of a multipart form" in response.json()["detail"]
+
+
+def test_a_comma_in_the_only_name_of_a_form_is_a_warning(shared: Service) -> None:
+    def codes(names: Sequence[str]) -> list[str]:
+        return [warning["code"] for warning in by_form(shared, names).json()["warnings"]]
+
+    assert codes(["skirt,dress"]) == ["one_class_name", "comma_in_class_name"]
+    assert codes(["skirt,dress", "oak"]) == codes(['["skirt,dress", "oak"]']) == []
+
+
+# --- without class names ---
+
+
+def without_names(service: Service, **fields: Any) -> httpx.Response:
+    return service.client.post("/classify", data=fields, files=[("images", IMAGES[0])])
+
+
+def test_the_classes_of_the_model_are_the_default(shared: Service, model: str) -> None:
+    answer = without_names(shared, model=model).json()
+    assert [(each["name"], each["kind"]) for each in answer["class_names"]] == [
+        (name, "trained") for name in CLASSES
+    ]
+    both = without_names(shared, models=json.dumps([model, "stock"])).json()["comparison"]
+    assert [[each["name"] for each in one["class_names"]] for one in both] == [list(CLASSES)] * 2
+
+
+def test_the_stock_model_needs_class_names(shared: Service) -> None:
+    response = without_names(shared)
+    assert_problem(
+        response,
+        422,
+        "invalid_request",
+        "The stock model has no classes of its own",
+        errors=[{"pointer": "/class_names"}],
+    )
+
+
+def test_the_limits_hold_for_the_classes_of_the_model(make_service: MakeService, backbone: Backbone) -> None:
+    service = make_service(max_class_names=len(CLASSES) - 1)
+    model = publish_model(service.database, service.blobs, backbone)
+    assert_problem(without_names(service, model=model), 422, "invalid_class_names", "class names were sent")
 
 
 # --- weights that are not there ---

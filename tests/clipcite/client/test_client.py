@@ -69,6 +69,9 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
 
         model = client.models.get(done.model_id or "")
         assert sorted(model.trained_classes) == ["green", "red"]
+        one = client.classify(folder / "test/red/0.png", model=model.id)
+        assert [image.class_name for image in one] == ["red"]
+        assert str(one).startswith(f"{folder}/test/red/0.png: red ")
         assert model.id in [one.id for one in client.models.list(page_size=1)]
         answer = client.classify(
             [

@@ -1,0 +1,97 @@
+"""The types of requests and responses: a newer service, limits, results as text, and lazy imports."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import clipcite
+from clipcite.client.parse import APIResponseValidationError, parse
+from clipcite.wire import base, classify
+from clipcite.wire.jobs import JOB_EXAMPLE, Job
+from clipcite.wire.predictions import ANSWER_EXAMPLE, Classification
+from core import settings
+from core.clip import prompts
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
+from core.store.registry.references import STOCK
+
+FILES = [str(number) for number in range(25)]
+
+
+def answer(**changes: Any) -> Classification:
+    return parse(Classification, {**ANSWER_EXAMPLE, **changes})
+
+
+def test_a_newer_service_is_understood() -> None:
+    received = {**JOB_EXAMPLE, "status": "paused", "priority": 3}
+    job = parse(Job, received)
+    assert (job.status, job.finished) == ("paused", False)
+    assert job.raw == received
+    assert job.raw["priority"] == 3
+    assert job.model_dump(mode="json") == {**JOB_EXAMPLE, "status": "paused"}
+
+
+def test_an_older_service_may_leave_out_what_can_be_null() -> None:
+    assert (
+        parse(Job, {key: value for key, value in JOB_EXAMPLE.items() if value is not None}).model_id is None
+    )
+
+
+@pytest.mark.parametrize("received", [[], {"id": "job_1"}, {**JOB_EXAMPLE, "created_at": "yesterday"}])
+def test_another_response_is_an_error_of_the_client(received: object) -> None:
+    with pytest.raises(APIResponseValidationError, match=r"not a valid Job .*same version of the client"):
+        parse(Job, received)
+
+
+def test_the_limits_are_those_of_the_service() -> None:
+    assert (base.MAX_IMAGES, base.MAX_CLASSIFY_IMAGES, base.MAX_CLASS_NAMES) == (
+        settings.MAX_IMAGES,
+        settings.MAX_CLASSIFY_IMAGES,
+        settings.MAX_CLASS_NAMES,
+    )
+    assert base.MAX_TEMPLATES == prompts.MAX_TEMPLATES
+    assert (classify.NEW_CLASS_BALANCE, classify.STOCK) == (NEW_CLASS_BALANCE, STOCK)
+
+
+def test_a_result_is_a_sequence_of_images() -> None:
+    unreadable = {"file": "b.jpg", "predictions": None, "error": {"code": "bad", "detail": "It is damaged."}}
+    result = answer(results=[*ANSWER_EXAMPLE["results"], unreadable])  # type: ignore[misc]
+    assert result[0].class_name == "red fox"
+    assert [image.file for image in result] == ["a.jpg", "b.jpg"]
+    assert result[1].predictions == []
+    with pytest.raises(ValueError, match=r"b\.jpg: It is damaged"):
+        _ = result[1].class_name
+    assert str(result) == "a.jpg: red fox 93.0%, hedgehog 7.0%\nb.jpg: It is damaged."
+    assert repr(result) == "<Classification of 2 images by mdl_01m883zfhkxd2329sa0r05wkw7>"
+    assert repr(result[:1]) == "[<a.jpg: red fox 93.0%, hedgehog 7.0%>]"
+
+
+def test_a_long_result_is_a_short_text() -> None:
+    each = {"kind": "new", "probability": 0.2, "similarity": 0.3}
+    predictions = [{"class_name": str(number), **each} for number in range(5)]
+    lines = str(answer(results=[{"file": file, "predictions": predictions} for file in FILES])).splitlines()
+    assert lines[0] == "0: 0 20.0%, 1 20.0%, 2 20.0%, and 2 more"
+    assert len(lines) == 21
+    assert lines[-1] == "and 5 more images"
+
+
+@pytest.mark.parametrize(
+    ("program", "absent"),
+    [
+        ("import clipcite.wire.jobs", {"httpx", "rich", "clipcite.client"}),
+        ("import clipcite.cli.main", {"pydantic", "clipcite.wire.base"}),
+    ],
+)
+def test_imports_stay_small(program: str, absent: set[str]) -> None:
+    """The service imports no client, and `clipcite --help` waits for no types."""
+    code = f"import sys; {program}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not absent & set(done.stdout.split())
+
+
+def test_the_public_names() -> None:
+    assert {"Client", "Job", "Model", "Classification"} <= {*clipcite.__all__} <= {*dir(clipcite)}
+    assert all(getattr(clipcite, name) for name in clipcite.__all__)
+    with pytest.raises(AttributeError, match="Cleint"):
+        _ = clipcite.Cleint  # type: ignore[attr-defined]
