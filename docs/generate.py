@@ -3,6 +3,7 @@
 Each part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`.
 """
 
+import ast
 import re
 import sys
 import tempfile
@@ -22,7 +23,9 @@ from core.store.db.migrate import upgrade
 from docs.error_codes import all_codes
 from worker.metrics import DispatcherMetrics, WorkerMetrics
 
-REFERENCE = Path(__file__).parent / "reference"
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted((ROOT / "docs" / "reference").glob("*.md")), ROOT / "docs" / "explanation" / "architecture.md"]
+PRODUCT = ("api", "core", "worker")
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 USER_FOLDERS = {"data": "the user's data folder", "cache": "the user's cache folder"}
 INTERNAL = {"exit_with_parent"}
@@ -137,6 +140,19 @@ def _by_code(messages: dict[str, str]) -> str:
     return table(("code", "message"), [(f"`{code}`", text) for code, text in sorted(messages.items())])
 
 
+def modules() -> str:
+    """Return a table per folder of the product, with the first sentence of each module's docstring."""
+    folders: dict[str, list[tuple[str, str]]] = {}
+    for path in sorted(path for package in PRODUCT for path in (ROOT / package).rglob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        folder = path.parent.relative_to(ROOT).as_posix()
+        if path.name != "__init__.py":
+            summary = " ".join(docstring.split("\n\n")[0].split()).rstrip(".:")
+            folders.setdefault(folder, []).append((f"`{path.name}`", summary))
+    head = ("module", "content")
+    return "\n".join(f"### Modules of {folder}/\n\n{table(head, rows)}" for folder, rows in folders.items())
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "training-config": training_config,
@@ -148,6 +164,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "job-errors": job_errors,
     "warnings": warnings,
     "findings": findings,
+    "modules": modules,
 }
 
 
@@ -158,8 +175,7 @@ def regenerated(page: str) -> str:
 
 def outdated() -> list[Path]:
     """List the pages whose generated parts differ from the code."""
-    pages = sorted(REFERENCE.glob("*.md"))
-    return [page for page in pages if (text := page.read_text(encoding="utf-8")) != regenerated(text)]
+    return [page for page in PAGES if (text := page.read_text(encoding="utf-8")) != regenerated(text)]
 
 
 def main() -> int:

@@ -6,9 +6,10 @@ import sys
 
 from core.settings import Settings
 from docs.error_codes import all_codes
-from docs.generate import INTERNAL, PART, PARTS, REFERENCE
+from docs.generate import INTERNAL, PAGES, PART, PARTS
 from tests.docs.pages import ROOT
 
+REFERENCE = ROOT / "docs" / "reference"
 ERRORS = (REFERENCE / "errors.md").read_text(encoding="utf-8")
 ASSERTED = re.compile(r'assert_problem\([^"]+?, (\d{3}), "([a-z_]+)"')
 
@@ -22,7 +23,7 @@ def test_the_pages_are_those_of_the_code() -> None:
 
 
 def test_every_part_is_on_a_page() -> None:
-    pages = "".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md"))
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert sorted(part[1] for part in PART.findall(pages)) == sorted(PARTS)
 
 
