@@ -24,8 +24,11 @@ from docs.error_codes import all_codes
 from worker.metrics import DispatcherMetrics, WorkerMetrics
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted((ROOT / "docs" / "reference").glob("*.md")), ROOT / "docs" / "explanation" / "architecture.md"]
-PRODUCT = ("api", "core", "worker")
+PAGES = [
+    *sorted((ROOT / "docs" / "reference").glob("*.md")),
+    ROOT / "docs" / "explanation" / "architecture.md",
+]
+PRODUCT = ("admin", "api", "core", "worker")
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 USER_FOLDERS = {"data": "the user's data folder", "cache": "the user's cache folder"}
 INTERNAL = {"exit_with_parent"}
