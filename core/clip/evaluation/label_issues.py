@@ -93,17 +93,14 @@ def find_label_issues(
     """
     agreed = np.ones(len(labels), dtype=bool)
     assigned: NDArray[np.int64] | None = None
-    for of_model in probabilities:
-        best = of_model.argmax(axis=1)
+    for vote in probabilities:
+        best = vote.argmax(axis=1)
         thresholds = np.array(
-            [
-                of_model[labels == k, k].mean() if (labels == k).any() else 1.0
-                for k in range(of_model.shape[1])
-            ]
+            [vote[labels == k, k].mean() if (labels == k).any() else 1.0 for k in range(vote.shape[1])]
         )
         assigned = best if assigned is None else assigned
         agreed &= (best == assigned) & (best != labels)
-        agreed &= of_model[np.arange(len(labels)), best] >= thresholds[best]
+        agreed &= vote[np.arange(len(labels)), best] >= thresholds[best]
     if assigned is None:
         return []
     mean = np.mean(probabilities, axis=0)
@@ -145,10 +142,10 @@ def agreed_label_issues(
     rows = np.arange(len(labels))
     votes = [softmax(scale * scores.trained_only) for scores in previews]
     if cross_validated is not None and cross_validated.adapted is not None:
-        of_folds = np.zeros_like(votes[0])
-        of_folds[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
-        of_folds = of_folds[rows if trained.originals is None else trained.originals]
-        votes = [softmax(scale * ClassScores.mean(previews).trained_only), of_folds]
-        rows = np.flatnonzero(of_folds.any(axis=1))
+        fold_votes = np.zeros_like(votes[0])
+        fold_votes[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
+        fold_votes = fold_votes[rows if trained.originals is None else trained.originals]
+        votes = [softmax(scale * ClassScores.mean(previews).trained_only), fold_votes]
+        rows = np.flatnonzero(fold_votes.any(axis=1))
     issues = find_label_issues([vote[rows] for vote in votes], labels[rows], positions[rows])
     return [issue for issue in issues if issue.position not in trained.confirmed]

@@ -173,42 +173,42 @@ def predict(
     seen = 0
     done = partial(reporter.done, "image")
     for pixels in batches(backbone, sources, limits):
-        _raise_if_cancelled(reporter)
+        if reporter.cancelled():
+            raise Cancelled("The evaluation was cancelled.")
         if stock_features is None:
             features[0].append(image_features(backbone.model, pixels, done).cpu())
         features[1].append(image_features(model, pixels, done).cpu())
         if curve and len(chosen := pixels[(-seen) % every :: every]):
             curve_pixels.append(chosen)
         seen += len(pixels)
-    of_stock = torch.cat(features[0]) if stock_features is None else stock_features
-    of_adapted = torch.cat(features[1])
+    stock_image_features = torch.cat(features[0]) if stock_features is None else stock_features
+    adapted_features = torch.cat(features[1])
     stock_weights, classifier_weights = (
         _classifier_weights(network, backbone, candidates, reporter) for network in (backbone.model, model)
     )
-    of_curve: dict[float, ClassScores] = {}
+    curve_scores: dict[float, ClassScores] = {}
     for other in curve:
-        _raise_if_cancelled(reporter)
+        if reporter.cancelled():
+            raise Cancelled("The evaluation was cancelled.")
         if other == alpha:
-            of_curve[other] = balanced_scores(
-                of_adapted[on_curve], classifier_weights, weights.shots, other, candidates
+            curve_scores[other] = balanced_scores(
+                adapted_features[on_curve], classifier_weights, weights.shots, other, candidates
             )
         elif other == 0:
-            of_curve[other] = cosine_scores(of_stock[on_curve], stock_weights, candidates)
+            curve_scores[other] = cosine_scores(stock_image_features[on_curve], stock_weights, candidates)
         else:
             network = _at(backbone, weights, other)
-            other_features = torch.cat(
-                [image_features(network, pixels, done).cpu() for pixels in curve_pixels]
-            )
-            other_weights = _classifier_weights(network, backbone, candidates, reporter)
-            of_curve[other] = balanced_scores(other_features, other_weights, weights.shots, other, candidates)
+            some = torch.cat([image_features(network, pixels, done).cpu() for pixels in curve_pixels])
+            classifier = _classifier_weights(network, backbone, candidates, reporter)
+            curve_scores[other] = balanced_scores(some, classifier, weights.shots, other, candidates)
     return HeldOutPredictions(
         candidates,
         np.asarray(positions),
         np.asarray(truth),
-        cosine_scores(of_stock, stock_weights, candidates),
-        preview_scores(preview, of_stock, stock_weights, candidates),
-        balanced_scores(of_adapted, classifier_weights, weights.shots, alpha, candidates),
-        of_curve,
+        cosine_scores(stock_image_features, stock_weights, candidates),
+        preview_scores(preview, stock_image_features, stock_weights, candidates),
+        balanced_scores(adapted_features, classifier_weights, weights.shots, alpha, candidates),
+        curve_scores,
         on_curve if curve else np.arange(0),
     )
 
@@ -297,8 +297,3 @@ def balanced_scores(
     by_candidates = _by_candidates(partial(request_rule, support), features, classifier_weights, candidates)
     in_distribution = in_distribution_score(features, by_candidates[0], *support, range(candidates.trained))
     return ClassScores(*(x.double().numpy() for x in (*by_candidates, in_distribution)))
-
-
-def _raise_if_cancelled(reporter: Reporter) -> None:
-    if reporter.cancelled():
-        raise Cancelled("The evaluation was cancelled.")

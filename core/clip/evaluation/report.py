@@ -207,7 +207,9 @@ def _classes(
         return tuple(
             ClassResult(names[k], count, 0, None, None, None) for k, count in enumerate(trained_images)
         )
-    of_stock = _confusion(held_out.stock.trained_only[trained], held_out.truth[trained], len(trained_images))
+    stock_confusion = _confusion(
+        held_out.stock.trained_only[trained], held_out.truth[trained], len(trained_images)
+    )
     results = []
     for k, count in enumerate(trained_images):
         images, predicted = int(confusion[k].sum()), int(confusion[:, k].sum())
@@ -218,7 +220,7 @@ def _classes(
                 images=images,
                 recall=float(confusion[k, k]) / images if images else None,
                 precision=float(confusion[k, k]) / predicted if predicted else None,
-                stock_recall=float(of_stock[k, k]) / images if images else None,
+                stock_recall=float(stock_confusion[k, k]) / images if images else None,
             )
         )
     return tuple(results)

@@ -193,14 +193,14 @@ def among_trained(
     biases = -class_offsets(shot_features, labels, weights, own, balance)
     if discriminants is not None and len(set(own)) > 1:
         rows = [place[c] for c in own]
-        of_shots, biases_of_shots = (x[rows] - x[rows].mean(dim=0) for x in discriminants)
+        shot_weights, shot_biases = (x[rows] - x[rows].mean(dim=0) for x in discriminants)
         cosines = shot_features @ text_weights[columns].T
         spread = (cosines - cosines.mean(dim=1, keepdim=True)).std()
         n = len(labels) / len(place)
         w = strength * DISCRIMINANT_WEIGHT * n / (n + TEXT_COUNTS_AS)
-        deviation = (shot_features @ of_shots.T + biases_of_shots).std()
+        deviation = (shot_features @ shot_weights.T + shot_biases).std()
         if deviation > 1e-4:  # less is rounding: the classes have the same images
             scale = w * spread / deviation
-            weights = (weights + scale * of_shots) / (1 + w)
-            biases = (biases + scale * biases_of_shots) / (1 + w)
+            weights = (weights + scale * shot_weights) / (1 + w)
+            biases = (biases + scale * shot_biases) / (1 + w)
     return TrainedScores(torch.tensor(columns), weights, biases)

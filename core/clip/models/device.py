@@ -75,13 +75,13 @@ def has_kernels(capability: tuple[int, int], kernels: Sequence[str]) -> bool:
         kernels: architectures of the build, as torch.cuda.get_arch_list() names them.
     """
     for kernel in kernels:
-        of_kernel, kind, suffix = _parsed(kernel)
+        kernel_capability, kind, suffix = _parsed(kernel)
         if suffix == "a":
-            runs = capability == of_kernel
+            runs = capability == kernel_capability
         elif suffix == "f" or kind == "sm":
-            runs = capability[0] == of_kernel[0] and capability >= of_kernel
+            runs = capability[0] == kernel_capability[0] and capability >= kernel_capability
         else:
-            runs = capability >= of_kernel
+            runs = capability >= kernel_capability
         if runs:
             return True
     return False

@@ -63,7 +63,7 @@ def build_zero_shot_classifier(
         done: called with the number of prompts after each batch.
     """
     device = next(model.parameters()).device
-    sentences = list(dict.fromkeys(sentence for of_class in prompts for sentence in of_class))
+    sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
     features = []
     for chunk in _chunks(sentences, PROMPT_BATCH_SIZE):
         features.append(in_parts(lambda part: encode_tokens(model, part.to(device)), tokenize(chunk)))
@@ -82,7 +82,7 @@ def classifier_from_features(
     """
     row = {sentence: i for i, sentence in enumerate(sentences)}
     classifier_weights = torch.stack(
-        [features[[row[s] for s in of_class]].mean(dim=0) for of_class in prompts]
+        [features[[row[s] for s in class_prompts]].mean(dim=0) for class_prompts in prompts]
     )
     return F.normalize(classifier_weights, dim=-1)
 

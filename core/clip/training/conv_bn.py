@@ -145,25 +145,25 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (output_gradient,) = gradients
         x, weight = ctx.saved_tensors
-        of_x_wanted, of_weight_wanted, of_bias_wanted = ctx.needs_input_grad[:3]
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
 
         def differentiate(dtype: torch.dtype, wanted: list[bool]) -> tuple[Tensor | None, ...]:
             operands = (output_gradient.to(dtype), x.to(dtype), weight.to(dtype))
             computed = torch.ops.aten.convolution_backward(*operands, None, *ctx.geometry, [*wanted, False])
             return tuple(computed[:2])
 
-        of_x = of_weight = None
-        if of_x_wanted:
+        x_gradient = weight_gradient = None
+        if needs_x:
             strided = ctx.geometry[0][0] > 1
-            of_x = differentiate(torch.float32 if strided else x.dtype, [True, False])[0]
-        if of_weight_wanted:
+            x_gradient = differentiate(torch.float32 if strided else x.dtype, [True, False])[0]
+        if needs_weight:
             large = weight.shape[-1] > 3
-            of_weight = differentiate(torch.float32 if large else x.dtype, [False, True])[1]
-        of_bias = output_gradient.sum((0, 2, 3)) if of_bias_wanted else None
+            weight_gradient = differentiate(torch.float32 if large else x.dtype, [False, True])[1]
+        bias_gradient = output_gradient.sum((0, 2, 3)) if needs_bias else None
         return (
-            None if of_x is None else of_x.to(x.dtype),
-            None if of_weight is None else of_weight.to(weight.dtype),
-            of_bias,
+            None if x_gradient is None else x_gradient.to(x.dtype),
+            None if weight_gradient is None else weight_gradient.to(weight.dtype),
+            bias_gradient,
             None,
             None,
             None,

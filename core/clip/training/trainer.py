@@ -247,8 +247,8 @@ def fine_tune(
 
 def _tokens(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
     """Return all prompts as token ids [S, L] on the device, with first row [C] and count [C] per class."""
-    counts = torch.tensor([len(of_class) for of_class in prompts])
-    tokens = backbone.tokenize([sentence for of_class in prompts for sentence in of_class])
+    counts = torch.tensor([len(sentences) for sentences in prompts])
+    tokens = backbone.tokenize([sentence for sentences in prompts for sentence in sentences])
     return tokens.to(backbone.device), counts.cumsum(0) - counts, counts
 
 
