@@ -203,7 +203,8 @@ def revoke(
     """Revoke a key at once."""
     with database_of(settings_of(data)) as database, database.write() as session:
         row, changed = api_keys.revoke(session, id)
-        audit.record(session, "key.revoke", row.id, changed=changed, owner=row.owner)
+        if changed:
+            audit.record(session, "key.revoke", row.id, owner=row.owner)
     print(json.dumps(_json(row)) if as_json else f"Revoked {row.id} of {row.owner}.")
 
 

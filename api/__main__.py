@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import os
 import resource
 import socket
 import sys
@@ -65,6 +66,7 @@ def main() -> None:
     config = uvicorn.Config(
         app,
         http=WatchedProtocol,
+        forwarded_allow_ips=os.environ.get("FORWARDED_ALLOW_IPS", ""),
         timeout_graceful_shutdown=DRAIN_SECONDS,
         log_config=None,
         server_header=False,

@@ -21,6 +21,7 @@ from api.last_use import LastUse
 from api.middleware.answers import AnswerMiddleware
 from api.middleware.auth import AuthMiddleware, bearer_scheme
 from api.middleware.body_limit import IDLE_SECONDS, BodyLimitMiddleware
+from api.middleware.refusals import Refusals
 from api.middleware.request_id import RequestId
 from api.models import routes as models
 from api.models.aliases import routes as aliases
@@ -126,7 +127,11 @@ def create_app(settings: Settings) -> FastAPI:
         idle_seconds=IDLE_SECONDS,
     )
     app.add_middleware(
-        AuthMiddleware, settings=settings, database=app.state.database, last_use=app.state.last_use
+        AuthMiddleware,
+        settings=settings,
+        database=app.state.database,
+        last_use=app.state.last_use,
+        refusals=Refusals(app.state.registry),
     )
     app.add_middleware(RequestId)
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]

@@ -94,7 +94,8 @@ def cancel_job(database: Database, owner: str, job_id: str) -> Job:
         before = jobs.get(session, job_id, owner=owner)
         ended = before.cancel_requested or before.status in FINAL
         job = jobs.request_cancel(session, job_id, owner=owner)
-        audit.record(session, "job.cancel", job.id, changed=not ended)
+        if not ended:
+            audit.record(session, "job.cancel", job.id)
         return to_job(job, jobs.queue_position(session, job))
 
 

@@ -20,7 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problems import MEDIA_TYPE, detail_of, headers_of, problem_body
 from api.last_use import LastUse
+from api.middleware.foreign_site import foreign_reason
 from api.middleware.rate_limit import RateLimiter
+from api.middleware.refusals import Refusals
 from api.threads import REQUESTS
 from core.errors import ClipCiteError
 from core.settings import Settings
@@ -59,11 +61,6 @@ class Caller:
     """Id of the key, never the key itself."""
 
 
-LOOPBACK_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-PROXY_HEADERS = re.compile(
-    r"forwarded|via|x-real-ip|x-client-ip|true-client-ip|cf-connecting-ip|(x-forwarded|x-envoy|tailscale)-.*"
-)
-"""Headers by which a proxy announces itself."""
 OPERATOR = Caller(DEFAULT_OWNER, frozenset(SCOPES), "CLIPCITE_ADMIN_KEY")
 WITH_TOKEN = Caller(DEFAULT_OWNER, frozenset(SCOPES), "token")
 THIS_MACHINE = Caller(DEFAULT_OWNER, frozenset(SCOPES), "none")
@@ -121,8 +118,11 @@ class AuthMiddleware:
     The caller is stored as `caller` in the request's state.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, database: Database, last_use: LastUse) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, database: Database, last_use: LastUse, refusals: Refusals
+    ) -> None:
         self.app = app
+        self.refusals = refusals
         self.settings = settings
         self.database = database
         self.last_use = last_use
@@ -139,6 +139,7 @@ class AuthMiddleware:
             await self.app(scope, receive, send)
             return
         rate: Mapping[str, str] = {}
+        caller: Caller | None = None
         try:
             caller = await self._caller(Headers(scope=scope))
             if not known:
@@ -146,6 +147,9 @@ class AuthMiddleware:
             rate = self.rates.hit(caller.key_id)
             _check_scope(caller, scope)
         except ClipCiteError as refused:
+            if refused.status < 500:
+                key_id = caller.key_id if caller else getattr(refused, "key_id", None)
+                self.refusals.count(refused.code, key_id or _address(scope))
             body = problem_body(scope, refused.status, refused.code, detail_of(refused))
             # The rest of the body is not read, so the connection can't be reused.
             headers = {**rate, **headers_of(refused), "Connection": "close"}
@@ -154,16 +158,14 @@ class AuthMiddleware:
             return
         state = scope.setdefault("state", {})
         state["caller"] = caller
-        # Cut, because a proxy may pass anything in X-Forwarded-For.
-        address = scope["client"][0][:64] if scope.get("client") else None
-        audit.act_as(audit.Actor(caller.owner, caller.key_id, state.get("request_id"), address))
+        audit.act_as(audit.Actor(caller.owner, caller.key_id, state.get("request_id"), _address(scope)))
 
-        async def send_with_rate(message: Message) -> None:
+        async def send_with_owner(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(rate)
+                MutableHeaders(scope=message).update({"X-Clipcite-Owner": caller.owner, **rate})
             await send(message)
 
-        await self.app(scope, receive, send_with_rate if rate else send)
+        await self.app(scope, receive, send_with_owner)
 
     async def _caller(self, headers: Headers) -> Caller:
         """Return the caller of a request with these headers.
@@ -190,7 +192,7 @@ class AuthMiddleware:
             )
         if self.settings.require_token:
             return await self._with_token(given if scheme.lower() == "bearer" else "")
-        reason = _foreign_reason(headers)
+        reason = foreign_reason(headers)
         if reason is not None:
             raise ForeignSite(
                 f"The service has no keys, so only programs and pages on its own machine may use it. The "
@@ -220,7 +222,7 @@ class AuthMiddleware:
         try:
             return ADMIN in (await self._caller(headers)).scopes
         except DatabaseUnavailable:  # the last known state of the keys counts
-            return not (self._keys_made or self.settings.require_token or _foreign_reason(headers))
+            return not (self._keys_made or self.settings.require_token or foreign_reason(headers))
         except ClipCiteError:
             return False
 
@@ -248,6 +250,16 @@ class AuthMiddleware:
             return api_keys.any_made(session)
 
 
+def _address(scope: Scope) -> str:
+    """Return the address of the client. If a trusted proxy has passed on another text, it is the proxy's."""
+    for client in (scope.get("client"), scope.get("state", {}).get("peer")):
+        try:
+            return str(ipaddress.ip_address(client[0]))
+        except (TypeError, ValueError):
+            continue
+    return "unknown"
+
+
 def _check_scope(caller: Caller, scope: Scope) -> None:
     needed = needed_scopes(scope["method"], scope["path"])
     if not caller.scopes & (needed | {ADMIN}):
@@ -259,22 +271,3 @@ def _check_scope(caller: Caller, scope: Scope) -> None:
 
 def _same(given: str, expected: str) -> bool:
     return secrets.compare_digest(given.encode(), expected.encode())
-
-
-def _foreign_reason(headers: Headers) -> str | None:
-    """Return why the request may come from elsewhere than this machine, or None.
-
-    It protects a service without keys from proxies, DNS rebinding and pages of other sites.
-    """
-    proxy = next(filter(PROXY_HEADERS.fullmatch, headers), None)
-    if proxy is not None:
-        return f"it came through a proxy (header {proxy})"
-    host = headers.get("host", "")
-    if not LOOPBACK_HOST.fullmatch(host):
-        return "its Host is not this machine"
-    origin = headers.get("origin")
-    if origin is not None and origin.lower() not in {f"http://{host}".lower(), f"https://{host}".lower()}:
-        return "its Origin is another site"
-    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
-        return "another site sent it through a browser"
-    return None

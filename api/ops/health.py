@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ GOOD_SECONDS = 1.0
 """Time for which a result is reused."""
 STORAGE_GOOD_SECONDS = 15.0
 """Time for which a good storage result is reused, because each bucket request costs money."""
+MIN_FREE_BYTES = 20_000_000
+"""Free space (bytes) below which a disk counts as full: less than one upload of a few photos."""
 NEWER_TABLES = (
     "A newer version of clipcite has upgraded the database. This process still works with it. Replace it by "
     "the new version."
@@ -118,7 +121,18 @@ class Checks:
             return OK
         except ClipCiteError as error:
             return PartReadiness(status="unavailable", reason=error.detail)
-        return OK
+        problem = self._full_disk()
+        return OK if problem is None else PartReadiness(status="degraded", reason=problem)
+
+    def _full_disk(self) -> str | None:
+        """Return a sentence if the disk of the data folder or of the storage is full, else None."""
+        for folder in (self._state.settings.data, self._state.blobs.folder):
+            if folder is not None and shutil.disk_usage(folder).free < MIN_FREE_BYTES:
+                return (
+                    f"The disk of {folder} is full. Images are still classified, but uploads fail. Free some "
+                    "space there."
+                )
+        return None
 
 
 def _part(check: Callable[[], None], *, without: Part = "unavailable") -> PartReadiness:

@@ -161,3 +161,13 @@ def test_the_gpu_overlay_changes_the_worker_only() -> None:
     (container,) = patch["spec"]["template"]["spec"]["containers"]
     assert container["name"] == CONTAINERS["worker"]["name"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_only_the_api_gets_the_admin_key() -> None:
+    services = own_services()
+    with_key = {name for name, service in services.items() if "clipcite_admin_key" in service["secrets"]}
+    assert with_key == {"api", "api-gpu"}
+    for name, pod in PODS.items():
+        [secret] = [volume["secret"] for volume in pod["spec"]["volumes"] if volume["name"] == "secrets"]
+        keys = {item["key"] for item in secret.get("items", [])}
+        assert keys == (set() if name == "api" else {*services["worker"]["secrets"]})

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ KEPT = {
 }
 
 
+SECRET = re.compile(r"TOKEN|HEADERS")
+"""Part of the names of variables that may hold a secret, such as HF_TOKEN."""
 KEPT_PREFIXES = (
     *("LC_", "LD_", "PYTHON", "SSL_", "XDG_", "HF_", "TORCH", "PYTORCH", "CUDA", "NVIDIA", "NCCL"),
     *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_", "OTEL_"),
@@ -102,8 +105,15 @@ class TrainerProcess:
 
 
 def trainer_environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a trainer: the inherited variables, and settings of malloc unless set."""
-    kept = {k: v for k, v in ours.items() if k.upper() in KEPT or k.startswith(KEPT_PREFIXES)}
+    """Return the environment of a trainer: the inherited variables, and settings of malloc unless set.
+
+    A URL of a proxy loses its password.
+    """
+    kept = {
+        name: re.sub(r"//[^/]*@", "//", value) if name.upper().endswith("_PROXY") else value
+        for name, value in ours.items()
+        if (name.upper() in KEPT or name.startswith(KEPT_PREFIXES)) and not SECRET.search(name)
+    }
     has_malloc_settings = any(k == "GLIBC_TUNABLES" or k.startswith("MALLOC_") for k in kept)
     return kept if has_malloc_settings else {**MALLOC, **kept}
 

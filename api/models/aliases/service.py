@@ -22,7 +22,8 @@ def promote(database: Database, owner: str, name: str, alias: str, promotion: Pr
         pointer = aliases.promote(
             session, name, alias, promotion.model, owner=owner, expected=_precondition(promotion)
         )
-        audit.record(session, "alias.promote", f"{pointer.alias.name}@{alias}", changed=pointer.moved)
+        if pointer.moved:
+            audit.record(session, "alias.promote", f"{pointer.alias.name}@{alias}")
         return _shown(pointer)
 
 

@@ -33,9 +33,10 @@ class KeyRefused(ClipCiteError):
 
     status = 401
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, key_id: str) -> None:
         super().__init__(f"{detail} Ask the operator for another key (`clipcite keys create`).")
         self.code = code
+        self.key_id = key_id
 
 
 class InvalidScopes(ClipCiteError):
@@ -195,9 +196,9 @@ def _locked(session: Session, key_id: str) -> ApiKey:
 
 def _check_valid(row: ApiKey, at: datetime) -> None:
     if row.revoked_at is not None:
-        raise KeyRefused("key_revoked", f"This key was revoked on {row.revoked_at:%Y-%m-%d}.")
+        raise KeyRefused("key_revoked", f"This key was revoked on {row.revoked_at:%Y-%m-%d}.", row.id)
     if row.expires_at is not None and row.expires_at <= at:
-        raise KeyRefused("key_expired", f"This key expired on {row.expires_at:%Y-%m-%d %H:%M} UTC.")
+        raise KeyRefused("key_expired", f"This key expired on {row.expires_at:%Y-%m-%d %H:%M} UTC.", row.id)
 
 
 def _hash(key: str) -> str:

@@ -18,7 +18,7 @@ from core.store.db.session import database_now
 from core.store.db.tables import AuditEntry
 from core.store.db.text import sanitize_text
 
-DONE, UNCHANGED = "done", "unchanged"
+DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,14 @@ def actor() -> Actor:
     return _actor.get() or Actor(DEFAULT_OWNER, f"local:{_user()}")
 
 
-def record(
-    session: Session, action: str, object: str, *, changed: bool = True, owner: str | None = None
-) -> None:
+def record(session: Session, action: str, object: str, *, owner: str | None = None) -> None:
     """Write the entry of a change, to be committed or rolled back with it.
+
+    A request that changes nothing must write nothing: repeated, it would fill the log.
 
     Args:
         action: kind of object and verb, such as `job.cancel`.
         object: id or name of what was changed.
-        changed: False if the request was accepted and there was nothing to change.
         owner: owner of the object (default: the actor's).
     """
     who = actor()
@@ -67,7 +66,7 @@ def record(
             request_id=who.request_id,
             action=action,
             object=sanitize_text(object),
-            outcome=DONE if changed else UNCHANGED,
+            outcome=DONE,
             address=who.address,
         )
     )

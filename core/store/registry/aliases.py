@@ -5,7 +5,7 @@ Every function that moves an alias locks the owner, so that moves are serialised
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from core.store.accounts import owners
@@ -16,7 +16,7 @@ from core.store.registry import models, references
 
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 MAX_MOVES = 100
-"""Maximum number of moves in the history of a pointer."""
+"""Number of moves that an alias keeps, the newest ones."""
 MAX_ALIASES = 100
 """Maximum number of aliases of a name."""
 
@@ -124,13 +124,14 @@ def rollback(
             f"{row.name}@{alias} has no earlier model. Promote another model (PUT), or delete the alias "
             "(DELETE).",
         )
-    target = _at(session, row, back)
-    model = session.get(Model, target.model_id)
-    if model is None or model.name != row.name:
+    target = session.get(AliasMove, (row.owner, row.name, row.alias, back))
+    model = None if target is None else session.get(Model, target.model_id)
+    if target is None or model is None or model.name != row.name:
+        before = "" if target is None else f" It was {row.name}@{target.version} ({target.model_id})."
         raise ModelConflict(
             "rollback_target_gone",
-            f"{row.name}@{alias} pointed to {row.name}@{target.version} ({target.model_id}) before. That "
-            "model was deleted or renamed. Promote another model (PUT).",
+            f"The model that {row.name}@{alias} pointed to before was deleted or renamed, or is more than "
+            f"{MAX_MOVES} moves ago.{before} Promote another model (PUT).",
         )
     _move(session, row, ROLLED_BACK, model, back=target.back)
     return _pointer(session, row)
@@ -189,14 +190,17 @@ def _move(session: Session, row: Alias, action: str, model: Model, *, back: int 
             at=database_now(session),
         )
     )
+    session.execute(
+        delete(AliasMove).where(*_of(row), AliasMove.revision <= row.revision - MAX_MOVES),
+        execution_options={"synchronize_session": False},
+    )
     session.flush()
 
 
+def _of(row: Alias) -> tuple[ColumnElement[bool], ...]:
+    return AliasMove.owner == row.owner, AliasMove.name == row.name, AliasMove.alias == row.alias
+
+
 def _pointer(session: Session, row: Alias) -> Pointer:
-    moves = (
-        select(AliasMove)
-        .where(AliasMove.owner == row.owner, AliasMove.name == row.name, AliasMove.alias == row.alias)
-        .order_by(AliasMove.revision.desc())
-        .limit(MAX_MOVES)
-    )
+    moves = select(AliasMove).where(*_of(row)).order_by(AliasMove.revision.desc()).limit(MAX_MOVES)
     return Pointer(row, session.get_one(Model, row.model_id), list(session.scalars(moves)))

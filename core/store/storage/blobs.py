@@ -52,13 +52,14 @@ class Blobs:
 
     def __init__(self, url: str, access: BucketAccess | None = None) -> None:
         """Open the storage at `file:///folder`, or at `s3://bucket/prefix` with `access`."""
-        self._folder: Path | None = None
+        self.folder: Path | None = None
+        """The folder of the blobs; None for a bucket."""
         with _storage_errors("opened"):
             scheme = urlsplit(url).scheme
             if scheme == "file":
-                self._folder = Path(url2pathname(urlsplit(url).path))
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._store: ObjectStore = LocalStore(self._folder)
+                self.folder = Path(url2pathname(urlsplit(url).path))
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._store: ObjectStore = LocalStore(self.folder)
             elif scheme == "s3":
                 self._store = open_bucket(url, access or BucketAccess())
             else:
@@ -87,8 +88,8 @@ class Blobs:
         """
         self.check_folder()  # a write would create the folder again
         with _storage_errors("written"):
-            if self._folder is not None:
-                folder = self._folder
+            if self.folder is not None:
+                folder = self.folder
                 write_files(folder, ((folder / _checked(key), data) for key, data in blobs))
                 return
             with ThreadPoolExecutor(PARALLEL_PUTS, thread_name_prefix="put") as threads:
@@ -199,15 +200,14 @@ class Blobs:
             except BlobNotFound:  # another process deletes the same blobs
                 if attempt == 4:
                     raise
-        if self._folder is not None:
-            remove_empty(self._folder / prefix)
+        if self.folder is not None:
+            remove_empty(self.folder / prefix)
 
     def check_folder(self) -> None:
         """Raise StorageUnavailable if the storage is a folder that no longer exists."""
-        if self._folder is not None and not self._folder.is_dir():
+        if self.folder is not None and not self.folder.is_dir():
             raise StorageUnavailable(
-                f"The folder {self._folder} is gone, perhaps because of a lost mount. Restore it and "
-                "restart.",
+                f"The folder {self.folder} is gone, perhaps because of a lost mount. Restore it and restart.",
                 ABSENT,
             )
 

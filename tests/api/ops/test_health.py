@@ -270,11 +270,19 @@ def test_a_storage_that_may_not_be_written(fresh: Service) -> None:
     """A file-system mount that even root cannot write to is read-only."""
     blobs = fresh.blobs
     moved = type(blobs)(fresh.settings.blobs_url())
-    moved._folder = Path("/proc/sys")
-    moved._store = type(moved._store)(moved._folder)
+    moved.folder = Path("/proc/sys")
+    moved._store = type(moved._store)(moved.folder)
     fresh.app.state.blobs = moved
     bad = bad_parts(ready(loaded(fresh), 503))
     assert set(bad) == {"storage"}
+
+
+def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests without uploads still work."""
+    monkeypatch.setattr(health, "MIN_FREE_BYTES", 2**60)
+    said = ready(loaded(fresh), 200)
+    assert said["status"] == "degraded"
+    assert f"The disk of {fresh.settings.data} is full" in bad_parts(said)["storage"]
 
 
 def test_a_storage_that_is_gone(fresh: Service) -> None:

@@ -43,7 +43,7 @@ def test_the_page_asks_for_a_key(
         assert KEY not in page.content()
         page.reload()
         expect(page.get_by_role("heading", name="secret")).to_be_visible()
-        page.get_by_role("button", name="Key", exact=True).click()
+        page.get_by_role("button", name="Key of").click()
         page.get_by_role("button", name="Forget key").click()
         expect(field).to_be_visible()
         expect(page.get_by_role("heading", name="secret")).to_be_hidden()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Dialog, expect
 
 from core.clip.models.backbone import Backbone
 from core.store.accounts import local_token
@@ -43,3 +43,20 @@ def test_the_page_takes_the_token_from_the_link(
         page.reload()
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(dialog).to_be_hidden()
+        expect(page.get_by_role("button", name="Key of default")).to_be_visible()
+
+        # A page of another site may link here with any key.
+        questions: list[str] = []
+
+        def refuse(dialog: Dialog) -> None:
+            questions.append(dialog.message)
+            dialog.dismiss()
+
+        page.on("dialog", refuse)
+        for planted, asks in (("cc_" + "A" * 43, 0), ("B" * 43, 1), (token, 1)):
+            page.goto("/#/models")
+            page.evaluate(f"location.hash = '#token={planted}'")
+            expect(page).to_have_url(f"http://127.0.0.1:{port}/")
+            assert len(questions) == asks
+            assert page.evaluate("sessionStorage.getItem('clipcite-key')") == token
+        assert "will belong to its owner" in questions[0]

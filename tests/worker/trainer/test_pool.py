@@ -176,8 +176,14 @@ def test_the_trainer_gets_no_secrets(
         "CELERY_BROKER_URL",
         "DATABASE_URL",
         "PGPASSWORD",
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
     ):
         monkeypatch.setenv(name, "hunter2")
+    for name in ("HTTPS_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://user:hunter2@proxy.example:3128")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     stand_in("job(); say(type='done', metrics=dict(os.environ))")
     if warm:
@@ -186,6 +192,7 @@ def test_the_trainer_gets_no_secrets(
     assert "hunter2" not in json.dumps(seen)
     assert seen["OMP_NUM_THREADS"] == "1"
     assert seen["PATH"] == os.environ["PATH"]
+    assert seen["HTTPS_PROXY"] == seen["http_proxy"] == "http://proxy.example:3128"
 
 
 def test_the_users_own_settings_of_malloc_are_kept(

@@ -46,6 +46,7 @@ export function keyDialog(retry) {
   }
   button.hidden = !key.get();
   button.addEventListener("click", () => open(false));
+  document.addEventListener("owner", ({ detail }) => (button.textContent = `Key of ${detail}`));
   document.addEventListener("key-needed", () => {
     const refused = Boolean(key.get());
     key.forget();

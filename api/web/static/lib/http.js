@@ -9,12 +9,17 @@ export const key = {
   forget: () => sessionStorage.removeItem(STORED),
 };
 
-/** Move the token of the link that `clipcite serve` printed into the tab's storage, out of the address bar. */
+/** Move the token of the link that `clipcite serve` printed into the tab's storage, out of the address bar.
+ *
+ * Anyone can write such a link, so API keys are not accepted, and another key is replaced only after a question.
+ */
 export function takeToken() {
-  const [, token] = /^#token=([\w-]+)$/.exec(location.hash) ?? [];
-  if (!token) return;
-  key.set(token);
+  if (!location.hash.startsWith("#token=")) return;
+  const [, token] = /^#token=([\w-]{43})$/.exec(location.hash) ?? [];
   history.replaceState(null, "", "/");
+  if (!token) return;
+  const question = "This link has another key than the page uses. Images that you upload will belong to its owner. Use the link's key?";
+  if (!key.get() || key.get() === token || confirm(question)) key.set(token);
 }
 
 /** An error response, with the service's problem+json fields. */
@@ -48,6 +53,8 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
     throw error.name === "AbortError" ? error : new Unreachable();
   }
   if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null));
+  const owner = response.headers.get("X-Clipcite-Owner");
+  if (owner) document.dispatchEvent(new CustomEvent("owner", { detail: owner }));
   return response;
 }
 

@@ -195,3 +195,17 @@ def test_models_of_other_owners_are_not_found(database: Database, shoes: list[st
     promote(database, "shoes@1")
     with database.read() as session, pytest.raises(ModelNotFound):
         models.resolve(session, "shoes@prod", owner=other)
+
+
+def test_an_alias_keeps_its_last_moves(
+    database: Database, shoes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Repeated moves do not fill the disk, and a rollback beyond them is refused."""
+    monkeypatch.setattr(aliases, "MAX_MOVES", 4)
+    for number in range(8):
+        promote(database, shoes[number % 2])
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(AliasMove)) == 4
+    rollback(database)
+    with pytest.raises(ModelConflict, match="more than 4 moves ago"):
+        [rollback(database) for _ in range(3)]

@@ -1,0 +1,30 @@
+"""Requests that may come from elsewhere than this machine, for a service without keys and token."""
+
+import re
+
+from starlette.datastructures import Headers
+
+LOOPBACK_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+PROXY_HEADERS = re.compile(
+    r"forwarded|via|x-real-ip|x-client-ip|true-client-ip|cf-connecting-ip|(x-forwarded|x-envoy|tailscale)-.*"
+)
+"""Headers by which a proxy announces itself."""
+
+
+def foreign_reason(headers: Headers) -> str | None:
+    """Return why the request may come from elsewhere than this machine, or None.
+
+    It protects a service without keys from proxies, DNS rebinding and pages of other sites.
+    """
+    proxy = next(filter(PROXY_HEADERS.fullmatch, headers), None)
+    if proxy is not None:
+        return f"it came through a proxy (header {proxy})"
+    host = headers.get("host", "")
+    if not LOOPBACK_HOST.fullmatch(host):
+        return "its Host is not this machine"
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() not in {f"http://{host}".lower(), f"https://{host}".lower()}:
+        return "its Origin is another site"
+    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        return "another site sent it through a browser"
+    return None
