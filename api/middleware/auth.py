@@ -254,8 +254,8 @@ def _address(scope: Scope) -> str:
     """Return the address of the client. If a trusted proxy has passed on another text, it is the proxy's."""
     for client in (scope.get("client"), scope.get("state", {}).get("peer")):
         try:
-            return str(ipaddress.ip_address(client[0]))
-        except (TypeError, ValueError):
+            return str(ipaddress.ip_address(client[0] if client else ""))
+        except ValueError:
             continue
     return "unknown"
 

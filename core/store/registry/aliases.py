@@ -118,20 +118,19 @@ def rollback(
     row = _row(session, name, alias, owner)
     _check(session, row, expected, owner=owner)
     back = _at(session, row, row.revision).back
-    if back is None:
+    target = None if back is None else session.get(AliasMove, (row.owner, row.name, row.alias, back))
+    if target is None:  # or it is older than the last MAX_MOVES moves
         raise ModelConflict(
             "nothing_to_roll_back",
             f"{row.name}@{alias} has no earlier model. Promote another model (PUT), or delete the alias "
             "(DELETE).",
         )
-    target = session.get(AliasMove, (row.owner, row.name, row.alias, back))
-    model = None if target is None else session.get(Model, target.model_id)
-    if target is None or model is None or model.name != row.name:
-        before = "" if target is None else f" It was {row.name}@{target.version} ({target.model_id})."
+    model = session.get(Model, target.model_id)
+    if model is None or model.name != row.name:
         raise ModelConflict(
             "rollback_target_gone",
-            f"The model that {row.name}@{alias} pointed to before was deleted or renamed, or is more than "
-            f"{MAX_MOVES} moves ago.{before} Promote another model (PUT).",
+            f"{row.name}@{alias} pointed to {row.name}@{target.version} ({target.model_id}) before. That "
+            "model was deleted or renamed. Promote another model (PUT).",
         )
     _move(session, row, ROLLED_BACK, model, back=target.back)
     return _pointer(session, row)
