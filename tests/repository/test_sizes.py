@@ -13,9 +13,9 @@ GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
     "admin": 1_322,
-    "api": 6_920,
-    "core": 22_021,
-    "worker": 2_765,
+    "api": 6_970,
+    "core": 21_600,
+    "worker": 2_500,
     "clipcite": 6_970,
     "tests": 47_560,
     "benchmarks": 11_750,
@@ -27,7 +27,6 @@ MAX_SETTINGS = 64
 MAX_MODULE_LINES = 300
 LONG_MODULES = {
     "api/jobs/upload.py": 306,
-    "api/middleware/auth.py": 317,
     "clipcite/cli/render/tables.py": 366,
     "core/clip/data/images.py": 412,
     "core/clip/data/structure.py": 340,
