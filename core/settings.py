@@ -121,12 +121,6 @@ class Settings(BaseSettings):
     max_running_jobs: int = _quotas(
         0, ge=0, description="Maximum number of running jobs per owner (0: unlimited)."
     )
-    reserved_workers: int = _quotas(
-        1,
-        ge=0,
-        description="Number of workers that one owner's jobs leave free, once two owners have queued jobs or "
-        "have trained within seven days (0: none). One worker alone serves every owner.",
-    )
     max_models: int = _quotas(0, ge=0, description="Maximum number of models per owner (0: unlimited).")
     max_stored_bytes: int = _quotas(
         0, ge=0, description="Maximum size of an owner's images and models (bytes, 0: unlimited)."

@@ -24,7 +24,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED, Model
 from core.store.errors import DatabaseUnavailable, ServerUnavailable, StorageFull, StorageUnavailable
-from core.store.jobs import fair_queue, jobs, leases
+from core.store.jobs import jobs, leases
 from core.store.jobs.checkpoints import RESUMED, folder_of
 from core.store.jobs.leases import Claim
 from core.store.registry import models
@@ -86,7 +86,7 @@ class JobRunner:
                 job_id,
                 worker=self.name,
                 lease_seconds=self.settings.lease_seconds,
-                max_running=fair_queue.running_limit(session, self.settings),
+                max_running=self.settings.max_running_jobs,
             )
         if claim is None:
             return

@@ -16,7 +16,7 @@ from core.store.db.session import Database
 from core.store.db.tables import FINAL
 from core.store.db.text import sanitize_text
 from core.store.errors import BlobNotFound, PreflightNotFound
-from core.store.jobs import events, jobs
+from core.store.jobs import events, fair_queue, jobs
 from core.store.jobs.leases import PUBLISHED
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
@@ -30,7 +30,7 @@ def list_jobs(
 ) -> JobPage:
     with database.read() as session:
         page, more = jobs.list_page(session, owner=owner, status=status, limit=limit, after=after)
-        positions = jobs.queue_positions(session, page)
+        positions = fair_queue.positions(session, page)
     data = [to_job(job, positions.get(job.id)) for job in page]
     return JobPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
@@ -38,7 +38,7 @@ def list_jobs(
 def get_job(database: Database, owner: str, job_id: str) -> Job:
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
-        return to_job(job, jobs.queue_position(session, job))
+        return to_job(job, fair_queue.position(session, job))
 
 
 async def wait_for_job(
@@ -96,7 +96,7 @@ def cancel_job(database: Database, owner: str, job_id: str) -> Job:
         job = jobs.request_cancel(session, job_id, owner=owner)
         if not ended:
             audit.record(session, "job.cancel", job.id)
-        return to_job(job, jobs.queue_position(session, job))
+        return to_job(job, fair_queue.position(session, job))
 
 
 def delete_job(database: Database, blobs: Blobs, serving: Serving, owner: str, job_id: str) -> None:

@@ -31,7 +31,7 @@ from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.jobs import history, jobs
+from core.store.jobs import fair_queue, history, jobs
 from core.store.jobs.jobs import NewImage
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
@@ -120,7 +120,7 @@ class JobSubmission:
                 with self.database.read() as session:
                     job = idempotency.find(session, owner, claim)
                     if job is not None:
-                        return _accepted(to_job(job, jobs.queue_position(session, job)), replayed=True)
+                        return _accepted(to_job(job, fair_queue.position(session, job)), replayed=True)
             return self._store(validated, checked, resolved, claim, owner)
 
     def _store(
@@ -156,7 +156,7 @@ class JobSubmission:
                     webhook=resolved.webhook,
                     traceparent=tracing.current(),
                 )
-                answer = to_job(job, jobs.queue_position(session, job))
+                answer = to_job(job, fair_queue.position(session, job))
                 preview = JobPreview.of(job)
         lost_race = job.id != job_id
         if not lost_race:

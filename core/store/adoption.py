@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 from core.errors import ClipCiteError
 from core.store.accounts import owners
 from core.store.db.tables import Alias, AliasMove, ApiKey, Job, Model, ModelName, Owner
-from core.store.jobs import counters
 from core.store.webhooks import deliveries
 
 
@@ -64,8 +63,6 @@ def adopt(session: Session, source: str, target: str | None) -> Adopted:
         ).all()
         for table in (Job, Model)
     ]
-    for name in (source, target):
-        counters.recount(session, name)
     deliveries.secret(session, target)  # signs the webhooks of jobs that have not ended
     session.expire_all()
     return Adopted(source, target, len(moved[0]), len(moved[1]), aliases)

@@ -25,7 +25,6 @@ from core.store.db.tables import (
     WebhookDelivery,
 )
 from core.store.jobs import jobs
-from core.store.jobs.counters import count_change
 from core.store.registry import models
 from core.store.storage import deletions, installation
 
@@ -79,10 +78,8 @@ def delete_jobs(session: Session, older_than: timedelta) -> list[str]:
         .limit(FOLDERS)
         .with_for_update(skip_locked=True)
     ).all()
-    for job in sorted(old, key=lambda job: job.owner):  # owners are locked in this order
+    for job in old:
         session.delete(job)  # foreign keys cascade to images, events and deliveries
-        session.flush()
-        count_change(session, job, job.status, None, at=before)
         deletions.mark_for_deletion(session, jobs.blobs_of(job.id))
     return [jobs.blobs_of(job.id) for job in old]
 

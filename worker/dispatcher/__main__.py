@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -22,8 +22,7 @@ from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.parent_watch import exit_with_parent
 from core.settings import Settings, get_settings
 from core.store.db.session import Database
-from core.store.db.tables import QUEUED, RUNNING, STATUSES
-from core.store.jobs import counters, fair_queue, jobs, workers
+from core.store.jobs import fair_queue, jobs, workers
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
 from worker.dispatcher.cleanup import Cleaner
@@ -31,8 +30,6 @@ from worker.dispatcher.webhook_sender import Webhooks
 from worker.metrics import DispatcherMetrics
 
 logger = logging.getLogger("worker.dispatcher")
-COUNTERS_SECONDS = 60
-PRUNE_SECONDS = 3_600
 LAST_WORDS_SECONDS = 2
 """Time at shutdown for webhook deliveries and a deletion to finish."""
 
@@ -67,27 +64,16 @@ def dispatch(
     if waiting(app) >= ahead:
         return []  # the workers are busy; further wake-ups would only pile up
     with database.write() as session:
-        due = jobs.take_due(
+        due = fair_queue.take_due(
             session,
             redispatch_seconds=settings.redispatch_seconds,
             ahead=ahead,
-            max_running=fair_queue.running_limit(session, settings),
+            max_running=settings.max_running_jobs,
         )
     for job_id in due:
         send_adapt(app, job_id)
         metrics.sent.inc()
     return due
-
-
-def correct_counters(database: Database, statuses: Collection[str] = STATUSES, *, after: str = "") -> str:
-    """Correct the numbers of jobs of the next owners, which older software does not keep during an upgrade.
-
-    Return `after` of the next call, which is empty at the end.
-    """
-    wrong, until = counters.reconcile(database, statuses, after=after)
-    for owner in wrong:
-        logger.warning("The numbers of the jobs of %s were wrong and are corrected", owner)
-    return until
 
 
 @contextmanager
@@ -126,8 +112,6 @@ def main() -> None:
     cleaner = Cleaner(settings, database, blobs, guard=partial(log_errors, metrics))
     cleaner.start()
     liveness = LivenessFile(settings.liveness_file)
-    rounds = 0
-    checked = ""  # the last owner whose numbers of queued and running jobs were checked
     grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
     while not stop.is_set():
@@ -140,14 +124,6 @@ def main() -> None:
             dispatch(settings, database, app, after_sleep=steady < grace_until, metrics=metrics)
         with log_errors(metrics):
             webhooks.round()
-        with log_errors(metrics):
-            if rounds % max(1, round(PRUNE_SECONDS / settings.dispatch_seconds)) == 0:
-                page = correct_counters(database)
-                while page:
-                    page = correct_counters(database, after=page)
-            elif rounds % max(1, round(COUNTERS_SECONDS / settings.dispatch_seconds)) == 0:
-                checked = correct_counters(database, (QUEUED, RUNNING), after=checked)
-        rounds += 1
         liveness.touch()
         stop.wait(settings.dispatch_seconds)
     cleaner.stop(LAST_WORDS_SECONDS)

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import ClipCiteError
 from core.settings import Settings
-from core.store.db.tables import QUEUED, RUNNING, Job, Model, Owner
+from core.store.db.tables import QUEUED, RUNNING, Job, Model
 
 
 class QueueQuota(ClipCiteError):
@@ -34,7 +34,8 @@ def check_quotas(session: Session, owner: str, settings: Settings, *, more_bytes
     Raises:
         QueueQuota, ModelQuota, ByteQuota: a quota is exceeded.
     """
-    queued = session.scalars(select(Owner.queued).where(Owner.name == owner)).one()
+    theirs = select(func.count()).where(Job.owner == owner, Job.status == QUEUED)
+    queued = session.scalar(theirs) or 0
     if 0 < settings.max_queued_jobs <= queued:
         raise QueueQuota(
             f"You have {queued} queued jobs, and the maximum is {settings.max_queued_jobs}. Send the request "

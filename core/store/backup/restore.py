@@ -17,7 +17,6 @@ from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import QUEUED, RUNNING, ApiKey, Deletion, Installation, Job, Model
-from core.store.jobs import counters
 from core.store.jobs.endings import end_lease
 from core.store.storage import installation
 from core.store.storage.atomic_write import PART
@@ -88,8 +87,6 @@ def restore(
             rows = _insert_rows(session, backup, name, manifest)
             with _damage(name, "A table"):
                 _detach(session, min_revision, as_new=as_new)
-                for owner in counters.wrong_owners(session):  # of a version without these numbers
-                    counters.recount(session, owner)
                 restored = Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
                 row_id = installation.find(session).id
         blobs.put(installation.KEY, installation.content(row_id))

@@ -4,12 +4,11 @@ States: queued -> running -> succeeded | failed | cancelled, and running -> queu
 job with a model can only succeed: then its evaluation is what fails or is cancelled.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from core.log import current
@@ -19,8 +18,6 @@ from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, JobImage
 from core.store.db.text import sanitize_text
 from core.store.errors import JobConflict, JobNotFound
-from core.store.jobs import fair_queue
-from core.store.jobs.counters import count_change
 from core.store.jobs.endings import EVALUATION_CANCELLED, cancel, end_lease
 from core.store.jobs.events import after
 from core.store.jobs.transitions import append_event, locked, of_request, transition
@@ -86,7 +83,6 @@ def create(
     session.add(job)
     session.flush()
     deletions.keep(session, blobs_of(job_id))
-    count_change(session, job, None, QUEUED, at=at)
     rows = [
         {
             "id": new_id("pic"),
@@ -134,19 +130,6 @@ def list_page(
     """
     rows = select(Job) if status is None else select(Job).where(Job.status == status)
     return page(session, rows, Job, owner=owner, limit=limit, after=after)
-
-
-def queue_position(session: Session, job: Job) -> int | None:
-    """Return the job's position in the queue, as `queue_positions` does, or None unless it is queued."""
-    return queue_positions(session, [job]).get(job.id)
-
-
-def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
-    """Return the positions of the queued jobs by id, in the queue of all owners.
-
-    1 is next. `fair_queue.MAX_POSITION` stands for all later positions, too.
-    """
-    return fair_queue.positions(session, jobs)
 
 
 def images(session: Session, job_id: str) -> list[JobImage]:
@@ -213,7 +196,6 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
         cancel(session, job_id, token=None, before=QUEUED, at=database_now(session))
     session.delete(job)  # foreign keys cascade to images and events
     session.flush()
-    count_change(session, job, job.status, None, at=database_now(session))
     deletions.mark_for_deletion(session, blobs_of(job.id))
 
 
@@ -245,7 +227,7 @@ def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
     expired = (
         select(Job)
         .where(Job.status == RUNNING, Job.lease_expires_at < at)
-        .order_by(Job.owner, Job.created_at, Job.id)  # owners are locked in this order
+        .order_by(Job.created_at, Job.id)
         .with_for_update(skip_locked=True)
     )
     changed = []
@@ -268,32 +250,3 @@ def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
         if released is not None:
             changed.append(released)
     return changed
-
-
-def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_running: int = 0) -> list[str]:
-    """Claim the jobs whose wake-ups should be sent now. Return their ids in the order of the fair queue.
-
-    Args:
-        redispatch_seconds: time after which a wake-up counts as lost and its job is due again.
-        ahead: maximum wake-ups under way. All other jobs wait in the database, where they stay in fair order.
-        max_running: maximum running jobs per owner; 0 means no limit.
-    """
-    at = database_now(session)
-    lost_before = at - timedelta(seconds=redispatch_seconds)
-    sent = select(func.count()).where(Job.status == QUEUED, Job.dispatched_at > lost_before)
-    room = ahead - (session.scalar(sent) or 0)
-    if room <= 0:
-        return []
-    order = fair_queue.next_jobs(session, room, at=at, lost_before=lost_before, max_running=max_running)
-    # Another dispatcher may have claimed some of them meanwhile.
-    due = (
-        select(Job.id)
-        .where(Job.id.in_(order), Job.status == QUEUED, *fair_queue.due(at, lost_before))
-        .with_for_update(skip_locked=True)
-    )
-    claimed = sorted(session.scalars(due), key=order.index)
-    session.execute(
-        update(Job).where(Job.id.in_(claimed)).values(dispatched_at=at),
-        execution_options={"synchronize_session": False},
-    )
-    return claimed

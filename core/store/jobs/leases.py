@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from core.store.accounts import owners
 from core.store.db.session import database_now
-from core.store.db.tables import EVALUATING, QUEUED, RUNNING, SUCCEEDED, Job, JobEvent
+from core.store.db.tables import EVALUATING, QUEUED, RUNNING, SUCCEEDED, Job, JobEvent, Owner
 from core.store.db.text import sanitize_text
 from core.store.jobs import checkpoints, events
 from core.store.jobs.endings import cancel, end_lease, fail, succeed
@@ -58,9 +58,12 @@ def claim(
     owner_name = session.scalar(queued)
     if owner_name is None:
         return None
-    if max_running and owners.lock(session, owner_name).running >= max_running:
-        hand_back(session, job_id)
-        return None
+    if max_running:
+        owners.lock(session, owner_name)  # else two workers could claim jobs of this owner at once
+        theirs = select(func.count()).where(Job.owner == owner_name, Job.status == RUNNING)
+        if session.scalars(theirs).one() >= max_running:
+            hand_back(session, job_id)
+            return None
     at = database_now(session)
     token = secrets.token_hex(16)
     expires = at + timedelta(seconds=lease_seconds)
@@ -80,6 +83,10 @@ def claim(
     )
     if job is None:
         return None
+    session.execute(
+        update(Owner).where(Owner.name == owner_name).values(served_at=at),
+        execution_options={"synchronize_session": False},
+    )
     return Claim(
         job_id,
         token,
@@ -196,8 +203,6 @@ def publish(
     if job is None:
         return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model.id
     checkpoints.mark_for_deletion(session, job)
-    if not evaluate:
-        owners.lock(session, job.owner)  # as `finish` will, but other code locks the owner before its names
     add_model(session, model, owner=job.owner, job_id=claim.job_id, metrics=metrics, at=at)
     enqueue_webhook(session, job, MODEL_PUBLISHED, at=at)
     if evaluate:

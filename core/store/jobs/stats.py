@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.store.db.session import database_now
-from core.store.db.tables import FAILED, QUEUED, STATUSES, Job, Owner
+from core.store.db.tables import FAILED, QUEUED, STATUSES, Job
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Backlog:
 def backlog(session: Session, *, redispatch_seconds: float) -> Backlog:
     """Return the statistics. After `redispatch_seconds` a wake-up counts as lost."""
     now = database_now(session)
-    counts = session.execute(select(*(func.coalesce(func.sum(getattr(Owner, s)), 0) for s in STATUSES)))
+    counts = session.execute(select(Job.status, func.count()).group_by(Job.status))
     failed = select(Job.error_code, func.count()).where(Job.status == FAILED).group_by(Job.error_code)
     # A requeued job is available again from then on.
     queued = select(func.min(Job.available_at)).where(Job.status == QUEUED)
     lost = select(func.min(Job.dispatched_at)).where(Job.status == QUEUED, Job.dispatched_at.is_not(None))
     lost_lag = _seconds(session.scalar(lost), now - timedelta(seconds=redispatch_seconds))
     return Backlog(
-        jobs=dict(zip(STATUSES, map(int, counts.one()), strict=True)),
+        jobs={**dict.fromkeys(STATUSES, 0), **{status: count for status, count in counts}},
         failures={code or "": count for code, count in session.execute(failed)},
         queue_age=_seconds(session.scalar(queued), now),
         dispatch_lag=max(_seconds(session.scalar(queued.where(Job.dispatched_at.is_(None))), now), lost_lag),

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 from core.log import current
 from core.store.db.tables import FINAL, Job, JobEvent
 from core.store.db.text import sanitize_text
-from core.store.jobs.counters import count_change
 from core.store.jobs.outbox import enqueue_webhook
 
 
@@ -26,9 +25,8 @@ def transition(
 ) -> Job | None:
     """Set `values` and append `event` if the job's status is `before` and it has this `token`, if given.
 
-    A changed status is counted for the owner. `where` are further conditions on the job.
-
-    The row stays locked until the transaction ends, so event numbers follow the order of the commits.
+    `where` are further conditions on the job. Its row stays locked until the transaction ends, so event
+    numbers follow the order of the commits.
 
     Returns:
         The changed job, or None if another transition came first. Nothing is changed then.
@@ -44,8 +42,6 @@ def transition(
     if job is not None:
         request = of_request(current("request_id") or job.request_id)
         append_event(session, job_id, at=at, type=event, data={**(data or {}), **request})
-        if job.status != before:
-            count_change(session, job, before, job.status, at=at)
         if job.status in FINAL:
             enqueue_webhook(session, job, f"job.{job.status}", at=at)
     return job

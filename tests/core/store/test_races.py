@@ -11,7 +11,7 @@ from sqlalchemy import event, func, select
 from core.store.db.session import Database
 from core.store.db.tables import Job, Model
 from core.store.errors import AliasNotFound, JobConflict, ModelConflict, ModelNotFound
-from core.store.jobs import jobs, leases
+from core.store.jobs import fair_queue, jobs, leases
 from core.store.registry import aliases, models
 from core.store.registry.aliases import AliasPrecondition
 from tests.core.store.samples import (
@@ -132,7 +132,7 @@ def test_dispatchers_take_disjoint_jobs(database: Database) -> None:
         taken: list[str] = []
         for _ in range(8):
             with database.write() as session:
-                taken += jobs.take_due(session, redispatch_seconds=60, ahead=24)
+                taken += fair_queue.take_due(session, redispatch_seconds=60, ahead=24)
         return taken
 
     taken = [job_id for each in at_once(take, take, take) for job_id in each]

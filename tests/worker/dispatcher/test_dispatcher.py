@@ -11,11 +11,11 @@ from sqlalchemy import update
 
 from core.settings import Settings
 from core.store.db.session import Database, database_now
-from core.store.db.tables import QUEUED, RUNNING, Job, Owner
-from core.store.jobs import jobs, leases, workers
+from core.store.db.tables import Job
+from core.store.jobs import fair_queue, leases, workers
 from core.store.jobs.queue import make_celery, waiting
 from tests.core.store.samples import new_job, new_owner
-from worker.dispatcher.__main__ import correct_counters, dispatch
+from worker.dispatcher.__main__ import dispatch
 
 NO_AGE = timedelta(0)
 
@@ -53,30 +53,6 @@ def test_every_idle_worker_gets_a_message(database: Database, settings: Settings
     assert dispatch(patient, database, app) == []  # Seven messages are out for four idle workers.
 
 
-def test_one_owner_leaves_a_worker_to_the_other(
-    database: Database, settings: Settings, app: celery.Celery
-) -> None:
-    patient = settings.model_copy(update={"redispatch_seconds": 600, "lease_seconds": 600})
-    for number in range(3):
-        with database.write() as session:
-            workers.report(session, f"worker {number}")
-    mine = [new_job(database) for _ in range(6)]
-    theirs = [new_job(database, owner=new_owner(database, "other")) for _ in range(2)]
-    assert dispatch(patient, database, app) == [mine[0], theirs[0], mine[1], theirs[1]]
-    assert dispatch(patient, database, app) == []
-
-
-def test_numbers_of_jobs_that_older_software_left_wrong_are_corrected(
-    database: Database, settings: Settings, app: celery.Celery
-) -> None:
-    job_id = new_job(database)
-    with database.write() as session:  # A new job of an API of the previous version.
-        session.execute(update(Owner).values(queued=0, waiting_since=None))
-    assert dispatch(settings, database, app) == []
-    correct_counters(database, (QUEUED, RUNNING))
-    assert dispatch(settings, database, app) == [job_id]
-
-
 def test_what_was_taken_and_never_sent_is_due_again(
     database: Database, settings: Settings, app: celery.Celery
 ) -> None:
@@ -84,7 +60,7 @@ def test_what_was_taken_and_never_sent_is_due_again(
     patient = settings.model_copy(update={"redispatch_seconds": 600})
     job_id = new_job(database)
     with database.write() as session:
-        assert jobs.take_due(session, redispatch_seconds=600, ahead=3) == [job_id]
+        assert fair_queue.take_due(session, redispatch_seconds=600, ahead=3) == [job_id]
     assert dispatch(patient, database, app) == []
     with database.write() as session:  # Ten minutes later.
         session.execute(update(Job).values(dispatched_at=database_now(session) - timedelta(minutes=10)))

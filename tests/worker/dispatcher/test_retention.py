@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
 from core.settings import Settings
 from core.store import retention
@@ -30,13 +29,13 @@ from core.store.db.tables import (
     WebhookDelivery,
 )
 from core.store.errors import StorageUnavailable
-from core.store.jobs import counters, jobs
+from core.store.jobs import jobs
 from core.store.registry import aliases, models
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from core.store.webhooks import deliveries
 from tests.core.store.backup.test_backup import stored_job, stored_model
-from tests.core.store.samples import OWNER, new_owner
+from tests.core.store.samples import OWNER
 from tests.core.store.storage.test_blobs import bucket
 from worker.dispatcher.cleanup import (
     RETENTION_PAUSE_SECONDS,
@@ -114,29 +113,10 @@ def test_old_jobs(database: Database, blobs: Blobs) -> None:
         assert enforce(database, blobs, jobs=DAYS) == {"jobs": 4}
     assert ids(database, Job) == {young, queued}
     assert ids(database, Model) == {model_id}
-    with database.read() as session:
-        assert counters.wrong_owners(session) == []
     left = {key.split("/")[1] for key in keys(blobs)}
     assert left == {young, queued, model_id}
     assert not left & {*old, trained}
     assert enforce(database, blobs, jobs=DAYS) == {}
-
-
-def test_owners_are_locked_in_alphabetical_order(
-    database: Database, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As everywhere else, against deadlocks."""
-    for days, owner in enumerate("cab"):
-        ended_job(database, blobs, OLD + timedelta(days=days), owner=new_owner(database, owner))
-    locked = []
-
-    def counted(session: Session, job: Job, *given: Any, **more: Any) -> None:
-        locked.append(job.owner)
-        counters.count_change(session, job, *given, **more)
-
-    monkeypatch.setattr(retention, "count_change", counted)
-    assert enforce(database, blobs, jobs=DAYS) == {"jobs": 3}
-    assert locked == ["a", "b", "c"]
 
 
 def test_old_images(database: Database, blobs: Blobs) -> None:

@@ -18,7 +18,7 @@ from core.store.db.ids import new_id
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable, JobNotFound, ModelNotFound
-from core.store.jobs import jobs, leases
+from core.store.jobs import fair_queue, jobs, leases
 from core.store.registry import models
 from core.store.storage import deletions
 from tests.core.store.samples import (
@@ -209,7 +209,7 @@ def several(database: Database, owner: str, count: int) -> list[str]:
 
 def take(database: Database, ahead: int, **given: Any) -> list[str]:
     with database.write() as session:
-        return jobs.take_due(session, redispatch_seconds=60, ahead=ahead, **given)
+        return fair_queue.take_due(session, redispatch_seconds=60, ahead=ahead, **given)
 
 
 def test_the_owner_with_the_fewest_running_jobs_is_next_then_the_oldest_job(database: Database) -> None:
@@ -218,7 +218,7 @@ def test_the_owner_with_the_fewest_running_jobs_is_next_then_the_oldest_job(data
     expected = [many[0], few[0], many[1], few[1], many[2], many[3]]
     with database.read() as session:
         page = [job for who in (OWNER, "few") for job in jobs.list_page(session, owner=who, limit=9)[0]]
-        places = jobs.queue_positions(session, page)
+        places = fair_queue.positions(session, page)
     assert sorted(places, key=lambda job_id: places[job_id]) == expected
     assert sorted(places.values()) == [1, 2, 3, 4, 5, 6]
     assert take(database, 3) == expected[:3]
@@ -231,7 +231,7 @@ def test_running_jobs_count_for_the_place_in_the_queue(database: Database) -> No
     idle = several(database, new_owner(database, "idle"), 1)
     with database.read() as session:
         page, _ = jobs.list_page(session, owner="idle", limit=9)
-        assert jobs.queue_positions(session, page) == {idle[0]: 1}
+        assert fair_queue.positions(session, page) == {idle[0]: 1}
     assert take(database, 1) == idle
 
 

@@ -9,7 +9,7 @@ from core.store.db.pagination import cursor_of
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, JobImage
 from core.store.errors import InvalidCursor, JobConflict, JobNotFound
-from core.store.jobs import jobs, leases
+from core.store.jobs import fair_queue, jobs, leases
 from tests.core.store.samples import OWNER, claimed, job_of, new_image, new_job, publish, types_of
 
 
@@ -83,9 +83,9 @@ def test_queue_positions_count_from_the_next(database: Database) -> None:
     claimed(database, first)
     with database.read() as session:
         page, _ = jobs.list_page(session, owner=OWNER, status=None, limit=10, after=None)
-        assert jobs.queue_positions(session, page) == {second: 1, third: 2}
-        assert jobs.queue_position(session, jobs.get(session, third, owner=OWNER)) == 2
-        assert jobs.queue_position(session, jobs.get(session, first, owner=OWNER)) is None
+        assert fair_queue.positions(session, page) == {second: 1, third: 2}
+        assert fair_queue.position(session, jobs.get(session, third, owner=OWNER)) == 2
+        assert fair_queue.position(session, jobs.get(session, first, owner=OWNER)) is None
 
 
 def test_cancel_of_a_queued_job_is_immediate_and_idempotent(database: Database) -> None:
@@ -97,7 +97,7 @@ def test_cancel_of_a_queued_job_is_immediate_and_idempotent(database: Database) 
     assert job_of(database, job_id).finished_at is not None
     with database.write() as session:  # A message was already sent.
         assert leases.claim(session, job_id, worker="w", lease_seconds=30) is None
-        assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == []
+        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=4) == []
 
 
 def test_cancel_of_a_running_job_asks_the_worker(database: Database) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, Model
-from core.store.jobs import jobs, leases
+from core.store.jobs import fair_queue, jobs, leases
 from core.store.jobs.leases import Claim
 from core.store.registry import models
 from core.store.storage import deletions
@@ -110,7 +110,7 @@ def test_an_expired_lease_requeues_the_job_until_its_attempts_are_used(database:
         let_lease_expire(database, job_id)
         assert expire(database) == ["queued"]
         with database.write() as session:
-            assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [job_id]  # Immediately.
+            assert fair_queue.take_due(session, redispatch_seconds=30, ahead=4) == [job_id]  # Immediately.
     claimed(database, job_id)
     let_lease_expire(database, job_id)
     assert expire(database) == ["failed"]
@@ -257,7 +257,7 @@ def test_the_dispatcher_sends_the_oldest_and_not_too_many(database: Database) ->
 
     def take(ahead: int = 3) -> list[str]:
         with database.write() as session:
-            return jobs.take_due(session, redispatch_seconds=30, ahead=ahead)
+            return fair_queue.take_due(session, redispatch_seconds=30, ahead=ahead)
 
     assert take() == made[:3]
     assert take() == []  # Three messages are out.
@@ -275,7 +275,7 @@ def test_jobs_waiting_for_disk_space_block_no_other(database: Database) -> None:
 
     def take() -> list[str]:
         with database.write() as session:
-            return jobs.take_due(session, redispatch_seconds=30, ahead=4)
+            return fair_queue.take_due(session, redispatch_seconds=30, ahead=4)
 
     assert take() == made[:4]
     for job_id in made[:4]:
@@ -298,15 +298,15 @@ def test_jobs_waiting_for_disk_space_block_no_other(database: Database) -> None:
 def test_a_returned_message_is_sent_again_at_once(database: Database) -> None:
     first, second = new_job(database), new_job(database)
     with database.write() as session:
-        assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [first]
-        assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == []
+        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [first]
+        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == []
     with database.write() as session:
         leases.hand_back(session, first)
-        assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [first]
+        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [first]
     held = claimed(database, first)
     with database.write() as session:
         leases.hand_back(session, first)  # Too late to have an effect.
-        assert jobs.take_due(session, redispatch_seconds=30, ahead=1) == [second]
+        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [second]
     assert job_of(database, first).lease_token == held.token
 
 
@@ -316,7 +316,7 @@ def test_a_requeued_job_keeps_its_place(database: Database) -> None:
     let_lease_expire(database, first)
     expire(database)
     with database.write() as session:
-        assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [first, second]
+        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=4) == [first, second]
 
 
 # --- a model before its evaluation ---

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from core.store.jobs import jobs, leases
+from core.store.jobs import fair_queue, leases
 from core.store.jobs.stats import Backlog, backlog
 from tests.core.store.samples import claimed, expire, let_lease_expire, new_job, publish
 
@@ -68,7 +68,7 @@ def test_the_lag_of_the_dispatcher(database: Database) -> None:
     aged(database, job_id, available_at=50)
     assert now(database).dispatch_lag == pytest.approx(50, abs=5)
     with database.write() as session:
-        assert jobs.take_due(session, redispatch_seconds=30, ahead=4) == [job_id]
+        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=4) == [job_id]
     assert now(database).dispatch_lag == 0
     aged(database, job_id, dispatched_at=50)  # The message is lost, and no dispatcher has sent it again.
     assert now(database).dispatch_lag == pytest.approx(20, abs=5)
