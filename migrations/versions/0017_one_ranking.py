@@ -14,7 +14,6 @@ DROPPED = (
     ("owners", ["running", "served_at"], "queued > 0 AND served_at IS NOT NULL"),
     ("owners", ["running", "waiting_since"], "queued > 0 AND served_at IS NULL"),
     ("owners", ["served_at"], None),
-    ("jobs", ["available_at"], "status = 'queued'"),
 )
 
 

@@ -213,6 +213,7 @@ class Job(Base):
         # Without `status` in its columns SQLite would prefer the next index.
         _partial_index("status = 'queued'", "status", "owner", "created_at", "id"),
         Index(None, "status", "created_at", "id"),
+        _partial_index("status = 'queued'", "available_at"),
         _partial_index("status = 'queued' AND dispatched_at IS NOT NULL", "dispatched_at"),
         _partial_index("status = 'failed'", "error_code"),
         Index(None, "finished_at"),

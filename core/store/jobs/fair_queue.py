@@ -8,17 +8,17 @@ One query ranks the queued jobs, which have an index of their own.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Select, and_, false, func, literal, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from core.store.db.session import database_now
 from core.store.db.tables import QUEUED, RUNNING, Job, Owner
 
-_QUEUED = Job.status == literal(
-    QUEUED, literal_execute=True
-)  # SQLite does not compare a parameter with an index
+# SQLite does not compare a parameter with an index.
+_QUEUED = Job.status == literal(QUEUED, literal_execute=True)
+_NONE = false()
 MAX_POSITION = 1_000
 """Greatest position that is reported. It stands for all later ones, too."""
 
@@ -27,20 +27,21 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_run
     """Claim the jobs whose wake-ups should be sent now. Return their ids in the order of the queue.
 
     Args:
-        redispatch_seconds: time after which a wake-up counts as lost and its job is due again.
+        redispatch_seconds: time after which a wake-up counts as lost and its job is due again. No job is put
+            off for longer, either. A time further ahead was written by a wrong clock and is ignored.
         ahead: maximum wake-ups under way. All other jobs wait in the database, where they stay in fair order.
         max_running: maximum running jobs per owner; 0 means no limit.
     """
     at = database_now(session)
     delay = timedelta(seconds=redispatch_seconds)
-    sent = _is_sent(at, delay)
+    sent = Job.dispatched_at.between(at - delay, at + delay)
+    put_off = and_(Job.available_at > at, Job.available_at <= at + delay)
     room = ahead - (session.scalar(select(func.count()).where(_QUEUED, sent)) or 0)
     if room <= 0:
         return []
-    due = and_(_is_available(at, delay), or_(Job.dispatched_at.is_(None), ~sent))
-    order = list(session.scalars(_first(room, due=due, sent=sent, max_turn=max_running)))
+    order = list(session.scalars(_first(room, sent=sent, put_off=put_off, max_turn=max_running)))
     # Another dispatcher may have claimed some of them meanwhile.
-    free = select(Job.id).where(Job.id.in_(order), _QUEUED, due)
+    free = select(Job.id).where(Job.id.in_(order), _QUEUED, or_(Job.dispatched_at.is_(None), ~sent), ~put_off)
     claimed = sorted(session.scalars(free.with_for_update(skip_locked=True)), key=order.index)
     session.execute(
         update(Job).where(Job.id.in_(claimed)).values(dispatched_at=at),
@@ -69,25 +70,29 @@ def position(session: Session, job: Job) -> int | None:
 def _first(
     number: int,
     *,
-    due: ColumnElement[bool] | None = None,
-    sent: ColumnElement[bool] | None = None,
+    sent: ColumnElement[bool] = _NONE,
+    put_off: ColumnElement[bool] = _NONE,
     max_turn: int = 0,
 ) -> Select[str]:
     """Select the ids of the first jobs in the queue, in order.
 
     Args:
-        due: condition on the queued jobs that take part; by default all.
         sent: condition on the queued jobs that count as running, because they are about to start.
+        put_off: condition on the queued jobs that take no part.
         max_turn: last turn that takes part; 0 means all.
     """
-    busy = [select(Job.owner).where(Job.status == RUNNING)]
-    if sent is not None:
-        busy.append(select(Job.owner).where(_QUEUED, sent))
+    # Each condition has its own index, and the ranked columns have another one.
+    busy = [select(Job.owner).where(Job.status == RUNNING), select(Job.owner).where(_QUEUED, sent)]
     each = union_all(*busy).subquery()
     load = select(each.c.owner, func.count().label("jobs")).group_by(each.c.owner).subquery()
     rank = func.row_number().over(partition_by=Job.owner, order_by=(Job.created_at, Job.id)).label("rank")
-    queued = select(Job.id, Job.owner, Job.created_at, rank).where(_QUEUED)
-    line = (queued if due is None else queued.where(due)).subquery()
+    line = (
+        select(Job.id, Job.owner, Job.created_at, rank)
+        .where(
+            _QUEUED, *(Job.id.not_in(select(Job.id).where(_QUEUED, skipped)) for skipped in (sent, put_off))
+        )
+        .subquery()
+    )
     turn = line.c.rank + func.coalesce(load.c.jobs, 0)
     first = (
         select(line.c.id)
@@ -98,19 +103,3 @@ def _first(
         .limit(number)
     )
     return first.where(turn <= max_turn) if max_turn else first
-
-
-def _is_available(at: datetime, delay: timedelta) -> ColumnElement[bool]:
-    """Return the condition that a queued job may start now.
-
-    No job is put off for longer than `delay`. A later time was written while the clock was ahead.
-    """
-    return or_(Job.available_at <= at, Job.available_at > at + delay)
-
-
-def _is_sent(at: datetime, delay: timedelta) -> ColumnElement[bool]:
-    """Return the condition that a wake-up is under way.
-
-    After `delay` it counts as lost. A time ahead by more than that was written while the clock was ahead.
-    """
-    return Job.dispatched_at.between(at - delay, at + delay)

@@ -161,3 +161,13 @@ def play(database: Database, history: list[Any]) -> None:
 @given(history=HISTORIES)
 def test_many_histories_give_the_order_of_the_ranking(database: Database, history: list[Any]) -> None:
     play(database, history)
+
+
+@pytest.mark.parametrize("column", ["available_at", "dispatched_at"])
+def test_a_clock_set_back_by_a_day_holds_no_job_back(database: Database, column: str) -> None:
+    job_id = new_job(database)
+    with database.write() as session:
+        ahead = database_now(session) + timedelta(days=1)
+        session.execute(update(Job).where(Job.id == job_id).values({column: ahead}))
+    with database.write() as session:
+        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [job_id]
