@@ -60,8 +60,8 @@ def claim(
         return None
     if max_running:
         owners.lock(session, owner_name)  # else two workers could claim jobs of this owner at once
-        theirs = select(func.count()).where(Job.owner == owner_name, Job.status == RUNNING)
-        if session.scalars(theirs).one() >= max_running:
+        running = select(func.count()).where(Job.owner == owner_name, Job.status == RUNNING)
+        if (session.scalar(running) or 0) >= max_running:
             hand_back(session, job_id)
             return None
     at = database_now(session)
@@ -83,10 +83,8 @@ def claim(
     )
     if job is None:
         return None
-    session.execute(
-        update(Owner).where(Owner.name == owner_name).values(served_at=at),
-        execution_options={"synchronize_session": False},
-    )
+    started = update(Owner).where(Owner.name == owner_name).values(served_at=at)
+    session.execute(started, execution_options={"synchronize_session": False})
     return Claim(
         job_id,
         token,
