@@ -1,6 +1,6 @@
 """File transport for Celery: a broker for one machine, without a server.
 
-This is kombu's filesystem transport with four corrections:
+This is kombu's filesystem transport with five corrections:
 
 - kombu writes messages in place, so a worker may read an empty message and stop at invalid JSON. Here a
   message is renamed into place when it is complete.
@@ -8,10 +8,12 @@ This is kombu's filesystem transport with four corrections:
   and two workers may copy the same message. Here a message belongs to the worker that deletes its file.
 - kombu keeps its exchanges in a file, which two processes that start together may read half written. Here
   messages go directly to the queue's name, without a table of exchanges.
+- kombu stops at a file that is no message. Here it is renamed to `.bad`, and the worker goes on.
 - Celery's `worker_disable_prefetch` is for Redis only. Here a busy worker takes no message either.
 """
 
 import json
+import logging
 import time
 import uuid
 from contextlib import suppress
@@ -21,6 +23,8 @@ from typing import Any
 
 from celery.worker import state
 from kombu.transport import filesystem, virtual
+
+logger = logging.getLogger(__name__)
 
 
 class QoS(virtual.QoS):
@@ -43,10 +47,19 @@ class Channel(filesystem.Channel):
 
     def _get(self, queue: str, timeout: object = None) -> Any:
         for path in sorted(Path(self.data_folder_in).glob(f"*.{queue}.msg")):
-            with suppress(FileNotFoundError):  # another worker has taken it
-                payload = path.read_text(encoding="utf-8")
+            try:
+                message = json.loads(path.read_text(encoding="utf-8"))
                 path.unlink()
-                return json.loads(payload)
+            except FileNotFoundError:  # another worker has taken it
+                continue
+            except (OSError, ValueError) as error:
+                with suppress(OSError):
+                    path.rename(path.with_suffix(".bad"))
+                logger.warning(
+                    "%s can't be read and is skipped: %s. The dispatcher repeats wake-ups.", path, error
+                )
+                continue
+            return message
         raise Empty
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:

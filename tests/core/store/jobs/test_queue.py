@@ -82,6 +82,29 @@ def test_messages_before_and_after_the_worker_starts(environment: dict[str, str]
         assert {path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())} == {0o700}
 
 
+def test_a_file_that_is_no_message_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
+    app = queue.make_celery(Settings())
+    folder = tmp_path / "data" / "queue" / "messages"
+    for name, content in (("latin", b"\xff"), ("empty", b""), ("text", b"no JSON")):
+        (folder / f"0_{name}.{queue.QUEUE}.msg").write_bytes(content)
+    (folder / f"0_folder.{queue.QUEUE}.msg").mkdir()
+    # Also the superuser can't read a link to itself.
+    (folder / f"0_link.{queue.QUEUE}.msg").symlink_to(f"0_link.{queue.QUEUE}.msg")
+    queue.send_adapt(app, "job_good")
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        assert "job_good" in base64.b64decode(channel._get(queue.QUEUE)["body"]).decode()
+        with pytest.raises(Empty):
+            channel._get(queue.QUEUE)
+    app.close()
+    names = ("empty", "folder", "latin", "link", "text")
+    assert sorted(path.name for path in folder.iterdir()) == [f"0_{name}.{queue.QUEUE}.bad" for name in names]
+    assert len(caplog.records) == len(names)
+
+
 @pytest.mark.slow
 def test_a_busy_worker_leaves_messages_to_an_idle_one(environment: dict[str, str], tmp_path: Path) -> None:
     app = queue.make_celery(Settings())
