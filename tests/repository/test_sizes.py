@@ -32,7 +32,7 @@ LONG_MODULES = {
     "core/clip/data/structure.py": 340,
     "core/serving/decoding.py": 342,
     "core/settings.py": 328,
-    "core/store/db/tables.py": 396,
+    "core/store/db/tables.py": 382,
     "worker/job_runner.py": 440,
 }
 """Modules above `MAX_MODULE_LINES`, with their ceilings."""
@@ -42,7 +42,7 @@ LARGE_FOLDERS = {
     "api": 14,
     "api/web/static/lib": 17,
     "core/serving": 13,
-    "core/store/jobs": 14,
+    "core/store/jobs": 13,
     "tests/api": 20,
     "tests/api/web": 18,
 }
