@@ -28,6 +28,7 @@ from admin.processes import (
     with_defaults,
 )
 from clipcite.client.address import local_token
+from core.removed_settings import removed_settings_warning
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8
@@ -99,6 +100,8 @@ def serve_until_stopped(
         if checked.returncode:
             return checked.returncode
 
+    if warning := removed_settings_warning(os.environ):
+        console.print(f"[yellow]{warning}[/]")
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())

@@ -6,6 +6,7 @@ the settings, API keys, bearer tokens and webhook secrets.
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
 from urllib.parse import unquote, urlsplit
 
+from core.removed_settings import removed_settings_warning
 from core.settings import Settings
 
 OURS = ("api", "worker", "core", "celery.worker", "celery.apps.worker", "uvicorn.error")
@@ -69,6 +71,9 @@ def start_logging(settings: Settings) -> None:
         logging.captureWarnings(True)
         sys.excepthook = _uncaught
         threading.excepthook = _uncaught_in_thread
+    warning = removed_settings_warning(os.environ)
+    if warning and not settings.exit_with_parent:  # `clipcite serve` warns for its children
+        logging.getLogger("core").warning(warning)
 
 
 def secrets_of(settings: Settings) -> list[str]:
