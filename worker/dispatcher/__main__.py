@@ -52,8 +52,12 @@ def dispatch(
             and the workers need time to renew them.
     """
     metrics = metrics or DispatcherMetrics(CollectorRegistry())
-    with database.write() as session:
-        for job in () if after_sleep else jobs.expire_leases(session, max_attempts=settings.max_attempts):
+    if not after_sleep:
+        with database.write() as session:
+            lost = jobs.expire_leases(
+                session, max_attempts=settings.max_attempts, lease_seconds=settings.lease_seconds
+            )
+        for job in lost:
             metrics.lease_expiries.labels(job.status).inc()
             with about(job_id=job.id):
                 logger.warning("%s: the lease expired; the job is now %s", job.id, job.status)

@@ -49,6 +49,8 @@ class Channel(filesystem.Channel):
         for path in sorted(Path(self.data_folder_in).glob(f"*.{queue}.msg")):
             try:
                 message = json.loads(path.read_text(encoding="utf-8"))
+                if not isinstance(message, dict) or not isinstance(message.get("properties"), dict):
+                    raise ValueError("it has no properties")
                 path.unlink()
             except FileNotFoundError:  # another worker has taken it
                 continue

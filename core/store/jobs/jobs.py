@@ -6,9 +6,10 @@ job with a model can only succeed: then its evaluation is what fails or is cance
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from core.log import current
@@ -22,6 +23,9 @@ from core.store.jobs.endings import EVALUATION_CANCELLED, cancel, end_lease
 from core.store.jobs.events import after
 from core.store.jobs.transitions import append_event, locked, of_request, transition
 from core.store.storage import deletions
+
+FAR_LEASES = 10
+"""Number of lease durations after which no true lease ends, also if a worker's setting differs."""
 
 
 @dataclass(frozen=True)
@@ -218,12 +222,20 @@ def report_of(job_id: str, number: str) -> str:
     return f"{blobs_of(job_id)}/report-{number}.json"
 
 
-def expire_leases(session: Session, *, max_attempts: int) -> list[Job]:
+def expire_leases(session: Session, *, max_attempts: int, lease_seconds: float) -> list[Job]:
     """End the expired leases of lost workers. Return the changed jobs.
 
-    A job is requeued, fails at its last attempt, or is cancelled if that was requested.
+    A job is requeued, fails at its last attempt, or is cancelled if that was requested. A lease that ends far
+    in the future was renewed while the clock was ahead. It is shortened, and a living worker renews it.
     """
     at = database_now(session)
+    lease = timedelta(seconds=lease_seconds)
+    session.execute(
+        update(Job)
+        .where(Job.status == RUNNING, Job.lease_expires_at > at + FAR_LEASES * lease)
+        .values(lease_expires_at=at + lease),
+        execution_options={"synchronize_session": False},
+    )
     expired = (
         select(Job)
         .where(Job.status == RUNNING, Job.lease_expires_at < at)

@@ -24,8 +24,12 @@ def withdraw(session: Session, name: str) -> None:
 
 
 def count(session: Session, lease_seconds: float, at: datetime) -> int:
-    """Return the number of workers that have reported themselves within the lease of a job."""
-    seen = Worker.seen_at > at - timedelta(seconds=lease_seconds)
+    """Return the number of workers that have reported themselves within the lease of a job.
+
+    A report from the future is that of a clock that was ahead.
+    """
+    lease = timedelta(seconds=lease_seconds)
+    seen = Worker.seen_at.between(at - lease, at + lease)
     return session.scalar(select(func.count()).select_from(Worker).where(seen)) or 0
 
 

@@ -96,7 +96,8 @@ def let_lease_expire(database: Database, job_id: str) -> None:
 
 def expire(database: Database, *, max_attempts: int = 3) -> list[str]:
     with database.write() as session:
-        return [job.status for job in jobs.expire_leases(session, max_attempts=max_attempts)]
+        ended = jobs.expire_leases(session, max_attempts=max_attempts, lease_seconds=30)
+        return [job.status for job in ended]
 
 
 def publish(

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Job, Model
+from core.store.db.tables import RUNNING, Job, Model
 from core.store.jobs import fair_queue, jobs, leases
 from core.store.jobs.leases import Claim
 from core.store.registry import models
@@ -454,3 +454,14 @@ def test_a_deleted_model_does_not_stop_the_end(database: Database) -> None:
     with database.write() as session:
         assert leases.finish(session, claim, {"verdict": "better"}, "jobs/x/report-1.json")
     assert job_of(database, claim.job_id).status == "succeeded"
+
+
+def test_a_lease_that_a_wrong_clock_wrote_ends_soon(database: Database) -> None:
+    """The clock was a day ahead. A living worker renews its lease meanwhile."""
+    dead, alive = (claimed(database, new_job(database), lease_seconds=86_400) for _ in range(2))
+    assert expire(database) == []
+    with database.write() as session:
+        assert leases.heartbeat(session, alive, lease_seconds=60, progress=None) is False
+        ends = database_now(session) + timedelta(seconds=31)
+        due = select(Job.id).where(Job.status == RUNNING, Job.lease_expires_at < ends)
+        assert session.scalars(due).all() == [dead.job_id]

@@ -89,7 +89,7 @@ def test_a_file_that_is_no_message_is_set_aside(
     monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
     app = queue.make_celery(Settings())
     folder = tmp_path / "data" / "queue" / "messages"
-    for name, content in (("latin", b"\xff"), ("empty", b""), ("text", b"no JSON")):
+    for name, content in (("latin", b"\xff"), ("empty", b""), ("text", b"no JSON"), ("list", b"[]")):
         (folder / f"0_{name}.{queue.QUEUE}.msg").write_bytes(content)
     (folder / f"0_folder.{queue.QUEUE}.msg").mkdir()
     # Also the superuser can't read a link to itself.
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_message_is_set_aside(
         with pytest.raises(Empty):
             channel._get(queue.QUEUE)
     app.close()
-    names = ("empty", "folder", "latin", "link", "text")
+    names = ("empty", "folder", "latin", "link", "list", "text")
     assert sorted(path.name for path in folder.iterdir()) == [f"0_{name}.{queue.QUEUE}.bad" for name in names]
     assert len(caplog.records) == len(names)
 

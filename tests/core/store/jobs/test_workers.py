@@ -34,3 +34,6 @@ def test_idle_workers_are_those_without_a_job(database: Database) -> None:
     with database.write() as session:  # The other one was killed.
         session.execute(update(Worker).values(seen_at=database_now(session) - timedelta(seconds=31)))
     assert idle(database) == 0
+    with database.write() as session:  # The clock was a day ahead when it was killed.
+        session.execute(update(Worker).values(seen_at=database_now(session) + timedelta(days=1)))
+    assert idle(database) == 0
