@@ -5,6 +5,7 @@ from collections.abc import Mapping
 FIXED = "a fixed value"
 REPLACEMENTS = {
     "BODY_BYTES": "CLIPCITE_MEMORY_BYTES",
+    "DECODE_BYTES": FIXED,
     "MAX_JSON_BYTES": "CLIPCITE_MEMORY_BYTES",
     "MAX_WAITING_IMAGES": FIXED,
     "MODEL_LOAD_SECONDS": FIXED,

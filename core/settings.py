@@ -249,12 +249,6 @@ class Settings(BaseSettings):
         description="JSON list of models to load at startup and keep in memory: `shoes@prod`, or "
         "`owner/shoes@prod`. Moved aliases are followed.",
     )
-    decode_bytes: int = _serving(
-        512 * MB,
-        gt=0,
-        description="Memory for decoding images in the API, shared by all requests (bytes). A larger image "
-        "is decoded alone.",
-    )
     serving_reserve_bytes: int = _serving(
         0, ge=0, description="GPU memory that training leaves free for an API on the same GPU (bytes)."
     )

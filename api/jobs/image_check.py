@@ -1,18 +1,21 @@
-"""Check of every image of an upload, by decoding it once, in a few threads."""
+"""Check of every image of an upload, by decoding it once."""
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from PIL import Image
+
 from api.archives.layout import Split
 from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
-from core.clip.data.images import ImageLimits
+from core.clip.data.decoders import Decoders
+from core.clip.data.header import ImageLimits
 from core.clip.errors import BadImage
-from core.serving.decoding import Decoders, Decoding
 from core.settings import Settings
 
 Content = bytes  # alias for use in classes with a field named `bytes`
@@ -49,13 +52,6 @@ class Candidate:
     """True for an image of an earlier upload, whose file is fetched last."""
 
 
-@dataclass(frozen=True)
-class _Checked:
-    sha256: str
-    bytes: int
-    stats: ImageStats
-
-
 def read_data(data: Path | BinaryIO, max_bytes: int | None = None) -> bytes:
     """Return the content of a file, or its first `max_bytes`."""
     if isinstance(data, Path):
@@ -72,27 +68,29 @@ def read_data(data: Path | BinaryIO, max_bytes: int | None = None) -> bytes:
 def check_candidates(
     candidates: Sequence[Candidate], settings: Settings, decoders: Decoders, owner: str
 ) -> tuple[list[LabelledImage], list[dict[str, str]]]:
-    """Decode all candidates, in the owner's turn. Return the good images, and errors {file, code, detail}."""
+    """Decode all candidates of the owner. Return the good images, and errors {file, code, detail}."""
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    read: deque[tuple[str, int]] = deque()
+    """Hash and size of the files that are being decoded."""
 
-    def check(candidate: Candidate, decoding: Decoding[_Checked]) -> _Checked:
-        if candidate.problem is not None:
-            raise candidate.problem
-        content = read_data(candidate.data, limits.max_bytes + 1)
-        # Only as large as the statistics need. A JPEG is still read completely, but takes less memory.
-        image = decoding.open_image(content, limits, shortest_side=SIDE, grey=True)
-        return _Checked(hashlib.sha256(content).hexdigest(), len(content), measure_image(image))
+    def contents() -> Iterator[Content]:
+        for candidate in candidates:
+            if candidate.problem is None:
+                content = read_data(candidate.data, limits.max_bytes + 1)
+                read.append((hashlib.sha256(content).hexdigest(), len(content)))
+                yield content
 
     shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
-    checks = [partial(check, candidate) for candidate in candidates]
-    decodings = decoders.submit((owner, "adapt"), object(), checks)
-    try:
-        for candidate, decoding in zip(candidates, decodings, strict=True):
-            try:
-                checked = decoding.result()
-            except BadImage as problem:
-                bad.append({"file": candidate.file_name, "code": problem.code, "detail": problem.detail})
+    # Only as large as the statistics need. A JPEG is still read completely, but takes less memory.
+    images = decoders.read(contents(), limits, owner=owner, shortest_side=SIDE, grey=True)
+    with closing(images):
+        for candidate in candidates:
+            image = candidate.problem or next(images)
+            if candidate.problem is None:
+                sha256, size = read.popleft()
+            if isinstance(image, BadImage):
+                bad.append({"file": candidate.file_name, "code": image.code, "detail": image.detail})
                 continue
             shots.append(
                 LabelledImage(
@@ -100,12 +98,10 @@ def check_candidates(
                     candidate.class_name,
                     candidate.file_name,
                     candidate.data,
-                    checked.sha256,
-                    checked.bytes,
-                    checked.stats,
+                    sha256,
+                    size,
+                    measure_image(Image.fromarray(image)),
                     candidate.label_confirmed,
                 )
             )
-    finally:
-        decoders.cancel(decodings)
     return shots, bad

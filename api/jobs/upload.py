@@ -12,10 +12,10 @@ from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
 from api.http.file_names import display_name
 from api.jobs.image_check import Candidate, LabelledImage, check_candidates
+from core.clip.data.decoders import Decoders
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.errors import ClipCiteError
-from core.serving.decoding import Decoders
 from core.settings import Settings
 
 MIN_CLASS_IMAGES = 4
@@ -101,7 +101,7 @@ def validate_upload(
     Args:
         folder: the archive is extracted here.
         take: called with the number of bytes that are written to `folder` next; it may raise an error.
-        decoders: decode the images, in the turn of `owner`.
+        decoders: decode the images of `owner`.
         kept: images of an earlier job, which come first and decide the spelling of class names. They are
             fetched once the uploaded ones are checked.
 

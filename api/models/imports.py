@@ -13,6 +13,7 @@ from api.archives.members import ArchiveLimits
 from api.archives.read import extract
 from api.deps import BlobsDep, DatabaseDep, ScratchDep, SettingsDep
 from api.http.forms import JsonText, Text
+from api.http.json_values import has_too_many_values
 from api.http.problems import InvalidRequest, check_json_values, invalid_model
 from api.jobs.upload import Upload
 from api.models.service import to_model
@@ -22,7 +23,8 @@ from clipcite.wire.models import Model
 from core.admission import Grant
 from core.clip.config import AdaptConfig, DeltaFormat, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
-from core.clip.export.importer import WANTED, ArchiveInfo, inspect_folder, read_weights
+from core.clip.export.archive_info import WANTED, ArchiveInfo, inspect_folder
+from core.clip.export.importer import read_weights
 from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
@@ -134,7 +136,7 @@ class ModelImport:
             folder = scratch / "model"
             folder.mkdir()
             _unpack(form.archive, folder, self.settings, grant)
-            info = inspect_folder(folder)
+            info = inspect_folder(folder, has_too_many_values)
             config = _resolved(info, self.settings, form)
             names = _class_names(info.classes if form.classes is None else _json(form.classes, "classes"))
             backbone = load_backbone(config.backbone, cache=self.settings.cache, image_size=info.image_size)
@@ -225,13 +227,14 @@ def _resolved(info: ArchiveInfo, settings: Settings, form: ImportForm) -> AdaptC
 
 def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
     """Clean the class names. Raise InvalidRequest if one is invalid or present twice."""
+    few = len(classes) <= MAX_CLASSES
     try:
-        names = tuple(clean_class_name(name) for name in classes)
+        names = tuple(clean_class_name(name) for name in classes) if few else ()
     except InvalidClassNames as error:
         raise InvalidRequest(
             error.detail, [{"pointer": "/classes", "detail": error.detail}], code=error.code
         ) from error
-    if len(names) > MAX_CLASSES or len({same_class(name) for name in names}) != len(names):
+    if not few or len({same_class(name) for name in names}) != len(names):
         detail = f"classes has more than {MAX_CLASSES:,} names, or a name twice. Send each name once."
         raise InvalidRequest(detail, [{"pointer": "/classes", "detail": detail}])
     return names

@@ -18,7 +18,7 @@ from benchmarks.serving.throughput import requests_of
 CLIENTS = (1, 32)
 PHOTO = (4_000, 3_000)
 PHOTOS = 8
-WITHIN = "import core.serving.decoding as d; d.HAS_PROCESSES = False; from api.__main__ import main; main()"
+WITHIN = "import core.clip.data.decoders as d; d.HAS_PROCESSES = False; from api.__main__ import main; main()"
 """Code of a service that decodes in its own process."""
 Measured = dict[tuple[str, int, bool], list[tuple[float, float, float]]]
 """Images per second, median response (ms) and CPU per image (ms).

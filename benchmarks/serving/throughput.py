@@ -21,11 +21,12 @@ from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
 from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_per_image
-from core.clip.data.images import ImageLimits
+from core.clip.data.header import ImageLimits
+from core.clip.data.images import open_image
+from core.clip.data.transforms import Pixels
 from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
-from core.serving.decoding import fitted
 from core.serving.pool.served_model import stock_model
 from core.serving.threads import single_threaded
 
@@ -169,7 +170,8 @@ def _singles(
 
 
 def _fitted(content: bytes, backbone: Backbone) -> Tensor:
-    return fitted(content, backbone.preprocess_settings, backbone.image_size, ImageLimits())
+    image = open_image(content, ImageLimits(), shortest_side=2 * backbone.image_size)
+    return Pixels(backbone.preprocess).fit(image)
 
 
 def _batches(api: RunningApi) -> dict[str, Any]:

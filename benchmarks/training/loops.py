@@ -18,7 +18,8 @@ from torch import Tensor
 
 from benchmarks.training.memory import Meter, measuring
 from core.clip.config import STARTER, AdaptConfig, Precision
-from core.clip.data.images import ImageLimits, open_image
+from core.clip.data.header import ImageLimits
+from core.clip.data.images import open_image
 from core.clip.data.loader import read_images
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.models.device import mixed_precision

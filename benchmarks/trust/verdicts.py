@@ -27,7 +27,7 @@ from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
 from benchmarks.run_store import RunStore
 from benchmarks.trust.runs import Record, config_of, relabelled
-from core.clip.data.images import ImageLimits
+from core.clip.data.header import ImageLimits
 from core.clip.data.loader import read_images
 from core.clip.data.splits import make_folds
 from core.clip.evaluation.cross_validation import cross_validate

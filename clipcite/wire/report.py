@@ -216,7 +216,8 @@ class Report(Resource):
     classes: list[ClassReport]
     confusion: list[list[int]] | None = Field(
         None,
-        description="Confusion matrix: a row per true class, a column per predicted one, as in `classes`.",
+        description="Confusion matrix: a row per true class, a column per predicted one, as in `classes`; "
+        "null for more than 200 classes.",
     )
     fixed: list[ChangedImage] = Field(
         default_factory=list,

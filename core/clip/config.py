@@ -17,6 +17,11 @@ Evaluate = Literal["auto", "none"]
 STARTER = "starter"
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1_024
 """Bounds of the input side of a network (pixels)."""
+USUAL_SIDE = 224
+"""Input side for which batch sizes are meant (pixels)."""
+MAX_ENLARGEMENT = 2
+"""Maximum input side as a multiple of the network's own, or of a larger usual one. Memory and time
+grow with its square or faster."""
 
 
 @dataclass(frozen=True)

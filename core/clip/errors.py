@@ -34,6 +34,13 @@ class BadImage(ClipCiteError):
         self.code = code
 
 
+class NoDecoder(ClipCiteError):
+    """Processes that decode images can't be started."""
+
+    code = "decoder_unavailable"
+    status = 503
+
+
 class UnknownBackbone(ClipCiteError):
     """A backbone name that neither open_clip nor this software knows."""
 

@@ -10,7 +10,8 @@ from functools import partial
 from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
 from core.clip.checks.near_duplicates import find_originals
 from core.clip.config import AdaptConfig
-from core.clip.data.images import ImageLimits, Shot, open_image
+from core.clip.data.header import ImageLimits
+from core.clip.data.images import Shot, open_image
 from core.clip.data.loader import DECODERS, read_images
 from core.clip.data.splits import holdout_positions
 from core.clip.errors import InvalidClassNames, OutOfMemory

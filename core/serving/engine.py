@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.admission import ServerBusy
 from core.clip.models.device import find_device, in_parts, is_out_of_memory, mixed_precision
-from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
+from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE, batch_rows
 from core.serving.batching.batch import QueueKey
 from core.serving.batching.batcher import Batcher, Pending
 from core.serving.pool.model_pool import ModelPool
@@ -49,10 +49,9 @@ class Engine:
         workers = min(MAX_WORKERS, torch.get_num_threads()) if self.device == "cpu" else 1
         self.batcher = Batcher(MAX_BATCH_ROWS[self.device], workers, _encode)
 
-    @property
-    def max_images(self) -> int:
-        """Images of one batch; a call may have more."""
-        return self.batcher.largest["images"]
+    def max_images(self, model: ServedModel) -> int:
+        """Return the images of one batch; a call may have more."""
+        return batch_rows(self.batcher.largest["images"], model.backbone.image_size**2)
 
     def acquire(
         self, weights_key: WeightsKey, alpha: float, *, wait_seconds: float | None, pin: bool = False

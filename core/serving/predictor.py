@@ -2,44 +2,45 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from core.admission import ServerBusy
+from core.admission import Admission, Limit
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.data.images import ImageLimits
+from core.clip.data.decoders import Decoders
+from core.clip.data.header import ImageLimits
 from core.clip.errors import BadImage
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import request_rule
 from core.clip.models.features import classifier_from_features
+from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Pending
 from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked
-from core.serving.decoding import Decoders, Decoding, fitted
+from core.serving.decoding import fitted
 from core.serving.engine import Engine
 from core.serving.names import Prompts, resolve_class_names
 from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, Snapshot
 from core.serving.text_cache import TEXT_CACHE_BYTES, ClassifierKey, RequestClassifier, TextCache
-from core.serving.threads import single_threaded
 from core.serving.types import (
-    MAX_SLOTS,
     ClassifyRequest,
     ClassifyResult,
     NoReadableImage,
     Prediction,
 )
-from core.settings import Settings
 from core.store.db.tables import Model
 from core.tracing import span
 
 Decoded = Tensor | BadImage
 PROMPTS_PER_TURN = 16
 """Prompts that are tokenized at once, in about 0.2 s if each has 1,000 of the costliest characters."""
+MAX_TOKENIZING_SECONDS = 60
+"""Maximum wait for the turn to tokenize prompts."""
 
 
 class Images:
@@ -53,8 +54,7 @@ class Images:
         self._limits = limits
         self._decoders = decoders
         self.owner = owner
-        self._share = (owner, "classify")
-        self._decoding: dict[tuple[str, int], list[Callable[[], Decoded]]] = {}
+        self._decoded: dict[tuple[str, int], list[Decoded]] = {}
 
     def __len__(self) -> int:
         return len(self._files)
@@ -65,30 +65,15 @@ class Images:
         A batch is yielded when it is ready, while later images are still being decoded.
         """
         key = (preprocess, image_size)
-        if key not in self._decoding:
-            self._decoding[key] = self._begin(*key)
-        decoding = self._decoding[key]
-        for start in range(0, len(decoding), batch_size):
-            yield [result() for result in decoding[start : start + batch_size]]
-
-    def _begin(self, preprocess: str, image_size: int) -> list[Callable[[], Decoded]]:
-        def fit(file: bytes, decoding: Decoding[Tensor]) -> Tensor:
-            return fitted(file, preprocess, image_size, self._limits, decoding.open_image)
-
-        if len(self._files) == 1:
-            here = partial(self._decoders.open_here, self._share)
-            alone = _or_problem(lambda: fitted(self._files[0], preprocess, image_size, self._limits, here))
-            return [lambda: alone]
-        works = [partial(fit, file) for file in self._files]
-        decodings = self._decoders.submit(self._share, self, works)
-        return [partial(_or_problem, decoding.result) for decoding in decodings]
-
-
-def _or_problem(decode: Callable[[], Tensor]) -> Decoded:
-    try:
-        return decode()
-    except BadImage as problem:
-        return problem
+        if key in self._decoded:
+            images = iter(self._decoded[key])
+        else:
+            images = fitted(self._files, preprocess, image_size, self._limits, self._decoders, self.owner)
+        done: list[Decoded] = []
+        while batch := list(islice(images, batch_size)):
+            done += batch
+            yield batch
+        self._decoded[key] = done
 
 
 @dataclass(frozen=True)
@@ -106,17 +91,12 @@ class LoadedModel:
 class Predictor:
     """Classification with caches of prompt features and classifiers."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.texts = TextCache(TEXT_CACHE_BYTES)
         # Hugging Face tokenizers take one caller at a time. Owners take turns, since one of them may have
         # 20,000 prompts.
-        self._tokenizing = Decoders(1, 0)
-        self._senders = single_threaded(MAX_SLOTS, "sender")  # so that no image waits for a thread
-
-    def close(self) -> None:
-        """Stop the threads."""
-        self._senders.shutdown(wait=False, cancel_futures=True)
+        self._tokenizing = Admission(slots=Limit(1, "Many class names are waiting."))
 
     def predict(
         self,
@@ -149,22 +129,19 @@ class Predictor:
             raise NotCalibrated(model.row)
         decoding = time.perf_counter()
         results: list[list[Prediction] | BadImage | None] = []
-        sent: list[Future[Tensor]] = []
+        batcher, sent = self._engine.batcher, list[BatchItem]()
         try:
             with span("classify batch", images=len(images)), self._engine.expect_images(served) as coming:
-                last = self._send(images, served, results, sent)
+                self._send(images, served, results, sent, coming)
                 encoding = time.perf_counter()
                 key = self._key(request, model)
                 classifier = self.texts.classifiers.get(key)
                 if classifier is None:  # prompts and images are encoded concurrently
-                    sent.append(self._send_off(served, last, coming))
                     classifier = self._make_classifier(key, model, images.owner, admit_prompts)
-                    features = torch.cat([part.result() for part in sent])
-                else:
-                    rest = self._encode_images(served, last, coming)
-                    features = torch.cat([*(part.result() for part in sent), rest]) if sent else rest
+                features = torch.cat([batcher.wait(part, self._engine.wait_seconds) for part in sent])
         finally:
-            wait(sent)  # the model must stay in memory until then
+            for part in sent:  # the model must stay in memory until then
+                batcher.end(part)
         names = classifier.names
         scores = _scores(model, features, classifier, request)
         calibrated = None
@@ -208,36 +185,26 @@ class Predictor:
         images: Images,
         served: ServedModel,
         problems: list[list[Prediction] | BadImage | None],
-        sent: list[Future[Tensor]],
-    ) -> Tensor:
-        """Send images to the engine as they are decoded. Return the last rows, which are not sent yet.
+        sent: list[BatchItem],
+        last_of: Pending,
+    ) -> None:
+        """Send images to the engine as they are decoded.
 
         Appends one element per image to `problems`: None, or the reason why it can't be read.
 
         Raises NoReadableImage.
         """
-        last = None
-        for batch in images.decoded(served.preprocess, served.backbone.image_size, self._engine.max_images):
+        last, batcher = None, self._engine.batcher
+        most = self._engine.max_images(served)
+        for batch in images.decoded(served.preprocess, served.backbone.image_size, most):
             problems += [None if isinstance(image, Tensor) else image for image in batch]
             if good := [image for image in batch if isinstance(image, Tensor)]:
                 if last is not None:
-                    sent.append(self._send_off(served, last))
+                    sent.append(batcher.submit((served, "images"), last))
                 last = torch.stack(good)
         if last is None:
             raise NoReadableImage([problem for problem in problems if isinstance(problem, BadImage)])
-        return last
-
-    def _encode_images(self, served: ServedModel, images: Tensor, last_of: Pending | None) -> Tensor:
-        wait_seconds = self._engine.wait_seconds
-        return self._engine.encode_images(served, images, wait_seconds=wait_seconds, last_of=last_of)
-
-    def _send_off(
-        self, served: ServedModel, images: Tensor, last_of: Pending | None = None
-    ) -> Future[Tensor]:
-        try:
-            return self._senders.submit(self._encode_images, served, images, last_of)
-        except RuntimeError:  # closed
-            raise ServerBusy("The service is stopping. Try again in a few seconds.") from None
+        sent.append(batcher.submit((served, "images"), last, last_of))
 
     def _key(self, request: ClassifyRequest, model: LoadedModel) -> ClassifierKey:
         templates = request.templates
@@ -275,7 +242,7 @@ class Predictor:
         sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
         tokens: list[Tensor] = []
         for start in range(0, len(sentences), PROMPTS_PER_TURN):
-            with self._tokenizing.turn((owner, "prompts")):
+            with self._tokenizing.admit(owner, slots=1, wait=MAX_TOKENIZING_SECONDS):
                 tokens.append(served.backbone.tokenizer(sentences[start : start + PROMPTS_PER_TURN]))
         features = self._engine.encode_text(served, torch.cat(tokens), wait_seconds=self._engine.wait_seconds)
         return classifier_from_features(features, sentences, prompts)

@@ -9,15 +9,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from core.clip.data.images import ImageLimits
+from core.clip.data.decoders import Decoders
+from core.clip.data.header import ImageLimits
+from core.clip.errors import BadImage
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.errors import ClipCiteError
-from core.serving.decoding import Decoders, fitted
+from core.serving.decoding import fitted
 from core.serving.engine import Engine
 from core.serving.pool.cache import StillLoading, WarmCache
 from core.serving.pool.cache_stats import CacheStats
@@ -134,7 +135,7 @@ class Previews:
         engine: Engine,
         decoders: Decoders,
     ) -> None:
-        self._open_image = partial(decoders.open_here, ("", PREVIEW))
+        self._decoders = decoders
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._database = database
         self._blobs = blobs
@@ -245,13 +246,13 @@ class Previews:
     def _features(self, stock: ServedModel, shots: Sequence[JobImage]) -> Tensor:
         """Return the features [n, D] of a small batch, so that other requests come in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
-        pixels = torch.stack(
-            [
-                fitted(file, stock.preprocess, stock.backbone.image_size, self._limits, self._open_image)
-                for file in files
-            ]
-        )
-        return self._engine.encode_images(stock, pixels, wait_seconds=None)
+        pixels = []
+        how = (stock.preprocess, stock.backbone.image_size, self._limits)
+        for image in fitted(files, *how, self._decoders, owner=""):
+            if isinstance(image, BadImage):
+                raise image
+            pixels.append(image)
+        return self._engine.encode_images(stock, torch.stack(pixels), wait_seconds=None)
 
 
 def chosen_shots(images: Sequence[JobImage], max_shots: int = MAX_SHOTS) -> list[JobImage]:

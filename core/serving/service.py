@@ -11,14 +11,14 @@ from functools import partial
 
 import torch
 
-from core.admission import Admission, Grant, Limit, ServerBusy
-from core.clip.config import STARTER
-from core.clip.data.images import ImageLimits
-from core.clip.errors import UnknownBackbone
+from core.admission import Admission, Grant, Limit
+from core.clip.config import STARTER, USUAL_SIDE
+from core.clip.data.decoders import Decoders
+from core.clip.data.header import ImageLimits
+from core.clip.errors import NoDecoder, UnknownBackbone
 from core.clip.models import installed
 from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
-from core.serving.decoding import Decoders
 from core.serving.engine import Engine
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.pins import PinnedModels
@@ -86,14 +86,14 @@ class Serving:
         self.admission = admission or Admission(slots=Limit(MAX_SLOTS))
         """One slot per image and model in flight. Each full PROMPTS_PER_IMAGE new prompts need one more."""
         self.admission.slots.seconds_to_wait = self._seconds_to_wait
-        self.decoding = Decoders(self.decoders, settings.decode_bytes)
+        self.decoding = Decoders(self.decoders)
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         """Threads that read files for display; each holds one file."""
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_SLOTS, "request")
         """One thread per admitted request, so that requests never wait for a thread."""
         self._pins = PinnedModels(settings.pinned_models, self.engine, database)
-        self._predictor = Predictor(self.engine, settings)
+        self._predictor = Predictor(self.engine)
         self._default = WeightsKey(settings.backbone, recipe(settings.backbone).image_size)
         self._resident = ExitStack()
         self._warm_up_error: ClipCiteError | None = None
@@ -104,7 +104,7 @@ class Serving:
 
         Loading is tried again until it succeeds: missing files or an unreachable hub may come back.
         """
-        with suppress(ServerBusy):  # logged; an image tries again
+        with suppress(NoDecoder):  # logged; an image tries again
             self.decoding.start()
         while not self._closed.is_set():
             try:
@@ -154,7 +154,6 @@ class Serving:
         """Refuse further work, and stop the threads."""
         self._closed.set()
         self.engine.close()
-        self._predictor.close()
         self.previews.close()
         self.decoding.close()
         self.readers.shutdown(wait=False, cancel_futures=True)
@@ -206,7 +205,10 @@ class Serving:
         results = []
         for model in models:
             started = time.perf_counter()
-            with self._acquire(model, request.alpha) as loaded:
+            with (
+                self._acquire(model, request.alpha) as loaded,
+                self._admit_pixels(grant, len(images), loaded),
+            ):
                 results.append(
                     self._predictor.predict(
                         shared,
@@ -217,6 +219,11 @@ class Serving:
                     )
                 )
         return results
+
+    def _admit_pixels(self, grant: Grant, images: int, model: LoadedModel) -> AbstractContextManager[None]:
+        """Extend the room by what images above the usual size take in addition."""
+        usual = images * model.served.backbone.image_size**2 // USUAL_SIDE**2
+        return grant.more(slots=min(max(0, usual - images), self.admission.slots.most // 2))
 
     def _admit_prompts(self, grant: Grant, prompts: int) -> AbstractContextManager[None]:
         # More than a half would never fit next to other requests.

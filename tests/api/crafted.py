@@ -467,7 +467,7 @@ def worst(kind: str, side: int) -> bytes:
     if kind == "PNG":
         return deep_png(side)
     if kind == "WebP":
-        return webp_of_prefix_codes(min(1_024, side // 4 * 4))
+        return webp_of_prefix_codes(min(256, side // 4 * 4))
     if kind == "GIF":
         return encoded(Image.new("P", (side, side)), kind, transparency=0, interlace=1)
     if kind == "BMP":

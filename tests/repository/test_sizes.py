@@ -22,15 +22,12 @@ CEILINGS = {
 }
 """Maximum number of lines of Python per folder, without the generated client."""
 
-MAX_SETTINGS = 64
+MAX_SETTINGS = 63
 
 MAX_MODULE_LINES = 300
 LONG_MODULES = {
     "api/jobs/upload.py": 306,
     "clipcite/cli/render/tables.py": 366,
-    "core/clip/data/images.py": 412,
-    "core/clip/data/structure.py": 340,
-    "core/serving/decoding.py": 342,
     "core/settings.py": 328,
     "core/store/db/tables.py": 382,
     "worker/job_runner.py": 440,
@@ -41,7 +38,6 @@ MAX_FOLDER_FILES = 12
 LARGE_FOLDERS = {
     "api": 14,
     "api/web/static/lib": 17,
-    "core/serving": 13,
     "core/store/jobs": 13,
     "tests/api": 20,
     "tests/api/web": 18,

@@ -158,7 +158,8 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     started = time.monotonic()
     channel.stage("preparing")
     from core.clip.config import resolve_config
-    from core.clip.data.images import ImageLimits
+    from core.clip.data.decoders import decoded_apart
+    from core.clip.data.header import ImageLimits
     from core.clip.evaluation.accuracy import job_metrics
     from core.clip.models.backbone import load_backbone
     from core.clip.pipeline import Shot, TrainedModel, adapt
@@ -193,18 +194,19 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
             metrics = job_metrics(None, "evaluating", source="none", trained_images=trained.images)
             channel.send("trained", metrics=metrics, seconds=round(trained.seconds, 1))
 
-    adapted = adapt(
-        backbone,
-        shots("train"),
-        config,
-        tests=shots("test"),
-        reporter=channel,
-        limits=ImageLimits(task.max_image_bytes, task.max_image_pixels),
-        checkpoints=Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds),
-        seconds=task.deadline_seconds - (time.monotonic() - started),
-        on_trained=publish,
-        trained=trained,
-    )
+    with decoded_apart():
+        adapted = adapt(
+            backbone,
+            shots("train"),
+            config,
+            tests=shots("test"),
+            reporter=channel,
+            limits=ImageLimits(task.max_image_bytes, task.max_image_pixels),
+            checkpoints=Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds),
+            seconds=task.deadline_seconds - (time.monotonic() - started),
+            on_trained=publish,
+            trained=trained,
+        )
     evaluation = adapted.evaluation
     if evaluation.report is not None:
         # adapt() numbers the training images first, then the test images.

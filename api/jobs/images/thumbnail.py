@@ -2,8 +2,7 @@
 
 from io import BytesIO
 
-from core.clip.data.images import ImageLimits
-from core.serving.decoding import Decoding
+from core.clip.data.header import ImageLimits
 from core.serving.service import Serving
 
 
@@ -17,13 +16,8 @@ def jpeg_thumbnail(serving: Serving, key: str, owner: str, side: int) -> bytes:
     settings = serving.settings
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     content = serving.blobs.get(key)
-
-    def shrink(decoding: Decoding[bytes]) -> bytes:
-        image = decoding.open_image(content, limits, shortest_side=side)
-        image.thumbnail((side, side))
-        file = BytesIO()
-        image.save(file, "JPEG", quality=80)
-        return file.getvalue()
-
-    (decoding,) = serving.decoding.submit((owner, "thumbnails"), object(), [shrink])
-    return decoding.result()
+    image = serving.decoding.open_image(content, limits, owner=owner, shortest_side=side)
+    image.thumbnail((side, side))
+    file = BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return file.getvalue()

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.clip.data.images import ImageLimits, open_image
+from core.clip.data.header import ImageLimits
+from core.clip.data.images import open_image
 from core.clip.data.transforms import random_resized_crop, to_tensor
 
 Crop = Callable[[Tensor, int, float, torch.Generator], Tensor]

@@ -8,8 +8,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from PIL.Image import Resampling
 from torch import Tensor
-from torchvision.transforms import Compose, Normalize, ToTensor
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+from core.clip.data.images import Fit
+
+_RESAMPLING = {
+    InterpolationMode.NEAREST: Resampling.NEAREST,
+    InterpolationMode.BILINEAR: Resampling.BILINEAR,
+    InterpolationMode.BICUBIC: Resampling.BICUBIC,
+    InterpolationMode.LANCZOS: Resampling.LANCZOS,
+}
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -79,6 +89,18 @@ class Pixels:
         for transform in self._transforms[:-2]:
             image = transform(image)
         return torch.from_numpy(np.array(image))
+
+    def fit_of_decoder(self) -> Fit | None:
+        """Return `fit` as a decoder applies it, which has no torch; None for an unusual transform."""
+        match self._transforms[:-2] if self._normalize else []:
+            case [Resize(size=int(side)) as resize, CenterCrop(size=size), _] if size == (side, side):
+                squash = False
+            case [Resize(size=(side, other)) as resize, _] if side == other:
+                squash = True
+            case _:
+                return None
+        resampling = _RESAMPLING.get(resize.interpolation)
+        return None if resampling is None else Fit(side, resampling, squash)
 
     def finish(self, fitted: Tensor) -> Tensor:
         """Normalise [N, S, S, 3] from `fit` to fp32 [N, 3, S, S], channels last, on the same device."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from core.clip.config import AdaptConfig
-from core.clip.data.images import ImageLimits
+from core.clip.data.header import ImageLimits
 from core.clip.evaluation.predictions import Candidates
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.clip.checks.estimate import CV_BUDGET
 from core.clip.config import AdaptConfig
-from core.clip.data.images import ImageLimits
+from core.clip.data.header import ImageLimits
 from core.clip.data.splits import make_folds
 from core.clip.evaluation.predictions import (
     CROSS_VALIDATION_CURVE,

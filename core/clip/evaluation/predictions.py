@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.clip.data.images import ImageLimits
+from core.clip.data.header import ImageLimits
 from core.clip.errors import Cancelled
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.in_distribution import in_distribution_score

@@ -118,6 +118,10 @@ class Report:
         return asdict(self)
 
 
+MAX_CONFUSION_CLASSES = 200
+"""Maximum number of classes of a confusion matrix, which grows with their square."""
+
+
 def build_report(
     held_out: HeldOutPredictions,
     *,
@@ -172,7 +176,9 @@ def build_report(
         new_classes=accuracies(held_out, new, "new") if len(new) else None,
         distractor_classes=candidates.names[candidates.trained :],
         classes=classes,
-        confusion=None if confusion is None else tuple(tuple(int(n) for n in row) for row in confusion),
+        confusion=None
+        if confusion is None or len(confusion) > MAX_CONFUSION_CLASSES
+        else tuple(tuple(int(n) for n in row) for row in confusion),
         fixed=fixed,
         broken=broken,
         mistakes=find_mistakes(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.clip.data.images import ImageLimits
+from core.clip.data.header import ImageLimits
 from core.clip.evaluation.context import EvalContext
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import batches, image_features

@@ -1,131 +1,28 @@
 """Import of a fine-tuned model as a delta against an available backbone."""
 
-import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.clip.config import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, DeltaFormat
+from core.clip.config import DeltaFormat
 from core.clip.errors import CorruptWeights
-from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
+from core.clip.export.archive_info import ArchiveInfo, ImportRefused, read_json
+from core.clip.export.open_clip_folder import CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
 from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_parameters
-from core.clip.weights.delta import encode
-from core.clip.weights.files import FLOATS, Weights, load_weights
+from core.clip.weights.delta import encode, tensor_layout
+from core.clip.weights.files import FLOATS, SHOT_LABELS, SHOTS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, SupportSet
-from core.errors import ClipCiteError
 
 TOLERANCE = 1e-3
 """Tolerance for untrained tensors, whose copies may be in half precision."""
-MAX_JSON_BYTES = 10_000_000
-MAX_HEADER_BYTES = 2_000_000
-"""Maximum size of a safetensors header. Each tensor takes 60 bytes in it or more, and far more in memory."""
-MAX_PROMPT_CHARACTERS = 1_000_000
-"""Maximum size of all prompts, as in a training: a list of models has those of each model."""
-WANTED = (NETWORK, CONFIG, ABOUT, WEIGHTS, MANIFEST)
-"""The files that an import reads; no other file is opened."""
-
-
-class ImportRefused(ClipCiteError):
-    """An archive that can't be imported."""
-
-    code = "import_refused"
-    status = 422
-
-
-@dataclass(frozen=True)
-class ArchiveInfo:
-    """Metadata of an archive, before any tensor is read."""
-
-    is_delta: bool
-    backbone: str | None
-    image_size: int | None
-    alpha: float | None
-    classes: tuple[str, ...]
-    templates: tuple[str, ...] | None
-    prompts: Mapping[str, tuple[str, ...]]
-    name: str | None
-
-
-def inspect_folder(folder: Path) -> ArchiveInfo:
-    """Read the metadata of an extracted archive.
-
-    Raises:
-        ImportRefused: the folder is neither an open_clip folder nor a delta, or its metadata is invalid.
-    """
-    about = _json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
-    is_delta = (folder / WEIGHTS).is_file() and (folder / MANIFEST).is_file()
-    if is_delta:
-        config = _json(folder / MANIFEST).get("config")
-        if not isinstance(config, dict):
-            raise ImportRefused(f"`config` in {MANIFEST} must be a JSON object. Export the model again.")
-        try:
-            manifest = read_manifest((folder / MANIFEST).read_bytes())
-        except CorruptWeights as error:
-            raise ImportRefused(f"{MANIFEST} can't be used: {error} Or export the model again.") from error
-        size: Any = manifest.image_size
-        metadata = {
-            "backbone": manifest.backbone,
-            "classes": list(manifest.class_names),
-            **config,
-            **about,
-        }
-    elif (folder / NETWORK).is_file() and (folder / CONFIG).is_file():
-        config = _json(folder / CONFIG)
-        try:
-            size = config["model_cfg"]["vision_cfg"]["image_size"]
-        except (KeyError, TypeError) as error:
-            raise ImportRefused(
-                f"{CONFIG} lacks model_cfg.vision_cfg.image_size. Export the model again with open_clip."
-            ) from error
-        # The weights are already those of θ(α), so importing them at that α would mix in θ_0 twice.
-        metadata = {**about, "alpha": None}
-    else:
-        raise ImportRefused(
-            f"The archive must hold {CONFIG} and {NETWORK} (an open_clip folder; other weights, such as "
-            f"pickles, are not accepted), or {MANIFEST} and {WEIGHTS} (a delta from "
-            "GET /models/{id}/export?format=delta)."
-        )
-    if not isinstance(size, int) or not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
-        # The backbone is loaded at this size, and its position embeddings grow quadratically.
-        raise ImportRefused(
-            f"The image size must be a whole number of pixels from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE:,}, "
-            "for a square input. Export a model with such an input."
-        )
-    _check_header(folder / (WEIGHTS if is_delta else NETWORK))
-    prompts = {
-        name: _strings(sentences) for name, sentences in (_field(metadata, "prompts", dict) or {}).items()
-    }
-    characters = sum(len(name) + sum(map(len, sentences)) for name, sentences in prompts.items())
-    if characters > MAX_PROMPT_CHARACTERS:
-        raise ImportRefused(f"The prompts have more than {MAX_PROMPT_CHARACTERS:,} characters. Use fewer.")
-    return ArchiveInfo(
-        is_delta=is_delta,
-        backbone=_field(metadata, "backbone", str),
-        image_size=size,
-        alpha=_field(metadata, "alpha", (int, float)),
-        classes=_strings(metadata.get("classes") or []),
-        templates=_strings(metadata["templates"]) if metadata.get("templates") else None,
-        prompts=prompts,
-        name=_field(metadata, "name", str),
-    )
-
-
-def _check_header(path: Path) -> None:
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-    if size > MAX_HEADER_BYTES:
-        raise ImportRefused(
-            f"{path.name} is not a safetensors file, or its header has more than {MAX_HEADER_BYTES:,} bytes. "
-            "Save it again with the tensors of one model."
-        )
 
 
 def read_weights(
@@ -142,7 +39,7 @@ def read_weights(
             not finite.
     """
     if info.is_delta:
-        weights = _delta(folder, backbone)
+        weights = _delta(folder, backbone, classes)
         theta = weights.theta(tower_parameters(backbone.model), 1.0)
     else:
         theta = _theta_of(folder, backbone)
@@ -154,7 +51,7 @@ def read_weights(
     return weights
 
 
-def _delta(folder: Path, backbone: Backbone) -> Weights:
+def _delta(folder: Path, backbone: Backbone, classes: int) -> Weights:
     manifest = read_manifest((folder / MANIFEST).read_bytes())
     if manifest.backbone_sha256 != backbone.sha256:
         raise ImportRefused(
@@ -162,6 +59,16 @@ def _delta(folder: Path, backbone: Backbone) -> Weights:
             f"{backbone.name!r} here. Set the field `backbone` to the matching backbone, or import an "
             "open_clip folder."
         )
+    shapes = _shapes(folder / WEIGHTS)
+    shots, labels = (math.prod(shapes.pop(name, (0,))) for name in (SHOTS, SHOT_LABELS))
+    layout = tensor_layout(tower_parameters(backbone.model), manifest.delta_format)
+    if shapes != {name: shape for name, (_, shape) in layout.items()}:
+        raise ImportRefused(
+            f"{WEIGHTS} doesn't fit the tensors of {backbone.name!r}. Export the model again."
+        )
+    most = max(MAX_SUPPORT_SHOTS, classes)
+    if labels > most or shots > len(SUPPORT_ALPHAS) * most * _width(backbone):
+        raise _other_shots()
     try:
         return load_weights((folder / WEIGHTS).read_bytes(), manifest, backbone)
     except CorruptWeights as error:
@@ -173,19 +80,22 @@ def _theta_of(folder: Path, backbone: Backbone) -> dict[str, Tensor]:
 
     All other tensors must equal the backbone's, because only the tower parameters are stored.
     """
-    _check_config(_json(folder / CONFIG), backbone)
-    try:
-        loaded = load_file(folder / NETWORK)
-    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch does not have
-        raise ImportRefused(f"{NETWORK} is not a safetensors file. Save it again.") from error
+    _check_config(read_json(folder / CONFIG), backbone)
     own = backbone.model.state_dict()
-    odd = sorted((own.keys() ^ loaded.keys()) - _optional(own))
-    odd += [name for name in own.keys() & loaded.keys() if own[name].numel() != loaded[name].numel()]
-    odd += [
-        name
-        for name in own.keys() & loaded.keys()
-        if (loaded[name].dtype in FLOATS) != own[name].is_floating_point()
-    ]
+    shapes = _shapes(folder / NETWORK)
+    odd = sorted((own.keys() ^ shapes.keys()) - _optional(own))
+    odd += [name for name in own.keys() & shapes.keys() if own[name].numel() != math.prod(shapes[name])]
+    loaded: dict[str, Tensor] = {}
+    if not odd:  # so that nothing larger than the backbone is read
+        try:
+            loaded = load_file(folder / NETWORK)
+        except (SafetensorError, KeyError) as error:  # KeyError: a type that torch does not have
+            raise ImportRefused(f"{NETWORK} is not a safetensors file. Save it again.") from error
+        odd += [
+            name
+            for name in own.keys() & loaded.keys()
+            if (loaded[name].dtype in FLOATS) != own[name].is_floating_point()
+        ]
     if odd:
         raise ImportRefused(
             f"The weights don't match {backbone.name!r}: {len(odd)} tensors are missing, unexpected or of "
@@ -209,6 +119,15 @@ def _theta_of(folder: Path, backbone: Backbone) -> dict[str, Tensor]:
             f"{tuple(theta_0[wrong].shape)}. Set the field `backbone` to the matching backbone."
         )
     return {name: loaded[name].float() for name in theta_0}
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors by name, without reading a tensor."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError) as error:
+        raise ImportRefused(f"{path.name} is not a safetensors file. Save it again.") from error
 
 
 def _check_config(config: Mapping[str, Any], backbone: Backbone) -> None:
@@ -250,12 +169,11 @@ def _optional(own: Mapping[str, Tensor]) -> set[str]:
 def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> None:
     if shots is None:
         return
-    width = int(backbone.open_clip_config["model_cfg"]["embed_dim"])
     fits = (
         shots.features.dim() == 3
         and shots.features.shape[0] == len(SUPPORT_ALPHAS)
         and 1 <= shots.features.shape[1] <= max(MAX_SUPPORT_SHOTS, classes)
-        and shots.features.shape[2] == width
+        and shots.features.shape[2] == _width(backbone)
         and shots.features.is_floating_point()
         and shots.labels.dtype == torch.int64
         and shots.labels.shape == shots.features.shape[1:2]
@@ -263,34 +181,15 @@ def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> 
     if not fits or (
         len(shots.labels) and not 0 <= int(shots.labels.min()) <= int(shots.labels.max()) < classes
     ):
-        raise ImportRefused(
-            f"The support set in {WEIGHTS} does not match the model's classes. Export the model again."
-        )
+        raise _other_shots()
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise ImportRefused(f"{path.name} is larger than {MAX_JSON_BYTES:,} bytes. Export the model again.")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ImportRefused(f"{path.name} is not valid JSON. Export the model again.") from error
-    if not isinstance(content, dict):
-        raise ImportRefused(f"{path.name} must hold a JSON object. Export the model again.")
-    return content
+def _width(backbone: Backbone) -> int:
+    """Return the number of values of a feature."""
+    return int(backbone.open_clip_config["model_cfg"]["embed_dim"])
 
 
-def _field(metadata: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    value = metadata.get(name)
-    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-        raise ImportRefused(f"`{name}` in {ABOUT} or {MANIFEST} has the wrong type. Correct the file.")
-    return value
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ImportRefused(
-            f"`classes`, `templates` and `prompts` in {ABOUT} or {MANIFEST} must be lists of strings. "
-            "Correct the file."
-        )
-    return tuple(value)
+def _other_shots() -> ImportRefused:
+    return ImportRefused(
+        f"The support set in {WEIGHTS} does not match the model's classes. Export the model again."
+    )

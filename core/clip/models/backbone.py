@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from core.clip.config import STARTER
+from core.clip.config import MAX_ENLARGEMENT, MAX_IMAGE_SIZE, STARTER, USUAL_SIDE
 from core.clip.errors import BackboneUnavailable, InvalidConfig, UnknownBackbone
 from core.clip.models import transformers_clip
 from core.clip.models.device import allow_tf32, device_problem, find_device
@@ -102,6 +102,7 @@ def load_backbone(
     try:
         folder = _folder(name, cache)
         config = _model_config(folder, name)
+        _check_enlargement(name, config["vision_cfg"].get("image_size"), image_size)
         model = open_clip.create_model(
             f"{LOCAL}{folder}",
             require_pretrained=True,
@@ -137,6 +138,16 @@ def load_backbone(
         tokenizer=tokenizer,
         padding=padding,
     )
+
+
+def _check_enlargement(name: str, own_size: Any, image_size: int | None) -> None:
+    known = isinstance(own_size, int)
+    largest = MAX_ENLARGEMENT * max(own_size, USUAL_SIDE) if known else MAX_IMAGE_SIZE
+    if image_size is not None and image_size > largest:
+        raise InvalidConfig(
+            "image_size",
+            f"image_size must be at most {largest} for the backbone {name!r}, whose own is {own_size}.",
+        )
 
 
 def _check_image_size(name: str, model: nn.Module, weights: Path) -> None:

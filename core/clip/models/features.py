@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.data.images import ImageLimits, open_image
+from core.clip.config import USUAL_SIDE
+from core.clip.data.header import ImageLimits
+from core.clip.data.images import open_image
 from core.clip.data.loader import DECODERS
 from core.clip.models.backbone import Backbone
 from core.clip.models.device import in_parts
@@ -17,6 +19,11 @@ from core.clip.models.device import in_parts
 PROMPT_BATCH_SIZE = 256
 IMAGE_BATCH_SIZE = 64
 CPU_IMAGE_BATCH_SIZE = 8  # with more, glibc requests new memory from the system for each layer
+
+
+def batch_rows(most: int, pixels: int) -> int:
+    """Return the rows of a batch of images: `most`, or fewer of more than 224 x 224 pixels each."""
+    return max(1, min(most, most * USUAL_SIDE**2 // pixels))
 
 
 def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:
@@ -41,7 +48,8 @@ def image_features(
     """
     device = next(model.parameters()).device
     features = []
-    for chunk in pixels.split(CPU_IMAGE_BATCH_SIZE if device.type == "cpu" else IMAGE_BATCH_SIZE):
+    most = CPU_IMAGE_BATCH_SIZE if device.type == "cpu" else IMAGE_BATCH_SIZE
+    for chunk in pixels.split(batch_rows(most, pixels.shape[-1] ** 2)):
         features.append(in_parts(lambda part: encode_images(model, part.to(device)), chunk))
         done(len(chunk))
     return torch.cat(features)

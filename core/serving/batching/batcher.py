@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from core.admission import ServerBusy
+from core.clip.models.features import batch_rows
 from core.serving.batching.batch import BatchItem, QueueKey, Slice, rows_left, take
 from core.serving.threads import use_threads
 from core.serving.types import BatchCounts
@@ -141,6 +143,11 @@ class Batcher:
                 self._changed.notify_all()
             return True
 
+    def end(self, item: BatchItem) -> None:
+        """Remove an item, or wait until it is computed."""
+        if not self.withdraw(item):
+            wait([item.features])
+
     def counts(self) -> BatchCounts:
         """Return the counters."""
         with self._changed:
@@ -186,6 +193,11 @@ class Batcher:
             self._compute(batch)
             del batch  # frees its memory before the next wait
 
+    def _most_rows(self, kind: str, items: deque[BatchItem]) -> int:
+        """Return the maximum rows of the next batch. Images have three values per pixel."""
+        most = self.largest[kind]
+        return most if kind != "images" else batch_rows(most, max(1, items[0].rows[0].numel() // 3))
+
     def _is_waiting(self) -> bool:
         return bool(self._queues)
 
@@ -194,7 +206,7 @@ class Batcher:
         if self._computing or self._pending or len(self._queues) != 1:
             return False
         ((_, kind), items) = next(iter(self._queues.items()))
-        return rows_left(items) <= self.largest[kind]
+        return rows_left(items) <= self._most_rows(kind, items)
 
     def _is_concurrent(self) -> bool:
         return bool(self._queues) and self._computing < self.workers and not self._is_alone()
@@ -215,7 +227,7 @@ class Batcher:
             if not self._queues:  # withdrawn in the meantime
                 return []
             queue, items = self._queues.popitem(last=False)
-            batch = take(items, self.largest[queue[1]])
+            batch = take(items, self._most_rows(queue[1], items))
             if items:
                 self._queues[queue] = items  # last in line
             self._computing += 1
@@ -227,7 +239,7 @@ class Batcher:
         Several workers don't wait: concurrent small batches are as fast as one large batch.
         """
         (queue, items), *others = self._queues.items()
-        largest = self.largest[queue[1]]
+        largest = self._most_rows(queue[1], items)
         if others or rows_left(items) >= largest or not self._pending[queue]:
             return
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -14,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from api.classify.request import _decode_base64
+from core.clip.data.decoder_process import DecoderProcess
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.weights.delta import full_delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
-from core.serving import decoder_process
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem
@@ -248,16 +250,16 @@ def test_several_models_decode_an_image_once(
     shared: Service, shoes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[bytes] = []
-    decode = decoder_process.decode
+    begin = DecoderProcess.begin
 
-    def counted(data: bytes, *arguments: Any, **options: Any) -> tuple[Image.Image, float]:
+    def counted(process: DecoderProcess, data: bytes, *arguments: Any, **options: Any) -> None:
         opened.append(data)
-        return decode(data, *arguments, **options)
+        begin(process, data, *arguments, **options)
 
-    monkeypatch.setattr(decoder_process, "decode", counted)
+    monkeypatch.setattr(DecoderProcess, "begin", counted)
     images = [*IMAGES, ("bad.jpg", b"")]
     body = ok(by_form(shared, NAMES, images, models=["stock", *shoes]))
-    assert sorted(opened) == sorted(data for _, data in images)
+    assert sorted(opened) == sorted(data for _, data in IMAGES)
     for answer in body["comparison"]:
         assert [r["error"] and r["error"]["code"] for r in answer["results"]] == [None, None, "empty_file"]
 
@@ -812,3 +814,24 @@ def test_a_response_has_a_maximum_of_predictions(fresh: Service) -> None:
     assert problem["errors"][0]["pointer"] == "/top_k"
     answer = fresh.client.post("/classify", data={**data, "top_k": "3"}, files=files)
     assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("filling", [" ", "\n", "A \n"])
+def test_base64_with_white_space_takes_no_more_memory_than_its_text(filling: str) -> None:
+    text = filling * 2_000_000
+    tracemalloc.start()
+    try:
+        decoded = _decode_base64([text], 1_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(text)
+    assert len(decoded[0]) <= 1_004
+
+
+def test_the_beginning_of_a_large_image_tells_that_it_is_large(shared: Service) -> None:
+    large = base64.b64encode(crafted.jpeg() + bytes(500_000)).decode()
+    images = [{"base64": large}, {"base64": base64.b64encode(IMAGES[0][1]).decode()}]
+    response = shared.client.post("/classify", json={"images": images, "class_names": NAMES})
+    results = response.json()["results"]
+    assert [r["error"] and r["error"]["code"] for r in results] == ["image_too_large", None]

@@ -13,9 +13,9 @@ from api.archives.errors import ArchiveError
 from api.http.file_names import display_name
 from api.jobs.form import JobUpload
 from api.jobs.upload import InvalidUpload, ValidatedUpload, validate_upload
+from core.clip.data.decoders import Decoders
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import BIDI_CONTROLS, clean_class_name
-from core.serving.decoding import Decoders
 from core.settings import Settings
 from tests.api import crafted
 
@@ -27,7 +27,7 @@ def jpegs(count: int) -> list[crafted.Upload]:
 
 
 def collected(folder: Path, limits: dict[str, int] | None = None, **given: Any) -> ValidatedUpload:
-    decoders = Decoders(2, 512_000_000)
+    decoders = Decoders(2)
     try:
         return validate_upload(
             folder=folder,

@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from api.models import imports
+from core.clip.export import importer
 from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SupportSet
 from tests.api import crafted
@@ -192,7 +194,8 @@ def test_folders_that_are_refused(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda f: f.update({"weights.safetensors": f["weights.safetensors"][:-1]}), "SHA-256"),
+        (lambda f: f.update({"weights.safetensors": f["weights.safetensors"][:-1]}), "not a safetensors"),
+        (lambda f: f.update({"weights.safetensors": f["weights.safetensors"][:-1] + b"x"}), "SHA-256"),
         (lambda f: f.update({"manifest.json": b"{}"}), "manifest"),
         (
             lambda f: f.update(
@@ -347,3 +350,41 @@ def test_tensors_of_another_type_are_refused(fresh: Service, model: str) -> None
             files["open_clip_model.safetensors"] = len(text).to_bytes(8, "little") + text + data[8 + size :]
 
         assert_problem(bring(fresh, changed(archive, retyped), name="other"), 422, "import_refused")
+
+
+def test_json_of_many_values_is_not_parsed(fresh: Service, model: str) -> None:
+    for name in ("clipcite.json", "manifest.json"):
+        archive = changed(
+            exported(fresh, model, format="delta"),
+            lambda files, name=name: files.update({name: b"[" + b"{}," * 200_000 + b"{}]"}),
+        )
+        assert_problem(bring(fresh, archive), 422, "import_refused", f"{name} has too many values")
+
+
+@pytest.mark.parametrize(
+    ("format", "file", "reads"),
+    [
+        ("delta", "weights.safetensors", "load_weights"),
+        ("open_clip", "open_clip_model.safetensors", "load_file"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_not_read(
+    fresh: Service, model: str, format: str, file: str, reads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, reads, lambda *given: pytest.fail("read"))
+    archive = changed(
+        exported(fresh, model, format=format),
+        lambda files: files.update({file: save({"zeros": torch.zeros(1_000_000)})}),
+    )
+    assert_problem(bring(fresh, archive), 422, "import_refused")
+
+
+def test_classes_are_counted_before_they_are_cleaned(
+    fresh: Service, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "clean_class_name", lambda name: pytest.fail("cleaned"))
+    archive = changed(
+        exported(fresh, model, format="open_clip"),
+        lambda files: files.update({"clipcite.json": json.dumps({"classes": ["a"] * 20_000}).encode()}),
+    )
+    assert_problem(bring(fresh, archive), 422, "invalid_request", "more than 10,000 names")

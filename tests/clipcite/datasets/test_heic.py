@@ -1,10 +1,7 @@
-"""Costly or damaged HEIC files, refused before they are decoded."""
+"""HEIC files that are too large or damaged are refused."""
 
 import io
 import struct
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,6 @@ import pytest
 from PIL import Image
 
 from clipcite.client.errors import InvalidImages
-from clipcite.datasets import heic
 from clipcite.datasets.heic import MAX_BYTES, jpeg_of_heic
 from tests.api import crafted
 
@@ -60,52 +56,20 @@ GRID = coded(256, tile_size=64)
 TILES = 16
 
 
-def grid_of_one_tile() -> bytes:
-    at = GRID.index(b"dimg") + 8
-    return GRID[:at] + GRID[at : at + 2] * TILES + GRID[at + 2 * TILES :]
-
-
 def grid_of_size(side: int) -> bytes:
     """Return a grid whose header and property declare this total size, with the existing tiles."""
     at = GRID.index(b"idat") + 8
     return sized(GRID[:at] + struct.pack(">HH", side, side) + GRID[at + 4 :], side, side)
 
 
-def items(count: int) -> bytes:
-    infe = b"".join(box(b"infe", struct.pack(">IHH4sx", 2 << 24, i + 1, 0, b"hvc1")) for i in range(count))
-    return with_box(PLAIN, b"iinf", struct.pack(">IH", 0, count) + infe)
-
-
-def item_locations(count: int, extents: int = 1) -> bytes:
-    """Write version 1 of the item locations, with 4-byte offsets and lengths that span the whole file."""
-    each = struct.pack(">II", 0, len(PLAIN)) * extents
-    rows = b"".join(struct.pack(">HHHH", i + 1, 0, 0, extents) + each for i in range(count))
-    return with_box(PLAIN, b"iloc", b"\1\0\0\0\x44\0" + struct.pack(">H", count) + rows)
-
-
-def shared_metadata(images: int = 100) -> bytes:
-    """Return a file in which one metadata block spans the file and describes all images."""
-    targets = struct.pack(f">{images}H", *range(1, images + 1))
-    reference = box(b"cdsc", struct.pack(">HH", 1, images) + targets)
-    return with_box(PLAIN, b"iref", bytes(4) + reference)
-
-
-COSTLY = {
+LARGE = {
     "pixels": (sized(PLAIN, 20_000, 5_001), "has 20,000 x 5,001 pixels; the maximum is 100,000,000"),
     "pixels of a grid": (grid_of_size(60_000), "has 60,000 x 60,000 pixels"),
-    "one tile": (grid_of_one_tile(), "uses the same tile several times"),
-    "overlay": (GRID.replace(b"grid", b"iovl"), "is composed of other images"),
-    "items": (items(1_001), "has more than 1,000 images and tiles"),
-    "places": (item_locations(1_001), "has more than 1,000 images and tiles"),
-    "shared bytes": (item_locations(4), "uses the same bytes for several images"),
-    "extents": (item_locations(1, 4), "uses the same bytes for several images"),
-    "metadata": (shared_metadata(), "uses the same bytes for several images"),
 }
 DAMAGED = {
     "no box": b"no image",
     "empty": b"",
     "no list": box(b"ftyp", b"heic\0\0\0\0mif1heic"),
-    "two lists": PLAIN + box(b"meta", content_of(PLAIN, b"meta")),
     "two boxes": with_box(PLAIN, b"iinf", content_of(PLAIN, b"iinf")).replace(
         box(b"pitm", content_of(PLAIN, b"pitm")), box(b"iinf", bytes(6)), 1
     ),
@@ -127,9 +91,9 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("name", COSTLY)
-def test_a_costly_file_is_refused(name: str, tmp_path: Path) -> None:
-    content, says = COSTLY[name]
+@pytest.mark.parametrize("name", LARGE)
+def test_a_file_of_too_many_pixels_is_refused(name: str, tmp_path: Path) -> None:
+    content, says = LARGE[name]
     (tmp_path / "phone.heic").write_bytes(content)
     with pytest.raises(InvalidImages) as caught:
         jpeg_of_heic()(tmp_path / "phone.heic")
@@ -187,53 +151,3 @@ def test_only_the_primary_image_is_decoded(tmp_path: Path) -> None:
         pillow_heif.open_heif(io.BytesIO(broken))[1].to_pillow()
     path.write_bytes(broken)
     assert Image.open(io.BytesIO(jpeg_of_heic()(path))).size == (64, 64)
-
-
-MEASURE = """
-    import sys, time
-    from pathlib import Path
-    from clipcite.client.errors import InvalidImages
-    from clipcite.datasets.heic import jpeg_of_heic
-    def memory(name):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
-    convert = jpeg_of_heic()
-    convert(Path(sys.argv[1], "first"))
-    for path in sorted(Path(sys.argv[1]).iterdir()):
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-        before, started = memory("VmRSS"), time.process_time()
-        try:
-            convert(path)
-        except InvalidImages:
-            pass
-        print(path.name, time.process_time() - started, memory("VmHWM") - before)
-"""
-SIDE = 1_024
-
-
-@pytest.fixture(scope="module")
-def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, int]]:
-    """Return per file (CPU seconds, memory growth), measured in one fresh process."""
-    folder = tmp_path_factory.mktemp("costs")
-    (folder / "first").write_bytes(coded(64))
-    (folder / "honest").write_bytes(coded(SIDE, quality=95))
-    (folder / "worst").write_bytes(coded(SIDE, tile_size=64, quality=95))
-    for name, (content, _) in COSTLY.items():
-        (folder / f"refused {name}").write_bytes(content)
-    command = [sys.executable, "-c", textwrap.dedent(MEASURE), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-    lines = [line.rsplit(" ", 2) for line in done.stdout.splitlines()]
-    return {name: (float(taken), int(grown)) for name, taken, grown in lines}
-
-
-def test_the_smallest_tiles_are_bounded(costs: dict[str, tuple[float, int]]) -> None:
-    assert costs["worst"][0] <= 3 * costs["honest"][0]
-    assert costs["worst"][1] <= 3 * costs["honest"][1] + 4_000_000
-
-
-@pytest.mark.parametrize("name", COSTLY)
-def test_a_refusal_costs_little(name: str, costs: dict[str, tuple[float, int]]) -> None:
-    at_the_limit = costs["honest"][0] * heic.MAX_PIXELS / SIDE**2
-    taken, grown = costs[f"refused {name}"]
-    assert taken <= 0.01 * at_the_limit
-    assert grown < 10_000_000

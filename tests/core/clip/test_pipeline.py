@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.data.images import ImageLimits, open_image
+from core.clip.data.header import ImageLimits
+from core.clip.data.images import open_image
 from core.clip.data.splits import holdout_positions
 from core.clip.errors import BadImage, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
 from core.clip.evaluation.accuracy import job_metrics

@@ -275,6 +275,7 @@ def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 def test_slow_previews_leave_threads_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.serving.decoding.start()
     slow = {world.job() for _ in range(LOADERS + 1)}
     begun: set[str] = set()
     go_on = threading.Event()

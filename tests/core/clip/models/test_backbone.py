@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from core.clip.errors import BackboneUnavailable, UnknownBackbone
+from core.clip.errors import BackboneUnavailable, InvalidConfig, UnknownBackbone
 from core.clip.models import installed, tokenizer
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from tests.core.clip.families import SMALL, write_repository
@@ -270,3 +270,10 @@ def test_the_tiny_backbone_is_seeded(tiny: Backbone, tmp_path: Path) -> None:
     again = load_backbone(make_tiny_backbone(tmp_path / "again"), cache=tmp_path)
     other = load_backbone(make_tiny_backbone(tmp_path / "other", seed=1), cache=tmp_path)
     assert again.sha256 == tiny.sha256 != other.sha256
+
+
+def test_an_input_has_at_most_twice_its_own_side(tiny_folder: Path, tmp_path: Path) -> None:
+    name = f"local-dir:{tiny_folder}"
+    assert load_backbone(name, cache=tmp_path, image_size=448).image_size == 448
+    with pytest.raises(InvalidConfig, match=r"at most 448 .* whose own is 32"):
+        load_backbone(name, cache=tmp_path, image_size=456)

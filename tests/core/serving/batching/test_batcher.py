@@ -335,3 +335,14 @@ def test_closing_fails_waiting_requests() -> None:
         batcher.wait(waiting, 60)
     with pytest.raises(ServerBusy):
         batcher.submit_to(("a", "images"), network, rows(1))
+
+
+def test_large_images_make_small_batches() -> None:
+    sizes: list[int] = []
+    made = Batcher({"images": 8, "prompts": 2}, 1, lambda lane, rows: (sizes.append(len(rows)), rows)[1])
+    for side in (32, 224, 448, 1_024):
+        sizes.clear()
+        item = made.submit(("model", "images"), torch.zeros(16, side, side, 3, dtype=torch.uint8))
+        made.wait(item, 60)
+        assert sizes == [{32: 8, 224: 8, 448: 2, 1_024: 1}[side]] * {32: 2, 224: 2, 448: 8, 1_024: 16}[side]
+    made.close()

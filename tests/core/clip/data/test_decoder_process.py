@@ -7,32 +7,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
-from core.admission import ServerBusy
-from core.clip.data.decoder import MEMORY_BYTES
-from core.clip.data.images import ImageLimits, open_image
+from core.clip.data.decoder import CPU_SECONDS, MEMORY_BYTES
+from core.clip.data.decoder_process import DecoderProcess, MoreRoom
+from core.clip.data.header import ImageLimits
+from core.clip.data.images import open_image
 from core.clip.errors import BadImage
-from core.serving import decoder_process
-from core.serving.decoder_process import DecoderProcess, TooLarge
-from core.serving.decoding import Decoders, Decoding
 from tests.api import crafted
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes need Linux")
 LIMITS = ImageLimits()
 GUARD = 600
+WHOLE = 1_000_000_000
 SECRET = "the key of the operator"
-
-
-def anything(peak_bytes: int) -> AbstractContextManager[None]:
-    return nullcontext()
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +40,9 @@ def process() -> Iterator[DecoderProcess]:
 
 
 def decoded(process: DecoderProcess, source: bytes, **given: Any) -> Image.Image:
-    options = {"shortest_side": 64, "grey": False, "small_bytes": 0, "seconds": GUARD, **given}
-    return process.decode(source, LIMITS, options.pop("hold", anything), **options)[0]
+    options = {"shortest_side": 64, "grey": False, "fit": None, "room": WHOLE, **given}
+    process.begin(source, LIMITS, options.pop("room"), **options)
+    return Image.fromarray(process.finish(GUARD))
 
 
 def images() -> Iterator[tuple[str, bytes]]:
@@ -93,37 +88,44 @@ def test_every_kind_of_image_is_the_same_as_in_this_process(process: DecoderProc
 
 def test_so_is_every_refusal(process: DecoderProcess) -> None:
     for source in (
-        b"",
         b"no image",
         crafted.jpeg()[:200],
         crafted.jpeg_of_scans(101, 64),
         crafted.encoded(Image.new("L", (3, 3)), "PNG"),
         crafted.encoded(Image.new("1", (7_000, 7_000)), "PNG"),
-        bytes(LIMITS.max_bytes + 1),
     ):
         expected = outcome(lambda source=source: open_image(source, LIMITS, shortest_side=64))
         assert outcome(lambda source=source: decoded(process, source)) == expected
 
 
-def test_a_large_image_waits_for_memory_or_is_turned_away(process: DecoderProcess) -> None:
-    asked: list[int] = []
+@pytest.mark.parametrize("kind", ["PNG", "WebP"])
+def test_an_image_that_needs_more_memory_says_so(process: DecoderProcess, kind: str) -> None:
+    source = crafted.honest(kind, 1_000)
+    with pytest.raises(MoreRoom) as more:
+        decoded(process, source, room=1_000)
+    assert 20_000_000 <= more.value.room < 30_000_000
+    assert decoded(process, source, room=more.value.room).size == (64, 64)
 
-    def hold(peak_bytes: int) -> AbstractContextManager[None]:
-        asked.append(peak_bytes)
-        return nullcontext()
 
-    source = crafted.encoded(Image.new("RGB", (1_000, 1_000)), "PNG")
-    assert decoded(process, source, hold=hold, small_bytes=100_000_000).size == (64, 64)
-    assert asked == []
-    assert decoded(process, source, hold=hold, small_bytes=1_000).size == (64, 64)
-    assert 3_000_000 < asked[0] < 20_000_000
+def test_memory_that_no_header_tells_is_limited(process: DecoderProcess) -> None:
+    """The tables of this file take 400 MB."""
+    source = crafted.webp_of_prefix_codes(1_024)
+    with pytest.raises(MoreRoom) as more:
+        decoded(process, source, room=64 * 1024 * 1024)
+    assert more.value.room >= 20 * LIMITS.max_pixels
 
-    def refuse(peak_bytes: int) -> AbstractContextManager[None]:
-        raise TooLarge
 
-    with pytest.raises(TooLarge):
-        decoded(process, source, hold=refuse)
-    assert decoded(process, source).size == (64, 64)
+def test_cpu_time_is_limited() -> None:
+    process = DecoderProcess()
+    before = psutil.Process().cpu_times()
+    with pytest.raises(BadImage) as bad:
+        decoded(process, crafted.bmp_of_runs(1_000, 1_000, b"\1\5" * 9_900_000 + b"\0\1"))
+    after = psutil.Process().cpu_times()
+    assert bad.value.code == "image_too_costly"
+    assert "too long" in bad.value.detail
+    assert not process.is_alive()
+    used = sum(after[2:4]) - sum(before[2:4])  # of the children that have ended
+    assert used < 2 * CPU_SECONDS
 
 
 def test_the_process_has_no_rights_no_secret_and_no_torch(process: DecoderProcess) -> None:
@@ -135,7 +137,8 @@ def test_the_process_has_no_rights_no_secret_and_no_torch(process: DecoderProces
         "0",
         "0",
     )
-    assert int(limits["Max cpu time"]) <= GUARD + 60
+    used = sum(psutil.Process(process.pid).cpu_times()[:2])
+    assert int(limits["Max cpu time"]) <= used + 5
     assert int(limits["Max address space"]) < 4_000_000_000
     status = dict(line.split(":\t", 1) for line in (there / "status").read_text().splitlines())
     assert status["NoNewPrivs"].strip() == "1"
@@ -174,59 +177,31 @@ def test_a_taken_over_process_opens_nothing() -> None:
 )
 def test_a_crash_or_a_hang_fails_one_image(signum: signal.Signals, code: str) -> None:
     process = DecoderProcess()
-
-    def hit(peak_bytes: int) -> AbstractContextManager[None]:
-        os.kill(process.pid, signum)
-        return nullcontext()
-
+    os.kill(process.pid, signum)
+    process.begin(crafted.jpeg(), LIMITS, WHOLE, shortest_side=64, grey=False, fit=None)
     with pytest.raises(BadImage) as bad:
-        decoded(process, crafted.jpeg(), hold=hit, seconds=20 if signum == signal.SIGSEGV else 0.3)
+        process.finish(20 if signum == signal.SIGSEGV else 0.3)
     assert bad.value.code == code
     assert not process.is_alive()
 
 
-def test_a_forged_answer_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    process, source = DecoderProcess(), crafted.jpeg()
-    forged = {"mode": "L", "size": [30_000, 30_000], "seconds": 0.0}
-    monkeypatch.setattr(process, "_ask", lambda **message: forged)
-    monkeypatch.setattr(Image, "frombytes", lambda *given: pytest.fail("memory was allocated"))
+@pytest.mark.parametrize(
+    "forged", [{"mode": "L", "size": [30_000, 30_000]}, {"mode": "L", "size": [-1, -1]}, ["L"], {"room": "x"}]
+)
+def test_a_forged_answer_takes_no_memory(forged: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = DecoderProcess()
+    monkeypatch.setattr("json.loads", lambda answer: forged)
+    monkeypatch.setattr(np, "frombuffer", lambda *given: pytest.fail("memory was read"))
     with pytest.raises(BadImage) as bad:
-        decoded(process, source)
-    assert bad.value.code == "truncated_image"
+        decoded(process, crafted.jpeg())
+    assert "failed badly" in bad.value.detail
     assert not process.is_alive()
-
-
-def test_the_others_are_answered_and_the_process_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = DecoderProcess.decode
-    deadly = crafted.jpeg(7)
-    hit: list[int] = []
-
-    def fragile(process: DecoderProcess, source: bytes, *args: Any, **options: Any) -> Any:
-        if source == deadly:
-            hit.append(process.pid)
-            os.kill(process.pid, signal.SIGKILL)
-        return decode(process, source, *args, **options)
-
-    monkeypatch.setattr(DecoderProcess, "decode", fragile)
-
-    def work(source: bytes, decoding: Decoding[Image.Image]) -> Image.Image:
-        return decoding.open_image(source, LIMITS, shortest_side=20)
-
-    decoders = Decoders(2, 512_000_000)
-    sources = [crafted.jpeg(1), deadly, crafted.jpeg(2), deadly, crafted.jpeg(3)]
-    decodings = decoders.submit(("ana", "classify"), object(), [partial(work, s) for s in sources])
-    found = [outcome(decoding.result) for decoding in decodings]
-    expected = [outcome(lambda s=s: open_image(s, LIMITS, shortest_side=20)) for s in sources]
-    crashed = ("truncated_image", decoder_process.CRASHED)
-    assert found == [expected[0], crashed, expected[2], crashed, expected[4]]
-    assert len(set(hit)) == 2
-    decoders.close()
 
 
 def test_the_process_ends_with_its_parent() -> None:
     script = (
-        "import os; from core.serving import decoder_process as d; d.start(1)\n"
-        "print(d._idle[0].pid, flush=True); os.kill(os.getpid(), 9)"
+        "import os; from core.clip.data.decoder_process import DecoderProcess\n"
+        "print(DecoderProcess.start().pid, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     until = time.monotonic() + GUARD
@@ -245,18 +220,6 @@ def test_large_images_leave_no_shared_memory_behind(process: DecoderProcess) -> 
     assert 8_000_000 < len(source) < LIMITS.max_bytes
     decoded(process, source, shortest_side=2_000)
     assert shared() < before + 4_000_000
-
-
-def test_a_process_that_does_not_start_is_no_fault_of_the_image(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(decoder_process, "_idle", [])
-    monkeypatch.setattr(decoder_process, "_environment", dict)  # finds no modules of the service
-    with pytest.raises(ServerBusy, match="Try again"):
-        decoder_process.decode(
-            crafted.jpeg(), LIMITS, anything, shortest_side=20, grey=False, small_bytes=0, seconds=GUARD
-        )
-    assert "it has ended with status 1" in caplog.text
 
 
 def test_a_decoder_whose_service_has_ended_is_silent() -> None:

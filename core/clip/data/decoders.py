@@ -1,0 +1,257 @@
+"""The processes that decode the images of strangers, shared by all requests of this process."""
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from multiprocessing.connection import wait
+from typing import TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from core.clip.data.decoder_process import SECONDS, DecoderProcess, MoreRoom
+from core.clip.data.fair_slots import FairSlots
+from core.clip.data.header import ImageLimits, read_file
+from core.clip.data.images import Fit, begin, open_with
+from core.clip.errors import BadImage, NoDecoder
+
+HAS_PROCESSES = sys.platform == "linux"
+"""Other systems decode in this process, because the processes need Linux."""
+MAX_STARTED = 4
+"""Maximum number of processes that wait for the first images."""
+SMALL_BYTES = 64 * 1024 * 1024
+"""Memory of an image for which none is reserved. Each process may use as much."""
+LARGE_BYTES = 800_000_000
+"""Memory of all larger images together. An image that needs more is decoded without other large ones."""
+AHEAD = 4
+"""Decoded images that wait for an earlier one of their request, per process."""
+Array = NDArray[np.uint8]
+logger = logging.getLogger(__name__)
+
+
+class How(TypedDict, total=False):
+    """Arguments of `core.clip.data.images.open_image`."""
+
+    shortest_side: int | None
+    grey: bool
+    fit: Fit | None
+
+
+@dataclass
+class _Flight:
+    """An image that is being decoded."""
+
+    index: int
+    source: bytes
+    owner: str
+    large_bytes: int
+    """Memory that is reserved for it; 0 for a small image."""
+    until: float
+    process: DecoderProcess
+
+
+class Decoders:
+    """A pool of decoder processes, for any number of threads.
+
+    Images are decoded in the order in which they arrive, but an owner who occupies half of the processes lets
+    others pass. Large images occupy at most half of them, so that small ones do not wait for them.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._slots = FairSlots(processes)
+        self._large = FairSlots(LARGE_BYTES)
+        self._lock = threading.Lock()
+        self._idle: list[DecoderProcess] = []
+        self._closed = False
+
+    def start(self) -> None:
+        """Start processes, so that the first images need not wait for them. Raise NoDecoder."""
+        if HAS_PROCESSES:
+            for _ in range(min(self.processes, MAX_STARTED) - len(self._idle)):
+                self._put_back(_started())
+
+    def close(self) -> None:
+        """End the processes; those that decode end when they have finished."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for process in idle:
+            process.kill()
+
+    def open_image(
+        self, source: bytes, limits: ImageLimits, *, owner: str, **how: Unpack[How]
+    ) -> Image.Image:
+        """Decode an image like `core.clip.data.images.open_image`. Raise BadImage, NoDecoder."""
+        (pixels,) = self.read([source], limits, owner=owner, **how)
+        if isinstance(pixels, BadImage):
+            raise pixels
+        return Image.fromarray(pixels)
+
+    def read(
+        self, sources: Iterable[bytes], limits: ImageLimits, *, owner: str, **how: Unpack[How]
+    ) -> Generator[Array | BadImage]:
+        """Decode the images of a request, several at a time. The caller's thread does all the work here.
+
+        Yields:
+            The pixels [H, W, 3], or [H, W] if grey, or why an image can't be read, in the order of `sources`.
+
+        Raises:
+            NoDecoder: no process can be started.
+        """
+        if not HAS_PROCESSES:
+            yield from self._read_here(iter(sources), limits, owner, how)
+            return
+        options: dict[str, object] = {
+            "shortest_side": how.get("shortest_side"),
+            "grey": how.get("grey", False),
+        }
+        fit = how.get("fit")
+        options["fit"] = fit and (fit.side, int(fit.resampling), fit.squash)
+        arriving, more = enumerate(sources), True
+        tries: deque[tuple[int, bytes, int]] = deque()
+        """Index, file and memory of the images to send next."""
+        flights: list[_Flight] = []
+        done: dict[int, Array | BadImage] = {}
+        position = 0
+        try:
+            while more or tries or flights:
+                while tries or (more and len(done) + len(flights) < AHEAD * self.processes):
+                    if not tries:
+                        index, source = next(arriving, (-1, b""))
+                        if index < 0:
+                            more = False
+                            break
+                        try:
+                            tries.append((index, read_file(source, limits.max_bytes), SMALL_BYTES))
+                        except BadImage as bad:
+                            done[index] = bad
+                            continue
+                    # No thread waits for a process while it holds one, so that no two wait for each other.
+                    flight = self._begin(*tries[0], owner, limits, options, patient=not flights)
+                    if flight is None:
+                        break
+                    tries.popleft()
+                    flights.append(flight)
+                for flight in _answered(flights):
+                    try:
+                        done[flight.index] = flight.process.finish(flight.until - time.monotonic())
+                    except BadImage as bad:
+                        done[flight.index] = bad
+                    except MoreRoom as needed:
+                        tries.append((flight.index, flight.source, needed.room))
+                    flights.remove(flight)
+                    self._end(flight)
+                while position in done:
+                    yield done.pop(position)
+                    position += 1
+        finally:
+            for flight in flights:  # the caller has given up
+                flight.process.kill()
+                self._end(flight)
+
+    def _begin(
+        self,
+        index: int,
+        source: bytes,
+        room: int,
+        owner: str,
+        limits: ImageLimits,
+        options: dict[str, object],
+        *,
+        patient: bool,
+    ) -> _Flight | None:
+        """Send an image to a process. Return None if there is none, unless `patient`."""
+        large = 0 if room <= SMALL_BYTES else max(room, LARGE_BYTES // max(1, self.processes // 2))
+        if patient:
+            if large:
+                self._large.acquire(owner, large)
+            self._slots.acquire(owner)
+        elif large and not self._large.try_acquire(owner, large):
+            return None
+        elif not self._slots.try_acquire(owner):
+            if large:
+                self._large.release(owner, large)
+            return None
+        try:
+            with self._lock:
+                process = self._idle.pop() if self._idle else None
+            if process is None or not process.is_alive():
+                process = _started()
+        except BaseException:
+            self._release(owner, large)
+            raise
+        flight = _Flight(index, source, owner, large, time.monotonic() + SECONDS, process)
+        process.begin(source, limits, room, **options)
+        return flight
+
+    def _end(self, flight: _Flight) -> None:
+        self._put_back(flight.process)
+        self._release(flight.owner, flight.large_bytes)
+
+    def _release(self, owner: str, large: int) -> None:
+        self._slots.release(owner)
+        if large:
+            self._large.release(owner, large)
+
+    def _put_back(self, process: DecoderProcess) -> None:
+        with self._lock:
+            keep = not self._closed and process.is_alive()
+            if keep:
+                self._idle.append(process)
+        if not keep:
+            process.kill()
+
+    def _read_here(
+        self, sources: Iterator[bytes], limits: ImageLimits, owner: str, how: How
+    ) -> Iterator[Array | BadImage]:
+        def read(source: bytes) -> Array | BadImage:
+            with self._slots.hold(owner):
+                try:
+                    return np.asarray(begin(source, limits, **how).decode())
+                except BadImage as bad:
+                    return bad
+
+        with ThreadPoolExecutor(self.processes) as threads:
+            while some := list(islice(sources, AHEAD * self.processes)):
+                yield from threads.map(read, some)
+
+
+@contextmanager
+def decoded_apart(processes: int = min(4, os.cpu_count() or 1)) -> Iterator[None]:
+    """Let other processes decode the images that `open_image` opens in this context."""
+    decoders = Decoders(processes)
+    open_with(partial(decoders.open_image, owner=""))
+    try:
+        yield
+    finally:
+        open_with(None)
+        decoders.close()
+
+
+def _answered(flights: list[_Flight]) -> list[_Flight]:
+    """Wait for an answer or a deadline. Return the images that have one of them."""
+    if len(flights) < 2:
+        return flights[:]  # `finish` waits
+    left = min(flight.until for flight in flights) - time.monotonic()
+    ready = wait([flight.process.link for flight in flights], max(0.0, left))
+    now = time.monotonic()
+    return [flight for flight in flights if flight.process.link in ready or flight.until <= now]
+
+
+def _started() -> DecoderProcess:
+    try:
+        return DecoderProcess.start()
+    except (OSError, RuntimeError) as error:  # no memory or process left, broken installation, or at shutdown
+        logger.error("A process that decodes images cannot be started: %s", error)
+        raise NoDecoder("No process for decoding can be started. Try again in a few seconds.") from error

@@ -1,0 +1,249 @@
+"""The pool of decoder processes: order, owners, large images, and faults that cost one image only."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.clip.data import decoders
+from core.clip.data.decoder_process import DecoderProcess
+from core.clip.data.decoders import LARGE_BYTES, Decoders, decoded_apart
+from core.clip.data.fair_slots import FairSlots
+from core.clip.data.header import ImageLimits
+from core.clip.data.images import open_image
+from core.clip.data.loader import read_images
+from core.clip.errors import BadImage, NoDecoder
+from tests.api import crafted
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes need Linux")
+LIMITS = ImageLimits()
+GUARD = 60
+"""Timeout (seconds). It only guards against hanging."""
+
+
+@pytest.fixture
+def pool() -> Iterator[Decoders]:
+    made = Decoders(2)
+    yield made
+    assert not made._slots._held
+    assert not made._large._held
+    made.close()
+
+
+class Held:
+    """Callers that wait for slots, each in a thread, in the order in which they were added."""
+
+    def __init__(self, slots: FairSlots) -> None:
+        self.slots = slots
+        self.order: list[str] = []
+        self.threads: list[threading.Thread] = []
+
+    def add(self, owner: str, amount: int = 1) -> None:
+        def wait() -> None:
+            self.slots.acquire(owner, amount)
+            self.order.append(owner)
+
+        before = len(self.slots._waiting)
+        self.threads.append(threading.Thread(target=wait, daemon=True))
+        self.threads[-1].start()
+        while len(self.slots._waiting) == before:
+            threading.Event().wait(0.001)
+
+
+def test_waiters_are_served_in_order_but_an_owner_with_half_lets_others_pass() -> None:
+    slots = FairSlots(2)
+    for _ in range(2):  # Without others, an owner may hold all.
+        assert slots.try_acquire("ana")
+    held = Held(slots)
+    for owner in ("ana", "ana", "ben", "cleo"):
+        held.add(owner)
+    assert not slots.try_acquire("dan")
+    for released, thread, served in (
+        ("ana", 2, "ben"),
+        ("ana", 0, "ana"),
+        ("ben", 3, "cleo"),
+        ("cleo", 1, "ana"),
+    ):
+        slots.release(released)
+        held.threads[thread].join(GUARD)
+        assert held.order[-1] == served
+
+
+def test_more_than_all_slots_are_held_alone() -> None:
+    slots = FairSlots(10)
+    slots.acquire("ana", 4)
+    held = Held(slots)
+    held.add("ben", 100)
+    held.add("cleo", 1)  # does not pass a request that waits for all slots
+    slots.release("ana", 4)
+    held.threads[0].join(GUARD)
+    assert not slots.try_acquire("dan")
+    slots.release("ben", 100)
+    held.threads[1].join(GUARD)
+    assert held.order == ["ben", "cleo"]
+
+
+def test_images_come_in_order_with_their_errors(pool: Decoders) -> None:
+    sources = [crafted.jpeg(1), b"", crafted.honest("PNG", 1_500), b"no image", *map(crafted.jpeg, range(20))]
+    found = list(pool.read(iter(sources), LIMITS, owner="ana", shortest_side=20))
+    assert len(found) == len(sources)
+    for i, code in ((1, "empty_file"), (3, "not_an_image")):
+        bad = found.pop(i)
+        sources[i : i + 1] = [crafted.jpeg()]
+        found.insert(i, np.asarray(open_image(crafted.jpeg(), LIMITS, shortest_side=20)))
+        assert isinstance(bad, BadImage)
+        assert bad.code == code
+    for source, pixels in zip(sources, found, strict=True):
+        assert np.array_equal(pixels, np.asarray(open_image(source, LIMITS, shortest_side=20)))
+
+
+def test_a_request_without_a_usable_file_has_its_errors(pool: Decoders) -> None:
+    found = list(pool.read([b"", b""], LIMITS, owner="ana", shortest_side=20))
+    assert [isinstance(pixels, BadImage) and pixels.code for pixels in found] == ["empty_file"] * 2
+    assert list(pool.read([], LIMITS, owner="ana", shortest_side=20)) == []
+
+
+def test_files_are_read_only_a_little_ahead(pool: Decoders) -> None:
+    read: list[int] = []
+
+    def sources() -> Iterator[bytes]:
+        for i in range(100):
+            read.append(i)
+            yield crafted.jpeg(i)
+
+    images = pool.read(sources(), LIMITS, owner="ana", shortest_side=20)
+    next(images)
+    assert len(read) <= decoders.AHEAD * pool.processes + 1
+    images.close()
+    assert pool.open_image(crafted.jpeg(), LIMITS, owner="ana", shortest_side=20).size == (20, 27)
+
+
+def test_a_small_image_is_decoded_beside_large_ones(pool: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large images of one owner stop in their processes until the small one of another has its answer."""
+    large = crafted.honest("PNG", 3_000)
+    begun, answered = threading.Event(), threading.Event()
+    begin = DecoderProcess.begin
+
+    def watched(process: DecoderProcess, source: bytes, limits: ImageLimits, room: int, **how: Any) -> None:
+        if room > decoders.SMALL_BYTES:
+            begun.set()
+            assert answered.wait(GUARD)
+        begin(process, source, limits, room, **how)
+
+    monkeypatch.setattr(DecoderProcess, "begin", watched)
+    with ThreadPoolExecutor(4) as callers:
+        waiting = [
+            callers.submit(pool.open_image, large, LIMITS, owner="ana", shortest_side=20) for _ in range(4)
+        ]
+        try:
+            assert begun.wait(GUARD)
+            small = pool.open_image(crafted.jpeg(), LIMITS, owner="ben", shortest_side=20)
+            assert not any(future.done() for future in waiting)
+        finally:
+            answered.set()
+        assert [future.result(GUARD).size for future in waiting] == [(20, 20)] * 4
+    assert small.size == (20, 27)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 8])
+def test_large_images_never_hold_more_than_their_memory(
+    processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, lock = Decoders(processes), threading.Lock()
+    held = most = most_at_once = at_once = 0
+    begin, end = Decoders._begin, Decoders._end
+
+    def beginning(self: Decoders, index: int, source: bytes, room: int, *rest: Any, **more: Any) -> Any:
+        nonlocal held, most, at_once, most_at_once
+        flight = begin(self, index, source, room, *rest, **more)
+        if flight is not None and flight.large_bytes:
+            with lock:
+                held, at_once = held + room, at_once + 1
+                most, most_at_once = max(most, held), max(most_at_once, at_once)
+                flight.room = room
+        return flight
+
+    def ending(self: Decoders, flight: Any) -> None:
+        nonlocal held, at_once
+        with lock:
+            if flight.large_bytes:
+                held, at_once = held - flight.room, at_once - 1
+        end(self, flight)
+
+    monkeypatch.setattr(Decoders, "_begin", beginning)
+    monkeypatch.setattr(Decoders, "_end", ending)
+    sources = [crafted.honest("PNG", side) for side in (1_900, 2_500, 3_000)] * 2
+    with ThreadPoolExecutor(6) as callers:
+        for image in callers.map(
+            lambda source: pool.open_image(source, LIMITS, owner=str(len(source)), shortest_side=20), sources
+        ):
+            assert image.size == (20, 20)
+    assert 180_000_000 < most <= LARGE_BYTES
+    assert most_at_once <= max(1, processes // 2)
+    pool.close()
+
+
+def test_a_crash_costs_one_image_and_the_process_is_replaced(
+    pool: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, deadly = DecoderProcess.begin, crafted.jpeg(7)
+    hit: list[int] = []
+
+    def fragile(process: DecoderProcess, source: bytes, *given: Any, **how: Any) -> None:
+        if source == deadly:
+            hit.append(process.pid)
+            os.kill(process.pid, signal.SIGKILL)
+        begin(process, source, *given, **how)
+
+    monkeypatch.setattr(DecoderProcess, "begin", fragile)
+    sources = [crafted.jpeg(1), deadly, crafted.jpeg(2), deadly, crafted.jpeg(3)]
+    found = list(pool.read(sources, LIMITS, owner="ana", shortest_side=20))
+    for i, source in enumerate(sources):
+        if source == deadly:
+            assert isinstance(found[i], BadImage)
+            assert "failed badly" in found[i].detail
+        else:
+            assert np.array_equal(found[i], np.asarray(open_image(source, LIMITS, shortest_side=20)))
+    assert len(set(hit)) == 2
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_the_image(
+    pool: Decoders, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(NoDecoder, match="Try again"):
+        pool.open_image(crafted.jpeg(), LIMITS, owner="ana", shortest_side=20)
+    assert "it has ended with status 1" in caplog.text
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_the_images_of_a_training_are_decoded_apart(processes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "HAS_PROCESSES", processes)
+    expected = [image.numpy() for image in read_images([crafted.jpeg(1), crafted.png(2)], LIMITS, 20)]
+    if processes:
+        monkeypatch.setattr("core.clip.data.images.begin", lambda *given, **how: pytest.fail("decoded here"))
+    with decoded_apart(2):
+        found = read_images([crafted.jpeg(1), crafted.png(2)], LIMITS, 20)
+        with pytest.raises(BadImage, match="empty"):
+            read_images([b""], LIMITS, 20)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_closed_pool_keeps_no_process() -> None:
+    pool = Decoders(2)
+    pool.start()
+    idle = list(pool._idle)
+    images = pool.read([crafted.jpeg(1), crafted.jpeg(2)], LIMITS, owner="ana", shortest_side=20)
+    first = next(images)
+    pool.close()
+    assert isinstance(Image.fromarray(first), Image.Image)
+    assert len(list(images)) == 1
+    assert not pool._idle
+    assert not any(process.is_alive() for process in idle)
