@@ -17,16 +17,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from admin.processes import (
-    API,
-    DISPATCHER,
-    MIGRATE,
-    STARTUP,
-    WORKER,
-    command,
-    environment,
-    with_defaults,
-)
+from admin.processes import API, DISPATCHER, MIGRATE, STARTUP, WORKER, command, environment, with_defaults
 from clipcite.client.address import local_token
 from core.removed_settings import removed_settings_warning
 

@@ -18,8 +18,14 @@ from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.scripted import response, scripted_server
 
 QUICK = Retry(attempts=3, first_seconds=0.01)
-ALIAS = '{"name": "a", "alias": "prod", "reference": "a@prod", "model": "mdl_1", "version": 2, "revision": 1}'
-JOB = '{"id": "job_x", "status": "running", "created_at": "2026-01-01T00:00:00Z"}'
+ALIAS = (
+    '{"name": "a", "alias": "prod", "reference": "a@prod", "model": "mdl_1", "version": 2, "revision": 1, '
+    '"history": []}'
+)
+JOB = (
+    '{"id": "job_x", "status": "running", "created_at": "2026-01-01T00:00:00Z", "cancel_requested": false, '
+    '"config": {}, "classes": [], "attempts": 1, "warnings": []}'
+)
 both = pytest.mark.parametrize("connect", [Client, awaited_client])
 
 
@@ -48,7 +54,7 @@ def test_a_certificate_of_an_own_authority(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     for proxy in ("HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")
-    ready = response('{"status": "ok", "parts": {}}')
+    ready = response('{"status": "ok", "parts": {}, "version": "0", "backbone": "starter", "device": "cpu"}')
     with scripted_server(ready, tls=context) as there:
         for connect in (Client, awaited_client):
             with (

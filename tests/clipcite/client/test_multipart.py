@@ -76,7 +76,7 @@ def test_the_multipart_body_is_well_formed() -> None:
 
 def test_events_are_complete_across_any_chunk_boundaries() -> None:
     wire = b"retry: 2000\n\n: ping\n\nevent: log\n"
-    wire += b'data: {"seq":2,"at":"2026-11-25T02:05:12Z","type":"started"}\nid: 2\n\n'
+    wire += b'data: {"seq":2,"at":"2026-11-25T02:05:12Z","type":"started","data":{}}\nid: 2\n\n'
     parser = EventParser()
     found = [event for i in range(len(wire)) for event in parser.feed(wire[i : i + 1])]
     assert [(event.seq, event.type) for event in found] == [(2, "started")]

@@ -25,9 +25,7 @@ from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.trainer import fine_tune
 from tests.core.clip.recorder import Recorder, same_bits
-from tests.core.clip.test_pipeline import config, one_thread, shots
-
-__all__ = ["one_thread"]  # A fixture: small models are faster on one thread.
+from tests.core.clip.test_pipeline import config, shots
 
 
 def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(tiny: Backbone) -> None:

@@ -8,9 +8,7 @@ from core.clip.models.backbone import Backbone
 from core.clip.models.features import IMAGE_BATCH_SIZE
 from core.clip.pipeline import adapt
 from core.clip.training.progress import Silent
-from tests.core.clip.test_pipeline import config, one_thread, shots
-
-__all__ = ["one_thread"]  # A fixture: small models are faster on one thread.
+from tests.core.clip.test_pipeline import config, shots
 
 
 def test_every_third_image_is_on_the_curve(tiny: Backbone) -> None:
