@@ -144,8 +144,8 @@ class Batcher:
             return True
 
     def end(self, item: BatchItem) -> None:
-        """Remove an item, or wait until it is computed."""
-        if not self.withdraw(item):
+        """Remove an item, or wait until it is computed. An item that `wait` has withdrawn needs neither."""
+        if not self.withdraw(item) and item.taken:
             wait([item.features])
 
     def counts(self) -> BatchCounts:
