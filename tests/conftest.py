@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from core.clip.models.backbone import Backbone
     from tests.service.running import Service
 
-MAX_MEMORY = 3_000_000_000
+MAX_MEMORY = 4_500_000_000
 """Maximum peak memory of one test process (bytes).
 
 Trainings inside it need 1.2 GB at most, and glibc's heaps keep part of that. A service still referenced after
