@@ -66,7 +66,15 @@ def _inside(interval: dict[str, float], value: float) -> bool:
 
 
 def _verdicts(records: Runs, sets: Sequence[str]) -> Table:
-    words = ("better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated")
+    found = {record["verdict"] for record in records}
+    always = (
+        "better",
+        "no_clear_gain",
+        "worse",
+        "not_evaluated",
+    )  # stored runs may be older than the other two
+    order = ("better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated")
+    words = [word for word in order if word in {*always, *found}]
     table = Table("Verdicts", ["images", "labels", "runs", *words])
     for kind in ("real", "shuffled"):
         for data in sets:
