@@ -134,13 +134,8 @@ class Admission:
         waiting = self._begin(grant, bytes, slots, wait)
         try:
             if waiting is not None:
-                try:
+                with self._in_line(waiting):
                     waiting.admitted.result(wait)
-                except TimeoutError:
-                    raise self._withdraw(waiting) from None
-                except BaseException:
-                    self._withdraw(waiting)
-                    raise
             yield grant
         finally:
             self._end(grant)
@@ -154,17 +149,23 @@ class Admission:
         waiting = self._begin(grant, bytes, slots, wait)
         try:
             if waiting is not None:
-                try:
+                with self._in_line(waiting):
                     async with asyncio.timeout(wait):
                         await asyncio.wrap_future(waiting.admitted)
-                except TimeoutError:
-                    raise self._withdraw(waiting) from None
-                except BaseException:
-                    self._withdraw(waiting)
-                    raise
             yield grant
         finally:
             self._end(grant)
+
+    @contextmanager
+    def _in_line(self, waiting: _Waiting) -> Iterator[None]:
+        """Withdraw a request whose wait fails. Raise ServerBusy if it took too long."""
+        try:
+            yield
+        except TimeoutError:
+            raise self._withdraw(waiting) from None
+        except BaseException:
+            self._withdraw(waiting)
+            raise
 
     def check(self) -> None:
         """Raise ServerBusy if no request would find room now, whatever its size."""
