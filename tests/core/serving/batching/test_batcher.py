@@ -127,6 +127,10 @@ def test_a_timed_out_request_is_refused_and_leaves_nothing(batcher: BatcherWithM
     with pytest.raises(ServerBusy, match="Try again"):
         batcher.wait(late, 0.02)
     assert batcher.counts().waiting["images"] == 0
+    ending = threading.Thread(target=batcher.end, args=[late], daemon=True)  # The request ends, too.
+    ending.start()
+    ending.join(10)
+    assert not ending.is_alive()
     with ThreadPoolExecutor(1) as pool:
         begun = pool.submit(batcher.wait, first, 0.02)  # Computing rows are waited for.
         time.sleep(0.05)
