@@ -12,23 +12,22 @@ ROOT = Path(__file__).parents[2]
 GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
-    "admin": 1_322,
-    "api": 6_970,
-    "core": 21_600,
-    "worker": 2_500,
-    "clipcite": 6_970,
-    "tests": 47_560,
-    "benchmarks": 11_750,
+    "admin": 1_316,
+    "api": 6_965,
+    "core": 20_904,
+    "worker": 2_401,
+    "clipcite": 6_815,
+    "tests": 47_291,
+    "benchmarks": 11_686,
 }
 """Maximum number of lines of Python per folder, without the generated client."""
 
-MAX_SETTINGS = 63
+MAX_SETTINGS = 59
 
 MAX_MODULE_LINES = 300
 LONG_MODULES = {
     "api/jobs/upload.py": 306,
-    "clipcite/cli/render/tables.py": 366,
-    "core/settings.py": 328,
+    "clipcite/cli/render/tables.py": 361,
     "core/store/db/tables.py": 382,
     "worker/job_runner.py": 440,
 }
@@ -36,10 +35,9 @@ LONG_MODULES = {
 
 MAX_FOLDER_FILES = 12
 LARGE_FOLDERS = {
-    "api": 14,
     "api/web/static/lib": 17,
     "core/store/jobs": 13,
-    "tests/api": 20,
+    "tests/api": 16,
     "tests/api/web": 18,
 }
 """Folders with more than `MAX_FOLDER_FILES` modules, with their ceilings."""
