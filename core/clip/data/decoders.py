@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.clip.data.decoder import INPUT_BYTES
 from core.clip.data.decoder_process import SECONDS, DecoderProcess, MoreRoom
 from core.clip.data.fair_slots import FairSlots
 from core.clip.data.header import ImageLimits, read_file
@@ -133,7 +134,8 @@ class Decoders:
                             more = False
                             break
                         try:
-                            tries.append((index, read_file(source, limits.max_bytes), SMALL_BYTES))
+                            file = read_file(source, min(limits.max_bytes, INPUT_BYTES))
+                            tries.append((index, file, SMALL_BYTES))
                         except BadImage as bad:
                             done[index] = bad
                             continue

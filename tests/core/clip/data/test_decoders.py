@@ -110,6 +110,16 @@ def test_a_request_without_a_usable_file_has_its_errors(pool: Decoders) -> None:
     assert list(pool.read([], LIMITS, owner="ana", shortest_side=20)) == []
 
 
+def test_a_file_that_the_shared_memory_cannot_hold_is_refused(
+    pool: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever limit the operator sets."""
+    monkeypatch.setattr(decoders, "INPUT_BYTES", 100)
+    (bad,) = pool.read([crafted.jpeg(0)], ImageLimits(max_bytes=10**10), owner="a")
+    assert isinstance(bad, BadImage)
+    assert bad.code == "image_too_large"
+
+
 def test_files_are_read_only_a_little_ahead(pool: Decoders) -> None:
     read: list[int] = []
 
