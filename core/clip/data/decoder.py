@@ -79,7 +79,9 @@ def _decode(asked: dict[str, Any], memory: memoryview, usual: int) -> dict[str, 
     file = bytes(memory[: asked["bytes"]])
     fit = asked["fit"] and Fit(*asked["fit"])
     try:
-        image = begin(file, limits, shortest_side=asked["shortest_side"], grey=asked["grey"], fit=fit)
+        image = begin(
+            file, limits, shortest_side=asked.get("shortest_side"), grey=asked.get("grey", False), fit=fit
+        )
         if image.peak_bytes > room and room < whole:
             return {"room": image.peak_bytes}
         _limit_cpu(image.pixels)

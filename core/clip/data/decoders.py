@@ -113,12 +113,8 @@ class Decoders:
         if not HAS_PROCESSES:
             yield from self._read_here(iter(sources), limits, owner, how)
             return
-        options: dict[str, object] = {
-            "shortest_side": how.get("shortest_side"),
-            "grey": how.get("grey", False),
-        }
         fit = how.get("fit")
-        options["fit"] = fit and (fit.side, int(fit.resampling), fit.squash)
+        options = {**how, "fit": fit and (fit.side, int(fit.resampling), fit.squash)}
         arriving, more = enumerate(sources), True
         tries: deque[tuple[int, bytes, int]] = deque()
         """Index, file and memory of the images to send next."""

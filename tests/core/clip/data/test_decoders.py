@@ -102,22 +102,17 @@ def test_images_come_in_order_with_their_errors(pool: Decoders) -> None:
         assert bad.code == code
     for source, pixels in zip(sources, found, strict=True):
         assert np.array_equal(pixels, np.asarray(open_image(source, LIMITS, shortest_side=20)))
-
-
-def test_a_request_without_a_usable_file_has_its_errors(pool: Decoders) -> None:
-    found = list(pool.read([b"", b""], LIMITS, owner="ana", shortest_side=20))
-    assert [isinstance(pixels, BadImage) and pixels.code for pixels in found] == ["empty_file"] * 2
     assert list(pool.read([], LIMITS, owner="ana", shortest_side=20)) == []
 
 
-def test_a_file_that_the_shared_memory_cannot_hold_is_refused(
+def test_a_request_without_a_usable_file_has_its_errors(
     pool: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever limit the operator sets."""
+    """A file that the shared memory cannot hold is refused, whatever limit the operator sets."""
     monkeypatch.setattr(decoders, "INPUT_BYTES", 100)
-    (bad,) = pool.read([crafted.jpeg(0)], ImageLimits(max_bytes=10**10), owner="a")
-    assert isinstance(bad, BadImage)
-    assert bad.code == "image_too_large"
+    limits = ImageLimits(max_bytes=10**10)
+    found = list(pool.read([b"", crafted.jpeg(0)], limits, owner="ana", shortest_side=20))
+    assert [isinstance(bad, BadImage) and bad.code for bad in found] == ["empty_file", "image_too_large"]
 
 
 def test_files_are_read_only_a_little_ahead(pool: Decoders) -> None:
