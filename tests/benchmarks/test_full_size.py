@@ -67,12 +67,6 @@ def test_only_the_extension(family: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert tables.stored()[NAME] == {**earlier, "extended": True}
 
 
-def test_the_page_has_the_table_of_the_stored_results() -> None:
-    stored = tables.stored()
-    page = tables.PAGE.read_text(encoding="utf-8")
-    assert f"{tables.START}{tables.table(stored)}\n{tables.END}" in page
-
-
 def test_the_table_is_written_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{tables.START}old\n{tables.END}\nafter\n")

@@ -58,15 +58,6 @@ def test_as_printed_equals_the_plain_loops(labels: list[int]) -> None:
     )
 
 
-def test_as_printed_an_image_without_negatives_gives_nothing() -> None:
-    images, texts, y = batch([2, 2, 2])
-    value, *gradients = value_and_gradients(
-        lambda i, t: supervised_contrastive_as_printed(i, t, y, SCALE), images, texts
-    )
-    assert value == 0
-    assert all((g == 0).all() for g in gradients)
-
-
 @pytest.mark.parametrize("cosine_of_pair", [-1.0, 0.2, 0.999])
 def test_as_printed_the_pull_on_a_positive_never_ends(cosine_of_pair: float) -> None:
     """Its gradient on the logit of the positive is −1 for any value; that of the product is −(1 − p)."""

@@ -19,7 +19,7 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
 from core.clip.data.splits import holdout_positions
-from core.clip.errors import BadImage, Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
+from core.clip.errors import Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
 from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.evaluate import predict_test_images
@@ -235,13 +235,6 @@ def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
     assert not torch.equal(packed.weights.shots.features[2], full.weights.shots.features[2])
 
 
-def test_at_alpha_0_nothing_is_gained(tiny: Backbone, adapted: Adapted) -> None:
-    tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
-    stock, at_0 = measured(tiny, adapted, tests, config(alpha=0), Silent())
-    assert at_0 == stock
-    assert at_0 != correct_per_model(adapted.evaluation.held_out)[1]
-
-
 def test_evaluating_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("red", "green", "blue", "grey", each=17, seed=2000)  # 68 images: more than one chunk.
     whole = measured(tiny, adapted, tests, config(), Silent())
@@ -360,17 +353,6 @@ def test_fewer_than_two_classes_are_refused(tiny: Backbone, names: tuple[str, ..
         adapt(tiny, shots(*names), config())
 
 
-def test_a_bad_image_is_refused(tiny: Backbone) -> None:
-    with pytest.raises(BadImage) as caught:
-        adapt(tiny, [*shots("red", "green"), Shot(b"no image", "red")], config())
-    assert caught.value.code == "not_an_image"
-    with pytest.raises(BadImage) as caught:
-        adapt(tiny, shots("red", "green"), config(), limits=ImageLimits(max_pixels=100))
-    assert caught.value.code == "too_many_pixels"
-    with pytest.raises(BadImage):
-        adapt(tiny, shots("red", "green"), config(epochs=1), tests=[Shot(b"", "red")])
-
-
 def test_fp16_is_refused_on_a_cpu(tiny: Backbone) -> None:
     with pytest.raises(InvalidConfig):
         adapt(tiny, shots("red", "green"), config(precision="fp16"))
@@ -396,17 +378,6 @@ def test_running_out_of_memory_says_what_to_do(tiny: Backbone) -> None:
 
     with pytest.raises(OutOfMemory, match=r"batch_size \(now 6\) or image_size \(now 32\)"):
         adapt(tiny, shots("red", "green"), config(), reporter=Full())
-
-
-def test_files_are_read_from_paths_too(tiny: Backbone, tmp_path: Path) -> None:
-    every = shots("red", "green", each=2)
-    paths = []
-    for i, one in enumerate(every):
-        assert isinstance(one.source, bytes)
-        (tmp_path / str(i)).write_bytes(one.source)
-        paths.append(Shot(tmp_path / str(i), one.class_name))
-    results = [adapt(tiny, s, config(epochs=1)).weights.delta.tensors for s in (every, paths)]
-    assert same_bits(*results)
 
 
 def test_own_prompts_and_templates_reach_training_and_evaluation(tiny: Backbone) -> None:

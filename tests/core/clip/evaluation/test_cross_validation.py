@@ -140,27 +140,6 @@ def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
     assert {m.position for m in report.mistakes} <= set(range(12, 21))
 
 
-def test_the_predictions_equal_a_classifiers(tiny: Backbone) -> None:
-    """For test images of trained classes, the report counts the service's own predictions."""
-    tests = shots("red", "green", "blue", each=4, seed=900)
-    given = config(epochs=2, alpha=0.75)
-    result = adapt(tiny, shots("red", "green", "blue"), given, tests=tests)
-    classifier = Classifier(tiny, result.weights, 0.75)
-    names = ["red", "green", "blue"]
-    scores = classifier.classify(
-        [open_image(s.source) for s in tests],
-        [class_prompts(name, given.templates) for name in names],
-        classes=[0, 1, 2],
-    )
-    right = [
-        names[i] == s.class_name for i, s in zip(scores.probabilities.argmax(1).tolist(), tests, strict=True)
-    ]
-    assert result.evaluation.report is not None
-    assert result.evaluation.report.trained_classes is not None
-    assert result.evaluation.report.trained_classes.adapted is not None
-    assert result.evaluation.report.trained_classes.adapted.value == pytest.approx(np.mean(right))
-
-
 def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
     result = adapt(
         tiny, shots("red", "green", "blue", each=MIN_HELD_OUT // 3), config(epochs=1, batch_size=16)

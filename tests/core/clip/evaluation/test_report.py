@@ -200,15 +200,9 @@ def test_changes_have_the_candidates_of_the_verdict() -> None:
     assert trained.fixed[0].probability == pytest.approx(np.exp(0.2) / (np.exp(0.2) + 2))
 
 
-def test_without_an_adapted_model_nothing_changed() -> None:
-    made = report(replace(held_out(), adapted=None, curve={}, on_curve=np.arange(0)), source="preview")
-    assert made.fixed == made.broken == ()
-    assert made.p is None
-
-
 def test_only_the_preview_is_evaluated() -> None:
     made = report(replace(held_out(), adapted=None, curve={}, on_curve=np.arange(0)), source="preview")
-    assert made.verdict == "not_evaluated"
+    assert (made.verdict, made.p, made.fixed, made.broken) == ("not_evaluated", None, (), ())
     assert made.summary.startswith("Not evaluated. ")
     assert codes(made)[0] == "evaluate"
     assert made.trained_classes is not None

@@ -102,15 +102,6 @@ def test_scores_are_cosines_and_their_softmax(tiny: Backbone) -> None:
         )
 
 
-def test_classify_is_its_parts(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    classifier = Classifier(tiny, Weights(full_delta(theta_1)))
-    pixels, head = classifier.preprocess(images(3)), classifier.text_features(TEXTS)
-    parts = classifier.scores(classifier.image_features(pixels), head, classes=[-1] * len(TEXTS))
-    once = classifier.classify(images(3), TEXTS)
-    assert torch.equal(parts.probabilities, once.probabilities)
-    assert torch.equal(parts.similarities, once.similarities)
-
-
 def test_at_alpha_0_it_is_the_stock_model_bit_for_bit(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
     stock, at_0 = Classifier(tiny), Classifier(tiny, Weights(full_delta(theta_1)), 0.0)
     assert stock.model is at_0.model is tiny.model  # Equal weights are not copied.
@@ -132,23 +123,6 @@ def test_a_classifier_holds_the_ensemble_at_alpha(
     scores = classifier.classify(images(3), TEXTS)
     assert (scores.similarities - Classifier(tiny).classify(images(3), TEXTS).similarities).abs().max() > 0.01
     assert fingerprint(tiny.model) == before
-
-
-def test_alpha_defaults_to_a_half(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    one, other = (
-        Classifier(tiny, Weights(full_delta(theta_1))),
-        Classifier(tiny, Weights(full_delta(theta_1)), 0.5),
-    )
-    assert torch.equal(one.model.get_parameter("visual.proj"), other.model.get_parameter("visual.proj"))
-
-
-@pytest.mark.parametrize(
-    "alpha",
-    [1.5, -0.5, math.nan],
-)
-def test_other_alphas_are_refused(tiny: Backbone, theta_1: dict[str, Tensor], alpha: float) -> None:
-    with pytest.raises(ValueError, match="alpha"):
-        Classifier(tiny, Weights(full_delta(theta_1)), alpha)
 
 
 def test_probabilities_follow_the_rule_of_the_request(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:

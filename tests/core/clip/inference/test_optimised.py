@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,20 +13,13 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from core.clip.data.transforms import Pixels
 from core.clip.inference import fused_conv
 from core.clip.inference.optimised import InferencePlan, plan_inference
-from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import encode_images, encode_tokens
-from tests.core.clip.tiny import make_tiny_backbone
 from tests.core.clip.training.test_conv_bn import Shared, Tower, pixels
 
 PIXELS = Pixels(Compose([ToTensor(), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.25))]))
 NETWORKS = ["tf_efficientnet_lite0", "mobilenetv2_035", "resnet18"]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    folder: Path = tmp_path_factory.mktemp("tiny")
-    return load_backbone(make_tiny_backbone(folder / "network"), cache=folder)
 
 
 def differences(plan: InferencePlan, network: nn.Module, size: int) -> list[float]:

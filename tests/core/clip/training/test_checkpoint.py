@@ -15,10 +15,7 @@ from core.clip.errors import Cancelled
 from core.clip.models.backbone import Backbone
 from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
 from core.clip.training.checkpoint_files import (
-    MAX_CHECKPOINTS,
-    checkpoint_name,
     epoch_of,
-    is_whole,
     newest_first,
 )
 from core.clip.training.progress import StepProgress
@@ -244,12 +241,6 @@ def test_a_failed_write_is_reported_and_does_not_stop_the_training(
     assert remover.written == []
 
 
-def test_at_most_two_checkpoints_are_kept(tiny: Backbone, images: list[Tensor], tmp_path: Path) -> None:
-    train(tiny, images, tmp_path, epochs=6)
-    assert len(list(tmp_path.iterdir())) == MAX_CHECKPOINTS == 2
-    assert all(is_whole(path) for path in tmp_path.iterdir())
-
-
 # --- the state itself
 
 
@@ -287,11 +278,3 @@ def test_a_loaded_state_goes_on_as_the_one_that_was_saved(scaled: bool) -> None:
     assert fresh.scaler.state_dict() == state.scaler.state_dict()
     moment = fresh.optimizer.state[other.weight]["exp_avg"]
     assert moment.stride() == other.weight.stride() != moment.contiguous().stride()
-
-
-def test_the_names_of_the_files() -> None:
-    name = checkpoint_name(7, "ab" * 32)
-    assert epoch_of(name) == 7
-    assert epoch_of("part") is None
-    assert epoch_of(checkpoint_name(12_345, "0" * 64)) == 12_345
-    assert newest_first(Path("/nowhere/at/all")) == []

@@ -1,7 +1,6 @@
 """The losses against the paper's equations, computed number by number: values and gradients."""
 
 import copy
-import itertools
 from collections.abc import Callable
 
 import open_clip
@@ -111,15 +110,6 @@ def test_supervised_contrastive(labels: list[int]) -> None:
     assert_same(fast, slow)
 
 
-def test_supervised_contrastive_of_one_class_is_nothing() -> None:
-    images, texts, y = batch(BATCHES["one class"])
-    value, *gradients = value_and_gradients(
-        lambda i, t: supervised_contrastive(i, t, y, SCALE), images, texts
-    )
-    assert value == 0
-    assert all((g == 0).all() for g in gradients)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_supervised_contrastive_of_different_classes_is_open_clips_loss(seed: int) -> None:
     images, texts, y = features(10 + seed, 6), features(20 + seed, 6), torch.randperm(6)
@@ -128,12 +118,6 @@ def test_supervised_contrastive_of_different_classes_is_open_clips_loss(seed: in
         value_and_gradients(lambda i, t: supervised_contrastive(i, t, y, SCALE), images, texts),
         value_and_gradients(lambda i, t: theirs(i, t, SCALE), images, texts),
     )
-
-
-def test_supervised_contrastive_differs_from_open_clips_where_classes_repeat() -> None:
-    images, texts, y = batch(BATCHES["repeated classes"])
-    ours = supervised_contrastive(images, texts, y, SCALE)
-    assert ours < open_clip.ClipLoss()(images, texts, SCALE) - 0.1
 
 
 @each_batch
@@ -151,15 +135,6 @@ def test_similarity_distillation(labels: list[int]) -> None:
     if len(set(labels)) > 1:
         other_direction = slow_kl(pairs(*teacher, SCALE), pairs(images, texts, SCALE))
         assert abs(fast[0] - other_direction) > 0.01
-
-
-def test_similarity_distillation_of_equal_networks_is_nothing() -> None:
-    images, texts, _ = batch(BATCHES["repeated classes"])
-    value, *gradients = value_and_gradients(
-        lambda i, t: similarity_distillation(i, t, images, texts, SCALE), images, texts
-    )
-    assert abs(value) < 1e-12
-    assert all(g.abs().max() < 1e-12 for g in gradients)
 
 
 def test_the_losses_stay_finite_at_clips_temperature_in_fp32() -> None:
@@ -229,18 +204,3 @@ def test_which_loss_reaches_which_tower(tiny: Backbone) -> None:
         assert min(gradients["image"], gradients["text"]) > 1e-4
         assert gradients["classifier"] == 0
     assert all(gradients["scale"] == 0 for gradients in (dva, scl, vld))  # The temperature is frozen.
-
-
-def test_the_order_of_the_batch_does_not_matter() -> None:
-    images, texts, y = batch(BATCHES["repeated classes"])
-    teacher = features(4, len(y)), features(5, 4)[y]
-    for order in itertools.islice(itertools.permutations(range(len(y))), 0, 720, 97):
-        i = list(order)
-        torch.testing.assert_close(
-            supervised_contrastive(images[i], texts[i], y[i], SCALE),
-            supervised_contrastive(images, texts, y, SCALE),
-        )
-        torch.testing.assert_close(
-            similarity_distillation(images[i], texts[i], teacher[0][i], teacher[1][i], SCALE),
-            similarity_distillation(images, texts, *teacher, SCALE),
-        )

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from core.clip.config import AdaptConfig
 from core.clip.errors import Cancelled, OutOfMemory
 from core.clip.models.backbone import Backbone
-from core.clip.models.device import is_out_of_memory
 from core.clip.training.microbatch import MicroBatcher, memory_fraction, reserve_gpu_memory
 from core.clip.training.trainer import fine_tune
 from tests.core.clip.recorder import Recorder, same_bits, watch
@@ -59,14 +58,6 @@ def test_the_batch_is_split_until_it_fits(tiny: Backbone, backward: bool) -> Non
     assert [code for code, _ in reporter.warnings] == ["micro_batch_reduced"] * 2
     assert "16 images" in reporter.warnings[0][1]
     assert "micro_batch_size 4," in reporter.warnings[1][1]
-
-
-def test_the_losses_are_those_of_the_whole_batch(tiny: Backbone) -> None:
-    parts, whole = Recorder(), Recorder()
-    train(small(tiny, 4), parts)
-    train(tiny, whole)
-    for one, other in zip(parts.steps, whole.steps, strict=True):
-        assert one.total == pytest.approx(other.total, rel=1e-3)
 
 
 def test_when_a_single_image_does_not_fit_the_error_says_what_to_do(tiny: Backbone) -> None:
@@ -135,14 +126,6 @@ def test_the_smaller_size_is_kept() -> None:
     assert size.fit(fits(100), 16) == 64
     assert size.fit(fits(10), 16) == 8
     assert size.fit(fits(100), 16) == 8
-
-
-def test_out_of_memory_errors_of_torch_are_recognised() -> None:
-    with pytest.raises(RuntimeError) as real:
-        torch.empty(TOO_MUCH, dtype=torch.uint8)
-    assert is_out_of_memory(real.value)
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_out_of_memory(KeyError("memory"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from core.clip.config import AdaptConfig
 from core.clip.data.transforms import to_pixels, to_tensor
-from core.clip.errors import Cancelled, InvalidConfig, TrainingDiverged
+from core.clip.errors import Cancelled, TrainingDiverged
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.losses import total_loss
@@ -142,19 +142,6 @@ def test_no_weight_is_copied_for_each_image(tiny: Backbone) -> None:
     assert projections <= widths("aten::addmm", 2) | widths("aten::mm", 1)
 
 
-def test_distillation_starts_at_zero(tiny: Backbone) -> None:
-    recorder = Recorder()
-    train(tiny, recorder)
-    assert abs(recorder.steps[0].vld) < 1e-5
-    assert recorder.steps[-1].vld > 1e-3
-
-
-def test_the_model_learns_its_images(tiny: Backbone) -> None:
-    recorder = Recorder()
-    train(tiny, recorder, epochs=8)
-    assert recorder.steps[-1].dva < 0.3 < 0.8 < recorder.steps[0].dva
-
-
 @pytest.mark.parametrize("steps", [1, 2])
 def test_the_learning_rate_follows_the_cosine(tiny: Backbone, steps: int) -> None:
     """Adam's first steps move a parameter by the learning rate itself: 1 + 0.5 times the peak
@@ -197,11 +184,6 @@ def test_without_scl_and_vld_the_text_tower_stays(tiny: Backbone) -> None:
     assert largest_change(tiny, alone, text=False) > 1e-4
     both = train(tiny, scl_weight=0.7, vld_weight=0, weight_decay=0)
     assert largest_change(tiny, both, text=True) > 1e-4
-
-
-def test_each_weight_matters(tiny: Backbone) -> None:
-    results = [train(tiny, **weights) for weights in ({}, {"scl_weight": 0}, {"vld_weight": 5})]
-    assert not any(same_bits(results[0], other) for other in results[1:])
 
 
 # --- the result, and side effects
@@ -380,11 +362,6 @@ def test_a_step_draws_one_prompt_per_class_of_its_batch(tiny: Backbone) -> None:
     assert 0.3 < drawn.count("a dog") / sum(drawn.count(s) for s in texts[1]) < 0.7
 
 
-def test_templates_of_a_class_change_the_result(tiny: Backbone) -> None:
-    more = [[*of_class, "a drawing"] for of_class in TEXTS]
-    assert not same_bits(train(tiny), train(tiny, texts=more))
-
-
 # --- progress and cancellation
 
 
@@ -418,15 +395,6 @@ def test_cancelling_stops_within_a_step(tiny: Backbone, done: int) -> None:
         train(watched.backbone, recorder, epochs=50)
     assert len(recorder.steps) == done
     assert len(watched.of_student("visual")) == done
-
-
-def test_a_reporters_error_stops_the_training(tiny: Backbone) -> None:
-    class Broken(Recorder):
-        def step(self, progress: object) -> None:
-            raise ConnectionError("lost")
-
-    with pytest.raises(ConnectionError):
-        train(tiny, Broken())
 
 
 @pytest.mark.parametrize(
@@ -464,12 +432,6 @@ def test_gradients_that_are_not_finite_stop_the_training(tiny: Backbone, epochs:
         train(watched.backbone, recorder, epochs=epochs, batch_size=16)
     assert len(recorder.steps) == 1
     assert math.isfinite(recorder.steps[0].total)
-
-
-def test_fp16_needs_a_gpu(tiny: Backbone) -> None:
-    with pytest.raises(InvalidConfig, match="GPU") as caught:
-        train(tiny, precision="fp16")
-    assert caught.value.field == "precision"
 
 
 def test_bf16_on_a_cpu(tiny: Backbone) -> None:

@@ -79,14 +79,6 @@ def test_full_gives_theta_1_back_bit_for_bit() -> None:
         assert same_bits(delta.theta(theta_0, 0.3), interpolate(theta_0, theta_1, 0.3))
 
 
-@pytest.mark.parametrize("kind", ["4bit", "1bit"])
-def test_vectors_are_stored_in_full(kind: DeltaFormat) -> None:
-    theta_0, theta_1 = thetas()
-    delta = encode(theta_0, theta_1, kind)
-    assert torch.equal(delta.tensors["vector"], theta_1["vector"])
-    assert same_bits({"v": delta.theta(theta_0, 1)["vector"]}, {"v": theta_1["vector"]})
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_unchanged_weights_stay(kind: DeltaFormat) -> None:
     theta_0, _ = thetas()

@@ -306,15 +306,6 @@ def test_an_older_database_needs_an_upgrade(database: Database, monkeypatch: pyt
         database.check()
 
 
-def test_a_database_without_any_table_is_refused(empty_database_url: str) -> None:
-    if make_url(empty_database_url).get_backend_name() == "sqlite":
-        with pytest.raises(DatabaseUnavailable):  # The folder does not exist.
-            Database(empty_database_url).check()
-    else:
-        with pytest.raises(DatabaseUnavailable, match="no tables yet"):
-            Database(empty_database_url).check()
-
-
 def test_the_data_folder_is_private(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
     new_job(Database(empty_database_url))

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text, update
@@ -102,12 +101,6 @@ def test_an_unreachable_database_is_named_without_its_password(url: str) -> None
     assert (refused.value.status, refused.value.code) == (503, "database_unavailable")
     assert "CLIPCITE_DATABASE_URL" in refused.value.detail
     assert "secret" not in refused.value.detail
-
-
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
-    (tmp_path / "clipcite.db").write_bytes(b"hello" * 1000)
-    with pytest.raises(DatabaseUnavailable, match="not a database"):
-        Database(f"sqlite:///{tmp_path / 'clipcite.db'}").check()
 
 
 def test_a_server_that_is_read_only_for_a_while_is_unavailable(

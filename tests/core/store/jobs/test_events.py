@@ -15,8 +15,6 @@ from core.store.jobs import events, jobs, leases
 from core.store.jobs.leases import Claim
 from tests.core.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
 
-NO_TIME = timedelta(0)
-
 
 def step(fraction: float, stage: str = "training", **more: Any) -> dict[str, Any]:
     return {"stage": stage, "fraction": fraction, **more}
@@ -59,17 +57,6 @@ def test_the_same_progress_is_no_event(database: Database) -> None:
     beat(database, claim, step(0.5), step(0.5), step(0.5))
     with database.read() as session:
         assert events.last_seq(session, claim.job_id) == 4
-
-
-def test_a_long_training_has_few(database: Database) -> None:
-    claim = claimed(database, new_job(database))
-    with database.write() as session:  # One transaction: only the number of rows matters here.
-        for i in range(100):
-            leases.heartbeat(session, claim, lease_seconds=30, progress=step(i / 512, step=i))
-    kept = [data["step"] for data in progress_of(database, claim.job_id)]
-    last_of_percent = {100 * i // 512: i for i in range(100)}
-    assert kept == list(last_of_percent.values())
-    assert len(kept) == 20
 
 
 def test_another_attempt_replaces_nothing(database: Database) -> None:

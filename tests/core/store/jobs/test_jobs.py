@@ -29,21 +29,6 @@ def test_a_new_job_is_queued_and_keeps_its_images_in_order(database: Database) -
     assert types_of(database, job_id) == ["queued"]
 
 
-def test_an_unknown_job_is_not_found(database: Database) -> None:
-    with database.write() as session:
-        for ask in (jobs.get, jobs.events, jobs.request_cancel, jobs.delete):
-            with pytest.raises(JobNotFound):
-                ask(session, "job_none", owner=OWNER)
-        assert leases.claim(session, "job_none", worker="w", lease_seconds=30) is None
-
-
-def test_events_after_a_number(database: Database) -> None:
-    job_id = new_job(database)
-    claimed(database, job_id)
-    with database.read() as session:
-        assert [event.type for event in jobs.events(session, job_id, after_seq=1, owner=OWNER)] == ["started"]
-
-
 def test_pages_come_newest_first_also_when_many_were_made_at_once(database: Database) -> None:
     made = [new_job(database) for _ in range(7)]
     with database.write() as session:
