@@ -2,7 +2,6 @@
 
 import fnmatch
 import json
-import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.settings import Settings
-from tests.deploy.files import DOCKERFILE, ROOT, image_environment, lineage, own_services, stages
+from tests.deploy.files import ROOT, image_environment, lineage, own_services, stages
 
 TARGETS = ("cpu", "cuda")
 
@@ -65,13 +64,6 @@ def test_the_context_is_the_packages_and_what_describes_them() -> None:
     assert seen == packages | {"pyproject.toml", "constraints.txt", "setup.py"} | described
 
 
-def test_dependencies_are_installed_before_the_code_is_there() -> None:
-    steps = [f"{i.word} {i.rest}" for i in stages()["build"].instructions]
-    install = next(n for n, step in enumerate(steps) if "--requirement" in step)
-    code = next(n for n, step in enumerate(steps) if step.startswith("COPY . "))
-    assert install < code
-
-
 def test_the_requirements_are_those_of_the_service(tmp_path: Path) -> None:
     """The step of the Dockerfile runs on the real pyproject.toml."""
     [step] = stages()["requirements"].of("RUN")
@@ -85,16 +77,6 @@ def test_the_requirements_are_those_of_the_service(tmp_path: Path) -> None:
     extras = project["optional-dependencies"]
     wanted = [name for extra in ("server", "starter", "tracing") for name in extras[extra]]
     assert found == [*project["dependencies"], *wanted]
-
-
-def test_no_registry_is_named() -> None:
-    for path in (DOCKERFILE, ROOT / "docker-compose.yml"):
-        text = path.read_text(encoding="utf-8")
-        assert "://" not in re.sub(r"(redis|file|http)://(redis|/data|s3:3900)", "", text).replace(
-            "s3://", ""
-        )
-        for image in re.findall(r"(?:image: |ARG PYTHON=)(\S+)", text):
-            assert not re.match(r"[^/]*[.:][^/]*/", image), image
 
 
 def test_its_variables_are_settings() -> None:

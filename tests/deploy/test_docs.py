@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from tests.deploy.files import COMPOSE, ROOT, VARIABLE, compose
+from tests.deploy.files import ROOT, compose
 
 PAGE = (ROOT / "docs" / "operate" / "compose.md").read_text(encoding="utf-8")
 VERBS = {"build", "up", "exec", "run", "stop"}
@@ -12,13 +12,6 @@ VERBS = {"build", "up", "exec", "run", "stop"}
 def commands() -> list[list[str]]:
     blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     return [shlex.split(line) for block in blocks for line in block.splitlines()]
-
-
-def test_its_table_lists_all_variables() -> None:
-    rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| `?([^`|]+?)`? \|", PAGE, re.MULTILINE))
-    assert rows.pop("COMPOSE_PROFILES") == "–"  # Compose's own variables.
-    given = {name: default or "–" for name, default in VARIABLE.findall(COMPOSE.read_text(encoding="utf-8"))}
-    assert rows == given
 
 
 def test_its_commands_name_services_and_files_that_exist() -> None:
@@ -35,9 +28,3 @@ def test_its_commands_name_services_and_files_that_exist() -> None:
             assert set(named) <= services, words
         else:
             assert words[0] == "curl"
-
-
-def test_its_profiles_exist() -> None:
-    profiles = {p for service in compose()["services"].values() for p in service.get("profiles", [])}
-    named = re.findall(r"^COMPOSE_PROFILES=(\S+)$", PAGE, re.MULTILINE)
-    assert set(",".join(named).split(",")) == profiles

@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from clipcite.cli.connection import Exit
 from clipcite.cli.main import app
 from core.settings import Settings
-from tests.clipcite.cli.test_help import COMMANDS
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 
 NO_COMMANDS = {"bash", "python", "json", "ini", "nginx", "haproxy", "text", "toml", "yaml"}
@@ -128,16 +126,3 @@ def test_every_module_that_a_page_runs_exists() -> None:
         if not path.with_suffix(".py").is_file() and not (path / "__main__.py").is_file()
     ]
     assert missing == []
-
-
-def test_every_status_of_the_command_line_is_described() -> None:
-    page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
-    described = {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
-    assert described == {status.value for status in Exit}
-
-
-def test_every_command_of_the_command_line_is_shown() -> None:
-    everything = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    shown = [path for path, command in COMMANDS.items() if not hasattr(command, "list_commands")]
-    assert len(shown) > 40
-    assert [path for path in shown if f"clipcite {' '.join(path)}" not in everything] == []

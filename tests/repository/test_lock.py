@@ -46,12 +46,3 @@ def test_the_lock_holds_for_every_machine() -> None:
         assert re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+( ; [a-z_]+ [^/@#]+| ; \([a-z_]+ [^/@#]+)?", line)
         (pin,) = Requirement(line).specifier
         assert Version(pin.version).local is None
-
-
-def test_everything_is_installed_with_it() -> None:
-    for file, installs in (("Makefile", "pip install"), ("Dockerfile", "python install")):
-        text = (ROOT / file).read_text(encoding="utf-8")
-        commands = [line for line in text.splitlines() if installs in line and not line.startswith("#")]
-        named = [line for line in commands if "--editable" in line or "--requirement" in line]
-        assert len(named) == {"Makefile": 2, "Dockerfile": 1}[file]
-        assert all("--constraint" in line for line in named)

@@ -8,11 +8,6 @@ import pytest
 from tests.repository import unasync
 
 
-def test_the_synchronous_client_is_up_to_date() -> None:
-    assert len(list((unasync.ROOT / unasync.CLIENT / "_sync").glob("[!_]*.py"))) > 4
-    assert unasync.main(["--check"]) == 0
-
-
 def test_check_shows_stale_files_and_a_run_repairs_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -28,10 +23,3 @@ def test_check_shows_stale_files_and_a_run_repairs_them(
     assert unasync.main([], client) == 0
     assert not (client / "_sync" / "extra.py").exists()
     assert unasync.main(["--check"], client) == 0
-
-
-def test_no_asynchronous_word_is_left() -> None:
-    for path in (unasync.ROOT / unasync.CLIENT / "_sync").glob("*.py"):
-        code = [line for line in path.read_text().splitlines() if not line.startswith(("#", '"""'))]
-        found = [line for line in code for word in ("async ", "await ", "Async", "anyio") if word in line]
-        assert found == [], path

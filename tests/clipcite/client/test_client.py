@@ -1,6 +1,5 @@
 """The Python client on the running service."""
 
-import re
 import subprocess
 import sys
 import threading
@@ -368,11 +367,3 @@ def test_the_base_install_is_enough() -> None:
         [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_every_public_name_is_exported() -> None:
-    import clipcite as public
-
-    assert public.__all__ == sorted(public.__all__)
-    assert all(getattr(public, name) for name in public.__all__)
-    assert re.search(r"\.wait\(\)", public.__doc__ or "")

@@ -5,12 +5,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from clipcite import (
     APIConnectionError,
-    AsyncClient,
     Client,
     ConflictError,
     Job,
@@ -126,20 +124,3 @@ def test_an_export_is_complete_or_absent(connect: Any, service: Service, taught:
                 client.models.import_model(target, name="brought")
             assert len(flaky.seen) == 1
             client.models.delete("brought")
-
-
-def test_awaited(service: Service, taught: Job, tmp_path: Path) -> None:
-    async def session() -> None:
-        async with AsyncClient(service.url) as client:
-            model = await client.models.get(taught.model_id or "")
-            path = await model.export(tmp_path / "delta.zip", format="delta")
-            brought = await client.models.import_model(path, name="async")
-            alias = await client.aliases.promote("async", "prod", brought.id)
-            assert alias.model == brought.id
-            await client.models.delete("async@prod", force=True)
-            assert (await (await client.jobs.get(taught.id)).report()).model_id == taught.model_id
-            paint(tmp_path, "more/red", 1)
-            paint(tmp_path, "more/green", 1)
-            assert (await client.preflight(tmp_path / "more")).acceptable
-
-    anyio.run(session)
