@@ -307,6 +307,12 @@ def test_bad_images_may_be_skipped(fresh: Service) -> None:
     assert set(contents(fresh, job)) == {name for name, _ in good["images"]}
 
 
+def test_a_class_of_test_images_alone_may_lose_them_all(fresh: Service) -> None:
+    files = {"train/cat/a.jpg": crafted.jpeg(), "train/dog/b.jpg": crafted.jpeg(2), "test/owl/c.jpg": b"x"}
+    job = fresh.accepted(archive=crafted.zip_of(files), on_bad_image="skip")
+    assert [count["name"] for count in job["classes"]] == ["cat", "dog"]
+
+
 def test_few_images(fresh: Service) -> None:
     job = fresh.accepted(**shots(["fox", "owl"], each=3))
     assert codes(job) == ["few_images"]

@@ -180,19 +180,9 @@ def test_a_reader_that_has_the_last_event_gets_204(fresh: Service, seen: str) ->
     assert (response.status_code, response.content) == (204, b"")
 
 
-def test_an_unknown_job_has_no_stream(fresh: Service) -> None:
-    assert_problem(streamed(fresh, "job_none"), 404, "job_not_found", "GET /jobs lists")
-
-
 def test_a_stream_needs_the_key(make_service: MakeService) -> None:
     service = make_service(admin_key="correct horse battery staple")
     assert_problem(streamed(service, finished_job(service)), 401, "unauthorized")
-
-
-def test_no_secret_of_the_lease_is_streamed(fresh: Service) -> None:
-    claim = running(fresh)
-    samples.publish(fresh.database, claim)
-    assert claim.token not in streamed(fresh, claim.job_id).text
 
 
 # --- over real connections, while it happens ---
@@ -478,24 +468,6 @@ def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch
         assert await listener.next(1) is None
 
     asyncio.run(scenario())
-
-
-def test_publishing_to_a_closed_or_idle_stream() -> None:
-    async def scenario() -> Listener:
-        listener = Listener("job_x", 0, "someone")
-        assert await listener.next(0.01) == []
-        listener.publish([])
-        assert await listener.next(0.01) == []
-        listener.publish([news(1)])
-        listener.close()
-        assert await listener.next(1) == [news(1)]
-        assert await listener.next(1) is None
-        assert await listener.next(1) is None
-        return listener
-
-    listener = asyncio.run(scenario())
-    listener.publish([news(2)])  # The loop has ended, so publishing does nothing.
-    listener.close()
 
 
 def test_streams_per_owner_are_limited(make_service: MakeService) -> None:

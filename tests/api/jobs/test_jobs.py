@@ -170,13 +170,6 @@ def test_lists_page_by_page(either: Service) -> None:
     assert after is None
 
 
-def test_a_page_that_ends_exactly(fresh: Service) -> None:
-    for _ in range(4):
-        queued(fresh)
-    page = listed(fresh, limit=4)
-    assert (len(page["data"]), page["has_more"], page["next_cursor"]) == (4, False, None)
-
-
 @pytest.mark.parametrize("kind", ["jobs", "models"])
 def test_a_page_of_large_objects_ends_early(either: Service, backbone: Backbone, kind: str) -> None:
     prompts = {f"class {i}": [f"{i} {j}".ljust(900, "x") for j in range(10)] for i in range(100)}
@@ -243,12 +236,6 @@ def test_impossible_limits(fresh: Service, query: str) -> None:
     for path in ("/jobs", "/models"):
         problem = assert_problem(fresh.client.get(f"{path}?{query}"), 422, "invalid_request", "limit")
         assert [error["pointer"] for error in problem["errors"]] == ["/limit"]
-
-
-def test_the_limits_themselves(fresh: Service) -> None:
-    queued(fresh)
-    for limit in (1, 100):
-        assert len(listed(fresh, limit=limit)["data"]) == 1
 
 
 def test_filter_by_status(either: Service) -> None:

@@ -13,7 +13,6 @@ import uvicorn
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
 
 from api.middleware.body_limit import BodyLimitMiddleware
 from api.uvicorn_server import WatchedProtocol
@@ -291,18 +290,6 @@ def test_through_other_middleware_and_swallowed_errors() -> None:
     chunks = (bytes(1_000) for _ in range(200))
     assert client.post("/swallow", content=chunks, headers=headers).status_code == 413
     assert client.post("/swallow", content=BODY, headers=headers).json() == "fine"
-
-
-def test_own_rendering_and_request_id() -> None:
-    def render(scope: Scope, status: int, code: str, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        return [(b"x-path", scope["path"].encode())], f"{status} {code}".encode()
-
-    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-        raise AssertionError("never called")
-
-    client = TestClient(BodyLimitMiddleware(nothing, 10, memory(1_000), render))
-    reply = client.post("/x", content=bytes(11))
-    assert (reply.text, reply.headers["x-path"]) == ("413 request_too_large", "/x")
 
 
 def test_bounded_reading() -> None:

@@ -1,6 +1,5 @@
 """POST /models/{id}/adapt: training from a model's stored images and the uploaded ones."""
 
-import json
 from typing import Any
 
 import httpx
@@ -113,39 +112,6 @@ def test_stored_and_uploaded_images_share_the_limits(model: tuple[Service, str, 
     service.settings.max_images = 10
     answer = extend(service, model_id, **more("hare"))
     assert_problem(answer, 413, "too_many_images", "there are 11 images.*maximum is 10")
-
-
-def test_a_retry_with_the_same_key_gets_the_same_job(model: tuple[Service, str, str]) -> None:
-    service, model_id, _ = model
-    made = [
-        service.client.post(
-            f"/models/{model_id}/extend", headers={"idempotency-key": "k"}, **form(**more("hare"))
-        )
-        for _ in range(2)
-    ]
-    assert [answer.status_code for answer in made] == [202, 202]
-    assert json.loads(made[0].text)["id"] == json.loads(made[1].text)["id"]
-    assert made[1].headers["idempotency-replayed"] == "true"
-
-
-def test_an_empty_form_fetches_nothing(
-    model: tuple[Service, str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service, model_id, _ = model
-    fetched: list[str] = []
-    fetch = Blobs.fetch
-
-    def counted(self: Blobs, key: str, *args: Any, **given: Any) -> Any:
-        fetched.append(key)
-        return fetch(self, key, *args, **given)
-
-    monkeypatch.setattr(Blobs, "fetch", counted)
-    assert_problem(extend(service, model_id), 422, "archive_or_images")
-    wrong = {**more("hare"), "labels": ["hare"]}
-    assert_problem(extend(service, model_id, **wrong), 422, "label_count")
-    assert fetched == []
-    assert extend(service, model_id, **more("hare")).status_code == 202
-    assert len(fetched) == 8
 
 
 @pytest.mark.parametrize(

@@ -285,11 +285,6 @@ def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"The disk of {fresh.settings.data} is full" in bad_parts(said)["storage"]
 
 
-def test_a_storage_that_is_gone(fresh: Service) -> None:
-    shutil.rmtree(fresh.settings.data / "blobs")
-    assert set(bad_parts(ready(loaded(fresh), 503))) == {"storage"}
-
-
 def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
     """The reason is reported even after a slow load. After a repair the next request loads the backbone."""
     folder = tmp_path / "net"
@@ -318,22 +313,3 @@ def test_without_the_backbone_it_is_not_ready(make_service: MakeService, tmp_pat
     service = make_service(backbone=f"local-dir:{tmp_path}/none")
     assert set(bad_parts(ready(service, 503))) == {"backbone"}
     service.accepted(**shots())  # Jobs are accepted: the worker loads its own backbone.
-
-
-def test_several_reasons_at_once(make_service: MakeService, tmp_path: Path) -> None:
-    service = make_service(
-        database_url=f"sqlite:///{tmp_path}/empty.db", backbone=f"local-dir:{tmp_path}/none"
-    )
-    shutil.rmtree(service.settings.data / "blobs")
-    (service.settings.data / "blobs").write_text("in the way")
-    bad = bad_parts(ready(service, 503))
-    assert set(bad) == {"database", "storage", "backbone"}
-    assert all(reason.endswith(".") for reason in bad.values())
-
-
-def test_metrics(fresh: Service) -> None:
-    fresh.client.get("/jobs")
-    response = fresh.client.get("/metrics")
-    assert response.status_code == 200
-    assert response.headers["content-type"].startswith("text/plain")
-    assert "http_requests_total" in response.text

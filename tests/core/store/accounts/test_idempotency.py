@@ -8,16 +8,14 @@ from sqlalchemy import select, update
 from core.settings import Settings
 from core.store import submission
 from core.store.accounts import idempotency
-from core.store.accounts.idempotency import IdempotencyClaim, IdempotencyKeyReused, IdempotentJobGone
+from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.accounts.quotas import QueueQuota
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey
-from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
 from core.store.storage import deletions
-from tests.core.store.samples import OWNER, job_of, new_owner
-from tests.core.store.test_races import at_once
+from tests.core.store.samples import OWNER
 
 ONCE = IdempotencyClaim("k", "a" * 64)
 
@@ -48,41 +46,6 @@ def submit(
     return job.id
 
 
-def test_the_same_again_is_the_same_job(database: Database) -> None:
-    first = submit(database)
-    assert submit(database) == first
-    with pytest.raises(IdempotencyKeyReused, match="Use a new key"):
-        submit(database, IdempotencyClaim("k", "b" * 64))
-    assert (
-        len(
-            {
-                first,
-                submit(database, IdempotencyClaim("l", "a" * 64)),
-                submit(database, None),
-                submit(database, None),
-            }
-        )
-        == 4
-    )
-    theirs = submit(database, owner=new_owner(database, "other"))
-    assert theirs != first
-    assert job_of(database, theirs, owner="other").owner == "other"
-
-
-def test_many_at_once_make_one_job(database: Database) -> None:
-    def send() -> str:
-        while True:
-            try:
-                return submit(database)
-            # On a slow machine the lock may time out; a client would then send the request again.
-            except DatabaseUnavailable:
-                continue
-
-    assert len(set(at_once(*[send] * 8))) == 1
-    with database.read() as session:
-        assert len(jobs.list_page(session, owner=OWNER, limit=9)[0]) == 1
-
-
 def test_keys_expire_after_a_day(database: Database) -> None:
     first = submit(database)
 
@@ -104,14 +67,6 @@ def test_keys_expire_after_a_day(database: Database) -> None:
     age(24.1)
     with database.read() as session:
         assert session.scalars(select(IdempotencyKey)).all() == []
-
-
-def test_a_deleted_job_does_not_come_back(database: Database) -> None:
-    first = submit(database)
-    with database.write() as session:
-        jobs.delete(session, first, owner=OWNER)
-    with pytest.raises(IdempotentJobGone, match=first):
-        submit(database)
 
 
 def test_a_refused_request_may_be_retried(database: Database) -> None:
