@@ -7,10 +7,15 @@ import resource
 import socket
 import sys
 
-from api.starting_page import StartingPage, listen
+import uvicorn
+from fastapi import FastAPI
+
+from api.starting import DRAIN_SECONDS, Server, StartFailed, StartingApp
+from api.startup import startup_error
+from api.uvicorn_server import WatchedProtocol, listen, max_connections, watch_readers
 from core.log import start_logging
 from core.parent_watch import exit_with_parent
-from core.settings import get_settings
+from core.settings import Settings, get_settings
 from core.tracing import start_tracing
 
 MAX_FILES = 65_536
@@ -28,6 +33,29 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def load_service(settings: Settings) -> FastAPI:
+    """Return the service. Its imports take seconds.
+
+    Raises:
+        StartFailed: it must not start with these settings.
+    """
+    problem = startup_error(settings)
+    if problem is not None:
+        raise StartFailed(problem)
+
+    from api.app import create_app
+    from core.clip.errors import InvalidConfig
+
+    try:
+        service = create_app(settings)
+    except InvalidConfig as error:  # a precision that the device does not have
+        name = f"CLIPCITE_SERVING_PRECISION can't be {settings.serving_precision}"
+        raise StartFailed(f"{name}: {error}") from error
+    # Imported modules live for ever. A full garbage collection that scans them would stall every thread.
+    gc.freeze()
+    return service
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int)
@@ -42,27 +70,9 @@ def main() -> None:
         sys.exit(
             f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror}. Use another port."
         )
-    starting_page = StartingPage(listener)
-
-    # These imports take seconds, during which the page above answers.
-    import uvicorn
-
-    from api.app import create_app
-    from api.startup import startup_error
-    from api.uvicorn_server import DRAIN_SECONDS, Server, WatchedProtocol, max_connections, watch_readers
-    from core.clip.errors import InvalidConfig
-
-    try:
-        app = create_app(settings)
-    except InvalidConfig as error:  # a precision that the device does not have
-        sys.exit(f"CLIPCITE_SERVING_PRECISION can't be {settings.serving_precision}: {error}")
-    # Imported modules live for ever. A full garbage collection that scans them would stall every thread.
-    gc.freeze()
-    problem = app.state.database.startup_error() or startup_error(settings)
-    if problem is not None:
-        sys.exit(problem)
     if settings.exit_with_parent:
         exit_with_parent(grace_seconds=8)
+    app = StartingApp(settings, lambda: load_service(settings))
     config = uvicorn.Config(
         app,
         http=WatchedProtocol,
@@ -73,8 +83,7 @@ def main() -> None:
     )
     WatchedProtocol.max_connections = max_connections()
     watch_readers(listener)
-    starting_page.stop()
-    Server(config).run(sockets=[listener])
+    Server(config, app).run(sockets=[listener])
 
 
 if __name__ == "__main__":

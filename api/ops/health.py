@@ -160,12 +160,12 @@ def show(app: FastAPI, parts: dict[str, PartReadiness], *, details: bool) -> Rea
         status=worst,
         parts=parts,
         version=app.version,
-        backbone=_without_folder(app.state.settings.backbone),
+        backbone=without_folder(app.state.settings.backbone),
         device=app.state.serving.engine.device,
     )
 
 
-def _without_folder(backbone: str) -> str:
+def without_folder(backbone: str) -> str:
     """Hide where a local backbone lies, because this route is public."""
     kind, _, path = backbone.partition(":")
     return f"{kind}:{PurePath(path).name}" if kind == "local-dir" else backbone

@@ -14,8 +14,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from api.starting_page import listen
-from api.uvicorn_server import WatchedProtocol, watch_readers
+from api.uvicorn_server import WatchedProtocol, listen, watch_readers
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 PATIENCE = 0.8

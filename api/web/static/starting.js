@@ -4,7 +4,7 @@ const POLL_MS = 500;
 
 async function poll() {
   const state = await fetch("/readyz").then((response) => response.json()).catch(() => null);
-  if (state?.parts) location.reload();
+  if (state?.parts?.database) location.reload();
   else setTimeout(poll, POLL_MS);
 }
 poll();
