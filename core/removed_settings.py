@@ -9,6 +9,7 @@ REPLACEMENTS = {
     "MAX_JSON_BYTES": "CLIPCITE_MEMORY_BYTES",
     "MAX_WAITING_IMAGES": FIXED,
     "MODEL_LOAD_SECONDS": FIXED,
+    "PINNED_MODELS": "nothing: the first request loads a model",
     "RESERVED_WORKERS": "the fair queue",
     "SWEEP": "nothing: files are deleted by record",
     "SWEEP_DAYS": "nothing: files are deleted by record",

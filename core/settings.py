@@ -244,11 +244,6 @@ class Settings(BaseSettings):
         description="Memory for the API's cache of models (bytes), in addition to the shared backbones. "
         "Models in use are never evicted, so the cache may exceed this size.",
     )
-    pinned_models: list[str] = _serving(
-        [],
-        description="JSON list of models to load at startup and keep in memory: `shoes@prod`, or "
-        "`owner/shoes@prod`. Moved aliases are followed.",
-    )
     serving_reserve_bytes: int = _serving(
         0, ge=0, description="GPU memory that training leaves free for an API on the same GPU (bytes)."
     )

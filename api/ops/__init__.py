@@ -1,4 +1,4 @@
-"""Health, readiness, metrics and the state of the runtime.
+"""Health, readiness and metrics.
 
 May import `api.deps`, `api.middleware`, the modules below them and `core`.
 """

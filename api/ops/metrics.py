@@ -15,7 +15,7 @@ from core.serving.types import BatchCounts
 
 
 class ServingMetrics(Collector):
-    """Caches, batches and waiting images of this process. GET /runtime has more detail per model."""
+    """Caches, batches and waiting images of this process."""
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
@@ -35,11 +35,6 @@ class ServingMetrics(Collector):
             ("budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", pool.warm.budget_bytes),
         ):
             yield GaugeMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
-        yield GaugeMetricFamily(
-            "clipcite_unavailable_models",
-            "Requested models whose files are missing or damaged. The log names them.",
-            value=pool.unavailable.count(),
-        )
         for name, meaning, value in (
             ("hits", "Requests whose model was in memory.", float(models.hits)),
             ("misses", "Requests that waited for their model.", models.misses),
@@ -47,11 +42,16 @@ class ServingMetrics(Collector):
             ("load_seconds", "Time spent loading models.", models.load_seconds),
             ("evicted", "Models evicted to make room.", models.evicted),
             ("delta_loads", "Models read from the storage.", deltas.loads),
+            (
+                "unavailable",
+                "Loads that failed, because files were missing or damaged. The log names the models.",
+                pool.unavailable,
+            ),
         ):
             yield CounterMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
 
     def _texts(self) -> Iterator[Metric]:
-        prompts = self._serving.text_counts()
+        prompts = self._serving.texts
         yield GaugeMetricFamily(
             "clipcite_text_bytes", "Memory of the text feature cache.", value=prompts.bytes
         )

@@ -1,16 +1,13 @@
-"""Routes of health, metrics and runtime."""
+"""Routes of health and metrics."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from api.deps import CurrentOwner, ServingDep
 from api.http.problems import responses
 from api.ops.health import answer_readyz
 from api.ops.metrics import answer_metrics
-from api.ops.runtime import read_runtime
 from api.threads import REQUESTS
 from clipcite.wire.health import Alive, Readiness
-from clipcite.wire.runtime import Runtime
 
 open_router = APIRouter(tags=["health"])
 """Routes that need no key."""
@@ -40,10 +37,3 @@ async def ready(request: Request, response: Response) -> Readiness:
 def metrics(request: Request) -> Response:
     """Prometheus metrics of this API process and of the job queue."""
     return answer_metrics(request)
-
-
-@router.get("/runtime", responses=responses(401))
-@REQUESTS.runs
-def get_runtime(serving: ServingDep, owner: CurrentOwner) -> Runtime:
-    """Caches, queue and batches of this API process. Models of other owners are only counted."""
-    return read_runtime(serving, owner)

@@ -10,7 +10,7 @@ import httpx
 
 from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
-from benchmarks.serving.throughput import class_names
+from benchmarks.serving.throughput import class_names, counters
 
 COLD, OTHER_ALPHA, NEW_CLASSES, WARM = (
     "first answer, model not in memory",
@@ -46,7 +46,7 @@ def measure(api: RunningApi, models: Sequence[str], image: bytes, rounds: int) -
         return seconds, timing
 
     with httpx.Client(base_url=api.url, timeout=120) as http:
-        before = _loads(http)
+        before = counters(str(http.base_url).rstrip("/"), "warm")["loads"]
         for _ in range(rounds):
             for model in models:
                 taken[COLD].append(classify(model, ALPHAS[0], next(fresh))[0])
@@ -58,18 +58,13 @@ def measure(api: RunningApi, models: Sequence[str], image: bytes, rounds: int) -
                 taken[WARM].append(seconds)
                 taken["of which decoding"].append(timing["decode"] / 1000)
                 taken["of which the network"].append(timing["encode"] / 1000)
-        loads = _loads(http) - before
+        loads = counters(str(http.base_url).rstrip("/"), "warm")["loads"] - before
     expected = len(ALPHAS) * len(models) * rounds
     if loads != expected:
         raise SystemExit(
             f"{loads} models were loaded, expected {expected}. The memory budget does not fit one model."
         )
     return dict(taken)
-
-
-def _loads(http: httpx.Client) -> int:
-    loads: int = http.get("/runtime").json()["models"]["models"]["loads"]
-    return loads
 
 
 def table(taken: dict[str, list[float]], title: str, bytes_per_model: int) -> Table:

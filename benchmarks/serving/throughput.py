@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import httpx
 import open_clip
@@ -107,16 +107,16 @@ def measure(
             counted.bare[name].append(_repeated(once, counted_seconds))
         _singles(network, backbone, contents[:SINGLES], counted)
         for count, classes in itertools.product(clients, names):
-            before, cpu = _batches(api), _cpu(process)
+            before, cpu = counters(api.url, "queue"), _cpu(process)
             result = load(
                 api.url,
                 requests_of(api, contents, model, classes),
                 clients=count,
                 seconds=seconds if number else 1,
             )
-            after = _batches(api)
+            after = counters(api.url, "queue")
             counted.loads[count, classes].append(result)
-            images = after["images"] - before["images"]
+            images = after["batched_images"] - before["batched_images"]
             counted.service_cpu[count, classes].append((_cpu(process) - cpu) / images)
             counted.network[count, classes].append((after["busy_seconds"] - before["busy_seconds"]) / seconds)
             counted.batch[count, classes].append(images / max(1, after["batches"] - before["batches"]))
@@ -174,9 +174,10 @@ def _fitted(content: bytes, backbone: Backbone) -> Tensor:
     return Pixels(backbone.preprocess).fit(image)
 
 
-def _batches(api: RunningApi) -> dict[str, Any]:
-    batches: dict[str, Any] = httpx.get(f"{api.url}/runtime", timeout=60).json()["batches"]
-    return batches
+def counters(url: str, prefix: str) -> dict[str, float]:
+    """Return the service's counters whose names begin with this prefix, without it."""
+    text = httpx.get(f"{url}/metrics", timeout=60).text
+    return {k: float(v) for k, v in re.findall(rf"^clipcite_{prefix}_(\w+)_total (\S+)$", text, re.M)}
 
 
 def _cpu(process: psutil.Process) -> float:

@@ -1,7 +1,6 @@
 """Models at any α, and their features of images and text, computed in batches across requests."""
 
 import logging
-from contextlib import AbstractContextManager
 from typing import cast
 
 import torch
@@ -11,10 +10,9 @@ from core.admission import ServerBusy
 from core.clip.models.device import find_device, in_parts, is_out_of_memory, mixed_precision
 from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE, batch_rows
 from core.serving.batching.batch import QueueKey
-from core.serving.batching.batcher import Batcher, Pending
+from core.serving.batching.batcher import Batcher
 from core.serving.pool.model_pool import ModelPool
 from core.serving.pool.served_model import ServedModel
-from core.serving.types import WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
@@ -53,47 +51,17 @@ class Engine:
         """Return the images of one batch; a call may have more."""
         return batch_rows(self.batcher.largest["images"], model.backbone.image_size**2)
 
-    def acquire(
-        self, weights_key: WeightsKey, alpha: float, *, wait_seconds: float | None, pin: bool = False
-    ) -> AbstractContextManager[ServedModel]:
-        """Hold a model at α in memory. At α = 0, this is the pre-trained model.
-
-        Args:
-            wait_seconds: maximum wait for loading. None loads in this thread, and waits without limit.
-            pin: held for a long time, so that other models don't wait for this memory.
-
-        Raises:
-            StillLoading: loading takes longer, and goes on.
-            ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
-        """
-        return self.pool.acquire(weights_key, alpha, wait_seconds=wait_seconds, pin=pin)
-
-    def expect_images(self, model: ServedModel) -> AbstractContextManager[Pending]:
-        """Announce images that are being decoded, so that a partial batch may wait a moment for them.
-
-        The announcement ends with the call that names it as `last_of`, or with the context.
-        """
-        return self.batcher.pending((model, "images"))
-
-    def encode_images(
-        self,
-        model: ServedModel,
-        images: Tensor,
-        *,
-        wait_seconds: float | None,
-        last_of: Pending | None = None,
-    ) -> Tensor:
+    def encode_images(self, model: ServedModel, images: Tensor, *, wait_seconds: float | None) -> Tensor:
         """Return image features, float32 [N, D], normalised.
 
         Args:
             model: acquired, and held until the call returns.
             images: uint8 [N, S, S, 3] from `Pixels.fit`, N > 0.
             wait_seconds: maximum wait for the turn; None waits without limit.
-            last_of: announcement that ends with these images.
 
         Raises ServerBusy.
         """
-        return self.batcher.wait(self.batcher.submit((model, "images"), images, last_of), wait_seconds)
+        return self.batcher.wait(self.batcher.submit((model, "images"), images), wait_seconds)
 
     def encode_text(self, model: ServedModel, tokens: Tensor, *, wait_seconds: float | None) -> Tensor:
         """Return text features, float32 [C, D], normalised.

@@ -131,13 +131,19 @@ class Predictor:
         results: list[list[Prediction] | BadImage | None] = []
         batcher, sent = self._engine.batcher, list[BatchItem]()
         try:
-            with span("classify batch", images=len(images)), self._engine.expect_images(served) as coming:
+            with (
+                span("classify batch", images=len(images)),
+                batcher.pending((served, "images")) as coming,
+            ):
                 self._send(images, served, results, sent, coming)
                 encoding = time.perf_counter()
                 key = self._key(request, model)
-                classifier = self.texts.classifiers.get(key)
-                if classifier is None:  # prompts and images are encoded concurrently
-                    classifier = self._make_classifier(key, model, images.owner, admit_prompts)
+                # Prompts and images are encoded concurrently.
+                classifier = self.texts.classifier(
+                    key,
+                    lambda: self._make_classifier(key, model, images.owner, admit_prompts),
+                    wait_seconds=self._engine.wait_seconds,
+                )
                 features = torch.cat([batcher.wait(part, self._engine.wait_seconds) for part in sent])
         finally:
             for part in sent:  # the model must stay in memory until then
@@ -211,8 +217,8 @@ class Predictor:
         if templates is None:
             row = model.row
             templates = tuple(row.templates) if row else recipe(model.backbone).templates
-        of_rule = request.new_class_balance, request.rule
-        return model.served.key, model.name, request.class_names, templates, *of_rule
+        rule = request.new_class_balance, request.rule
+        return model.served.key, model.name, request.class_names, templates, *rule
 
     def _make_classifier(
         self,
@@ -233,9 +239,8 @@ class Predictor:
 
         rows = self.texts.rows(model_key, names.prompts, encode)
         features = torch.stack([rows[prompts] for prompts in names.prompts])
-        of_request = request_rule(served.shots, features, names.classes, balance, rule)
-        classifier = RequestClassifier(names, features, of_request)
-        return self.texts.classifiers.put(key, classifier, classifier.bytes)
+        fitted_rule = request_rule(served.shots, features, names.classes, balance, rule)
+        return RequestClassifier(names, features, fitted_rule)
 
     def _encode_prompts(self, served: ServedModel, prompts: Sequence[Prompts], owner: str) -> Tensor:
         """Return the classifier weights [C, D] of C classes."""

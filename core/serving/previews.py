@@ -1,13 +1,11 @@
 """Instant preview: a prototype classifier from a job's images, for jobs without a model."""
 
 import logging
-import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +18,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 from core.errors import ClipCiteError
 from core.serving.decoding import fitted
 from core.serving.engine import Engine
-from core.serving.pool.cache import StillLoading, WarmCache
-from core.serving.pool.cache_stats import CacheStats
+from core.serving.pool.cache import StillLoading
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import WeightsKey
 from core.settings import Settings
@@ -35,12 +32,11 @@ logger = logging.getLogger(__name__)
 MAX_SHOTS = 512
 """Maximum number of images per preview: more do not improve the prototypes."""
 BUDGET_BYTES = 64_000_000
-PREVIEW = "preview"
+THREADS = 4
 BATCH_SIZE = 16
 """Images that are decoded and encoded at a time."""
-MAX_FIRST_SECONDS = 1.0
+TURN_SECONDS = 1.0
 """Time after which a preview is usable with part of its images, if every class has one."""
-POLL_SECONDS = 0.1
 
 
 def is_job(reference: str) -> bool:
@@ -72,38 +68,29 @@ class JobPreview:
 class PartialPrototypes:
     """A preview that is usable while further images are still being encoded."""
 
-    def __init__(self, labels: Tensor) -> None:
-        self._labels = labels
-        self._parts: list[Tensor] = []
-        self.bytes = 0
-        """Size with all images."""
+    def __init__(self) -> None:
+        self.shots: list[JobImage] = []
+        self.labels = torch.empty(0)
+        self.parts: list[Tensor] = []
+        """Features [n, D] of the images encoded so far."""
+        self.usable = False
         self.error: Exception | None = None
         """Why it will never be usable."""
 
     @property
-    def images(self) -> int:
-        """Number of images of the complete preview."""
-        return len(self._labels)
-
-    @property
     def encoded(self) -> int:
         """Number of images encoded so far."""
-        return sum(map(len, self._parts))
+        return sum(map(len, self.parts))
+
+    @property
+    def bytes(self) -> int:
+        """Size with all images."""
+        return len(self.shots) * self.parts[0][0].nbytes if self.parts else 0
 
     @property
     def has_every_class(self) -> bool:
         """Every class has an encoded image."""
-        return len(self._labels[: self.encoded].unique()) == len(self._labels.unique())
-
-    def add(self, features: Tensor) -> None:
-        """Add the features [n, D] of the next images."""
-        self._parts.append(features)
-        self.bytes = self.images * features[0].nbytes
-
-    def classifier(self) -> PrototypeClassifier:
-        """Return the classifier from the images encoded so far."""
-        features = torch.cat(list(self._parts))
-        return PrototypeClassifier(features, self._labels[: len(features)])
+        return len(self.labels[: self.encoded].unique()) == len(self.labels.unique())
 
 
 @dataclass(frozen=True)
@@ -111,20 +98,15 @@ class Snapshot:
     """A preview at one moment."""
 
     preview: PrototypeClassifier
-    images: int
-    """Number of images of the complete preview."""
-
-    @property
-    def missing(self) -> int:
-        """Images that are not encoded yet."""
-        return self.images - len(self.preview.labels)
+    missing: int
+    """Images that are not encoded yet."""
 
 
 class Previews:
-    """A cache of instant previews, built from stored images on submission or on first use.
+    """The most recent instant previews, built from stored images on submission or on first use.
 
-    A preview with many images is usable before all of them are encoded. Each API process builds its own
-    previews and stores none.
+    Previews take turns, and one with many images is usable before all of them are encoded. Each API process
+    builds its own previews and stores none.
     """
 
     def __init__(
@@ -140,108 +122,102 @@ class Previews:
         self._database = database
         self._blobs = blobs
         self._engine = engine
-        self._warm: WarmCache[PartialPrototypes] = WarmCache(BUDGET_BYTES, lambda partial: partial.bytes)
-        self._later = ThreadPoolExecutor(1, thread_name_prefix="preview")
-        self._unusable: dict[str, PartialPrototypes] = {}
-        """Previews without an image of every class, by job, to which `_later` adds images."""
-        self._closed = threading.Event()
+        self._kept: OrderedDict[str, PartialPrototypes] = OrderedDict()
+        """By job, the least recently used first."""
+        self._changed = threading.Condition()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="preview")
+        self._closed = False
 
-    def prepare(self, job: JobPreview) -> None:
+    def prepare(self, job: JobPreview) -> PartialPrototypes:
         """Start building a preview, without waiting. Errors are left to the first request for it."""
-        with suppress(ClipCiteError), self._entry(job, wait_seconds=0):
-            pass
+        with self._changed:
+            prototypes = self._kept.get(job.id)
+            if prototypes is None:
+                prototypes = self._kept[job.id] = PartialPrototypes()
+                self._submit(job, prototypes)
+            self._kept.move_to_end(job.id)
+            while sum(kept.bytes for kept in self._kept.values()) > BUDGET_BYTES and len(self._kept) > 1:
+                self._kept.popitem(last=False)
+            return prototypes
 
-    @contextmanager
-    def acquire(self, job: JobPreview) -> Iterator[Snapshot]:
-        """Hold a preview in memory.
+    def get(self, job: JobPreview) -> Snapshot:
+        """Return a preview.
 
         Raises:
             StillLoading: it is not usable in time; building goes on.
             ShotsGone: the images or the job were deleted.
             BackboneUnavailable, StorageUnavailable, BlobNotFound.
         """
-        until = time.monotonic() + self._engine.wait_seconds
-        with ExitStack() as held:
-            while True:
-                try:
-                    left = max(0, until - time.monotonic())
-                    prototypes = held.enter_context(self._entry(job, wait_seconds=left))
-                    break
-                except StillLoading:
-                    if time.monotonic() >= until or self._closed.wait(POLL_SECONDS):
-                        raise
-            yield Snapshot(prototypes.classifier(), prototypes.images)
-
-    def _entry(
-        self, job: JobPreview, *, wait_seconds: float | None
-    ) -> AbstractContextManager[PartialPrototypes]:
-        return self._warm.acquire((PREVIEW, job.id), lambda: self._make(job), wait_seconds=wait_seconds)
+        prototypes = self.prepare(job)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: prototypes.usable or prototypes.error is not None or self._closed,
+                self._engine.wait_seconds,
+            )
+        if prototypes.error is not None:
+            raise prototypes.error
+        if not prototypes.usable:
+            raise StillLoading("The preview")
+        features = torch.cat(list(prototypes.parts))
+        classifier = PrototypeClassifier(features, prototypes.labels[: len(features)])
+        return Snapshot(classifier, len(prototypes.shots) - len(features))
 
     def forget(self, job_id: str) -> None:
-        """Drop the preview of a deleted job. Requests that hold it still finish."""
-        self._unusable.pop(job_id, None)
-        self._warm.forget(lambda key: key[1] == job_id)
-
-    def counts(self) -> CacheStats:
-        """Return the counters of the cache."""
-        return self._warm.counts(PREVIEW)
+        """Drop the preview of a deleted job."""
+        with self._changed:
+            self._kept.pop(job_id, None)
 
     def close(self) -> None:
         """Stop the threads."""
-        self._closed.set()
-        self._later.shutdown(wait=False, cancel_futures=True)
-        self._warm.close()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _make(self, job: JobPreview) -> PartialPrototypes:
-        """Return a usable preview. One that takes long is left to `_later`, which frees this thread."""
-        begun = self._unusable.get(job.id)
-        if begun is not None:
-            if begun.error is not None:
-                self._unusable.pop(job.id, None)
-                raise begun.error
-            if not begun.has_every_class:
-                raise StillLoading("The preview")
-            return begun
+    def _submit(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
+        if not self._closed:
+            self._threads.submit(self._build, job, prototypes)
+
+    def _build(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
+        """Encode images for one turn. Then other previews have theirs."""
+        try:
+            if not prototypes.shots:
+                self._choose_shots(job, prototypes)
+            self._extend(job, prototypes, until=time.monotonic() + TURN_SECONDS)
+        except Exception as error:
+            # A ClipCiteError: the job was deleted, or the service is closing.
+            log = logger.info if isinstance(error, ClipCiteError) else logger.exception
+            log("The preview of %s stays at %d images: %s", job.id, prototypes.encoded, error)
+            with self._changed:
+                if not prototypes.usable:
+                    prototypes.error = error
+                    if self._kept.get(job.id) is prototypes:  # the next request tries again
+                        del self._kept[job.id]
+                self._changed.notify_all()
+            return
+        with self._changed:
+            prototypes.usable = prototypes.has_every_class
+            self._changed.notify_all()
+            if prototypes.encoded < len(prototypes.shots):
+                self._submit(job, prototypes)
+
+    def _choose_shots(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
         with self._database.read() as session:
             shots = chosen_shots(jobs.images(session, job.id))
         if not shots:
             raise ShotsGone(job.id)
         index = {name: i for i, name in enumerate(job.classes)}
-        prototypes = PartialPrototypes(torch.tensor([index[shot.class_name] for shot in shots]))
-        self._extend(job, prototypes, shots, until=time.monotonic() + MAX_FIRST_SECONDS)
-        usable = prototypes.has_every_class
-        if not usable:
-            self._unusable[job.id] = prototypes
-        if prototypes.encoded < prototypes.images:
-            self._later.submit(self._finish, job, prototypes, shots)
-        if not usable:
-            raise StillLoading("The preview")
-        return prototypes
+        prototypes.labels = torch.tensor([index[shot.class_name] for shot in shots])
+        prototypes.shots = shots
 
-    def _finish(self, job: JobPreview, prototypes: PartialPrototypes, shots: Sequence[JobImage]) -> None:
-        try:
-            self._extend(job, prototypes, shots, until=math.inf)
-        except Exception as error:
-            # A ClipCiteError: the job was deleted, or the service is closing.
-            log = logger.info if isinstance(error, ClipCiteError) else logger.exception
-            log("The preview of %s stays at %d images: %s", job.id, prototypes.encoded, error)
-            if not prototypes.has_every_class:
-                prototypes.error = error
-                return
-        if self._unusable.get(job.id) is prototypes:
-            with suppress(ClipCiteError), self._entry(job, wait_seconds=None):
-                pass  # into the cache
-            self._unusable.pop(job.id, None)
-
-    def _extend(
-        self, job: JobPreview, prototypes: PartialPrototypes, shots: Sequence[JobImage], until: float
-    ) -> None:
-        with self._engine.acquire(WeightsKey(job.backbone, job.image_size), 0, wait_seconds=None) as stock:
-            while prototypes.encoded < prototypes.images and not self._closed.is_set():
+    def _extend(self, job: JobPreview, prototypes: PartialPrototypes, until: float) -> None:
+        key = WeightsKey(job.backbone, job.image_size)
+        with self._engine.pool.acquire(key, 0, wait_seconds=None) as stock:
+            while prototypes.encoded < len(prototypes.shots) and not self._closed:
+                batch = prototypes.shots[prototypes.encoded : prototypes.encoded + BATCH_SIZE]
+                prototypes.parts.append(self._features(stock, batch))
                 if time.monotonic() > until:
                     return
-                batch = shots[prototypes.encoded : prototypes.encoded + BATCH_SIZE]
-                prototypes.add(self._features(stock, batch))
 
     def _features(self, stock: ServedModel, shots: Sequence[JobImage]) -> Tensor:
         """Return the features [n, D] of a small batch, so that other requests come in between."""

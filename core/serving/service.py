@@ -21,12 +21,11 @@ from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
 from core.serving.engine import Engine
 from core.serving.pool.cache import StillLoading
-from core.serving.pool.pins import PinnedModels
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews, is_job
-from core.serving.text_cache import TextCounts
+from core.serving.text_cache import TextCache
 from core.serving.threads import single_threaded
-from core.serving.types import MAX_SLOTS, BackboneInfo, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
+from core.serving.types import MAX_SLOTS, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Model
@@ -92,7 +91,6 @@ class Serving:
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_SLOTS, "request")
         """One thread per admitted request, so that requests never wait for a thread."""
-        self._pins = PinnedModels(settings.pinned_models, self.engine, database)
         self._predictor = Predictor(self.engine)
         self._default = WeightsKey(settings.backbone, recipe(settings.backbone).image_size)
         self._resident = ExitStack()
@@ -100,7 +98,7 @@ class Serving:
         self._closed = threading.Event()
 
     def warm_up(self) -> None:
-        """Load the default backbone and keep it, then keep the pinned models loaded until the service closes.
+        """Load the default backbone and keep it.
 
         Loading is tried again until it succeeds: missing files or an unreachable hub may come back.
         """
@@ -108,7 +106,7 @@ class Serving:
             self.decoding.start()
         while not self._closed.is_set():
             try:
-                self._resident.enter_context(self.engine.acquire(self._default, 0, wait_seconds=None))
+                self._resident.enter_context(self.engine.pool.acquire(self._default, 0, wait_seconds=None))
                 break
             except ClipCiteError as error:
                 logger.warning("The default backbone is unavailable: %s", error)
@@ -116,17 +114,15 @@ class Serving:
             except Exception:  # a bug; the next try may succeed
                 logger.exception("The default backbone could not be loaded. Retrying.")
             self._closed.wait(WARM_UP_AGAIN_SECONDS)
-        self._pins.run(until=self._closed)
 
     def prepare_preview(self, job: JobPreview) -> None:
         """Start the instant preview of a new job, if its backbone is in memory already."""
-        usual = (self._default.backbone, self._default.image_size)
-        if (job.backbone, job.image_size) == usual and self._default_backbone() is not None:
+        if WeightsKey(job.backbone, job.image_size) == self._default and self._is_default_loaded():
             self.previews.prepare(job)
 
     def ready(self) -> None:
         """Raise the reason if the default backbone is not loaded. Nothing is loaded here."""
-        if self._default_backbone() is None:
+        if not self._is_default_loaded():
             raise self._warm_up_error or StillLoading("The default backbone")
 
     def preparing(self) -> Preparing | None:
@@ -135,7 +131,7 @@ class Serving:
         A download is followed in the cache, since the trainer may be the process that downloads.
         """
         name, cache = self.settings.backbone, self.settings.cache
-        if self._default_backbone() is not None:
+        if self._is_default_loaded():
             return None
         download = installed.progress(name, cache)
         if download is not None:
@@ -146,9 +142,10 @@ class Serving:
             return Preparing("Preparing the starter model (first start only)")
         return Preparing(f"Loading {name}")
 
-    def text_counts(self) -> TextCounts:
-        """Return the counters of the text cache."""
-        return self._predictor.texts.counts()
+    @property
+    def texts(self) -> TextCache:
+        """The cache of prompt features and classifiers."""
+        return self._predictor.texts
 
     def close(self) -> None:
         """Refuse further work, and stop the threads."""
@@ -161,8 +158,8 @@ class Serving:
 
     def forget(self, model_id: str) -> None:
         """Drop a deleted model. Requests that hold it still finish."""
-        gone = tuple(f"{orphan.key}@" for orphan in self.engine.pool.forget(model_id))
-        self._predictor.texts.forget(lambda model: model.startswith(gone))
+        self.engine.pool.forget(model_id)
+        self.texts.forget(lambda model: model.startswith(f"{model_id}/"))
 
     def classify(
         self, images: Sequence[bytes], request: ClassifyRequest, *, model: Subject = STOCK
@@ -175,7 +172,7 @@ class Serving:
 
         Raises:
             ModelNotFound: the model was deleted since.
-            ModelUnavailable: its files are missing or damaged; the next try is after 30 s.
+            ModelUnavailable: its files are missing or damaged.
             NoReadableImage: none of the images can be read.
             NotCalibrated: `coverage` or `reject` without a valid calibration.
             ServerBusy: the turn did not come in time.
@@ -237,11 +234,8 @@ class Serving:
         wait = self.engine.wait_seconds
         if isinstance(model, JobPreview):
             stock = WeightsKey(model.backbone, model.image_size)
-            with (
-                self.engine.acquire(stock, 0, wait_seconds=wait) as served,
-                self.previews.acquire(model) as preview,
-            ):
-                yield LoadedModel(served, preview, model, model.id, model.backbone, 0.0)
+            with self.engine.pool.acquire(stock, 0, wait_seconds=wait) as served:
+                yield LoadedModel(served, self.previews.get(model), model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):
             name = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
             known = self.settings.known_backbone(name)
@@ -250,18 +244,12 @@ class Serving:
                     f"There is no backbone {name!r} here. The operator lists backbones in CLIPCITE_BACKBONES."
                 )
             stock = WeightsKey(known, recipe(known).image_size)
-            with self.engine.acquire(stock, 0, wait_seconds=wait) as served:
+            with self.engine.pool.acquire(stock, 0, wait_seconds=wait) as served:
                 yield LoadedModel(served, None, None, model, name, 0.0)
         else:
             alpha = model.alpha if alpha is None else alpha
-            with self.engine.acquire(WeightsKey.of(model), alpha, wait_seconds=wait) as served:
+            with self.engine.pool.acquire(WeightsKey.of(model), alpha, wait_seconds=wait) as served:
                 yield LoadedModel(served, None, model, model.id, model.backbone, alpha)
 
-    def _default_backbone(self) -> BackboneInfo | None:
-        """Return the default backbone if it is in memory, else None."""
-        size = self._default.image_size
-        for backbone in self.engine.pool.backbone_infos():
-            same_size = backbone.own_size if size is None else backbone.image_size == size
-            if backbone.name == self._default.backbone and same_size:
-                return backbone
-        return None
+    def _is_default_loaded(self) -> bool:
+        return self.engine.pool.has_stock(self._default.backbone, self._default.image_size)

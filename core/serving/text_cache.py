@@ -6,13 +6,14 @@ Entries may outlive the model that computed them.
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from torch import Tensor
 
+from core.admission import ServerBusy
 from core.clip.inference.request_rule import RequestKind, RequestRule
 from core.serving.names import Prompts, ResolvedNames
 from core.serving.types import ClassName
@@ -23,9 +24,6 @@ TEXT_CACHE_BYTES = 250_000_000
 """Memory for features and classifiers of all class names, about 5 kB per class name."""
 OVERHEAD = 1_000
 """Bytes of a tensor object, its key and its cache entry, without the numbers (upper bound)."""
-LONGER = 4
-"""A request with N uncached classes waits for another one that is encoding the same class, unless that
-request encodes more than LONGER * N classes."""
 CLASS_OVERHEAD = 150
 """Bytes per class in a key, without its prompts (upper bound)."""
 
@@ -44,8 +42,6 @@ class LruCache(Generic[Key, Value]):
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
         self.bytes = 0
-        self.hits = 0
-        self.evicted = 0
         self._lock = threading.Lock()
         self._kept: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
 
@@ -58,7 +54,6 @@ class LruCache(Generic[Key, Value]):
             entry = self._kept.get(key)
             if entry is None:
                 return None
-            self.hits += 1
             self._kept.move_to_end(key)
             return entry[0]
 
@@ -73,7 +68,6 @@ class LruCache(Generic[Key, Value]):
             while self.bytes > self.budget_bytes:
                 _, (_, freed) = self._kept.popitem(last=False)
                 self.bytes -= freed
-                self.evicted += 1
             return value
 
     def forget(self, where: Callable[[Key], bool]) -> None:
@@ -111,138 +105,86 @@ ClassifierKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float, R
 """Cache key: the model's key, the model's name, the class names, the templates, the balance and the rule."""
 
 
-@dataclass(frozen=True)
-class TextCounts:
-    """Counters since the start; `rows`, `classifiers` and `bytes` are present values."""
-
-    rows: int
-    classifiers: int
-    bytes: int
-    hits: int
-    """Requests whose class names were all cached."""
-    misses: int
-    encoded: int
-    """Classes whose prompts a model encoded."""
-    evicted: int
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """The rows that a call is encoding."""
-
-    rows: Future[Mapping[Prompts, Tensor]]
-    classes: int
-
-
 class TextCache:
-    """Features [D] of classes, by model key and prompts, and the classifiers of whole requests.
-
-    Concurrent requests encode each class once, except that a short list does not wait for a long one.
-    """
+    """Features [D] of classes, by model key and prompts, and the classifiers of whole requests."""
 
     def __init__(self, budget_bytes: int) -> None:
         # Half of the budget each, because a classifier repeats the rows of its classes.
         self.kept: LruCache[tuple[str, Prompts], Tensor] = LruCache(budget_bytes // 2)
         self.classifiers: LruCache[ClassifierKey, RequestClassifier] = LruCache(budget_bytes // 2)
         self.hits = 0
-        """Calls whose prompts were all cached."""
+        """Requests whose class names were all cached."""
         self.misses = 0
         self.encoded = 0
         """Classes whose prompts a model encoded."""
         self._lock = threading.Lock()
-        self._pending: dict[tuple[str, Prompts], _Pending] = {}
+        self._making: WeakValueDictionary[ClassifierKey, threading.Lock] = WeakValueDictionary()
 
-    def counts(self) -> TextCounts:
-        """Return the counters of both caches."""
-        rows, classifiers = self.kept, self.classifiers
-        return TextCounts(
-            rows=len(rows),
-            classifiers=len(classifiers),
-            bytes=rows.bytes + classifiers.bytes,
-            hits=classifiers.hits + self.hits,
-            misses=self.misses,
-            encoded=self.encoded,
-            evicted=rows.evicted + classifiers.evicted,
-        )
+    @property
+    def bytes(self) -> int:
+        """Memory of both caches."""
+        return self.kept.bytes + self.classifiers.bytes
 
     def forget(self, where: Callable[[str], bool]) -> None:
         """Drop the text of models whose key satisfies `where`."""
         self.kept.forget(lambda key: where(key[0]))
         self.classifiers.forget(lambda key: where(key[0]))
 
+    def classifier(
+        self, key: ClassifierKey, make: Callable[[], RequestClassifier], *, wait_seconds: float
+    ) -> RequestClassifier:
+        """Return the classifier for the key.
+
+        Concurrent calls with the same key make it once. If that fails, the next one tries.
+
+        Raises:
+            ServerBusy: other calls take longer than `wait_seconds`.
+            Exception: any error of `make`.
+        """
+        if (cached := self.classifiers.get(key)) is not None:
+            with self._lock:
+                self.hits += 1
+            return cached
+        with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        if not making.acquire(timeout=wait_seconds):
+            raise ServerBusy("The class names are being processed. Try again in a few seconds.")
+        try:
+            cached = self.classifiers.get(key)
+            if cached is None:
+                made = make()
+                cached = self.classifiers.put(key, made, made.bytes)
+            return cached
+        finally:
+            making.release()
+
     def rows(
         self, model: str, prompts: Sequence[Prompts], encode: Callable[[Sequence[Prompts]], Tensor]
     ) -> dict[Prompts, Tensor]:
         """Return the features of each element of `prompts`.
 
-        Rows that another thread is encoding are waited for, unless its list is much longer than this one's.
-        If that thread fails, perhaps because its owner has no more room, this call encodes them itself.
-
         Args:
             model: key of the model that encodes.
             encode: computes rows [M, D] of the missing prompts, which are distinct.
 
-        Raises any error of `encode`; the next call tries again.
+        Raises any error of `encode`.
         """
         rows: dict[Prompts, Tensor] = {}
-        uncached: list[Prompts] = []
         missing: list[Prompts] = []
-        others: list[tuple[Prompts, Future[Mapping[Prompts, Tensor]]]] = []
-        with self._lock:
-            for class_prompts in dict.fromkeys(prompts):
-                row = self.kept.get((model, class_prompts))
-                if row is None:
-                    uncached.append(class_prompts)
-                else:
-                    rows[class_prompts] = row
-            mine = _Pending(Future(), len(uncached))
-            for class_prompts in uncached:
-                pending = self._pending.setdefault((model, class_prompts), mine)
-                if pending is mine or pending.classes > LONGER * mine.classes:
-                    missing.append(class_prompts)
-                else:
-                    others.append((class_prompts, pending.rows))
-            if uncached:
-                self.misses += 1
+        for class_prompts in dict.fromkeys(prompts):
+            row = self.kept.get((model, class_prompts))
+            if row is None:
+                missing.append(class_prompts)
             else:
-                self.hits += 1
-        if missing:
-            rows.update(self._encode(model, missing, encode, mine))
-        failed = []
-        for class_prompts, future in others:
-            if future.exception() is None:
-                rows[class_prompts] = future.result()[class_prompts]
-            else:
-                failed.append(class_prompts)
-        if failed:
-            rows.update(self.rows(model, failed, encode))
-        return rows
-
-    def _encode(
-        self,
-        model: str,
-        missing: Sequence[Prompts],
-        encode: Callable[[Sequence[Prompts]], Tensor],
-        mine: _Pending,
-    ) -> Mapping[Prompts, Tensor]:
-        try:
-            # Copied, because a view would keep the whole batch in memory.
-            encoded = dict(zip(missing, (row.clone() for row in encode(missing)), strict=True))
-        except BaseException as error:
-            self._end_pending(model, missing, mine)
-            mine.rows.set_exception(error)
-            raise
-        for class_prompts, row in encoded.items():
+                rows[class_prompts] = row
+        # Copied, because a view would keep the whole batch in memory.
+        encoded = [row.clone() for row in encode(missing)] if missing else []
+        for class_prompts, row in zip(missing, encoded, strict=True):
             size = row.nbytes + OVERHEAD + CLASS_OVERHEAD + prompts_bytes(class_prompts)
             self.kept.put((model, class_prompts), row, size)
-        self._end_pending(model, missing, mine)
-        mine.rows.set_result(encoded)
+            rows[class_prompts] = row
         with self._lock:
+            self.hits += not missing
+            self.misses += bool(missing)
             self.encoded += len(missing)
-        return encoded
-
-    def _end_pending(self, model: str, prompts: Sequence[Prompts], mine: _Pending) -> None:
-        with self._lock:
-            for class_prompts in prompts:
-                if self._pending.get((model, class_prompts)) is mine:  # not a longer list's
-                    del self._pending[model, class_prompts]
+        return rows

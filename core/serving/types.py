@@ -1,6 +1,6 @@
-"""Plain data: requests and results of POST /classify, keys of weights, and states for GET /runtime."""
+"""Plain data: requests and results of POST /classify, keys of weights, and counters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -97,62 +97,37 @@ class WeightsSource:
     """The stored files of a model, by blob key."""
 
     model_id: str
-    owner: str
     weights: str
     manifest: str
+    sha256: str
+    """Hash of the weights."""
     bytes: int
 
 
 @dataclass(frozen=True)
 class WeightsKey:
-    """Identity of a model's weights: models with equal keys share memory, whatever their names."""
+    """Identity of a model's weights."""
 
     backbone: str
     image_size: int | None = None
     """None is the backbone's own image size."""
-    sha256: str = ""
-    """Hash of the stored delta; empty for the pre-trained model."""
+    model_id: str = ""
+    """Empty for the pre-trained model."""
     source: WeightsSource | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, row: Model) -> "WeightsKey":
-        source = WeightsSource(row.id, row.owner, row.weights_key, row.manifest_key, row.bytes)
-        return cls(row.backbone, row.image_size, row.sha256, source)
+        source = WeightsSource(row.id, row.weights_key, row.manifest_key, row.sha256, row.bytes)
+        return cls(row.backbone, row.image_size, row.id, source)
 
     @property
     def key(self) -> str:
         """The key as text."""
-        return f"{self.sha256}/{self.backbone}/{self.image_size}"
+        return f"{self.model_id}/{self.backbone}/{self.image_size}"
 
     def at(self, alpha: float) -> str:
         """Return the key of the model at α."""
         return f"{self.key}@{alpha!r}"
-
-
-@dataclass(frozen=True)
-class BackboneInfo:
-    """A pre-trained model in memory."""
-
-    name: str
-    image_size: int
-    own_size: bool
-    """The image size is the backbone's own."""
-    users: int
-    """Requests and warm models."""
-
-
-@dataclass(frozen=True)
-class ResidentInfo:
-    """A model at one α, or its stored delta, in memory."""
-
-    weights_key: WeightsKey
-    alpha: float | None
-    """None for the delta."""
-    bytes: int
-    users: int
-    pinned: bool
-    owners: Mapping[str, str]
-    """Owner by model id, for requested models with these weights."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +139,6 @@ class BatchCounts:
     batches: dict[str, int]
     rows: dict[str, int]
     """Rows of those batches."""
-    sizes: dict[int, int]
-    """Histogram of image batches by size; a key counts sizes above half of it, up to the key itself."""
     busy_seconds: float
     """Sum over all threads."""
     seconds_to_wait: float

@@ -70,7 +70,6 @@ class Batcher:
         self._batch_seconds = 0.0
         self._batches: Counter[str] = Counter()
         self._rows: Counter[str] = Counter()
-        self._sizes: Counter[int] = Counter()
         self._busy_seconds = 0.0
         self._computing = 0
         self._closed = False
@@ -156,7 +155,6 @@ class Batcher:
                 waiting=waiting,
                 batches=dict(self._batches),
                 rows=dict(self._rows),
-                sizes=dict(sorted(self._sizes.items())),
                 busy_seconds=self._busy_seconds,
                 seconds_to_wait=sum(self._seconds.get(kind, 0.0) * rows for kind, rows in waiting.items())
                 / self.workers,
@@ -271,7 +269,6 @@ class Batcher:
             self._seconds[kind] = before + SMOOTHING * (took / size - before)
             if kind == "images":
                 self._batch_seconds = took
-                self._sizes[1 << (size - 1).bit_length()] += 1
             self._batches[kind] += 1
             self._rows[kind] += size
             self._busy_seconds += took

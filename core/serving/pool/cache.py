@@ -6,16 +6,33 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from core.clip.weights.flat import reuse_memory
 from core.errors import ClipCiteError
-from core.serving.pool.cache_stats import CacheEntryInfo, CacheStats, Key
 
 Value = TypeVar("Value")
+Key = tuple[Hashable, ...]
+"""Cache key. Its first element is the kind of the value; statistics are kept per kind."""
 LOADERS = 8
 PATIENCE_SECONDS = 5.0
+
+
+@dataclass
+class CacheStats:
+    """Present contents of one kind, and counters since the start."""
+
+    values: int = 0
+    in_use: int = 0
+    """Values in use."""
+    hits: int = 0
+    misses: int = 0
+    loads: int = 0
+    """Successful loads: fewer than misses if concurrent requests share a load."""
+    load_seconds: float = 0.0
+    evicted: int = 0
+    """Values evicted to stay within the budget."""
 
 
 class StillLoading(ClipCiteError):
@@ -39,7 +56,6 @@ class _Entry(Generic[Value]):
         self.admitted = False
         """The bytes count against the budget."""
         self.users = 1  # the load itself
-        self.pins = 0
         self.forgotten = False
         """The key no longer leads here; the value goes with its last user."""
 
@@ -82,7 +98,6 @@ class WarmCache(Generic[Value]):
         *,
         wait_seconds: float | None,
         expected_bytes: int = 0,
-        pin: bool = False,
     ) -> Iterator[Value]:
         """Hold the value of `key` in memory until the context is left.
 
@@ -91,7 +106,6 @@ class WarmCache(Generic[Value]):
             wait_seconds: maximum wait for a load by another thread. None loads in this thread, without
                 a limit, unless a load is in progress. Use None only within a load.
             expected_bytes: size that counts during the load.
-            pin: held for a long time, so that other loads don't wait for its release.
 
         Raises:
             StillLoading: loading takes longer than `wait_seconds`.
@@ -108,7 +122,6 @@ class WarmCache(Generic[Value]):
             else:
                 counts.misses += 1
             entry.users += 1
-            entry.pins += pin
             self._entries.move_to_end(key)
         try:
             if new:
@@ -117,19 +130,13 @@ class WarmCache(Generic[Value]):
                 raise StillLoading
             yield entry.future.result()
         finally:
-            self._release(entry, pin)
+            self._release(entry)
 
     def has(self, key: Key) -> bool:
         """Return whether the value is loaded."""
         with self._changed:
             entry = self._entries.get(key)
             return entry is not None and entry.future.done()
-
-    def touch(self, key: Key) -> None:
-        """Mark the value as recently used, if there is one."""
-        with self._changed:
-            if key in self._entries:
-                self._entries.move_to_end(key)
 
     def forget(self, where: Callable[[Key], bool]) -> None:
         """Drop the values whose key satisfies `where`, loading ones included.
@@ -150,23 +157,13 @@ class WarmCache(Generic[Value]):
     def counts(self, kind: Hashable) -> CacheStats:
         """Return the statistics of one kind of values."""
         with self._changed:
-            entries = [e for e in self._all() if e.key[0] == kind]
+            held = (*self._orphans, *self._entries.values())
+            entries = [e for e in held if e.key[0] == kind and e.admitted and e.future.done()]
             return replace(
                 self._counts_of((kind,)),
                 values=len(entries),
-                bytes=sum(e.bytes for e in entries),
                 in_use=sum(e.users > 0 for e in entries),
             )
-
-    def held(self) -> list[CacheEntryInfo]:
-        """Return all values in memory, the least recently used first."""
-        with self._changed:
-            return [CacheEntryInfo(e.key, e.bytes, e.users, e.pins > 0) for e in self._all()]
-
-    def values(self) -> list[tuple[Value, int]]:
-        """Return all values in memory with their numbers of users, the least recently used first."""
-        with self._changed:
-            return [(e.future.result(), e.users) for e in self._all()]
 
     @property
     def bytes(self) -> int:
@@ -180,9 +177,6 @@ class WarmCache(Generic[Value]):
             self._closed = True
             self._changed.notify_all()
         self._loaders.shutdown(wait=False, cancel_futures=True)
-
-    def _all(self) -> list[_Entry[Value]]:
-        return [e for e in (*self._orphans, *self._entries.values()) if e.admitted and e.future.done()]
 
     def _counts_of(self, key: Key) -> CacheStats:
         return self._counts.setdefault(key[0], CacheStats())
@@ -246,10 +240,9 @@ class WarmCache(Generic[Value]):
             entry.users -= 1
             self._changed.notify_all()
 
-    def _release(self, entry: _Entry[Value], pin: bool = False) -> None:
+    def _release(self, entry: _Entry[Value]) -> None:
         with self._changed:
             entry.users -= 1
-            entry.pins -= pin
             if entry is self._excess and not entry.users:
                 self._excess = None
             gone = self._make_room()
@@ -261,10 +254,9 @@ class WarmCache(Generic[Value]):
         self._free(gone)
 
     def _fits(self, entry: _Entry[Value]) -> bool:
-        """Return whether the value fits beside those in use. Pinned values must not keep all others out."""
+        """Return whether the value fits beside those in use, or none is in use."""
         used = [e for e in (*self._orphans, *self._entries.values()) if e.admitted and e.users]
-        in_the_way = sum(e.bytes for e in used) + entry.bytes > self.budget_bytes
-        return not in_the_way or not any(e.users > e.pins for e in used)
+        return not used or sum(e.bytes for e in used) + entry.bytes <= self.budget_bytes
 
     def _make_room(self) -> list[_Entry[Value]]:
         gone: list[_Entry[Value]] = []

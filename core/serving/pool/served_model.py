@@ -3,21 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core.clip.data.transforms import Pixels
-from core.clip.errors import CorruptWeights
 from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
 from core.clip.models.tokenizer import trim_padding
-from core.clip.weights.files import Weights, load_weights
-from core.clip.weights.manifest import read_manifest
-from core.serving.types import WeightsKey, WeightsSource
-from core.store.storage.blobs import Blobs
+from core.clip.weights.files import Weights
 
 
 @dataclass(frozen=True)
@@ -54,18 +50,6 @@ class ServedModel:
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Return features [N, D] of token ids [N, L] on the CPU."""
         return encode_tokens(self.model, trim_padding(tokens, self.backbone.padding)).cpu()
-
-
-def read_model(blobs: Blobs, key: WeightsKey, backbone: Backbone) -> Weights:
-    """Read the stored delta of a model.
-
-    Raises CorruptWeights, BlobNotFound, StorageUnavailable.
-    """
-    source = cast(WeightsSource, key.source)
-    manifest = read_manifest(blobs.get(source.manifest))
-    if manifest.sha256 != key.sha256:
-        raise CorruptWeights("Its manifest belongs to other weights.")
-    return load_weights(blobs.get(source.weights), manifest, backbone)
 
 
 def stock_model(key: str, backbone: Backbone, dtype: torch.dtype | None = None) -> ServedModel:

@@ -12,6 +12,7 @@ from core.admission import ServerBusy
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from core.clip.models.features import encode_images, encode_tokens
+from core.serving.pool.model_pool import BACKBONE
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import WeightsKey
 from tests.api import crafted
@@ -25,7 +26,7 @@ def images(world: World) -> Tensor:
 
 def held(world: World) -> int:
     """Return the number of requests that use the backbone."""
-    return sum(backbone.users for backbone in world.pool.backbone_infos())
+    return world.pool.backbones.counts(BACKBONE).in_use
 
 
 def test_features_are_those_of_the_model(world: World) -> None:
@@ -33,7 +34,7 @@ def test_features_are_those_of_the_model(world: World) -> None:
     backbone, engine = world.backbone, world.serving.engine
     decoded = images(world)
     tokens = backbone.tokenizer(NAMES)
-    with engine.acquire(WeightsKey(backbone.name), 0, wait_seconds=None) as model:
+    with engine.pool.acquire(WeightsKey(backbone.name), 0, wait_seconds=None) as model:
         assert model.preprocess == backbone.preprocess_settings
         torch.testing.assert_close(
             engine.encode_images(model, decoded, wait_seconds=None),
@@ -47,21 +48,6 @@ def test_features_are_those_of_the_model(world: World) -> None:
             atol=1e-5,
             rtol=0,
         )
-
-
-def test_images_are_pending_until_the_last_one_is_sent(world: World) -> None:
-    engine = world.serving.engine
-    with engine.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as model:
-        lane = (model, "images")
-        with engine.expect_images(model) as coming:
-            assert engine.batcher._pending[lane] == 1
-            engine.encode_images(model, images(world), wait_seconds=None)
-            assert engine.batcher._pending[lane] == 1
-            engine.encode_images(model, images(world), wait_seconds=None, last_of=coming)
-            assert engine.batcher._pending[lane] == 0
-        with engine.expect_images(model):
-            pass
-    assert not engine.batcher._pending
 
 
 def test_many_images_come_back_in_their_order(world: World) -> None:
@@ -129,7 +115,7 @@ def test_a_batch_too_large_for_the_gpu_is_halved(
 
     engine, rows = world.serving.engine, images(world)
     assert len(rows) == 3
-    with engine.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as model:
+    with engine.pool.acquire(WeightsKey(world.backbone.name), 0, wait_seconds=None) as model:
         expected = engine.encode_images(model, rows, wait_seconds=None)
         monkeypatch.setattr(ServedModel, "encode_images", full)
         if room:

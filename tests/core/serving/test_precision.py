@@ -33,7 +33,7 @@ def test_both_towers_compute_in_the_precision_of_the_service(world: World, half:
     found = []
     for each in (world, half):
         engine = each.serving.engine
-        with engine.acquire(WeightsKey(each.backbone.name), 0, wait_seconds=None) as model:
+        with engine.pool.acquire(WeightsKey(each.backbone.name), 0, wait_seconds=None) as model:
             found.append(
                 (
                     engine.encode_images(model, images(each), wait_seconds=None),

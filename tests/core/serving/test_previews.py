@@ -4,7 +4,6 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 import torch
 from sqlalchemy import delete
 
-from core.admission import ServerBusy
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
@@ -22,7 +20,7 @@ from core.clip.inference.request_rule import RequestKind
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
 from core.serving import previews
-from core.serving.pool.cache import LOADERS, StillLoading
+from core.serving.pool.cache import StillLoading
 from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.service import Serving, look_up
@@ -40,6 +38,7 @@ from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.core.serving.adapted import publish_model
 from tests.core.store.samples import create_job
+from tests.service.running import wait_for
 
 SHOTS = {"red fox": [1, 2, 3], "badger": [4, 5]}
 NAMES = ["Badger", "a tree {with} braces", "red fox"]
@@ -200,7 +199,7 @@ def test_the_preview_is_deleted_with_its_job(world: World) -> None:
     world.serving.previews.forget(job)
     with pytest.raises(JobNotFound):
         world.classify(job)
-    assert world.serving.previews.counts().values == 0
+    assert not world.serving.previews._kept
 
 
 def test_without_images_there_is_no_preview(world: World) -> None:
@@ -222,23 +221,29 @@ def test_images_are_read_once(world: World) -> None:
         world.classify(world_job_without_files(world))
 
 
-def test_the_preview_is_built_before_the_first_request(world: World) -> None:
-    job = world.job()
+def test_the_preview_is_built_before_the_first_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, built = world.job(), list[int]()
+    features = previews.Previews._features
+
+    def counted(self: previews.Previews, stock: ServedModel, shots: Sequence[JobImage]) -> torch.Tensor:
+        built.append(len(shots))
+        return features(self, stock, shots)
+
+    monkeypatch.setattr(previews.Previews, "_features", counted)
     with world.database.read() as session:
         coming = JobPreview.of(jobs.get(session, job, owner=DEFAULT_OWNER))
     # The backbone is not in memory, and nothing is loaded for the preview.
     world.serving.prepare_preview(coming)
-    assert world.serving.previews.counts().misses == 0
+    assert not world.serving.previews._kept
     size = resolve_config(backbone=world.backbone.name).image_size
     stock = WeightsKey(world.backbone.name, size)
-    with world.serving.engine.acquire(stock, 0, wait_seconds=None):
+    with world.serving.engine.pool.acquire(stock, 0, wait_seconds=None):
         world.serving.prepare_preview(replace(coming, backbone="another"))
-        assert world.serving.previews.counts().misses == 0
+        assert not world.serving.previews._kept
         world.serving.prepare_preview(replace(coming, image_size=size))
-    until = time.monotonic() + 60
-    while not world.serving.previews.counts().values and time.monotonic() < until:
-        time.sleep(0.01)
-    assert world.serving.previews.counts().loads == 1
+    wait_for(lambda: built)
+    assert world.classify(job).preview
+    assert built == [5]
     lost = world_job_without_files(world)
     world.serving.prepare_preview(replace(coming, id=lost, image_size=size))  # The upload reports no error.
 
@@ -257,7 +262,7 @@ def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch
         return features(self, *given)
 
     monkeypatch.setattr(previews.Previews, "_features", one_by_one)
-    monkeypatch.setattr(previews, "MAX_FIRST_SECONDS", 0)
+    monkeypatch.setattr(previews, "TURN_SECONDS", 0)
     monkeypatch.setattr(previews, "BATCH_SIZE", 1)
     first = world.classify(job)
     assert first.preview_lacks == 3  # of five; each class has one
@@ -276,7 +281,7 @@ def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch
 
 def test_slow_previews_leave_threads_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.serving.decoding.start()
-    slow = {world.job() for _ in range(LOADERS + 1)}
+    slow = {world.job() for _ in range(previews.THREADS + 1)}
     begun: set[str] = set()
     go_on = threading.Event()
     features = previews.Previews._features
@@ -290,7 +295,7 @@ def test_slow_previews_leave_threads_for_others(world: World, monkeypatch: pytes
         return features(self, stock, shots)
 
     monkeypatch.setattr(previews.Previews, "_features", slowly)
-    monkeypatch.setattr(previews, "MAX_FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(previews, "TURN_SECONDS", 0.05)
     monkeypatch.setattr(previews, "BATCH_SIZE", 1)
     with world.database.read() as session:
         coming = [JobPreview.of(jobs.get(session, job, owner=DEFAULT_OWNER)) for job in slow]
@@ -303,12 +308,11 @@ def test_slow_previews_leave_threads_for_others(world: World, monkeypatch: pytes
         assert world.classify(job).results
 
 
-def test_a_slow_preview_that_fails_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preview_that_fails_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: previews.Previews, *_given: Any) -> torch.Tensor:
         raise BlobNotFound("jobs/x/images/1")
 
     monkeypatch.setattr(previews.Previews, "_features", fail)
-    monkeypatch.setattr(previews, "MAX_FIRST_SECONDS", -1)
     with pytest.raises(BlobNotFound):
         world.classify(world.job())
 
@@ -328,11 +332,6 @@ def test_waiting_for_a_preview_has_the_same_limit_as_for_a_model(
         job = world.job()
         with pytest.raises(StillLoading):
             world.classify(job)
-        until = time.monotonic() + 60
-        while not world.serving.previews.counts().values and time.monotonic() < until:
-            with suppress(StillLoading, ServerBusy):
-                world.classify(job)
-            time.sleep(0.01)
         monkeypatch.setattr(world.serving.engine, "wait_seconds", 60)
         assert world.classify(job).preview
     finally:

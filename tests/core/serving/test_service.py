@@ -31,8 +31,7 @@ from core.clip.weights.support_set import SupportSet
 from core.serving import predictor
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
-from core.serving.pool.model_pool import ModelPool
-from core.serving.pool.unavailable import ModelUnavailable, Unavailable
+from core.serving.pool.model_pool import MODEL, ModelPool, ModelUnavailable
 from core.serving.types import ClassifyRequest, ClassName, NoReadableImage
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
@@ -223,7 +222,7 @@ def test_cached_prompts_have_a_limit(backbone: Backbone, data: Path, monkeypatch
         first = world.classify()
         assert_close(in_order(world.classify()), in_order(first))
         assert len(world.sentences) > len(NAMES)  # The first prompts were evicted and encoded again.
-        assert world.serving.text_counts().bytes <= 1_500
+        assert world.serving.texts.bytes <= 1_500
     finally:
         world.close()
 
@@ -314,9 +313,11 @@ def test_forget(world: World) -> None:
     world.classify(model=model, alpha=0.2)
     world.classify(model=model, alpha=0.4)
     expected = exactly(world.classify(model=other))
+    gone = content_of(world, model)
     world.serving.forget(model)
-    assert {held.key[1] for held in world.pool.warm.held()} == {content_of(world, other)}
-    assert world.serving.text_counts().rows == len(NAMES)
+    assert not world.pool.warm.has((MODEL, gone, 0.2))
+    assert world.pool.warm.has((MODEL, content_of(world, other), 0.5))
+    assert len(world.serving.texts.kept) == len(NAMES)
     assert exactly(world.classify(model=other)) == expected
 
 
@@ -340,37 +341,29 @@ def weights_of(world: World, model: str) -> Path:
     return world.settings.data / "blobs" / key
 
 
-@pytest.fixture
-def impatient(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Each request is a new try."""
-    monkeypatch.setattr(world.pool, "unavailable", Unavailable(retry_seconds=0))
-    return world
-
-
-def test_a_flipped_bit_is_never_served(impatient: World) -> None:
-    model, good = (impatient.publish(theta_1=moved(impatient.backbone, seed)) for seed in (1, 2))
-    path = weights_of(impatient, model)
+def test_a_flipped_bit_is_never_served(world: World) -> None:
+    model, good = (world.publish(theta_1=moved(world.backbone, seed)) for seed in (1, 2))
+    path = weights_of(world, model)
     content = path.read_bytes()
     for position in [0, 9, 100, len(content) // 2, len(content) - 1]:
         damaged = bytearray(content)
         damaged[position] ^= 4
         path.write_bytes(damaged)
         with pytest.raises(ModelUnavailable, match=f"{model} can't be used.*train it again"):
-            impatient.classify(model=model)
-    impatient.classify(model=good)
-    impatient.classify()
+            world.classify(model=model)
+    world.classify(model=good)
+    world.classify()
     path.write_bytes(content)
-    impatient.classify(model=model)  # Repaired by the operator, without a restart.
-    assert impatient.pool.unavailable.count() == 0
+    world.classify(model=model)  # Repaired by the operator, without a restart.
 
 
-def test_a_damaged_manifest(impatient: World) -> None:
-    model, other = impatient.publish(), impatient.publish(theta_1=moved(impatient.backbone, seed=2))
-    path = weights_of(impatient, model).with_name("manifest.json")
-    for content in ('{"format": 3}', "", weights_of(impatient, other).with_name("manifest.json").read_text()):
+def test_a_damaged_manifest(world: World) -> None:
+    model, other = world.publish(), world.publish(theta_1=moved(world.backbone, seed=2))
+    path = weights_of(world, model).with_name("manifest.json")
+    for content in ('{"format": 3}', "", weights_of(world, other).with_name("manifest.json").read_text()):
         path.write_text(content)
         with pytest.raises(ModelUnavailable):
-            impatient.classify(model=model)
+            world.classify(model=model)
 
 
 def test_weights_of_another_backbone(world: World) -> None:
@@ -378,39 +371,6 @@ def test_weights_of_another_backbone(world: World) -> None:
     model = publish_model(world.database, world.blobs, changed)
     with pytest.raises(ModelUnavailable, match="other weights"):
         world.classify(model=model)
-
-
-def test_a_missing_file_is_looked_for_once_while_the_others_are_served(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One of six models loses its file under load."""
-    *good, bad = (world.publish(theta_1=moved(world.backbone, seed)) for seed in range(6))
-    weights_of(world, bad).unlink()
-    looked: list[str] = []
-    get = world.blobs.get
-
-    def counted(key: str) -> bytes:
-        looked.append(key)
-        return get(key)
-
-    monkeypatch.setattr(world.blobs, "get", counted)
-
-    def classify_one(number: int) -> str:
-        model = [*good, bad][number % 6]
-        try:
-            world.classify(model=model, names=["oak"], images=IMAGES[:1])
-        except ModelUnavailable as refused:
-            return f"{model}: backup" if "backup" in refused.detail else refused.detail
-        return "ok"
-
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(classify_one, range(48)))
-    assert [answer for answer in answers if answer != "ok"] == [f"{bad}: backup"] * 8
-    assert len([key for key in looked if bad in key and "weights" in key]) == 1
-    assert [r.message for r in caplog.records if r.levelname == "ERROR" and bad in r.message]
-    assert world.pool.unavailable.count() == 1
-    world.serving.forget(bad)
-    assert world.pool.unavailable.count() == 0
 
 
 def test_a_storage_outage_is_retried_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def put(cache: WarmCache[str], key: str, value: str) -> None:
 
 def warm(cache: WarmCache[str]) -> list[str]:
     """List the keys, least recently used first."""
-    return [str(held.key[1]) for held in cache.held()]
+    return [str(key[1]) for key in cache._entries]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -126,7 +126,7 @@ def test_a_failing_load_fails_every_waiter_and_is_retried(cache: WarmCache[str])
 
     answers = at_once(16, lambda: get(cache, "key", loads), release)
     assert [str(answer) for answer in answers] == ["the hub did not answer"] * 16
-    assert (cache.bytes, cache.held()) == (0, [])
+    assert (cache.bytes, warm(cache)) == (0, [])
     tries = loads.count
     loads.error = None
     assert get(cache, "key", loads) == "value"
@@ -243,34 +243,6 @@ def test_values_in_use_for_ever_keep_one_load_out_for_a_limited_time() -> None:
         cache.close()
 
 
-def test_pinned_values_stay_and_block_no_load(cache: WarmCache[str]) -> None:
-    with cache.acquire(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True):
-        for key in "abc":
-            put(cache, key, "yyy")
-        (held,) = cache.held()
-        assert (held.key[1], held.pinned, held.users) == ("pinned", True, 1)
-    put(cache, "d", "y" * 9)
-    assert warm(cache) == ["d"]
-
-
-def test_a_pin_delays_no_load(cache: WarmCache[str]) -> None:
-    """Only values in use may delay a load: a pin lasts as long as the service."""
-    with (
-        cache.acquire(("value", "pinned"), lambda: "x" * 9, wait_seconds=None, pin=True),
-        cache.acquire(("value", "other"), lambda: "yyy", wait_seconds=10, expected_bytes=3) as value,
-    ):
-        assert value == "yyy"
-
-
-def test_touch(cache: WarmCache[str]) -> None:
-    for key in "abc":
-        put(cache, key, "xxx")
-    cache.touch(("value", "a"))
-    cache.touch(("value", "nothing"))
-    put(cache, "d", "xxx")
-    assert warm(cache) == ["c", "a", "d"]
-
-
 # --- forgetting ---
 
 
@@ -299,7 +271,7 @@ def test_forgotten_while_it_is_loaded(cache: WarmCache[str]) -> None:
         loads.gate.set()
         assert asked.result(60) == "value"  # For the request that waited for it.
     until(lambda: cache.bytes == 0)
-    assert cache.held() == []
+    assert warm(cache) == []
 
 
 def test_a_failed_forgotten_load_does_not_affect_a_later_one(cache: WarmCache[str]) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,18 +15,13 @@ from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
-from core.serving.pool.cache import StillLoading
-from core.serving.pool.cache_stats import CacheStats
-from core.serving.pool.model_pool import DELTA, MAX_BACKBONES, MODEL, ModelPool
-from core.serving.pool.pins import PinnedModels
-from core.serving.pool.unavailable import ModelUnavailable
+from core.serving.pool.cache import CacheStats, StillLoading
+from core.serving.pool.model_pool import BACKBONE, DELTA, MAX_BACKBONES, MODEL
 from core.serving.types import ClassifyRequest, ClassName, WeightsKey
-from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
-from core.store.registry import aliases, models
+from core.store.registry import models
 from tests.core.serving.adapted import moved
-from tests.core.serving.pool.test_cache import until
 from tests.core.serving.world import IMAGES, NAMES, World, content_of, exactly, in_order
 
 
@@ -87,54 +81,12 @@ def test_counted_bytes_are_those_in_use(world: World) -> None:
     model = world.publish(delta_format="4bit")
     world.classify(model=model, alpha=0.5)
     parameters = sum(p.nbytes for p in tower_parameters(world.backbone.model).values())
-    network, delta = counts(world), counts(world, DELTA)
-    assert network.bytes == pytest.approx(parameters, rel=0.05)
-    assert delta.bytes < parameters / 2
-    assert world.pool.warm.bytes == network.bytes + delta.bytes
-    ((stock, users),) = world.pool.backbones.values()
-    assert (stock.bytes, users) == (0, 1)  # The backbone itself, which the model shares.
-
-
-# --- equal content under different ids ---
-
-
-def test_two_models_with_the_same_content_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = world.publish(), world.publish()
-    expected = exactly(world.classify(model=one))
-    monkeypatch.setattr(world.blobs, "get", away)
-    world.sentences.clear()
-    assert exactly(world.classify(model=other)) == expected
-    assert (counts(world).values, counts(world).loads, counts(world).hits, world.sentences) == (1, 1, 1, [])
-    world.serving.forget(one)
-    assert exactly(world.classify(model=other)) == expected
-    world.serving.forget(other)
-    assert world.pool.warm.held() == []
-
-
-def test_the_files_of_one_do_not_fail_the_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both wait for the same load, and one of them has lost its files."""
-    bad, good = world.publish(), world.publish()
-    loading, go_on = threading.Event(), threading.Event()
-    get = world.blobs.get
-
-    def slow(key: str) -> bytes:
-        if bad in key:
-            loading.set()
-            assert go_on.wait(60)
-        return get(key)
-
-    world.blobs.delete_prefix(models.blobs_of(bad))
-    monkeypatch.setattr(world.blobs, "get", slow)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(world.classify, model=bad)
-        assert loading.wait(60)
-        second = pool.submit(world.classify, model=good)
-        while counts(world).misses < 2:
-            pass
-        go_on.set()
-        with pytest.raises(ModelUnavailable):
-            first.result(60)
-        assert second.result(60).model == good
+    with world.pool.acquire(content_of(world, model), 0.5, wait_seconds=10) as network:
+        assert network.bytes == pytest.approx(parameters, rel=0.05)
+        assert network.bytes < world.pool.warm.bytes < network.bytes + parameters / 2
+    with world.pool.stock(world.backbone.name, None, wait_seconds=10) as stock:
+        assert stock.bytes == 0  # The backbone itself, which the model shares.
+    assert world.pool.backbones.counts(BACKBONE).in_use == 1
 
 
 # --- eviction ---
@@ -149,7 +101,7 @@ def test_deleted_while_it_is_used(world: World) -> None:
         before = network.encode_images(images)
         delete(world, model)
         assert torch.equal(network.encode_images(images), before)
-        assert counts(world).bytes > 0
+        assert world.pool.warm.bytes > 0
     assert world.pool.warm.bytes == 0
     with pytest.raises(ModelNotFound):
         world.serving.classify(IMAGES, ClassifyRequest((ClassName("oak"),)), model=row)
@@ -179,7 +131,6 @@ def test_deleted_while_it_is_loaded(world: World, monkeypatch: pytest.MonkeyPatc
         go_on.set()
         assert asked.result(60).model == model
     assert world.pool.warm.bytes == 0
-    assert world.pool._models == {}
 
 
 def test_prompts_outlive_their_model(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +143,7 @@ def test_prompts_outlive_their_model(backbone: Backbone, data: Path, monkeypatch
         expected = exactly(world.classify(model=one))
         for other in others:
             world.classify(model=other)
-        assert content_of(world, one) not in {held.key[1] for held in world.pool.warm.held()}
+        assert not world.pool.warm.has((MODEL, content_of(world, one), 0.5))
         world.sentences.clear()
         assert exactly(world.classify(model=one)) == expected  # Bit for bit.
         assert world.sentences == []
@@ -208,58 +159,13 @@ def test_batching_does_not_change_the_result(world: World) -> None:
         asked = [(key, pool.submit(row, world, key[0], [IMAGES[key[1]]])) for key in list(alone) * 6]
         for key, got in asked:
             assert got.result(60) == pytest.approx(alone[key], abs=1e-5)
-    assert max(world.serving.engine.batcher.counts().sizes) > 1
+    batches = world.serving.engine.batcher.counts()
+    assert batches.batches["images"] < batches.rows["images"]
 
 
 def row(world: World, model: str, images: Sequence[bytes]) -> list[float]:
     (numbers,) = in_order(world.classify(model=model, images=images))
     return [number for name in NAMES for number in numbers[name]]
-
-
-# --- pins ---
-
-
-def test_pinned_models_stay_and_follow_their_alias(world: World) -> None:
-    first, second = (world.publish(name="shoes", theta_1=moved(world.backbone, s)) for s in (1, 2))
-    promote(world, first)
-    pins = PinnedModels(["shoes@prod", "nobody/boots@prod", "mdl_none"], world.serving.engine, world.database)
-    pins.refresh()
-    assert pinned(world) == {content_of(world, first)}
-    promote(world, second)
-    pins.refresh()
-    pins.refresh()
-    assert pinned(world) == {content_of(world, second)}
-    assert counts(world).loads == 2
-    world.classify(model="shoes@prod")
-    assert counts(world).hits == 1
-    delete(world, second)
-    pins.refresh()
-    assert pinned(world) == set()
-    pins.release()
-    assert counts(world).in_use == 0
-
-
-def test_a_failing_pin_does_not_stop_other_pins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (world.publish(theta_1=moved(world.backbone, s)) for s in (1, 2))
-    pins = PinnedModels([first, second], world.serving.engine, world.database)
-    load = ModelPool.acquire
-
-    def acquire(self: ModelPool, key: WeightsKey, *given: Any, **named: Any) -> Any:
-        if key.source is not None and key.source.model_id == first:
-            raise RuntimeError("a fault of ours")
-        return load(self, key, *given, **named)
-
-    monkeypatch.setattr(ModelPool, "acquire", acquire)
-    monkeypatch.setattr("core.serving.pool.pins.REFRESH_SECONDS", 0.01)
-    stop = threading.Event()
-    following = threading.Thread(target=pins.run, args=(stop,), daemon=True)
-    following.start()
-    until(lambda: pinned(world) == {content_of(world, second)})
-    monkeypatch.undo()
-    until(lambda: pinned(world) == {content_of(world, m) for m in (first, second)})
-    stop.set()
-    following.join(60)
-    assert pinned(world) == set()
 
 
 def test_backbones_in_use_are_limited(world: World) -> None:
@@ -269,7 +175,7 @@ def test_backbones_in_use_are_limited(world: World) -> None:
             held.enter_context(world.pool.stock(world.backbone.name, 32 + 8 * i, wait_seconds=60))
         with pytest.raises(StillLoading):
             held.enter_context(world.pool.stock(world.backbone.name, 128, wait_seconds=0.2))
-        assert len(world.pool.backbones.held()) == MAX_BACKBONES
+        assert world.pool.backbones.counts(BACKBONE).in_use == MAX_BACKBONES
     with world.pool.stock(world.backbone.name, 128, wait_seconds=60):
         pass
 
@@ -277,17 +183,3 @@ def test_backbones_in_use_are_limited(world: World) -> None:
 def test_neighbouring_alphas_are_separate_models(world: World) -> None:
     content = content_of(world, world.publish(theta_1=moved(world.backbone, 1)))
     assert len({content.at(alpha) for alpha in (0.335, 0.34, 0.3449, 0.345)}) == 4
-
-
-def promote(world: World, model: str) -> None:
-    with world.database.write() as session:
-        aliases.promote(session, "shoes", "prod", model, owner=DEFAULT_OWNER)
-
-
-def pinned(world: World) -> set[Any]:
-    return {held.key[1] for held in world.pool.warm.held() if held.pinned}
-
-
-def test_pins_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIPCITE_PINNED_MODELS", '["shoes@prod", "team/boots@3"]')
-    assert Settings().pinned_models == ["shoes@prod", "team/boots@3"]

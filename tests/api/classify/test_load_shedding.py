@@ -1,4 +1,4 @@
-"""GET /runtime, and load shedding."""
+"""Load shedding of POST /classify."""
 
 import threading
 import time
@@ -11,14 +11,11 @@ from torch import Tensor
 
 from core.clip.models.backbone import Backbone
 from core.serving.pool.served_model import ServedModel
-from core.serving.types import WeightsKey
 from core.store.accounts import api_keys
-from core.store.registry import models
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
 from tests.core.serving.adapted import moved, publish_model
-from tests.core.store import samples
 
 
 def classify(
@@ -32,67 +29,6 @@ def classify(
     files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(images)]
     data = {"class_names": ["fox", "oak"], "model": model, **fields}
     return service.client.post("/classify", data=data, files=files, headers=headers)
-
-
-def runtime(service: Service) -> Any:
-    response = service.client.get("/runtime")
-    assert response.status_code == 200
-    return response.json()
-
-
-def test_models_in_memory(fresh: Service, backbone: Backbone) -> None:
-    empty = runtime(fresh)
-    assert (empty["backbones"], empty["models"]["resident"]) == ([], [])
-    one, other = (publish_model(fresh.database, fresh.blobs, backbone, alpha=0.4) for _ in range(2))
-    for model, alpha in ((one, 0.4), (one, 0.7), (other, 0.4), (one, 0)):
-        assert classify(fresh, model, alpha=alpha).status_code == 200
-    told = runtime(fresh)
-    assert told["device"] | {"threads": 0} == {
-        "name": "cpu",
-        "precision": "fp32",
-        "threads": 0,
-        "decoders": told["device"]["decoders"],
-    }
-    assert told["backbones"] == [{"name": backbone.name, "image_size": 32, "users": 2}]
-    warm = told["models"]
-    assert warm["bytes"] == sum(resident["bytes"] for resident in warm["resident"])
-    assert warm["bytes"] <= warm["budget_bytes"] == fresh.settings.model_cache_bytes
-    shown = [(r["kind"], r["alpha"], r["models"], r["others"]) for r in warm["resident"]]
-    both = sorted([one, other])
-    # Least recently used first; each model counts as a use of its delta.
-    assert shown == [("model", 0.7, both, 0), ("model", 0.4, both, 0), ("delta", None, both, 0)]
-    assert all(r["users"] == 0 and not r["pinned"] for r in warm["resident"])
-    counts = {name: warm["models"][name] for name in ("values", "hits", "misses", "loads", "evicted")}
-    assert counts == {"values": 2, "hits": 1, "misses": 2, "loads": 2, "evicted": 0}
-    prompts = told["prompts"]
-    assert (prompts["rows"], prompts["classifiers"], prompts["encoded"]) == (6, 4, 6)
-    assert (prompts["hits"], prompts["misses"]) == (1, 3)
-    assert told["batches"]["images"] == 4
-    assert told["batches"]["sizes"] == {"1": 4}
-    assert told["batches"]["prompts"] == 6
-    assert told["queue"]["images"] == told["queue"]["waiting_images"] == 0
-    metrics = fresh.client.get("/metrics").text
-    for line in ("warm_models 2.0", "warm_deltas 1.0", "warm_loads_total 2.0", "text_hits_total 1.0"):
-        assert f"\nclipcite_{line}\n" in metrics
-    assert "\nclipcite_queue_batched_images_total 4.0\n" in metrics
-    assert fresh.client.delete(f"/models/{one}").status_code == 204
-    assert {m for r in runtime(fresh)["models"]["resident"] for m in r["models"]} == {other}
-    assert fresh.client.delete(f"/models/{other}").status_code == 204
-    assert runtime(fresh)["models"]["bytes"] == 0
-    assert runtime(fresh)["backbones"][0]["users"] == 0
-
-
-def test_models_of_others_are_only_counted(fresh: Service, backbone: Backbone) -> None:
-    samples.new_owner(fresh.database, "other")
-    mine = publish_model(fresh.database, fresh.blobs, backbone)
-    theirs = publish_model(fresh.database, fresh.blobs, backbone, owner="other")
-    with fresh.database.read() as session:
-        row = models.get(session, theirs, owner="other")
-    with fresh.app.state.serving.engine.acquire(WeightsKey.of(row), 0.5, wait_seconds=10):
-        assert classify(fresh, mine, alpha=0.5).status_code == 200
-        for resident in runtime(fresh)["models"]["resident"]:
-            assert (resident["models"], resident["others"]) == ([mine], 1)
-    assert theirs not in fresh.client.get("/runtime").text
 
 
 class Held(threading.Event):
@@ -121,7 +57,8 @@ def test_requests_over_the_limit_get_retry_after(
     make_service: MakeService, backbone: Backbone, held: Held
 ) -> None:
     service = make_service()
-    service.app.state.admission.slots.most = 4
+    slots = service.app.state.admission.slots
+    slots.most = 4
     first, second = (
         publish_model(service.database, service.blobs, backbone, theta_1=moved(backbone, seed))
         for seed in (1, 2)
@@ -137,10 +74,10 @@ def test_requests_over_the_limit_get_retry_after(
         def wait_for(images: int) -> None:
             until = threading.Event()
             for _ in range(1_000):
-                if runtime(service)["queue"]["images"] == images:
+                if slots.held == images:
                     return
                 until.wait(0.01)
-            raise AssertionError(runtime(service)["queue"])
+            raise AssertionError(slots.held)
 
         for i, model in enumerate((first, second)):
             asked.append(pool.submit(classify, service, model))
@@ -157,11 +94,11 @@ def test_requests_over_the_limit_get_retry_after(
         # Other routes keep answering.
         assert service.client.get("/models").status_code == 200
         assert service.client.get("/healthz").status_code == 200
-        assert runtime(service)["queue"]["refused"] == 3
+        assert slots.refused == 3
         held.set()
         assert [one.result(60).status_code for one in asked] == [200] * 3
     assert classify(service, first).status_code == 200
-    assert runtime(service)["queue"]["images"] == 0
+    assert slots.held == 0
 
 
 def test_one_large_request_is_admitted(make_service: MakeService) -> None:
