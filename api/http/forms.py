@@ -1,18 +1,22 @@
 """Multipart forms: limits on their text, which is held in memory, and separate threads for their files."""
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import aclosing
-from typing import Annotated, Any
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from difflib import get_close_matches
+from functools import partial
+from tempfile import SpooledTemporaryFile
+from typing import Annotated, Any, BinaryIO, cast
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import Field
-from python_multipart.multipart import parse_options_header
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 
+from api.http.problems import BodyRefused, InvalidRequest
 from api.threads import UPLOADS
 from core.admission import Grant
 
@@ -28,104 +32,194 @@ TEXT_BYTES_PER_FILE = 2_000
 """Additional text per allowed file, for its headers and its label."""
 
 
-class BodyRefused(HTTPException):
-    """The body breaks a limit.
+def check_fields(form: FormData, known: Collection[str], lists: Collection[str] = ()) -> None:
+    """Check the names of the fields.
 
-    This is an HTTPException, because FastAPI turns any other exception of the stream into its own 400.
+    Args:
+        lists: fields that may be sent more than once.
+
+    Raises:
+        InvalidRequest: a field is unknown, or was sent more than once.
     """
+    counts = Counter(name for name, _ in form.multi_items())
+    unknown = [name[:60] for name in counts if name not in known]
+    if unknown:
+        close = get_close_matches(unknown[0], known, n=1)
+        advice = f"Did you mean `{close[0]}`?" if close else f"The fields are {', '.join(known)}."
+        raise InvalidRequest(
+            f"Unknown field `{unknown[0]}`. {advice}",
+            [{"pointer": f"/{name}", "detail": "Unknown field."} for name in unknown],
+        )
+    repeated = [name for name, count in counts.items() if count > 1 and name not in lists]
+    if repeated:
+        raise InvalidRequest(
+            f"The field `{repeated[0]}` was sent more than once. Send it once.",
+            [{"pointer": f"/{name}", "detail": "Sent more than once."} for name in repeated],
+        )
 
-    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status, detail, headers)
-        self.code = code
 
+class CountedUpload(UploadFile):
+    """Uploaded file whose bytes are counted, in memory up to `spool_bytes` and on disk above that."""
 
-class SpooledUpload(UploadFile):
-    """Uploaded file whose disk access has its own threads, and whose bytes are counted."""
-
-    scratch: Grant
-    memory: Grant
+    def __init__(
+        self, filename: str, headers: Headers, scratch: Grant, memory: Grant, spool_bytes: int
+    ) -> None:
+        file = cast(BinaryIO, SpooledTemporaryFile(max_size=spool_bytes))  # noqa: SIM115
+        super().__init__(file, size=0, filename=filename, headers=headers)
+        self._scratch = scratch
+        self._memory = memory
+        self._spool_bytes = spool_bytes
 
     async def write(self, data: bytes) -> None:
-        on_disk = not self._in_memory
-        if self.size is not None:
-            self.size += len(data)
-        if self._will_roll(len(data)):
-            self.scratch.take(bytes=len(data) if on_disk or self.size is None else self.size)
-            await UPLOADS.run(self.file.write, data)
-            if not on_disk and self.size is not None:
-                self.memory.take(bytes=len(data) - self.size)
-        else:
-            self.memory.take(bytes=len(data))
+        before = self.size or 0
+        self.size = before + len(data)
+        if self.size <= self._spool_bytes:
+            self._memory.take(bytes=len(data))
             self.file.write(data)
-
-    async def read(self, size: int = -1) -> bytes:
-        left = (self.size or 0) - self.file.tell()
-        self.memory.take(bytes=left if size < 0 else min(size, left))
-        return self.file.read(size) if self._in_memory else await UPLOADS.run(self.file.read, size)
-
-    async def seek(self, offset: int) -> None:
-        if self._in_memory:
-            self.file.seek(offset)
-        else:
-            await UPLOADS.run(self.file.seek, offset)
-
-    async def close(self) -> None:
-        if self._in_memory:
-            self.file.close()
-        else:
-            await UPLOADS.run(self.file.close)
+            return
+        in_memory = before <= self._spool_bytes
+        self._scratch.take(bytes=self.size if in_memory else len(data))
+        await UPLOADS.run(self.file.write, data)
+        if in_memory:
+            self._memory.take(bytes=-before)
 
 
-class LimitedParser(MultiPartParser):
-    """Starlette's parser with a limit on the sum of all text fields, not only on each of them."""
+class FormReader:
+    """Reader of a multipart form, with limits on each text field and on the sum of all."""
 
     def __init__(
         self,
-        headers: Headers,
-        stream: AsyncGenerator[bytes, None],
-        scratch: Grant,
+        new_file: Callable[[str, Headers], CountedUpload],
         memory: Grant,
-        spool_bytes: int,
-        **limits: Any,
+        *,
+        max_files: float = 1_000,
+        max_fields: float = 1_000,
     ) -> None:
-        super().__init__(headers, stream, **limits)
-        self.spool_max_size = spool_bytes
-        self._scratch = scratch
+        """Prepare to read.
+
+        Args:
+            new_file: makes a file with this name and these headers.
+            memory: counts the text.
+        """
+        self._new_file = new_file
         self._memory = memory
-        self._max_text_bytes = max(MAX_TEXT_BYTES, TEXT_BYTES_PER_FILE * int(self.max_files))
+        self._max_files = max_files
+        self._max_fields = max_fields
+        self._max_text_bytes = max(MAX_TEXT_BYTES, TEXT_BYTES_PER_FILE * int(max_files))
         self._text_bytes = 0
+        self._files: list[CountedUpload] = []
+        self._items: list[tuple[str, str | UploadFile]] = []
+        self._complete = False
+        # The part that is being read
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._header = [b"", b""]
+        self._name = ""
+        self._file: CountedUpload | None = None
+        self._text = bytearray()
+        self._writes: list[tuple[CountedUpload, bytes]] = []
 
-    def on_headers_finished(self) -> None:
-        # Not that of the request: Python decodes some, as punycode, in quadratic time.
-        self._charset = "utf-8"
-        super().on_headers_finished()
-        part = self._current_part
-        self._add(sum(len(name) + len(value) for name, value in part.item_headers))
-        self.max_part_size = MAX_JSON_FIELD_BYTES if part.field_name in JSON_FIELDS else MAX_FIELD_BYTES
-        if part.file is not None:
-            part.file = SpooledUpload(
-                part.file.file, size=0, filename=part.file.filename, headers=part.file.headers
+    async def read(self, boundary: bytes, stream: AsyncIterator[bytes]) -> FormData:
+        """Return the form.
+
+        Raises:
+            BodyRefused: the form has no usable boundary, is cut off, or breaks a limit.
+            HTTPException: it is not a valid form.
+            ServerBusy: other requests hold the memory or the disk.
+        """
+        if not 1 <= len(boundary) <= 200:  # RFC 2046 says 70
+            raise BodyRefused(
+                400,
+                "invalid_boundary",
+                "The Content-Type multipart/form-data has no boundary of 1 to 70 characters. Let your HTTP "
+                "client write that header.",
             )
-            part.file.scratch, part.file.memory = self._scratch, self._memory
-
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        part = self._current_part
-        if part.file is None:
-            length = len(part.data) + end - start
-            if length > self.max_part_size:
-                raise _too_large(
-                    f"The form field {part.field_name[:60]!r} exceeds {self.max_part_size:,} bytes. Shorten "
-                    "it. If it is a file, send it with a file name."
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": partial(self._add_to_header, 0),
+                "on_header_value": partial(self._add_to_header, 1),
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._add_data,
+                "on_part_end": self._end_part,
+                "on_end": self._end,
+            },
+        )
+        try:
+            async for chunk in stream:
+                parser.write(chunk)
+                for file, data in self._writes:
+                    await file.write(data)
+                self._writes.clear()
+            if not self._complete:  # as a complete form it would have fewer files
+                raise BodyRefused(
+                    400,
+                    "truncated_body",
+                    "The multipart body ends without its closing boundary. The upload was cut off, or the "
+                    "boundary in Content-Type is not the one in the body. Nothing was stored. Send it again.",
                 )
-            self._check(length)
-        super().on_part_data(data, start, end)
+            for file in self._files:
+                await file.seek(0)
+        except BaseException as error:
+            for file in self._files:
+                file.file.close()
+            if isinstance(error, FormParserError):
+                raise HTTPException(400, "Invalid multipart data.") from error
+            raise
+        return FormData(self._items)
 
-    def on_part_end(self) -> None:
-        super().on_part_end()
-        name, value = self.items[-1]
-        if isinstance(value, str):
+    def _begin_part(self) -> None:
+        self._headers = []
+        self._file = None
+        self._text = bytearray()
+
+    def _add_to_header(self, side: int, data: bytes, start: int, end: int) -> None:
+        self._header[side] += data[start:end]
+
+    def _end_header(self) -> None:
+        name, value = self._header
+        self._headers.append((name.lower(), value))
+        self._header = [b"", b""]
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(dict(self._headers).get(b"content-disposition"))
+        if b"name" not in options:
+            raise HTTPException(400, 'The Content-Disposition header field "name" must be provided.')
+        self._name = _decoded(options[b"name"])
+        self._add(sum(len(name) + len(value) for name, value in self._headers))
+        if b"filename" in options:
+            if len(self._files) >= self._max_files:
+                raise HTTPException(400, "Too many files.")
+            self._file = self._new_file(_decoded(options[b"filename"]), Headers(raw=self._headers))
+            self._files.append(self._file)
+            self._items.append((self._name, self._file))
+        elif len(self._items) - len(self._files) >= self._max_fields:
+            raise HTTPException(400, f"Too many fields. Maximum number of fields is {self._max_fields}.")
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._writes.append((self._file, data[start:end]))
+            return
+        limit = MAX_JSON_FIELD_BYTES if self._name in JSON_FIELDS else MAX_FIELD_BYTES
+        length = len(self._text) + end - start
+        if length > limit:
+            raise _too_large(
+                f"The form field {self._name[:60]!r} exceeds {limit:,} bytes. Shorten it. If it is a file, "
+                "send it with a file name."
+            )
+        self._check(length)
+        self._text += data[start:end]
+
+    def _end_part(self) -> None:
+        if self._file is None:
+            value = _decoded(bytes(self._text))
+            self._items.append((self._name, value))
             # A single wide character makes every character of a str take up to 4 bytes.
-            self._add(sys.getsizeof(name) + sys.getsizeof(value))
+            self._add(sys.getsizeof(self._name) + sys.getsizeof(value))
+
+    def _end(self) -> None:
+        self._complete = True
 
     def _add(self, size: int) -> None:
         self._check(size)
@@ -140,28 +234,43 @@ class LimitedParser(MultiPartParser):
             )
 
 
+def _decoded(text: bytes) -> str:
+    """Decode as UTF-8. The charset of the request is ignored: Python decodes some in quadratic time."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
 def _too_large(detail: str) -> BodyRefused:
     return BodyRefused(413, "text_too_large", detail)
 
 
+def boundary_of(content_type: str) -> bytes | None:
+    """Return the boundary of a multipart form, which may be empty, or None for another content type."""
+    kind, options = parse_options_header(content_type)
+    return options.get(b"boundary", b"") if kind == b"multipart/form-data" else None
+
+
 class FormRequest(Request):
-    """Request that reads its multipart form with LimitedParser."""
+    """Request that reads its multipart form by `FormReader`."""
 
     scratch: Grant
     spool_bytes: int
+    _read: FormData | None = None
 
-    async def _get_form(self, **limits: Any) -> FormData:
-        kind, _ = parse_options_header(self.headers.get("Content-Type"))
-        if self._form is not None or kind != b"multipart/form-data":
-            return await super()._get_form(**limits)
-        try:
-            async with aclosing(self.stream()) as stream:
-                self._form = await LimitedParser(
-                    self.headers, stream, self.scratch, self.state.grant, self.spool_bytes, **limits
-                ).parse()
-        except MultiPartException as error:
-            raise HTTPException(400, error.message) from error
-        return self._form
+    async def form(self, **limits: Any) -> FormData:  # type: ignore[override]
+        boundary = boundary_of(self.headers.get("content-type", ""))
+        if boundary is None:
+            return await super().form(**limits)
+        if self._read is None:
+
+            def new_file(name: str, headers: Headers) -> CountedUpload:
+                return CountedUpload(name, headers, self.scratch, self.state.grant, self.spool_bytes)
+
+            reader = FormReader(new_file, self.state.grant, **limits)
+            self._read = await reader.read(boundary, self.stream())
+        return self._read
 
 
 class FormRoute(APIRoute):

@@ -1,6 +1,5 @@
 """Generation of the OpenAPI document."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -42,10 +41,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             for operation in methods.values():
                 operation.setdefault("security", [])  # explicitly without authentication
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in NAMED:
-            mode: Literal["serialization", "validation"] = (
-                "serialization" if model is Problem else "validation"
-            )
+        for model, mode in NAMED.items():
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
@@ -54,8 +50,6 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
         for name, schema in schemas.items():
             if name.startswith("Body_"):
                 _describe_form(schema)
-        for name in _requested(document):
-            _describe_defaults(schemas[name])
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -72,38 +66,3 @@ def _describe_form(schema: dict[str, Any]) -> None:
         for file in (field, field.get("items", {})):
             if "contentMediaType" in file:
                 file["format"] = "binary"
-
-
-def _requested(document: dict[str, Any]) -> set[str]:
-    """Return the names of all schemas that request bodies use."""
-    schemas = document["components"]["schemas"]
-    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
-    pending = _references([operation.get("requestBody") for operation in operations])
-    names: set[str] = set()
-    while pending:
-        name = pending.pop()
-        if name not in names:
-            names.add(name)
-            pending |= _references(schemas[name])
-    return names
-
-
-def _references(value: Any) -> set[str]:
-    if isinstance(value, dict):
-        here = {value["$ref"].rpartition("/")[2]} if isinstance(value.get("$ref"), str) else set()
-        return here.union(*map(_references, value.values()))
-    return set().union(*map(_references, value)) if isinstance(value, list) else set()
-
-
-def _describe_defaults(schema: dict[str, Any]) -> None:
-    """Move defaults of request fields into their descriptions.
-
-    TypeScript generators make a field with a default required. A default of null is dropped.
-    """
-    for field in schema.get("properties", {}).values():
-        default = field.pop("default", None)
-        if default is not None:
-            sentence = f"Default {json.dumps(default)}."
-            field["description"] = (
-                f"{field['description']} {sentence}" if "description" in field else sentence
-            )

@@ -45,6 +45,17 @@ class InvalidRequest(ClipCiteError):
         self.code = code or self.code
 
 
+class BodyRefused(HTTPException):
+    """The body breaks a limit.
+
+    This is an HTTPException, because FastAPI turns any other exception of the stream into its own 400.
+    """
+
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, detail, headers)
+        self.code = code
+
+
 def problem_body(scope: Scope, status: int, code: str, detail: str, errors: Sequence[Any] = ()) -> bytes:
     """Return the JSON of a problem, shortened to its limits."""
     problem = Problem(
@@ -80,9 +91,17 @@ def _shortened(text: str) -> str:
     return f"{text[: MAX_DETAIL // 2]}…{text[-MAX_DETAIL // 2 :]}"
 
 
-def render(scope: Scope, status: int, code: str, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Return the headers and the body of a problem, for middleware that responds outside the application."""
-    return [(b"content-type", MEDIA_TYPE.encode())], problem_body(scope, status, code, detail)
+def problem_response(
+    scope: Scope,
+    status: int,
+    code: str,
+    detail: str,
+    errors: Sequence[Any] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the response of a problem."""
+    body = problem_body(scope, status, code, detail, errors)
+    return Response(body, status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def headers_of(error: ClipCiteError) -> dict[str, str]:
@@ -138,34 +157,25 @@ def _sentence(items: Sequence[Mapping[str, str]]) -> str:
 def install(app: FastAPI) -> None:
     """Install the handlers of all errors."""
 
-    def answer(
-        request: Request,
-        status: int,
-        code: str,
-        detail: str,
-        errors: Sequence[Any] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> Response:
-        body = problem_body(request.scope, status, code, detail, errors)
-        return Response(body, status, headers=headers, media_type=MEDIA_TYPE)
-
     @app.exception_handler(ClipCiteError)
     def expected(request: Request, error: ClipCiteError) -> Response:
         errors = list(getattr(error, "errors", ()))
         if isinstance(error, InvalidConfig):
             errors.append({"pointer": f"/config/{error.field}", "detail": error.detail})
-        return answer(request, error.status, error.code, detail_of(error), errors, headers_of(error))
+        return problem_response(
+            request.scope, error.status, error.code, detail_of(error), errors, headers_of(error)
+        )
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> Response:
         # The first part of a location is path, query or body.
         items = validation_items([{**e, "loc": e["loc"][1:]} for e in error.errors()])
-        return answer(request, 422, "invalid_request", _sentence(items), items)
+        return problem_response(request.scope, 422, "invalid_request", _sentence(items), items)
 
     @app.exception_handler(OSError)
     def system(request: Request, error: OSError) -> Response:
         known = _system_problem(error)
-        return answer(request, *known) if known else unexpected(request, error)
+        return problem_response(request.scope, *known) if known else unexpected(request, error)
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
@@ -174,11 +184,11 @@ def install(app: FastAPI) -> None:
             return expected(request, error.__cause__)
         known = _system_problem(error.__cause__)
         if known is not None:
-            return answer(request, *known)
+            return problem_response(request.scope, *known)
         if error.status_code == 400 and str(error.detail).startswith("Too many files"):
             limit = request.app.state.settings.max_images
             detail = f"There are too many images. Send at most {limit:,} per request."
-            return answer(request, 413, "too_many_images", detail)
+            return problem_response(request.scope, 413, "too_many_images", detail)
         codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         code = getattr(error, "code", None) or codes.get(error.status_code, "http_error")
         detail = str(error.detail)
@@ -190,7 +200,7 @@ def install(app: FastAPI) -> None:
         if error.status_code == 405:
             detail = f"{request.url.path} does not support {request.method}. /docs lists all routes."
             headers = {**(headers or {}), "Allow": ", ".join(_methods_at(app, request.scope))}
-        return answer(request, error.status_code, code, detail, (), headers)
+        return problem_response(request.scope, error.status_code, code, detail, (), headers)
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:
@@ -199,7 +209,7 @@ def install(app: FastAPI) -> None:
         detail = f"Internal error. The service's log has details under the request id {request_id}."
         # Starlette sends this response from outside the middleware that adds the header.
         headers = {"X-Request-ID": request_id} if request_id else None
-        return answer(request, 500, "internal_error", detail, (), headers)
+        return problem_response(request.scope, 500, "internal_error", detail, (), headers)
 
 
 def _methods_at(app: FastAPI, scope: Scope) -> list[str]:

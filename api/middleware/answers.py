@@ -1,10 +1,9 @@
 """Large responses: their memory counts until they are sent, in pieces that a slow client can read in time."""
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problems import MEDIA_TYPE, headers_of, problem_body
+from api.http.problems import headers_of, problem_response
 from api.uvicorn_server import PIECE_BYTES
 from core.admission import Grant, ServerBusy
 
@@ -46,8 +45,10 @@ class AnswerMiddleware:
                 if start is None:
                     raise
                 refused = True
-                problem = problem_body(scope, busy.status, busy.code, busy.detail)
-                await Response(problem, busy.status, headers_of(busy), MEDIA_TYPE)(scope, receive, send)
+                problem = problem_response(
+                    scope, busy.status, busy.code, busy.detail, headers=headers_of(busy)
+                )
+                await problem(scope, receive, send)
                 return
             try:
                 if start is not None:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problems import MEDIA_TYPE, detail_of, headers_of, problem_body
+from api.http.problems import detail_of, headers_of, problem_response
 from api.last_use import LastUse
 from api.middleware.foreign_site import foreign_reason
 from api.middleware.rate_limit import RateLimiter
@@ -150,10 +149,11 @@ class AuthMiddleware:
             if refused.status < 500:
                 key_id = caller.key_id if caller else getattr(refused, "key_id", None)
                 self.refusals.count(refused.code, key_id or _address(scope))
-            body = problem_body(scope, refused.status, refused.code, detail_of(refused))
             # The rest of the body is not read, so the connection can't be reused.
             headers = {**rate, **headers_of(refused), "Connection": "close"}
-            answer = Response(body, refused.status, headers, media_type=MEDIA_TYPE)
+            answer = problem_response(
+                scope, refused.status, refused.code, detail_of(refused), headers=headers
+            )
             await answer(scope, receive, send)
             return
         state = scope.setdefault("state", {})

@@ -1,20 +1,17 @@
-"""Limits on request bodies: size, memory, speed and completeness, checked before a route sees them."""
+"""Limits on request bodies: size, memory and speed, checked before a route sees them."""
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
 
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.forms import BodyRefused
+from api.http.forms import boundary_of
 from api.http.json_values import MAX_JSON_VALUES, JsonValues
-from api.http.problems import render
+from api.http.problems import BodyRefused, problem_response
 from core.admission import Admission, Grant, ServerBusy
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
-Render = Callable[[Scope, int, str, str], tuple[RawHeaders, bytes]]
 MAX_SMALL_BYTES = 64_000
 """Maximum bytes of a body, unless its path has a larger limit."""
 ANY_PATH = re.compile(r".*", re.DOTALL)
@@ -29,8 +26,7 @@ class BodyLimitMiddleware:
     """ASGI middleware that limits request bodies.
 
     Responses: 413 for a body that is too large or JSON with too many values, 408 for one that is too slow,
-    503 if others take the memory, 400 for a multipart body without its closing boundary. The framework alone
-    would accept a truncated form as a complete one with fewer files.
+    503 if others take the memory.
 
     The middleware responds itself, outside the application's exception handlers. It drops whatever the
     application sends after a rejection.
@@ -41,7 +37,6 @@ class BodyLimitMiddleware:
         app: ASGIApp,
         max_bytes: int,
         admission: Admission,
-        render: Render = render,
         *,
         form_paths: re.Pattern[str] = ANY_PATH,
         json_paths: re.Pattern[str] = ANY_PATH,
@@ -60,7 +55,6 @@ class BodyLimitMiddleware:
         self.form_paths = form_paths
         self.json_paths = json_paths
         self.idle_seconds = idle_seconds
-        self.render = render
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,19 +69,19 @@ class BodyLimitMiddleware:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         try:
-            end = _EndOfForm.of(headers.get("content-type", ""))
-            limit = self._limit(scope["path"], is_form=end is not None)
+            is_form = boundary_of(headers.get("content-type", "")) is not None
+            limit = self._limit(scope["path"], is_form=is_form)
             if length.isascii() and length.isdigit():
                 declared = int(length[:20])
                 if declared > limit:
                     raise self._too_large(limit)
-                if end is None:  # its memory is held before it arrives
+                if not is_form:  # its memory is held before it arrives
                     grant.take(bytes=JSON_COPIES * declared)
         except ServerBusy as busy:
-            await self._answer(scope, send, _busy(busy))
+            await _response(scope, _busy(busy))(scope, receive, send)
             return
         except BodyRefused as refused:
-            await self._answer(scope, send, refused)
+            await _response(scope, refused)(scope, receive, send)
             return
 
         values = JsonValues()
@@ -111,20 +105,13 @@ class BodyLimitMiddleware:
             total += len(body)
             if total > limit:
                 refusal = self._too_large(limit)
-            elif end is None and values.add(body) > MAX_JSON_VALUES:
+            elif not is_form and values.add(body) > MAX_JSON_VALUES:
                 refusal = self._too_many_values()
-            elif end is None:
+            elif not is_form:
                 try:
                     grant.take(bytes=max(0, JSON_COPIES * total - grant.bytes))
                 except ServerBusy as busy:
                     refusal = _busy(busy)
-            elif end is not None and not end.seen(body) and not message.get("more_body", False):
-                refusal = BodyRefused(
-                    400,
-                    "truncated_body",
-                    "The multipart body ends without its closing boundary. The upload was cut off, or the "
-                    "boundary in Content-Type is not the one in the body. Nothing was stored. Send it again.",
-                )
             if refusal is not None:
                 raise refusal
             return message
@@ -142,7 +129,7 @@ class BodyLimitMiddleware:
             if refusal is None or started:
                 raise
         if refusal is not None and not started:
-            await self._answer(scope, send, refusal)
+            await _response(scope, refusal)(scope, receive, send)
 
     def _limit(self, path: str, *, is_form: bool) -> int:
         if is_form and self.form_paths.fullmatch(path):
@@ -182,15 +169,11 @@ class BodyLimitMiddleware:
             f"{self.idle_seconds:g} s. Nothing was stored. Send it again over a better connection.",
         )
 
-    async def _answer(self, scope: Scope, send: Send, refused: BodyRefused) -> None:
-        headers, body = self.render(scope, refused.status_code, refused.code, refused.detail)
-        # The rest of the body is not read, so the connection can't be reused.
-        more = [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-        more += [(name.encode(), value.encode()) for name, value in (refused.headers or {}).items()]
-        await send(
-            {"type": "http.response.start", "status": refused.status_code, "headers": [*headers, *more]}
-        )
-        await send({"type": "http.response.body", "body": body})
+
+def _response(scope: Scope, refused: BodyRefused) -> Response:
+    # The rest of the body is not read, so the connection can't be reused.
+    headers = {"Connection": "close", **(refused.headers or {})}
+    return problem_response(scope, refused.status_code, refused.code, refused.detail, headers=headers)
 
 
 def _busy(error: ServerBusy) -> BodyRefused:
@@ -224,40 +207,3 @@ class _Pace:
             self._waited, self._bytes = 0.0, 0
         self._complete = not message.get("more_body", False)
         return message
-
-
-class _EndOfForm:
-    """Search for the closing boundary in a stream of chunks. An epilogue after it is allowed."""
-
-    def __init__(self, boundary: bytes) -> None:
-        self.delimiter = b"\r\n--" + boundary + b"--"
-        self.tail = b"\r\n"  # a delimiter begins a line, and so does the body
-        self.complete = False
-
-    @classmethod
-    def of(cls, content_type: str) -> "_EndOfForm | None":
-        """Return the search for a multipart form, or None for other types.
-
-        Raises:
-            BodyRefused: the form has no usable boundary.
-        """
-        kind, options = parse_options_header(content_type)
-        if kind != b"multipart/form-data":
-            return None
-        boundary = options.get(b"boundary", b"")
-        if not 1 <= len(boundary) <= 200:  # RFC 2046 says 70
-            raise BodyRefused(
-                400,
-                "invalid_boundary",
-                "The Content-Type multipart/form-data has no boundary of 1 to 70 characters. Let your HTTP "
-                "client write that header.",
-            )
-        return cls(boundary)
-
-    def seen(self, chunk: bytes) -> bool:
-        """Return whether the boundary was in this chunk or an earlier one."""
-        if not self.complete:
-            window = self.tail + chunk
-            self.complete = self.delimiter in window
-            self.tail = window[-(len(self.delimiter) - 1) :]
-        return self.complete

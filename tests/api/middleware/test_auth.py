@@ -46,7 +46,6 @@ ROUTES = {
     ("GET", "/samples"): 200,
     ("GET", "/samples/shoes.zip"): 404,
     ("GET", "/metrics"): 200,
-    ("GET", "/runtime"): 200,
 }
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 

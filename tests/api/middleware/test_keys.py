@@ -174,7 +174,6 @@ SCOPES_OF_ROUTES = {
     ("GET", "/samples"): {"adapt", "classify"},
     ("GET", "/samples/shoes.zip"): {"adapt", "classify"},
     ("GET", "/metrics"): {"admin"},
-    ("GET", "/runtime"): {"admin"},
 }
 
 
