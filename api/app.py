@@ -9,13 +9,13 @@ from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 
+from api import samples
 from api.classify import routes as classify
 from api.http import problems
 from api.http.openapi import build_openapi
+from api.jobs import deliveries, images
 from api.jobs import routes as jobs
-from api.jobs.deliveries import routes as deliveries
 from api.jobs.event_hub import EventHub
-from api.jobs.images import routes as images
 from api.jobs.report import routes as report
 from api.last_use import LastUse
 from api.middleware.answers import AnswerMiddleware
@@ -23,11 +23,10 @@ from api.middleware.auth import AuthMiddleware, bearer_scheme
 from api.middleware.body_limit import IDLE_SECONDS, BodyLimitMiddleware
 from api.middleware.refusals import Refusals
 from api.middleware.request_id import RequestId
+from api.models import aliases
 from api.models import routes as models
-from api.models.aliases import routes as aliases
 from api.ops import health, metrics
 from api.ops import routes as ops
-from api.samples import routes as samples
 from api.web import routes as web
 from core.admission import Admission, Limit
 from core.scratch import ScratchSpace, scratch_folder, sweep_scratch

@@ -26,19 +26,6 @@ def too_large(max_bytes: int) -> ArchiveError:
     )
 
 
-def too_many_entries(max_entries: int) -> ArchiveError:
-    return ArchiveError(
-        "archive_too_large", f"The archive has more than {max_entries:,} entries. Send fewer files.", 413
-    )
-
-
-def special(name: str) -> ArchiveError:
-    return ArchiveError(
-        "symlink_in_archive",
-        f"The archive's entry {short(name)!r} is a link or a device. Pack the files themselves.",
-    )
-
-
 def reason(error: Exception) -> str:
     # Escaped and cut, because these messages may quote names from the archive.
     return repr(str(error))[1:-1][:100] or "unreadable"

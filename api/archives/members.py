@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
-from api.archives.errors import ArchiveError, broken, short, special, too_large, too_many_entries
+from api.archives.errors import ArchiveError, broken, short, too_large
 
 CHUNK = 65_536
 MAX_DIRECTORY_BYTES = 8_000_000
@@ -65,7 +65,10 @@ def members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Member]:
                 )
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-                raise special(name)
+                raise ArchiveError(
+                    "symlink_in_archive",
+                    f"The archive's entry {short(name)!r} is a link or a device. Pack the files themselves.",
+                )
             # Other methods unpack whole blocks at once, too late for a byte limit.
             if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
                 raise ArchiveError(
@@ -170,6 +173,7 @@ class _Directory:
             entries += 1
             name_bytes += name
             if entries > self.limits.max_entries:
-                raise too_many_entries(self.limits.max_entries)
+                detail = f"The archive has more than {self.limits.max_entries:,} entries. Send fewer files."
+                raise ArchiveError("archive_too_large", detail, 413)
         if name_bytes > MEAN_NAME_BYTES * self.limits.max_entries:
             raise _directory_too_large(len(data))

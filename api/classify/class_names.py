@@ -1,7 +1,7 @@
 """Cleaning of the class names in a request, with a cache for long lists that clients send repeatedly."""
 
-import sys
 from collections.abc import Sequence
+from functools import lru_cache
 
 from api.http.problems import InvalidRequest
 from clipcite.wire.classify import ClassIn
@@ -11,18 +11,12 @@ from core.clip.prompts import (
     clean_class_name,
     same_class,
 )
-from core.serving.text_cache import LruCache
 from core.serving.types import ClassName
 
-CACHE_BYTES = 8_000_000
-NAME_BYTES = 250
-"""Memory per cached name, rounded up, without its original and its cleaned text."""
+CACHED_LISTS = 8
 Given = tuple[str, tuple[str, ...] | None]
 Cleaned = tuple[tuple[ClassName, ...], tuple[tuple[str, str], ...]]
 """Names and warnings."""
-
-_cache: LruCache[tuple[str, ...], Cleaned] = LruCache(CACHE_BYTES)
-"""Cleaned lists of class names, only for lists without prompts."""
 
 
 def class_names(
@@ -43,17 +37,15 @@ def class_names(
         )
     plain = tuple(name for name, prompts in map(_parts, given) if prompts is None)
     if len(plain) == len(given):
-        names, warnings = _cache.get(plain) or _remember(plain)
+        names, warnings = _cleaned_plain(plain)
     else:
         names, warnings = _cleaned([_parts(item) for item in given])
     return names, [{"code": code, "detail": detail} for code, detail in warnings]
 
 
-def _remember(given: tuple[str, ...]) -> Cleaned:
-    cleaned = _cleaned([(name, None) for name in given])
-    texts = {id(text): text for text in (*given, *(class_name.name for class_name in cleaned[0]))}
-    size = NAME_BYTES * len(given) + sum(map(sys.getsizeof, texts.values()))
-    return _cache.put(given, cleaned, size)
+@lru_cache(CACHED_LISTS)
+def _cleaned_plain(given: tuple[str, ...]) -> Cleaned:
+    return _cleaned([(name, None) for name in given])
 
 
 def _parts(item: str | ClassIn) -> Given:

@@ -2,10 +2,9 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from fastapi import Request
@@ -14,8 +13,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from api.classify.class_names import class_names
 from api.http.file_names import display_name
+from api.http.forms import check_fields
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
-from clipcite.wire.classify import ROUTING_KEY, ClassifyJson, ClassIn, Options
+from clipcite.wire.classify import ClassifyJson, ClassIn, Options
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
 from core.serving.service import Subject, is_stock
@@ -26,6 +26,8 @@ MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is m
 MAX_PROMPTS = 20_000
 MAX_PREDICTIONS = 100_000
 """Maximum number of predictions of all images and models, each with its class name."""
+LISTS = ("class_names", "templates", "models")
+"""Fields that may be repeated, or have a JSON list."""
 WHITESPACE = b" \t\n\r\v\f"
 
 
@@ -49,21 +51,23 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Callab
         InvalidRequest: the body breaks the contract; as many errors as possible are listed.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    routing_key = request.headers.get(ROUTING_KEY)
     if content_type == "application/json":
         body = await request.body()
-        yield lambda: _from_json(body, routing_key, settings)
+        yield lambda: _from_json(body, settings)
     elif content_type == "multipart/form-data":
         limits = {"max_files": settings.max_images, "max_fields": MAX_FORM_FIELDS}
-        async with request.form(**limits) as form:
-            yield lambda: _from_form(form, routing_key, settings)
+        form = await request.form(**limits)
+        try:
+            yield lambda: _from_form(form, settings)
+        finally:
+            await form.close()
     else:
         raise InvalidRequest(
             "Send multipart/form-data with `images`, or application/json with base64 images."
         )
 
 
-def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> ParsedBody:
+def _from_json(body: bytes, settings: Settings) -> ParsedBody:
     try:
         options = ClassifyJson.model_validate_json(body)
     except ValidationError as error:
@@ -71,10 +75,10 @@ def _from_json(body: bytes, routing_key: str | None, settings: Settings) -> Pars
     _check_count(len(options.images), settings)
     images = _decode_base64([image.base64 for image in options.images], settings.max_image_bytes)
     files = [display_name(p.name) if p.name else None for p in options.images]
-    return _checked(options, images, files, routing_key, settings)
+    return _checked(options, images, files, settings)
 
 
-def _from_form(form: FormData, routing_key: str | None, settings: Settings) -> ParsedBody:
+def _from_form(form: FormData, settings: Settings) -> ParsedBody:
     options = _options_of(form)
     uploads = [upload for upload in form.getlist("images") if isinstance(upload, UploadFile)]
     if len(uploads) != len(form.getlist("images")):
@@ -88,7 +92,7 @@ def _from_form(form: FormData, routing_key: str | None, settings: Settings) -> P
         images.append(upload.file.read(settings.max_image_bytes + 1))
         upload.file.close()  # its memory is the image's now
     files = [display_name(upload.filename) if upload.filename else None for upload in uploads]
-    parsed = _checked(options, images, files, routing_key, settings)
+    parsed = _checked(options, images, files, settings)
     names = form.getlist("class_names")
     if len(names) == 1 and "," in str(names[0]) and not str(names[0]).lstrip().startswith("["):
         detail = "The class name has a comma. To send several names, repeat the field or send a JSON list."
@@ -100,10 +104,9 @@ def _checked(
     options: Options,
     images: list[bytes],
     files: list[str | None],
-    routing_key: str | None,
     settings: Settings,
 ) -> ParsedBody:
-    _check_references(options, routing_key)
+    _check_references(options)
     _check_templates(options)
     names: tuple[ClassName, ...] | None = None
     warnings: list[dict[str, str]] = []
@@ -145,7 +148,7 @@ def _options_of(form: FormData) -> Options:
     sent: dict[str, list[Any]] = {}
     for name, value in form.multi_items():
         sent.setdefault(name, []).append(value)
-    _check_fields(sent)
+    check_fields(form, ("images", *Options.model_fields), {"images", *LISTS})
     for name, values in sent.items():
         if name == "images":
             continue
@@ -154,28 +157,15 @@ def _options_of(form: FormData) -> Options:
                 f"{name[:60]} must be text. Send it without a file name.",
                 [{"pointer": f"/{name[:60]}", "detail": "A file."}],
             )
-        if name in {"class_names", "templates", "models"}:
+        if name in LISTS:
             only = str(values[0]).strip() if len(values) == 1 else ""
             fields[name] = json_or_invalid(only, f"/{name}") if only.startswith("[") else values
         else:
-            fields[name] = values[0] if len(values) == 1 else values
+            fields[name] = values[0]
     try:
         return Options.model_validate(fields)
     except ValidationError as error:
         raise invalid_model(error, "") from error
-
-
-def _check_fields(sent: Collection[str]) -> None:
-    """Raise InvalidRequest if a field of the form is unknown."""
-    known = ("images", *Options.model_fields)
-    unknown = [name for name in sent if name not in known]
-    if unknown:
-        close = get_close_matches(unknown[0][:60], known, n=1)
-        advice = f"Did you mean `{close[0]}`?" if close else f"The fields are {', '.join(known)}."
-        raise InvalidRequest(
-            f"Unknown field `{unknown[0][:60]}`. {advice}",
-            [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown],
-        )
 
 
 def _check_count(images: int, settings: Settings) -> None:
@@ -204,16 +194,10 @@ def _decode_base64(texts: list[str], max_bytes: int) -> list[bytes]:
     return decoded
 
 
-def _check_references(options: Options, routing_key: str | None) -> None:
+def _check_references(options: Options) -> None:
     if options.models and "model" in options.model_fields_set:
         detail = "Send either `model` or `models`. To compare models, put all of them into `models`."
         raise InvalidRequest(detail, [{"pointer": "/models", "detail": detail}])
-    if routing_key is not None and routing_key not in options.references:
-        detail = (
-            f"The header {ROUTING_KEY} differs from the field `model`, which is {options.references[0]!r}. "
-            "Send the same value in both, or leave the header out."
-        )
-        raise InvalidRequest(detail, [{"pointer": "/model", "detail": detail}], code="routing_key_mismatch")
 
 
 def _check_prompt_count(names: Sequence[str | ClassIn], options: Options) -> None:

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request, Response
 from api.classify.service import answer_classify
 from api.http.forms import MemoryFormRoute
 from api.http.problems import responses
-from clipcite.wire.classify import ROUTING_KEY
 from clipcite.wire.predictions import Classification, Comparison
 
 DOT = (
@@ -16,16 +15,6 @@ DOT = (
 )
 """An image of 2 × 2 pixels, which makes the example in /docs complete."""
 REQUEST_BODY: dict[str, Any] = {
-    "parameters": [
-        {
-            "name": ROUTING_KEY,
-            "in": "header",
-            "required": False,
-            "schema": {"type": "string", "maxLength": 600},
-            "description": "Same value as `model`, or one of `models`. A load balancer reads headers, not "
-            "bodies, and can use this one to route all requests of a model to the same server. Optional.",
-        }
-    ],
     "requestBody": {
         "required": True,
         "content": {

@@ -1,15 +1,14 @@
 """Form of POST /adapt and POST /models/{id}/extend, with limits on its parts."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, Response, UploadFile
 
-from api.http.forms import FormRoute, JsonText, Text
-from api.http.problems import InvalidRequest, responses
-from api.jobs.upload import InvalidUpload, Upload
+from api.http.forms import FormRoute, JsonText, Text, check_fields
+from api.http.problems import responses
+from api.jobs.upload import InvalidUpload
 from api.threads import UPLOADS
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import Job
@@ -26,7 +25,7 @@ FIELDS = (
     "on_bad_image",
     "webhook",
 )
-ONCE = {"archive", "name", "config", "on_bad_image", "webhook"}
+LISTS = {"images", "labels", "test_images", "test_labels"}
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -44,10 +43,10 @@ class JobUpload:
         InvalidUpload: neither or both were sent.
     """
 
-    archive: Upload | None
-    images: Sequence[Upload]
+    archive: UploadFile | None
+    images: Sequence[UploadFile]
     labels: Sequence[str]
-    test_images: Sequence[Upload]
+    test_images: Sequence[UploadFile]
     test_labels: Sequence[str]
 
     def __post_init__(self) -> None:
@@ -191,34 +190,11 @@ async def read_form(
     Raises:
         InvalidRequest: a field is unknown or present twice.
     """
-    _check_fields(request)
+    check_fields(await request.form(), FIELDS, LISTS)  # parsed already, for the parameters above
     return JobForm(
-        JobUpload(
-            cast(Upload | None, archive),
-            cast(Sequence[Upload], images),
-            labels,
-            cast(Sequence[Upload], test_images),
-            test_labels,
-        ),
+        JobUpload(archive, images, labels, test_images, test_labels),
         JobOptions(name, config, on_bad_image, webhook, dry_run, idempotency_key),
     )
 
 
 JobFormDep = Annotated[JobForm, Depends(read_form)]
-
-
-def _check_fields(request: Request) -> None:
-    form = request._form  # parsed by FastAPI for the parameters above
-    counts = Counter(name for name, _ in (form.multi_items() if form else ()))
-    repeated = [name for name in counts if name in ONCE and counts[name] > 1]
-    if repeated:
-        raise InvalidRequest(
-            f"The field {repeated[0]!r} was sent more than once. Send it once.",
-            [{"pointer": f"/{name}", "detail": "Sent more than once."} for name in repeated],
-        )
-    unknown = [name for name in counts if name not in FIELDS]
-    if unknown:
-        raise InvalidRequest(
-            f"There is no field {unknown[0][:60]!r}. The fields are {', '.join(FIELDS)}.",
-            [{"pointer": f"/{name[:60]}", "detail": "Unknown field."} for name in unknown],
-        )

@@ -1,13 +1,13 @@
-"""Check of every image of an upload, by decoding it once."""
+"""Images of an upload and of an earlier job, and their check by decoding each once."""
 
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from PIL import Image
 
@@ -17,6 +17,8 @@ from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
 from core.clip.errors import BadImage
 from core.settings import Settings
+from core.store.db.tables import JobImage
+from core.store.storage.blobs import Blobs
 
 Content = bytes  # alias for use in classes with a field named `bytes`
 
@@ -50,6 +52,46 @@ class Candidate:
     label_confirmed: bool = False
     is_stored: bool = False
     """True for an image of an earlier upload, whose file is fetched last."""
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """Images of an earlier job, with corrected labels. `fetch` copies their files into the folder."""
+
+    rows: Sequence[JobImage]
+    blobs: Blobs
+    folder: Path
+    moved: Mapping[int, str] = field(default_factory=dict)
+    """Corrected class names by position."""
+    confirmed: frozenset[int] = frozenset()
+    """Positions of the images whose labels are right."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(row.bytes for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        for row in self.rows:
+            yield Candidate(
+                cast(Split, row.split),
+                self.moved.get(row.position, row.class_name),
+                row.file_name,
+                self._file_of(row),
+                label_confirmed=row.label_confirmed
+                or row.position in self.moved
+                or row.position in self.confirmed,
+                is_stored=True,
+            )
+
+    def fetch(self) -> None:
+        for row in self.rows:
+            self.blobs.fetch(row.blob_key, self._file_of(row), sha256=row.sha256)
+
+    def _file_of(self, row: JobImage) -> Path:
+        return self.folder / f"kept-{row.position:05d}"
 
 
 def read_data(data: Path | BinaryIO, max_bytes: int | None = None) -> bytes:

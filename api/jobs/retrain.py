@@ -1,18 +1,16 @@
 """Training again from stored images, with corrected labels and other settings."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from fastapi import Response
 
 from api.http.problems import InvalidRequest
 from api.jobs.form import JobOptions
+from api.jobs.image_check import StoredImages
 from api.jobs.submission import JobSubmission
-from api.jobs.upload import ExistingImage
 from clipcite.wire.adapt import JobConfig, Retraining
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
@@ -20,44 +18,6 @@ from core.store.db.tables import JobImage
 from core.store.errors import ShotsGone
 from core.store.jobs import jobs
 from core.store.registry.references import clean_name
-from core.store.storage.blobs import Blobs
-
-
-@dataclass(frozen=True)
-class StoredImages:
-    """Images of a job, with corrected labels. `fetch` copies them into the folder."""
-
-    rows: Sequence[JobImage]
-    blobs: Blobs
-    folder: Path
-    moved: Mapping[int, str] = field(default_factory=dict)
-    """Corrected class names by position."""
-    confirmed: frozenset[int] = frozenset()
-    """Positions of the images whose labels are right."""
-
-    @property
-    def bytes(self) -> int:
-        return sum(row.bytes for row in self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[ExistingImage]:
-        for row in self.rows:
-            yield ExistingImage(
-                cast(Literal["train", "test"], row.split),
-                self.moved.get(row.position, row.class_name),
-                row.file_name,
-                self._file_of(row),
-                row.label_confirmed or row.position in self.moved or row.position in self.confirmed,
-            )
-
-    def fetch(self) -> None:
-        for row in self.rows:
-            self.blobs.fetch(row.blob_key, self._file_of(row), sha256=row.sha256)
-
-    def _file_of(self, row: JobImage) -> Path:
-        return self.folder / f"kept-{row.position:05d}"
 
 
 def known_settings(config: Mapping[str, Any]) -> dict[str, Any]:

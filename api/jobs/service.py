@@ -5,12 +5,12 @@ import time
 from fastapi import Request
 
 from api.jobs.event_hub import EventHub
-from api.jobs.response import to_job
 from api.threads import REQUESTS
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import Job, JobPage, Status, Until
 from core.serving.service import Serving
 from core.store.accounts import audit
+from core.store.db import tables
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
@@ -23,6 +23,14 @@ from core.store.storage.blobs import Blobs
 
 DISCONNECT_SECONDS = 1.0
 """Interval at which a waiting request looks for a lost client."""
+
+
+def to_job(row: tables.Job, queue_position: int | None) -> Job:
+    error = None
+    if row.error_code is not None:
+        error = {"code": row.error_code, "detail": row.error_detail or ""}
+    columns = {name: getattr(row, name) for name in Job.model_fields if hasattr(row, name)}
+    return Job.model_validate({**columns, "queue_position": queue_position, "error": error})
 
 
 def list_jobs(

@@ -1,5 +1,7 @@
 """Submission of training jobs: validation of the upload, storage of its images, creation of the job."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -11,11 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from api.deps import BlobsDep, DatabaseDep, ScratchDep, ServingDep, SettingsDep
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
-from api.jobs.fingerprint import fingerprint
 from api.jobs.form import JobOptions, JobUpload
+from api.jobs.image_check import StoredImages
 from api.jobs.preflight import preflight
-from api.jobs.response import to_job
-from api.jobs.upload import ExistingImages, ValidatedUpload, validate_upload
+from api.jobs.service import to_job
+from api.jobs.upload import ValidatedUpload, validate_upload
 from clipcite.wire.adapt import JobConfig, Preflight
 from clipcite.wire.jobs import Job
 from core import tracing
@@ -65,7 +67,7 @@ class JobSubmission:
         upload: JobUpload | None,
         options: JobOptions,
         owner: str,
-        existing: Callable[[Path], ExistingImages | None] = lambda folder: None,
+        existing: Callable[[Path], StoredImages | None] = lambda folder: None,
     ) -> Response:
         """Respond with a new job, with the job of an earlier request of the same key, or with the preflight.
 
@@ -259,3 +261,25 @@ def _checked_webhook(url: str | None, settings: Settings) -> str | None:
         items = [{"pointer": "/webhook", "code": error.code, "detail": error.detail}]
         raise InvalidRequest(error.detail, items, code=error.code) from error
     return url
+
+
+def fingerprint(
+    upload: ValidatedUpload, config: AdaptConfig, *, name: str | None, on_bad_image: str, webhook: str | None
+) -> str:
+    """Return a SHA-256 of the resolved settings and of every image with its label.
+
+    The bytes of the body do not count, because the multipart boundary differs at every retry. Neither do the
+    names and the packing of the images.
+    """
+    content = {
+        "name": name,
+        "on_bad_image": on_bad_image,
+        "webhook": webhook,
+        "config": config.to_dict(),
+        "images": [
+            [shot.split, shot.class_name, shot.sha256, *([True] if shot.label_confirmed else [])]
+            for shot in upload.images
+        ],
+    }
+    # Sorted, because the order of the keys in `config` must not matter.
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,17 +1,19 @@
 """Validation of uploads: archives, or lists of images and labels, become checked images with classes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, TypedDict
+from typing import Literal, TypedDict
+
+from starlette.datastructures import UploadFile
 
 from api.archives.errors import Warnings, name_list, warn
 from api.archives.layout import Split
 from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
 from api.http.file_names import display_name
-from api.jobs.image_check import Candidate, LabelledImage, check_candidates
+from api.jobs.image_check import Candidate, LabelledImage, StoredImages, check_candidates
 from core.clip.data.decoders import Decoders
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
@@ -20,37 +22,6 @@ from core.settings import Settings
 
 MIN_CLASS_IMAGES = 4
 MAX_REPORTED = 100
-
-
-class Upload(Protocol):
-    """The part of Starlette's UploadFile that is used here."""
-
-    @property
-    def filename(self) -> str | None: ...
-    @property
-    def file(self) -> BinaryIO: ...
-
-
-@dataclass(frozen=True)
-class ExistingImage:
-    """Image of an earlier upload, checked and counted like the new ones."""
-
-    split: Split
-    class_name: str
-    file_name: str
-    data: Path
-    label_confirmed: bool = False
-    """True if the user has set or confirmed this label."""
-
-
-class ExistingImages(Protocol):
-    """Images of an earlier upload. Their files exist after `fetch`, which copies them from the storage."""
-
-    @property
-    def bytes(self) -> int: ...
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[ExistingImage]: ...
-    def fetch(self) -> None: ...
 
 
 class ClassCount(TypedDict):
@@ -86,13 +57,13 @@ def validate_upload(
     settings: Settings,
     decoders: Decoders,
     owner: str,
-    archive: Upload | None = None,
-    images: Sequence[Upload] = (),
+    archive: UploadFile | None = None,
+    images: Sequence[UploadFile] = (),
     labels: Sequence[str] = (),
-    test_images: Sequence[Upload] = (),
+    test_images: Sequence[UploadFile] = (),
     test_labels: Sequence[str] = (),
     on_bad_image: Literal["fail", "skip"] = "fail",
-    kept: ExistingImages | None = None,
+    kept: StoredImages | None = None,
 ) -> ValidatedUpload:
     """Check a whole upload: decode every image and clean every class name.
 
@@ -122,13 +93,7 @@ def validate_upload(
             f"maximum is {settings.max_images:,}. Send fewer.",
             status=413,
         )
-    earlier = [
-        Candidate(
-            k.split, k.class_name, k.file_name, k.data, label_confirmed=k.label_confirmed, is_stored=True
-        )
-        for k in kept or ()
-    ]
-    candidates = _merge_spellings([*earlier, *candidates], warnings)
+    candidates = _merge_spellings([*(kept or ()), *candidates], warnings)
     shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
     for is_stored in (False, True):
@@ -156,7 +121,7 @@ def validate_upload(
 
 
 def _from_archive(
-    archive: Upload, folder: Path, settings: Settings, take: Callable[[int], None]
+    archive: UploadFile, folder: Path, settings: Settings, take: Callable[[int], None]
 ) -> tuple[list[Candidate], Warnings]:
     limits = ArchiveLimits(
         max_images=settings.max_images,
@@ -187,9 +152,9 @@ def _from_archive(
 
 
 def _from_lists(
-    images: Sequence[Upload],
+    images: Sequence[UploadFile],
     labels: Sequence[str],
-    test_images: Sequence[Upload],
+    test_images: Sequence[UploadFile],
     test_labels: Sequence[str],
     max_images: int,
 ) -> list[Candidate]:
@@ -199,7 +164,7 @@ def _from_lists(
             f"{len(images) + len(test_images):,} images were sent. Send at most {max_images:,}.",
             status=413,
         )
-    splits: tuple[tuple[Split, str, Sequence[Upload], Sequence[str]], ...] = (
+    splits: tuple[tuple[Split, str, Sequence[UploadFile], Sequence[str]], ...] = (
         ("train", "", images, labels),
         ("test", "test_", test_images, test_labels),
     )

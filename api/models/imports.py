@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from fastapi import File, Form, Request, Response, UploadFile
 from pydantic import Field, TypeAdapter, ValidationError
@@ -12,10 +12,9 @@ from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
 from api.deps import BlobsDep, DatabaseDep, ScratchDep, SettingsDep
-from api.http.forms import JsonText, Text
+from api.http.forms import JsonText, Text, check_fields
 from api.http.json_values import has_too_many_values
 from api.http.problems import InvalidRequest, check_json_values, invalid_model
-from api.jobs.upload import Upload
 from api.models.service import to_model
 from clipcite.wire.adapt import Prompts, Sentences
 from clipcite.wire.base import MAX_CLASSES, RawName
@@ -55,7 +54,7 @@ FIELDS = ("archive", "backbone", "name", "classes", "alpha", "templates", "promp
 class ImportForm:
     """Form of POST /models, as sent."""
 
-    archive: Upload
+    archive: UploadFile
     backbone: str | None
     name: str | None
     classes: str | None
@@ -110,8 +109,8 @@ async def import_form(
     Raises:
         InvalidRequest: a field is unknown or present twice.
     """
-    _check_fields(request)
-    return ImportForm(cast(Upload, archive), backbone, name, classes, alpha, templates, prompts, delta_format)
+    check_fields(await request.form(), FIELDS)  # parsed already, for the parameters above
+    return ImportForm(archive, backbone, name, classes, alpha, templates, prompts, delta_format)
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ async def model_import(
     return ModelImport(settings, database, blobs, scratch)
 
 
-def _unpack(archive: Upload, folder: Path, settings: Settings, grant: Grant) -> None:
+def _unpack(archive: UploadFile, folder: Path, settings: Settings, grant: Grant) -> None:
     max_bytes = settings.max_request_bytes  # weights hardly compress
     limits = ArchiveLimits(max_bytes=max_bytes, max_entries=MAX_ENTRIES)
     try:
@@ -247,15 +246,3 @@ def _json(text: str, field: str) -> Any:
         return SHAPES[field].validate_json(text)
     except ValidationError as error:
         raise invalid_model(error, f"/{field}") from error
-
-
-def _check_fields(request: Request) -> None:
-    form = request._form  # parsed by FastAPI for the parameters above
-    sent = [name for name, _ in (form.multi_items() if form else ())]
-    invalid = sorted({name for name in sent if name not in FIELDS or sent.count(name) > 1})
-    if invalid:
-        raise InvalidRequest(
-            f"The field {invalid[0][:60]!r} is unknown or was sent more than once. The fields are "
-            f"{', '.join(FIELDS)}.",
-            [{"pointer": f"/{name[:60]}", "detail": "Unknown, or sent more than once."} for name in invalid],
-        )

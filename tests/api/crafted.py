@@ -8,24 +8,15 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from starlette.datastructures import UploadFile
 
 
-@dataclass
-class Upload:
-    """Stand-in for Starlette's UploadFile."""
-
-    filename: str | None
-    file: BinaryIO
-
-
-def upload(content: bytes, name: str | None = "a.jpg") -> Upload:
-    return Upload(name, io.BytesIO(content))
+def upload(content: bytes, name: str | None = "a.jpg") -> UploadFile:
+    return UploadFile(io.BytesIO(content), filename=name)
 
 
 def pixels(seed: int = 0, height: int = 40, width: int = 30) -> np.ndarray:

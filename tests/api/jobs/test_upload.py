@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.datastructures import UploadFile
 
 from api.http.file_names import display_name
 from api.jobs.upload import validate_upload
@@ -29,7 +30,7 @@ def test_memory_stays_small(tmp_path: Path) -> None:
             settings=Settings(),
             decoders=decoders,
             owner="me",
-            archive=crafted.Upload("upload.zip", file),
+            archive=UploadFile(file, filename="upload.zip"),
         )
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.jobs.report.thumbnails import thumbnails
+from api.jobs.report.routes import thumbnails
 from core.clip.data.header import ImageLimits
 from core.clip.data.loader import read_images
 from core.clip.errors import BadImage

@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Response
 
 from api.http.problems import responses
-from api.samples import service
-from api.samples.service import ZIP
 from api.threads import UPLOADS
-from clipcite.wire.samples import SampleList
+from clipcite.wire.samples import Sample, SampleList
+from core.samples import catalog
 
+ZIP = "application/zip"
 router = APIRouter(prefix="/samples", tags=["samples"])
 
 
@@ -18,7 +18,21 @@ def list_samples() -> SampleList:
 
     A key of any scope is enough. A sample whose package is not installed is not listed.
     """
-    return service.list_samples()
+    return SampleList(
+        data=[
+            Sample(
+                name=sample.name,
+                title=sample.title,
+                classes=list(sample.trained),
+                new_classes=list(sample.new),
+                images=sample.size,
+                license=sample.license,
+                credit=sample.credit,
+                default=position == 0,
+            )
+            for position, sample in enumerate(catalog.available())
+        ]
+    )
 
 
 @router.get(
@@ -35,4 +49,5 @@ def download_sample(name: str) -> Response:
 
     A key of any scope is enough. The comment of the zip has the licence and the credit.
     """
-    return service.answer_sample(name)
+    headers = {"Content-Disposition": f'attachment; filename="{catalog.find(name).name}.zip"'}
+    return Response(catalog.archive(name), media_type=ZIP, headers=headers)

@@ -18,9 +18,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.classify import service as classify_service
+from api.jobs import images as image_service
 from api.jobs import service as job_service
 from api.jobs import upload as upload_module
-from api.jobs.images import service as image_service
 from api.jobs.report import routes as report_routes
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import exports
@@ -30,8 +30,8 @@ from core.store.accounts import api_keys, audit
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.conftest import MakeService
+from tests.api.limits.test_hostile import eventually
 from tests.api.service import Service, assert_problem, form, listening, shots
-from tests.api.test_hostile import eventually
 from tests.core.store import samples
 
 UPLOADS = 40
@@ -103,7 +103,7 @@ def test_stalled_uploads_block_no_other_request(
     ("path", "module", "function"),
     [
         ("/jobs/{job}/images/0", image_service, "jpeg_thumbnail"),
-        ("/jobs/{job}/report", report_routes, "answer_report"),
+        ("/jobs/{job}/report", report_routes, "_stored"),
         ("/jobs/{job}/preflight", job_service, "get_preflight"),
         ("/models/{model}/export?format=delta", exports, "export"),
     ],

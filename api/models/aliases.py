@@ -6,9 +6,11 @@ from fastapi import APIRouter, Path
 
 from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import responses
-from api.models.aliases import service
 from api.threads import REQUESTS
 from clipcite.wire.models import Alias, AliasCheck, AliasList, Promotion
+from core.store.accounts import audit
+from core.store.registry import aliases, references
+from core.store.registry.aliases import AliasPrecondition, Pointer
 
 router = APIRouter(prefix="/models/{name}/aliases", tags=["models"])
 Name = Annotated[str, Path(description="Name of a model.")]
@@ -19,14 +21,16 @@ AliasName = Annotated[str, Path(description="Alias, for example `prod`. It begin
 @REQUESTS.runs
 def list_aliases(database: DatabaseDep, owner: CurrentOwner, name: Name) -> AliasList:
     """List the aliases of a name in alphabetical order, each with its history."""
-    return service.list_aliases(database, owner, name)
+    with database.read() as session:
+        return AliasList(data=[_shown(pointer) for pointer in aliases.list_all(session, name, owner=owner)])
 
 
 @router.get("/{alias}", responses=responses(401, 404, 422, 503))
 @REQUESTS.runs
 def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> Alias:
     """Return an alias: the model that it points to, and its history."""
-    return service.get_alias(database, owner, name, alias)
+    with database.read() as session:
+        return _shown(aliases.get(session, name, alias, owner=owner))
 
 
 @router.put("/{alias}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
@@ -39,7 +43,13 @@ def promote(
     The change applies to all later requests. Promoting the model that the alias already points to changes
     nothing.
     """
-    return service.promote(database, owner, name, alias, promotion)
+    with database.write() as session:
+        pointer = aliases.promote(
+            session, name, alias, promotion.model, owner=owner, expected=_precondition(promotion)
+        )
+        if pointer.moved:
+            audit.record(session, "alias.promote", f"{pointer.alias.name}@{alias}")
+        return _shown(pointer)
 
 
 @router.post("/{alias}/rollback", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
@@ -48,11 +58,45 @@ def rollback(
     database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, check: AliasCheck | None = None
 ) -> Alias:
     """Undo the last promotion of an alias. Repeated calls go back further."""
-    return service.rollback(database, owner, name, alias, check)
+    expected = _precondition(check) if check else None
+    with database.write() as session:
+        pointer = aliases.rollback(session, name, alias, owner=owner, expected=expected)
+        audit.record(session, "alias.rollback", f"{pointer.alias.name}@{alias}")
+        return _shown(pointer)
 
 
 @router.delete("/{alias}", status_code=204, responses=responses(401, 404, 422, 503, 507))
 @REQUESTS.runs
 def delete_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> None:
     """Delete an alias and its history. The models are kept."""
-    service.delete_alias(database, owner, name, alias)
+    with database.write() as session:
+        aliases.remove(session, name, alias, owner=owner)
+        audit.record(session, "alias.delete", f"{references.normal(name)}@{alias}")
+
+
+def _precondition(check: AliasCheck) -> AliasPrecondition | None:
+    return AliasPrecondition(check.expected) if "expected" in check.model_fields_set else None
+
+
+def _shown(pointer: Pointer) -> Alias:
+    alias = pointer.alias
+    return Alias.model_validate(
+        {
+            "reference": f"{alias.name}@{alias.alias}",
+            "name": alias.name,
+            "alias": alias.alias,
+            "model": pointer.model.id,
+            "version": pointer.model.version,
+            "revision": alias.revision,
+            "history": [
+                {
+                    "revision": move.revision,
+                    "action": move.action,
+                    "model": move.model_id,
+                    "version": move.version,
+                    "at": move.at,
+                }
+                for move in pointer.moves
+            ],
+        }
+    )

@@ -1,0 +1,1 @@
+"""Limits that protect the service and its users from each other."""
