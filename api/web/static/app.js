@@ -3,7 +3,7 @@
 import { h, replace } from "./lib/dom.js";
 import { pageFrame } from "./components/frame.js";
 import { keyDialog } from "./components/key_dialog.js";
-import { takeToken } from "./lib/http.js";
+import { takeToken } from "./lib/service/http.js";
 import { jobView } from "./views/job.js";
 import { jobsView } from "./views/jobs.js";
 import { modelsView } from "./views/models.js";

@@ -1,7 +1,7 @@
 // Aliases such as shoes@prod: promote a version, and roll back.
 
 import { announce, confirmed, h, newId, replace } from "../lib/dom.js";
-import { call } from "../lib/http.js";
+import { call } from "../lib/service/http.js";
 import { problemBox } from "../lib/problem.js";
 
 /** Create a form that points an alias at this model; null for a model without a name. */

@@ -1,7 +1,7 @@
 // "Use in code": the current view as a program, in several languages.
 
 import { h, newId } from "../lib/dom.js";
-import { key } from "../lib/http.js";
+import { key } from "../lib/service/http.js";
 
 let preferred = "curl"; // the language chosen last, for all boxes
 

@@ -1,6 +1,6 @@
 // Drop zone for files, with buttons for keyboard and touch.
 
-import { chosen, dropped } from "../lib/dropped_files.js";
+import { chosen, dropped } from "../lib/files/dropped_files.js";
 import { h, newId } from "../lib/dom.js";
 
 /** True on phones and tablets. */

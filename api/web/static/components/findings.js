@@ -1,7 +1,7 @@
 // Preflight by the service: POST /adapt?dry_run=true.
 
 import { h, replace } from "../lib/dom.js";
-import { upload } from "../lib/http.js";
+import { upload } from "../lib/service/http.js";
 import { count, duration, durationRange } from "../lib/words.js";
 
 const MAX_BYTES = 200_000_000; // larger uploads are sent only once, without a preflight

@@ -1,7 +1,7 @@
 // Frame around every view: notice about the service, banner of the starter model, footer.
 
 import { h, replace } from "../lib/dom.js";
-import { watchService } from "../lib/service_status.js";
+import { watchService } from "../lib/service/service_status.js";
 
 const DEVICES = { cpu: "CPU", cuda: "GPU" };
 const SWITCH = "clipcite serve --backbone ViT-B-16/openai";

@@ -1,7 +1,7 @@
 // Dialog for the API key.
 
 import { h } from "../lib/dom.js";
-import { key } from "../lib/http.js";
+import { key } from "../lib/service/http.js";
 
 /** Ask for an API key when the service requires one. `retry` redraws the view. */
 export function keyDialog(retry) {

@@ -1,7 +1,7 @@
 // Paginated list. The next page loads when its button comes into view.
 
 import { h, replace } from "../lib/dom.js";
-import { requestJson } from "../lib/http.js";
+import { requestJson } from "../lib/service/http.js";
 import { problemBox } from "../lib/problem.js";
 
 /** Create a list of the objects at `path`. `item` renders one; `empty` is shown for an empty list. */

@@ -1,7 +1,7 @@
 // "Try with sample images": trains on images that come with the service, and opens the Try view.
 
 import { h, replace } from "../lib/dom.js";
-import { call, requestJson, upload } from "../lib/http.js";
+import { call, requestJson, upload } from "../lib/service/http.js";
 import { newKey } from "../lib/ids.js";
 import { problemBox } from "../lib/problem.js";
 import { count } from "../lib/words.js";

@@ -1,7 +1,7 @@
 // Image of a job, loaded from the service.
 
 import { h } from "../lib/dom.js";
-import { imageBlob } from "../lib/job_images.js";
+import { imageBlob } from "../lib/training/job_images.js";
 
 /** Create an image element that loads once it comes into view. An image that is gone keeps its alternative text. */
 export function storedImage(jobId, position, { alt, side = 320, signal }) {

@@ -1,7 +1,7 @@
 // Classification requests.
 
-import { requestJson } from "./http.js";
-import { downscale } from "./image_check.js";
+import { requestJson } from "./service/http.js";
+import { downscale } from "./training/image_check.js";
 
 const MAX_UNSCALED_BYTES = 600_000;
 const MAX_SIDE = 1024; // pixels: more than the input size of any model

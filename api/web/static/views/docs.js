@@ -3,9 +3,9 @@
 import { h, replace } from "../lib/dom.js";
 import { codeFor, curl, literal } from "../components/code.js";
 import { pageFrame } from "../components/frame.js";
-import { key, requestJson } from "../lib/http.js";
+import { key, requestJson } from "../lib/service/http.js";
 import { problemBox } from "../lib/problem.js";
-import { exampleOf, fieldsOf, typeOf } from "../lib/openapi_schema.js";
+import { exampleOf, fieldsOf, typeOf } from "../lib/service/openapi_schema.js";
 
 async function draw() {
   const place = document.getElementById("reference");

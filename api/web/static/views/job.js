@@ -2,8 +2,8 @@
 
 import { announce, confirmed, h, replace } from "../lib/dom.js";
 import { codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
-import { follow } from "../lib/event_stream.js";
-import { requestJson } from "../lib/http.js";
+import { follow } from "../lib/service/event_stream.js";
+import { requestJson } from "../lib/service/http.js";
 import { lossCharts } from "../components/result/losses.js";
 import { problemBox } from "../lib/problem.js";
 import { resultPanel } from "../components/result/panel.js";

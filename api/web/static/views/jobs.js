@@ -2,11 +2,11 @@
 
 import { confirmed, h, replace } from "../lib/dom.js";
 import { codeFor, curl, javascript, python } from "../components/code.js";
-import { call } from "../lib/http.js";
+import { call } from "../lib/service/http.js";
 import { newKey } from "../lib/ids.js";
 import { pagedList } from "../components/pager.js";
 import { problemBox } from "../lib/problem.js";
-import { retrain } from "../lib/retrain.js";
+import { retrain } from "../lib/training/retrain.js";
 import { count, list, percent, STATUSES, when } from "../lib/words.js";
 
 const MOODS = { succeeded: "good", failed: "poor", cancelled: "open", queued: "busy", running: "busy" };

@@ -3,8 +3,8 @@
 import { confirmed, h, replace } from "../lib/dom.js";
 import { aliasField } from "../components/aliases.js";
 import { classifyPrograms, codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
-import { call, download } from "../lib/http.js";
-import { listImages, spread } from "../lib/job_images.js";
+import { call, download } from "../lib/service/http.js";
+import { listImages, spread } from "../lib/training/job_images.js";
 import { pagedList } from "../components/pager.js";
 import { problemBox } from "../lib/problem.js";
 import { modelName } from "../components/try/model_select.js";

@@ -6,12 +6,12 @@ import { classCard } from "../components/class_card.js";
 import { codeFor, curl, javascript, literal, python } from "../components/code.js";
 import { dropZone, onPhone } from "../components/dropzone.js";
 import { sampleButton } from "../components/sample.js";
-import { pasted } from "../lib/dropped_files.js";
-import { requestJson } from "../lib/http.js";
+import { pasted } from "../lib/files/dropped_files.js";
+import { requestJson } from "../lib/service/http.js";
 import { problemBox } from "../lib/problem.js";
 import { checkWithService, stopCheck } from "../components/findings.js";
-import { settingsPanel } from "../lib/config_form.js";
-import { draft } from "../lib/training_draft.js";
+import { settingsPanel } from "../lib/training/config_form.js";
+import { draft } from "../lib/training/training_draft.js";
 import { count, size } from "../lib/words.js";
 
 const STEPS = [

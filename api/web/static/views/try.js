@@ -7,14 +7,14 @@ import { chipField } from "../components/try/chips.js";
 import { classify } from "../lib/classify.js";
 import { classifyPrograms, codeFor } from "../components/code.js";
 import { dropZone } from "../components/dropzone.js";
-import { upload } from "../lib/http.js";
+import { upload } from "../lib/service/http.js";
 import { newKey } from "../lib/ids.js";
-import { inspect } from "../lib/image_check.js";
-import { imageBlob, listImages, spread } from "../lib/job_images.js";
+import { inspect } from "../lib/training/image_check.js";
+import { imageBlob, listImages, spread } from "../lib/training/job_images.js";
 import { modelSelect, STOCK } from "../components/try/model_select.js";
 import { problemBox } from "../lib/problem.js";
 import { strengthSlider } from "../components/try/strength.js";
-import { imagesOf } from "../lib/dropped_files.js";
+import { imagesOf } from "../lib/files/dropped_files.js";
 import { count } from "../lib/words.js";
 
 const MAX_IMAGES = 16; // each change classifies all images again

@@ -2,7 +2,7 @@
 
 import { announce, h, replace } from "../../lib/dom.js";
 import { problemBox } from "../../lib/problem.js";
-import { retrain } from "../../lib/retrain.js";
+import { retrain } from "../../lib/training/retrain.js";
 import { newKey } from "../../lib/ids.js";
 import { count, percent } from "../../lib/words.js";
 import { storedImage } from "../stored_image.js";

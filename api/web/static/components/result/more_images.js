@@ -2,10 +2,10 @@
 
 import { dropZone, picker } from "../dropzone.js";
 import { h, replace } from "../../lib/dom.js";
-import { upload } from "../../lib/http.js";
+import { upload } from "../../lib/service/http.js";
 import { newKey } from "../../lib/ids.js";
 import { problemBox } from "../../lib/problem.js";
-import { Shots } from "../../lib/training_form.js";
+import { Shots } from "../../lib/training/training_form.js";
 import { count } from "../../lib/words.js";
 
 const TEXTS = {

@@ -2,7 +2,7 @@
 
 import { classifyPrograms, codeFor } from "../code.js";
 import { h, replace } from "../../lib/dom.js";
-import { download, key, requestJson } from "../../lib/http.js";
+import { download, key, requestJson } from "../../lib/service/http.js";
 import { evaluationChart } from "./evaluation.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";

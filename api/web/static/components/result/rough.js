@@ -2,7 +2,7 @@
 
 import { h, replace } from "../../lib/dom.js";
 import { classify } from "../../lib/classify.js";
-import { imageBlob, listImages, spread } from "../../lib/job_images.js";
+import { imageBlob, listImages, spread } from "../../lib/training/job_images.js";
 import { roughPercent } from "../../lib/words.js";
 
 const MAX_IMAGES = 6;

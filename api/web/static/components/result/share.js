@@ -1,8 +1,8 @@
 // Share: the result as one HTML file that opens anywhere, without scripts or a connection.
 
 import { h } from "../../lib/dom.js";
-import { requestJson, saveBlob } from "../../lib/http.js";
-import { imageBlob, listImages, spread } from "../../lib/job_images.js";
+import { requestJson, saveBlob } from "../../lib/service/http.js";
+import { imageBlob, listImages, spread } from "../../lib/training/job_images.js";
 import { count, list, percent, points, when } from "../../lib/words.js";
 import { comparisonOf, explained, verdictOf } from "./verdict.js";
 

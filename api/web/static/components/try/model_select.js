@@ -1,7 +1,7 @@
 // Choice of the model: the pre-trained one, the user's models, or the instant preview of a job that is training.
 
 import { announce, h, newId, replace } from "../../lib/dom.js";
-import { requestJson } from "../../lib/http.js";
+import { requestJson } from "../../lib/service/http.js";
 import { list } from "../../lib/words.js";
 
 export const STOCK = "stock";

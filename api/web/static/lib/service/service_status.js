@@ -1,6 +1,6 @@
 // State of the service, polled while the page is visible.
 
-import { percent } from "./words.js";
+import { percent } from "../words.js";
 
 const POLL_MS = 10_000;
 const RETRY_MS = 2_000;

@@ -1,7 +1,7 @@
 // Images of the Train view by class, and the form for POST /adapt.
 
 import { inspect, markDuplicates } from "./image_check.js";
-import { assignClasses } from "./dropped_files.js";
+import { assignClasses } from "../files/dropped_files.js";
 
 const NAMELESS = "";
 let lastImageId = 0;

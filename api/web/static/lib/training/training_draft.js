@@ -1,7 +1,7 @@
 // The job that the Train view prepares: images, settings and upload. It outlives the view.
 
-import { upload } from "./http.js";
-import { newKey } from "./ids.js";
+import { upload } from "../service/http.js";
+import { newKey } from "../ids.js";
 import { Shots } from "./training_form.js";
 
 class TrainingDraft extends EventTarget {

@@ -37,8 +37,13 @@ export function fieldsOf(schema, spec) {
     name,
     type: typeOf(field, spec),
     required: needed.has(name),
-    description: field.description ?? resolved(field, spec).description,
+    description: described(field, spec),
   }));
+}
+
+function described(field, spec) {
+  const text = field.description ?? resolved(field, spec).description ?? "";
+  return field.default == null ? text : `${text} Default ${JSON.stringify(field.default)}.`;
 }
 
 /** Return the first example of the schema, or undefined. */

@@ -1,6 +1,6 @@
 // Stored images of a job. They are fetched, since an <img> can't send the API key.
 
-import { call, requestJson } from "./http.js";
+import { call, requestJson } from "../service/http.js";
 
 const path = (jobId) => `/jobs/${encodeURIComponent(jobId)}/images`;
 

@@ -1,6 +1,6 @@
 // Training again from a job's stored images.
 
-import { requestJson } from "./http.js";
+import { requestJson } from "../service/http.js";
 
 /** Train again with corrected labels. Returns the id of the new job.
  *

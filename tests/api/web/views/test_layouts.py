@@ -8,7 +8,7 @@ from tests.api.web.window import window
 from tests.layouts import layouts
 
 SORT = """async (layouts) => {
-  const { assignClasses } = await import("/page/lib/dropped_files.js");
+  const { assignClasses } = await import("/page/lib/files/dropped_files.js");
   const place = (files) => {
     const items = files.map((file) => ({ path: file.split("/"), file: new File(["x"], file) }));
     try {

@@ -1,6 +1,6 @@
 // Optional training settings. Each has a default.
 
-import { h, newId } from "./dom.js";
+import { h, newId } from "../dom.js";
 
 export function settingsPanel(settings, shots) {
   const ids = { name: newId("name"), epochs: newId("epochs") };
