@@ -28,7 +28,7 @@ PROGRAMS = [page for page in PAGES if any(block.language == "python" for block i
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SESSIONS, ids=name_of)
 def test_a_session(page: Path, shell: Shell) -> None:
-    """The alias page needs its own models; tests/api/models/aliases/test_aliases.py runs it."""
+    """The alias page needs its own models; tests/api/models/test_aliases.py runs it."""
     said = shell(session(page))
     assert ("about:blank" in said) == (page.name in SHOWS_AN_ERROR)
 

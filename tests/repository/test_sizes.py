@@ -13,20 +13,19 @@ GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
     "admin": 1_316,
-    "api": 6_965,
-    "core": 20_904,
+    "api": 6_650,
+    "core": 20_461,
     "worker": 2_401,
-    "clipcite": 6_815,
-    "tests": 45_789,
-    "benchmarks": 11_686,
+    "clipcite": 6_694,
+    "tests": 45_527,
+    "benchmarks": 11_682,
 }
 """Maximum number of lines of Python per folder, without the generated client."""
 
-MAX_SETTINGS = 59
+MAX_SETTINGS = 58
 
 MAX_MODULE_LINES = 300
 LONG_MODULES = {
-    "api/jobs/upload.py": 306,
     "clipcite/cli/render/tables.py": 361,
     "core/store/db/tables.py": 382,
     "worker/job_runner.py": 440,
@@ -35,10 +34,7 @@ LONG_MODULES = {
 
 MAX_FOLDER_FILES = 12
 LARGE_FOLDERS = {
-    "api/web/static/lib": 17,
     "core/store/jobs": 13,
-    "tests/api": 16,
-    "tests/api/web": 18,
 }
 """Folders with more than `MAX_FOLDER_FILES` modules, with their ceilings."""
 
