@@ -64,8 +64,8 @@ def create(
     lifetime = None if days is None else timedelta(days=days)
     with database_of(settings) as database, database.write() as session:
         first = not api_keys.any_made(session)
-        of_default = select(func.count()).select_from(Model).where(Model.owner == DEFAULT_OWNER)
-        hidden = 0 if owner == DEFAULT_OWNER else session.scalar(of_default) or 0
+        default_models = select(func.count()).select_from(Model).where(Model.owner == DEFAULT_OWNER)
+        hidden = 0 if owner == DEFAULT_OWNER else session.scalar(default_models) or 0
         new = api_keys.create(
             session,
             owner=owner,

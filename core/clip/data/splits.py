@@ -33,20 +33,20 @@ def make_folds(labels: Sequence[int], seed: int, originals: Sequence[int] | None
     generator = np.random.default_rng(seed)
     distinct, copies = _copies(range(len(labels)) if originals is None else originals)
     classes = [[i for i in distinct if labels[i] == label] for label in sorted(set(labels))]
-    shuffled = [generator.permutation(of_class) for of_class in classes if len(of_class) >= MIN_CLASS_IMAGES]
+    shuffled = [generator.permutation(members) for members in classes if len(members) >= MIN_CLASS_IMAGES]
     share = min(1 / 5, MAX_FOLD_IMAGES / max(1, sum(map(len, shuffled))))
-    fifth = [of_class[: max(1, round(share * len(of_class)))] for of_class in shuffled]
+    fifth = [members[: max(1, round(share * len(members)))] for members in shuffled]
     folds: list[list[int]] = [[], []]
     if sum(map(len, fifth)) >= MIN_FOLD_IMAGES:
         if sum(map(len, fifth)) > MAX_FOLD_IMAGES:
             # One image each of very many classes, not all of which fit.
             fifth = [fifth[i] for i in generator.permutation(len(fifth))[:MAX_FOLD_IMAGES]]
-        folds = [[int(i) for of_class in fifth for i in of_class][:MAX_FOLD_IMAGES]]
+        folds = [[int(i) for members in fifth for i in members][:MAX_FOLD_IMAGES]]
     elif not shuffled:
         return []
     else:
-        for number, of_class in enumerate(shuffled):
-            for i, index in enumerate(of_class):
+        for number, members in enumerate(shuffled):
+            for i, index in enumerate(members):
                 # Classes of odd size give their extra image to alternating halves.
                 folds[(i + number) % 2].append(int(index))
     return [sorted(copy for original in fold for copy in copies[original]) for fold in folds]
@@ -64,9 +64,9 @@ def holdout_positions(
     distinct, copies = _copies(range(len(shots)) if originals is None else originals)
     out: set[int] = set()
     for name in dict.fromkeys(shot.class_name for shot in shots):
-        of_class = [i for i in distinct if shots[i].class_name == name]
-        count = min(round(holdout * len(of_class)), len(of_class) - 1)
-        for original in generator.choice(of_class, size=count, replace=False).tolist():
+        members = [i for i in distinct if shots[i].class_name == name]
+        count = min(round(holdout * len(members)), len(members) - 1)
+        for original in generator.choice(members, size=count, replace=False).tolist():
             out.update(copies[original])
     return out
 
