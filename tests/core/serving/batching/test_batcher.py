@@ -83,8 +83,7 @@ def test_batched_requests_get_their_own_rows(batcher: BatcherWithModels) -> None
     counts = batcher.counts()
     assert counts.waiting == {"images": 0, "prompts": 0}
     assert counts.rows["images"] == 1 + sum(1 + i % 3 for i in range(8))
-    assert counts.batches["images"] == sum(counts.sizes.values()) == len(network.batches)
-    assert set(counts.sizes) <= {1, 2, 4}
+    assert counts.batches["images"] == len(network.batches)
 
 
 def test_a_lone_request_does_not_wait(batcher: BatcherWithModels) -> None:
