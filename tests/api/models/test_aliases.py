@@ -15,7 +15,7 @@ from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem, listening
 from tests.core.serving.adapted import moved, publish_model
 
-PAGE = (Path(__file__).parents[4] / "docs" / "how-to" / "versions.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "versions.md").read_text(encoding="utf-8")
 ALIAS = "/models/shoes/aliases/prod"
 IMAGE = crafted.jpeg(1)
 
