@@ -19,19 +19,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.attacks import archives, connections, images, rights, texts
+from benchmarks.attacks import archives, connections, doors, images, rights, texts
 from benchmarks.attacks.measure import Outcome, Row, measure
 from benchmarks.attacks.report import table
 from benchmarks.attacks.service import Tree, prepare
 from tests.core.clip.tiny import make_tiny_backbone
 
-PARTS = (images, texts, archives, connections, rights)
+PARTS = (images, texts, archives, rights)
+REPEATED = (connections, doors)
+"""Parts whose attacks may be multiplied by `--times`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     small = options.scale == "small"
-    rows = chosen([row for part in PARTS for row in part.rows(small)], options.rows)
+    repeated = [row for part in REPEATED for row in part.rows(small, options.times)]
+    rows = chosen([row for part in PARTS for row in part.rows(small)] + repeated, options.rows)
     results: list[tuple[Row, list[Outcome]]] = []
     with tempfile.TemporaryDirectory(prefix="attacks-") as name:
         folder = Path(name)
@@ -45,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trees.append(prepare(options.against.resolve(), folder / "before", cache))
         trees.append(prepare(options.tree and options.tree.resolve(), folder / "after", cache))
         for row in rows:
-            outcomes = [measure(row, tree, backbones, small=small) for tree in trees]
+            outcomes = [measure(row, tree, backbones, small=small, memory=options.memory) for tree in trees]
             results.append((row, outcomes))
             if not options.markdown:
                 print(table([(row, outcomes)]).splitlines()[-1], flush=True)
@@ -95,6 +98,12 @@ def parser() -> argparse.ArgumentParser:
         choices=["small", "full"],
         default="full",
         help="small takes minutes, with weaker evidence (default full)",
+    )
+    parser.add_argument(
+        "--times", type=int, default=1, help="multiple of the clients of A18, A19 and D3 to D6"
+    )
+    parser.add_argument(
+        "--memory", type=int, help="limit of the service's memory (bytes), by a control group"
     )
     parser.add_argument("--tree", type=Path, help="checkout to attack, with its .venv (default: this one)")
     parser.add_argument("--against", type=Path, help="checkout to compare with, with its .venv")

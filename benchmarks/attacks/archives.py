@@ -117,26 +117,26 @@ def honest_chains(target: Target) -> None:
 
 def honest_models(target: Target) -> None:
     """Send as many models as the attack, all valid."""
-    model = _model(target.environment["CLIPCITE_BACKBONE"])
+    model = model_files(target.environment["CLIPCITE_BACKBONE"])
     for _ in range(len(ITEM_BYTES) - 1):
-        _import(target, model)
+        import_model(target, model)
 
 
 def changed_models(target: Target) -> None:
     """Send the same bytes with other tensor types in the file header."""
-    model = _model(target.environment["CLIPCITE_BACKBONE"])
+    model = model_files(target.environment["CLIPCITE_BACKBONE"])
     for kind in ITEM_BYTES:
         changed = _with_type(model, kind)
         if changed is not None:
-            _import(target, changed)
+            import_model(target, changed)
 
 
-def _import(target: Target, files: dict[str, bytes]) -> None:
+def import_model(target: Target, files: dict[str, bytes]) -> None:
     target.send("POST", "/models", files={"archive": ("model.zip", images.zip_of(files))})
 
 
 @cache
-def _model(backbone_name: str) -> dict[str, bytes]:
+def model_files(backbone_name: str) -> dict[str, bytes]:
     """Return the files of a model with a support set and the backbone's own parameters."""
     with tempfile.TemporaryDirectory() as folder:
         backbone = load_backbone(backbone_name, cache=Path(folder))

@@ -25,9 +25,9 @@ OCCUPY_SECONDS = 10
 STORAGE = "ATTACKED_STORAGE"
 
 
-def rows(small: bool) -> list[Row]:
+def rows(small: bool, times: int) -> list[Row]:
     uploads, waiters, readers, senders = (8, 20, 5, 8) if small else (40, 600, 30, 16)
-    bursts, slow = (10, 2) if small else (40, 12)
+    bursts, slow = (10 * times, 2 * times) if small else (40 * times, 12 * times)
     return [
         Row(
             "A8",

@@ -80,6 +80,8 @@ class Outcome:
     waits_before: tuple[float, float] | None = None
     """Median and longest request of another client before the attack (seconds)."""
     waits: tuple[float, float] | None = None
+    health: float = 0.0
+    """Longest request for /healthz during the attack (seconds)."""
     note: str = ""
     over: list[str] = field(default_factory=list)
 
@@ -91,12 +93,19 @@ class Outcome:
         return {**asdict(self), "cpu": self.cpu}
 
 
-def measure(row: Row, tree: Tree, backbones: Mapping[str, str], *, small: bool) -> Outcome:
-    """Run one row against a fresh service of `tree`. `backbones` has the settings of the tiny backbone."""
+def measure(
+    row: Row, tree: Tree, backbones: Mapping[str, str], *, small: bool, memory: int | None = None
+) -> Outcome:
+    """Run one row against a fresh service of `tree`.
+
+    Args:
+        backbones: settings of the tiny backbone.
+        memory: limit of the service's memory (bytes).
+    """
     settings = {**backbones, **row.environment}
     if row.starter and not small:
         settings["CLIPCITE_BACKBONE"] = "starter"
-    with row.around() as more, running(tree, {**settings, **more}, small=small) as target:
+    with row.around() as more, running(tree, {**settings, **more}, small=small, memory=memory) as target:
         return measure_on(row, target)
 
 
@@ -180,7 +189,7 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
             outcome.ended = f"> {row.seconds:.0f} s"
         if outcome.ended:
             break
-    waits, refused = other.stop() if other is not None else ([], 0)
+    waits, outcome.health, refused = other.stop() if other is not None else ([], 0.0, 0)
     if waits:
         outcome.waits = (median(waits), max(waits))
         if refused:

@@ -57,7 +57,8 @@ def _waits(outcome: Outcome) -> str:
     if outcome.waits is None or outcome.waits_before is None:
         return "–"
     ratio = outcome.waits[0] / outcome.waits_before[0]
-    return f"{outcome.waits[0]:.2f} (× {ratio:.1f}), longest {outcome.waits[1]:.2f}"
+    longest = f"longest {outcome.waits[1]:.2f}, /healthz {outcome.health:.2f}"
+    return f"{outcome.waits[0]:.2f} (× {ratio:.1f}), {longest}"
 
 
 def _both(values: Sequence[str]) -> str:

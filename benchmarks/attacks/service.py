@@ -34,8 +34,15 @@ class Tree:
     cache: Path
     keys: tuple[str, str]
 
-    def run(self, *words: str, environment: Mapping[str, str], data: Path) -> "subprocess.Popen[bytes]":
-        """Start the checkout's `clipcite` with these arguments, in a new session."""
+    def run(
+        self, *words: str, environment: Mapping[str, str], data: Path, group: Path | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """Start the checkout's `clipcite` with these arguments, in a new session and this control group."""
+
+        def join() -> None:
+            if group is not None:
+                (group / "cgroup.procs").write_text(str(os.getpid()))
+
         settings = {"CLIPCITE_DATA": str(data), "CLIPCITE_CACHE": str(self.cache), "PYTHONSAFEPATH": "1"}
         return subprocess.Popen(
             [self.python, "-m", "clipcite.cli.main", *words],
@@ -43,6 +50,7 @@ class Tree:
             stdout=subprocess.PIPE if words[0] == "keys" else None,
             stderr=(self.folder / "log").open("ab"),
             start_new_session=True,
+            preexec_fn=join,
         )
 
 
@@ -150,8 +158,32 @@ def run_concurrently(attacks: Sequence[Callable[[], object]]) -> None:
 
 
 @contextmanager
-def running(tree: Tree, environment: Mapping[str, str], *, small: bool) -> Iterator[Target]:
+def memory_group(size: int | None) -> Iterator[Path | None]:
+    """Make a control group whose processes share this much memory (bytes). Only root may."""
+    if size is None:
+        yield None
+        return
+    old = Path("/sys/fs/cgroup/memory")
+    parent, limit = (old, "memory.limit_in_bytes") if old.is_dir() else (old.parent, "memory.max")
+    group = parent / f"attacks-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / limit).write_text(str(size))
+        yield group
+    finally:
+        group.rmdir()
+
+
+@contextmanager
+def running(
+    tree: Tree, environment: Mapping[str, str], *, small: bool, memory: int | None = None
+) -> Iterator[Target]:
     """Run a fresh API process on a copy of the empty database, and kill it at the end."""
+    with memory_group(memory) as group:
+        yield from _running(tree, environment, small, group)
+
+
+def _running(tree: Tree, environment: Mapping[str, str], small: bool, group: Path | None) -> Iterator[Target]:
     data = tree.folder / "data"
     shutil.rmtree(data, ignore_errors=True)
     shutil.copytree(tree.folder / "empty", data)
@@ -159,7 +191,7 @@ def running(tree: Tree, environment: Mapping[str, str], *, small: bool) -> Itera
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = {"TMPDIR": str(data / "spool"), **environment}
-    process = tree.run("api", "--port", str(port), environment=environment, data=data)
+    process = tree.run("api", "--port", str(port), environment=environment, data=data, group=group)
     url = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + START_SECONDS
@@ -191,7 +223,7 @@ def _is_ready(url: str) -> bool:
 
 
 class OtherClient:
-    """Client of another owner that alternates between a list of models and a classification."""
+    """Client of another owner that lists models and classifies, in turn. Beside it, one calls /healthz."""
 
     def __init__(self, url: str, key: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
@@ -199,6 +231,7 @@ class OtherClient:
         self._stop = threading.Event()
         self._began: float | None = None
         self._waits: list[float] = []
+        self._health = 0.0
         self._refused = 0
 
     def send(self) -> float:
@@ -216,8 +249,9 @@ class OtherClient:
 
     def start(self) -> None:
         """Send requests until `stop`."""
-        self._waits, self._refused = [], 0
-        threading.Thread(target=self._go_on, daemon=True).start()
+        self._waits, self._health, self._refused = [], 0.0, 0
+        for work in (self._go_on, self._call_health):
+            threading.Thread(target=work, daemon=True).start()
 
     def _go_on(self) -> None:
         with suppress(httpx.HTTPError):  # the service may be killed
@@ -225,14 +259,23 @@ class OtherClient:
                 self.send()
                 self._stop.wait(PACE_SECONDS)
 
-    def stop(self) -> tuple[list[float], int]:
-        """Stop, and return all waits and the number of answers other than 200.
+    def _call_health(self) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            with suppress(httpx.HTTPError):
+                self._http.get("/healthz")
+            self._health = max(self._health, time.monotonic() - began)
+            self._stop.wait(PACE_SECONDS)
+
+    def stop(self) -> tuple[list[float], float, int]:
+        """Stop. Return all waits, the longest of /healthz, and the number of answers other than 200.
 
         A pending request counts with its time so far.
         """
         self._stop.set()
         began = self._began
-        return [*self._waits, *([] if began is None else [time.monotonic() - began])], self._refused
+        waits = [*self._waits, *([] if began is None else [time.monotonic() - began])]
+        return waits, self._health, self._refused
 
 
 class OtherProcess(BaseManager):

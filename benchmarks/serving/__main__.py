@@ -1,12 +1,10 @@
 """Speed of the service, and of the bare network.
 
-    python -m benchmarks.serving --data clothing cifar10 --part forms a c e
+    python -m benchmarks.serving --data clothing cifar10 --part a c
     python -m benchmarks.serving --data clothing --part precision --backbone ViT-B-16/openai
 
-forms  the bare network in several forms: speed and changed predictions
 a      the service with 1, 8 and 32 clients against the bare network, with 10 and 1,000 classes
 c      first response of a model that is not in memory, and of another α of one that is; ViT-B/16 sizes
-e      the price of decoding in other processes
 precision
        changed answers and speed in the precisions of the device; trains a model first
 
@@ -28,8 +26,7 @@ from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.running_api import running_api
-from benchmarks.serving import cold, decoders, precision, throughput
-from benchmarks.serving.forms import forms_tables
+from benchmarks.serving import cold, precision, throughput
 from benchmarks.serving.stored import make_backbone, publish_many, store
 from core.clip.config import STARTER, resolve_config
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
@@ -43,7 +40,7 @@ COLD_MODELS = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with test/CLASS/")
-    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=["forms", *"ace"])
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=["a", "c"])
     parser.add_argument(
         "--backbone",
         default=STARTER,
@@ -51,21 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "precision: also a backbone with its own weights, for example ViT-B-16/openai",
     )
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of parts a, c and e (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of parts a and c (default 5)")
     parser.add_argument(
         "--seconds",
         type=float,
         default=5,
-        help="duration of each measurement in a round of a and e (seconds, default 5)",
+        help="duration of each measurement in a round of a (seconds, default 5)",
     )
     parser.add_argument(
         "--large", default="ViT-B-16", help="part c: open_clip architecture (default ViT-B-16)"
     )
     parser.add_argument(
         "--epochs", type=int, help="part precision: epochs of the training (default: the recipe's)"
-    )
-    parser.add_argument(
-        "--compile", action="store_true", help="forms: include torch.compile, which takes minutes"
     )
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args(arguments)
@@ -95,12 +89,6 @@ def environment(options: argparse.Namespace, folder: Path) -> dict[str, str]:
         "CLIPCITE_BACKBONE_FOLDER": str(folder),
         "CLIPCITE_DEVICE": options.device,
     }
-
-
-def part_forms(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
-    backbone = bring(options, folder)
-    # With random weights a changed prediction is meaningless.
-    return forms_tables(backbone, sets, compiled=options.compile, compare=options.backbone == STARTER)
 
 
 def part_a(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
@@ -142,21 +130,6 @@ def part_c(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -
     return [cold.table(taken, title, stored)]
 
 
-def part_e(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
-    backbone = bring(options, folder)
-    folders = [folder / name for name in ("within", "apart")]
-    for data in folders:
-        with store(data):
-            pass
-    settings = environment(options, folder) | {"CLIPCITE_BACKBONE": backbone.name}
-    test = sets[0].test
-    files = [example.path for example in test[:: max(1, len(test) // throughput.IMAGES)]]
-    measured = decoders.measure(settings, folders, files, options.rounds, options.seconds)
-    return [
-        decoders.table(measured, f"{options.backbone}, {torch.get_num_threads()} threads: decoder processes")
-    ]
-
-
 def part_precision(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
     backbone = bring(options, folder)
     tables = []
@@ -167,10 +140,8 @@ def part_precision(options: argparse.Namespace, sets: Sequence[DataSet], folder:
 
 
 PARTS = {
-    "forms": part_forms,
     "a": part_a,
     "c": part_c,
-    "e": part_e,
     "precision": part_precision,
 }
 

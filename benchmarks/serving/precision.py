@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import base_classes, draw_shots
-from benchmarks.serving.forms import seconds_per_image
+from benchmarks.serving.throughput import seconds_per_image
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels

@@ -20,7 +20,6 @@ from torch import Tensor
 from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
-from benchmarks.serving.forms import EAGER, PRODUCT, Form, pixels_of, seconds_per_image
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
@@ -32,6 +31,7 @@ from core.serving.threads import single_threaded
 
 CLIENTS = (1, 8, 32)
 NAMES = (10, 1000)
+EAGER, PRODUCT = "eager fp32", "the product's"
 EAGER_BATCH = 32
 FROM_FILES = "the product's form with decoding only"
 IMAGES = 64
@@ -54,6 +54,17 @@ class Rounds:
     network: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
     """Mean number of batches in progress."""
     batch: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+@torch.inference_mode()
+def seconds_per_image(form: Callable[[Tensor], Tensor], pixels: Tensor, batch: int) -> float:
+    """Return the seconds per image for pixels [N, 3, S, S], in batches of `batch`."""
+    started = time.perf_counter()
+    for some in pixels.split(batch):
+        form(some)
+    if pixels.is_cuda:
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / len(pixels)
 
 
 def class_names(count: int) -> list[str]:
@@ -86,9 +97,11 @@ def measure(
     """Measure the bare network and the service in turn, after a short warm-up round."""
     at_once = CPU_IMAGE_BATCH_SIZE if backbone.device.type == "cpu" else IMAGE_BATCH_SIZE
     network = stock_model("", backbone).model
-    eager: Form = backbone.model.encode_image  # type: ignore[assignment]
+    eager: Callable[[Tensor], Tensor] = backbone.model.encode_image  # type: ignore[assignment]
     threads = single_threaded(torch.get_num_threads(), "bare")
-    pixels = pixels_of(backbone, files).to(backbone.device)
+    size = 2 * backbone.image_size
+    opened = [open_image(file, shortest_side=size) for file in files]
+    pixels = torch.stack([backbone.preprocess(image) for image in opened]).to(backbone.device)
     contents = [file.read_bytes() for file in files]
     decoded = torch.stack([_fitted(content, backbone) for content in contents])
     bare = {
