@@ -1,11 +1,20 @@
 """Exports of models as zip archives, written in a scratch folder."""
 
+import os
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
-from typing import IO, Literal, assert_never, cast
+from typing import IO, Literal, cast
 
+from safetensors.torch import save_file
+
+from core.admission import ServerBusy
 from core.clip.export.model_card import ModelInfo
+from core.clip.export.onnx_graphs import export_onnx
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
 from core.clip.models.backbone import load_backbone, tower_parameters, with_parameters
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
@@ -44,7 +53,7 @@ def export(
         take: called with the size of the zip before it is written; it may raise an error.
 
     Raises:
-        OnnxMissing, OnnxDiffers: for `onnx`.
+        OnnxMissing, OnnxDiffers, ServerBusy: for `onnx`.
         OSError: writing failed, for example because the disk is full.
         ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
     """
@@ -80,26 +89,34 @@ def _write_model(
     alpha: float,
     format: Literal["open_clip", "onnx"],
 ) -> None:
+    if format == "onnx" and not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+        raise OnnxMissing(
+            "This service can't write ONNX, because the packages of `pip install '.[onnx]'` are not "
+            "installed. Use format=open_clip, or ask the operator to install them."
+        )
     key = WeightsKey.of(model)
     with pool.stored(key, cast(WeightsSource, key.source)) as (stock, weights):
         backbone = stock.backbone
-        if backbone.device.type != "cpu":
-            backbone = load_backbone(model.backbone, cache=settings.cache, image_size=model.image_size)
-        model_at_alpha = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
         info = _model_info(model, alpha, weights.delta.kind, backbone.sha256)
+        theta = weights.theta(tower_parameters(backbone.model), alpha)
         if format == "open_clip":
-            write_open_clip_folder(folder, backbone, model_at_alpha, info)
-        elif format == "onnx":
-            try:
-                from core.clip.export.onnx_graphs import write_onnx_folder
-            except ModuleNotFoundError as error:
-                raise OnnxMissing(
-                    "This service can't write ONNX, because the packages of `pip install '.[onnx]'` are not "
-                    "installed. Use format=open_clip, or ask the operator to install them."
-                ) from error
-            write_onnx_folder(folder, backbone, model_at_alpha, info)
-        else:
-            assert_never(format)
+            if backbone.device.type != "cpu":
+                backbone = load_backbone(model.backbone, cache=settings.cache, image_size=model.image_size)
+            write_open_clip_folder(folder, backbone, with_parameters(backbone, theta), info)
+            return
+        parameters = folder.with_suffix(".safetensors")
+        save_file(theta, parameters)
+    del theta
+    # In a process of its own: while torch traces a network for ONNX, other threads can't run traced ones.
+    # Besides, it takes seconds of the GIL, and hundreds of MB that would stay.
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=os.nice, initargs=(10,)) as process:
+        try:
+            process.submit(export_onnx, folder, parameters, settings.cache, info).result()
+        except BrokenProcessPool as error:
+            raise ServerBusy(
+                "The process that wrote ONNX ended, probably because memory is short. Try again later, or use "
+                "format=open_clip."
+            ) from error
 
 
 def _model_info(model: Model, alpha: float, delta_format: str, backbone_sha256: str) -> ModelInfo:

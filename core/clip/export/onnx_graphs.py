@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.clip.export.model_card import LOAD_ONNX, ModelInfo, model_card
 from core.clip.export.open_clip_folder import ABOUT, CARD, describe, save_tokenizer
-from core.clip.models.backbone import Backbone
+from core.clip.models.backbone import Backbone, load_backbone, with_parameters
 from core.errors import ClipCiteError
 
 IMAGE, TEXT, USE = "image.onnx", "text.onnx", "onnx.json"
@@ -50,6 +49,16 @@ class _Text(nn.Module):
         return F.normalize(self.network.encode_text(tokens), dim=-1)  # type: ignore[operator]
 
 
+def export_onnx(folder: Path, parameters: Path, cache: Path, about: ModelInfo) -> None:
+    """Write the ONNX export of a backbone with these parameters, θ(α) in safetensors, into an existing folder.
+
+    Raises:
+        The errors of `load_backbone` and `write_onnx_folder`.
+    """
+    backbone = load_backbone(about.backbone, cache=cache, image_size=about.image_size)
+    write_onnx_folder(folder, backbone, with_parameters(backbone, load_file(parameters)), about)
+
+
 @torch.no_grad()
 def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, about: ModelInfo) -> None:
     """Write the ONNX export into an existing folder.
@@ -78,6 +87,9 @@ def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, abou
 
 def _write(path: Path, module: nn.Module, name: str, example: Tensor) -> None:
     """Export a module for any batch size, and verify the graph on batch sizes other than the example's."""
+    import onnx
+    import onnxruntime
+
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings about PyTorch internals
