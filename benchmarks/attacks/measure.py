@@ -96,12 +96,7 @@ class Outcome:
 def measure(
     row: Row, tree: Tree, backbones: Mapping[str, str], *, small: bool, memory: int | None = None
 ) -> Outcome:
-    """Run one row against a fresh service of `tree`.
-
-    Args:
-        backbones: settings of the tiny backbone.
-        memory: limit of the service's memory (bytes).
-    """
+    """Run one row against a fresh service of `tree`, with these settings and limited `memory`."""
     settings = {**backbones, **row.environment}
     if row.starter and not small:
         settings["CLIPCITE_BACKBONE"] = "starter"

@@ -114,7 +114,7 @@ def _write_model(
             process.submit(export_onnx, folder, parameters, settings.cache, info).result()
         except BrokenProcessPool as error:
             raise ServerBusy(
-                "The process that wrote ONNX ended, probably because memory is short. Try again later, or use "
+                "The process that wrote ONNX ended, probably because memory is short. Try later, or use "
                 "format=open_clip."
             ) from error
 

@@ -1,10 +1,9 @@
 """Export of an adapted model at one α as two verified ONNX graphs."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.clip.export.model_card import LOAD_ONNX, ModelInfo, model_card
-from core.clip.export.open_clip_folder import ABOUT, CARD, describe, save_tokenizer
+from core.clip.export.open_clip_folder import ABOUT, CARD, describe, save_tokenizer, write_json
 from core.clip.models.backbone import Backbone, load_backbone, with_parameters
 from core.errors import ClipCiteError
 
@@ -31,56 +30,36 @@ class OnnxDiffers(ClipCiteError):
     status = 500
 
 
-class _Image(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
+class _Encoder(nn.Module):
+    """One tower, with normalised features."""
+
+    def __init__(self, network: nn.Module, kind: Literal["image", "text"]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.kind = network, kind
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return F.normalize(self.network.encode_image(pixels), dim=-1)  # type: ignore[operator]
-
-
-class _Text(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return F.normalize(self.network.encode_text(tokens), dim=-1)  # type: ignore[operator]
-
-
-def export_onnx(folder: Path, parameters: Path, cache: Path, about: ModelInfo) -> None:
-    """Write the ONNX export of a backbone with these parameters, θ(α) in safetensors, into an existing folder.
-
-    Raises:
-        The errors of `load_backbone` and `write_onnx_folder`.
-    """
-    backbone = load_backbone(about.backbone, cache=cache, image_size=about.image_size)
-    write_onnx_folder(folder, backbone, with_parameters(backbone, load_file(parameters)), about)
+    def forward(self, batch: Tensor) -> Tensor:
+        return F.normalize(getattr(self.network, f"encode_{self.kind}")(batch), dim=-1)
 
 
 @torch.no_grad()
-def write_onnx_folder(folder: Path, backbone: Backbone, network: nn.Module, about: ModelInfo) -> None:
-    """Write the ONNX export into an existing folder.
-
-    Args:
-        network: the backbone's network with θ(α).
+def export_onnx(folder: Path, parameters: Path, cache: Path, about: ModelInfo) -> None:
+    """Write the ONNX export of a backbone with θ(α), a file of safetensors, into an existing folder.
 
     Raises:
         OnnxDiffers: the features of a graph differ from the network's.
         OSError: a file can't be written.
+        The errors of `load_backbone`.
     """
-    network = network.cpu()
+    backbone = load_backbone(about.backbone, cache=cache, image_size=about.image_size)
+    network = with_parameters(backbone, load_file(parameters))
     tokens = backbone.tokenizer(list(SENTENCES))  # padded to one length
     pixels = (
         torch.linspace(-2, 2, 3 * 3 * backbone.image_size**2).view(3, 3, *[backbone.image_size] * 2).sin()
     )
-    _write(folder / IMAGE, _Image(network), "pixels", pixels)
-    _write(folder / TEXT, _Text(network), "tokens", tokens)
-    (folder / USE).write_text(json.dumps(_use(backbone, tokens), indent=2) + "\n", encoding="utf-8")
-    (folder / ABOUT).write_text(
-        json.dumps(describe(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    _write(folder / IMAGE, _Encoder(network, "image"), "pixels", pixels)
+    _write(folder / TEXT, _Encoder(network, "text"), "tokens", tokens)
+    write_json(folder / USE, _use(backbone, tokens))
+    write_json(folder / ABOUT, describe(about))
     save_tokenizer(folder, backbone)
     (folder / CARD).write_text(model_card(about, LOAD_ONNX), encoding="utf-8")
 

@@ -34,8 +34,8 @@ def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module,
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-    _write_json(folder / CONFIG, relocated(backbone.open_clip_config))
-    _write_json(folder / ABOUT, describe(about))
+    write_json(folder / CONFIG, relocated(backbone.open_clip_config))
+    write_json(folder / ABOUT, describe(about))
     save_tokenizer(folder, backbone)
     hugging_face = "hf_model_name" in backbone.open_clip_config["model_cfg"]["text_cfg"]
     if hugging_face:
@@ -53,7 +53,7 @@ def describe_delta(folder: Path, about: ModelInfo) -> None:
     Raises:
         OSError: a file can't be written.
     """
-    _write_json(folder / ABOUT, describe(about))
+    write_json(folder / ABOUT, describe(about))
     (folder / CARD).write_text(model_card(about, LOAD_DELTA), encoding="utf-8")
 
 
@@ -96,7 +96,8 @@ def describe(about: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write readable JSON."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

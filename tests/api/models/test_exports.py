@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.registry import models
+from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem
 from tests.core.serving.adapted import moved, publish_model
@@ -142,7 +144,6 @@ def test_exports_that_nobody_reads_are_limited(make_service: MakeService, backbo
 def test_without_the_extra(fresh: Service, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     model = publish_model(fresh.database, fresh.blobs, backbone)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "core.clip.export.onnx_graphs", raising=False)
     response = fresh.client.get(f"/models/{model}/export", params={"format": "onnx"})
     assert_problem(response, 501, "onnx_not_installed", "pip install")
 
@@ -150,5 +151,13 @@ def test_without_the_extra(fresh: Service, backbone: Backbone, monkeypatch: pyte
 @pytest.mark.slow
 def test_onnx(fresh: Service, backbone: Backbone) -> None:
     model = publish_model(fresh.database, fresh.blobs, backbone)
-    names = set(exported(fresh, model, format="onnx").namelist())
+    with ThreadPoolExecutor() as threads:
+        export = threads.submit(exported, fresh, model, format="onnx")
+        files = {"images": ("a.jpg", crafted.jpeg())}
+        classified = [
+            fresh.client.post("/classify", data={"class_names": ["red"], "model": model}, files=files)
+            for _ in iter(export.done, True)
+        ]
+    assert {answer.status_code for answer in classified} == {200}  # they share no state with the export
+    names = set(export.result().namelist())
     assert names == {"image.onnx", "text.onnx", "onnx.json", "clipcite.json", "README.md"}

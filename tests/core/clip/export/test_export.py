@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 from core.clip.export.model_card import (
     LOAD_DELTA,
@@ -21,7 +22,7 @@ from core.clip.export.model_card import (
     licence_of,
     model_card,
 )
-from core.clip.export.onnx_graphs import OnnxDiffers, write_onnx_folder
+from core.clip.export.onnx_graphs import OnnxDiffers, export_onnx
 from core.clip.export.open_clip_folder import relocated, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
@@ -46,6 +47,7 @@ ABOUT = ModelInfo(
 FRESH = """
 import sys, torch, numpy as np
 from PIL import Image
+from safetensors.torch import save_file
 import torch.nn.functional as F
 folder, kind, images = sys.argv[1], sys.argv[2], sys.argv[3:-1]
 sentences = __SENTENCES__
@@ -145,8 +147,9 @@ def test_the_starter_is_loaded_by_its_script(starter: Backbone, drawings: Path, 
 def test_onnx_graphs_give_the_same(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
     weights = Weights(full_delta(moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.5)
-    theta = weights.theta(tower_parameters(tiny.model), 0.5)
-    write_onnx_folder(tmp_path / "model", tiny, with_parameters(tiny, theta), ABOUT)
+    parameters = tmp_path / "theta.safetensors"
+    save_file(weights.theta(tower_parameters(tiny.model), 0.5), parameters)
+    export_onnx(tmp_path / "model", parameters, tmp_path, replace(ABOUT, backbone=tiny.name))
     found = fresh(tmp_path / "model", "onnx", images, tmp_path / "found.npz")
     for kind, features in expected(tiny, weights, 0.5, images).items():
         np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)
@@ -157,8 +160,9 @@ def test_a_graph_that_differs_is_not_handed_out(
     tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.clip.export.onnx_graphs.MAX_DIFFERENCE", -1.0)
+    save_file(moved(tiny), tmp_path / "theta.safetensors")
     with pytest.raises(OnnxDiffers, match="open_clip"):
-        write_onnx_folder(tmp_path, tiny, with_parameters(tiny, moved(tiny)), ABOUT)
+        export_onnx(tmp_path, tmp_path / "theta.safetensors", tmp_path, replace(ABOUT, backbone=tiny.name))
 
 
 def test_quick_gelu_and_the_image_size_are_in_the_configuration(tiny: Backbone) -> None:
