@@ -14,11 +14,11 @@ GENERATED = "clipcite/client/_sync/"
 CEILINGS = {
     "admin": 1_316,
     "api": 6_647,
-    "core": 20_461,
+    "core": 20_470,
     "worker": 2_401,
     "clipcite": 6_694,
-    "tests": 45_525,
-    "benchmarks": 11_682,
+    "tests": 45_538,
+    "benchmarks": 11_588,
 }
 """Maximum number of lines of Python per folder, without the generated client."""
 
