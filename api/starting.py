@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 5
 """Time that requests in progress have to end."""
 RETRY_AFTER = {"Retry-After": "2"}
+JSON = "application/json"
 DETAIL = "The service is starting. Try again in 2 seconds."
 
 
@@ -61,8 +62,8 @@ class StartingApp:
                 Mount("/page", files),
                 Route("/", page),
                 Route("/docs", page),
-                Route("/healthz", _json(Alive().model_dump_json(), 200)),
-                Route("/readyz", _json(readiness.model_dump_json(), 503)),
+                Route("/healthz", Response(Alive().model_dump_json(), media_type=JSON)),
+                Route("/readyz", Response(readiness.model_dump_json(), 503, RETRY_AFTER, JSON)),
                 Mount("/", problem_response({}, 503, "starting", DETAIL, headers=RETRY_AFTER)),
             ],
         )
@@ -113,7 +114,3 @@ class Server(uvicorn.Server):
         forced_exit.daemon = True
         forced_exit.start()
         super().handle_exit(sig, frame)
-
-
-def _json(body: str, status: int) -> Response:
-    return Response(body, status, RETRY_AFTER if status == 503 else None, "application/json")

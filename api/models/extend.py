@@ -8,7 +8,8 @@ from fastapi import Response
 
 from api.http.problems import InvalidRequest, json_or_invalid
 from api.jobs.form import JobOptions, JobUpload
-from api.jobs.retrain import StoredImages, known_settings
+from api.jobs.image_check import StoredImages
+from api.jobs.retrain import known_settings
 from api.jobs.submission import JobSubmission
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs
