@@ -34,7 +34,7 @@ def audit(
 ) -> None:
     """List the changes: who, when, from where.
 
-    Entries are kept for CLIPCITE_KEEP_AUDIT_DAYS.
+    Entries are kept for a year, or for CLIPCITE_KEEP_DAYS if that is less.
     """
     with database_of(settings_of(data)) as database, database.read() as session:
         rows = list_newest(

@@ -97,14 +97,12 @@ def show_path() -> None:
     print(server_path())
 
 
-def liveness(
-    file: Annotated[Path, typer.Argument(help="Liveness file of the process (CLIPCITE_LIVENESS_FILE).")],
-) -> None:
-    """Check the liveness file of a process.
+def liveness() -> None:
+    """Check the worker or the dispatcher of this container.
 
-    Exits with status 0 if the file was touched in the last two minutes, else 1.
+    Exits with status 0 if it was alive in the last two minutes, else 1.
     """
-    problem = problem_of(file)
+    problem = problem_of()
     if problem is not None:
         typer.echo(problem, err=True)
         raise typer.Exit(1)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from admin.processes import API, DISPATCHER, MIGRATE, STARTUP, WORKER, command, environment, with_defaults
 from clipcite.client.address import local_token
+from core.parent_watch import CHILD
 from core.removed_settings import removed_settings_warning
 
 POLL_SECONDS = 0.2
@@ -83,7 +84,8 @@ def serve_until_stopped(
         return 1
     port = listener.getsockname()[1]
     log_level = None if verbose or "CLIPCITE_LOG_LEVEL" in os.environ else "warning"
-    settings = environment(data, host=host, port=port, exit_with_parent=1, log_level=log_level, **options)
+    settings = environment(data, host=host, port=port, log_level=log_level, **options)
+    settings[CHILD] = "1"
     if log_level is not None:
         settings = {"PYTHONWARNINGS": "ignore", **settings}  # warnings of libraries, such as torch's tracer
     for module in (MIGRATE, STARTUP):

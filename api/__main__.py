@@ -14,7 +14,7 @@ from api.starting import DRAIN_SECONDS, Server, StartFailed, StartingApp
 from api.startup import startup_error
 from api.uvicorn_server import WatchedProtocol, listen, max_connections, watch_readers
 from core.log import start_logging
-from core.parent_watch import exit_with_parent
+from core.parent_watch import exit_with_parent, is_child
 from core.settings import Settings, get_settings
 from core.tracing import start_tracing
 
@@ -70,7 +70,7 @@ def main() -> None:
         sys.exit(
             f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror}. Use another port."
         )
-    if settings.exit_with_parent:
+    if is_child():
         exit_with_parent(grace_seconds=8)
     app = StartingApp(settings, lambda: load_service(settings))
     config = uvicorn.Config(

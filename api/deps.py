@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from api.last_use import LastUse
 from api.middleware.auth import Caller
 from core.scratch import ScratchSpace
 from core.serving.service import Serving
@@ -41,11 +40,6 @@ async def _scratch(request: Request) -> ScratchSpace:
     return scratch
 
 
-async def _last_use(request: Request) -> LastUse:
-    last_use: LastUse = request.app.state.last_use
-    return last_use
-
-
 async def _owner(request: Request) -> str:
     caller: Caller = request.state.caller
     return caller.owner
@@ -57,7 +51,6 @@ DatabaseDep = Annotated[Database, Depends(_database)]
 BlobsDep = Annotated[Blobs, Depends(_blobs)]
 ServingDep = Annotated[Serving, Depends(_serving)]
 ScratchDep = Annotated[ScratchSpace, Depends(_scratch)]
-LastUseDep = Annotated[LastUse, Depends(_last_use)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items per page.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]
 ModelRef = Annotated[

@@ -1,16 +1,12 @@
-"""Times of the last use of keys and models, written by a thread of its own, not in the request's path."""
+"""Times of the last use of keys, written by a thread of its own, not in the request's path."""
 
 import logging
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
-from sqlalchemy.orm import Session
 
 from core.store.accounts import api_keys
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
-from core.store.registry import models
 
 logger = logging.getLogger(__name__)
 MAX_IDS = 10_000
@@ -18,7 +14,7 @@ MAX_IDS = 10_000
 
 
 class LastUse:
-    """Recorder of uses: at most one write per id and step."""
+    """Recorder of uses: at most one write per key and step."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -27,29 +23,22 @@ class LastUse:
 
     def of_key(self, key_id: str) -> None:
         """Note a use of a key."""
-        self._note(key_id, api_keys.LAST_USED_STEP.total_seconds(), api_keys.record_use)
-
-    def of_model(self, model_id: str) -> None:
-        """Note a use of a model."""
-        self._note(model_id, models.LAST_USED_STEP.total_seconds(), models.record_use)
-
-    def _note(self, id: str, step: float, record: Callable[[Session, str], None]) -> None:
-        now = time.monotonic()
-        if now - self._noted.get(id, -step) < step:
+        now, step = time.monotonic(), api_keys.LAST_USED_STEP.total_seconds()
+        if now - self._noted.get(key_id, -step) < step:
             return
         if len(self._noted) >= MAX_IDS:
             self._noted.clear()
-        self._noted[id] = now
-        self._thread.submit(self._write, id, record)
+        self._noted[key_id] = now
+        self._thread.submit(self._write, key_id)
 
-    def _write(self, id: str, record: Callable[[Session, str], None]) -> None:
+    def _write(self, key_id: str) -> None:
         try:
             with self._database.write() as session:
-                record(session, id)
+                api_keys.record_use(session, key_id)
         except DatabaseUnavailable:  # the next use is noted again
-            self._noted.pop(id, None)
+            self._noted.pop(key_id, None)
         except Exception:
-            logger.exception("%s: the last use could not be recorded", id)
+            logger.exception("%s: the last use could not be recorded", key_id)
 
     def flush(self) -> None:
         """Wait until the uses so far are written."""

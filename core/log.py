@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
 from urllib.parse import unquote, urlsplit
 
+from core.parent_watch import is_child
 from core.removed_settings import removed_settings_warning
 from core.settings import Settings
 
@@ -72,14 +73,15 @@ def start_logging(settings: Settings) -> None:
         sys.excepthook = _uncaught
         threading.excepthook = _uncaught_in_thread
     warning = removed_settings_warning(os.environ)
-    if warning and not settings.exit_with_parent:  # `clipcite serve` warns for its children
+    if warning and not is_child():  # `clipcite serve` warns for its children
         logging.getLogger("core").warning(warning)
 
 
 def secrets_of(settings: Settings) -> list[str]:
     """Return the secrets to redact from every line, longest first."""
-    keys = (settings.admin_key, settings.s3_secret_key)
-    secrets = {key.get_secret_value() for key in keys if key is not None}
+    secrets = {os.environ.get("AWS_SECRET_ACCESS_KEY", "")}
+    if settings.admin_key is not None:
+        secrets.add(settings.admin_key.get_secret_value())
     for url in (settings.database_url, settings.redis_url):
         password = (urlsplit(url.get_secret_value()).password if url else None) or ""
         secrets |= {password, unquote(password)}

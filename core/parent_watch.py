@@ -1,6 +1,7 @@
 """Exit with the parent process, even after `kill -9`.
 
-The parent holds the other end of this process's standard input; the system closes it when the parent ends.
+`clipcite serve` sets a variable for its child processes. The parent holds the other end of this process's
+standard input; the system closes it when the parent ends.
 """
 
 import os
@@ -8,6 +9,14 @@ import signal
 import sys
 import threading
 import time
+
+CHILD = "CLIPCITE_EXIT_WITH_PARENT"
+"""Variable of the child processes of `clipcite serve`."""
+
+
+def is_child() -> bool:
+    """Return whether `clipcite serve` has started this process."""
+    return CHILD in os.environ
 
 
 def exit_with_parent(*, grace_seconds: float) -> None:

@@ -14,9 +14,7 @@ SECRETS = Path("/run/secrets")
 BACKBONE_CONFIGS = ("open_clip_config.json", "config.json")
 """Configurations of open_clip and of `transformers`, one of which makes a folder a backbone."""
 MAX_IMAGES = 100_000
-MAX_CLASSIFY_IMAGES = 10_000
-MAX_CLASS_NAMES = 20_000
-"""Upper bounds of the settings with these names; the API's schemas state them."""
+"""Upper bound of the setting `max_images`; the API's schemas state it."""
 
 # Fields of one group, which share a table in docs/reference/settings.md.
 _storage = partial(Field, json_schema_extra={"group": "Storage"})
@@ -57,19 +55,8 @@ class Settings(BaseSettings):
     blob_url: str | None = _storage(
         None,
         description="`file:///…` or `s3://bucket/prefix` for images and weights. Default: `blobs` in the "
-        "data folder.",
+        "data folder. The variables of AWS give access to a bucket.",
     )
-    s3_endpoint: str | None = _storage(
-        None, description="URL of an S3-compatible server. Default: `AWS_ENDPOINT_URL`, or AWS."
-    )
-    s3_region: str | None = _storage(None, description="Region of the bucket. Default: `AWS_REGION`.")
-    s3_access_key: SecretStr | None = _storage(
-        None, description="Access key of the bucket. Default: `AWS_ACCESS_KEY_ID`, or the machine's role."
-    )
-    s3_secret_key: SecretStr | None = _storage(
-        None, description="Secret key of the bucket. Default: `AWS_SECRET_ACCESS_KEY`."
-    )
-
     secrets: Path = _storage(
         SECRETS,
         description="Folder with one file per setting, named after its variable in lower case. Environment "
@@ -108,27 +95,12 @@ class Settings(BaseSettings):
     max_images: int = _uploads(5_000, gt=0, le=MAX_IMAGES, description="Maximum number of images per job.")
     max_image_bytes: int = _uploads(20 * MB, gt=0, description="Maximum size of an image file (bytes).")
     max_image_pixels: int = _uploads(40 * MB, gt=0, description="Maximum number of pixels per image.")
-    max_classify_images: int = _uploads(
-        64, gt=0, le=MAX_CLASSIFY_IMAGES, description="Maximum number of images per `/classify` request."
-    )
-    max_class_names: int = _uploads(
-        1_000, gt=0, le=MAX_CLASS_NAMES, description="Maximum number of class names per `/classify` request."
-    )
 
-    max_queued_jobs: int = _quotas(
-        0, ge=0, description="Maximum number of queued jobs per owner (0: unlimited)."
-    )
     max_running_jobs: int = _quotas(
         0, ge=0, description="Maximum number of running jobs per owner (0: unlimited)."
     )
-    max_models: int = _quotas(0, ge=0, description="Maximum number of models per owner (0: unlimited).")
     max_stored_bytes: int = _quotas(
         0, ge=0, description="Maximum size of an owner's images and models (bytes, 0: unlimited)."
-    )
-    requests_per_minute: int = _quotas(
-        0,
-        ge=0,
-        description="Maximum number of requests per key and minute, in each API process (0: unlimited).",
     )
     max_streams: int = _quotas(
         200,
@@ -145,64 +117,24 @@ class Settings(BaseSettings):
         3, ge=1, description="Maximum number of attempts per job if its worker or trainer dies."
     )
     lease_seconds: float = _jobs(
-        30, gt=0, description="Time without a heartbeat (seconds) after which a worker loses its job."
-    )
-    heartbeat_seconds: float = _jobs(
-        1, gt=0, description="Interval at which a worker renews its lease (seconds)."
-    )
-    dispatch_seconds: float = _jobs(
-        0.5, gt=0, description="Interval at which the dispatcher looks for work (seconds)."
-    )
-    redispatch_seconds: float = _jobs(
-        30, gt=0, description="Time (seconds) after which the wake-up for an unclaimed job is sent again."
-    )
-    dispatch_ahead: int = _jobs(
-        4, ge=1, description="Wake-ups that may wait in the broker, in addition to one per idle worker."
+        30,
+        gt=0,
+        description="Time without a heartbeat (seconds) after which a worker loses its job. Other intervals "
+        "follow from it.",
     )
     deadline_seconds: float = _jobs(6 * 3600, gt=0, description="Maximum duration of a training (seconds).")
-    stall_seconds: float = _jobs(
-        600, gt=0, description="Time without progress (seconds) after which a training is killed."
-    )
-    checkpoint_seconds: float = _jobs(
-        300,
-        ge=0,
-        description="Interval between checkpoints (seconds), rounded up to whole epochs.",
-    )
     warm_trainer: bool = _jobs(
         True,
         description="Keep a trainer process with finished imports ready (about 350 MB), so that jobs start "
         "sooner.",
     )
 
-    keep_jobs_days: int = _retention(
+    keep_days: int = _retention(
         0,
         ge=0,
-        description="Time after its end for which a job is kept, with its images, events and report (days, "
-        "0: for ever). Its model is kept.",
-    )
-    keep_images_days: int = _retention(
-        0,
-        ge=0,
-        description="Time after the end of their job for which images are kept (days, 0: for ever). Without "
-        "them, a model can't be extended.",
-    )
-    keep_events_days: int = _retention(
-        0,
-        ge=0,
-        description="Time after the end of a job for which its events are kept, except the last one (days, "
-        "0: for ever). Progress events are kept for 7 days.",
-    )
-    keep_models_days: int = _retention(
-        0,
-        ge=0,
-        description="Time after its last use for which a model without an alias is kept (days, 0: for ever). "
-        "Uses are classifications and exports.",
-    )
-    keep_audit_days: int = _retention(
-        365, ge=0, description="Time for which entries of the audit log are kept (days, 0: for ever)."
-    )
-    keep_webhooks_days: int = _retention(
-        30, ge=0, description="Time for which finished webhook deliveries are kept (days, 0: for ever)."
+        description="Time for which ended jobs with their images, events and reports, finished webhook "
+        "deliveries and audit entries are kept (days, 0: for ever). Models are kept. Audit entries are kept "
+        "for a year at most, and deliveries for 30 days.",
     )
 
     log: Literal["text", "json"] = _operation(
@@ -219,15 +151,6 @@ class Settings(BaseSettings):
     )
     metrics_host: str = _operation(
         "127.0.0.1", description="Address of the metrics port, which requires no key."
-    )
-
-    liveness_file: Path | None = _operation(
-        None, description="File that a running worker or dispatcher touches, for `clipcite liveness`."
-    )
-
-    exit_with_parent: bool = _operation(
-        False,
-        description="Exit when standard input closes. `clipcite serve` sets it for its child processes.",
     )
 
     device: str = _serving(
@@ -247,6 +170,31 @@ class Settings(BaseSettings):
     serving_reserve_bytes: int = _serving(
         0, ge=0, description="GPU memory that training leaves free for an API on the same GPU (bytes)."
     )
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """Interval at which a worker renews its lease, reports progress and notices a cancellation."""
+        return min(1.0, self.lease_seconds / 10)
+
+    @property
+    def dispatch_seconds(self) -> float:
+        """Interval at which the dispatcher looks for work."""
+        return min(0.5, self.lease_seconds / 15)
+
+    @property
+    def redispatch_seconds(self) -> float:
+        """Time after which the wake-up for an unclaimed job is sent again."""
+        return self.lease_seconds
+
+    @property
+    def stall_seconds(self) -> float:
+        """Time without progress after which a training is killed."""
+        return 20 * self.lease_seconds
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Interval between checkpoints, rounded up to whole epochs."""
+        return 10 * self.lease_seconds
 
     def known_backbone(self, name: str) -> str | None:
         """Return the canonical name of a backbone that jobs may use, or None for any other backbone.

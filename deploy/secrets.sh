@@ -27,8 +27,8 @@ printf 'requirepass %s\n' "$password" >"$folder.new/valkey_config"
 printf 'redis://:%s@redis/0\n' "$password" >"$folder.new/clipcite_redis_url"
 access_key=GK$(random 12)
 secret_key=$(random 32)
-printf '%s\n' "$access_key" >"$folder.new/clipcite_s3_access_key"
-printf '%s\n' "$secret_key" >"$folder.new/clipcite_s3_secret_key"
+printf '[default]\naws_access_key_id=%s\naws_secret_access_key=%s\n' "$access_key" "$secret_key" \
+    >"$folder.new/aws_credentials"
 umask 077 # read by compose, not by a container
 printf 'GARAGE_DEFAULT_ACCESS_KEY=%s\nGARAGE_DEFAULT_SECRET_KEY=%s\nGARAGE_RPC_SECRET=%s\n' \
     "$access_key" "$secret_key" "$(random 32)" >"$folder.new/garage.env"

@@ -31,8 +31,6 @@ PAGES = [
 PRODUCT = ("admin", "api", "core", "worker")
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 USER_FOLDERS = {"data": "the user's data folder", "cache": "the user's cache folder"}
-INTERNAL = {"exit_with_parent"}
-"""Settings that `clipcite serve` sets for its child processes only."""
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
@@ -45,8 +43,6 @@ def settings() -> str:
     """Return a table per group of settings, in the order of `core/settings.py`."""
     groups: dict[str, list[tuple[str, ...]]] = {}
     for name, setting in Settings.model_fields.items():
-        if name in INTERNAL:
-            continue
         assert isinstance(setting.json_schema_extra, dict)
         default = USER_FOLDERS.get(name) or (f"`{setting.default}`" if setting.default is not None else "–")
         row = (f"`CLIPCITE_{name.upper()}`", default, setting.description or "")

@@ -205,9 +205,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "CLIPCITE_CACHE": str(tmp_path_factory.mktemp("cache")),
         "OMP_NUM_THREADS": "1",  # More threads only spin on work this small.
         "CLIPCITE_LEASE_SECONDS": "3",
-        "CLIPCITE_HEARTBEAT_SECONDS": "0.3",
-        "CLIPCITE_DISPATCH_SECONDS": "0.2",
-        "CLIPCITE_REDISPATCH_SECONDS": "3",
     }
 
 

@@ -230,6 +230,16 @@ def s3_server() -> Iterator[str]:
             yield server.url
 
 
+def bucket_access(endpoint: str) -> dict[str, str]:
+    """Return the variables of AWS for `s3_server`, which accepts any key."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+
+
 @contextmanager
 def durable_s3_server() -> Iterator[Server]:
     """Yield a private S3 server, which may be killed or frozen: it syncs each object to its folder.

@@ -5,7 +5,7 @@ import sys
 import warnings
 
 from core.log import start_logging
-from core.parent_watch import exit_with_parent
+from core.parent_watch import exit_with_parent, is_child
 from core.scratch import sweep_scratch
 from core.settings import get_settings
 from core.store.db.session import Database
@@ -16,7 +16,7 @@ def main() -> None:
     start_logging(settings)
     # Celery warns about root because of pickled messages; only JSON is accepted (core.store.jobs.queue).
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    if settings.exit_with_parent:
+    if is_child():
         exit_with_parent(grace_seconds=8)
     error = Database(settings.sqlalchemy_url()).startup_error()
     if error is not None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from api.http.problems import InvalidRequest
+from clipcite.wire.base import MAX_CLASS_NAMES
 from clipcite.wire.classify import ClassIn
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.prompts import (
@@ -19,9 +20,7 @@ Cleaned = tuple[tuple[ClassName, ...], tuple[tuple[str, str], ...]]
 """Names and warnings."""
 
 
-def class_names(
-    given: Sequence[str | ClassIn], max_names: int
-) -> tuple[tuple[ClassName, ...], list[dict[str, str]]]:
+def class_names(given: Sequence[str | ClassIn]) -> tuple[tuple[ClassName, ...], list[dict[str, str]]]:
     """Clean the class names and remove duplicates. Equal plain lists give the identical tuple.
 
     Returns:
@@ -30,8 +29,8 @@ def class_names(
     Raises:
         InvalidRequest: there are too few, too many or invalid names; every invalid name is listed.
     """
-    if not 1 <= len(given) <= max_names:
-        detail = f"{len(given)} class names were sent. Send 1 to {max_names}."
+    if not 1 <= len(given) <= MAX_CLASS_NAMES:
+        detail = f"{len(given)} class names were sent. Send 1 to {MAX_CLASS_NAMES}."
         raise InvalidRequest(
             detail, [{"pointer": "/class_names", "detail": detail}], code="invalid_class_names"
         )

@@ -15,6 +15,7 @@ from api.classify.class_names import class_names
 from api.http.file_names import display_name
 from api.http.forms import check_fields
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
+from clipcite.wire.base import MAX_CLASSIFY_IMAGES
 from clipcite.wire.classify import ClassifyJson, ClassIn, Options
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
@@ -72,10 +73,10 @@ def _from_json(body: bytes, settings: Settings) -> ParsedBody:
         options = ClassifyJson.model_validate_json(body)
     except ValidationError as error:
         raise invalid_model(error, "") from error
-    _check_count(len(options.images), settings)
+    _check_count(len(options.images))
     images = _decode_base64([image.base64 for image in options.images], settings.max_image_bytes)
     files = [display_name(p.name) if p.name else None for p in options.images]
-    return _checked(options, images, files, settings)
+    return _checked(options, images, files)
 
 
 def _from_form(form: FormData, settings: Settings) -> ParsedBody:
@@ -86,13 +87,13 @@ def _from_form(form: FormData, settings: Settings) -> ParsedBody:
             "images must be files. Send each with a file name.",
             [{"pointer": "/images", "detail": "Not a file."}],
         )
-    _check_count(len(uploads), settings)
+    _check_count(len(uploads))
     images = []
     for upload in uploads:
         images.append(upload.file.read(settings.max_image_bytes + 1))
         upload.file.close()  # its memory is the image's now
     files = [display_name(upload.filename) if upload.filename else None for upload in uploads]
-    parsed = _checked(options, images, files, settings)
+    parsed = _checked(options, images, files)
     names = form.getlist("class_names")
     if len(names) == 1 and "," in str(names[0]) and not str(names[0]).lstrip().startswith("["):
         detail = "The class name has a comma. To send several names, repeat the field or send a JSON list."
@@ -104,21 +105,20 @@ def _checked(
     options: Options,
     images: list[bytes],
     files: list[str | None],
-    settings: Settings,
 ) -> ParsedBody:
     _check_references(options)
     _check_templates(options)
     names: tuple[ClassName, ...] | None = None
     warnings: list[dict[str, str]] = []
     if options.class_names is not None:
-        names, warnings = _checked_names(options.class_names, len(images), options, settings)
+        names, warnings = _checked_names(options.class_names, len(images), options)
     if options.alpha and any(map(is_stock, options.references)):
         detail = "The stock model has no alpha. The value was ignored."
         warnings.append({"code": "alpha_unused", "detail": detail})
     return ParsedBody(images, files, names, options, warnings)
 
 
-def with_class_names(body: ParsedBody, subject: Subject, settings: Settings) -> ParsedBody:
+def with_class_names(body: ParsedBody, subject: Subject) -> ParsedBody:
     """Return the request with the classes of the model, if it names none itself.
 
     Raises:
@@ -129,16 +129,16 @@ def with_class_names(body: ParsedBody, subject: Subject, settings: Settings) -> 
     if isinstance(subject, str):
         detail = "The stock model has no classes of its own. Send `class_names`, or a trained `model`."
         raise InvalidRequest(detail, [{"pointer": "/class_names", "detail": detail}])
-    names, warnings = _checked_names(subject.classes, len(body.images), body.options, settings)
+    names, warnings = _checked_names(subject.classes, len(body.images), body.options)
     return replace(body, class_names=names, warnings=[*body.warnings, *warnings])
 
 
 def _checked_names(
-    given: Sequence[str | ClassIn], images: int, options: Options, settings: Settings
+    given: Sequence[str | ClassIn], images: int, options: Options
 ) -> tuple[tuple[ClassName, ...], list[dict[str, str]]]:
     """Return the names and warnings about them. Raise InvalidRequest if they are too many or invalid."""
     _check_prompt_count(given, options)
-    names, warnings = class_names(given, settings.max_class_names)
+    names, warnings = class_names(given)
     _check_predictions(images, len(names), options)
     return names, warnings
 
@@ -168,9 +168,9 @@ def _options_of(form: FormData) -> Options:
         raise invalid_model(error, "") from error
 
 
-def _check_count(images: int, settings: Settings) -> None:
-    if not 1 <= images <= settings.max_classify_images:
-        detail = f"{images} images were sent. Send 1 to {settings.max_classify_images}."
+def _check_count(images: int) -> None:
+    if not 1 <= images <= MAX_CLASSIFY_IMAGES:
+        detail = f"{images} images were sent. Send 1 to {MAX_CLASSIFY_IMAGES}."
         raise InvalidRequest(detail, [{"pointer": "/images", "detail": detail}])
 
 

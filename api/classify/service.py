@@ -15,7 +15,6 @@ from core.clip.config import round_alpha
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, NoReadableImage
 from core.store.db.session import Database
-from core.store.db.tables import Model
 from core.store.errors import ModelNotFound
 
 
@@ -36,38 +35,30 @@ async def answer_classify(request: Request) -> bytes:
             # A separate executor, so that waiting here takes no threads from other routes.
             loop = asyncio.get_running_loop()
             run = contextvars.copy_context().run  # with the request's trace and its id for the log
-            answer, subjects = await loop.run_in_executor(
+            return await loop.run_in_executor(
                 serving.requests, run, _answer, parse, serving, state.database, grant
             )
-    for subject in subjects:
-        if isinstance(subject, Model):
-            state.last_use.of_model(subject.id)
-    return answer
 
 
-def _answer(
-    parse: Callable[[], ParsedBody], serving: Serving, database: Database, grant: Grant
-) -> tuple[bytes, Sequence[Subject]]:
+def _answer(parse: Callable[[], ParsedBody], serving: Serving, database: Database, grant: Grant) -> bytes:
     """Parse and classify in one thread. The request holds a slot per image and model, one of them already."""
     body = parse()
     with grant.more(slots=len(body.images) * len(body.options.references) - 1):
         return _classify(body, serving, database, grant)
 
 
-def _classify(
-    body: ParsedBody, serving: Serving, database: Database, grant: Grant
-) -> tuple[bytes, Sequence[Subject]]:
+def _classify(body: ParsedBody, serving: Serving, database: Database, grant: Grant) -> bytes:
     """Classify and encode as JSON. A thousand classes for many images would block the event loop."""
     owner = grant.owner
     references = body.options.references
     # Resolved once per request, so that a promotion in between can't mix two models.
     subjects = look_up(database, references, owner=owner)
     try:
-        named = with_class_names(body, subjects[0], serving.settings)
+        named = with_class_names(body, subjects[0])
         answers = _compare(serving, named, subjects, grant)
     except ModelNotFound:  # deleted meanwhile; a name or an alias may now point to another model
         subjects = look_up(database, references, owner=owner)
-        named = with_class_names(body, subjects[0], serving.settings)
+        named = with_class_names(body, subjects[0])
         answers = _compare(serving, named, subjects, grant)
     fields = [
         to_response(
@@ -92,8 +83,8 @@ def _classify(
         )
         warnings.append({"code": "preview_unfinished", "detail": detail})
     if body.options.models:
-        return to_json({"comparison": fields, "warnings": warnings}), subjects
-    return to_json({**fields[0], "warnings": warnings}), subjects
+        return to_json({"comparison": fields, "warnings": warnings})
+    return to_json({**fields[0], "warnings": warnings})
 
 
 def _compare(

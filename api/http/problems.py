@@ -126,7 +126,7 @@ def detail_of(error: ClipCiteError) -> str:
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI descriptions of the problems that a route may respond with."""
     if 401 in statuses:
-        statuses = (*statuses, 403, 429)  # api.middleware.auth responds with any of them
+        statuses = (*statuses, 403)  # api.middleware.auth responds with either
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
 

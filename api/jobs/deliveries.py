@@ -19,7 +19,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 def list_deliveries(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> DeliveryList:
     """List the deliveries to the webhook of a job, oldest first.
 
-    Finished deliveries are kept for CLIPCITE_KEEP_WEBHOOKS_DAYS.
+    Finished deliveries are kept for 30 days, or for CLIPCITE_KEEP_DAYS if that is less.
     """
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)

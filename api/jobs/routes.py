@@ -63,7 +63,7 @@ def list_jobs(
     return service.list_jobs(database, owner, status, limit, after)
 
 
-@router.get("/{job_id}", responses=responses(401, 404, 422, 503))
+@router.get("/{job_id}", responses=responses(401, 404, 422, 429, 503))
 async def get_job(
     request: Request,
     database: DatabaseDep,

@@ -85,7 +85,7 @@ class JobSubmission:
         )
         with self.database.read() as session:
             if not options.dry_run:
-                submission.precheck_quotas(session, owner, options.idempotency_key, self.settings)
+                submission.precheck_quota(session, owner, options.idempotency_key, self.settings)
             past = history.recent_successes(
                 session, backbone=resolved.config.backbone, image_size=resolved.config.image_size
             )

@@ -20,7 +20,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.problems import detail_of, headers_of, problem_response
 from api.last_use import LastUse
 from api.middleware.foreign_site import foreign_reason
-from api.middleware.rate_limit import RateLimiter
 from api.middleware.refusals import Refusals
 from api.threads import REQUESTS
 from core.errors import ClipCiteError
@@ -125,7 +124,6 @@ class AuthMiddleware:
         self.settings = settings
         self.database = database
         self.last_use = last_use
-        self.rates = RateLimiter(settings.requests_per_minute)
         self._keys_made = settings.admin_key is not None or not is_loopback(settings.host)
         self._keys_asked = -KEYS_ASKED_SECONDS
         self._token: str | None = None
@@ -137,20 +135,18 @@ class AuthMiddleware:
                 scope.setdefault("state", {})["show_details"] = await self._show_details(Headers(scope=scope))
             await self.app(scope, receive, send)
             return
-        rate: Mapping[str, str] = {}
         caller: Caller | None = None
         try:
             caller = await self._caller(Headers(scope=scope))
             if not known:
                 raise UnknownMethod  # each would add a permanent series to /metrics
-            rate = self.rates.hit(caller.key_id)
             _check_scope(caller, scope)
         except ClipCiteError as refused:
             if refused.status < 500:
                 key_id = caller.key_id if caller else getattr(refused, "key_id", None)
                 self.refusals.count(refused.code, key_id or _address(scope))
             # The rest of the body is not read, so the connection can't be reused.
-            headers = {**rate, **headers_of(refused), "Connection": "close"}
+            headers = {**headers_of(refused), "Connection": "close"}
             answer = problem_response(
                 scope, refused.status, refused.code, detail_of(refused), headers=headers
             )
@@ -162,7 +158,7 @@ class AuthMiddleware:
 
         async def send_with_owner(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update({"X-Clipcite-Owner": caller.owner, **rate})
+                MutableHeaders(scope=message).append("X-Clipcite-Owner", caller.owner)
             await send(message)
 
         await self.app(scope, receive, send_with_owner)

@@ -17,7 +17,7 @@ class Refusals:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._counter = Counter(
             "clipcite_refused_requests",
-            "Requests refused by authentication, a missing scope or the rate limit, by error code.",
+            "Requests refused by authentication or a missing scope, by error code.",
             ["code"],
             registry=registry,
         )

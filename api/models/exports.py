@@ -11,7 +11,6 @@ from anyio import CancelScope, to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.last_use import LastUse
 from core.clip.config import round_alpha
 from core.scratch import ScratchSpace
 from core.serving.exports import Format, export
@@ -30,7 +29,6 @@ def answer_export(
     database: Database,
     pool: ModelPool,
     blobs: Blobs,
-    last_use: LastUse,
     scratch: ScratchSpace,
     owner: str,
     reference: str,
@@ -48,7 +46,6 @@ def answer_export(
     """
     with database.read() as session:
         model = models.resolve(session, reference, owner=owner)
-    last_use.of_model(model.id)
     with ExitStack() as opened:
         grant = opened.enter_context(scratch.admit(owner))
 

@@ -9,7 +9,6 @@ from api.deps import (
     BlobsDep,
     CurrentOwner,
     DatabaseDep,
-    LastUseDep,
     ModelRef,
     ScratchDep,
     ServingDep,
@@ -93,7 +92,6 @@ def export_model(
     database: DatabaseDep,
     serving: ServingDep,
     blobs: BlobsDep,
-    last_use: LastUseDep,
     scratch: ScratchDep,
     owner: CurrentOwner,
     model_id: ModelRef,
@@ -117,7 +115,7 @@ def export_model(
 ) -> StreamingResponse:
     """Download a model at one alpha, as a zip with a model card."""
     return answer_export(
-        settings, database, serving.engine.pool, blobs, last_use, scratch, owner, model_id, alpha, format
+        settings, database, serving.engine.pool, blobs, scratch, owner, model_id, alpha, format
     )
 
 

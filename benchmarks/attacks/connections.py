@@ -111,10 +111,10 @@ def bucket() -> Iterator[dict[str, str]]:
                 time.sleep(0.1)
         yield {
             "CLIPCITE_BLOB_URL": "s3://attacks/here",
-            "CLIPCITE_S3_ENDPOINT": url,
-            "CLIPCITE_S3_REGION": "us-east-1",
-            "CLIPCITE_S3_ACCESS_KEY": "key",
-            "CLIPCITE_S3_SECRET_KEY": "secret",
+            "AWS_ENDPOINT_URL": url,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
             STORAGE: str(process.pid),
         }
     finally:

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from core.parent_watch import CHILD
+
 RESTART_SECONDS = 0.5
 READY_SECONDS = 600
 TRAINER = "worker.trainer"
@@ -39,7 +41,7 @@ class Member:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module],
-                env={**self.environment, "CLIPCITE_EXIT_WITH_PARENT": "1"},
+                env={**self.environment, CHILD: "1"},
                 stdin=subprocess.PIPE,  # its end stops the process, so that nothing outlives the benchmark
                 stdout=log,
                 stderr=log,

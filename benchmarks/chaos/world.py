@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -20,13 +21,11 @@ from core.store.db.session import Database
 from core.store.db.tables import FINAL, Job
 from core.store.errors import DatabaseUnavailable
 from core.store.storage.blobs import Blobs
-from core.store.storage.bucket import BucketAccess
 from tests import servers
 from tests.core.clip.tiny import make_tiny_backbone
 
 T = TypeVar("T")
 LEASE_SECONDS = 3.0
-REDISPATCH_SECONDS = 4.0
 MAX_ATTEMPTS = 3
 FORKS_SECONDS = 600.0
 STORES = {
@@ -94,7 +93,7 @@ def world(
 ) -> Iterator[World]:
     """Run the service on `store` in an empty folder, and stop everything at the end.
 
-    `settings` are further settings of the service, for example `stall_seconds=10`.
+    `settings` are further settings of the service, for example `deadline_seconds=10`.
     """
     with ExitStack() as stack:
         backbones = folder / "backbones"
@@ -109,9 +108,6 @@ def world(
             "CLIPCITE_BACKBONE": tiny,
             "CLIPCITE_BACKBONE_FOLDER": str(backbones),
             "CLIPCITE_LEASE_SECONDS": str(LEASE_SECONDS),
-            "CLIPCITE_HEARTBEAT_SECONDS": "0.5",
-            "CLIPCITE_DISPATCH_SECONDS": "0.5",
-            "CLIPCITE_REDISPATCH_SECONDS": str(REDISPATCH_SECONDS),
             "CLIPCITE_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "OMP_NUM_THREADS": "1",  # more threads only spin on work this small
             "PYTHONPATH": f"{FAILPOINTS}:{ROOT}",
@@ -130,15 +126,15 @@ def world(
         if store == "s3":
             bucket = stack.enter_context(servers.durable_s3_server())
             prefix = f"s3://{servers.BUCKET}/blobs"
-            access = BucketAccess(bucket.url, servers.REGION, servers.ACCESS_KEY, servers.SECRET_KEY)
-            blobs = Blobs(prefix, access)
-            environment |= {
-                "CLIPCITE_BLOB_URL": prefix,
-                "CLIPCITE_S3_ENDPOINT": bucket.url,
-                "CLIPCITE_S3_REGION": servers.REGION,
-                "CLIPCITE_S3_ACCESS_KEY": servers.ACCESS_KEY,
-                "CLIPCITE_S3_SECRET_KEY": servers.SECRET_KEY,
+            access = {
+                "AWS_ENDPOINT_URL": bucket.url,
+                "AWS_REGION": servers.REGION,
+                "AWS_ACCESS_KEY_ID": servers.ACCESS_KEY,
+                "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY,
             }
+            with patch.dict(os.environ, access):
+                blobs = Blobs(prefix)
+            environment |= {"CLIPCITE_BLOB_URL": prefix, **access}
         migrate.upgrade(url)
         database = Database(url)
         stack.callback(database.close)

@@ -1,4 +1,4 @@
-"""Creation of jobs and models, within the owner's quotas and at most once per idempotency key."""
+"""Creation of jobs and models, within the owner's quota and at most once per idempotency key."""
 
 from typing import Any
 
@@ -15,16 +15,16 @@ from core.store.registry.models import NewModel
 from core.store.webhooks import deliveries
 
 
-def precheck_quotas(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
-    """Check the quotas early, before the images are processed. `submit_job` makes the final check.
+def precheck_quota(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
+    """Check the quota early, before the images are processed. `submit_job` makes the final check.
 
     A possible retry passes, because its own job may be the one that fills the quota.
 
     Raises:
-        QueueQuota, ModelQuota, ByteQuota: a quota is exceeded.
+        ByteQuota: the quota is exceeded.
     """
     if idempotency_key is None or not idempotency.is_known(session, owner, idempotency_key):
-        quotas.check_quotas(session, owner, settings, more_bytes=0)
+        quotas.check_quota(session, owner, settings, more_bytes=0)
 
 
 def submit_job(
@@ -35,7 +35,7 @@ def submit_job(
     The owner is locked, so that concurrent requests can neither exceed a quota nor create two jobs for a key.
 
     Raises:
-        QueueQuota, ModelQuota, ByteQuota: a quota is exceeded.
+        ByteQuota: the quota is exceeded.
         IdempotencyKeyReused, IdempotentJobGone: the idempotency key can't be used.
     """
     owners.lock(session, owner)
@@ -48,7 +48,7 @@ def submit_job(
         session, job["config"]["backbone"], job["config"].get("delta_format", "full")
     )
     images = sum(image.bytes for image in job["images"])
-    quotas.check_quotas(session, owner, settings, more_bytes=images + reserved)
+    quotas.check_quota(session, owner, settings, more_bytes=images + reserved)
     if job.get("webhook") is not None:
         deliveries.secret(session, owner)  # needed to sign the delivery when the job ends
     created = jobs.create(session, owner=owner, reserved_bytes=reserved, **job)
@@ -62,10 +62,10 @@ def admit_model(session: Session, settings: Settings, model: NewModel, *, owner:
     The owner is locked, so that concurrent requests can't exceed a quota.
 
     Raises:
-        ModelQuota, ByteQuota: a quota is exceeded.
+        ByteQuota: the quota is exceeded.
     """
     owners.lock(session, owner)
-    quotas.check_room(session, owner, settings, more_bytes=model.bytes)
+    quotas.check_quota(session, owner, settings, more_bytes=model.bytes)
     row = models.add_model(session, model, owner=owner, job_id=None, metrics=None, at=database_now(session))
     audit.record(session, "model.import", row.id)
     return row

@@ -45,11 +45,7 @@ def test_another_response_is_an_error_of_the_client(received: object) -> None:
 
 
 def test_the_limits_are_those_of_the_service() -> None:
-    assert (base.MAX_IMAGES, base.MAX_CLASSIFY_IMAGES, base.MAX_CLASS_NAMES) == (
-        settings.MAX_IMAGES,
-        settings.MAX_CLASSIFY_IMAGES,
-        settings.MAX_CLASS_NAMES,
-    )
+    assert base.MAX_IMAGES == settings.MAX_IMAGES
     assert base.MAX_TEMPLATES == prompts.MAX_TEMPLATES
     assert (classify.NEW_CLASS_BALANCE, classify.STOCK) == (NEW_CLASS_BALANCE, STOCK)
 

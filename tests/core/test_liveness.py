@@ -23,10 +23,6 @@ def test_a_touched_file_is_healthy_and_an_old_one_is_not(tmp_path: Path) -> None
     assert "Restart it" in str(problem_of(path))
 
 
-def test_a_missing_file_names_its_setting(tmp_path: Path) -> None:
-    assert "CLIPCITE_LIVENESS_FILE" in str(problem_of(tmp_path / "alive"))
-
-
 def test_frequent_touches_write_rarely(tmp_path: Path) -> None:
     path = tmp_path / "alive"
     alive = LivenessFile(path)
@@ -40,21 +36,14 @@ def test_a_failing_touch_does_not_stop_the_process(tmp_path: Path, caplog: pytes
     path = tmp_path / "no-such-folder" / "alive"
     with caplog.at_level(logging.ERROR):
         LivenessFile(path).touch()
-    assert "CLIPCITE_LIVENESS_FILE" in caplog.text
+    assert "Make the folder writable" in caplog.text
     assert problem_of(path) is not None
-
-
-def test_without_a_path_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    LivenessFile(None).touch()
-    LivenessFile(None).keep_touching()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_imports_no_heavy_library() -> None:
     """Containers run it twice a minute."""
     code = (
-        "import sys; from clipcite.cli.main import app; app(['liveness', '/'], standalone_mode=False); "
+        "import sys; from clipcite.cli.main import app; app(['liveness'], standalone_mode=False); "
         "sys.exit(sorted({'torch', 'celery', 'sqlalchemy'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

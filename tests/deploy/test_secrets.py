@@ -23,8 +23,11 @@ def test_the_script_makes_all_secrets_of_the_compose_file(tmp_path: Path) -> Non
     password = made["valkey_config"].removeprefix("requirepass ")
     assert made["clipcite_redis_url"] == f"redis://:{password}@redis/0"
     environment = dict(line.split("=", 1) for line in made["garage.env"].splitlines())
-    assert environment["GARAGE_DEFAULT_ACCESS_KEY"] == made["clipcite_s3_access_key"]
-    assert environment["GARAGE_DEFAULT_SECRET_KEY"] == made["clipcite_s3_secret_key"]
+    assert made["aws_credentials"].splitlines() == [
+        "[default]",
+        f"aws_access_key_id={environment['GARAGE_DEFAULT_ACCESS_KEY']}",
+        f"aws_secret_access_key={environment['GARAGE_DEFAULT_SECRET_KEY']}",
+    ]
     for name, secret in made.items():
         assert secret not in done.stdout + done.stderr, name
 

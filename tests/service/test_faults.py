@@ -18,7 +18,9 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.service.running import (
+    FAILPOINTS,
     PATIENCE,
+    ROOT,
     Hold,
     Service,
     checkpoint,
@@ -216,7 +218,8 @@ def test_stopping_ends_everything_and_the_next_start_goes_on(
     environment: dict[str, str], tmp_path: Path, signum: signal.Signals
 ) -> None:
     data = tmp_path / "data"
-    environment = {**environment, "CLIPCITE_CHECKPOINT_SECONDS": "0.5"}
+    failpoints = {"PYTHONPATH": f"{FAILPOINTS}:{ROOT}", "PYTHON_CHECKPOINT_SECONDS": "0.5"}
+    environment = {**environment, **failpoints}
     with serve(data, environment) as service, service.http as http:
         cut_off = submit(http, colours(), **(LONG | {"epochs": 200}))
         epoch = checkpoint(http, cut_off)

@@ -48,7 +48,7 @@ def second_worker(data: Path, environment: dict[str, str], log: Path) -> Iterato
     with log.open("wb") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "worker"],
-            env={**os.environ, **environment, "CLIPCITE_DATA": str(data), "CLIPCITE_LIVENESS_FILE": ""},
+            env={**os.environ, **environment, "CLIPCITE_DATA": str(data)},
             stdout=said,
             stderr=said,
         )
@@ -70,9 +70,8 @@ def test_a_worker_with_a_full_disk_keeps_no_job_from_the_other(
             "CLIPCITE_DATABASE_URL": f"sqlite:///{data / 'clipcite.db'}",
             "CLIPCITE_BLOB_URL": (data / "blobs").as_uri(),
             "CLIPCITE_REDIS_URL": redis_url,
-            "CLIPCITE_LEASE_SECONDS": "600",
             # Longer than the test, so that a job whose message is held or requeued would be missed.
-            "CLIPCITE_REDISPATCH_SECONDS": "3600",
+            "CLIPCITE_LEASE_SECONDS": "3600",
         }
         with small_disk(tmp_path / "disk", megabytes=4) as disk:
             fill(disk)

@@ -18,6 +18,7 @@ import redis
 from core.store.db import migrate
 from tests.conftest import postgres_database
 from tests.receiver import receiver
+from tests.servers import bucket_access
 from tests.service.running import Service, colours, serve, submit, training, wait_for, wait_for_job
 
 
@@ -114,10 +115,7 @@ def test_postgresql_and_redis_and_s3(
             "CLIPCITE_DATABASE_URL": database_url,
             "CLIPCITE_REDIS_URL": redis_url,
             "CLIPCITE_BLOB_URL": f"s3://{s3_bucket}/clipcite",
-            "CLIPCITE_S3_ENDPOINT": s3_endpoint,
-            "CLIPCITE_S3_REGION": "us-east-1",
-            "CLIPCITE_S3_ACCESS_KEY": "key",
-            "CLIPCITE_S3_SECRET_KEY": "secret",
+            **bucket_access(s3_endpoint),
         }
         with (
             distributed(settings, tmp_path) as (a, b),

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 from sqlalchemy import event, select, update
 
@@ -237,7 +238,8 @@ def killed_at_each_step(work: Callable[[Steps], None]) -> int:
 
 
 def main(scenario: str, folder: Path) -> None:
-    settings = Settings(data=folder / "data", warm_trainer=False, heartbeat_seconds=3600, lease_seconds=3600)
+    settings = Settings(data=folder / "data", warm_trainer=False, lease_seconds=3600)
+    pytest.MonkeyPatch().setattr(Settings, "heartbeat_seconds", 3600)  # no step of the counted ones
     url = settings.sqlalchemy_url()
     migrate.upgrade(url)
     ready = folder / "ready"

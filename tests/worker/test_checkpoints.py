@@ -278,7 +278,7 @@ def make_worker(tmp_path: Path) -> Iterator[Callable[[], JobRunner]]:
 
     def make() -> JobRunner:
         settings = Settings(
-            data=tmp_path / "data", device="cpu", warm_trainer=False, heartbeat_seconds=0.1, max_attempts=5
+            data=tmp_path / "data", device="cpu", warm_trainer=False, lease_seconds=5, max_attempts=5
         )
         migrate.upgrade(settings.sqlalchemy_url())
         database, blobs = Database(settings.sqlalchemy_url()), Blobs(settings.blobs_url())

@@ -139,7 +139,7 @@ def test_an_image_that_changed_in_the_storage_is_not_trained_on(
 def test_with_an_empty_storage_in_the_place_of_its_own_a_job_waits(
     make_worker: MakeWorker, tmp_path: Path
 ) -> None:
-    worker = make_worker(warm_trainer=False, redispatch_seconds=1)
+    worker = make_worker(warm_trainer=False, lease_seconds=1)
     job_id = queue_job(worker, tmp_path)
     worker.blobs.delete_prefix("jobs")
     worker.run(job_id)

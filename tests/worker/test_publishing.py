@@ -28,7 +28,7 @@ OnMessage = Callable[[dict[str, Any]], None]
 
 @pytest.fixture
 def worker(make_worker: MakeWorker) -> JobRunner:  # noqa: F811
-    return make_worker(warm_trainer=False, heartbeat_seconds=0.1)
+    return make_worker(warm_trainer=False, lease_seconds=5)
 
 
 def model_count(worker: JobRunner) -> int:
@@ -103,7 +103,7 @@ def test_a_full_or_absent_storage_costs_no_attempt(
         worker.draining.set()  # Ends the worker's pause, not the attempt.
         raise error("There is no answer from 10.0.0.7.", "There is no answer from the storage.")
 
-    worker.settings.redispatch_seconds = 600
+    worker.settings.lease_seconds = 600
     job_id = queue_job(worker, tmp_path)
     if step == "the images are read":
         monkeypatch.setattr(worker.blobs, "fetch", fail)

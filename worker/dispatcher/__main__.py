@@ -19,7 +19,7 @@ from core.errors import ClipCiteError
 from core.liveness import LivenessFile
 from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
-from core.parent_watch import exit_with_parent
+from core.parent_watch import exit_with_parent, is_child
 from core.settings import Settings, get_settings
 from core.store.db.session import Database
 from core.store.jobs import fair_queue, jobs, workers
@@ -30,6 +30,8 @@ from worker.dispatcher.webhook_sender import Webhooks
 from worker.metrics import DispatcherMetrics
 
 logger = logging.getLogger("worker.dispatcher")
+MAX_AHEAD = 4
+"""Wake-ups that may wait in the broker, in addition to one per idle worker."""
 LAST_WORDS_SECONDS = 2
 """Time at shutdown for webhook deliveries and a deletion to finish."""
 
@@ -64,7 +66,7 @@ def dispatch(
     with database.read() as session:
         if not jobs.any_queued(session):
             return []
-        ahead = settings.dispatch_ahead + workers.idle(session, settings.lease_seconds)
+        ahead = MAX_AHEAD + workers.idle(session, settings.lease_seconds)
     if waiting(app) >= ahead:
         return []  # the workers are busy; further wake-ups would only pile up
     with database.write() as session:
@@ -96,7 +98,7 @@ def log_errors(metrics: DispatcherMetrics) -> Iterator[None]:
 def main() -> None:
     settings = get_settings()
     start_logging(settings)
-    if settings.exit_with_parent:
+    if is_child():
         exit_with_parent(grace_seconds=8)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -115,7 +117,7 @@ def main() -> None:
     webhooks = Webhooks(settings, database, metrics)
     cleaner = Cleaner(settings, database, blobs, guard=partial(log_errors, metrics))
     cleaner.start()
-    liveness = LivenessFile(settings.liveness_file)
+    liveness = None if is_child() else LivenessFile()
     grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
     while not stop.is_set():
@@ -128,7 +130,8 @@ def main() -> None:
             dispatch(settings, database, app, after_sleep=steady < grace_until, metrics=metrics)
         with log_errors(metrics):
             webhooks.round()
-        liveness.touch()
+        if liveness is not None:
+            liveness.touch()
         stop.wait(settings.dispatch_seconds)
     cleaner.stop(LAST_WORDS_SECONDS)
     webhooks.wait(LAST_WORDS_SECONDS)

@@ -16,6 +16,7 @@ from core.store import retention
 from core.store.accounts import idempotency
 from core.store.db.session import Database
 from core.store.jobs import events
+from core.store.retention import MAX_AUDIT_DAYS, MAX_DELIVERY_DAYS
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 
@@ -36,7 +37,7 @@ def enforce_retention(
     should_stop: Callable[[], bool] = lambda: False,
     guard: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, int]:
-    """Delete what is older than the settings `keep_…_days`, in batches. Return the numbers by kind.
+    """Delete what is older than `settings.keep_days` or a fixed time, in batches. Return the numbers by kind.
 
     Nothing is deleted by a clock that is not trusted.
 
@@ -44,9 +45,9 @@ def enforce_retention(
         guard: returns a context manager that handles the errors of one kind.
     """
 
-    def folders(delete: Callable[[Session, timedelta], list[str]], period: timedelta) -> int:
+    def delete_jobs(period: timedelta) -> int:
         with database.write() as session:
-            gone = delete(session, period)
+            gone = retention.delete_jobs(session, period)
         for prefix in gone:
             deletions.finish(database, blobs, prefix)
         return len(gone)
@@ -55,13 +56,14 @@ def enforce_retention(
         with database.write() as session:
             return delete(session, period)
 
+    days = settings.keep_days
     kinds: dict[str, tuple[int, Callable[[timedelta], int]]] = {
-        "jobs": (settings.keep_jobs_days, partial(folders, retention.delete_jobs)),
-        "models": (settings.keep_models_days, partial(folders, retention.delete_models)),
-        "images": (settings.keep_images_days, partial(folders, retention.delete_images)),
-        "events": (settings.keep_events_days, partial(rows, retention.delete_events)),
-        "audit": (settings.keep_audit_days, partial(rows, retention.delete_audit)),
-        "webhooks": (settings.keep_webhooks_days, partial(rows, retention.delete_deliveries)),
+        "jobs": (days, delete_jobs),
+        "audit": (min(days or MAX_AUDIT_DAYS, MAX_AUDIT_DAYS), partial(rows, retention.delete_audit)),
+        "webhooks": (
+            min(days or MAX_DELIVERY_DAYS, MAX_DELIVERY_DAYS),
+            partial(rows, retention.delete_deliveries),
+        ),
     }
     deleted = dict.fromkeys(kinds, 0)
     with database.write() as session:
@@ -73,12 +75,12 @@ def enforce_retention(
             with database.write() as session:
                 if not events.prune_progress(session):
                     break
-    for kind, (days, delete) in kinds.items():
+    for kind, (limit, delete) in kinds.items():
         with guard():
-            while days and not should_stop() and (batch := delete(timedelta(days=days))):
+            while limit and not should_stop() and (batch := delete(timedelta(days=limit))):
                 deleted[kind] += batch
         if deleted[kind]:
-            logger.info("retention: %s older than %d days deleted (%d)", kind, days, deleted[kind])
+            logger.info("retention: %s older than %d days deleted (%d)", kind, limit, deleted[kind])
     return deleted
 
 

@@ -82,9 +82,8 @@ def run_trainer(
             if not loading and now - heard > stall_seconds:
                 raise TrainerDied(
                     "training_stalled",
-                    f"The training made no progress for {stall_seconds:g} s (CLIPCITE_STALL_SECONDS) and was "
-                    "killed. See the worker's log. If the machine is merely slow for this network, set a "
-                    "smaller micro_batch_size or raise the limit.",
+                    f"The training made no progress for {stall_seconds:g} s and was killed. See the worker's "
+                    "log. If the machine is merely slow for this network, set a smaller micro_batch_size.",
                 )
             line = trainer.read_line(POLL_SECONDS)
             ended = line is not None and not line.endswith(b"\n")  # possibly within a line

@@ -78,7 +78,6 @@ def run_cases(wanted: Collection[str], *, seed: int, until: float) -> Iterator[R
             "postgres",
             Path(folder),
             dispatchers=2,
-            stall_seconds=stopping.STALL_SECONDS,
             deadline_seconds=stopping.DEADLINE_SECONDS,
         ) as the_world,
     ):

@@ -19,10 +19,10 @@ from benchmarks.chaos.cases.case import (
     submit,
     succeeded,
 )
-from benchmarks.chaos.world import World
+from benchmarks.chaos.world import LEASE_SECONDS, World
 from core.store.db.tables import CANCELLED, FINAL, SUCCEEDED
 
-STALL_SECONDS = 15.0
+STALL_SECONDS = 20 * LEASE_SECONDS
 DEADLINE_SECONDS = 100.0
 """Deadline of a job in all cases: short, but longer than a job on a busy machine."""
 

@@ -1,4 +1,4 @@
-"""Quotas per owner: queued jobs, models and stored bytes."""
+"""Quota of stored bytes per owner."""
 
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
@@ -8,60 +8,17 @@ from core.settings import Settings
 from core.store.db.tables import QUEUED, RUNNING, Job, Model
 
 
-class QueueQuota(ClipCiteError):
-    """Too many queued jobs. A retry can succeed once a job has started."""
-
-    code = "quota_queued_jobs"
-    status = 429
-    retry_after = 30
-
-
-class ModelQuota(ClipCiteError):
-    code = "quota_models"
-    status = 409
-
-
 class ByteQuota(ClipCiteError):
     code = "quota_stored_bytes"
     status = 507
 
 
-def check_quotas(session: Session, owner: str, settings: Settings, *, more_bytes: int) -> None:
-    """Check that another job is within the quotas. The result is reliable only while the owner is locked.
-
-    Until its model exists, a job counts as that model. `more_bytes` is the size of the new job.
+def check_quota(session: Session, owner: str, settings: Settings, *, more_bytes: int) -> None:
+    """Check that the owner may store `more_bytes`. The result is reliable only while the owner is locked.
 
     Raises:
-        QueueQuota, ModelQuota, ByteQuota: a quota is exceeded.
+        ByteQuota: they exceed the quota.
     """
-    theirs = select(func.count()).where(Job.owner == owner, Job.status == QUEUED)
-    queued = session.scalar(theirs) or 0
-    if 0 < settings.max_queued_jobs <= queued:
-        raise QueueQuota(
-            f"You have {queued} queued jobs, and the maximum is {settings.max_queued_jobs}. Send the request "
-            "again when one has started, or cancel one with POST /jobs/{id}/cancel."
-        )
-    check_room(session, owner, settings, more_bytes=more_bytes)
-
-
-def check_room(session: Session, owner: str, settings: Settings, *, more_bytes: int) -> None:
-    """Check that another model is within the quotas. The result is reliable only while the owner is locked.
-
-    Args:
-        more_bytes: size of the new model, with the images of its job.
-
-    Raises:
-        ModelQuota, ByteQuota: a quota is exceeded.
-    """
-    if settings.max_models:
-        without_model = (Job.owner == owner, Job.status.in_([QUEUED, RUNNING]), Job.model_id.is_(None))
-        unfinished = session.scalar(select(func.count()).select_from(Job).where(*without_model)) or 0
-        models = session.scalar(select(func.count()).select_from(Model).where(Model.owner == owner)) or 0
-        if models + unfinished >= settings.max_models:
-            raise ModelQuota(
-                f"You have {models} models and {unfinished} unfinished jobs, and the maximum is "
-                f"{settings.max_models} models. Delete a model with DELETE /models/{{id}} first."
-            )
     if settings.max_stored_bytes:
         stored = stored_bytes(session, owner)
         if stored + more_bytes > settings.max_stored_bytes:

@@ -134,7 +134,7 @@ def _insert_rows(session: Session, backup: Backup, name: str, manifest: Manifest
 def _detach(session: Session, min_revision: str | None, *, as_new: bool) -> None:
     """Forget what was true of the old processes and the old storage."""
     row = installation.find(session, lock=True)
-    gone = dict.fromkeys(("hold_until", "pruned_until", "images_until", "events_until", "clock_at"))
+    gone = dict.fromkeys(("hold_until", "pruned_until", "clock_at"))
     session.execute(
         update(Installation).values(
             **gone, min_revision=min_revision, **({"id": new_id("ins")} if as_new else {})

@@ -155,10 +155,6 @@ class Installation(Base):
     """Oldest revision of the tables whose software works with the present ones."""
     pruned_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """End of the last job whose progress events were deleted."""
-    images_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """End of the last job whose images were deleted by the retention."""
-    events_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """End of the last job whose events were deleted by the retention."""
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time until which a backup in progress forbids the deletion of blobs."""
     clock_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -331,8 +327,6 @@ class Model(Base):
     """Storage format of the delta."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Time of the last classification or export, at hour resolution."""
 
 
 class ModelName(Base):

@@ -5,24 +5,21 @@ Models of an owner with the same name are versions 1, 2, 3 …. A model that get
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, or_, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from core.store.accounts import owners
 from core.store.db.pagination import page
-from core.store.db.session import database_now
 from core.store.db.tables import Alias, Model, ModelName
 from core.store.db.text import sanitize_text
 from core.store.errors import ModelConflict, ModelNotFound
 from core.store.registry import references
 from core.store.storage import deletions
-
-LAST_USED_STEP = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -179,16 +176,6 @@ def rename(session: Session, reference: str, name: str | None, *, owner: str) ->
     model.name, model.version = name, version
     session.flush()
     return model
-
-
-def record_use(session: Session, model_id: str) -> None:
-    """Record a use of the model, at most once per hour."""
-    at = database_now(session)
-    stale = or_(Model.last_used_at.is_(None), Model.last_used_at < at - LAST_USED_STEP)
-    session.execute(
-        update(Model).where(Model.id == model_id, stale).values(last_used_at=at),
-        execution_options={"synchronize_session": False},
-    )
 
 
 def delete(session: Session, reference: str, *, owner: str, force: bool = False) -> Model:

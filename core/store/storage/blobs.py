@@ -22,7 +22,7 @@ from obstore.store import LocalStore, ObjectStore
 from core.settings import Settings
 from core.store.errors import BlobDamaged, BlobNotFound, StorageFull, StorageUnavailable
 from core.store.storage.atomic_write import remove_empty, write_files
-from core.store.storage.bucket import BucketAccess, open_bucket
+from core.store.storage.bucket import open_bucket
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 # Messages of a full disk, an exceeded quota and a full S3 server such as MinIO.
@@ -50,8 +50,8 @@ class Stored:
 class Blobs:
     """The blob storage. All methods raise StorageUnavailable, or StorageFull, if the storage fails."""
 
-    def __init__(self, url: str, access: BucketAccess | None = None) -> None:
-        """Open the storage at `file:///folder`, or at `s3://bucket/prefix` with `access`."""
+    def __init__(self, url: str) -> None:
+        """Open the storage at `file:///folder` or `s3://bucket/prefix`."""
         self.folder: Path | None = None
         """The folder of the blobs; None for a bucket."""
         with _storage_errors("opened"):
@@ -61,21 +61,14 @@ class Blobs:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._store: ObjectStore = LocalStore(self.folder)
             elif scheme == "s3":
-                self._store = open_bucket(url, access or BucketAccess())
+                self._store = open_bucket(url)
             else:
                 raise OSError(f"it must be file:///folder or s3://bucket/prefix, not {scheme or 'a path'}")
 
     @classmethod
     def of(cls, settings: Settings) -> "Blobs":
         """Open the storage of the settings."""
-        key, secret = settings.s3_access_key, settings.s3_secret_key
-        access = BucketAccess(
-            endpoint=settings.s3_endpoint,
-            region=settings.s3_region,
-            access_key=key.get_secret_value() if key else None,
-            secret_key=secret.get_secret_value() if secret else None,
-        )
-        return cls(settings.blobs_url(), access)
+        return cls(settings.blobs_url())
 
     def put(self, key: str, data: bytes | Path) -> None:
         """Store bytes or a file's content, atomically. The blob survives a power cut afterwards."""
@@ -278,7 +271,7 @@ def _storage_errors(verb: str, key: str | None = None) -> Iterator[None]:
             ) from error
         raise StorageUnavailable(
             f"The storage can't be {verb} ({_reason(error)}). Check CLIPCITE_BLOB_URL, that the service may "
-            "write there and, for a bucket, CLIPCITE_S3_ENDPOINT and the keys.",
+            "write there and, for a bucket, AWS_ENDPOINT_URL and the keys.",
             f"The storage can't be {verb}. Try again in a moment. If the error persists, the operator "
             "finds the cause in the service's log.",
         ) from error

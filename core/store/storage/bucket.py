@@ -1,7 +1,10 @@
 """S3-compatible storage: access, timeouts and retries."""
 
-from dataclasses import dataclass, field
+import os
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obstore.store import S3Store
@@ -16,27 +19,12 @@ SILENCE_SECONDS = 15
 """Read timeout of an attempt."""
 
 
-@dataclass(frozen=True)
-class BucketAccess:
-    """Access to a bucket. None stands for the AWS variables (`AWS_ACCESS_KEY_ID` …) or the machine's role."""
+def open_bucket(url: str) -> S3Store:
+    """Return the store at `s3://bucket/prefix`, without a request. Invalid URLs raise obstore's errors.
 
-    endpoint: str | None = None
-    region: str | None = None
-    access_key: str | None = field(default=None, repr=False)
-    secret_key: str | None = field(default=None, repr=False)
-
-
-def open_bucket(url: str, access: BucketAccess) -> S3Store:
-    """Return the store at `s3://bucket/prefix`, without a request. Invalid URLs raise obstore's errors."""
-    config: S3Config = {}
-    if access.endpoint is not None:
-        config["endpoint"] = access.endpoint
-    if access.region is not None:
-        config["region"] = access.region
-    if access.access_key is not None:
-        config["access_key_id"] = access.access_key
-    if access.secret_key is not None:
-        config["secret_access_key"] = access.secret_key
+    The variables of AWS (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID` …) or the machine's role give
+    access.
+    """
     options: ClientConfig = {
         "connect_timeout": timedelta(seconds=3),
         "read_timeout": timedelta(seconds=SILENCE_SECONDS),
@@ -53,4 +41,26 @@ def open_bucket(url: str, access: BucketAccess) -> S3Store:
         },
         "retry_timeout": timedelta(seconds=RETRY_SECONDS),
     }
-    return S3Store.from_url(url, config=config, client_options=options, retry_config=retry)
+    return S3Store.from_url(url, config=_shared_credentials(), client_options=options, retry_config=retry)
+
+
+def _shared_credentials() -> "S3Config":
+    """Return the keys in AWS_SHARED_CREDENTIALS_FILE, which obstore does not read, unless others are set.
+
+    Raises:
+        OSError: the file has no keys.
+    """
+    path = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
+    if path is None or "AWS_ACCESS_KEY_ID" in os.environ:
+        return {}
+    profile = os.environ.get("AWS_PROFILE", "default")
+    parser = ConfigParser(interpolation=None)
+    try:
+        parser.read_string(Path(path).read_text(encoding="utf-8"))
+        keys = parser[profile]
+        return {
+            "access_key_id": keys["aws_access_key_id"],
+            "secret_access_key": keys["aws_secret_access_key"],
+        }
+    except (OSError, ValueError, KeyError, ConfigParserError):  # whose text may have a key
+        raise OSError(f"{path} has no keys of the profile {profile}") from None

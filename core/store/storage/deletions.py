@@ -22,8 +22,6 @@ from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
-IMAGES = "/images"
-"""End of a prefix that stands for the images in a job's folder. Their names are numbers."""
 GRACE = timedelta(days=1)
 """Time to store blobs and to commit the row that owns them."""
 HOLD = timedelta(minutes=2)
@@ -79,7 +77,7 @@ def mark_for_deletion(session: Session, prefix: str) -> None:
     """Insert a deletion that is due at once, in the transaction that deletes the owner of the blobs.
 
     Args:
-        prefix: as for `unless_kept`, or a job's folder followed by IMAGES.
+        prefix: as for `unless_kept`.
     """
     session.merge(Deletion(prefix=prefix, due_at=None))
     session.flush()
@@ -151,10 +149,7 @@ def _discard(database: Database, blobs: Blobs, prefix: str) -> None:
 
 def _delete(blobs: Blobs, prefix: str) -> None:
     folder, _, name = prefix.rpartition("/")
-    if prefix.endswith(IMAGES):
-        blobs.check_folder()  # else all would seem to be deleted, although the folder may come back
-        blobs.delete_prefix(folder, only=re.compile(r"\d+"))
-    elif "." in name:
+    if "." in name:
         blobs.delete_prefix(folder, only=re.compile(re.escape(name) + r"(\..*)?"))  # also a half-written one
     else:
         blobs.delete_prefix(prefix)

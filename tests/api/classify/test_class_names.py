@@ -14,16 +14,16 @@ def wide(k: int) -> tuple[str, ...]:
 
 
 def test_equal_lists_are_cleaned_once() -> None:
-    assert class_names(wide(0), 1_000)[0] is class_names(list(wide(0)), 1_000)[0]
+    assert class_names(wide(0))[0] is class_names(list(wide(0)))[0]
 
 
 def test_refused_names_and_names_with_prompts_are_not_cached() -> None:
     def clean() -> None:
         for k in range(4):
             given = [ClassIn(name=name, prompts=["\U0001f600" * 900]) for name in wide(k)]
-            class_names(given, 1_000)
+            class_names(given)
             with pytest.raises(InvalidRequest):
-                class_names([f"{k}\0", *wide(k)], 1_000)
+                class_names([f"{k}\0", *wide(k)])
 
     size = held(clean)
     assert size < 60_000

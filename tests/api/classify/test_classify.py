@@ -609,10 +609,11 @@ def test_the_stock_model_needs_class_names(shared: Service) -> None:
     )
 
 
-def test_the_limits_hold_for_the_classes_of_the_model(make_service: MakeService, backbone: Backbone) -> None:
-    service = make_service(max_class_names=len(CLASSES) - 1)
-    model = publish_model(service.database, service.blobs, backbone)
-    assert_problem(without_names(service, model=model), 422, "invalid_class_names", "class names were sent")
+def test_the_limits_hold_for_the_classes_of_the_model(
+    shared: Service, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.classify.class_names.MAX_CLASS_NAMES", len(CLASSES) - 1)
+    assert_problem(without_names(shared, model=model), 422, "invalid_class_names", "class names were sent")
 
 
 # --- weights that are not there ---

@@ -8,6 +8,7 @@ import pytest
 from core.store.storage import bucket as bucket_module
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
+from tests.servers import bucket_access
 
 OURS = re.compile(r"req_[0-9a-f]{24}")
 SECRET = "the password is in this message"
@@ -138,8 +139,9 @@ def test_addresses_of_the_operators_network_are_only_logged(
     assert "port 1" not in answer.text
     assert 'connection to server at "127.0.0.1", port 1 failed' in caplog.text
 
-    bucket = {"s3_region": "x", "s3_access_key": "key", "s3_secret_key": "secret"}
-    away = make_service(s3_endpoint="http://127.0.0.1:1", blob_url="s3://bucket/here", **bucket)
+    for name, value in bucket_access("http://127.0.0.1:1").items():
+        monkeypatch.setenv(name, value)
+    away = make_service(blob_url="s3://bucket/here")
     with caplog.at_level(logging.WARNING):
         answer = away.adapt(**shots())
     assert_problem(answer, 503, "storage_unavailable", "Try again.*in the service's log")

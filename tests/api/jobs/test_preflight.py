@@ -24,7 +24,7 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service(max_queued_jobs=1) as made:
+    with new_service() as made:
         yield made
 
 
@@ -149,14 +149,6 @@ def test_a_missing_file_is_named(fresh: Service) -> None:
         "preflight_not_found",
         "missing in the storage.*dry_run",
     )
-
-
-def test_a_dry_run_is_not_counted(shared: Service) -> None:
-    """An owner at the limit of queued jobs can still make dry runs."""
-    job = shared.accepted(**upload())["id"]
-    assert shared.adapt(**upload()).status_code == 429
-    assert shared.client.post("/adapt?dry_run=true", **form(**upload())).status_code == 200
-    assert shared.client.delete(f"/jobs/{job}").status_code == 204
 
 
 def test_the_estimate_comes_from_past_jobs(either: Service) -> None:

@@ -126,7 +126,7 @@ def test_exports_that_nobody_reads_are_limited(make_service: MakeService, backbo
     model = publish_model(service.database, service.blobs, backbone)
     state = service.app.state
     pool = state.serving.engine.pool
-    parts = (state.settings, state.database, pool, state.blobs, state.last_use, state.scratch, DEFAULT_OWNER)
+    parts = (state.settings, state.database, pool, state.blobs, state.scratch, DEFAULT_OWNER)
 
     def export() -> StreamingResponse:
         return answer_export(*parts, model, None, "open_clip")

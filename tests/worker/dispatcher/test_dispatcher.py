@@ -15,14 +15,14 @@ from core.store.db.tables import Job
 from core.store.jobs import fair_queue, leases, workers
 from core.store.jobs.queue import make_celery, waiting
 from tests.core.store.samples import new_job, new_owner
-from worker.dispatcher.__main__ import dispatch
+from worker.dispatcher.__main__ import MAX_AHEAD, dispatch
 
 NO_AGE = timedelta(0)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path / "data", redispatch_seconds=0.01, dispatch_ahead=3, lease_seconds=0.05)
+    return Settings(data=tmp_path / "data", lease_seconds=0.05)
 
 
 @pytest.fixture
@@ -33,34 +33,34 @@ def app(settings: Settings) -> celery.Celery:
 def test_messages_do_not_pile_up_while_nobody_takes_them(
     database: Database, settings: Settings, app: celery.Celery
 ) -> None:
-    ids = [new_job(database) for _ in range(5)]
-    assert dispatch(settings, database, app) == ids[:3]
+    ids = [new_job(database) for _ in range(6)]
+    assert dispatch(settings, database, app) == ids[:MAX_AHEAD]
     for _ in range(5):
-        time.sleep(0.02)  # The jobs are due again.
+        time.sleep(0.06)  # The jobs are due again.
         assert dispatch(settings, database, app) == []
-    assert waiting(app) == 3
+    assert waiting(app) == MAX_AHEAD
 
 
 def test_every_idle_worker_gets_a_message(database: Database, settings: Settings, app: celery.Celery) -> None:
-    patient = settings.model_copy(update={"redispatch_seconds": 600, "lease_seconds": 600})
+    patient = settings.model_copy(update={"lease_seconds": 600})
     ids = [new_job(database) for _ in range(12)]
     for number in range(5):
         with database.write() as session:
             workers.report(session, f"worker {number}")
-    assert dispatch(patient, database, app) == ids[: 5 + 3]
+    assert dispatch(patient, database, app) == ids[: 5 + MAX_AHEAD]
     with database.write() as session:
         assert leases.claim(session, ids[0], worker="worker 0", lease_seconds=600) is not None
-    assert dispatch(patient, database, app) == []  # Seven messages are out for four idle workers.
+    assert dispatch(patient, database, app) == []  # Eight messages are out for four idle workers.
 
 
 def test_what_was_taken_and_never_sent_is_due_again(
     database: Database, settings: Settings, app: celery.Celery
 ) -> None:
     """The dispatcher died between its commit and the sending."""
-    patient = settings.model_copy(update={"redispatch_seconds": 600})
+    patient = settings.model_copy(update={"lease_seconds": 600})
     job_id = new_job(database)
     with database.write() as session:
-        assert fair_queue.take_due(session, redispatch_seconds=600, ahead=3) == [job_id]
+        assert fair_queue.take_due(session, redispatch_seconds=600, ahead=4) == [job_id]
     assert dispatch(patient, database, app) == []
     with database.write() as session:  # Ten minutes later.
         session.execute(update(Job).values(dispatched_at=database_now(session) - timedelta(minutes=10)))
@@ -80,7 +80,7 @@ def test_a_dead_workers_job_is_queued_again_but_not_after_a_sleep(
 
 
 def test_jobs_sent_per_owner_are_limited(database: Database, settings: Settings, app: celery.Celery) -> None:
-    settings = settings.model_copy(update={"max_running_jobs": 1, "redispatch_seconds": 60})
+    settings = settings.model_copy(update={"max_running_jobs": 1, "lease_seconds": 60})
     mine = [new_job(database) for _ in range(3)]
     theirs = new_job(database, owner=new_owner(database, "other"))
     assert dispatch(settings, database, app) == [mine[0], theirs]

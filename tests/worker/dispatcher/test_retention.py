@@ -1,4 +1,4 @@
-"""Retention: what is older than its setting goes, in batches, and nothing else."""
+"""Retention: what is older than the setting goes, in batches, and nothing else."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from core.settings import Settings
 from core.store import retention
@@ -17,20 +17,16 @@ from core.store.accounts import audit
 from core.store.backup import create, snapshots
 from core.store.db.session import Database, database_now
 from core.store.db.tables import (
-    Alias,
     AuditEntry,
     Deletion,
     IdempotencyKey,
     Installation,
     Job,
-    JobEvent,
-    JobImage,
     Model,
     WebhookDelivery,
 )
 from core.store.errors import StorageUnavailable
 from core.store.jobs import jobs
-from core.store.registry import aliases, models
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from core.store.webhooks import deliveries
@@ -57,9 +53,8 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
         yield bucket(endpoint, name, "kept")
 
 
-def enforce(database: Database, blobs: Blobs, **days: int) -> dict[str, int]:
-    given = {f"keep_{kind}_days": number for kind, number in {"audit": 0, "webhooks": 0, **days}.items()}
-    found = enforce_retention(Settings(**given), database, blobs)  # type: ignore[arg-type]
+def enforce(database: Database, blobs: Blobs, days: int = 0) -> dict[str, int]:
+    found = enforce_retention(Settings(keep_days=days), database, blobs)
     return {kind: number for kind, number in found.items() if number}
 
 
@@ -91,7 +86,6 @@ def keys(blobs: Blobs) -> set[str]:
 def test_nothing_is_deleted_by_default(database: Database, blobs: Blobs) -> None:
     job_id = ended_job(database, blobs, timedelta(days=10_000))
     model_id = stored_model(database, blobs)
-    set_age(database, Model, model_id, created_at=timedelta(days=10_000))
     before = keys(blobs)
     assert enforce(database, blobs) == {}
     assert job_id in ids(database, Job)
@@ -110,42 +104,21 @@ def test_old_jobs(database: Database, blobs: Blobs) -> None:
     set_age(database, Job, trained, finished_at=OLD)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retention, "FOLDERS", 2)
-        assert enforce(database, blobs, jobs=DAYS) == {"jobs": 4}
+        assert enforce(database, blobs, DAYS) == {"jobs": 4}
     assert ids(database, Job) == {young, queued}
     assert ids(database, Model) == {model_id}
     left = {key.split("/")[1] for key in keys(blobs)}
     assert left == {young, queued, model_id}
     assert not left & {*old, trained}
-    assert enforce(database, blobs, jobs=DAYS) == {}
+    assert enforce(database, blobs, DAYS) == {}
 
 
-def test_old_images(database: Database, blobs: Blobs) -> None:
-    """The job stays with its report, and takes no space of the quota."""
-    old, same_moment, young = (ended_job(database, blobs, age) for age in (OLD, OLD, YOUNG))
-    with database.write() as session:  # jobs that ended in one moment, split over two batches
-        moment = session.get_one(Job, old).finished_at
-        session.execute(update(Job).where(Job.id == same_moment).values(finished_at=moment))
-    queued = stored_job(database, blobs)
-    blobs.put(f"jobs/{old}/report-1.json", b"{}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retention, "FOLDERS", 1)
-        assert enforce(database, blobs, images=DAYS) == {"images": 2}
-    assert {key for key in keys(blobs) if old in key or same_moment in key} == {f"jobs/{old}/report-1.json"}
-    assert len([key for key in keys(blobs) if young in key or queued in key]) == 4
-    with database.read() as session:
-        assert set(session.scalars(select(JobImage.job_id))) == {young, queued}
-        assert session.get_one(Job, old).image_bytes == 0
-        assert session.get_one(Job, young).image_bytes > 0
-    set_age(database, Job, young, finished_at=OLD)
-    assert enforce(database, blobs, images=DAYS) == {"images": 1}
-
-
-def test_no_image_goes_during_a_backup(database: Database, blobs: Blobs) -> None:
+def test_no_file_goes_during_a_backup(database: Database, blobs: Blobs) -> None:
     ended_job(database, blobs, OLD)
     before = keys(blobs)
     with database.write() as session:
         deletions.hold(session)
-    assert enforce(database, blobs, images=DAYS) == {"images": 1}
+    assert enforce(database, blobs, DAYS) == {"jobs": 1}
     assert keys(blobs) == before
     with database.write() as session:
         installation.find(session, lock=True).hold_until = None
@@ -153,7 +126,7 @@ def test_no_image_goes_during_a_backup(database: Database, blobs: Blobs) -> None
     assert keys(blobs) == set()
 
 
-def test_a_backup_that_begins_during_the_deletion_of_images_lacks_no_file(
+def test_a_backup_that_begins_during_a_deletion_lacks_no_file(
     database: Database, database_url: str, blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The storage is called without a transaction: while it hangs, others write to the database."""
@@ -167,115 +140,27 @@ def test_a_backup_that_begins_during_the_deletion_of_images_lacks_no_file(
         real(blobs, prefix, **given)
 
     monkeypatch.setattr(Blobs, "delete_prefix", delete)
-    assert enforce(database, blobs, images=DAYS) == {"images": 1}
+    assert enforce(database, blobs, DAYS) == {"jobs": 1}
     assert [(manifest.rows["job_images"], manifest.missing) for manifest in made] == [(2, [])]
     assert keys(blobs) == {f"jobs/{young}/{number}" for number in range(2)}
 
 
-def test_a_missing_image_does_not_stop_the_retention(database: Database, blobs: Blobs) -> None:
-    for age in (OLD + timedelta(days=1), OLD):
-        blobs.delete(f"jobs/{ended_job(database, blobs, age)}/0")
-    assert enforce(database, blobs, images=DAYS) == {"images": 2}
-    assert keys(blobs) == set()
-
-
-@pytest.mark.parametrize("step", ["before", "after"])
-def test_a_killed_deletion_of_images_is_finished(
-    database: Database, blobs: Blobs, monkeypatch: pytest.MonkeyPatch, step: str
+@pytest.mark.parametrize("days", [0, 1_000])
+def test_audit_entries_and_deliveries_have_limits_of_their_own(
+    database: Database, blobs: Blobs, days: int
 ) -> None:
-    """A restored database has the deletion too, and its retention begins again."""
-    job_id = ended_job(database, blobs, OLD)
-    real = Blobs.delete_prefix
-
-    def die(blobs: Blobs, prefix: str, **given: Any) -> None:
-        if step == "after":
-            real(blobs, prefix, **given)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Blobs, "delete_prefix", die)
-        with pytest.raises(KeyboardInterrupt):
-            enforce(database, blobs, images=DAYS)
-    assert (keys(blobs) == set()) == (step == "after")
     with database.write() as session:
-        assert session.scalars(select(JobImage)).all() == []
-        installation.find(session, lock=True).images_until = None
-        assert retention.delete_images(session, timedelta(days=DAYS)) == [f"jobs/{job_id}/images"]
-    assert finish_deletions(database, blobs) == [f"jobs/{job_id}/images"]
-    assert keys(blobs) == set()
-    with database.read() as session:
-        assert session.scalars(select(Deletion.prefix)).all() == []
-
-
-def test_images_wait_for_a_lost_folder(database: Database, tmp_path: Path) -> None:
-    """Its deletion stays, and is done once the folder is back."""
-    blobs = Blobs((tmp_path / "blobs").as_uri())
-    ended_job(database, blobs, OLD)
-    (tmp_path / "blobs").rename(tmp_path / "lost")
-    with pytest.raises(StorageUnavailable):
-        enforce(database, blobs, images=DAYS)
-    (tmp_path / "lost").rename(tmp_path / "blobs")
-    assert len(finish_deletions(database, blobs)) == 1
-    assert keys(blobs) == set()
-
-
-def test_old_events(database: Database, blobs: Blobs) -> None:
-    """The last event stays, so that a stream of the job ends."""
-    old, young = ended_job(database, blobs, OLD), ended_job(database, blobs, YOUNG)
-    assert enforce(database, blobs, events=DAYS) == {"events": 1}
-    with database.read() as session:
-        types = {
-            job_id: list(
-                session.scalars(select(JobEvent.type).where(JobEvent.job_id == job_id).order_by(JobEvent.seq))
-            )
-            for job_id in (old, young)
-        }
-    assert types == {old: ["cancelled"], young: ["queued", "cancelled"]}
-
-
-def test_models_without_alias_and_use(database: Database, blobs: Blobs) -> None:
-    unused, used, aliased, young = (
-        stored_model(database, blobs, name=name) for name in ("unused", "used", "aliased", "young")
-    )
-    for model_id in (unused, used, aliased):
-        set_age(database, Model, model_id, created_at=OLD)
+        deliveries.secret(session, OWNER)
+        for number in range(2):
+            audit.record(session, "key.create", f"key_{number}")
+    first, _ = sorted(ids(database, AuditEntry))
+    set_age(database, AuditEntry, first, at=timedelta(days=366))
+    ended_job(database, blobs, timedelta(days=20), webhook="https://example.com/")
     with database.write() as session:
-        aliases.promote(session, "aliased", "prod", aliased, owner=OWNER)
-        models.record_use(session, used)
-    assert enforce(database, blobs, models=DAYS) == {"models": 1}
-    assert ids(database, Model) == {used, aliased, young}
-    assert not any(unused in key for key in keys(blobs))
-    set_age(database, Model, used, last_used_at=OLD)
-    assert enforce(database, blobs, models=DAYS) == {"models": 1}
-    with database.write() as session:
-        aliases.remove(session, "aliased", "prod", owner=OWNER)
-        assert session.scalar(select(func.count()).select_from(Alias)) == 0
-    assert enforce(database, blobs, models=DAYS) == {"models": 1}
-    assert ids(database, Model) == {young}
-
-
-def test_the_model_of_an_unfinished_job_stays(database: Database, blobs: Blobs) -> None:
-    model_id = stored_model(database, blobs)
-    set_age(database, Model, model_id, created_at=OLD)
-    with database.write() as session:
-        session.execute(update(Job).where(Job.model_id == model_id).values(status="running"))
-    assert enforce(database, blobs, models=DAYS) == {}
-    assert ids(database, Model) == {model_id}
-
-
-def test_the_use_of_a_model_is_recorded_once_per_hour(database: Database, blobs: Blobs) -> None:
-    model_id = stored_model(database, blobs)
-
-    def used() -> Any:
-        with database.write() as session:
-            models.record_use(session, model_id)
-        with database.read() as session:
-            return session.get_one(Model, model_id).last_used_at
-
-    first = used()
-    assert used() == first
-    set_age(database, Model, model_id, last_used_at=timedelta(minutes=61))
-    assert used() >= first
+        (delivery,) = deliveries.take_due(session, limit=9)
+        deliveries.record_delivered(session, delivery, status=200)
+    set_age(database, WebhookDelivery, delivery.id, finished_at=timedelta(days=31))
+    assert enforce(database, blobs, days) == {"audit": 1, "webhooks": 1}
 
 
 def test_old_audit_entries_and_deliveries(database: Database, blobs: Blobs) -> None:
@@ -294,7 +179,7 @@ def test_old_audit_entries_and_deliveries(database: Database, blobs: Blobs) -> N
     set_age(database, WebhookDelivery, first.id, finished_at=OLD)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retention, "ROWS", 2)
-        assert enforce(database, blobs, audit=DAYS, webhooks=DAYS) == {"audit": 3, "webhooks": 1}
+        assert enforce(database, blobs, DAYS) == {"audit": 3, "webhooks": 1}
     assert sorted(ids(database, AuditEntry)) == entries[3:]
     assert first.id not in ids(database, WebhookDelivery)
     assert len(ids(database, WebhookDelivery)) == 2
@@ -316,7 +201,7 @@ def test_a_failing_storage_delays_no_other_kind(
         raise StorageUnavailable("The storage is away.")
 
     monkeypatch.setattr(Blobs, "delete_prefix", fail)
-    settings = Settings(keep_jobs_days=DAYS, keep_audit_days=DAYS)
+    settings = Settings(keep_days=DAYS)
     enforce_retention(settings, database, blobs, guard=partial(suppress, StorageUnavailable))
     assert calls == [jobs.blobs_of(job_id)]
     assert ids(database, AuditEntry) == set()
@@ -354,7 +239,7 @@ def test_a_clock_that_is_far_ahead_deletes_nothing(
     set_trusted(database, timedelta(days=400) if noted else None)
     stored = keys(blobs)
     for _ in range(10):
-        assert enforce(database, blobs, jobs=DAYS, audit=DAYS, events=DAYS, images=DAYS) == {}
+        assert enforce(database, blobs, DAYS) == {}
         assert finish_deletions(database, blobs) in ([], ["models/mdl_x"])  # which was deleted by a person
     assert keys(blobs) == stored
     assert (ids(database, Job), ids(database, AuditEntry)) == ({job_id}, entries)
@@ -364,7 +249,7 @@ def test_a_clock_that_is_far_ahead_deletes_nothing(
     assert "The clock is far ahead" in caplog.text
     set_trusted(database, timedelta(0))
     assert finish_deletions(database, blobs) == ["jobs/job_x"]
-    assert enforce(database, blobs, jobs=DAYS, audit=DAYS) == {"jobs": 1, "audit": 1}
+    assert enforce(database, blobs, DAYS) == {"jobs": 1, "audit": 1}
 
 
 def test_a_pause_of_the_service_ends_by_itself(database: Database, blobs: Blobs) -> None:
@@ -402,7 +287,7 @@ def test_there_is_a_pause_between_batches(database: Database, blobs: Blobs) -> N
     for entry in ids(database, AuditEntry):
         set_age(database, AuditEntry, entry, at=OLD)
     cleaner = Cleaner(
-        Settings(keep_audit_days=DAYS, keep_webhooks_days=0),
+        Settings(keep_days=DAYS),
         database,
         blobs,
         guard=nullcontext,

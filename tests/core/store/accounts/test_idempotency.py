@@ -9,7 +9,7 @@ from core.settings import Settings
 from core.store import submission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyClaim
-from core.store.accounts.quotas import QueueQuota
+from core.store.accounts.quotas import ByteQuota
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey
@@ -73,13 +73,13 @@ def test_a_refused_request_may_be_retried(database: Database) -> None:
     """Nothing is remembered of a refused request, and its retry is not blocked by its own job."""
     full = Settings(max_queued_jobs=1)
     blocking = submit(database, None)
-    with pytest.raises(QueueQuota):
+    with pytest.raises(ByteQuota):
         submit(database, settings=full)
     with database.write() as session:
         jobs.delete(session, blocking, owner=OWNER)
     first = submit(database, settings=full)
     assert submit(database, settings=full) == first
     with database.read() as session:
-        submission.precheck_quotas(session, OWNER, "k", full)
-        with pytest.raises(QueueQuota):
-            submission.precheck_quotas(session, OWNER, "l", full)
+        submission.precheck_quota(session, OWNER, "k", full)
+        with pytest.raises(ByteQuota):
+            submission.precheck_quota(session, OWNER, "l", full)

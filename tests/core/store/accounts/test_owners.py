@@ -13,7 +13,7 @@ from core.settings import Settings
 from core.store import submission
 from core.store.accounts import owners, quotas
 from core.store.accounts.owners import InvalidOwner
-from core.store.accounts.quotas import ByteQuota, ModelQuota, QueueQuota
+from core.store.accounts.quotas import ByteQuota
 from core.store.db.ids import new_id
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
@@ -104,32 +104,6 @@ def test_no_quota_is_no_limit(database: Database) -> None:
         submit(database, Settings(), image_bytes=10**12)
 
 
-def test_queued_jobs(database: Database) -> None:
-    settings = Settings(max_queued_jobs=2)
-    first = submit(database, settings)
-    submit(database, settings)
-    with pytest.raises(QueueQuota, match="2 queued jobs, and the maximum is 2"):
-        submit(database, settings)
-    submit(database, settings, owner=new_owner(database, "other"))
-    claimed(database, first)
-    submit(database, settings)
-
-
-def test_models_and_the_jobs_that_will_make_one(database: Database) -> None:
-    settings = Settings(max_models=3)
-    model = published(database)
-    submit(database, settings)
-    claimed(database, submit(database, settings))
-    with pytest.raises(ModelQuota, match="1 models and 2 unfinished jobs, and the maximum is 3"):
-        submit(database, settings)
-    with database.write() as session:
-        models.delete(session, model, owner=OWNER)
-    failed = claimed(database, submit(database, settings))
-    with database.write() as session:
-        leases.finish_failed(session, failed, code="x", detail="y")
-    submit(database, settings)
-
-
 def test_stored_bytes(database: Database) -> None:
     settings = Settings(max_stored_bytes=1_000)
     with pytest.raises(ByteQuota):
@@ -153,32 +127,23 @@ def test_stored_bytes(database: Database) -> None:
 
 @pytest.mark.parametrize("evaluate", [False, True])
 def test_a_published_model_uses_its_reserved_bytes(database: Database, evaluate: bool) -> None:
-    settings = Settings(max_models=3)
     published(database, bytes=200)
-    claim = claimed(database, submit(database, settings, image_bytes=10))
+    claim = claimed(database, submit(database, Settings(), image_bytes=10))
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 410
     publish(database, claim, new_model(bytes=150), evaluate=evaluate)
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 360
-    submit(database, settings, image_bytes=10)  # Two models and one job; an evaluation counts only once.
-    with pytest.raises(ModelQuota, match="2 models and 1 unfinished"):
-        submit(database, settings, image_bytes=10)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [{"max_queued_jobs": 5}, {"max_models": 5}, {"max_stored_bytes": 15}],
-    ids=lambda g: next(iter(g)),
-)
-def test_many_at_once_never_exceed_a_quota(database: Database, given: dict[str, int]) -> None:
-    settings = Settings(**given)
+def test_many_at_once_never_exceed_the_quota(database: Database) -> None:
+    settings = Settings(max_stored_bytes=15)
 
     def attempt() -> bool:
         while True:
             try:
                 submit(database, settings, image_bytes=3)
-            except (QueueQuota, ModelQuota, ByteQuota):
+            except ByteQuota:
                 return False
             except DatabaseUnavailable:  # On a slow machine the lock may time out; a client would get 503.
                 continue

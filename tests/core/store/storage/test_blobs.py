@@ -9,21 +9,16 @@ from typing import Any
 import obstore
 import pytest
 
-from core.settings import Settings
 from core.store.errors import BlobDamaged, BlobNotFound, StorageFull, StorageUnavailable
 from core.store.storage.blobs import PARALLEL_PUTS, Blobs
+from tests.servers import bucket_access
 
 
 def bucket(endpoint: str, name: str, prefix: str = "a/prefix") -> Blobs:
-    return Blobs.of(
-        Settings(
-            blob_url=f"s3://{name}/{prefix}",
-            s3_endpoint=endpoint,
-            s3_region="us-east-1",
-            s3_access_key="key",
-            s3_secret_key="secret",
-        )
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in bucket_access(endpoint).items():
+            patch.setenv(variable, value)
+        return Blobs(f"s3://{name}/{prefix}")
 
 
 @pytest.fixture
@@ -115,16 +110,21 @@ def test_two_prefixes_of_a_bucket_know_nothing_of_each_other(s3_endpoint: str, s
     assert keys(one) == []
 
 
-def test_the_usual_variables_will_do(
-    s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("profile", [None, "other"])
+def test_the_keys_may_be_in_a_credentials_file(
+    s3_endpoint: str, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str | None
 ) -> None:
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-    }.items():
-        monkeypatch.setenv(name, value)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    if profile is not None:
+        monkeypatch.setenv("AWS_PROFILE", profile)
+    for content in ("secret", "[third]\naws_access_key_id = key\naws_secret_access_key = secret\n"):
+        file.write_text(content)
+        with pytest.raises(StorageUnavailable, match="no keys of the profile") as refused:
+            Blobs(f"s3://{s3_bucket}")
+        assert "secret" not in str(refused.value)
+    file.write_text(f"[{profile or 'default'}]\naws_access_key_id = key\naws_secret_access_key = s%cret\n")
     Blobs(f"s3://{s3_bucket}").check()
 
 
@@ -270,6 +270,6 @@ def test_a_missing_bucket(s3_endpoint: str, tmp_path: Path) -> None:
         lambda: without.get("a"),
         lambda: without.list(""),
     ):
-        with pytest.raises(StorageUnavailable, match=r"NoSuchBucket.*CLIPCITE_S3_ENDPOINT") as refused:
+        with pytest.raises(StorageUnavailable, match=r"NoSuchBucket.*AWS_ENDPOINT_URL") as refused:
             ask()
         assert "secret" not in refused.value.detail

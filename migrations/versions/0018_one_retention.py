@@ -1,0 +1,25 @@
+"""One period of retention, without the times of the last use of models."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0018"
+down_revision = "0017"
+branch_labels = None
+depends_on = None
+
+TIME = sa.DateTime(timezone=True)
+DROPPED = (("models", "last_used_at"), ("installation", "images_until"), ("installation", "events_until"))
+
+
+def upgrade() -> None:
+    for table, column in DROPPED:
+        op.drop_column(table, column)
+    # Oldest revision whose software works with these tables: those before it read the columns.
+    op.execute("UPDATE installation SET min_revision = '0018'")
+
+
+def downgrade() -> None:
+    for table, column in DROPPED:
+        op.add_column(table, sa.Column(column, TIME))
+    op.execute("UPDATE installation SET min_revision = '0017'")
