@@ -3,9 +3,10 @@
 from alembic import context
 from sqlalchemy import Connection
 
+import core.store.db.tables  # noqa: F401  # so that Base.metadata is complete
 from core.settings import get_settings
+from core.store.db.base import Base
 from core.store.db.migrate import migrating
-from core.store.db.tables import Base
 
 
 def run(connection: Connection) -> None:

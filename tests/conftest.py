@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
 
 from core.store.db import migrate
+from core.store.db.base import Base
 from core.store.db.session import Database
-from core.store.db.tables import Base
 from tests import disk, servers
 from tests.hub import Hub, running_hub
 

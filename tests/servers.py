@@ -230,13 +230,15 @@ def s3_server() -> Iterator[str]:
             yield server.url
 
 
-def bucket_access(endpoint: str) -> dict[str, str]:
-    """Return the variables of AWS for `s3_server`, which accepts any key."""
+def bucket_access(
+    endpoint: str, region: str = "us-east-1", access_key: str = "key", secret_key: str = "secret"
+) -> dict[str, str]:
+    """Return the variables of AWS. `s3_server` accepts any key."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": region,
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": secret_key,
     }
 
 

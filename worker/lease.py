@@ -7,13 +7,18 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy.orm import Session
 
 from core.store.db.session import Database
+from core.store.errors import DatabaseUnavailable
 from core.store.jobs import leases
 from core.store.jobs.leases import Claim
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Lease:
@@ -31,12 +36,15 @@ class Lease:
         *,
         lease_seconds: float,
         beat_seconds: float,
+        draining: threading.Event | None = None,
     ) -> None:
+        """Make a lease, which begins as a context. `draining` is set when the worker must stop."""
+        self.database = database
+        self.claim = claim
         self.cancelled = threading.Event()
         self.lost = threading.Event()
+        self._draining = draining or threading.Event()
         self._progress = progress
-        self._database = database
-        self._claim = claim
         self._lease_seconds = lease_seconds
         self._beat_seconds = beat_seconds
         self._ended = threading.Event()
@@ -54,16 +62,41 @@ class Lease:
         self._ended.set()
         self._thread.join()
 
+    def is_over(self) -> bool:
+        """Return whether the job was cancelled or the lease is lost, so that nothing is to be published."""
+        return self.cancelled.is_set() or self.lost.is_set()
+
+    def should_stop(self) -> bool:
+        """Return whether the attempt must stop, because it is over or because the worker stops."""
+        return self.is_over() or self._draining.is_set()
+
+    def write(
+        self, transition: Callable[Concatenate[Session, Claim, P], T], *args: P.args, **options: P.kwargs
+    ) -> T:
+        """Run a transition of the job in a transaction, and retry while the database is unavailable.
+
+        Repeating a transition tells a commit whose answer was lost from one that never happened.
+        """
+        until = time.monotonic() + self._lease_seconds / 2
+        while True:
+            try:
+                with self.database.write() as session:
+                    return transition(session, self.claim, *args, **options)
+            except DatabaseUnavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+
     def _beat_until_ended(self) -> None:
         while not self._ended.wait(self._beat_seconds) and not self.lost.is_set():
             started = time.monotonic()
             try:
-                with self._database.write() as session:
+                with self.database.write() as session:
                     cancel = leases.heartbeat(
-                        session, self._claim, lease_seconds=self._lease_seconds, progress=self._progress()
+                        session, self.claim, lease_seconds=self._lease_seconds, progress=self._progress()
                     )
             except Exception as error:  # the heartbeat goes on after any error
-                logger.warning("%s: the lease was not renewed: %s", self._claim.job_id, error)
+                logger.warning("%s: the lease was not renewed: %s", self.claim.job_id, error)
                 if time.monotonic() - self._renewed > 0.8 * self._lease_seconds:
                     self.lost.set()
                 continue

@@ -8,8 +8,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from core.store.db.tables import STAGES
 
-# Bound on the labels that come from the trainer.
-MAX_CODES = 50
 STAGE_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
 ROUND_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
@@ -19,7 +17,6 @@ class WorkerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.attempts = Counter("clipcite_attempts", "Started attempts at jobs.", registry=registry)
-        self._codes = {""}
         self._ended = Counter(
             "clipcite_attempts_ended",
             "Ended attempts by outcome: succeeded, failed, cancelled, requeued (another attempt follows) or "
@@ -45,9 +42,7 @@ class WorkerMetrics:
 
     def record_end(self, outcome: str, code: str = "") -> None:
         """Count the end of an attempt."""
-        if len(self._codes) < MAX_CODES:
-            self._codes.add(code)
-        self._ended.labels(outcome, code if code in self._codes else "other").inc()
+        self._ended.labels(outcome, code).inc()
 
 
 class StageClock:

@@ -7,7 +7,7 @@ from api.http.problems import responses
 from api.threads import REQUESTS
 from clipcite.wire.jobs import Delivery, DeliveryList
 from core.store.accounts import audit
-from core.store.db import tables
+from core.store.db.webhook_tables import WebhookDelivery
 from core.store.jobs import jobs
 from core.store.webhooks import deliveries
 
@@ -41,7 +41,7 @@ def redeliver(database: DatabaseDep, owner: CurrentOwner, job_id: str, delivery_
         return _shown(row)
 
 
-def _shown(row: tables.WebhookDelivery) -> Delivery:
+def _shown(row: WebhookDelivery) -> Delivery:
     ended = "delivered" if row.reason is None else "failed"
     return Delivery.model_validate(
         {

@@ -10,7 +10,7 @@ from core.clip.checks import preflight as checks
 from core.clip.checks.estimate import PastJob, estimate
 from core.clip.checks.preflight import CheckedImage, check_images, class_warnings, summarise
 from core.clip.config import AdaptConfig
-from core.store.jobs.history import Succeeded
+from core.store.jobs.stats import Succeeded
 
 
 def preflight(

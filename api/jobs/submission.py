@@ -33,7 +33,7 @@ from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.jobs import fair_queue, history, jobs
+from core.store.jobs import fair_queue, jobs, stats
 from core.store.jobs.jobs import NewImage
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
@@ -86,7 +86,7 @@ class JobSubmission:
         with self.database.read() as session:
             if not options.dry_run:
                 submission.precheck_quota(session, owner, options.idempotency_key, self.settings)
-            past = history.recent_successes(
+            past = stats.recent_successes(
                 session, backbone=resolved.config.backbone, image_size=resolved.config.image_size
             )
         with self.scratch.admit(owner) as grant, scratch_folder(self.scratch.root) as folder:

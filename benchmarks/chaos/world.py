@@ -126,12 +126,7 @@ def world(
         if store == "s3":
             bucket = stack.enter_context(servers.durable_s3_server())
             prefix = f"s3://{servers.BUCKET}/blobs"
-            access = {
-                "AWS_ENDPOINT_URL": bucket.url,
-                "AWS_REGION": servers.REGION,
-                "AWS_ACCESS_KEY_ID": servers.ACCESS_KEY,
-                "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY,
-            }
+            access = servers.bucket_access(bucket.url, servers.REGION, servers.ACCESS_KEY, servers.SECRET_KEY)
             with patch.dict(os.environ, access):
                 blobs = Blobs(prefix)
             environment |= {"CLIPCITE_BLOB_URL": prefix, **access}

@@ -24,8 +24,6 @@ MAX_IMAGES = 100_000
 """Images of a job that the schema allows. The operator sets a lower limit."""
 MAX_CLASSIFY_IMAGES = 64
 MAX_CLASS_NAMES = 1_000
-MAX_PARSED_ITEMS = 20_000
-"""Items of a list that are parsed at most. The service itself refuses shorter lists that are too long."""
 MAX_CLASSES = 10_000
 MAX_TEMPLATES = 100
 

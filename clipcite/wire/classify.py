@@ -8,7 +8,6 @@ from pydantic_core import PydanticCustomError
 from clipcite.wire.base import (
     MAX_CLASS_NAMES,
     MAX_CLASSIFY_IMAGES,
-    MAX_PARSED_ITEMS,
     MAX_TEMPLATES,
     RawName,
     RequestModel,
@@ -58,8 +57,7 @@ class Options(RequestModel):
     class_names: list[RawName | ClassIn] | None = Field(
         None,
         fail_fast=True,
-        max_length=MAX_PARSED_ITEMS,
-        json_schema_extra={"maxItems": MAX_CLASS_NAMES},
+        max_length=MAX_CLASS_NAMES,
         description="Class names to rank, trained or new. Default: the classes that the model was trained "
         "on; with `models`, those of the first one.",
     )
@@ -130,10 +128,7 @@ class ClassifyJson(Options):
     """Body of type `application/json`."""
 
     images: list[ImageIn] = Field(
-        fail_fast=True,
-        max_length=MAX_PARSED_ITEMS,
-        json_schema_extra={"maxItems": MAX_CLASSIFY_IMAGES},
-        description="Images to classify.",
+        fail_fast=True, max_length=MAX_CLASSIFY_IMAGES, description="Images to classify."
     )
 
 

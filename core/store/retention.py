@@ -6,12 +6,14 @@ nothing is left. What is gone is not in the audit log: settings decide it.
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Select, delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.store.db.session import database_now
-from core.store.db.tables import FINAL, AuditEntry, Job, Model, WebhookDelivery
+from core.store.db.tables import FINAL, AuditEntry, Job, Model
+from core.store.db.webhook_tables import WebhookDelivery
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 
@@ -19,7 +21,6 @@ ROWS, FOLDERS = 1_000, 50
 """Batch sizes: rows without files, and folders of files."""
 MAX_AUDIT_DAYS, MAX_DELIVERY_DAYS = 365, 30
 """Days after which audit entries and finished deliveries are deleted, unless fewer days are set."""
-QUIET = {"synchronize_session": False}
 CLOCK_STEP, CLOCK_LEAD = timedelta(hours=1), timedelta(days=1)
 """Largest step of the trusted time, and largest lead of the clock that is trusted."""
 logger = logging.getLogger(__name__)
@@ -73,22 +74,19 @@ def delete_jobs(session: Session, older_than: timedelta) -> list[str]:
     return [jobs.blobs_of(job.id) for job in old]
 
 
-def delete_audit(session: Session, older_than: timedelta) -> int:
-    """Delete the oldest entries of the audit log. Return their number."""
-    before = database_now(session) - older_than
-    old = select(AuditEntry.id).where(AuditEntry.at < before).order_by(AuditEntry.at).limit(ROWS)
-    return _delete_rows(session, AuditEntry, old)
+def delete_audit(session: Session, older_than: timedelta) -> list[str]:
+    """Delete the oldest entries of the audit log. Return their ids."""
+    return _delete_rows(session, AuditEntry, AuditEntry.at, older_than)
 
 
-def delete_deliveries(session: Session, older_than: timedelta) -> int:
-    """Delete webhook deliveries that ended before this period. Return their number."""
-    before = database_now(session) - older_than
-    old = select(WebhookDelivery.id).where(WebhookDelivery.finished_at < before).limit(ROWS)
-    return _delete_rows(session, WebhookDelivery, old)
+def delete_deliveries(session: Session, older_than: timedelta) -> list[str]:
+    """Delete webhook deliveries that ended before this period. Return their ids."""
+    return _delete_rows(session, WebhookDelivery, WebhookDelivery.finished_at, older_than)
 
 
-def _delete_rows(session: Session, table: type[AuditEntry] | type[WebhookDelivery], ids: Select[str]) -> int:
-    gone = session.scalars(
-        delete(table).where(table.id.in_(ids)).returning(table.id), execution_options=QUIET
-    )
-    return len(gone.all())
+def _delete_rows(
+    session: Session, table: Any, at: InstrumentedAttribute[Any], older_than: timedelta
+) -> list[str]:
+    old = select(table.id).where(at < database_now(session) - older_than).order_by(at).limit(ROWS)
+    gone = delete(table).where(table.id.in_(old)).returning(table.id)
+    return list(session.scalars(gone, execution_options={"synchronize_session": False}))

@@ -9,7 +9,12 @@ branch_labels = None
 depends_on = None
 
 TIME = sa.DateTime(timezone=True)
-DROPPED = (("models", "last_used_at"), ("installation", "images_until"), ("installation", "events_until"))
+DROPPED = (
+    ("models", "last_used_at"),
+    ("installation", "images_until"),
+    ("installation", "events_until"),
+    ("installation", "pruned_until"),
+)
 
 
 def upgrade() -> None:

@@ -18,8 +18,9 @@ from core.store.jobs import events, jobs, leases
 from core.store.registry import models
 from tests.core.store.samples import OWNER, expire, job_of, let_lease_expire
 from tests.worker.test_job_runner import MakeWorker, make_worker, queue_job  # noqa: F401
-from worker import job_runner
+from worker import job_runner, publication
 from worker.job_runner import JobRunner
+from worker.lease import Lease
 from worker.trainer.supervisor import TrainerDied, TrainerFailed, run_trainer
 
 pytestmark = pytest.mark.slow
@@ -63,18 +64,18 @@ def test_files_stay_if_the_commit_may_have_succeeded(
     worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commit: str
 ) -> None:
     """The database commits and its answer is lost. Rows and files must still belong together."""
-    insist: Callable[[JobRunner, Callable[[Session], object]], object] = JobRunner._retry_transaction
+    write: Callable[..., Any] = Lease.write
     job_id = queue_job(worker, tmp_path)
 
-    def commit_without_an_answer(self: JobRunner, transition: Callable[[Session], object]) -> object:
-        done = insist(self, transition)
+    def commit_without_an_answer(self: Lease, *given: Any, **named: Any) -> object:
+        done = write(self, *given, **named)
         job = job_of(self.database, job_id)
         if job.model_id if commit == "publish" else job.status == "succeeded":
-            monkeypatch.setattr(JobRunner, "_retry_transaction", insist)
+            monkeypatch.setattr(Lease, "write", write)
             raise DatabaseUnavailable("The database can't be reached.")
         return done
 
-    monkeypatch.setattr(JobRunner, "_retry_transaction", commit_without_an_answer)
+    monkeypatch.setattr(Lease, "write", commit_without_an_answer)
     worker.run(job_id)
     job = job_of(worker.database, job_id)
     assert job.status == ("queued" if commit == "publish" else "succeeded")
@@ -108,7 +109,7 @@ def test_a_full_or_absent_storage_costs_no_attempt(
     if step == "the images are read":
         monkeypatch.setattr(worker.blobs, "fetch", fail)
     else:
-        monkeypatch.setattr(job_runner, "store_weights", fail)
+        monkeypatch.setattr(publication, "store_weights", fail)
     started = datetime.now(UTC)
     worker.run(job_id)
     job = job_of(worker.database, job_id)
@@ -125,7 +126,7 @@ def test_the_bar_does_not_fall_when_the_model_is_published(
     worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats store newer progress during the upload of the weights."""
-    store = job_runner.store_weights
+    store = publication.store_weights
     heartbeats: list[float] = []
     job_id = queue_job(worker, tmp_path)
 
@@ -146,7 +147,7 @@ def test_the_bar_does_not_fall_when_the_model_is_published(
         published.append(named["progress"]["fraction"])
         return publish(session, *given, **named)
 
-    monkeypatch.setattr(job_runner, "store_weights", slow)
+    monkeypatch.setattr(publication, "store_weights", slow)
     monkeypatch.setattr(leases, "publish", noted)
     worker.run(job_id)
     assert published[0] >= heartbeats[0]

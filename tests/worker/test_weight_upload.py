@@ -14,8 +14,8 @@ from core.store.storage import bucket as bucket_module
 from core.store.storage.blobs import Blobs
 from tests.core.store.faulty import faulty
 from tests.core.store.storage.test_blobs import bucket
+from worker.publication import store_weights
 from worker.trainer.supervisor import Stopped
-from worker.weight_upload import store_weights
 
 StoreWeights = Callable[..., None]
 

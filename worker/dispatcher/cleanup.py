@@ -15,7 +15,6 @@ from core.settings import Settings
 from core.store import retention
 from core.store.accounts import idempotency
 from core.store.db.session import Database
-from core.store.jobs import events
 from core.store.retention import MAX_AUDIT_DAYS, MAX_DELIVERY_DAYS
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
@@ -44,41 +43,27 @@ def enforce_retention(
     Args:
         guard: returns a context manager that handles the errors of one kind.
     """
-
-    def delete_jobs(period: timedelta) -> int:
-        with database.write() as session:
-            gone = retention.delete_jobs(session, period)
-        for prefix in gone:
-            deletions.finish(database, blobs, prefix)
-        return len(gone)
-
-    def rows(delete: Callable[[Session, timedelta], int], period: timedelta) -> int:
-        with database.write() as session:
-            return delete(session, period)
-
     days = settings.keep_days
-    kinds: dict[str, tuple[int, Callable[[timedelta], int]]] = {
-        "jobs": (days, delete_jobs),
-        "audit": (min(days or MAX_AUDIT_DAYS, MAX_AUDIT_DAYS), partial(rows, retention.delete_audit)),
-        "webhooks": (
-            min(days or MAX_DELIVERY_DAYS, MAX_DELIVERY_DAYS),
-            partial(rows, retention.delete_deliveries),
-        ),
+    kinds: dict[str, tuple[int, Callable[[Session, timedelta], list[str]]]] = {
+        "jobs": (days, retention.delete_jobs),
+        "audit": (min(days or MAX_AUDIT_DAYS, MAX_AUDIT_DAYS), retention.delete_audit),
+        "webhooks": (min(days or MAX_DELIVERY_DAYS, MAX_DELIVERY_DAYS), retention.delete_deliveries),
     }
     deleted = dict.fromkeys(kinds, 0)
     with database.write() as session:
         if not retention.trusts_clock(session):
             retention.warn_of_clock(session)
             return deleted
-    with guard():
-        while not should_stop():
-            with database.write() as session:
-                if not events.prune_progress(session):
-                    break
     for kind, (limit, delete) in kinds.items():
         with guard():
-            while limit and not should_stop() and (batch := delete(timedelta(days=limit))):
-                deleted[kind] += batch
+            while limit and not should_stop():
+                with database.write() as session:
+                    gone = delete(session, timedelta(days=limit))
+                if not gone:
+                    break
+                deleted[kind] += len(gone)
+                for prefix in gone if kind == "jobs" else ():
+                    deletions.finish(database, blobs, prefix)
         if deleted[kind]:
             logger.info("retention: %s older than %d days deleted (%d)", kind, limit, deleted[kind])
     return deleted

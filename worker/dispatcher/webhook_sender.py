@@ -15,6 +15,7 @@ from core.errors import ClipCiteError
 from core.log import about
 from core.settings import Settings
 from core.store.db.session import Database
+from core.store.jobs.transitions import of_request
 from core.store.webhooks import deliveries
 from core.store.webhooks.deliveries import Delivery
 from core.url_guard import InvalidDestination, NotPublic, Resolve
@@ -38,7 +39,6 @@ class DeliveryFailed(Exception):
 
     def __init__(self, reason: str, *, permanent: bool = False, status: int | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
         self.permanent = permanent
         self.status = status
 
@@ -92,7 +92,7 @@ class Webhooks:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _send(self, delivery: Delivery) -> None:
-        with about(job_id=delivery.job_id, **_request_of(delivery)):
+        with about(job_id=delivery.job_id, **of_request(delivery.request_id)):
             try:
                 self._attempt(delivery)
             except ClipCiteError as error:  # database unavailable: repeated later, with the same id
@@ -113,12 +113,12 @@ class Webhooks:
             delay = None if over else _delay(delivery.attempt)
             with self._database.write() as session:
                 deliveries.record_failed(
-                    session, delivery, reason=failed.reason, delay=delay, status=failed.status
+                    session, delivery, reason=str(failed), delay=delay, status=failed.status
                 )
             self._metrics.webhooks.labels("failed" if over else "retried").inc()
             logger.warning(
                 "%s: the webhook %s (attempt %d%s)",
-                *(delivery.job_id, failed.reason, delivery.attempt, ", the last" if over else ""),
+                *(delivery.job_id, failed, delivery.attempt, ", the last" if over else ""),
             )
             return
         with self._database.write() as session:
@@ -158,10 +158,6 @@ def send(
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         raise DeliveryFailed(f"answered with {status}{hint}", permanent=status == GONE, status=status)
     return status
-
-
-def _request_of(delivery: Delivery) -> dict[str, str]:
-    return {} if delivery.request_id is None else {"request_id": delivery.request_id}
 
 
 def _delay(attempt: int) -> timedelta:

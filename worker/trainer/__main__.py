@@ -32,8 +32,6 @@ IMPORTS = (
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
 )
-
-
 logger = logging.getLogger("worker.trainer")
 
 

@@ -27,16 +27,12 @@ KEPT = {
     "NO_PROXY",
     "GLIBC_TUNABLES",
 }
-
-
 SECRET = re.compile(r"TOKEN|HEADERS")
 """Part of the names of variables that may hold a secret, such as HF_TOKEN."""
 KEPT_PREFIXES = (
     *("LC_", "LD_", "PYTHON", "SSL_", "XDG_", "HF_", "TORCH", "PYTORCH", "CUDA", "NVIDIA", "NCCL"),
     *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_", "OTEL_"),
 )
-
-
 # Keep freed memory in the process: returning it to the system after each step costs page faults.
 MALLOC = {
     "MALLOC_MMAP_MAX_": "0",

@@ -4,11 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 TASK = "task.json"
-
-
 CHECKPOINTS = "checkpoints"
-
-
 REPORT = "report.json"
 
 

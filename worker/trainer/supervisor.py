@@ -116,14 +116,10 @@ def _died(trainer: TrainerProcess) -> TrainerDied:
     exit_status = trainer.wait(10) or 0  # it may have closed its output but still run
     advice = "See the worker's log."
     if exit_status == -signal.SIGKILL:
-        advice = "Use a smaller batch_size or image_size. See the worker's log."
-    if exit_status == -signal.SIGKILL:
         how = "was killed (signal 9), most often because the machine ran out of memory"
+        advice = "Use a smaller batch_size or image_size. See the worker's log."
     elif exit_status < 0:
         how = f"crashed (signal {-exit_status})"
     else:
         how = f"ended without a result (exit status {exit_status})"
-    return TrainerDied(
-        "trainer_died",
-        f"The training process {how}. {advice}",
-    )
+    return TrainerDied("trainer_died", f"The training process {how}. {advice}")

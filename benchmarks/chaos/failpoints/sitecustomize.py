@@ -2,7 +2,7 @@
 
 Python imports this file at its start if the folder is on PYTHONPATH. Backbones of certain names then abort or
 block the trainer. Trainers can also start faster (see forks.py) or hold at a step, so that a test need not
-guess the duration of a training. Workers can store checkpoints more often.
+guess the duration of a training.
 """
 
 import json
@@ -15,10 +15,6 @@ from typing import Any
 
 HOLD = "PYTHON_HOLD"
 """Variable with a file name. While the file exists, no step after the number in it is reported."""
-
-
-CHECKPOINT_SECONDS = "PYTHON_CHECKPOINT_SECONDS"
-"""Variable with the interval between checkpoints, which otherwise follows from the lease."""
 
 
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
@@ -49,10 +45,10 @@ def _hold(path: Path) -> None:
     json.dumps = dumps_later  # type: ignore[assignment]
 
 
-if "worker" in sys.orig_argv and CHECKPOINT_SECONDS in os.environ:
+if "worker" in sys.orig_argv and (seconds := os.environ.get("PYTHON_CHECKPOINT_SECONDS")):
     from core.settings import Settings
 
-    Settings.checkpoint_seconds = float(os.environ[CHECKPOINT_SECONDS])  # type: ignore[assignment,method-assign]
+    Settings.checkpoint_seconds = float(seconds)  # type: ignore[assignment,method-assign]
 if "worker.trainer" in sys.orig_argv and HOLD in os.environ:
     _hold(Path(os.environ[HOLD]))
 

@@ -134,11 +134,9 @@ def _insert_rows(session: Session, backup: Backup, name: str, manifest: Manifest
 def _detach(session: Session, min_revision: str | None, *, as_new: bool) -> None:
     """Forget what was true of the old processes and the old storage."""
     row = installation.find(session, lock=True)
-    gone = dict.fromkeys(("hold_until", "pruned_until", "clock_at"))
+    own_id = {"id": new_id("ins")} if as_new else {}
     session.execute(
-        update(Installation).values(
-            **gone, min_revision=min_revision, **({"id": new_id("ins")} if as_new else {})
-        ),
+        update(Installation).values(hold_until=None, clock_at=None, min_revision=min_revision, **own_id),
         execution_options={"synchronize_session": False},
     )
     session.expire(row)

@@ -24,8 +24,9 @@ from sqlalchemy import Table
 
 from core.errors import ClipCiteError
 from core.scratch import scratch_folder
+from core.store.db.base import Base, UtcDateTime
 from core.store.db.migrate import is_known
-from core.store.db.tables import Base, Deletion, UtcDateTime, Worker
+from core.store.db.tables import Deletion, Worker
 from core.store.storage.blobs import Blobs, is_key
 
 FORMAT = 1

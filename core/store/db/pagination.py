@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from sqlalchemy import JSON, ColumnElement, Select, Text, cast, func, literal, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from core.store.db.tables import Job, Model, UtcDateTime
+from core.store.db.base import UtcDateTime
+from core.store.db.tables import Job, Model
 from core.store.errors import InvalidCursor
 
 Row = TypeVar("Row", Job, Model)

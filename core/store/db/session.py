@@ -9,9 +9,9 @@ from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
+from core.store.db.base import UtcDateTime
 from core.store.db.engine import make_engine
 from core.store.db.migrate import is_newer, problem_of
-from core.store.db.tables import UtcDateTime
 from core.store.errors import DatabaseFull, DatabaseUnavailable
 
 PUBLIC_DETAIL = (

@@ -1,27 +1,24 @@
 """Database tables. A new column needs a migration, which `alembic check` in the tests enforces."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     CheckConstraint,
-    DateTime,
-    Dialect,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    MetaData,
     String,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     false,
-    text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
+
+import core.store.db.webhook_tables  # noqa: F401  # so that Base.metadata is complete
+from core.store.db.base import ID, JSON_VALUE, NAME, Base, UtcDateTime, partial_index
 
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
@@ -30,55 +27,13 @@ PREPARING, TRAINING, PUBLISHING, EVALUATING = "preparing", "training", "publishi
 STAGES = (PREPARING, TRAINING, PUBLISHING, EVALUATING)
 """Stages of a running job. From `evaluating` on, the job has a model."""
 
-# Later migrations can change named constraints, also on SQLite.
-NAMES = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Column type of aware datetimes in UTC. SQLite stores them as text that sorts by time."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"The time {value!r} has no time zone.")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-# None is always SQL's NULL, never JSON's null, so that queries need only one test.
-_Json = JSON(none_as_null=True)
-_Id = String(40)
-_Name = String(64)
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=NAMES)
-
-
-def _partial_index(where: str, *columns: str) -> Index:
-    return Index(None, *columns, postgresql_where=text(where), sqlite_where=text(where))
-
 
 class Owner(Base):
     """Tenant of jobs and models, for example a team."""
 
     __tablename__ = "owners"
 
-    name: Mapped[str] = mapped_column(_Name, primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     served_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the owner's last job start, for the fair queue."""
@@ -88,13 +43,13 @@ class ApiKey(Base):
     __tablename__ = "api_keys"
     __table_args__ = (UniqueConstraint("sha256"),)
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     prefix: Mapped[str] = mapped_column(String(16))
     """First characters of the key, for people. The key itself is not stored."""
     sha256: Mapped[str] = mapped_column(String(64))
-    scopes: Mapped[list[str]] = mapped_column(_Json)
+    scopes: Mapped[list[str]] = mapped_column(JSON_VALUE)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -108,16 +63,16 @@ class AuditEntry(Base):
     __tablename__ = "audit"
     __table_args__ = (Index(None, "at", "id"), Index(None, "owner", "at", "id"))
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
     at: Mapped[datetime] = mapped_column(UtcDateTime)
-    owner: Mapped[str] = mapped_column(_Name)
+    owner: Mapped[str] = mapped_column(NAME)
     key_id: Mapped[str] = mapped_column(String(80))
     """Id of the key, `token`, or `local:` with the name of the machine's user for a command."""
-    request_id: Mapped[str | None] = mapped_column(_Name)
+    request_id: Mapped[str | None] = mapped_column(NAME)
     action: Mapped[str] = mapped_column(String(32))
     object: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(String(16))
-    address: Mapped[str | None] = mapped_column(_Name)
+    address: Mapped[str | None] = mapped_column(NAME)
 
 
 class IdempotencyKey(Base):
@@ -129,7 +84,7 @@ class IdempotencyKey(Base):
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
-    job_id: Mapped[str] = mapped_column(_Id)
+    job_id: Mapped[str] = mapped_column(ID)
     """Id of the job; no foreign key, because a retry must not recreate a deleted job."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -149,53 +104,14 @@ class Installation(Base):
 
     __tablename__ = "installation"
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     min_revision: Mapped[str | None] = mapped_column(String(32))
     """Oldest revision of the tables whose software works with the present ones."""
-    pruned_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """End of the last job whose progress events were deleted."""
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time until which a backup in progress forbids the deletion of blobs."""
     clock_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Trusted time, which follows the clock in small steps (`retention.trusts_clock`)."""
-
-
-class WebhookSecret(Base):
-    """Shared secret that signs an owner's webhooks."""
-
-    __tablename__ = "webhook_secrets"
-    __table_args__ = (Index(None, "owner"),)
-
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
-    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
-    secret: Mapped[str] = mapped_column(String(80))
-    """The secret in plain text, because signing needs it."""
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """End of its use, set when another secret replaces it."""
-
-
-class WebhookDelivery(Base):
-    """Delivery to a job's webhook: its model or its end (transactional outbox)."""
-
-    __tablename__ = "webhook_deliveries"
-    __table_args__ = (Index(None, "job_id"), Index(None, "next_attempt_at"), Index(None, "finished_at"))
-
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
-    url: Mapped[str] = mapped_column(Text)
-    body: Mapped[dict[str, Any]] = mapped_column(_Json)
-    attempts: Mapped[int]
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """None: the delivery has ended."""
-    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    status: Mapped[int | None]
-    """Status of the receiver's last response."""
-    reason: Mapped[str | None] = mapped_column(Text)
-    """Reason why the last attempt failed."""
 
 
 class Job(Base):
@@ -207,25 +123,25 @@ class Job(Base):
         Index(None, "owner", "status", "created_at", "id"),
         # For the queue and its metrics.
         # Without `status` in its columns SQLite would prefer the next index.
-        _partial_index("status = 'queued'", "status", "owner", "created_at", "id"),
+        partial_index("status = 'queued'", "status", "owner", "created_at", "id"),
         Index(None, "status", "created_at", "id"),
-        _partial_index("status = 'queued'", "available_at"),
-        _partial_index("status = 'queued' AND dispatched_at IS NOT NULL", "dispatched_at"),
-        _partial_index("status = 'failed'", "error_code"),
+        partial_index("status = 'queued'", "available_at"),
+        partial_index("status = 'queued' AND dispatched_at IS NOT NULL", "dispatched_at"),
+        partial_index("status = 'failed'", "error_code"),
         Index(None, "finished_at"),
     )
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16))
     cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
-    config: Mapped[dict[str, Any]] = mapped_column(_Json)
-    classes: Mapped[list[dict[str, Any]]] = mapped_column(_Json)
+    config: Mapped[dict[str, Any]] = mapped_column(JSON_VALUE)
+    classes: Mapped[list[dict[str, Any]]] = mapped_column(JSON_VALUE)
     """[{name, images, test_images}]"""
-    warnings: Mapped[list[dict[str, Any]]] = mapped_column(_Json)
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSON_VALUE)
     """[{code, detail}]"""
-    progress: Mapped[dict[str, Any] | None] = mapped_column(_Json)
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
     attempts: Mapped[int] = mapped_column(default=0)
     lease_token: Mapped[str | None] = mapped_column(String(40))
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -236,14 +152,14 @@ class Job(Base):
     """Time of the last wake-up for a queued job. None: no wake-up is under way."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)
-    metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
-    model_id: Mapped[str | None] = mapped_column(_Id)
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
+    model_id: Mapped[str | None] = mapped_column(ID)
     """Model of the job. A job that has not ended is then only evaluated, also by a later attempt."""
     report_key: Mapped[str | None] = mapped_column(Text)
     """Blob key of the report. None: no report, or one of version 0.2.0 (`jobs.report_of`)."""
     webhook: Mapped[str | None] = mapped_column(Text)
     """URL that is notified of the model and of the end."""
-    request_id: Mapped[str | None] = mapped_column(_Name)
+    request_id: Mapped[str | None] = mapped_column(NAME)
     """Id of the request that created the job."""
     traceparent: Mapped[str | None] = mapped_column(String(64))
     """W3C trace context of the request, if traces are on."""
@@ -273,7 +189,7 @@ class JobImage(Base):
         UniqueConstraint("job_id", "position"),
     )
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     position: Mapped[int]
     split: Mapped[str] = mapped_column(String(8))
@@ -295,7 +211,7 @@ class JobEvent(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     type: Mapped[str] = mapped_column(String(32))
-    data: Mapped[dict[str, Any]] = mapped_column(_Json)
+    data: Mapped[dict[str, Any]] = mapped_column(JSON_VALUE)
 
 
 class Model(Base):
@@ -306,26 +222,26 @@ class Model(Base):
         Index(None, "backbone", "delta_format", "bytes"),  # for the expected size of the next model
     )
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     version: Mapped[int | None]
     """Version within the name, in the order of naming; None without a name."""
-    job_id: Mapped[str | None] = mapped_column(_Id)
+    job_id: Mapped[str | None] = mapped_column(ID)
     """Job that trained the model; no foreign key, because models outlive jobs. None: imported."""
     backbone: Mapped[str] = mapped_column(Text)
     image_size: Mapped[int | None]
-    classes: Mapped[list[str]] = mapped_column(_Json)
+    classes: Mapped[list[str]] = mapped_column(JSON_VALUE)
     alpha: Mapped[float] = mapped_column(Double)
-    templates: Mapped[list[str]] = mapped_column(_Json)
-    prompts: Mapped[dict[str, list[str]]] = mapped_column(_Json)
+    templates: Mapped[list[str]] = mapped_column(JSON_VALUE)
+    prompts: Mapped[dict[str, list[str]]] = mapped_column(JSON_VALUE)
     weights_key: Mapped[str] = mapped_column(Text)
     manifest_key: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
     delta_format: Mapped[str] = mapped_column(String(8), server_default="full")
     """Storage format of the delta."""
-    metrics: Mapped[dict[str, Any] | None] = mapped_column(_Json)
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -347,7 +263,7 @@ class Alias(Base):
 
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"), primary_key=True)
     name: Mapped[str] = mapped_column(Text, primary_key=True)
-    alias: Mapped[str] = mapped_column(_Name, primary_key=True)
+    alias: Mapped[str] = mapped_column(NAME, primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     revision: Mapped[int]
     """Number of the last move."""
@@ -363,12 +279,12 @@ class AliasMove(Base):
         ),
     )
 
-    owner: Mapped[str] = mapped_column(_Name, primary_key=True)
+    owner: Mapped[str] = mapped_column(NAME, primary_key=True)
     name: Mapped[str] = mapped_column(Text, primary_key=True)
-    alias: Mapped[str] = mapped_column(_Name, primary_key=True)
+    alias: Mapped[str] = mapped_column(NAME, primary_key=True)
     revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     action: Mapped[str] = mapped_column(String(16))
-    model_id: Mapped[str] = mapped_column(_Id)
+    model_id: Mapped[str] = mapped_column(ID)
     """Id of the model; no foreign key, because a model without aliases may be deleted."""
     version: Mapped[int]
     back: Mapped[int | None]

@@ -6,27 +6,23 @@ numbers become visible in order and readers miss none.
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from core.store.db.session import database_now
 from core.store.db.tables import FINAL, Job, JobEvent
 from core.store.jobs.transitions import append_event
-from core.store.storage import installation
 
 PROGRESS = "progress"
-PROGRESS_KEPT = timedelta(days=7)
-PRUNE_BATCH_SIZE = 1_000
 _BATCH_SIZE = 500  # jobs per statement
 
 
 def record_progress(session: Session, job: Job, progress: dict[str, Any], *, at: datetime) -> None:
     """Append a progress event, and delete the previous one if it has the same stage and percent.
 
-    About a hundred events per stage remain, regardless of its duration. The job's row must be locked, and
+    About a hundred events remain, regardless of the job's duration. The job's row must be locked, and
     `job.progress` must still be the previous progress.
     """
     previous = None
@@ -71,33 +67,6 @@ def newer(session: Session, seen: Mapping[str, int]) -> dict[str, list[JobEvent]
         job_id: after(session, job_id, seen[job_id]) if seq > seen[job_id] else []
         for job_id, seq in last.items()
     }
-
-
-def prune_progress(session: Session, *, kept: timedelta = PROGRESS_KEPT) -> bool:
-    """Delete the progress events of the next jobs that ended before the period `kept`.
-
-    Other events are kept as long as the job. One call handles PRUNE_BATCH_SIZE jobs, and all that ended at
-    the same time as the last of them, so that each call advances. It stays below the database's time limit
-    with any number of jobs. Return whether more jobs may be left.
-    """
-    row = installation.find(session, lock=True)
-    ended = [Job.finished_at < database_now(session) - kept]
-    if row.pruned_until is not None:
-        ended.append(Job.finished_at > row.pruned_until)
-    times = session.scalars(
-        select(Job.finished_at).where(*ended).order_by(Job.finished_at).limit(PRUNE_BATCH_SIZE)
-    ).all()
-    if not times:
-        return False
-    ids = session.scalars(select(Job.id).where(*ended, Job.finished_at <= times[-1])).all()
-    for start in range(0, len(ids), PRUNE_BATCH_SIZE):
-        batch = JobEvent.job_id.in_(ids[start : start + PRUNE_BATCH_SIZE])
-        session.execute(
-            delete(JobEvent).where(JobEvent.type == PROGRESS, batch),
-            execution_options={"synchronize_session": False},
-        )
-    row.pruned_until = times[-1]
-    return len(times) == PRUNE_BATCH_SIZE
 
 
 def _stage_and_percent(progress: dict[str, Any]) -> tuple[Any, int]:

@@ -45,6 +45,11 @@ class Claim:
     request_id: str | None = None
     """Id of the request that created the job."""
 
+    @property
+    def is_evaluated(self) -> bool:
+        """False for a job that ends with its model."""
+        return bool(self.config.get("evaluate") != "none")
+
 
 def claim(
     session: Session, job_id: str, *, worker: str, lease_seconds: float, max_running: int = 0
@@ -145,7 +150,7 @@ def record_warning(session: Session, claim: Claim, code: str, detail: str) -> bo
     return True
 
 
-def record(session: Session, claim: Claim, event: str, **data: Any) -> bool:
+def record(session: Session, claim: Claim, /, event: str, **data: Any) -> bool:
     """Append an event that does not change the job. Return False if the lease is lost."""
     if _held(session, claim) is None:
         return False

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.store.db.ids import new_id
-from core.store.db.tables import Job, WebhookDelivery
+from core.store.db.tables import Job
 from core.store.db.text import utc_text
+from core.store.db.webhook_tables import WebhookDelivery
 
 MODEL_PUBLISHED = "model.published"
 

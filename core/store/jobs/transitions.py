@@ -56,8 +56,8 @@ def append_event(
     session.flush()
 
 
-def of_request(request_id: str | None) -> dict[str, Any]:
-    """Return the field of an event that names the request behind it: its own, or the job's."""
+def of_request(request_id: str | None) -> dict[str, str]:
+    """Return the field of an event or a log line that names the request behind it."""
     return {} if request_id is None else {"request_id": request_id}
 
 

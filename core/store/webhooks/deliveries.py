@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
-from core.store.db.tables import Job, WebhookDelivery, WebhookSecret
+from core.store.db.tables import Job
 from core.store.db.text import sanitize_text, utc_text
+from core.store.db.webhook_tables import WebhookDelivery, WebhookSecret
 from core.store.errors import DeliveryNotFound
 from core.store.jobs.transitions import append_event
 

@@ -349,15 +349,12 @@ def test_a_lone_surrogate_in_a_name(shared: Service) -> None:
 
 
 def test_the_limit_on_class_names(shared: Service) -> None:
-    for names in ([], [f"name {i}" for i in range(1_001)]):
-        problem = assert_problem(
-            by_json(shared, names),
-            422,
-            "invalid_class_names",
-            "1 to 1000",
-            errors=[{"pointer": "/class_names"}],
-        )
-        assert str(len(names)) in problem["detail"]
+    many = [f"name {i}" for i in range(1_001)]
+    for names, code, says in (
+        ([], "invalid_class_names", "1 to 1000"),
+        (many, "invalid_request", "at most 1000"),
+    ):
+        assert_problem(by_json(shared, names), 422, code, says, errors=[{"pointer": "/class_names"}])
     assert_problem(by_form(shared, ["[]"]), 422, "invalid_class_names", "1 to 1000")
     assert_problem(by_form(shared, []), 422, "invalid_request", "class_names")
     body = ok(by_json(shared, [f"name {i}" for i in range(1_000)], IMAGES[:1], top_k=3))
@@ -376,7 +373,7 @@ def test_the_limit_on_images(shared: Service, way: Callable[..., httpx.Response]
             response,
             422,
             "invalid_request",
-            f"{number} images were sent. Send 1 to 64",
+            "at most 64 items" if number and way is by_json else f"{number} images were sent. Send 1 to 64",
             errors=[{"pointer": "/images"}],
         )
     body = ok(way(shared, NAMES, [(f"{i}.jpg", crafted.jpeg(i)) for i in range(64)]))

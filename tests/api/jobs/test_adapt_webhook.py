@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy import select
 
-from core.store.db.tables import Job, WebhookSecret
+from core.store.db.tables import Job
+from core.store.db.webhook_tables import WebhookSecret
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
 

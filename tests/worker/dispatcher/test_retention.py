@@ -16,15 +16,8 @@ from core.store import retention
 from core.store.accounts import audit
 from core.store.backup import create, snapshots
 from core.store.db.session import Database, database_now
-from core.store.db.tables import (
-    AuditEntry,
-    Deletion,
-    IdempotencyKey,
-    Installation,
-    Job,
-    Model,
-    WebhookDelivery,
-)
+from core.store.db.tables import AuditEntry, Deletion, IdempotencyKey, Installation, Job, Model
+from core.store.db.webhook_tables import WebhookDelivery
 from core.store.errors import StorageUnavailable
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation

@@ -20,7 +20,8 @@ from core.log import about
 from core.settings import Settings
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
-from core.store.db.tables import JobEvent, WebhookDelivery
+from core.store.db.tables import JobEvent
+from core.store.db.webhook_tables import WebhookDelivery
 from core.store.errors import DeliveryNotFound
 from core.store.jobs import jobs, leases
 from core.store.webhooks import deliveries

@@ -15,7 +15,7 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey
 from core.store.jobs import jobs
 from core.store.storage import deletions
-from tests.core.store.samples import OWNER
+from tests.core.store.samples import OWNER, new_image
 
 ONCE = IdempotencyClaim("k", "a" * 64)
 
@@ -41,7 +41,7 @@ def submit(
             config={"backbone": "starter"},
             classes=[],
             warnings=[],
-            images=[],
+            images=[new_image(bytes=10)],
         )
     return job.id
 
@@ -71,7 +71,7 @@ def test_keys_expire_after_a_day(database: Database) -> None:
 
 def test_a_refused_request_may_be_retried(database: Database) -> None:
     """Nothing is remembered of a refused request, and its retry is not blocked by its own job."""
-    full = Settings(max_queued_jobs=1)
+    full = Settings(max_stored_bytes=15)
     blocking = submit(database, None)
     with pytest.raises(ByteQuota):
         submit(database, settings=full)
@@ -80,6 +80,7 @@ def test_a_refused_request_may_be_retried(database: Database) -> None:
     first = submit(database, settings=full)
     assert submit(database, settings=full) == first
     with database.read() as session:
+        full.max_stored_bytes = 5
         submission.precheck_quota(session, OWNER, "k", full)
         with pytest.raises(ByteQuota):
             submission.precheck_quota(session, OWNER, "l", full)

@@ -14,8 +14,10 @@ from sqlalchemy import inspect, make_url, text
 from sqlalchemy.orm import Session
 
 from core.store.db import migrate
+from core.store.db.base import Base
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Base, Job, WebhookDelivery
+from core.store.db.tables import Job
+from core.store.db.webhook_tables import WebhookDelivery
 from core.store.errors import DatabaseUnavailable
 from core.store.storage import deletions
 from core.store.webhooks import deliveries

@@ -2,14 +2,12 @@
 
 import threading
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
 
-from core.store.db.session import Database, database_now
-from core.store.db.tables import Job, JobEvent
+from core.store.db.session import Database
+from core.store.db.tables import JobEvent
 from core.store.errors import JobConflict
 from core.store.jobs import events, jobs, leases
 from core.store.jobs.leases import Claim
@@ -87,25 +85,6 @@ def test_new_events_of_many_jobs(database: Database) -> None:
         assert events.last_seq(session, third) == 0
 
 
-def test_progress_is_pruned_a_while_after_the_end(database: Database) -> None:
-    old, new, running = (claimed(database, new_job(database)) for _ in range(3))
-    for claim in (old, new, running):
-        beat(database, claim, step(0.1), step(0.2))
-    for claim in (old, new):
-        assert publish(database, claim)
-    with database.write() as session:
-        past = database_now(session) - timedelta(days=8)
-        session.execute(update(Job).where(Job.id == old.job_id).values(finished_at=past))
-    with database.write() as session:
-        assert not events.prune_progress(session)
-    assert progress_of(database, old.job_id) == []
-    assert len(progress_of(database, new.job_id)) == len(progress_of(database, running.job_id)) == 2
-    with database.read() as session:
-        types = [e.type for e in jobs.events(session, old.job_id, owner=OWNER)]
-        assert types == ["queued", "started", "stage", "model_published", "succeeded"]
-        assert session.scalar(select(func.count()).select_from(JobEvent)) == 5 + 7 + 5
-
-
 def test_a_follower_misses_no_event(database: Database) -> None:
     """One thread writes as fast as possible, in competition with a cancel; another reads after the last
     number.
@@ -152,39 +131,3 @@ def test_incomplete_progress(database: Database, progress: dict[str, Any]) -> No
     claim = claimed(database, new_job(database))
     beat(database, claim, progress, {**progress, "step": 1})
     assert progress_of(database, claim.job_id) == [{**progress, "step": 1}]
-
-
-def test_pruning_advances_in_batches(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "PRUNE_BATCH_SIZE", 2)
-    ended = [claimed(database, new_job(database)) for _ in range(5)]
-    for days, claim in enumerate(ended):
-        beat(database, claim, step(0.1))
-        assert publish(database, claim)
-        with database.write() as session:
-            past = database_now(session) - timedelta(days=20 - days)
-            session.execute(update(Job).where(Job.id == claim.job_id).values(finished_at=past))
-    left = []
-    for _ in range(10):
-        with database.write() as session:
-            more = events.prune_progress(session)
-        left.append(sum(bool(progress_of(database, claim.job_id)) for claim in ended))
-        if not more:
-            break
-    assert left[0] == 3  # two jobs per call
-    assert left[-1] == 0
-
-
-def test_pruning_advances_over_many_jobs_that_ended_at_the_same_time(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "PRUNE_BATCH_SIZE", 2)
-    ended = [claimed(database, new_job(database)) for _ in range(5)]
-    for claim in ended:
-        beat(database, claim, step(0.1))
-        assert publish(database, claim)
-    with database.write() as session:
-        past = database_now(session) - timedelta(days=20)
-        session.execute(update(Job).values(finished_at=past))
-        assert events.prune_progress(session)
-        assert not events.prune_progress(session)
-    assert not any(progress_of(database, claim.job_id) for claim in ended)

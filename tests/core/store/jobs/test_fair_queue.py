@@ -11,7 +11,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from core.store.db.session import Database, database_now
-from core.store.db.tables import QUEUED, RUNNING, Job, Owner, WebhookSecret
+from core.store.db.tables import QUEUED, RUNNING, Job, Owner
+from core.store.db.webhook_tables import WebhookSecret
 from core.store.jobs import fair_queue, jobs, leases
 from tests.core.store.samples import new_job, new_owner
 

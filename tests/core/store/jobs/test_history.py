@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from core.store.db.session import Database
-from core.store.jobs import history
+from core.store.jobs import stats
 from tests.core.store.samples import claimed, new_job, publish
 
 
@@ -19,21 +19,21 @@ def test_a_limited_number_of_jobs_is_searched_for_a_backbone(
 ) -> None:
     def found(backbone: str) -> int:
         with database.read() as session:
-            return len(history.recent_successes(session, backbone=backbone, image_size=None))
+            return len(stats.recent_successes(session, backbone=backbone, image_size=None))
 
     end_job(database, "rare")
     for _ in range(3):
         end_job(database, "starter")
     new_job(database, config={"backbone": "rare", "image_size": None})
     assert (found("rare"), found("starter")) == (1, 3)
-    monkeypatch.setattr(history, "MAX_LOOKS", 3)
+    monkeypatch.setattr(stats, "MAX_LOOKS", 3)
     assert (found("rare"), found("starter")) == (0, 3)
 
 
 def test_only_jobs_of_the_same_image_size_and_without_large_settings_are_a_basis(database: Database) -> None:
     def found(image_size: int | None) -> list[Any]:
         with database.read() as session:
-            jobs = history.recent_successes(session, backbone="starter", image_size=image_size)
+            jobs = stats.recent_successes(session, backbone="starter", image_size=image_size)
         return [job.config.get("epochs") for job in jobs]
 
     end_job(database, "starter", epochs=1)

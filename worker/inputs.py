@@ -1,0 +1,67 @@
+"""Inputs of a trainer: the images, the task and a published model, as files."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from core import tracing
+from core.clip.weights.manifest import MANIFEST, WEIGHTS
+from core.settings import Settings
+from core.store.db.tables import Model
+from core.store.jobs import jobs, leases
+from core.store.storage.blobs import Blobs
+from worker.lease import Lease
+from worker.trainer.protocol import TASK, Task
+from worker.trainer.supervisor import Stopped, TrainerFailed
+
+
+def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path) -> None:
+    """Write all of the trainer's input to `folder`.
+
+    Raises:
+        Stopped: the attempt must stop.
+        TrainerFailed: the model to evaluate was deleted.
+        StorageUnavailable, BlobNotFound, BlobDamaged: a file can't be read.
+    """
+    claim, trained_seconds = lease.claim, None
+    with lease.database.read() as session:
+        images = jobs.images(session, claim.job_id)
+        if claim.model_id is not None:
+            model = session.get(Model, claim.model_id)
+            trained_seconds = leases.training_seconds(session, claim.job_id)
+    shots = []
+    for image in images:
+        if lease.should_stop():
+            raise Stopped
+        file = f"{image.position:05d}"
+        blobs.fetch(image.blob_key, folder / file, sha256=image.sha256)
+        shots.append(
+            {
+                "file": file,
+                "class_name": image.class_name,
+                "split": image.split,
+                "label_confirmed": image.label_confirmed,
+            }
+        )
+    if claim.model_id is not None:
+        if model is None:
+            raise TrainerFailed("model_deleted", "The model was deleted.")
+        blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
+        blobs.fetch(model.manifest_key, folder / MANIFEST)
+    task = Task(
+        config=claim.config,
+        shots=shots,
+        cache=str(settings.cache.absolute()),
+        device=settings.device,
+        max_image_bytes=settings.max_image_bytes,
+        max_image_pixels=settings.max_image_pixels,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        deadline_seconds=settings.deadline_seconds,
+        serving_reserve_bytes=settings.serving_reserve_bytes,
+        trained_seconds=trained_seconds,
+        traceparent=tracing.current(),
+        ids={"job_id": claim.job_id, "request_id": claim.request_id or ""},
+        log=settings.log,
+        log_level=settings.log_level,
+    )
+    (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
