@@ -1,10 +1,9 @@
 """Adapted models, and aliases: references such as `shoes@prod`."""
 
-import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from clipcite.wire.base import Open, RequestModel, Resource, ResponseModel
@@ -63,20 +62,6 @@ class ModelPage(ResponseModel):
     next_cursor: str | None
 
 
-def _time(value: Any) -> datetime:
-    """Parse RFC 3339 only. Pydantic would also accept seconds since 1970."""
-    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[Tt]", value, re.ASCII):
-        raise ValueError("Not an RFC 3339 time, such as 2026-11-25T02:06:03Z")
-    try:
-        time = datetime.fromisoformat(value.upper())
-        return time.astimezone(UTC) if time.tzinfo is not None else time
-    except OverflowError as error:  # within a day of the years 1 and 9999
-        raise ValueError("Out of range") from error
-
-
-Time = Annotated[AwareDatetime, BeforeValidator(_time)]
-
-
 class ModelQuery(BaseModel):
     """Query parameters of the list. Unknown ones are errors, so that a misspelt filter is noticed."""
 
@@ -88,8 +73,6 @@ class ModelQuery(BaseModel):
     backbone: str | None = Field(None, description="Only models of this backbone.")
     job_id: str | None = Field(None, description="Only the model of this job.")
     class_name: str | None = Field(None, description="Only models trained on this class, in exact spelling.")
-    created_after: Time | None = Field(None, description="Only models created at this time or later.")
-    created_before: Time | None = Field(None, description="Only models created before this time.")
 
 
 class ModelPatch(RequestModel):

@@ -46,25 +46,10 @@ INSIDE = [
     "http://metadata.google.internal/",
 ]
 MALFORMED = [
-    "http://2130706433/",
-    "http://0x7f000001/",
-    "http://0x7f.1/",
-    "http://0x/",
-    "http://127.1/",
-    "http://0177.0.0.1/",
-    "http://127.0.0.01/",
-    "http://127.0.0.1.5/",
-    "http://256.1.1.1/",
-    "http://a.0x1/",
     "http://１２７.0.0.1/",
     "http://ⓛocalhost/",
     "http://%31%32%37.0.0.1/",
-    "http://[fe80::1%25eth0]/",
     "http://[::1/",
-    "http://[v1.a]/",
-    "http://a[::1]/",
-    "http://[::1]a/",
-    "http://[8.8.8.8]/",
     "http://user@example.com/",
     "http://user:password@example.com/",
     "http://@example.com/",
@@ -86,7 +71,6 @@ MALFORMED = [
     "gopher://example.com/",
     "javascript:alert(1)",
     "http://example.com:0/",
-    "http://example.com:/",
     "http://example.com:65536/",
     "http://example.com:x/",
     "http://exa$mple.com/",
@@ -159,13 +143,11 @@ def test_one_address_inside_is_enough(found: list[str]) -> None:
     assert addresses(example, allow_private=True, resolve=lambda host, port: found) == found
 
 
-@pytest.mark.parametrize("port", [1, 22, 25, 79, 81, 442, 444, 1023])
-def test_ports_of_other_protocols(port: int) -> None:
-    url = f"https://example.com:{port}/"
-    with pytest.raises(InvalidDestination, match="80, 443 or at least 1,024"):
-        parse(url, allow_private=False)
-    assert parse(url, allow_private=True).port == port
-
-
 def test_the_systems_own_answer() -> None:
     assert "127.0.0.1" in addresses(parse("http://localhost:1/", allow_private=True), allow_private=True)
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "127.1", "0177.0.0.1"])
+def test_other_notations_of_this_machine_are_no_public_address(host: str) -> None:
+    with pytest.raises(OSError, match="no public address"):
+        addresses(parse(f"http://{host}/", allow_private=False), allow_private=False)

@@ -51,10 +51,6 @@ class Filters:
     job_id: str | None = None
     class_name: str | None = None
     """Trained class, in exact spelling."""
-    created_after: datetime | None = None
-    """Earliest creation time, inclusive."""
-    created_before: datetime | None = None
-    """Latest creation time, exclusive."""
 
 
 def add_model(
@@ -241,10 +237,6 @@ def _filtered(session: Session, filters: Filters) -> Select[Model]:
             .where(trained.c.value == references.normal(filters.class_name))
             .exists()
         )
-    if filters.created_after is not None:
-        rows = rows.where(Model.created_at >= filters.created_after)
-    if filters.created_before is not None:
-        rows = rows.where(Model.created_at < filters.created_before)
     return rows
 
 

@@ -36,9 +36,8 @@ def test_the_webhook_is_stored_with_the_job_and_gets_a_secret(fresh: Service) ->
 @pytest.mark.parametrize(
     ("url", "code", "says"),
     [
-        ("ftp://example.com/", "invalid_webhook", "must begin with https:// or http://"),
-        ("https://user:hunter2@example.com/", "invalid_webhook", "must not hold a user or a password"),
-        ("http://2130706433/", "invalid_webhook", "no address in its usual form"),
+        ("ftp://example.com/", "invalid_webhook", "Write it as https://host/path"),
+        ("https://user:hunter2@example.com/", "invalid_webhook", "without a user, a password"),
         ("http://[::ffff:127.0.0.1]/", "webhook_not_public", "CLIPCITE_WEBHOOK_ALLOW_PRIVATE"),
         ("http://localhost:8000/", "webhook_not_public", "the name localhost belongs to a local network"),
     ],
