@@ -43,7 +43,7 @@ def send_test(
     try:
         sent["status"] = send(delivery, allow_private=settings.webhook_allow_private)
     except DeliveryFailed as failed:
-        sent |= {"delivered": False, "status": failed.status, "reason": failed.reason}
+        sent |= {"delivered": False, "status": failed.status, "reason": str(failed)}
     if as_json:
         print(json.dumps(sent))
     elif sent["delivered"]:

@@ -25,10 +25,6 @@ STORAGE_GOOD_SECONDS = 15.0
 """Time for which a good storage result is reused, because each bucket request costs money."""
 MIN_FREE_BYTES = 20_000_000
 """Free space (bytes) below which a disk counts as full: less than one upload of a few photos."""
-NEWER_TABLES = (
-    "A newer version of clipcite has upgraded the database. This process still works with it. Replace it by "
-    "the new version."
-)
 READ_ONLY = (
     "The database is read-only. Images are still classified, but no job can be started and no model changed. "
     "Wait for the end of the failover, or let CLIPCITE_DATABASE_URL name the server that can write."
@@ -94,12 +90,10 @@ class Checks:
         return parts
 
     def _check_database(self) -> PartReadiness:
-        """Check the database. In a rolling upgrade or while it is read-only, the status is `degraded`."""
+        """Check the database. While it is read-only, the status is `degraded`."""
         database = self._state.database
         try:
             database.check()
-            if database.is_newer():
-                return PartReadiness(status="degraded", reason=NEWER_TABLES)
             if database.is_read_only():
                 return PartReadiness(status="degraded", reason=READ_ONLY)
         except ClipCiteError as error:

@@ -26,7 +26,7 @@ async def ready(request: Request, response: Response) -> Readiness:
 
     Status 503 means that database, storage or default backbone is unavailable. Without the broker the status
     is `degraded`: jobs are accepted and wait in the database. The status is also `degraded` if the storage
-    belongs to another database, or if a newer version has upgraded the tables. Reasons are shown only to
+    belongs to another database. Reasons are shown only to
     callers that may read `/metrics`. The checks run at most once per second.
     """
     return await answer_readyz(request, response)

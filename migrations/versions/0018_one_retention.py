@@ -20,11 +20,11 @@ DROPPED = (
 def upgrade() -> None:
     for table, column in DROPPED:
         op.drop_column(table, column)
-    # Oldest revision whose software works with these tables: those before it read the columns.
-    op.execute("UPDATE installation SET min_revision = '0018'")
+    op.drop_column("installation", "min_revision")
 
 
 def downgrade() -> None:
     for table, column in DROPPED:
         op.add_column(table, sa.Column(column, TIME))
+    op.add_column("installation", sa.Column("min_revision", sa.String(32)))
     op.execute("UPDATE installation SET min_revision = '0017'")

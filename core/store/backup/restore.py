@@ -16,7 +16,7 @@ from core.store.backup.snapshots import BLOBS, TABLES, Backup, BackupError, Mani
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
-from core.store.db.tables import QUEUED, RUNNING, ApiKey, Deletion, Installation, Job, Model
+from core.store.db.tables import QUEUED, RUNNING, ApiKey, Deletion, Job, Model
 from core.store.jobs.endings import end_lease
 from core.store.storage import installation
 from core.store.storage.atomic_write import PART
@@ -83,10 +83,9 @@ def restore(
         with database.write() as session:
             if session.get_bind().dialect.name == "postgresql":  # idle while the file of a table is copied
                 session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            min_revision = installation.find(session, lock=True).min_revision
             rows = _insert_rows(session, backup, name, manifest)
             with _damage(name, "A table"):
-                _detach(session, min_revision, as_new=as_new)
+                _detach(session, as_new=as_new)
                 restored = Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
                 row_id = installation.find(session).id
         blobs.put(installation.KEY, installation.content(row_id))
@@ -131,15 +130,12 @@ def _insert_rows(session: Session, backup: Backup, name: str, manifest: Manifest
     return sum(manifest.rows.values())
 
 
-def _detach(session: Session, min_revision: str | None, *, as_new: bool) -> None:
+def _detach(session: Session, *, as_new: bool) -> None:
     """Forget what was true of the old processes and the old storage."""
     row = installation.find(session, lock=True)
-    own_id = {"id": new_id("ins")} if as_new else {}
-    session.execute(
-        update(Installation).values(hold_until=None, clock_at=None, min_revision=min_revision, **own_id),
-        execution_options={"synchronize_session": False},
-    )
-    session.expire(row)
+    row.hold_until = row.clock_at = None
+    if as_new:
+        row.id = new_id("ins")
     session.execute(update(Job).where(Job.status == QUEUED).values(dispatched_at=None))
 
 

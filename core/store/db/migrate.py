@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect, make_url, text
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DatabaseError
 
 from core.settings import get_settings
@@ -28,14 +28,10 @@ _LOCK = 0x636C6970  # arbitrary unique number ("clip")
 def upgrade(url: str) -> None:
     """Upgrade the tables to the newest revision, in one transaction. Repeated and concurrent calls are safe.
 
-    Tables that a newer version has added to are left as they are.
-
     Raises:
         DatabaseUnavailable: a newer version, or one before 0.2.0, wrote the database. Nothing is changed.
     """
     with migrating(url) as connection:
-        if is_newer(connection):
-            return
         problem = _unknown_version(connection)
         if problem:
             raise DatabaseUnavailable(problem)
@@ -92,7 +88,7 @@ def problem_of(connection: Connection) -> str | None:
     """Return why this version can't work with the database's tables, or None if it can."""
     stored = MigrationContext.configure(connection).get_current_revision()
     newest = _scripts().get_current_head()
-    if stored == newest or is_newer(connection):
+    if stored == newest:
         return None
     if stored is None:
         return "The database has no tables yet. Run `clipcite db upgrade`, then start again."
@@ -103,20 +99,6 @@ def problem_of(connection: Connection) -> str | None:
         f"The tables have the older revision {stored!r}, and this version needs {newest!r}. Make a backup, "
         "run `clipcite db upgrade`, then start again."
     )
-
-
-def is_newer(connection: Connection) -> bool:
-    """Return whether a newer version has added to the tables, in a way that this version can work with.
-
-    Each migration stores the oldest revision whose software still works, in `installation.min_revision`.
-    """
-    stored = MigrationContext.configure(connection).get_current_revision()
-    if stored is None or is_known(stored):
-        return False
-    if not any(c["name"] == "min_revision" for c in inspect(connection).get_columns("installation")):
-        return False
-    oldest = connection.scalar(text("SELECT min_revision FROM installation"))
-    return oldest is not None and is_known(oldest)
 
 
 def is_known(revision: str) -> bool:

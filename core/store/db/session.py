@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.store.db.base import UtcDateTime
 from core.store.db.engine import make_engine
-from core.store.db.migrate import is_newer, problem_of
+from core.store.db.migrate import problem_of
 from core.store.errors import DatabaseFull, DatabaseUnavailable
 
 PUBLIC_DETAIL = (
@@ -68,11 +68,6 @@ class Database:
         problem = self._problem()
         if problem:
             raise DatabaseUnavailable(problem)
-
-    def is_newer(self) -> bool:
-        """Return whether a newer version has changed the tables in a way that this version can work with."""
-        with _unavailability(), self.engine.connect() as connection:
-            return is_newer(connection)
 
     def is_read_only(self) -> bool:
         """Return whether PostgreSQL refuses writes, as after a failover.

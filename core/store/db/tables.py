@@ -106,8 +106,6 @@ class Installation(Base):
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    min_revision: Mapped[str | None] = mapped_column(String(32))
-    """Oldest revision of the tables whose software works with the present ones."""
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time until which a backup in progress forbids the deletion of blobs."""
     clock_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -191,7 +191,6 @@ def test_an_old_version_does_not_start_on_a_newer_database(tmp_path: Path, migra
     database = Database(f"sqlite:///{path}")
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999_future'"))
-        session.execute(text("UPDATE installation SET min_revision = '9999_future'"))
     database.close()
     environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_WARM_TRAINER": "false"}
     environment.pop("CLIPCITE_DATABASE_URL", None)
@@ -247,7 +246,6 @@ def test_a_database_of_another_version_is_refused(
         session.execute(text("DELETE FROM alembic_version"))
         if revision:
             session.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
-            session.execute(text("UPDATE installation SET min_revision = :revision"), {"revision": revision})
     with pytest.raises(DatabaseUnavailable, match=says) as refused:
         database.check()
     assert remedy in refused.value.detail
@@ -255,29 +253,6 @@ def test_a_database_of_another_version_is_refused(
     if revision:
         with pytest.raises(DatabaseUnavailable, match=says):
             migrate.upgrade(database_url)
-
-
-def test_a_newer_database_that_only_has_more_works(database_url: str, database: Database) -> None:
-    """An old replica stays in service while a rolling upgrade replaces it."""
-    assert not database.is_newer()
-    with database.write() as session:
-        session.execute(text("ALTER TABLE jobs ADD COLUMN later TEXT"))
-        session.execute(text("UPDATE alembic_version SET version_num = '9999_future'"))
-    database.check()
-    assert database.is_newer()
-    assert database.startup_error() is None
-    migrate.upgrade(database_url)
-    with database.read() as session:
-        assert session.scalar(text("SELECT version_num FROM alembic_version")) == "9999_future"
-
-
-def test_each_migration_names_the_oldest_version_that_works(database: Database) -> None:
-    known = {script.revision for script in migrate._scripts().walk_revisions()}
-    with database.read() as session:
-        assert session.scalar(text("SELECT min_revision FROM installation")) in known
-    for script in migrate._scripts().walk_revisions():
-        if script.revision > "0009":
-            assert "min_revision = '" in Path(script.path).read_text(), script.revision
 
 
 def test_a_damaged_file_ends_in_a_sentence(
