@@ -3,17 +3,16 @@
 from alembic import context
 from sqlalchemy import Connection
 
-import core.store.db.tables  # noqa: F401  # so that Base.metadata is complete
 from core.settings import get_settings
-from core.store.db.base import Base
 from core.store.db.migrate import migrating
+from core.store.db.tables import METADATA
 
 
 def run(connection: Connection) -> None:
     """Run the migrations on a connection."""
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=METADATA,
         render_as_batch=True,  # SQLite changes a table by copying it
         compare_server_default=True,
     )
@@ -25,7 +24,7 @@ def print_sql() -> None:
     """Print the migrations as SQL."""
     context.configure(
         url=get_settings().sqlalchemy_url(),
-        target_metadata=Base.metadata,
+        target_metadata=METADATA,
         literal_binds=True,
         render_as_batch=True,
     )

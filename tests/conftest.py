@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
 
 from core.store.db import migrate
-from core.store.db.base import Base
 from core.store.db.session import Database
+from core.store.db.tables import METADATA
 from tests import disk, servers
 from tests.hub import Hub, running_hub
 
@@ -33,7 +33,7 @@ its close exceeds the limit: two leaks reached 5.8 GB.
 """
 MIN_FREE_MEMORY = 8_000_000_000
 """Minimum free memory for the tests' files (bytes); one run uses a quarter of it."""
-TABLES = Base.metadata.sorted_tables
+TABLES = METADATA.sorted_tables
 _numbers = itertools.count()
 _peaks: dict[str, int] = {}
 """Peak memory of each test process (bytes)."""

@@ -17,9 +17,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-import core.store.db.webhook_tables  # noqa: F401  # so that Base.metadata is complete
+import core.store.db.webhook_tables  # noqa: F401  # for METADATA
 from core.store.db.base import ID, JSON_VALUE, NAME, Base, UtcDateTime, partial_index
 
+METADATA = Base.metadata
+"""All tables, also those of `webhook_tables`."""
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 FINAL = (SUCCEEDED, FAILED, CANCELLED)

@@ -14,9 +14,8 @@ from sqlalchemy import inspect, make_url, text
 from sqlalchemy.orm import Session
 
 from core.store.db import migrate
-from core.store.db.base import Base
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Job
+from core.store.db.tables import METADATA, Job
 from core.store.db.webhook_tables import WebhookDelivery
 from core.store.errors import DatabaseUnavailable
 from core.store.storage import deletions
@@ -42,7 +41,7 @@ def test_upgrade_builds_the_declared_tables_and_may_run_again(empty_database_url
     for _ in range(2):
         migrate.upgrade(empty_database_url)
         alembic(empty_database_url, "check")
-    assert tables(empty_database_url) == {*Base.metadata.tables, "alembic_version"}
+    assert tables(empty_database_url) == {*METADATA.tables, "alembic_version"}
 
 
 def test_downgrade_to_nothing_and_upgrade_again(empty_database_url: str) -> None:
