@@ -13,12 +13,12 @@ GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
     "admin": 1_316,
-    "api": 6_647,
-    "core": 20_470,
-    "worker": 2_401,
-    "clipcite": 6_694,
-    "tests": 45_538,
-    "benchmarks": 11_588,
+    "api": 6_545,
+    "core": 20_205,
+    "worker": 2_399,
+    "clipcite": 6_677,
+    "tests": 45_181,
+    "benchmarks": 11_584,
 }
 """Maximum number of lines of Python per folder, without the generated client."""
 

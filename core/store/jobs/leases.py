@@ -37,7 +37,6 @@ class Claim:
     config: dict[str, Any]
     model_id: str | None
     """Model that an earlier attempt published. This attempt only evaluates it."""
-    lease_expires_at: datetime
     traceparent: str | None
     """Trace of the request that created the job."""
     waiting: tuple[datetime, datetime]
@@ -71,7 +70,6 @@ def claim(
             return None
     at = database_now(session)
     token = secrets.token_hex(16)
-    expires = at + timedelta(seconds=lease_seconds)
     job = transition(
         session,
         job_id,
@@ -82,7 +80,7 @@ def claim(
         status=RUNNING,
         attempts=Job.attempts + 1,
         lease_token=token,
-        lease_expires_at=expires,
+        lease_expires_at=at + timedelta(seconds=lease_seconds),
         worker=worker,
         started_at=func.coalesce(Job.started_at, at),
     )
@@ -97,7 +95,6 @@ def claim(
         job.name,
         job.config,
         job.model_id,
-        expires,
         job.traceparent,
         (job.available_at, at),
         job.request_id,
@@ -160,10 +157,10 @@ def record(session: Session, claim: Claim, /, event: str, **data: Any) -> bool:
 
 def record_checkpoint(session: Session, claim: Claim, folder: str, epoch: int) -> bool:
     """Keep a checkpoint that is stored in its own folder. Return False if the lease is lost."""
-    if not record(session, claim, checkpoints.CHECKPOINT, epoch=epoch):
-        return False
-    deletions.keep(session, folder)
-    return True
+    held = record(session, claim, checkpoints.CHECKPOINT, epoch=epoch)
+    if held:
+        deletions.keep(session, folder)
+    return held
 
 
 def publish(
@@ -217,8 +214,7 @@ def publish(
 def training_seconds(session: Session, job_id: str) -> float:
     """Return the duration of the training, as noted when the job's model was published."""
     event = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.type == PUBLISHED)
-    data = session.scalar(event.order_by(JobEvent.seq.desc()).limit(1)) or {}
-    return float(data.get("seconds") or 0)
+    return float((session.scalar(event) or {}).get("seconds") or 0)
 
 
 def finish(
@@ -250,8 +246,7 @@ def finish_failed(session: Session, claim: Claim, *, code: str, detail: str) -> 
 
 def finish_cancelled(session: Session, claim: Claim) -> str | None:
     """End the job as `cancel` does. Return its status, or None if the lease is lost."""
-    at = database_now(session)
-    job = cancel(session, claim.job_id, token=claim.token, before=RUNNING, at=at)
+    job = cancel(session, claim.job_id, token=claim.token, before=RUNNING, at=database_now(session))
     return None if job is None else job.status
 
 
