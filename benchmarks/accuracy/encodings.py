@@ -1,19 +1,18 @@
-"""Features of stored trainings at several α, so that a rule of inference is scored without a training.
+"""Features of trainings at several α, so that a rule of inference is scored without a training.
 
-    python -m benchmarks.accuracy.encodings --data clothing cifar10 stamps --setting bng --first-split 5
+    python -m benchmarks.accuracy.encodings --data clothing cifar10 stamps --setting bng --first-split 50
     --splits 4 --tests 60 --unrelated imagenet
 
-Each trial is trained by the product's recipe. One file per trial below --out/encodings holds, at each α of
+Each trial is trained by the product's recipe. Its run in --out/features-BACKBONE holds, at each α of
 --alphas, the features of the test images, of the shots and of the prompts of all classes. With --unrelated
 (`benchmarks.data.prepare imagenet`), it also holds those of every second image of that folder and of the
-names of these 500 classes. Scores [N, C] are image features times text features. A stored trial is not
-repeated.
+names of these 500 classes. Scores [N, C] are image features times text features.
 
-The files are large (1 to 8 MB per trial) and not part of the repository.
+With --folds, the product's fold models are trained instead. The run holds the scores of the held-out shots.
+A stored run is not repeated. A run takes about 1 MB.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,12 +28,18 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy.harness import Trial, facts, task_of, tests_of
 from benchmarks.accuracy.paper import load_for, parser, read_trials
+from benchmarks.data.few_shot import draw_shots
 from benchmarks.methods.clip_cite import config_of, train
 from benchmarks.methods.common.task import Task, Tests
+from benchmarks.run_store import Run, RunStore
+from core.clip.data.splits import make_folds
 from core.clip.data.transforms import to_image
+from core.clip.evaluation.cross_validation import cross_validate
+from core.clip.evaluation.predictions import Candidates
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.prompts import class_prompts
+from core.clip.training.progress import Silent
 from core.clip.weights.ensemble import interpolate
 
 ALPHAS = (0.0, 0.5, 1.0)
@@ -74,39 +79,41 @@ class Encodings:
         return [place.get(label, -1) for label in range(len(self.class_names))]
 
 
-def path_of(trial: Trial, backbone: Backbone, out: Path) -> Path:
-    return out / "encodings" / f"{trial.key(backbone.name).replace('/', '--')}.npz"
+def store_of(backbone: Backbone, out: Path) -> RunStore:
+    return RunStore(out, f"features-{backbone.name.replace('/', '_')}")
 
 
-def read(path: Path) -> Encodings:
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    alphas = [float(name.removeprefix("texts@")) for name in arrays if name.startswith("texts@")]
-    unrelated = "unrelated_truth" in arrays
+def read(run: Run) -> Encodings:
+    """Return the features of a stored run."""
+    unrelated = "unrelated_truth" in run.arrays
 
     def by_alpha(kind: str) -> dict[float, Tensor]:
-        tensors = {alpha: torch.from_numpy(arrays[f"{kind}@{alpha}"].astype(np.float32)) for alpha in alphas}
+        tensors = {
+            float(name.removeprefix(f"{kind}@")): torch.from_numpy(run.array(name).astype(np.float32))
+            for name in run.arrays
+            if name.startswith(f"{kind}@")
+        }
         return {alpha: nn.functional.normalize(t, dim=-1) for alpha, t in tensors.items()}
 
     return Encodings(
-        tuple(arrays["class_names"].tolist()),
-        tuple(arrays["trained"].tolist()),
-        torch.from_numpy(arrays["truth"]),
-        torch.from_numpy(arrays["shot_labels"]),
+        tuple(run.array("class_names").tolist()),
+        tuple(run.array("trained").tolist()),
+        torch.from_numpy(run.array("truth")),
+        torch.from_numpy(run.array("shot_labels")),
         by_alpha("images"),
         by_alpha("shots"),
         by_alpha("texts"),
-        torch.from_numpy(arrays["unrelated_truth"]) if unrelated else torch.zeros(0, dtype=torch.long),
-        tuple(arrays["unrelated_names"].tolist()) if unrelated else (),
-        by_alpha("unrelated_images") if unrelated else {},
-        by_alpha("unrelated_texts") if unrelated else {},
+        torch.from_numpy(run.array("unrelated_truth")) if unrelated else torch.zeros(0, dtype=torch.long),
+        tuple(run.array("unrelated_names").tolist()) if unrelated else (),
+        by_alpha("unrelated_images"),
+        by_alpha("unrelated_texts"),
     )
 
 
 def encode(
-    trial: Trial, backbone: Backbone, path: Path, unrelated: Path | None, alphas: Sequence[float] = ALPHAS
-) -> None:
-    """Train, and write the features atomically. The stock model, α 0, is one of `alphas`."""
+    trial: Trial, backbone: Backbone, unrelated: Path | None, alphas: Sequence[float] = ALPHAS
+) -> tuple[float, dict[str, Array]]:
+    """Train; return the seconds of the training and the arrays of the run. α 0 is one of `alphas`."""
     (data,) = trial.tests
     task = task_of(trial, backbone)
     started = time.monotonic()
@@ -117,7 +124,6 @@ def encode(
         "trained": np.array(trial.trained),
         "truth": np.array([e.label for e in data.test]),
         "shot_labels": np.array(task.labels),
-        "facts": np.array(json.dumps({"seconds": seconds, **facts(backbone)})),
     }
     tests = tests_of(backbone, data)
     pixels = torch.stack([backbone.preprocess(to_image(image)) for image in task.tensors])
@@ -139,11 +145,34 @@ def encode(
     if unrelated is not None:
         arrays["unrelated_texts@0.0"] = _half(_stock_texts(backbone, tuple(task.templates)))
         arrays["unrelated_images@0.0"] = _half(_unrelated(backbone, unrelated).stock_features)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+    return seconds, arrays
+
+
+def fold_scores(trial: Trial, backbone: Backbone) -> tuple[float, dict[str, Array]]:
+    """Train the fold models of a job; return the seconds and the scores of the held-out shots.
+
+    `closed` [S, K] has the trained classes as candidates, `mixed` [S, C] all classes, the trained ones first.
+    """
+    task = task_of(trial, backbone)
+    new = [name for name in trial.data.class_names if name not in task.class_names]
+    names = (*task.class_names, *new)
+    started = time.monotonic()
+    found = cross_validate(
+        backbone,
+        make_folds(task.labels, task.seed),
+        [e.path for e in draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)],
+        task.tensors,
+        image_features(backbone.model, torch.stack([backbone.preprocess(i) for i in task.images])),
+        task.labels,
+        Candidates(names, len(task.class_names), tuple(task.prompts(names))),
+        config_of(task),
+        alpha=config_of(task).alpha,
+        reporter=Silent(),
+    )
+    assert found.adapted is not None
+    scores = {"closed": found.adapted.trained_only, "mixed": found.adapted.all_classes}
+    arrays = {name: matrix.astype(np.float16) for name, matrix in scores.items()}
+    return time.monotonic() - started, {**arrays, "truth": found.truth}
 
 
 def _half(features: Tensor) -> Array:
@@ -168,17 +197,24 @@ def _unrelated(backbone: Backbone, folder: Path) -> Tests:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = command_line().parse_args(arguments)
     backbone = load_for(options)
-    for trial in read_trials(options):
-        path = path_of(trial, backbone, options.out)
-        if not path.exists():
-            encode(trial, backbone, path, options.unrelated, sorted({0.0, *options.alphas}))
-            print(path.name, flush=True)
+    store = store_of(backbone, options.out)
+    for trial in sorted(read_trials(options), key=lambda trial: trial.split):
+        key = trial.key("folds" if options.folds else "features")
+        if store.get(key) is not None:
+            continue
+        if options.folds:
+            seconds, arrays = fold_scores(trial, backbone)
+        else:
+            seconds, arrays = encode(trial, backbone, options.unrelated, sorted({0.0, *options.alphas}))
+        store.add(key, {"seconds": seconds, **facts(backbone)}, arrays)
+        print(key, flush=True)
 
 
 def command_line() -> argparse.ArgumentParser:
     options = parser(__doc__, ["clip_cite"])
     options.add_argument("--unrelated", type=Path, help="folder of images of ImageNet's classes")
     options.add_argument("--alphas", type=float, nargs="+", default=ALPHAS, help="α besides 0")
+    options.add_argument("--folds", action="store_true", help="train fold models")
     return options
 
 

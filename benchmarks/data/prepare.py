@@ -4,21 +4,28 @@
     python -m benchmarks.data.prepare signs FOLDER --source CHECKOUT
     python -m benchmarks.data.prepare imagenet FOLDER --source CHECKOUT
     python -m benchmarks.data.prepare clipart FOLDER --source /usr/share/openclipart/png
+    python -m benchmarks.data.prepare symbols FOLDER --source /usr/share/openclipart/png
+    python -m benchmarks.data.prepare living FOLDER --source PACKAGES
+    python -m benchmarks.data.prepare things FOLDER --source PACKAGES
 
 digits: the 8 × 8 digits of scikit-learn (E. Alpaydin and C. Kaynak, UCI, CC BY 4.0), enlarged to 128 pixels.
 signs: a checkout of github.com/ardamavi/Sign-Language-Digits-Dataset (Apache-2.0).
 imagenet: a checkout of github.com/EliSchwartz/imagenet-sample-images, one image per class of ImageNet (terms
 of ImageNet: research only). It gives `test/<number of the class>/`; the class names are open_clip's.
 
-clipart: Debian's package openclipart-png (public domain), 12 of its folders, on white.
+clipart, symbols: Debian's package openclipart-png (public domain), 12 and 10 of its folders, on white.
+living, things: emoji of the npm packages emoji-datasource-twitter and emoji-datasource-google 16.0.0 (CC BY
+4.0, Apache-2.0), unpacked below PACKAGES, ten groups each. Both drawings of an emoji are in the same half.
 
-The classes get at most 60 test images and 24 training images each (clipart 16), drawn with a fixed seed from
+The classes get at most 60 test images and 24 training images each (drawings 16), drawn with a fixed seed from
 the sorted images.
 """
 
 import argparse
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +48,43 @@ CLIPART = {
     "music": "recreation/music",
     "tool": "tools",
 }
-CLIPART_TRAIN, CLIPART_SIDE = 16, 320
+SYMBOLS = {
+    "arrow": "shapes/arrows",
+    "computer button": "computer/buttons",
+    "decorative pattern": "special/patterns",
+    "national flag": "signs_and_symbols/flags/asia",
+    "playing card": "recreation/games/cards/white",
+    "smiley face": "people/smilies",
+    "sport": "recreation/sports",
+    "star": "shapes/stars",
+    "stick figure": "people/stickmen",
+    "weapon": "tools/weapons",
+}
+LIVING = {
+    "bird": "animal-bird",
+    "cooked meal": "food-prepared",
+    "dessert": "food-sweet",
+    "drink": "drink",
+    "flower": "plant-flower",
+    "fruit": "food-fruit",
+    "insect": "animal-bug",
+    "mammal": "animal-mammal",
+    "sea animal": "animal-marine",
+    "vegetable": "food-vegetable",
+}
+THINGS = {
+    "aircraft": "transport-air",
+    "building": "place-building",
+    "clock": "time",
+    "clothing": "clothing",
+    "computer": "computer",
+    "land vehicle": "transport-ground",
+    "mail": "mail",
+    "musical instrument": "musical-instrument",
+    "sports equipment": "sport",
+    "tool": "tool",
+}
+DRAWING_TRAIN, DRAWING_SIDE = 16, 320
 
 
 def digits(folder: Path) -> None:
@@ -82,24 +125,39 @@ def imagenet(folder: Path, source: Path) -> None:
         shutil.copyfile(image, target / image.name)
 
 
-def clipart(folder: Path, source: Path) -> None:
-    """Copy the drawings of 12 folders. Links and repeated files are left out."""
-    for name, part in CLIPART.items():
-        drawings: dict[bytes, Path] = {}
+def drawings(folder: Path, source: Path, classes: Mapping[str, str]) -> None:
+    """Copy the drawings of some folders. Links and repeated files are left out."""
+    for name, part in classes.items():
+        found: dict[bytes, Path] = {}
         for path in sorted((source / part).glob("*.png")):
             if not path.is_symlink():
-                drawings.setdefault(path.read_bytes(), path)
-        paths = list(drawings.values())
-        for half, drawn in _drawn(len(paths), CLIPART_TRAIN).items():
-            target = folder / half / name
-            target.mkdir(parents=True)
+                found.setdefault(path.read_bytes(), path)
+        paths = list(found.values())
+        for half, drawn in _drawn(len(paths), DRAWING_TRAIN).items():
             for i in drawn:
-                with Image.open(paths[i]) as image:
-                    drawing = image.convert("RGBA")
-                white = Image.new("RGBA", drawing.size, "white")
-                white.alpha_composite(drawing)
-                white.thumbnail((CLIPART_SIDE, CLIPART_SIDE))
-                white.convert("RGB").save(target / paths[i].name)
+                _on_white(paths[i], folder / half / name / paths[i].name)
+
+
+def emoji(folder: Path, source: Path, classes: Mapping[str, str]) -> None:
+    """Copy both drawings of the emoji of some groups."""
+    packages = {style: source / f"emoji-datasource-{style}" for style in ("google", "twitter")}
+    known = json.loads((packages["google"] / "emoji.json").read_text(encoding="utf-8"))
+    for name, group in classes.items():
+        files = sorted(e["image"] for e in known if e["subcategory"] == group)
+        for half, drawn in _drawn(len(files), DRAWING_TRAIN // 2).items():
+            for file in (files[i] for i in drawn[: TEST // 2]):
+                for style, package in packages.items():
+                    _on_white(package / "img" / style / "64" / file, folder / half / name / f"{style}-{file}")
+
+
+def _on_white(drawing: Path, target: Path) -> None:
+    with Image.open(drawing) as opened:
+        image = opened.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image)
+    white.thumbnail((DRAWING_SIDE, DRAWING_SIDE))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    white.convert("RGB").save(target)
 
 
 def _drawn(count: int, train: int = TRAIN) -> dict[str, np.ndarray]:
@@ -107,11 +165,21 @@ def _drawn(count: int, train: int = TRAIN) -> dict[str, np.ndarray]:
     return {"train": order[:train], "test": order[train : train + TEST]}
 
 
+SOURCES: Mapping[str, Callable[[Path, Path], None]] = {
+    "signs": signs,
+    "imagenet": imagenet,
+    "clipart": partial(drawings, classes=CLIPART),
+    "symbols": partial(drawings, classes=SYMBOLS),
+    "living": partial(emoji, classes=LIVING),
+    "things": partial(emoji, classes=THINGS),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", choices=["digits", "signs", "imagenet", "clipart"])
+    parser.add_argument("name", choices=["digits", *SOURCES])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--source", type=Path, help="checkout or folder of the images (all but digits)")
     options = parser.parse_args(arguments)
@@ -122,9 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif options.source is None:
         raise SystemExit(f"{options.name} needs --source FOLDER.")
     else:
-        {"signs": signs, "imagenet": imagenet, "clipart": clipart}[options.name](
-            options.folder, options.source
-        )
+        SOURCES[options.name](options.folder, options.source)
 
 
 if __name__ == "__main__":
