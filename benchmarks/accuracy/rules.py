@@ -1,0 +1,402 @@
+"""Rules of requests with trained and other names, scored on stored features (benchmarks/plans/one-rule.md).
+
+    python -m benchmarks.accuracy.rules --out benchmarks/results
+
+The runs below --out are those of `benchmarks.accuracy.encodings`. No image and no training is needed. The
+tables are printed, or written into --page between their markers.
+"""
+
+import argparse
+import re
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks.accuracy.encodings import Encodings, read, store_of
+from benchmarks.accuracy.measures import (
+    Difference,
+    Floats,
+    harmonic_mean,
+    mean_of_resampled_runs,
+    resampled_images,
+)
+from benchmarks.accuracy.report import with_tables
+from benchmarks.accuracy.tables import Table, figure, signed
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
+from core.clip.inference.discriminants import linear_discriminants
+from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.inference.request_rule import (
+    TEXT_COUNTS_AS,
+    RequestRule,
+    add_prototypes,
+    among_trained,
+    kind_of,
+    request_rule,
+)
+from core.clip.models.backbone import Backbone
+
+ALPHA = 0.5
+MEASURES = ("B", "N", "mixed B", "mixed N", "mixed HM", "all", "one new", "unrelated", "beside trained")
+SWITCH_QUANTILE = 0.05
+GATE_QUANTILES = (0.05, 0.5)
+SERVED, SWITCH, GAMMA, GAMMA_SWITCH = "served", "served + switch", "γ ½", "γ ½ + switch"
+LEVELS, LEVELS_SWITCH = "whole levels", "whole levels + switch"
+PREVIEW, PREVIEW_SWITCH = "preview", "preview + switch"
+MIN_SETS = 9
+
+
+@dataclass(frozen=True)
+class Request:
+    """Images [N, D] and names [C, D] of a request, by α, and the trained class of each name."""
+
+    images: Mapping[float, Tensor]
+    texts: Mapping[float, Tensor]
+    classes: Sequence[int]
+
+
+Rule = Callable[[Encodings, Request], Tensor]
+"""Scores [N, C]."""
+
+
+def stock(run: Encodings, request: Request) -> Tensor:
+    return request.images[0.0] @ request.texts[0.0].T
+
+
+def paper(run: Encodings, request: Request) -> Tensor:
+    return request.images[ALPHA] @ request.texts[ALPHA].T
+
+
+def served(run: Encodings, request: Request) -> Tensor:
+    return _served(run, request).scores(request.images[ALPHA])
+
+
+def _served(run: Encodings, request: Request) -> RequestRule:
+    return request_rule((run.shots[ALPHA], run.shot_labels), request.texts[ALPHA], request.classes)
+
+
+def whole_levels(run: Encodings, request: Request) -> Tensor:
+    rule = _served(run, request)
+    if rule.kind == "mixed":
+        shots = run.shots[ALPHA], run.shot_labels
+        offsets = class_offsets(*shots, rule.classifier_weights, request.classes, NEW_CLASS_BALANCE, {})
+        rule = replace(rule, offsets=offsets)
+    return rule.scores(request.images[ALPHA])
+
+
+def gate(run: Encodings, request: Request) -> Tensor:
+    """Scale all offsets of a mixed request by the image's similarity to the class means at α 0."""
+    rule = _served(run, request)
+    if rule.kind == "mixed":
+        low, high = similarity_to_other_classes(run).quantile(torch.tensor(GATE_QUANTILES))
+        share = ((similarity_to_classes(run, request) - low) / (high - low)).clamp(0, 1)
+        rule = replace(rule, offsets=share[:, None] * rule.offsets)
+    return rule.scores(request.images[ALPHA])
+
+
+def gamma_at(alpha: float) -> Rule:
+    def rule(run: Encodings, request: Request) -> Tensor:
+        return gamma_rule(run.shots[alpha], run.shot_labels, request.texts[alpha], request.classes).scores(
+            request.images[alpha]
+        )
+
+    return rule
+
+
+def preview(run: Encodings, request: Request) -> Tensor:
+    classifier = PrototypeClassifier(run.shots[0.0], run.shot_labels)
+    return classifier.rule(request.texts[0.0], request.classes).scores(request.images[0.0])
+
+
+def switched(rule: Rule) -> Rule:
+    """Answer images unlike the shots by the pre-trained model, if there are other names than trained ones."""
+
+    def with_switch(run: Encodings, request: Request) -> Tensor:
+        scores = rule(run, request)
+        if kind_of(request.classes) == "closed":
+            return scores
+        threshold = similarity_to_other_classes(run).quantile(SWITCH_QUANTILE)
+        unlike = similarity_to_classes(run, request) < threshold
+        return torch.where(unlike[:, None], stock(run, request), scores)
+
+    return with_switch
+
+
+ARMS: Mapping[str, Rule] = {
+    "stock": stock,
+    "paper": paper,
+    SERVED: served,
+    SWITCH: switched(served),
+    GAMMA: gamma_at(ALPHA),
+    GAMMA_SWITCH: switched(gamma_at(ALPHA)),
+    "gate": gate,
+    LEVELS: whole_levels,
+    LEVELS_SWITCH: switched(whole_levels),
+    PREVIEW: preview,
+    PREVIEW_SWITCH: switched(preview),
+    "preview, γ ½": gamma_at(0.0),
+    "preview, γ ½ + switch": switched(gamma_at(0.0)),
+}
+
+
+def class_means(features: Tensor, labels: Tensor) -> Tensor:
+    """Return the normalised class means [K, D] of the shots [S, D]."""
+    return F.normalize(torch.stack([features[labels == c].mean(dim=0) for c in labels.unique()]), dim=-1)
+
+
+def similarity_to_classes(run: Encodings, request: Request) -> Tensor:
+    return (request.images[0.0] @ class_means(run.shots[0.0], run.shot_labels).T).amax(dim=1)
+
+
+def similarity_to_other_classes(run: Encodings) -> Tensor:
+    """Return the similarity [S] of each shot to the nearest mean of another class, at α 0."""
+    similarities = run.shots[0.0] @ class_means(run.shots[0.0], run.shot_labels).T
+    return similarities.scatter(1, run.shot_labels[:, None], -torch.inf).amax(dim=1)
+
+
+def gamma_rule(shots: Tensor, labels: Tensor, texts: Tensor, classes: Sequence[int]) -> RequestRule:
+    """Return the rule with one γ for trained names: half of the left-out shots' median lead."""
+    kind = kind_of(classes)
+    weights = texts
+    offsets = texts.new_zeros(len(texts))
+    among = None
+    if kind != "untrained":
+        weights = add_prototypes(texts, shots, labels, classes, TEXT_COUNTS_AS)
+        discriminants = linear_discriminants(shots, labels)
+        among = among_trained(texts, weights, shots, labels, discriminants, classes, NEW_CLASS_BALANCE)
+    if kind == "closed":
+        offsets = class_offsets(shots, labels, weights, classes, NEW_CLASS_BALANCE)
+    if kind == "mixed":
+        trained = torch.tensor([c != NEW_CLASS for c in classes])
+        own = [c for c in classes if c != NEW_CLASS]
+        best_trained = torch.stack(
+            [(_left_out(shots, labels, texts[trained], own, i) @ shot).max() for i, shot in enumerate(shots)]
+        )
+        lead = (best_trained - (shots @ texts[~trained].T).amax(dim=1)).clamp(min=0)
+        offsets = trained * lead.median() / 2
+    return RequestRule(kind, weights, offsets, among)
+
+
+def _left_out(shots: Tensor, labels: Tensor, texts: Tensor, classes: Sequence[int], shot: int) -> Tensor:
+    """Return the weights [K, D] of the trained classes without one shot."""
+    others = torch.arange(len(shots)) != shot
+    if not others.any():
+        return texts
+    return add_prototypes(texts, shots[others], labels[others], classes, TEXT_COUNTS_AS)
+
+
+def outcomes(rule: Rule, run: Encodings) -> dict[str, Floats]:
+    """Return the correctness [N] of the images by measure, NaN for images that do not count.
+
+    "one new" is [N, new classes].
+    """
+    classes, alphas = run.classes, sorted(run.texts)
+    is_new = torch.tensor([c == NEW_CLASS for c in classes])
+
+    def correct(names: Tensor, counts: Tensor) -> Floats:
+        """Answer with the classes `names` [C] as candidates."""
+        chosen = names.nonzero()[:, 0]
+        request = Request(
+            run.images,
+            {alpha: run.texts[alpha][chosen] for alpha in alphas},
+            [classes[i] for i in chosen.tolist()],
+        )
+        hit = chosen[rule(run, request).argmax(dim=1)] == run.truth
+        return np.where(counts.numpy(), hit.double().numpy(), np.nan)
+
+    of_new = is_new[run.truth]
+    everything = torch.ones_like(is_new)
+    found = {
+        "B": correct(~is_new, ~of_new),
+        "N": correct(is_new, of_new),
+        "all": correct(everything, torch.ones_like(of_new)),
+    }
+    found["mixed B"] = np.where(~of_new.numpy(), found["all"], np.nan)
+    found["mixed N"] = np.where(of_new.numpy(), found["all"], np.nan)
+    one = F.one_hot(is_new.nonzero()[:, 0], len(classes)).bool()
+    found["one new"] = np.stack([correct(~is_new | name, ~of_new | name[run.truth]) for name in one], axis=1)
+    trained = {alpha: run.texts[alpha][~is_new] for alpha in alphas}
+    for measure, listed in (("unrelated", 0), ("beside trained", len(run.trained))):
+        texts = {a: torch.cat([trained[a][:listed], run.unrelated_texts[a]]) for a in alphas}
+        names = [c for c in classes if c != NEW_CLASS][:listed] + [NEW_CLASS] * len(run.unrelated_truth)
+        answers = rule(run, Request(run.unrelated_images, texts, names)).argmax(dim=1) - listed
+        found[measure] = (answers == run.unrelated_truth).double().numpy()
+    return found
+
+
+def resampled(found: Mapping[str, Floats], name: str) -> dict[str, Floats]:
+    """Return each measure [1 + R]: as it is, and for each bootstrap resample of the images."""
+    values = {}
+    for measure, correct in found.items():
+        # The unrelated images are the same for all data sets.
+        seed = 0 if measure in ("unrelated", "beside trained") else zlib.crc32(name.encode())
+        weights = np.concatenate([np.ones((1, len(correct))), resampled_images(len(correct), seed)])
+        counts = weights @ np.isfinite(correct)
+        hits = weights @ np.nan_to_num(correct)
+        shares = hits / np.maximum(counts, 1)
+        values[measure] = shares.mean(axis=1) if shares.ndim == 2 else shares
+    values["mixed HM"] = harmonic_mean(values["mixed B"], values["mixed N"])
+    return values
+
+
+@dataclass(frozen=True)
+class Series:
+    """All runs of one series: values [1 + R] by arm, set, measure and run."""
+
+    values: Mapping[str, Mapping[str, Mapping[str, Floats]]]
+    splits: Mapping[str, Sequence[int]]
+
+    @property
+    def sets(self) -> list[str]:
+        return list(self.splits)
+
+    def of_set(self, arm: str, measure: str, name: str) -> Floats:
+        """Return the mean over the splits [1 + R]; resamples draw splits too."""
+        values, splits = self.values[arm][name][measure], self.splits[name]
+        drawn = mean_of_resampled_runs(values[:, 1:], splits, zlib.crc32(name.encode()))
+        return np.concatenate([values[:, 0].mean(keepdims=True), drawn])
+
+    def mean(self, arm: str, measure: str) -> Floats:
+        found: Floats = np.mean([self.of_set(arm, measure, name) for name in self.sets], axis=0)
+        return found
+
+    def less(self, arm: str, other: str, measure: str) -> Difference:
+        gain = self.mean(arm, measure) - self.mean(other, measure)
+        return Difference(float(gain[0]), *map(float, np.percentile(gain[1:], [2.5, 97.5])))
+
+
+def series_of(runs: Mapping[tuple[str, int], Encodings]) -> Series:
+    """Score all arms on the runs by set and split."""
+    names = list(dict.fromkeys(name for name, _ in runs))
+    values: dict[str, dict[str, dict[str, Floats]]] = {arm: {} for arm in ARMS}
+    for arm, rule in ARMS.items():
+        for name in names:
+            rows = [resampled(outcomes(rule, run), name) for (of, _), run in runs.items() if of == name]
+            values[arm][name] = {measure: np.stack([row[measure] for row in rows]) for measure in MEASURES}
+    return Series(values, {name: [split for of, split in runs if of == name] for name in names})
+
+
+def stored_series(backbone: Backbone, out: Path) -> dict[str, dict[tuple[str, int], Encodings]]:
+    """Return the stored runs by series, set and split."""
+    pattern = re.compile(r"([^/]+)/split(\d+)-seed\2-(\d+)shots-(\d+)classes/features")
+    store = store_of(backbone, out)
+    found: dict[str, dict[tuple[str, int], Encodings]] = defaultdict(dict)
+    for key in sorted(store.names()):
+        if not (match := pattern.fullmatch(key)):
+            continue
+        stored = store.get(key)
+        assert stored is not None
+        run = read(stored)
+        name, (split, shots, trained) = match[1], map(int, match.groups()[1:])
+        if trained == (len(run.class_names) + 1) // 2:
+            found[f"half, {shots} shots"][name, split] = run
+        if trained in (2, 3) and shots == 16:
+            found[f"{trained} classes, 16 shots"][name, split] = run
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def arms_table(title: str, series: Series) -> Table:
+    counts = [len(splits) for splits in series.splits.values()]
+    table = Table(
+        f"{title}: mean of {len(counts)} sets, {sum(counts)} runs",
+        ["rule", *MEASURES],
+        note="Below each value is the difference to the served rule of the same features, with its 95% "
+        "interval over splits and images, sets fixed.",
+    )
+    for arm in ARMS:
+        base = PREVIEW if arm.startswith(PREVIEW) else SERVED
+        cells = []
+        for measure in MEASURES:
+            cell = figure(float(series.mean(arm, measure)[0]))
+            cells.append(cell if arm == base else f"{cell}<br>{signed(series.less(arm, base, measure))}")
+        table.rows.append([arm, *cells])
+    return table
+
+
+def sets_table(title: str, series: Series) -> Table:
+    """Return mixed HM and accuracy over all images by set."""
+    table = Table(f"{title}: mixed HM / all by set", ["rule", *series.sets])
+    for arm in ARMS:
+        cells = [
+            " / ".join(figure(float(series.of_set(arm, m, name)[0])) for m in ("mixed HM", "all"))
+            for name in series.sets
+        ]
+        table.rows.append([arm, *cells])
+    return table
+
+
+SWITCH_LIMITS = {"N": -0.003, "unrelated": 0.008, "beside trained": 0.015, "all": -0.005, "one new": -0.01}
+
+
+def decisions(series: Mapping[str, Series]) -> Table:
+    """Return the conditions of the plan. None is decided before the plan's minimum."""
+    main = series["half, 16 shots"]
+    table = Table("Decisions", ["arm, less", "condition", "needed", "found", "holds"])
+
+    def row(arm: str, other: str, condition: str, least: float, found: float) -> None:
+        holds = "yes" if found >= least else "**no**"
+        shown = [f"{value:+.3f}".replace("-", "−") for value in (least, found)]
+        table.rows.append([f"{arm}, {other}", condition, f"≥ {shown[0]}", shown[1], holds])
+
+    for arm, other in ((SWITCH, SERVED), ("gate", SERVED), (PREVIEW_SWITCH, PREVIEW)):
+        for measure, least in SWITCH_LIMITS.items():
+            row(arm, other, measure, least, main.less(arm, other, measure).value)
+    simpler = [(GAMMA, SERVED), (GAMMA_SWITCH, SWITCH), (LEVELS, SERVED), (LEVELS_SWITCH, SWITCH)]
+    simpler += [("preview, γ ½", PREVIEW), ("preview, γ ½ + switch", PREVIEW_SWITCH)]
+    for arm, other in simpler:
+        for measure in ("mixed HM", "all"):
+            row(arm, other, measure, -0.005, main.less(arm, other, measure).value)
+        losses = [main.of_set(arm, "all", n)[0] - main.of_set(other, "all", n)[0] for n in main.sets]
+        row(arm, other, "all, worst set", -0.02, min(losses))
+        for name in ("2 classes, 16 shots", "3 classes, 16 shots", "half, 4 shots"):
+            if name in series:
+                row(arm, other, f"all, {name}", -0.01, series[name].less(arm, other, "all").value)
+    twice = sum(len(splits) >= 2 for splits in main.splits.values())
+    others = {name: len(one.sets) for name, one in series.items() if one is not main}
+    table.note = (
+        f"Sets with two splits or more: {twice} (minimum {MIN_SETS}). Sets of the other series: "
+        f"{', '.join(f'{name} {count}' for name, count in others.items()) or 'none'} (minimum "
+        f"{MIN_SETS} each for a simpler rule)."
+    )
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--backbone", default="starter")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
+    parser.add_argument("--first-split", type=int, default=0, help="leave out the splits below")
+    parser.add_argument("--page", type=Path, help="write the tables between the markers of this page")
+    options = parser.parse_args(arguments)
+    # Stored runs are found by the name of the backbone alone.
+    backbone = cast(Backbone, SimpleNamespace(name=options.backbone))
+    series = {}
+    for title, runs in stored_series(backbone, options.out).items():
+        kept = {key: run for key, run in runs.items() if key[1] >= options.first_split}
+        if kept:
+            series[title] = series_of(kept)
+    tables = {f"one-rule, {title}": arms_table(title, one) for title, one in series.items()}
+    if "half, 16 shots" in series:
+        tables["one-rule, sets"] = sets_table("half, 16 shots", series["half, 16 shots"])
+        tables["one-rule, decisions"] = decisions(series)
+    if options.page:
+        text = options.page.read_text(encoding="utf-8")
+        options.page.write_text(with_tables(text, tables), encoding="utf-8")
+    else:
+        for table in tables.values():
+            Console(width=200).print(table.markdown() + "\n", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
