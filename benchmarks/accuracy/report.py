@@ -21,7 +21,6 @@ from benchmarks.accuracy.harness import Trial, results, store_of
 from benchmarks.accuracy.measures import MEASURES, OPEN_WORLD, measure
 from benchmarks.accuracy.scores import BestScores
 from benchmarks.accuracy.tables import (
-    BALANCED,
     OURS,
     OVER,
     SERVED,
@@ -39,7 +38,6 @@ from benchmarks.accuracy.tables import (
 )
 from benchmarks.data.dataset import DataSet
 from benchmarks.methods.common.registry import METHODS
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import Backbone
 
 PAGES, RESULTS = (Path(__file__).parents[1] / name for name in ("pages", "results"))
@@ -128,31 +126,6 @@ def _best_elsewhere(
     return max(GAMMAS, key=lambda gamma: float(np.mean([values[n, gamma]["mixed HM"] for n in others])))
 
 
-def balance_table(trials: tuple[Trial, ...], collected: Collected, names: Sequence[str]) -> Table:
-    """Compare the default of `new_class_balance` with 0, and with the best constant γ of each run.
-
-    That γ is chosen on the test images, so no method could know it.
-    """
-    runs = {r.label: r for r in collected("clip_cite", trials)}
-    before, after = runs[OURS], runs[BALANCED]
-    table = Table(f"new_class_balance {NEW_CLASS_BALANCE} against 0", ["", *MEASURES[:-1]])
-    for name in [*names, "mean"]:
-        a, b, gain = before.means()[name], after.means()[name], compared(after, before)[name]
-        cells = [f"{a[m]:.3f} → {b[m]:.3f}<br>{signed(gain[m])}" for m in MEASURES[:-1]]
-        table.rows.append([name, *cells])
-    best = [np.mean([_hindsight(answers) for answers in before.answers[name]]) for name in names]
-    table.note = (
-        "Mixed HM with the one γ for each run that is best on its test images: "
-        f"{', '.join(f'{name} {value:.3f}' for name, value in zip(names, best, strict=True))}; "
-        f"mean {np.mean(best):.3f}."
-    )
-    return table
-
-
-def _hindsight(answers: BestScores) -> float:
-    return max(_once(answers, gamma)["mixed HM"] for gamma in GAMMAS)
-
-
 def with_tables(text: str, tables: dict[str, Table]) -> str:
     """Return the page with these tables between their markers.
 
@@ -215,7 +188,6 @@ def base_to_new_page(trials: Sequence[Trial], backbone: Backbone, out: Path) -> 
         "rivals-paper": rivals_table(by_method, collected, OURS),
         "open-world": open_world_table(by_method, collected),
         "gamma": gamma_table(by_method, collected, names),
-        "balance": balance_table(by_method["clip_cite"], collected, names),
         "published": published_tables([])[0],
     }
 

@@ -23,9 +23,9 @@ from benchmarks.accuracy.scores import BestScores
 from benchmarks.data.published import BASE_TO_NEW, CLIP_CITE_ALPHA_1
 from core.clip.models.backbone import Backbone
 
-STOCK, OURS, BALANCED, SERVED = "stock", "CLIP-CITE", "CLIP-CITE, balanced", "CLIP-CITE, served"
-"""Labels: the stock model, the product with the paper's scores, with class offsets in every request, and with
-its default, the rules of `core.clip.inference.request_rule`."""
+STOCK, OURS, SERVED = "stock", "CLIP-CITE", "CLIP-CITE, served"
+"""Labels: the stock model, the product with the paper's scores, and with its default
+(`core.clip.inference.request_rule`)."""
 OVER = "splits, seeds within them, and images"
 """Sources of variation in the intervals; the data sets are fixed."""
 

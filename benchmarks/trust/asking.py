@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.accuracy.harness import Trial
-from benchmarks.trust.rejection import rejections
 from core.clip.config import AdaptConfig
 from core.clip.evaluation.predictions import Candidates, balanced_scores, cosine_scores, preview_scores
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
-from core.clip.models.imagenet_classes import distractor_classes
 from core.clip.pipeline import Adapted
 from core.clip.prompts import class_prompts
 
-RULE, AMONG = "rule ", "among "
+AMONG = "among "
+IN_DISTRIBUTION = "rule in-distribution score"
 
 
 def score_test_images(
@@ -38,17 +38,15 @@ def score_test_images(
         named_A, named_preview [T, 2]: the best trained class and the best of all classes, for A = 0 and the
             served α.
         alone [T, K]: scores of the trained classes at the served α.
-        "rule NAME" [T]: score of a rejection rule at that α.
+        "rule in-distribution score" [T]: at that α.
         new_cosine [T]: cosine with the best new class, minus its offset.
         "among A" [T, K + new]: scores of all classes at this α.
     """
     shots = adapted.weights.shots
     assert shots is not None
     names = (*adapted.class_names, *more)
-    prompts = tuple(
-        tuple(class_prompts(name, config.templates)) for name in (*names, *distractor_classes(names))
-    )
-    known = Candidates(names, len(adapted.class_names), prompts[: len(names)])
+    prompts = tuple(tuple(class_prompts(name, config.templates)) for name in names)
+    known = Candidates(names, len(adapted.class_names), prompts)
     paths = tuple(example.path for example in trial.data.test)
     arrays: dict[str, NDArray[Any]] = {
         "truth": np.array([names.index(trial.data.class_names[e.label]) for e in trial.data.test], np.uint8),
@@ -60,8 +58,7 @@ def score_test_images(
             theta = adapted.weights.theta(tower_parameters(backbone.model), alpha)
             model = with_parameters(backbone, theta)
         images = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
-        head = build_zero_shot_classifier(model, backbone.tokenize, prompts).cpu()
-        classifier = head[: len(names)]
+        classifier = build_zero_shot_classifier(model, backbone.tokenize, prompts).cpu()
         if alpha == 0:
             scores = cosine_scores(images, classifier, known)
             preview = preview_scores(
@@ -74,9 +71,12 @@ def score_test_images(
         arrays[f"{AMONG}{alpha}"] = scores.all_classes.astype(np.float32)
         if alpha == config.alpha:
             arrays["alone"] = scores.trained_only.astype(np.float32)
-            by_rule, new_cosine = rejections(images, head, shots.at(alpha), shots.labels, known, backbone)
-            arrays["new_cosine"] = new_cosine.astype(np.float32)
-            arrays.update({RULE + rule: score.astype(np.float32) for rule, score in by_rule.items()})
+            assert scores.in_distribution_score is not None
+            arrays[IN_DISTRIBUTION] = scores.in_distribution_score.astype(np.float32)
+            new = classifier[known.trained :]
+            support = shots.at(alpha), shots.labels
+            offsets = class_offsets(*support, new, [NEW_CLASS] * len(new), NEW_CLASS_BALANCE)
+            arrays["new_cosine"] = (images @ new.T - offsets).amax(dim=1).numpy().astype(np.float32)
     return arrays
 
 

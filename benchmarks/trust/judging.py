@@ -5,11 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trust.asking import RULE
-from benchmarks.trust.rejection import let_through
+from benchmarks.trust.asking import IN_DISTRIBUTION
 from benchmarks.trust.runs import Record
 from core.clip.inference.calibration import (
-    ACCEPTANCE_RATE,
     Calibration,
     calibration_error,
     reliability,
@@ -37,21 +35,10 @@ def judged(record: Record) -> dict[str, Any]:
         "true": alone[str(reported["alpha"])],
         "true_gain": alone[str(reported["alpha"])] - alone["0.0"],
         "true_preview": alone["preview"],
-        "rejection": _rejection(record, listed),
     }
     if reported["calibration"] is not None:
         judgement["confident"] = _confident(record, Calibration.from_dict(reported["calibration"]), listed)
     return judgement
-
-
-def _rejection(record: Record, listed: NDArray[np.bool_]) -> dict[str, float]:
-    """Return the share let through by rule, at the limit that keeps 95% of the listed images."""
-    places = np.flatnonzero(listed), np.flatnonzero(~listed)
-    return {
-        name.removeprefix(RULE): let_through(score, *places, ACCEPTANCE_RATE)
-        for name, score in record.arrays.items()
-        if name.startswith(RULE)
-    }
 
 
 def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -> dict[str, float]:
@@ -61,8 +48,7 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
     after = softmax(scale * alone[listed] / fitted.temperature)
     sets = after >= fitted.conformal_threshold(COVERAGE)
     sets[np.arange(len(sets)), after.argmax(axis=1)] = True
-    rule = "cosine" if fitted.rejection_threshold is None else "in-distribution score"
-    kept = arrays[RULE + rule] >= fitted.threshold
+    kept = arrays[IN_DISTRIBUTION] >= fitted.threshold
     return {
         "temperature": fitted.temperature,
         "error_before": calibration_error(reliability(before, truth)),

@@ -13,7 +13,7 @@ Runs = Sequence[dict[str, Any]]
 def tables(records: Runs) -> list[Table]:
     sets = list(dict.fromkeys(record["data"] for record in records))
     makers: list[Callable[[Runs, Sequence[str]], Table]] = [
-        *(_reports, _verdicts, _labels, _confidences, _rejections, _costs)
+        *(_reports, _verdicts, _labels, _confidences, _costs)
     ]
     made = [make(records, sets) for make in makers]
     return [table for table in made if table.rows]
@@ -132,23 +132,6 @@ def _confidences(records: Runs, sets: Sequence[str]) -> Table:
                     *(f"{mean[key]:.3f}" for key in ("kept", "let_through", "new_kept")),
                 ]
             )
-    return table
-
-
-def _rejections(records: Runs, sets: Sequence[str]) -> Table:
-    shown = [data for data in sets if _of(records, "real", data)]
-    table = Table(
-        "Rejection: share of unlisted images let through where 95% of the listed ones are kept",
-        ["rule", *shown, "mean"],
-        note="Each rule at its best limit, chosen on the test images: an upper bound.",
-    )
-    # Stored runs of earlier versions call some rules differently.
-    for rule in dict.fromkeys(rule for r in _of(records, "real") for rule in r["rejection"]):
-        shares = [
-            _mean([r["rejection"].get(rule, float("nan")) for r in _of(records, "real", data)])
-            for data in shown
-        ]
-        table.rows.append([rule, *(f"{share:.2f}" for share in (*shares, _mean(shares)))])
     return table
 
 
