@@ -7,8 +7,10 @@ from torch import Tensor
 def linear_discriminants(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return weights [K, D] and biases [K] of Fisher's discriminants, up to a common factor.
 
-    Discriminant c of x is ⟨Σ⁻¹ (μ_c − μ), x − μ⟩ − ½ ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩, with the class means μ_c,
-    their mean μ and the pooled covariance Σ within the classes. Directions in which the images of a class
+    Discriminant c of x is ⟨Σ⁻¹ (μ_c − μ), x − μ⟩ − ½ ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩ + d / 2n_c, with the class
+    means μ_c, their mean μ and the pooled covariance Σ within the classes. The noise of the mean of n_c shots
+    adds d / n_c to ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩, which the last term takes away: otherwise few images of a
+    class would count against it. Directions in which the images of a class
     differ among themselves count less. With fewer shots than dimensions Σ is singular, so its mean variance
     is added to its diagonal. Z. Wang et al. use such a classifier for CLIP ("A Hard-to-Beat Baseline for
     Training-free CLIP-based Adaptation", ICLR 2024, arXiv 2402.04087).
@@ -36,4 +38,6 @@ def linear_discriminants(features: Tensor, labels: Tensor) -> tuple[Tensor, Tens
         weights = (centred - solved.T @ residuals) / variance
     else:
         weights = torch.linalg.solve(residuals.T @ residuals + variance * identity, centred.T).T
-    return weights, -((0.5 * centred + mean) * weights).sum(dim=1)
+    # RᵀR + v I has twice the trace of RᵀR, so it estimates 2 (S − K) Σ. Equal classes need no correction.
+    noise = features.shape[1] / 2 / (len(features) - len(classes)) * (1 / counts - 1 / counts.max())
+    return weights, 0.5 * noise - ((0.5 * centred + mean) * weights).sum(dim=1)

@@ -11,6 +11,7 @@ benchmarks/pages/requests.md has the measurements.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import harmonic_mean
 from typing import Literal
 
 import torch
@@ -21,8 +22,11 @@ from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, clas
 from core.clip.inference.discriminants import linear_discriminants
 
 RequestKind = Literal["closed", "mixed", "untrained"]
-SCORING_VERSION = 2
-"""Changes with the scores of closed requests: a calibration of other scores is not applied."""
+SCORING_VERSION = 3
+"""Changes with the scores of closed requests: a calibration of other scores is not applied.
+
+Version 2 had the same scores for classes with equally many shots.
+"""
 TEXT_COUNTS_AS = 3.0
 """Weight of the text of a class against its shots (shots)."""
 DISCRIMINANT_WEIGHT = 3.0
@@ -117,6 +121,11 @@ def request_rule(
     return RequestRule(kind, weights, class_offsets(*shots, weights, classes, balance), among)
 
 
+def shots_per_class(labels: Tensor) -> float:
+    """Return the harmonic mean of the classes' numbers of shots: the noise of a class mean falls as 1 / n."""
+    return float(harmonic_mean(labels.unique(return_counts=True)[1].tolist()))
+
+
 def add_prototypes(
     text_weights: Tensor,
     shot_features: Tensor,
@@ -127,8 +136,8 @@ def add_prototypes(
 ) -> Tensor:
     """Return classifier weights [C, D] in which trained classes are moved towards their shots.
 
-    A trained class with n shots gets the normalised text_c + n / (n + text_counts_as) (prototype_c − mean
-    prototype), a new class its text.
+    A trained class gets the normalised text_c + n / (n + text_counts_as) (prototype_c − mean prototype), a
+    new class its text. n is `shots_per_class`, the same for all classes: small ones are moved as far.
 
     A prototype is the normalised mean feature of a class's shots. Image features are shifted from text
     features in a common direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv 2203.02053).
@@ -145,8 +154,8 @@ def add_prototypes(
     present = labels.unique().tolist()
     means = torch.stack([shot_features[labels == label].mean(dim=0) for label in present])
     prototypes = F.normalize(means, dim=-1)  # [K, D]
-    counts = torch.stack([(labels == label).sum() for label in present])[:, None]  # [K, 1]
-    moves = strength * counts / (counts + text_counts_as) * (prototypes - prototypes.mean(dim=0))
+    n = shots_per_class(labels)
+    moves = strength * n / (n + text_counts_as) * (prototypes - prototypes.mean(dim=0))
     move_of = dict(zip(present, moves, strict=True))
     classifier_weights = text_weights.clone()
     for row, label in enumerate(classes):
@@ -165,7 +174,7 @@ def among_trained(
     balance: float,
     strength: float = 1.0,
 ) -> TrainedScores | None:
-    """Return (cosines − offsets + w · discriminants) / (1 + w) with w = 3 n / (n + 3) for n shots per class.
+    """Return (cosines − offsets + w · discriminants) / (1 + w) with w = 3 n / (n + 3), n = `shots_per_class`.
 
     The discriminants are scaled so that their spread over the shots is that of the cosines with the texts.
     With one class in the request, or one shot per class, there are none.
@@ -196,7 +205,7 @@ def among_trained(
         shot_weights, shot_biases = (x[rows] - x[rows].mean(dim=0) for x in discriminants)
         cosines = shot_features @ text_weights[columns].T
         spread = (cosines - cosines.mean(dim=1, keepdim=True)).std()
-        n = len(labels) / len(place)
+        n = shots_per_class(labels)
         w = strength * DISCRIMINANT_WEIGHT * n / (n + TEXT_COUNTS_AS)
         deviation = (shot_features @ shot_weights.T + shot_biases).std()
         if deviation > 1e-4:  # less is rounding: the classes have the same images

@@ -75,8 +75,8 @@ def test_gamma_is_half_of_the_median_lead_of_left_out_shots(run: Encodings) -> N
         prototypes = F.normalize(
             torch.stack([shots[[j for j in kept if labels[j] == k]].mean(dim=0) for k in range(3)]), dim=-1
         )
-        counts = torch.tensor([3.0 if labels[i] == k else 4.0 for k in range(3)])[:, None]
-        moved = counts / (counts + 3) * (prototypes - prototypes.mean(dim=0))
+        count = 3 / (1 / 3 + 1 / 4 + 1 / 4)
+        moved = count / (count + 3) * (prototypes - prototypes.mean(dim=0))
         heads = F.normalize(texts[[0, 2, 4]] + moved, dim=-1)
         leads.append(float((heads @ shots[i]).max() - (texts[[1, 3]] @ shots[i]).max()))
     gamma = float(np.median(np.maximum(leads, 0))) / 2

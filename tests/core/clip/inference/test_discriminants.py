@@ -21,6 +21,10 @@ def test_they_are_those_of_the_covariance_within_the_classes(repeats: int) -> No
     centred = means - means.mean(dim=0)
     weights = centred @ torch.linalg.inv(covariance)
     biases = torch.stack([-w @ (means.mean(dim=0) + c / 2) for w, c in zip(weights, centred, strict=True)])
+    shots = repeats * torch.tensor([3, 4, 5])
+    within = covariance / (2 * (len(labels) - 3))  # the ridge doubles the trace
+    noise = (torch.linalg.inv(covariance) @ within).trace() / shots
+    biases += (noise - noise.min()) / 2
     torch.testing.assert_close(found[0], weights, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[1], biases, rtol=1e-4, atol=1e-5)
 
@@ -48,3 +52,18 @@ def test_there_are_none_if_no_class_has_two_different_shots() -> None:
     features = torch.eye(3)
     assert linear_discriminants(features, torch.tensor([0, 1, 2])) is None
     assert linear_discriminants(features[[0, 0, 1]], torch.tensor([5, 5, 7])) is None
+
+
+def test_a_class_of_few_images_is_predicted_as_often_as_the_others() -> None:
+    """Its mean is noisier, which looks like a longer way from the mean of all classes."""
+    generator = torch.Generator().manual_seed(0)
+    shares = []
+    for _ in range(20):
+        centres = torch.randn(4, 60, generator=generator)
+        labels = torch.tensor([0] * 16 + [1] * 16 + [2] * 2 + [3] * 2)
+        features = centres[labels] + 2 * torch.randn(len(labels), 60, generator=generator)
+        found = linear_discriminants(features, labels)
+        assert found is not None
+        images = centres.repeat(50, 1) + 2 * torch.randn(200, 60, generator=generator)
+        shares.append(float(((images @ found[0].T + found[1]).argmax(dim=1) >= 2).float().mean()))
+    assert sum(shares) / 20 == pytest.approx(0.5, abs=0.06)

@@ -26,9 +26,10 @@ def slow_prototypes(features: Tensor, labels: list[int], prompts: Tensor, classe
         mean = sum(of_class) / len(of_class)
         prototypes[label] = mean / mean.norm()
     middle = sum(prototypes.values()) / len(prototypes)
+    n = len(prototypes) / sum(1 / labels.count(label) for label in prototypes)
     rows = []
     for text, label in zip(prompts, classes, strict=True):
-        weight = labels.count(label) / (labels.count(label) + 1)
+        weight = n / (n + 1)
         row = text if label == NEW_CLASS else text + weight * (prototypes[label] - middle)
         rows.append(row / row.norm())
     return rows

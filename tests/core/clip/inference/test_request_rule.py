@@ -60,9 +60,10 @@ def slow_closed_scores(
     of = {c: features[labels == c] for c in known}
     prototypes = {c: rows.mean(dim=0) / rows.mean(dim=0).norm() for c, rows in of.items()}
     middle = sum(prototypes.values()) / len(known)
+    n = len(of) / sum(1 / len(rows) for rows in of.values())
     weights = []
     for text, c in zip(texts, classes, strict=True):
-        row = text + strength * len(of[c]) / (len(of[c]) + text_counts_as) * (prototypes[c] - middle)
+        row = text + strength * n / (n + text_counts_as) * (prototypes[c] - middle)
         weights.append(row / row.norm())
     scores = IMAGES @ torch.stack(weights).T
     scores = scores - class_offsets(*shots, torch.stack(weights), classes, balance)
@@ -77,16 +78,19 @@ def slow_closed_scores(
             covariance += torch.outer(x - means[c], x - means[c])
     covariance += covariance.trace() / len(covariance) * torch.eye(len(covariance))
     inverse = torch.linalg.inv(covariance)
+    noise = features.shape[1] / 2 / (len(features) - len(known))
 
     def discriminants(x: Tensor) -> Tensor:
         values = torch.stack(
-            [(x - mean - (means[c] - mean) / 2) @ inverse @ (means[c] - mean) for c in classes]
+            [
+                (x - mean - (means[c] - mean) / 2) @ inverse @ (means[c] - mean) + noise / len(of[c]) / 2
+                for c in classes
+            ]
         )
         return values - values.mean()
 
     cosines = torch.stack([texts @ x - (texts @ x).mean() for x in features])
     spread = cosines.std() / torch.stack([discriminants(x) for x in features]).std()
-    n = len(features) / len(known)
     w = strength * 3 * n / (n + 3)
     return (scores + w * spread * torch.stack([discriminants(x) for x in IMAGES])) / (1 + w)
 
@@ -139,16 +143,16 @@ def test_classes_of_the_same_images_have_finite_scores(classes: list[int]) -> No
     assert rule.scores(unit(5, 8, seed=4)).isfinite().all()
 
 
-def test_prototypes_count_by_their_shots() -> None:
+def test_prototypes_count_by_the_shots_per_class() -> None:
     features, labels = SHOTS
     prototypes = {}
     for label in range(3):
         mean = sum(f for f, own in zip(features, labels.tolist(), strict=True) if own == label)
         prototypes[label] = mean / mean.norm()
     middle = sum(prototypes.values()) / 3
+    n = 3 / sum(1 / labels.tolist().count(label) for label in range(3))
     expected = []
     for text, label in zip(TEXTS, MIXED, strict=True):
-        n = labels.tolist().count(label)
         row = text if label == NEW_CLASS else text + n / (n + 3) * (prototypes[label] - middle)
         expected.append(row / row.norm())
     torch.testing.assert_close(add_prototypes(TEXTS, *SHOTS, MIXED, TEXT_COUNTS_AS), torch.stack(expected))
