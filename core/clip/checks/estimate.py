@@ -105,7 +105,7 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
 def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
     """Return the work of a job, in training steps on one image.
 
-    A forward pass costs less. Evaluated images pass 5 networks. Up to 256 shots pass 3 networks for the
+    A forward pass costs less. Evaluated images pass 5 networks. Up to 4,096 shots pass 3 networks for the
     support set. An evaluation without test images also trains fold models, at nearly the cost of the model.
     """
     trainings, training_images, evaluated = 1.0, trained, 0
@@ -117,7 +117,7 @@ def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
     return float(
         trainings * config["epochs"] * training_images
         + 5 / TRAINING_COST * evaluated
-        + min(256, training_images)
+        + min(4_096, training_images)
     )
 
 

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import image_features
+from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
 from core.clip.weights.delta import Delta
 
-MAX_SUPPORT_SHOTS = 256
-"""Maximum number of shots in a support set, unless there are more classes: each needs one."""
+MAX_SUPPORT_SHOTS = 4_096
+"""Maximum number of shots in a support set, unless there are more classes: each needs one.
+
+benchmarks/pages/requests.md has the measurements.
+"""
 SUPPORT_ALPHAS = (0.0, 0.5, 1.0)
 """The α at which the features of the shots are stored."""
 
@@ -69,10 +72,14 @@ def encode_support_set(
         done: called with the number of images after each forward pass.
     """
     chosen = support_shots(labels)
-    pixels = torch.stack([backbone.preprocess(to_image(images[i])) for i in chosen])
     theta_0 = tower_parameters(backbone.model)
     features = [] if stock_features is None else [stock_features]
     for alpha in SUPPORT_ALPHAS[len(features) :]:
         network = with_parameters(backbone, delta.theta(theta_0, alpha))
-        features.append(image_features(network, pixels, done).cpu())
+        encoded = []
+        for start in range(0, len(chosen), IMAGE_BATCH_SIZE):  # all pixels at once may need gigabytes
+            batch = [to_image(images[i]) for i in chosen[start : start + IMAGE_BATCH_SIZE]]
+            pixels = torch.stack([backbone.preprocess(image) for image in batch])
+            encoded.append(image_features(network, pixels, done).cpu())
+        features.append(torch.cat(encoded))
     return SupportSet(torch.stack(features), torch.tensor([labels[i] for i in chosen]))

@@ -1,7 +1,7 @@
 """adapt() from files to metrics: on the tiny model, and once on real images with the starter."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.header import ImageLimits
@@ -35,8 +35,8 @@ from core.clip.weights.delta import encode, full_delta
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import (
-    MAX_SUPPORT_SHOTS,
     SUPPORT_ALPHAS,
+    encode_support_set,
     support_shots,
     support_size,
 )
@@ -166,6 +166,24 @@ def test_every_class_has_its_share_of_the_support_set(labels: list[int]) -> None
     assert all(number[c] >= max(number.values()) - 1 for c, rest in left.items() if rest)
 
 
+def test_a_support_set_of_many_classes_keeps_their_shots_and_needs_little_memory(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert support_size(100 * 16, 100) == 100 * 16
+    encoded: list[int] = []
+
+    def features(model: nn.Module, pixels: Tensor, done: Callable[[int], None]) -> Tensor:
+        encoded.append(len(pixels))
+        return torch.zeros(len(pixels), 8)
+
+    monkeypatch.setattr(support_set, "image_features", features)
+    images = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * 400
+    theta_0 = tower_parameters(tiny.model)
+    kept = encode_support_set(tiny, full_delta(theta_0), images, [i % 50 for i in range(400)])
+    assert kept.features.shape == (3, 400, 8)
+    assert max(encoded) <= 64
+
+
 def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(tiny: Backbone) -> None:
     """Every pass after the last step delays the model."""
     watched = watch(tiny, "visual")
@@ -190,8 +208,11 @@ def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(t
     assert sum(len(p.given) for p in stock) == len(kept.labels) + held_out
 
 
-def test_features_of_the_support_set_are_not_computed_again(tiny: Backbone) -> None:
-    sources = [s.source for s in shots("red", "green", "blue", each=MAX_SUPPORT_SHOTS // 3 + 2)]
+def test_features_of_the_support_set_are_not_computed_again(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(support_set, "MAX_SUPPORT_SHOTS", 6)
+    sources = [s.source for s in shots("red", "green", "blue", each=4)]
     every = stock_features(tiny, sources, ImageLimits(), Silent())
     labels = sorted(i % 3 for i in range(len(sources)))
     chosen = support_shots(labels)
