@@ -60,7 +60,7 @@ def to_response(
         "backbone": answer.backbone,
         "alpha": answer.alpha,
         "rule": answer.rule,
-        "calibration": _calibration(answer.calibration),
+        "calibration": _calibration(answer.calibration, answer.temperature),
         "class_names": [
             {"name": name, "kind": kind, "offset": answer.offsets[name]}
             for name, kind in answer.kinds.items()
@@ -70,12 +70,12 @@ def to_response(
     }
 
 
-def _calibration(fitted: calibration.Calibration | None) -> Calibration:
+def _calibration(fitted: calibration.Calibration | None, temperature: float | None) -> Calibration:
     if fitted is None:
-        return Calibration(calibrated=False)
+        return Calibration(calibrated=False, temperature=temperature)
     return Calibration(
         calibrated=True,
-        temperature=fitted.temperature,
+        temperature=temperature,
         held_out_images=fitted.images,
         rejection_threshold=fitted.threshold,
     )

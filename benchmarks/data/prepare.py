@@ -84,7 +84,7 @@ THINGS = {
     "sports equipment": "sport",
     "tool": "tool",
 }
-DRAWING_TRAIN, DRAWING_SIDE = 16, 320
+DRAWING_TRAIN, DRAWING_SIDE, MIN_SIDE = 16, 320, 16
 
 
 def digits(folder: Path) -> None:
@@ -126,11 +126,11 @@ def imagenet(folder: Path, source: Path) -> None:
 
 
 def drawings(folder: Path, source: Path, classes: Mapping[str, str]) -> None:
-    """Copy the drawings of some folders. Links and repeated files are left out."""
+    """Copy the drawings of some folders. Links, repeated files and those below 16 pixels are left out."""
     for name, part in classes.items():
         found: dict[bytes, Path] = {}
         for path in sorted((source / part).glob("*.png")):
-            if not path.is_symlink():
+            if not path.is_symlink() and _side(path) >= MIN_SIDE:
                 found.setdefault(path.read_bytes(), path)
         paths = list(found.values())
         for half, drawn in _drawn(len(paths), DRAWING_TRAIN).items():
@@ -148,6 +148,11 @@ def emoji(folder: Path, source: Path, classes: Mapping[str, str]) -> None:
             for file in (files[i] for i in drawn[: TEST // 2]):
                 for style, package in packages.items():
                     _on_white(package / "img" / style / "64" / file, folder / half / name / f"{style}-{file}")
+
+
+def _side(path: Path) -> int:
+    with Image.open(path) as opened:
+        return min(opened.size)
 
 
 def _on_white(drawing: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ A GPU computes in all precisions of CLIPCITE_SERVING_PRECISION, a CPU in fp32 an
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
@@ -194,13 +194,13 @@ def _coverage(backbone: Backbone, task: Task, exact: Measured, other: Measured) 
         alpha=ALPHA,
     )
     assert calibration is not None, "A calibration needs 60 test images of trained classes."
+    logits = backbone.logit_scale / calibration.temperature * scores.scores
     found = calibrate(
         calibration,
-        scores,
+        replace(scores, probabilities=logits.softmax(dim=-1)),
         torch.zeros(0),
         None,
         range(len(candidates)),
-        logit_scale=backbone.logit_scale,
         coverage=COVERAGE,
     )
     return float(found.in_set[torch.arange(len(truth)), truth][1::2].float().mean())

@@ -85,11 +85,12 @@ class Calibration(ResponseModel):
     """Calibration of the probabilities.
 
     It needs at least 30 held-out images, a request for exactly the trained classes, and the model's own alpha
-    and templates. An uncalibrated probability ranks the classes but is no estimate of accuracy.
+    and templates. Other requests at this alpha have the same temperature, but no image has checked their
+    probabilities.
     """
 
     calibrated: bool = Field(description="True if `probability` estimates the accuracy of the prediction.")
-    temperature: float | None = Field(None, description="Temperature of the softmax.")
+    temperature: float | None = Field(None, description="Temperature of the softmax; null without one.")
     held_out_images: int | None = Field(None, description="Number of images used for the calibration.")
     rejection_threshold: float | None = Field(
         None, description="Images with a lower `in_distribution_score` are rejected."

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -52,9 +52,10 @@ def calibration_for(
     alpha: float | None,
     templates: Sequence[str] | None,
     balance: float,
+    shots: tuple[Tensor, Tensor] | None,
     rule: RequestKind | None = None,
 ) -> Calibration | None:
-    """Return the model's calibration if it is valid for such a request, else None.
+    """Return the model's calibration if its prediction sets are valid for such a request, else None.
 
     It was fitted with exactly the trained classes as candidates, at the model's own α, prompts and balance,
     by the rule of a closed request in this version of the software.
@@ -62,16 +63,28 @@ def calibration_for(
     Args:
         own_prompts: the request has prompts of its own.
         alpha, templates: values of the request; None is the model's.
+        shots: support set of the model.
     """
+    calibration = stored_calibration(model, alpha)
+    if model is None or calibration is None:
+        return None
+    candidates, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
+    plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts and rule != "untrained"
+    same_scores = calibration.scoring_version == SCORING_VERSION or (
+        calibration.scoring_version == 2
+        and shots is not None
+        and len(shots[1].unique(return_counts=True)[1].unique()) == 1
+    )
+    return calibration if plain and same_scores and candidates == trained else None
+
+
+def stored_calibration(model: Model | None, alpha: float | None) -> Calibration | None:
+    """Return the calibration of the model at this α (None: the model's own). It has the temperature."""
     stored = (model.metrics or {}).get("calibration") if model is not None else None
     if model is None or stored is None:
         return None
     calibration = Calibration.from_dict(stored)
-    candidates, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
-    plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
-    plain = plain and rule != "untrained" and calibration.scoring_version == SCORING_VERSION
-    same_alpha = math.isclose(model.alpha if alpha is None else alpha, calibration.alpha)
-    return calibration if plain and same_alpha and candidates == trained else None
+    return calibration if math.isclose(model.alpha if alpha is None else alpha, calibration.alpha) else None
 
 
 def calibrate(
@@ -81,28 +94,24 @@ def calibrate(
     shots: tuple[Tensor, Tensor] | None,
     classes: Sequence[int],
     *,
-    logit_scale: float,
     coverage: float,
 ) -> CalibratedScores:
-    """Return calibrated scores.
+    """Return the scores with prediction sets and in-distribution scores.
 
     Args:
-        scores: scores [N, C] of N images, with the trained classes in any order.
+        scores: scores [N, C] of N images at the calibration's temperature, the trained classes in any order.
         features: image features [N, D] behind the scores.
         shots: support set of the same model, features [S, D] and labels [S].
         classes: trained class per column.
         coverage: probability, from 0 to 1, that a prediction set contains the true class.
     """
-    probabilities = (logit_scale / calibration.temperature * scores.scores).softmax(dim=-1)
-    in_set = probabilities >= calibration.conformal_threshold(coverage)
+    in_set = scores.probabilities >= calibration.conformal_threshold(coverage)
     in_set[torch.arange(len(in_set)), scores.scores.argmax(dim=-1)] = True
     if shots is None or calibration.rejection_threshold is None:
         in_distribution = scores.scores.amax(dim=-1)
     else:
         in_distribution = in_distribution_score(features, scores.scores, *shots, classes)
-    return CalibratedScores(
-        calibration, replace(scores, probabilities=probabilities), in_set, in_distribution
-    )
+    return CalibratedScores(calibration, scores, in_set, in_distribution)
 
 
 class NotCalibrated(ClipCiteError):

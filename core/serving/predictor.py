@@ -20,7 +20,7 @@ from core.clip.inference.request_rule import request_rule
 from core.clip.models.features import classifier_from_features
 from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Pending
-from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked
+from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked, stored_calibration
 from core.serving.decoding import fitted
 from core.serving.engine import Engine
 from core.serving.names import Prompts, resolve_class_names
@@ -116,13 +116,16 @@ class Predictor:
         Raises NoReadableImage, NotCalibrated, ServerBusy, and any error of the engine.
         """
         row, served = model.row, model.served
+        adapted = row if isinstance(row, Model) else None
+        fitted = stored_calibration(adapted, model.alpha)
         calibration = calibration_for(
-            row if isinstance(row, Model) else None,
+            adapted,
             [c.name for c in request.class_names],
             own_prompts=any(c.prompts for c in request.class_names),
             alpha=model.alpha,
             templates=request.templates,
             balance=request.new_class_balance,
+            shots=served.shots,
             rule=request.rule,
         )
         if calibration is None and (request.reject or request.coverage is not None):
@@ -149,7 +152,7 @@ class Predictor:
             for part in sent:  # the model must stay in memory until then
                 batcher.end(part)
         names = classifier.names
-        scores = _scores(model, features, classifier, request)
+        scores = _scores(model, features, classifier, request, 1.0 if fitted is None else fitted.temperature)
         calibrated = None
         if calibration is not None:
             calibrated = calibrate(
@@ -158,10 +161,8 @@ class Predictor:
                 features,
                 served.shots,
                 names.classes,
-                logit_scale=served.backbone.logit_scale,
                 coverage=request.coverage or 0.0,
             )
-            scores = calibrated.scores
         encoded = time.perf_counter()
         kinds = names.kinds
         predictions = iter(ranked(scores, names, kinds, request.top_k))
@@ -175,6 +176,7 @@ class Predictor:
             rule=scores.rule.kind,
             offsets=dict(zip(names.names, scores.rule.offsets.tolist(), strict=True)),
             results=[next(predictions) if problem is None else problem for problem in results],
+            temperature=None if fitted is None else fitted.temperature,
             calibration=calibration,
             sets=[] if calibrated is None else calibrated.prediction_sets(names.names),
             in_distribution_score=[] if calibrated is None else calibrated.in_distribution_score.tolist(),
@@ -260,11 +262,15 @@ def recipe(backbone: str) -> AdaptConfig:
 
 
 def _scores(
-    model: LoadedModel, features: Tensor, classifier: RequestClassifier, request: ClassifyRequest
+    model: LoadedModel,
+    features: Tensor,
+    classifier: RequestClassifier,
+    request: ClassifyRequest,
+    temperature: float,
 ) -> Scores:
     rule = classifier.rule
     if model.preview is not None:
         rule = model.preview.preview.rule(
             classifier.text_features, classifier.names.classes, request.new_class_balance, request.rule
         )
-    return scored(features, classifier.text_features, rule, model.served.backbone.logit_scale)
+    return scored(features, classifier.text_features, rule, model.served.backbone.logit_scale / temperature)

@@ -67,8 +67,10 @@ class ClassifyResult:
     """Offset per class, subtracted from the cosines before the softmax."""
     results: list[list[Prediction] | BadImage]
     """Per image the most likely classes, best first, or the reason why the image can't be read."""
+    temperature: float | None
+    """Temperature of the probabilities; None for a model without one."""
     calibration: Calibration | None
-    """The calibration of the probabilities; None if no calibration is valid."""
+    """The calibration of the probabilities; None if no calibration is valid for such a request."""
     sets: list[list[str]]
     """With a calibration, per readable image: its prediction set, the most likely class first."""
     in_distribution_score: list[float]

@@ -290,4 +290,5 @@ def _calibration_of(held_out: HeldOutPredictions, logit_scale: float, alpha: flo
         scores.in_distribution_score,
         logit_scale=logit_scale,
         alpha=alpha,
+        fold_models=held_out.fold_models > 0,
     )

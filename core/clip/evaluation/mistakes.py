@@ -73,8 +73,7 @@ def find_changes(
 
     Args:
         which: candidates: `trained_only` or `all_classes`.
-        temperature: fitted with the trained classes as candidates. As in the service, requests with
-            further classes do without.
+        temperature: that of the model, which the service applies to every request.
     """
     if held_out.adapted is None:
         return (), ()
@@ -82,8 +81,7 @@ def find_changes(
     scores: NDArray[np.float64] = getattr(held_out.adapted, which)
     before = getattr(held_out.stock, which).argmax(axis=1)
     after = scores.argmax(axis=1)
-    scale = logit_scale / temperature if which == "trained_only" else logit_scale
-    probability = softmax(scale * scores)[np.arange(len(truth)), after]
+    probability = softmax(logit_scale / temperature * scores)[np.arange(len(truth)), after]
 
     def changes(rows: NDArray[np.int64]) -> tuple[Change, ...]:
         by_confidence = rows[np.argsort(-probability[rows], kind="stable")]

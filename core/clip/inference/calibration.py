@@ -1,7 +1,8 @@
 """Calibration: temperature scaling, conformal prediction sets, a rejection threshold.
 
-All three are fitted on held-out predictions with the trained classes as candidates. They are valid for
-images like the training images and for the trained classes only.
+All three are fitted on held-out predictions with the trained classes as candidates. Prediction sets and the
+threshold are valid for images like the training images and for the trained classes only. The temperature
+divides the logits of every request: beside other names the raw probabilities are further off.
 """
 
 import math
@@ -20,6 +21,8 @@ MIN_HELD_OUT = 30
 ACCEPTANCE_RATE = 0.95
 """Share of images of trained classes that `reject` accepts."""
 MAX_SCORES = 100
+FOLD_EXPONENT = 0.7
+"""Power of the temperature of fold models, which know fewer images than the model and need a higher one."""
 TEMPERATURES = np.geomspace(0.1, 1000, 401)
 """Search grid. The highest value makes all classes equally likely, for a model that knows none of them."""
 BINS = 10
@@ -33,7 +36,7 @@ class Calibration:
     images: int
     """Number of held-out images in the fit."""
     temperature: float
-    """Divisor of the logits: cosines are multiplied by logit_scale / temperature."""
+    """Divisor of the logits of every request: scores are multiplied by logit_scale / temperature."""
     nonconformity: tuple[float, ...]
     """1 − probability of the true class, ascending; at most 100 values, evenly spaced in rank."""
     least_similarity: float
@@ -77,6 +80,7 @@ def fit_calibration(
     *,
     logit_scale: float,
     alpha: float,
+    fold_models: bool = False,
 ) -> Calibration | None:
     """Fit a calibration; return None with fewer than `MIN_HELD_OUT` images.
 
@@ -84,10 +88,11 @@ def fit_calibration(
         scores: [N, K], of the trained classes by the rule of a closed request.
         truth: [N], trained classes.
         in_distribution_score: [N]; None without a support set.
+        fold_models: the scores are those of fold models instead of the model's own.
     """
     if len(truth) < MIN_HELD_OUT:
         return None
-    temperature = fit_temperature(logit_scale * scores, truth)
+    temperature = fit_temperature(logit_scale * scores, truth) ** (FOLD_EXPONENT if fold_models else 1)
     true_probability = softmax(logit_scale * scores / temperature)[np.arange(len(truth)), truth]
     return Calibration(
         alpha=alpha,

@@ -130,7 +130,19 @@ def test_the_calibration_holds_for_its_own_classes_and_settings_only(
     world: tuple[Service, str, str], change: dict[str, Any]
 ) -> None:
     service, knows, other = world
-    assert answered(service, knows, **change)["calibration"]["calibrated"] is False
+    asked, plain = answered(service, knows, **change), answered(service, other, **change)
+    temperature = None if "alpha" in change else 3.0
+    assert asked["calibration"] == {
+        "calibrated": False,
+        "temperature": temperature,
+        "held_out_images": None,
+        "rejection_threshold": None,
+    }
+    for one, before in zip(
+        chances(asked), chances(plain), strict=True
+    ):  # the temperature is for all requests
+        powers = {name: p ** (1 / (temperature or 1)) for name, p in before.items()}
+        assert one == pytest.approx({name: p / sum(powers.values()) for name, p in powers.items()}, abs=1e-4)
     for options in ({"coverage": "0.9"}, {"reject": "true"}):
         refused = post_classify(service, knows, **change, **options)
         assert_problem(refused, 422, "not_calibrated", "exactly its trained classes")

@@ -8,7 +8,7 @@ import torch
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import RequestRule
-from core.serving.calibrated import CalibratedScores, calibrate, calibration_for, ranked
+from core.serving.calibrated import CalibratedScores, calibrate, calibration_for, ranked, stored_calibration
 from core.serving.names import ResolvedNames
 from core.store.db.tables import Model
 from tests.core.serving import adapted
@@ -20,27 +20,15 @@ KNOWN = replace(adapted.KNOWN, least_similarity=0.2)
 def judged(given: Scores, coverage: float = 0.9) -> CalibratedScores:
     """Return the scores by a calibration without in-distribution scores: shots count for nothing."""
     rows, names = given.similarities.shape
-    return calibrate(
-        KNOWN, given, torch.full((rows, 4), 0.5), SHOTS, range(names), logit_scale=40.0, coverage=coverage
-    )
+    return calibrate(KNOWN, given, torch.full((rows, 4), 0.5), SHOTS, range(names), coverage=coverage)
 
 
-def scores(*rows: list[float], offsets: list[float] | None = None, scale: float = 40.0) -> Scores:
+def scores(*rows: list[float], offsets: list[float] | None = None, scale: float = 20.0) -> Scores:
     similarities = torch.tensor(rows)
     subtracted = torch.tensor(offsets or [0.0] * similarities.shape[1])
     less = similarities - subtracted
     rule = RequestRule("closed", torch.eye(len(subtracted)), subtracted)
     return Scores((scale * less).softmax(dim=-1), less, similarities, rule)
-
-
-def test_the_probabilities_are_those_at_the_temperature() -> None:
-    given = scores([0.31, 0.30, 0.22], [0.1, 0.2, 0.3], offsets=[0.05, 0.0, 0.1])
-    found = judged(given)
-    torch.testing.assert_close(found.scores.probabilities, (20.0 * given.scores).softmax(dim=-1))
-    assert torch.equal(found.scores.similarities, given.similarities)
-    # Equal to a power of the uncalibrated probabilities.
-    powers = given.probabilities ** (1 / KNOWN.temperature)
-    torch.testing.assert_close(found.scores.probabilities, powers / powers.sum(dim=-1, keepdim=True))
 
 
 @pytest.mark.parametrize(("coverage", "names"), [(0.1, 1), (0.9, 2), (0.999, 3)])
@@ -61,7 +49,7 @@ def test_an_image_like_none_of_the_trained_images_is_rejected() -> None:
     features = torch.tensor([[0.8, 0.0, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0]])
 
     def rejected(classes: list[int]) -> list[bool]:
-        found = calibrate(known, given, features, SHOTS, classes, logit_scale=40.0, coverage=0.9)
+        found = calibrate(known, given, features, SHOTS, classes, coverage=0.9)
         return found.rejected.tolist()
 
     # Rows: like class 1 and its images; like class 1 but images of class 2; like class 2 and its images.
@@ -88,12 +76,11 @@ def test_classes_are_ranked_by_score_where_probabilities_are_rounded_to_0() -> N
         (found,) = ranked(given, ResolvedNames(names, tuple(range(5)), ()), kinds, None)
         assert [p.class_name for p in found] == list("aedcb")
         certain = calibrate(
-            replace(KNOWN, temperature=0.1, nonconformity=(1.0,)),
+            replace(KNOWN, nonconformity=(1.0,)),
             given,
             torch.full((1, 4), 0.5),
             SHOTS,
             range(5),
-            logit_scale=100.0,
             coverage=0.4,
         )
         assert certain.prediction_sets(names) == [list("aedcb")]
@@ -106,6 +93,7 @@ ASKED: dict[str, Any] = {
     "alpha": None,
     "templates": None,
     "balance": NEW_CLASS_BALANCE,
+    "shots": SHOTS,
 }
 
 
@@ -129,11 +117,17 @@ def test_a_calibration_holds_for_its_own_settings(change: dict[str, Any]) -> Non
 
 
 def test_a_calibration_of_other_scores_is_not_applied() -> None:
-    """Versions before the field stored none."""
+    """Versions before the field stored none. The scores of version 2 differ for unequal classes."""
     stored = {**KNOWN.to_dict()}
-    del stored["scoring_version"]
     row = cast(Model, SimpleNamespace(**{**vars(ROW), "metrics": {"calibration": stored}}))
+    stored["scoring_version"] = 2
+    assert calibration_for(row, **ASKED) == replace(KNOWN, scoring_version=2)
+    assert calibration_for(row, **{**ASKED, "shots": (torch.eye(3), torch.tensor([0, 0, 1]))}) is None
+    assert calibration_for(row, **{**ASKED, "shots": None}) is None
+    del stored["scoring_version"]
     assert calibration_for(row, **ASKED) is None
+    assert stored_calibration(row, None) == replace(KNOWN, scoring_version=1)
+    assert stored_calibration(row, 0.6) is None
 
 
 @pytest.mark.parametrize("metrics", [None, {}, {"calibration": None}])

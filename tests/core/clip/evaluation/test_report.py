@@ -194,8 +194,7 @@ def test_changes_have_the_candidates_of_the_verdict() -> None:
     assert [c.class_name for c in made.fixed] == ["fox", "oak", "fox", "oak"]
     assert {c.before for c in made.fixed} == {"badger", "elm"}
     assert len(made.broken) == 2
-    # Like the service with new classes: no temperature.
-    assert made.fixed[0].probability == pytest.approx(np.exp(0.4) / (np.exp(0.4) + 4))
+    assert made.fixed[0].probability == pytest.approx(np.exp(0.2) / (np.exp(0.2) + 4))
     trained = report(changed_by_hand(4, 2, 10), source="test", calibration=CALIBRATION)
     assert trained.fixed[0].probability == pytest.approx(np.exp(0.2) / (np.exp(0.2) + 2))
 
