@@ -96,7 +96,6 @@ def _compare(
         alpha=None if options.alpha is None else round_alpha(options.alpha),
         templates=None if options.templates is None else tuple(options.templates),
         new_class_balance=options.new_class_balance,
-        rule=None if options.rule == "auto" else options.rule,
         top_k=options.top_k,
         coverage=options.coverage,
         reject=options.reject,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,12 +19,6 @@ SCORES = (
     "note  Probabilities are computed from similarity minus offset and, if a class is trained, from the "
     "training images too. The order can therefore differ from that of the similarities. Rule: {rule}."
 )
-
-
-class Rule(StrEnum):
-    CLOSED = "closed"
-    MIXED = "mixed"
-    UNTRAINED = "untrained"
 
 
 def classify(
@@ -65,12 +58,6 @@ def classify(
             min=0, max=1, help="Correction in favour of new classes; 0 is off (default: the service's)."
         ),
     ] = None,
-    rule: Annotated[
-        Rule | None,
-        typer.Option(
-            help="Scoring rule (default: closed if all classes are trained, mixed if some, else untrained)."
-        ),
-    ] = None,
     coverage: Annotated[
         float | None,
         typer.Option(
@@ -104,7 +91,6 @@ def classify(
             top_k=top_k,
             templates=template,
             new_class_balance=new_class_balance,
-            rule=None if rule is None else rule.value,
             coverage=coverage,
             reject=reject,
         )

@@ -91,14 +91,7 @@ class Options(RequestModel):
         le=1,
         description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset is "
         "subtracted from the similarities of each class. It is estimated on the model's training images. 0 "
-        "gives the scores of the paper, without a classifier among the trained classes. For an instant "
-        "preview, 0 leaves out the offsets only.",
-    )
-    rule: Literal["auto", Rule] = Field(
-        "auto",
-        description="Scoring rule: `closed` for requests whose classes were all trained, `mixed` for some, "
-        "`untrained` for none. `auto` chooses by the classes of the request. `untrained` gives the scores of "
-        "the paper to any request; `closed` and `mixed` are one rule.",
+        "gives the scores of the paper, without a classifier among the trained classes.",
     )
     top_k: int | None = Field(
         None, ge=1, description="Return only the K most likely classes. Default: all classes."

@@ -11,7 +11,7 @@ from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.in_distribution import in_distribution_score
-from core.clip.inference.request_rule import SCORING_VERSION, RequestKind
+from core.clip.inference.request_rule import SCORING_VERSION
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
 from core.serving.names import ResolvedNames
@@ -53,7 +53,6 @@ def calibration_for(
     templates: Sequence[str] | None,
     balance: float,
     shots: tuple[Tensor, Tensor] | None,
-    rule: RequestKind | None = None,
 ) -> Calibration | None:
     """Return the model's calibration if its prediction sets are valid for such a request, else None.
 
@@ -69,7 +68,7 @@ def calibration_for(
     if model is None or calibration is None:
         return None
     candidates, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
-    plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts and rule != "untrained"
+    plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
     same_scores = calibration.scoring_version == SCORING_VERSION or (
         calibration.scoring_version == 2
         and shots is not None
@@ -131,7 +130,7 @@ class NotCalibrated(ClipCiteError):
         super().__init__(
             "coverage and reject need a calibrated model, which takes an evaluation on at least 30 images "
             "(see `calibration` in its metrics). Send exactly its trained classes, and omit alpha, "
-            "templates, prompts, rule and new_class_balance."
+            "templates, prompts and new_class_balance."
         )
 
 

@@ -126,7 +126,6 @@ class Predictor:
             templates=request.templates,
             balance=request.new_class_balance,
             shots=served.shots,
-            rule=request.rule,
         )
         if calibration is None and (request.reject or request.coverage is not None):
             raise NotCalibrated(model.row)
@@ -219,8 +218,7 @@ class Predictor:
         if templates is None:
             row = model.row
             templates = tuple(row.templates) if row else recipe(model.backbone).templates
-        rule = request.new_class_balance, request.rule
-        return model.served.key, model.name, request.class_names, templates, *rule
+        return model.served.key, model.name, request.class_names, templates, request.new_class_balance
 
     def _make_classifier(
         self,
@@ -229,7 +227,7 @@ class Predictor:
         owner: str,
         admit_prompts: Callable[[int], AbstractContextManager[None]],
     ) -> RequestClassifier:
-        model_key, _, class_names, templates, balance, rule = key
+        model_key, _, class_names, templates, balance = key
         row, served = model.row, model.served
         names = resolve_class_names(
             class_names, row.classes if row else (), templates, row.prompts if row else {}
@@ -241,7 +239,7 @@ class Predictor:
 
         rows = self.texts.rows(model_key, names.prompts, encode)
         features = torch.stack([rows[prompts] for prompts in names.prompts])
-        fitted_rule = request_rule(served.shots, features, names.classes, balance, rule)
+        fitted_rule = request_rule(served.shots, features, names.classes, balance)
         return RequestClassifier(names, features, fitted_rule)
 
     def _encode_prompts(self, served: ServedModel, prompts: Sequence[Prompts], owner: str) -> Tensor:
@@ -271,6 +269,6 @@ def _scores(
     rule = classifier.rule
     if model.preview is not None:
         rule = model.preview.preview.rule(
-            classifier.text_features, classifier.names.classes, request.new_class_balance, request.rule
+            classifier.text_features, classifier.names.classes, request.new_class_balance
         )
     return scored(features, classifier.text_features, rule, model.served.backbone.logit_scale / temperature)

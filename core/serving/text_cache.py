@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from core.admission import ServerBusy
-from core.clip.inference.request_rule import RequestKind, RequestRule
+from core.clip.inference.request_rule import RequestRule
 from core.serving.names import Prompts, ResolvedNames
 from core.serving.types import ClassName
 
@@ -101,8 +101,8 @@ class RequestClassifier:
         )
 
 
-ClassifierKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float, RequestKind | None]
-"""Cache key: the model's key, the model's name, the class names, the templates, the balance and the rule."""
+ClassifierKey = tuple[str, str, tuple[ClassName, ...], tuple[str, ...], float]
+"""Cache key: the model's key, the model's name, the class names, the templates and the balance."""
 
 
 class TextCache:

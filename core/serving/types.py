@@ -31,8 +31,6 @@ class ClassifyRequest:
     """None is the model's α; likewise for `templates`."""
     templates: tuple[str, ...] | None = None
     new_class_balance: float = NEW_CLASS_BALANCE
-    rule: RequestKind | None = None
-    """The kind of request whose rule applies; None is the request's own kind."""
     top_k: int | None = None
     coverage: float | None = None
     reject: bool = False

@@ -24,7 +24,6 @@ from clipcite.client.upload import Adaptable, Upload, upload_of
 from clipcite.datasets.dataset import ByClass
 from clipcite.datasets.image import ImageLike, as_image, is_one_image
 from clipcite.wire.adapt import Preflight
-from clipcite.wire.classify import Rule
 from clipcite.wire.health import Readiness
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.predictions import Classification
@@ -165,7 +164,6 @@ class AsyncClient:
         alpha: float | None = None,
         templates: Sequence[str] | None = None,
         new_class_balance: float | None = None,
-        rule: Rule | None = None,
         top_k: int | None = None,
         coverage: float | None = None,
         reject: bool = False,
@@ -180,7 +178,6 @@ class AsyncClient:
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
             templates: prompt templates such as "a photo of a {}." (default: the model's).
             new_class_balance: factor of the offset against trained classes (default: the service's).
-            rule: scoring rule (default: by the classes of the request).
             top_k: number of classes per image (default: all).
             coverage: return per image a prediction set that contains the true class with this probability.
             reject: return per image `rejected`, True if the image resembles none of the classes.
@@ -204,7 +201,6 @@ class AsyncClient:
             "alpha": alpha,
             "templates": None if templates is None else list(templates),
             "new_class_balance": new_class_balance,
-            "rule": rule,
             "top_k": top_k,
             "coverage": coverage,
             "reject": reject,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
-from core.clip.inference.request_rule import RequestKind, RequestRule, add_prototypes, among_trained, kind_of
+from core.clip.inference.request_rule import RequestRule, add_prototypes, among_trained, kind_of
 
 TEXT_COUNTS_AS = 1.0
 """Weight of the prompt (shots); benchmarks/pages/preflight-and-preview.md has the measurements."""
@@ -28,18 +28,17 @@ class PrototypeClassifier:
         text_weights: Tensor,
         classes: Sequence[int],
         balance: float = NEW_CLASS_BALANCE,
-        kind: RequestKind | None = None,
     ) -> RequestRule:
-        """Return the rule of a request. An untrained request gets the stock model's scores.
+        """Return the rule of a request. An untrained request, or balance 0, gets the stock model's scores.
 
         All others get prototypes, and offsets and discriminants as for an adapted model.
 
         Args:
             text_weights: [C, D], normalised, from the stock model.
-            classes, balance, kind: as in `core.clip.inference.request_rule`.
+            classes, balance: as in `core.clip.inference.request_rule`.
         """
-        kind = kind or kind_of(classes)
-        if kind == "untrained":
+        kind = kind_of(classes)
+        if kind == "untrained" or balance == 0:
             return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
         shots = self.features, self.labels
         weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS)

@@ -97,7 +97,6 @@ def request_rule(
     text_weights: Tensor,
     classes: Sequence[int],
     balance: float = NEW_CLASS_BALANCE,
-    kind: RequestKind | None = None,
 ) -> RequestRule:
     """Return the rule of a request.
 
@@ -107,9 +106,8 @@ def request_rule(
         text_weights: [C, D], normalised text features of the candidates.
         classes: trained class of each candidate, or NEW_CLASS.
         balance: strength of the correction; 0 gives the paper's scores for every kind.
-        kind: "untrained" gives the paper's scores to any request. The two others are one rule.
     """
-    kind = "untrained" if shots is None else kind or kind_of(classes)
+    kind = "untrained" if shots is None else kind_of(classes)
     if shots is None or kind == "untrained" or balance == 0:
         return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
     strength = min(1.0, balance / NEW_CLASS_BALANCE)

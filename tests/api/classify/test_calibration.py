@@ -123,7 +123,6 @@ def test_rejection_is_by_the_trained_images_too(world: tuple[Service, str, str],
         {"alpha": "0.6"},
         {"templates": ["a {}."]},
         {"new_class_balance": "0"},
-        {"rule": "untrained"},
     ],
 )
 def test_the_calibration_holds_for_its_own_classes_and_settings_only(

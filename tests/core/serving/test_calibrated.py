@@ -106,13 +106,12 @@ ASKED: dict[str, Any] = {
         {"alpha": 0.6},
         {"templates": ["a {}."]},
         {"balance": 0.0},
-        {"rule": "untrained"},
     ],
 )
 def test_a_calibration_holds_for_its_own_settings(change: dict[str, Any]) -> None:
     row = cast(Model, ROW)
     assert calibration_for(row, **ASKED) == KNOWN
-    assert calibration_for(row, **{**ASKED, "alpha": 0.5, "rule": "closed"}) == KNOWN
+    assert calibration_for(row, **{**ASKED, "alpha": 0.5}) == KNOWN
     assert calibration_for(row, **{**ASKED, **change}) is None
 
 

@@ -429,9 +429,9 @@ def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
     shots = SupportSet(head.expand(3, -1, -1), torch.zeros(len(CLASSES), dtype=torch.int64))
     model = world.publish(theta_1=theta_1, shots=shots, alpha=0.5)
     plain = world.classify(model=model, new_class_balance=0)
-    default, more = (world.classify(model=model, new_class_balance=b, rule="closed") for b in (0.35, 0.5))
+    default, more = (world.classify(model=model, new_class_balance=b) for b in (0.35, 0.5))
     assert set(plain.offsets.values()) == {0}
-    assert (plain.rule, default.rule) == ("mixed", "closed")
+    assert (plain.rule, default.rule) == ("mixed", "mixed")
     assert default.offsets != more.offsets
     assert more.offsets.keys() == more.kinds.keys()
     scale = world.backbone.logit_scale
@@ -453,25 +453,21 @@ def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
     ("names", "kind"),
     [(CLASSES, "closed"), ([*CLASSES, "hedgehog", "oak"], "mixed"), (["hedgehog", "oak"], "untrained")],
 )
-@pytest.mark.parametrize("forced", [None, "closed", "mixed", "untrained"])
-def test_the_rule_follows_the_classes_or_the_request(
-    world: World, names: list[str], kind: RequestKind, forced: RequestKind | None
-) -> None:
+def test_the_rule_follows_the_classes(world: World, names: list[str], kind: RequestKind) -> None:
     theta_1 = moved(world.backbone)
     plain = Classifier(world.backbone, Weights(full_delta(theta_1)), 0.8)
     images = [open_image(data) for data in IMAGES]
     seen = plain.image_features(plain.preprocess([open_image(crafted.jpeg(seed)) for seed in range(6)]))
     shots = SupportSet(torch.stack([seen, seen.flip(0), seen.roll(1, 0)]), torch.arange(6) % len(CLASSES))
     model = world.publish(theta_1=theta_1, shots=shots, alpha=0.8)
-    answer = world.classify(names, model=model, rule=forced)
-    assert answer.rule == (forced or kind)
+    answer = world.classify(names, model=model)
+    assert answer.rule == kind
 
     classifier = Classifier(world.backbone, Weights(full_delta(theta_1), shots), 0.8)
     expected = classifier.scores(
         classifier.image_features(classifier.preprocess(images)),
         classifier.text_features([[f"a photo of a {name}."] for name in names]),
         classes=class_indices(names, CLASSES),
-        kind=forced,
     )
     for i, row in enumerate(numbers(answer)):
         for c, name in enumerate(names):

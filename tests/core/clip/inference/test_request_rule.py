@@ -166,29 +166,18 @@ def test_a_trained_class_without_a_shot_leaves_the_texts() -> None:
     torch.testing.assert_close(rule.scores(IMAGES), expected)
 
 
-@pytest.mark.parametrize("kind", [None, *BY_KIND])
 @pytest.mark.parametrize("classes", BY_KIND.values())
-def test_balance_0_gives_the_papers_scores(classes: list[int], kind: str | None) -> None:
+def test_balance_0_gives_the_papers_scores(classes: list[int]) -> None:
     texts = TEXTS[: len(classes)]
-    rule = request_rule(SHOTS, texts, classes, 0.0, kind)  # type: ignore[arg-type]
+    rule = request_rule(SHOTS, texts, classes, 0.0)
     assert torch.equal(rule.scores(IMAGES), IMAGES @ texts.T)
-    near = request_rule(SHOTS, texts, classes, 1e-6, kind)  # type: ignore[arg-type]
+    near = request_rule(SHOTS, texts, classes, 1e-6)
     torch.testing.assert_close(near.scores(IMAGES), IMAGES @ texts.T, rtol=0, atol=1e-5)
 
 
 def test_without_a_support_set_every_request_is_foreign() -> None:
     for classes in BY_KIND.values():
         assert request_rule(None, TEXTS[: len(classes)], classes).kind == "untrained"
-
-
-@pytest.mark.parametrize("kind", BY_KIND)
-@pytest.mark.parametrize("classes", [CLOSED, MIXED])
-def test_foreign_can_be_forced_and_the_others_are_one_rule(kind: str, classes: list[int]) -> None:
-    texts = NEAR[: len(classes)]
-    forced = request_rule(SHOTS, texts, classes, kind=kind)  # type: ignore[arg-type]
-    assert forced.kind == kind
-    own = request_rule(SHOTS, texts, classes).scores(IMAGES)
-    assert torch.equal(forced.scores(IMAGES), IMAGES @ texts.T if kind == "untrained" else own)
 
 
 def test_the_size_counts_every_tensor() -> None:
