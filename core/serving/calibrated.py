@@ -44,46 +44,41 @@ class CalibratedScores:
         ]
 
 
-def calibration_for(
-    model: Model | None,
+def holds_for(
+    calibration: Calibration,
+    trained: Sequence[str],
     names: Sequence[str],
     *,
     own_prompts: bool,
-    alpha: float | None,
     templates: Sequence[str] | None,
     balance: float,
     shots: tuple[Tensor, Tensor] | None,
-) -> Calibration | None:
-    """Return the model's calibration if its prediction sets are valid for such a request, else None.
+) -> bool:
+    """Say whether the prediction sets of a calibration hold for such a request.
 
-    It was fitted with exactly the trained classes as candidates, at the model's own α, prompts and balance,
-    by the rule of a closed request in this version of the software.
+    It was fitted with exactly the trained classes as candidates, at the model's own prompts and balance, by the
+    rule of a closed request in this version of the software.
 
     Args:
         own_prompts: the request has prompts of its own.
-        alpha, templates: values of the request; None is the model's.
+        templates: of the request; None is the model's.
         shots: support set of the model.
     """
-    calibration = stored_calibration(model, alpha)
-    if model is None or calibration is None:
-        return None
-    candidates, trained = {same_class(name) for name in names}, {same_class(name) for name in model.classes}
+    same_names = {same_class(name) for name in names} == {same_class(name) for name in trained}
     plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
     same_scores = calibration.scoring_version == SCORING_VERSION or (
         calibration.scoring_version == 2
         and shots is not None
         and len(shots[1].unique(return_counts=True)[1].unique()) == 1
     )
-    return calibration if plain and same_scores and candidates == trained else None
+    return plain and same_scores and same_names
 
 
-def stored_calibration(model: Model | None, alpha: float | None) -> Calibration | None:
-    """Return the calibration of the model at this α (None: the model's own). It has the temperature."""
-    stored = (model.metrics or {}).get("calibration") if model is not None else None
-    if model is None or stored is None:
-        return None
-    calibration = Calibration.from_dict(stored)
-    return calibration if math.isclose(model.alpha if alpha is None else alpha, calibration.alpha) else None
+def stored_calibration(model: Model, alpha: float) -> Calibration | None:
+    """Return the calibration of the model if it was fitted at this α."""
+    stored = (model.metrics or {}).get("calibration")
+    calibration = Calibration.from_dict(stored) if stored else None
+    return calibration if calibration is not None and math.isclose(alpha, calibration.alpha) else None
 
 
 def calibrate(

@@ -20,7 +20,7 @@ from core.clip.inference.request_rule import request_rule
 from core.clip.models.features import classifier_from_features
 from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Pending
-from core.serving.calibrated import NotCalibrated, calibrate, calibration_for, ranked, stored_calibration
+from core.serving.calibrated import NotCalibrated, calibrate, holds_for, ranked, stored_calibration
 from core.serving.decoding import fitted
 from core.serving.engine import Engine
 from core.serving.names import Prompts, resolve_class_names
@@ -116,17 +116,21 @@ class Predictor:
         Raises NoReadableImage, NotCalibrated, ServerBusy, and any error of the engine.
         """
         row, served = model.row, model.served
-        adapted = row if isinstance(row, Model) else None
-        fitted = stored_calibration(adapted, model.alpha)
-        calibration = calibration_for(
-            adapted,
-            [c.name for c in request.class_names],
-            own_prompts=any(c.prompts for c in request.class_names),
-            alpha=model.alpha,
-            templates=request.templates,
-            balance=request.new_class_balance,
-            shots=served.shots,
+        fitted = stored_calibration(row, model.alpha) if isinstance(row, Model) else None
+        valid = (
+            row is not None
+            and fitted is not None
+            and holds_for(
+                fitted,
+                row.classes,
+                [c.name for c in request.class_names],
+                own_prompts=any(c.prompts for c in request.class_names),
+                templates=request.templates,
+                balance=request.new_class_balance,
+                shots=served.shots,
+            )
         )
+        calibration = fitted if valid else None
         if calibration is None and (request.reject or request.coverage is not None):
             raise NotCalibrated(model.row)
         decoding = time.perf_counter()
@@ -151,7 +155,11 @@ class Predictor:
             for part in sent:  # the model must stay in memory until then
                 batcher.end(part)
         names = classifier.names
-        scores = _scores(model, features, classifier, request, 1.0 if fitted is None else fitted.temperature)
+        rule, texts = classifier.rule, classifier.text_features
+        if model.preview is not None:
+            rule = model.preview.preview.rule(texts, names.classes, request.new_class_balance)
+        temperature = None if fitted is None else fitted.temperature
+        scores = scored(features, texts, rule, served.backbone.logit_scale / (temperature or 1.0))
         calibrated = None
         if calibration is not None:
             calibrated = calibrate(
@@ -175,7 +183,7 @@ class Predictor:
             rule=scores.rule.kind,
             offsets=dict(zip(names.names, scores.rule.offsets.tolist(), strict=True)),
             results=[next(predictions) if problem is None else problem for problem in results],
-            temperature=None if fitted is None else fitted.temperature,
+            temperature=temperature,
             calibration=calibration,
             sets=[] if calibrated is None else calibrated.prediction_sets(names.names),
             in_distribution_score=[] if calibrated is None else calibrated.in_distribution_score.tolist(),
@@ -257,18 +265,3 @@ class Predictor:
 def recipe(backbone: str) -> AdaptConfig:
     """Return the default configuration of a backbone."""
     return resolve_config(backbone=backbone)
-
-
-def _scores(
-    model: LoadedModel,
-    features: Tensor,
-    classifier: RequestClassifier,
-    request: ClassifyRequest,
-    temperature: float,
-) -> Scores:
-    rule = classifier.rule
-    if model.preview is not None:
-        rule = model.preview.preview.rule(
-            classifier.text_features, classifier.names.classes, request.new_class_balance
-        )
-    return scored(features, classifier.text_features, rule, model.served.backbone.logit_scale / temperature)

@@ -9,13 +9,9 @@ from core.clip.config import STARTER, AdaptConfig
 
 TRAINING_COST = 3.0
 """Cost of one training step on an image, in forward passes of one image."""
-
-
 CV_BUDGET = 0.7
 """Maximum training cost of all fold models, in trainings of the model. With the predictions of the fold
 models, a report then costs no more than the model."""
-
-
 START_SECONDS = 4.0
 """Fixed time of a job (seconds): process start, loading of the backbone, decoding, publication."""
 MIN_PAST_JOBS = 5
