@@ -3,6 +3,7 @@
     python -m benchmarks.data.prepare digits FOLDER
     python -m benchmarks.data.prepare signs FOLDER --source CHECKOUT
     python -m benchmarks.data.prepare imagenet FOLDER --source CHECKOUT
+    python -m benchmarks.data.prepare stamps FOLDER --source /usr/share/tuxpaint/stamps
     python -m benchmarks.data.prepare clipart FOLDER --source /usr/share/openclipart/png
     python -m benchmarks.data.prepare symbols FOLDER --source /usr/share/openclipart/png
     python -m benchmarks.data.prepare living FOLDER --source PACKAGES
@@ -13,6 +14,7 @@ signs: a checkout of github.com/ardamavi/Sign-Language-Digits-Dataset (Apache-2.
 imagenet: a checkout of github.com/EliSchwartz/imagenet-sample-images, one image per class of ImageNet (terms
 of ImageNet: research only). It gives `test/<number of the class>/`; the class names are open_clip's.
 
+stamps: Debian's package tuxpaint-stamps-default (GPL and others), 12 of its folders.
 clipart, symbols: Debian's package openclipart-png (public domain), 12 and 10 of its folders, on white.
 living, things: emoji of the npm packages emoji-datasource-twitter and emoji-datasource-google 16.0.0 (CC BY
 4.0, Apache-2.0), unpacked below PACKAGES, ten groups each. Both drawings of an emoji are in the same half.
@@ -30,6 +32,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from benchmarks.data.dataset import BadDataSet
+from benchmarks.data.stamps import export as stamps
 
 TRAIN, TEST = 24, 60
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -173,6 +178,7 @@ def _drawn(count: int, train: int = TRAIN) -> dict[str, np.ndarray]:
 SOURCES: Mapping[str, Callable[[Path, Path], None]] = {
     "signs": signs,
     "imagenet": imagenet,
+    "stamps": stamps,
     "clipart": partial(drawings, classes=CLIPART),
     "symbols": partial(drawings, classes=SYMBOLS),
     "living": partial(emoji, classes=LIVING),
@@ -195,7 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif options.source is None:
         raise SystemExit(f"{options.name} needs --source FOLDER.")
     else:
-        SOURCES[options.name](options.folder, options.source)
+        try:
+            SOURCES[options.name](options.folder, options.source)
+        except BadDataSet as failure:
+            raise SystemExit(str(failure)) from failure
 
 
 if __name__ == "__main__":

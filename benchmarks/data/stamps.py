@@ -1,26 +1,16 @@
-"""Stamps of the drawing program Tux Paint, from a Debian package, as class folders.
-
-    python -m benchmarks.data.stamps FOLDER      writes FOLDER/train/<class>/… and FOLDER/test/<class>/…
+"""Stamps of the drawing program Tux Paint as class folders (`benchmarks.data.prepare stamps`).
 
 Each of the 12 classes gets 6 training images, so that any half can serve as the trained classes.
 """
 
 import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
 from benchmarks.data.dataset import BadDataSet
-from core.settings import get_settings
 
-PACKAGE = "tuxpaint-stamps-default"
-STAMPS = Path("usr/share/tuxpaint/stamps")
 TRAINED_CLASSES = {
     "bird": "animals/birds",
     "fish": "animals/fish",
@@ -41,61 +31,7 @@ SHOTS = 6
 MAX_SIDE = 512
 
 
-def stamps_folder(cache: Path) -> Path:
-    """Return the folder of the stamps: as installed, or unpacked below `cache`, which needs no root.
-
-    Raises:
-        BadDataSet: apt cannot download the package.
-    """
-    installed = Path("/") / STAMPS
-    if (installed / TRAINED_CLASSES["bird"]).is_dir():
-        return installed
-    folder = cache / PACKAGE
-    if folder.is_dir():
-        return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{PACKAGE}-") as temporary:
-        unpacked = Path(temporary) / "unpacked"
-        _run(["dpkg", "-x", str(_download(Path(temporary))), str(unpacked)])
-        if not (unpacked / STAMPS).is_dir():
-            raise BadDataSet(f"The package {PACKAGE} has no folder {STAMPS}.")
-        (unpacked / STAMPS).rename(folder)
-    return folder
-
-
-def _download(folder: Path) -> Path:
-    for program in ("apt-get", "dpkg"):
-        if shutil.which(program) is None:
-            raise BadDataSet(
-                f"This machine has no `{program}`, which downloads the Debian package {PACKAGE}."
-            )
-    _run(["apt-get", "download", PACKAGE], folder)
-    packages = list(folder.glob("*.deb"))
-    if not packages:
-        raise BadDataSet(f"apt-get did not download {PACKAGE}.")
-    return packages[0]
-
-
-def _run(command: list[str], folder: Path | None = None) -> None:
-    environment = {**os.environ, "LC_ALL": "C"}  # for the messages below
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
-    if done.returncode == 0:
-        return
-    errors = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith("E: ")]
-    message = " ".join(errors)[:500] or f"exit status {done.returncode}"
-    advice = "Run `sudo apt-get update` to fetch the package lists of apt, then try again."
-    if "Unable to locate" in message or "Can't find a source" in message or "No packages found" in message:
-        reason = f"apt does not know the package {PACKAGE}, since its package lists are missing ({message})"
-        advice += " On Ubuntu the package is in `universe`: `sudo add-apt-repository universe`."
-    elif "Failed to fetch" in message:
-        reason = f"apt could not download {PACKAGE} ({message})"
-        advice = f"Check the network and the proxy. If the package lists are outdated: {advice}"
-    else:
-        reason = f"`{' '.join(command)}` failed ({message})"
-    raise BadDataSet(f"{reason}. {advice}")
-
-
-def export(stamps: Path, folder: Path) -> None:
+def export(folder: Path, stamps: Path) -> None:
     """Write class folders: the first SHOTS images of each class for training, the others for the test.
 
     Raises:
@@ -123,7 +59,7 @@ def _of_class(name: str, folder: Path) -> list[Path]:
     if len(files) <= SHOTS:
         raise BadDataSet(
             f"{folder} has {len(files)} images of the class {name}; at least {SHOTS + 1} are needed. "
-            f"This system may have another version of the package {PACKAGE}."
+            "This may be another version of the package."
         )
     files.sort(key=lambda file: hashlib.sha256(str(file.relative_to(folder)).encode()).digest())
     return files
@@ -140,16 +76,3 @@ def square(file: Path) -> bytes:
     data = BytesIO()
     paper.save(data, "PNG", compress_level=1)
     return data.getvalue()
-
-
-def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    try:
-        export(stamps_folder(get_settings().cache), Path(sys.argv[1]))
-    except BadDataSet as failure:
-        sys.exit(str(failure))
-
-
-if __name__ == "__main__":
-    main()

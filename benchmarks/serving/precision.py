@@ -195,7 +195,7 @@ def _coverage(backbone: Backbone, task: Task, exact: Measured, other: Measured) 
     )
     assert calibration is not None, "A calibration needs 60 test images of trained classes."
     logits = backbone.logit_scale / calibration.temperature * scores.scores
-    found = calibrate(
+    in_set, _ = calibrate(
         calibration,
         replace(scores, probabilities=logits.softmax(dim=-1)),
         torch.zeros(0),
@@ -203,7 +203,7 @@ def _coverage(backbone: Backbone, task: Task, exact: Measured, other: Measured) 
         range(len(candidates)),
         coverage=COVERAGE,
     )
-    return float(found.in_set[torch.arange(len(truth)), truth][1::2].float().mean())
+    return float(in_set[torch.arange(len(truth)), truth][1::2].float().mean())
 
 
 def table(results: Mapping[str, Measured], title: str) -> Table:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,31 +18,6 @@ from core.serving.types import Prediction
 from core.store.db.tables import Model
 
 
-@dataclass(frozen=True)
-class CalibratedScores:
-    """Scores of N images with calibrated probabilities, prediction sets and in-distribution scores."""
-
-    calibration: Calibration
-    scores: Scores
-    in_set: Tensor
-    """bool [N, C]: the prediction sets, which are never empty."""
-    in_distribution_score: Tensor
-    """[N], rejected below the calibration's threshold."""
-
-    @property
-    def rejected(self) -> Tensor:
-        """bool [N]: the image resembles none of the classes."""
-        return self.in_distribution_score < self.calibration.threshold
-
-    def prediction_sets(self, names: Sequence[str]) -> list[list[str]]:
-        """Return the prediction set of each image, the most likely class first."""
-        order = self.scores.scores.argsort(dim=-1, descending=True).tolist()
-        return [
-            [names[c] for c in best_first if in_set[c]]
-            for best_first, in_set in zip(order, self.in_set.tolist(), strict=True)
-        ]
-
-
 def holds_for(
     calibration: Calibration,
     trained: Sequence[str],
@@ -56,8 +30,8 @@ def holds_for(
 ) -> bool:
     """Say whether the prediction sets of a calibration hold for such a request.
 
-    It was fitted with exactly the trained classes as candidates, at the model's own prompts and balance, by the
-    rule of a closed request in this version of the software.
+    It was fitted with exactly the trained classes as candidates, at the model's own prompts and balance, by
+    the rule of a closed request in this version of the software.
 
     Args:
         own_prompts: the request has prompts of its own.
@@ -89,8 +63,8 @@ def calibrate(
     classes: Sequence[int],
     *,
     coverage: float,
-) -> CalibratedScores:
-    """Return the scores with prediction sets and in-distribution scores.
+) -> tuple[Tensor, Tensor]:
+    """Return the prediction sets, bool [N, C] and never empty, and the in-distribution scores [N].
 
     Args:
         scores: scores [N, C] of N images at the calibration's temperature, the trained classes in any order.
@@ -102,10 +76,15 @@ def calibrate(
     in_set = scores.probabilities >= calibration.conformal_threshold(coverage)
     in_set[torch.arange(len(in_set)), scores.scores.argmax(dim=-1)] = True
     if shots is None or calibration.rejection_threshold is None:
-        in_distribution = scores.scores.amax(dim=-1)
-    else:
-        in_distribution = in_distribution_score(features, scores.scores, *shots, classes)
-    return CalibratedScores(calibration, scores, in_set, in_distribution)
+        return in_set, scores.scores.amax(dim=-1)
+    return in_set, in_distribution_score(features, scores.scores, *shots, classes)
+
+
+def prediction_sets(scores: Scores, in_set: Tensor, names: Sequence[str]) -> list[list[str]]:
+    """Return the names in the prediction set of each image, the most likely class first."""
+    order = scores.scores.argsort(dim=-1, descending=True).tolist()
+    rows = zip(order, in_set.tolist(), strict=True)
+    return [[names[c] for c in best_first if chosen[c]] for best_first, chosen in rows]
 
 
 class NotCalibrated(ClipCiteError):

@@ -15,12 +15,19 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
 from core.clip.errors import BadImage
-from core.clip.inference.classifier import Scores, scored
+from core.clip.inference.classifier import scored
 from core.clip.inference.request_rule import request_rule
 from core.clip.models.features import classifier_from_features
 from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Pending
-from core.serving.calibrated import NotCalibrated, calibrate, holds_for, ranked, stored_calibration
+from core.serving.calibrated import (
+    NotCalibrated,
+    calibrate,
+    holds_for,
+    prediction_sets,
+    ranked,
+    stored_calibration,
+)
 from core.serving.decoding import fitted
 from core.serving.engine import Engine
 from core.serving.names import Prompts, resolve_class_names
@@ -160,16 +167,13 @@ class Predictor:
             rule = model.preview.preview.rule(texts, names.classes, request.new_class_balance)
         temperature = None if fitted is None else fitted.temperature
         scores = scored(features, texts, rule, served.backbone.logit_scale / (temperature or 1.0))
-        calibrated = None
+        sets: list[list[str]] = []
+        in_distribution = scores.scores.new_empty(0)
         if calibration is not None:
-            calibrated = calibrate(
-                calibration,
-                scores,
-                features,
-                served.shots,
-                names.classes,
-                coverage=request.coverage or 0.0,
+            in_set, in_distribution = calibrate(
+                calibration, scores, features, served.shots, names.classes, coverage=request.coverage or 0.0
             )
+            sets = prediction_sets(scores, in_set, names.names)
         encoded = time.perf_counter()
         kinds = names.kinds
         predictions = iter(ranked(scores, names, kinds, request.top_k))
@@ -185,9 +189,9 @@ class Predictor:
             results=[next(predictions) if problem is None else problem for problem in results],
             temperature=temperature,
             calibration=calibration,
-            sets=[] if calibrated is None else calibrated.prediction_sets(names.names),
-            in_distribution_score=[] if calibrated is None else calibrated.in_distribution_score.tolist(),
-            rejected=[] if calibrated is None else calibrated.rejected.tolist(),
+            sets=sets,
+            in_distribution_score=in_distribution.tolist(),
+            rejected=[] if calibration is None else (in_distribution < calibration.threshold).tolist(),
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),
                 "encode": round(1000 * (encoded - encoding), 2),

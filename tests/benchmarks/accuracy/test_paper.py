@@ -71,35 +71,6 @@ def test_base_to_new_is_run_once_and_printed_again(
     assert "CLIP-CITE" in (next(tmp_path.glob("bng-*.md"))).read_text(encoding="utf-8")
 
 
-def test_a_run_that_was_stopped_goes_on(
-    colours: Path, backbone: Backbone, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = ["--data", str(colours), "--splits", "2", "--methods", "stock", *options]
-    real, calls = harness.score_tests, []
-
-    def stopped(*arguments: object) -> object:
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]
-
-    def counted(*arguments: object) -> object:
-        calls.append(arguments)
-        return real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(harness, "score_tests", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        paper.main(command)
-    store = harness.store_of("stock", backbone, tmp_path)
-    (done,) = store.names()
-    calls.clear()
-    monkeypatch.setattr(harness, "score_tests", counted)
-    paper.main(command)
-    assert len(calls) == 1
-    assert len(store.names()) == 2
-    assert store.names()[0] == done
-
-
 def test_a_run_stores_the_score_of_every_class(
     colours: Path, backbone: Backbone, options: list[str], tmp_path: Path
 ) -> None:
@@ -163,23 +134,6 @@ def test_recipes_do_not_mix_and_each_run_is_a_row(colours: Path, options: list[s
 def test_without_a_run_no_file_of_rows_is_written(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="at least one method"):
         paper.write_csv([], tmp_path / "rows.csv")
-
-
-def test_few_shots(colours: Path, options: list[str], tmp_path: Path) -> None:
-    paper.main(["--setting", "fsl", "--data", str(colours), "--methods", *FAST, *options])
-    (table,) = tables(tmp_path, "fsl-*.json")
-    assert table["columns"] == ["method", "1", "2", "4", "8", "16"]
-    rows = {row[0]: row[1:] for row in table["rows"]}  # type: ignore[attr-defined]
-    assert len(set(rows["stock"])) == 1  # The stock model uses no shots.
-
-
-def test_cross_domain(colours: Path, options: list[str], tmp_path: Path) -> None:
-    other = folder_of(tmp_path / "other", ["grey", "red"])
-    paper.main(
-        ["--setting", "cdg", "--data", str(colours), "--target", str(other), "--methods", *FAST, *options]
-    )
-    (table,) = tables(tmp_path, "cdg-*.json")
-    assert table["columns"] == ["method", "other", "other base", "other new"]
 
 
 @pytest.mark.slow

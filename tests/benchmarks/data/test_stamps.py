@@ -1,15 +1,13 @@
-"""The stamps: their split, and the errors when they are unavailable."""
+"""The stamps: their split, and the error when they are too few."""
 
-import stat
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from benchmarks.data import stamps
 from benchmarks.data.dataset import BadDataSet
-from benchmarks.data.stamps import NEW_CLASSES, SHOTS, TRAINED_CLASSES, export, square, stamps_folder
+from benchmarks.data.stamps import NEW_CLASSES, SHOTS, TRAINED_CLASSES, export, square
 
 
 def fake_stamps(folder: Path, trained: int = 8, new: int = 7) -> Path:
@@ -24,25 +22,9 @@ def fake_stamps(folder: Path, trained: int = 8, new: int = 7) -> Path:
     return folder
 
 
-def fake_program(folder: Path, name: str, script: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-
-
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the only folder with programs, on a machine without the images."""
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr(stamps, "STAMPS", Path("usr/share/no such/stamps"))
-    return folder
-
-
 def test_six_shots_and_the_rest_is_for_testing(tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    export(fake_stamps(tmp_path / "stamps"), folder)
+    export(folder, fake_stamps(tmp_path / "stamps"))
     for name in (*TRAINED_CLASSES, *NEW_CLASSES):
         train, test = (
             sorted(p.name for p in (folder / split / name).iterdir()) for split in ("train", "test")
@@ -54,7 +36,7 @@ def test_six_shots_and_the_rest_is_for_testing(tmp_path: Path) -> None:
     assert len(set(shown)) == 8  # no image is in both splits
     assert shown != sorted(shown)
     again = tmp_path / "again"
-    export(tmp_path / "stamps", again)
+    export(again, tmp_path / "stamps")
     assert sorted(p.relative_to(again) for p in again.rglob("*")) == sorted(
         p.relative_to(folder) for p in folder.rglob("*")
     )
@@ -62,7 +44,7 @@ def test_six_shots_and_the_rest_is_for_testing(tmp_path: Path) -> None:
 
 def test_too_few_images(tmp_path: Path) -> None:
     with pytest.raises(BadDataSet, match="has 6 images of the class bird; at least 7 are needed"):
-        export(fake_stamps(tmp_path / "stamps", trained=6), tmp_path / "images")
+        export(tmp_path / "images", fake_stamps(tmp_path / "stamps", trained=6))
 
 
 def test_square_is_white_around_and_below(tmp_path: Path) -> None:
@@ -78,14 +60,3 @@ def test_square_is_white_around_and_below(tmp_path: Path) -> None:
         (0, 0, 0),
         white,
     ]
-
-
-def test_downloaded_once(programs: Path, tmp_path: Path) -> None:
-    fake_program(programs, "apt-get", ": > tuxpaint-stamps-default_1_all.deb")
-    # dpkg -x FILE FOLDER
-    fake_program(programs, "dpkg", f'/bin/mkdir -p "$3/{stamps.STAMPS}/animals"')
-    folder = stamps_folder(tmp_path / "cache")
-    assert (folder / "animals").is_dir()
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == [folder.name]
-    fake_program(programs, "apt-get", "exit 1")
-    assert stamps_folder(tmp_path / "cache") == folder
