@@ -7,11 +7,10 @@ resuming are those of benchmarks.accuracy.paper.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
@@ -21,15 +20,11 @@ from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.paper import load_for, parser, read_trials, write
 from benchmarks.accuracy.tables import Table, collect, compared, signed
 from benchmarks.methods import clip_cite
-from benchmarks.methods.clip_cite import Balanced, config_of, ensemble
-from benchmarks.methods.common.answerers import stock_head, trained_columns
-from benchmarks.methods.common.task import Method, Predictor, Task, Tests
+from benchmarks.methods.clip_cite import config_of, ensemble
+from benchmarks.methods.common.task import Method, Predictor, Task
 from benchmarks.methods.stock import stock
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.models.backbone import Backbone
-from core.clip.models.features import build_zero_shot_classifier
 from core.clip.training.trainer import FineTuned, Recipe
-from core.clip.weights.delta import full_delta
 
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TEMPLATES = (  # CLIP's own seven for small ensembles
@@ -57,36 +52,9 @@ def changed(label: str, recipe: Recipe | None = None, **settings: Any) -> Method
 
 
 def one_training(task: Task) -> dict[str, Predictor]:
-    """Return all variants of one training: the α curve, `new_class_balance`, and W for trained classes."""
+    """Return the α curve of one training."""
     trained = train(task)
-    networks = {a: ensemble(task, trained.theta_1, a) for a in ALPHAS}
-    answers: dict[str, Predictor] = {f"α = {a}": network for a, network in networks.items()}
-    for balance in (0.1, 0.2, 0.3, NEW_CLASS_BALANCE, 0.4, 0.5):
-        label = f"α = 0.5, new_class_balance {balance}"
-        answers[label] = Balanced(task, networks[0.5], full_delta(trained.theta_1), 0.5, balance)
-    answers["W kept, α = 0.5"] = WithClassifier(task, trained, 0.5)
-    answers["W kept, α = 1"] = WithClassifier(task, trained, 1.0)
-    return answers
-
-
-@dataclass(frozen=True)
-class WithClassifier:
-    """A predictor that scores trained classes by W, ensembled with its start, others by the text tower."""
-
-    task: Task
-    trained: FineTuned
-    alpha: float
-
-    def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        network = ensemble(self.task, self.trained.theta_1, self.alpha).model
-        head = build_zero_shot_classifier(
-            network, self.task.backbone.tokenize, self.task.prompts(class_names)
-        )
-        start = stock_head(self.task, self.task.class_names)
-        classifier = F.normalize(torch.lerp(start, self.trained.classifier, self.alpha), dim=-1)
-        columns, classes = trained_columns(self.task, class_names)
-        head[columns] = classifier[classes]
-        return (tests.features(network) @ head.T).cpu()
+    return {f"α = {a}": ensemble(task, trained.theta_1, a) for a in ALPHAS}
 
 
 def templates(task: Task) -> dict[str, Predictor]:
@@ -115,7 +83,7 @@ def unequal(task: Task) -> dict[str, Predictor]:
     for label, chosen in (("unequal classes", kept), ("unequal, small ones repeated", repeated)):
         indices = [i for of_class in chosen for i in of_class]
         few = replace(
-            task, images=[task.images[i] for i in indices], labels=[task.labels[i] for i in indices]
+            task, tensors=[task.tensors[i] for i in indices], labels=[task.labels[i] for i in indices]
         )
         answers[label] = ensemble(task, train(few).theta_1, 0.5)
     return answers

@@ -26,14 +26,12 @@ from numpy.typing import NDArray
 from open_clip import IMAGENET_CLASSNAMES
 from torch import Tensor, nn
 
-from benchmarks.accuracy.harness import Trial, facts, task_of, tests_of
+from benchmarks.accuracy.harness import Trial, facts, shots_of, task_of, tests_of
 from benchmarks.accuracy.paper import load_for, parser, read_trials
-from benchmarks.data.few_shot import draw_shots
 from benchmarks.methods.clip_cite import config_of, train
 from benchmarks.methods.common.task import Task, Tests
 from benchmarks.run_store import Run, RunStore
 from core.clip.data.splits import make_folds
-from core.clip.data.transforms import to_image
 from core.clip.evaluation.cross_validation import cross_validate
 from core.clip.evaluation.predictions import Candidates
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
@@ -125,8 +123,8 @@ def encode(
         "truth": np.array([e.label for e in data.test]),
         "shot_labels": np.array(task.labels),
     }
-    tests = tests_of(backbone, data)
-    pixels = torch.stack([backbone.preprocess(to_image(image)) for image in task.tensors])
+    tests = tests_of(backbone, data, trial.exact_pixels)
+    pixels = task.pixels()
     theta_0 = tower_parameters(backbone.model)
     if unrelated is not None:
         arrays["unrelated_names"] = np.array(UNRELATED_NAMES)
@@ -160,9 +158,9 @@ def fold_scores(trial: Trial, backbone: Backbone) -> tuple[float, dict[str, Arra
     found = cross_validate(
         backbone,
         make_folds(task.labels, task.seed),
-        [e.path for e in draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)],
+        [e.path for e in shots_of(trial)],
         task.tensors,
-        image_features(backbone.model, torch.stack([backbone.preprocess(i) for i in task.images])),
+        image_features(backbone.model, task.pixels()),
         task.labels,
         Candidates(names, len(task.class_names), tuple(task.prompts(names))),
         config_of(task),

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmarks.accuracy.scores import BestScores, Scores, new_labels, of_own_kind
-from benchmarks.data.dataset import DataSet
+from benchmarks.data.dataset import DataSet, Example
 from benchmarks.data.few_shot import draw_shots, published_shots
 from benchmarks.machine import commit
-from benchmarks.methods.common.task import Method, Predictor, Task, Tests
+from benchmarks.methods.common.task import Method, Predictor, Task, Tests, read_image
 from benchmarks.run_store import Run, RunStore
-from core.clip.data.images import open_image
+from core.clip.data.transforms import to_tensor
 from core.clip.models.backbone import Backbone
 
 PACKAGES = ("clipcite", "numpy", "open_clip_torch", "pillow", "timm", "torch", "torchvision")
@@ -47,6 +47,10 @@ class Trial:
     """Prompt template instead of those of the data set."""
     draws: Draws = "hash"
     """Source of the shots: ranked by hash, or the published draws of 2SFS."""
+    tests_per_class: int | None = None
+    """Maximum number of test images per class; None for all."""
+    exact_pixels: bool = False
+    """Images are neither reduced nor turned upright before the transform of the network."""
 
     def key(self, method: str) -> str:
         """Return the name of this run in a store."""
@@ -57,6 +61,10 @@ class Trial:
             what += f"-prompt-{self.template}"
         if self.draws != "hash":
             what += f"-draws-{self.draws}"
+        if self.tests_per_class is not None:
+            what += f"-{self.tests_per_class}tests"
+        if self.exact_pixels:
+            what += "-exact-pixels"
         return "/".join(_file_name(part) for part in (self.data.name, what, method))
 
 
@@ -155,20 +163,29 @@ def facts(backbone: Backbone) -> dict[str, Any]:
     }
 
 
+def shots_of(trial: Trial) -> list[Example]:
+    """Return the training images of a trial.
+
+    Raises:
+        BadDataSet: a class has no image, or the published draw is missing.
+    """
+    if trial.draws == "2sfs":
+        return published_shots(trial.data, trial.trained, trial.shots, trial.seed)
+    return draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
+
+
 def task_of(trial: Trial, backbone: Backbone) -> Task:
     """Return the task that a trial sets for a method."""
-    if trial.draws == "2sfs":
-        shots = published_shots(trial.data, trial.trained, trial.shots, trial.seed)
-    else:
-        shots = draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
+    shots = shots_of(trial)
     label_of = {label: i for i, label in enumerate(trial.trained)}
     return Task(
         backbone,
-        [open_image(e.path, shortest_side=2 * backbone.image_size) for e in shots],
+        [to_tensor(read_image(e.path, backbone, trial.exact_pixels)) for e in shots],
         [label_of[e.label] for e in shots],
         [trial.data.class_names[label] for label in trial.trained],
         (trial.template,) if trial.template else trial.data.templates,
         trial.seed,
+        trial.data.name,
     )
 
 
@@ -177,7 +194,7 @@ def score_tests(predictor: Predictor, data: DataSet, trial: Trial, backbone: Bac
 
     A predictor whose rule depends on the request is also asked for the trained and the new classes alone.
     """
-    tests = tests_of(backbone, data)
+    tests = tests_of(backbone, data, trial.exact_pixels)
     trained_classes = {trial.data.class_names[label] for label in trial.trained}
     trained = [label for label, name in enumerate(data.class_names) if name in trained_classes]
 
@@ -193,15 +210,15 @@ def score_tests(predictor: Predictor, data: DataSet, trial: Trial, backbone: Bac
     return Scores(scores_for(everything), truth, tuple(trained), data.class_names, **alone)
 
 
-def tests_of(backbone: Backbone, data: DataSet) -> Tests:
+def tests_of(backbone: Backbone, data: DataSet, exact_pixels: bool) -> Tests:
     """Return the test images of a data set."""
-    return _tests(backbone, tuple(e.path for e in data.test))
+    return _tests(backbone, tuple(e.path for e in data.test), exact_pixels)
 
 
 @lru_cache(maxsize=8)
-def _tests(backbone: Backbone, paths: tuple[Path, ...]) -> Tests:
+def _tests(backbone: Backbone, paths: tuple[Path, ...], exact_pixels: bool) -> Tests:
     """Return the test images, shared by the trials of a data set so that they are decoded once."""
-    return Tests(backbone, paths)
+    return Tests(backbone, paths, exact_pixels)
 
 
 def _peak_bytes(backbone: Backbone) -> int:

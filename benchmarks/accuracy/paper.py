@@ -3,13 +3,15 @@
     python -m benchmarks.accuracy.paper --root DATA --setting bng --backbone ViT-B-16/openai
     python -m benchmarks.accuracy.paper --data clothing cifar10 --setting bng --splits 5 --seeds 3 --methods
     all
-    python -m benchmarks.accuracy.paper --root DATA --backbone ViT-B-16/openai --recipe paper --template
-    "a photo of a {}" --draws 2sfs --csv paper.csv
+    python -m benchmarks.accuracy.paper --root DATA --setting all --backbone ViT-B-16/openai --recipe paper
+    --template "a photo of a {}" --draws 2sfs --exact-pixels --csv paper.csv
 
 --root is the folder of the papers' data sets in the layout of CoOp's DATASETS.md. --data names folders with
 `train/CLASS/` and `test/CLASS/`. Settings: bng (base-to-new, including *mixed* with all classes as
 candidates), fsl (1 to 16 shots of all classes), dg (ImageNet to its four variants), cdg (accuracy on another
-data set after the adaptation).
+data set after the adaptation), all (these four: the paper's tables).
+
+Before the first training, the command names everything that is missing, and the time that it will take.
 
 The scores of each method and image are stored below --out. An interrupted series resumes, and a complete one
 only prints. Choose another folder after a change of the code. The tables, with the papers' figures, are
@@ -21,7 +23,6 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,21 +30,10 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.accuracy.harness import Draws, Trial, run
-from benchmarks.accuracy.tables import OURS as PAPER_SCORES
-from benchmarks.accuracy.tables import (
-    SERVED,
-    STOCK,
-    Runs,
-    Table,
-    base_to_new_tables,
-    collect,
-    cross_domain_table,
-    csv_rows,
-    few_shot_table,
-    published_tables,
-    rivals_table,
-)
+from benchmarks.accuracy.forecast import forecast
+from benchmarks.accuracy.harness import Draws, Trial, run, shots_of
+from benchmarks.accuracy.report import tables_of
+from benchmarks.accuracy.tables import Table, csv_rows
 from benchmarks.accuracy.trials import (
     SHOT_COUNTS,
     base_to_new,
@@ -52,9 +42,9 @@ from benchmarks.accuracy.trials import (
     few_shot,
     fewer_tests,
 )
-from benchmarks.data.dataset import DataSet
+from benchmarks.data.dataset import BadDataSet, DataSet
 from benchmarks.data.load import load
-from benchmarks.data.papers import ELEVEN, IMAGENET_VARIANTS
+from benchmarks.data.papers import A_PHOTO, ELEVEN, IMAGENET_VARIANTS
 from benchmarks.methods.clip_cite_paper import RECIPES
 from benchmarks.methods.common.registry import METHODS
 from core.clip.config import resolve_config
@@ -62,6 +52,7 @@ from core.clip.models.backbone import Backbone, load_backbone
 from core.settings import get_settings
 
 PRODUCT, OURS = "clip_cite", "ours"
+SETTINGS = ("bng", "fsl", "dg", "cdg")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command_line.add_argument("--csv", type=Path, help="also write one row per run to this file")
     options = command_line.parse_args(arguments)
     console = Console(width=160)
+    settings = SETTINGS if options.setting == "all" else (options.setting,)
+    plans = read_plans(options, settings)
+    everything = [trial for trials in plans.values() for trial in trials]
     backbone = load_for(options)
-    trials = read_trials(options)
     functions = {
         **METHODS,
         **{f"{PRODUCT}-{recipe}": method for recipe, method in RECIPES.items()},
@@ -84,32 +77,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     methods = list(METHODS) if options.methods == ["all"] else options.methods
     if options.recipe != OURS:
         methods = [f"{name}-{options.recipe}" if name == PRODUCT else name for name in methods]
+    trained = [method for method in methods if method.startswith(PRODUCT)]
+    if options.setting == "all" and trained:
+        console.print(forecast(trained, everything, backbone, options.out))
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=len(trials) * len(methods))
+        bar = progress.add_task("", total=len(everything) * len(methods))
         for method in methods:
-            for trial in trials:
+            for trial in everything:
                 progress.update(bar, description=f"{method}, {trial.data.name}, split {trial.split}")
                 run(method, functions[method], trial, backbone, options.out)
                 progress.advance(bar)
     if options.csv:
-        write_csv(csv_rows(methods, trials, backbone, options.out), options.csv)
+        write_csv(csv_rows(methods, everything, backbone, options.out), options.csv)
         console.print(f"Written: {options.csv}")
-    if options.setting in ("bng", "mixed"):
-        tables = base_to_new_tables(methods, trials, backbone, options.out)
-        if PRODUCT in methods and set(methods) - {STOCK, PRODUCT}:  # with rivals
-
-            @cache
-            def collected(method: str, trials: tuple[Trial, ...]) -> list[Runs]:
-                return collect([method], trials, backbone, options.out)
-
-            by_method = dict.fromkeys(methods, tuple(trials))
-            tables += [rivals_table(by_method, collected, label) for label in (SERVED, PAPER_SCORES)]
-        tables += published_tables([trial.data.name for trial in trials])
-    elif options.setting == "fsl":
-        tables = [few_shot_table(methods, trials, backbone, options.out)]
-    else:
-        tables = [cross_domain_table(methods, trials, backbone, options.out)]
-    write(tables, f"{options.setting}-{options.backbone.replace('/', '-')}", options.out, console)
+    for setting, trials in plans.items():
+        found = tables_of(setting, methods, trials, backbone, options.out)
+        write(found, f"{setting}-{options.backbone.replace('/', '-')}", options.out, console)
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -143,7 +126,7 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--setting", choices=["bng", "mixed", "fsl", "dg", "cdg"], default="bng")
+    parser.add_argument("--setting", choices=[*SETTINGS, "mixed", "all"], default="bng")
     parser.add_argument(
         "--root", type=Path, help="folder of the papers' data sets, laid out as in CoOp's DATASETS.md"
     )
@@ -156,7 +139,11 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     )
     parser.add_argument("--backbone", default="starter")
     parser.add_argument("--methods", nargs="+", default=["stock", "clip_cite"], choices=[*methods, "all"])
-    parser.add_argument("--template", default="", help='prompt of all sets, such as "a photo of a {}"')
+    parser.add_argument(
+        "--template",
+        default="",
+        help=f'prompt of all sets, such as "a photo of a {{}}" (default: that of each set; cdg: "{A_PHOTO}")',
+    )
     parser.add_argument(
         "--draws",
         choices=get_args(Draws),
@@ -180,6 +167,9 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     parser.add_argument("--tests", type=int, help="maximum test images per class (default: all)")
     parser.add_argument(
         "--first-test", type=int, default=1, help="number of the first test image per class (default 1)"
+    )
+    parser.add_argument(
+        "--exact-pixels", action="store_true", help="do not reduce or turn images before the test transform"
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument(
@@ -208,8 +198,33 @@ def read_sets(options: argparse.Namespace) -> list[DataSet]:
 
 def read_trials(options: argparse.Namespace) -> list[Trial]:
     """Return the trials of the arguments, in the order in which they run."""
-    trials = _trials(options)
-    return [replace(trial, template=options.template, draws=options.draws) for trial in trials]
+    # Names of other data sets make no sense in the template of the source.
+    template = options.template or (A_PHOTO if options.setting == "cdg" else "")
+    fields = {"draws": options.draws, "tests_per_class": options.tests, "exact_pixels": options.exact_pixels}
+    return [replace(trial, template=template, **fields) for trial in _trials(options)]
+
+
+def read_plans(options: argparse.Namespace, settings: Sequence[str]) -> dict[str, list[Trial]]:
+    """Return the trials by setting.
+
+    Raises:
+        SystemExit: data sets or shots are missing; the message names all of them.
+    """
+    plans: dict[str, list[Trial]] = {}
+    problems: list[str] = []
+    for setting in settings:
+        try:
+            plans[setting] = read_trials(argparse.Namespace(**{**vars(options), "setting": setting}))
+        except BadDataSet as problem:
+            problems.append(str(problem))
+    for trial in (trial for trials in plans.values() for trial in trials):
+        try:
+            shots_of(trial)
+        except BadDataSet as problem:
+            problems.append(str(problem))
+    if problems:
+        raise SystemExit("\n".join(dict.fromkeys(problems)))
+    return plans
 
 
 def _trials(options: argparse.Namespace) -> list[Trial]:

@@ -9,17 +9,14 @@ model is shown with the seeds that it has.
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-import numpy as np
-
 from benchmarks.accuracy.harness import Trial, results, store_of
-from benchmarks.accuracy.measures import MEASURES, OPEN_WORLD, measure
-from benchmarks.accuracy.scores import BestScores
+from benchmarks.accuracy.measures import MEASURES, OPEN_WORLD
 from benchmarks.accuracy.tables import (
     OURS,
     OVER,
@@ -29,9 +26,13 @@ from benchmarks.accuracy.tables import (
     Collected,
     Runs,
     Table,
+    base_to_new_tables,
     collect,
     compared,
+    cross_domain_table,
+    few_shot_table,
     figure,
+    published_elsewhere,
     published_tables,
     rivals_table,
     signed,
@@ -40,8 +41,8 @@ from benchmarks.data.dataset import DataSet
 from benchmarks.methods.common.registry import METHODS
 from core.clip.models.backbone import Backbone
 
+CLIP_CITE = "clip_cite"
 PAGES, RESULTS = (Path(__file__).parents[1] / name for name in ("pages", "results"))
-GAMMAS = tuple(round(0.01 * i, 2) for i in range(-5, 20))
 Stored = Callable[[str, Trial], bool]
 
 
@@ -86,46 +87,6 @@ def open_world_table(by_method: ByMethod, collected: Collected) -> Table:
     return table
 
 
-def gamma_table(by_method: ByMethod, collected: Collected, names: Sequence[str]) -> Table:
-    """Return the accuracy with one constant γ subtracted from the scores of trained classes.
-
-    For each data set γ is the one with the best mean of mixed HM on all others.
-    """
-    table = Table(
-        "One constant γ for each method, chosen on the other data sets",
-        ["method", "mixed HM", "all", "mixed HM with γ", "all with γ", "γ by data set"],
-        note=f"Data sets in this order: {', '.join(names)}.",
-    )
-    shown = ("mixed HM", "all")
-    for method, trials in by_method.items():
-        for runs in collected(method, trials):
-            values = {
-                (name, gamma): {
-                    m: float(np.mean([_once(run, gamma)[m] for run in runs.answers[name]])) for m in shown
-                }
-                for name in names
-                for gamma in (0.0, *GAMMAS)
-            }
-            chosen = {name: _best_elsewhere(values, name, names) for name in names}
-            cells = [np.mean([values[name, 0.0][m] for name in names]) for m in shown]
-            cells += [np.mean([values[name, chosen[name]][m] for name in names]) for m in shown]
-            gammas = " / ".join(f"{chosen[name]:.2f}".replace("-", "−") for name in names)
-            table.rows.append([runs.label, *(figure(float(cell)) for cell in cells), gammas])
-    return table
-
-
-def _once(run: BestScores, gamma: float) -> dict[str, float]:
-    once = np.ones((1, len(run.truth)))
-    return {name: float(value[0]) for name, value in measure(run, once, gamma).items()}
-
-
-def _best_elsewhere(
-    values: Mapping[tuple[str, float], Mapping[str, float]], name: str, names: Sequence[str]
-) -> float:
-    others = [other for other in names if other != name]
-    return max(GAMMAS, key=lambda gamma: float(np.mean([values[n, gamma]["mixed HM"] for n in others])))
-
-
 def with_tables(text: str, tables: dict[str, Table]) -> str:
     """Return the page with these tables between their markers.
 
@@ -142,6 +103,30 @@ def with_tables(text: str, tables: dict[str, Table]) -> str:
     return text
 
 
+def tables_of(
+    setting: str, methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path
+) -> list[Table]:
+    """Return the tables of a setting, with the published figures."""
+    names = list(dict.fromkeys(trial.data.name for trial in trials))
+    by_set = [[trial for trial in trials if trial.data.name == name] for name in names]
+    if setting == "fsl":
+        groups = [*by_set, list(trials)] if len(names) > 1 else [list(trials)]
+        return [few_shot_table(methods, group, backbone, out) for group in groups]
+    if setting in ("dg", "cdg"):
+        tables = [cross_domain_table(methods, group, backbone, out) for group in by_set]
+        return [*tables, published_elsewhere(setting)]
+    tables = base_to_new_tables(methods, trials, backbone, out)
+    if CLIP_CITE in methods and set(methods) - {STOCK, CLIP_CITE}:  # with rivals
+
+        @cache
+        def collected(method: str, trials: tuple[Trial, ...]) -> list[Runs]:
+            return collect([method], trials, backbone, out)
+
+        by_method = dict.fromkeys(methods, tuple(trials))
+        tables += [rivals_table(by_method, collected, label) for label in (SERVED, OURS)]
+    return tables + published_tables(names)
+
+
 def page_of(name: str, pages: Sequence[Path]) -> Path:
     """Return the page with the markers of a table, the first page if none has them."""
     marker = f"<!-- {name} -->"
@@ -154,13 +139,14 @@ def stored_trials(backbone: Backbone, out: Path) -> list[Trial]:
     Raises:
         SystemExit: there are no stored runs.
     """
-    pattern = re.compile(r"([^/]+)/split(\d+)-seed(\d+)-(\d+)shots-(\d+)classes/stock")
+    pattern = re.compile(r"([^/]+)/split(\d+)-seed(\d+)-(\d+)shots-(\d+)classes(?:-(\d+)tests)?/stock")
     trials = []
     for key in store_of(STOCK, backbone, out).names():
         if found := pattern.fullmatch(key):
             data = DataSet(found[1], (), (), (), ())
-            split, seed, shots, classes = (int(number) for number in found.groups()[1:])
-            trials.append(Trial(data, tuple(range(classes)), shots, split, seed, (data,)))
+            split, seed, shots, classes, tests = (number and int(number) for number in found.groups()[1:])
+            trained = tuple(range(classes))
+            trials.append(Trial(data, trained, shots, split, seed, (data,), tests_per_class=tests))
     if not trials:
         raise SystemExit(
             f"{out} has no runs of {STOCK}. Run benchmarks.accuracy.paper with this --out first."
@@ -187,7 +173,6 @@ def base_to_new_page(trials: Sequence[Trial], backbone: Backbone, out: Path) -> 
         "rivals": rivals_table(by_method, collected, SERVED),
         "rivals-paper": rivals_table(by_method, collected, OURS),
         "open-world": open_world_table(by_method, collected),
-        "gamma": gamma_table(by_method, collected, names),
         "published": published_tables([])[0],
     }
 

@@ -287,7 +287,7 @@ def series_of(runs: Mapping[tuple[str, int], Encodings]) -> Series:
 
 def stored_series(backbone: Backbone, out: Path) -> dict[str, dict[tuple[str, int], Encodings]]:
     """Return the stored runs by series, set and split."""
-    pattern = re.compile(r"([^/]+)/split(\d+)-seed\2-(\d+)shots-(\d+)classes/features")
+    pattern = re.compile(r"([^/]+)/split(\d+)-seed\2-(\d+)shots-(\d+)classes(?:-\d+tests)?/features")
     store = store_of(backbone, out)
     found: dict[str, dict[tuple[str, int], Encodings]] = defaultdict(dict)
     for key in sorted(store.names()):

@@ -35,9 +35,9 @@ def few_shot(data: DataSet, *, shots: Sequence[int], seeds: Sequence[int]) -> li
 def domain_generalisation(
     source: DataSet, variants: Sequence[DataSet], *, shots: int, seeds: Sequence[int]
 ) -> list[Trial]:
-    """Return the trials of DG: train on all classes of one data set, test on others with the same classes."""
+    """Return the trials of DG: train on all classes of one data set, test on it and on others with these."""
     everything = tuple(range(len(source.class_names)))
-    return [Trial(source, everything, shots, 0, seed, tuple(variants)) for seed in seeds]
+    return [Trial(source, everything, shots, 0, seed, (source, *variants)) for seed in seeds]
 
 
 def cross_domain(

@@ -82,7 +82,8 @@ def published_shots(data: DataSet, classes: Sequence[int], shots: int, seed: int
     """Return the shots that 2SFS drew and published, of these classes in the order of the published list.
 
     2SFS (arXiv 2503.11609) has the seeds 1 to 3, which are 0 to 2 here. Its lists are
-    `split_fewshot/shot_{shots}-seed_{seed}_train.jsonl` in the folder of each data set.
+    `split_fewshot/shot_{shots}-seed_{seed}_train.jsonl` in the folder of each data set. Their paths
+    start in that folder, or with its name, as the published ones.
 
     Raises:
         BadDataSet: the list is missing or damaged, names an image that is not a training image, or has no
@@ -98,11 +99,13 @@ def published_shots(data: DataSet, classes: Sequence[int], shots: int, seed: int
     drawn = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            path = data.folder / json.loads(line)["_impath"]
+            name = json.loads(line)["_impath"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise BadDataSet(f"Line {number} of {file} has no _impath. {source}") from error
-        if path not in label_of:
-            raise BadDataSet(f"{file} names {path}, which is no training image of {data.name}. {source}")
+        places = (data.folder / name, data.folder.parent / name)
+        path = next((place for place in places if place in label_of), None)
+        if path is None:
+            raise BadDataSet(f"{file} names {name}, which is no training image of {data.name}. {source}")
         drawn.append(Example(path, label_of[path]))
     missing = [data.class_names[label] for label in classes if label not in {e.label for e in drawn}]
     if missing:

@@ -20,6 +20,8 @@ PRINTED_SCL_WEIGHT = 1.4
 """λ = 0.7 for the *sum* of both directions of L_SCL, as weight of the product's L_SCL, their mean."""
 WARM_UP_RATE = 1e-5
 """Constant learning rate of the first epoch in SYNC-CLIP, the later public code of the paper's group."""
+BATCH_SIZES = {"EuroSAT": 16, "ImageNet": 64}
+"""Batch sizes of the paper that differ from the recipe's, 32."""
 LABEL = "CLIP-CITE, the paper's recipe"
 ChangeOfRecipe = Callable[[Task, AdaptConfig], Recipe]
 
@@ -61,11 +63,12 @@ def warm_up(epochs: int, learning_rate: float, step: int, steps: int) -> float:
 def paper_config(task: Task, **settings: Any) -> AdaptConfig:
     """Return the paper's settings for the backbone of the task.
 
-    Epochs, batch size and the learning rate of the towers are those of the backbone's recipe, the paper's for
-    CLIP ViT-B/16. W learns at the same rate, since the paper names one.
+    Epochs and the learning rate of the towers are those of the backbone's recipe, the paper's for CLIP
+    ViT-B/16. W learns at the same rate, since the paper names one.
     """
     rate = config_of(task).learning_rate
     known = {
+        "batch_size": BATCH_SIZES.get(task.data, config_of(task).batch_size),
         "classifier_learning_rate": rate,
         "scl_weight": PRINTED_SCL_WEIGHT,
         "crop_scale": 0.08,  # the default of torchvision's RandomResizedCrop; the paper states none

@@ -47,10 +47,8 @@ def linear_probe(task: Task, settings: LinearProbe | None = None) -> dict[str, P
     settings = settings or LinearProbe()
     backbone = task.backbone
     parts = []
-    for start in range(0, len(task.images), IMAGE_BATCH_SIZE):
-        images = task.images[start : start + IMAGE_BATCH_SIZE]
-        pixels = torch.stack([backbone.preprocess(image) for image in images])
-        parts.append(image_features(backbone.model, pixels))
+    for start in range(0, len(task.tensors), IMAGE_BATCH_SIZE):
+        parts.append(image_features(backbone.model, task.pixels(start, IMAGE_BATCH_SIZE)))
     features = torch.cat(parts)  # [N, D]
     labels = torch.tensor(task.labels, device=features.device)
     weight, bias = logistic_regression(

@@ -28,10 +28,8 @@ class Prototypes:
 
 def preview(task: Task) -> dict[str, Predictor]:
     parts = []
-    for start in range(0, len(task.images), IMAGE_BATCH_SIZE):
-        images = task.images[start : start + IMAGE_BATCH_SIZE]
-        pixels = torch.stack([task.backbone.preprocess(image) for image in images])
-        parts.append(image_features(task.backbone.model, pixels))
+    for start in range(0, len(task.tensors), IMAGE_BATCH_SIZE):
+        parts.append(image_features(task.backbone.model, task.pixels(start, IMAGE_BATCH_SIZE)))
     features = torch.cat(parts)  # [N, D]
     labels = torch.tensor(task.labels, device=features.device)
     return {"Preview": Prototypes(task, product.PrototypeClassifier(features, labels))}

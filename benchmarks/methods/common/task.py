@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.clip.data.images import open_image
-from core.clip.data.transforms import to_tensor
+from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import image_features
 from core.clip.prompts import class_prompts
@@ -23,12 +23,21 @@ MAX_CACHED_BYTES = 4_000_000_000
 READERS = 4
 
 
+def read_image(path: Path, backbone: Backbone, exact: bool = False) -> Image.Image:
+    """Read an image upright and reduced, as the product does, or `exact` as stored, as the papers do."""
+    if exact:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    return open_image(path, shortest_side=2 * backbone.image_size)
+
+
 @dataclass(frozen=True)
 class Tests:
     """Test images, cached in memory after preprocessing if they fit, else read again."""
 
     backbone: Backbone
     paths: tuple[Path, ...]
+    exact: bool = False
 
     def features(self, model: nn.Module) -> Tensor:
         """Return normalised features [N, D] on the model's device.
@@ -60,7 +69,7 @@ class Tests:
 
     def _read(self, paths: Sequence[Path]) -> Tensor:
         def read(path: Path) -> Tensor:
-            return self.backbone.preprocess(open_image(path, shortest_side=2 * self.backbone.image_size))
+            return self.backbone.preprocess(read_image(path, self.backbone, self.exact))
 
         with ThreadPoolExecutor(READERS) as threads:
             return torch.stack(list(threads.map(read, paths)))
@@ -83,18 +92,20 @@ class Task:
 
     backbone: Backbone
     """Backbone, shared between tasks: a method trains a copy."""
-    images: Sequence[Image.Image]
-    """N RGB images of any size."""
+    tensors: Sequence[Tensor]
+    """N images of any size, uint8 [3, H, W]."""
     labels: Sequence[int]
     """[N], indices into class_names."""
     class_names: Sequence[str]
     templates: Sequence[str] = ("a photo of a {}.",)
     seed: int = 0
+    data: str = ""
+    """Name of the data set."""
 
-    @cached_property
-    def tensors(self) -> list[Tensor]:
-        """The images as uint8 [3, H, W], for random crops."""
-        return [to_tensor(image) for image in self.images]
+    def pixels(self, start: int = 0, count: int | None = None) -> Tensor:
+        """Return preprocessed images [B, 3, S, S]."""
+        chosen = self.tensors[start : None if count is None else start + count]
+        return torch.stack([self.backbone.preprocess(to_image(tensor)) for tensor in chosen])
 
     def prompts(self, names: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the prompts of each class."""

@@ -98,7 +98,7 @@ def frozen_views(
     """
     source = crops(task, crop_scale, flip=flip)
     device = task.backbone.device
-    chunks = torch.arange(len(task.images)).split(VIEWS_BATCH_SIZE)
+    chunks = torch.arange(len(task.tensors)).split(VIEWS_BATCH_SIZE)
     with torch.no_grad():
         return torch.stack(
             [torch.cat([encode(source(view, chunk).to(device)) for chunk in chunks]) for view in range(views)]

@@ -45,7 +45,7 @@ def matrices(tmp_path: Path) -> Matrices:
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     path = tmp_path / "page.md"
-    names = ("bng", "rivals", "rivals-paper", "open-world", "gamma", "published")
+    names = ("bng", "rivals", "rivals-paper", "open-world", "published")
     path.write_text("# Page\n\n" + "\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in names))
     return path
 

@@ -77,14 +77,7 @@ def test_draws_n_shots_per_class_without_replacement() -> None:
     shots = draw_shots(images(), [2, 0], 4, seed=1)
     assert [e.label for e in shots] == [2] * 4 + [0] * 4
     assert len(set(shots)) == 8
-
-
-def test_a_class_with_fewer_images_gives_all() -> None:
-    assert sorted(paths(draw_shots(images(each=3), [1], 16, seed=1))) == [
-        "c1/0.jpg",
-        "c1/1.jpg",
-        "c1/2.jpg",
-    ]
+    assert len(draw_shots(images(each=3), [1], 16, seed=1)) == 3  # a class with fewer images gives all
 
 
 def test_the_seed_decides_the_draw() -> None:
@@ -141,6 +134,10 @@ def test_published_shots(drawn_by_2sfs: DataSet) -> None:
     assert [(e.path.name, e.label) for e in shots] == [("2.jpg", 1), ("1.jpg", 0)]
     assert published_shots(drawn_by_2sfs, [0], 1, seed=0) == shots[1:]
     assert set(shots) <= set(drawn_by_2sfs.train)
+    assert drawn_by_2sfs.folder is not None
+    (published,) = drawn_by_2sfs.folder.glob("split_fewshot/*")  # as published, below the root of all sets
+    published.write_text(published.read_text().replace('"images/', '"dtd/images/'))
+    assert published_shots(drawn_by_2sfs, [0, 1], 1, seed=0) == shots
 
 
 def test_the_harness_takes_the_published_shots(drawn_by_2sfs: DataSet, backbone: Backbone) -> None:
@@ -149,7 +146,7 @@ def test_the_harness_takes_the_published_shots(drawn_by_2sfs: DataSet, backbone:
     Image.new("RGB", (50, 40), "orange").save(shot.path)
     task = task_of(trial, backbone)
     assert task.labels == [0]
-    assert task.images[0].size == (50, 40)
+    assert task.tensors[0].shape == (3, 40, 50)
     assert trial.key("stock") != replace(trial, draws="hash").key("stock")
 
 

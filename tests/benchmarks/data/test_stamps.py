@@ -1,13 +1,12 @@
 """The stamps: their split, and the error when they are too few."""
 
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from benchmarks.data.dataset import BadDataSet
-from benchmarks.data.stamps import NEW_CLASSES, SHOTS, TRAINED_CLASSES, export, square
+from benchmarks.data.stamps import NEW_CLASSES, SHOTS, TRAINED_CLASSES, export
 
 
 def fake_stamps(folder: Path, trained: int = 8, new: int = 7) -> Path:
@@ -45,18 +44,3 @@ def test_six_shots_and_the_rest_is_for_testing(tmp_path: Path) -> None:
 def test_too_few_images(tmp_path: Path) -> None:
     with pytest.raises(BadDataSet, match="has 6 images of the class bird; at least 7 are needed"):
         export(tmp_path / "images", fake_stamps(tmp_path / "stamps", trained=6))
-
-
-def test_square_is_white_around_and_below(tmp_path: Path) -> None:
-    stamp = Image.new("RGBA", (40, 20), (0, 0, 0, 255))
-    stamp.putpixel((0, 0), (0, 0, 0, 0))
-    stamp.save(tmp_path / "stamp.png")
-    image = Image.open(BytesIO(square(tmp_path / "stamp.png")))
-    assert (image.mode, image.size) == ("RGB", (40, 40))
-    white = (255, 255, 255)
-    assert [image.getpixel(at) for at in ((20, 0), (0, 10), (1, 10), (20, 39))] == [
-        white,
-        white,
-        (0, 0, 0),
-        white,
-    ]

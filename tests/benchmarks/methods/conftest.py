@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
 
 from benchmarks.methods.common import task as given
+from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone, load_backbone
 from tests.benchmarks.methods.hugging import make_hugging_backbone
 
@@ -39,7 +40,7 @@ def make_task() -> Callable[[Backbone], given.Task]:
         for label, colour in enumerate(COLOURS.values()):
             for _ in range(5):
                 pixels = np.array(colour) + noise.integers(-40, 40, (40, 48, 3))
-                images.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+                images.append(torch.from_numpy(pixels.clip(0, 255).astype(np.uint8)).permute(2, 0, 1))
                 labels.append(label)
         return given.Task(backbone, images, labels, tuple(COLOURS))
 
@@ -54,7 +55,7 @@ def task(either: Backbone, make_task: Callable[[Backbone], given.Task]) -> given
 @pytest.fixture
 def shown(task: given.Task, tmp_path: Path) -> given.Tests:
     """Return the task's own images as test images."""
-    paths = tuple(tmp_path / f"{i}.png" for i in range(len(task.images)))
-    for path, image in zip(paths, task.images, strict=True):
-        image.save(path)
+    paths = tuple(tmp_path / f"{i}.png" for i in range(len(task.tensors)))
+    for path, tensor in zip(paths, task.tensors, strict=True):
+        to_image(tensor).save(path)
     return given.Tests(task.backbone, paths)

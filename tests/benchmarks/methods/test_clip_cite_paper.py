@@ -101,6 +101,11 @@ def train(task: given.Task, recipe: Recipe | None = None) -> dict[str, Tensor]:
     ).theta_1
 
 
+def test_the_batch_sizes_are_the_papers(task: given.Task) -> None:
+    names = ("EuroSAT", "ImageNet", "DTD")
+    assert [paper_config(replace(task, data=name)).batch_size for name in names] == [16, 64, 32]
+
+
 def test_a_loss_summed_over_the_batch_is_the_same_training(task: given.Task) -> None:
     """The paper prints sums over the batch. AdamW is independent of the scale, but for its ε."""
 

@@ -71,7 +71,7 @@ def test_a_method_learns_its_images_and_changes_nothing_shared(
     assert list(answers) == LABELS[name]
     for label, answerer in answers.items():
         similarities = answerer.similarities(shown, NAMES)
-        assert similarities.shape == (len(task.images), len(NAMES))
+        assert similarities.shape == (len(task.tensors), len(NAMES))
         assert similarities.dtype == torch.float32
         assert not similarities.requires_grad
         new, trained = similarities[:, 0], similarities[:, OF_LABEL]
