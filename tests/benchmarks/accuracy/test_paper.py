@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.accuracy import ablations, harness, paper
+from benchmarks.accuracy import harness, paper
 from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.scores import BestScores
 from benchmarks.methods.common.registry import METHODS
@@ -131,17 +131,6 @@ def test_recipes_do_not_mix_and_each_run_is_a_row(colours: Path, options: list[s
     again = tmp_path / "again.csv"
     paper.main(["--data", str(colours), "--methods", "stock", *options, "--csv", str(again)])
     assert "a photo of a {}." in again.read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_ablations(
-    colours: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ablations, "ALPHAS", (0.5, 1.0))
-    ablations.main(["--data", str(colours), "--splits", "1", *options])
-    (table,) = tables(tmp_path, "ablations-*.json")
-    labels = [row[0] for row in table["rows"]]  # type: ignore[attr-defined]
-    assert len(labels) == len(set(labels)) == len(ablations.ABLATIONS) + 3
 
 
 def test_without_data_the_error_says_what_to_pass() -> None:
