@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.accuracy import encodings, rules
+from benchmarks.accuracy.arms import ARMS, GAMMA, SERVED, SWITCH, Request, gamma_rule
 from benchmarks.accuracy.encodings import Encodings
-from benchmarks.accuracy.rules import ARMS, GAMMA, SERVED, SWITCH, Request
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.models.backbone import Backbone
 
@@ -79,13 +79,13 @@ def test_gamma_is_half_of_the_median_lead_of_left_out_shots(run: Encodings) -> N
         moved = count / (count + 3) * (prototypes - prototypes.mean(dim=0))
         heads = F.normalize(texts[[0, 2, 4]] + moved, dim=-1)
         leads.append(float((heads @ shots[i]).max() - (texts[[1, 3]] @ shots[i]).max()))
-    found = rules.gamma_rule(shots, labels, texts, run.classes).offsets
+    found = gamma_rule(shots, labels, texts, run.classes).offsets
     gamma = sorted(max(0.0, lead) for lead in leads)[5] / 2  # the lower median of 12, as torch's
     torch.testing.assert_close(found, torch.tensor([gamma, 0, gamma, 0, gamma]))
 
 
 def test_one_shot_left_out_leaves_the_text(run: Encodings) -> None:
-    rule = rules.gamma_rule(run.shots[0.5][:1], torch.tensor([0]), run.texts[0.5], [0, *[NEW_CLASS] * 4])
+    rule = gamma_rule(run.shots[0.5][:1], torch.tensor([0]), run.texts[0.5], [0, *[NEW_CLASS] * 4])
     lead = run.shots[0.5][0] @ run.texts[0.5][0] - (run.texts[0.5][1:] @ run.shots[0.5][0]).max()
     assert float(rule.offsets[0]) == pytest.approx(max(0.0, float(lead)) / 2, abs=1e-6)
 
