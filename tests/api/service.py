@@ -29,6 +29,7 @@ from core.store.jobs import jobs
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
+from tests.lent import lent
 
 URL = "http://127.0.0.1:8000"  # Without keys the Host header must name this machine.
 PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "request_id"}
@@ -110,10 +111,10 @@ def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
     temp = data.parent / f"{data.name}-temp"
     temp.mkdir(exist_ok=True)
     settings = Settings(data=data, cache=data / "cache", backbone=backbone, **given)
-    app = create_app(settings)
-    with suppress(DatabaseUnavailable, StorageUnavailable):
-        installation.check(app.state.database, app.state.blobs, bind=True)
-    with pytest.MonkeyPatch.context() as patch:
+    with lent(), pytest.MonkeyPatch.context() as patch:
+        app = create_app(settings)
+        with suppress(DatabaseUnavailable, StorageUnavailable):
+            installation.check(app.state.database, app.state.blobs, bind=True)
         patch.setattr("tempfile.tempdir", str(temp))
         yield Service(settings, app, TestClient(app, URL, raise_server_exceptions=False), temp)
     app.state.serving.close()

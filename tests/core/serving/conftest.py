@@ -8,6 +8,13 @@ import pytest
 
 from core.clip.models.backbone import Backbone
 from tests.core.serving.world import World
+from tests.lent import lent
+
+
+@pytest.fixture(autouse=True, scope="module")
+def lent_parts() -> Iterator[None]:
+    with lent():
+        yield
 
 
 @pytest.fixture

@@ -180,14 +180,6 @@ def test_a_job_that_succeeded_answers_with_its_model(world: World) -> None:
     assert ranked(answer) == ranked(world.classify(model, alpha=0.7))
 
 
-def test_unknown_jobs_and_those_of_other_owners_are_not_found(world: World) -> None:
-    job = world.job()
-    world.classify(job)
-    for owner, asked in (("team-b", job), (DEFAULT_OWNER, new_id("job")), (DEFAULT_OWNER, "job_\0")):
-        with pytest.raises(JobNotFound):
-            world.classify(asked, owner=owner)
-
-
 def test_the_preview_is_deleted_with_its_job(world: World) -> None:
     job = world.job()
     world.classify(job)

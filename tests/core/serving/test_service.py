@@ -20,7 +20,7 @@ from torch import Tensor
 
 from core.admission import Grant
 from core.clip.data.images import open_image
-from core.clip.errors import BackboneUnavailable, BadImage, UnknownBackbone
+from core.clip.errors import BackboneUnavailable
 from core.clip.inference.classifier import Classifier
 from core.clip.inference.request_rule import RequestKind
 from core.clip.models.backbone import Backbone, tower_parameters
@@ -32,9 +32,9 @@ from core.serving import predictor
 from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import MODEL, ModelPool, ModelUnavailable
-from core.serving.types import ClassifyRequest, ClassName, NoReadableImage
+from core.serving.types import ClassifyRequest, ClassName
 from core.store.accounts.owners import DEFAULT_OWNER
-from core.store.errors import ModelNotFound, StorageUnavailable
+from core.store.errors import StorageUnavailable
 from core.store.registry import models
 from core.store.registry.references import STOCK
 from tests.api import crafted
@@ -104,23 +104,6 @@ def test_the_stock_backbone_equals_the_formulas(world: World) -> None:
     assert set(answer.kinds.values()) == {"new"}
 
 
-def test_equals_a_classifier_made_directly(world: World) -> None:
-    theta_1 = moved(world.backbone)
-    model = world.publish(theta_1=theta_1, alpha=0.4)
-    got = numbers(world.classify(model=model))
-    classifier = Classifier(world.backbone, Weights(full_delta(theta_1)), 0.4)
-    prompts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = classifier.classify([open_image(data) for data in IMAGES], prompts)
-    expected = [
-        {
-            name: (float(scores.probabilities[i, c]), float(scores.similarities[i, c]))
-            for c, name in enumerate(NAMES)
-        }
-        for i in range(len(IMAGES))
-    ]
-    assert_close([{name: row[name] for name in NAMES} for row in got], expected)
-
-
 def test_a_large_image_is_scaled_without_harm(world: World) -> None:
     """The image is scaled down while it is decoded, with nearly the same numbers as the slow way."""
     data = crafted.jpeg(5, 900, 700)
@@ -135,14 +118,6 @@ def test_alpha_0_is_the_stock_backbone_bit_for_bit(world: World) -> None:
     model = world.publish(alpha=0.7)
     assert exactly(world.classify(model=model, alpha=0.0)) == exactly(world.classify())
     assert exactly(world.classify(model=model)) != exactly(world.classify())
-
-
-def test_the_default_alpha_is_the_models(world: World) -> None:
-    model = world.publish(alpha=0.25)
-    answer = world.classify(model=model)
-    assert answer.alpha == 0.25
-    assert exactly(answer) == exactly(world.classify(model=model, alpha=0.25))
-    assert exactly(answer) != exactly(world.classify(model=model, alpha=0.5))
 
 
 def test_batches_do_not_change_the_numbers(world: World) -> None:
@@ -287,11 +262,6 @@ def test_warming_up_outlives_an_unexpected_error(world: World, monkeypatch: pyte
     world.serving.ready()
 
 
-def test_the_first_request_waits_for_the_backbone(world: World) -> None:
-    assert world.classify().model == "stock"
-    world.serving.ready()
-
-
 def test_many_alphas_stay_within_the_budget(
     backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,20 +289,6 @@ def test_forget(world: World) -> None:
     assert world.pool.warm.has((MODEL, content_of(world, other), 0.5))
     assert len(world.serving.texts.kept) == len(NAMES)
     assert exactly(world.classify(model=other)) == expected
-
-
-def test_unknown_names(world: World, tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound):
-        world.classify(model="mdl_none")
-    for name in ("stock:RN50/openai", f"stock:local-dir:{tmp_path}", "stock:local-dir:/etc"):
-        with pytest.raises(UnknownBackbone, match="CLIPCITE_BACKBONES"):
-            world.classify(model=name)
-
-
-def test_stock_with_a_name(world: World) -> None:
-    named = world.classify(model=f"stock:{world.backbone.name}")
-    assert exactly(named) == exactly(world.classify())
-    assert named.backbone == world.backbone.name
 
 
 def weights_of(world: World, model: str) -> Path:
@@ -398,27 +354,6 @@ def test_a_backbone_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) 
 
 
 # --- images ---
-
-
-def test_one_bad_image_among_good_ones(world: World) -> None:
-    answer = world.classify(images=[IMAGES[0], b"", IMAGES[1], crafted.SVG])
-    kinds = [getattr(result, "code", "good") for result in answer.results]
-    assert kinds == ["good", "empty_file", "good", "not_an_image"]
-    alone = world.classify(images=IMAGES[:2])
-    good = [result for result in answer.results if not isinstance(result, BadImage)]
-    assert good == alone.results
-
-
-def test_only_bad_images(world: World) -> None:
-    with pytest.raises(NoReadableImage) as caught:
-        world.classify(images=[b"", crafted.SVG])
-    assert [problem.code for problem in caught.value.problems] == ["empty_file", "not_an_image"]
-
-
-def test_top_k(world: World) -> None:
-    everything = exactly(world.classify())
-    assert exactly(world.classify(top_k=2)) == [ranked[:2] for ranked in everything]
-    assert exactly(world.classify(top_k=99)) == everything
 
 
 def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
