@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.models.backbone import Backbone
@@ -32,6 +32,7 @@ def browser() -> Iterator[Browser]:
             env={**os.environ, **found.environment},
             args=["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
         )
+        expect.set_options(timeout=120_000)  # The default of five seconds is too short on a busy machine.
         yield launched
         launched.close()
 

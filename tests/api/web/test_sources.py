@@ -14,7 +14,6 @@ from tests.api.web.window import accessibility_problems, drop, shot, too_wide, w
 from tests.service.running import wait_for
 
 PHONE = {"viewport": {"width": 360, "height": 700}, "has_touch": True, "is_mobile": True}
-GUARD = 120_000  # Timeout (milliseconds). It only guards against hanging.
 IMAGES = ".thumbs img:visible"
 PASTE = """async ([selector, colour, count]) => {
   const transfer = new DataTransfer();
@@ -50,13 +49,13 @@ def test_holding_the_button_records_eight_images(browser: Browser, quick_url: st
         hold = page.get_by_role("button", name="Hold to record")
         hold.hover()
         page.mouse.down()
-        expect(page.locator(IMAGES)).to_have_count(8, timeout=GUARD)
+        expect(page.locator(IMAGES)).to_have_count(8)
         page.mouse.up()
         hold.click()  # A tap takes one image.
-        expect(page.locator(IMAGES)).to_have_count(9, timeout=GUARD)
+        expect(page.locator(IMAGES)).to_have_count(9)
         hold.focus()
         page.keyboard.down("Space")
-        expect(page.locator(IMAGES)).to_have_count(17, timeout=GUARD)
+        expect(page.locator(IMAGES)).to_have_count(17)
         page.keyboard.up("Space")
         assert accessibility_problems(page) == []
         names = [image.get_attribute("alt") for image in page.locator(IMAGES).all()]
@@ -92,15 +91,15 @@ def test_pasted_images_go_to_the_focused_class(browser: Browser, quick_url: str)
     with window(browser, quick_url) as page:
         page.goto("/")
         page.evaluate(PASTE, ["body", "red", 2])  # A new class
-        expect(page.locator(IMAGES)).to_have_count(2, timeout=GUARD)
+        expect(page.locator(IMAGES)).to_have_count(2)
         page.get_by_label("Class name").fill("red")
         page.get_by_role("button", name="Add a class").click()
         page.evaluate(PASTE, ["body", "green", 1])  # The last class
         cards = page.locator(".class")
-        expect(cards.last.locator(IMAGES)).to_have_count(1, timeout=GUARD)
+        expect(cards.last.locator(IMAGES)).to_have_count(1)
         page.get_by_label("Class name").first.focus()
         page.evaluate(PASTE, [".class-name", "blue", 1])
-        expect(cards.first.locator(IMAGES)).to_have_count(3, timeout=GUARD)
+        expect(cards.first.locator(IMAGES)).to_have_count(3)
         alts = [image.get_attribute("alt") for image in page.locator(IMAGES).all()]
         assert alts == ["pasted 1.png", "pasted 2.png", "pasted 4.png", "pasted 3.png"]
         expect(page.get_by_label("Class name").first).to_have_value("red")
@@ -117,7 +116,7 @@ def test_a_phone_offers_its_camera_and_its_photos(browser: Browser, quick_url: s
         assert chooser.value.element.get_attribute("capture") == "environment"
         (tmp_path / "image.png").write_bytes(shot("red", 1))
         chooser.value.set_files(tmp_path / "image.png")
-        expect(page.locator(IMAGES)).to_have_count(1, timeout=GUARD)
+        expect(page.locator(IMAGES)).to_have_count(1)
         card = page.locator(".class")
         expect(card.get_by_role("button", name="Take photos")).to_be_visible()
         with page.expect_file_chooser() as chooser:
@@ -135,13 +134,13 @@ def test_sample_images_train_a_model(browser: Browser, quick_url: str) -> None:
         expect(page.locator(".sample")).to_contain_text("Licence")
         assert accessibility_problems(page) == []
         button.click()
-        page.wait_for_url(re.compile("#/try/job_"), timeout=GUARD)
+        page.wait_for_url(re.compile("#/try/job_"))
         job = client.jobs.get(page.url.rpartition("/")[2])
         assert job.status == "queued"
         assert len(job.classes) >= 2
         page.go_back()
         button.click()  # The same job, not a second one
-        page.wait_for_url(re.compile(f"#/try/{job.id}"), timeout=GUARD)
+        page.wait_for_url(re.compile(f"#/try/{job.id}"))
         client.jobs.cancel(job.id)
 
 
@@ -157,7 +156,7 @@ def test_an_unreadable_file_is_marked(browser: Browser, quick_url: str, tmp_path
         )
         page.goto("/")
         drop(page, page.locator(".zone"), shots)
-        expect(page.locator(".thumbs .bad")).to_have_count(2, timeout=GUARD)
+        expect(page.locator(".thumbs .bad")).to_have_count(2)
         expect(page.locator(".thumbs .bad").first).to_contain_text("Can't be read")
         expect(page.get_by_text("Replace or remove the images marked in red.")).to_be_visible()
 

@@ -24,7 +24,7 @@ def window(browser: Browser, url: str, *, expected: Sequence[str] = (), **contex
     """
     with browser.new_context(base_url=url, locale="en-GB", **context) as opened:
         page = opened.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(120_000)
         said: list[str] = []
         page.on("console", lambda message: message.type in {"error", "warning"} and said.append(message.text))
         page.on("pageerror", lambda error: said.append(f"uncaught: {error}"))

@@ -14,8 +14,6 @@ from tests.api.web.window import window
 from tests.core.serving.adapted import publish_model
 from tests.core.store.samples import new_job
 
-GUARD = 600_000  # Timeout (milliseconds). It only guards against hanging.
-
 
 @pytest.fixture
 def made(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[tuple[Service, str]]:
@@ -32,11 +30,11 @@ def test_show_more_after_everything_shown_was_deleted(browser: Browser, made: tu
     ids = [new_job(running.database, name=f"job {number}") for number in range(23)]
     with Client(url) as client, window(browser, url) as page:
         page.goto("/#/jobs")
-        expect(page.locator(".list > li")).to_have_count(20, timeout=GUARD)
+        expect(page.locator(".list > li")).to_have_count(20)
         for job_id in ids[3:]:
             client.jobs.delete(job_id)
         page.get_by_role("button", name="Show more").click()
-        expect(page.locator(".list > li")).to_have_count(23, timeout=GUARD)
+        expect(page.locator(".list > li")).to_have_count(23)
         expect(page.get_by_role("link", name=re.compile("^job 0$"))).to_be_visible()
         expect(page.get_by_role("alert")).to_have_count(0)
 
@@ -49,7 +47,7 @@ def test_a_long_list_loads_while_it_is_scrolled(browser: Browser, made: tuple[Se
         page.goto("/#/jobs")
         rows = page.locator(".list > li")
         for shown in (20, 40, 60, 65):
-            expect(rows).to_have_count(shown, timeout=GUARD)
+            expect(rows).to_have_count(shown)
             rows.last.scroll_into_view_if_needed()
             page.mouse.wheel(0, 400)
         expect(page.get_by_role("button", name="Show more")).to_have_count(0)
@@ -82,7 +80,7 @@ def test_a_cancelled_job_is_trained_again_without_an_upload(
         client.jobs.cancel(first)
         page.goto("/#/jobs")
         page.get_by_role("button", name="Train again animals").click()
-        expect(page.get_by_text("Waiting in the queue")).to_be_visible(timeout=GUARD)
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         again = client.jobs.get(page.url.rpartition("/")[2])
         assert again.id != first
         assert again.classes == client.jobs.get(first).classes

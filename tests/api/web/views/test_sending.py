@@ -10,7 +10,6 @@ from tests.api.web.window import drop, shot, window, write_class_folders
 
 ADAPT = "**/adapt"
 CHECK = "**/adapt?dry_run=true"
-GUARD = 600_000  # Timeout (milliseconds). It only guards against hanging.
 
 
 def fill_form(page: Page, folder: Path) -> None:
@@ -18,7 +17,7 @@ def fill_form(page: Page, folder: Path) -> None:
     shots = write_class_folders(folder / "shots", {"red": 2, "green": 2})
     page.goto("/")
     drop(page, page.locator(".zone"), shots)
-    expect(page.get_by_text("of 4 images look good")).to_be_visible(timeout=GUARD)
+    expect(page.get_by_text("of 4 images look good")).to_be_visible()
 
 
 def count_checks(page: Page) -> Callable[[], int]:
@@ -43,14 +42,14 @@ def test_one_job_from_one_form(browser: Browser, quick_url: str, tmp_path: Path)
         name.fill("crimson")  # the page is drawn again
         (tmp_path / "more.png").write_bytes(shot("red", 9))
         drop(page, page.locator(".class").first, tmp_path / "more.png")
-        expect(page.locator(".thumbs img:visible")).to_have_count(5, timeout=GUARD)
+        expect(page.locator(".thumbs img:visible")).to_have_count(5)
         expect(start).to_be_disabled()
         start.dispatch_event("click")
         page.wait_for_timeout(1_500)  # Longer than the debounce time of a check.
         assert checks() == done
         assert len(held) == 1
         held[0].continue_()
-        expect(page.get_by_text("Waiting in the queue")).to_be_visible(timeout=GUARD)
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         page.get_by_role("link", name="Train", exact=True).click()
         expect(page.locator(".thumbs img:visible")).to_have_count(1)  # The one that was added meanwhile.
         (job,) = {job.id for job in client.jobs.list()} - before
@@ -77,8 +76,8 @@ def test_the_key_belongs_to_the_form(browser: Browser, quick_url: str, tmp_path:
             with page.expect_request(ADAPT):
                 start.click()
             if number < 4:
-                expect(page.get_by_role("alert")).to_be_visible(timeout=GUARD)
-        expect(page.get_by_text("Waiting in the queue")).to_be_visible(timeout=GUARD)
+                expect(page.get_by_role("alert")).to_be_visible()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         client.jobs.cancel(page.url.rpartition("/")[2])
     assert keys[0] == keys[1] != keys[2] == keys[3]
 
@@ -91,7 +90,7 @@ def test_a_start_ends_the_check(browser: Browser, quick_url: str, tmp_path: Path
             drop(page, page.locator(".zone"), write_class_folders(tmp_path / "shots", {"red": 2, "green": 2}))
         with page.expect_event("requestfailed", lambda request: "dry_run" in request.url):
             page.get_by_role("button", name="Start training").click()
-        expect(page.get_by_text("Waiting in the queue")).to_be_visible(timeout=GUARD)
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         client.jobs.cancel(page.url.rpartition("/")[2])
 
 

@@ -48,7 +48,7 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
     start.click()
 
     expect(page.get_by_role("heading", name="colours")).to_be_visible()
-    expect(page.locator(".result")).to_contain_text("correct on 4 test images", timeout=120_000)
+    expect(page.locator(".result")).to_contain_text("correct on 4 test images")
     verdicts = re.compile("Better|Probably better|No measurable difference|Probably worse|Worse")
     expect(page.locator(".result h2")).to_have_text(verdicts)
     page.get_by_text("Accuracy before and after").click()
@@ -139,7 +139,7 @@ def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
 
         service.child("api").kill()  # `serve` starts it again
         expect(page.get_by_text("Reconnecting")).to_be_visible()
-        expect(page.get_by_text("Reconnecting")).to_be_hidden(timeout=60_000)
+        expect(page.get_by_text("Reconnecting")).to_be_hidden()
         before = chart.get_attribute("aria-label") or ""
         expect(chart).not_to_have_attribute("aria-label", before)
 
@@ -147,5 +147,5 @@ def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
         page.locator(".running a").click()
         page.get_by_role("button", name="Cancel", exact=True).click()
         page.get_by_role("button", name="Cancel the job").click()
-        expect(page.get_by_role("heading", name="Cancelled")).to_be_visible(timeout=40_000)
+        expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
         assert wait_for_job(http, job)["status"] == "cancelled"
