@@ -40,6 +40,13 @@ def fresh(make_service: MakeService) -> Service:
     return make_service()
 
 
+@pytest.fixture(scope="module")
+def unchanged(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
+    """Yield an application that the tests of a module share. They store nothing in it."""
+    with new_service() as made:
+        yield made
+
+
 @pytest.fixture
 def either(make_service: MakeService, database_url: str) -> Service:
     """Run the test on SQLite and on PostgreSQL."""

@@ -15,33 +15,33 @@ SECRET = "the password is in this message"
 
 
 @pytest.mark.parametrize("given", ["a", "job-7.retry_2", "0", "x" * 64, "A.B-C_d"])
-def test_a_harmless_id_comes_back(fresh: Service, given: str) -> None:
+def test_a_harmless_id_comes_back(unchanged: Service, given: str) -> None:
     headers = {"x-request-id": given}
-    response = fresh.client.get("/healthz", headers=headers)
+    response = unchanged.client.get("/healthz", headers=headers)
     assert response.headers["x-request-id"] == given
     assert response.headers["x-content-type-options"] == "nosniff"
-    response = fresh.client.get("/jobs/none", headers=headers)
+    response = unchanged.client.get("/jobs/none", headers=headers)
     assert assert_problem(response, 404, "job_not_found")["request_id"] == given
 
 
 @pytest.mark.parametrize(
     "given", ["", "x" * 65, "a b", "a\tb", "<script>", "a/b", "a;b", "é", "a%0d%0ab", "{}", '"']
 )
-def test_a_harmful_id_is_replaced(fresh: Service, given: str) -> None:
-    response = fresh.client.get("/jobs/none", headers={"x-request-id": given.encode()})
+def test_a_harmful_id_is_replaced(unchanged: Service, given: str) -> None:
+    response = unchanged.client.get("/jobs/none", headers={"x-request-id": given.encode()})
     problem = assert_problem(response, 404, "job_not_found")
     assert OURS.fullmatch(problem["request_id"])
 
 
-def test_a_request_without_an_id_gets_one(fresh: Service) -> None:
-    ids = {fresh.client.get("/healthz").headers["x-request-id"] for _ in range(20)}
+def test_a_request_without_an_id_gets_one(unchanged: Service) -> None:
+    ids = {unchanged.client.get("/healthz").headers["x-request-id"] for _ in range(20)}
     assert len(ids) == 20
     assert all(OURS.fullmatch(i) for i in ids)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/jobs/a/b", "/adapt/x", "/models/x/export2", "/%00", "/🦊"])
-def test_an_unknown_path(fresh: Service, path: str) -> None:
-    assert_problem(fresh.client.get(path), 404, "not_found", "There is no route .*/docs lists")
+def test_an_unknown_path(unchanged: Service, path: str) -> None:
+    assert_problem(unchanged.client.get(path), 404, "not_found", "There is no route .*/docs lists")
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_an_unknown_path(fresh: Service, path: str) -> None:
         ("TRACE", "/jobs", "GET"),
     ],
 )
-def test_a_wrong_method(fresh: Service, method: str, path: str, allowed: str) -> None:
-    response = fresh.client.request(method, path)
+def test_a_wrong_method(unchanged: Service, method: str, path: str, allowed: str) -> None:
+    response = unchanged.client.request(method, path)
     assert_problem(response, 405, "method_not_allowed", f"{path} does not support {method}")
     assert response.headers["allow"] == allowed
 
@@ -108,11 +108,11 @@ def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> No
 
 @pytest.mark.parametrize(("path", "status"), [("/jobs/none", 405), ("/nothing", 404), ("/jobs?limit=0", 405)])
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
-def test_head_and_options(fresh: Service, method: str, path: str, status: int) -> None:
-    assert fresh.client.request(method, path).status_code == status
+def test_head_and_options(unchanged: Service, method: str, path: str, status: int) -> None:
+    assert unchanged.client.request(method, path).status_code == status
 
 
-def test_every_response_forbids_content_sniffing(fresh: Service) -> None:
+def test_every_response_forbids_content_sniffing(unchanged: Service) -> None:
     for path in (
         "/healthz",
         "/readyz",
@@ -123,7 +123,7 @@ def test_every_response_forbids_content_sniffing(fresh: Service) -> None:
         "/page/style.css",
         "/metrics",
     ):
-        assert fresh.client.get(path).headers["x-content-type-options"] == "nosniff"
+        assert unchanged.client.get(path).headers["x-content-type-options"] == "nosniff"
 
 
 def test_addresses_of_the_operators_network_are_only_logged(

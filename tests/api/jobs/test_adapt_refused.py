@@ -4,7 +4,6 @@ import errno
 import json
 import resource
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -66,16 +65,12 @@ def one_bad(content: bytes, name: str = "bad.jpg", **more: Any) -> dict[str, Any
     [
         (crafted.NOT_IMAGES["text"], "not_an_image", "Use JPEG, PNG"),
         (crafted.SVG, "not_an_image", "Use JPEG, PNG"),
-        (crafted.NOT_IMAGES["pdf"], "not_an_image", "Use JPEG, PNG"),
-        (crafted.NOT_IMAGES["html"], "not_an_image", "Use JPEG, PNG"),
-        (crafted.NOT_IMAGES["eps"], "not_an_image", "Use JPEG, PNG"),
         (JPEG_CUT, "truncated_image", "Upload it again"),
-        (crafted.png()[:-30], "truncated_image", "Upload it again"),
         (b"", "empty_file", "Upload it again"),
         (crafted.encoded(Image.new("RGB", (1, 1)), "PNG"), "image_too_small", "must have at least 4"),
         (bytes(500_001), "image_too_large", "500,000 bytes"),
     ],
-    ids=["text", "svg", "pdf", "html", "eps", "cut jpeg", "cut png", "empty", "one pixel", "too large"],
+    ids=["text", "svg", "cut", "empty", "one pixel", "too large"],
 )
 def test_a_bad_image(refused: Problem, content: bytes, code: str, says: str) -> None:
     problem = refused(
@@ -173,15 +168,11 @@ def test_labels_and_images_of_different_number(refused: Problem, prefix: str) ->
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("x" * 5_000, "5000 characters; use 1 to 200"),
         ("x" * 201, "201 characters; use 1 to 200"),
         ("a\0b", "use printable text"),
-        ("two\nlines", "use printable text"),
         ("", "empty"),
-        ("   ", "empty"),
-        ("\u2028", "empty|printable"),
     ],
-    ids=["5000", "201", "NUL", "line break", "empty", "blank", "separator"],
+    ids=["201", "NUL", "empty"],
 )
 def test_impossible_class_names(refused: Problem, name: str, says: str) -> None:
     problem = refused(
@@ -220,43 +211,21 @@ def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
     ("archive", "status", "code", "says"),
     [
         (crafted.zip_of({"../cat/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "Pack it again"),
-        (crafted.zip_of({"/etc/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "Pack it again"),
         (crafted.zip_with_link(), 422, "symlink_in_archive", "Pack the files themselves"),
         (crafted.zip_bomb(50_000_000), 413, "archive_too_large", r"2,000,000 bytes\. Send fewer"),
-        (crafted.overlapping_zip(2, 900_000), 422, "broken_archive", "Pack it again"),
         (crafted.zip_of({"readme.txt": b"no images", "cat/": b""}), 422, "no_images", "folder per class"),
-        (crafted.zip_of({"a.jpg": GOOD, "b.jpg": GOOD}), 422, "no_images", "folder per class"),
-        (crafted.zip_of({}), 422, "no_images", "folder per class"),
         (crafted.encrypted_zip(), 422, "encrypted_archive", "without one"),
         (crafted.zip_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it again"),
-        (crafted.zip64_with(offset=2**62), 422, "broken_archive", "Pack it again"),
-        (crafted.tar_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
         (crafted.tar_gz_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
-        (crafted.tar_of_endless_names(), 422, "not_an_archive", "clipcite adapt.*zip -r"),
         (GOOD, 422, "not_an_archive", "Pack the images as a .zip"),
-        (b"", 422, "not_an_archive", "Pack the images as a .zip"),
         (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_images", "Send fewer"),
     ],
-    ids=[
-        *("..", "absolute", "link", "bomb", "overlap", "no images", "no folders", "nothing"),
-        *("encrypted", "cut zip", "far", "tar", "tar.gz", "endless tar", "a jpeg", "0 bytes", "too many"),
-    ],
+    ids=["..", "link", "bomb", "no images", "encrypted", "cut zip", "tar.gz", "a jpeg", "too many"],
 )
 def test_bad_archives(refused: Problem, archive: bytes, status: int, code: str, says: str) -> None:
     started = time.process_time()
     refused(status, code, says, archive=archive)
     assert time.process_time() - started < 2
-
-
-def test_a_bomb_that_lies_about_its_size(refused: Problem) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        archive = crafted.zip_bomb(50_000_000)
-    small = (1_000).to_bytes(4, "little")
-    lying = archive.replace((50_000_000).to_bytes(4, "little"), small)
-    assert lying != archive
-    problem = refused(422, "bad_images", archive=lying)
-    assert [error["file"] for error in problem["errors"]] == ["cat/a.jpg"]
 
 
 # --- neither, both, unknown ---
@@ -293,7 +262,7 @@ def test_images_that_are_no_files(shared: Service) -> None:
     assert shared.stored() == []
 
 
-@pytest.mark.parametrize("name", ["epochs", "image", "Labels", "", "x" * 500, "a/b"])
+@pytest.mark.parametrize("name", ["epochs", "", "x" * 500, "a/b"])
 def test_an_unknown_form_field(refused: Problem, name: str) -> None:
     problem = refused(422, "invalid_request", "Unknown field", **shots(), **{name: "1"})
     assert len(problem["errors"][0]["pointer"]) < 100
@@ -332,7 +301,7 @@ def test_other_wrong_fields(refused: Problem) -> None:
 # --- config ---
 
 
-@pytest.mark.parametrize("text", ["{", "epochs=1", "{'epochs': 1}", "[" * 50_000, '{"epochs": 1}}'])
+@pytest.mark.parametrize("text", ["{", "[" * 50_000, '{"epochs": 1}}'])
 def test_config_that_is_no_json(refused: Problem, text: str) -> None:
     refused(
         422,
@@ -344,7 +313,7 @@ def test_config_that_is_no_json(refused: Problem, text: str) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["[]", "1", '"fast"', "null", "true", "[{}]"])
+@pytest.mark.parametrize("text", ["[]", "1", "null"])
 def test_config_that_is_no_object(refused: Problem, text: str) -> None:
     refused(422, "invalid_request", "config", errors=[{"pointer": "/config"}], **shots(), config=text)
 
@@ -355,21 +324,12 @@ def test_config_that_is_no_object(refused: Problem, text: str) -> None:
         ({"epoch": 3}, ["epoch"]),
         ({"one": 1, "two": 2}, ["one", "two"]),
         ({"epochs": "3"}, ["epochs"]),
-        ({"epochs": 3.5}, ["epochs"]),
         ({"epochs": True}, ["epochs"]),
-        ({"epochs": [3]}, ["epochs"]),
-        ({"alpha": "0.5"}, ["alpha"]),
-        ({"alpha": False}, ["alpha"]),
         ({"templates": "a {}"}, ["templates"]),
-        ({"templates": []}, ["templates"]),
         ({"templates": [1]}, ["templates/0"]),
-        ({"prompts": ["a"]}, ["prompts"]),
         ({"prompts": {"fox": "a fox"}}, ["prompts/fox"]),
-        ({"prompts": {"fox": []}}, ["prompts/fox"]),
         ({"precision": "int8"}, ["precision"]),
-        ({"backbone": 1}, ["backbone"]),
         ({"backbone": "x" * 501}, ["backbone"]),
-        ({"seed": 1.0}, ["seed"]),
         ({"epochs": "a", "alpha": "b"}, ["epochs", "alpha"]),
     ],
     ids=str,
@@ -399,19 +359,11 @@ def test_lone_surrogates_in_the_config(shared: Service, config: object) -> None:
     ("config", "field", "says"),
     [
         ('{"alpha": 1.5}', "alpha", "alpha must be a number from 0 to 1, not 1.5"),
-        ('{"alpha": -0.1}', "alpha", "from 0 to 1"),
         ('{"alpha": NaN}', "alpha", "from 0 to 1"),
-        ('{"learning_rate": Infinity}', "learning_rate", "from 0 to 1"),
         ('{"learning_rate": 1e999}', "learning_rate", "from 0 to 1"),
-        ('{"epochs": 0}', "epochs", "from 1 to 1000"),
-        ('{"epochs": 1001}', "epochs", "from 1 to 1000"),
-        ('{"batch_size": 1}', "batch_size", "from 2"),
-        ('{"image_size": 8}', "image_size", "from 32"),
-        ('{"seed": -1}', "seed", "from 0"),
         ('{"seed": 9223372036854775808}', "seed", "from 0"),
         ('{"holdout": 0.6}', "holdout", "from 0 to 0.5"),
         ('{"templates": ["no braces"]}', "templates", "exactly once"),
-        ('{"templates": ["{} and {}"]}', "templates", "exactly once"),
         ('{"prompts": {"fox": [" "]}}', "prompts", "1 to 100 sentences"),
     ],
 )

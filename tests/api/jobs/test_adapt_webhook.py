@@ -42,11 +42,11 @@ def test_the_webhook_is_stored_with_the_job_and_gets_a_secret(fresh: Service) ->
         ("http://localhost:8000/", "webhook_not_public", "the name localhost belongs to a local network"),
     ],
 )
-def test_a_refused_url_gives_the_reason(fresh: Service, url: str, code: str, says: str) -> None:
-    refused = fresh.adapt(**shots(), webhook=url)
+def test_a_refused_url_gives_the_reason(unchanged: Service, url: str, code: str, says: str) -> None:
+    refused = unchanged.adapt(**shots(), webhook=url)
     assert_problem(refused, 422, code, says, errors=[{"pointer": "/webhook", "code": code}])
     assert "hunter2" not in refused.text
-    assert fresh.stored() == []
+    assert unchanged.stored() == []
 
 
 def test_private_addresses_pass_where_allowed(make_service: MakeService) -> None:
@@ -56,6 +56,6 @@ def test_private_addresses_pass_where_allowed(make_service: MakeService) -> None
     assert_problem(refused, 422, "invalid_webhook")
 
 
-def test_two_webhooks_are_refused(fresh: Service) -> None:
+def test_two_webhooks_are_refused(unchanged: Service) -> None:
     parts = [("webhook", (None, URL)), ("webhook", (None, URL))]
-    assert_problem(fresh.client.post("/adapt", files=parts), 422, "invalid_request", "more than once")
+    assert_problem(unchanged.client.post("/adapt", files=parts), 422, "invalid_request", "more than once")

@@ -77,11 +77,11 @@ def test_a_deleted_job_does_not_come_back(fresh: Service) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ä", "tab\tin"])
-def test_invalid_keys(fresh: Service, key: str) -> None:
+def test_invalid_keys(unchanged: Service, key: str) -> None:
     headers = {b"idempotency-key": key.encode()}
-    response = fresh.client.post("/adapt", **form(**shots()), headers=headers)
+    response = unchanged.client.post("/adapt", **form(**shots()), headers=headers)
     assert_problem(response, 422, "invalid_request", "(?i)idempotency-key")
-    assert fresh.stored() == []
+    assert unchanged.stored() == []
 
 
 @pytest.mark.parametrize("key", ["x" * 255, '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "a/b?c=d&e;f,g"])

@@ -109,8 +109,8 @@ def test_no_secret_of_the_lease_is_shown(fresh: Service) -> None:
 @pytest.mark.parametrize(
     "job_id", ["job_none", "x", "job_" + "0" * 26, "x" * 2_000, "%F0%9F%A6%8A", "..%2F..%2Fetc"]
 )
-def test_an_unknown_job(fresh: Service, job_id: str) -> None:
-    client = fresh.client
+def test_an_unknown_job(unchanged: Service, job_id: str) -> None:
+    client = unchanged.client
     for response in (
         client.get(f"/jobs/{job_id}"),
         client.get(f"/jobs/{job_id}?wait=30"),
@@ -124,15 +124,19 @@ def test_an_unknown_job(fresh: Service, job_id: str) -> None:
             assert response.status_code in {404, 405}
 
 
-def test_nul_in_an_id_on_sqlite(fresh: Service) -> None:
-    assert_problem(fresh.client.get("/jobs/%00"), 404, "job_not_found")
-    assert_problem(fresh.client.get("/models/%00"), 404, "model_not_found")
-    assert_problem(fresh.client.get("/jobs?after=%00"), 422, "invalid_cursor")
+def test_nul_in_an_id_on_sqlite(unchanged: Service) -> None:
+    assert_problem(unchanged.client.get("/jobs/%00"), 404, "job_not_found")
+    assert_problem(unchanged.client.get("/models/%00"), 404, "model_not_found")
+    assert_problem(unchanged.client.get("/jobs?after=%00"), 422, "invalid_cursor")
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
+def test_nul_in_an_id_on_postgresql(
+    make_service: MakeService, postgres_url: str, postgres_template: str
+) -> None:
+    # The test writes nothing, so it can use the template database.
+    url = postgres_url.rsplit("/postgres?", 1)
+    service = make_service(database_url=f"{url[0]}/{postgres_template}?{url[1]}")
+    for method, path, status in (
         ("GET", "/jobs/%00", 404),
         ("DELETE", "/jobs/%00", 404),
         ("POST", "/jobs/%00/cancel", 404),
@@ -141,15 +145,8 @@ def test_nul_in_an_id_on_sqlite(fresh: Service) -> None:
         ("DELETE", "/models/a%00", 404),
         ("GET", "/jobs?after=%00", 422),
         ("GET", "/models?after=%00", 422),
-    ],
-)
-def test_nul_in_an_id_on_postgresql(
-    make_service: Any, postgres_url: str, postgres_template: str, method: str, path: str, status: int
-) -> None:
-    # The test writes nothing, so it can use the template database.
-    url = postgres_url.rsplit("/postgres?", 1)
-    service = make_service(database_url=f"{url[0]}/{postgres_template}?{url[1]}")
-    assert service.client.request(method, path).status_code == status
+    ):
+        assert service.client.request(method, path).status_code == status
 
 
 # --- lists ---
@@ -227,14 +224,14 @@ def test_paging_survives_the_deletion_of_a_whole_page(either: Service, backbone:
     assert seen == made
 
 
-def test_an_empty_list(fresh: Service) -> None:
-    assert listed(fresh) == {"data": [], "has_more": False, "next_cursor": None}
+def test_an_empty_list(unchanged: Service) -> None:
+    assert listed(unchanged) == {"data": [], "has_more": False, "next_cursor": None}
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=-1", "limit=x", "limit=1.5", "limit="])
-def test_impossible_limits(fresh: Service, query: str) -> None:
+def test_impossible_limits(unchanged: Service, query: str) -> None:
     for path in ("/jobs", "/models"):
-        problem = assert_problem(fresh.client.get(f"{path}?{query}"), 422, "invalid_request", "limit")
+        problem = assert_problem(unchanged.client.get(f"{path}?{query}"), 422, "invalid_request", "limit")
         assert [error["pointer"] for error in problem["errors"]] == ["/limit"]
 
 
@@ -256,13 +253,11 @@ def test_filter_by_status(either: Service) -> None:
     assert_problem(either.client.get("/jobs?status=done"), 422, "invalid_request", "status")
 
 
-@pytest.mark.parametrize(
-    "after", ["job_none", "", "-", "1-", "-1-job_1", "1" * 17 + "-job_1", "1-" + "x" * 41, "٣-a"]
-)
-def test_malformed_cursors(either: Service, after: str) -> None:
-    for path in ("/jobs", "/models"):
-        response = either.client.get(path, params={"after": after})
-        assert_problem(response, 422, "invalid_cursor", "start again without")
+def test_malformed_cursors(fresh: Service) -> None:
+    for after in ("job_none", "", "-", "1-", "-1-job_1", "1" * 17 + "-job_1", "1-" + "x" * 41, "٣-a"):
+        for path in ("/jobs", "/models"):
+            response = fresh.client.get(path, params={"after": after})
+            assert_problem(response, 422, "invalid_cursor", "start again without")
 
 
 def test_any_well_formed_id_is_a_cursor(either: Service) -> None:
@@ -297,35 +292,33 @@ def test_wait_answers_when_the_job_ends(either: Service) -> None:
     assert seconds < 60  # The answer came before the timeout.
 
 
-def test_wait_answers_when_the_model_is_there(either: Service) -> None:
-    claim = running(either)
-    timer = threading.Timer(0.6, samples.publish, args=(either.database, claim), kwargs={"evaluate": True})
+def test_wait_answers_when_the_model_is_there(fresh: Service) -> None:
+    claim = running(fresh)
+    timer = threading.Timer(0.6, samples.publish, args=(fresh.database, claim), kwargs={"evaluate": True})
     timer.start()
     started = time.monotonic()
-    body = get(either, claim.job_id, wait=60, until="model")
+    body = get(fresh, claim.job_id, wait=60, until="model")
     assert time.monotonic() - started < 60
     timer.join()
     assert (body["status"], body["metrics"]["verdict"]) == ("running", "evaluating")
     assert body["model_id"] is not None
-    assert get(either, claim.job_id, wait=0.6, until="end")["status"] == "running"
-    assert get(either, failed(either), wait=60, until="model")["model_id"] is None
-    assert_problem(either.client.get(f"/jobs/{claim.job_id}?until=x"), 422, "invalid_request", "until")
+    assert get(fresh, claim.job_id, wait=0.6, until="end")["status"] == "running"
+    assert get(fresh, failed(fresh), wait=60, until="model")["model_id"] is None
+    assert_problem(fresh.client.get(f"/jobs/{claim.job_id}?until=x"), 422, "invalid_request", "until")
 
 
-def test_cancelling_an_evaluation_leaves_the_model(either: Service) -> None:
-    claim = running(either)
-    assert samples.publish(either.database, claim, evaluate=True)
-    asked = either.client.post(f"/jobs/{claim.job_id}/cancel")
+def test_cancelling_an_evaluation_leaves_the_model(fresh: Service) -> None:
+    claim = running(fresh)
+    assert samples.publish(fresh.database, claim, evaluate=True)
+    asked = fresh.client.post(f"/jobs/{claim.job_id}/cancel")
     assert (asked.status_code, asked.json()["cancel_requested"]) == (202, True)
-    with either.database.write() as session:
+    with fresh.database.write() as session:
         assert leases.finish_cancelled(session, claim)
-    body = get(either, claim.job_id)
+    body = get(fresh, claim.job_id)
     assert (body["status"], body["metrics"]["verdict"]) == ("succeeded", "not_evaluated")
     assert [warning["code"] for warning in body["warnings"]] == ["evaluation_cancelled"]
-    assert either.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202
-    assert_problem(
-        either.client.get(f"/jobs/{claim.job_id}/report"), 404, "report_not_found", "was cancelled"
-    )
+    assert fresh.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202
+    assert_problem(fresh.client.get(f"/jobs/{claim.job_id}/report"), 404, "report_not_found", "was cancelled")
 
 
 def test_wait_answers_after_the_time(fresh: Service) -> None:
@@ -401,10 +394,10 @@ def test_waiting_requests_per_owner_are_limited(make_service: MakeService) -> No
         assert waiting.result(600)["status"] == "succeeded"
 
 
-@pytest.mark.parametrize("wait", ["-1", "61", "x", "nan", "inf", "1e9"])
-def test_impossible_waits(fresh: Service, wait: str) -> None:
+def test_impossible_waits(fresh: Service) -> None:
     job_id = queued(fresh)
-    assert_problem(fresh.client.get(f"/jobs/{job_id}?wait={wait}"), 422, "invalid_request", "wait")
+    for wait in ("-1", "61", "x", "nan", "inf", "1e9"):
+        assert_problem(fresh.client.get(f"/jobs/{job_id}?wait={wait}"), 422, "invalid_request", "wait")
 
 
 # --- cancel and delete ---
@@ -423,25 +416,25 @@ def test_cancel_a_queued_job_and_again(either: Service) -> None:
     assert samples.types_of(either.database, job_id) == ["queued", "cancelled"]
 
 
-def test_cancel_a_running_job_and_again(either: Service) -> None:
-    claim = running(either)
+def test_cancel_a_running_job_and_again(fresh: Service) -> None:
+    claim = running(fresh)
     for _ in range(2):
-        response = either.client.post(f"/jobs/{claim.job_id}/cancel")
+        response = fresh.client.post(f"/jobs/{claim.job_id}/cancel")
         assert response.status_code == 202
         assert (response.json()["status"], response.json()["cancel_requested"]) == ("running", True)
-    with either.database.write() as session:
+    with fresh.database.write() as session:
         assert leases.heartbeat(session, claim, lease_seconds=30, progress=None) is True
         assert leases.finish_cancelled(session, claim)
-    assert get(either, claim.job_id)["status"] == "cancelled"
-    assert either.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202
+    assert get(fresh, claim.job_id)["status"] == "cancelled"
+    assert fresh.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202
 
 
-def test_cancelling_a_finished_job_is_a_conflict(either: Service) -> None:
-    for job_id, word in ((succeeded(either), "succeeded"), (failed(either), "failed")):
-        before = get(either, job_id)
-        response = either.client.post(f"/jobs/{job_id}/cancel")
+def test_cancelling_a_finished_job_is_a_conflict(fresh: Service) -> None:
+    for job_id, word in ((succeeded(fresh), "succeeded"), (failed(fresh), "failed")):
+        before = get(fresh, job_id)
+        response = fresh.client.post(f"/jobs/{job_id}/cancel")
         assert_problem(response, 409, "job_already_finished", f"has already {word}.*be cancelled")
-        assert get(either, job_id) == before
+        assert get(fresh, job_id) == before
 
 
 def test_delete(either: Service) -> None:
@@ -476,18 +469,18 @@ def test_delete_during_a_storage_outage(fresh: Service, monkeypatch: pytest.Monk
         assert session.scalars(select(Deletion.prefix)).all() == []
 
 
-def test_delete_while_running(either: Service) -> None:
-    job_id = either.accepted(**shots())["id"]
-    claim = samples.claimed(either.database, job_id)
-    before = either.stored()
-    problem = assert_problem(either.client.delete(f"/jobs/{job_id}"), 409, "job_running", "then delete it")
+def test_delete_while_running(fresh: Service) -> None:
+    job_id = fresh.accepted(**shots())["id"]
+    claim = samples.claimed(fresh.database, job_id)
+    before = fresh.stored()
+    problem = assert_problem(fresh.client.delete(f"/jobs/{job_id}"), 409, "job_running", "then delete it")
     assert f"POST /jobs/{job_id}/cancel" in problem["detail"]
-    assert either.stored() == before
-    either.client.post(f"/jobs/{job_id}/cancel")
-    with either.database.write() as session:
+    assert fresh.stored() == before
+    fresh.client.post(f"/jobs/{job_id}/cancel")
+    with fresh.database.write() as session:
         leases.finish_cancelled(session, claim)
-    assert either.client.delete(f"/jobs/{job_id}").status_code == 204
-    assert either.stored() == []
+    assert fresh.client.delete(f"/jobs/{job_id}").status_code == 204
+    assert fresh.stored() == []
 
 
 def test_the_model_outlives_its_job(fresh: Service, backbone: Backbone) -> None:

@@ -248,11 +248,11 @@ def bodies(service: Service) -> list[tuple[str, str, str, Schema]]:
     ]
 
 
-def test_everything_in_a_request_has_a_bound(fresh: Service) -> None:
-    document = fresh.client.get("/openapi.json").json()
+def test_everything_in_a_request_has_a_bound(unchanged: Service) -> None:
+    document = unchanged.client.get("/openapi.json").json()
     found = [
         place
-        for method, path, _, schema in bodies(fresh)
+        for method, path, _, schema in bodies(unchanged)
         for place in unbounded_places(document, schema, f"{method} {path}")
     ]
     # That field is bounded by the limit of the body, CLIPCITE_MEMORY_BYTES.

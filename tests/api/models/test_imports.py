@@ -68,12 +68,11 @@ def changed(archive: bytes, change: Callable[[dict[str, bytes]], Any]) -> bytes:
 MANY_PROMPTS = {str(i): ["x" * 1_000] * 100 for i in range(10)}
 
 
-@pytest.fixture
-def model(fresh: Service, backbone: Backbone) -> str:
+def publish(service: Service, backbone: Backbone) -> str:
     features = torch.nn.functional.normalize(torch.randn(3, 4, 32), dim=-1)
     return publish_model(
-        fresh.database,
-        fresh.blobs,
+        service.database,
+        service.blobs,
         backbone,
         shots=SupportSet(features, torch.tensor([0, 0, 1, 1])),
         alpha=0.4,
@@ -82,6 +81,17 @@ def model(fresh: Service, backbone: Backbone) -> str:
         templates=["a drawing of a {}.", "{}"],
         prompts={"red fox": ["a vixen"]},
     )
+
+
+@pytest.fixture
+def model(fresh: Service, backbone: Backbone) -> str:
+    return publish(fresh, backbone)
+
+
+@pytest.fixture(scope="module")
+def theirs(unchanged: Service, backbone: Backbone) -> str:
+    """Return a model of the service whose imports are all refused."""
+    return publish(unchanged, backbone)
 
 
 def test_a_delta_comes_back_as_it_was(fresh: Service, model: str) -> None:
@@ -183,12 +193,14 @@ def config(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, bytes
     ],
 )
 def test_folders_that_are_refused(
-    fresh: Service, model: str, change: Callable[[dict[str, bytes]], Any], says: str
+    unchanged: Service, theirs: str, change: Callable[[dict[str, bytes]], Any], says: str
 ) -> None:
-    before = fresh.blobs.list("")
-    assert_problem(bring(fresh, changed(exported(fresh, model), change)), 422, "import_refused", says)
-    assert fresh.blobs.list("") == before
-    assert fresh.temp_files() == []
+    before = unchanged.blobs.list("")
+    assert_problem(
+        bring(unchanged, changed(exported(unchanged, theirs), change)), 422, "import_refused", says
+    )
+    assert unchanged.blobs.list("") == before
+    assert unchanged.temp_files() == []
 
 
 @pytest.mark.parametrize(
@@ -211,21 +223,21 @@ def test_folders_that_are_refused(
     ],
 )
 def test_deltas_that_are_refused(
-    fresh: Service, model: str, change: Callable[[dict[str, bytes]], Any], says: str
+    unchanged: Service, theirs: str, change: Callable[[dict[str, bytes]], Any], says: str
 ) -> None:
-    archive = changed(exported(fresh, model, format="delta"), change)
-    assert_problem(bring(fresh, archive), 422, "import_refused", says)
+    archive = changed(exported(unchanged, theirs, format="delta"), change)
+    assert_problem(bring(unchanged, archive), 422, "import_refused", says)
 
 
 @pytest.mark.parametrize(
     ("format", "file"), [("open_clip", "open_clip_model.safetensors"), ("delta", "weights.safetensors")]
 )
-def test_the_number_of_tensors_has_a_limit(fresh: Service, model: str, format: str, file: str) -> None:
+def test_the_number_of_tensors_has_a_limit(unchanged: Service, theirs: str, format: str, file: str) -> None:
     empty = {str(i): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(40_000)}
     header = json.dumps(empty).encode()
     content = len(header).to_bytes(8, "little") + header
-    archive = changed(exported(fresh, model, format=format), lambda files: files.update({file: content}))
-    assert_problem(bring(fresh, archive), 422, "import_refused", "2,000,000 bytes")
+    archive = changed(exported(unchanged, theirs, format=format), lambda files: files.update({file: content}))
+    assert_problem(bring(unchanged, archive), 422, "import_refused", "2,000,000 bytes")
 
 
 def test_a_support_set_has_a_limit(fresh: Service, backbone: Backbone) -> None:
@@ -251,27 +263,27 @@ def test_a_support_set_has_a_limit(fresh: Service, backbone: Backbone) -> None:
     ],
 )
 def test_fields_that_are_refused(
-    fresh: Service, model: str, fields: dict[str, str], code: str, pointer: str
+    unchanged: Service, theirs: str, fields: dict[str, str], code: str, pointer: str
 ) -> None:
-    response = bring(fresh, exported(fresh, model), **fields)
+    response = bring(unchanged, exported(unchanged, theirs), **fields)
     assert_problem(response, 422, code, errors=[{"pointer": pointer}])
 
 
-def test_a_backbone_that_is_not_here(fresh: Service, model: str) -> None:
-    response = bring(fresh, exported(fresh, model), backbone="ViT-B-16/openai")
+def test_a_backbone_that_is_not_here(unchanged: Service, theirs: str) -> None:
+    response = bring(unchanged, exported(unchanged, theirs), backbone="ViT-B-16/openai")
     assert_problem(response, 422, "unknown_backbone", "CLIPCITE_BACKBONES")
 
 
-def test_hostile_archives(fresh: Service, model: str) -> None:
-    good = exported(fresh, model)
+def test_hostile_archives(unchanged: Service, theirs: str) -> None:
+    good = exported(unchanged, theirs)
     outside = changed(good, lambda f: f.update({"../open_clip_config.json": b"{}"}))
-    assert_problem(bring(fresh, outside), 422, "unsafe_path")
+    assert_problem(bring(unchanged, outside), 422, "unsafe_path")
     twice = changed(good, lambda f: f.update({"x/open_clip_config.json": b"{}"}))
-    assert_problem(bring(fresh, twice), 422, "duplicate_entry")
-    assert_problem(bring(fresh, b"no archive"), 422, "not_an_archive")
+    assert_problem(bring(unchanged, twice), 422, "duplicate_entry")
+    assert_problem(bring(unchanged, b"no archive"), 422, "not_an_archive")
     many = changed(good, lambda f: f.update({f"{i}": b"" for i in range(1_001)}))
-    assert_problem(bring(fresh, many), 413, "archive_too_large")
-    assert fresh.temp_files() == []
+    assert_problem(bring(unchanged, many), 413, "archive_too_large")
+    assert unchanged.temp_files() == []
 
 
 def test_a_bomb(make_service: Callable[..., Service]) -> None:
@@ -309,8 +321,8 @@ BITS = {
 
 
 @pytest.mark.parametrize("tensor", ["shot_features", "shot_labels"])
-def test_shots_of_another_type_are_refused(fresh: Service, model: str, tensor: str) -> None:
-    archive = exported(fresh, model, format="delta")
+def test_shots_of_another_type_are_refused(unchanged: Service, theirs: str, tensor: str) -> None:
+    archive = exported(unchanged, theirs, format="delta")
     for kind, bits in BITS.items():
 
         def retyped(files: dict[str, bytes], kind: str = kind, bits: int = bits) -> None:
@@ -332,11 +344,11 @@ def test_shots_of_another_type_are_refused(fresh: Service, model: str, tensor: s
 
         if (tensor, kind) == ("shot_labels", "I64"):
             continue
-        assert_problem(bring(fresh, changed(archive, retyped), name="other"), 422, "import_refused")
+        assert_problem(bring(unchanged, changed(archive, retyped), name="other"), 422, "import_refused")
 
 
-def test_tensors_of_another_type_are_refused(fresh: Service, model: str) -> None:
-    archive = exported(fresh, model, format="open_clip")
+def test_tensors_of_another_type_are_refused(unchanged: Service, theirs: str) -> None:
+    archive = exported(unchanged, theirs, format="open_clip")
     for kind in ("I32", "U32", "C64", "F8_E4M3", "F8_E8M0", "F4"):
 
         def retyped(files: dict[str, bytes], kind: str = kind) -> None:
@@ -348,16 +360,16 @@ def test_tensors_of_another_type_are_refused(fresh: Service, model: str) -> None
             text = json.dumps(header).encode()
             files["open_clip_model.safetensors"] = len(text).to_bytes(8, "little") + text + data[8 + size :]
 
-        assert_problem(bring(fresh, changed(archive, retyped), name="other"), 422, "import_refused")
+        assert_problem(bring(unchanged, changed(archive, retyped), name="other"), 422, "import_refused")
 
 
-def test_json_of_many_values_is_not_parsed(fresh: Service, model: str) -> None:
+def test_json_of_many_values_is_not_parsed(unchanged: Service, theirs: str) -> None:
     for name in ("clipcite.json", "manifest.json"):
         archive = changed(
-            exported(fresh, model, format="delta"),
+            exported(unchanged, theirs, format="delta"),
             lambda files, name=name: files.update({name: b"[" + b"{}," * 200_000 + b"{}]"}),
         )
-        assert_problem(bring(fresh, archive), 422, "import_refused", f"{name} has too many values")
+        assert_problem(bring(unchanged, archive), 422, "import_refused", f"{name} has too many values")
 
 
 @pytest.mark.parametrize(
@@ -368,22 +380,22 @@ def test_json_of_many_values_is_not_parsed(fresh: Service, model: str) -> None:
     ],
 )
 def test_tensors_that_do_not_fit_are_not_read(
-    fresh: Service, model: str, format: str, file: str, reads: str, monkeypatch: pytest.MonkeyPatch
+    unchanged: Service, theirs: str, format: str, file: str, reads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importer, reads, lambda *given: pytest.fail("read"))
     archive = changed(
-        exported(fresh, model, format=format),
+        exported(unchanged, theirs, format=format),
         lambda files: files.update({file: save({"zeros": torch.zeros(1_000_000)})}),
     )
-    assert_problem(bring(fresh, archive), 422, "import_refused")
+    assert_problem(bring(unchanged, archive), 422, "import_refused")
 
 
 def test_classes_are_counted_before_they_are_cleaned(
-    fresh: Service, model: str, monkeypatch: pytest.MonkeyPatch
+    unchanged: Service, theirs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "clean_class_name", lambda name: pytest.fail("cleaned"))
     archive = changed(
-        exported(fresh, model, format="open_clip"),
+        exported(unchanged, theirs, format="open_clip"),
         lambda files: files.update({"clipcite.json": json.dumps({"classes": ["a"] * 20_000}).encode()}),
     )
-    assert_problem(bring(fresh, archive), 422, "invalid_request", "more than 10,000 names")
+    assert_problem(bring(unchanged, archive), 422, "invalid_request", "more than 10,000 names")

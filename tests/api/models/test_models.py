@@ -75,8 +75,11 @@ def test_lists(either: Service, backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize("model_id", ["mdl_none", "stock", "x" * 2_000, "%F0%9F%A6%8A"])
-def test_an_unknown_model(fresh: Service, model_id: str) -> None:
-    for response in (fresh.client.get(f"/models/{model_id}"), fresh.client.delete(f"/models/{model_id}")):
+def test_an_unknown_model(unchanged: Service, model_id: str) -> None:
+    for response in (
+        unchanged.client.get(f"/models/{model_id}"),
+        unchanged.client.delete(f"/models/{model_id}"),
+    ):
         assert_problem(response, 404, "model_not_found", "GET /models lists")
 
 
@@ -180,6 +183,6 @@ def test_filters(either: Service, backbone: Backbone) -> None:
         ("limit=101", "/limit"),
     ],
 )
-def test_a_filter_that_is_none(fresh: Service, query: str, pointer: str) -> None:
-    response = fresh.client.get(f"/models?{query}")
+def test_a_filter_that_is_none(unchanged: Service, query: str, pointer: str) -> None:
+    response = unchanged.client.get(f"/models?{query}")
     assert_problem(response, 422, "invalid_request", errors=[{"pointer": pointer}])
