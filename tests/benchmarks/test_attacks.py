@@ -103,9 +103,3 @@ def test_a_service_that_takes_too_much_memory_is_killed(
 def test_a_server_error_is_over_any_limit(row: Row, status: int, found: bool) -> None:
     outcome = Outcome(statuses={status: 2})
     assert measure.over(replace(row, limits=Limits()), outcome) == ([f"answers {status}"] if found else [])
-
-
-@pytest.mark.slow
-def test_an_unknown_row_is_refused() -> None:
-    with pytest.raises(SystemExit, match=r"There is no row A99; the rows are A1, A6, "):
-        attacks.main(["--rows", "A1,A99"])

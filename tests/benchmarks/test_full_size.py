@@ -65,27 +65,3 @@ def test_only_the_extension(family: str, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("sys.argv", arguments)
     full_size.main()
     assert tables.stored()[NAME] == {**earlier, "extended": True}
-
-
-def test_the_table_is_written_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{tables.START}old\n{tables.END}\nafter\n")
-    monkeypatch.setattr(tables, "PAGE", page)
-    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results.json")
-    micro = {"micro_batch_size": 4, "peak_bytes": 3_210_000_000, "seconds_per_step": 0.123, "load": 2.5}
-    tables.store({NAME: {"disk_bytes": 1_000_000, "train_micro": micro}})
-    text = page.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith(f"{tables.END}\nafter\n")
-    assert "old" not in text
-    assert f"| `{NAME}` | 1 MB |" in text
-    assert "| 3.2 GB (4 images) | 0.1 s (2.5) |" in text
-    assert text.count("\n| `") == 2 * (1 + len(tables.BACKBONES))
-    assert json.loads((tmp_path / "results.json").read_text())[NAME]["train_micro"] == micro
-
-
-def test_a_batch_without_memory_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch of 32 of ViT-L/14 needs about 29 GB."""
-    monkeypatch.setattr(full_size.psutil, "virtual_memory", lambda: argparse.Namespace(available=24e9))
-    assert full_size.has_memory_for_batch("ViT-B-32/openai")
-    assert not full_size.has_memory_for_batch("ViT-L-14/openai")

@@ -133,12 +133,3 @@ def test_a_changed_figure_is_found(page: Path) -> None:
     page.write_text(text.replace(line, line.replace("| 3 |", "| 4 |")), encoding="utf-8")
     with pytest.raises(SystemExit, match=r"differ from the stored runs in: bng\."):
         run(page, "--check")
-
-
-@pytest.mark.usefixtures("matrices")
-def test_a_page_without_markers_and_a_folder_without_runs(page: Path, tmp_path: Path) -> None:
-    page.write_text("# Page\n")
-    with pytest.raises(SystemExit, match="Add these markers"):
-        run(page)
-    with pytest.raises(SystemExit, match=r"has no runs of stock\. Run benchmarks\.accuracy\.paper"):
-        report.main(["--out", str(tmp_path / "nothing"), "--page", str(page)])

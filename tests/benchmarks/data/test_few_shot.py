@@ -150,13 +150,6 @@ def test_the_harness_takes_the_published_shots(drawn_by_2sfs: DataSet, backbone:
     assert trial.key("stock") != replace(trial, draws="hash").key("stock")
 
 
-def test_a_missing_draw_says_where_to_get_it(drawn_by_2sfs: DataSet) -> None:
-    with pytest.raises(BadDataSet, match=r"shot_1-seed_3_train\.jsonl.*rethinking_fewshot_vlms"):
-        published_shots(drawn_by_2sfs, [0], 1, seed=2)
-    with pytest.raises(BadDataSet, match="no folder"):
-        published_shots(replace(drawn_by_2sfs, folder=None), [0], 1, seed=0)
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [

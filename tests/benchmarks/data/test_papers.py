@@ -108,15 +108,3 @@ def test_reads_the_split_file(tmp_path: Path, name: str) -> None:
 def test_a_missing_folder_is_named_with_where_to_get_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadDataSet, match=rf"{name} is not in .*{DATASETS[name].folder}\. .*DATASETS\.md"):
         load(tmp_path, name)
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_a_missing_list_of_images_is_named_with_where_to_get_it(tmp_path: Path, name: str) -> None:
-    (tmp_path / DATASETS[name].folder).mkdir()
-    with pytest.raises(BadDataSet, match=r"There is no (file|folder) .*DATASETS\.md"):
-        load(tmp_path, name)
-
-
-def test_an_unknown_name_is_answered_with_the_names(tmp_path: Path) -> None:
-    with pytest.raises(BadDataSet, match="no data set 'MNIST'; the names are ImageNet, Caltech101, "):
-        load(tmp_path, "MNIST")

@@ -21,11 +21,6 @@ def test_digits_need_only_scikit_learn(tmp_path: Path) -> None:
     assert open_image(data.test[0].path).size == (SIDE, SIDE)
 
 
-def test_an_existing_folder_is_kept(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="exists"):
-        main(["digits", str(tmp_path)])
-
-
 def test_signs_come_from_a_checkout(tmp_path: Path) -> None:
     for label in range(10):
         folder = tmp_path / "checkout" / "Dataset" / str(label)
@@ -39,13 +34,6 @@ def test_signs_come_from_a_checkout(tmp_path: Path) -> None:
     assert {e.path.read_bytes()[0] for e in data.test if e.label == three} == {3}
     with pytest.raises(SystemExit, match="--source"):
         main(["signs", str(tmp_path / "again")])
-
-
-def test_all_classes_of_imagenet_are_needed(tmp_path: Path) -> None:
-    (tmp_path / "checkout").mkdir()
-    (tmp_path / "checkout" / "n01440764_tench.JPEG").touch()
-    with pytest.raises(SystemExit, match="1 images"):
-        main(["imagenet", str(tmp_path / "images"), "--source", str(tmp_path / "checkout")])
 
 
 def test_clipart_is_drawn_on_white_without_links_and_copies(tmp_path: Path) -> None:
