@@ -17,8 +17,6 @@ from core.store.jobs.queue import make_celery, waiting
 from tests.core.store.samples import new_job, new_owner
 from worker.dispatcher.__main__ import MAX_AHEAD, dispatch
 
-NO_AGE = timedelta(0)
-
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:

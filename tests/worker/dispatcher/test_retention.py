@@ -1,7 +1,6 @@
 """Retention: what is older than the setting goes, in batches, and nothing else."""
 
 import threading
-from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
@@ -37,13 +36,12 @@ DAYS = 30
 OLD, YOUNG = timedelta(days=DAYS, seconds=1), timedelta(days=DAYS, hours=-1)
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
-    if request.param == "folder":
-        yield Blobs((tmp_path / "blobs").as_uri())
-    else:
-        endpoint, name = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket")
-        yield bucket(endpoint, name, "kept")
+@pytest.fixture
+def blobs(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Blobs:
+    """Return a folder beside SQLite, and a bucket beside PostgreSQL."""
+    if database_url.startswith("sqlite"):
+        return Blobs((tmp_path / "blobs").as_uri())
+    return bucket(request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket"), "kept")
 
 
 def enforce(database: Database, blobs: Blobs, days: int = 0) -> dict[str, int]:

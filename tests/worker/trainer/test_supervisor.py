@@ -95,6 +95,7 @@ os.kill(os.getpid(), 19)
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_a_computation_that_holds_the_gil(run: Run, tmp_path: Path) -> None:
     """A single C call holds the GIL, so no signal handler and no other thread runs."""
     computes = """

@@ -232,21 +232,6 @@ def test_the_trainer_ends_with_its_worker(tmp_path: Path, moment: str, signum: s
     assert "Traceback" not in said
 
 
-def test_without_the_setting_there_is_no_standby(tmp_path: Path) -> None:
-    migrate.upgrade(f"sqlite:///{tmp_path / 'clipcite.db'}")
-    environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_WARM_TRAINER": "false"}
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "worker"], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert worker.stderr is not None
-        assert any("ready" in line for line in worker.stderr)
-        assert psutil.Process(worker.pid).children() == []
-    finally:
-        worker.kill()
-        worker.communicate()
-
-
 def _until_idle(process: psutil.Process) -> None:
     """Wait until the trainer has finished its imports and is idle."""
     until = time.monotonic() + PATIENCE

@@ -28,7 +28,7 @@ GUARD = 60
 """Timeout (seconds). It only guards against hanging."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pool() -> Iterator[Decoders]:
     made = Decoders(2)
     yield made
@@ -157,7 +157,7 @@ def test_a_small_image_is_decoded_beside_large_ones(pool: Decoders, monkeypatch:
     assert small.size == (20, 27)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 8])
+@pytest.mark.parametrize("processes", [1, 4])
 def test_large_images_never_hold_more_than_their_memory(
     processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,11 +220,11 @@ def test_a_crash_costs_one_image_and_the_process_is_replaced(
 
 
 def test_a_process_that_does_not_start_is_no_fault_of_the_image(
-    pool: Decoders, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(NoDecoder, match="Try again"):
-        pool.open_image(crafted.jpeg(), LIMITS, owner="ana", shortest_side=20)
+        Decoders(1).open_image(crafted.jpeg(), LIMITS, owner="ana", shortest_side=20)
     assert "it has ended with status 1" in caplog.text
 
 

@@ -222,11 +222,6 @@ def test_a_blank_image(size: tuple[int, int]) -> None:
     assert refused(crafted.encoded(Image.new("RGB", size, "red"), "PNG")) == "image_too_small"
 
 
-def test_a_missing_path_is_not_a_bad_image(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        open_image(tmp_path / "nothing")
-
-
 def test_pillows_own_pixel_limit_is_not_used() -> None:
     bomb = crafted.pixel_bomb(10_000)  # Pillow only warns here.
     with warnings.catch_warnings():

@@ -280,6 +280,7 @@ def test_an_interrupted_restoration_can_be_repeated(
         restore.restore(*target, backup)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table(
     database_url: str,
     database: Database,
@@ -294,13 +295,12 @@ def test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table(
     insert, limits = restore._insert_rows, []
 
     def watch(session: Session, *given: Any) -> int:
-        if target[0].startswith("postgresql"):
-            limits.append(session.scalar(text("SHOW idle_in_transaction_session_timeout")))
+        limits.append(session.scalar(text("SHOW idle_in_transaction_session_timeout")))
         return insert(session, *given)
 
     monkeypatch.setattr(restore, "_insert_rows", watch)
     restore.restore(*target, backup)
-    assert limits == (["0"] if target[0].startswith("postgresql") else [])
+    assert limits == ["0"]
 
 
 def test_a_used_storage_is_refused(
@@ -390,6 +390,7 @@ def test_a_backup_of_a_version_without_a_table_is_complete(
     assert verify.verify_backup(backup).problems == ["jobs.jsonl: missing"]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_columns_of_an_older_version_are_left_out_and_those_of_a_newer_one_refused(
     database_url: str, database: Database, blobs: Blobs, backup: Backup
 ) -> None:
@@ -425,6 +426,7 @@ def test_files_that_are_being_stored_are_in_no_backup(
         restored.close()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_clock_that_was_ahead_costs_no_new_snapshot(
     database_url: str, database: Database, blobs: Blobs, backup: Backup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
