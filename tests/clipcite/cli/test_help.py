@@ -26,7 +26,7 @@ def test_every_command_is_found() -> None:
     assert {(), ("adapt",), ("samples",), ("jobs", "list"), ("keys", "create")} <= COMMANDS.keys()
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("width", [60, 120])
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_no_line_is_broken(path: tuple[str, ...], width: int) -> None:
     """No line is cut or too long, and no word is divided between two lines."""

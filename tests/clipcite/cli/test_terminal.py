@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -70,17 +69,3 @@ def test_colours_on_a_terminal_unless_disabled(service: Service, taught: Job, co
     session.close()
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-7]m", session.before or "")) == colours
     assert taught.id[-6:] in ANSI.sub("", session.before or "")
-
-
-def test_completion() -> None:
-    """The shell completes `clipcite jo<TAB>`."""
-    program = "import sys; sys.argv = ['clipcite']; from clipcite.cli.main import main; main()"
-    asked = {"COMP_WORDS": "clipcite jo", "COMP_CWORD": "1", "_CLIPCITE_COMPLETE": "complete_bash"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, **asked},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.split() == ["jobs"], done.stderr
