@@ -6,19 +6,17 @@ The commands work on the database directly, so that creating the first key needs
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 from sqlalchemy import func, make_url, select
 
 from admin.installation import AsJson, Data, database_of, errors_in_words, settings_of, shown_time
 from clipcite.cli.connection import stderr
-from clipcite.cli.render.tables import print_table
+from clipcite.cli.render.tables import print_table, table_of
 from clipcite.client import address
 from clipcite.datasets.image import printable
 from core.settings import Settings
@@ -31,21 +29,13 @@ from core.store.db.tables import ApiKey, Model
 keys = typer.Typer(help="API keys of this machine's service.", no_args_is_help=True)
 
 
-class Scope(StrEnum):
-    """Scope of an API key."""
-
-    CLASSIFY = "classify"
-    ADAPT = "adapt"
-    ADMIN = "admin"
-
-
 @keys.command()
 def create(
     owner: Annotated[
         str, typer.Option(help="Owner of the jobs and models that the key gives access to.")
     ] = "default",
     scope: Annotated[
-        list[Scope] | None,
+        list[Literal["classify", "adapt", "admin"]] | None,
         typer.Option(help="Scope; repeatable. `admin` allows everything (default: classify, adapt)."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Description, shown in the list.")] = None,
@@ -69,7 +59,7 @@ def create(
         new = api_keys.create(
             session,
             owner=owner,
-            scopes=[each.value for each in scope or (Scope.CLASSIFY, Scope.ADAPT)],
+            scopes=[*(scope or ("classify", "adapt"))],
             name=name,
             lifetime=lifetime,
         )
@@ -117,8 +107,7 @@ def list_keys(
             "No keys. Only this machine can connect, with its token (`clipcite keys token`)."
         )
         return
-    columns = [Column(name, no_wrap=True) for name in ("ID", "Owner", "Name", "Scopes", "Status")]
-    table = Table(*columns, box=None, padding=(0, 2, 1, 0), header_style="dim")
+    table = table_of("ID", "Owner", "Name", "Scopes", "Status")
     for row in rows:
         until, used = shown_time(row.expires_at)[:10], shown_time(row.last_used_at)
         status = _state(row) + (f"\nuntil {until}" if until else "") + (f"\nused {used}" if used else "")

@@ -8,7 +8,7 @@ from typing import NoReturn
 from clipcite.cli.operator import server_path
 
 API, WORKER, DISPATCHER = "api", "worker", "worker.dispatcher"
-MIGRATE, STARTUP = "core.store.db.migrate", "api.startup"
+MIGRATE, STARTUP = "core.store.db.migrate", "admin.startup"
 
 
 def command(module: str, *arguments: str) -> list[str]:

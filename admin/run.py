@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from admin.processes import API, DISPATCHER, MIGRATE, WORKER, become, command, environment
-from admin.serve import serve_until_stopped
 from clipcite.cli.operator import server_path
 from core.liveness import problem_of
 
@@ -53,6 +52,8 @@ def serve(
     The service consists of API, worker and dispatcher. Ctrl-C stops everything. On the next start, queued
     jobs continue; a running job resumes from its last checkpoint, if any.
     """
+    from admin.serve import serve_until_stopped  # here, so that `clipcite liveness` does not wait for it
+
     settings = {"backbone": backbone, "device": device, "require_token": "false" if no_token else None}
     raise typer.Exit(serve_until_stopped(host, port, data, settings, open_page=open_page, verbose=verbose))
 

@@ -1,16 +1,11 @@
-"""`python -m api.startup`: check whether the service may start with the present settings.
+"""Checks whether the service may start with the present settings, and the token of a service without keys."""
 
-`clipcite serve` runs this check before it starts any process. It loads no model. Without keys, it creates the
-token.
-"""
-
-import sys
 from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
 from api.middleware.auth import is_loopback
-from core.settings import Settings, get_settings
+from core.settings import Settings
 from core.store.accounts import api_keys, local_token
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
@@ -61,18 +56,3 @@ def _ask(settings: Settings, question: Callable[[Session], bool]) -> bool:
         return False
     finally:
         database.close()
-
-
-def main() -> str | None:
-    settings = get_settings()
-    problem = startup_error(settings)
-    if problem is None:
-        try:
-            prepare_token(settings)
-        except OSError as error:
-            return f"The token can't be written to {settings.data}: {error.strerror}. Use another --data."
-    return problem
-
-
-if __name__ == "__main__":
-    sys.exit(main())

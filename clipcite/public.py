@@ -1,10 +1,10 @@
 """Public names of the Python client, imported with their first use (`clipcite/__init__.py`)."""
 
 from clipcite.client._async.client import AsyncClient
-from clipcite.client._async.jobs import AsyncJob
+from clipcite.client._async.jobs import AsyncJob, AsyncTrainedJob
 from clipcite.client._async.models import AsyncModel
 from clipcite.client._sync.client import Client
-from clipcite.client._sync.jobs import Job
+from clipcite.client._sync.jobs import Job, TrainedJob
 from clipcite.client._sync.models import Model
 from clipcite.client.errors import (
     APIConnectionError,
@@ -22,7 +22,7 @@ from clipcite.client.errors import (
     UnprocessableEntityError,
     WaitTimeout,
 )
-from clipcite.client.parse import APIResponseValidationError
+from clipcite.client.request import APIResponseValidationError
 from clipcite.client.retry import Retry
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.detect import read as read_images
@@ -63,6 +63,7 @@ __all__ = [
     "AsyncClient",
     "AsyncJob",
     "AsyncModel",
+    "AsyncTrainedJob",
     "AuthenticationError",
     "ClassCount",
     "ClassInfo",
@@ -105,6 +106,7 @@ __all__ = [
     "ReportMeasuredOn",
     "ReportedImage",
     "Retry",
+    "TrainedJob",
     "UnprocessableEntityError",
     "WaitTimeout",
     "read_images",

@@ -6,19 +6,15 @@ Nothing is changed, created or downloaded.
 import importlib.util
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
 from core.errors import ClipCiteError
 from core.settings import BACKBONE_CONFIGS, Settings, read_settings
-
-if TYPE_CHECKING:
-    from core.store.storage.blobs import Blobs
 
 TOO_LITTLE_DISK, SCARCE_DISK = 1_000_000_000, 5_000_000_000
 """Free bytes below which a job with the starter fails, and below which the disk is scarce."""
@@ -47,6 +43,13 @@ def check() -> list[Finding]:
     except ValidationError as error:
         return [Finding("settings", "problem", problem) for problem in problems_of(error)]
     return [finding for check in CHECKS for finding in check(settings)]
+
+
+def start_problem(settings: Settings) -> str | None:
+    """Return a problem of device or backbone that no later try solves, with its remedy, or None."""
+    checks = (_backbone,) if settings.device in {"auto", "cpu"} else (_device, _backbone)
+    problems = (each.detail for check in checks for each in check(settings) if each.state == "problem")
+    return next(problems, None)
 
 
 def _device(settings: Settings) -> Iterator[Finding]:
@@ -142,45 +145,15 @@ def _storage(settings: Settings) -> Iterator[Finding]:
         yield Finding("storage", "ok", f"files in {folder} (created at the first start)")
         return
     try:
-        blobs = Blobs.of(settings)
-        blobs.check()
-        _check_owner(settings, blobs)
+        Blobs.of(settings).check()
     except ClipCiteError as error:
         yield Finding("storage", "problem", error.detail)
         return
     yield Finding("storage", "ok", settings.blob_url or f"files in {folder}")
 
 
-def _check_owner(settings: Settings, blobs: "Blobs") -> None:
-    """Check that the storage belongs to the database. Another check reports a database that doesn't answer.
-
-    Raises:
-        StorageUnavailable: it does not.
-    """
-    from core.store.db.session import Database
-    from core.store.errors import DatabaseUnavailable, StorageUnavailable
-    from core.store.storage import installation
-
-    url = settings.sqlalchemy_url()
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        if not blobs.is_empty():
-            raise StorageUnavailable(
-                "The storage holds files, but there is no database. Set CLIPCITE_DATABASE_URL to it, restore "
-                "a backup into an empty storage, or set CLIPCITE_BLOB_URL to another storage."
-            )
-        return
-    database = Database(url)
-    try:
-        database.check()
-        installation.check(database, blobs)
-    except DatabaseUnavailable:
-        pass
-    finally:
-        database.close()
-
-
 def _backbone(settings: Settings) -> Iterator[Finding]:
-    from core.clip.models import hub, installed, starter
+    from core.clip.models import installed, starter
 
     name = settings.backbone
     if name == "starter":
@@ -210,7 +183,8 @@ def _backbone(settings: Settings) -> Iterator[Finding]:
     else:
         try:
             found = installed.read(name, settings.cache)
-            hub.find_source(name)
+            if found is None:
+                installed.check_source(name)
         except ClipCiteError as error:
             yield Finding("backbone", "problem", error.detail)
             return
@@ -222,20 +196,6 @@ def _backbone(settings: Settings) -> Iterator[Finding]:
         yield Finding("backbone", "ok", f"{name}, {where}")
 
 
-def _port(settings: Settings) -> Iterator[Finding]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    where = f"{settings.host}, port {settings.port}"
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            detail = f"{where}: {error.strerror}. Unless this is your own service, choose another --port."
-            yield Finding("port", "warning", detail)
-        else:
-            yield Finding("port", "ok", f"{where} is free")
-
-
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _device,
     _data,
@@ -243,5 +203,4 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _broker,
     _storage,
     _backbone,
-    _port,
 )

@@ -63,7 +63,9 @@ def start_logging(settings: Settings) -> None:
     """
     handler = logging.StreamHandler()
     secrets = secrets_of(settings)
-    handler.setFormatter(JsonLines(secrets) if settings.log == "json" else TextLines(secrets))
+    # `clipcite serve` shows its user only warnings, as sentences.
+    plain = settings.exit_with_parent and settings.log_level == "warning"
+    handler.setFormatter(JsonLines(secrets) if settings.log == "json" else TextLines(secrets, plain=plain))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in OURS:
         logging.getLogger(name).setLevel(settings.log_level.upper())
@@ -89,8 +91,8 @@ def secrets_of(settings: Settings) -> list[str]:
 
 
 class TextLines(logging.Formatter):
-    def __init__(self, secrets: Collection[str]) -> None:
-        super().__init__("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    def __init__(self, secrets: Collection[str], *, plain: bool = False) -> None:
+        super().__init__(None if plain else "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:

@@ -25,7 +25,8 @@ from clipcite import (
     UnprocessableEntityError,
 )
 from clipcite.cli.render.progress import watched
-from clipcite.cli.render.tables import table_of, verdict
+from clipcite.cli.render.tables import table_of
+from clipcite.cli.render.verdict import verdict
 from clipcite.datasets.dataset import Labelled
 from clipcite.datasets.detect import read
 from core.samples import catalog
@@ -81,7 +82,6 @@ def demo(console: Console) -> None:
             with console.status("  Starting the service and preparing the model …"):
                 wait = STARTER_SECONDS if settings.backbone == STARTER else DOWNLOAD_SECONDS
                 service.wait_until_ready(seconds=START_SECONDS, backbone_seconds=wait)
-            _say(console, "service", f"{service.url} (stops with the demo)")
             job = client.adapt(images, name="demo")
             with watched(console) as on_change:
                 job.wait(on_change=on_change if console.is_terminal else None)
@@ -89,7 +89,7 @@ def demo(console: Console) -> None:
                 _say(console, "note", warning.detail)
             answers = _answers(client, images, [*trained, *new], job.model_id or "", console)
             page = _save_report(client, job.id)
-        _show(console, answers, trained, new)
+        _show(console, answers, new)
         if job.metrics is not None:
             console.print(f"\n  {'verdict':<8} {verdict(job.metrics)}", highlight=False, soft_wrap=True)
         if page is not None:
@@ -161,16 +161,16 @@ def _save_report(client: Client, job_id: str) -> Path | None:
     return path
 
 
-def _show(console: Console, answers: Sequence[Answer], trained: Sequence[str], new: Sequence[str]) -> None:
+def _show(console: Console, answers: Sequence[Answer], new: Sequence[str]) -> None:
     """Print how the predictions changed, some images, and the accuracy on each new class."""
     if not answers:
         return
     changes = Counter(answer.change for answer in answers)
     console.print(
-        f"\n[bold]{changes['fixed']} of {len(answers)} test images: wrong before, correct now.[/]\n"
-        f"{changes['broken']} of {len(answers)}: correct before, wrong now.\n"
-        f"Candidates: all {len(trained) + len(new)} classes.\n",
+        f"\n[bold]{changes['fixed']} of {len(answers)} test images: wrong before, correct now.[/] "
+        f"{changes['broken']} of {len(answers)}: correct before, wrong now.\n",
         highlight=False,
+        soft_wrap=True,
     )
     table = table_of("  class", "before", "now")
     for answer in _chosen(answers):
@@ -180,14 +180,13 @@ def _show(console: Console, answers: Sequence[Answer], trained: Sequence[str], n
             row.append(f"{sign} {escape(prediction.class_name)} {100 * prediction.probability:.0f}%")
         table.add_row(f"  {escape(row[0])}", *row[1:])
     console.print(table)
-    if new:
-        console.print("\nNew, never trained:", highlight=False)
     for name in new:
         of_class = [answer for answer in answers if answer.image.class_name == name]
         before, now = (
             sum(getattr(answer, when).class_name == name for answer in of_class) for when in ("before", "now")
         )
-        console.print(f"  {name}: {now} of {len(of_class)} correct, {before} before", highlight=False)
+        numbers = f"{now} of {len(of_class)} correct, {before} before"
+        console.print(f"  {escape(name)} (new, never trained): {numbers}", highlight=False)
 
 
 def _chosen(answers: Sequence[Answer]) -> list[Answer]:

@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from difflib import get_close_matches
 from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import Annotated, Any, BinaryIO, cast
@@ -18,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from api.http.problems import BodyRefused, InvalidRequest
 from api.threads import UPLOADS
+from clipcite.wire.base import unknown_field
 from core.admission import Grant
 
 MAX_FIELD_BYTES = 10_000
@@ -44,10 +44,8 @@ def check_fields(form: FormData, known: Collection[str], lists: Collection[str] 
     counts = Counter(name for name, _ in form.multi_items())
     unknown = [name[:60] for name in counts if name not in known]
     if unknown:
-        close = get_close_matches(unknown[0], known, n=1)
-        advice = f"Did you mean `{close[0]}`?" if close else f"The fields are {', '.join(known)}."
         raise InvalidRequest(
-            f"Unknown field `{unknown[0]}`. {advice}",
+            unknown_field(unknown[0], known),
             [{"pointer": f"/{name}", "detail": "Unknown field."} for name in unknown],
         )
     repeated = [name for name, count in counts.items() if count > 1 and name not in lists]

@@ -150,7 +150,10 @@ def invalid_model(error: ValidationError, prefix: str) -> InvalidRequest:
 
 
 def _sentence(items: Sequence[Mapping[str, str]]) -> str:
-    first = f"{items[0]['pointer'].lstrip('/') or 'body'}: {items[0]['detail']}."
+    detail = items[0]["detail"]
+    first = (
+        f"{items[0]['pointer'].lstrip('/') or 'body'}: {detail}{'' if detail.endswith(('.', '?')) else '.'}"
+    )
     return first if len(items) == 1 else f"{first} There are {len(items)} such errors; see errors."
 
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, print_json, stderr, stdout
+from clipcite.cli.references import find_model
 from clipcite.cli.render.preflight import show_preflight
 from clipcite.cli.render.progress import upload_bar, wait_for
-from clipcite.client.upload import ARCHIVES, Adaptable
 from clipcite.datasets.detect import read
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
-
-
-class OnBadImage(StrEnum):
-    """Values of --on-bad-image."""
-
-    FAIL = "fail"
-    SKIP = "skip"
+    from clipcite.client.upload import Adaptable, OnBadImage
 
 
 def adapt(
@@ -33,7 +26,7 @@ def adapt(
         typer.Argument(
             metavar="IMAGES",
             help="Folder of class folders, manifest (CSV, JSONL), export (Hugging Face imagefolder, Label "
-            "Studio), .zip or .tar.",
+            "Studio) or .zip.",
             exists=True,
         ),
     ],
@@ -68,8 +61,9 @@ def adapt(
         str, typer.Option(help="Other settings, as a JSON object or the path of a JSON file.")
     ] = "{}",
     on_bad_image: Annotated[
-        OnBadImage, typer.Option(help="Reject an upload with unusable images, or skip them.")
-    ] = OnBadImage.FAIL,
+        Literal["fail", "skip"],
+        typer.Option(help="Reject an upload with unusable images, or skip them."),
+    ] = "fail",
     label_column: Annotated[
         str | None, typer.Option(help="Column of a manifest that holds the class.")
     ] = None,
@@ -100,20 +94,21 @@ def adapt(
     settings = {**_config(config), **{name: value for name, value in own.items() if value is not None}}
     console = stderr()
     with connected(url, key) as client:
+        extends = extends and find_model(client, extends)
         upload: Adaptable = images
-        if not images.name.lower().endswith(ARCHIVES):
+        if images.suffix.lower() != ".zip":
             upload = read(images, label_column=label_column)
             console.print(upload.summary(), markup=False, soft_wrap=True)
         if dry_run:
             _check(client, upload, extends, settings, on_bad_image, as_json=as_json)
             return
-        with upload_bar(console) as on_upload:
+        with upload_bar() as on_upload:
             job = client.adapt(
                 upload,
                 extends=extends,
                 name=name,
                 config=settings,
-                on_bad_image=on_bad_image.value,
+                on_bad_image=on_bad_image,
                 webhook=webhook,
                 idempotency_key=idempotency_key,
                 on_upload=on_upload,
@@ -138,9 +133,9 @@ def _check(
     as_json: bool,
 ) -> None:
     """Print the findings of the preflight. Exit with status 1 if the upload would be rejected."""
-    with upload_bar(stderr()) as on_upload:
+    with upload_bar() as on_upload:
         result = client.preflight(
-            images, extends=extends, config=settings, on_bad_image=on_bad_image.value, on_upload=on_upload
+            images, extends=extends, config=settings, on_bad_image=on_bad_image, on_upload=on_upload
         )
     if as_json:
         print_json(result.raw)

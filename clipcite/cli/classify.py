@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, print_json, stderr, stdout
-from clipcite.cli.render.tables import classification_table, print_table
+from clipcite.cli.connection import (
+    AsJson,
+    Exit,
+    Key,
+    Url,
+    connected,
+    print_json,
+    stderr,
+    stdout,
+    write_file,
+)
+from clipcite.cli.references import find_model
+from clipcite.cli.render.predictions import predictions_csv, predictions_table, tally
+from clipcite.cli.render.tables import print_table
 from clipcite.datasets.class_folders import images_below
-
-if TYPE_CHECKING:
-    pass
 
 SCORES = (
     "note  Probabilities are computed from similarity minus offset and, if a class is trained, from the "
@@ -47,7 +56,10 @@ def classify(
         ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option("--top-k", "-k", min=1, help="Show only the K most likely classes.")
+        int | None,
+        typer.Option(
+            "--top-k", "-k", min=1, help="Show the K most likely classes (default: 1; with --json, all)."
+        ),
     ] = None,
     template: Annotated[
         list[str] | None, typer.Option(help="Prompt template such as 'a photo of a {}.'; repeatable.")
@@ -70,6 +82,10 @@ def classify(
         bool, typer.Option("--reject", help="Mark images that resemble none of the classes.")
     ] = False,
     scores: Annotated[bool, typer.Option("--scores", help="Show similarity and offset, too.")] = False,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write the table to a CSV file.", dir_okay=False),
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -79,16 +95,16 @@ def classify(
     The classes may be trained or new. Without --classes they are those of the model.
     """
     names = None if classes is None else _names(classes)
-    if names is None and model == "stock":
+    if names is None and is_stock(model):
         raise typer.BadParameter("is required with the stock model.", param_hint="--classes")
     files = [path for argument in images for path in _files(argument)]
     with connected(url, key) as client:
         answer = client.classify(
             files,
             names,
-            model=model,
+            model=model if is_stock(model) else find_model(client, model, or_job=True),
             alpha=alpha,
-            top_k=top_k,
+            top_k=top_k if as_json else top_k or 1,
             templates=template,
             new_class_balance=new_class_balance,
             coverage=coverage,
@@ -99,14 +115,23 @@ def classify(
         results = [{**raw, "file": result.file} for raw, result in pairs]
         print_json({**answer.raw, "results": results})
     else:
-        console = stdout()
-        print_table(console, classification_table(answer, console.width, scores=scores))
+        if csv_file is None:
+            print_table(stdout(), predictions_table(answer, scores=scores))
+        if len(files) > 1:
+            stdout().print(f"\n{tally(answer)}", markup=False, soft_wrap=True)
         if scores:
             stderr().print(SCORES.format(rule=answer.rule), soft_wrap=True)
         for warning in answer.warnings:
             stderr().print(f"[yellow]note[/] {escape(warning.detail)}", soft_wrap=True)
+    if csv_file is not None:
+        write_file(csv_file, predictions_csv(answer, scores=scores))
     if any(result.error for result in answer.results):
         raise typer.Exit(Exit.FAILED)
+
+
+def is_stock(model: str) -> bool:
+    """Return whether a reference denotes a pre-trained model, `stock` or `stock:<backbone>`."""
+    return model.partition(":")[0] == "stock"
 
 
 def _names(arguments: list[str]) -> dict[str, list[str] | None]:

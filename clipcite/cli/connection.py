@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -40,23 +40,8 @@ Key = Annotated[
         "--key", envvar="CLIPCITE_API_KEY", show_envvar=True, help="API key, if the service requires one."
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-IN_COMMANDS = (
-    (
-        r"There is no model (.+)\. GET /models lists your models\.",
-        r"No model named \1. Run `clipcite models list`.",
-    ),
-    (r"There is no job (.+)\. GET /jobs lists your jobs\.", r"No job \1. Run `clipcite jobs list`."),
-    (r"GET /models/(.+)/aliases lists its aliases\.", r"Run `clipcite models aliases \1`."),
-    (
-        r"Send its images to POST /adapt\?dry_run=true to get one\.",
-        "Run `clipcite adapt --dry-run` with its images.",
-    ),
-    (r"Send all images to POST /adapt\.", "Run `clipcite adapt` with all images."),
-    (r"send on_bad_image=skip", "use --on-bad-image skip"),
-)
-"""Advice of the service about routes and fields, and the same advice about commands."""
 
 SHORT_RETRY = Retry(attempts=3)
 """Reports a missing service within two seconds. Waiting for a job tolerates a longer outage."""
@@ -91,14 +76,13 @@ def connected(url: str | None, key: str | None) -> Iterator[Client]:
 
     try:
         with Client(url, key, retry=SHORT_RETRY) as client:
-            try:
-                yield client
-            except APIConnectionError as error:
-                give_up(unreachable(error, client.base_url), Exit.UNREACHABLE)
+            yield client
+    except APIConnectionError as error:
+        give_up(str(error), Exit.UNREACHABLE)
     except (AuthenticationError, PermissionDeniedError) as error:
-        give_up(f"{error}\nPass a key with --key or CLIPCITE_API_KEY.", Exit.NO_ACCESS)
+        give_up(f"{error.text('commands')}\nPass a key with --key or CLIPCITE_API_KEY.", Exit.NO_ACCESS)
     except APIStatusError as error:
-        give_up(in_commands(str(error)), Exit.REFUSED)
+        give_up(error.text("commands"), Exit.REFUSED)
     except (InvalidAddress, InvalidImages) as error:
         give_up(str(error), Exit.USAGE)
     except ClipCiteError as error:
@@ -110,27 +94,28 @@ def connected(url: str | None, key: str | None) -> Iterator[Client]:
         raise typer.Exit(Exit.OK) from None
 
 
-def unreachable(error: APIConnectionError, url: str) -> str:
-    """Return the message for a service that does not respond."""
-    import httpx
-
-    from clipcite.client.address import untrusted_certificate
-
-    if reason := untrusted_certificate(error):
-        return (
-            f"The certificate of {url} is not trusted ({reason}). Set SSL_CERT_FILE to a file with the "
-            "certificate of its authority."
-        )
-    if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
-        return f"Can't reach clipcite at {url}. Start it with `clipcite serve`, or set --url."
-    return str(error)
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before a deletion, on a terminal only: a script has nobody to answer."""
+    if not yes and sys.stdin.isatty() and not typer.confirm(question, err=True):
+        raise typer.Exit(Exit.FAILED)
 
 
-def in_commands(text: str) -> str:
-    """Return a message of the service with commands and options instead of routes and fields."""
-    for pattern, replacement in IN_COMMANDS:
-        text = re.sub(pattern, replacement, text)
-    return text
+def write_file(path: Path, text: str) -> None:
+    """Write a file. A full disk leaves an older one as it was, and ends the command.
+
+    Devices such as /dev/stdout are written directly.
+    """
+    device = path.exists() and not path.is_file()
+    part = path if device else path.with_name(f".{path.name[:100]}.part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="")
+        part.replace(path)
+    except OSError as error:
+        if not device:
+            with suppress(OSError):
+                part.unlink()
+        give_up(f"{path} cannot be written: {error.strerror or error}.", Exit.USAGE)
+    stderr().print(f"Saved {path.absolute().as_uri()}", markup=False, soft_wrap=True)
 
 
 def give_up(message: str, status: Exit) -> NoReturn:

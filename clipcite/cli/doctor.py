@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from clipcite.cli.connection import AsJson, Exit, Key, Url, print_json, stdout, unreachable
+from clipcite.cli.connection import AsJson, Exit, Key, Url, print_json, stdout
 from clipcite.cli.operator import server_missing, server_module
 from clipcite.cli.render.tables import facts, print_table
 from clipcite.client.errors import APIConnectionError, ClipCiteError
@@ -70,11 +70,7 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
 
     try:
         with Client(url, key, retry=Retry(attempts=1)) as client:
-            try:
-                readiness = client.ready()
-            except APIConnectionError as error:
-                yield Finding("service", "warning", unreachable(error, client.base_url))
-                return
+            readiness = client.ready()
             worst = {"ok": "ok", "degraded": "warning"}.get(readiness.status, "problem")
             parts = [
                 f"{name}: {part.get('reason')}"
@@ -84,5 +80,7 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
             yield Finding("service", worst, "; ".join([f"{client.base_url} is {readiness.status}", *parts]))
             next(client.jobs.list(page_size=1), None)
             yield Finding("API key", "ok", "accepted")
+    except APIConnectionError as error:
+        yield Finding("service", "warning", str(error))
     except ClipCiteError as error:
         yield Finding("service", "problem", str(error))

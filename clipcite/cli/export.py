@@ -1,21 +1,13 @@
 """`clipcite export`: download a model."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, print_json, stderr, stdout
-from clipcite.cli.render.progress import download_bar
-
-
-class Format(StrEnum):
-    """Values of --format."""
-
-    OPEN_CLIP = "open_clip"
-    ONNX = "onnx"
-    DELTA = "delta"
+from clipcite.cli.references import find_model
+from clipcite.cli.render.progress import transfer_bar
 
 
 def export(
@@ -26,12 +18,12 @@ def export(
         Path, typer.Option("--output", "-o", help="Path of the zip.", dir_okay=False, writable=True)
     ],
     format: Annotated[
-        Format,
+        Literal["open_clip", "onnx", "delta"],
         typer.Option(
             help="Folder that open_clip loads; ONNX graphs; or the change to the backbone only, for "
             "`clipcite models import`."
         ),
-    ] = Format.OPEN_CLIP,
+    ] = "open_clip",
     alpha: Annotated[
         float | None,
         typer.Option(
@@ -47,12 +39,17 @@ def export(
     The zip contains a model card. The file is created once the download is complete.
     """
     try:
-        with connected(url, key) as client, download_bar(stderr()) as on_download:
-            client.models.export(model, output, format=format.value, alpha=alpha, on_download=on_download)
+        with (
+            connected(url, key) as client,
+            transfer_bar(stderr(), "preparing", "saving", "saving") as on_download,
+        ):
+            client.models.export(
+                find_model(client, model), output, format=format, alpha=alpha, on_download=on_download
+            )
     except OSError as error:
         give_up(f"{output} cannot be written: {error.strerror or error}.", Exit.USAGE)
     size = output.stat().st_size
     if as_json:
-        print_json({"model": model, "format": format.value, "file": str(output), "bytes": size})
+        print_json({"model": model, "format": format, "file": str(output), "bytes": size})
     else:
         stdout().print(f"{size / 1e6:.1f} MB  {output}", markup=False, soft_wrap=True)

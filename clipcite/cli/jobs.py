@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -14,37 +13,32 @@ from clipcite.cli.connection import (
     Exit,
     Key,
     Url,
+    Yes,
+    confirm,
     connected,
     give_up,
     print_deleted,
     print_json,
     stdout,
 )
+from clipcite.cli.references import find_job
 from clipcite.cli.render.progress import show_result, wait_for
 from clipcite.cli.render.tables import job_facts, job_table, print_table, progress_words
 from clipcite.client.errors import WaitTimeout
 
 if TYPE_CHECKING:
-    from clipcite.client._sync.client import Client
     from clipcite.wire.jobs import Event
 
 jobs = typer.Typer(help="Training jobs.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its last characters.")]
 
 
-class Status(StrEnum):
-    """Values of --status."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
 @jobs.command("list")
 def list_jobs(
-    status: Annotated[Status | None, typer.Option(help="Only jobs with this status.")] = None,
+    status: Annotated[
+        Literal["queued", "running", "succeeded", "failed", "cancelled"] | None,
+        typer.Option(help="Only jobs with this status."),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of results.")] = 20,
     as_json: AsJson = False,
     url: Url = None,
@@ -52,7 +46,7 @@ def list_jobs(
 ) -> None:
     """List training jobs, newest first."""
     with connected(url, key) as client:
-        jobs = client.jobs.list(status.value if status else None, page_size=min(limit, 100))
+        jobs = client.jobs.list(status, page_size=min(limit, 100))
         shown = list(islice(jobs, limit))
     if as_json:
         print_json([job.raw for job in shown])
@@ -108,10 +102,11 @@ def cancel(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) ->
 
 
 @jobs.command()
-def delete(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+def delete(id: Id, yes: Yes = False, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Delete a job and its images; its model stays."""
     with connected(url, key) as client:
         job_id = find_job(client, id)
+        confirm(f"Delete {job_id} and its images?", yes=yes)
         client.jobs.delete(job_id)
     print_deleted(job_id, "and its images deleted.", as_json=as_json)
 
@@ -133,21 +128,8 @@ def events(
             _show(event, as_json=as_json)
 
 
-def find_job(client: Client, id: str) -> str:
-    """Return the whole id of a job from its last characters, as `clipcite jobs list` shows them."""
-    if not id:
-        raise typer.BadParameter("must not be empty.", param_hint="JOB")
-    if id.startswith("job_"):
-        return id
-    found = [job.id for job in client.jobs.list(page_size=100) if job.id.endswith(id)]
-    if len(found) != 1:
-        advice = "Run `clipcite jobs list`." if not found else "Use more of its characters."
-        give_up(f"{len(found) or 'No'} jobs have an id that ends in {id!r}. {advice}", Exit.USAGE)
-    return found[0]
-
-
 def _show(event: Event, *, as_json: bool) -> None:
-    from clipcite.client.parse import parse
+    from clipcite.client.request import parse
     from clipcite.wire.jobs import PROGRESS, Progress
 
     if as_json:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipcite.cli.connection import AsJson, Key, Url, connected, print_deleted, print_json, stderr, stdout
+from clipcite.cli.connection import (
+    AsJson,
+    Key,
+    Url,
+    Yes,
+    confirm,
+    connected,
+    print_deleted,
+    print_json,
+    stdout,
+)
+from clipcite.cli.references import find_model
 from clipcite.cli.render.progress import upload_bar
 from clipcite.cli.render.tables import (
     alias_table,
@@ -16,8 +27,8 @@ from clipcite.cli.render.tables import (
     model_facts,
     model_table,
     print_table,
-    verdict,
 )
+from clipcite.cli.render.verdict import verdict
 
 if TYPE_CHECKING:
     from clipcite.client._sync.models import Model
@@ -26,7 +37,9 @@ if TYPE_CHECKING:
 models = typer.Typer(help="Models, their names and aliases.", no_args_is_help=True)
 Reference = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="Model: id, name (latest version), name@version or name@alias."),
+    typer.Argument(
+        metavar="MODEL", help="Model: id or its end, name (latest version), name@version or name@alias."
+    ),
 ]
 AliasName = Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="Alias such as shoes@prod.")]
 ExpectedModel = Annotated[
@@ -56,7 +69,7 @@ def list_models(
 def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Show the classes and the accuracy of a model."""
     with connected(url, key) as client:
-        fetched = client.models.get(model)
+        fetched = client.models.get(find_model(client, model))
     _print(fetched, as_json=as_json)
     if fetched.metrics is not None and not as_json:
         table = metrics_table(fetched.metrics)
@@ -75,7 +88,7 @@ def rename(
 ) -> None:
     """Rename a model."""
     with connected(url, key) as client:
-        renamed = client.models.rename(model, name)
+        renamed = client.models.rename(find_model(client, model), name)
     _print(renamed, as_json=as_json)
 
 
@@ -83,12 +96,15 @@ def rename(
 def delete(
     model: Reference,
     force: Annotated[bool, typer.Option("--force", help="Delete aliases of the model, too.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
     """Delete a model. In-flight requests finish."""
     with connected(url, key) as client:
+        model = find_model(client, model)
+        confirm(f"Delete the model {model}?", yes=yes)
         client.models.delete(model, force=force)
     print_deleted(model, as_json=as_json)
 
@@ -128,7 +144,7 @@ def import_model(
 
     The archive comes from `clipcite export`, or holds a model that was adapted elsewhere.
     """
-    with connected(url, key) as client, upload_bar(stderr()) as on_upload:
+    with connected(url, key) as client, upload_bar() as on_upload:
         imported = client.models.import_model(
             archive,
             name=name,
@@ -172,6 +188,7 @@ def promote(
     """
     name, tag = _parts(alias)
     with connected(url, key) as client:
+        model = find_model(client, model)
         moved = client.aliases.promote(name, tag, model, expected=... if expected is None else expected)
     _print_alias(moved, as_json=as_json)
 

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
+OPERATOR_SECTION = "Commands for the service on this machine"
+
 
 def server_missing() -> str | None:
     """Return the command that installs the server, or None if it is installed."""
@@ -39,6 +41,8 @@ class WithOperator(TyperGroup):
 
     operator: ClassVar[dict[str, tuple[str, str]]]
     """Module of `admin` and name in it, by name of the command."""
+    management: ClassVar[frozenset[str]] = frozenset()
+    """Commands with a section of their own in the help."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), *self.operator]
@@ -62,23 +66,20 @@ class WithOperator(TyperGroup):
         return typer.main.get_group(app).commands[cmd_name]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        own: dict[str, Any] = {
-            name: super(WithOperator, self).get_command(ctx, name) for name in super().list_commands(ctx)
-        }
-        groups = {"Commands": own}
+        own = super().list_commands(ctx)
         missing = server_missing()
-        if missing is None:
-            groups["Commands for the service on this machine"] = {
-                name: self.get_command(ctx, name) for name in self.operator
-            }
-        for title, commands in groups.items():
-            limit = formatter.width - 6 - max(map(len, commands))
-            with formatter.section(title):
-                formatter.write_dl(
-                    [(name, command.get_short_help_str(limit)) for name, command in commands.items()]
-                )
+        sections = {"Commands": [name for name in own if name not in self.management]}
+        sections["Jobs and models"] = [name for name in own if name in self.management]
+        sections[OPERATOR_SECTION] = list(self.operator) if missing is None else []
+        for title, names in sections.items():
+            commands = {name: self.get_command(ctx, name) for name in names}
+            limit = formatter.width - 6 - max(map(len, commands), default=0)
+            rows = [(name, command.get_short_help_str(limit)) for name, command in commands.items()]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
         if missing is not None:
-            with formatter.section("Commands for the service on this machine"):
+            with formatter.section(OPERATOR_SECTION):
                 formatter.write_text(f"{', '.join(self.operator)} need the server: {missing}")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -99,6 +100,7 @@ class WithOperator(TyperGroup):
 class Root(WithOperator):
     """The command `clipcite`."""
 
+    management = frozenset({"jobs", "models", "webhooks"})
     operator: ClassVar = {
         "serve": ("run", "serve"),
         "samples": ("samples", "samples"),

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Column, Table
 
 from clipcite.cli.connection import AsJson, Key, Url, connected, print_json, stdout
-from clipcite.cli.jobs import Id, find_job
+from clipcite.cli.jobs import Id
 from clipcite.cli.operator import Webhooks
-from clipcite.cli.render.tables import print_table
+from clipcite.cli.references import find_job
+from clipcite.cli.render.tables import print_table, table_of
 
 if TYPE_CHECKING:
     from clipcite.wire.jobs import Delivery
@@ -27,8 +27,7 @@ def list_deliveries(id: Id, as_json: AsJson = False, url: Url = None, key: Key =
     if as_json:
         print_json([delivery.raw for delivery in shown])
         return
-    columns = [Column(name, no_wrap=True) for name in ("ID", "Message", "Status", "Attempts", "Last result")]
-    table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = table_of("ID", "Message", "Status", "Attempts", "Last result")
     for delivery in shown:
         table.add_row(
             delivery.id, delivery.type, delivery.status, str(delivery.attempts), escape(_result(delivery))

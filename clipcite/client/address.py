@@ -11,11 +11,8 @@ import httpx
 from platformdirs import user_data_path
 
 from clipcite.client.errors import APIConnectionError, InvalidAddress
-from clipcite.client.request import Request, Response
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-CONNECT_SECONDS = 10
-WRITE_SECONDS = 60
 
 
 def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -> dict[str, Any]:
@@ -72,37 +69,17 @@ def local_token(data: Path | None = None) -> str | None:
         return None
 
 
-def timeouts(request: Request) -> httpx.Timeout:
-    return httpx.Timeout(
-        request.read_seconds, connect=min(CONNECT_SECONDS, request.read_seconds), write=WRITE_SECONDS
-    )
-
-
-def headers_of(request: Request) -> dict[str, str]:
-    if request.body is None:
-        return dict(request.headers)
-    length = {} if request.body.size is None else {"Content-Length": str(request.body.size)}
-    return {**request.headers, "Content-Type": request.body.content_type, **length}
-
-
-def response_of(response: httpx.Response) -> Response:
-    """Convert an httpx response whose body has been read."""
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status_code, headers, response.content)
-
-
 def unreachable(base_url: httpx.URL, error: httpx.TransportError) -> APIConnectionError:
     """Return the exception for a transport error of httpx."""
     url = str(base_url).rstrip("/")
     if untrusted := untrusted_certificate(error):
         return APIConnectionError(
             f"The certificate of {url} is not trusted ({untrusted}). Set SSL_CERT_FILE to a file with the "
-            "certificate of its authority, or pass an ssl.SSLContext: Client(verify=…)."
+            "certificate of its authority."
         )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return APIConnectionError(
-            f"Can't reach clipcite at {url}. Start it with `clipcite serve`, or set the address with "
-            "Client(base_url) or CLIPCITE_URL."
+            f"Can't reach clipcite at {url}. Start it with `clipcite serve`, or set CLIPCITE_URL."
         )
     if isinstance(error, httpx.TimeoutException):
         return APIConnectionError(f"Timeout: no response from {url}. The service may be busy. Try again.")

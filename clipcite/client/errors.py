@@ -1,11 +1,41 @@
 """Exceptions. Those for error responses carry the text of the service."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
     from clipcite.wire.jobs import Job
     from clipcite.wire.problems import Problem
+
+
+ROUTES = (
+    (r"GET /models/(\S+)/aliases", r"clipcite models aliases \1", r"client.aliases.list('\1')"),
+    (r"GET /models/(\S+)/export\S*", r"clipcite export \1 -o FILE", r"client.models.export('\1', path)"),
+    (r"GET /models\b", r"clipcite models list", r"client.models.list()"),
+    (r"POST /models\b", r"clipcite models import", r"client.models.import_model(path)"),
+    (r"PATCH /models/([\w{}]+)", r"clipcite models rename \1 NAME", r"client.models.rename('\1', name)"),
+    (r"DELETE /models/([\w{}]+)", r"clipcite models delete \1", r"client.models.delete('\1')"),
+    (r"POST /jobs/(\S+)/cancel", r"clipcite jobs cancel \1", r"client.jobs.cancel('\1')"),
+    (r"DELETE /jobs/([\w{}]+)", r"clipcite jobs delete \1", r"client.jobs.delete('\1')"),
+    (r"GET /jobs/(\S+)/deliveries", r"clipcite webhooks list \1", r"client.jobs.deliveries('\1')"),
+    (r"GET /jobs/(\S+)/images", r"clipcite report \1 --json", r"client.jobs.report('\1')"),
+    (r"GET /jobs/(\S+)\?wait=\d+", r"clipcite jobs wait \1", r"client.jobs.wait('\1')"),
+    (r"GET /jobs/([\w{}]+)", r"clipcite jobs show \1", r"client.jobs.get('\1')"),
+    (r"GET /jobs\b", r"clipcite jobs list", r"client.jobs.list()"),
+    (r"POST /adapt\?dry_run=true", r"clipcite adapt --dry-run", r"client.preflight(images)"),
+    (r"POST /adapt\b", r"clipcite adapt", r"client.adapt(images)"),
+)
+"""Advice of the service about routes, as commands and as calls of the Python client."""
+
+
+def in_words_of(caller: Literal["commands", "python"], text: str) -> str:
+    """Return a text of the service with commands or calls instead of routes and fields."""
+    option = "--on-bad-image skip" if caller == "commands" else "on_bad_image='skip'"
+    text = text.replace("send on_bad_image=skip", f"use {option}")
+    for pattern, command, call in ROUTES:
+        text = re.sub(pattern, f"`{command if caller == 'commands' else call}`", text)
+    return text
 
 
 class ClipCiteError(Exception):
@@ -63,10 +93,13 @@ class APIStatusError(ClipCiteError):
         return type(self)(self.problem.model_copy(update={"errors": items}), self.headers)
 
     def __str__(self) -> str:
-        """Return the detail, each invalid file or field, and the request id."""
+        return self.text("python")
+
+    def text(self, caller: Literal["commands", "python"]) -> str:
+        """Return the detail, each invalid file or field, and the request id, in the words of the caller."""
         items = [f"  {item.file or item.pointer or ''}: {item.detail}" for item in self.errors]
         tail = [f"({self.status} {self.code}, request {self.request_id})"] if self.request_id else []
-        return "\n".join([self.detail, *items, *tail])
+        return in_words_of(caller, "\n".join([self.detail, *items, *tail]))
 
 
 class AuthenticationError(APIStatusError):

@@ -1,16 +1,23 @@
-"""Requests as data, and the parsing of their responses. Shared by the routes of jobs and models."""
+"""One HTTP request as data, and the parsing of responses."""
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from clipcite.client.errors import APIStatusError, InvalidAddress, error_of
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from clipcite.client.errors import APIStatusError, ClipCiteError, InvalidAddress, error_of
 from clipcite.client.multipart import OnUpload
-from clipcite.client.parse import APIResponseValidationError, M, parse
-from clipcite.wire.health import Readiness
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class APIResponseValidationError(ClipCiteError):
+    """A response that violates the API contract: another version of the service, or another server."""
 
 
 class Body(Protocol):
@@ -25,52 +32,25 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request."""
+    """One HTTP request, and the rules for its retries."""
 
     method: str
     path: str
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str | None] = field(default_factory=dict)
+    """Parameters. Those that are None are not sent."""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     on_upload: OnUpload | None = None
     read_seconds: float = 60
     """Read timeout: maximum time without a byte of the response."""
-
-
-@dataclass(frozen=True)
-class Response:
-    """One HTTP response; header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Page(Generic[T]):
-    """One page of a list."""
-
-    data: list[T]
-    next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class Call(Generic[T]):
-    """A request, the parser of its response, and the rules for retries."""
-
-    request: Request
-    read: Callable[[Response], T]
-    gone_is_done: bool = False
-    """True if a 404 after a lost response means success, as for DELETE."""
     idempotent: bool = True
     """False: no retry if the service may already have carried out the request."""
 
-
-def ready() -> Call[Readiness]:
-    return Call(Request("GET", "/readyz", read_seconds=10), one(Readiness))
+    def until(self, deadline: float | None) -> "Request":
+        """Return the request with a read timeout that ends at `deadline` (monotonic clock), if not None."""
+        if deadline is None:
+            return self
+        return replace(self, read_seconds=min(self.read_seconds, max(0.5, deadline - time.monotonic())))
 
 
 def path_of(resource: str, name: str, *below: str) -> str:
@@ -86,54 +66,55 @@ def path_of(resource: str, name: str, *below: str) -> str:
     return "/".join(["", resource, *(quote(part, safe="") for part in parts)])
 
 
-def one(kind: type[M]) -> Callable[[Response], M]:
-    """Return a parser of responses with one object."""
-    return lambda response: parse(kind, json_of(response))
+def parse(kind: type[M], value: Any) -> M:
+    """Convert parsed JSON to `kind`.
+
+    Raises:
+        APIResponseValidationError: the JSON does not fit.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise APIResponseValidationError(
+            f"The response is not a valid {kind.__name__} ({place}{': ' if place else ''}{first['msg']}). "
+            "Install the same version of the client and the service."
+        ) from error
 
 
-def page(kind: type[M]) -> Callable[[Response], Page[M]]:
-    """Return a parser of responses with one page of a list."""
+def parse_list(kind: type[M], body: bytes) -> tuple[list[M], str | None]:
+    """Return the items of one page of a list, and the cursor of the next page.
 
-    def read(response: Response) -> Page[M]:
-        value = json_of(response)
-        if not isinstance(value, dict) or not isinstance(value.get("data"), list):
-            raise APIResponseValidationError(
-                "The response is not a list. Check that the address is that of a clipcite service."
-            )
-        return Page([parse(kind, item) for item in value["data"]], value.get("next_cursor"))
-
-    return read
-
-
-def nothing(response: Response) -> None:
-    """Ignore the response: 204 has no body."""
+    Raises:
+        APIResponseValidationError: the body is no such page.
+    """
+    value = json_of(body)
+    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
+        raise APIResponseValidationError(
+            "The response is not a list. Check that the address is that of a clipcite service."
+        )
+    return [parse(kind, item) for item in value["data"]], value.get("next_cursor")
 
 
-def json_of(response: Response) -> Any:
+def json_of(body: bytes) -> Any:
     """Return the parsed body.
 
     Raises:
         APIResponseValidationError: the body is not JSON.
     """
     try:
-        return json.loads(response.body)
+        return json.loads(body)
     except ValueError as error:
         raise APIResponseValidationError(
             "The response is not JSON. Check that the address is that of a clipcite service, not of a proxy."
         ) from error
 
 
-def limited(request: Request, until: float | None) -> Request:
-    """Return the request with a read timeout that ends at `until` (monotonic clock), at least 0.5 s."""
-    if until is None:
-        return request
-    return replace(request, read_seconds=min(request.read_seconds, max(0.5, until - time.monotonic())))
-
-
-def status_error(response: Response) -> APIStatusError:
-    """Return the exception for an error response."""
+def status_error(response: httpx.Response) -> APIStatusError:
+    """Return the exception for an error response, whose body was read."""
     try:
-        body = json_of(response)
+        body = json_of(response.content)
     except APIResponseValidationError:
         body = None
-    return error_of(response.status, response.headers, body)
+    return error_of(response.status_code, dict(response.headers), body)

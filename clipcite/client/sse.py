@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from clipcite.client.parse import parse
-from clipcite.client.request import Response, json_of
+from clipcite.client.request import json_of, parse
 from clipcite.wire.jobs import Event
 
 
@@ -24,5 +23,5 @@ class EventParser:
         for block in blocks:
             data = [line[5:].strip() for line in block.split(b"\n") if line.startswith(b"data:")]
             if data:
-                events.append(parse(Event, json_of(Response(200, {}, b"\n".join(data)))))
+                events.append(parse(Event, json_of(b"\n".join(data))))
         return events

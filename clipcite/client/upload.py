@@ -1,23 +1,29 @@
 """Conversion of labelled images to the fields and files of POST /adapt."""
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from clipcite.client.errors import InvalidImages
-from clipcite.client.multipart import FilePart, zip_of
+from clipcite.client.multipart import FilePart, Multipart, OnUpload, zip_of
+from clipcite.client.request import Request, path_of
 from clipcite.datasets.dataset import ByClass, Dataset, Labelled, dataset_of
 from clipcite.datasets.detect import read
 from clipcite.datasets.image import ImageFile, printable
-from clipcite.datasets.repack import TARS, is_tar, zip_of_tar
 
-ARCHIVES = (".zip", *TARS)
 UNSENDABLE = re.compile(r'["\\\r\n\ud800-\udfff]')
 """Characters that a file name in a form or a zip would lose."""
 Adaptable = str | os.PathLike[str] | ByClass | Dataset
 """A folder, a manifest, an export of an annotation tool, an archive, or images by class."""
+
+
+OnBadImage = Literal["fail", "skip"]
+CHECK_SECONDS = 900
+"""Read timeout of an upload: the service checks every image before it responds."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Upload:
 
 
 def upload_of(images: Adaptable, test: ByClass | None = None) -> Upload:
-    """Return the upload of images in any supported form. A zip is sent unchanged, a tar is repacked as a zip.
+    """Return the upload of images in any supported form. A zip is sent unchanged.
 
     Raises:
         InvalidImages: no images, or an unsupported form.
@@ -43,27 +49,47 @@ def upload_of(images: Adaptable, test: ByClass | None = None) -> Upload:
         path = Path(images)
         if test is not None:
             raise InvalidImages("`test` applies to a mapping only. Put test images into the subfolder test/.")
-        if path.is_file() and path.name.lower().endswith(ARCHIVES):
-            return Upload([FilePart("archive", _zip_at(path), "application/zip")])
+        if path.is_file() and path.suffix.lower() == ".zip":
+            return Upload([FilePart("archive", ImageFile.of_file(path), "application/zip")])
         return upload_of_dataset(read(path))
     return upload_of_dataset(images if isinstance(images, Dataset) else dataset_of(images, test))
 
 
+def adapt_request(
+    upload: Upload,
+    extends: str | None,
+    options: Mapping[str, str | None],
+    config: Mapping[str, Any] | None,
+    on_upload: OnUpload | None,
+    *,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Request:
+    """Build an upload to /adapt, or to /models/{extends}/extend. Options that are None are not sent."""
+    texts = {**options, "config": json.dumps(config) if config else None}
+    fields = [(field, value) for field, value in texts.items() if value is not None]
+    return Request(
+        "POST",
+        "/adapt" if extends is None else path_of("models", extends, "extend"),
+        query or {},
+        headers or {},
+        Multipart([*fields, *upload.fields], upload.parts),
+        on_upload,
+        read_seconds=CHECK_SECONDS,
+    )
+
+
 def model_archive(path: str | os.PathLike[str]) -> ImageFile:
-    """Return a model as a zip. A folder or a tar is repacked.
+    """Return a model as a zip, into which a folder is packed.
 
     Raises:
         InvalidImages: the archive cannot be read.
     """
     path = Path(path)
     if not path.is_dir():
-        return _zip_at(path)
+        return ImageFile.of_file(path)
     files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     return zip_of([(printable(file.relative_to(path).as_posix()), ImageFile.of_file(file)) for file in files])
-
-
-def _zip_at(path: Path) -> ImageFile:
-    return zip_of_tar(path) if path.is_file() and is_tar(path) else ImageFile.of_file(path)
 
 
 def upload_of_dataset(dataset: Dataset) -> Upload:

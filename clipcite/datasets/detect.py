@@ -36,6 +36,8 @@ def read(path: str | os.PathLike[str], *, label_column: str | None = None) -> Da
         if path.suffix.lower() in MANIFESTS:
             return read_manifest(path, label_column)
         export = read_label_studio(path) if path.suffix.lower() == ".json" else None
+        if export is None and {".tar", ".tgz"} & {*path.suffixes}:
+            raise InvalidImages(f"{path} is a tar. Unpack it with tar xf, and use the folder.")
         if export is None:
             raise InvalidImages(f"The format of {path} is not supported. {SUPPORTED}")
         return export

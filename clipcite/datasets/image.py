@@ -1,5 +1,6 @@
 """Images to upload: files, bytes, PIL images or arrays of pixels, read while they are sent."""
 
+import importlib
 import io
 import os
 import re
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from clipcite.client.errors import InvalidImages
-from clipcite.datasets.heic import HEIC_ENDINGS, jpeg_of_heic
 
 CHUNK = 256 * 1024
+HEIC_ENDINGS = frozenset({".heic", ".heif"})
+HEIC_QUALITY = 95
+"""Quality of the JPEG that a HEIC image becomes."""
 IMAGE_ENDINGS = HEIC_ENDINGS | {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"
 }  # fmt: skip
@@ -70,7 +73,13 @@ class ImageFile:
                 raise InvalidImages(f"The file {path} does not exist.")
             size = path.stat().st_size
         if path.suffix.lower() in HEIC_ENDINGS:
-            return cls(f"{printable(path.stem)}.jpg", partial(_heic_chunks, path, jpeg_of_heic()), None, path)
+            try:
+                importlib.import_module("pillow_heif")
+            except ImportError as error:
+                raise InvalidImages(
+                    "HEIC images need another package: pip install pillow-heif. Or export the images as JPEG."
+                ) from error
+            return cls(f"{printable(path.stem)}.jpg", partial(_heic_chunks, path), None, path)
         return cls(printable(path.name), lambda: _file_chunks(path), size, path)
 
 
@@ -152,11 +161,19 @@ def printable(name: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "?", name)
 
 
-def _heic_chunks(path: Path, convert: Callable[[Path], bytes]) -> Iterator[bytes]:
+def _heic_chunks(path: Path) -> Iterator[bytes]:
+    """Yield the image as JPEG, which every service reads. A damaged file is sent unchanged."""
+    import pillow_heif
+
+    buffer = io.BytesIO()
     try:
-        yield convert(path)
-    except InvalidImages:
+        # The decoder applies the rotation in the file, so the image is upright.
+        heic = pillow_heif.open_heif(path, convert_hdr_to_8bit=True)
+        heic.to_pillow().convert("RGB").save(buffer, "JPEG", quality=HEIC_QUALITY)
+    except Exception:  # libheif's errors come as many types
         yield from _file_chunks(path)
+    else:
+        yield buffer.getvalue()
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """Base classes and common types of requests and responses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
@@ -17,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 MAX_UNKNOWN_FIELDS = 100
 MAX_IMAGES = 100_000
@@ -32,21 +33,41 @@ RawName = Annotated[str, Field(json_schema_extra={"maxLength": 2_000})]
 Sentence = Annotated[str, Field(json_schema_extra={"maxLength": 1_000})]
 
 
+def unknown_field(name: str, known: Iterable[str]) -> str:
+    """Return the error for an unknown field, with the known field that is spelt like it, if there is one."""
+    close = get_close_matches(name[:60], list(known), n=1)
+    advice = f"Did you mean `{close[0]}`?" if close else f"The fields are {', '.join(known)}."
+    return f"Unknown field `{name[:60]}`. {advice}"
+
+
 class RequestModel(BaseModel):
-    """Base model that rejects unknown fields, one error per field, or a single error for very many."""
+    """Base model that rejects unknown fields, one error per field, or a single error for very many.
+
+    The error of a misspelt field names the field that was probably meant.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _count_fields(cls, value: Any) -> Any:
+    def _name_unknown_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(value, dict) and len(value) > len(cls.model_fields) + MAX_UNKNOWN_FIELDS:
             raise PydanticCustomError(
                 "too_many_fields",
                 "The object has {count} fields, of which {known} are known. Remove the others",
                 {"count": len(value), "known": len(cls.model_fields)},
             )
-        return value
+        try:
+            return handler(value)
+        except ValidationError as error:
+            lines: list[InitErrorDetails] = []
+            for line in error.errors(include_url=False, include_context=False):
+                text = line["msg"]
+                if line["type"] == "extra_forbidden" and len(line["loc"]) == 1:
+                    text = unknown_field(str(line["loc"][0]), cls.model_fields)
+                kind = PydanticCustomError(line["type"], text)
+                lines.append({"type": kind, "loc": line["loc"], "input": line["input"]})
+            raise ValidationError.from_exception_data(cls.__name__, lines) from None
 
 
 class ResponseModel(BaseModel):

@@ -49,19 +49,19 @@ class ImageResult(ResponseModel):
     error: Notice | None = Field(None, description="Reason why the image can't be read.")
 
     @property
-    def best(self) -> Prediction | None:
-        """The most likely class; None after an error."""
-        return self.predictions[0] if self.predictions else None
+    def best(self) -> Prediction:
+        """The most likely class.
+
+        Raises:
+            ValueError: the image can't be read; `error` has the reason.
+        """
+        if not self.predictions:
+            raise ValueError(str(self))
+        return self.predictions[0]
 
     @property
     def class_name(self) -> str:
-        """Name of the most likely class.
-
-        Raises:
-            ValueError: the image can't be read.
-        """
-        if self.best is None:
-            raise ValueError(str(self))
+        """Name of the most likely class. Raises the error of `best`."""
         return self.best.class_name
 
     def __str__(self) -> str:
@@ -190,8 +190,7 @@ class Classification(ModelAnswer):
             [*map(str, self.results[:SHOWN_IMAGES]), *([f"and {more} more images"] if more > 0 else [])]
         )
 
-    def __repr__(self) -> str:
-        return f"<Classification of {len(self)} images by {self.model}>"
+    __repr__ = __str__
 
 
 class Comparison(ResponseModel):

@@ -109,7 +109,8 @@ class Serving:
                 self._resident.enter_context(self.engine.pool.acquire(self._default, 0, wait_seconds=None))
                 break
             except ClipCiteError as error:
-                logger.warning("The default backbone is unavailable: %s", error)
+                if str(error) != str(self._warm_up_error):
+                    logger.warning("%s Trying again in %s s.", error, WARM_UP_AGAIN_SECONDS)
                 self._warm_up_error = error
             except Exception:  # a bug; the next try may succeed
                 logger.exception("The default backbone could not be loaded. Retrying.")

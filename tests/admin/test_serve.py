@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 
 from core.store.accounts import local_token
 from core.store.db import migrate
-from tests.service.running import PATIENCE, commands, running_module, wait_for
+from tests.hub import running_hub
+from tests.service.running import PATIENCE, READY_SECONDS, commands, running_module, wait_for
 
 
 @contextmanager
@@ -140,15 +143,71 @@ def test_no_process_starts_on_an_address_that_needs_a_key(tmp_path: Path) -> Non
     assert not started & {"api", "worker", "worker.dispatcher"}
 
 
-def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for folder in ("/proc/x", str(tmp_path / "file" / "data")):
+Mistake = tuple[list[str], dict[str, str], str]
+MISTAKES: dict[str, Mistake] = {
+    "unknown backbone": (["--backbone", "clip"], {}, "There is no backbone 'clip'. Use 'starter', "),
+    "pickle only": (["--backbone", "hf-hub:tests/pickle"], {}, "are only available as pytorch_model.bin."),
+    "no weights": (["--backbone", "hf-hub:tests/empty"], {}, "holds no open_clip_model.safetensors."),
+    "no folder": (["--backbone", "local-dir:/nowhere"], {}, "/nowhere holds no model of open_clip"),
+    "no GPU": (["--device", "cuda"], {"CUDA_VISIBLE_DEVICES": ""}, "finds no GPU. Install a GPU driver"),
+    "no rights": (["--data", "/proc/x"], {}, "/proc/x/clipcite.db can't be created: "),
+    "damaged database": (["--data", "{folder}/damaged"], {}, "is damaged or is no database"),
+    "taken port": (["--port", "{port}"], {}, "Address already in use. Choose another --port."),
+    "unknown value": ([], {"CLIPCITE_LOG_LEVEL": "loud"}, "CLIPCITE_LOG_LEVEL: Input should be 'info' or"),
+    "key too short": ([], {"CLIPCITE_ADMIN_KEY": "short"}, "has fewer than 16 characters."),
+}
+
+
+@pytest.fixture(scope="module")
+def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Yield a folder with a damaged database, and an environment with a hub that has no safe weights."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    for name, file in (("damaged", "clipcite.db"), ("pickle", "pytorch_model.bin"), ("empty", "README.md")):
+        (folder / name).mkdir()
+        (folder / name / file).write_text("no database, and no tensors either")
+    with running_hub() as hub:
+        hub.add("tests/pickle", folder / "pickle")
+        hub.add("tests/empty", folder / "empty")
+        yield (
+            folder,
+            {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "CLIPCITE_CACHE": str(folder / "cache")},
+        )
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_the_start_with_one_sentence(
+    mistaken: tuple[Path, dict[str, str]], mistake: str, tmp_path: Path
+) -> None:
+    folder, settings = mistaken
+    options, more, sentence = MISTAKES[mistake]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = [option.format(folder=folder, port=port) for option in options]
+        if "--port" not in options:
+            options += ["--port", "0"]
+        if "--data" not in options:
+            options += ["--data", str(tmp_path / "data")]
         done = subprocess.run(
-            [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", "0", "--data", folder],
+            [sys.executable, "-m", "clipcite.cli.main", "serve", *options],
+            env={**os.environ, **settings, **more},
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 1
-        assert f"{folder}/clipcite.db can't be created: " in done.stderr
-        assert "Choose another folder" in done.stderr
-        assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+    assert "Traceback" not in done.stderr
+    assert "WARNING" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.slow
+def test_a_hub_out_of_reach_is_named_once(tmp_path: Path) -> None:
+    """The service keeps trying, since the hub may come back."""
+    settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "CLIPCITE_CACHE": str(tmp_path / "cache")}
+    with serving(tmp_path, settings, "--backbone", "ViT-B-32/openai") as (process, output):
+        wait_for(lambda: "Trying again in 10 s." in output.read_text(), seconds=READY_SECONDS)
+        time.sleep(11)  # the second try
+        assert process.poll() is None
+        [line] = output.read_text().splitlines()
+    assert line.startswith("The hub http://127.0.0.1:9 can't be reached")

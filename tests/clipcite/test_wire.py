@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import clipcite
-from clipcite.client.parse import APIResponseValidationError, parse
+from clipcite.client.request import APIResponseValidationError, parse
 from clipcite.wire import base, classify
 from clipcite.wire.jobs import JOB_EXAMPLE, Job
 from clipcite.wire.predictions import ANSWER_EXAMPLE, Classification
@@ -59,7 +59,7 @@ def test_a_result_is_a_sequence_of_images() -> None:
     with pytest.raises(ValueError, match=r"b\.jpg: It is damaged"):
         _ = result[1].class_name
     assert str(result) == "a.jpg: red fox 93.0%, hedgehog 7.0%\nb.jpg: It is damaged."
-    assert repr(result) == "<Classification of 2 images by mdl_01m883zfhkxd2329sa0r05wkw7>"
+    assert repr(result) == str(result)
     assert repr(result[:1]) == "[<a.jpg: red fox 93.0%, hedgehog 7.0%>]"
 
 

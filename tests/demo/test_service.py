@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from clipcite import Job, JobFailed
-from clipcite.client.parse import parse
+from clipcite.client.request import parse
 from clipcite.wire.jobs import JOB_EXAMPLE
 from demo.__main__ import _explained
 from demo.service import DemoFailed, Service, _environment

@@ -18,6 +18,7 @@ SHARED = {
 
 ALLOWED = {
     "admin": {
+        "api",
         "clipcite",
         "core.clip",
         "core.doctor",

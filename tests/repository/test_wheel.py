@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import venv
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,17 @@ import torch
 from PIL import Image
 
 from core.liveness import ALIVE
+from tests.docs.pages import PAGES, blocks
 from tests.service.running import READY_SECONDS, wait_for
 
 ROOT = Path(__file__).parents[2]
+FIRST_SCRIPT = """
+from clipcite import Client
+client = Client()
+print(client.classify("photo.jpg", model="wardrobe")[0].class_name)
+job = client.adapt("images").wait()
+print(job.metrics.verdict, job.model_id.upper(), client.classify("photo.jpg")[0].best.probability)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +109,35 @@ def test_the_server_is_importable_by_its_path(installed: Path, tmp_path: Path) -
 def test_liveness_is_a_command(installed: Path, tmp_path: Path) -> None:
     done = run(installed, "clipcite", "liveness", cwd=tmp_path)
     assert done.returncode == 0 or str(ALIVE) in done.stderr
+
+
+def test_an_editable_installation_is_a_path(installed: Path, tmp_path: Path) -> None:
+    """Editors and type checkers follow a path, and no import hook."""
+    source = installed.parents[1] / "source"
+    program = f"from setuptools.build_meta import build_editable; build_editable({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", program], cwd=source, capture_output=True, check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        [path] = [files.read(name).decode().strip() for name in files.namelist() if name.endswith(".pth")]
+    assert path == str(source)
+
+
+def test_the_programs_of_the_pages_have_types(installed: Path, tmp_path: Path) -> None:
+    """mypy finds the types of the installed client, and no error in a program that uses it."""
+    programs = [
+        block.text
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == "python" and "from clipcite import" in block.text
+    ]
+    assert len(programs) >= 5
+    for number, program in enumerate(programs):
+        (tmp_path / f"program{number}.py").write_text(program)
+    (tmp_path / "first.py").write_text(FIRST_SCRIPT)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable"]
+    command = [*mypy, str(installed / "python"), *(path.name for path in tmp_path.glob("*.py"))]
+    done = subprocess.run(command, cwd=tmp_path, env=without_paths(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ RULES = {
     r"\bawait ": "",
     r"\bAsync(?=[A-Z])": "",  # This project's classes, httpx.AsyncClient, AsyncIterator.
     r"\b_async\b": "_sync",
+    r"\bAwaitable, ": "",
+    r"\bAwaitable\[None\]": "None",
     r"\b__a(?=enter__|exit__)": "__",
     r"\ba(?=(close|closing|read|iter_bytes|next)\b)": "",
     r"\bimport anyio\.to_thread\n": "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,41 +21,34 @@ from clipcite.cli.render.tables import (
     progress_words,
     queue_place,
     sparkline,
-    verdict,
 )
+from clipcite.cli.render.verdict import verdict
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
-    from clipcite.client._sync.download import OnDownload
     from clipcite.client.multipart import OnUpload
     from clipcite.wire.jobs import Job
 
 
 @contextmanager
-def upload_bar(console: Console) -> Iterator[OnUpload]:
-    """Show an upload. Yields a function to call with the bytes sent and their total number."""
+def transfer_bar(console: Console, before: str, during: str, after: str) -> Iterator[OnUpload]:
+    """Show an upload or a download, with a word for the time before, during and after the transfer.
+
+    Yields a function to call with the bytes transferred and their total number.
+    """
     columns = (TextColumn("  {task.description:<10}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("uploading", total=None)
+        task = bar.add_task(before, total=None)
 
-        def on_upload(done: int, total: int | None) -> None:
-            checking = done == total
-            bar.update(task, completed=done, total=total, description="checking" if checking else "uploading")
+        def on_transfer(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total, description=after if done == total else during)
 
-        yield on_upload
+        yield on_transfer
 
 
-@contextmanager
-def download_bar(console: Console) -> Iterator[OnDownload]:
-    """Show a download. Yields a function to call with the bytes received and their total number."""
-    columns = (TextColumn("  {task.description:<10}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def on_download(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total, description="saving")
-
-        yield on_download
+def upload_bar() -> AbstractContextManager[OnUpload]:
+    """Show an upload, whose images the service checks at the end."""
+    return transfer_bar(stderr(), "uploading", "uploading", "checking")
 
 
 def wait_for(client: Client, job_id: str, *, as_json: bool, timeout: float | None = None) -> None:

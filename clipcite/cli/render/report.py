@@ -12,16 +12,15 @@ from rich.markup import escape
 from clipcite.cli.render.tables import print_table, table_of
 
 if TYPE_CHECKING:
-    from clipcite.wire.report import Accuracies, ChangedImage, ImageReport, Reliability, Report
+    from clipcite.wire.report import Accuracies, ChangedImage, ImageReport, Report
 
 COLOURS = {"better": "green", "probably_better": "green", "probably_worse": "red", "worse": "red"}
 MAX_IMAGES = 10
-NO_NEW_IMAGES = "On images: not measured. To measure it, add a new class to test/."
 CLASSES = "Accuracy per class, lowest recall first (recall: share of its images with the correct class)"
 
 
 def show_report(console: Console, report: Report) -> None:
-    """Print verdict, recommendations, changed images, accuracies, other classes and calibration."""
+    """Print verdict, recommendations, changed images, accuracies, label issues and mistakes."""
     console.print(
         f"[bold {COLOURS.get(report.verdict, 'yellow')}]{escape(report.summary)}[/]", soft_wrap=True
     )
@@ -31,11 +30,9 @@ def show_report(console: Console, report: Report) -> None:
     _changes(console, "Wrong before, right now", report.fixed)
     _changes(console, "Right before, wrong now", report.broken)
     _accuracies(console, report)
-    _elsewhere(console, report)
     _images(console, "Label issues: labels that may be wrong", report.label_issues, "labelled")
     _classes(console, report)
     _images(console, "Misclassified images, most confident first", report.mistakes, "true class")
-    _calibration(console, report.calibration)
 
 
 def _accuracies(console: Console, report: Report) -> None:
@@ -57,20 +54,6 @@ def _accuracies(console: Console, report: Report) -> None:
     if table.rows:
         console.print()
         print_table(console, table)
-
-
-def _elsewhere(console: Console, report: Report) -> None:
-    """Print what changed for classes that were not trained."""
-    points = [point for point in report.raw.get("curve") or () if point["alpha"] == report.alpha]
-    if points:
-        images = "Accuracy on images of new classes: see above." if report.new_classes else NO_NEW_IMAGES
-        cosine = f"{points[0]['text_similarity']:.3f}"
-        text = f"Elsewhere: text features of 50 untrained classes keep a cosine of {cosine}"
-        near, far = (points[0].get(f"{group}_similarity") for group in ("near", "far"))
-        if near is not None and far is not None:
-            text += f" ({near:.3f} near your classes, {far:.3f} far from them)"
-        text += "."
-        console.print(f"\n{text} {images}", soft_wrap=True)
 
 
 def _classes(console: Console, report: Report) -> None:
@@ -115,17 +98,6 @@ def _images(console: Console, title: str, images: Iterable[ImageReport], column:
 def _file(image: ImageReport | ChangedImage) -> str:
     """Return the file name without folders: they name the class, which has a column of its own."""
     return PurePosixPath(image.file_name).name if image.file_name else f"number {image.position + 1}"
-
-
-def _calibration(console: Console, fit: Reliability | None) -> None:
-    if fit is None or fit.error_before is None:
-        return
-    error = f"Calibration error of the probabilities: {100 * fit.error_before:.0f} points"
-    if fit.calibrated and fit.error_after is not None:
-        text = f"{error}, {100 * fit.error_after:.0f} after calibration on the trained classes."
-    else:
-        text = f"{error}. There were too few images to calibrate the model."
-    console.print(f"\n{text}", soft_wrap=True)
 
 
 def _share(value: float | None) -> str:

@@ -1,8 +1,8 @@
-"""Tables of jobs, models and predictions on a terminal."""
+"""Tables of jobs and models on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,23 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Column, Table
-from rich.text import Text
 
-from clipcite.datasets.image import printable
+from clipcite.cli.render.verdict import short_verdict
 
 if TYPE_CHECKING:
     from clipcite.wire.jobs import Job, Loss, Progress
     from clipcite.wire.models import Alias, Model
-    from clipcite.wire.predictions import Classification, ImageResult
-    from clipcite.wire.report import ComparedAccuracies, Interval, Metrics
+    from clipcite.wire.report import ComparedAccuracies, Metrics
 
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
-SOURCES = {
-    "test": "on {} test images",
-    "holdout": "on {} held-out images",
-    "cross_validation": "cross-validated on {} images",
-}
-LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class", "before", "after"}
+LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class", "before", "after", "set"}
 """Columns whose text may wrap, between words."""
 WIDE = 100
 """Width (columns) from which the tables show all columns."""
@@ -63,7 +56,7 @@ def model_table(models: Iterable[Model], width: int) -> Table:
         )
         table.add_row(
             escape(_display_name(model) or model.id),
-            _short_verdict(model.metrics, with_gain=wide),
+            short_verdict(model.metrics, with_gain=wide),
             *extra,
             short_id(model.id),
         )
@@ -162,111 +155,6 @@ def metrics_table(metrics: Metrics) -> Table | None:
                 else "",
             )
     return table
-
-
-def verdict(metrics: Metrics | None) -> str:
-    """Return the verdict with its numbers in one line, with markup."""
-    if metrics is not None and metrics.verdict == "evaluating":
-        return "[cyan]Ready, evaluating.[/] The verdict follows."
-    if metrics is None or metrics.verdict == "not_evaluated":
-        return "[yellow]Ready, not evaluated.[/] To get a verdict, add images to test/."
-    compared = _compared(metrics)
-    difference = compared.difference if compared else None
-    colour = "green" if metrics.verdict in {"better", "probably_better"} else "yellow"
-    words = f"[{colour}]{_title(metrics)}.[/]"
-    if compared is None:
-        return words
-    numbers = f"{100 * compared.adapted:.0f}% correct, {_direction(compared)} {100 * compared.stock:.0f}%"
-    where = SOURCES.get(metrics.measured_on.source, "on {} images").format(metrics.measured_on.images)
-    return f"{words} {numbers} ({_points(difference)}{where})"
-
-
-def _title(metrics: Metrics) -> str:
-    """Return the title of an evaluated model's verdict: the web page and the report have the same ones."""
-    if metrics.verdict == "no_clear_gain":
-        return "No measurable difference"
-    return metrics.verdict.replace("_", " ").capitalize()
-
-
-def _compared(metrics: Metrics) -> ComparedAccuracies | None:
-    """Return the accuracies that the verdict is about."""
-    everything = metrics.all_classes.all if metrics.all_classes else None
-    return everything or metrics.trained_classes
-
-
-def _direction(compared: ComparedAccuracies) -> str:
-    if compared.adapted == compared.stock:
-        return "unchanged from"
-    return "down from" if compared.adapted < compared.stock else "up from"
-
-
-def _points(difference: Interval | None) -> str:
-    if difference is None:
-        return ""
-    value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
-    return f"{value:+.0f} points, 95% CI {low:+.0f} to {high:+.0f}; "
-
-
-def _short_verdict(metrics: Metrics | None, *, with_gain: bool) -> str:
-    """Return a verdict for a table, such as `better 94% (+16)`."""
-    if metrics is None:
-        return ""
-    compared = _compared(metrics)
-    if compared is None:
-        return metrics.verdict.replace("_", " ")
-    words = _title(metrics).lower().replace("measurable ", "")
-    gain = f" ({100 * (compared.adapted - compared.stock):+.0f})" if with_gain else ""
-    return f"{words} {100 * compared.adapted:.0f}%{gain}"
-
-
-def classification_table(answer: Classification, width: int, *, scores: bool = False) -> Table:
-    """Return a table of predictions; with `scores` also of similarities and offsets.
-
-    Where image and class do not fit side by side, the class goes below the image.
-    """
-    with_set = any(result.prediction_set is not None for result in answer.results)
-    more = [*(["in set"] if with_set else []), *(["similarity", "offset"] if scores else [])]
-    offsets = {each.name: each.offset for each in answer.class_names}
-    rows = [
-        (printable(result.file or ""), list(_rows(result, offsets, with_set=with_set, scores=scores)))
-        for result in answer.results
-    ]
-    files = max((len(file) for file, _ in rows), default=0)
-    classes = max((len(row[0]) for _, predictions in rows for row in predictions), default=0)
-    others = sum(len(column) + 2 for column in ("probability", *more))
-    if files + 2 + classes + 2 + others > width:
-        table = table_of("image", "probability", *more)
-        for file, predictions in rows:
-            table.add_row(Text(file))
-            for name, *cells in predictions:
-                table.add_row(Text.assemble("  ", name), *cells)
-        return table
-    table = table_of("image", "class", "probability", *more)
-    for file, predictions in rows:
-        for place, row in enumerate(predictions):
-            table.add_row(Text(file if place == 0 else ""), *row)
-    return table
-
-
-def _rows(
-    result: ImageResult, offsets: Mapping[str, float], *, with_set: bool, scores: bool
-) -> Iterator[list[Text]]:
-    """Yield the cells of each prediction, class first."""
-    if result.error is not None:
-        yield [Text(result.error.detail, style="red")]
-        return
-    if result.rejected:
-        yield [Text("none of these", style="yellow")]
-    for place, prediction in enumerate(result.predictions):
-        name = Text(prediction.class_name, style="bold" if place == 0 and not result.rejected else "")
-        name.append(" (new)" if prediction.kind == "new" else "", style="dim")
-        row = [name, Text(f"{100 * prediction.probability:.1f}%")]
-        if with_set:
-            row.append(Text("✓" if prediction.class_name in (result.prediction_set or ()) else ""))
-        if scores:
-            offset = offsets.get(prediction.class_name, 0.0)
-            row += [Text(f"{prediction.similarity:.3f}"), Text(f"{offset:.3f}")]
-        yield row
 
 
 def progress_words(progress: Progress) -> str:

@@ -1,11 +1,15 @@
 """Aliases of models: references such as `shoes@prod`."""
 
 from collections.abc import Sequence
+from types import EllipsisType
 
-from clipcite.client import model_requests
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.model_requests import ExpectedModel
+from clipcite.client.multipart import JsonBody
+from clipcite.client.request import Request, path_of
 from clipcite.wire.models import Alias
+
+ExpectedModel = str | None | EllipsisType
+"""The model that an alias must point to for a change to be made; None: no alias yet; `...`: no condition."""
 
 
 class AsyncAliases:
@@ -16,11 +20,11 @@ class AsyncAliases:
 
     async def list(self, name: str) -> Sequence[Alias]:
         """Return the aliases of a model name, in alphabetical order."""
-        return await self._transport.send(model_requests.list_aliases(name))
+        return await self._transport.fetch_list(Alias, Request("GET", path_of("models", name, "aliases")))
 
     async def get(self, name: str, alias: str) -> Alias:
         """Return the alias `name@alias`."""
-        return await self._transport.send(model_requests.get_alias(name, alias))
+        return await self._transport.fetch(Alias, Request("GET", _path(name, alias)))
 
     async def promote(self, name: str, alias: str, model: str, *, expected: ExpectedModel = ...) -> Alias:
         """Point `name@alias` to a version of this name; create the alias if it does not exist.
@@ -34,7 +38,10 @@ class AsyncAliases:
         Raises:
             ConflictError: the alias does not point to `expected`. It was not changed.
         """
-        return await self._transport.send(model_requests.promote(name, alias, model, expected))
+        body = JsonBody({"model": model, **_condition(expected)})
+        # After a promotion, its condition no longer holds.
+        request = Request("PUT", _path(name, alias), body=body, idempotent=expected is ...)
+        return await self._transport.fetch(Alias, request)
 
     async def rollback(self, name: str, alias: str, *, expected: ExpectedModel = ...) -> Alias:
         """Undo the last promotion. A second call undoes the one before.
@@ -42,8 +49,18 @@ class AsyncAliases:
         Raises:
             ConflictError: the alias does not point to `expected`, or there is no earlier target.
         """
-        return await self._transport.send(model_requests.rollback(name, alias, expected))
+        body = JsonBody(_condition(expected))
+        request = Request("POST", f"{_path(name, alias)}/rollback", body=body, idempotent=False)
+        return await self._transport.fetch(Alias, request)
 
     async def delete(self, name: str, alias: str) -> None:
         """Delete the alias and its history. The models remain."""
-        await self._transport.send(model_requests.delete_alias(name, alias))
+        await self._transport.send(Request("DELETE", _path(name, alias)))
+
+
+def _path(name: str, alias: str) -> str:
+    return path_of("models", name, "aliases", alias)
+
+
+def _condition(expected: ExpectedModel) -> dict[str, str | None]:
+    return {} if isinstance(expected, EllipsisType) else {"expected": expected}

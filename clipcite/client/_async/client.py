@@ -4,31 +4,26 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, cast
 
 import anyio.to_thread
 
-from clipcite.client import job_requests, model_requests
-from clipcite.client import request as requests
 from clipcite.client._async.aliases import AsyncAliases
 from clipcite.client._async.jobs import AsyncJob, AsyncJobs
 from clipcite.client._async.models import AsyncModels
 from clipcite.client._async.transport import AsyncTransport
+from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames, classify_request, join_answers
 from clipcite.client.errors import InvalidImages, UnprocessableEntityError
-from clipcite.client.job_requests import OnBadImage
-from clipcite.client.model_requests import CLASSIFY_BATCH_SIZE, ClassNames
 from clipcite.client.multipart import OnUpload
-from clipcite.client.request import Call, one
+from clipcite.client.request import M, Request
 from clipcite.client.retry import Retry
-from clipcite.client.upload import Adaptable, Upload, upload_of
+from clipcite.client.upload import Adaptable, OnBadImage, Upload, adapt_request, upload_of
 from clipcite.datasets.dataset import ByClass
 from clipcite.datasets.image import ImageLike, as_image, is_one_image
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.health import Readiness
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.predictions import Classification
-
-T = TypeVar("T")
 
 
 class AsyncClient:
@@ -79,7 +74,7 @@ class AsyncClient:
 
     async def ready(self) -> Readiness:
         """Return the readiness of the service and of its parts."""
-        return await self._transport.send(requests.ready())
+        return await self._transport.fetch(Readiness, Request("GET", "/readyz", read_seconds=10))
 
     async def adapt(
         self,
@@ -97,8 +92,8 @@ class AsyncClient:
         """Upload labelled images and start a training job.
 
         Args:
-            images: a folder (class folders, manifest or export of an annotation tool), a manifest, a zip or
-                tar, or a mapping from class names to paths, bytes, PIL images or uint8 arrays [H, W, 3].
+            images: a folder (class folders, manifest or export of an annotation tool), a manifest, a
+                zip, or a mapping from class names to paths, bytes, PIL images or uint8 arrays [H, W, 3].
             test: test images, if `images` is a mapping.
             extends: a model to extend. Its training images are added to `images`; its name and settings are
                 the defaults. The model itself does not change.
@@ -114,17 +109,10 @@ class AsyncClient:
             UnprocessableEntityError: `errors` names each unusable image.
         """
         upload = await anyio.to_thread.run_sync(upload_of, images, test)
-        request = job_requests.adapt(
-            upload,
-            extends,
-            config,
-            on_bad_image,
-            on_upload,
-            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-            name=name,
-            webhook=webhook,
-        )
-        return self.jobs._bind(await self._send_upload(upload, Call(request, one(JobData))))
+        options = {"name": name, "webhook": webhook, "on_bad_image": on_bad_image}
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        request = adapt_request(upload, extends, options, config, on_upload, headers=headers)
+        return self.jobs._bind(await self._send_upload(JobData, upload, request))
 
     async def preflight(
         self,
@@ -141,9 +129,9 @@ class AsyncClient:
         Nothing is stored. Unusable images are findings, not errors. Arguments: see `adapt`.
         """
         upload = await anyio.to_thread.run_sync(upload_of, images, test)
-        query = {"dry_run": "true"}
-        request = job_requests.adapt(upload, extends, config, on_bad_image, on_upload, query=query)
-        checked = await self._send_upload(upload, Call(request, one(Preflight)))
+        options = {"on_bad_image": on_bad_image}
+        request = adapt_request(upload, extends, options, config, on_upload, query={"dry_run": "true"})
+        checked = await self._send_upload(Preflight, upload, request)
         findings = [
             finding.model_copy(
                 update={
@@ -208,14 +196,10 @@ class AsyncClient:
         answers: list[Classification] = []
         refused: dict[int, UnprocessableEntityError] = {}
         for number, start in enumerate(range(0, len(files), CLASSIFY_BATCH_SIZE)):
-            call = model_requests.classify(
-                files[start : start + CLASSIFY_BATCH_SIZE],
-                class_names,
-                model=model,
-                options=options,
-            )
+            batch = files[start : start + CLASSIFY_BATCH_SIZE]
+            request = classify_request(batch, class_names, model=model, options=options)
             try:
-                answers.append(await self._transport.send(call))
+                answers.append(await self._transport.fetch(Classification, request))
             except UnprocessableEntityError as error:
                 if error.code != "bad_images":
                     raise
@@ -223,11 +207,11 @@ class AsyncClient:
         if not answers:
             first = refused[0]
             raise first.with_files(names)
-        return model_requests.join_answers(answers, refused, names)
+        return join_answers(answers, refused, names)
 
-    async def _send_upload(self, upload: Upload, call: Call[T]) -> T:
+    async def _send_upload(self, kind: type[M], upload: Upload, request: Request) -> M:
         """Send labelled images. Errors name the local files."""
         try:
-            return await self._transport.send(call)
+            return await self._transport.fetch(kind, request)
         except UnprocessableEntityError as error:
             raise error.with_files([upload.local_name(item.file) for item in error.errors]) from None

@@ -3,19 +3,14 @@
 import os
 import secrets
 from collections.abc import Callable
-from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
 
-import anyio
 import anyio.to_thread
 import httpx
 
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.address import response_of
-from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import Request, status_error
-from clipcite.client.retry import RETRYABLE
+from clipcite.client.request import Request
 
 CHUNK_BYTES = 256 * 1024
 OnDownload = Callable[[int, int | None], None]
@@ -35,39 +30,13 @@ async def download(
     part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            await _receive(transport, request, file, on_download)
+            await transport.send(request, receive=lambda response: _copy(response, file, on_download))
             file.flush()
             await anyio.to_thread.run_sync(os.fsync, file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return path
-
-
-async def _receive(
-    transport: AsyncTransport, request: Request, file: BinaryIO, on_download: OnDownload | None
-) -> None:
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            async with aclosing(await transport.open(request)) as response:
-                if response.status_code == 200:
-                    with transport.connection_errors():
-                        await _copy(response, file, on_download)
-                    return
-            pause = (
-                transport.retry.pause(attempt, response.headers)
-                if response.status_code in RETRYABLE
-                else None
-            )
-            if pause is None:
-                raise status_error(response_of(response))
-        except APIConnectionError:
-            pause = transport.retry.pause(attempt)
-            if pause is None:
-                raise
-        await anyio.sleep(pause)
 
 
 async def _copy(response: httpx.Response, file: BinaryIO, on_download: OnDownload | None) -> None:

@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator
 import anyio
 import httpx
 
-from clipcite.client import job_requests
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.address import response_of
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import limited, status_error
+from clipcite.client.request import Request, parse_list, path_of, status_error
 from clipcite.client.retry import RETRYABLE, is_over
 from clipcite.client.sse import EventParser
 from clipcite.wire.jobs import Event
@@ -29,7 +27,7 @@ class AsyncFollower:
     ) -> None:
         """Start after event `after`. From `until` (monotonic clock) on, `next` returns without events."""
         self._transport = transport
-        self._job_id = job_id
+        self._path = path_of("jobs", job_id, "events")
         self._seen = after
         self._until = until
         self._streams = True
@@ -92,15 +90,20 @@ class AsyncFollower:
 
     async def _open(self) -> None:
         """Open a stream, unless the job has ended or the service offers none."""
-        request = job_requests.stream(self._job_id, self._seen, SILENCE_SECONDS)
-        response = await self._transport.open(limited(request, self._until))
+        headers = {
+            "Accept": "text/event-stream",
+            "Last-Event-ID": str(self._seen),
+            "Cache-Control": "no-store",
+        }
+        request = Request("GET", self._path, headers=headers, read_seconds=SILENCE_SECONDS)
+        response = await self._transport.open(request.until(self._until))
         if response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", ""):
             self._response, self._chunks = response, response.aiter_bytes()
             self._parser, self._silent = EventParser(), True
             return
         await response.aclose()
         if response.status_code in {401, 403, 404}:
-            raise status_error(response_of(response))
+            raise status_error(response)
         if response.status_code in RETRYABLE - {429}:
             raise APIConnectionError(f"Status {response.status_code} from the service.")
         if response.status_code == 204:
@@ -109,13 +112,13 @@ class AsyncFollower:
             self._streams = False
 
     async def _polled(self) -> list[Event]:
-        call = job_requests.events(self._job_id, self._seen)
-        response = await self._transport.request(limited(call.request, self._until))
-        if response.status in RETRYABLE:
-            raise APIConnectionError(f"Status {response.status} from the service.")
-        if response.status != 200:
+        request = Request("GET", self._path, {"after": str(self._seen)})
+        response = await self._transport.request(request.until(self._until))
+        if response.status_code in RETRYABLE:
+            raise APIConnectionError(f"Status {response.status_code} from the service.")
+        if response.status_code != 200:
             raise status_error(response)
-        events = call.read(response)
+        events, _ = parse_list(Event, response.content)
         if not events:
             await anyio.sleep(POLL_SECONDS)
         return events

@@ -6,16 +6,15 @@ from contextlib import aclosing
 
 import anyio
 
-from clipcite.client import job_requests
 from clipcite.client._async.follow import AsyncFollower
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
-from clipcite.client.parse import parse
+from clipcite.client.request import Request, parse, path_of
 from clipcite.client.retry import is_over
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import PROGRESS, Delivery, Event, Progress, Status, Until
 from clipcite.wire.jobs import Job as JobData
-from clipcite.wire.report import Report
+from clipcite.wire.report import Metrics, Report
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
@@ -31,25 +30,26 @@ class AsyncJobs:
 
     async def get(self, job_id: str) -> "AsyncJob":
         """Return the job with this id."""
-        return self._bind(await self._transport.send(job_requests.get_job(job_id)))
+        return self._bind(await self._transport.fetch(JobData, Request("GET", path_of("jobs", job_id))))
 
     async def list(self, status: Status | None = None, *, page_size: int = 100) -> AsyncIterator["AsyncJob"]:
         """Yield all jobs, newest first, fetched page by page."""
-        pages = self._transport.pages(lambda cursor: job_requests.list_jobs(status, page_size, cursor))
-        async for data in pages:
+        query = {"limit": str(page_size), "status": status}
+        async for data in self._transport.pages(JobData, "/jobs", query):
             yield self._bind(data)
 
     async def cancel(self, job_id: str) -> "AsyncJob":
         """Cancel the job, or only the evaluation if there is a model. A running job stops within seconds."""
-        return self._bind(await self._transport.send(job_requests.cancel(job_id)))
+        request = Request("POST", path_of("jobs", job_id, "cancel"))
+        return self._bind(await self._transport.fetch(JobData, request))
 
     async def delete(self, job_id: str) -> None:
         """Delete the job and its images. Its model remains."""
-        await self._transport.send(job_requests.delete_job(job_id))
+        await self._transport.send(Request("DELETE", path_of("jobs", job_id)))
 
     async def preflight(self, job_id: str) -> Preflight:
         """Return the findings of the check of the job's images at upload."""
-        return await self._transport.send(job_requests.preflight(job_id))
+        return await self._transport.fetch(Preflight, Request("GET", path_of("jobs", job_id, "preflight")))
 
     async def report(self, job_id: str) -> Report:
         """Return the evaluation of the job's model.
@@ -57,23 +57,27 @@ class AsyncJobs:
         Raises:
             NotFoundError: the job has no report, or not yet (`report_pending`).
         """
-        return await self._transport.send(job_requests.report(job_id))
+        return await self._transport.fetch(Report, Request("GET", path_of("jobs", job_id, "report")))
 
     async def report_page(self, job_id: str) -> str:
         """Return the report as one self-contained HTML page with the images."""
-        return await self._transport.send(job_requests.report_page(job_id))
+        request = Request("GET", path_of("jobs", job_id, "report"), headers={"Accept": "text/html"})
+        return (await self._transport.send(request)).content.decode()
 
     async def events(self, job_id: str, after: int = 0) -> Sequence[Event]:
         """Return the events so far with `seq` above `after`."""
-        return await self._transport.send(job_requests.events(job_id, after))
+        request = Request("GET", path_of("jobs", job_id, "events"), {"after": str(after)})
+        return await self._transport.fetch_list(Event, request)
 
     async def deliveries(self, job_id: str) -> Sequence[Delivery]:
         """Return the deliveries to the job's webhook, oldest first."""
-        return await self._transport.send(job_requests.deliveries(job_id))
+        request = Request("GET", path_of("jobs", job_id, "deliveries"))
+        return await self._transport.fetch_list(Delivery, request)
 
     async def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
         """Send a delivery once more, with the same `webhook-id`."""
-        return await self._transport.send(job_requests.redeliver(job_id, delivery_id))
+        path = path_of("jobs", job_id, "deliveries", delivery_id, "redeliver")
+        return await self._transport.fetch(Delivery, Request("POST", path))
 
     async def follow(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield events as they happen, until the job has ended. Reconnects after a restart of the service."""
@@ -102,11 +106,11 @@ class AsyncJobs:
             WaitTimeout: the job has not ended within `timeout`. It continues.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        call = job_requests.get_job(job_id)
+        request = Request("GET", path_of("jobs", job_id))
         job: AsyncJob | None = None
         try:
             async with aclosing(AsyncFollower(self._transport, job_id, 0, deadline)) as follower:
-                data = await self._transport.send(call, until=deadline)
+                data = await self._transport.fetch(JobData, request, until=deadline)
                 while True:
                     job = self._bind(data)
                     if on_change is not None:
@@ -123,7 +127,8 @@ class AsyncJobs:
                         continue
                     if events is None:
                         await anyio.sleep(END_SECONDS)
-                    data = await self._transport.send(call, self._transport.retry.patient, deadline)
+                    patient = self._transport.retry.patient
+                    data = await self._transport.fetch(JobData, request, patient, deadline)
         except APIConnectionError as error:
             if is_over(deadline, CLOCK_SECONDS):
                 raise WaitTimeout(job_id, job) from error
@@ -146,7 +151,7 @@ class AsyncJob(JobData):
         until: Until = "end",
         on_change: Callable[["AsyncJob"], None] | None = None,
         timeout: float | None = None,
-    ) -> "AsyncJob":
+    ) -> "AsyncTrainedJob":
         """Wait until the job has succeeded. Survives a restart of the service.
 
         Args:
@@ -155,7 +160,7 @@ class AsyncJob(JobData):
             timeout: maximum wait (seconds, default: none).
 
         Returns:
-            This job, with its `model_id`.
+            The job with its model. The attributes of this job are updated, too.
 
         Raises:
             JobFailed: the job failed or was cancelled.
@@ -164,7 +169,10 @@ class AsyncJob(JobData):
         self._update(await self._jobs.wait(self.id, until=until, on_change=on_change, timeout=timeout))
         if self.model_id is None:
             raise JobFailed(self)
-        return self
+        trained = AsyncTrainedJob.model_construct(**vars(self))
+        trained.metrics = self.metrics or Metrics(verdict="not_evaluated")
+        trained._raw, trained._jobs = self.raw, self._jobs
+        return trained
 
     async def refresh(self) -> "AsyncJob":
         """Fetch the current state."""
@@ -206,3 +214,10 @@ class AsyncJob(JobData):
         vars(self).update(vars(current))
         self._raw = current._raw
         return self
+
+
+class AsyncTrainedJob(AsyncJob):
+    """A training job that has a model."""
+
+    model_id: str
+    metrics: Metrics

@@ -1,19 +1,21 @@
 """HTTP requests to the service, with retries."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import httpx
 
-from clipcite.client.address import headers_of, response_of, settings_of, timeouts, unreachable
+from clipcite.client.address import settings_of, unreachable
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import Call, Page, Request, Response, limited, status_error
+from clipcite.client.request import M, Request, json_of, parse, parse_list, status_error
 from clipcite.client.retry import NOT_DONE, RETRYABLE, Retry, is_over
 
-T = TypeVar("T")
+CONNECT_SECONDS = 10
+WRITE_SECONDS = 60
+Receive = Callable[[httpx.Response], Awaitable[None]]
 
 
 class AsyncTransport:
@@ -30,13 +32,21 @@ class AsyncTransport:
     def base_url(self) -> str:
         return str(self._http.base_url).rstrip("/")
 
-    async def send(self, call: Call[T], retry: Retry | None = None, until: float | None = None) -> T:
+    async def send(
+        self,
+        request: Request,
+        retry: Retry | None = None,
+        until: float | None = None,
+        receive: Receive | None = None,
+    ) -> httpx.Response:
         """Send a request, with retries. No pause and no wait for bytes ends after `until` (monotonic clock).
+
+        Args:
+            receive: called with the open response of a success, in place of reading its body.
 
         Raises:
             APIStatusError: an error response, after all retries.
             APIConnectionError: no response, after all retries.
-            APIResponseValidationError: a response that does not fit.
         """
         retry = retry or self.retry
         attempt = 0
@@ -44,40 +54,62 @@ class AsyncTransport:
         while True:
             attempt += 1
             try:
-                response = await self.request(limited(call.request, until))
+                response = await self.request(request.until(until), receive)
             except APIConnectionError:
                 lost = True
-                pause = retry.pause(attempt) if call.idempotent else None
+                pause = retry.pause(attempt) if request.idempotent else None
                 if pause is None or is_over(until, pause):
                     raise
             else:
-                if 200 <= response.status < 300 or (response.status == 404 and lost and call.gone_is_done):
-                    return call.read(response)
-                retryable = RETRYABLE if call.idempotent else NOT_DONE
-                pause = retry.pause(attempt, response.headers) if response.status in retryable else None
+                status = response.status_code
+                # What a lost DELETE has deleted is gone.
+                if response.is_success or (status == 404 and lost and request.method == "DELETE"):
+                    return response
+                retryable = RETRYABLE if request.idempotent else NOT_DONE
+                pause = retry.pause(attempt, response.headers) if status in retryable else None
                 if pause is None or is_over(until, pause):
                     raise status_error(response)
             await anyio.sleep(pause)
 
-    async def pages(self, page: Callable[[str | None], Call[Page[T]]]) -> AsyncIterator[T]:
+    async def fetch(
+        self, kind: type[M], request: Request, retry: Retry | None = None, until: float | None = None
+    ) -> M:
+        """Send a request and return its response, one object.
+
+        Raises:
+            APIResponseValidationError: a response that does not fit; further the errors of `send`.
+        """
+        return parse(kind, json_of((await self.send(request, retry, until)).content))
+
+    async def fetch_list(self, kind: type[M], request: Request) -> list[M]:
+        """Send a request and return its response, a list of one page."""
+        return parse_list(kind, (await self.send(request)).content)[0]
+
+    async def pages(self, kind: type[M], path: str, query: Mapping[str, str | None]) -> AsyncIterator[M]:
         """Yield every item of a list, fetched page by page."""
         cursor: str | None = None
         while True:
-            fetched = await self.send(page(cursor))
-            for item in fetched.data:
+            response = await self.send(Request("GET", path, {**query, "after": cursor}))
+            items, cursor = parse_list(kind, response.content)
+            for item in items:
                 yield item
-            cursor = fetched.next_cursor
             if cursor is None:
                 return
 
-    async def request(self, request: Request) -> Response:
-        """Send the request once.
+    async def request(self, request: Request, receive: Receive | None = None) -> httpx.Response:
+        """Send the request once; `receive` as for `send`.
 
         Raises:
             APIConnectionError: no response.
         """
-        with self.connection_errors():
-            return response_of(await self._http.send(self._http_request(request)))
+        if receive is None:
+            with self.connection_errors():
+                return await self._http.send(self._http_request(request))
+        async with aclosing(await self.open(request)) as response:
+            if response.status_code == 200:
+                with self.connection_errors():
+                    await receive(response)
+            return response
 
     async def open(self, request: Request) -> httpx.Response:
         """Send the request once. The body of a 200 is not read yet; the caller closes the response.
@@ -103,13 +135,19 @@ class AsyncTransport:
             raise unreachable(self._http.base_url, error) from error
 
     def _http_request(self, request: Request) -> httpx.Request:
+        body, seconds = request.body, request.read_seconds
+        headers = dict(request.headers)
+        if body is not None:
+            headers["Content-Type"] = body.content_type
+            if body.size is not None:
+                headers["Content-Length"] = str(body.size)
         return self._http.build_request(
             request.method,
             request.path,
-            params=request.query or None,
-            headers=headers_of(request),
-            content=None if request.body is None else _counted(request),
-            timeout=timeouts(request),
+            params={name: value for name, value in request.query.items() if value is not None},
+            headers=headers,
+            content=None if body is None else _counted(request),
+            timeout=httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds), write=WRITE_SECONDS),
         )
 
 

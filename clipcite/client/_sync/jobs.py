@@ -5,16 +5,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
-from clipcite.client import job_requests
 from clipcite.client._sync.follow import Follower
 from clipcite.client._sync.transport import Transport
 from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
-from clipcite.client.parse import parse
+from clipcite.client.request import Request, parse, path_of
 from clipcite.client.retry import is_over
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import PROGRESS, Delivery, Event, Progress, Status, Until
 from clipcite.wire.jobs import Job as JobData
-from clipcite.wire.report import Report
+from clipcite.wire.report import Metrics, Report
 
 END_SECONDS = 0.3
 """Pause between the last event of a job and the last request for the job."""
@@ -30,25 +29,26 @@ class Jobs:
 
     def get(self, job_id: str) -> "Job":
         """Return the job with this id."""
-        return self._bind(self._transport.send(job_requests.get_job(job_id)))
+        return self._bind(self._transport.fetch(JobData, Request("GET", path_of("jobs", job_id))))
 
     def list(self, status: Status | None = None, *, page_size: int = 100) -> Iterator["Job"]:
         """Yield all jobs, newest first, fetched page by page."""
-        pages = self._transport.pages(lambda cursor: job_requests.list_jobs(status, page_size, cursor))
-        for data in pages:
+        query = {"limit": str(page_size), "status": status}
+        for data in self._transport.pages(JobData, "/jobs", query):
             yield self._bind(data)
 
     def cancel(self, job_id: str) -> "Job":
         """Cancel the job, or only the evaluation if there is a model. A running job stops within seconds."""
-        return self._bind(self._transport.send(job_requests.cancel(job_id)))
+        request = Request("POST", path_of("jobs", job_id, "cancel"))
+        return self._bind(self._transport.fetch(JobData, request))
 
     def delete(self, job_id: str) -> None:
         """Delete the job and its images. Its model remains."""
-        self._transport.send(job_requests.delete_job(job_id))
+        self._transport.send(Request("DELETE", path_of("jobs", job_id)))
 
     def preflight(self, job_id: str) -> Preflight:
         """Return the findings of the check of the job's images at upload."""
-        return self._transport.send(job_requests.preflight(job_id))
+        return self._transport.fetch(Preflight, Request("GET", path_of("jobs", job_id, "preflight")))
 
     def report(self, job_id: str) -> Report:
         """Return the evaluation of the job's model.
@@ -56,23 +56,27 @@ class Jobs:
         Raises:
             NotFoundError: the job has no report, or not yet (`report_pending`).
         """
-        return self._transport.send(job_requests.report(job_id))
+        return self._transport.fetch(Report, Request("GET", path_of("jobs", job_id, "report")))
 
     def report_page(self, job_id: str) -> str:
         """Return the report as one self-contained HTML page with the images."""
-        return self._transport.send(job_requests.report_page(job_id))
+        request = Request("GET", path_of("jobs", job_id, "report"), headers={"Accept": "text/html"})
+        return (self._transport.send(request)).content.decode()
 
     def events(self, job_id: str, after: int = 0) -> Sequence[Event]:
         """Return the events so far with `seq` above `after`."""
-        return self._transport.send(job_requests.events(job_id, after))
+        request = Request("GET", path_of("jobs", job_id, "events"), {"after": str(after)})
+        return self._transport.fetch_list(Event, request)
 
     def deliveries(self, job_id: str) -> Sequence[Delivery]:
         """Return the deliveries to the job's webhook, oldest first."""
-        return self._transport.send(job_requests.deliveries(job_id))
+        request = Request("GET", path_of("jobs", job_id, "deliveries"))
+        return self._transport.fetch_list(Delivery, request)
 
     def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
         """Send a delivery once more, with the same `webhook-id`."""
-        return self._transport.send(job_requests.redeliver(job_id, delivery_id))
+        path = path_of("jobs", job_id, "deliveries", delivery_id, "redeliver")
+        return self._transport.fetch(Delivery, Request("POST", path))
 
     def follow(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """Yield events as they happen, until the job has ended. Reconnects after a restart of the service."""
@@ -100,11 +104,11 @@ class Jobs:
             WaitTimeout: the job has not ended within `timeout`. It continues.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        call = job_requests.get_job(job_id)
+        request = Request("GET", path_of("jobs", job_id))
         job: Job | None = None
         try:
             with closing(Follower(self._transport, job_id, 0, deadline)) as follower:
-                data = self._transport.send(call, until=deadline)
+                data = self._transport.fetch(JobData, request, until=deadline)
                 while True:
                     job = self._bind(data)
                     if on_change is not None:
@@ -121,7 +125,8 @@ class Jobs:
                         continue
                     if events is None:
                         time.sleep(END_SECONDS)
-                    data = self._transport.send(call, self._transport.retry.patient, deadline)
+                    patient = self._transport.retry.patient
+                    data = self._transport.fetch(JobData, request, patient, deadline)
         except APIConnectionError as error:
             if is_over(deadline, CLOCK_SECONDS):
                 raise WaitTimeout(job_id, job) from error
@@ -144,7 +149,7 @@ class Job(JobData):
         until: Until = "end",
         on_change: Callable[["Job"], None] | None = None,
         timeout: float | None = None,
-    ) -> "Job":
+    ) -> "TrainedJob":
         """Wait until the job has succeeded. Survives a restart of the service.
 
         Args:
@@ -153,7 +158,7 @@ class Job(JobData):
             timeout: maximum wait (seconds, default: none).
 
         Returns:
-            This job, with its `model_id`.
+            The job with its model. The attributes of this job are updated, too.
 
         Raises:
             JobFailed: the job failed or was cancelled.
@@ -162,7 +167,10 @@ class Job(JobData):
         self._update(self._jobs.wait(self.id, until=until, on_change=on_change, timeout=timeout))
         if self.model_id is None:
             raise JobFailed(self)
-        return self
+        trained = TrainedJob.model_construct(**vars(self))
+        trained.metrics = self.metrics or Metrics(verdict="not_evaluated")
+        trained._raw, trained._jobs = self.raw, self._jobs
+        return trained
 
     def refresh(self) -> "Job":
         """Fetch the current state."""
@@ -204,3 +212,10 @@ class Job(JobData):
         vars(self).update(vars(current))
         self._raw = current._raw
         return self
+
+
+class TrainedJob(Job):
+    """A training job that has a model."""
+
+    model_id: str
+    metrics: Metrics

@@ -4,17 +4,18 @@
 A reference to a model is its id, its name (latest version), `name@version` or `name@alias`.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from clipcite.client import model_requests
 from clipcite.client._sync.download import OnDownload, download
 from clipcite.client._sync.jobs import Job
 from clipcite.client._sync.transport import Transport
-from clipcite.client.model_requests import ClassNames, Format
-from clipcite.client.multipart import OnUpload
+from clipcite.client.classification import ClassNames
+from clipcite.client.multipart import FilePart, JsonBody, Multipart, OnUpload
+from clipcite.client.request import Request, path_of
 from clipcite.client.upload import Adaptable, model_archive
 from clipcite.datasets.image import ImageLike
 from clipcite.wire.models import Model as ModelData
@@ -22,6 +23,10 @@ from clipcite.wire.predictions import Classification
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
+
+Format = Literal["open_clip", "onnx", "delta"]
+MODEL_SECONDS = 600
+"""Read timeout of exports and imports: the service builds or checks the model before it responds."""
 
 
 class Models:
@@ -33,17 +38,18 @@ class Models:
 
     def get(self, model: str) -> "Model":
         """Return a model by its id, its name (latest version), `name@version` or `name@alias`."""
-        return self._bind(self._transport.send(model_requests.get_model(model)))
+        return self._bind(self._transport.fetch(ModelData, Request("GET", path_of("models", model))))
 
     def list(self, name: str | None = None, *, page_size: int = 100) -> Iterator["Model"]:
         """Yield all models, or all versions of a name, newest first, fetched page by page."""
-        pages = self._transport.pages(lambda cursor: model_requests.list_models(page_size, cursor, name))
-        for data in pages:
+        query = {"limit": str(page_size), "name": name}
+        for data in self._transport.pages(ModelData, "/models", query):
             yield self._bind(data)
 
     def rename(self, model: str, name: str | None) -> "Model":
         """Make the model the next version of `name`; None removes its name."""
-        return self._bind(self._transport.send(model_requests.rename_model(model, name)))
+        request = Request("PATCH", path_of("models", model), body=JsonBody({"name": name}))
+        return self._bind(self._transport.fetch(ModelData, request))
 
     def delete(self, model: str, *, force: bool = False) -> None:
         """Delete the model and its weights.
@@ -55,7 +61,8 @@ class Models:
         Raises:
             ConflictError: an alias points to the model, and `force` is False.
         """
-        self._transport.send(model_requests.delete_model(model, force=force))
+        query = {"force": "true" if force else None}
+        self._transport.send(Request("DELETE", path_of("models", model), query))
 
     def export(
         self,
@@ -79,7 +86,13 @@ class Models:
         Raises:
             OSError: the file cannot be written.
         """
-        request = model_requests.export(model, format, alpha)
+        request = Request(
+            "GET",
+            path_of("models", model, "export"),
+            {"format": format, "alpha": None if alpha is None else f"{alpha:g}"},
+            {"Accept": "application/zip", "Accept-Encoding": "identity"},
+            read_seconds=MODEL_SECONDS,
+        )
         return download(self._transport, request, Path(path), on_download)
 
     def import_model(
@@ -112,18 +125,26 @@ class Models:
             InvalidImages: the archive cannot be read.
         """
         archive = model_archive(path)
-        call = model_requests.import_model(
-            archive,
-            name=name,
-            backbone=backbone,
-            classes=classes,
-            alpha=alpha,
-            templates=templates,
-            prompts=prompts,
-            delta_format=delta_format,
+        lists = {"classes": classes, "templates": templates, "prompts": prompts}
+        options = {
+            "name": name,
+            "backbone": backbone,
+            "alpha": None if alpha is None else f"{alpha:g}",
+            "delta_format": delta_format,
+            **{field: None if value is None else json.dumps(value) for field, value in lists.items()},
+        }
+        request = Request(
+            "POST",
+            "/models",
+            body=Multipart(
+                [(field, value) for field, value in options.items() if value is not None],
+                [FilePart("archive", archive, "application/zip")],
+            ),
             on_upload=on_upload,
+            read_seconds=MODEL_SECONDS,
+            idempotent=False,
         )
-        return self._bind(self._transport.send(call))
+        return self._bind(self._transport.fetch(ModelData, request))
 
     def _bind(self, data: ModelData) -> "Model":
         model = Model.model_construct(**vars(data))

@@ -105,6 +105,15 @@ def only_as(name: str, file: str) -> str:
     )
 
 
+def list_files(repository: str) -> tuple[str, list[str]]:
+    """Return the newest commit of a repository and the names of its files, sorted."""
+    info = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS)
+    commit = info.sha or constants.DEFAULT_REVISION
+    # Mirrors of companies may lack one of the two ways to list files.
+    listed = [file.rfilename for file in info.siblings or ()]
+    return commit, sorted(listed or HfApi().list_repo_files(repository, revision=commit))
+
+
 def download(
     repository: str, choose: Callable[[Sequence[str]], Sequence[str]], folder: Path
 ) -> tuple[str, list[str]]:
@@ -123,11 +132,8 @@ def download(
     try:
         if constants.HF_HUB_OFFLINE:
             raise OfflineModeIsEnabled(repository)
-        info = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS)
-        commit = info.sha or constants.DEFAULT_REVISION
-        # Mirrors of companies may lack one of the two ways to list files.
-        listed = [file.rfilename for file in info.siblings or ()]
-        names = choose(sorted(listed or HfApi().list_repo_files(repository, revision=commit)))
+        commit, listed = list_files(repository)
+        names = choose(listed)
         urls = {name: hf_hub_url(repository, name, revision=commit) for name in names}
         files = {name: get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS) for name, url in urls.items()}
         plan = {name: {"size": file.size, "etag": file.etag} for name, file in files.items()}

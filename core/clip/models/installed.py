@@ -83,6 +83,21 @@ def install(name: str, cache: Path) -> Path:
     return folder
 
 
+def check_source(name: str) -> None:
+    """Raise the reason why no download of the backbone can succeed. A hub that does not answer is none.
+
+    Raises:
+        UnknownBackbone: there is no such name.
+        BackboneUnavailable: the weights are not safe.
+    """
+    source = hub.find_source(name)
+    try:
+        _, names = hub.list_files(source.repository)
+    except Exception:  # the hub's library raises errors of three HTTP libraries
+        return
+    _choose_files(name, source, names)
+
+
 def import_folder(folder: Path, cache: Path, name: str | None = None) -> Installed:
     """Install a backbone from a folder that `install` made elsewhere, or of open_clip or `transformers`.
 
@@ -155,22 +170,27 @@ def progress(name: str, cache: Path) -> hub.Progress | None:
     return hub.progress(_partial(folder_of(name, cache)))
 
 
+def _choose_files(name: str, source: hub.Source, names: Sequence[str]) -> list[str]:
+    """Return the files of a repository that the backbone needs.
+
+    Raises:
+        BackboneUnavailable: the repository has no safe weights.
+    """
+    if source.weights in names and (source.config is not None or CONFIG in names):
+        return [source.weights] if source.config is not None else [CONFIG, source.weights]
+    if source.config is None and {TOWER_CONFIG, CLIP_MODEL_WEIGHTS} <= {*names}:
+        return [file for file in CLIP_MODEL_FILES if file in names]
+    pickle = next((file for file in names if file.endswith((".bin", ".pt", ".pth", ".npz"))), None)
+    if pickle is not None:
+        raise BackboneUnavailable(hub.only_as(name, pickle))
+    raise BackboneUnavailable(
+        f"The repository {source.repository} holds no {source.weights}. Choose another backbone."
+    )
+
+
 def _download(name: str, source: hub.Source, partial: Path) -> str:
     """Download everything that the backbone needs, and return the commit of the weights."""
-
-    def choose(names: Sequence[str]) -> list[str]:
-        if source.weights in names and (source.config is not None or CONFIG in names):
-            return [source.weights] if source.config is not None else [CONFIG, source.weights]
-        if source.config is None and {TOWER_CONFIG, CLIP_MODEL_WEIGHTS} <= {*names}:
-            return [file for file in CLIP_MODEL_FILES if file in names]
-        pickle = next((file for file in names if file.endswith((".bin", ".pt", ".pth", ".npz"))), None)
-        if pickle is not None:
-            raise BackboneUnavailable(hub.only_as(name, pickle))
-        raise BackboneUnavailable(
-            f"The repository {source.repository} holds no {source.weights}. Choose another backbone."
-        )
-
-    commit, _ = hub.download(source.repository, choose, partial)
+    commit, _ = hub.download(source.repository, lambda names: _choose_files(name, source, names), partial)
     if source.weights != WEIGHTS and (partial / source.weights).exists():
         (partial / source.weights).replace(partial / WEIGHTS)
     text = _complete(name, source.config, partial)["model_cfg"]["text_cfg"]

@@ -45,7 +45,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Yield a session whose transaction is never committed."""
-        with _unavailability(), self._readers() as session:
+        with unavailability(), self._readers() as session:
             yield session
 
     @contextmanager
@@ -54,13 +54,13 @@ class Database:
 
         Each costs PostgreSQL one message. A transaction needs two more.
         """
-        with _unavailability(), self._single_reads() as session:
+        with unavailability(), self._single_reads() as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Yield a session whose transaction commits at the end and rolls back on any exception."""
-        with _unavailability(), self._writers.begin() as session:
+        with unavailability(), self._writers.begin() as session:
             yield session
 
     def check(self) -> None:
@@ -74,7 +74,7 @@ class Database:
 
         The connection is closed then, because only a new one reaches the server that can write.
         """
-        with _unavailability(), self.engine.connect() as connection:
+        with unavailability(), self.engine.connect() as connection:
             refuses: bool = (
                 connection.dialect.name == "postgresql"
                 and connection.scalar(text("SHOW transaction_read_only")) == "on"
@@ -95,7 +95,7 @@ class Database:
             return None
 
     def _problem(self) -> str | None:
-        with _unavailability(), self.engine.connect() as connection:
+        with unavailability(), self.engine.connect() as connection:
             return problem_of(connection)
 
     def close(self) -> None:
@@ -121,7 +121,8 @@ def now_column(session: Session) -> ColumnElement[datetime]:
 
 
 @contextmanager
-def _unavailability() -> Iterator[None]:
+def unavailability() -> Iterator[None]:
+    """Raise DatabaseUnavailable for any failure of the server, and for a damaged file of SQLite."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:

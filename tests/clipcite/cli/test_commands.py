@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from clipcite import Client, Job
 from clipcite.cli.main import app
+from clipcite.client.errors import in_words_of
 from core.clip.models.backbone import Backbone
 from tests.api.service import listening
 from tests.api.service import service as in_process
@@ -66,8 +68,14 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     )
     names = [folder / name for name in ("test/red/0.png", "test/red/1.png", "test/blue/0.png")]
     assert re.findall(r"^\S+\.png", done.stdout, re.MULTILINE) == [*map(str, names)]
-    assert "blue (new)" in done.stdout
+    assert len(done.stdout.splitlines()) == 6  # header, three images, an empty line, the tally
+    assert re.fullmatch(r"3 images: (red|green|blue) \d.*", done.stdout.splitlines()[-1])
     assert "similarity" not in done.stdout
+    table = folder / "predictions.csv"
+    done = call("classify", folder / "test", "-m", model, "-k", 2, "--csv", table)
+    assert done.stdout.splitlines()[-1].startswith("6 images: ")
+    assert table.read_text().startswith("image,class,probability\n")
+    assert len(table.read_text().splitlines()) == 13
     answer = json.loads(
         call("classify", folder / "test/red/0.png", "-c", "red,blue", "-k", 1, "--json").stdout
     )
@@ -83,6 +91,9 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
         assert shown in call("jobs", "show", job["id"][-6:]).stdout
     listed = call("jobs", "list", "--status", "succeeded").stdout.splitlines()
     assert re.match(rf"\[colours\] +succeeded .+ {model[-6:]} +{job['id'][-6:]}", listed[1])
+    for command in (["models", "show"], ["report"], ["classify", folder / "test/red/0.png", "-m"]):
+        call(*command, model[-6:])
+    call("report", job["id"][-6:])
     said = call("jobs", "show", "nosuchid", status=2).stderr
     assert "No jobs have an id that ends in 'nosuchid'. Run `clipcite jobs list`." in said
     assert json.loads(call("jobs", "wait", job["id"], "--json").stdout) == json.loads(
@@ -101,7 +112,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     ]
     assert (types[0], types[-1]) == ("queued", "succeeded")
     assert "started" in call("jobs", "events", job["id"]).stdout
-    assert "deleted" in call("models", "delete", model).stdout
+    assert call("models", "delete", model[-6:], "--yes").stdout == f"{model} deleted.\n"
     assert "deleted" in call("jobs", "delete", job["id"]).stdout
     assert model not in [each["id"] for each in json.loads(call("models", "list", "--json").stdout)]
 
@@ -110,9 +121,7 @@ def test_scores_sets_and_rejections(call: Any, folder: Path, taught: Job) -> Non
     """Without --classes, the classes are those of the model."""
     image = folder / "test" / "red" / "0.png"
     done = call("classify", image, "--model", taught.model_id)
-    assert re.search(r"image +class +probability", done.stdout)
-    assert {"red", "green"} <= set(done.stdout.split())
-    assert "blue" not in done.stdout
+    assert re.search(r"image +class +probability +\n\S+ +(red|green) +[\d.]+% +\n$", done.stdout)
     for reference in (taught.id, taught.model_id):
         answer = json.loads(call("classify", image, "-m", reference, "--json").stdout)
         assert {each["class_name"] for each in answer["results"][0]["predictions"]} == {"red", "green"}
@@ -151,26 +160,72 @@ def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:
     assert json.loads(call("jobs", "wait", job_id, "--json", status=1).stdout)["status"] == "cancelled"
 
 
-def test_refusals_and_their_exit_codes(call: Any, folder: Path, tmp_path: Path) -> None:
+MISTAKES = [
+    (["clasify", "{images}"], 2, "No such command 'clasify'. Did you mean 'classify'?"),
+    (["delete", "things"], 2, "Did you mean 'jobs delete' or 'models delete'?"),
+    (["adapt", "{images}", "--epoch", "5"], 2, "No such option: --epoch (Possible options: --epochs)"),
+    (
+        ["adapt", "{images}", "--config", '{{"epoch": 5}}'],
+        5,
+        "epoch: Unknown field `epoch`. Did you mean `epochs`?",
+    ),
+    (["adapt", "{images}", "--config", "["], 2, "must be a JSON object or the path of a JSON file."),
+    (["adapt", "{images}/test/red"], 2, "contains no labelled images. Supported formats: class folders"),
+    (["adapt", "gone"], 2, "'gone' does not exist."),
+    (["classify", "{images}/test"], 2, "Invalid value for --classes: is required with the stock model."),
+    (["classify", "gone/*.png", "-c", "a"], 2, "no image at gone/*.png."),
+    (["classify", "", "-c", "a"], 2, "one of the names is empty."),
+    (["classify", "{images}/test", "-m", "wardrob"], 5, "No model 'wardrob'. Did you mean 'wardrobe'?"),
+    (["models", "show", "mdl_x"], 5, "There is no model 'mdl_x'. `clipcite models list` lists your models."),
+    (["jobs", "show", "zzzzzz"], 2, "No jobs have an id that ends in 'zzzzzz'. Run `clipcite jobs list`."),
+    (["models", "promote", "wardrobe", "mdl_x"], 2, "must have the form name@alias, such as shoes@prod."),
+    (["jobs", "list", "--url", "nowhere"], 2, "'nowhere' is not a valid address"),
+    (
+        ["jobs", "list", "--url", "http://127.0.0.1:9"],
+        3,
+        "Start it with `clipcite serve`, or set CLIPCITE_URL.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "words"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_answered_with_its_remedy(
+    call: Any, folder: Path, wardrobe: str, arguments: list[str], status: int, words: str
+) -> None:
+    """The message stands on standard error, without a traceback, a route or a phrase of pydantic."""
+    done = call(*(argument.format(images=folder) for argument in arguments), status=status)
+    said = re.sub(r"[│╭╮╰╯─\s]+", " ", done.stderr)
+    assert words in said
+    assert done.stdout == ""
+    assert not re.search(r"Traceback|(GET|POST|DELETE|PUT|PATCH) /|Extra inputs", said)
+
+
+@pytest.fixture
+def wardrobe(taught: Job, service: Service) -> Iterator[str]:
+    """Yield the name of a model, which has none before and after."""
+    with Client(service.url) as client:
+        yield client.models.rename(taught.model_id, "wardrobe").name or ""
+        client.models.rename(taught.model_id, None)
+
+
+def test_bad_images_are_named_with_a_remedy(call: Any, folder: Path) -> None:
     bad = folder / "train" / "red" / "broken.jpg"
     bad.write_bytes(b"\xff\xd8\xff")
     said = call("adapt", folder, status=5).stderr
     assert f"{bad}: " in said
+    assert "use --on-bad-image skip to continue" in said
     assert "422 bad_images, request req_" in said
-    said = call("jobs", "show", "job_x", status=5).stderr
-    assert said.startswith("No job 'job_x'. Run `clipcite jobs list`.")
-    said = call("classify", folder / "test", "-c", "a,b", "-m", "mdl_x", status=5).stderr
-    assert said.startswith("No model named 'mdl_x'. Run `clipcite models list`.")
-    assert "--classes" in call("classify", folder / "test", status=2).stderr
-    assert "no labelled images" in call("adapt", tmp_path / "colours" / "test" / "red", status=2).stderr
-    assert "no image at" in call("classify", "gone/*.png", "-c", "a", status=2).stderr
-    assert "one of the names is empty" in call("classify", "", "-c", "a", status=2).stderr
-    assert "--config" in call("adapt", folder, "--config", "[", status=2).stderr
-    assert "is not a valid address" in call("jobs", "list", "--url", "nowhere", status=2).stderr
-    call("adapt", "gone", status=2)
-    for command in (["jobs", "list"], ["models", "list"]):
-        for json_or_not in ([], ["--json"]):
-            call(*command, *json_or_not)
+
+
+def test_no_message_of_the_store_keeps_a_route_in_commands_and_in_python() -> None:
+    """The command line and the Python client replace every route that the service's advice names."""
+    route = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE) /[\w/{}?=&.]*")
+    root = Path(__file__).parents[3] / "core" / "store"
+    found = {text for path in root.rglob("*.py") for text in route.findall(path.read_text(encoding="utf-8"))}
+    assert {"GET /models", "GET /jobs"} <= found
+    for text in found:
+        assert not route.search(in_words_of("commands", text)), text
+        assert not route.search(in_words_of("python", text)), text
 
 
 def test_an_empty_id_selects_no_job(call: Any, folder: Path) -> None:
@@ -227,7 +282,7 @@ def test_an_unreachable_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     done = CliRunner().invoke(app, ["models", "list", "--url", "http://127.0.0.1:9"])
     assert done.exit_code == 3
     assert done.stderr == (
-        "Can't reach clipcite at http://127.0.0.1:9. Start it with `clipcite serve`, or set --url.\n"
+        "Can't reach clipcite at http://127.0.0.1:9. Start it with `clipcite serve`, or set CLIPCITE_URL.\n"
     )
 
 
@@ -268,11 +323,10 @@ def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -
         "broker",
         "storage",
         "backbone",
-        "port",
         "service",
     ]
     assert list(found) == [*names, "API key"]
-    assert {one["state"] for name, one in found.items() if name not in {"disk", "port"}} == {"ok"}
+    assert {one["state"] for name, one in found.items() if name != "disk"} == {"ok"}
     (tmp_path / "file").write_text("")
     status, found = doctor(
         "--data",

@@ -1,5 +1,6 @@
 """Tables on narrow terminals: names and ids stay whole."""
 
+import csv
 import io
 
 import pytest
@@ -7,16 +8,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clipcite.cli.render.predictions import predictions_csv, predictions_table, tally
 from clipcite.cli.render.tables import (
-    classification_table,
     job_table,
     metrics_table,
     model_facts,
     model_table,
     print_table,
     table_of,
-    verdict,
 )
+from clipcite.cli.render.verdict import verdict
 from clipcite.wire.jobs import JOB_EXAMPLE, Job
 from clipcite.wire.models import MODEL_EXAMPLE, Model
 from clipcite.wire.predictions import ANSWER_EXAMPLE, Classification
@@ -77,37 +78,51 @@ def test_jobs(width: int) -> None:
     assert line.rstrip().endswith(UNIQUE[-6:])
 
 
-@pytest.mark.parametrize("width", [60, 120])
-def test_predictions(width: int) -> None:
-    file, name = "IMG_20260101_123456789_HDR.jpg", "long sleeve shirt with buttons"
-    kinds = ((name, "trained", 0.9, 0.3), ("skirt", "new", 0.1, 0.2))
+@pytest.fixture
+def answer() -> Classification:
+    """Return an answer about a trained image, a rejected one and an unreadable one."""
+    kinds = (("long sleeve shirt", "trained", 0.9, 0.3), ("skirt", "new", 0.1, 0.2))
+    predictions = [
+        {"class_name": name, "kind": kind, "probability": probability, "similarity": similarity}
+        for name, kind, probability, similarity in kinds
+    ]
+    damaged = {"code": "bad_image", "detail": "The file is damaged."}
     results = [
-        {
-            "file": file,
-            "predictions": [
-                {"class_name": each, "kind": kind, "probability": probability, "similarity": similarity}
-                for each, kind, probability, similarity in kinds
-            ],
-            "prediction_set": [name],
-            "rejected": True,
-        },
-        {
-            "file": "b.jpg",
-            "predictions": None,
-            "error": {"code": "bad_image", "detail": "The file is damaged."},
-        },
+        {"file": "IMG_123456789_HDR.jpg", "predictions": predictions, "prediction_set": ["skirt"]},
+        {"file": "b.jpg", "predictions": predictions, "rejected": True},
+        {"file": "c.jpg", "predictions": None, "error": damaged},
     ]
     names = [
-        {"name": name, "kind": "trained", "offset": 0.1},
+        {"name": "long sleeve shirt", "kind": "trained", "offset": 0.1},
         {"name": "skirt", "kind": "new", "offset": 0},
     ]
-    answer = Classification.model_validate({**ANSWER_EXAMPLE, "class_names": names, "results": results})
-    text = printed(classification_table(answer, width), width)
-    for shown in (file, name, "skirt (new)", "none of these", "The file is damaged.", "90.0%", "✓"):
+    return Classification.model_validate({**ANSWER_EXAMPLE, "class_names": names, "results": results})
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_predictions(answer: Classification, width: int) -> None:
+    text = " ".join(printed(predictions_table(answer), width).split())
+    for shown in (
+        "IMG_123456789_HDR.jpg long sleeve",
+        "shirt",
+        "skirt (new)",
+        "b.jpg none of these",
+        "90.0%",
+    ):
         assert shown in text
     assert "similarity" not in text
-    text = printed(classification_table(answer, 120, scores=True), 120)
-    assert "0.300       0.100" in text
+    lines = printed(predictions_table(answer, scores=True), 160).splitlines()
+    assert lines[1].split()[-4:] == ["90.0%", "skirt", "0.300", "0.100"]
+    assert "c.jpg " in lines[-1]
+    assert "unreadable: The file is damaged." in lines[-1]
+
+
+def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:
+    header, *rows = csv.reader(io.StringIO(predictions_csv(answer)))
+    assert header == ["image", "class", "probability", "set"]
+    assert rows[0] == ["IMG_123456789_HDR.jpg", "long sleeve shirt", "0.9000", "skirt"]
+    assert rows[-1][:2] == ["c.jpg", "unreadable: The file is damaged."]
+    assert tally(answer) == "3 images: long sleeve shirt 1, none of these 1, unreadable 1"
 
 
 @pytest.mark.parametrize(

@@ -69,3 +69,15 @@ def test_colours_on_a_terminal_unless_disabled(service: Service, taught: Job, co
     session.close()
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-7]m", session.before or "")) == colours
     assert taught.id[-6:] in ANSI.sub("", session.before or "")
+
+
+def test_a_deletion_is_confirmed(service: Service, taught: Job) -> None:
+    for name, kind in ((taught.id, "jobs"), (taught.model_id or "", "models")):
+        session = terminal(service, kind, "delete", name)
+        session.expect(f"Delete .*{name}")
+        session.sendline("n")
+        session.expect(pexpect.EOF)
+        session.close()
+        assert session.exitstatus == 1
+    with Client(service.url) as client:
+        assert client.models.get(taught.model_id or "").job_id == client.jobs.get(taught.id).id

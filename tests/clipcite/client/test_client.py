@@ -59,14 +59,14 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
         losses = [one.progress.loss for one in seen if one.progress and one.progress.loss]
         assert losses
         assert losses[-1].total > 0
-        assert done.metrics is not None
         assert done.metrics.measured_on.source == "test"
+        assert (done.model_id, done.metrics) == (job.model_id, job.metrics)
         assert done.metrics.all_classes is not None
         assert done.metrics.all_classes.all is not None
         assert [event.type for event in client.jobs.follow(done.id)][-1] == "succeeded"
         assert client.jobs.events(done.id)[0].type == "queued"
 
-        model = client.models.get(done.model_id or "")
+        model = client.models.get(done.model_id)
         assert sorted(model.trained_classes) == ["green", "red"]
         one = client.classify(folder / "test/red/0.png", model=model.id)
         assert [image.class_name for image in one] == ["red"]
@@ -90,6 +90,9 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
         files = [str(folder / "test/red/0.png"), "image-2.png", "image-3.png", "image-4"]
         assert [one.file for one in answer.results] == files
         assert answer.results[3].error is not None
+        assert repr(answer[0]) == f"<{answer[0]}>"
+        with pytest.raises(ValueError, match="image-4: "):
+            _ = answer[3].best
         client.models.delete(model.id)
         with pytest.raises(NotFoundError, match=model.id):
             client.models.get(model.id)
@@ -291,7 +294,7 @@ def test_async(service: Service, folder: Path) -> None:
             seen: list[Job] = []
             done = await job.wait(on_change=seen.append, timeout=60)
             assert done.status == "succeeded"
-            assert seen[-1] == done
+            assert (seen[-1].id, seen[-1].status) == (done.id, done.status)
             assert [event.type async for event in job.follow()][-1] == "succeeded"
             images = sorted((folder / "test").glob("*/*"))
             async with anyio.create_task_group() as group:

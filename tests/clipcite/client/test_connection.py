@@ -59,9 +59,7 @@ def test_a_certificate_of_an_own_authority(tmp_path: Path, monkeypatch: pytest.M
         for connect in (Client, awaited_client):
             with (
                 connect(there.url, "key", retry=Retry(attempts=1)) as client,
-                pytest.raises(
-                    APIConnectionError, match=r"CERTIFICATE_VERIFY_FAILED: .*SSL_CERT_FILE.*verify="
-                ),
+                pytest.raises(APIConnectionError, match=r"CERTIFICATE_VERIFY_FAILED: .*SSL_CERT_FILE"),
             ):
                 client.ready()
         done = CliRunner().invoke(app, ["models", "list", "--url", there.url])

@@ -1,0 +1,38 @@
+"""`python -m admin.startup`: checks before `clipcite serve` starts any process, and the database's tables.
+
+A problem that no later try solves ends the start with one sentence. No model is loaded.
+"""
+
+import sys
+
+from pydantic import ValidationError
+
+from api.startup import prepare_token, startup_error
+from core.doctor import problems_of, start_problem
+from core.errors import ClipCiteError
+from core.settings import get_settings
+from core.store.db import migrate
+from core.store.db.session import unavailability
+
+
+def main() -> str | None:
+    """Return why the service must not start, or None if it may."""
+    try:
+        settings = get_settings()
+    except ValidationError as error:
+        return " ".join(problems_of(error))
+    try:
+        with unavailability():
+            migrate.upgrade(settings.sqlalchemy_url())
+        problem = startup_error(settings) or start_problem(settings)
+        if problem is None:
+            prepare_token(settings)
+    except ClipCiteError as error:
+        return error.detail
+    except OSError as error:
+        return f"The token can't be written to {settings.data}: {error.strerror}. Use another --data."
+    return problem
+
+
+if __name__ == "__main__":
+    sys.exit(main())

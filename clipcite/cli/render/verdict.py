@@ -1,0 +1,69 @@
+"""The verdict on a model in words, and its accuracies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipcite.wire.report import ComparedAccuracies, Interval, Metrics
+
+SOURCES = {
+    "test": "on {} test images",
+    "holdout": "on {} held-out images",
+    "cross_validation": "cross-validated on {} images",
+}
+
+
+def verdict(metrics: Metrics | None) -> str:
+    """Return the verdict with its numbers in one line, with markup."""
+    if metrics is not None and metrics.verdict == "evaluating":
+        return "[cyan]Ready, evaluating.[/] The verdict follows."
+    if metrics is None or metrics.verdict == "not_evaluated":
+        return "[yellow]Ready, not evaluated.[/] To get a verdict, add images to test/."
+    compared = _compared(metrics)
+    difference = compared.difference if compared else None
+    colour = "green" if metrics.verdict in {"better", "probably_better"} else "yellow"
+    words = f"[{colour}]{_title(metrics)}.[/]"
+    if compared is None:
+        return words
+    numbers = f"{100 * compared.adapted:.0f}% correct, {_direction(compared)} {100 * compared.stock:.0f}%"
+    where = SOURCES.get(metrics.measured_on.source, "on {} images").format(metrics.measured_on.images)
+    return f"{words} {numbers} ({_points(difference)}{where})"
+
+
+def _title(metrics: Metrics) -> str:
+    """Return the title of an evaluated model's verdict: the web page and the report have the same ones."""
+    if metrics.verdict == "no_clear_gain":
+        return "No measurable difference"
+    return metrics.verdict.replace("_", " ").capitalize()
+
+
+def _compared(metrics: Metrics) -> ComparedAccuracies | None:
+    """Return the accuracies that the verdict is about."""
+    everything = metrics.all_classes.all if metrics.all_classes else None
+    return everything or metrics.trained_classes
+
+
+def _direction(compared: ComparedAccuracies) -> str:
+    if compared.adapted == compared.stock:
+        return "unchanged from"
+    return "down from" if compared.adapted < compared.stock else "up from"
+
+
+def _points(difference: Interval | None) -> str:
+    if difference is None:
+        return ""
+    value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
+    return f"{value:+.0f} points, 95% CI {low:+.0f} to {high:+.0f}; "
+
+
+def short_verdict(metrics: Metrics | None, *, with_gain: bool) -> str:
+    """Return a verdict for a table, such as `better 94% (+16)`."""
+    if metrics is None:
+        return ""
+    compared = _compared(metrics)
+    if compared is None:
+        return metrics.verdict.replace("_", " ")
+    words = _title(metrics).lower().replace("measurable ", "")
+    gain = f" ({100 * (compared.adapted - compared.stock):+.0f})" if with_gain else ""
+    return f"{words} {100 * compared.adapted:.0f}%{gain}"

@@ -1,0 +1,99 @@
+"""Requests to /classify, and one answer from several responses."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clipcite.client.errors import UnprocessableEntityError
+from clipcite.client.multipart import FilePart, Multipart
+from clipcite.client.request import Request
+from clipcite.datasets.image import ImageFile
+from clipcite.wire.classify import ROUTING_KEY
+from clipcite.wire.predictions import Classification, ImageResult, Timing
+from clipcite.wire.problems import Notice
+
+ClassNames = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
+"""Class names. An element or a value may hold the prompts of its class."""
+CLASSIFY_BATCH_SIZE = 32
+"""Images per request to /classify. The service accepts 64 by default."""
+CLASSIFY_SECONDS = 180
+
+
+def classify_request(
+    images: Sequence[ImageFile],
+    class_names: ClassNames | None,
+    *,
+    model: str,
+    options: Mapping[str, float | str | Sequence[str] | None],
+) -> Request:
+    """Build a request to /classify. Options that are None or False are left to the service."""
+    names = None if class_names is None else _names(class_names)
+    given = {"model": model, "class_names": names, **options}
+    fields = [
+        (field, json.dumps(value) if isinstance(value, list | bool) else str(value))
+        for field, value in given.items()
+        if value is not None and value is not False
+    ]
+    return Request(
+        "POST",
+        "/classify",
+        headers=_routing_key(model),
+        body=Multipart(fields, [FilePart("images", image) for image in images]),
+        read_seconds=CLASSIFY_SECONDS,
+    )
+
+
+def join_answers(
+    answers: Sequence[Classification], refused: Mapping[int, UnprocessableEntityError], names: Sequence[str]
+) -> Classification:
+    """Join the responses to several requests into one.
+
+    Args:
+        answers: responses to the requests with a readable image, in order.
+        refused: errors of the other requests, by request number.
+        names: local name of each image.
+    """
+    rest = iter(answers)
+    results: list[ImageResult] = []
+    raw: list[Any] = []
+    for number in range(len(answers) + len(refused)):
+        error = refused.get(number)
+        sent = names[number * CLASSIFY_BATCH_SIZE : (number + 1) * CLASSIFY_BATCH_SIZE]
+        if error is None:
+            answer = next(rest)
+            results += [
+                result.model_copy(update={"file": name})
+                for result, name in zip(answer.results, sent, strict=False)
+            ]
+            raw += answer.raw["results"]
+        else:
+            for item, name in zip(error.errors, sent, strict=False):
+                notice = Notice(code=item.code or error.code, detail=item.detail)
+                results.append(ImageResult(file=name, error=notice))
+                raw.append({"file": item.file, "predictions": None, "error": notice.model_dump()})
+    first = answers[0]
+    times = Timing(
+        decode=sum(answer.timing_ms["decode"] for answer in answers),
+        encode=sum(answer.timing_ms["encode"] for answer in answers),
+        total=sum(answer.timing_ms["total"] for answer in answers),
+    )
+    joined = first.model_copy(update={"results": results, "timing_ms": times})
+    joined._raw = {**first.raw, "results": raw, "timing_ms": times}
+    return joined
+
+
+def _routing_key(model: str) -> dict[str, str]:
+    """Return the header for routing in a load balancer: the field `model`, if a header can hold the name."""
+    fits = model.isascii() and model.isprintable() and model == model.strip()
+    return {ROUTING_KEY: model} if fits else {}
+
+
+def _names(class_names: ClassNames) -> list[Any]:
+    if isinstance(class_names, Mapping):
+        return [
+            name if prompts is None else {"name": name, "prompts": list(prompts)}
+            for name, prompts in class_names.items()
+        ]
+    if isinstance(class_names, str):
+        raise TypeError("class_names must be a list of names, not a string.")
+    return [item if isinstance(item, str) else dict(item) for item in class_names]
