@@ -9,12 +9,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-
-from PIL import Image
 
 from clipcite import APIConnectionError, APIStatusError, Client, Retry
 
@@ -79,15 +76,17 @@ class Service:
                 if self.exit_status is not None:
                     raise self._failed(f"The service exited with status {self.exit_status}.")
                 reason = "There is no response."
-                try:
-                    alive = client.ready().ready
-                    if alive:
+                with suppress(APIConnectionError, APIStatusError):  # the API is starting
+                    readiness = client.ready()
+                    if readiness.ready:
                         return
-                except APIConnectionError:
-                    pass
-                except APIStatusError:
                     alive = True
-                    reason = _backbone_problem(client) or "The backbone is still loading."
+                    reason = readiness.parts["backbone"]["reason"] or "The backbone is still loading."
+                    if readiness.preparing is None and readiness.parts["backbone"]["status"] != "ok":
+                        raise DemoFailed(
+                            f"The backbone cannot be used: {reason}",
+                            "Unset CLIPCITE_BACKBONE to use the starter backbone, which needs no model hub.",
+                        )
                 waited = time.monotonic() - started
                 if waited > (max(seconds, backbone_seconds) if alive else seconds):
                     raise self._failed(f"The service is not ready after {waited:.0f} s. {reason}")
@@ -95,32 +94,6 @@ class Service:
 
     def _failed(self, reason: str) -> DemoFailed:
         return DemoFailed(reason, f"Last lines of the log:\n{self.log_tail()}")
-
-
-def _backbone_problem(client: Client) -> str | None:
-    """Return the problem with the backbone, or None while the backbone is loading.
-
-    A classification shows it, since that needs the backbone.
-
-    Raises:
-        DemoFailed: a permanent problem.
-    """
-    data = BytesIO()
-    Image.new("RGB", (8, 8)).save(data, "PNG")
-    try:
-        client.classify([data.getvalue()], ["a", "b"])
-    except APIConnectionError:
-        return None
-    except APIStatusError as error:
-        if error.code == "model_loading":
-            return None
-        if error.status < 500 or error.code == "backbone_unavailable":
-            raise DemoFailed(
-                f"The backbone cannot be used: {error}",
-                "Unset CLIPCITE_BACKBONE to use the starter backbone, which needs no model hub.",
-            ) from error
-        return error.detail
-    return None
 
 
 @contextmanager

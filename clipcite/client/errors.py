@@ -75,6 +75,9 @@ class JobFailed(ClipCiteError):
 class APIStatusError(ClipCiteError):
     """An error response. `problem` is its body; the fields are also attributes of the exception."""
 
+    body: Any = None
+    """JSON as received; None if the response is not JSON."""
+
     def __init__(self, problem: "Problem", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(problem.detail)
         self.problem = problem
@@ -163,7 +166,9 @@ def error_of(status: int, headers: Mapping[str, str], body: Any) -> APIStatusErr
         request_id=fields.get("request_id") or headers.get("x-request-id"),
     )
     kind = _KINDS.get(status, InternalServerError if status >= 500 else APIStatusError)
-    return kind(problem, headers)
+    error = kind(problem, headers)
+    error.body = body
+    return error
 
 
 def _hint(headers: Mapping[str, str]) -> str:

@@ -18,7 +18,13 @@ from demo.__main__ import _explained
 from demo.service import DemoFailed, Service, _environment
 
 Answer = Callable[[str, bytes], tuple[int, dict[str, Any]]]
-BACKBONE = {"code": "backbone_unavailable", "title": "Away", "status": 503, "detail": "Do this."}
+UNREADY = {
+    "status": "unavailable",
+    "parts": {"backbone": {"status": "unavailable", "reason": "Do this."}},
+    "version": "0.2.0",
+    "backbone": "starter",
+    "device": "cpu",
+}
 
 
 @pytest.fixture
@@ -90,11 +96,8 @@ def test_service_that_never_answers(service: Callable[..., Service]) -> None:
 
 
 def test_backbone_without_a_hub(serve: Callable[[Answer], str], service: Callable[..., Service]) -> None:
-    def answer(path: str, _: bytes) -> tuple[int, dict[str, Any]]:
-        return (503, {"status": "unavailable"}) if path == "/readyz" else (503, BACKBONE)
-
     with pytest.raises(DemoFailed, match="Do this") as failure:
-        service(serve(answer)).wait_until_ready(seconds=5, backbone_seconds=5)
+        service(serve(lambda path, body: (503, UNREADY))).wait_until_ready(seconds=5, backbone_seconds=5)
     assert "starter" in failure.value.advice
 
 

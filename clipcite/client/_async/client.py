@@ -13,9 +13,9 @@ from clipcite.client._async.jobs import AsyncJob, AsyncJobs
 from clipcite.client._async.models import AsyncModels
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames, classify_request, join_answers
-from clipcite.client.errors import InvalidImages, UnprocessableEntityError
+from clipcite.client.errors import InternalServerError, InvalidImages, UnprocessableEntityError
 from clipcite.client.multipart import OnUpload
-from clipcite.client.request import M, Request
+from clipcite.client.request import M, Request, parse
 from clipcite.client.retry import Retry
 from clipcite.client.upload import Adaptable, OnBadImage, Upload, adapt_request, upload_of
 from clipcite.datasets.dataset import ByClass
@@ -73,8 +73,13 @@ class AsyncClient:
         return self._transport.base_url
 
     async def ready(self) -> Readiness:
-        """Return the readiness of the service and of its parts."""
-        return await self._transport.fetch(Readiness, Request("GET", "/readyz", read_seconds=10))
+        """Return the readiness of the service and of its parts, also if it is not ready."""
+        try:
+            return await self._transport.fetch(Readiness, Request("GET", "/readyz", read_seconds=10))
+        except InternalServerError as error:
+            if not isinstance(error.body, dict) or "parts" not in error.body:
+                raise
+            return parse(Readiness, error.body)
 
     async def adapt(
         self,

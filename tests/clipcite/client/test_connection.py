@@ -111,3 +111,14 @@ def test_names_that_the_output_cannot_encode() -> None:
                     assert json.loads(shown)[0]["name"] == "обувь é \udce9"
                 else:
                     assert name in shown
+
+
+@both
+def test_a_service_that_is_not_ready_gives_its_reasons(connect: Any) -> None:
+    parts = {"backbone": {"status": "unavailable", "reason": "The hub can't be reached."}}
+    status = {"status": "unavailable", "parts": parts, "version": "1", "backbone": "x", "device": "cpu"}
+    unready = response(json.dumps(status), status=503)
+    with scripted_server(unready) as there, connect(there.url, "key", retry=Retry(attempts=1)) as client:
+        readiness = client.ready()
+    assert not readiness.ready
+    assert readiness.parts["backbone"]["reason"] == "The hub can't be reached."
