@@ -16,8 +16,7 @@ from clipcite.cli.render.progress import upload_bar, wait_for
 from clipcite.datasets.detect import read
 
 if TYPE_CHECKING:
-    from clipcite.client._sync.client import Client
-    from clipcite.client.upload import Adaptable, OnBadImage
+    from clipcite.client.upload import Adaptable
 
 
 def adapt(
@@ -100,8 +99,15 @@ def adapt(
             upload = read(images, label_column=label_column)
             console.print(upload.summary(), markup=False, soft_wrap=True)
         if dry_run:
-            _check(client, upload, extends, settings, on_bad_image, as_json=as_json)
-            return
+            with upload_bar() as on_upload:
+                checked = client.preflight(
+                    upload, extends=extends, config=settings, on_bad_image=on_bad_image, on_upload=on_upload
+                )
+            if as_json:
+                print_json(checked.raw)
+            else:
+                show_preflight(stdout(), checked)
+            raise typer.Exit(Exit.OK if checked.acceptable else Exit.FAILED)
         with upload_bar() as on_upload:
             job = client.adapt(
                 upload,
@@ -121,28 +127,6 @@ def adapt(
         else:
             stdout().print(job.id)
             console.print(f"To show progress: [bold]clipcite jobs wait {job.id}[/]", soft_wrap=True)
-
-
-def _check(
-    client: Client,
-    images: Adaptable,
-    extends: str | None,
-    settings: dict[str, Any],
-    on_bad_image: OnBadImage,
-    *,
-    as_json: bool,
-) -> None:
-    """Print the findings of the preflight. Exit with status 1 if the upload would be rejected."""
-    with upload_bar() as on_upload:
-        result = client.preflight(
-            images, extends=extends, config=settings, on_bad_image=on_bad_image, on_upload=on_upload
-        )
-    if as_json:
-        print_json(result.raw)
-    else:
-        show_preflight(stdout(), result)
-    if not result.acceptable:
-        raise typer.Exit(Exit.FAILED)
 
 
 def _config(argument: str) -> dict[str, Any]:

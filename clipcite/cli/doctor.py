@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -19,13 +19,8 @@ from clipcite.client.retry import Retry
 SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]error[/]"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Result of one check; `state` is a key of `SIGNS`."""
-
-    name: str
-    state: str
-    detail: str
+Finding = tuple[str, str, str]
+"""Name and state of a check, a key of `SIGNS`, and the detail."""
 
 
 def doctor(
@@ -42,27 +37,24 @@ def doctor(
     """
     if data is not None:
         os.environ["CLIPCITE_DATA"] = str(data)  # also for the token of the service
-    findings = [_python(), *_server(), *_service(url, key)]
+    python = ("python", "ok", f"{sys.version.split()[0]}, {sys.executable}")
+    findings = [python, *_server(), *_service(url, key)]
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        print_json([dict(zip(("name", "state", "detail"), finding, strict=True)) for finding in findings])
     else:
-        rows = ((each.name, f"{SIGNS[each.state]}  {escape(each.detail)}") for each in findings)
+        rows = ((name, f"{SIGNS[state]}  {escape(detail)}") for name, state, detail in findings)
         print_table(stdout(), facts(rows))
-    if any(finding.state == "problem" for finding in findings):
+    if any(state == "problem" for _, state, _ in findings):
         raise typer.Exit(Exit.FAILED)
-
-
-def _python() -> Finding:
-    return Finding("python", "ok", f"{sys.version.split()[0]}, {sys.executable}")
 
 
 def _server() -> Iterator[Finding]:
     missing = server_missing()
     if missing is not None:
-        yield Finding("server", "warning", f"Not installed. To run a service on this machine: {missing}")
+        yield "server", "warning", f"Not installed. To run a service on this machine: {missing}"
         return
     findings = server_module("core.doctor").check()
-    yield from (Finding(**asdict(finding)) for finding in findings)
+    yield from (astuple(finding) for finding in findings)
 
 
 def _service(url: str | None, key: str | None) -> Iterator[Finding]:
@@ -77,10 +69,10 @@ def _service(url: str | None, key: str | None) -> Iterator[Finding]:
                 for name, part in readiness.parts.items()
                 if part.get("reason")
             ]
-            yield Finding("service", worst, "; ".join([f"{client.base_url} is {readiness.status}", *parts]))
+            yield "service", worst, "; ".join([f"{client.base_url} is {readiness.status}", *parts])
             next(client.jobs.list(page_size=1), None)
-            yield Finding("API key", "ok", "accepted")
+            yield "API key", "ok", "accepted"
     except APIConnectionError as error:
-        yield Finding("service", "warning", str(error))
+        yield "service", "warning", str(error)
     except ClipCiteError as error:
-        yield Finding("service", "problem", str(error))
+        yield "service", "problem", str(error)

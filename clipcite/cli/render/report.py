@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from rich.markup import escape
 from clipcite.cli.render.tables import print_table, table_of
 
 if TYPE_CHECKING:
-    from clipcite.wire.report import Accuracies, ChangedImage, ImageReport, Report
+    from clipcite.wire.report import Accuracies, ImageReport, Report
 
 COLOURS = {"better": "green", "probably_better": "green", "probably_worse": "red", "worse": "red"}
 MAX_IMAGES = 10
@@ -27,8 +27,8 @@ def show_report(console: Console, report: Report) -> None:
     for recommendation in report.recommendations:
         console.print(f"- {escape(recommendation.detail)}", soft_wrap=True)
     console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)
-    _changes(console, "Wrong before, right now", report.fixed)
-    _changes(console, "Right before, wrong now", report.broken)
+    _images(console, "Wrong before, right now", report.fixed, "true class")
+    _images(console, "Right before, wrong now", report.broken, "true class")
     _accuracies(console, report)
     _images(console, "Label issues: labels that may be wrong", report.label_issues, "labelled")
     _classes(console, report)
@@ -68,34 +68,25 @@ def _classes(console: Console, report: Report) -> None:
     print_table(console, table)
 
 
-def _changes(console: Console, title: str, images: list[ChangedImage]) -> None:
+def _images(console: Console, title: str, images: Sequence[ImageReport], column: str) -> None:
+    """Print the first images of a list, with the class of `column` and the prediction before, if any."""
+    from clipcite.wire.report import ChangedImage  # here, so that `--help` does not wait for it
+
     if not images:
         return
-    table = table_of("image", "true class", "before", "after", "probability")
+    before = ["before"] if isinstance(images[0], ChangedImage) else []
+    table = table_of("image", column, *before, "after" if before else "predicted", "probability")
     for row in images[:MAX_IMAGES]:
-        table.add_row(
-            *map(escape, (_file(row), row.class_name, row.before, row.predicted, _share(row.probability)))
-        )
+        earlier = [row.before] if isinstance(row, ChangedImage) else []
+        cells = (_file(row), row.class_name, *earlier, row.predicted, _share(row.probability))
+        table.add_row(*map(escape, cells))
     console.print(f"\n{title}: {len(images)}")
     print_table(console, table)
     if len(images) > MAX_IMAGES:
-        console.print(f"[dim]and {len(images) - MAX_IMAGES} more (all with --json)[/]")
+        console.print(f"[dim]and {len(images) - MAX_IMAGES} more (all with --json or --html)[/]")
 
 
-def _images(console: Console, title: str, images: Iterable[ImageReport], column: str) -> None:
-    rows = list(images)
-    if not rows:
-        return
-    table = table_of("image", column, "predicted", "probability")
-    for row in rows[:MAX_IMAGES]:
-        table.add_row(*map(escape, (_file(row), row.class_name, row.predicted, _share(row.probability))))
-    console.print(f"\n{title}")
-    print_table(console, table)
-    if len(rows) > MAX_IMAGES:
-        console.print(f"[dim]and {len(rows) - MAX_IMAGES} more (all with --json or --html)[/]")
-
-
-def _file(image: ImageReport | ChangedImage) -> str:
+def _file(image: ImageReport) -> str:
     """Return the file name without folders: they name the class, which has a column of its own."""
     return PurePosixPath(image.file_name).name if image.file_name else f"number {image.position + 1}"
 
