@@ -6,8 +6,9 @@ The commands work on the database directly, so that creating the first key needs
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -29,13 +30,21 @@ from core.store.db.tables import ApiKey, Model
 keys = typer.Typer(help="API keys of this machine's service.", no_args_is_help=True)
 
 
+class Scope(StrEnum):
+    """Scope of an API key."""
+
+    CLASSIFY = "classify"
+    ADAPT = "adapt"
+    ADMIN = "admin"
+
+
 @keys.command()
 def create(
     owner: Annotated[
         str, typer.Option(help="Owner of the jobs and models that the key gives access to.")
     ] = "default",
     scope: Annotated[
-        list[Literal["classify", "adapt", "admin"]] | None,
+        list[Scope] | None,
         typer.Option(help="Scope; repeatable. `admin` allows everything (default: classify, adapt)."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Description, shown in the list.")] = None,
@@ -59,7 +68,7 @@ def create(
         new = api_keys.create(
             session,
             owner=owner,
-            scopes=[*(scope or ("classify", "adapt"))],
+            scopes=[each.value for each in scope or (Scope.CLASSIFY, Scope.ADAPT)],
             name=name,
             lifetime=lifetime,
         )

@@ -117,8 +117,10 @@ def classify(
     else:
         if csv_file is None:
             print_table(stdout(), predictions_table(answer, scores=scores))
+            if len(files) > 1:
+                stdout().print()
         if len(files) > 1:
-            stdout().print(f"\n{tally(answer)}", markup=False, soft_wrap=True)
+            stdout().print(tally(answer), markup=False, soft_wrap=True)
         if scores:
             stderr().print(SCORES.format(rule=answer.rule), soft_wrap=True)
         for warning in answer.warnings:

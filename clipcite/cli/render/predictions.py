@@ -23,6 +23,8 @@ REJECTED, UNREADABLE = "none of these", "unreadable"
 def predictions_table(answer: Classification, *, scores: bool = False) -> Table:
     """Return a table with a line per image and prediction; with `scores` also similarities and offsets."""
     new = {each.name for each in answer.class_names if each.kind == "new"}
+    if len(new) == len(answer.class_names):
+        new = set()  # the usual case for the stock model, whose classes are all new
     table = table_of("image", "class", "probability", *_more(answer, scores=scores))
     for result in answer:
         for place, (name, probability, *cells) in enumerate(_rows(answer, result, scores=scores)):
