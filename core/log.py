@@ -64,7 +64,7 @@ def start_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     secrets = secrets_of(settings)
     # `clipcite serve` shows its user only warnings, as sentences.
-    plain = settings.exit_with_parent and settings.log_level == "warning"
+    plain = is_child() and settings.log_level == "warning"
     handler.setFormatter(JsonLines(secrets) if settings.log == "json" else TextLines(secrets, plain=plain))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in OURS:

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
-    "admin": 1_316,
-    "api": 6_545,
-    "core": 20_205,
+    "admin": 1_309,
+    "api": 6_526,
+    "core": 20_194,
     "worker": 2_399,
     "clipcite": 6_677,
     "tests": 44_869,
@@ -25,8 +25,7 @@ CEILINGS = {
 MAX_SETTINGS = 36
 
 MAX_MODULE_LINES = 300
-LONG_MODULES = {
-}
+LONG_MODULES = {}
 """Modules above `MAX_MODULE_LINES`, with their ceilings."""
 
 MAX_FOLDER_FILES = 12
