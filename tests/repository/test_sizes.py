@@ -16,8 +16,8 @@ CEILINGS = {
     "api": 6_525,
     "core": 20_193,
     "worker": 2_399,
-    "clipcite": 6_677,
-    "tests": 44_869,
+    "clipcite": 6_395,
+    "tests": 44_818,
     "benchmarks": 11_584,
 }
 """Maximum number of lines of Python per folder, without the generated client."""
