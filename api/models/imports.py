@@ -100,7 +100,7 @@ async def import_form(
         JsonText | None, Form(description="Prompts by class name as a JSON object, as in POST /adapt.")
     ] = None,
     delta_format: Annotated[
-        Literal["full", "4bit", "1bit"],
+        Literal["full", "4bit"],
         Form(description="Storage format for the weights of an open_clip folder. A delta keeps its format."),
     ] = "full",
 ) -> ImportForm:

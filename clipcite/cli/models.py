@@ -134,7 +134,7 @@ def import_model(
         ),
     ] = None,
     delta_format: Annotated[
-        str | None, typer.Option(help="Storage of an open_clip folder: full, 4bit or 1bit (default: full).")
+        str | None, typer.Option(help="Storage of an open_clip folder: full or 4bit (default: full).")
     ] = None,
     as_json: AsJson = False,
     url: Url = None,

@@ -100,8 +100,8 @@ class JobConfig(RequestModel):
         description="`auto` creates a report, `none` evaluates nothing. Without test images and `holdout`, "
         "`auto` uses cross-validation, which takes about as long as the training.",
     )
-    delta_format: Literal["full", "4bit", "1bit"] | None = Field(
-        None, description="Storage format of the trained weights: at full precision or quantised."
+    delta_format: Literal["full", "4bit"] | None = Field(
+        None, description="Storage format of the trained weights: at full precision or quantised to 4 bits."
     )
 
 

@@ -51,7 +51,7 @@ class Model(Resource):
     templates: list[str] = Field(description="Prompt templates, each with `{}` for the class name.")
     prompts: dict[str, list[str]] = Field(description="Prompts by class name, instead of the templates.")
     bytes: int = Field(description="Size of the stored weights.")
-    delta_format: Open[Literal["full", "4bit", "1bit"]] = Field(description="Storage format of the weights.")
+    delta_format: Open[Literal["full", "4bit"]] = Field(description="Storage format of the weights.")
     created_at: datetime
     metrics: Metrics | None = Field(None, description="Summary of the evaluation; the report has more.")
 

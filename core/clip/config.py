@@ -12,7 +12,7 @@ from core.clip.errors import InvalidConfig
 from core.clip.prompts import DEFAULT_TEMPLATES, check_prompts, check_templates
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-DeltaFormat = Literal["full", "4bit", "1bit"]
+DeltaFormat = Literal["full", "4bit"]
 Evaluate = Literal["auto", "none"]
 STARTER = "starter"
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1_024
@@ -73,8 +73,8 @@ class AdaptConfig:
     """`auto` writes a report, `none` does not. Without test images and `holdout` the report doubles the
     training time, because fold models are trained (see `core.clip.data.splits`)."""
     delta_format: DeltaFormat = "4bit"
-    """Storage format of each weight's change: full precision, 4 bits or 1 bit. Evaluation and serving use
-    the stored weights. benchmarks/pages/ablations.md has the measurements behind the default."""
+    """Storage format of each weight's change: 4 bits or full precision. Evaluation and serving use the
+    stored weights. benchmarks/pages/ablations.md has the measurements behind the default."""
 
     def __post_init__(self) -> None:
         _check_range("epochs", self.epochs, 1, 1_000, whole=True)

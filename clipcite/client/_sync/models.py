@@ -118,7 +118,7 @@ class Models:
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned).
             templates: prompt templates.
             prompts: prompts per class.
-            delta_format: storage of an open_clip folder: "full", "4bit" or "1bit".
+            delta_format: storage of an open_clip folder: "full" or "4bit".
             on_upload: called with the bytes sent and their total number, None if unknown.
 
         Raises:

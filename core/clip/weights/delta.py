@@ -1,15 +1,15 @@
 """The delta θ_1 − θ_0, quantised to a fraction of the size of θ_1.
 
-The delta is small and needs few bits: BitDelta (J. Liu et al., NeurIPS 2024, arXiv 2402.10193) found one
-bit per weight sufficient for language models. A matrix or filter bank is stored as one integer per weight
-and one scale per row (an output of the layer, or a token). Vectors are stored in full precision, because
-they are few and influential. benchmarks/pages/ablations.md has the loss in accuracy.
+The delta is small and needs few bits (after BitDelta, J. Liu et al., NeurIPS 2024, arXiv 2402.10193). A
+matrix or filter bank is stored as one integer of 4 bits per weight and one scale per row (an output of the
+layer, or a token). Vectors are stored in full precision, because they are few and influential.
+benchmarks/pages/ablations.md has the loss in accuracy.
 
-The integers of a row are stored in 32-bit words, as `32 // bits` planes of adjacent weights. Unpacking is
-a shift and a mask of whole vectors, at memory bandwidth; a cold model waits for it.
+The integers of a row are stored in 32-bit words, as 8 planes of adjacent weights. Unpacking is a shift and a
+mask of whole vectors, at memory bandwidth; a cold model waits for it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +21,9 @@ from core.clip.weights.ensemble import interpolate
 from core.clip.weights.flat import empty_flat
 
 FULL: DeltaFormat = "full"
-BITS: Mapping[DeltaFormat, int] = {"4bit": 4, "1bit": 1}
-WORD = 32
-MAX_CODE = 7  # largest integer at 4 bits
+BITS, WORD = 4, 32
+PLANES = WORD // BITS
+MAX_CODE = 7  # largest integer of 4 bits
 UNPACK_BATCH_SIZE = 2**20  # weights per unpacking step, which stay in the processor's cache
 
 
@@ -70,10 +70,12 @@ class Delta:
         scale = self.tensors[f"scale/{name}"].to(before.device) * alpha
         before_rows, after_rows = before.flatten(1), after.flatten(1)
         step = max(1, UNPACK_BATCH_SIZE // before_rows.shape[1])
-        add = ADD[self.kind]
         for start in range(0, len(words), step):
             some = slice(start, start + step)
-            add(before_rows[some], words[some], scale[some], after_rows[some])
+            # In the top bits of an int32, a signed code is multiplied by 2^28.
+            codes = _at_the_top(words[some]).float().flatten(1)[:, : before_rows.shape[1]]
+            factor = (scale[some] / 2.0 ** (WORD - BITS))[:, None]
+            torch.addcmul(before_rows[some], codes, factor, out=after_rows[some])
 
 
 def full_delta(theta_1: Mapping[str, Tensor]) -> Delta:
@@ -96,8 +98,9 @@ def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: D
             tensors[name] = after.detach().cpu().contiguous()
         else:
             rows = (after - theta_0[name].to(after.device)).cpu().flatten(1)
-            codes, scale = _rounded(rows, kind)
-            tensors[f"words/{name}"], tensors[f"scale/{name}"] = _packed(codes, BITS[kind]), scale
+            scale = rows.abs().amax(dim=1) / MAX_CODE
+            codes = (rows / scale.clamp(min=torch.finfo(scale.dtype).tiny)[:, None]).round().int()
+            tensors[f"words/{name}"], tensors[f"scale/{name}"] = _packed(codes), scale
     return Delta(kind, tensors)
 
 
@@ -111,54 +114,23 @@ def tensor_layout(
             expected[name] = before.dtype, tuple(before.shape)
         else:
             rows, columns = len(before), before[0].numel()
-            expected[f"words/{name}"] = torch.int32, (rows, -(-columns * BITS[kind] // WORD))
+            expected[f"words/{name}"] = torch.int32, (rows, -(-columns // PLANES))
             expected[f"scale/{name}"] = torch.float32, (rows,)
     return expected
 
 
-def _rounded(rows: Tensor, kind: DeltaFormat) -> tuple[Tensor, Tensor]:
-    """Quantise rows to integers [R, C] and scales [R].
-
-    At one bit, 0 is plus and 1 is minus the row's mean magnitude, the least-squares optimum.
-    """
-    if kind == "1bit":
-        return (rows < 0).int(), rows.abs().mean(dim=1)
-    scale = rows.abs().amax(dim=1) / MAX_CODE
-    return (rows / scale.clamp(min=torch.finfo(scale.dtype).tiny)[:, None]).round().int(), scale
-
-
-def _packed(codes: Tensor, bits: int) -> Tensor:
+def _packed(codes: Tensor) -> Tensor:
     """Pack codes [R, C] into words [R, W]; plane p of a row holds its p-th block of W weights."""
-    planes = WORD // bits
-    codes = F.pad(codes, (0, -codes.shape[1] % planes)).unflatten(1, (planes, -1)) & (2**bits - 1)
+    codes = F.pad(codes, (0, -codes.shape[1] % PLANES)).unflatten(1, (PLANES, -1)) & (2**BITS - 1)
     words = torch.zeros_like(codes[:, 0])
-    for plane in range(planes):
-        words |= codes[:, plane] << (bits * plane)
+    for plane in range(PLANES):
+        words |= codes[:, plane] << (BITS * plane)
     return words
 
 
-def _at_the_top(words: Tensor, bits: int) -> Tensor:
+def _at_the_top(words: Tensor) -> Tensor:
     """Unpack words [R, W] to [R, planes, W], each code in the highest bits of an int32, the rest 0."""
-    shifts = torch.arange(WORD - bits, -1, -bits, dtype=torch.int32, device=words.device)
+    shifts = torch.arange(WORD - BITS, -1, -BITS, dtype=torch.int32, device=words.device)
     codes = words[:, None, :] << shifts[:, None]
-    codes &= -(2 ** (WORD - bits))
+    codes &= -(2 ** (WORD - BITS))
     return codes
-
-
-def _add_signs(before: Tensor, words: Tensor, scale: Tensor, after: Tensor) -> None:
-    """Compute before ± scale, with the code as the sign bit of the scale."""
-    signed = _at_the_top(words, 1)
-    signed ^= scale.view(torch.int32)[:, None, None]
-    torch.add(before, signed.view(torch.float32).flatten(1)[:, : before.shape[1]], out=after)
-
-
-def _add_nibbles(before: Tensor, words: Tensor, scale: Tensor, after: Tensor) -> None:
-    """Compute before + scale * code; in the top bits of an int32 a signed code is multiplied by 2^28."""
-    codes = _at_the_top(words, 4).float().flatten(1)[:, : before.shape[1]]
-    torch.addcmul(before, codes, (scale / 2.0 ** (WORD - 4))[:, None], out=after)
-
-
-ADD: Mapping[DeltaFormat, Callable[[Tensor, Tensor, Tensor, Tensor], None]] = {
-    "1bit": _add_signs,
-    "4bit": _add_nibbles,
-}

@@ -47,9 +47,12 @@ def read_manifest(data: bytes) -> Manifest:
         fields = json.loads(data)
         if fields["format"] == FORMAT:
             manifest = Manifest(**{**fields, "class_names": tuple(fields["class_names"])})
-            if manifest.delta_format not in get_args(DeltaFormat):
-                raise ValueError(manifest.delta_format)
-            return manifest
+            if manifest.delta_format in get_args(DeltaFormat):
+                return manifest
+            raise CorruptWeights(
+                f"The model is stored as {manifest.delta_format!r}, which this version does not read. Adapt "
+                "again."
+            )
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptWeights(
             "The manifest of the model is damaged. Restore the file, or adapt again."

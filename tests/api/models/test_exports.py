@@ -41,15 +41,15 @@ def exported(service: Service, model: str, **query: object) -> zipfile.ZipFile:
 def test_the_model_at_the_requested_alpha(fresh: Service, backbone: Backbone) -> None:
     theta_0, theta_1 = tower_parameters(backbone.model), moved(backbone)
     model = publish_model(
-        fresh.database, fresh.blobs, backbone, theta_1=theta_1, alpha=0.6, delta_format="1bit"
+        fresh.database, fresh.blobs, backbone, theta_1=theta_1, alpha=0.6, delta_format="4bit"
     )
-    delta = encode(theta_0, theta_1, "1bit")
+    delta = encode(theta_0, theta_1, "4bit")
     for query, alpha in (({}, 0.6), ({"alpha": 0}, 0.0), ({"alpha": 0.29}, 0.29), ({"alpha": 1}, 1.0)):
         archive = exported(fresh, model, **query)
         state = load(archive.read("open_clip_model.safetensors"))
         assert all(torch.equal(state[name], t) for name, t in delta.theta(theta_0, alpha).items())
         about = json.loads(archive.read("clipcite.json"))
-        assert (about["alpha"], about["delta_format"], about["id"]) == (alpha, "1bit", model)
+        assert (about["alpha"], about["delta_format"], about["id"]) == (alpha, "4bit", model)
         assert f"α = {alpha}" in archive.read("README.md").decode()
     assert fresh.temp_files() == []
 

@@ -124,12 +124,12 @@ def test_the_form_wins_over_the_archive(fresh: Service, model: str, backbone: Ba
         "alpha": "0.25",
         "templates": '["{}"]',
         "prompts": "{}",
-        "delta_format": "1bit",
+        "delta_format": "4bit",
         "backbone": backbone.name,
     }
     body = brought(fresh, exported(fresh, model), **fields)
     assert (body["name"], body["trained_classes"], body["alpha"]) == ("woods", ["oak"], 0.25)
-    assert (body["templates"], body["prompts"], body["delta_format"]) == (["{}"], {}, "1bit")
+    assert (body["templates"], body["prompts"], body["delta_format"]) == (["{}"], {}, "4bit")
 
 
 def test_half_precision_and_a_root_folder(fresh: Service, model: str) -> None:
@@ -244,7 +244,7 @@ def test_a_support_set_has_a_limit(fresh: Service, backbone: Backbone) -> None:
     for shots, status in ((0, 422), (MAX_SUPPORT_SHOTS, 201), (MAX_SUPPORT_SHOTS + 1, 422)):
         features = torch.nn.functional.normalize(torch.randn(3, shots, 32), dim=-1)
         support = SupportSet(features, torch.zeros(shots, dtype=torch.int64))
-        model = publish_model(fresh.database, fresh.blobs, backbone, shots=support, delta_format="1bit")
+        model = publish_model(fresh.database, fresh.blobs, backbone, shots=support, delta_format="4bit")
         assert bring(fresh, exported(fresh, model, format="delta")).status_code == status
 
 

@@ -109,7 +109,7 @@ def test_a_number_too_large_for_a_float_is_refused(name: str) -> None:
 
 CHOICES = {
     "precision": ["auto", "fp32", "bf16", "fp16"],
-    "delta_format": ["full", "4bit", "1bit"],
+    "delta_format": ["full", "4bit"],
     "evaluate": ["auto", "none"],
 }
 
@@ -118,7 +118,7 @@ CHOICES = {
 def test_a_choice_is_one_of_its_names(name: str) -> None:
     for choice in CHOICES[name]:
         assert getattr(resolve_config(**{name: choice}), name) == choice
-    for other in ["2bit", CHOICES[name][0].upper(), "", None, 4, [CHOICES[name][0]]]:
+    for other in ["1bit", CHOICES[name][0].upper(), "", None, 4, [CHOICES[name][0]]]:
         error = invalid_config(**{name: other})
         assert error.field == name
         assert CHOICES[name][1] in error.detail

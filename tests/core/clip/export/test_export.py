@@ -41,7 +41,7 @@ ABOUT = ModelInfo(
     classes=["red fox", "a *star* | `x`"],
     templates=["a photo of a {}."],
     prompts={"red fox": ["a vixen"]},
-    delta_format="1bit",
+    delta_format="4bit",
     metrics=None,
 )
 FRESH = """

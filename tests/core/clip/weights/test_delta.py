@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.clip.config import DeltaFormat
-from core.clip.weights.delta import UNPACK_BATCH_SIZE, Delta, encode, full_delta, tensor_layout
+from core.clip.weights.delta import UNPACK_BATCH_SIZE, encode, full_delta, tensor_layout
 from core.clip.weights.ensemble import interpolate
 from tests.core.clip.recorder import same_bits
 
@@ -18,7 +18,7 @@ SHAPES = {
     "filters": (4, 3, 3, 3),
     "depthwise": (6, 1, 3, 3),
 }
-KINDS: list[DeltaFormat] = ["full", "4bit", "1bit"]
+KINDS: list[DeltaFormat] = ["full", "4bit"]
 
 
 def thetas(seed: int = 0, size: float = 1e-3) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -27,9 +27,7 @@ def thetas(seed: int = 0, size: float = 1e-3) -> tuple[dict[str, Tensor], dict[s
     return theta_0, {n: t + size * torch.randn(t.shape, generator=generator) for n, t in theta_0.items()}
 
 
-def plain(
-    theta_0: dict[str, Tensor], theta_1: dict[str, Tensor], kind: str, alpha: float
-) -> dict[str, Tensor]:
+def plain(theta_0: dict[str, Tensor], theta_1: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """Compute the packed weights one row and one weight at a time."""
     found = {}
     for name, before in theta_0.items():
@@ -39,24 +37,19 @@ def plain(
             continue
         for row in range(len(before)):
             difference = (theta_1[name][row] - before[row]).flatten()
-            if kind == "1bit":
-                mean = difference.abs().mean()
-                kept = [mean if d >= 0 else -mean for d in difference]
-            else:
-                step = difference.abs().max() / 7
-                kept = [step * round(float(d / step)) if step else torch.tensor(0.0) for d in difference]
+            step = difference.abs().max() / 7
+            kept = [step * round(float(d / step)) if step else torch.tensor(0.0) for d in difference]
             after[row] += alpha * torch.stack(kept).view_as(after[row])
         found[name] = after
     return found
 
 
-@pytest.mark.parametrize("kind", ["4bit", "1bit"])
 @pytest.mark.parametrize("alpha", [0.01, 0.5, 1.0])
-def test_a_packed_delta_is_the_rounded_difference(kind: DeltaFormat, alpha: float) -> None:
+def test_a_packed_delta_is_the_rounded_difference(alpha: float) -> None:
     theta_0, theta_1 = thetas()
-    theta = encode(theta_0, theta_1, kind).theta(theta_0, alpha)
+    theta = encode(theta_0, theta_1, "4bit").theta(theta_0, alpha)
     assert list(theta) == list(theta_0)
-    torch.testing.assert_close(theta, plain(theta_0, theta_1, kind, alpha), rtol=0, atol=3e-7)
+    torch.testing.assert_close(theta, plain(theta_0, theta_1, alpha), rtol=0, atol=3e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,7 +82,7 @@ def test_unchanged_weights_stay(kind: DeltaFormat) -> None:
 def test_the_packed_size(kind: DeltaFormat) -> None:
     theta_0, theta_1 = thetas()
     delta = encode(theta_0, theta_1, kind)
-    bits = {"full": 32, "4bit": 4, "1bit": 1}[kind]
+    bits = {"full": 32, "4bit": 4}[kind]
     expected = 7 * 4
     for shape in list(SHAPES.values())[1:]:
         rows, columns = shape[0], math.prod(shape[1:])
@@ -99,17 +92,16 @@ def test_the_packed_size(kind: DeltaFormat) -> None:
     assert tensor_layout(theta_0, kind) == {n: (t.dtype, tuple(t.shape)) for n, t in delta.tensors.items()}
 
 
-@pytest.mark.parametrize("kind", ["4bit", "1bit"])
-def test_large_tensors_are_unpacked_in_pieces(kind: DeltaFormat) -> None:
+def test_large_tensors_are_unpacked_in_pieces() -> None:
     generator = torch.Generator().manual_seed(1)
     for shape in ((UNPACK_BATCH_SIZE // 64 * 2 + 3, 64), (3, UNPACK_BATCH_SIZE + 5)):
         before = {"w": torch.randn(shape, generator=generator)}
         after = {"w": before["w"] + 1e-2 * torch.randn(shape, generator=generator)}
-        theta = encode(before, after, kind).theta(before, 1)["w"]
+        theta = encode(before, after, "4bit").theta(before, 1)["w"]
         kept, moved = theta - before["w"], after["w"] - before["w"]
         assert bool(((kept - moved).abs().amax(dim=1) <= 1.01 * moved.abs().amax(dim=1)).all())
         cosine = torch.cosine_similarity(kept.flatten(), moved.flatten(), dim=0)
-        assert cosine > {"4bit": 0.97, "1bit": 0.79}[kind]
+        assert cosine > 0.97
 
 
 def test_any_memory_layout_of_theta_0() -> None:
@@ -157,6 +149,5 @@ def test_other_parameters_are_refused(kind: DeltaFormat) -> None:
 def test_a_non_finite_weight_shows_in_the_scale() -> None:
     theta_0, theta_1 = thetas()
     theta_1["matrix"][2, 2] = float("nan")
-    for kind in KINDS[1:]:
-        delta: Delta = encode(theta_0, theta_1, kind)
-        assert not torch.isfinite(delta.tensors["scale/matrix"][2])
+    delta = encode(theta_0, theta_1, "4bit")
+    assert not torch.isfinite(delta.tensors["scale/matrix"][2])
