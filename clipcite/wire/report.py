@@ -159,11 +159,6 @@ class CurvePoint(ResponseModel):
         None, description="With new or distractor classes as further candidates."
     )
     new_classes: float | None = Field(None, description="Images of new classes, with these as candidates.")
-    text_similarity: float = Field(
-        description="Mean cosine between adapted and stock text features of 50 untrained ImageNet classes."
-    )
-    near_similarity: float | None = Field(None, description="The same over `near_classes`.")
-    far_similarity: float | None = Field(None, description="The same over `far_classes`.")
 
 
 class Seconds(ResponseModel):
@@ -233,12 +228,7 @@ class Report(Resource):
         description="Training images that fold models assign to another class; at most 24."
     )
     calibration: Reliability
-    curve: list[CurvePoint] = Field(description="Accuracies by alpha.")
-    near_classes: list[str] = Field(
-        default_factory=list,
-        description="Of 150 untrained ImageNet classes, the 25 nearest to the trained ones, nearest first.",
-    )
-    far_classes: list[str] = Field(
-        default_factory=list, description="The 25 farthest of them, farthest first."
+    curve: list[CurvePoint] = Field(
+        description="Accuracies by alpha; empty if only the preview was evaluated."
     )
     seconds: Seconds

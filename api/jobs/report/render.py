@@ -34,7 +34,6 @@ CONTENT_SECURITY_POLICY = (
 MAX_COLUMNS = 30
 """Maximum classes in a confusion matrix. Larger ones are unreadable and left out."""
 MAX_DISTRACTORS = 8
-MAX_NEIGHBOURS = 4
 MAX_CHANGES = 12
 """Maximum images of `fixed`, and of `broken`, on the page."""
 
@@ -79,9 +78,7 @@ def render_page(
         accuracies=_accuracies(report),
         max_changes=MAX_CHANGES,
         max_distractors=MAX_DISTRACTORS,
-        max_neighbours=MAX_NEIGHBOURS,
         confusion=report.confusion if len(report.classes) <= MAX_COLUMNS else None,
-        published=next((point for point in report.curve if point.alpha == report.alpha), None),
         alpha_curve=alpha_curve(report.curve, report.alpha),
         reliability_chart=reliability_chart(report.calibration.bins),
     )

@@ -17,10 +17,8 @@ from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import EvalContext
 from core.clip.evaluation.cross_validation import cross_validate, cross_validation_work
-from core.clip.evaluation.forgetting import forgetting_prompts, measure_forgetting
 from core.clip.evaluation.label_issues import FOLDS, agreed_label_issues, cross_fit_scores
 from core.clip.evaluation.predictions import (
-    CROSS_VALIDATION_CURVE,
     CURVE,
     Candidates,
     ClassScores,
@@ -121,12 +119,10 @@ def evaluation_work(
     distractors = OTHERS * len(config.templates)
     new_classes = {same_class(name) for name in tests} - {same_class(name) for name in class_names}
     candidates = prompts + (len(new_classes) * len(config.templates) or distractors)
-    curve = CURVE if tests else CROSS_VALIDATION_CURVE
     return total(
         # Stock features and previews.
         {"image": len(labels) - stock_features, "prompt": prompts + distractors},
-        {"prompt": forgetting_prompts(curve, config.templates)},
-        prediction_work(len(tests), candidates, config.alpha, curve)
+        prediction_work(len(tests), candidates, config.alpha, CURVE)
         if tests
         else cross_validation_work(labels, prompts, distractors, config, originals),
     )
@@ -173,15 +169,6 @@ def evaluate(
     cross_validated = (
         None if tests else _cross_validate(context, candidates, features, seconds_left, reporter)
     )
-    forgetting = measure_forgetting(
-        context.backbone,
-        context.weights,
-        trained.class_names,
-        text_features[: candidates.trained],
-        config.templates,
-        reporter,
-        CURVE if tests else CROSS_VALIDATION_CURVE,
-    )
     label_issues = agreed_label_issues(context, repeats, cross_validated)
     if tests:
         held_out = predict_test_images(context, tests, config.alpha, reporter, curve=CURVE)
@@ -205,7 +192,6 @@ def evaluate(
         calibration=calibration,
         judgement=judgement,
         label_issues=label_issues,
-        forgetting=forgetting,
         seconds={
             "training": round(trained.seconds, 1),
             "report": round(time.monotonic() - started, 1),

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import Accuracies, accuracies, candidates_of, is_correct, overall
-from core.clip.evaluation.forgetting import Forgetting
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_IMAGES, Change, Mistake, find_changes, find_mistakes
-from core.clip.evaluation.predictions import HeldOutPredictions
+from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report_text import Recommendation, recommend, summary
 from core.clip.evaluation.verdict import Judgement
 from core.clip.inference.calibration import (
@@ -66,11 +65,6 @@ class CurvePoint:
     """Accuracy on the same images, with new or distractor classes added to the candidates."""
     new_classes: float | None
     """Accuracy on images of new classes, with the new classes as candidates."""
-    text_similarity: float
-    """Mean cosine of text features with the stock model, over the near and the far classes."""
-    near_similarity: float
-    """The same over the near classes (`core.clip.evaluation.forgetting`)."""
-    far_similarity: float
 
 
 @dataclass(frozen=True)
@@ -109,9 +103,6 @@ class Report:
     """Training images that resemble another class, according to models that have not seen them."""
     calibration: Reliability
     curve: tuple[CurvePoint, ...]
-    near_classes: tuple[str, ...]
-    """Untrained ImageNet classes near the trained ones, nearest first (`core.clip.evaluation.forgetting`)."""
-    far_classes: tuple[str, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,7 +124,6 @@ def build_report(
     calibration: Calibration | None,
     judgement: Judgement,
     label_issues: Sequence[LabelIssue],
-    forgetting: Forgetting,
     seconds: Mapping[str, float],
 ) -> Report:
     """Build the report from held-out predictions.
@@ -189,9 +179,7 @@ def build_report(
             for s in label_issues[:MAX_IMAGES]
         ),
         calibration=_reliability(logit_scale * scores, truth, calibration),
-        curve=_curve(held_out, forgetting),
-        near_classes=forgetting.near_classes,
-        far_classes=forgetting.far_classes,
+        curve=_curve(held_out),
         seconds=seconds,
     )
 
@@ -246,24 +234,19 @@ def _reliability(
     )
 
 
-def _curve(held_out: HeldOutPredictions, forgetting: Forgetting) -> tuple[CurvePoint, ...]:
+def _curve(held_out: HeldOutPredictions) -> tuple[CurvePoint, ...]:
     k, truth = held_out.candidates.trained, held_out.truth[held_out.on_curve]
     trained, new = np.flatnonzero(truth < k), np.flatnonzero(truth >= k)
 
-    def accuracy(alpha: float, rows: NDArray[np.int64], which: str) -> float | None:
-        if alpha not in held_out.curve or not len(rows):
-            return None
-        return float(is_correct(held_out.curve[alpha][rows], truth[rows], which, k).mean())
+    def accuracy(scores: ClassScores, rows: NDArray[np.int64], which: str) -> float | None:
+        return float(is_correct(scores[rows], truth[rows], which, k).mean()) if len(rows) else None
 
     return tuple(
         CurvePoint(
-            alpha=point.alpha,
-            trained_classes=accuracy(point.alpha, trained, "trained_only"),
-            all_classes=accuracy(point.alpha, trained, "all_classes"),
-            new_classes=accuracy(point.alpha, new, "new"),
-            text_similarity=(point.near + point.far) / 2,
-            near_similarity=point.near,
-            far_similarity=point.far,
+            alpha=alpha,
+            trained_classes=accuracy(scores, trained, "trained_only"),
+            all_classes=accuracy(scores, trained, "all_classes"),
+            new_classes=accuracy(scores, new, "new"),
         )
-        for point in forgetting.by_alpha
+        for alpha, scores in held_out.curve.items()
     )

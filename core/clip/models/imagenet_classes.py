@@ -6,10 +6,8 @@ from open_clip import IMAGENET_CLASSNAMES
 
 from core.clip.prompts import same_class
 
-DISTRACTOR_CLASSES = 50
 
-
-def distractor_classes(class_names: Iterable[str], max_count: int = DISTRACTOR_CLASSES) -> tuple[str, ...]:
+def distractor_classes(class_names: Iterable[str], max_count: int) -> tuple[str, ...]:
     """Return up to `max_count` ImageNet names, evenly spaced, that share no word with `class_names`."""
     words = {word for name in class_names for word in same_class(name).split()}
     unrelated = [n for n in dict.fromkeys(IMAGENET_CLASSNAMES) if not words & set(same_class(n).split())]

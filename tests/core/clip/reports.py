@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.forgetting import Forgetting, TextChange
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import Report, build_report
 from core.clip.evaluation.verdict import judge
@@ -39,11 +38,6 @@ def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: in
     )
 
 
-FORGETTING = Forgetting(
-    ("wolf", "lynx"), ("volcano", "abacus"), tuple(TextChange(a, 1 - 0.15 * a, 1 - 0.05 * a) for a in CURVE)
-)
-
-
 def report(held: HeldOutPredictions, **given: object) -> Report:
     fields = {
         "source": "cross_validation",
@@ -54,7 +48,6 @@ def report(held: HeldOutPredictions, **given: object) -> Report:
         "calibration": None,
         "judgement": judge(held, 40.0),
         "label_issues": [],
-        "forgetting": FORGETTING,
         "seconds": {"training": 1.0, "report": 1.0},
         **given,
     }
