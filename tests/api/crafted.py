@@ -422,13 +422,6 @@ def tiff_of_jpegs(scans: int, side: int) -> bytes:
     return tiff([strip], width=side, height=strips * rows, rows=rows, compression=7, shared=strips - 1)
 
 
-def bmp_of_short_lines(side: int) -> bytes:
-    """Return a BMP with one pixel per line before the end of the line. Pillow fills the rest byte by byte in
-    Python.
-    """
-    return bmp_of_runs(side, side, b"\1\5\0\0" * side + b"\0\1")
-
-
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
 
 

@@ -127,7 +127,7 @@ class DecoderProcess:
             raise _too_slow() from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # dead, or taken over
             self._process.kill()
-            if self._process.wait() == -signal.SIGXCPU:
+            if self._process.wait() == -signal.SIGPROF:
                 raise _too_slow() from None
             raise BadImage(
                 "truncated_image",

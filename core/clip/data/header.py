@@ -18,13 +18,10 @@ MIN_SIDE = 4
 """Minimum side (pixels). Smaller images are tracking pixels or broken exports."""
 MAX_DEEP_PIXELS = 10_000_000
 """Maximum number of 32-bit integer or float pixels, which take four times the memory and time."""
-MAX_SCANS, MAX_SCANNED_PIXELS = 100, 1_000_000_000
-"""Maximum number of JPEG scans, and of scans times pixels. libjpeg writes 1, 6 or 10 scans, in CMYK 18."""
-USUAL_SCANS = 18
+MAX_SCANS = 100
+"""Maximum number of JPEG scans. libjpeg writes 1, 6 or 10 scans, in CMYK 18."""
 MAX_FRAMES = 10_000
 """Maximum number of WebP frames, all of which the decoder lists."""
-MAX_RLE_PIXELS = 1_000_000
-"""Maximum number of pixels of a run-length coded BMP, which Pillow decodes in Python."""
 COEFFICIENT_BYTES = 8
 """Memory per pixel of a JPEG in several scans (bytes): 2 for each of up to 4 components."""
 KINDS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
@@ -62,9 +59,12 @@ def read_header(source: bytes | Path, limits: ImageLimits) -> Header:
     pixels = _check_pixels(image, limits.max_pixels)
     extra = 2 * len(data)
     if isinstance(image, JpegImageFile):
-        extra += COEFFICIENT_BYTES * pixels * _in_several_scans(data, image, pixels)
-    elif isinstance(image, TiffImagePlugin.TiffImageFile):
-        _check_strips(data, image)
+        start = image.fp.tell() if image.fp else 0  # behind the marker of the first scan
+        end = data.find(b"\xff\xd9", start)  # further images and videos may follow
+        scans = 1 + data.count(b"\xff\xda", start, end if end > 0 else len(data))
+        if scans > MAX_SCANS:
+            raise _too_costly(f"The JPEG file has {scans:,} scans", "Save it as baseline JPEG.")
+        extra += COEFFICIENT_BYTES * pixels * (scans > 1)
     return Header(image, kind, pixels, extra)
 
 
@@ -142,43 +142,6 @@ def _check_start(kind: str, data: bytes, max_pixels: int) -> None:
             raise _too_costly(
                 f"The WebP file has more than {MAX_FRAMES:,} frames", "Send its first frame alone."
             )
-    elif kind == "BMP" and len(data) >= 34 and int.from_bytes(data[30:34], "little") in {1, 2}:
-        width, height = (abs(side) for side in struct.unpack_from("<ii", data, 18))
-        if width * height > MAX_RLE_PIXELS:
-            raise _too_costly(
-                f"The BMP file is run-length coded and has more than {MAX_RLE_PIXELS:,} pixels",
-                "Save it as PNG.",
-            )
-
-
-def _in_several_scans(data: bytes, image: JpegImageFile, pixels: int) -> bool:
-    """Return whether the decoder must keep the whole image, and bound the number of scans.
-
-    Raises:
-        BadImage: `image_too_costly`.
-    """
-    start = image.fp.tell() if image.fp else 0  # behind the marker of the first scan
-    if not image.info.get("progressive") and data[start + 2 : start + 3] >= bytes([image.layers]):
-        return False
-    end = data.find(b"\xff\xd9", start)  # further images and videos may follow
-    scans = 1 + data.count(b"\xff\xda", start, end if end > 0 else len(data))
-    if scans > MAX_SCANS or (scans > USUAL_SCANS and scans * pixels > MAX_SCANNED_PIXELS):
-        raise _too_costly(
-            f"The JPEG file has {scans:,} scans over {pixels:,} pixels", "Save it as baseline JPEG."
-        )
-    return True
-
-
-def _check_strips(data: bytes, image: TiffImagePlugin.TiffImageFile) -> None:
-    """Refuse a TIFF whose strips share bytes, or hold JPEGs of many scans. Raise BadImage."""
-    tags = image.tag_v2
-    lengths = tags.get(279) or tags.get(325) or ()
-    shared = tags.get(259, 1) != 1 and sum(lengths) > 2 * len(data)
-    if shared or (tags.get(259) == 7 and data.count(b"\xff\xda") > USUAL_SCANS * len(lengths)):
-        raise _too_costly(
-            "The TIFF file uses the same bytes for several strips, or holds JPEGs of many scans",
-            "Export it again from its source.",
-        )
 
 
 def _too_costly(reason: str, remedy: str) -> BadImage:

@@ -2,7 +2,6 @@
 
 import struct
 import warnings
-import zlib
 
 import numpy as np
 import pytest
@@ -14,39 +13,17 @@ from core.clip.errors import BadImage
 from tests.api import crafted
 
 GREY = np.full((64, 64), 90, np.uint8)
-STRIP = zlib.compress(np.random.default_rng(0).bytes(2_000))
-
-
-def strips(count: int, **more: object) -> bytes:
-    return crafted.tiff([STRIP] * count, width=64, height=count, rows=1, compression=8, **more)  # type: ignore[arg-type]
-
-
-def jpeg_in_tiff(scans: int) -> bytes:
-    return crafted.tiff([crafted.jpeg_of_scans(scans, 64)], width=64, height=64, rows=64, compression=7)
-
-
-def claiming(jpeg: bytes, side: int) -> bytes:
-    """Return a file whose header declares this size."""
-    at = jpeg.index(b"\xff\xc2") + 5
-    return jpeg[:at] + struct.pack(">HH", side, side) + jpeg[at + 4 :]
-
 
 TOO_COSTLY = {
     "scans": crafted.jpeg_of_scans(101, 64),
-    "scans of many pixels": claiming(crafted.jpeg_of_scans(30, 64), 6_000),
     "frames": crafted.webp_of_frames(MAX_FRAMES + 1),
-    "run-length pixels": crafted.bmp_of_runs(2_000, 2_000, b"\1\5\0\0" * 2_000 + b"\0\1"),
-    "shared strips": strips(64, shared=200),
-    "jpeg in tiff": jpeg_in_tiff(19),
 }
 NEARLY = {
     "scans": crafted.jpeg_of_scans(100, 64),
-    "scans of many pixels": crafted.jpeg_of_scans(16, 64),
     "exif parts": crafted.jpeg_of_exif_parts(2_000),
     "chunks": crafted.png_of_chunks(20_000),
     "frames": crafted.webp_of_frames(MAX_FRAMES - 1),
     "run-length": crafted.bmp_of_runs(1_000, 1_000, (b"\1\5" * 200 + b"\0\0") * 1_000 + b"\0\1"),
-    "strips": strips(64),
     "prefix codes": crafted.webp_of_prefix_codes(64),
     "comments": crafted.gif_of_comments(100_000),
 }
@@ -57,7 +34,7 @@ def test_refused_before_decoding(name: str) -> None:
     with pytest.raises(BadImage) as caught:
         read_header(TOO_COSTLY[name], ImageLimits())
     assert caught.value.code == "image_too_costly"
-    assert any(caught.value.detail.endswith(f"{how}.") for how in ("JPEG", "PNG", "source", "alone"))
+    assert any(caught.value.detail.endswith(f"{how}.") for how in ("JPEG", "alone"))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -125,14 +102,6 @@ def test_32_bits_have_a_limit_of_their_own(mode: str) -> None:
         with pytest.raises(BadImage, match="32 bits") as caught:
             read_header(content, ImageLimits())
         assert caught.value.code == code
-
-
-def test_rows_of_a_deep_image_are_scaled_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.linspace(-5, 70_000, 64 * 64, dtype=np.float32).reshape(64, 64)
-    content = crafted.encoded(Image.fromarray(values), "TIFF")
-    whole = np.asarray(open_image(content))
-    monkeypatch.setattr("core.clip.data.colours.BAND_PIXELS", 200)
-    assert np.array_equal(np.asarray(open_image(content)), whole)
 
 
 @pytest.mark.parametrize("kind", crafted.FORMATS)
