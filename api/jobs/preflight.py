@@ -53,7 +53,6 @@ def preflight(
             seconds=expected.seconds,
             low_seconds=expected.low,
             high_seconds=expected.high,
-            memory_bytes=expected.memory_bytes,
             basis=expected.basis,
         ),
     )

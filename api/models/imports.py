@@ -13,7 +13,6 @@ from api.archives.members import ArchiveLimits
 from api.archives.read import extract
 from api.deps import BlobsDep, DatabaseDep, ScratchDep, SettingsDep
 from api.http.forms import JsonText, Text, check_fields
-from api.http.json_values import has_too_many_values
 from api.http.problems import InvalidRequest, check_json_values, invalid_model
 from api.models.service import to_model
 from clipcite.wire.adapt import Prompts, Sentences
@@ -135,7 +134,7 @@ class ModelImport:
             folder = scratch / "model"
             folder.mkdir()
             _unpack(form.archive, folder, self.settings, grant)
-            info = inspect_folder(folder, has_too_many_values)
+            info = inspect_folder(folder)
             config = _resolved(info, self.settings, form)
             names = _class_names(info.classes if form.classes is None else _json(form.classes, "classes"))
             backbone = load_backbone(config.backbone, cache=self.settings.cache, image_size=info.image_size)

@@ -155,7 +155,6 @@ PREFLIGHT_EXAMPLE: JsonDict = {
         "seconds": 9.3,
         "low_seconds": 6.7,
         "high_seconds": 14.6,
-        "memory_bytes": 2540000000,
         "basis": "From 1 job with this backbone and image size on this service.",
     },
 }
@@ -178,7 +177,6 @@ class Estimate(ResponseModel):
     seconds: float | None = Field(None, description="Duration without the queue; null without any basis.")
     low_seconds: float | None = Field(None, description="Lower bound of the duration.")
     high_seconds: float | None = Field(None, description="Upper bound of the duration.")
-    memory_bytes: int | None = Field(None, description="Peak memory of the training.")
     basis: str = Field(description="Origin of the estimate, for a person.")
 
 

@@ -1,4 +1,4 @@
-"""Estimate of a training job's time and memory, from past jobs."""
+"""Estimate of a training job's time, from past jobs."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,6 @@ GUESS_SPREAD = 4.0
 STARTER_IMAGES_PER_SECOND = 30.0
 """Training speed of the starter on two CPU cores at 160 x 160; see benchmarks/pages/training-speed.md."""
 STARTER_SIZE = 160
-STARTER_MEMORY = (1.1e9, 45e6)
-"""Memory of a training of the starter on a CPU (bytes): fixed, and per image of the micro-batch. The sum for
-32 images was measured ("Speed"); the division is an estimate."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class PastJob:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected time and memory of a training job."""
+    """Expected time of a training job."""
 
     seconds: float | None
     """Time from start to end of the job, without the queue (seconds); None if unknown."""
@@ -50,13 +47,12 @@ class Estimate:
     """Lower end of the probable range (seconds)."""
     high: float | None
     """Upper end of the probable range (seconds)."""
-    memory_bytes: int | None
     basis: str
     """Source of the estimate, as a sentence."""
 
 
 def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJob]) -> Estimate:
-    """Estimate the time and memory of a job.
+    """Estimate the time of a job.
 
     Args:
         trained: number of training images.
@@ -69,7 +65,6 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
         for job in past
         if job.seconds > 0
     ]
-    memory = _memory(config)
     if rates:
         rate = statistics.median(rates)
         spread = DEFAULT_SPREAD
@@ -85,15 +80,12 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
             "and image size."
         )
     else:
-        return Estimate(
-            None, None, None, memory, "This service has no past job with this backbone and image size."
-        )
+        return Estimate(None, None, None, "This service has no past job with this backbone and image size.")
     training = work / rate
     return Estimate(
         round(START_SECONDS + training, 1),
         round(START_SECONDS + training / spread, 1),
         round(START_SECONDS + training * spread, 1),
-        memory,
         basis,
     )
 
@@ -121,12 +113,3 @@ def _without_extremes(rates: Sequence[float]) -> Sequence[float]:
     """Return the middle 90%, sorted."""
     cut = len(rates) // 20
     return sorted(rates)[cut : len(rates) - cut]
-
-
-def _memory(config: AdaptConfig) -> int | None:
-    if config.backbone != STARTER:
-        return None
-    fixed, per_image = STARTER_MEMORY
-    images = min(config.batch_size, config.micro_batch_size or config.batch_size)
-    relative_area = ((config.image_size or STARTER_SIZE) / STARTER_SIZE) ** 2
-    return round(fixed + per_image * images * relative_area)

@@ -100,6 +100,22 @@ class Accuracies:
     adapted_against_preview: Interval | None
 
 
+@dataclass(frozen=True)
+class ClassResult:
+    """Results of one trained class."""
+
+    name: str
+    trained_images: int
+    images: int
+    """Number of held-out images of the class."""
+    recall: float | None
+    """None without held-out images."""
+    precision: float | None
+    """None if the class was never predicted."""
+    stock_recall: float | None
+    """Recall of the stock model."""
+
+
 def candidates_of(held_out: HeldOutPredictions) -> str:
     """Return the candidates of the verdict: trained classes, or all classes if an image has a new one."""
     return "all_classes" if (held_out.truth >= held_out.candidates.trained).any() else "trained_only"

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracy import Accuracies, accuracies, candidates_of, is_correct, overall
+from core.clip.evaluation.accuracy import (
+    Accuracies,
+    ClassResult,
+    accuracies,
+    candidates_of,
+    is_correct,
+    overall,
+)
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_IMAGES, Change, Mistake, find_changes, find_mistakes
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
@@ -21,22 +28,6 @@ from core.clip.inference.calibration import (
     reliability,
     softmax,
 )
-
-
-@dataclass(frozen=True)
-class ClassResult:
-    """Results of one trained class."""
-
-    name: str
-    trained_images: int
-    images: int
-    """Number of held-out images of the class."""
-    recall: float | None
-    """None without held-out images."""
-    precision: float | None
-    """None if the class was never predicted."""
-    stock_recall: float | None
-    """Recall of the stock model."""
 
 
 @dataclass(frozen=True)

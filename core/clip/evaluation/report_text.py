@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from core.clip.evaluation.accuracy import Interval
+from core.clip.evaluation.accuracy import Accuracies, ClassResult, Interval
 from core.clip.evaluation.verdict import Judgement
 
 MIN_CLASS_IMAGES = 8
@@ -32,37 +31,7 @@ class Recommendation:
     class_names: tuple[str, ...] = ()
 
 
-class Measured(Protocol):
-    """The fields of `report.Accuracies` used here."""
-
-    @property
-    def images(self) -> int: ...
-    @property
-    def stock(self) -> Interval: ...
-    @property
-    def preview(self) -> Interval: ...
-    @property
-    def adapted(self) -> Interval | None: ...
-    @property
-    def adapted_against_stock(self) -> Interval | None: ...
-    @property
-    def adapted_against_preview(self) -> Interval | None: ...
-
-
-class ClassMeasured(Protocol):
-    """The fields of `report.ClassResult` used here."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def trained_images(self) -> int: ...
-    @property
-    def images(self) -> int: ...
-    @property
-    def recall(self) -> float | None: ...
-
-
-def summary(judgement: Judgement, measured: Measured, source: str, trained_images: int) -> str:
+def summary(judgement: Judgement, measured: Accuracies, source: str, trained_images: int) -> str:
     """Return the verdict as one to three words, then the numbers behind it.
 
     Args:
@@ -100,8 +69,8 @@ def _evaluated_on(source: str, images: int, trained_images: int) -> str:
 
 def recommend(
     judgement: Judgement,
-    measured: Measured,
-    classes: Sequence[ClassMeasured],
+    measured: Accuracies,
+    classes: Sequence[ClassResult],
     label_issues: int,
     *,
     half_trained: bool,
@@ -173,7 +142,7 @@ def _rarely(p: float) -> str:
     return f"{1000 * p:.0f} of 1,000 cases" if p >= 0.0015 else "1 of 1,000 cases or fewer"
 
 
-def _weak(classes: Sequence[ClassMeasured]) -> list[str]:
+def _weak(classes: Sequence[ClassResult]) -> list[str]:
     known = [(c.recall, c) for c in classes if c.recall is not None]
     images = sum(c.images for _, c in known)
     if not images:

@@ -1,7 +1,7 @@
 """Metadata of an archive with a model, read before any of its tensors."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,19 +44,16 @@ class ArchiveInfo:
     name: str | None
 
 
-def inspect_folder(folder: Path, has_too_many: Callable[[str], bool] = lambda text: False) -> ArchiveInfo:
+def inspect_folder(folder: Path) -> ArchiveInfo:
     """Read the metadata of an extracted archive.
-
-    Args:
-        has_too_many: tells whether a JSON text has too many values to be parsed.
 
     Raises:
         ImportRefused: the folder is neither an open_clip folder nor a delta, or its metadata is invalid.
     """
-    about = read_json(folder / ABOUT, has_too_many) if (folder / ABOUT).is_file() else {}
+    about = read_json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
     is_delta = (folder / WEIGHTS).is_file() and (folder / MANIFEST).is_file()
     if is_delta:
-        config = read_json(folder / MANIFEST, has_too_many).get("config")
+        config = read_json(folder / MANIFEST).get("config")
         if not isinstance(config, dict):
             raise ImportRefused(f"`config` in {MANIFEST} must be a JSON object. Export the model again.")
         try:
@@ -71,7 +68,7 @@ def inspect_folder(folder: Path, has_too_many: Callable[[str], bool] = lambda te
             **about,
         }
     elif (folder / NETWORK).is_file() and (folder / CONFIG).is_file():
-        config = read_json(folder / CONFIG, has_too_many)
+        config = read_json(folder / CONFIG)
         try:
             size = config["model_cfg"]["vision_cfg"]["image_size"]
         except (KeyError, TypeError) as error:
@@ -121,15 +118,12 @@ def _check_header(path: Path) -> None:
         )
 
 
-def read_json(path: Path, has_too_many: Callable[[str], bool] = lambda text: False) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raise ImportRefused."""
     if path.stat().st_size > MAX_JSON_BYTES:
         raise ImportRefused(f"{path.name} is larger than {MAX_JSON_BYTES:,} bytes. Export the model again.")
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if has_too_many(text):
-        raise ImportRefused(f"{path.name} has too many values. Export the model again.")
     try:
-        content = json.loads(text)
+        content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except (ValueError, RecursionError) as error:
         raise ImportRefused(f"{path.name} is not valid JSON. Export the model again.") from error
     if not isinstance(content, dict):

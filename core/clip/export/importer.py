@@ -16,8 +16,8 @@ from core.clip.export.archive_info import ArchiveInfo, ImportRefused, read_json
 from core.clip.export.open_clip_folder import CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
 from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_parameters
-from core.clip.weights.delta import encode, tensor_layout
-from core.clip.weights.files import FLOATS, SHOT_LABELS, SHOTS, Weights, load_weights
+from core.clip.weights.delta import encode
+from core.clip.weights.files import FLOATS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, SupportSet
 
@@ -39,7 +39,7 @@ def read_weights(
             not finite.
     """
     if info.is_delta:
-        weights = _delta(folder, backbone, classes)
+        weights = _delta(folder, backbone)
         theta = weights.theta(tower_parameters(backbone.model), 1.0)
     else:
         theta = _theta_of(folder, backbone)
@@ -51,7 +51,7 @@ def read_weights(
     return weights
 
 
-def _delta(folder: Path, backbone: Backbone, classes: int) -> Weights:
+def _delta(folder: Path, backbone: Backbone) -> Weights:
     manifest = read_manifest((folder / MANIFEST).read_bytes())
     if manifest.backbone_sha256 != backbone.sha256:
         raise ImportRefused(
@@ -59,16 +59,6 @@ def _delta(folder: Path, backbone: Backbone, classes: int) -> Weights:
             f"{backbone.name!r} here. Set the field `backbone` to the matching backbone, or import an "
             "open_clip folder."
         )
-    shapes = _shapes(folder / WEIGHTS)
-    shots, labels = (math.prod(shapes.pop(name, (0,))) for name in (SHOTS, SHOT_LABELS))
-    layout = tensor_layout(tower_parameters(backbone.model), manifest.delta_format)
-    if shapes != {name: shape for name, (_, shape) in layout.items()}:
-        raise ImportRefused(
-            f"{WEIGHTS} doesn't fit the tensors of {backbone.name!r}. Export the model again."
-        )
-    most = max(MAX_SUPPORT_SHOTS, classes)
-    if labels > most or shots > len(SUPPORT_ALPHAS) * most * _width(backbone):
-        raise _other_shots()
     try:
         return load_weights((folder / WEIGHTS).read_bytes(), manifest, backbone)
     except CorruptWeights as error:
@@ -173,7 +163,7 @@ def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> 
         shots.features.dim() == 3
         and shots.features.shape[0] == len(SUPPORT_ALPHAS)
         and 1 <= shots.features.shape[1] <= max(MAX_SUPPORT_SHOTS, classes)
-        and shots.features.shape[2] == _width(backbone)
+        and shots.features.shape[2] == backbone.open_clip_config["model_cfg"]["embed_dim"]
         and shots.features.is_floating_point()
         and shots.labels.dtype == torch.int64
         and shots.labels.shape == shots.features.shape[1:2]
@@ -181,15 +171,6 @@ def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> 
     if not fits or (
         len(shots.labels) and not 0 <= int(shots.labels.min()) <= int(shots.labels.max()) < classes
     ):
-        raise _other_shots()
-
-
-def _width(backbone: Backbone) -> int:
-    """Return the number of values of a feature."""
-    return int(backbone.open_clip_config["model_cfg"]["embed_dim"])
-
-
-def _other_shots() -> ImportRefused:
-    return ImportRefused(
-        f"The support set in {WEIGHTS} does not match the model's classes. Export the model again."
-    )
+        raise ImportRefused(
+            f"The support set in {WEIGHTS} does not match the model's classes. Export the model again."
+        )

@@ -1,8 +1,7 @@
 """Choice of the device and of its precision, whether torch can compute on it, and lack of its memory."""
 
 import logging
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -47,44 +46,19 @@ def device_problem(device: torch.device) -> str | None:
         )
     if (device.index or 0) >= count:
         return f"There is no {device}: {version} finds {count} GPU(s), cuda:0 to cuda:{count - 1}."
-    capability, kernels = torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
-    if has_kernels(capability, kernels):
-        return None
-    oldest = min((_parsed(kernel)[0] for kernel in kernels), default=capability)
-    remedy = (
-        f"Install a build for older GPUs: pip install torch torchvision --index-url {LAST_OLD_WHEELS}"
-        if capability < oldest
-        else "Install a newer version: pip install --upgrade torch torchvision"
-    )
-    return (
-        f"{version} has no kernels for the {torch.cuda.get_device_name(device)} (compute capability "
-        f"{capability[0]}.{capability[1]}), only for {', '.join(kernels)}. {remedy}. Or set "
-        "CLIPCITE_DEVICE=cpu."
-    )
-
-
-def has_kernels(capability: tuple[int, int], kernels: Sequence[str]) -> bool:
-    """Return True if one of a build's kernels runs on a GPU.
-
-    Machine code (`sm_86`) runs on GPUs of the same major version and no older minor version. PTX
-    (`compute_90`) is compiled for any newer GPU. With the suffix `a` both run on exactly their version, with
-    `f` on their major version. Source: CUDA C++ Programming Guide, "Application compatibility".
-
-    Args:
-        capability: compute capability of the GPU, for example (8, 6).
-        kernels: architectures of the build, as torch.cuda.get_arch_list() names them.
-    """
-    for kernel in kernels:
-        kernel_capability, kind, suffix = _parsed(kernel)
-        if suffix == "a":
-            runs = capability == kernel_capability
-        elif suffix == "f" or kind == "sm":
-            runs = capability[0] == kernel_capability[0] and capability >= kernel_capability
-        else:
-            runs = capability >= kernel_capability
-        if runs:
-            return True
-    return False
+    try:
+        torch.ones(1, device=device).item()
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return None
+        reason = str(error).partition("\n")[0]
+        return (
+            f"{version} can't compute on the {torch.cuda.get_device_name(device)} ({reason}). "
+            "Install a newer version: pip install --upgrade torch torchvision. For a GPU older than Turing "
+            f"(2018), install: pip install torch torchvision --index-url {LAST_OLD_WHEELS}. Or set "
+            "CLIPCITE_DEVICE=cpu."
+        )
+    return None
 
 
 def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
@@ -145,11 +119,3 @@ def in_parts(encode: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return torch.cat([in_parts(encode, half) for half in rows.tensor_split(2)])
-
-
-def _parsed(kernel: str) -> tuple[tuple[int, int], str, str]:
-    """Return compute capability, kind and suffix of an architecture, for example of `sm_90a`."""
-    match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", kernel)
-    if match is None:
-        raise ValueError(f"Unknown architecture of GPU kernels: {kernel}")
-    return (int(match[2]), int(match[3])), match[1], match[4]

@@ -13,9 +13,9 @@ Usage:
 import hashlib
 import importlib.util
 import json
-import secrets
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.clip.errors import BackboneUnavailable
-from core.clip.models.folder import build_once
+from core.clip.models.folder import CONFIG, WEIGHTS, build_once
+from core.clip.models.tokenizer import make_tokenizer
 
 # The folder name holds the version of the recipe below.
 FOLDER = "starter-1"
@@ -62,8 +63,7 @@ def starter_folder(cache: Path) -> Path:
         BackboneUnavailable: one of the two packages is missing or has another SHA-256.
     """
     folder = cache.absolute() / FOLDER
-    build_once(folder, _assemble)
-    _write_config(folder)
+    build_once(folder, partial(_assemble, place=folder))
     return folder
 
 
@@ -75,13 +75,15 @@ def starter_identity(image_size: int) -> str:
     return hashlib.sha256(f"{FOLDER} {sorted(SHA256.items())} image_size {image_size}".encode()).hexdigest()
 
 
-def _assemble(folder: Path) -> None:
+def _assemble(folder: Path, place: Path) -> None:
+    """Write the starter's files into `folder`, which is moved to `place` afterwards."""
     image_file = _package_file(IMAGE_PACKAGE, IMAGE_FILE)
     text_file = _package_file(TEXT_PACKAGE, "model/model.safetensors")
     for name in TEXT_FILES:
         shutil.copy(_package_file(TEXT_PACKAGE, f"model/{name}"), folder / name)
-    config = _write_config(folder)
+    (folder / CONFIG).write_text(json.dumps(_config(place), indent=2), encoding="utf-8")
 
+    config = _config(folder)["model_cfg"]
     model = open_clip.model.CustomTextCLIP(
         embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=config["text_cfg"]
     ).eval()
@@ -100,7 +102,7 @@ def _assemble(folder: Path) -> None:
         model.visual.head.proj.weight.copy_(_projection(classifier, _imagenet_text_features(model, folder)))
         model.logit_scale.fill_(torch.tensor(LOGIT_SCALE).log())
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    weights = folder / "open_clip_model.safetensors"
+    weights = folder / WEIGHTS
     save_file(state, weights, metadata={"format": "pt"})
     weights.chmod(0o644)
 
@@ -122,8 +124,8 @@ def _projection(classifier: Tensor, text_features: Tensor) -> Tensor:
 @torch.no_grad()
 def _imagenet_text_features(model: open_clip.CustomTextCLIP, folder: Path) -> Tensor:
     """Return T [1000, 384]: normalised embeddings of "a photo of a {name}." for the ImageNet names."""
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", context_length=32)
-    tokens = tokenizer([f"a photo of a {name}." for name in open_clip.IMAGENET_CLASSNAMES])
+    tokenize = make_tokenizer(folder, {"hf_tokenizer_name": ".", "context_length": 32})
+    tokens = tokenize([f"a photo of a {name}." for name in open_clip.IMAGENET_CLASSNAMES])
     return torch.cat([F.normalize(model.encode_text(chunk), dim=-1) for chunk in tokens.split(100)])
 
 
@@ -137,13 +139,9 @@ def _load_in_order(module: nn.Module, tensors: list[Tensor]) -> None:
         )
 
 
-def _write_config(folder: Path) -> dict[str, Any]:
-    """Write open_clip's configuration if it has changed.
-
-    open_clip does not resolve `hf_model_name` relative to a `local-dir:`. The configuration therefore
-    holds the folder's absolute path, and is written again after the cache has moved.
-    """
-    config = {
+def _config(folder: Path) -> dict[str, Any]:
+    """Return open_clip's configuration. open_clip needs the absolute path of the text tower's shape."""
+    model = {
         "embed_dim": 384,
         "vision_cfg": {
             "timm_model_name": "tf_efficientnet_lite0",
@@ -165,13 +163,7 @@ def _write_config(folder: Path) -> dict[str, Any]:
         "interpolation": "bicubic",
         "resize_mode": "shortest",
     }
-    path = folder / "open_clip_config.json"
-    content = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
-    if not path.is_file() or path.read_text(encoding="utf-8") != content:
-        temporary = path.with_suffix(f".{secrets.token_hex(4)}")
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(path)
-    return config
+    return {"model_cfg": model, "preprocess_cfg": preprocess}
 
 
 def _package_file(package: str, relative: str) -> Path:

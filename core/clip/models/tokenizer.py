@@ -1,9 +1,6 @@
 """Tokenizers of backbones, read from their folders without running code of the folder."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from heapq import heapify, heappop, heappush
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +27,6 @@ def make_tokenizer(folder: Path, text: Mapping[str, Any]) -> Tokenize:
         return cast(Tokenize, made)
     tokenizer = SimpleTokenizer(context_length=length, **options)
     tokenizer.cache = _Words(tokenizer.cache)
-    tokenizer.bpe = partial(_bpe, tokenizer)
     return cast(Tokenize, tokenizer)
 
 
@@ -62,36 +58,3 @@ class _Words(dict[str, str]):
     def __setitem__(self, word: str, tokens: str) -> None:
         if len(self) < MAX_WORDS and len(word) <= MAX_WORD_LENGTH:
             super().__setitem__(word, tokens)
-
-
-def _bpe(tokenizer: SimpleTokenizer, word: str) -> str:
-    """Return the tokens of a word like open_clip's method, which takes quadratic time for a long word.
-
-    The pair of the lowest rank is merged at all its positions, from left to right, until no pair has a rank.
-    """
-    if word in tokenizer.cache:
-        return str(tokenizer.cache[word])
-    ranks: dict[tuple[str, str], int] = tokenizer.bpe_ranks
-    # A part that was merged into the one before it is empty, and so is the end.
-    parts = [*word[:-1], word[-1] + "</w>", ""]
-    before, after = list(range(-1, len(parts) - 1)), list(range(1, len(parts) + 1))
-    heap = [(ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in ranks]
-    heapify(heap)
-    while heap:
-        rank, positions = heap[0][0], []
-        while heap and heap[0][0] == rank:
-            positions.append(heappop(heap)[1])
-        for i in positions:
-            merged = after[i]
-            if ranks.get((parts[i], parts[merged])) != rank:
-                continue
-            parts[i] += parts[merged]
-            parts[merged] = ""
-            after[i] = after[merged]
-            before[after[i]] = i
-            for first, second in ((before[i], i), (i, after[i])):
-                if (pair := (parts[first], parts[second])) in ranks:
-                    heappush(heap, (ranks[pair], first))
-    tokens = " ".join(filter(None, parts))
-    tokenizer.cache[word] = tokens
-    return tokens

@@ -20,7 +20,7 @@ def test_without_a_past_job_the_estimate_is_unknown() -> None:
     assert found.high > 2 * found.seconds
     assert "two CPU cores" in found.basis
     unknown = estimate(resolve_config(backbone="ViT-B-16/openai"), 160, 0, [])
-    assert (unknown.seconds, unknown.low, unknown.high, unknown.memory_bytes) == (None, None, None, None)
+    assert (unknown.seconds, unknown.low, unknown.high) == (None, None, None)
     assert unknown.basis
 
 
@@ -67,14 +67,3 @@ def test_more_work_takes_longer() -> None:
     assert seconds(evaluate="none") < seconds(tests=100) < seconds()
     assert seconds(tests=100, evaluate="none") == seconds(evaluate="none")
     assert seconds(holdout=0.5) < seconds()
-
-
-def test_memory() -> None:
-    def memory(**config: int) -> int:
-        found = estimate(resolve_config(**config), 100, 0, []).memory_bytes
-        assert found is not None
-        return found
-
-    assert memory(batch_size=8) < memory() == memory(batch_size=32)
-    assert memory(micro_batch_size=8) == memory(batch_size=8)
-    assert memory(image_size=320) > 2 * memory()
