@@ -17,7 +17,7 @@ from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.prompts import class_indices
-from core.clip.training.progress import Silent
+from core.clip.training.progress import Reporter
 from core.clip.training.trainer import FineTuned, Recipe, fine_tune
 from core.clip.weights.delta import Delta, full_delta
 from core.clip.weights.ensemble import interpolate
@@ -53,7 +53,7 @@ def train(task: Task, config: AdaptConfig, recipe: Recipe | None = None) -> Fine
         task.labels,
         task.prompts(task.class_names),
         config,
-        Silent(),
+        Reporter(),
         recipe=recipe,
     )
 

@@ -27,7 +27,7 @@ from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.models.starter import starter_folder
 from core.clip.pipeline import Shot
 from core.clip.prompts import class_prompts
-from core.clip.training.progress import Reporter, Silent, StepProgress
+from core.clip.training.progress import Reporter, StepProgress
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.ensemble import interpolate
 from examples import clip_cite
@@ -149,7 +149,7 @@ def recipe_of(config: AdaptConfig) -> clip_cite.Recipe:
     return clip_cite.Recipe(**shared, template=config.templates[0])
 
 
-class Clock(Silent):
+class Clock(Reporter):
     """A reporter that records the end of each step and its losses L, L_DVA, L_SCL, L_VLD."""
 
     def __init__(self) -> None:

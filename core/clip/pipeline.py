@@ -23,7 +23,7 @@ from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
-from core.clip.training.progress import Reporter, Silent, total
+from core.clip.training.progress import Reporter, total
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
@@ -87,7 +87,7 @@ def adapt(
         Cancelled, TrainingDiverged, OutOfMemory, InvalidConfig: as for `fine_tune`.
     """
     started = time.monotonic()
-    reporter = reporter or Silent()
+    reporter = reporter or Reporter()
     class_names = tuple(dict.fromkeys(shot.class_name for shot in shots))
     if len(class_names) < 2:
         raise InvalidClassNames(f"A classifier needs at least 2 classes; there are {len(class_names)}.")

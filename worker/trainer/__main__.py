@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from core import tracing
+from core.clip.training.progress import Reporter
 from core.parent_watch import exit_with_parent
 from core.scratch import FULL
 from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
@@ -35,7 +36,7 @@ IMPORTS = (
 logger = logging.getLogger("worker.trainer")
 
 
-class Channel:
+class Channel(Reporter):
     """A reporter that writes JSON lines for the supervisor, which cancels by killing the process."""
 
     def __init__(self, stream: IO[str]) -> None:

@@ -8,18 +8,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from PIL.Image import Resampling
 from torch import Tensor
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
+from torchvision.transforms.functional import pil_modes_mapping
 
 from core.clip.data.images import Fit
-
-_RESAMPLING = {
-    InterpolationMode.NEAREST: Resampling.NEAREST,
-    InterpolationMode.BILINEAR: Resampling.BILINEAR,
-    InterpolationMode.BICUBIC: Resampling.BICUBIC,
-    InterpolationMode.LANCZOS: Resampling.LANCZOS,
-}
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -99,8 +92,7 @@ class Pixels:
                 squash = True
             case _:
                 return None
-        resampling = _RESAMPLING.get(resize.interpolation)
-        return None if resampling is None else Fit(side, resampling, squash)
+        return Fit(side, pil_modes_mapping[resize.interpolation], squash)
 
     def finish(self, fitted: Tensor) -> Tensor:
         """Normalise [N, S, S, 3] from `fit` to fp32 [N, 3, S, S], channels last, on the same device."""

@@ -73,7 +73,8 @@ def build_zero_shot_classifier(
     device = next(model.parameters()).device
     sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
     features = []
-    for chunk in _chunks(sentences, PROMPT_BATCH_SIZE):
+    for start in range(0, len(sentences), PROMPT_BATCH_SIZE):
+        chunk = sentences[start : start + PROMPT_BATCH_SIZE]
         features.append(in_parts(lambda part: encode_tokens(model, part.to(device)), tokenize(chunk)))
         done(len(chunk))
     return classifier_from_features(torch.cat(features), sentences, prompts)
@@ -93,11 +94,6 @@ def classifier_from_features(
         [features[[row[s] for s in class_prompts]].mean(dim=0) for class_prompts in prompts]
     )
     return F.normalize(classifier_weights, dim=-1)
-
-
-def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def batches(

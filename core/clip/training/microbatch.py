@@ -21,12 +21,7 @@ def reserve_gpu_memory(device: torch.device, reserve_bytes: int) -> None:
     """
     if device.type == "cuda" and reserve_bytes:
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(memory_fraction(reserve_bytes, total), device)
-
-
-def memory_fraction(reserve_bytes: int, total_bytes: int) -> float:
-    """Return the share of the memory, from 0 to 1, that is left without the reserve."""
-    return min(max(1 - reserve_bytes / total_bytes, 0.0), 1.0)
+        torch.cuda.set_per_process_memory_fraction(max(1 - reserve_bytes / total, 0.0), device)
 
 
 class MicroBatcher:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 Kind = Literal["decode", "train", "image", "prompt"]
 """Kinds of work and their units: a decoded image, an image in an optimiser step, an image or a prompt in a
@@ -35,8 +35,8 @@ class StepProgress:
     images_per_second: float
 
 
-class Reporter(Protocol):
-    """Receiver of the progress of a training."""
+class Reporter:
+    """Receiver of the progress of a training. This one ignores it and never cancels."""
 
     def plan(self, training: Work, evaluation: Work) -> None:
         """Announce all work before any of it, also the part that an earlier attempt has done."""
@@ -61,31 +61,10 @@ class Reporter(Protocol):
 
     def cancelled(self) -> bool:
         """Return True to stop the training with `Cancelled`; called before every step and micro-batch."""
-        ...
-
-
-class Silent:
-    """A reporter for scripts and tests that prints nothing and never cancels."""
-
-    def plan(self, training: Work, evaluation: Work) -> None: ...
-
-    def stage(self, name: str) -> None: ...
-
-    def step(self, progress: StepProgress) -> None: ...
-
-    def done(self, kind: Kind, units: int, *, earlier: bool = False) -> None: ...
-
-    def warn(self, code: str, detail: str) -> None: ...
-
-    def checkpoint(self, epoch: int) -> None: ...
-
-    def resumed(self, epoch: int) -> None: ...
-
-    def cancelled(self) -> bool:
         return False
 
 
-class FoldReporter(Silent):
+class FoldReporter(Reporter):
     """A reporter for the training of a fold model, whose steps are not the model's."""
 
     def __init__(self, reporter: Reporter) -> None:

@@ -22,7 +22,7 @@ from benchmarks.methods.common import task as given
 from core.clip.data.transforms import random_resized_crop
 from core.clip.models.backbone import tower_parameters
 from core.clip.training.losses import supervised_contrastive, total_loss
-from core.clip.training.progress import Silent
+from core.clip.training.progress import Reporter
 from core.clip.training.trainer import Recipe, cosine, fine_tune
 from tests.core.clip.training.test_losses import (
     SCALE,
@@ -97,7 +97,7 @@ def train(task: given.Task, recipe: Recipe | None = None) -> dict[str, Tensor]:
     config = paper_config(task, epochs=2, batch_size=5, learning_rate=1e-3, classifier_learning_rate=1e-3)
     prompts = task.prompts(task.class_names)
     return fine_tune(
-        task.backbone, task.tensors, task.labels, prompts, config, Silent(), recipe=recipe
+        task.backbone, task.tensors, task.labels, prompts, config, Reporter(), recipe=recipe
     ).theta_1
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from core.clip.models.backbone import Backbone
-from core.clip.training.progress import Kind, Silent, StepProgress, Work
+from core.clip.training.progress import Kind, Reporter, StepProgress, Work
 
 
-class Recorder(Silent):
+class Recorder(Reporter):
     """Reporter that records all progress and cancels after `cancel_after` steps.
 
     `cancel_at` cancels after this number of images in optimiser steps, those of fold models included.

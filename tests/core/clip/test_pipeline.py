@@ -29,7 +29,7 @@ from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.pipeline import Adapted, Shot, adapt
 from core.clip.prompts import class_prompts
-from core.clip.training.progress import Reporter, Silent, StepProgress
+from core.clip.training.progress import Reporter, StepProgress
 from core.clip.weights import support_set
 from core.clip.weights.delta import encode, full_delta
 from core.clip.weights.files import Weights, load_weights, save_weights
@@ -213,7 +213,7 @@ def test_features_of_the_support_set_are_not_computed_again(
 ) -> None:
     monkeypatch.setattr(support_set, "MAX_SUPPORT_SHOTS", 6)
     sources = [s.source for s in shots("red", "green", "blue", each=4)]
-    every = stock_features(tiny, sources, ImageLimits(), Silent())
+    every = stock_features(tiny, sources, ImageLimits(), Reporter())
     labels = sorted(i % 3 for i in range(len(sources)))
     chosen = support_shots(labels)
     assert 0 < len(chosen) < len(sources)
@@ -229,7 +229,7 @@ def test_the_evaluation_equals_a_classifiers_predictions(tiny: Backbone, adapted
     names = ["red", "green", "blue", "grey"]
     prompts = [class_prompts(name, ["a photo of a {}."]) for name in names]
     for alpha in (0.5, 1.0):
-        both = measured(tiny, adapted, tests, config(alpha=alpha), Silent())
+        both = measured(tiny, adapted, tests, config(alpha=alpha), Reporter())
         for weights, right in zip((None, adapted.weights), both, strict=True):
             classifier = Classifier(tiny, weights, alpha)
             images = [open_image(s.source) for s in tests]
@@ -249,7 +249,7 @@ def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
     again = encode(theta_0, full.weights.delta.tensors, "4bit")
     assert same_bits(dict(packed.weights.delta.tensors), dict(again.tensors))
     for adapted in (packed, full):
-        once_more = measured(tiny, adapted, tests, config(**given), Silent())
+        once_more = measured(tiny, adapted, tests, config(**given), Reporter())
         assert once_more == correct_per_model(adapted.evaluation.held_out)
     assert packed.weights.shots is not None
     assert full.weights.shots is not None
@@ -258,14 +258,14 @@ def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
 
 def test_evaluating_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
     tests = shots("red", "green", "blue", "grey", each=17, seed=2000)  # 68 images: more than one chunk.
-    whole = measured(tiny, adapted, tests, config(), Silent())
-    parts = [measured(tiny, adapted, part, config(), Silent()) for part in (tests[:20], tests[20:])]
+    whole = measured(tiny, adapted, tests, config(), Reporter())
+    parts = [measured(tiny, adapted, part, config(), Reporter()) for part in (tests[:20], tests[20:])]
     assert whole[1] == [right for part in parts for right in part[1]]
 
 
 def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot(name, 3000 + i, name.upper()) for i in range(3) for name in ("red", "green", "blue")]
-    held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=1.0), Silent())
+    held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=1.0), Reporter())
     metrics = job_metrics(held, source="test", trained_images=12)
     assert metrics["new_classes"] is None
     assert metrics["trained_classes"]["adapted"] == 1
@@ -273,7 +273,7 @@ def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Ada
 
 def test_new_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot("grey", 4000 + i, name) for i, name in enumerate(("Grey", "grey", "GREY"))]
-    held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(), Silent())
+    held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(), Reporter())
     metrics = job_metrics(held, source="test", trained_images=12)
     assert metrics["new_classes"]["stock"] == 1  # It is the only new class.
 
@@ -416,7 +416,7 @@ def test_own_prompts_and_templates_reach_training_and_evaluation(tiny: Backbone)
         assert not same_bits(plain.weights.delta.tensors, result(**more).weights.delta.tensors)
     swapped = measure(
         tiny, plain.weights, ("red", "green"), tests,
-        config(alpha=0, prompts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Silent(),
+        config(alpha=0, prompts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Reporter(),
     )  # fmt: skip
     assert swapped[0] == [not right for right in correct_per_model(plain.evaluation.held_out)[0]]
 

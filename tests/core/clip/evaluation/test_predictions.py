@@ -7,7 +7,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import IMAGE_BATCH_SIZE
 from core.clip.pipeline import adapt
-from core.clip.training.progress import Silent
+from core.clip.training.progress import Reporter
 from tests.core.clip.test_pipeline import config, shots
 
 
@@ -30,7 +30,7 @@ def test_every_third_image_is_on_the_curve(tiny: Backbone) -> None:
             alpha=0.5,
             curve=(0.0, 0.5, 1.0),
             curve_images=curve_images,
-            reporter=Silent(),
+            reporter=Reporter(),
         )
 
     every, some = predicted(count), predicted(-(-count // 3))
