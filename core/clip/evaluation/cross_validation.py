@@ -13,7 +13,6 @@ from core.clip.config import AdaptConfig
 from core.clip.data.header import ImageLimits
 from core.clip.data.splits import make_folds
 from core.clip.evaluation.predictions import (
-    CROSS_VALIDATION_CURVE,
     Candidates,
     HeldOutPredictions,
     predict,
@@ -78,8 +77,6 @@ def cross_validation_work(
                     evaluated,
                     candidates,
                     config.alpha,
-                    CROSS_VALIDATION_CURVE,
-                    curve_images=evaluated,
                     stock_features=True,
                 ),
             )
@@ -184,9 +181,7 @@ def cross_validate(
             [labels[i] for i in held_out],
             held_out,
             alpha=alpha,
-            curve=CROSS_VALIDATION_CURVE,
             stock_features=features[held_out],
-            curve_images=len(held_out),
             reporter=fold_reporter,
             limits=limits,
         )

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.config import AdaptConfig
@@ -19,7 +18,6 @@ from core.clip.evaluation.context import EvalContext
 from core.clip.evaluation.cross_validation import cross_validate, cross_validation_work
 from core.clip.evaluation.label_issues import FOLDS, agreed_label_issues, cross_fit_scores
 from core.clip.evaluation.predictions import (
-    CURVE,
     Candidates,
     ClassScores,
     HeldOutPredictions,
@@ -46,21 +44,18 @@ OTHERS = 20
 def predict_test_images(
     context: EvalContext,
     tests: Sequence[tuple[int, Shot]],
-    alpha: float,
     reporter: Reporter,
-    *,
-    curve: Sequence[float],
 ) -> HeldOutPredictions:
     """Predict the test images with the adapted model.
 
-    The candidates are the trained classes and the classes of the tests. If the tests have no new class
-    and a curve is requested, distractor classes are added.
+    The candidates are the trained classes and the classes of the tests. If the tests have no new class,
+    distractor classes are added.
     """
     names = list(context.trained.class_names)
     spelling = {same_class(name): name for name in names}
     truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
     names = list(dict.fromkeys([*names, *truths]))
-    if curve and len(names) == len(context.trained.class_names):
+    if len(names) == len(context.trained.class_names):
         names += distractor_classes(names, OTHERS)
     shots = context.weights.shots
     assert shots is not None  # newly trained weights have a support set
@@ -72,8 +67,7 @@ def predict_test_images(
         [shot.source for _, shot in tests],
         [names.index(name) for name in truths],
         [position for position, _ in tests],
-        alpha=alpha,
-        curve=curve,
+        alpha=context.config.alpha,
         reporter=reporter,
         limits=context.limits,
     )
@@ -122,7 +116,7 @@ def evaluation_work(
     return total(
         # Stock features and previews.
         {"image": len(labels) - stock_features, "prompt": prompts + distractors},
-        prediction_work(len(tests), candidates, config.alpha, CURVE)
+        prediction_work(len(tests), candidates, config.alpha)
         if tests
         else cross_validation_work(labels, prompts, distractors, config, originals),
     )
@@ -171,7 +165,7 @@ def evaluate(
     )
     label_issues = agreed_label_issues(context, repeats, cross_validated)
     if tests:
-        held_out = predict_test_images(context, tests, config.alpha, reporter, curve=CURVE)
+        held_out = predict_test_images(context, tests, reporter)
     elif cross_validated is not None:
         held_out, source = (
             replace(cross_validated, positions=np.asarray(trained.positions)[cross_validated.positions]),
@@ -253,7 +247,6 @@ def _only_previews(
     context: EvalContext, candidates: Candidates, previews: ClassScores, stock: ClassScores
 ) -> HeldOutPredictions:
     """Return the predictions of stock model and previews alone, without fold models."""
-    none: NDArray[np.int64] = np.arange(0)
     trained = context.trained
     rows = np.arange(len(trained.labels))
     if trained.originals is not None:
@@ -261,7 +254,7 @@ def _only_previews(
     positions, labels = (np.asarray(x)[rows] for x in (trained.positions, trained.labels))
     images_per_fold_model = round(len(rows) * (FOLDS - 1) / FOLDS)
     return HeldOutPredictions(
-        candidates, positions, labels, stock[rows], previews[rows], None, {}, none, images_per_fold_model
+        candidates, positions, labels, stock[rows], previews[rows], None, {}, images_per_fold_model
     )
 
 

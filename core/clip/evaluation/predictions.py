@@ -22,12 +22,8 @@ from core.clip.training.progress import Reporter, Work
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 
-CURVE = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""The α evaluated in addition to the model's own."""
-CROSS_VALIDATION_CURVE = (0.0, 0.5, 1.0)
-"""The α evaluated for fold models. Each additional α costs about 5% of the training."""
-CURVE_IMAGES = 200
-"""Maximum number of test images on the α curve; the others are evaluated at the model's own α only."""
+CURVE = (0.0, 0.5, 1.0)
+"""The α evaluated in addition to the model's own. Each additional α costs about 5% of the training."""
 Floats = NDArray[np.float64]
 
 
@@ -104,9 +100,7 @@ class HeldOutPredictions:
     adapted: ClassScores | None
     """None if only the instant preview was evaluated."""
     curve: Mapping[float, ClassScores]
-    """Class scores of the images `on_curve`, by α."""
-    on_curve: NDArray[np.int64]
-    """[M], indices of the N images."""
+    """Class scores by α; empty if only the instant preview was evaluated."""
     images_per_fold_model: int | None = None
     """Training images per fold model; None if the N images are separate from the training images."""
     fold_models: int = 0
@@ -115,8 +109,6 @@ class HeldOutPredictions:
     @classmethod
     def concatenate(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
         """Concatenate the predictions of several fold models, each on its own fold."""
-
-        starts = np.cumsum([0, *(len(part.truth) for part in parts[:-1])])
         return cls(
             candidates=parts[0].candidates,
             positions=np.concatenate([part.positions for part in parts]),
@@ -128,9 +120,6 @@ class HeldOutPredictions:
                 alpha: ClassScores.concatenate([part.curve[alpha] for part in parts])
                 for alpha in parts[0].curve
             },
-            on_curve=np.concatenate(
-                [start + part.on_curve for start, part in zip(starts, parts, strict=True)]
-            ),
             images_per_fold_model=parts[0].images_per_fold_model,
             fold_models=len(parts),
         )
@@ -146,92 +135,64 @@ def predict(
     positions: Sequence[int],
     *,
     alpha: float,
-    curve: Sequence[float],
-    curve_images: int = CURVE_IMAGES,
     stock_features: Tensor | None = None,
     reporter: Reporter,
     limits: ImageLimits = ImageLimits(),
 ) -> HeldOutPredictions:
     """Compute the class scores of the images from the stock model, the preview and the adapted model.
 
+    The adapted model is evaluated at `alpha` and at each α of `CURVE`.
+
     Args:
         weights: stored weights of a model that was not trained on the images.
         preview: prototype classifier of the shots that the model was trained on.
-        curve: the α to evaluate in addition to `alpha`.
-        curve_images: maximum number of images on the curve, evenly spaced.
         stock_features: [N, D] of the images, if already computed.
 
     Raises:
         BadImage: an image can't be read.
         Cancelled: the reporter requested a stop.
     """
-    model = _at(backbone, weights, alpha)
-    every = max(1, -(-len(sources) // curve_images))
-    on_curve = np.arange(0, len(sources), every)
-    features: tuple[list[Tensor], list[Tensor]] = ([], [])
-    curve_pixels: list[Tensor] = []
-    seen = 0
+    theta_0 = tower_parameters(backbone.model)
+    adapted_alphas = sorted({*CURVE, alpha} - {0})
+    networks = {each: with_parameters(backbone, weights.theta(theta_0, each)) for each in adapted_alphas}
+    if stock_features is None:
+        networks[0.0] = backbone.model
+    features: dict[float, list[Tensor]] = {each: [] for each in networks}
     done = partial(reporter.done, "image")
     for pixels in batches(backbone, sources, limits):
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
-        if stock_features is None:
-            features[0].append(image_features(backbone.model, pixels, done).cpu())
-        features[1].append(image_features(model, pixels, done).cpu())
-        if curve and len(chosen := pixels[(-seen) % every :: every]):
-            curve_pixels.append(chosen)
-        seen += len(pixels)
-    stock_image_features = torch.cat(features[0]) if stock_features is None else stock_features
-    adapted_features = torch.cat(features[1])
-    stock_weights, classifier_weights = (
-        _classifier_weights(network, backbone, candidates, reporter) for network in (backbone.model, model)
-    )
-    curve_scores: dict[float, ClassScores] = {}
-    for other in curve:
+        for each, network in networks.items():
+            features[each].append(image_features(network, pixels, done).cpu())
+    stock = torch.cat(features[0.0]) if stock_features is None else stock_features
+    stock_weights = _classifier_weights(backbone.model, backbone, candidates, reporter)
+    scores = {0.0: cosine_scores(stock, stock_weights, candidates)}
+    for each in adapted_alphas:
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
-        if other == alpha:
-            curve_scores[other] = balanced_scores(
-                adapted_features[on_curve], classifier_weights, weights.shots, other, candidates
-            )
-        elif other == 0:
-            curve_scores[other] = cosine_scores(stock_image_features[on_curve], stock_weights, candidates)
-        else:
-            network = _at(backbone, weights, other)
-            some = torch.cat([image_features(network, pixels, done).cpu() for pixels in curve_pixels])
-            classifier = _classifier_weights(network, backbone, candidates, reporter)
-            curve_scores[other] = balanced_scores(some, classifier, weights.shots, other, candidates)
+        classifier = _classifier_weights(networks[each], backbone, candidates, reporter)
+        adapted = torch.cat(features[each])
+        scores[each] = balanced_scores(adapted, classifier, weights.shots, each, candidates)
     return HeldOutPredictions(
         candidates,
         np.asarray(positions),
         np.asarray(truth),
-        cosine_scores(stock_image_features, stock_weights, candidates),
-        preview_scores(preview, stock_image_features, stock_weights, candidates),
-        balanced_scores(adapted_features, classifier_weights, weights.shots, alpha, candidates),
-        curve_scores,
-        on_curve if curve else np.arange(0),
+        scores[0.0],
+        preview_scores(preview, stock, stock_weights, candidates),
+        scores[alpha],
+        {each: scores[each] for each in CURVE},
     )
 
 
-def prediction_work(
-    images: int,
-    prompts: int,
-    alpha: float,
-    curve: Sequence[float],
-    *,
-    curve_images: int = CURVE_IMAGES,
-    stock_features: bool = False,
-) -> Work:
+def prediction_work(images: int, prompts: int, alpha: float, *, stock_features: bool = False) -> Work:
     """Return the work of `predict`.
 
     Args:
         prompts: number of prompts of all candidates.
         stock_features: whether these are already computed.
     """
-    others = sum(other not in (0, alpha) for other in curve)
-    on_curve = -(-images // max(1, -(-images // curve_images)))
-    networks = 1 if stock_features else 2
-    return {"image": networks * images + others * on_curve, "prompt": (2 + others) * prompts}
+    networks = len({*CURVE, alpha})
+    return {"image": (networks - stock_features) * images, "prompt": networks * prompts}
 
 
 def preview_scores(
@@ -259,12 +220,6 @@ def _by_candidates(
         rule(classifier_weights[of], classes[of]).scores(features)
         for of in (slice(k), slice(None), slice(k, None))
     ]
-
-
-def _at(backbone: Backbone, weights: Weights, alpha: float) -> nn.Module:
-    if alpha == 0:
-        return backbone.model
-    return with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
 
 
 def _classifier_weights(

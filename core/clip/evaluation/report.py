@@ -226,7 +226,7 @@ def _reliability(
 
 
 def _curve(held_out: HeldOutPredictions) -> tuple[CurvePoint, ...]:
-    k, truth = held_out.candidates.trained, held_out.truth[held_out.on_curve]
+    k, truth = held_out.candidates.trained, held_out.truth
     trained, new = np.flatnonzero(truth < k), np.flatnonzero(truth >= k)
 
     def accuracy(scores: ClassScores, rows: NDArray[np.int64], which: str) -> float | None:

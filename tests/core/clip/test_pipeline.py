@@ -117,7 +117,7 @@ def held_of(
 ) -> HeldOutPredictions:
     trained = TrainingSet(tuple(class_names), [], [], [], [], 0.0)
     subject = EvalContext(backbone, weights, trained, given, ImageLimits())
-    return predict_test_images(subject, list(enumerate(tests)), given.alpha, reporter, curve=())
+    return predict_test_images(subject, list(enumerate(tests)), reporter)
 
 
 def correct_per_model(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:

@@ -74,7 +74,7 @@ def test_the_report_names_the_files(done: tuple[Service, str]) -> None:
         "probability": 0.8,
     }
     assert [c["name"] for c in body["classes"]] == ["fox", "badger", "hare"]
-    assert len(body["curve"]) == 5
+    assert len(body["curve"]) == 3
 
 
 class Resources(HTMLParser):

@@ -85,7 +85,6 @@ def changed_by_hand(gained: int, lost: int, both: int, *, new: bool = False) -> 
         preview=stock,
         adapted=adapted,
         curve={},
-        on_curve=np.arange(0),
     )
 
 
@@ -200,7 +199,7 @@ def test_changes_have_the_candidates_of_the_verdict() -> None:
 
 
 def test_only_the_preview_is_evaluated() -> None:
-    made = report(replace(held_out(), adapted=None, curve={}, on_curve=np.arange(0)), source="preview")
+    made = report(replace(held_out(), adapted=None, curve={}), source="preview")
     assert (made.verdict, made.p, made.fixed, made.broken) == ("not_evaluated", None, (), ())
     assert made.summary.startswith("Not evaluated. ")
     assert codes(made)[0] == "evaluate"
