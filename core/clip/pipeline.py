@@ -18,9 +18,9 @@ from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.cross_validation import training_work
 from core.clip.evaluation.evaluate import Evaluation, evaluate, evaluation_work
-from core.clip.evaluation.stock_features import stock_features
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.device import is_out_of_memory
+from core.clip.models.features import file_features
 from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.progress import Reporter, total
@@ -101,10 +101,9 @@ def adapt(
         labels = [index_of[shot.class_name] for _, shot in training_shots]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
         sentences = sum(map(len, prompts))
-        support = support_shots(labels)
         reporter.plan(
             total(
-                {"decode": len(labels)},
+                {"decode": len(labels), "image": len(labels)},
                 training_work(len(labels), len(class_names), sentences, config.epochs),
             ),
             evaluation_work(
@@ -113,7 +112,6 @@ def adapt(
                 sentences,
                 [shot.class_name for _, shot in test_shots],
                 config,
-                stock_features=len(support) if trained is None else 0,
                 originals=originals,
             ),
         )
@@ -122,11 +120,11 @@ def adapt(
         sources = [shot.source for _, shot in training_shots]
         side = _shortest_side(backbone, config)
         images = read_images(sources, limits, side, partial(reporter.done, "decode"))
-        stock = None
+        # Features at α = 0, for the support set and the evaluation.
+        stock = file_features(backbone, sources, limits, partial(reporter.done, "image"))
 
         if trained is None:
-            # 2. Encode the support shots at α = 0, so that less is left after the training. Fine-tune: θ_1.
-            stock = stock_features(backbone, [sources[i] for i in support], limits, reporter)
+            # 2. Fine-tune: θ_1.
             tuned = fine_tune(backbone, images, labels, prompts, config, reporter, checkpoints=checkpoints)
 
             # 3. Encode the delta θ_1 − θ_0.
@@ -136,7 +134,7 @@ def adapt(
                 delta,
                 images,
                 labels,
-                stock,
+                stock[support_shots(labels)],
                 partial(reporter.done, "image"),
             )
             trained = TrainedModel(Weights(delta, support_set), len(labels), time.monotonic() - started)
@@ -146,7 +144,7 @@ def adapt(
         positions = [position for position, _ in training_shots]
         confirmed = frozenset(position for position, shot in training_shots if shot.label_confirmed)
         training_set = TrainingSet(
-            class_names, sources, positions, images, labels, trained.seconds, confirmed, stock, originals
+            class_names, sources, positions, images, labels, stock, trained.seconds, confirmed, originals
         )
         evaluation = evaluate(
             EvalContext(backbone, trained.weights, training_set, config, limits),

@@ -25,12 +25,12 @@ class TrainingSet:
     images: Sequence[Tensor]
     """N decoded images, uint8 [3, H, W]."""
     labels: list[int]
+    stock_features: Tensor
+    """[N, D], by the stock model."""
     seconds: float
     """Duration of the training."""
     confirmed: frozenset[int] = frozenset()
     """Positions of the images whose labels are certain."""
-    stock_features: Tensor | None = None
-    """[M, D], of the support shots by the stock model; None if they are not yet computed."""
     originals: Sequence[int] | None = None
     """[N], image of the same class that each image copies, or the image itself; None without copies."""
 

@@ -32,21 +32,17 @@ def count_steps(images: int, config: AdaptConfig) -> int:
     return config.epochs * math.ceil(images / config.batch_size)
 
 
-def training_work(
-    images: int, classes: int, prompts: int, epochs: int, *, stock_features: bool = False
-) -> Work:
-    """Return the work of a training with its support set.
+def training_work(images: int, classes: int, prompts: int, epochs: int) -> Work:
+    """Return the work of a training with its support set, without the features by the stock model.
 
     Args:
         classes: number of trained classes.
         prompts: number of prompts of these classes.
-        stock_features: whether the images' features by the stock model are already computed.
     """
-    passes = len(SUPPORT_ALPHAS) - stock_features
     return {
         "train": epochs * images,
         "prompt": 2 * prompts,
-        "image": passes * support_size(images, classes),
+        "image": (len(SUPPORT_ALPHAS) - 1) * support_size(images, classes),
     }
 
 
@@ -70,9 +66,7 @@ def cross_validation_work(
     return total(
         *(
             total(
-                training_work(
-                    len(labels) - len(fold), len(set(labels)), prompts, epochs, stock_features=True
-                ),
+                training_work(len(labels) - len(fold), len(set(labels)), prompts, epochs),
                 prediction_work(
                     evaluated,
                     candidates,

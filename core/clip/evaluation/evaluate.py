@@ -27,7 +27,6 @@ from core.clip.evaluation.predictions import (
 )
 from core.clip.evaluation.report import Report, build_report
 from core.clip.evaluation.report_text import how_measured
-from core.clip.evaluation.stock_features import stock_features_of_training
 from core.clip.evaluation.verdict import judge
 from core.clip.inference.calibration import Calibration, fit_calibration
 from core.clip.inference.prototypes import PrototypeClassifier
@@ -96,7 +95,6 @@ def evaluation_work(
     tests: Sequence[str],
     config: AdaptConfig,
     *,
-    stock_features: int = 0,
     originals: Sequence[int] | None = None,
 ) -> Work:
     """Return the work of `evaluate`.
@@ -105,7 +103,6 @@ def evaluation_work(
         labels: labels of the training images.
         prompts: number of prompts of the trained classes.
         tests: class name of each test image.
-        stock_features: number of training images whose features by the stock model are already computed.
         originals: as in `TrainingSet`.
     """
     if config.evaluate == "none":
@@ -114,8 +111,7 @@ def evaluation_work(
     new_classes = {same_class(name) for name in tests} - {same_class(name) for name in class_names}
     candidates = prompts + (len(new_classes) * len(config.templates) or distractors)
     return total(
-        # Stock features and previews.
-        {"image": len(labels) - stock_features, "prompt": prompts + distractors},
+        {"prompt": prompts + distractors},
         prediction_work(len(tests), candidates, config.alpha)
         if tests
         else cross_validation_work(labels, prompts, distractors, config, originals),
@@ -149,7 +145,7 @@ def evaluate(
     reporter.stage("evaluating")
     started = time.monotonic()
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
-    features = stock_features_of_training(context, reporter)
+    features = trained.stock_features
     text_features = build_zero_shot_classifier(
         context.backbone.model,
         context.backbone.tokenize,

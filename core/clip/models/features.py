@@ -96,6 +96,22 @@ def classifier_from_features(
     return F.normalize(classifier_weights, dim=-1)
 
 
+def file_features(
+    backbone: Backbone,
+    sources: Sequence[bytes | Path],
+    limits: ImageLimits = ImageLimits(),
+    done: Callable[[int], None] = lambda images: None,
+) -> Tensor:
+    """Return the features [N, D] of image files by the stock model, decoded as the service decodes them.
+
+    `done` is called with the number of images after each batch.
+    """
+    parts = [
+        image_features(backbone.model, pixels, done).cpu() for pixels in batches(backbone, sources, limits)
+    ]
+    return torch.cat(parts)
+
+
 def batches(
     backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
 ) -> Iterator[Tensor]:

@@ -24,14 +24,13 @@ from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.evaluate import predict_test_images
 from core.clip.evaluation.predictions import HeldOutPredictions
-from core.clip.evaluation.stock_features import stock_features, stock_features_of_training
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.pipeline import Adapted, Shot, adapt
 from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, StepProgress
 from core.clip.weights import support_set
-from core.clip.weights.delta import encode, full_delta
+from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import (
@@ -115,7 +114,7 @@ def held_of(
     given: AdaptConfig,
     reporter: Reporter,
 ) -> HeldOutPredictions:
-    trained = TrainingSet(tuple(class_names), [], [], [], [], 0.0)
+    trained = TrainingSet(tuple(class_names), [], [], [], [], torch.empty(0), 0.0)
     subject = EvalContext(backbone, weights, trained, given, ImageLimits())
     return predict_test_images(subject, list(enumerate(tests)), reporter)
 
@@ -206,22 +205,6 @@ def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(t
     ]
     held_out = len(training) - len(kept.labels)
     assert sum(len(p.given) for p in stock) == len(kept.labels) + held_out
-
-
-def test_features_of_the_support_set_are_not_computed_again(
-    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(support_set, "MAX_SUPPORT_SHOTS", 6)
-    sources = [s.source for s in shots("red", "green", "blue", each=4)]
-    every = stock_features(tiny, sources, ImageLimits(), Reporter())
-    labels = sorted(i % 3 for i in range(len(sources)))
-    chosen = support_shots(labels)
-    assert 0 < len(chosen) < len(sources)
-    trained = TrainingSet((), sources, (), (), labels, 0.0, stock_features=every[chosen])
-    context = EvalContext(tiny, Weights(full_delta({})), trained, config(), ImageLimits())
-    reporter = Recorder()
-    torch.testing.assert_close(stock_features_of_training(context, reporter), every)
-    assert reporter.work["image"] == len(sources) - len(chosen)
 
 
 def test_the_evaluation_equals_a_classifiers_predictions(tiny: Backbone, adapted: Adapted) -> None:
