@@ -19,7 +19,7 @@ from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.prompts import class_indices
 from core.clip.training.progress import Reporter
 from core.clip.training.trainer import FineTuned, Recipe, fine_tune
-from core.clip.weights.delta import Delta, full_delta
+from core.clip.weights.delta import Delta
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.support_set import encode_support_set
 
@@ -36,7 +36,7 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
     config = config_of(task)
     theta_1 = train(task, config).theta_1
     network = ensemble(task, theta_1, config.alpha)
-    balanced = Balanced(task, network, full_delta(theta_1), config.alpha, NEW_CLASS_BALANCE)
+    balanced = Balanced(task, network, Delta("full", theta_1), config.alpha, NEW_CLASS_BALANCE)
     return {
         "CLIP-CITE, served": Served(balanced),
         "CLIP-CITE, balanced": balanced,

@@ -69,7 +69,9 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
         rate = statistics.median(rates)
         spread = DEFAULT_SPREAD
         if len(rates) >= MIN_PAST_JOBS:
-            spread = max(1.2, *(max(other / rate, rate / other) for other in _without_extremes(rates)))
+            cut = len(rates) // 20  # leaves the middle 90%
+            middle = sorted(rates)[cut : len(rates) - cut]
+            spread = max(1.2, *(max(other / rate, rate / other) for other in middle))
         jobs = "1 job" if len(rates) == 1 else f"the last {len(rates)} jobs"
         basis = f"From {jobs} with this backbone and image size on this service."
     elif config.backbone == STARTER:
@@ -107,9 +109,3 @@ def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
         + 5 / TRAINING_COST * evaluated
         + min(4_096, training_images)
     )
-
-
-def _without_extremes(rates: Sequence[float]) -> Sequence[float]:
-    """Return the middle 90%, sorted."""
-    cut = len(rates) // 20
-    return sorted(rates)[cut : len(rates) - cut]

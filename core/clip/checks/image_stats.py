@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageStat
 
 SIDE = 128
 """Shorter side at which images are checked (pixels). Image towers see 160 to 336."""
@@ -40,19 +40,13 @@ def measure_image(image: Image.Image) -> ImageStats:
     grey = image.convert("L")
     shorter, longer = sorted(grey.size)
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0))
-    contrast = _contrast(grey)
+    contrast = ImageStat.Stat(grey).stddev[0]
     if shorter < 3 or contrast < MIN_CONTRAST:
         return ImageStats(shorter, longer / shorter, contrast, 1.0, 1.0, thumbnail)
     greys = np.asarray(grey).astype(np.int16)  # [H, W]
     return ImageStats(
         shorter, longer / shorter, contrast, _sharpness(greys), _subject_coverage(greys), thumbnail
     )
-
-
-def _contrast(grey: Image.Image) -> float:
-    counts, levels = np.array(grey.histogram()), np.arange(256)
-    mean = counts @ levels / counts.sum()
-    return float(np.sqrt(counts @ np.square(levels - mean) / counts.sum()))
 
 
 def _sharpness(greys: NDArray[np.int16]) -> float:

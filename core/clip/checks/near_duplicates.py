@@ -68,7 +68,9 @@ def find_near_duplicates(stats: Sequence[ImageStats]) -> list[NearDuplicate]:
     pairs = [
         (first, second, mirrored)
         for second, first, mirrored in _candidates(stats)
-        if _near(stats[first].aspect_ratio, stats[second].aspect_ratio)
+        if 1 / MAX_ASPECT_CHANGE
+        <= stats[first].aspect_ratio / stats[second].aspect_ratio
+        <= MAX_ASPECT_CHANGE
     ]
     best: dict[int, NearDuplicate] = {}
     for start in range(0, len(pairs), PAIR_BATCH_SIZE):
@@ -131,10 +133,6 @@ def _mirrored(images: Floats, mirrored: NDArray[np.bool_]) -> Floats:
     """Mirror those images [P, F, F] that are marked in `mirrored`."""
     result: Floats = np.where(mirrored[:, None, None], images[:, :, ::-1], images)
     return result
-
-
-def _near(a: float, b: float) -> bool:
-    return max(a, b) <= MAX_ASPECT_CHANGE * min(a, b)
 
 
 def _candidates(stats: Sequence[ImageStats]) -> Iterator[tuple[int, int, bool]]:

@@ -77,15 +77,11 @@ def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
         if device.type == "cuda":
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         else:
-            precision = "bf16" if _computes_bf16() else "fp32"
+            # Emulated bf16 is slower than fp32. Not every supported version of torch has get_capabilities.
+            capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+            in_hardware = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+            precision = "bf16" if in_hardware else "fp32"
     return {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
-def _computes_bf16() -> bool:
-    """Return True if the CPU multiplies bf16 in hardware. Emulated bf16 is slower than fp32."""
-    # Not every supported version of torch has get_capabilities.
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def allow_tf32(allowed: bool) -> None:

@@ -24,8 +24,7 @@ def epoch_of(name: str) -> int | None:
 def newest_first(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, newest first; none if the folder does not exist."""
     files = folder.iterdir() if folder.is_dir() else ()
-    epochs = {path: epoch_of(path.name) for path in files}
-    return sorted((p for p, epoch in epochs.items() if epoch is not None), key=_order, reverse=True)
+    return sorted((path for path in files if _NAME.fullmatch(path.name)), reverse=True)
 
 
 def is_whole(path: Path) -> bool:
@@ -35,7 +34,3 @@ def is_whole(path: Path) -> bool:
     """
     match = _NAME.fullmatch(path.name)
     return match is not None and file_sha256(path) == match[2]
-
-
-def _order(path: Path) -> tuple[int, str]:
-    return epoch_of(path.name) or 0, path.name

@@ -78,11 +78,6 @@ class Delta:
             torch.addcmul(before_rows[some], codes, factor, out=after_rows[some])
 
 
-def full_delta(theta_1: Mapping[str, Tensor]) -> Delta:
-    """Return θ_1 in full precision, not as a difference, whose rounding can't always be undone."""
-    return Delta(FULL, {name: tensor.detach() for name, tensor in theta_1.items()})
-
-
 @torch.no_grad()
 def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: DeltaFormat) -> Delta:
     """Encode θ_1 in the delta format `kind`, on the CPU.

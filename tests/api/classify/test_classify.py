@@ -19,7 +19,7 @@ from core.clip.data.decoder_process import DecoderProcess
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
-from core.clip.weights.delta import full_delta
+from core.clip.weights.delta import Delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 from tests.api import crafted
@@ -173,7 +173,7 @@ def test_equals_the_library(shared: Service, backbone: Backbone) -> None:
     model = publish_model(shared.database, shared.blobs, backbone, theta_1=theta_1, alpha=0.6)
     body = ok(by_form(shared, model=model))
     prompts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = Classifier(backbone, Weights(full_delta(theta_1)), 0.6).classify(
+    scores = Classifier(backbone, Weights(Delta("full", theta_1)), 0.6).classify(
         [open_image(d) for _, d in IMAGES], prompts
     )
     for i, result in enumerate(body["results"]):
@@ -700,7 +700,7 @@ def test_a_balance_out_of_range_is_refused(shared: Service, model: str, value: o
 
 def test_the_rule_of_the_request_is_used_and_named(shared: Service, backbone: Backbone) -> None:
     """All classes of the request are trained, or one is not."""
-    classifier = Classifier(backbone, Weights(full_delta(moved(backbone))), 0.5)
+    classifier = Classifier(backbone, Weights(Delta("full", moved(backbone))), 0.5)
     seen = classifier.image_features(
         classifier.preprocess([open_image(crafted.jpeg(seed)) for seed in range(4)])
     )

@@ -25,7 +25,7 @@ from core.clip.inference.classifier import Classifier
 from core.clip.inference.request_rule import RequestKind
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.prompts import class_indices
-from core.clip.weights.delta import full_delta
+from core.clip.weights.delta import Delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 from core.serving import predictor
@@ -358,7 +358,7 @@ def test_a_backbone_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) 
 
 def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
     theta_1 = moved(world.backbone)
-    classifier = Classifier(world.backbone, Weights(full_delta(theta_1)), 0.5)
+    classifier = Classifier(world.backbone, Weights(Delta("full", theta_1)), 0.5)
     head = classifier.text_features([[f"a photo of a {name}."] for name in CLASSES])
     # A class without a shot: the rule has no prototypes, which would add to similarities and offsets.
     shots = SupportSet(head.expand(3, -1, -1), torch.zeros(len(CLASSES), dtype=torch.int64))
@@ -390,7 +390,7 @@ def test_new_classes_are_balanced_against_trained_ones(world: World) -> None:
 )
 def test_the_rule_follows_the_classes(world: World, names: list[str], kind: RequestKind) -> None:
     theta_1 = moved(world.backbone)
-    plain = Classifier(world.backbone, Weights(full_delta(theta_1)), 0.8)
+    plain = Classifier(world.backbone, Weights(Delta("full", theta_1)), 0.8)
     images = [open_image(data) for data in IMAGES]
     seen = plain.image_features(plain.preprocess([open_image(crafted.jpeg(seed)) for seed in range(6)]))
     shots = SupportSet(torch.stack([seen, seen.flip(0), seen.roll(1, 0)]), torch.arange(6) % len(CLASSES))
@@ -398,7 +398,7 @@ def test_the_rule_follows_the_classes(world: World, names: list[str], kind: Requ
     answer = world.classify(names, model=model)
     assert answer.rule == kind
 
-    classifier = Classifier(world.backbone, Weights(full_delta(theta_1), shots), 0.8)
+    classifier = Classifier(world.backbone, Weights(Delta("full", theta_1), shots), 0.8)
     expected = classifier.scores(
         classifier.image_features(classifier.preprocess(images)),
         classifier.text_features([[f"a photo of a {name}."] for name in names]),

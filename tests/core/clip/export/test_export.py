@@ -26,7 +26,7 @@ from core.clip.export.onnx_graphs import OnnxDiffers, export_onnx
 from core.clip.export.open_clip_folder import relocated, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.weights.delta import full_delta
+from core.clip.weights.delta import Delta
 from core.clip.weights.files import Weights
 from tests.core.serving.adapted import moved
 
@@ -118,7 +118,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.slow
 def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
-    weights = Weights(full_delta(moved(tiny)))
+    weights = Weights(Delta("full", moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.37)
     found = fresh(tmp_path / "model", "plain", images, tmp_path / "found.npz")
     for kind, features in expected(tiny, weights, 0.37, images).items():
@@ -131,7 +131,7 @@ def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path
 @pytest.mark.slow
 def test_the_starter_is_loaded_by_its_script(starter: Backbone, drawings: Path, tmp_path: Path) -> None:
     """Real images, after moving the folder and without access to a hub."""
-    weights = Weights(full_delta(moved(starter, size=0.002)))
+    weights = Weights(Delta("full", moved(starter, size=0.002)))
     exported(starter, tmp_path / "before", weights, 0.5)
     folder = (tmp_path / "before").rename(tmp_path / "after")
     assert str(tmp_path) not in (folder / "open_clip_config.json").read_text()
@@ -145,7 +145,7 @@ def test_the_starter_is_loaded_by_its_script(starter: Backbone, drawings: Path, 
 
 @pytest.mark.slow
 def test_onnx_graphs_give_the_same(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
-    weights = Weights(full_delta(moved(tiny)))
+    weights = Weights(Delta("full", moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.5)
     parameters = tmp_path / "theta.safetensors"
     save_file(weights.theta(tower_parameters(tiny.model), 0.5), parameters)

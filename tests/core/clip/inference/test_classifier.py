@@ -18,7 +18,7 @@ from core.clip.models.features import (
     build_zero_shot_classifier,
     image_features,
 )
-from core.clip.weights.delta import full_delta
+from core.clip.weights.delta import Delta
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
@@ -103,7 +103,7 @@ def test_scores_are_cosines_and_their_softmax(tiny: Backbone) -> None:
 
 
 def test_at_alpha_0_it_is_the_stock_model_bit_for_bit(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    stock, at_0 = Classifier(tiny), Classifier(tiny, Weights(full_delta(theta_1)), 0.0)
+    stock, at_0 = Classifier(tiny), Classifier(tiny, Weights(Delta("full", theta_1)), 0.0)
     assert stock.model is at_0.model is tiny.model  # Equal weights are not copied.
     one, other = stock.classify(images(3), TEXTS), at_0.classify(images(3), TEXTS)
     assert torch.equal(one.similarities, other.similarities)
@@ -115,7 +115,7 @@ def test_a_classifier_holds_the_ensemble_at_alpha(
     tiny: Backbone, theta_1: dict[str, Tensor], alpha: float
 ) -> None:
     before = fingerprint(tiny.model)
-    classifier = Classifier(tiny, Weights(full_delta(theta_1)), alpha)
+    classifier = Classifier(tiny, Weights(Delta("full", theta_1)), alpha)
     theta = interpolate(tower_parameters(tiny.model), theta_1, alpha)
     for name, parameter in classifier.model.named_parameters():
         expected = tiny.model.get_parameter(name) if name == "logit_scale" else theta[name]
@@ -126,10 +126,10 @@ def test_a_classifier_holds_the_ensemble_at_alpha(
 
 
 def test_probabilities_follow_the_rule_of_the_request(tiny: Backbone, theta_1: dict[str, Tensor]) -> None:
-    plain = Classifier(tiny, Weights(full_delta(theta_1)), 1.0)
+    plain = Classifier(tiny, Weights(Delta("full", theta_1)), 1.0)
     features = plain.image_features(plain.preprocess(images(5)))
     shots = SupportSet(features.expand(3, -1, -1), torch.tensor([0, 1, 0, 1, 0]))
-    classifier = Classifier(tiny, Weights(full_delta(theta_1), shots), 1.0)
+    classifier = Classifier(tiny, Weights(Delta("full", theta_1), shots), 1.0)
     classes = [0, 1, -1]
 
     scores = classifier.classify(images(4), TEXTS, classes=classes, balance=0.4)
@@ -145,7 +145,7 @@ def test_probabilities_follow_the_rule_of_the_request(tiny: Backbone, theta_1: d
     torch.testing.assert_close(scores.probabilities, (tiny.logit_scale * by_rule).softmax(dim=-1))
     torch.testing.assert_close(unbalanced.probabilities, plain.classify(images(4), TEXTS).probabilities)
     # The stock model has no support set.
-    for stock in (Classifier(tiny), Classifier(tiny, Weights(full_delta(theta_1), shots), 0.0)):
+    for stock in (Classifier(tiny), Classifier(tiny, Weights(Delta("full", theta_1), shots), 0.0)):
         rule = stock.classify(images(1), TEXTS, classes=classes).rule
         assert rule.kind == "untrained"
         assert not rule.offsets.any()

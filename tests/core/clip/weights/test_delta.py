@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.clip.config import DeltaFormat
-from core.clip.weights.delta import UNPACK_BATCH_SIZE, encode, full_delta, tensor_layout
+from core.clip.weights.delta import UNPACK_BATCH_SIZE, Delta, encode, tensor_layout
 from core.clip.weights.ensemble import interpolate
 from tests.core.clip.recorder import same_bits
 
@@ -67,7 +67,7 @@ def test_full_gives_theta_1_back_bit_for_bit() -> None:
     theta_0, theta_1 = thetas()
     theta_0["matrix"][0, :2] = torch.tensor([1e8, 1.0])
     theta_1["matrix"][0, :2] = torch.tensor([0.1, -0.0])
-    for delta in (encode(theta_0, theta_1, "full"), full_delta(theta_1)):
+    for delta in (encode(theta_0, theta_1, "full"), Delta("full", theta_1)):
         assert same_bits(delta.theta(theta_0, 1), theta_1)
         assert same_bits(delta.theta(theta_0, 0.3), interpolate(theta_0, theta_1, 0.3))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from core.clip.config import resolve_config
 from core.clip.errors import CorruptWeights, TrainingDiverged
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
-from core.clip.weights.delta import Delta, encode, full_delta
+from core.clip.weights.delta import Delta, encode
 from core.clip.weights.files import SHOT_LABELS, SHOTS, Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
 from core.clip.weights.support_set import SupportSet
@@ -42,7 +42,7 @@ def stored(
 ) -> tuple[bytes, Manifest]:
     folder = tmp_path_factory.mktemp("stored")
     manifest = save_weights(
-        folder, Weights(full_delta(theta_1)), backbone=tiny, class_names=NAMES, config=CONFIG
+        folder, Weights(Delta("full", theta_1)), backbone=tiny, class_names=NAMES, config=CONFIG
     )
     return (folder / WEIGHTS).read_bytes(), manifest
 
@@ -81,7 +81,7 @@ def test_non_finite_weights_are_never_written(
         shots.features[1, 2, 3] = value
     with pytest.raises(TrainingDiverged, match="learning_rate"):
         save_weights(
-            tmp_path, Weights(full_delta(theta), shots), backbone=tiny, class_names=NAMES, config=CONFIG
+            tmp_path, Weights(Delta("full", theta), shots), backbone=tiny, class_names=NAMES, config=CONFIG
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -91,7 +91,7 @@ def test_the_features_of_the_shots_come_back(
 ) -> None:
     features = torch.nn.functional.normalize(torch.randn(3, 5, 64), dim=-1)
     shots = SupportSet(features, torch.tensor([0, 0, 1, 1, 0]))
-    weights = Weights(full_delta(theta_1), shots)
+    weights = Weights(Delta("full", theta_1), shots)
     manifest = save_weights(tmp_path, weights, backbone=tiny, class_names=NAMES, config=CONFIG)
     loaded = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, tiny)
     assert loaded.delta.tensors.keys() == theta_1.keys()
@@ -103,7 +103,7 @@ def test_the_features_of_the_shots_come_back(
 def test_the_manifest_describes_the_weights(
     tiny: Backbone, theta_1: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    weights = Weights(full_delta(theta_1))
+    weights = Weights(Delta("full", theta_1))
     manifest = save_weights(tmp_path, weights, backbone=tiny, class_names=NAMES, config=CONFIG)
     data = (tmp_path / WEIGHTS).read_bytes()
     assert manifest == Manifest(
@@ -131,7 +131,7 @@ def test_views_and_parameters_are_saved_as_they_look(
     name = "visual.proj"
     theta = theta_1 | {name: torch.nn.Parameter(theta_1[name].T.contiguous().T)}
     assert not theta[name].is_contiguous()
-    save_weights(tmp_path, Weights(full_delta(theta)), backbone=tiny, class_names=NAMES, config=CONFIG)
+    save_weights(tmp_path, Weights(Delta("full", theta)), backbone=tiny, class_names=NAMES, config=CONFIG)
     assert same_bits(load_file(tmp_path / WEIGHTS), dict(sorted(theta_1.items())))
 
 
