@@ -49,7 +49,7 @@ def training_work(images: int, classes: int, prompts: int, epochs: int) -> Work:
 def cross_validation_work(
     labels: Sequence[int],
     prompts: int,
-    distractor_prompts: int,
+    candidate_prompts: int,
     config: AdaptConfig,
     originals: Sequence[int] | None = None,
 ) -> Work:
@@ -57,27 +57,17 @@ def cross_validation_work(
 
     Args:
         prompts: number of prompts of the trained classes.
-        distractor_prompts: number of prompts of the other candidates.
+        candidate_prompts: number of prompts of all candidates.
         originals: as for `make_folds`.
     """
     folds = make_folds(labels, config.seed, originals)
     epochs = _epochs(len(labels), folds, config)
-    candidates = prompts + distractor_prompts
-    return total(
-        *(
-            total(
-                training_work(len(labels) - len(fold), len(set(labels)), prompts, epochs),
-                prediction_work(
-                    evaluated,
-                    candidates,
-                    config.alpha,
-                    stock_features=True,
-                ),
-            )
-            for fold in folds
-            for evaluated in [len(_without_copies(fold, originals))]
-        )
-    )
+    parts: list[Work] = []
+    for fold in folds:
+        evaluated = len(_without_copies(fold, originals))
+        parts.append(training_work(len(labels) - len(fold), len(set(labels)), prompts, epochs))
+        parts.append(prediction_work(evaluated, candidate_prompts, config.alpha, stock_features=True))
+    return total(*parts)
 
 
 def _without_copies(fold: Sequence[int], originals: Sequence[int] | None) -> list[int]:

@@ -114,7 +114,7 @@ def evaluation_work(
         {"prompt": prompts + distractors},
         prediction_work(len(tests), candidates, config.alpha)
         if tests
-        else cross_validation_work(labels, prompts, distractors, config, originals),
+        else cross_validation_work(labels, prompts, candidates, config, originals),
     )
 
 

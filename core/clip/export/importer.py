@@ -40,15 +40,13 @@ def read_weights(
     """
     if info.is_delta:
         weights = _delta(folder, backbone)
-        theta = weights.theta(tower_parameters(backbone.model), 1.0)
-    else:
-        theta = _theta_of(folder, backbone)
-        weights = Weights(encode(tower_parameters(backbone.model), theta, kind))
+        _check_shots(weights.shots, classes, backbone)
+        return weights
+    theta = _theta_of(folder, backbone)
     damaged = next((name for name, tensor in theta.items() if not torch.isfinite(tensor).all()), None)
     if damaged is not None:
         raise ImportRefused(f"The weights are not finite (in {damaged}); export the model again.")
-    _check_shots(weights.shots, classes, backbone)
-    return weights
+    return Weights(encode(tower_parameters(backbone.model), theta, kind))
 
 
 def _delta(folder: Path, backbone: Backbone) -> Weights:
