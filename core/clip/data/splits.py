@@ -9,7 +9,7 @@ import numpy as np
 
 from core.clip.data.images import Shot
 
-MIN_CLASS_IMAGES = 5
+MIN_SPLIT_IMAGES = 5
 """Minimum number of images of a class to hold some out. With fewer, the rest would be another task."""
 MIN_FOLD_IMAGES = 100
 """Minimum number of images in a fifth for cross-validation with a single fold."""
@@ -33,7 +33,7 @@ def make_folds(labels: Sequence[int], seed: int, originals: Sequence[int] | None
     generator = np.random.default_rng(seed)
     distinct, copies = _copies(range(len(labels)) if originals is None else originals)
     classes = [[i for i in distinct if labels[i] == label] for label in sorted(set(labels))]
-    shuffled = [generator.permutation(members) for members in classes if len(members) >= MIN_CLASS_IMAGES]
+    shuffled = [generator.permutation(members) for members in classes if len(members) >= MIN_SPLIT_IMAGES]
     share = min(1 / 5, MAX_FOLD_IMAGES / max(1, sum(map(len, shuffled))))
     fifth = [members[: max(1, round(share * len(members)))] for members in shuffled]
     folds: list[list[int]] = [[], []]

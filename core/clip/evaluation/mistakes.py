@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.inference.calibration import softmax
 
-MAX_IMAGES = 24
+MAX_SHOWN = 24
 """Maximum number of mistakes, and of label issues, in a report."""
 
 
@@ -57,7 +57,7 @@ def find_mistakes(
     probabilities = softmax(scale * scores)
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
-    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_IMAGES]
+    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_SHOWN]
     return tuple(
         Mistake(
             int(positions[i]), names[truth[i]], names[predicted[i]], float(probabilities[i, predicted[i]])

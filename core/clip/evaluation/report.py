@@ -16,7 +16,7 @@ from core.clip.evaluation.accuracy import (
     overall,
 )
 from core.clip.evaluation.label_issues import LabelIssue
-from core.clip.evaluation.mistakes import MAX_IMAGES, Change, Mistake, find_changes, find_mistakes
+from core.clip.evaluation.mistakes import MAX_SHOWN, Change, Mistake, find_changes, find_mistakes
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report_text import Recommendation, recommend, summary
 from core.clip.evaluation.verdict import Judgement
@@ -167,7 +167,7 @@ def build_report(
         ),
         label_issues=tuple(
             Mistake(s.position, candidates.names[s.label], candidates.names[s.suggested_label], s.probability)
-            for s in label_issues[:MAX_IMAGES]
+            for s in label_issues[:MAX_SHOWN]
         ),
         calibration=_reliability(logit_scale * scores, truth, calibration),
         curve=_curve(held_out),

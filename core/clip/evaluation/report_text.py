@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from core.clip.evaluation.accuracy import Accuracies, ClassResult, Interval
 from core.clip.evaluation.verdict import Judgement
 
-MIN_CLASS_IMAGES = 8
+RECOMMENDED_CLASS_IMAGES = 8
 """Training images per class below which more images are recommended."""
 WEAK = 0.15
 """Gap to the overall recall above which more images of a class are recommended."""
@@ -130,9 +130,9 @@ def recommend(
                 "add_images", f"Add images of {_listed(weak)}, which have the lowest recall.", tuple(weak)
             )
         )
-    elif few := [c.name for c in classes if c.trained_images < MIN_CLASS_IMAGES]:
+    elif few := [c.name for c in classes if c.trained_images < RECOMMENDED_CLASS_IMAGES]:
         those = f"{_listed(few)}, which have the fewest" if len(few) < len(classes) else "every class"
-        detail = f"Add images of {those}. At least {MIN_CLASS_IMAGES} per class are recommended."
+        detail = f"Add images of {those}. At least {RECOMMENDED_CLASS_IMAGES} per class are recommended."
         recommendations.append(Recommendation("add_images", detail, tuple(few)))
     return tuple(recommendations)
 

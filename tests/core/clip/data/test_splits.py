@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.clip.data.splits import MAX_FOLD_IMAGES, MIN_CLASS_IMAGES, MIN_FOLD_IMAGES, make_folds
+from core.clip.data.splits import MAX_FOLD_IMAGES, MIN_FOLD_IMAGES, MIN_SPLIT_IMAGES, make_folds
 
 
 def labels_of(sizes: list[int]) -> list[int]:
@@ -16,7 +16,7 @@ def test_halves_hold_out_every_image_of_large_classes_once(sizes: list[int], see
     labels = labels_of(sizes)
     folds = make_folds(labels, seed)
     asked = [i for fold in folds for i in fold]
-    large = [i for i, label in enumerate(labels) if sizes[label] >= MIN_CLASS_IMAGES]
+    large = [i for i, label in enumerate(labels) if sizes[label] >= MIN_SPLIT_IMAGES]
     assert sorted(asked) == large
     assert len(folds) == (2 if large else 0)
     for fold in folds:
@@ -75,7 +75,7 @@ def test_copies_are_in_the_fold_of_their_original(seed: int, data: st.DataObject
     for label in range(3):
         distinct = [i for i, original in enumerate(originals) if labels[i] == label and original == i]
         halves = Counter(fold_of.get(i) for i in distinct)
-        if len(distinct) < MIN_CLASS_IMAGES:
+        if len(distinct) < MIN_SPLIT_IMAGES:
             assert set(halves) == {None}  # Copies don't make a class large.
         else:
             assert abs(halves[0] - halves[1]) <= 1
