@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageStat
+from PIL import Image
 
 SIDE = 128
 """Shorter side at which images are checked (pixels). Image towers see 160 to 336."""
@@ -40,7 +40,7 @@ def measure_image(image: Image.Image) -> ImageStats:
     grey = image.convert("L")
     shorter, longer = sorted(grey.size)
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0))
-    contrast = ImageStat.Stat(grey).stddev[0]
+    contrast = float(np.asarray(grey).std())
     if shorter < 3 or contrast < MIN_CONTRAST:
         return ImageStats(shorter, longer / shorter, contrast, 1.0, 1.0, thumbnail)
     greys = np.asarray(grey).astype(np.int16)  # [H, W]
