@@ -138,8 +138,6 @@ def test_the_process_has_no_rights_no_secret_and_no_torch(process: DecoderProces
         "0",
         "0",
     )
-    used = sum(psutil.Process(process.pid).cpu_times()[:2])
-    assert int(limits["Max cpu time"]) <= used + 5
     assert int(limits["Max address space"]) < 4_000_000_000
     status = dict(line.split(":\t", 1) for line in (there / "status").read_text().splitlines())
     assert status["NoNewPrivs"].strip() == "1"
