@@ -37,7 +37,7 @@ from core.clip.evaluation.predictions import Candidates
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.prompts import class_prompts
-from core.clip.training.progress import Silent
+from core.clip.training.progress import Reporter
 from core.clip.weights.ensemble import interpolate
 
 ALPHAS = (0.0, 0.5, 1.0)
@@ -165,7 +165,7 @@ def fold_scores(trial: Trial, backbone: Backbone) -> tuple[float, dict[str, Arra
         Candidates(names, len(task.class_names), tuple(task.prompts(names))),
         config_of(task),
         alpha=config_of(task).alpha,
-        reporter=Silent(),
+        reporter=Reporter(),
     )
     assert found.adapted is not None
     scores = {"closed": found.adapted.trained_only, "mixed": found.adapted.all_classes}

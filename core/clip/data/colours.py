@@ -48,8 +48,9 @@ def _white_levels(image: Image.Image) -> NDArray[np.uint8]:
     """Return the 8-bit level [65,536] of each 16-bit value."""
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     largest = 2 ** tags.get(258, (16,))[0] - 1
-    levels = np.minimum((np.arange(2**16) * 255 + largest // 2) // largest, 255).astype(np.uint8)
-    return 255 - levels if tags.get(262) == 0 else levels  # 0: "white is zero"
+    scaled = (np.arange(2**16) * 255 + largest // 2) // largest
+    levels: NDArray[np.uint8] = np.minimum(scaled, 255).astype(np.uint8)
+    return ~levels if tags.get(262) == 0 else levels  # 0: "white is zero"
 
 
 def _stretched(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:

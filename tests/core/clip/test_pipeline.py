@@ -30,7 +30,7 @@ from core.clip.pipeline import Adapted, Shot, adapt
 from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, StepProgress
 from core.clip.weights import support_set
-from core.clip.weights.delta import encode
+from core.clip.weights.delta import Delta, encode
 from core.clip.weights.files import Weights, load_weights, save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import (
@@ -178,7 +178,7 @@ def test_a_support_set_of_many_classes_keeps_their_shots_and_needs_little_memory
     monkeypatch.setattr(support_set, "image_features", features)
     images = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * 400
     theta_0 = tower_parameters(tiny.model)
-    kept = encode_support_set(tiny, full_delta(theta_0), images, [i % 50 for i in range(400)])
+    kept = encode_support_set(tiny, Delta("full", theta_0), images, [i % 50 for i in range(400)])
     assert kept.features.shape == (3, 400, 8)
     assert max(encoded) <= 64
 
