@@ -41,8 +41,7 @@ class Channel(Reporter):
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._stage = ExitStack()
-        """Span of the current stage."""
+        self._stage_span = ExitStack()
 
     def send(self, type: str, **fields: Any) -> None:
         """Write a message."""
@@ -52,10 +51,10 @@ class Channel(Reporter):
     def stage(self, name: str) -> None:
         self.send("stage", stage=name)
         self.end_stage()
-        self._stage.enter_context(tracing.span(name))
+        self._stage_span.enter_context(tracing.span(name))
 
     def end_stage(self) -> None:
-        self._stage.close()
+        self._stage_span.close()
 
     def step(self, progress: Any) -> None:
         self.send("step", **vars(progress))
