@@ -16,6 +16,7 @@ from api.uvicorn_server import WatchedProtocol, listen, max_connections, watch_r
 from core.log import start_logging
 from core.parent_watch import exit_with_parent, is_child
 from core.settings import Settings, get_settings
+from core.store.db.session import Database
 from core.tracing import start_tracing
 
 MAX_FILES = 65_536
@@ -39,7 +40,9 @@ def load_service(settings: Settings) -> FastAPI:
     Raises:
         StartFailed: it must not start with these settings.
     """
-    problem = startup_error(settings)
+    database = Database(settings.sqlalchemy_url())
+    problem = database.startup_error() or startup_error(settings)
+    database.close()
     if problem is not None:
         raise StartFailed(problem)
 

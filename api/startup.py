@@ -18,13 +18,6 @@ def startup_error(settings: Settings) -> str | None:
             "CLIPCITE_ADMIN_KEY has fewer than 16 characters. Use a longer one, for example the output of "
             "`openssl rand -hex 32`."
         )
-    database = Database(settings.sqlalchemy_url())
-    try:
-        problem = database.startup_error()
-    finally:
-        database.close()
-    if problem is not None:
-        return problem
     if (
         settings.admin_key is None
         and not is_loopback(settings.host)
