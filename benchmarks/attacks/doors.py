@@ -12,7 +12,7 @@ from benchmarks.attacks.service import Target, run_concurrently
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from tests.api import crafted as images
 
-IMAGE_SIZES = (1_024, 320)
+IMAGE_SIZES = (1_024, 448)
 IMPORTS = 5
 
 
@@ -31,11 +31,11 @@ def rows(small: bool, times: int) -> list[Row]:
         ),
         Row(
             "D5",
-            f"{4 * times} × /classify, 64 images, by a cancelled job of size 1,024 or 320",
+            f"{4 * times} × /classify, 64 images, by a cancelled job of size 1,024 and 448",
             lambda target: classify_large(target, 4 * times),
             lambda target: target.classify(*[images.jpeg()] * 64),
             Limits(growth=1_000 * MB),
-            statuses=frozenset({200, 202, 422, 503}),
+            statuses=frozenset({200, 422, 503}),
             starter=True,
             repeats=False,
             seconds=600,
@@ -79,20 +79,17 @@ def send_base64(target: Target, unit: bytes, size: int) -> None:
 
 
 def classify_large(target: Target, requests: int) -> None:
-    """Classify by the largest image size that a job may have. Its id is a model, even before its end."""
+    """Classify by cancelled jobs with large image sizes. A job's id is a model, even before its end."""
     files = [("images", (f"{i}.jpg", images.jpeg(i, 32, 32))) for i in range(2)]
+    many = [("images", (f"{i}.jpg", images.jpeg(i))) for i in range(64)]
     for side in IMAGE_SIZES:
         fields = {"labels": ["fox", "hare"], "config": json.dumps({"image_size": side})}
-        answer = target.send("POST", "/adapt", data=fields, files=files)
-        if answer is not None and answer.status_code == 202:
-            break
-    assert answer is not None
-    target.note = f"image size {side}"
-    job = answer.raise_for_status().json()["id"]
-    target.http.post(f"/jobs/{job}/cancel").raise_for_status()
-    fields = {"class_names": ["red", "green"], "model": job}
-    many = [("images", (f"{i}.jpg", images.jpeg(i))) for i in range(64)]
-    run_concurrently([lambda: target.send("POST", "/classify", data=fields, files=many)] * requests)
+        job = target.http.post("/adapt", data=fields, files=files)
+        if job.status_code == 202:
+            target.http.post(f"/jobs/{job.json()['id']}/cancel").raise_for_status()
+            asked = {"class_names": ["red", "green"], "model": job.json()["id"]}
+            send = partial(target.send, "POST", "/classify", data=asked, files=many)
+            run_concurrently([send] * requests)
 
 
 def honest_import(target: Target) -> None:
