@@ -144,7 +144,8 @@ def stored_trials(backbone: Backbone, out: Path) -> list[Trial]:
     for key in store_of(STOCK, backbone, out).names():
         if found := pattern.fullmatch(key):
             data = DataSet(found[1], (), (), (), ())
-            split, seed, shots, classes, tests = (number and int(number) for number in found.groups()[1:])
+            split, seed, shots, classes = map(int, found.groups()[1:5])
+            tests = int(found[6]) if found[6] else None
             trained = tuple(range(classes))
             trials.append(Trial(data, trained, shots, split, seed, (data,), tests_per_class=tests))
     if not trials:
