@@ -21,8 +21,7 @@ from core.clip.inference.request_rule import (
 )
 
 ALPHA = 0.5
-SWITCH_QUANTILE = 0.05
-GATE_QUANTILES = (0.05, 0.5)
+QUANTILES = (0.05, 0.5)
 SERVED, SWITCH, GAMMA, GAMMA_SWITCH = "served", "served + switch", "γ ½", "γ ½ + switch"
 LEVELS, LEVELS_SWITCH = "whole levels", "whole levels + switch"
 PREVIEW, PREVIEW_SWITCH = "preview", "preview + switch"
@@ -70,19 +69,18 @@ def gate(run: Encodings, request: Request) -> Tensor:
     """Scale all offsets of a mixed request by the image's similarity to the class means at α 0."""
     rule = _served(run, request)
     if rule.kind == "mixed":
-        low, high = similarity_to_other_classes(run).quantile(torch.tensor(GATE_QUANTILES))
+        low, high = similarity_to_other_classes(run).quantile(torch.tensor(QUANTILES))
         share = ((similarity_to_classes(run, request) - low) / (high - low)).clamp(0, 1)
         rule = replace(rule, offsets=share[:, None] * rule.offsets)
     return rule.scores(request.images[ALPHA])
 
 
 def gamma_at(alpha: float) -> Rule:
-    def rule(run: Encodings, request: Request) -> Tensor:
-        return gamma_rule(run.shots[alpha], run.shot_labels, request.texts[alpha], request.classes).scores(
-            request.images[alpha]
-        )
+    def scores(run: Encodings, request: Request) -> Tensor:
+        rule = gamma_rule(run.shots[alpha], run.shot_labels, request.texts[alpha], request.classes)
+        return rule.scores(request.images[alpha])
 
-    return rule
+    return scores
 
 
 def preview(run: Encodings, request: Request) -> Tensor:
@@ -97,7 +95,7 @@ def switched(rule: Rule) -> Rule:
         scores = rule(run, request)
         if kind_of(request.classes) == "closed":
             return scores
-        threshold = similarity_to_other_classes(run).quantile(SWITCH_QUANTILE)
+        threshold = similarity_to_other_classes(run).quantile(QUANTILES[0])
         unlike = similarity_to_classes(run, request) < threshold
         return torch.where(unlike[:, None], stock(run, request), scores)
 
@@ -151,9 +149,8 @@ def gamma_rule(shots: Tensor, labels: Tensor, texts: Tensor, classes: Sequence[i
     if kind == "mixed":
         trained = torch.tensor([c != NEW_CLASS for c in classes])
         own = [c for c in classes if c != NEW_CLASS]
-        best_trained = torch.stack(
-            [(_left_out(shots, labels, texts[trained], own, i) @ shot).max() for i, shot in enumerate(shots)]
-        )
+        heads = [_left_out(shots, labels, texts[trained], own, i) for i in range(len(shots))]
+        best_trained = torch.stack([(head @ shot).max() for head, shot in zip(heads, shots, strict=True)])
         lead = (best_trained - (shots @ texts[~trained].T).amax(dim=1)).clamp(min=0)
         offsets = trained * lead.median() / 2
     return RequestRule(kind, weights, offsets, among)

@@ -34,14 +34,13 @@ def harmonic_mean(x: Floats, y: Floats) -> Floats:
     return mean
 
 
-def measure(run: BestScores, weights: NDArray[np.int64] | Floats, gamma: float = 0.0) -> dict[str, Floats]:
+def measure(run: BestScores, weights: NDArray[np.int64] | Floats) -> dict[str, Floats]:
     """Return each measure except OwAUC, as [R].
 
     Args:
         weights: [R, N], count of each image: all ones, or bootstrap resamples.
-        gamma: subtracted from the scores of the trained classes if all classes are candidates.
     """
-    half, mixed, is_trained = run.correct_within_kind(), run.correct_among_all(gamma), run.is_trained
+    half, mixed, is_trained = run.correct_within_kind(), run.correct_among_all(), run.is_trained
     rows = (half & is_trained, half & ~is_trained, mixed & is_trained, mixed & ~is_trained, mixed)
     kinds = (is_trained, ~is_trained, np.ones_like(is_trained))
     # One product, because the weights are large.

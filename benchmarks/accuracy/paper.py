@@ -166,9 +166,6 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     )
     parser.add_argument("--tests", type=int, help="maximum test images per class (default: all)")
     parser.add_argument(
-        "--first-test", type=int, default=1, help="number of the first test image per class (default 1)"
-    )
-    parser.add_argument(
         "--exact-pixels", action="store_true", help="do not reduce or turn images before the test transform"
     )
     parser.add_argument("--device", default="auto")
@@ -185,10 +182,11 @@ def read_sets(options: argparse.Namespace) -> list[DataSet]:
     Raises:
         SystemExit: the arguments name no data set.
     """
-    sources = [_shortened(load(folder), options) for folder in options.data]
+    sources = [fewer_tests(load(folder), options.tests) for folder in options.data]
     if options.root:
         default = [name for name in ELEVEN if options.setting != "cdg" or name != "ImageNet"]
-        sources += [_shortened(load(options.root, name), options) for name in options.datasets or default]
+        names = options.datasets or default
+        sources += [fewer_tests(load(options.root, name), options.tests) for name in names]
     if not sources:
         raise SystemExit(
             "No data set is given. Add --root FOLDER for the papers' data sets, or --data FOLDER."
@@ -240,7 +238,7 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
     if options.setting == "cdg":
         is_folder = options.target and Path(options.target).is_dir()
         target = load(Path(options.target)) if is_folder else load(options.root, options.target or "ImageNet")
-        target = _shortened(target, options)
+        target = fewer_tests(target, options.tests)
         return [
             trial
             for data in sources
@@ -254,10 +252,6 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
         for trial in base_to_new(data, shots=options.shots, splits=splits, seeds=seeds, count=options.classes)
     ]
     return trials if options.first_split is None else [t for t in trials if t.seed == t.split]
-
-
-def _shortened(data: DataSet, options: argparse.Namespace) -> DataSet:
-    return fewer_tests(data, options.tests, options.first_test)
 
 
 def write(tables: Sequence[Table], name: str, out: Path, console: Console) -> None:

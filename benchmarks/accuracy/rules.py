@@ -44,6 +44,7 @@ from benchmarks.accuracy.measures import (
     resampled_images,
 )
 from benchmarks.accuracy.report import with_tables
+from benchmarks.accuracy.shots import many_table, unequal_table
 from benchmarks.accuracy.tables import Table, figure, signed
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.models.backbone import Backbone
@@ -72,11 +73,10 @@ def outcomes(rule: Rule, run: Encodings) -> dict[str, Floats]:
         return np.where(counts.numpy(), hit.double().numpy(), np.nan)
 
     of_new = is_new[run.truth]
-    everything = torch.ones_like(is_new)
     found = {
         "B": correct(~is_new, ~of_new),
         "N": correct(is_new, of_new),
-        "all": correct(everything, torch.ones_like(of_new)),
+        "all": correct(torch.ones_like(is_new), torch.ones_like(of_new)),
     }
     found["mixed B"] = np.where(~of_new.numpy(), found["all"], np.nan)
     found["mixed N"] = np.where(of_new.numpy(), found["all"], np.nan)
@@ -219,11 +219,10 @@ def decisions(series: Mapping[str, Series]) -> Table:
             if name in series:
                 row(arm, other, f"all, {name}", -0.01, series[name].less(arm, other, "all").value)
     twice = sum(len(splits) >= 2 for splits in main.splits.values())
-    others = {name: len(one.sets) for name, one in series.items() if one is not main}
+    others = ", ".join(f"{name} {len(one.sets)}" for name, one in series.items() if one is not main)
     table.note = (
-        f"Sets with two splits or more: {twice} (minimum {MIN_SETS}). Sets of the other series: "
-        f"{', '.join(f'{name} {count}' for name, count in others.items()) or 'none'} (minimum "
-        f"{MIN_SETS} each for a simpler rule)."
+        f"Sets with two splits or more: {twice} (minimum {MIN_SETS}). Sets of other series: {others or 0} "
+        f"(minimum {MIN_SETS} each for a simpler rule)."
     )
     return table
 
@@ -239,8 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     # Stored runs are found by the name of the backbone alone.
     backbone = cast(Backbone, SimpleNamespace(name=options.backbone))
-    series = {}
-    for title, runs in stored_series(backbone, options.out).items():
+    series, stored = {}, stored_series(backbone, options.out)
+    for title, runs in stored.items():
         kept = {key: run for key, run in runs.items() if key[1] >= options.first_split}
         if kept:
             series[title] = series_of(kept)
@@ -248,6 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "half, 16 shots" in series:
         tables["one-rule, sets"] = sets_table("half, 16 shots", series["half, 16 shots"])
         tables["one-rule, decisions"] = decisions(series)
+        tables["unequal"] = unequal_table(stored["half, 16 shots"])
+        tables["many"] = many_table(stored["half, 16 shots"])
     if options.page:
         text = options.page.read_text(encoding="utf-8")
         options.page.write_text(with_tables(text, tables), encoding="utf-8")

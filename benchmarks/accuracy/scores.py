@@ -64,32 +64,24 @@ class BestScores:
         """Return which predictions are correct, [N], with only classes of the same kind as candidates."""
         return np.equal(self.within_kind, self.truth)
 
-    def correct_among_all(self, gamma: float = 0.0) -> Bools:
-        """Return which predictions are correct, [N], with all classes as candidates.
-
-        `gamma` is subtracted from the scores of the trained classes.
-        """
-        prefers_trained = self.trained_score - gamma > self.new_score
+    def correct_among_all(self) -> Bools:
+        """Return which predictions are correct, [N], with all classes as candidates."""
+        prefers_trained = self.trained_score > self.new_score
         return np.equal(np.where(prefers_trained, self.best_trained, self.best_new), self.truth)
 
-    def open_world(self, detector: NDArray[np.floating] | None = None) -> dict[str, float]:
-        """Return shares of all pairs of a trained and a new image, which are independent of γ.
+    def open_world(self) -> dict[str, float]:
+        """Return shares of all pairs of a trained and a new image, which are independent of a constant γ.
 
-        AUROC: the trained image has the higher value of the detector. Opt-a: also, its class is predicted
-        among the trained classes. Opt-g: instead, that of the new image among the new classes. OwAUC: both
-        (OpenworldAUC, arXiv 2505.05180).
-
-        Args:
-            detector: [N], higher for images of trained classes; default: the difference of the best trained
-                and the best new score.
+        AUROC: the trained image leads more (best trained less best new score). Opt-a: also, its class is
+        predicted among the trained classes. Opt-g: instead, that of the new image among the new classes.
+        OwAUC: both (OpenworldAUC, arXiv 2505.05180).
         """
-        if detector is None:
-            detector = self.trained_score - self.new_score
+        lead = self.trained_score - self.new_score
         correct, is_trained = self.correct_within_kind(), self.is_trained
         pairs = is_trained.sum() * (~is_trained).sum()
 
         def share(of_trained: Bools, of_new: Bools) -> float:
-            below = np.searchsorted(np.sort(detector[of_new]), detector[of_trained], side="left").sum()
+            below = np.searchsorted(np.sort(lead[of_new]), lead[of_trained], side="left").sum()
             return float(below / pairs)
 
         return {

@@ -32,7 +32,6 @@ from core.clip.models.backbone import Backbone
 STOCK, OURS, SERVED = "stock", "CLIP-CITE", "CLIP-CITE, served"
 """Labels: the stock model, the product with the paper's scores, and with its default
 (`core.clip.inference.request_rule`)."""
-HM_OF_MEANS = "HM of means"
 OVER = "splits, seeds within them, and images"
 """Sources of variation in the intervals; the data sets are fixed."""
 
@@ -197,7 +196,7 @@ def base_to_new_tables(
 def _measures_table(title: str, runs: Sequence[Runs], stock: Runs | None, name: str) -> Table:
     table = Table(
         title,
-        ["method", *MEASURES, HM_OF_MEANS, "seconds"],
+        ["method", *MEASURES, "HM of means", "seconds"],
         note=f"Differences are to stock, with paired 95% bootstrap intervals over {OVER}. Papers print the "
         "HM of the mean B and the mean N.",
     )

@@ -1,6 +1,6 @@
 """The papers' settings as lists of trials."""
 
-import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -63,13 +63,14 @@ def cross_domain(
     ]
 
 
-def fewer_tests(data: DataSet, per_class: int | None, first: int = 1) -> DataSet:
-    """Keep only `per_class` test images of each class, or all, from the `first` on, which is 1."""
-    seen = [0] * len(data.class_names)
+def fewer_tests(data: DataSet, per_class: int | None) -> DataSet:
+    """Keep only the first `per_class` test images of each class, or all."""
+    if per_class is None:
+        return data
+    seen: Counter[int] = Counter()
     kept = []
-    last = math.inf if per_class is None else first + per_class - 1
     for example in data.test:
         seen[example.label] += 1
-        if first <= seen[example.label] <= last:
+        if seen[example.label] <= per_class:
             kept.append(example)
     return replace(data, test=tuple(kept))

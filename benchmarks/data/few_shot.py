@@ -10,15 +10,15 @@ import numpy as np
 from benchmarks.data.dataset import BadDataSet, DataSet, Example
 
 
-def base_classes(split: int, classes: int, *, rounds_up: bool = True, count: int | None = None) -> list[int]:
+def base_classes(split: int, classes: int, *, count: int | None = None) -> list[int]:
     """Return the labels of the base classes, ascending; all others are new classes.
 
     Args:
         split: 0 is the papers' split, the first half of the labels. 1 is the last half. From 2 on it is the
             seed of a random half.
         classes: number of classes, at least 2.
-        rounds_up: the base classes are the larger half of an odd number (24 of DTD's 47), as in the papers.
-        count: number of base classes, by default half. With the same split, fewer ones are among more ones.
+        count: number of base classes, by default the larger half (24 of DTD's 47), as in the papers. With
+            the same split, fewer ones are among more ones.
 
     Raises:
         ValueError: fewer than 2 classes, a negative split, or no class of one kind.
@@ -32,8 +32,7 @@ def base_classes(split: int, classes: int, *, rounds_up: bool = True, count: int
         order = order[::-1]
     elif split > 1:
         order = np.random.default_rng(split).permutation(classes)
-    half = (classes + 1) // 2 if rounds_up else classes // 2
-    size = half if count is None else count
+    size = (classes + 1) // 2 if count is None else count
     if not 0 < size < classes:
         raise ValueError(f"{size} of {classes} classes cannot be the base classes. Use 1 to {classes - 1}.")
     return sorted(order[:size].tolist())

@@ -234,15 +234,6 @@ BASE_TO_NEW: Mapping[str, Published] = {
 CLIP_CITE_ALPHA_1 = Figures(85.79, 73.52, 79.19)
 """CLIP-CITE without the weight ensemble, average of the 11 data sets (arXiv 2407.04003)."""
 
-CLIP_CITE_LOSSES_ON_IMAGENET: Mapping[str, Figures] = {
-    "DVA": Figures(77.35, 69.12, 73.00),
-    "SCL": Figures(78.10, 70.67, 74.20),
-    "DVA + SCL": Figures(78.49, 70.76, 74.43),
-    "DVA + VLD": Figures(77.31, 70.20, 73.58),
-    "DVA + SCL + VLD": Figures(78.44, 71.07, 74.58),
-}
-"""CLIP-CITE's ablation of its losses, base-to-new on ImageNet (arXiv 2407.04003)."""
-
 DOMAIN_GENERALISATION: Mapping[str, float] = {
     "CLIP": 57.2,
     "CoOp": 59.28,

@@ -35,23 +35,17 @@ def open_world(scores: np.ndarray, truth: np.ndarray, trained: list[int], new: l
     }
 
 
-@given(st.integers(0, 10_000), st.floats(0, 0.3))
+@given(st.integers(0, 10_000))
 @settings(max_examples=50)
-def test_compact_scores_decide_like_the_full_matrix(seed: int, gamma: float) -> None:
+def test_compact_scores_decide_like_the_full_matrix(seed: int) -> None:
     scores, truth = drawn(seed)
     trained, new = [1, 4, 5], [0, 2, 3, 6]
     answers = BestScores.from_scores(scores, truth, trained)
     for right, image, label in zip(answers.correct_within_kind(), scores, truth, strict=True):
         kind = trained if label in trained else new
         assert right == (max(kind, key=lambda c: image[c]) == label)
-    adjusted = scores.copy()
-    adjusted[:, trained] -= np.float32(gamma)
-    expected = adjusted.argmax(axis=1) == truth
-    assert (answers.correct_among_all(gamma) == expected).mean() > 0.98  # but for a tie in the last bit
     assert np.array_equal(answers.correct_among_all(), scores.argmax(axis=1) == truth)
     assert answers.open_world() == pytest.approx(open_world(scores, truth, trained, new))
-    reverse = answers.open_world(answers.new_score - answers.trained_score)
-    assert reverse["AUROC"] == pytest.approx(1 - answers.open_world()["AUROC"], abs=1e-9)
 
 
 @given(st.integers(0, 10_000))
@@ -86,9 +80,6 @@ def test_measures_of_a_run() -> None:
     values = {name: value[0] for name, value in measure(run, once).items()}
     assert (values["B"], values["N"]) == (1, 1)
     assert (values["mixed B"], values["mixed N"], values["all"]) == (0.5, 0.5, 0.5)
-    balanced = {name: value[0] for name, value in measure(run, once, gamma=0.2).items()}
-    assert (balanced["mixed B"], balanced["mixed N"]) == (0.5, 1)
-    assert balanced["mixed HM"] == pytest.approx(2 / 3)
 
 
 def test_the_mean_of_two_harmonic_means() -> None:
