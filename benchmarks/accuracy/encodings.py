@@ -35,7 +35,7 @@ from core.clip.data.splits import make_folds
 from core.clip.evaluation.cross_validation import cross_validate
 from core.clip.evaluation.predictions import Candidates
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import build_zero_shot_classifier, image_features
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter
 from core.clip.weights.ensemble import interpolate
@@ -65,8 +65,7 @@ class Encodings:
     texts: Mapping[float, Tensor]
     """[C, D]."""
     unrelated_truth: Tensor
-    """[M], indices of `unrelated_names`; empty without unrelated images."""
-    unrelated_names: tuple[str, ...]
+    """[M], indices of `UNRELATED_NAMES`; empty without unrelated images."""
     unrelated_images: Mapping[float, Tensor]
     unrelated_texts: Mapping[float, Tensor]
 
@@ -102,7 +101,6 @@ def read(run: Run) -> Encodings:
         by_alpha("shots"),
         by_alpha("texts"),
         torch.from_numpy(run.array("unrelated_truth")) if unrelated else torch.zeros(0, dtype=torch.long),
-        tuple(run.array("unrelated_names").tolist()) if unrelated else (),
         by_alpha("unrelated_images"),
         by_alpha("unrelated_texts"),
     )
@@ -124,10 +122,8 @@ def encode(
         "shot_labels": np.array(task.labels),
     }
     tests = tests_of(backbone, data, trial.exact_pixels)
-    pixels = task.pixels()
     theta_0 = tower_parameters(backbone.model)
     if unrelated is not None:
-        arrays["unrelated_names"] = np.array(UNRELATED_NAMES)
         arrays["unrelated_truth"] = np.arange(len(UNRELATED_NAMES))
     for alpha in alphas:
         network = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
@@ -137,7 +133,7 @@ def encode(
         # `features` fuses the BatchNorm of `network`, which computes the same function.
         images = tests.features(network) if alpha else tests.stock_features
         arrays[f"images@{alpha}"] = _half(images)
-        arrays[f"shots@{alpha}"] = _half(image_features(network, pixels))
+        arrays[f"shots@{alpha}"] = _half(task.features(network))
         if unrelated is not None and alpha:
             arrays[f"unrelated_images@{alpha}"] = _half(_unrelated(backbone, unrelated).features(network))
     if unrelated is not None:
@@ -160,7 +156,7 @@ def fold_scores(trial: Trial, backbone: Backbone) -> tuple[float, dict[str, Arra
         make_folds(task.labels, task.seed),
         [e.path for e in shots_of(trial)],
         task.tensors,
-        image_features(backbone.model, task.pixels()),
+        task.features(backbone.model),
         task.labels,
         Candidates(names, len(task.class_names), tuple(task.prompts(names))),
         config_of(task),

@@ -19,12 +19,8 @@ NETWORKS = 2
 
 def forecast(methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> str:
     """Return the number of trainings that are left, and their time by a short trial training."""
-    left = [
-        trial
-        for method in methods
-        for trial in trials
-        if store_of(method, backbone, out).get(trial.key(method)) is None
-    ]
+    stores = {method: store_of(method, backbone, out) for method in methods}
+    left = [t for method, store in stores.items() for t in trials if store.get(t.key(method)) is None]
     count = f"{len(methods) * len(trials)} trainings, {len(left)} of them to run."
     if not left:
         return count

@@ -70,10 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plans = read_plans(options, settings)
     everything = [trial for trials in plans.values() for trial in trials]
     backbone = load_for(options)
-    functions = {
-        **METHODS,
-        **{f"{PRODUCT}-{recipe}": method for recipe, method in RECIPES.items()},
-    }
+    functions = {**METHODS, **{f"{PRODUCT}-{recipe}": method for recipe, method in RECIPES.items()}}
     methods = list(METHODS) if options.methods == ["all"] else options.methods
     if options.recipe != OURS:
         methods = [f"{name}-{options.recipe}" if name == PRODUCT else name for name in methods]

@@ -2,8 +2,7 @@
 
     python -m benchmarks.accuracy.rules --out benchmarks/results
 
-The runs below --out are those of `benchmarks.accuracy.encodings`. No image and no training is needed. The
-tables are printed, or written into --page between their markers.
+The runs below --out are those of `benchmarks.accuracy.encodings`. No image and no training is needed.
 """
 
 import argparse
@@ -43,7 +42,6 @@ from benchmarks.accuracy.measures import (
     mean_of_resampled_runs,
     resampled_images,
 )
-from benchmarks.accuracy.report import with_tables
 from benchmarks.accuracy.shots import many_table, unequal_table
 from benchmarks.accuracy.tables import Table, figure, signed
 from core.clip.inference.class_offsets import NEW_CLASS
@@ -234,7 +232,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", default="starter")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
     parser.add_argument("--first-split", type=int, default=0, help="leave out the splits below")
-    parser.add_argument("--page", type=Path, help="write the tables between the markers of this page")
     options = parser.parse_args(arguments)
     # Stored runs are found by the name of the backbone alone.
     backbone = cast(Backbone, SimpleNamespace(name=options.backbone))
@@ -243,18 +240,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = {key: run for key, run in runs.items() if key[1] >= options.first_split}
         if kept:
             series[title] = series_of(kept)
-    tables = {f"one-rule, {title}": arms_table(title, one) for title, one in series.items()}
+    tables = [arms_table(title, one) for title, one in series.items()]
     if "half, 16 shots" in series:
-        tables["one-rule, sets"] = sets_table("half, 16 shots", series["half, 16 shots"])
-        tables["one-rule, decisions"] = decisions(series)
-        tables["unequal"] = unequal_table(stored["half, 16 shots"])
-        tables["many"] = many_table(stored["half, 16 shots"])
-    if options.page:
-        text = options.page.read_text(encoding="utf-8")
-        options.page.write_text(with_tables(text, tables), encoding="utf-8")
-    else:
-        for table in tables.values():
-            Console(width=200).print(table.markdown() + "\n", markup=False, soft_wrap=True)
+        tables += [sets_table("half, 16 shots", series["half, 16 shots"]), decisions(series)]
+        tables += [unequal_table(stored["half, 16 shots"]), many_table(stored["half, 16 shots"])]
+    for table in tables:
+        Console(width=200).print(table.markdown() + "\n", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from torch import Tensor
 from benchmarks.methods.common.answerers import TwoTowers
 from benchmarks.methods.common.task import Predictor, Task, Tests
 from core.clip.config import AdaptConfig, resolve_config
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.prompts import class_indices
@@ -31,15 +30,12 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
         "CLIP-CITE, served": the ensemble with the product's rule for each request.
         "CLIP-CITE": the ensemble at the recipe's α, with the paper's scores.
         "CLIP-CITE, α = 1": the fine-tuned network, with the paper's scores.
-        "CLIP-CITE, balanced": the ensemble with class offsets in every request.
     """
     config = config_of(task)
     theta_1 = train(task, config).theta_1
     network = ensemble(task, theta_1, config.alpha)
-    balanced = Balanced(task, network, Delta("full", theta_1), config.alpha, NEW_CLASS_BALANCE)
     return {
-        "CLIP-CITE, served": Served(balanced),
-        "CLIP-CITE, balanced": balanced,
+        "CLIP-CITE, served": Served(network, Delta("full", theta_1), config.alpha),
         "CLIP-CITE": network,
         "CLIP-CITE, α = 1": ensemble(task, theta_1, 1.0),
     }
@@ -64,43 +60,26 @@ def ensemble(task: Task, theta_1: Mapping[str, Tensor], alpha: float) -> TwoTowe
 
 
 @dataclass(frozen=True)
-class Balanced:
-    """An ensemble with class offsets subtracted from its scores in every request, levels in full."""
+class Served:
+    """An ensemble with the rule of `core.clip.inference.request_rule` for each request."""
 
-    task: Task
     network: TwoTowers
     delta: Delta
     alpha: float
-    balance: float
-
-    def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        classes = class_indices(class_names, self.task.class_names)
-        offsets = class_offsets(*self.shots, self.head(class_names), classes, self.balance, {})
-        return self.network.similarities(tests, class_names) - offsets
-
-    def head(self, class_names: Sequence[str]) -> Tensor:
-        """Return the text features [C, D] of the classes."""
-        return self.network.head(class_names).cpu()
-
-    @cached_property
-    def shots(self) -> tuple[Tensor, Tensor]:
-        """Features [S, D] and labels [S] of the support set."""
-        stored = encode_support_set(self.task.backbone, self.delta, self.task.tensors, self.task.labels)
-        return stored.at(self.alpha), stored.labels
-
-
-@dataclass(frozen=True)
-class Served:
-    """The same ensemble with the rule of `core.clip.inference.request_rule` for each request."""
-
-    balanced: Balanced
     rule_depends_on_request = True
     """A class's score depends on which other classes the request has."""
 
     def similarities(self, tests: Tests, class_names: Sequence[str]) -> Tensor:
-        classes = class_indices(class_names, self.balanced.task.class_names)
-        rule = request_rule(self.balanced.shots, self.balanced.head(class_names), classes)
-        return rule.scores(self.balanced.network.features(tests).cpu())
+        classes = class_indices(class_names, self.network.task.class_names)
+        rule = request_rule(self.shots, self.network.head(class_names).cpu(), classes)
+        return rule.scores(self.network.features(tests).cpu())
+
+    @cached_property
+    def shots(self) -> tuple[Tensor, Tensor]:
+        """Features [S, D] and labels [S] of the support set."""
+        task = self.network.task
+        stored = encode_support_set(task.backbone, self.delta, task.tensors, task.labels)
+        return stored.at(self.alpha), stored.labels
 
 
 def config_of(task: Task, **settings: Any) -> AdaptConfig:

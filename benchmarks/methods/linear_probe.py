@@ -13,7 +13,6 @@ from torch import Tensor
 
 from benchmarks.methods.common.answerers import trained_columns
 from benchmarks.methods.common.task import Predictor, Task, Tests
-from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,7 @@ def linear_probe(task: Task, settings: LinearProbe | None = None) -> dict[str, P
     """Train on the images without augmentation, as in the paper. New classes score -inf."""
     settings = settings or LinearProbe()
     backbone = task.backbone
-    parts = []
-    for start in range(0, len(task.tensors), IMAGE_BATCH_SIZE):
-        parts.append(image_features(backbone.model, task.pixels(start, IMAGE_BATCH_SIZE)))
-    features = torch.cat(parts)  # [N, D]
+    features = task.features(backbone.model)
     labels = torch.tensor(task.labels, device=features.device)
     weight, bias = logistic_regression(
         features, labels, len(task.class_names), settings.c, settings.max_iterations

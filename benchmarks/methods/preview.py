@@ -9,7 +9,6 @@ from torch import Tensor
 from benchmarks.methods.common.answerers import stock_head
 from benchmarks.methods.common.task import Predictor, Task, Tests
 from core.clip.inference import prototypes as product
-from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
 from core.clip.prompts import class_indices
 
 
@@ -27,9 +26,6 @@ class Prototypes:
 
 
 def preview(task: Task) -> dict[str, Predictor]:
-    parts = []
-    for start in range(0, len(task.tensors), IMAGE_BATCH_SIZE):
-        parts.append(image_features(task.backbone.model, task.pixels(start, IMAGE_BATCH_SIZE)))
-    features = torch.cat(parts)  # [N, D]
+    features = task.features(task.backbone.model)
     labels = torch.tensor(task.labels, device=features.device)
     return {"Preview": Prototypes(task, product.PrototypeClassifier(features, labels))}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from core.clip.data.images import open_image
 from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone
-from core.clip.models.features import image_features
+from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
 from core.clip.prompts import class_prompts
 from core.clip.training.conv_bn import fuse_conv_bn
 
@@ -102,10 +102,13 @@ class Task:
     data: str = ""
     """Name of the data set."""
 
-    def pixels(self, start: int = 0, count: int | None = None) -> Tensor:
-        """Return preprocessed images [B, 3, S, S]."""
-        chosen = self.tensors[start : None if count is None else start + count]
-        return torch.stack([self.backbone.preprocess(to_image(tensor)) for tensor in chosen])
+    def features(self, model: nn.Module) -> Tensor:
+        """Return normalised features [N, D] of the images on the model's device."""
+        parts = []
+        for start in range(0, len(self.tensors), IMAGE_BATCH_SIZE):
+            images = [to_image(tensor) for tensor in self.tensors[start : start + IMAGE_BATCH_SIZE]]
+            parts.append(image_features(model, torch.stack([self.backbone.preprocess(i) for i in images])))
+        return torch.cat(parts)
 
     def prompts(self, names: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the prompts of each class."""

@@ -106,7 +106,6 @@ def test_recipes_do_not_mix_and_each_run_is_a_row(colours: Path, options: list[s
     assert labels["ours"] == [
         "stock",
         "CLIP-CITE, served",
-        "CLIP-CITE, balanced",
         "CLIP-CITE",
         "CLIP-CITE, α = 1",
     ]

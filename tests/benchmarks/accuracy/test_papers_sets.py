@@ -99,7 +99,7 @@ def test_weights_of_a_hub_give_one_row_per_run_and_an_interrupted_series_resumes
     assert ran == [False, False, True, True]
     with (tmp_path / "paper.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    labels = ["stock"] * 2 + ["CLIP-CITE, served", "CLIP-CITE, balanced", "CLIP-CITE", "CLIP-CITE, α = 1"] * 2
+    labels = ["stock"] * 2 + ["CLIP-CITE, served", "CLIP-CITE", "CLIP-CITE, α = 1"] * 2
     assert [row["label"] for row in rows] == labels
     assert [row["data"] for row in rows[:2]] == ["EuroSAT", "FGVCAircraft"]
     assert {row["backbone"] for row in rows} == {"ViT-B-32/openai"}

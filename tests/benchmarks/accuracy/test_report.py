@@ -15,7 +15,7 @@ IMAGES, CLASSES = 24, 4
 BACKBONE: Any = SimpleNamespace(name="starter")
 LABELS = {
     "stock": ["stock"],
-    "clip_cite": ["CLIP-CITE, served", "CLIP-CITE, balanced", "CLIP-CITE", "CLIP-CITE, α = 1"],
+    "clip_cite": ["CLIP-CITE, served", "CLIP-CITE", "CLIP-CITE, α = 1"],
 }
 TRIALS = [("beads", 0, [0, 1]), ("beads", 1, [2, 3]), ("coins", 0, [0, 1])]
 Matrices = dict[str, list[tuple[str, np.ndarray, np.ndarray, list[int]]]]

@@ -38,7 +38,6 @@ def run() -> Encodings:
         {a: features(20, 12, t[trained], shot_labels) for a, t in texts.items()},
         texts,
         torch.arange(7),
-        tuple("tuvwxyz"),
         {a: features(30, 7) for a in texts},
         {a: features(40, 7) for a in texts},
     )
@@ -100,7 +99,6 @@ def test_all_arms_are_measured_and_shown(
         "truth": run.truth.numpy(),
         "shot_labels": run.shot_labels.numpy(),
         "unrelated_truth": run.unrelated_truth.numpy(),
-        "unrelated_names": np.array(run.unrelated_names),
     }
     for name in ("images", "shots", "texts", "unrelated_images", "unrelated_texts"):
         arrays |= {f"{name}@{a}": t.numpy().astype(np.float16) for a, t in getattr(run, name).items()}
