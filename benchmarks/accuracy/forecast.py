@@ -13,9 +13,6 @@ from core.clip.checks.estimate import TRAINING_COST
 from core.clip.config import resolve_config
 from core.clip.models.backbone import Backbone
 
-NETWORKS = 2
-"""Networks that encode the test images of a training: at the recipe's α and at 1."""
-
 
 def forecast(methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone, out: Path) -> str:
     """Return the number of trainings that are left, and their time by a short trial training."""
@@ -24,9 +21,9 @@ def forecast(methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone
     count = f"{len(methods) * len(trials)} trainings, {len(left)} of them to run."
     if not left:
         return count
-    epochs = resolve_config(backbone=backbone.name).epochs
+    epochs = resolve_config(backbone=backbone.name).epochs  # tests are encoded at two α
     images = sum(
-        epochs * len(shots_of(trial)) + NETWORKS / TRAINING_COST * sum(len(t.test) for t in trial.tests)
+        epochs * len(shots_of(trial)) + 2 / TRAINING_COST * sum(len(t.test) for t in trial.tests)
         for trial in left
     )
     rate = images_per_second(backbone)

@@ -57,15 +57,15 @@ def many_table(runs: Runs) -> Table:
         found = []
         for draw in range(DRAWS):
             names = np.random.default_rng(draw).permutation(sorted(members))[:count]
-            texts, shots, images = zip(*(members[name] for name in names), strict=True)
+            texts, shots_of, images_of = zip(*(members[name] for name in names), strict=True)
             labels, truth = (
-                torch.repeat_interleave(torch.tensor([len(x) for x in of])) for of in (shots, images)
+                torch.repeat_interleave(torch.tensor([len(x) for x in of])) for of in (shots_of, images_of)
             )
             row = []
             for cap in CAPS:
                 chosen = first_of_each(labels, [cap // count] * count)
-                given = torch.cat(shots)[chosen], labels[chosen]
-                row.append(float(closed(*given, torch.stack(texts), torch.cat(images), truth).mean()))
+                given = torch.cat(shots_of)[chosen], labels[chosen]
+                row.append(float(closed(*given, torch.stack(texts), torch.cat(images_of), truth).mean()))
             found.append(row)
         table.rows.append([str(count), *(figure(float(x)) for x in np.mean(found, axis=0))])
     return table

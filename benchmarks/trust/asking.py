@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from benchmarks.accuracy.harness import Trial
 from core.clip.config import AdaptConfig
 from core.clip.evaluation.predictions import Candidates, balanced_scores, cosine_scores, preview_scores
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
@@ -39,7 +38,6 @@ def score_test_images(
             served α.
         alone [T, K]: scores of the trained classes at the served α.
         "rule in-distribution score" [T]: at that α.
-        new_cosine [T]: cosine with the best new class, minus its offset.
         "among A" [T, K + new]: scores of all classes at this α.
     """
     shots = adapted.weights.shots
@@ -73,10 +71,6 @@ def score_test_images(
             arrays["alone"] = scores.trained_only.astype(np.float32)
             assert scores.in_distribution_score is not None
             arrays[IN_DISTRIBUTION] = scores.in_distribution_score.astype(np.float32)
-            new = classifier[known.trained :]
-            support = shots.at(alpha), shots.labels
-            offsets = class_offsets(*support, new, [NEW_CLASS] * len(new), NEW_CLASS_BALANCE)
-            arrays["new_cosine"] = (images @ new.T - offsets).amax(dim=1).numpy().astype(np.float32)
     return arrays
 
 

@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trust.asking import IN_DISTRIBUTION
+from benchmarks.trust.asking import AMONG, IN_DISTRIBUTION
 from benchmarks.trust.runs import Record
 from core.clip.inference.calibration import (
+    FOLD_EXPONENT,
     Calibration,
+    Floats,
     calibration_error,
     reliability,
     softmax,
@@ -43,20 +45,27 @@ def judged(record: Record) -> dict[str, Any]:
 
 def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -> dict[str, float]:
     scale, arrays = record.plain["logit_scale"], record.arrays
-    alone, truth = arrays["alone"].astype(np.float64), arrays["truth"][listed]
-    before = softmax(scale * alone[listed])
-    after = softmax(scale * alone[listed] / fitted.temperature)
-    sets = after >= fitted.conformal_threshold(COVERAGE)
-    sets[np.arange(len(sets)), after.argmax(axis=1)] = True
+    alone, truth = arrays["alone"].astype(np.float64), arrays["truth"]
+    among = arrays[f"{AMONG}{record.plain['alpha']}"].astype(np.float64)
+    # Calibrations of earlier versions have the temperature of their fold models.
+    own = fitted.temperature if fitted.scoring_version > 2 else fitted.temperature**FOLD_EXPONENT
+
+    def error(scores: Floats, labels: NDArray[np.int64], temperature: float) -> float:
+        return calibration_error(reliability(softmax(scale * scores / temperature), labels))
+
+    chances = softmax(scale * alone[listed] / fitted.temperature)
+    sets = chances >= fitted.conformal_threshold(COVERAGE)
+    sets[np.arange(len(sets)), chances.argmax(axis=1)] = True
     kept = arrays[IN_DISTRIBUTION] >= fitted.threshold
     return {
-        "temperature": fitted.temperature,
-        "error_before": calibration_error(reliability(before, truth)),
-        "error_after": calibration_error(reliability(after, truth)),
-        "covered": float(sets[np.arange(len(truth)), truth].mean()),
+        "temperature": own,
+        "error_before": error(alone[listed], truth[listed], 1),
+        "error_after": error(alone[listed], truth[listed], own),
+        "mixed_before": error(among, truth, 1),
+        "mixed_after": error(among, truth, own),
+        "covered": float(sets[np.arange(len(sets)), truth[listed]].mean()),
         "set_size": float(sets.sum(axis=1).mean()),
         "classes": float(alone.shape[1]),
         "kept": float(kept[listed].mean()),
         "let_through": float(kept[~listed].mean()),
-        "new_kept": float((arrays["new_cosine"][~listed] >= fitted.least_similarity).mean()),
     }
