@@ -179,11 +179,11 @@ def arms_table(title: str, series: Series) -> Table:
 
 
 def sets_table(title: str, series: Series) -> Table:
-    """Return mixed HM and accuracy over all images by set."""
-    table = Table(f"{title}: mixed HM / all by set", ["rule", *series.sets])
+    """Return B, mixed HM and accuracy over all images by set."""
+    table = Table(f"{title}: B / mixed HM / all by set", ["rule", *series.sets])
     for arm in ARMS:
         cells = [
-            " / ".join(figure(float(series.of_set(arm, m, name)[0])) for m in ("mixed HM", "all"))
+            " / ".join(figure(float(series.of_set(arm, m, name)[0])) for m in ("B", "mixed HM", "all"))
             for name in series.sets
         ]
         table.rows.append([arm, *cells])
