@@ -13,12 +13,12 @@ GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
     "admin": 1_309,
-    "api": 6_520,
+    "api": 6_516,
     "core": 19_673,
     "worker": 2_399,
     "clipcite": 6_383,
-    "tests": 44_612,
-    "benchmarks": 11_542,
+    "tests": 44_600,
+    "benchmarks": 11_537,
 }
 """Maximum number of lines of Python per folder, without the generated client."""
 
