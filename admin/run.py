@@ -99,7 +99,7 @@ def show_path() -> None:
 
 
 def liveness() -> None:
-    """Check the worker or the dispatcher of this container.
+    """Check that this container is alive.
 
     Exits with status 0 if it was alive in the last two minutes, else 1.
     """

@@ -52,8 +52,6 @@ def test_a_refused_url_gives_the_reason(unchanged: Service, url: str, code: str,
 def test_private_addresses_pass_where_allowed(make_service: MakeService) -> None:
     service = make_service(webhook_allow_private=True)
     service.accepted(**shots(), webhook="http://127.0.0.1:9/")
-    refused = service.adapt(**shots(), webhook="http://2130706433/")
-    assert_problem(refused, 422, "invalid_webhook")
 
 
 def test_two_webhooks_are_refused(unchanged: Service) -> None:

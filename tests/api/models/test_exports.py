@@ -3,7 +3,6 @@ onnxruntime.
 """
 
 import asyncio
-import gc
 import io
 import json
 import sys
@@ -100,24 +99,6 @@ async def send(response: StreamingResponse) -> None:
         return {"type": "http.disconnect"}
 
     await response({"type": "http", "asgi": {"spec_version": "2.4"}}, disconnect, forget)
-
-
-def test_a_refused_body_frees_the_temporary_file(fresh: Service, backbone: Backbone) -> None:
-    """The body is read, and refused, while the export is being sent."""
-    model = publish_model(fresh.database, fresh.blobs, backbone)
-    gc.collect()
-    gc.disable()  # it would close the file of a response that waits in the traceback of the refusal
-    try:
-        response = fresh.client.request(
-            "GET",
-            f"/models/{model}/export",
-            headers={"Content-Type": "multipart/form-data; boundary=x"},
-            content=b"a",
-        )
-        assert_problem(response, 400, "truncated_body")
-        assert not fresh.app.state.scratch.bytes.held
-    finally:
-        gc.enable()
 
 
 def test_exports_that_nobody_reads_are_limited(make_service: MakeService, backbone: Backbone) -> None:

@@ -41,7 +41,7 @@ def submit(
             config={"backbone": "starter"},
             classes=[],
             warnings=[],
-            images=[new_image(bytes=10)],
+            images=[new_image("a.jpg", bytes=10)],
         )
     return job.id
 
