@@ -15,17 +15,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from admin.installation import AsJson, errors_in_words, settings_of
+from admin.installation import AsJson, database_of, errors_in_words, settings_of
 from clipcite.cli.render.tables import print_table
-from core.clip.config import RECIPES, resolve_config
-from core.clip.models import hub, installed
-from core.errors import ClipCiteError
+from core.clip.config import STARTER, resolve_config
+from core.clip.models import installed
+from core.clip.models.recommend import CURATED, recommend, this_machine
+from core.store import backbones as store
+from core.store.errors import BackboneFixed
 
 backbones = typer.Typer(help="Manage pre-trained models.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Backbone, such as ViT-B-16/openai.")]
 PROGRESS_SECONDS = 0.3
-TYPICAL_CLASSES = 10
-SMALL_MICRO_BATCH = 4
 
 
 @contextmanager
@@ -44,39 +44,54 @@ def _cache() -> Iterator[Path]:
 
 @backbones.command("list")
 def list_backbones(
-    pattern: Annotated[
-        str | None,
-        typer.Argument(help="Pattern such as 'ViT-L*' or '*' (default: backbones with a recipe)."),
-    ] = None,
+    pattern: Annotated[str | None, typer.Argument(help="Pattern such as 'ViT-L*'.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="List all that open_clip knows.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the known backbones.
+    """List pre-trained models.
 
-    Without a pattern, these are the installed ones and those with a recipe.
-
-    The memory for training is an estimate for 10 classes: with the backbone's recipe, and with 4 images at a
-    time (micro_batch_size 4).
+    Without a pattern, these are the recommended and the installed ones. The memory for training is an
+    estimate for 10 classes with the backbone's recipe.
     """
     import open_clip
 
     with _cache() as cache:
+        machine = this_machine(settings_of().device, cache)
+        found = recommend(machine)
         here = {backbone.name: backbone.bytes for backbone in installed.list_installed(cache)}
-        known = [f"{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained()]
-        names = [name for name in known if _wanted(name, pattern) and name not in here]
-        rows = [_describe(name, here.get(name)) for name in [*here, *names]]
+        known = [each.name for each in CURATED]
+        if every or pattern is not None:
+            known = [f"{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained()]
+        wanted = [name for name in known if fnmatchcase(name.lower(), (pattern or "*").lower())]
+        rows = [_describe(name, here.get(name), found.name) for name in dict.fromkeys([*here, *wanted])]
     if as_json:
         print(json.dumps(rows))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("backbone", "installed", "disk", "serving", "training", "training,\n4 images at a time"):
-        table.add_column(name, justify="left" if name in ("backbone", "installed") else "right", no_wrap=True)
+    for name in ("backbone", "", "licence", "disk", "serving", "training"):
+        table.add_column(name, justify="right" if name in ("disk", "serving", "training") else "left")
     for row in rows:
-        table.add_row(
-            escape(row["name"]),
-            "yes" if row["installed"] else "",
-            *(_size(row[f"{of}bytes"]) for of in ("", "serving_", "training_", "small_training_")),
-        )
+        mark = "installed" if row["installed"] else "recommended" if row["recommended"] else ""
+        sizes = (_size(row[f"{of}bytes"]) for of in ("", "serving_", "training_"))
+        table.add_row(escape(row["name"]), mark, row["license"] or "", *sizes)
     print_table(Console(), table)
+    print(found.reason)
+
+
+@backbones.command()
+def use(name: Name, as_json: AsJson = False) -> None:
+    """Download a backbone, and use it in new trainings.
+
+    A running service loads it without a restart.
+    """
+    settings = settings_of()
+    if store.is_fixed(settings):
+        typer.echo(BackboneFixed(settings.backbone).detail, err=True)
+        raise typer.Exit(1)
+    pulled = {"name": name} if name == STARTER else _pull(name, as_json)
+    with database_of(settings) as database, database.write() as session:
+        store.set_default(session, settings, name)
+    print(json.dumps(pulled) if as_json else f"New trainings use {name}.")
 
 
 @backbones.command()
@@ -86,6 +101,11 @@ def pull(name: Name, as_json: AsJson = False) -> None:
     Its files are checked and loaded. An interrupted download continues where it stopped. HF_ENDPOINT selects
     a mirror, HF_TOKEN gives access to gated repositories.
     """
+    _show(_pull(name, as_json), as_json)
+
+
+def _pull(name: str, as_json: bool) -> dict[str, Any]:
+    """Install and check a backbone, with a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     done = threading.Event()
     with _cache() as cache, Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
@@ -104,8 +124,7 @@ def pull(name: Name, as_json: AsJson = False) -> None:
         finally:
             done.set()
             reporter.join()
-        pulled = _check(name, cache)
-    _show(pulled, as_json)
+        return installed.check(name, cache)
 
 
 @backbones.command("import")
@@ -127,7 +146,7 @@ def import_folder(
     No network is needed.
     """
     with _cache() as cache:
-        imported = _check(installed.import_folder(folder.absolute(), cache, name).name, cache)
+        imported = installed.check(installed.import_folder(folder.absolute(), cache, name).name, cache)
     _show(imported, as_json)
 
 
@@ -180,7 +199,7 @@ def _show(backbone: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(backbone))
         return
     print(f"Installed {backbone['name']} ({_size(backbone['bytes'])}) in {backbone['folder']}")
-    print(f"To serve it: CLIPCITE_BACKBONE={backbone['name']} clipcite serve")
+    print(f"To use it in new trainings: clipcite backbones use {backbone['name']}")
 
 
 def _size(size: int | None) -> str:
@@ -189,59 +208,18 @@ def _size(size: int | None) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def _check(name: str, cache: Path) -> dict[str, Any]:
-    """Load an installed backbone. Its tensors must fit the architecture, and its tokenizer must work.
+def _describe(name: str, installed_bytes: int | None, recommended: str | None) -> dict[str, Any]:
+    """Return the size of a backbone on disk and in memory; None where only the hub knows the shape."""
+    from core.clip.models.sizes import find_size, training_memory
 
-    A backbone that cannot be loaded is removed again.
-    """
-    from core.clip.models.backbone import load_backbone
-
-    try:
-        backbone = load_backbone(name, cache=cache)
-        backbone.tokenize(["a photo of a dog"])
-    except ClipCiteError:
-        installed.remove(name, cache)
-        raise
-    found = installed.read(name, cache)
-    assert found is not None
+    size = find_size(name)
     return {
         "name": name,
-        "source": found.source,
-        "bytes": found.bytes,
-        "sha256": backbone.sha256,
-        "folder": str(installed.folder_of(name, cache)),
-    }
-
-
-def _wanted(name: str, pattern: str | None) -> bool:
-    """Return whether a name matches the pattern. Without one, backbones with a recipe of their own do."""
-    if pattern is not None:
-        return fnmatchcase(name.lower(), pattern.lower())
-    return any(fnmatchcase(name, recipe) for recipe, _ in RECIPES if recipe != "*")
-
-
-def _describe(name: str, installed_bytes: int | None) -> dict[str, Any]:
-    """Return the size of a backbone on disk and in memory; None where only the hub knows the shape."""
-    from core.clip.models.sizes import size_of
-
-    config = resolve_config(backbone=name)
-    row: dict[str, Any] = {
-        "name": name,
         "installed": installed_bytes is not None,
-        "bytes": installed_bytes,
-        "parameters": None,
-        "serving_bytes": None,
-        "training_bytes": None,
-        "small_training_bytes": None,
+        "recommended": name == recommended,
+        "license": next((each.license for each in CURATED if each.name == name), None),
+        "bytes": installed_bytes or (size.file_bytes if size else None),
+        "parameters": size.parameters if size else None,
+        "serving_bytes": size.serving_bytes if size else None,
+        "training_bytes": training_memory(resolve_config(backbone=name)),
     }
-    size = None if name.startswith(hub.HUB) else size_of(name.partition("/")[0])
-    if size is not None:
-        images = min(config.batch_size, config.micro_batch_size or config.batch_size)
-        row |= {
-            "bytes": installed_bytes or size.file_bytes,
-            "parameters": size.parameters,
-            "serving_bytes": size.serving_bytes,
-            "training_bytes": size.training_bytes(images, TYPICAL_CLASSES),
-            "small_training_bytes": size.training_bytes(SMALL_MICRO_BATCH, TYPICAL_CLASSES),
-        }
-    return row

@@ -16,6 +16,7 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
+from admin.installation import settings_of
 from admin.processes import API, DISPATCHER, STARTUP, WORKER, command, environment, with_defaults
 from api.uvicorn_server import listen
 from clipcite.client.address import local_token
@@ -89,10 +90,13 @@ def serve_until_stopped(
     address = f"http://{shown}:{port}"
     # The fragment of the address has the token, since browsers send fragments to no server.
     lines = [f"[green]Ready:[/] {address}{'' if token is None else f'/#token={token}'}"]
+    file = settings_of(data).data / "address"  # for commands on this machine
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.write_text(address)
     if token is not None and token != local_token():
         folder = escape(shlex.quote(settings["CLIPCITE_DATA"]))
         lines.append(f"In other terminals: export CLIPCITE_DATA={folder}")
-    announcement = (console, address, lines, stop, ready, open_page)
+    announcement = (console, address, token, lines, stop, ready, open_page)
     threading.Thread(target=_announce, args=announcement, daemon=True).start()
     status = 0
     while not stop.wait(POLL_SECONDS):
@@ -109,6 +113,7 @@ def serve_until_stopped(
             stop.wait(1)
             children[name] = start(name)
     console.print("Stopping …")
+    file.unlink(missing_ok=True)
     listener.close()
     _stop([*children.values()])
     return status
@@ -130,6 +135,7 @@ def _stop(children: "list[subprocess.Popen[bytes]]") -> None:
 def _announce(
     console: Console,
     address: str,
+    token: str | None,
     lines: list[str],
     stop: threading.Event,
     ready: threading.Event,
@@ -148,12 +154,26 @@ def _announce(
                 webbrowser.open(lines[0].partition("[/] ")[2])
             if response.is_success:
                 ready.set()
-                for line in (*lines, "Press Ctrl-C to stop."):
+                for line in lines:
+                    console.print(line, highlight=False, soft_wrap=True)
+                for line in (*_advice(address, token), "Press Ctrl-C to stop."):
                     console.print(line, highlight=False, soft_wrap=True)
                 return
             before, step = step, preparing_line(response.json().get("preparing"))
             if step is not None and step != before:
                 console.print(step, highlight=False, soft_wrap=True)
+
+
+def _advice(address: str, token: str | None) -> list[str]:
+    """Return a line with the recommended model for a user of the starter who may choose another one."""
+    with contextlib.suppress(httpx.HTTPError, ValueError):
+        headers = {"Authorization": f"Bearer {token}"}
+        listed = httpx.get(f"{address}/backbones", headers=headers, timeout=30, trust_env=False).json()
+        best = next((row for row in listed.get("data", ()) if row["recommended"]), None)
+        if best is not None and not listed["fixed"] and not best["default"]:
+            size = f"{best['bytes'] / 1e6:,.0f} MB"
+            return [f"Base model: starter. For this machine: clipcite backbones use {best['name']} ({size})."]
+    return []
 
 
 def preparing_line(preparing: Mapping[str, Any] | None) -> str | None:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 
-from api import samples
+from api import backbones, samples
 from api.classify import routes as classify
 from api.http import problems
 from api.http.openapi import build_openapi
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         sweep_scratch(settings.scratch())
         app.state.checks.begin()
         # In a thread: /healthz answers at once, /readyz once the backbone is loaded.
-        threading.Thread(target=app.state.serving.warm_up, name="warm-up", daemon=True).start()
+        threading.Thread(target=_warm_up, args=(app,), name="warm-up", daemon=True).start()
         usual = tempfile.tempdir
         with scratch_folder(settings.scratch()) as spool:
             tempfile.tempdir = str(spool)  # the system's folder is often memory
@@ -109,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
         models.make_extend_router(settings),
         models.import_router,
         samples.router,
+        backbones.router,
         ops.router,
     )
     for router in resources:
@@ -135,6 +136,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestId)
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _warm_up(app: FastAPI) -> None:
+    app.state.serving.warm_up()
+    app.state.serving.follow_default()
 
 
 def _trace(app: FastAPI) -> None:

@@ -10,6 +10,8 @@ from core.clip.checks import preflight as checks
 from core.clip.checks.estimate import PastJob, estimate
 from core.clip.checks.preflight import CheckedImage, check_images, class_warnings, summarise
 from core.clip.config import AdaptConfig
+from core.clip.models.recommend import find_speed, this_machine
+from core.settings import Settings
 from core.store.jobs.stats import Succeeded
 
 
@@ -19,6 +21,7 @@ def preflight(
     past: list[Succeeded],
     *,
     more_warnings: list[dict[str, Any]],
+    settings: Settings,
     skips_bad: bool,
 ) -> Preflight:
     """Return the preflight of a validated upload.
@@ -27,6 +30,7 @@ def preflight(
         upload: the upload without its bad images.
         past: finished jobs, the basis of the estimate.
         more_warnings: warnings about the settings.
+        settings: settings of the service, whose machine trains.
         skips_bad: True if the request allows to skip bad images.
     """
     images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.stats) for s in upload.images]
@@ -40,7 +44,12 @@ def preflight(
     upload_warnings = [w for w in upload.warnings if skips_bad or w["code"] != "bad_image"]
     warnings = [*upload_warnings, *more_warnings, *summarise(findings, images)]
     warnings += class_warnings([dict(count) for count in upload.classes], config.prompts)
-    expected = estimate(config, *_counts(upload.classes), [_past(job) for job in past])
+    expected = estimate(
+        config,
+        *_counts(upload.classes),
+        [_past(job) for job in past],
+        find_speed(config.backbone, settings.cache, this_machine(settings.device, settings.cache)),
+    )
     return Preflight(
         acceptable=skips_bad or not unreadable,
         config=config.to_dict(),

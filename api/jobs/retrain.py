@@ -12,6 +12,7 @@ from api.jobs.form import JobOptions
 from api.jobs.image_check import StoredImages
 from api.jobs.submission import JobSubmission
 from clipcite.wire.adapt import JobConfig, Retraining
+from core.clip.config import resolve_config
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.store.db.tables import JobImage
@@ -20,9 +21,16 @@ from core.store.jobs import jobs
 from core.store.registry.references import clean_name
 
 
-def known_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a stored job that this version knows."""
-    return {name: value for name, value in config.items() if name in JobConfig.model_fields}
+def changed_settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a stored job that this version knows, with changes.
+
+    With another backbone, values that are those of the old backbone's recipe give way to the new one's.
+    """
+    known = {name: value for name, value in config.items() if name in JobConfig.model_fields}
+    if changes.get("backbone") not in {None, config["backbone"]}:
+        recipe = resolve_config(backbone=config["backbone"]).to_dict()
+        known = {name: value for name, value in known.items() if value != recipe[name]}
+    return {**known, **changes}
 
 
 def retrain(
@@ -48,7 +56,7 @@ def retrain(
     config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
     options = JobOptions(
         name=clean_name(changes.name) or job.name,
-        config=json.dumps({**known_settings(job.config), **config}),
+        config=json.dumps(changed_settings(job.config, config)),
         on_bad_image="fail",
         webhook=None,
         dry_run=False,

@@ -28,7 +28,7 @@ from core.scratch import ScratchSpace, scratch_folder
 from core.serving.previews import JobPreview
 from core.serving.service import Serving
 from core.settings import Settings
-from core.store import submission
+from core.store import backbones, submission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db.ids import new_id
@@ -78,12 +78,12 @@ class JobSubmission:
         Raises:
             ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
         """
-        resolved = _Request(
-            parse_config(options.config, self.settings),
-            clean_name(options.name),
-            _checked_webhook(options.webhook, self.settings),
-        )
         with self.database.read() as session:
+            resolved = _Request(
+                parse_config(options.config, self.serving, backbones.default(session, self.settings)),
+                clean_name(options.name),
+                _checked_webhook(options.webhook, self.settings),
+            )
             if not options.dry_run:
                 submission.precheck_quota(session, owner, options.idempotency_key, self.settings)
             past = stats.recent_successes(
@@ -105,6 +105,7 @@ class JobSubmission:
                 resolved.config,
                 past,
                 more_warnings=_config_warnings(resolved.config, validated),
+                settings=self.settings,
                 skips_bad=options.on_bad_image == "skip",
             )
             if options.dry_run:
@@ -207,8 +208,11 @@ def _json(body: BaseModel, status: int) -> Response:
     return Response(body.model_dump_json(), status, media_type="application/json")
 
 
-def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
+def parse_config(text: str | None, serving: Serving, default: str) -> AdaptConfig:
     """Return the resolved settings of a job.
+
+    Args:
+        default: backbone of a job that names none.
 
     Raises:
         InvalidRequest: the text is not JSON, or has an unknown field or a wrong type.
@@ -220,12 +224,13 @@ def parse_config(text: str | None, settings: Settings) -> AdaptConfig:
         fields = JobConfig.model_validate(parsed).model_dump(exclude_none=True)
     except ValidationError as error:
         raise invalid_model(error, "/config") from error
-    requested = fields.pop("backbone", settings.backbone)
-    backbone = settings.known_backbone(requested)
+    requested = fields.pop("backbone", default)
+    backbone = serving.known_backbone(requested)
     if backbone is None:
         raise UnknownBackbone(
-            f"This service has no backbone {requested!r}. Leave `backbone` out to use {settings.backbone!r}. "
-            "The operator adds others to CLIPCITE_BACKBONES, or as folders in CLIPCITE_BACKBONE_FOLDER."
+            f"This service has no backbone {requested!r}. Leave `backbone` out to use {default!r}. The "
+            "operator installs others with `clipcite backbones pull`, adds them to CLIPCITE_BACKBONES, or as "
+            "folders in CLIPCITE_BACKBONE_FOLDER."
         )
     return resolve_config(backbone=backbone, **fields)
 

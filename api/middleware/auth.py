@@ -37,7 +37,7 @@ OPEN_FOLDER = "/page/"  # static files of the page, without data
 NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     ("POST", re.compile(r"/classify"), frozenset({CLASSIFY})),
     ("GET", re.compile(r"/models(/[^/]+(/aliases(/[^/]+)?)?)?"), frozenset({CLASSIFY, ADAPT})),
-    ("GET", re.compile(r"/samples(/[^/]+)?"), frozenset({CLASSIFY, ADAPT})),
+    ("GET", re.compile(r"/backbones|/samples(/[^/]+)?"), frozenset({CLASSIFY, ADAPT})),
     ("", re.compile(r"/(adapt|jobs|models)(/.*)?"), frozenset({ADAPT})),
 )
 KEYS_ASKED_SECONDS = 1.0
@@ -67,6 +67,12 @@ THIS_MACHINE = Caller(DEFAULT_OWNER, frozenset(SCOPES), "none")
 class Unauthorized(ClipCiteError):
     code = "unauthorized"
     status = 401
+
+
+class TokenNeeded(Unauthorized):
+    """No token, on a service without keys."""
+
+    code = "token_needed"
 
 
 class ForeignSite(ClipCiteError):
@@ -206,7 +212,7 @@ class AuthMiddleware:
         if self._token is None:
             self._token = await REQUESTS.run(local_token.ensure, self.settings.data)
         if not _same(given, self._token):
-            raise Unauthorized(
+            raise TokenNeeded(
                 "This service has no keys yet and requires its token. Open the link that `clipcite serve` "
                 "printed, or send the header `Authorization: Bearer <token>`. On the machine of the service, "
                 "`clipcite keys token` prints the token."

@@ -9,7 +9,7 @@ from fastapi import Response
 from api.http.problems import InvalidRequest, json_or_invalid
 from api.jobs.form import JobOptions, JobUpload
 from api.jobs.image_check import StoredImages
-from api.jobs.retrain import known_settings
+from api.jobs.retrain import changed_settings
 from api.jobs.submission import JobSubmission
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs
@@ -47,7 +47,7 @@ def extend_model(
         )
     changed = replace(
         options,
-        config=json.dumps({**known_settings(job.config), **changes}),
+        config=json.dumps(changed_settings(job.config, changes)),
         name=clean_name(options.name) or model.name,
     )
     return submission.submit(upload, changed, owner, partial(StoredImages, rows, submission.blobs))

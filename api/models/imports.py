@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
-from api.deps import BlobsDep, DatabaseDep, ScratchDep, SettingsDep
+from api.deps import BlobsDep, DatabaseDep, ScratchDep, ServingDep, SettingsDep
 from api.http.forms import JsonText, Text, check_fields
 from api.http.problems import InvalidRequest, check_json_values, invalid_model
 from api.models.service import to_model
@@ -28,6 +28,7 @@ from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.scratch import ScratchSpace, scratch_folder
+from core.serving.service import Serving
 from core.settings import Settings
 from core.store import submission
 from core.store.db.ids import new_id
@@ -120,6 +121,7 @@ class ModelImport:
     database: Database
     blobs: Blobs
     scratch: ScratchSpace
+    serving: Serving
 
     def run(self, form: ImportForm, owner: str, response: Response) -> Model:
         """Store the archive's model. Set its address in the headers of `response`.
@@ -135,7 +137,7 @@ class ModelImport:
             folder.mkdir()
             _unpack(form.archive, folder, self.settings, grant)
             info = inspect_folder(folder)
-            config = _resolved(info, self.settings, form)
+            config = _resolved(info, self.serving, form)
             names = _class_names(info.classes if form.classes is None else _json(form.classes, "classes"))
             backbone = load_backbone(config.backbone, cache=self.settings.cache, image_size=info.image_size)
             weights = read_weights(folder, info, backbone, config.delta_format, classes=len(names))
@@ -178,9 +180,9 @@ class ModelImport:
 
 
 async def model_import(
-    settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep, scratch: ScratchDep
+    settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep, scratch: ScratchDep, serving: ServingDep
 ) -> ModelImport:
-    return ModelImport(settings, database, blobs, scratch)
+    return ModelImport(settings, database, blobs, scratch, serving)
 
 
 def _unpack(archive: UploadFile, folder: Path, settings: Settings, grant: Grant) -> None:
@@ -195,15 +197,15 @@ def _unpack(archive: UploadFile, folder: Path, settings: Settings, grant: Grant)
         raise
 
 
-def _resolved(info: ArchiveInfo, settings: Settings, form: ImportForm) -> AdaptConfig:
+def _resolved(info: ArchiveInfo, serving: Serving, form: ImportForm) -> AdaptConfig:
     """Return the settings: from the form, else from the archive, else from the backbone's recipe.
 
     Raises:
         UnknownBackbone: the operator does not offer the backbone.
         InvalidRequest: a value is out of range.
     """
-    requested = form.backbone or info.backbone or settings.backbone
-    backbone = settings.known_backbone(requested)
+    requested = form.backbone or info.backbone or serving.default_backbone
+    backbone = serving.known_backbone(requested)
     if backbone is None:
         raise UnknownBackbone(
             f"This service has no backbone {requested!r}. Send its name on this service in the field "

@@ -154,7 +154,7 @@ def show(app: FastAPI, parts: dict[str, PartReadiness], *, details: bool) -> Rea
         status=worst,
         parts=parts,
         version=app.version,
-        backbone=without_folder(app.state.settings.backbone),
+        backbone=without_folder(app.state.serving.default_backbone),
         device=app.state.serving.engine.device,
     )
 

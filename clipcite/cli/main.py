@@ -14,6 +14,7 @@ from clipcite.cli.export import export
 from clipcite.cli.jobs import jobs
 from clipcite.cli.models import models
 from clipcite.cli.operator import Root
+from clipcite.cli.page import open_page
 from clipcite.cli.report import report
 from clipcite.cli.webhooks import webhooks
 
@@ -26,6 +27,7 @@ app.command()(export)
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
 app.add_typer(webhooks, name="webhooks")
+app.command("open")(open_page)
 app.command()(doctor)
 
 

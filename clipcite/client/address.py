@@ -18,13 +18,14 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -> dict[str, Any]:
     """Return the arguments of an httpx client. Defaults: CLIPCITE_URL and CLIPCITE_API_KEY.
 
-    Without a key, a loopback address gets the token of this machine's service, if there is one.
+    Without an address, it is that of the service with this user's data folder. Without a key, a loopback
+    address gets the token of this machine's service, if there is one.
 
     Raises:
         InvalidAddress: the address is not an http or https URL, the key is malformed, or SSL_CERT_FILE is
             unreadable.
     """
-    address = base_url or os.environ.get("CLIPCITE_URL") or DEFAULT_URL
+    address = base_url or os.environ.get("CLIPCITE_URL") or local_address() or DEFAULT_URL
     key = api_key or os.environ.get("CLIPCITE_API_KEY") or None
     try:
         url = httpx.URL(address)
@@ -62,9 +63,18 @@ def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -
 
 def local_token(data: Path | None = None) -> str | None:
     """Return the token of the service with this data folder (default: CLIPCITE_DATA), or None."""
+    return _read("token", data)
+
+
+def local_address() -> str | None:
+    """Return the address of the running service with the folder CLIPCITE_DATA, or None."""
+    return _read("address", None)
+
+
+def _read(file: str, data: Path | None) -> str | None:
     folder = data or Path(os.environ.get("CLIPCITE_DATA") or user_data_path("clipcite"))
     try:
-        return (folder / "token").read_text(encoding="ascii").strip() or None
+        return (folder / file).read_text(encoding="ascii").strip() or None
     except (OSError, ValueError):
         return None
 

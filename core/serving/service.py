@@ -27,8 +27,10 @@ from core.serving.text_cache import TextCache
 from core.serving.threads import single_threaded
 from core.serving.types import MAX_SLOTS, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
 from core.settings import Settings
+from core.store import backbones
 from core.store.db.session import Database
 from core.store.db.tables import Model
+from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.references import STOCK
@@ -41,6 +43,8 @@ PROMPTS_PER_IMAGE = 100
 MAX_RETRY_AFTER = 30
 """Largest `Retry-After`, in seconds."""
 WARM_UP_AGAIN_SECONDS = 10
+REFRESH_SECONDS = 2.0
+"""Interval at which the default backbone is looked up."""
 
 Subject = Model | JobPreview | str
 """A classifier of images. A string is `stock` or `stock:<backbone>`."""
@@ -105,16 +109,57 @@ class Serving:
         with suppress(NoDecoder):  # logged; an image tries again
             self.decoding.start()
         while not self._closed.is_set():
-            try:
-                self._resident.enter_context(self.engine.pool.acquire(self._default, 0, wait_seconds=None))
+            if self._load_default() is None:
                 break
-            except ClipCiteError as error:
-                if str(error) != str(self._warm_up_error):
-                    logger.warning("%s Trying again in %s s.", error, WARM_UP_AGAIN_SECONDS)
-                self._warm_up_error = error
-            except Exception:  # a bug; the next try may succeed
-                logger.exception("The default backbone could not be loaded. Retrying.")
             self._closed.wait(WARM_UP_AGAIN_SECONDS)
+
+    def follow_default(self) -> None:
+        """Load another default backbone when one is chosen, while the present one answers; until `close`."""
+        wait = REFRESH_SECONDS
+        while not self._closed.wait(wait):
+            wait = REFRESH_SECONDS if self._load_default() is None else WARM_UP_AGAIN_SECONDS
+
+    def _load_default(self) -> ClipCiteError | None:
+        """Load the default backbone unless it is in memory. Return why that failed."""
+        try:
+            with self.database.read_single() as session:
+                name = backbones.default(session, self.settings)
+        except DatabaseUnavailable:
+            name = self._default.backbone
+        chosen = WeightsKey(name, recipe(name).image_size)
+        if chosen == self._default and self._is_default_loaded():
+            return None
+        try:
+            with ExitStack() as held:
+                held.enter_context(self.engine.pool.acquire(chosen, 0, wait_seconds=None))
+                before, self._resident = self._resident, held.pop_all()
+                self._default = chosen
+                before.close()
+        except ClipCiteError as error:
+            if str(error) != str(self._warm_up_error):
+                logger.warning("%s Trying again in %s s.", error, WARM_UP_AGAIN_SECONDS)
+            self._warm_up_error = error
+            return error
+        except Exception:  # a bug; the next try may succeed
+            logger.exception("The default backbone could not be loaded. Retrying.")
+            return StillLoading("The default backbone")
+        return None
+
+    @property
+    def default_backbone(self) -> str:
+        """Name of the backbone that answers for `stock`."""
+        return self._default.backbone
+
+    def known_backbone(self, name: str) -> str | None:
+        """Return the canonical name of a backbone that jobs may use, or None for any other one.
+
+        Allowed are those of the settings, and all that are installed.
+        """
+        try:
+            found = installed.read(name, self.settings.cache)
+        except (ClipCiteError, ValueError):  # damaged, or no file can have this name
+            found = None
+        return self.settings.known_backbone(name) or (name if found and found.name == name else None)
 
     def prepare_preview(self, job: JobPreview) -> None:
         """Start the instant preview of a new job, if its backbone is in memory already."""
@@ -131,7 +176,7 @@ class Serving:
 
         A download is followed in the cache, since the trainer may be the process that downloads.
         """
-        name, cache = self.settings.backbone, self.settings.cache
+        name, cache = self._default.backbone, self.settings.cache
         if self._is_default_loaded():
             return None
         download = installed.progress(name, cache)
@@ -238,8 +283,8 @@ class Serving:
             with self.engine.pool.acquire(stock, 0, wait_seconds=wait) as served:
                 yield LoadedModel(served, self.previews.get(model), model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):
-            name = model.removeprefix(STOCK).removeprefix(":") or self.settings.backbone
-            known = self.settings.known_backbone(name)
+            name = model.removeprefix(STOCK).removeprefix(":") or self._default.backbone
+            known = self.known_backbone(name)
             if known is None:
                 raise UnknownBackbone(
                     f"There is no backbone {name!r} here. The operator lists backbones in CLIPCITE_BACKBONES."

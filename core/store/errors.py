@@ -186,3 +186,16 @@ class AliasNotFound(ClipCiteError):
         super().__init__(
             f"There is no alias {alias!r} of {name!r}. GET /models/{name}/aliases lists its aliases."
         )
+
+
+class BackboneFixed(ClipCiteError):
+    """The environment of the service sets the default backbone."""
+
+    code = "set_by_environment"
+    status = 409
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__(
+            f"The operator has chosen the model: CLIPCITE_BACKBONE is {backbone}. Start the service without "
+            "this variable and without --backbone to choose another one here."
+        )

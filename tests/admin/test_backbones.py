@@ -11,6 +11,10 @@ from typer.testing import CliRunner, Result
 
 from admin.serve import preparing_line
 from clipcite.cli.main import app
+from core.clip.models.recommend import CURATED
+from core.settings import Settings
+from core.store import backbones as store
+from core.store.db.session import Database
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import Hub
 
@@ -35,7 +39,7 @@ def test_pull_verify_and_remove(cache: Path) -> None:
     pulled = call("pull", NAME)
     assert pulled.exit_code == 0, pulled.output
     assert f"Installed {NAME}" in pulled.stdout
-    assert f"CLIPCITE_BACKBONE={NAME} clipcite serve" in pulled.stdout
+    assert f"clipcite backbones use {NAME}" in pulled.stdout
     (row,) = json.loads(call("list", "nothing*", "--json").stdout)
     assert (row["name"], row["installed"]) == (NAME, True)
     assert call("verify").stdout == f"{NAME}: ok\n"
@@ -86,7 +90,7 @@ def test_the_list_has_sizes_on_disk_and_in_memory() -> None:
     (row,) = json.loads(call("list", "vit-b-32/openai", "--json").stdout)
     assert row["parameters"] == 151_277_313
     assert row["bytes"] == 4 * row["parameters"]
-    assert row["serving_bytes"] < row["small_training_bytes"] < row["training_bytes"]
+    assert row["serving_bytes"] < row["training_bytes"]
     shown = call("list", "vit-b-32/openai")
     assert shown.exit_code == 0
     assert "605 MB" in shown.stdout
@@ -96,10 +100,30 @@ def test_the_list_has_sizes_on_disk_and_in_memory() -> None:
 
 
 @pytest.mark.slow
-def test_the_list_without_a_pattern_has_the_backbones_with_a_recipe() -> None:
+def test_the_list_without_a_pattern_has_the_described_backbones() -> None:
+    shown = call("list").stdout
+    assert "ViT-B-16/openai" in shown
+    assert "MIT" in shown
     names = {row["name"] for row in json.loads(call("list", "--json").stdout)}
-    assert {"ViT-B-16/openai", "ViT-L-14/openai", "MobileCLIP-S2/datacompdr"} <= names
-    assert "RN50/openai" not in names
+    assert names == {each.name for each in CURATED}
+    every = {row["name"] for row in json.loads(call("list", "ViT-B-32*", "--all", "--json").stdout)}
+    assert {"ViT-B-32/openai", "ViT-B-32/laion400m_e31"} <= every
+
+
+@pytest.mark.slow
+def test_use_makes_it_the_default(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    shutil.copy(migrated, tmp_path / "data" / "clipcite.db")
+    assert call("use", NAME).stdout == f"New trainings use {NAME}.\n"
+    database = Database(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
+    with database.read() as session:
+        assert store.default(session, Settings()) == NAME
+    database.close()
+    monkeypatch.setenv("CLIPCITE_BACKBONE", "starter")
+    refused = call("use", NAME)
+    assert refused.exit_code == 1
+    assert "CLIPCITE_BACKBONE is starter" in refused.stderr
 
 
 def test_a_download_has_a_line_per_tenth() -> None:

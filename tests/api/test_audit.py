@@ -26,7 +26,8 @@ def audited(new_service: Callable[..., AbstractContextManager[Service]]) -> Iter
     """Return a service with the id of the key that its client uses."""
     with new_service() as service:
         with service.database.write() as session:
-            made = api_keys.create(session, owner="team-a", scopes=["adapt"])
+            made = api_keys.create(session, owner="team-a", scopes=["adapt", "admin"])
+        service.settings.__pydantic_fields_set__.discard("backbone")  # no environment sets it
         service.client.headers["Authorization"] = f"Bearer {made.key}"
         yield service, made.row.id
 
@@ -103,6 +104,15 @@ class Steps:
         [delivery] = self.call("GET", f"/jobs/{job}/deliveries").json()["data"]
         return self.call("POST", f"/jobs/{job}/deliveries/{delivery['id']}/redeliver")
 
+    def choose_backbone(self) -> httpx.Response:
+        return self.call("PUT", "/backbones/default", json={"name": "starter"})
+
+    def pull_backbone(self) -> httpx.Response:
+        return self.call("POST", "/backbones/ViT-B-16/openai/pull")
+
+    def stop_pull(self) -> httpx.Response:
+        return self.call("DELETE", "/backbones/ViT-B-16/openai/pull")
+
     def delete_model(self) -> httpx.Response:
         return self.call("DELETE", f"/models/{self.second}")
 
@@ -119,6 +129,9 @@ STEPS: dict[tuple[str, str], tuple[str, str, Callable[[Steps], str]]] = {
     ("POST", "/models"): ("import_model", "model.import", lambda s: ""),
     ("POST", "/models/mdl_x/extend"): ("extend", "job.create", lambda s: s.more),
     ("POST", "/jobs/job_x/deliveries/msg_x/redeliver"): ("redeliver", "webhook.redeliver", lambda s: ""),
+    ("PUT", "/backbones/default"): ("choose_backbone", "backbone.default", lambda s: "starter"),
+    ("POST", "/backbones/shoes/pull"): ("pull_backbone", "backbone.pull", lambda s: "ViT-B-16/openai"),
+    ("DELETE", "/backbones/shoes/pull"): ("stop_pull", "backbone.stop", lambda s: "ViT-B-16/openai"),
     ("DELETE", "/models/mdl_x"): ("delete_model", "model.delete", lambda s: s.second),
 }
 

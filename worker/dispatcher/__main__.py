@@ -1,4 +1,4 @@
-"""`python -m worker.dispatcher`: send wake-ups, expire leases, deliver webhooks and delete what is due.
+"""`python -m worker.dispatcher`: send wake-ups, expire leases, deliver webhooks, delete, download backbones.
 
 Any number of dispatchers may run: the database lets only one of them take each row.
 """
@@ -25,6 +25,7 @@ from core.store.db.session import Database
 from core.store.jobs import fair_queue, jobs, workers
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
+from worker.dispatcher.backbones import Downloads
 from worker.dispatcher.cleanup import Cleaner
 from worker.dispatcher.webhook_sender import Webhooks
 from worker.metrics import DispatcherMetrics
@@ -117,6 +118,7 @@ def main() -> None:
     webhooks = Webhooks(settings, database, metrics)
     cleaner = Cleaner(settings, database, blobs, guard=partial(log_errors, metrics))
     cleaner.start()
+    downloads = Downloads(settings, database)
     liveness = None if is_child() else LivenessFile()
     grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
@@ -130,9 +132,12 @@ def main() -> None:
             dispatch(settings, database, app, after_sleep=steady < grace_until, metrics=metrics)
         with log_errors(metrics):
             webhooks.round()
+        with log_errors(metrics):
+            downloads.round()
         if liveness is not None:
             liveness.touch()
         stop.wait(settings.dispatch_seconds)
+    downloads.stop()
     cleaner.stop(LAST_WORDS_SECONDS)
     webhooks.wait(LAST_WORDS_SECONDS)
     database.close()

@@ -26,6 +26,18 @@ STARTER_SIZE = 160
 
 
 @dataclass(frozen=True)
+class Speed:
+    """Speed of a training, for a backbone without past jobs."""
+
+    images_per_second: float
+    """Images per second and training step."""
+    spread: float
+    """Factor of the interval."""
+    basis: str
+    """Source of the speed, as a sentence."""
+
+
+@dataclass(frozen=True)
 class PastJob:
     """A job that succeeded at the first attempt."""
 
@@ -51,13 +63,16 @@ class Estimate:
     """Source of the estimate, as a sentence."""
 
 
-def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJob]) -> Estimate:
+def estimate(
+    config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJob], speed: Speed | None = None
+) -> Estimate:
     """Estimate the time of a job.
 
     Args:
         trained: number of training images.
         tests: number of test images.
         past: jobs with this backbone and `image_size` on the same service, newest first.
+        speed: speed of another backbone than the starter, used without past jobs.
     """
     work = _work(config.to_dict(), trained, tests)
     rates = [
@@ -81,6 +96,8 @@ def estimate(config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJ
             "From a measurement on two CPU cores, because this service has no past job with this backbone "
             "and image size."
         )
+    elif speed is not None:
+        rate, spread, basis = speed.images_per_second, speed.spread, speed.basis
     else:
         return Estimate(None, None, None, "This service has no past job with this backbone and image size.")
     training = work / rate

@@ -1,5 +1,9 @@
-"""Memory that an architecture of open_clip needs, computed from its shapes without any weights."""
+"""Memory that an architecture of open_clip needs, computed from its shapes, and speed of its training."""
 
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -8,6 +12,9 @@ import open_clip
 import torch
 from torch import Tensor
 
+from core.clip.config import AdaptConfig
+from core.clip.models.device import mixed_precision
+
 PARAMETER_BYTES = 4
 TRAINING_COPIES = 8
 """Pre-trained weights, trained weights, gradients, the two moments of AdamW, and at the end their difference,
@@ -15,6 +22,10 @@ its packed form and the weights to evaluate. With 8, the peaks of `benchmarks.fu
 """
 LIBRARY_BYTES = 500_000_000
 """Memory of Python and its libraries."""
+TYPICAL_CLASSES = 10
+SPEED_IMAGES = 4
+LONG_SECONDS = 2.5
+"""Time of the first image of a speed test above which it is the only one."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +59,49 @@ class Size:
         return TRAINING_COPIES * self.file_bytes + activations + LIBRARY_BYTES
 
 
+def find_size(backbone: str) -> Size | None:
+    """Return the size of `Model/pretrained`, or None if only the hub or a folder knows the shape."""
+    architecture = backbone.partition("/")[0]
+    return size_of(architecture) if architecture in open_clip.list_models() else None
+
+
+def training_memory(config: AdaptConfig, classes: int = TYPICAL_CLASSES) -> int | None:
+    """Return the memory of a training in fp32 (bytes), or None if the shape of the network is unknown."""
+    size = find_size(config.backbone)
+    images = min(config.batch_size, config.micro_batch_size or config.batch_size)
+    return None if size is None else size.training_bytes(images, classes)
+
+
+def training_speed(model: torch.nn.Module, image_size: int) -> float:
+    """Measure how many images per second the image tower processes forward and backward.
+
+    The device is that of the model, and the precision is that of a training. The gradients are discarded.
+    """
+    device = next(model.parameters()).device
+    dtype = mixed_precision("auto", device)
+
+    def seconds(images: int) -> float:
+        pixels = torch.zeros(images, 3, image_size, image_size, device=device)
+        started = time.perf_counter()
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            features = model.encode_image(pixels)  # type: ignore[operator]
+        features.float().sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    model.visual.requires_grad_(True)
+    first = seconds(1)
+    return 1 / first if first > LONG_SECONDS else SPEED_IMAGES / seconds(SPEED_IMAGES)
+
+
 @lru_cache
 def size_of(architecture: str) -> Size | None:
     """Compute the size of an architecture, or return None if its shape is only known to the hub."""
     config: Any = open_clip.get_model_config(architecture)
     if "hf_model_name" in config["text_cfg"]:
         return None
-    with torch.device("meta"):
+    with torch.device("meta"), _without_warnings():
         model = open_clip.create_model(architecture, device="meta", load_weights=False)
         side = open_clip.get_model_preprocess_cfg(model)["size"]
         height, width = (side, side) if isinstance(side, int) else side
@@ -65,6 +112,17 @@ def size_of(architecture: str) -> Size | None:
             _saved_bytes(model, lambda: model.encode_image(images)),
             _saved_bytes(model, lambda: model.encode_text(tokens)),
         )
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Drop what open_clip logs to the root logger: that a network without weights is random."""
+    root, reject = logging.getLogger(), logging.Filter("nothing")
+    root.addFilter(reject)
+    try:
+        yield
+    finally:
+        root.removeFilter(reject)
 
 
 def _saved_bytes(model: torch.nn.Module, forward: Any) -> int:

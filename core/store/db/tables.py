@@ -112,6 +112,21 @@ class Installation(Base):
     """Time until which a backup in progress forbids the deletion of blobs."""
     clock_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Trusted time, which follows the clock in small steps (`retention.trusts_clock`)."""
+    default_backbone: Mapped[str | None] = mapped_column(Text)
+    """Default backbone, unless the environment sets it. None: the starter."""
+
+
+class BackbonePull(Base):
+    """Requested download of a backbone. The row ends with the installation."""
+
+    __tablename__ = "backbone_pulls"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    use: Mapped[bool]
+    """True if the backbone becomes the default."""
+    error: Mapped[str | None] = mapped_column(Text)
+    """Reason why the last try failed. None: the download is due or in progress."""
 
 
 class Job(Base):

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from core.clip.config import resolve_config
 from core.store.jobs import jobs
 from tests.api.service import Service, assert_problem, shots
 
@@ -96,3 +97,14 @@ def test_a_retry_with_the_same_key_gets_the_same_job(trained: tuple[Service, str
     assert made.json()["id"] == again.json()["id"]
     assert again.headers["idempotency-replayed"] == "true"
     assert_problem(retrain(service, first, key, confirmed=[1]), 422, "idempotency_key_reused")
+
+
+def test_another_backbone_brings_its_recipe(trained: tuple[Service, str]) -> None:
+    """Settings that the user chose stay; those of the old recipe give way."""
+    service, _ = trained
+    first = service.accepted(**shots(("fox", "badger")), config={"backbone": "starter", "seed": 7})
+    assert (first["config"]["epochs"], first["config"]["image_size"]) == (10, 160)
+    service.settings.backbones.append("ViT-B-16/openai")
+    clip = retrain(service, first["id"], config={"backbone": "ViT-B-16/openai"}).json()["config"]
+    assert clip == resolve_config(backbone="ViT-B-16/openai", seed=7).to_dict()
+    assert (clip["epochs"], clip["learning_rate"], clip["image_size"]) == (20, 5e-6, None)

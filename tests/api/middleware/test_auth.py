@@ -45,6 +45,10 @@ ROUTES = {
     ("POST", "/classify"): 422,
     ("GET", "/samples"): 200,
     ("GET", "/samples/shoes.zip"): 404,
+    ("GET", "/backbones"): 200,
+    ("PUT", "/backbones/default"): 422,
+    ("POST", "/backbones/shoes/pull"): 422,
+    ("DELETE", "/backbones/shoes/pull"): 204,
     ("GET", "/metrics"): 200,
 }
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}

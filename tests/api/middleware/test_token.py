@@ -48,7 +48,7 @@ def test_every_route_needs_the_token(guarded: Service, method: str, path: str) -
     for given in (None, "Bearer", f"Bearer {token}x", f"Bearer {token[:-1]}", f"Basic {token}", "Bearer cc_"):
         headers = {} if given is None else {"authorization": given}
         refused = guarded.client.request(method, path, headers=headers)
-        assert_problem(refused, 401, "unauthorized", "`clipcite keys token` prints the token")
+        assert_problem(refused, 401, "token_needed", "`clipcite keys token` prints the token")
         assert refused.headers["www-authenticate"] == "Bearer"
         assert token not in refused.text
     opened = guarded.client.request(method, path, headers=bearer(token))
@@ -74,8 +74,8 @@ def test_every_route_needs_the_token(guarded: Service, method: str, path: str) -
 )
 def test_no_header_replaces_the_token(guarded: Service, headers: dict[str, str]) -> None:
     """Each of these once made a stranger the admin of a service without keys, or may do so."""
-    assert_problem(guarded.client.get("/jobs", headers=headers), 401, "unauthorized")
-    assert_problem(guarded.adapt(**shots()), 401, "unauthorized")
+    assert_problem(guarded.client.get("/jobs", headers=headers), 401, "token_needed")
+    assert_problem(guarded.adapt(**shots()), 401, "token_needed")
     assert guarded.stored() == []
     assert guarded.client.get("/jobs", headers={**headers, **bearer(token_of(guarded))}).status_code == 200
 
@@ -84,7 +84,7 @@ def test_behind_nginx_with_proxy_pass_alone(guarded: Service) -> None:
     with listening(guarded.app) as port:
         refused = exchange(port, NGINX.format("").encode())
         assert refused is not None
-        assert_problem(refused, 401, "unauthorized")
+        assert_problem(refused, 401, "token_needed")
         with_token = f"Authorization: Bearer {token_of(guarded)}\r\n"
         allowed = exchange(port, NGINX.format(with_token).encode())
         assert allowed is not None
@@ -150,8 +150,8 @@ def test_after_a_restore_without_keys(
     restore.restore(f"sqlite:///{data}/clipcite.db", Blobs((data / "blobs").as_uri()), backup)
     assert token.encode() not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     with service(data, guarded.settings.backbone, require_token=True) as copy:
-        assert_problem(copy.client.get("/jobs"), 401, "unauthorized")
-        assert_problem(copy.client.get("/jobs", headers=bearer(token)), 401, "unauthorized")
+        assert_problem(copy.client.get("/jobs"), 401, "token_needed")
+        assert_problem(copy.client.get("/jobs", headers=bearer(token)), 401, "token_needed")
         assert copy.client.get("/jobs", headers=bearer(token_of(copy))).status_code == 200
 
 

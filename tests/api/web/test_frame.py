@@ -36,12 +36,114 @@ def test_the_starter_is_named_in_every_view(
                 f"clipcite {version('clipcite')}, starter model on "
             )
             assert too_wide(page) <= 0, path
+
+
+CLIP = {
+    **{"name": "ViT-B-16/openai", "title": "CLIP ViT-B/16", "license": "MIT", "state": "available"},
+    **{"default": False, "recommended": True, "bytes": 599_000_000, "serving_bytes": 1_700_000_000},
+    **{"training_bytes": 10_600_000_000, "seconds_per_100_images": 900.0, "progress": None, "error": None},
+}
+STARTER = {**CLIP, "name": "starter", "title": "Starter", "state": "installed", "default": True} | {
+    "recommended": False
+}
+
+
+class Backbones:
+    """Scripted answers of /backbones, and the requests that change something."""
+
+    def __init__(self, page: Page) -> None:
+        self.starter, self.clip = dict(STARTER), dict(CLIP)
+        self.fixed = False
+        self.recommendation = "CLIP ViT-B/16 fits this machine."
+        self.requests: list[tuple[str, str, str | None]] = []
+        page.route("**/backbones**", self.answer)
+        page.route("**/backbones/**", self.answer)
+
+    def answer(self, route: Route) -> None:
+        request = route.request
+        if request.method != "GET":
+            path = request.url.partition("/backbones")[2]
+            self.requests.append((request.method, path, request.post_data))
+        body = {"data": [self.starter, self.clip]}
+        route.fulfill(json={**body, "recommendation": self.recommendation, "fixed": self.fixed})
+
+    def use_clip(self) -> None:
+        self.starter["default"], self.clip["default"], self.clip["state"] = False, True, "installed"
+
+
+@pytest.mark.parametrize("size", [{}, PHONE])
+def test_real_clip_is_one_click(browser: Browser, quick_url: str, size: dict[str, Any]) -> None:
+    with window(browser, quick_url, **size) as page:
+        report(page, backbone="starter")
+        backbones = Backbones(page)
         page.goto("/")
-        page.get_by_role("button", name="Switch to CLIP").click()
-        expect(page.get_by_role("dialog")).to_contain_text("clipcite serve --backbone")
+        banner = page.get_by_role("complementary", name="Model of this service")
+        expect(banner).to_contain_text(
+            "You're using the small starter model. CLIP ViT-B/16 fits this machine (599 MB, about 6 min per "
+            "40 photos)."
+        )
         assert accessibility_problems(page) == []
-        page.keyboard.press("Escape")
-        expect(page.get_by_role("dialog")).to_have_count(0)
+        backbones.clip |= {"state": "downloading", "progress": {"done_bytes": 0, "total_bytes": 599_000_000}}
+        banner.get_by_role("button", name="Get it").click()
+        expect(banner).to_contain_text("Getting CLIP ViT-B/16: 0 of 599 MB. You can go on with the starter.")
+        assert backbones.requests == [("POST", "/ViT-B-16/openai/pull?use=true", None)]
+        banner.get_by_role("button", name="Stop").focus()
+        backbones.clip["progress"] = {"done_bytes": 590_000_000, "total_bytes": 599_000_000}
+        expect(banner).to_contain_text("590 of 599 MB, about 1 s left")
+        expect(banner.get_by_role("button", name="Stop")).to_be_focused()
+        assert too_wide(page) <= 0
+        backbones.clip["state"] = "checking"
+        expect(banner).to_have_text("Checking CLIP ViT-B/16 … ")
+        backbones.use_clip()
+        expect(banner).to_contain_text("CLIP ViT-B/16 is ready. New trainings use it.")
+        assert accessibility_problems(page) == []
+        banner.get_by_role("button", name="Keep the starter as default").click()
+        assert backbones.requests[-1] == ("PUT", "/default", '{"name":"starter"}')
+
+
+def test_a_failed_download_says_why(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        report(page, backbone="starter")
+        backbones = Backbones(page)
+        backbones.clip |= {"state": "failed", "error": "The hub https://huggingface.co can't be reached."}
+        page.goto("/")
+        banner = page.get_by_role("complementary", name="Model of this service")
+        expect(banner).to_contain_text(
+            "Couldn't get CLIP ViT-B/16: The hub https://huggingface.co can't be reached. The starter keeps "
+            "working."
+        )
+        banner.get_by_role("button", name="Try again").click()
+        assert backbones.requests == [("POST", "/ViT-B-16/openai/pull?use=true", None)]
+        backbones.clip |= {"state": "available", "error": None}
+        banner.get_by_role("button", name="Dismiss").click()
+        banner.get_by_role("button", name="Not now").click()
+        expect(banner).to_have_text("You're using the small starter model. Other models")
+        page.reload()
+        expect(banner).to_have_text("You're using the small starter model. Other models")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_other_models_are_listed(browser: Browser, quick_url: str, scheme: str) -> None:
+    with window(browser, quick_url, color_scheme=scheme) as page:
+        report(page, backbone="starter")
+        backbones = Backbones(page)
+        backbones.clip["recommended"] = False
+        backbones.recommendation = "CLIP needs about 7 GB of free memory; this machine has 5."
+        page.goto("/")
+        banner = page.get_by_role("complementary", name="Model of this service")
+        expect(banner).to_contain_text("this machine has 5.")
+        banner.get_by_role("button", name="Other models").press("Enter")
+        dialog = page.get_by_role("dialog", name="Pre-trained models")
+        expect(dialog).to_contain_text("599 MB · 10.6 GB of memory to train")
+        assert accessibility_problems(page) == []
+        dialog.get_by_role("button", name="Get CLIP ViT-B/16").click()
+        expect(dialog).to_have_count(0)
+        assert backbones.requests[-1][0] == "POST"
+        backbones.fixed = True
+        page.reload()
+        expect(banner).to_have_text(
+            "You're using the small starter model. The operator has chosen the model. "
+        )
 
 
 def test_another_backbone_has_no_banner(browser: Browser, quick_url: str) -> None:

@@ -1,4 +1,4 @@
-"""A service with keys: the page asks for one, keeps it for the tab and sends it with every request."""
+"""A service with keys: the page asks for one, keeps it for the tab, and sends it with every request."""
 
 from pathlib import Path
 
@@ -31,6 +31,13 @@ def test_the_page_asks_for_a_key(
         expect(page.locator(".problem:visible")).to_have_count(0)  # no error behind the dialog
         field.fill("not the key")
         field.press("Enter")
+        # Requests in parallel fail one after the other, and all of them had the wrong key.
+        page.evaluate(
+            """async () => {
+              const { requestJson } = await import("/page/lib/http.js");
+              await Promise.allSettled([requestJson("/jobs"), requestJson("/models")]);
+            }"""
+        )
         expect(page.get_by_text("That key isn't valid")).to_be_visible()
         field.fill(KEY)
         field.press("Enter")

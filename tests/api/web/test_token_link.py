@@ -35,10 +35,15 @@ def test_the_page_takes_the_token_from_the_link(
         assert token not in page.content()
         page.reload()
         expect(page.get_by_text("No models yet")).to_be_visible()
-        page.evaluate("sessionStorage.clear()")
+        other = page.context.new_page()  # a new tab, and a later session of the browser
+        other.goto("/#/models")
+        expect(other.get_by_text("No models yet")).to_be_visible()
+        expect(other.get_by_role("dialog")).to_be_hidden()
+        other.close()
+        page.evaluate("localStorage.clear()")
         page.reload()
         dialog = page.get_by_role("dialog", name="API key")
-        expect(dialog).to_contain_text("clipcite keys token")
+        expect(dialog).to_contain_text("clipcite open")
         page.evaluate(f"location.hash = '#token={token}'")  # the link, pasted into the open tab
         page.reload()
         expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -58,5 +63,5 @@ def test_the_page_takes_the_token_from_the_link(
             page.evaluate(f"location.hash = '#token={planted}'")
             expect(page).to_have_url(f"http://127.0.0.1:{port}/")
             assert len(questions) == asks
-            assert page.evaluate("sessionStorage.getItem('clipcite-key')") == token
+            assert page.evaluate("localStorage.getItem('clipcite-key')") == token
         assert "will belong to its owner" in questions[0]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from clipcite import APIConnectionError, Client, InvalidAddress, Retry, WaitTimeout
 from clipcite.cli.main import app
+from clipcite.client.address import DEFAULT_URL, settings_of
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.scripted import response, scripted_server
 
@@ -122,3 +123,17 @@ def test_a_service_that_is_not_ready_gives_its_reasons(connect: Any) -> None:
         readiness = client.ready()
     assert not readiness.ready
     assert readiness.parts["backbone"]["reason"] == "The hub can't be reached."
+
+
+def test_the_address_of_this_machines_service_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path))
+    monkeypatch.delenv("CLIPCITE_URL", raising=False)
+    assert str(settings_of(None, None)["base_url"]) == DEFAULT_URL
+    (tmp_path / "address").write_text("http://127.0.0.1:8123")
+    (tmp_path / "token").write_text("t0ken\n")
+    found = settings_of(None, None)
+    assert str(found["base_url"]) == "http://127.0.0.1:8123"
+    assert found["headers"]["Authorization"] == "Bearer t0ken"
+    assert str(settings_of("http://127.0.0.1:9", None)["base_url"]) == "http://127.0.0.1:9"

@@ -74,7 +74,7 @@ async function copied(pre) {
 
 /** Return a curl command; `options` are [option, value] pairs. */
 export function curl(path, options = []) {
-  const all = [...(key.get() ? [["-H", '"Authorization: Bearer $CLIPCITE_API_KEY"', true]] : []), ...options];
+  const all = [...(key.get() ? [["-H", `"Authorization: Bearer ${key.isToken() ? "$(clipcite keys token)" : "$CLIPCITE_API_KEY"}"`, true]] : []), ...options];
   const words = all.map(([option, value, ready]) => (value === undefined ? option : `${option} ${ready ? value : quoted(value)}`));
   return [`curl -s ${quoted(location.origin + path)}`, ...words].join(" \\\n  ");
 }
@@ -90,7 +90,7 @@ function quoted(text) {
 
 /** Return a Python program with these lines, which may use `client`. Lines that are false are left out. */
 export function python(lines) {
-  const comment = key.get() ? "  # the key comes from CLIPCITE_API_KEY" : "";
+  const comment = key.get() && !key.isToken() ? "  # the key comes from CLIPCITE_API_KEY" : "";
   return ["from clipcite import Client", "", `client = Client(${JSON.stringify(location.origin)})${comment}`, ...lines.filter(Boolean)].join("\n");
 }
 
@@ -99,7 +99,7 @@ export function python(lines) {
 export function javascript(path, { method = "GET", fields = null, files = {}, json = null, lines = ["console.log(body);"] } = {}) {
   const names = Object.entries(files);
   const headers = {
-    ...(key.get() && { Authorization: "`Bearer ${process.env.CLIPCITE_API_KEY}`" }),
+    ...(key.get() && { Authorization: key.isToken() ? "`Bearer ${token}`" : "`Bearer ${process.env.CLIPCITE_API_KEY}`" }),
     ...(json && { "Content-Type": '"application/json"' }),
   };
   const options = [
@@ -110,7 +110,9 @@ export function javascript(path, { method = "GET", fields = null, files = {}, js
   ].filter(Boolean);
   const value = (field) => (typeof field === "object" ? `JSON.stringify(${JSON.stringify(field)})` : JSON.stringify(String(field)));
   return [
-    ...(names.length ? ['import { openAsBlob } from "node:fs";', ""] : []),
+    ...(names.length ? ['import { openAsBlob } from "node:fs";'] : []),
+    ...(key.isToken() ? ['import { execSync } from "node:child_process";', 'const token = String(execSync("clipcite keys token")).trim();'] : []),
+    ...(names.length || key.isToken() ? [""] : []),
     ...(fields ? ["const form = new FormData();"] : []),
     ...Object.entries(fields ?? {}).map(([name, field]) => `form.append("${name}", ${value(field)});`),
     ...names.map(([name, file]) => `form.append("${name}", await openAsBlob("${file}"), "${file}");`),

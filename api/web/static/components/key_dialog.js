@@ -1,6 +1,6 @@
 // Dialog for the API key.
 
-import { h } from "../lib/dom.js";
+import { h, replace } from "../lib/dom.js";
 import { key } from "../lib/service/http.js";
 
 /** Ask for an API key when the service requires one. `retry` redraws the view. */
@@ -9,11 +9,13 @@ export function keyDialog(retry) {
   const field = h("input", { type: "password", id: "key-field", autocomplete: "off", spellcheck: "false", required: true });
   const wrong = h("p", { class: "problem", role: "alert", hidden: true }, "That key isn't valid. Is it complete and not expired?");
   const forget = h("button", { type: "button", class: "quiet", onclick: forgetKey }, "Forget key");
+  const text = h("p", { class: "soft" });
+  let refused = false; // until another key is used: requests in parallel fail one after the other
   const dialog = h(
     "dialog",
     { class: "card", "aria-labelledby": "key-title" },
     h("h2", { id: "key-title" }, "API key"),
-    h("p", { class: "soft" }, "This service requires an API key. Its operator creates keys with ", h("code", {}, "clipcite keys create"), ". Without keys, use the token that ", h("code", {}, "clipcite keys token"), " prints. The page keeps it in this tab until you close the tab."),
+    text,
     wrong,
     h(
       "form",
@@ -25,7 +27,8 @@ export function keyDialog(retry) {
   );
   document.body.append(dialog);
 
-  function open(refused) {
+  function open(code) {
+    replace(text, code === "token_needed" ? TOKEN_TEXT() : KEY_TEXT());
     button.hidden = false;
     forget.hidden = !key.get();
     wrong.hidden = !refused;
@@ -34,22 +37,27 @@ export function keyDialog(retry) {
   }
   function submit(event) {
     event.preventDefault(); // the content security policy forbids form submission
+    refused = false;
     key.set(field.value.trim());
     field.value = "";
     dialog.close();
     retry();
   }
   function forgetKey() {
+    refused = false;
     key.forget();
     dialog.close();
     retry();
   }
   button.hidden = !key.get();
-  button.addEventListener("click", () => open(false));
+  button.addEventListener("click", () => open(key.isToken() ? "token_needed" : ""));
   document.addEventListener("owner", ({ detail }) => (button.textContent = `Key of ${detail}`));
-  document.addEventListener("key-needed", () => {
-    const refused = Boolean(key.get());
+  document.addEventListener("key-needed", ({ detail: code }) => {
+    refused ||= Boolean(key.get());
     key.forget();
-    open(refused);
+    open(code);
   });
 }
+
+const TOKEN_TEXT = () => ["Open the link that ", h("code", {}, "clipcite serve"), " printed, or run ", h("code", {}, "clipcite open"), " on the machine of the service. Or paste the token that ", h("code", {}, "clipcite keys token"), " prints; the page keeps it in this browser."];
+const KEY_TEXT = () => ["This service requires an API key. Its operator creates keys with ", h("code", {}, "clipcite keys create"), ". The page keeps the key in this tab until you close the tab."];

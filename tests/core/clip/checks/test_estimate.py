@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from core.clip.checks.estimate import START_SECONDS, PastJob, estimate
+from core.clip.checks.estimate import START_SECONDS, PastJob, Speed, estimate
 from core.clip.config import resolve_config
 
 
@@ -22,6 +22,18 @@ def test_without_a_past_job_the_estimate_is_unknown() -> None:
     unknown = estimate(resolve_config(backbone="ViT-B-16/openai"), 160, 0, [])
     assert (unknown.seconds, unknown.low, unknown.high) == (None, None, None)
     assert unknown.basis
+
+
+def test_the_speed_of_another_backbone_is_used_until_there_are_jobs() -> None:
+    config = resolve_config(backbone="ViT-B-16/openai")
+    speed = Speed(10.0, 2.0, "From a test.")
+    found = estimate(config, 40, 0, [], speed=speed, memory_bytes=7)
+    assert (found.basis, found.memory_bytes) == ("From a test.", 7)
+    assert found.seconds == pytest.approx(START_SECONDS + 40 * 20 * 1.7 / 10, abs=15)
+    assert found.low is not None
+    assert found.low < found.seconds
+    after = estimate(config, 40, 0, [PastJob(config.to_dict(), 40, 0, 54.0)], speed=speed)
+    assert after.seconds == pytest.approx(54.0, abs=0.1)
 
 
 @pytest.mark.parametrize("backbone", ["starter", "ViT-B-16/openai"])

@@ -2,7 +2,7 @@
 
 import { classifyPrograms, codeFor } from "../code.js";
 import { h, replace } from "../../lib/dom.js";
-import { download, key, requestJson } from "../../lib/service/http.js";
+import { call, download, key, requestJson } from "../../lib/service/http.js";
 import { evaluationChart } from "./evaluation.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";
@@ -77,13 +77,20 @@ export function resultPanel(job, { eta, signal }) {
     trouble,
     job.warnings.length > 0 && h("details", { class: "plain" }, h("summary", {}, count(job.warnings.length, "warning")), h("ul", {}, job.warnings.map((warning) => h("li", {}, warning.detail)))),
     evaluated && h("details", { class: "plain" }, h("summary", {}, "Accuracy before and after"), evaluationChart(job.metrics)),
-    codeFor({ what: "classify with this model", ...classifyPrograms({ model: job.model_id, class_names: trained }) }),
+    codeFor({ what: "classify with this model", ...classifyPrograms({ model: job.name ?? job.model_id, class_names: trained }) }),
   );
   return [card, labels];
 }
 
+/** Create a link to the report. A link can't send the key, so with a key the page opens the report as a blob. */
 function reportLink(path) {
-  // A link can't send the key, so with a key the report is downloaded.
-  if (!key.get()) return h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener" }, "Full report");
-  return h("button", { type: "button", class: "quiet", onclick: () => download(path, "report.html", { Accept: "text/html" }) }, "Full report");
+  const link = h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener" }, "Full report");
+  if (key.get()) link.addEventListener("click", (event) => (event.preventDefault(), openReport(path)));
+  return link;
+}
+
+async function openReport(path) {
+  const tab = open("", "_blank"); // before the request, since browsers block later ones
+  const report = await (await call(path, { headers: { Accept: "text/html" } })).blob();
+  tab.location = URL.createObjectURL(report);
 }

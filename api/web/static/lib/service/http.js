@@ -2,14 +2,23 @@
 
 const STORED = "clipcite-key";
 
-/** The API key, stored for the lifetime of the tab. */
+const TOKEN = /^[\w-]{43}$/; // of a service without keys, on one's own machine
+
+/** The API key, stored for the lifetime of the tab. The token of one's own machine stays in this browser. */
 export const key = {
-  get: () => sessionStorage.getItem(STORED) ?? "",
-  set: (value) => sessionStorage.setItem(STORED, value),
-  forget: () => sessionStorage.removeItem(STORED),
+  get: () => sessionStorage.getItem(STORED) ?? localStorage.getItem(STORED) ?? "",
+  set(value) {
+    key.forget();
+    (TOKEN.test(value) ? localStorage : sessionStorage).setItem(STORED, value);
+  },
+  forget() {
+    sessionStorage.removeItem(STORED);
+    localStorage.removeItem(STORED);
+  },
+  isToken: () => TOKEN.test(key.get()),
 };
 
-/** Move the token of the link that `clipcite serve` printed into the tab's storage, out of the address bar.
+/** Move the token of the link that `clipcite serve` printed into the browser's storage, out of the address bar.
  *
  * Anyone can write such a link, so API keys are not accepted, and another key is replaced only after a question.
  */
@@ -24,13 +33,13 @@ export function takeToken() {
 
 /** An error response, with the service's problem+json fields. */
 export class Problem extends Error {
-  constructor(status, body) {
+  constructor(status, body, quiet = false) {
     super(body?.detail ?? `The service responded with status ${status}.`);
     this.status = status;
     this.code = body?.code ?? "";
     this.errors = body?.errors ?? [];
     this.requestId = body?.request_id ?? "";
-    if (status === 401) document.dispatchEvent(new CustomEvent("key-needed"));
+    if (status === 401 && !quiet) document.dispatchEvent(new CustomEvent("key-needed", { detail: this.code }));
   }
 }
 
@@ -44,15 +53,15 @@ function authorization() {
   return key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
 }
 
-/** Send a request and return the response. Throws Problem, Unreachable or an AbortError. */
-export async function call(path, { method = "GET", body, headers = {}, signal } = {}) {
+/** Send a request and return the response. Throws Problem, Unreachable or an AbortError. A `quiet` request asks for no key. */
+export async function call(path, { method = "GET", body, headers = {}, signal, quiet } = {}) {
   let response;
   try {
     response = await fetch(path, { method, body, signal, headers: { ...authorization(), ...headers } });
   } catch (error) {
     throw error.name === "AbortError" ? error : new Unreachable();
   }
-  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null));
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null), quiet);
   const owner = response.headers.get("X-Clipcite-Owner");
   if (owner) document.dispatchEvent(new CustomEvent("owner", { detail: owner }));
   return response;

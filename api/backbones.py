@@ -1,0 +1,127 @@
+"""Routes of /backbones: pre-trained models, their download and the choice of the default."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from api.deps import DatabaseDep, ServingDep
+from api.http.problems import responses
+from api.threads import REQUESTS
+from clipcite.wire.backbones import BackboneList, BackboneRow, DefaultBackbone, DownloadProgress
+from core.clip.checks.estimate import estimate
+from core.clip.config import STARTER, resolve_config
+from core.clip.errors import UnknownBackbone
+from core.clip.models import hub, installed
+from core.clip.models.recommend import CURATED, Machine, find_speed, recommend, this_machine
+from core.clip.models.sizes import find_size, training_memory
+from core.serving.service import Serving
+from core.store import backbones
+from core.store.db.session import Database
+from core.store.db.tables import BackbonePull
+
+IMAGES = 100
+"""Number of images for which the list states a time."""
+router = APIRouter(prefix="/backbones", tags=["backbones"])
+Name = Annotated[str, Path(max_length=200, description="Backbone, such as `ViT-B-16/openai`.")]
+
+
+@router.get("", responses=responses(401))
+@REQUESTS.runs
+def list_backbones(database: DatabaseDep, serving: ServingDep) -> BackboneList:
+    """List the pre-trained models, with the recommendation for this machine. A key of any scope is enough."""
+    return _listed(database, serving)
+
+
+@router.put("/default", responses=responses(401, 403, 409, 422))
+@REQUESTS.runs
+def set_default_backbone(body: DefaultBackbone, database: DatabaseDep, serving: ServingDep) -> BackboneList:
+    """Choose the backbone of later jobs that name none. It must be installed.
+
+    The service loads it while the present one answers. Models keep the backbone that they were trained with.
+    The scope admin is needed.
+    """
+    _set_default(database, serving, body.name)
+    return _listed(database, serving)
+
+
+@router.post("/{name:path}/pull", status_code=202, responses=responses(401, 403, 409, 422))
+@REQUESTS.runs
+def pull_backbone(
+    name: Name,
+    database: DatabaseDep,
+    serving: ServingDep,
+    use: Annotated[bool, Query(description="Make it the default once it is installed.")] = False,
+) -> BackboneRow:
+    """Download a backbone, and check it. The dispatcher does so, while the service answers.
+
+    A repeated request changes nothing, and tries again after a failure. The scope admin is needed.
+    """
+    if name != STARTER and installed.read(name, serving.settings.cache) is None:
+        hub.find_source(name)
+        with database.write() as session:
+            backbones.request_pull(session, name, use=use)
+    elif use:
+        _set_default(database, serving, name)
+    return next(row for row in _listed(database, serving).data if row.name == name)
+
+
+@router.delete("/{name:path}/pull", status_code=204, responses=responses(401, 403))
+@REQUESTS.runs
+def stop_pull(name: Name, database: DatabaseDep) -> None:
+    """Stop a download, or dismiss a failed one. A later download continues where it stopped.
+
+    The scope admin is needed.
+    """
+    with database.write() as session:
+        backbones.stop_pull(session, name)
+
+
+def _listed(database: Database, serving: Serving) -> BackboneList:
+    settings = serving.settings
+    machine = this_machine(settings.device, settings.cache)
+    chosen = recommend(machine)
+    with database.read() as session:
+        pulls = {row.name: row for row in backbones.pulls(session)}
+        default = backbones.default(session, settings)
+    here = [backbone.name for backbone in installed.list_installed(settings.cache)]
+    names = dict.fromkeys([STARTER, *(each.name for each in CURATED), *here, *pulls, default])
+    rows = [_row(name, serving, machine, pulls.get(name)) for name in names]
+    for row in rows:
+        row.default, row.recommended = row.name == default, row.name == chosen.name
+    return BackboneList(data=rows, recommendation=chosen.reason, fixed=backbones.is_fixed(settings))
+
+
+def _set_default(database: Database, serving: Serving, name: str) -> None:
+    if serving.known_backbone(name) is None:
+        raise UnknownBackbone(f"{name!r} is not installed. Download it with POST /backbones/{name}/pull.")
+    with database.write() as session:
+        backbones.set_default(session, serving.settings, name)
+
+
+def _row(name: str, serving: Serving, machine: Machine, pull: BackbonePull | None) -> BackboneRow:
+    cache = serving.settings.cache
+    curated = next((each for each in CURATED if each.name == name), None)
+    config, size = resolve_config(backbone=name), find_size(name)
+    found = installed.read(name, cache) if name != STARTER else None
+    download = None if pull is None or pull.error is not None else installed.progress(name, cache)
+    if pull is not None:
+        complete = found is not None or (download is not None and download.done_bytes == download.total_bytes)
+        state = "failed" if pull.error is not None else "checking" if complete else "downloading"
+    else:
+        state = "available" if found is None and serving.known_backbone(name) is None else "installed"
+    return BackboneRow(
+        name=name,
+        title=curated.title if curated else "Starter" if name == STARTER else name,
+        license=curated.license if curated else None,
+        state=state,
+        default=False,
+        recommended=False,
+        bytes=found.bytes if found else curated.bytes if curated else None,
+        serving_bytes=None if size is None else size.serving_bytes,
+        training_bytes=training_memory(config),
+        seconds_per_100_images=estimate(
+            config, IMAGES, 0, [], speed=find_speed(name, cache, machine)
+        ).seconds,
+        progress=None if download is None else DownloadProgress(**vars(download)),
+        error=None if pull is None else pull.error,
+    )

@@ -1,0 +1,69 @@
+"""Pre-trained models of the service."""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from clipcite.wire.base import Open, RequestModel, ResponseModel
+
+BackboneState = Literal["available", "downloading", "checking", "installed", "failed"]
+
+
+class DownloadProgress(ResponseModel):
+    done_bytes: int
+    total_bytes: int
+
+
+class BackboneRow(ResponseModel):
+    """Pre-trained model, from which jobs train."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "ViT-B-16/openai",
+                    "title": "CLIP ViT-B/16",
+                    "license": "MIT",
+                    "state": "downloading",
+                    "default": False,
+                    "recommended": True,
+                    "bytes": 599_000_000,
+                    "serving_bytes": 1_696_965_896,
+                    "training_bytes": 10_630_047_840,
+                    "seconds_per_100_images": 906.7,
+                    "progress": {"done_bytes": 212_000_000, "total_bytes": 599_000_000},
+                    "error": None,
+                }
+            ]
+        }
+    )
+
+    name: str
+    title: str = Field(description="Name for people.")
+    license: str | None = Field(description="Licence of the weights; null if unknown.")
+    state: Open[BackboneState] = Field(
+        description="`available`: can be downloaded. `downloading` includes the wait for another download."
+    )
+    default: bool = Field(description="True for the backbone of jobs that name none.")
+    recommended: bool = Field(description="True for the best one that fits this machine.")
+    bytes: int | None = Field(description="Size of the files; null if unknown.")
+    serving_bytes: int | None = Field(
+        description="Memory to classify with it and one trained model; null if unknown."
+    )
+    training_bytes: int | None = Field(description="Memory of a training in fp32; null if unknown.")
+    seconds_per_100_images: float | None = Field(
+        description="Rough time of a job with 100 images and an evaluation; null if unknown."
+    )
+    progress: DownloadProgress | None = Field(description="Progress of the download, else null.")
+    error: str | None = Field(description="Reason why the download failed, else null.")
+
+
+class BackboneList(ResponseModel):
+    object: Literal["list"] = "list"
+    data: list[BackboneRow] = Field(description="Installed, described and requested backbones.")
+    recommendation: str = Field(description="Reason for the recommendation, or for the lack of one.")
+    fixed: bool = Field(description="True if CLIPCITE_BACKBONE sets the default, so no request can.")
+
+
+class DefaultBackbone(RequestModel):
+    name: str = Field(max_length=200, description="Name of an installed backbone, or `starter`.")

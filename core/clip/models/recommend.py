@@ -1,0 +1,166 @@
+"""Recommendation of a pre-trained model for a machine, and the models that are worth a recommendation."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from core.clip.checks.estimate import GUESS_SPREAD, Speed
+from core.clip.models import installed
+from core.clip.models.device import find_device, mixed_precision
+from core.clip.models.hub import SPARE_BYTES
+
+GB = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Curated:
+    """A pre-trained model that the project describes. open_clip knows many more."""
+
+    name: str
+    title: str
+    license: str
+    bytes: int
+    """Size of the download."""
+    cpu_images_per_second: float
+    """Training speed on two CPU cores in fp32, per image and step (docs/operate/backbones.md, "Sizes")."""
+    bf16_images_per_second: float | None = None
+    """The same in bf16, if it was measured."""
+
+
+CURATED = (
+    Curated("ViT-B-16/openai", "CLIP ViT-B/16", "MIT", 599_000_000, 32 / 39.3, 4.0),
+    Curated("ViT-B-32/openai", "CLIP ViT-B/32", "MIT", 605_000_000, 32 / 12.1),
+    Curated("ViT-L-14/openai", "CLIP ViT-L/14", "MIT", 1_711_000_000, 32 / 343.5),
+    Curated("ViT-B-16-SigLIP2/webli", "SigLIP 2 ViT-B/16", "Apache-2.0", 1_501_000_000, 32 / 37.4),
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Resources that decide on a recommendation (bytes)."""
+
+    gpu: int | None
+    """Memory of the GPU; None without a GPU."""
+    memory: int
+    """Available memory of the system or the container."""
+    disk: int
+    """Free space for the download."""
+    bf16: bool
+    """True if the CPU multiplies bf16 in hardware."""
+    cores: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row of the table of recommendations, of which the first that a machine fulfils counts."""
+
+    gpu: int
+    """Minimum memory of the GPU; 0 for a machine without one."""
+    memory: int
+    """Minimum available memory of a machine without a GPU."""
+    bf16: bool
+    """True if the CPU must compute in bf16."""
+    name: str
+    second: str | None
+    """A larger model that fits, too."""
+
+
+RULES = (
+    Rule(24 * GB, 0, False, "ViT-B-16/openai", "ViT-L-14/openai"),
+    Rule(8 * GB, 0, False, "ViT-B-16/openai", None),
+    Rule(0, 12 * GB, True, "ViT-B-16/openai", None),
+    Rule(0, 8 * GB, False, "ViT-B-32/openai", None),
+)
+TRAINING_GB, SERVING_GB = 7, 2
+"""Memory that the smallest CLIP takes in a training, and in a service that only classifies."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    name: str | None
+    """Name of the model; None if the machine is too small."""
+    second: str | None
+    reason: str
+    """Reason, as a sentence."""
+
+
+def title_of(name: str) -> str:
+    """Return the name of a backbone for people."""
+    return next((each.title for each in CURATED if each.name == name), name)
+
+
+def recommend(machine: Machine) -> Recommendation:
+    """Return the first rule's model that fits the machine."""
+    for rule in RULES:
+        fits = machine.gpu is not None and machine.gpu >= rule.gpu if rule.gpu else _fits_cpu(machine, rule)
+        if not fits:
+            continue
+        size = next(each.bytes for each in CURATED if each.name == rule.name)
+        if machine.disk < size + SPARE_BYTES:
+            reason = (
+                f"{title_of(rule.name)} needs {(size + SPARE_BYTES) / GB:.1f} GB of disk space; "
+                f"{machine.disk / GB:.1f} GB are free."
+            )
+            return Recommendation(None, None, reason)
+        return Recommendation(rule.name, rule.second, f"{title_of(rule.name)} fits this machine.")
+    return Recommendation(
+        None,
+        None,
+        f"CLIP needs about {TRAINING_GB} GB of free memory; this machine has {machine.memory // GB}. You can "
+        f"keep the starter, or classify with CLIP without training ({SERVING_GB} GB).",
+    )
+
+
+def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
+    """Return the speed of a training: that of the test at the installation, or a guess for a CPU.
+
+    Returns None if there is neither. More than 8 cores are counted as 8.
+    """
+    measured = installed.read_speed(name, cache)
+    if measured is not None:
+        return Speed(measured, GUESS_SPREAD / 2, "From the speed test of this backbone on this machine.")
+    curated = next((each for each in CURATED if each.name == name), None)
+    if curated is None or machine.gpu is not None:
+        return None
+    speed = curated.bf16_images_per_second if machine.bf16 else None
+    speed = (speed or curated.cpu_images_per_second) * min(machine.cores, 8) / 2
+    return Speed(speed, GUESS_SPREAD, "From a measurement of this backbone on two cores of another machine.")
+
+
+def this_machine(device: str, cache: Path) -> Machine:
+    """Return the resources of this machine.
+
+    Args:
+        device: setting `device`.
+        cache: folder of the backbones, which may not exist yet.
+    """
+    chosen = find_device(device)
+    folder = next(path for path in (cache.absolute(), *cache.absolute().parents) if path.exists())
+    return Machine(
+        gpu=torch.cuda.get_device_properties(chosen).total_memory if chosen.type == "cuda" else None,
+        memory=_available_memory(Path("/proc/meminfo"), Path("/sys/fs/cgroup")),
+        disk=shutil.disk_usage(folder).free,
+        bf16=mixed_precision("auto", torch.device("cpu")) is not None,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
+
+
+def _fits_cpu(machine: Machine, rule: Rule) -> bool:
+    return machine.gpu is None and machine.memory >= rule.memory and (machine.bf16 or not rule.bf16)
+
+
+def _available_memory(meminfo: Path, cgroup: Path) -> int:
+    """Return the memory that the system and the container leave (bytes)."""
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        available = 1_024 * int(lines["MemAvailable"].split()[0])
+    except OSError:  # not Linux
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit, used = ((cgroup / f"memory.{file}").read_text().strip() for file in ("max", "current"))
+        return available if limit == "max" else min(available, max(0, int(limit) - int(used)))
+    except OSError:
+        return available

@@ -1,0 +1,28 @@
+"""Downloads of backbones, and the default backbone."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0018"
+down_revision = "0017"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("installation", sa.Column("default_backbone", sa.Text()))
+    op.create_table(
+        "backbone_pulls",
+        sa.Column("name", sa.String(200), nullable=False),
+        sa.Column("requested_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("use", sa.Boolean(), nullable=False),
+        sa.Column("error", sa.Text()),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_backbone_pulls")),
+    )
+    # Oldest revision whose software works with these tables.
+    op.execute("UPDATE installation SET min_revision = '0017'")
+
+
+def downgrade() -> None:
+    op.drop_table("backbone_pulls")
+    op.drop_column("installation", "default_backbone")

@@ -1,0 +1,101 @@
+"""Recommendation of a pre-trained model for a machine."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.clip.models.installed import SPEED, folder_of
+from core.clip.models.recommend import (
+    GB,
+    RULES,
+    Machine,
+    _available_memory,
+    find_speed,
+    recommend,
+    this_machine,
+    title_of,
+)
+
+DOCS = Path(__file__).parents[4] / "docs" / "operate" / "backbones.md"
+CPU = Machine(gpu=None, memory=32 * GB, disk=50 * GB, bf16=True, cores=8)
+B16, B32, L14 = "ViT-B-16/openai", "ViT-B-32/openai", "ViT-L-14/openai"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "memory", "bf16", "expected"),
+    [
+        (24 * GB, 8 * GB, False, (B16, L14)),
+        (8 * GB, 4 * GB, False, (B16, None)),
+        (None, 12 * GB, True, (B16, None)),
+        (None, 32 * GB, False, (B32, None)),
+        (None, 8 * GB, True, (B32, None)),
+        (None, 5 * GB, True, (None, None)),
+        (4 * GB, 64 * GB, True, (None, None)),
+    ],
+)
+def test_each_machine_has_one(
+    gpu: int | None, memory: int, bf16: bool, expected: tuple[str | None, str | None]
+) -> None:
+    found = recommend(Machine(gpu=gpu, memory=memory, disk=50 * GB, bf16=bf16, cores=2))
+    assert (found.name, found.second) == expected
+
+
+def test_a_reason_says_why() -> None:
+    assert recommend(CPU).reason == "CLIP ViT-B/16 fits this machine."
+    small = recommend(Machine(gpu=None, memory=5 * GB, disk=50 * GB, bf16=True, cores=2))
+    assert small.reason == (
+        "CLIP needs about 7 GB of free memory; this machine has 5. You can keep the starter, or classify "
+        "with CLIP without training (2 GB)."
+    )
+    full = recommend(Machine(gpu=None, memory=32 * GB, disk=GB // 2, bf16=True, cores=2))
+    assert (full.name, full.reason) == (
+        None,
+        "CLIP ViT-B/16 needs 0.6 GB of disk space; 0.5 GB are free.",
+    )
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    for rule in RULES:
+        size = f"GPU, at least {rule.gpu // GB} GB" if rule.gpu else f"CPU, at least {rule.memory // GB} GB"
+        machine = f"{size} of free memory, bf16" if rule.bf16 else size
+        second = f", or {title_of(rule.second)}" if rule.second else ""
+        assert f"| {machine}" in DOCS.read_text()
+        assert f" | {title_of(rule.name)}{second} |" in DOCS.read_text()
+
+
+def test_the_speed_is_measured_here_or_elsewhere(tmp_path: Path) -> None:
+    guess = find_speed(B32, tmp_path, CPU)
+    assert guess is not None
+    assert guess.images_per_second == pytest.approx(4 * 32 / 12.1)
+    assert "another machine" in guess.basis
+    gpu = Machine(gpu=8 * GB, memory=0, disk=0, bf16=False, cores=1)
+    assert find_speed(B32, tmp_path, gpu) is None
+    assert find_speed("RN50/openai", tmp_path, CPU) is None
+    folder = folder_of(B32, tmp_path)
+    folder.mkdir(parents=True)
+    (folder / SPEED).write_text(json.dumps({"images_per_second": 7.5}))
+    for machine in (CPU, gpu):
+        measured = find_speed(B32, tmp_path, machine)
+        assert measured is not None
+        assert measured.images_per_second == 7.5
+
+
+def test_memory_is_that_of_the_container(tmp_path: Path) -> None:
+    meminfo, cgroup = tmp_path / "meminfo", tmp_path / "cgroup"
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    1000 kB\n")
+    assert _available_memory(meminfo, cgroup) == 1_024_000
+    cgroup.mkdir()
+    (cgroup / "memory.max").write_text("max\n")
+    (cgroup / "memory.current").write_text("5\n")
+    assert _available_memory(meminfo, cgroup) == 1_024_000
+    (cgroup / "memory.max").write_text("105\n")
+    assert _available_memory(meminfo, cgroup) == 100
+
+
+def test_this_machine_has_resources(tmp_path: Path) -> None:
+    machine = this_machine("cpu", tmp_path / "none" / "yet")
+    assert machine.gpu is None
+    assert machine.memory > 0
+    assert machine.disk > 0
+    assert machine.cores > 0
