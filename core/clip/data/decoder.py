@@ -109,7 +109,7 @@ def _limit_cpu(pixels: int) -> None:
 
 def _import_plugins() -> None:
     """Import all that decoding imports at its first use, while files can still be opened."""
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"):
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF", "BMP"):
         file = BytesIO()
         exif = Image.Exif()
         exif[274] = 3

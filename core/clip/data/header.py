@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, ImageFile, TiffImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
 from core.clip.errors import BadImage
@@ -24,7 +24,9 @@ MAX_FRAMES = 10_000
 """Maximum number of WebP frames, all of which the decoder lists."""
 COEFFICIENT_BYTES = 8
 """Memory per pixel of a JPEG in several scans (bytes): 2 for each of up to 4 components."""
-KINDS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+KINDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
+
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,14 @@ def read_file(source: bytes | Path, max_bytes: int) -> bytes:
 # Importing a plugin registers it in Image.OPEN. "JPEG" also reads the first image of an MPO file, which
 # many cameras name .jpg. BMP is last, because its signature is only two letters, which may start a text.
 Image.preinit()
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the process that decodes may start no thread
 _FORMATS = (
     "JPEG",
     "PNG",
     WebPImagePlugin.WebPImageFile.format,
     "GIF",
     TiffImagePlugin.TiffImageFile.format,
+    AvifImagePlugin.AvifImageFile.format,
     "BMP",
 )
 
@@ -113,6 +117,13 @@ def _open(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
             if kind == "BMP":
                 break
             raise damaged(kind) from error
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
+        # Its decoder starts threads, which the process that decodes must not.
+        raise BadImage(
+            "not_an_image",
+            "The file is a HEIC photo, the format of an iPhone. Export it as JPEG, add it in Safari, or use "
+            "`clipcite adapt`, which converts it.",
+        )
     raise BadImage(
         "not_an_image",
         f"The file is not an image of a supported format. Use {KINDS}; the file name does not matter.",

@@ -34,7 +34,7 @@ def test_the_page_asks_for_a_key(
         # Requests in parallel fail one after the other, and all of them had the wrong key.
         page.evaluate(
             """async () => {
-              const { requestJson } = await import("/page/lib/http.js");
+              const { requestJson } = await import("/page/lib/service/http.js");
               await Promise.allSettled([requestJson("/jobs"), requestJson("/models")]);
             }"""
         )

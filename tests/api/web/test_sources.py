@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from clipcite import Client
+from tests.api import crafted
 from tests.api.web.window import accessibility_problems, drop, shot, too_wide, window, write_class_folders
 from tests.service.running import wait_for
 
@@ -134,13 +136,13 @@ def test_sample_images_train_a_model(browser: Browser, quick_url: str) -> None:
         expect(page.locator(".sample")).to_contain_text("Licence")
         assert accessibility_problems(page) == []
         button.click()
-        page.wait_for_url(re.compile("#/try/job_"))
+        page.wait_for_url(re.compile("#/jobs/job_"))
         job = client.jobs.get(page.url.rpartition("/")[2])
         assert job.status == "queued"
         assert len(job.classes) >= 2
         page.go_back()
         button.click()  # The same job, not a second one
-        page.wait_for_url(re.compile(f"#/try/{job.id}"))
+        page.wait_for_url(re.compile(f"#/jobs/{job.id}"))
         client.jobs.cancel(job.id)
 
 
@@ -158,7 +160,33 @@ def test_an_unreadable_file_is_marked(browser: Browser, quick_url: str, tmp_path
         drop(page, page.locator(".zone"), shots)
         expect(page.locator(".thumbs .bad")).to_have_count(2)
         expect(page.locator(".thumbs .bad").first).to_contain_text("Can't be read")
-        expect(page.get_by_text("Replace or remove the images marked in red.")).to_be_visible()
+        expect(page.get_by_text("2 images can't be read.")).to_be_visible()
+        start = page.get_by_role("button", name="Start training")
+        expect(start).to_be_disabled()
+        page.get_by_role("button", name="Show").click()
+        expect(page.get_by_role("button", name="Remove 1.png").first).to_be_focused()
+        page.get_by_role("button", name="Leave them out").click()
+        expect(page.locator(".thumbs .bad")).to_have_count(0)
+        expect(start).to_be_enabled()
+        expect(start).to_be_focused()
+
+
+def test_photos_of_a_phone_are_taken(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    """TIFF and AVIF are trained; HEIC, which Chromium can't decode, says what to do."""
+    shots = write_class_folders(tmp_path / "shots", {"red": 2, "green": 2})
+    for kind in ("TIFF", "AVIF"):
+        Image.effect_noise((90, 70), 50).convert("RGB").save(shots / "red" / f"photo.{kind.lower()}", kind)
+    (shots / "green" / "IMG_1.HEIC").write_bytes(crafted.NOT_IMAGES["heic"])
+    with window(browser, quick_url) as page, Client(quick_url) as client:
+        page.goto("/")
+        drop(page, page.locator(".zone"), shots)
+        expect(page.locator(".thumbs .bad")).to_contain_text("A HEIC photo of an iPhone")
+        page.get_by_role("button", name="Leave them out").click()
+        page.get_by_role("button", name="Start training").click()
+        page.wait_for_url(re.compile("#/jobs/job_"))
+        job = client.jobs.get(page.url.rpartition("/")[2])
+        assert {entry.name: entry.images for entry in job.classes} == {"red": 4, "green": 2}
+        client.jobs.cancel(job.id)
 
 
 def test_files_without_images_are_reported(browser: Browser, quick_url: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-// "Try with sample images": trains on images that come with the service, and opens the Try view.
+// "Try with sample images": trains on images that come with the service, and shows the job.
 
 import { h, replace } from "../lib/dom.js";
 import { call, requestJson, upload } from "../lib/service/http.js";
@@ -20,7 +20,7 @@ export function sampleButton(signal) {
     replace(trouble);
     try {
       const job = await trainOn(sample, signal);
-      location.hash = `#/try/${encodeURIComponent(job.id)}`; // which shows test images and the instant preview
+      location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
     } catch (error) {
       if (error.name !== "AbortError") replace(trouble, problemBox(error));
     } finally {

@@ -7,6 +7,8 @@ export const STAGES = {
   evaluating: "Evaluating",
 };
 
+const NEARLY_SECONDS = 3;
+
 export const STATUSES = {
   queued: "Queued",
   running: "Training",
@@ -39,6 +41,33 @@ export function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} seconds`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} minutes`;
   return `${(seconds / 3600).toFixed(1)} hours`;
+}
+
+/** Return {take, restart}: the remaining time of a job, which never grows. `take` gets the stage, and the seconds to the
+ *  model and to the report, null if unknown. It returns a `text`, and `eta`: words for the report alone. `restart`
+ *  forgets the times, for a new attempt. */
+export function timeLeft() {
+  const known = (seconds) => seconds !== null && seconds !== undefined;
+  const soon = (seconds) => (seconds < NEARLY_SECONDS ? " almost done" : ` in about ${duration(seconds)}`);
+  let model = Infinity;
+  let report = Infinity; // from the model on
+  return {
+    take(stage, toModel, toReport) {
+      const evaluating = stage === "evaluating";
+      if (!evaluating && known(toModel)) model = Math.min(model, toModel);
+      if (known(toReport)) report = Math.min(report, Math.max(0, toReport - (evaluating ? 0 : toModel)));
+      if (evaluating) {
+        const eta = !Number.isFinite(report) ? "" : report < NEARLY_SECONDS ? " in a moment" : soon(report);
+        return { text: eta && `Report${eta}`, eta };
+      }
+      if (!Number.isFinite(model)) return { text: "", eta: "" };
+      const later = Number.isFinite(report) && report >= NEARLY_SECONDS ? ` · report ${duration(report)} later` : "";
+      return { text: `Model${soon(model)}${later}`, eta: "" };
+    },
+    restart() {
+      model = report = Infinity;
+    },
+  };
 }
 
 /** Format a range of durations in one unit: "7–28 minutes". */

@@ -9,8 +9,9 @@ import { problemBox } from "../lib/problem.js";
 import { resultPanel } from "../components/result/panel.js";
 import { roughPreview } from "../components/result/rough.js";
 import { verdictOf } from "../components/result/verdict.js";
-import { count, duration, list, percent, STAGES, stageWords, STATUSES, when } from "../lib/words.js";
+import { count, list, percent, STAGES, stageWords, STATUSES, timeLeft, when } from "../lib/words.js";
 
+const STEPS = ["Preview", "Training", "Result"];
 const FINAL = ["succeeded", "failed", "cancelled"];
 
 export function jobView({ parameter: id, signal }) {
@@ -18,17 +19,19 @@ export function jobView({ parameter: id, signal }) {
   const title = h("h1", {}, "Training job");
   const lede = h("p", { class: "lede" });
   const stage = h("p", { class: "stage" });
-  const left = h("p", { class: "soft" });
+  const remaining = h("p", { class: "soft" });
   const bar = h("progress", { max: "1", value: "0", "aria-label": "Progress" });
   const number = h("p", { class: "number", "aria-hidden": "true" });
   const cancel = h("button", { type: "button", class: "quiet" }, "Cancel");
   const early = h("a", { class: "button quiet", href: `#/try/${encodeURIComponent(id)}` }, "Try the instant preview");
   const lost = h("p", { class: "soft", role: "status" });
-  const meter = h("div", { class: "card meter" }, h("div", { class: "meter-top" }, h("div", {}, stage, left), number), bar, h("div", { class: "row end" }, lost, early, cancel));
+  const meter = h("div", { class: "card meter" }, h("div", { class: "meter-top" }, h("div", {}, stage, remaining), number), bar, h("div", { class: "row end" }, lost, early, cancel));
   const charts = lossCharts();
   const outcome = h("div", {});
   const eta = h("span", {}); // in the sentence of a model that is being evaluated
   const waiting = h("div", {});
+  const steps = h("ol", { class: "path", "aria-label": "Steps" }, STEPS.map((name) => h("li", {}, name)));
+  const left = timeLeft();
   const trouble = h("div", {});
   const entries = h("ol", { class: "story" });
   const eventLog = h("div", { hidden: true }, h("h2", {}, "Event log"), entries);
@@ -39,9 +42,9 @@ export function jobView({ parameter: id, signal }) {
     stage.textContent = stageWords({ stage: name, ...more });
     bar.value = fraction ?? 0;
     number.textContent = percent(fraction ?? 0);
-    const known = seconds !== null && seconds !== undefined;
-    left.textContent = modelSeconds && name !== "evaluating" ? `Model ready in about ${duration(modelSeconds)}` : known ? `About ${duration(seconds)} left` : "";
-    eta.textContent = known ? ` in about ${duration(seconds)}` : "";
+    const { text, eta: reportEta } = left.take(name, modelSeconds ?? seconds, seconds);
+    remaining.textContent = text;
+    eta.textContent = reportEta;
     document.title = `${percent(fraction ?? 0)} · clipcite`;
     // Screen readers get an announcement per quarter, not per second.
     if (fraction >= announced + 0.25) announce(`${stage.textContent}, ${percent((announced = fraction))}.`);
@@ -52,7 +55,10 @@ export function jobView({ parameter: id, signal }) {
     lede.textContent = summary(job);
     if (job.progress) charts.add(job.progress); // the last step has no event
     const finished = FINAL.includes(job.status);
+    steps.hidden = finished;
     const evaluating = !finished && Boolean(job.model_id);
+    const step = evaluating ? 2 : job.status === "running" && job.progress?.stage !== "preparing" ? 1 : 0;
+    [...steps.children].forEach((item, i) => (i === step ? item.setAttribute("aria-current", "step") : item.removeAttribute("aria-current")));
     meter.hidden = finished;
     early.hidden = evaluating;
     cancel.disabled = job.cancel_requested;
@@ -62,7 +68,7 @@ export function jobView({ parameter: id, signal }) {
     else if (!waiting.firstChild) replace(waiting, roughPreview(job, signal));
     if (job.status === "queued") {
       stage.textContent = "Waiting in the queue";
-      left.textContent = job.queue_position > 1 ? `${job.queue_position < 1000 ? "" : "At least "}${count(job.queue_position - 1, "job")} before this one` : "Next in the queue";
+      remaining.textContent = job.queue_position > 1 ? `${job.queue_position < 1000 ? "" : "At least "}${count(job.queue_position - 1, "job")} before this one` : "Next in the queue";
       bar.removeAttribute("value");
       number.textContent = "";
       document.title = "Queued · clipcite";
@@ -106,7 +112,8 @@ export function jobView({ parameter: id, signal }) {
       onLost: (isLost) => (lost.textContent = isLost ? "Reconnecting …" : ""),
       onEvent: (event) => {
         handle(event);
-        if (["started", "queued", "requeued", "cancel_requested", "model_published"].includes(event.type)) refresh().catch(() => {});
+        if (event.type === "requeued") left.restart();
+        if (["started", "stage", "queued", "requeued", "cancel_requested", "model_published"].includes(event.type)) refresh().catch(() => {});
       },
     });
     if (signal.aborted) return;
@@ -144,7 +151,7 @@ export function jobView({ parameter: id, signal }) {
     javascript: () => javascript(`${path}?wait=60`, { lines: ["console.log(body.status, body.model_id);"] }),
   });
   const details = h("details", { class: "plain" }, h("summary", {}, "Details"), charts.element, eventLog, code);
-  return h("section", { class: "job" }, title, lede, outcome, meter, waiting, trouble, details);
+  return h("section", { class: "job" }, title, lede, steps, outcome, meter, waiting, trouble, details);
 }
 
 function summary(job) {

@@ -2,12 +2,16 @@
 
 import { confirmed, h, replace } from "../lib/dom.js";
 import { codeFor, curl, javascript, python } from "../components/code.js";
-import { call } from "../lib/service/http.js";
+import { call, requestJson } from "../lib/service/http.js";
 import { newKey } from "../lib/ids.js";
 import { pagedList } from "../components/pager.js";
 import { problemBox } from "../lib/problem.js";
 import { retrain } from "../lib/training/retrain.js";
-import { count, list, percent, STATUSES, when } from "../lib/words.js";
+import { verdictTag } from "../components/result/verdict.js";
+import { count, list, percent, STAGES, STATUSES, when } from "../lib/words.js";
+
+const POLL_MS = 2_000;
+const OPEN = ["queued", "running"];
 
 const MOODS = { succeeded: "good", failed: "poor", cancelled: "open", queued: "busy", running: "busy" };
 
@@ -22,7 +26,11 @@ export function jobsView({ signal }) {
     pagedList({
       path: "/jobs",
       signal,
-      item: row,
+      item: (job) => {
+        const item = h("div", {}, row(job));
+        if (OPEN.includes(job.status)) watch(job.id, item, signal);
+        return item;
+      },
       empty: [h("h2", {}, "No jobs yet"), h("p", {}, "Add a few images per class to start a training job."), h("a", { class: "button main", href: "#/" }, "Train a model")],
     }),
     codeFor({
@@ -33,10 +41,35 @@ export function jobsView({ signal }) {
   );
 }
 
+/** Draw the row of an open job again whenever its state changes, while the page is visible. */
+async function watch(id, item, signal) {
+  let shown = "";
+  while (!signal.aborted) {
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    if (document.hidden || signal.aborted || item.contains(document.activeElement)) continue;
+    try {
+      const job = await requestJson(`/jobs/${encodeURIComponent(id)}`, { signal });
+      const state = JSON.stringify([job.status, job.progress?.stage, percent(job.progress?.fraction ?? 0)]);
+      if (state !== shown) replace(item, row(job));
+      shown = state;
+      if (!OPEN.includes(job.status)) return;
+    } catch (error) {
+      if (error.name === "AbortError" || error.status === 404) return; // others: the next poll may succeed
+    }
+  }
+}
+
+/** Return the verdict of a finished job, else its state, which is kept up to date. */
+function statusTag(job) {
+  if (job.status === "succeeded") return verdictTag(job.metrics);
+  const running = job.status === "running" && job.progress;
+  const words = running ? `${STAGES[job.progress.stage] ?? job.progress.stage} ${percent(job.progress.fraction)}` : STATUSES[job.status];
+  return h("span", { class: `tag ${MOODS[job.status]}` }, words);
+}
+
 function row(job) {
   const trained = job.classes.filter((entry) => entry.images);
   const name = job.name ?? list(trained.map((entry) => entry.name));
-  const progress = job.status === "running" && job.progress ? ` ${percent(job.progress.fraction)}` : "";
   const trouble = h("div", {});
   const finished = ["succeeded", "failed", "cancelled"].includes(job.status);
   const link = `#/jobs/${encodeURIComponent(job.id)}`;
@@ -60,7 +93,7 @@ function row(job) {
     }
   }
   return [
-    h("div", { class: "row" }, h("h2", {}, h("a", { href: link }, name)), h("span", { class: `tag ${MOODS[job.status]}` }, STATUSES[job.status] + progress)),
+    h("div", { class: "row" }, h("h2", {}, h("a", { href: link }, name)), statusTag(job)),
     h("p", { class: "soft" }, `${count(trained.reduce((sum, entry) => sum + entry.images, 0), "image")} in ${count(trained.length, "class", "classes")}, ${when(job.created_at)}`),
     job.error && h("p", { class: "soft" }, job.error.detail),
     h(

@@ -38,6 +38,13 @@ export function trainView({ signal }) {
     record: hasCamera && recordClass,
   });
 
+  /** Scroll to the first image that can't be read. */
+  function showFault() {
+    const fault = box.querySelector(".thumbs .bad");
+    fault?.scrollIntoView({ block: "center" });
+    fault?.querySelector("button").focus({ preventScroll: true });
+  }
+
   /** Record images of a new class. */
   function recordClass() {
     const entry = shots.addClass();
@@ -52,7 +59,7 @@ export function trainView({ signal }) {
     try {
       const added = await shots.add(await items, target);
       announce(`${count(added, "image")} added.`);
-      if (!added) replace(dropTrouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF."));
+      if (!added) replace(dropTrouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF."));
     } catch (error) {
       replace(dropTrouble, problemBox(error));
     }
@@ -75,8 +82,14 @@ export function trainView({ signal }) {
   const start = h("button", { type: "button", class: "main big", onclick: begin }, "Start training");
   const status = h("p", { class: "soft", id: newId("status") });
   start.setAttribute("aria-describedby", status.id);
+  const faults = h(
+    "div",
+    { class: "row", hidden: true },
+    h("button", { type: "button", class: "quiet small", onclick: showFault }, "Show"),
+    h("button", { type: "button", class: "quiet small", onclick: () => (shots.clear(shots.bad), start.focus()) }, "Leave them out"),
+  );
   const bar = h("progress", { max: "1", value: "0", hidden: true, "aria-label": "Upload progress" });
-  const go = h("div", { class: "card go begin" }, trouble, start, status, bar); // stays visible below any number of images
+  const go = h("div", { class: "card go begin" }, trouble, start, status, faults, bar); // stays visible below any number of images
   const code = codeFor({ curl: asCurl, python: asPython, javascript: asJavascript });
   const addClass = h("button", { type: "button", class: "quiet", onclick: () => shots.addClass() }, "Add a class");
   const clear = h("button", { type: "button", class: "quiet", onclick: clearAll }, "Remove all");
@@ -121,6 +134,7 @@ export function trainView({ signal }) {
     const sending = draft.sent !== null;
     start.disabled = sending || Boolean(shots.missing);
     start.setAttribute("aria-busy", String(sending));
+    faults.hidden = sending || !shots.bad.length;
     bar.hidden = !sending;
     bar.value = draft.sent ?? 0;
     if (sending) status.textContent = draft.sent < 1 ? "Uploading images …" : "Checking images …";

@@ -139,7 +139,7 @@ def test_a_model_is_usable_while_it_is_evaluated(
         expect(
             page.get_by_text("You can use it now. The report follows in about 40 seconds.")
         ).to_be_visible()
-        expect(page.get_by_text("About 40 seconds left")).to_be_visible()
+        expect(page.get_by_text("Report in about 40 seconds")).to_be_visible()
         expect(page.get_by_role("button", name="Skip evaluation")).to_be_visible()
         page.get_by_role("link", name="Try it", exact=True).click()
         expect(page.get_by_label("Model", exact=True)).to_have_value(finished.model)

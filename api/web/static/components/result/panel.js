@@ -6,12 +6,13 @@ import { call, download, key, requestJson } from "../../lib/service/http.js";
 import { evaluationChart } from "./evaluation.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";
+import { newClass } from "./new_class.js";
 import { problemBox } from "../../lib/problem.js";
 import { shareModel } from "./share.js";
 import { changeStrip } from "./strip.js";
 import { tip } from "../tip.js";
-import { comparisonOf, explained, interval, verdictOf } from "./verdict.js";
-import { count, points } from "../../lib/words.js";
+import { comparisonOf, earlierVersion, explained, interval, otherNames, verdictOf } from "./verdict.js";
+import { count, percent, points } from "../../lib/words.js";
 
 /** Create the panel of a job that has a model. `eta` is an element with the time until the report. */
 export function resultPanel(job, { eta, signal }) {
@@ -22,6 +23,8 @@ export function resultPanel(job, { eta, signal }) {
   const trouble = h("div", {});
   const sentence = h("p", {}, kind === "evaluating" ? ["You can use it now. The report follows", eta, "."] : explained(job, null));
   const strip = h("div", { class: "strip-box" });
+  const others = h("p", { hidden: true });
+  const earlier = h("p", { hidden: true });
   const labels = h("div", {});
   const extra = h("div", {});
   const failed = (error) => error.name !== "AbortError" && replace(trouble, problemBox(error));
@@ -56,22 +59,23 @@ export function resultPanel(job, { eta, signal }) {
   async function loadReport() {
     const report = await requestJson(`/jobs/${encodeURIComponent(job.id)}/report`, { signal });
     sentence.textContent = explained(job, report);
+    tell(others, otherNames(report));
     replace(strip, changeStrip(job, report, signal));
     replace(labels, labelIssues({ job, report, classes: trained, signal }));
   }
   if (evaluated) loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
 
+  if (evaluated && comparison) earlierVersion(job, comparison, signal).then((words) => tell(earlier, words)).catch(() => {}); // it may have been deleted
+
   const card = h(
     "div",
     { class: `card result ${mood}` },
-    h(
-      "div",
-      { class: "headline" },
-      h("h2", {}, title),
-      evaluated && comparison && tip(`${points(comparison.difference.value)} points`, interval(comparison.difference), { class: "gain" }),
-    ),
-    strip,
+    h("div", { class: "headline" }, h("h2", {}, title)),
     sentence,
+    evaluated && comparison && threeNumbers(comparison),
+    earlier,
+    others,
+    strip,
     h("div", { class: "row" }, actions, evaluated && reportLink(`/jobs/${encodeURIComponent(job.id)}/report`), share, save),
     extra,
     trouble,
@@ -79,7 +83,19 @@ export function resultPanel(job, { eta, signal }) {
     evaluated && h("details", { class: "plain" }, h("summary", {}, "Accuracy before and after"), evaluationChart(job.metrics)),
     codeFor({ what: "classify with this model", ...classifyPrograms({ model: job.name ?? job.model_id, class_names: trained }) }),
   );
-  return [card, labels];
+  return [card, finished(job) && newClass(job, signal), labels];
+}
+
+const finished = ({ status }) => status === "succeeded";
+
+function threeNumbers({ stock, adapted, difference }) {
+  const number = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
+  return h("dl", { class: "three" }, number("Before", percent(stock)), number("Now", percent(adapted)), number("Change", tip(`${points(difference.value)} points`, interval(difference), { class: "gain" })));
+}
+
+function tell(element, words) {
+  element.textContent = words;
+  element.hidden = !words;
 }
 
 /** Create a link to the report. A link can't send the key, so with a key the page opens the report as a blob. */

@@ -20,7 +20,9 @@ export function roughPreview(job, signal) {
   );
 
   async function load() {
-    const images = spread((await listImages(job.id, signal)).filter(({ split }) => split === "test"), MAX_IMAGES);
+    const names = job.classes.filter((entry) => entry.images).map((entry) => entry.name);
+    const tests = (await listImages(job.id, signal)).filter((image) => image.split === "test" && names.includes(image.class_name));
+    const images = spread(tests, MAX_IMAGES);
     if (!images.length) return;
     const shown = await Promise.all(
       images.map(async (image) => {
@@ -33,7 +35,6 @@ export function roughPreview(job, signal) {
       }),
     );
     element.hidden = false;
-    const names = job.classes.map((entry) => entry.name);
     const { results } = await patiently(() => classify(shown, { model: job.id, class_names: names }, signal), signal);
     shown.forEach((image, i) => replace(image.answer, answer(results[i], image.class_name)));
   }

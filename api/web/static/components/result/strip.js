@@ -7,22 +7,24 @@ import { storedImage } from "../stored_image.js";
 const SHOWN = 6;
 const MAX = 200;
 
-/** Create the strip: "wrong → right" for `fixed`, "right → wrong" for `broken`. Null without changes. */
+/** Create the strip: "wrong → right" for `fixed`, "right → wrong" for `broken`. The larger of both leads, and the
+ *  other is folded. Null without changes. */
 export function changeStrip(job, { fixed, broken }, signal) {
   if (!fixed.length && !broken.length) return null;
+  const kinds = [
+    { changes: fixed, words: "wrong before, right now", label: "Wrong before, right now" },
+    { changes: broken, words: "right before, wrong now", label: "Right before, wrong now" },
+  ];
+  const [first, second] = broken.length > fixed.length ? kinds.reverse() : kinds;
   return h(
     "div",
     { class: "changes" },
-    fixed.length > 0 && strip(job, fixed, { label: "Wrong before, right now", signal, tally: [h("strong", {}, count(fixed.length, "image")), " wrong before, right now"] }),
-    broken.length > 0 &&
-      h(
-        "details",
-        { class: "plain broken" },
-        h("summary", {}, h("strong", {}, count(broken.length, "image")), " right before, wrong now"),
-        strip(job, broken, { label: "Right before, wrong now", signal }),
-      ),
+    strip(job, first.changes, { label: first.label, signal, tally: tally(first) }),
+    second.changes.length > 0 && h("details", { class: "plain broken" }, h("summary", {}, tally(second)), strip(job, second.changes, { label: second.label, signal })),
   );
 }
+
+const tally = ({ changes, words }) => [h("strong", {}, count(changes.length, "image")), ` ${words}`];
 
 function strip(job, changes, { label, signal, tally = null }) {
   const cards = changes.slice(0, MAX).map((change) => card(job, change, signal));

@@ -1,6 +1,8 @@
 // The verdict of an evaluation in words.
 
 import { h } from "../../lib/dom.js";
+import { requestJson } from "../../lib/service/http.js";
+import { correctionsOf } from "../../lib/training/retrain.js";
 import { count, percent, points } from "../../lib/words.js";
 
 const VERDICTS = {
@@ -45,6 +47,26 @@ export function explained(job, report) {
   if (kind === "better" && comparison.difference.low <= 0 && typeof report?.more_certain === "number")
     return `${facts} It is more certain of the right class on ${report.more_certain} of ${count(images, "image")}.`;
   return facts;
+}
+
+/** Return a sentence on the accuracy if further names are asked, too; empty without such an evaluation. */
+export function otherNames({ all_classes: all, distractor_classes: names }) {
+  if (!all?.adapted || !names?.length) return "";
+  const { low, high } = all.adapted_against_stock;
+  const proven = low > 0 || high < 0;
+  return `If you also ask ${count(names.length, "other name")}: ${percent(all.stock.value)} → ${percent(all.adapted.value)}${proven ? "" : " (not proven)"}.`;
+}
+
+/** Return a sentence on the version before this one; empty without one. Each was evaluated on its own images. */
+export async function earlierVersion(job, { adapted }, signal) {
+  const { name, version } = await requestJson(`/models/${encodeURIComponent(job.model_id)}`, { signal });
+  if (!name || version < 2) return "";
+  const before = await requestJson(`/models/${encodeURIComponent(`${name}@${version - 1}`)}`, { signal });
+  const comparison = comparisonOf(before.metrics);
+  if (!comparison) return "";
+  const corrections = correctionsOf(job.id);
+  const now = corrections ? `After your ${count(corrections, "correction")}` : "This version";
+  return `Version ${version - 1}: ${percent(comparison.adapted)}. ${now}: ${percent(adapted)}.`;
 }
 
 function notEvaluated({ config, warnings }) {

@@ -14,5 +14,14 @@ export async function retrain(jobId, { moved = {}, removed = [], confirmed = [] 
     headers: { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) },
     signal,
   });
+  const corrections = Object.keys(moved).length + removed.length;
+  if (corrections) sessionStorage.setItem(stored(job.id), corrections);
   return job.id;
 }
+
+/** Return the number of labels that were corrected for a job of `retrain`, as far as this tab knows. */
+export function correctionsOf(jobId) {
+  return Number(sessionStorage.getItem(stored(jobId)));
+}
+
+const stored = (jobId) => `clipcite-corrections-${jobId}`;

@@ -2,6 +2,7 @@
 
 import { inspect, markDuplicates } from "./image_check.js";
 import { assignClasses } from "../files/dropped_files.js";
+import { count } from "../words.js";
 
 const NAMELESS = "";
 let lastImageId = 0;
@@ -33,7 +34,7 @@ export class Shots extends EventTarget {
     const trained = this.trained;
     if (trained.length < 2) return "Add images of at least two classes.";
     if (this.classes.some((entry) => !entry.name.trim() && entry.images.length)) return "Name every class.";
-    if (this.bad.length) return "Replace or remove the images marked in red.";
+    if (this.bad.length) return `${count(this.bad.length, "image")} can't be read.`;
     return "";
   }
 
