@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -130,8 +131,9 @@ def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
     return Speed(speed, GUESS_SPREAD, "From a measurement of this backbone on two cores of another machine.")
 
 
+@lru_cache
 def this_machine(device: str, cache: Path) -> Machine:
-    """Return the resources of this machine.
+    """Return the resources of this machine at the first call, so that a recommendation does not change.
 
     Args:
         device: setting `device`.
