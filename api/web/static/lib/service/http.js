@@ -49,7 +49,8 @@ export class Unreachable extends Error {
   }
 }
 
-function authorization() {
+/** Return the header with the key, if there is one. */
+export function authorization() {
   return key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
 }
 
