@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
@@ -19,8 +19,6 @@ def upgrade() -> None:
         sa.Column("error", sa.Text()),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_backbone_pulls")),
     )
-    # Oldest revision whose software works with these tables.
-    op.execute("UPDATE installation SET min_revision = '0017'")
 
 
 def downgrade() -> None:
