@@ -170,6 +170,10 @@ SCOPES_OF_ROUTES = {
     ("DELETE", "/models/shoes/aliases/prod"): {"adapt"},
     ("POST", "/classify"): {"classify"},
     ("GET", "/samples"): {"adapt", "classify"},
+    ("GET", "/backbones"): {"adapt", "classify"},
+    ("PUT", "/backbones/default"): {"admin"},
+    ("POST", "/backbones/shoes/pull"): {"admin"},
+    ("DELETE", "/backbones/shoes/pull"): {"admin"},
     ("GET", "/samples/shoes.zip"): {"adapt", "classify"},
     ("GET", "/metrics"): {"admin"},
 }

@@ -44,7 +44,7 @@ def refused(source: bytes | Path, limits: ImageLimits | None = None) -> str:
         ("BMP", {}, 0),
         ("TIFF", {}, 0),
         ("TIFF", {"compression": "tiff_lzw"}, 0),
-        ("AVIF", {"quality": 100}, 8),
+        ("AVIF", {"quality": 100, "subsampling": "4:4:4"}, 8),
     ],
 )
 def test_each_kind_is_read_by_content(
