@@ -106,6 +106,8 @@ def pull(name: Name, as_json: AsJson = False) -> None:
 
 def _pull(name: str, as_json: bool) -> dict[str, Any]:
     """Install and check a backbone, with a progress bar."""
+    from core.clip.models.backbone import check_installed
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     done = threading.Event()
     with _cache() as cache, Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
@@ -124,7 +126,7 @@ def _pull(name: str, as_json: bool) -> dict[str, Any]:
         finally:
             done.set()
             reporter.join()
-        return installed.check(name, cache)
+        return check_installed(name, cache)
 
 
 @backbones.command("import")
@@ -145,8 +147,10 @@ def import_folder(
 
     No network is needed.
     """
+    from core.clip.models.backbone import check_installed
+
     with _cache() as cache:
-        imported = installed.check(installed.import_folder(folder.absolute(), cache, name).name, cache)
+        imported = check_installed(installed.import_folder(folder.absolute(), cache, name).name, cache)
     _show(imported, as_json)
 
 

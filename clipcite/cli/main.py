@@ -9,12 +9,12 @@ import typer
 
 from clipcite.cli.adapt import adapt
 from clipcite.cli.classify import classify
+from clipcite.cli.connection import Key, Url, connected, stdout
 from clipcite.cli.doctor import doctor
 from clipcite.cli.export import export
 from clipcite.cli.jobs import jobs
 from clipcite.cli.models import models
 from clipcite.cli.operator import Root
-from clipcite.cli.page import open_page
 from clipcite.cli.report import report
 from clipcite.cli.webhooks import webhooks
 
@@ -27,8 +27,24 @@ app.command()(export)
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
 app.add_typer(webhooks, name="webhooks")
-app.command("open")(open_page)
 app.command()(doctor)
+
+
+@app.command("open")
+def open_page(url: Url = None, key: Key = None) -> None:
+    """Open the web page of the service.
+
+    The token of this machine's service goes with the link, so that the page asks for none.
+    """
+    from clipcite.client.address import local_token
+
+    with connected(url, key) as client:
+        client.ready()
+        address = client.base_url.rstrip("/")
+    token = None if url else local_token()
+    link = f"{address}/#token={token}" if token else address
+    stdout().print(link, markup=False, soft_wrap=True)
+    typer.launch(link)
 
 
 def _show_version(value: bool) -> None:

@@ -151,10 +151,7 @@ class Serving:
         return self._default.backbone
 
     def known_backbone(self, name: str) -> str | None:
-        """Return the canonical name of a backbone that jobs may use, or None for any other one.
-
-        Allowed are those of the settings, and all that are installed.
-        """
+        """Return the canonical name of a backbone that is installed or in the settings, or None."""
         try:
             found = installed.read(name, self.settings.cache)
         except (ClipCiteError, ValueError):  # damaged, or no file can have this name

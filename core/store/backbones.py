@@ -5,8 +5,8 @@ from sqlalchemy.orm import Session
 
 from core.settings import Settings
 from core.store.accounts import audit
+from core.store.db.backbone_tables import BackbonePull
 from core.store.db.session import database_now
-from core.store.db.tables import BackbonePull
 from core.store.errors import BackboneFixed
 from core.store.storage import installation
 

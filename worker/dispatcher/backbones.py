@@ -70,10 +70,12 @@ class Downloads:
 def main() -> None:
     exit_with_parent(grace_seconds=0)
     os.nice(NICE)
+    from core.clip.models.backbone import check_installed  # with torch, which the dispatcher does without
+
     settings = get_settings()
     try:
         installed.install(sys.argv[1], settings.cache)
-        installed.check(sys.argv[1], settings.cache, settings.device)
+        check_installed(sys.argv[1], settings.cache, settings.device)
     except ClipCiteError as error:
         sys.stdout.write(error.detail)
         sys.exit(1)

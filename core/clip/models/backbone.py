@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from core.clip.config import MAX_ENLARGEMENT, MAX_IMAGE_SIZE, STARTER, USUAL_SIDE
 from core.clip.errors import BackboneUnavailable, InvalidConfig, UnknownBackbone
-from core.clip.models import transformers_clip
+from core.clip.models import installed, transformers_clip
 from core.clip.models.device import allow_tf32, device_problem, find_device
 from core.clip.models.folder import CONFIG, TOWER_CONFIG, WEIGHTS, read_config
 from core.clip.models.hub import LOCAL
-from core.clip.models.installed import install
+from core.clip.models.sizes import SPEED, training_speed
 from core.clip.models.starter import starter_folder, starter_identity
 from core.clip.models.tokenizer import make_tokenizer, masked_padding, trim_padding
 from core.errors import ClipCiteError
@@ -206,6 +206,29 @@ def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Modul
     return copy.deepcopy(backbone.model, known)
 
 
+def check_installed(name: str, cache: Path, device: str = "auto") -> dict[str, Any]:
+    """Load an installed backbone, and measure the speed of its training. Return a description.
+
+    Its tensors must fit the architecture, and its tokenizer must work. A backbone that cannot be loaded is
+    removed again.
+
+    Raises:
+        UnknownBackbone, BackboneUnavailable: the backbone cannot be loaded.
+    """
+    try:
+        backbone = load_backbone(name, cache=cache, device=device)
+        backbone.tokenize(["a photo of a dog"])
+    except ClipCiteError:
+        installed.remove(name, cache)
+        raise
+    folder, found = installed.folder_of(name, cache), installed.read(name, cache)
+    assert found is not None
+    speed = {"images_per_second": training_speed(backbone.model, backbone.image_size)}
+    (folder / SPEED).write_text(json.dumps(speed), encoding="utf-8")
+    described = {"name": name, "source": found.source, "bytes": found.bytes, "sha256": backbone.sha256}
+    return {**described, "folder": str(folder), **speed}
+
+
 def _folder(name: str, cache: Path) -> Path:
     """Return the open_clip folder of a backbone, after an installation from the hub if needed.
 
@@ -214,7 +237,7 @@ def _folder(name: str, cache: Path) -> Path:
     if name == STARTER:
         return starter_folder(cache)
     if not name.startswith(LOCAL):
-        return install(name, cache)
+        return installed.install(name, cache)
     folder = Path(name.removeprefix(LOCAL))
     missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
     if missing and transformers_clip.is_clip_folder(folder):

@@ -26,13 +26,10 @@ from core.clip.models.folder import (
     check_safetensors,
     read_config,
 )
-from core.errors import ClipCiteError
 
 FOLDER = "backbones"
 """Folder of the installed backbones below the cache."""
 MANIFEST = "backbone.json"
-SPEED = "speed.json"
-"""File with the result of the speed test, beside the manifest."""
 
 
 @dataclass(frozen=True)
@@ -151,39 +148,6 @@ def verify(name: str, cache: Path) -> list[str]:
     Raises UnknownBackbone if the backbone is not installed.
     """
     return _differences(folder_of(name, cache), _require(name, cache))
-
-
-def check(name: str, cache: Path, device: str = "auto") -> dict[str, Any]:
-    """Load an installed backbone, and measure the speed of its training. Return a description.
-
-    Its tensors must fit the architecture, and its tokenizer must work. A backbone that cannot be loaded is
-    removed again.
-
-    Raises:
-        UnknownBackbone, BackboneUnavailable: the backbone cannot be loaded.
-    """
-    from core.clip.models.backbone import load_backbone
-    from core.clip.models.sizes import training_speed
-
-    try:
-        backbone = load_backbone(name, cache=cache, device=device)
-        backbone.tokenize(["a photo of a dog"])
-    except ClipCiteError:
-        remove(name, cache)
-        raise
-    folder, found = folder_of(name, cache), _require(name, cache)
-    speed = {"images_per_second": training_speed(backbone.model, backbone.image_size)}
-    (folder / SPEED).write_text(json.dumps(speed), encoding="utf-8")
-    described = {"name": name, "source": found.source, "bytes": found.bytes, "sha256": backbone.sha256}
-    return {**described, "folder": str(folder), **speed}
-
-
-def read_speed(name: str, cache: Path) -> float | None:
-    """Return the images per second of a training by the test of `check`; None without one."""
-    try:
-        return float(json.loads((folder_of(name, cache) / SPEED).read_text())["images_per_second"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def remove(name: str, cache: Path) -> int:

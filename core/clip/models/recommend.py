@@ -1,5 +1,6 @@
 """Recommendation of a pre-trained model for a machine, and the models that are worth a recommendation."""
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from core.clip.checks.estimate import GUESS_SPREAD, Speed
 from core.clip.models import installed
 from core.clip.models.device import find_device, mixed_precision
 from core.clip.models.hub import SPARE_BYTES
+from core.clip.models.sizes import SPEED
 
 GB = 1_000_000_000
 
@@ -120,7 +122,7 @@ def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
 
     Returns None if there is neither. More than 8 cores are counted as 8.
     """
-    measured = installed.read_speed(name, cache)
+    measured = read_speed(name, cache)
     if measured is not None:
         return Speed(measured, GUESS_SPREAD / 2, "From the speed test of this backbone on this machine.")
     curated = next((each for each in CURATED if each.name == name), None)
@@ -129,6 +131,14 @@ def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
     speed = curated.bf16_images_per_second if machine.bf16 else None
     speed = (speed or curated.cpu_images_per_second) * min(machine.cores, 8) / 2
     return Speed(speed, GUESS_SPREAD, "From a measurement of this backbone on two cores of another machine.")
+
+
+def read_speed(name: str, cache: Path) -> float | None:
+    """Return the images per second of a training by the test at the installation; None without one."""
+    try:
+        return float(json.loads((installed.folder_of(name, cache) / SPEED).read_text())["images_per_second"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @lru_cache

@@ -23,6 +23,8 @@ its packed form and the weights to evaluate. With 8, the peaks of `benchmarks.fu
 LIBRARY_BYTES = 500_000_000
 """Memory of Python and its libraries."""
 TYPICAL_CLASSES = 10
+SPEED = "speed.json"
+"""File with the result of a speed test, in the folder of an installed backbone."""
 SPEED_IMAGES = 4
 LONG_SECONDS = 2.5
 """Time of the first image of a speed test above which it is the only one."""

@@ -17,11 +17,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+import core.store.db.backbone_tables
 import core.store.db.webhook_tables  # noqa: F401  # for METADATA
 from core.store.db.base import ID, JSON_VALUE, NAME, Base, UtcDateTime, partial_index
 
 METADATA = Base.metadata
-"""All tables, also those of `webhook_tables`."""
+"""All tables, also those of `backbone_tables` and `webhook_tables`."""
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 FINAL = (SUCCEEDED, FAILED, CANCELLED)
@@ -114,19 +115,6 @@ class Installation(Base):
     """Trusted time, which follows the clock in small steps (`retention.trusts_clock`)."""
     default_backbone: Mapped[str | None] = mapped_column(Text)
     """Default backbone, unless the environment sets it. None: the starter."""
-
-
-class BackbonePull(Base):
-    """Requested download of a backbone. The row ends with the installation."""
-
-    __tablename__ = "backbone_pulls"
-
-    name: Mapped[str] = mapped_column(String(200), primary_key=True)
-    requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    use: Mapped[bool]
-    """True if the backbone becomes the default."""
-    error: Mapped[str | None] = mapped_column(Text)
-    """Reason why the last try failed. None: the download is due or in progress."""
 
 
 class Job(Base):

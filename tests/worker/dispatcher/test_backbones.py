@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.clip.models import installed
+from core.clip.models.recommend import read_speed
 from core.settings import Settings
 from core.store import backbones
 from core.store.db.session import Database
@@ -57,7 +58,7 @@ def test_a_download_is_checked_and_becomes_the_default(
 
     run_until(downloads, ended)
     assert installed.verify(NAME, cache) == []
-    assert installed.read_speed(NAME, cache)
+    assert read_speed(NAME, cache)
     with database.read() as session:
         assert backbones.default(session, Settings()) == NAME
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.clip.models.installed import SPEED, folder_of
+from core.clip.models.installed import folder_of
 from core.clip.models.recommend import (
     GB,
     RULES,
@@ -16,6 +16,7 @@ from core.clip.models.recommend import (
     this_machine,
     title_of,
 )
+from core.clip.models.sizes import SPEED
 
 DOCS = Path(__file__).parents[4] / "docs" / "operate" / "backbones.md"
 CPU = Machine(gpu=None, memory=32 * GB, disk=50 * GB, bf16=True, cores=8)
