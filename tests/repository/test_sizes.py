@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
-    "admin": 1_309,
-    "api": 6_516,
-    "core": 19_673,
-    "worker": 2_399,
-    "clipcite": 6_383,
-    "tests": 44_600,
+    "admin": 1_311,
+    "api": 6_679,
+    "core": 20_118,
+    "worker": 2_489,
+    "clipcite": 6_480,
+    "tests": 45_099,
     "benchmarks": 11_537,
 }
 """Maximum number of lines of Python per folder, without the generated client."""
