@@ -143,10 +143,10 @@ def test_published_shots(drawn_by_2sfs: DataSet) -> None:
 def test_the_harness_takes_the_published_shots(drawn_by_2sfs: DataSet, backbone: Backbone) -> None:
     trial = Trial(drawn_by_2sfs, (1,), 1, 0, 0, (drawn_by_2sfs,), draws="2sfs")
     (shot,) = published_shots(drawn_by_2sfs, [1], 1, seed=0)
-    Image.new("RGB", (50, 40), "orange").save(shot.path)
-    task = task_of(trial, backbone)
-    assert task.labels == [0]
-    assert task.tensors[0].shape == (3, 40, 50)
+    Image.new("RGB", (300, 200), "orange").save(shot.path)
+    tasks = [task_of(replace(trial, exact_pixels=exact), backbone) for exact in (False, True)]
+    sides = 2 * backbone.image_size, 3 * backbone.image_size
+    assert [task.tensors[0].shape for task in tasks] == [(3, *sides), (3, 200, 300)]
     assert trial.key("stock") != replace(trial, draws="hash").key("stock")
 
 
