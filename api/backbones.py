@@ -44,7 +44,7 @@ def set_default_backbone(body: DefaultBackbone, database: DatabaseDep, serving: 
     return _listed(database, serving)
 
 
-@router.post("/{name:path}/pull", status_code=202, responses=responses(401, 403, 409, 422))
+@router.post("/{name:path}/pull", status_code=202, responses=responses(401, 403, 409, 422, 503))
 @REQUESTS.runs
 def pull_backbone(
     name: Name,
@@ -56,8 +56,9 @@ def pull_backbone(
 
     A repeated request changes nothing, and tries again after a failure. The scope admin is needed.
     """
-    if name != STARTER and installed.read(name, serving.settings.cache) is None:
+    if name != STARTER:
         hub.find_source(name)
+    if name != STARTER and installed.read(name, serving.settings.cache) is None:
         with database.write() as session:
             backbones.request_pull(session, name, use=use)
     elif use:
@@ -65,7 +66,7 @@ def pull_backbone(
     return next(row for row in _listed(database, serving).data if row.name == name)
 
 
-@router.delete("/{name:path}/pull", status_code=204, responses=responses(401, 403))
+@router.delete("/{name:path}/pull", status_code=204, responses=responses(401, 403, 422))
 @REQUESTS.runs
 def stop_pull(name: Name, database: DatabaseDep) -> None:
     """Stop a download, or dismiss a failed one. A later download continues where it stopped.

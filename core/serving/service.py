@@ -124,6 +124,8 @@ class Serving:
         try:
             with self.database.read_single() as session:
                 name = backbones.default(session, self.settings)
+            if self.known_backbone(name) is None:  # removed since it was chosen
+                name = self.settings.backbone
         except DatabaseUnavailable:
             name = self._default.backbone
         chosen = WeightsKey(name, recipe(name).image_size)

@@ -7,6 +7,7 @@ from core.settings import Settings
 from core.store.accounts import audit
 from core.store.db.backbone_tables import BackbonePull
 from core.store.db.session import database_now
+from core.store.db.text import sanitize_text
 from core.store.errors import BackboneFixed
 from core.store.storage import installation
 
@@ -71,7 +72,7 @@ def end_pull(session: Session, settings: Settings, name: str, error: str | None 
 
 def stop_pull(session: Session, name: str) -> None:
     """Stop a download, or forget a failed one. What has arrived stays for the next download."""
-    row = session.get(BackbonePull, name)
+    row = session.get(BackbonePull, sanitize_text(name))
     if row is not None:
         session.delete(row)
         audit.record(session, "backbone.stop", name)

@@ -65,6 +65,8 @@ class Backbones:
         if request.method != "GET":
             path = request.url.partition("/backbones")[2]
             self.requests.append((request.method, path, request.post_data))
+        if request.method == "DELETE":
+            self.clip |= {"state": "available", "error": None}
         body = {"data": [self.starter, self.clip]}
         route.fulfill(json={**body, "recommendation": self.recommendation, "fixed": self.fixed})
 
@@ -123,7 +125,6 @@ def test_a_failed_download_says_why(browser: Browser, quick_url: str) -> None:
         )
         banner.get_by_role("button", name="Try again").click()
         backbones.wait_for("POST", "/ViT-B-16/openai/pull?use=true")
-        backbones.clip |= {"state": "available", "error": None}
         banner.get_by_role("button", name="Dismiss").click()
         banner.get_by_role("button", name="Not now").click()
         expect(banner).to_have_text("You're using the small starter model. Other models")
