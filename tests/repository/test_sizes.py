@@ -13,11 +13,11 @@ GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
     "admin": 1_311,
-    "api": 6_679,
-    "core": 20_118,
+    "api": 6_680,
+    "core": 20_121,
     "worker": 2_489,
     "clipcite": 6_480,
-    "tests": 45_099,
+    "tests": 45_104,
     "benchmarks": 11_537,
 }
 """Maximum number of lines of Python per folder, without the generated client."""
