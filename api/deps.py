@@ -3,7 +3,7 @@
 The dependencies are coroutines, because FastAPI would run plain functions in its slower thread pool.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
 
@@ -15,29 +15,13 @@ from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 
 
-async def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+def _from_state(name: str) -> Any:
+    """Return the dependency on a part of the application's state."""
 
+    async def get(request: Request) -> Any:
+        return getattr(request.app.state, name)
 
-async def _database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
-
-
-async def _blobs(request: Request) -> Blobs:
-    blobs: Blobs = request.app.state.blobs
-    return blobs
-
-
-async def _serving(request: Request) -> Serving:
-    serving: Serving = request.app.state.serving
-    return serving
-
-
-async def _scratch(request: Request) -> ScratchSpace:
-    scratch: ScratchSpace = request.app.state.scratch
-    return scratch
+    return Depends(get)
 
 
 async def _owner(request: Request) -> str:
@@ -46,11 +30,11 @@ async def _owner(request: Request) -> str:
 
 
 CurrentOwner = Annotated[str, Depends(_owner)]
-SettingsDep = Annotated[Settings, Depends(_settings)]
-DatabaseDep = Annotated[Database, Depends(_database)]
-BlobsDep = Annotated[Blobs, Depends(_blobs)]
-ServingDep = Annotated[Serving, Depends(_serving)]
-ScratchDep = Annotated[ScratchSpace, Depends(_scratch)]
+SettingsDep = Annotated[Settings, _from_state("settings")]
+DatabaseDep = Annotated[Database, _from_state("database")]
+BlobsDep = Annotated[Blobs, _from_state("blobs")]
+ServingDep = Annotated[Serving, _from_state("serving")]
+ScratchDep = Annotated[ScratchSpace, _from_state("scratch")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items per page.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]
 ModelRef = Annotated[

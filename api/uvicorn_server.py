@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.http.problems import problem_body
+from api.http.problems import problem_response
 
 HEAD_SECONDS = 30.0
 READ_SECONDS = 30.0
@@ -19,9 +19,8 @@ RECEIVED_BYTES = 16_384
 MAX_PIPELINED = 100
 """Maximum number of requests of a connection that wait for the response of an earlier one."""
 MAX_CONNECTIONS = 4_096
-_BUSY = problem_body(
-    {}, 503, "busy", "The server has too many open connections. Close some, or try again in 5 s."
-)
+_DETAIL = "The server has too many open connections. Close some, or try again in 5 s."
+_BUSY = bytes(problem_response({}, 503, "busy", _DETAIL).body)
 BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 5\r\n"
     b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(_BUSY), _BUSY)

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, QueryParams, UploadFile
 
 from api.classify.class_names import class_names
 from api.http.file_names import display_name
@@ -46,7 +46,7 @@ class ParsedBody:
 
 @asynccontextmanager
 async def received(request: Request, settings: Settings) -> AsyncIterator[Callable[[], ParsedBody]]:
-    """Receive the body, a form or JSON. Yield the function that parses it, for a thread: it may take long.
+    """Receive the body: a form, JSON or an image. Yield the function that parses it, for a thread.
 
     The function raises:
         InvalidRequest: the body breaks the contract; as many errors as possible are listed.
@@ -54,7 +54,10 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Callab
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
         body = await request.body()
-        yield lambda: _from_json(body, settings)
+        yield lambda: from_json(body, settings)
+    elif content_type.startswith("image/") or content_type == "application/octet-stream":
+        image = await request.body()
+        yield lambda: checked(_options_of(request.query_params), [image], [None])
     elif content_type == "multipart/form-data":
         limits = {"max_files": settings.max_images, "max_fields": MAX_FORM_FIELDS}
         form = await request.form(**limits)
@@ -64,11 +67,13 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Callab
             await form.close()
     else:
         raise InvalidRequest(
-            "Send multipart/form-data with `images`, or application/json with base64 images."
+            "Send multipart/form-data with `images`, application/json with base64 images, or one image as "
+            "image/jpeg with the other fields as query parameters."
         )
 
 
-def _from_json(body: bytes, settings: Settings) -> ParsedBody:
+def from_json(body: bytes, settings: Settings) -> ParsedBody:
+    """Return the request of a ClassifyJson. Raise InvalidRequest."""
     try:
         options = ClassifyJson.model_validate_json(body)
     except ValidationError as error:
@@ -76,7 +81,7 @@ def _from_json(body: bytes, settings: Settings) -> ParsedBody:
     _check_count(len(options.images))
     images = _decode_base64([image.base64 for image in options.images], settings.max_image_bytes)
     files = [display_name(p.name) if p.name else None for p in options.images]
-    return _checked(options, images, files)
+    return checked(options, images, files)
 
 
 def _from_form(form: FormData, settings: Settings) -> ParsedBody:
@@ -93,7 +98,7 @@ def _from_form(form: FormData, settings: Settings) -> ParsedBody:
         images.append(upload.file.read(settings.max_image_bytes + 1))
         upload.file.close()  # its memory is the image's now
     files = [display_name(upload.filename) if upload.filename else None for upload in uploads]
-    parsed = _checked(options, images, files)
+    parsed = checked(options, images, files)
     names = form.getlist("class_names")
     if len(names) == 1 and "," in str(names[0]) and not str(names[0]).lstrip().startswith("["):
         detail = "The class name has a comma. To send several names, repeat the field or send a JSON list."
@@ -101,11 +106,12 @@ def _from_form(form: FormData, settings: Settings) -> ParsedBody:
     return parsed
 
 
-def _checked(
+def checked(
     options: Options,
     images: list[bytes],
     files: list[str | None],
 ) -> ParsedBody:
+    """Return the request of these files. Raise InvalidRequest."""
     _check_references(options)
     _check_templates(options)
     names: tuple[ClassName, ...] | None = None
@@ -143,7 +149,7 @@ def _checked_names(
     return names, warnings
 
 
-def _options_of(form: FormData) -> Options:
+def _options_of(form: FormData | QueryParams) -> Options:
     fields: dict[str, Any] = {}
     sent: dict[str, list[Any]] = {}
     for name, value in form.multi_items():

@@ -44,6 +44,8 @@ router = APIRouter(tags=["classify"], route_class=MemoryFormRoute)
 async def classify(request: Request) -> Response:
     """Rank class names for each image. Any class names are allowed, trained or new.
 
+    The body may also be one image alone, such as `image/jpeg`, with the other fields as query parameters.
+
     With `models` the response has one answer per model, in `comparison`.
     """
     return Response(await answer_classify(request), media_type="application/json")

@@ -3,6 +3,9 @@
 import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import TypeVar
 
 from fastapi import Request
 from pydantic_core import to_json
@@ -14,12 +17,19 @@ from core.admission import Grant
 from core.clip.config import round_alpha
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, NoReadableImage
+from core.settings import Settings
 from core.store.db.session import Database
 from core.store.errors import ModelNotFound
 
+Receive = Callable[[Request, Settings], AbstractAsyncContextManager[Callable[[], ParsedBody]]]
+Result = TypeVar("Result")
 
-async def answer_classify(request: Request) -> bytes:
+
+async def answer_classify(request: Request, receive: Receive = received) -> bytes:
     """Classify the images of a request. Return the response as JSON.
+
+    Args:
+        receive: receives the body, and yields the function that parses it.
 
     Raises:
         InvalidRequest: the body is invalid, or none of its images can be read.
@@ -27,17 +37,25 @@ async def answer_classify(request: Request) -> bytes:
         ClipCiteError: a model is missing or can't be loaded.
     """
     # Read from the state, because FastAPI's dependencies cost time on every request.
+    state = request.app.state
+    state.serving.admission.check()  # before the body is read, so that load shedding is cheap
+    async with receive(request, state.settings) as parse:
+        return await run_admitted(request, partial(_answer, parse))
+
+
+async def run_admitted(request: Request, work: Callable[[Serving, Database, Grant], Result]) -> Result:
+    """Run the blocking part of a request, which holds a slot, in a thread.
+
+    Raises:
+        ServerBusy: other requests hold the room.
+    """
     state, grant = request.app.state, request.state.grant
     serving: Serving = state.serving
-    serving.admission.check()  # before the body is read, so that load shedding is cheap
-    async with received(request, state.settings) as parse:
-        with grant.more(slots=1):
-            # A separate executor, so that waiting here takes no threads from other routes.
-            loop = asyncio.get_running_loop()
-            run = contextvars.copy_context().run  # with the request's trace and its id for the log
-            return await loop.run_in_executor(
-                serving.requests, run, _answer, parse, serving, state.database, grant
-            )
+    with grant.more(slots=1):
+        # A separate executor, so that waiting here takes no threads from other routes.
+        loop = asyncio.get_running_loop()
+        run = contextvars.copy_context().run  # with the request's trace and its id for the log
+        return await loop.run_in_executor(serving.requests, run, work, serving, state.database, grant)
 
 
 def _answer(parse: Callable[[], ParsedBody], serving: Serving, database: Database, grant: Grant) -> bytes:

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.datastructures import FormData, Headers, QueryParams, UploadFile
 from starlette.exceptions import HTTPException
 
 from api.http.problems import BodyRefused, InvalidRequest
@@ -32,7 +32,7 @@ TEXT_BYTES_PER_FILE = 2_000
 """Additional text per allowed file, for its headers and its label."""
 
 
-def check_fields(form: FormData, known: Collection[str], lists: Collection[str] = ()) -> None:
+def check_fields(form: FormData | QueryParams, known: Collection[str], lists: Collection[str] = ()) -> None:
     """Check the names of the fields.
 
     Args:

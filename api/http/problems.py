@@ -1,15 +1,15 @@
-"""Error responses: every one is `application/problem+json` (RFC 9457) and is created here."""
+"""Error responses, all created here: `application/problem+json` (RFC 9457), or a dialect of the path."""
 
 import errno
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -23,6 +23,8 @@ from core.errors import ClipCiteError
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5
+DIALECTS: dict[str, Callable[[Problem], Mapping[str, Any]]] = {}
+"""Errors as another service's clients expect them, by the first part of the path (`api.compat`)."""
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 UNION_KINDS = {"str", "ClassIn"}
 MAX_ERRORS = 100
@@ -56,17 +58,9 @@ class BodyRefused(HTTPException):
         self.code = code
 
 
-def problem_body(scope: Scope, status: int, code: str, detail: str, errors: Sequence[Any] = ()) -> bytes:
-    """Return the JSON of a problem, shortened to its limits."""
-    problem = Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=_shortened(detail),
-        code=code,
-        errors=_first(errors),
-        request_id=scope.get("state", {}).get("request_id"),
-    )
-    return problem.model_dump_json().encode()
+def dialect_of(path: str) -> Callable[[Problem], Mapping[str, Any]] | None:
+    """Return the renderer of errors for a path below a prefix of `DIALECTS`, else None."""
+    return DIALECTS.get(f"/{path[1:].partition('/')[0]}")
 
 
 def _first(errors: Sequence[Mapping[str, str | None]]) -> list[ProblemItem]:
@@ -99,28 +93,38 @@ def problem_response(
     errors: Sequence[Any] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the response of a problem."""
-    body = problem_body(scope, status, code, detail, errors)
-    return Response(body, status, headers=headers, media_type=MEDIA_TYPE)
+    """Return an error in the dialect of its path, shortened to its limits."""
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=_shortened(detail),
+        code=code,
+        errors=_first(errors),
+        request_id=scope.get("state", {}).get("request_id"),
+    )
+    dialect = dialect_of(scope.get("path", ""))
+    if dialect is not None:
+        return JSONResponse(dialect(problem), status, headers)
+    return Response(problem.model_dump_json(), status, headers, MEDIA_TYPE)
 
 
-def headers_of(error: ClipCiteError) -> dict[str, str]:
-    """Return the headers that HTTP clients expect with the error's status."""
-    headers = dict(getattr(error, "headers", {}))
+def error_response(scope: Scope, error: ClipCiteError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the response for an error, with the headers that HTTP clients expect.
+
+    A detail that is for the operator only is logged.
+    """
+    errors = list(getattr(error, "errors", ()))
+    if isinstance(error, InvalidConfig):
+        errors.append({"pointer": f"/config/{error.field}", "detail": error.detail})
+    headers = {**(headers or {}), **getattr(error, "headers", {})}
     if error.status in {429, 503} or hasattr(error, "retry_after"):
         headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER))
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return headers
-
-
-def detail_of(error: ClipCiteError) -> str:
-    """Return the text for the client. A text that is for the operator only is logged."""
     public: str | None = getattr(error, "public_detail", None)
-    if public is None:
-        return error.detail
-    logger.warning("%s: %s", error.code, error.detail)
-    return public
+    if public is not None:
+        logger.warning("%s: %s", error.code, error.detail)
+    return problem_response(scope, error.status, error.code, public or error.detail, errors, headers)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -162,12 +166,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClipCiteError)
     def expected(request: Request, error: ClipCiteError) -> Response:
-        errors = list(getattr(error, "errors", ()))
-        if isinstance(error, InvalidConfig):
-            errors.append({"pointer": f"/config/{error.field}", "detail": error.detail})
-        return problem_response(
-            request.scope, error.status, error.code, detail_of(error), errors, headers_of(error)
-        )
+        return error_response(request.scope, error)
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> Response:

@@ -3,7 +3,7 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problems import headers_of, problem_response
+from api.http.problems import error_response
 from api.uvicorn_server import PIECE_BYTES
 from core.admission import Grant, ServerBusy
 
@@ -45,10 +45,7 @@ class AnswerMiddleware:
                 if start is None:
                     raise
                 refused = True
-                problem = problem_response(
-                    scope, busy.status, busy.code, busy.detail, headers=headers_of(busy)
-                )
-                await problem(scope, receive, send)
+                await error_response(scope, busy)(scope, receive, send)
                 return
             try:
                 if start is not None:

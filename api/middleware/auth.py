@@ -17,7 +17,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problems import detail_of, headers_of, problem_response
+from api.http.problems import dialect_of, error_response
 from api.last_use import LastUse
 from api.middleware.foreign_site import foreign_reason
 from api.middleware.refusals import Refusals
@@ -109,7 +109,7 @@ def needed_scopes(method: str, path: str) -> frozenset[str]:
     for only, pattern, scopes in NEEDED:
         if only in {"", method} and pattern.fullmatch(path):
             return scopes
-    return frozenset({ADMIN})
+    return frozenset({ADMIN if dialect_of(path) is None else CLASSIFY})
 
 
 def _is_open(path: str) -> bool:
@@ -152,10 +152,7 @@ class AuthMiddleware:
                 key_id = caller.key_id if caller else getattr(refused, "key_id", None)
                 self.refusals.count(refused.code, key_id or _address(scope))
             # The rest of the body is not read, so the connection can't be reused.
-            headers = {**headers_of(refused), "Connection": "close"}
-            answer = problem_response(
-                scope, refused.status, refused.code, detail_of(refused), headers=headers
-            )
+            answer = error_response(scope, refused, {"Connection": "close"})
             await answer(scope, receive, send)
             return
         state = scope.setdefault("state", {})

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.forms import boundary_of
 from api.http.json_values import MAX_JSON_VALUES, JsonValues
-from api.http.problems import BodyRefused, problem_response
+from api.http.problems import BodyRefused, dialect_of, problem_response
 from core.admission import Admission, Grant, ServerBusy
 
 MAX_SMALL_BYTES = 64_000
@@ -134,7 +134,7 @@ class BodyLimitMiddleware:
     def _limit(self, path: str, *, is_form: bool) -> int:
         if is_form and self.form_paths.fullmatch(path):
             return self.max_bytes
-        if not is_form and self.json_paths.fullmatch(path):
+        if not is_form and (self.json_paths.fullmatch(path) or dialect_of(path)):
             return min(self.max_bytes, self.admission.bytes.most // 2 // JSON_COPIES)
         return min(MAX_SMALL_BYTES, self.max_bytes)
 

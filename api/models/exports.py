@@ -14,21 +14,15 @@ from starlette.types import Receive, Scope, Send
 from core.clip.config import round_alpha
 from core.scratch import ScratchSpace
 from core.serving.exports import Format, export
-from core.serving.pool.model_pool import ModelPool
-from core.settings import Settings
-from core.store.db.session import Database
+from core.serving.service import Serving
 from core.store.registry import models
-from core.store.storage.blobs import Blobs
 
 CHUNK = 262_144
 ZIP = "application/zip"
 
 
 def answer_export(
-    settings: Settings,
-    database: Database,
-    pool: ModelPool,
-    blobs: Blobs,
+    serving: Serving,
     scratch: ScratchSpace,
     owner: str,
     reference: str,
@@ -44,7 +38,7 @@ def answer_export(
         ModelNotFound: the owner has no such model.
         ServerBusy: the owner has not read earlier exports yet.
     """
-    with database.read() as session:
+    with serving.database.read() as session:
         model = models.resolve(session, reference, owner=owner)
     with ExitStack() as opened:
         grant = opened.enter_context(scratch.admit(owner))
@@ -53,7 +47,8 @@ def answer_export(
             grant.take(bytes=min(size, scratch.bytes.most // 2))
 
         alpha = model.alpha if alpha is None else round_alpha(alpha)
-        archive = opened.enter_context(export(settings, pool, blobs, model, alpha, format, take))
+        parts = (serving.settings, serving.engine.pool, serving.blobs)
+        archive = opened.enter_context(export(*parts, model, alpha, format, take))
         held = opened.pop_all()
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"
     headers = {

@@ -12,7 +12,6 @@ from api.deps import (
     ModelRef,
     ScratchDep,
     ServingDep,
-    SettingsDep,
 )
 from api.http.forms import FormRoute
 from api.http.problems import responses
@@ -88,10 +87,7 @@ def delete_model(
 @MODELS.runs
 def export_model(
     *,
-    settings: SettingsDep,
-    database: DatabaseDep,
     serving: ServingDep,
-    blobs: BlobsDep,
     scratch: ScratchDep,
     owner: CurrentOwner,
     model_id: ModelRef,
@@ -114,9 +110,7 @@ def export_model(
     ] = "open_clip",
 ) -> StreamingResponse:
     """Download a model at one alpha, as a zip with a model card."""
-    return answer_export(
-        settings, database, serving.engine.pool, blobs, scratch, owner, model_id, alpha, format
-    )
+    return answer_export(serving, scratch, owner, model_id, alpha, format)
 
 
 @import_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))

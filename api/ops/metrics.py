@@ -51,7 +51,7 @@ class ServingMetrics(Collector):
             yield CounterMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
 
     def _texts(self) -> Iterator[Metric]:
-        prompts = self._serving.texts
+        prompts = self._serving.predictor.texts
         yield GaugeMetricFamily(
             "clipcite_text_bytes", "Memory of the text feature cache.", value=prompts.bytes
         )

@@ -247,14 +247,14 @@ class Predictor:
 
         def encode(missing: Sequence[Prompts]) -> Tensor:
             with admit_prompts(sum(map(len, missing))):
-                return self._encode_prompts(served, missing, owner)
+                return self.encode_prompts(served, missing, owner)
 
         rows = self.texts.rows(model_key, names.prompts, encode)
         features = torch.stack([rows[prompts] for prompts in names.prompts])
         fitted_rule = request_rule(served.shots, features, names.classes, balance)
         return RequestClassifier(names, features, fitted_rule)
 
-    def _encode_prompts(self, served: ServedModel, prompts: Sequence[Prompts], owner: str) -> Tensor:
+    def encode_prompts(self, served: ServedModel, prompts: Sequence[Prompts], owner: str) -> Tensor:
         """Return the classifier weights [C, D] of C classes."""
         sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
         tokens: list[Tensor] = []

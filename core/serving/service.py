@@ -23,7 +23,6 @@ from core.serving.engine import Engine
 from core.serving.pool.cache import StillLoading
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews, is_job
-from core.serving.text_cache import TextCache
 from core.serving.threads import single_threaded
 from core.serving.types import MAX_SLOTS, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
 from core.settings import Settings
@@ -95,7 +94,7 @@ class Serving:
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_SLOTS, "request")
         """One thread per admitted request, so that requests never wait for a thread."""
-        self._predictor = Predictor(self.engine)
+        self.predictor = Predictor(self.engine)
         self._default = WeightsKey(settings.backbone, recipe(settings.backbone).image_size)
         self._resident = ExitStack()
         self._warm_up_error: ClipCiteError | None = None
@@ -187,11 +186,6 @@ class Serving:
             return Preparing("Preparing the starter model (first start only)")
         return Preparing(f"Loading {name}")
 
-    @property
-    def texts(self) -> TextCache:
-        """The cache of prompt features and classifiers."""
-        return self._predictor.texts
-
     def close(self) -> None:
         """Refuse further work, and stop the threads."""
         self._closed.set()
@@ -204,7 +198,7 @@ class Serving:
     def forget(self, model_id: str) -> None:
         """Drop a deleted model. Requests that hold it still finish."""
         self.engine.pool.forget(model_id)
-        self.texts.forget(lambda model: model.startswith(f"{model_id}/"))
+        self.predictor.texts.forget(lambda model: model.startswith(f"{model_id}/"))
 
     def classify(
         self, images: Sequence[bytes], request: ClassifyRequest, *, model: Subject = STOCK
@@ -248,11 +242,11 @@ class Serving:
         for model in models:
             started = time.perf_counter()
             with (
-                self._acquire(model, request.alpha) as loaded,
+                self.acquire(model, request.alpha) as loaded,
                 self._admit_pixels(grant, len(images), loaded),
             ):
                 results.append(
-                    self._predictor.predict(
+                    self.predictor.predict(
                         shared,
                         request,
                         loaded,
@@ -275,7 +269,8 @@ class Serving:
         return min(max(math.ceil(self.engine.batcher.counts().seconds_to_wait), 1), MAX_RETRY_AFTER)
 
     @contextmanager
-    def _acquire(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:
+    def acquire(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:
+        """Hold a model in memory, at α or at its own. Raise the errors of `classify`."""
         wait = self.engine.wait_seconds
         if isinstance(model, JobPreview):
             stock = WeightsKey(model.backbone, model.image_size)

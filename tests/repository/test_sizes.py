@@ -19,8 +19,13 @@ CEILINGS = {
     "clipcite": 6_480,
     "tests": 45_104,
     "benchmarks": 11_537,
+    "api/compat": 250,
+    "tests/api/compat": 210,
+    "tests/neighbours": 237,
 }
-"""Maximum number of lines of Python per folder, without the generated client."""
+"""Maximum number of lines of Python per folder, without the generated client and other entries."""
+NEIGHBOURS = ("api/compat/",)
+"""Folders with a module per other program, of at most 150 lines, which can be deleted alone."""
 
 MAX_SETTINGS = 36
 
@@ -50,7 +55,9 @@ def _lines(path: str) -> int:
 
 @pytest.mark.parametrize("folder", CEILINGS)
 def test_a_folder_stays_below_its_ceiling(folder: str) -> None:
-    lines = sum(_lines(path) for path in _tracked(".py") if path.startswith(f"{folder}/"))
+    inner = tuple(f"{other}/" for other in CEILINGS if other.startswith(f"{folder}/"))
+    modules = [path for path in _tracked(".py") if path.startswith(f"{folder}/")]
+    lines = sum(_lines(path) for path in modules if not path.startswith(inner))
     assert 0 < lines <= CEILINGS[folder]
 
 
@@ -62,6 +69,7 @@ def test_modules_are_short() -> None:
         path: lines for path in modules if (lines := _lines(path)) > LONG_MODULES.get(path, MAX_MODULE_LINES)
     }
     assert not long
+    assert all(_lines(path) <= 150 for path in modules if path.startswith(NEIGHBOURS))
 
 
 def test_folders_are_small() -> None:

@@ -530,7 +530,7 @@ def test_malformed_json(shared: Service, content: bytes) -> None:
     assert_problem(response, 422, "invalid_request")
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "image/jpeg", "", "x"])
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "x"])
 def test_a_wrong_content_type(shared: Service, kind: str) -> None:
     response = shared.client.post("/classify", content=b"a=b", headers={"content-type": kind} if kind else {})
     assert_problem(response, 422, "invalid_request", "multipart/form-data.*application/json")

@@ -64,22 +64,16 @@ def test_a_wrong_method(unchanged: Service, method: str, path: str, allowed: str
     assert response.headers["allow"] == allowed
 
 
-@pytest.fixture
-def broken(make_service: MakeService) -> Service:
-    service = make_service()
-
-    @service.app.get("/broken")
+def test_the_unexpected(fresh: Service, caplog: pytest.LogCaptureFixture) -> None:
+    @fresh.app.get("/broken")
     def raises() -> None:
         raise RuntimeError(SECRET)
 
-    return service
-
-
-def test_the_unexpected(broken: Service, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        response = broken.client.get("/broken", headers={"x-request-id": "my-id"})
+        response = fresh.client.get("/broken", headers={"x-request-id": "my-id"})
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-request-id"] == "my-id"
     problem = response.json()
     assert (problem["code"], problem["request_id"]) == ("internal_error", "my-id")
     assert "my-id" in problem["detail"]
@@ -87,12 +81,7 @@ def test_the_unexpected(broken: Service, caplog: pytest.LogCaptureFixture) -> No
         assert word not in response.text
     assert "request my-id failed" in caplog.text
     assert SECRET in caplog.text
-    assert broken.client.get("/healthz").status_code == 200
-
-
-def test_the_unexpected_has_a_request_id(broken: Service) -> None:
-    response = broken.client.get("/broken", headers={"x-request-id": "my-id"})
-    assert response.headers.get("x-request-id") == "my-id"
+    assert fresh.client.get("/healthz").status_code == 200
 
 
 def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> None:

@@ -106,11 +106,9 @@ def test_exports_that_nobody_reads_are_limited(make_service: MakeService, backbo
     service = make_service(max_request_bytes=1_000)
     model = publish_model(service.database, service.blobs, backbone)
     state = service.app.state
-    pool = state.serving.engine.pool
-    parts = (state.settings, state.database, pool, state.blobs, state.scratch, DEFAULT_OWNER)
 
     def export() -> StreamingResponse:
-        return answer_export(*parts, model, None, "open_clip")
+        return answer_export(state.serving, state.scratch, DEFAULT_OWNER, model, None, "open_clip")
 
     unread = export()
     assert_problem(service.client.get(f"/models/{model}/export"), 503, "busy", "exports")

@@ -162,7 +162,7 @@ def test_owners_take_turns_at_the_tokenizer(world: World) -> None:
         )
 
     def wait_for_waiting(count: int) -> None:
-        while sum(map(len, world.serving._predictor._tokenizing._lines.values())) < count:
+        while sum(map(len, world.serving.predictor._tokenizing._lines.values())) < count:
             time.sleep(0.001)
 
     with ThreadPoolExecutor(3) as pool:
@@ -197,7 +197,7 @@ def test_cached_prompts_have_a_limit(backbone: Backbone, data: Path, monkeypatch
         first = world.classify()
         assert_close(in_order(world.classify()), in_order(first))
         assert len(world.sentences) > len(NAMES)  # The first prompts were evicted and encoded again.
-        assert world.serving.texts.bytes <= 1_500
+        assert world.serving.predictor.texts.bytes <= 1_500
     finally:
         world.close()
 
@@ -287,7 +287,7 @@ def test_forget(world: World) -> None:
     world.serving.forget(model)
     assert not world.pool.warm.has((MODEL, gone, 0.2))
     assert world.pool.warm.has((MODEL, content_of(world, other), 0.5))
-    assert len(world.serving.texts.kept) == len(NAMES)
+    assert len(world.serving.predictor.texts.kept) == len(NAMES)
     assert exactly(world.classify(model=other)) == expected
 
 

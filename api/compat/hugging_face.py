@@ -1,0 +1,80 @@
+"""Hugging Face's inference schema: `POST /hf/{model}` classifies an image, among given or trained classes."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json, to_json
+
+from api.classify import request as classify
+from api.classify.service import answer_classify
+from api.http.problems import invalid_model
+from clipcite.wire.base import RequestModel
+from clipcite.wire.classify import Options
+from clipcite.wire.problems import Problem
+from core.settings import Settings
+
+PREFIX = "/hf"
+router = APIRouter(prefix=PREFIX)
+
+
+class Parameters(RequestModel):
+    """Parameters of the tasks zero-shot-image-classification and image-classification."""
+
+    candidate_labels: list[str] | None = Field(None, min_length=1)
+    hypothesis_template: str | None = None
+    function_to_apply: Literal["softmax"] | None = None
+    top_k: int | None = Field(None, ge=1)
+
+
+class EncodedImage(BaseModel):
+    """An image as the JavaScript client sends it."""
+
+    image: str
+
+
+class InferenceIn(BaseModel):
+    """Body of type `application/json`. Fields of later versions of the schema are ignored."""
+
+    inputs: str | EncodedImage
+    parameters: Parameters = Parameters()
+
+
+def render(problem: Problem) -> Mapping[str, Any]:
+    """Return a problem as Hugging Face's clients expect it."""
+    return {"error": problem.detail, "error_type": problem.code}
+
+
+@router.post("/{model:path}")
+async def infer(request: Request) -> list[dict[str, Any]]:
+    """Classify an image: base64 with parameters, or the file itself. The best class is the first."""
+    [result] = from_json(await answer_classify(request, received))["results"]
+    return [{"label": p["class_name"], "score": p["probability"]} for p in result["predictions"]]
+
+
+@asynccontextmanager
+async def received(request: Request, settings: Settings) -> AsyncIterator[Callable[[], classify.ParsedBody]]:
+    body, options = await request.body(), Options.model_construct(model=request.path_params["model"])
+    if request.headers.get("content-type", "").startswith("application/json"):
+        yield lambda: _from_json(body, options.model, settings)
+    else:
+        yield lambda: classify.checked(options, [body], [None])
+
+
+def _from_json(body: bytes, model: str, settings: Settings) -> classify.ParsedBody:
+    try:
+        given = InferenceIn.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid_model(error, "") from error
+    encoded = given.inputs if isinstance(given.inputs, str) else given.inputs.image
+    template = given.parameters.hypothesis_template
+    fields = {
+        "model": model,
+        "images": [{"base64": encoded}],
+        "class_names": given.parameters.candidate_labels,
+        "templates": None if template is None else [template],
+        "top_k": given.parameters.top_k,
+    }
+    return classify.from_json(to_json(fields), settings)

@@ -1,0 +1,149 @@
+"""OpenAI's API for embeddings: `POST /v1/embeddings` of images and text, `GET /v1/models`."""
+
+import base64
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import to_json
+
+from api.classify.service import run_admitted
+from api.deps import CurrentOwner, DatabaseDep
+from api.http.problems import InvalidRequest, invalid_model
+from api.models.service import list_models
+from api.threads import REQUESTS
+from clipcite.wire.base import RequestModel
+from clipcite.wire.models import ModelQuery
+from clipcite.wire.problems import Problem
+from core.admission import Grant
+from core.clip.config import round_alpha
+from core.clip.data.header import ImageLimits
+from core.clip.errors import BadImage
+from core.serving.predictor import Images, LoadedModel
+from core.serving.service import PROMPTS_PER_IMAGE, Serving, look_up
+from core.store.db.session import Database
+from core.store.db.tables import Model
+
+MAX_IMAGES, MAX_TEXTS, MAX_CHARACTERS = 64, 2_048, 1_000
+PREFIX = "/v1"
+router = APIRouter(prefix=PREFIX)
+
+
+class BadRequest(InvalidRequest):
+    status = 400
+
+
+class EmbeddingsIn(RequestModel):
+    """Body of POST /v1/embeddings, with `alpha` in addition."""
+
+    model: str = Field(max_length=600)
+    input: Any
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: str | None = None
+    alpha: Annotated[float, Field(ge=0, le=1), AfterValidator(round_alpha)] | None = None
+
+
+def render(problem: Problem) -> Mapping[str, Any]:
+    """Return a problem as OpenAI's clients expect it."""
+    kind = "server_error" if problem.status >= 500 else "invalid_request_error"
+    param = problem.errors[0].pointer if problem.errors else None
+    return {"error": {"message": problem.detail, "type": kind, "param": param, "code": problem.code}}
+
+
+@router.get("/models")
+@REQUESTS.runs
+def models(database: DatabaseDep, owner: CurrentOwner) -> Any:
+    """List the pre-trained model and the owner's newest 100 models."""
+    page = list_models(database, owner, ModelQuery(limit=100)).data
+    rows = [(f"{m.name}@{m.version}" if m.name else m.id, int(m.created_at.timestamp())) for m in page]
+    data = [{"id": i, "object": "model", "created": at, "owned_by": owner} for i, at in [("stock", 0), *rows]]
+    return {"object": "list", "data": data}
+
+
+@router.post("/embeddings")
+async def embeddings(request: Request) -> Response:
+    """Encode images and text: features of the model at `alpha`, L2-normalised, texts without a template."""
+    request.app.state.serving.admission.check()
+    content, answer = await run_admitted(request, partial(_embeddings, await request.body()))
+    return Response(answer, media_type="application/json", headers={"X-Clipcite-Content": content})
+
+
+def _embeddings(body: bytes, serving: Serving, database: Database, grant: Grant) -> tuple[str, bytes]:
+    """Return the identity of weights and α, and the response."""
+    try:
+        asked = EmbeddingsIn.model_validate_json(body)
+    except ValidationError as error:
+        invalid = invalid_model(error, "")
+        raise BadRequest(invalid.detail, invalid.errors) from error
+    images, texts = _inputs(asked.input)
+    [subject] = look_up(database, [asked.model], owner=grant.owner)
+    slots = min(len(images) + len(texts) // PROMPTS_PER_IMAGE - 1, serving.admission.slots.most // 2)
+    with grant.more(slots=max(0, slots)), serving.acquire(subject, asked.alpha) as model:
+        rows = _features(images, texts, serving, model, grant.owner)
+    if asked.dimensions not in {None, rows.shape[1]}:
+        detail = f"dimensions must be {rows.shape[1]}, the length of this model's features. Leave it out."
+        raise BadRequest(detail, [{"pointer": "/dimensions", "detail": detail}])
+    as_text = asked.encoding_format == "base64"
+    vectors = [base64.b64encode(row.tobytes()) if as_text else row.tolist() for row in rows]
+    data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
+    usage = {"prompt_tokens": 0, "total_tokens": 0}
+    answer = to_json({"object": "list", "model": model.name, "data": data, "usage": usage})
+    if isinstance(subject, Model):
+        return f"{subject.sha256[:16]}@{model.alpha:g}", answer
+    return f"{model.served.backbone.sha256[:16]}@0", answer
+
+
+def _features(
+    images: dict[int, bytes], texts: dict[int, str], serving: Serving, model: LoadedModel, owner: str
+) -> NDArray[np.float32]:
+    """Return the features of the inputs by their places, little-endian [N, D], L2-normalised."""
+    import torch  # here, since it takes seconds
+
+    served, engine, settings = model.served, serving.engine, serving.settings
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    files = Images(list(images.values()), limits, serving.decoding, owner)
+    pixels: list[torch.Tensor] = []
+    for batch in files.decoded(served.preprocess, served.backbone.image_size, engine.max_images(served)):
+        for image in batch:
+            if isinstance(image, BadImage):
+                raise _bad_input(list(images)[len(pixels)], image.detail, image.code)
+            pixels.append(image)
+    encoded: list[torch.Tensor] = []
+    if pixels:
+        encoded += engine.encode_images(served, torch.stack(pixels), wait_seconds=engine.wait_seconds)
+    if texts:
+        encoded += serving.predictor.encode_prompts(served, [(text,) for text in texts.values()], owner)
+    by_place = dict(zip([*images, *texts], encoded, strict=True))
+    return torch.stack([by_place[i] for i in range(len(by_place))]).numpy().astype("<f4")
+
+
+def _inputs(given: Any) -> tuple[dict[int, bytes], dict[int, str]]:
+    """Return the image files and the texts of an input, by their places."""
+    images, texts = dict[int, bytes](), dict[int, str]()
+    for i, item in enumerate(given if isinstance(given, list) else [given]):
+        pairs = list(item.items()) if isinstance(item, dict) else [("text", item)]
+        kind, value = pairs[0] if len(pairs) == 1 else ("", None)
+        if kind not in {"text", "image"} or not isinstance(value, str):
+            raise _bad_input(i, 'Send text, a data: URL, {"text": "…"} or {"image": "…"}, not token ids.')
+        if kind == "image" or value.startswith(("data:image/", "http://", "https://")):
+            try:
+                images[i] = base64.b64decode(value.rpartition(",")[2], validate=True)
+            except ValueError:
+                raise _bad_input(i, "Not base64 of an image file. Addresses are not fetched.") from None
+        elif 0 < len(value) <= MAX_CHARACTERS:
+            texts[i] = value
+        else:
+            raise _bad_input(i, f"A text must have 1 to {MAX_CHARACTERS:,} characters.")
+    if len(images) > MAX_IMAGES or len(texts) > MAX_TEXTS or not images | texts:
+        detail = f"Send 1 to {MAX_IMAGES} images, or 1 to {MAX_TEXTS:,} texts."
+        raise BadRequest(detail, [{"pointer": "/input", "detail": detail}], "too_many_inputs")
+    return images, texts
+
+
+def _bad_input(place: int, detail: str, code: str | None = None) -> BadRequest:
+    return BadRequest(detail, [{"pointer": f"/input/{place}", "detail": detail}], code)
