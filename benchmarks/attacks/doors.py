@@ -97,7 +97,9 @@ def honest_import(target: Target) -> None:
 
 
 def import_values(target: Target, values: int) -> None:
-    import_model(target, {"clipcite.json": b"{}", MANIFEST: b"[" + b"{}," * values + b"{}]"})
+    files = model_files(target.environment["CLIPCITE_BACKBONE"])
+    manifest = files[MANIFEST].rstrip()[:-1] + b',"x":[' + b"{}," * values + b"{}]}"
+    import_model(target, files | {MANIFEST: manifest})
 
 
 def import_zeros(target: Target, size: int) -> None:
