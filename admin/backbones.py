@@ -80,7 +80,7 @@ def list_backbones(
 
 @backbones.command()
 def use(name: Name, as_json: AsJson = False) -> None:
-    """Download a backbone, and use it in new trainings.
+    """Download a backbone for new trainings.
 
     A running service loads it without a restart.
     """

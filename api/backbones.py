@@ -32,7 +32,7 @@ def list_backbones(database: DatabaseDep, serving: ServingDep) -> BackboneList:
     return _listed(database, serving)
 
 
-@router.put("/default", responses=responses(401, 403, 409, 422))
+@router.put("/default", responses=responses(400, 401, 403, 409, 422))
 @REQUESTS.runs
 def set_default_backbone(body: DefaultBackbone, database: DatabaseDep, serving: ServingDep) -> BackboneList:
     """Choose the backbone of later jobs that name none. It must be installed.
@@ -44,7 +44,7 @@ def set_default_backbone(body: DefaultBackbone, database: DatabaseDep, serving: 
     return _listed(database, serving)
 
 
-@router.post("/{name:path}/pull", status_code=202, responses=responses(401, 403, 409, 422, 503))
+@router.post("/{name:path}/pull", status_code=202, responses=responses(401, 403, 404, 409, 422, 503))
 @REQUESTS.runs
 def pull_backbone(
     name: Name,
@@ -66,7 +66,7 @@ def pull_backbone(
     return next(row for row in _listed(database, serving).data if row.name == name)
 
 
-@router.delete("/{name:path}/pull", status_code=204, responses=responses(401, 403, 422))
+@router.delete("/{name:path}/pull", status_code=204, responses=responses(401, 403, 404, 422))
 @REQUESTS.runs
 def stop_pull(name: Name, database: DatabaseDep) -> None:
     """Stop a download, or dismiss a failed one. A later download continues where it stopped.

@@ -98,8 +98,8 @@ def honest_import(target: Target) -> None:
 
 def import_values(target: Target, values: int) -> None:
     files = model_files(target.environment["CLIPCITE_BACKBONE"])
-    manifest = files[MANIFEST].rstrip()[:-1] + b',"x":[' + b"{}," * values + b"{}]}"
-    import_model(target, files | {MANIFEST: manifest})
+    more = b',"x":[' + b"{}," * values + b"{}]}"
+    import_model(target, files | {MANIFEST: files[MANIFEST].rstrip()[:-1] + more})
 
 
 def import_zeros(target: Target, size: int) -> None:

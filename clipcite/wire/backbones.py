@@ -24,7 +24,7 @@ class BackboneRow(ResponseModel):
                     "name": "ViT-B-16/openai",
                     "title": "CLIP ViT-B/16",
                     "license": "MIT",
-                    "state": "downloading",
+                    "state": "failed",
                     "default": False,
                     "recommended": True,
                     "bytes": 599_000_000,
@@ -32,7 +32,7 @@ class BackboneRow(ResponseModel):
                     "training_bytes": 10_630_047_840,
                     "seconds_per_100_images": 906.7,
                     "progress": {"done_bytes": 212_000_000, "total_bytes": 599_000_000},
-                    "error": None,
+                    "error": "The hub huggingface.co can't be reached.",
                 }
             ]
         }

@@ -42,6 +42,7 @@ def test_every_command_exists(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
     for folder in (
         "images",
         "clothing",
+        "dataset",
         "more",
         "new",
         "snapshot",

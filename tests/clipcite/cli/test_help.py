@@ -68,7 +68,7 @@ def test_the_help_has_three_groups() -> None:
     text = CliRunner().invoke(app, ["--help"]).output
     groups = re.split(r"Commands:|Jobs and models:|Commands for the service on this machine:", text)[1:]
     names = [re.findall(r"^  ([\w-]+)  ", group, re.MULTILINE) for group in groups]
-    assert names[0] == ["adapt", "classify", "report", "export", "doctor"]
+    assert names[0] == ["adapt", "classify", "report", "export", "doctor", "open"]
     assert names[1] == ["jobs", "models", "webhooks"]
     assert {"serve", "keys", "backup"} <= {*names[2]}
 

@@ -86,8 +86,12 @@ export function trainView({ signal }) {
     "div",
     { class: "row", hidden: true },
     h("button", { type: "button", class: "quiet small", onclick: showFault }, "Show"),
-    h("button", { type: "button", class: "quiet small", onclick: () => (shots.clear(shots.bad), start.focus()) }, "Leave them out"),
+    h("button", { type: "button", class: "quiet small", onclick: leaveOut }, "Leave them out"),
   );
+  function leaveOut() {
+    shots.clear(shots.bad);
+    requestAnimationFrame(() => start.focus()); // after it was drawn, no longer disabled
+  }
   const bar = h("progress", { max: "1", value: "0", hidden: true, "aria-label": "Upload progress" });
   const go = h("div", { class: "card go begin" }, trouble, start, status, faults, bar); // stays visible below any number of images
   const code = codeFor({ curl: asCurl, python: asPython, javascript: asJavascript });
