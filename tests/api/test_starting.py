@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -150,7 +151,8 @@ def test_no_connection_is_refused_until_the_api_answers(
 
 
 @pytest.mark.slow
-def test_a_precision_that_the_device_lacks_ends_the_start(tmp_path: Path) -> None:
+def test_a_precision_that_the_device_lacks_ends_the_start(tmp_path: Path, migrated: Path) -> None:
+    shutil.copy(migrated, tmp_path / "clipcite.db")
     ended = subprocess.run(
         [sys.executable, "-m", "api"],
         cwd=ROOT,

@@ -43,7 +43,7 @@ def test_fifty_open_streams_are_ended_properly_at_sigterm(
         return await asyncio.wait_for(asyncio.gather(*(reader.read() for reader, _ in streams)), PATIENCE)
 
     try:
-        wait_for(lambda: _answers(f"http://127.0.0.1:{port}/healthz"))
+        wait_for(lambda: _answers(f"http://127.0.0.1:{port}/jobs"))
         rest = asyncio.run(follow())
         said = process.communicate(timeout=PATIENCE)[1].decode()
         assert "Traceback" not in said, said
