@@ -105,7 +105,8 @@ def export_model(
         Query(
             description="`open_clip`: a folder that open_clip loads. `onnx`: one ONNX graph per tower. "
             "`delta`: only the difference from the backbone, for POST /models of a service that has the "
-            "backbone."
+            "backbone. `classifier`: one ONNX graph from images to the probabilities of the trained classes. "
+            "`transformers`: a CLIPModel. `immich`: the files that Immich loads."
         ),
     ] = "open_clip",
 ) -> StreamingResponse:

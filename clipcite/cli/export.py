@@ -18,10 +18,10 @@ def export(
         Path, typer.Option("--output", "-o", help="Path of the zip.", dir_okay=False, writable=True)
     ],
     format: Annotated[
-        Literal["open_clip", "onnx", "delta"],
+        Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"],
         typer.Option(
-            help="Folder that open_clip loads; ONNX graphs; or the change to the backbone only, for "
-            "`clipcite models import`."
+            help="Folder that open_clip loads; ONNX graphs; change to the backbone, for `clipcite models "
+            "import`; one ONNX graph from image to class; CLIPModel of transformers; or files of Immich."
         ),
     ] = "open_clip",
     alpha: Annotated[

@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,20 +14,23 @@ from typing import IO, Literal, cast
 from safetensors.torch import save_file
 
 from core.admission import ServerBusy
+from core.clip.export.formats.classes import export_format, write_classes
 from core.clip.export.model_card import ModelInfo
 from core.clip.export.onnx_graphs import export_onnx
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
+from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import load_backbone, tower_parameters, with_parameters
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.errors import ClipCiteError
 from core.scratch import scratch_folder
+from core.serving.calibrated import stored_calibration
 from core.serving.pool.model_pool import ModelPool
 from core.serving.types import WeightsKey, WeightsSource
 from core.settings import Settings
 from core.store.db.tables import Model
 from core.store.storage.blobs import Blobs
 
-Format = Literal["open_clip", "onnx", "delta"]
+Format = Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"]
 
 
 class OnnxMissing(ClipCiteError):
@@ -53,7 +57,7 @@ def export(
         take: called with the size of the zip before it is written; it may raise an error.
 
     Raises:
-        OnnxMissing, OnnxDiffers, ServerBusy: for `onnx`.
+        OnnxMissing, OnnxDiffers, ServerBusy, NotPlainClip: for all formats but `open_clip` and `delta`.
         OSError: writing failed, for example because the disk is full.
         ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
     """
@@ -64,11 +68,12 @@ def export(
             _write_delta(folder, blobs, model, alpha)
         else:
             _write_model(folder, settings, pool, model, alpha, format)
-        take(sum(file.stat().st_size for file in folder.iterdir()))
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        take(sum(file.stat().st_size for file in files))
         # Not compressed: weights don't shrink, and compressing takes longer than sending.
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for file in sorted(folder.iterdir()):
-                archive.write(file, file.name)
+            for file in files:
+                archive.write(file, file.relative_to(folder))
                 file.unlink()
         return path.open("rb")
 
@@ -82,14 +87,11 @@ def _write_delta(folder: Path, blobs: Blobs, model: Model, alpha: float) -> None
 
 
 def _write_model(
-    folder: Path,
-    settings: Settings,
-    pool: ModelPool,
-    model: Model,
-    alpha: float,
-    format: Literal["open_clip", "onnx"],
+    folder: Path, settings: Settings, pool: ModelPool, model: Model, alpha: float, format: Format
 ) -> None:
-    if format == "onnx" and not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+    if format in {"onnx", "classifier", "immich"} and not all(
+        map(find_spec, ("onnx", "onnxruntime", "onnxscript"))
+    ):
         raise OnnxMissing(
             "This service can't write ONNX, because the packages of `pip install '.[onnx]'` are not "
             "installed. Use format=open_clip, or ask the operator to install them."
@@ -98,6 +100,8 @@ def _write_model(
     with pool.stored(key, cast(WeightsSource, key.source)) as (stock, weights):
         backbone = stock.backbone
         info = _model_info(model, alpha, weights.delta.kind, backbone.sha256)
+        classifier = Classifier(backbone, weights, alpha)
+        write_classes(folder, classifier, info, stored_calibration(model, alpha))
         theta = weights.theta(tower_parameters(backbone.model), alpha)
         if format == "open_clip":
             if backbone.device.type != "cpu":
@@ -111,7 +115,8 @@ def _write_model(
     # Besides, it takes seconds of the GIL, and hundreds of MB that would stay.
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=os.nice, initargs=(10,)) as process:
         try:
-            process.submit(export_onnx, folder, parameters, settings.cache, info).result()
+            call = export_onnx if format == "onnx" else partial(export_format, format)
+            process.submit(call, folder, parameters, settings.cache, info).result()
         except BrokenProcessPool as error:
             raise ServerBusy(
                 "The process that wrote ONNX ended, probably because memory is short. Try later, or use "

@@ -25,7 +25,7 @@ from clipcite.wire.predictions import Classification
 if TYPE_CHECKING:
     from clipcite.client._async.client import AsyncClient
 
-Format = Literal["open_clip", "onnx", "delta"]
+Format = Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"]
 MODEL_SECONDS = 600
 """Read timeout of exports and imports: the service builds or checks the model before it responds."""
 
@@ -80,7 +80,7 @@ class AsyncModels:
             model: reference to the model.
             path: path of the zip.
             format: "open_clip", a folder that open_clip loads; "onnx", two graphs; "delta", the change to the
-                backbone only.
+                backbone only; or "classifier", "transformers" or "immich" for other programs.
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
             on_download: called with the bytes received and their total number, None if unknown.
 

@@ -30,7 +30,7 @@ class OnnxDiffers(ClipCiteError):
     status = 500
 
 
-class _Encoder(nn.Module):
+class Encoder(nn.Module):
     """One tower, with normalised features."""
 
     def __init__(self, network: nn.Module, kind: Literal["image", "text"]) -> None:
@@ -56,15 +56,15 @@ def export_onnx(folder: Path, parameters: Path, cache: Path, about: ModelInfo) -
     pixels = (
         torch.linspace(-2, 2, 3 * 3 * backbone.image_size**2).view(3, 3, *[backbone.image_size] * 2).sin()
     )
-    _write(folder / IMAGE, _Encoder(network, "image"), "pixels", pixels)
-    _write(folder / TEXT, _Encoder(network, "text"), "tokens", tokens)
+    write_graph(folder / IMAGE, Encoder(network, "image"), "pixels", pixels)
+    write_graph(folder / TEXT, Encoder(network, "text"), "tokens", tokens)
     write_json(folder / USE, _use(backbone, tokens))
     write_json(folder / ABOUT, describe(about))
     save_tokenizer(folder, backbone)
     (folder / CARD).write_text(model_card(about, LOAD_ONNX), encoding="utf-8")
 
 
-def _write(path: Path, module: nn.Module, name: str, example: Tensor) -> None:
+def write_graph(path: Path, module: nn.Module, name: str, example: Tensor, output: str = "features") -> None:
     """Export a module for any batch size, and verify the graph on batch sizes other than the example's."""
     import onnx
     import onnxruntime
@@ -77,7 +77,7 @@ def _write(path: Path, module: nn.Module, name: str, example: Tensor) -> None:
             (example[:2],),
             str(path),
             input_names=[name],
-            output_names=["features"],
+            output_names=[output],
             dynamic_shapes=({0: batch},),
             opset_version=OPSET,
             external_data=False,
@@ -89,11 +89,11 @@ def _write(path: Path, module: nn.Module, name: str, example: Tensor) -> None:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     for rows in (example, example[:1]):
-        (features,) = session.run(["features"], {name: rows.numpy()})
-        difference = float(np.abs(features - module(rows).numpy()).max())
+        (found,) = session.run([output], {name: rows.numpy()})
+        difference = float(np.abs(found - module(rows).numpy()).max())
         if not difference <= MAX_DIFFERENCE:
             raise OnnxDiffers(
-                f"The features of the ONNX graph {path.name} differ from the model's by {difference:.1e}. "
+                f"The values of the ONNX graph {path.name} differ from the model's by {difference:.1e}. "
                 "Export with format=open_clip instead, and report the backbone's name."
             )
 

@@ -139,4 +139,4 @@ def test_onnx(fresh: Service, backbone: Backbone) -> None:
         ]
     assert {answer.status_code for answer in classified} == {200}  # they share no state with the export
     names = set(export.result().namelist())
-    assert names == {"image.onnx", "text.onnx", "onnx.json", "clipcite.json", "README.md"}
+    assert names == {"image.onnx", "text.onnx", "onnx.json", "classes.npz", "clipcite.json", "README.md"}

@@ -1,0 +1,28 @@
+"""CLIP's tokenizer in the files of transformers, which `tokenizers` reads too."""
+
+from typing import Any
+
+from transformers import CLIPTokenizer
+
+from core.errors import ClipCiteError
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+class NotPlainClip(ClipCiteError):
+    """A backbone whose towers or tokenizer are not those of CLIP."""
+
+    code = "not_plain_clip"
+    status = 422
+
+
+def clip_tokenizer(tokenizer: Any) -> CLIPTokenizer:
+    """Return transformers' tokenizer with the words of open_clip's SimpleTokenizer. Raise NotPlainClip."""
+    if not hasattr(tokenizer, "bpe_ranks"):
+        raise NotPlainClip(
+            "This format needs CLIP's own tokenizer, and this backbone has another. Use format=onnx."
+        )
+    names = {tokenizer.decoder[tokenizer.sot_token_id]: START, tokenizer.decoder[tokenizer.eot_token_id]: END}
+    vocabulary = {names.get(word, word): index for word, index in tokenizer.encoder.items()}
+    merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=tokenizer.context_length)

@@ -1,0 +1,125 @@
+"""A `CLIPModel` and `CLIPProcessor` of transformers, which also runs its zero-shot pipeline."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+from core.clip.export.formats.classes import ModelExport
+from core.clip.export.formats.tokenizer import NotPlainClip, clip_tokenizer
+from core.clip.export.model_card import model_card
+from core.clip.export.open_clip_folder import CARD
+
+LOADING = """With `pip install transformers torch pillow`, in the folder that holds this file:
+
+```python
+from transformers import pipeline
+
+classify = pipeline("zero-shot-image-classification", model=".")
+classify("photo.jpg", candidate_labels={names})
+```
+
+The cosines equal those of the service. `classes.npz` has the scores of the trained classes as the service
+computes them: softmax((weights @ x + biases) * logit_scale / temperature) for normalised image features x."""
+VISION_FIELDS = {"image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio"}
+TEXT_FIELDS = {"context_length", "vocab_size", "width", "layers", "heads", "mlp_ratio"}
+RESAMPLE = {"bilinear": 2, "bicubic": 3}
+
+
+def write(folder: Path, export: ModelExport) -> None:
+    """Write a folder for `from_pretrained`.
+
+    Raises:
+        NotPlainClip: a tower is no plain ViT, or no text transformer of CLIP.
+        OSError: a file can't be written.
+    """
+    backbone, network = export.backbone, export.network
+    model = CLIPModel(clip_config(backbone.open_clip_config["model_cfg"], backbone.image_size))
+    model.load_state_dict(renamed(network.state_dict()), strict=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    size, preprocess = backbone.image_size, backbone.open_clip_config["preprocess_cfg"]
+    squash = preprocess.get("resize_mode") == "squash"
+    images = CLIPImageProcessor(
+        size={"height": size, "width": size} if squash else {"shortest_edge": size},
+        crop_size={"height": size, "width": size},
+        resample=RESAMPLE[preprocess.get("interpolation", "bicubic")],
+        image_mean=list(backbone.mean),
+        image_std=list(backbone.std),
+    )
+    processor = CLIPProcessor(images, clip_tokenizer(backbone.tokenizer))  # type: ignore[no-untyped-call]
+    processor.save_pretrained(folder)
+    loading = LOADING.format(names=list(export.info.classes))
+    (folder / CARD).write_text(model_card(export.info, loading), encoding="utf-8")
+
+
+def clip_config(config: dict[str, Any], image_size: int) -> CLIPConfig:
+    """Return transformers' configuration for open_clip's. Raise NotPlainClip."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if not (set(vision) <= VISION_FIELDS and set(text) <= TEXT_FIELDS and isinstance(vision["layers"], int)):
+        raise NotPlainClip(
+            "Only a plain ViT with CLIP's text transformer has a CLIPModel, and this backbone is another. "
+            "Use format=open_clip or format=onnx."
+        )
+    activation = "quick_gelu" if config.get("quick_gelu") else "gelu"
+    common = {"projection_dim": config["embed_dim"], "hidden_act": activation}
+    return CLIPConfig(
+        projection_dim=config["embed_dim"],
+        vision_config={
+            **common,
+            "image_size": image_size,
+            "patch_size": vision["patch_size"],
+            "hidden_size": vision["width"],
+            "num_hidden_layers": vision["layers"],
+            "num_attention_heads": vision["width"] // vision.get("head_width", 64),
+            "intermediate_size": int(vision["width"] * vision.get("mlp_ratio", 4)),
+        },
+        text_config={
+            **common,
+            "max_position_embeddings": text["context_length"],
+            "vocab_size": text["vocab_size"],
+            "hidden_size": text["width"],
+            "num_hidden_layers": text["layers"],
+            "num_attention_heads": text["heads"],
+            "intermediate_size": int(text["width"] * text.get("mlp_ratio", 4)),
+            "bos_token_id": text["vocab_size"] - 2,
+            "eos_token_id": text["vocab_size"] - 1,
+        },
+    )
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return transformers' tensors: separate query, key and value, and transposed projections."""
+    moved = {
+        "logit_scale": state["logit_scale"],
+        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
+        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
+        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
+        "visual_projection.weight": state["visual.proj"].T,
+        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
+        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
+        "text_projection.weight": state["text_projection"].T,
+    }
+    parts = {
+        "visual.ln_pre": "vision_model.pre_layrnorm",
+        "visual.ln_post": "vision_model.post_layernorm",
+        "ln_final": "text_model.final_layer_norm",
+        "visual.transformer.resblocks": "vision_model.encoder.layers",
+        "transformer.resblocks": "text_model.encoder.layers",
+    }
+    inside = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+    inside["attn.out_proj"] = "self_attn.out_proj"
+    for name, tensor in state.items():
+        start = next((part for part in parts if name.startswith(f"{part}.")), None)
+        if start is None:
+            continue
+        rest = name.removeprefix(start)
+        for ours, theirs in inside.items():
+            rest = rest.replace(f".{ours}.", f".{theirs}.")
+        if ".attn.in_proj_" in rest:
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                moved[parts[start] + rest.replace("attn.in_proj_", f"self_attn.{part}_proj.")] = piece
+        else:
+            moved[parts[start] + rest] = tensor
+    return {name: torch.clone(tensor.cpu()).contiguous() for name, tensor in moved.items()}
