@@ -20,8 +20,8 @@ def export(
     format: Annotated[
         Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"],
         typer.Option(
-            help="Folder that open_clip loads; ONNX graphs; change to the backbone, for `clipcite models "
-            "import`; one ONNX graph from image to class; CLIPModel of transformers; or files of Immich."
+            metavar="FORMAT",
+            help="open_clip, onnx, delta, classifier (one ONNX graph for the classes), transformers or immich.",
         ),
     ] = "open_clip",
     alpha: Annotated[

@@ -14,10 +14,10 @@ GENERATED = "clipcite/client/_sync/"
 CEILINGS = {
     "admin": 1_311,
     "api": 6_680,
-    "core": 20_116,
+    "core": 20_121,
     "worker": 2_489,
     "clipcite": 6_480,
-    "tests": 45_102,
+    "tests": 45_103,
     "benchmarks": 11_539,
     "api/compat": 250,
     "core/clip/export/formats": 370,
