@@ -21,7 +21,7 @@ def export(
         Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"],
         typer.Option(
             metavar="FORMAT",
-            help="open_clip, onnx, delta, classifier (one ONNX graph for the classes), transformers or immich.",
+            help="open_clip, onnx, delta, classifier (one ONNX graph), transformers or immich.",
         ),
     ] = "open_clip",
     alpha: Annotated[
