@@ -73,5 +73,5 @@ def test_embeddings(neighbours: Neighbours, client: Client, language: str) -> No
         ["BadRequestError", "invalid_request", "/input/0"],
         ["BadRequestError", "too_many_inputs", "/input"],
         ["BadRequestError", "invalid_request", "/dimensions"],
-        ["AuthenticationError", "unauthorized", None],
+        ["AuthenticationError", "token_needed", None],
     ] * (language == "python")
