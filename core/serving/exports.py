@@ -19,7 +19,7 @@ from core.clip.export.model_card import ModelInfo
 from core.clip.export.onnx_graphs import export_onnx
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
-from core.clip.models.backbone import load_backbone, tower_parameters, with_parameters
+from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.errors import ClipCiteError
 from core.scratch import scratch_folder
@@ -99,18 +99,18 @@ def _write_model(
     key = WeightsKey.of(model)
     with pool.stored(key, cast(WeightsSource, key.source)) as (stock, weights):
         backbone = stock.backbone
+        if backbone.device.type != "cpu":
+            backbone = load_backbone(model.backbone, cache=settings.cache, image_size=model.image_size)
         info = _model_info(model, alpha, weights.delta.kind, backbone.sha256)
         classifier = Classifier(backbone, weights, alpha)
         write_classes(folder, classifier, info, stored_calibration(model, alpha))
-        theta = weights.theta(tower_parameters(backbone.model), alpha)
         if format == "open_clip":
-            if backbone.device.type != "cpu":
-                backbone = load_backbone(model.backbone, cache=settings.cache, image_size=model.image_size)
-            write_open_clip_folder(folder, backbone, with_parameters(backbone, theta), info)
+            write_open_clip_folder(folder, backbone, classifier.model, info)
             return
         parameters = folder.with_suffix(".safetensors")
-        save_file(theta, parameters)
-    del theta
+        theta = tower_parameters(classifier.model)
+        save_file({name: parameter.detach() for name, parameter in theta.items()}, parameters)
+    del classifier, theta
     # In a process of its own: while torch traces a network for ONNX, other threads can't run traced ones.
     # Besides, it takes seconds of the GIL, and hundreds of MB that would stay.
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=os.nice, initargs=(10,)) as process:
