@@ -159,7 +159,7 @@ def import_model(settings: Settings, database: Database, blobs: Blobs, ready: Pa
         bytes=(ready / WEIGHTS).stat().st_size,
     )
     steps.begin(database)
-    ModelImport(settings, database, blobs, cast(Any, None))._publish(ready, model, OWNER)
+    ModelImport(settings, database, blobs, cast(Any, None), SERVING)._publish(ready, model, OWNER)
 
 
 def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:

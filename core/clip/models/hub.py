@@ -36,6 +36,7 @@ from core.clip.models.folder import WEIGHTS
 from core.errors import ClipCiteError
 
 disable_progress_bars()  # `progress` is known to other processes, too
+constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # with 10 MiB, a slow connection shows no progress for minutes
 HUB = "hf-hub:"
 LOCAL = "local-dir:"
 PLAN = "download.json"
