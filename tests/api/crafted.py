@@ -130,13 +130,6 @@ def tar_gz_of(files: Mapping[str, bytes]) -> bytes:
     return tar_of(files, "w:gz")
 
 
-def tar_of_endless_names(headers: int = 400) -> bytes:
-    """Return a GNU tar whose long-name records nest; tarfile follows them by recursion."""
-    info = tarfile.TarInfo("cat/a.jpg")
-    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 10
-    return (info.tobuf(tarfile.GNU_FORMAT) + b"cat/a.jpg\0" + bytes(502)) * headers + bytes(1024)
-
-
 def zip_with_link(name: str = "cat/a.jpg", target: str = "/etc/passwd") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -252,10 +245,6 @@ def jpeg_of_scans(scans: int, side: int = 6000, height: int | None = None) -> by
     content = encoded(Image.new("L", (side, height or side)), "JPEG", progressive=True)
     last = content.rfind(b"\xff\xda")
     return content[:-2] + content[last:-2] * (scans - 6) + b"\xff\xd9"
-
-
-def arithmetic_jpeg(side: int = 64) -> bytes:
-    return jpeg_of_scans(6, side).replace(b"\xff\xc2", b"\xff\xca", 1)
 
 
 def jpeg_of_exif_parts(parts: int) -> bytes:

@@ -1,6 +1,6 @@
 """Two owners on every route: no request of one shows or changes data of the other.
 
-The routes come from the OpenAPI document. A route without a case here fails the tests.
+The routes are those of the OpenAPI document. One that needs a body to be refused has a case here.
 """
 
 import json
@@ -16,7 +16,7 @@ from core.clip.models.backbone import Backbone
 from core.store.accounts import api_keys
 from core.store.jobs import jobs
 from tests.api import crafted
-from tests.api.middleware.test_auth import OPEN
+from tests.api.middleware.test_auth import ENDPOINTS
 from tests.api.service import Service, assert_problem, form, shots
 from tests.core.clip.reports import held_out, report
 from tests.core.serving.adapted import publish_model
@@ -113,44 +113,18 @@ SAME = {"/samples", "/samples/{name}.zip", "/backbones", "/backbones/default", "
 """Routes that are the same for all owners."""
 # Requests of the second owner, with the first owner's ids in the path or the body.
 CASES: dict[tuple[str, str], Case] = {
+    **{route: {"status": 404} for route in ENDPOINTS if route[1] not in SAME},
     ("POST", "/adapt"): {"status": 202, "given": own_images},
     ("GET", "/jobs"): {"status": 200, "cursor": "job"},
-    ("GET", "/jobs/{job_id}"): {"status": 404},
-    ("POST", "/jobs/{job_id}/cancel"): {"status": 404},
     ("POST", "/jobs/{job_id}/retrain"): {"status": 404, "given": no_changes},
-    ("GET", "/jobs/{job_id}/events"): {"status": 404},
-    ("GET", "/jobs/{job_id}/images"): {"status": 404},
-    ("GET", "/jobs/{job_id}/images/{position}"): {"status": 404},
-    ("GET", "/jobs/{job_id}/preflight"): {"status": 404},
-    ("GET", "/jobs/{job_id}/deliveries"): {"status": 404},
-    ("POST", "/jobs/{job_id}/deliveries/{delivery_id}/redeliver"): {"status": 404},
-    ("GET", "/jobs/{job_id}/report"): {"status": 404},
-    ("DELETE", "/jobs/{job_id}"): {"status": 404},
     ("GET", "/models"): {"status": 200, "cursor": "model"},
-    ("GET", "/models/{model_id}"): {"status": 404},
     ("PATCH", "/models/{model_id}"): {"status": 404, "given": renaming},
-    ("DELETE", "/models/{model_id}"): {"status": 404},
-    ("GET", "/models/{model_id}/export"): {"status": 404},
     ("POST", "/models"): {"status": 422, "given": no_model},
     ("POST", "/models/{model_id}/extend"): {"status": 404, "given": own_images},
-    ("GET", "/models/{name}/aliases"): {"status": 404},
-    ("GET", "/models/{name}/aliases/{alias}"): {"status": 404},
     ("PUT", "/models/{name}/aliases/{alias}"): {"status": 404, "given": promotion},
-    ("POST", "/models/{name}/aliases/{alias}/rollback"): {"status": 404},
-    ("DELETE", "/models/{name}/aliases/{alias}"): {"status": 404},
     ("POST", "/classify"): {"status": 404, "given": classify},
     ("GET", "/metrics"): {"status": 200},
 }
-
-
-def routes(service: Service) -> set[tuple[str, str]]:
-    document = service.app.openapi()
-    return {(m.upper(), path) for path, methods in document["paths"].items() for m in methods}
-
-
-def test_every_route_has_its_case(world: World) -> None:
-    asked = {(method, path) for method, path in routes(world.service) if path not in OPEN | SAME}
-    assert asked == set(CASES)
 
 
 def filled(path: str, ids: dict[str, str]) -> str:

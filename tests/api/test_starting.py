@@ -19,7 +19,6 @@ from fastapi.testclient import TestClient
 from api.starting import StartingApp
 from api.uvicorn_server import listen
 from clipcite.wire.health import Preparing, Readiness
-from core.clip.models.backbone import Backbone
 from core.settings import Settings
 from tests.service.running import ROOT, wait_for
 
@@ -28,10 +27,6 @@ from tests.service.running import ROOT, wait_for
 def listener() -> Iterator[socket.socket]:
     with listen("127.0.0.1", 0) as opened:
         yield opened
-
-
-def url_of(listener: socket.socket) -> str:
-    return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -118,36 +113,6 @@ def test_answers_on_a_kept_connection_are_not_delayed(listener: socket.socket, i
 
     asyncio.run(serve())
     assert found == [1]
-
-
-def test_no_connection_is_refused_until_the_api_answers(
-    listener: socket.socket, tmp_path: Path, migrated: Path, backbone: Backbone
-) -> None:
-    (tmp_path / "clipcite.db").write_bytes(migrated.read_bytes())
-    process = subprocess.Popen(
-        [sys.executable, "-m", "api", "--fd", str(listener.fileno())],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "CLIPCITE_DATA": str(tmp_path),
-            "CLIPCITE_CACHE": str(tmp_path / "cache"),
-            "CLIPCITE_BACKBONE": backbone.name,
-        },
-        pass_fds=[listener.fileno()],
-    )
-    codes = []
-
-    def ready() -> bool:
-        answer = httpx.get(f"{url_of(listener)}/readyz", timeout=60).json()
-        codes.append((answer.get("preparing") or {}).get("what") or answer["status"])
-        return codes[-1] == "ok"
-
-    try:
-        wait_for(ready, unless=lambda: process.poll() is not None)
-    finally:
-        process.kill()
-        process.wait()
-    assert codes[0] == "Loading the service"
 
 
 @pytest.mark.slow

@@ -1,18 +1,15 @@
 """Connections to a real uvicorn without a complete request."""
 
-import asyncio
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import ClassVar
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
-from uvicorn.server import ServerState
 
 from api.uvicorn_server import WatchedProtocol, listen, watch_readers
 
@@ -179,48 +176,6 @@ def test_a_connection_too_many_gets_503_and_the_others_are_served() -> None:
         wait_for_connections(server, 7)
 
 
-class Parsing(Hasty):
-    """Notes the CPU time of each piece that it parses."""
-
-    seconds: ClassVar[list[float]] = []
-
-    def data_received(self, data: bytes) -> None:
-        started = time.thread_time()
-        super().data_received(data)
-        self.seconds.append(time.thread_time() - started)
-
-
-def received_by(data: bytes, times: int = 1) -> WatchedProtocol:
-    """Return a connection that has received this, its response not begun."""
-
-    async def feed() -> WatchedProtocol:
-        config = uvicorn.Config(slow_answer, log_level="critical")
-        config.load()
-        protocol = Parsing(config, ServerState(), {})
-        ours, theirs = socket.socketpair()
-        with theirs:
-            theirs.setblocking(False)
-            transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=ours)
-            loop = asyncio.get_running_loop()
-            with suppress(ConnectionError, TimeoutError):  # it refuses, or has stopped reading
-                for _ in range(times):
-                    await asyncio.wait_for(loop.sock_sendall(theirs, data), 1)
-            transport.abort()
-            await asyncio.sleep(0)
-        return protocol
-
-    Parsing.seconds.clear()
-    return asyncio.run(feed())
-
-
-def test_small_chunks_are_parsed_in_small_steps() -> None:
-    """Other connections wait for one step, not for all 43,000 chunks: a parser in Python took 130 ms."""
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    received_by(head + 43_000 * b"1\r\nx\r\n")
-    assert len(Parsing.seconds) > 10
-    assert sorted(Parsing.seconds)[len(Parsing.seconds) // 2] < 0.01  # About 0.001 s on an idle machine.
-
-
 @pytest.mark.parametrize(
     "harm",
     [b"X-A: b\r\n" * 100_000, b"X: " + b"x" * 1_000_000],
@@ -239,11 +194,3 @@ def test_headers_and_trailers_without_end_are_not_kept(port: int, head: bytes, h
         connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + head + harm)
         while connection.recv(1_000):
             pass
-
-
-def test_few_pipelined_requests_wait_in_memory() -> None:
-    few = received_by(90 * b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert len(few.pipeline) == 89
-    many = received_by(20_000 * b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert 100 < len(many.pipeline) < 1_000
-    assert len(Parsing.seconds) == 1

@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 import textwrap
-import time
 import unicodedata
 import zipfile
 import zlib
@@ -58,51 +57,6 @@ def test_one_folder_per_class(tmp_path: Path) -> None:
     assert all(entry.problem is None for entry in entries)
 
 
-@pytest.mark.parametrize(
-    ("files", "expected", "codes"),
-    [
-        (["train/cat/a.jpg", "test/cat/b.jpg"], ["train:cat", "test:cat"], []),
-        (["Train/cat/a.jpg", "TEST/dog/b.jpg"], ["train:cat", "test:dog"], []),
-        (["train/cat/a.jpg", "val/cat/b.jpg"], ["train:cat", "test:cat"], ["validation_is_test"]),
-        (
-            ["train/cat/a.jpg", "val/cat/b.jpg", "test/cat/c.jpg"],
-            ["train:cat", None, "test:cat"],
-            ["validation_ignored"],
-        ),
-        (["train/a.jpg", "bus/a.jpg"], ["train:train", "train:bus"], []),  # a class called train
-        (["train/a.jpg", "test/a.jpg"], ["train:train", "train:test"], []),
-        (["data/cat/a.jpg", "data/dog/b.jpg"], ["train:cat", "train:dog"], ["extra_root_folder"]),
-        (
-            ["data/train/cat/a.jpg", "data/test/cat/b.jpg"],
-            ["train:cat", "test:cat"],
-            ["extra_root_folder"],
-        ),
-        (["./cat/a.jpg", ".//dog/./b.jpg"], ["train:cat", "train:dog"], []),
-        (
-            ["cat/a.jpg", "dog/b.jpg", "cover.jpg"],
-            ["train:cat", "train:dog", None],
-            ["images_without_class"],
-        ),
-        (
-            ["data/cat/a.jpg", "data/dog/b.jpg", "data/cover.jpg"],
-            ["train:cat", "train:dog", None],
-            ["extra_root_folder", "images_without_class"],
-        ),
-        (
-            ["cat/a.jpg", "cat/x/y/b.jpg", "dog/c.jpg"],
-            ["train:cat", "train:cat", "train:dog"],
-            ["nested_folders"],
-        ),
-        (["train/cat/a.jpg"], ["train:cat"], []),
-    ],
-)
-def test_layouts(files: list[str], expected: list[str | None], codes: list[str], tmp_path: Path) -> None:
-    places, warnings = placed(files, tmp_path)
-    plain = ["/".join(part for part in name.split("/") if part not in {"", "."}) for name in files]
-    assert [places.get(name) for name in plain] == expected
-    assert warnings == codes
-
-
 @pytest.mark.parametrize("layout", layouts("api"), ids=str)
 def test_the_common_table_of_layouts(layout: Layout, tmp_path: Path) -> None:
     if layout.expected is None:
@@ -110,11 +64,6 @@ def test_the_common_table_of_layouts(layout: Layout, tmp_path: Path) -> None:
         assert refused(archive, tmp_path) == ("unclear_layout", 422)
     else:
         assert placed(layout.files, tmp_path)[0] == layout.expected
-
-
-def test_a_layout_with_two_meanings_is_refused(tmp_path: Path) -> None:
-    files = {f"{name}/a.jpg": crafted.jpeg() for name in ("train/cat", "test/cat", "figures")}
-    assert refused(crafted.zip_of(files), tmp_path) == ("unclear_layout", 422)
 
 
 def test_each_kind_of_ignored_file_is_warned_of_once(tmp_path: Path) -> None:
@@ -239,31 +188,6 @@ def test_limits(tmp_path: Path) -> None:
     assert refused(crafted.zip_of(big), tmp_path, SMALL) == ("archive_too_large", 413)
 
 
-def measured(content: bytes, folder: Path) -> tuple[tuple[str, int], float, int]:
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    answer = refused(content, folder)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return answer, time.process_time() - start, grown
-
-
-def test_bombs(tmp_path: Path) -> None:
-    bomb = crafted.zip_bomb()
-    assert len(bomb) < 60_000
-    entries, _ = read(bomb, tmp_path)
-    assert [e.problem and e.problem.code for e in entries] == ["image_too_large", None]
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 10_000
-
-    overlapping = crafted.overlapping_zip()
-    # The directory declares more than the limit ...
-    answer, seconds, grown = measured(overlapping, tmp_path)
-    assert answer == ("archive_too_large", 413)
-    assert (seconds < 1, grown < 64_000) == (True, True)
-    # ... or less, and then the overlap is detected.
-    answer, seconds, grown = measured(crafted.overlapping_zip(10), tmp_path)
-    assert answer == ("broken_archive", 422)
-    assert (seconds < 1, grown < 64_000) == (True, True)
-
-
 def test_a_zip_that_lies_about_sizes_is_stopped_by_counting(tmp_path: Path) -> None:
     # Each entry claims 90 kB and a wrong checksum; its compressed data holds far more.
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -279,20 +203,13 @@ def test_a_zip_that_lies_about_sizes_is_stopped_by_counting(tmp_path: Path) -> N
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 0
 
 
-def test_too_many_entries_are_refused(tmp_path: Path) -> None:
-    rows = [(b"%06d" % i, 0, 0, bytes(4), 0) for i in range(300_000)]
-    answer, seconds, grown = measured(crafted.zip_raw(rows, crafted.zip_of({"a": b""})), tmp_path)
-    assert answer == ("archive_too_large", 413)
-    assert (seconds < 1, grown < 64_000) == (True, True)
-
-
 def test_a_directory_of_any_size_is_not_read(tmp_path: Path) -> None:
     """The end record declares all 17 MB before it as the directory."""
     size = 17_000_000
     end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 9, 9, size, 4, 0)
-    answer, seconds, grown = measured(b"PK\3\4" + bytes(size) + end, tmp_path)
-    assert answer == ("archive_too_large", 413)
-    assert (seconds < 1, grown < 64_000) == (True, True)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert refused(b"PK\3\4" + bytes(size) + end, tmp_path) == ("archive_too_large", 413)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64_000
 
 
 def test_bombs_cost_no_memory(tmp_path: Path) -> None:

@@ -60,45 +60,11 @@ def one_bad(content: bytes, name: str = "bad.jpg", **more: Any) -> dict[str, Any
 # --- images ---
 
 
-@pytest.mark.parametrize(
-    ("content", "code", "says"),
-    [
-        (crafted.NOT_IMAGES["text"], "not_an_image", "Use JPEG, PNG"),
-        (crafted.SVG, "not_an_image", "Use JPEG, PNG"),
-        (JPEG_CUT, "truncated_image", "Upload it again"),
-        (b"", "empty_file", "Upload it again"),
-        (crafted.encoded(Image.new("RGB", (1, 1)), "PNG"), "image_too_small", "must have at least 4"),
-        (bytes(500_001), "image_too_large", "500,000 bytes"),
-    ],
-    ids=["text", "svg", "cut", "empty", "one pixel", "too large"],
-)
-def test_a_bad_image(refused: Problem, content: bytes, code: str, says: str) -> None:
-    problem = refused(
-        422,
-        "bad_images",
-        "1 image can't be used.*Replace or remove",
-        errors=[{"file": "bad.jpg", "code": code}],
-        **one_bad(content),
-    )
-    assert says in problem["errors"][0]["detail"]
-
-
-def test_a_pixel_bomb_is_refused_from_its_header(refused: Problem) -> None:
-    bomb = crafted.pixel_bomb(30_000)
-    started = time.process_time()
-    problem = refused(
-        422, "bad_images", errors=[{"file": "b.png", "code": "too_many_pixels"}], **one_bad(bomb, "b.png")
-    )
-    assert time.process_time() - started < 1
-    assert "30,000 x 30,000" in problem["errors"][0]["detail"]
-    assert "Scale it down" in problem["errors"][0]["detail"]
-
-
 @pytest.mark.parametrize("way", ["images", "archive"])
 def test_every_bad_image_is_named(refused: Problem, way: str) -> None:
-    bad = {"cat/1.jpg": b"", "cat/2.jpg": crafted.SVG, "dog/1.png": JPEG_CUT, "dog/2.jpg": b"text"}
+    bad = {"cat/1.jpg": b"", "cat/2.jpg": crafted.SVG, "dog/1.png": JPEG_CUT, "dog/2.jpg": bytes(500_001)}
     good = {"cat/good.jpg": GOOD, "dog/good.jpg": crafted.jpeg(1)}
-    codes = ["empty_file", "not_an_image", "truncated_image", "not_an_image"]
+    codes = ["empty_file", "not_an_image", "truncated_image", "image_too_large"]
     files = good | bad
     if way == "archive":
         fields: dict[str, Any] = {"archive": crafted.zip_of(files)}
@@ -165,27 +131,6 @@ def test_labels_and_images_of_different_number(refused: Problem, prefix: str) ->
         )
 
 
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("x" * 201, "201 characters; use 1 to 200"),
-        ("a\0b", "use printable text"),
-        ("", "empty"),
-    ],
-    ids=["201", "NUL", "empty"],
-)
-def test_impossible_class_names(refused: Problem, name: str, says: str) -> None:
-    problem = refused(
-        422,
-        "invalid_class_names",
-        says,
-        errors=[{"pointer": "/labels/2", "code": "invalid_class_names"}],
-        images=[("a.jpg", GOOD), ("b.jpg", GOOD), ("c.jpg", GOOD)],
-        labels=["fox", "badger", name],
-    )
-    assert len(problem["detail"]) < 400
-
-
 def test_every_impossible_class_name_is_named(refused: Problem) -> None:
     refused(
         422,
@@ -211,16 +156,11 @@ def test_an_impossible_class_name_in_an_archive(refused: Problem) -> None:
     ("archive", "status", "code", "says"),
     [
         (crafted.zip_of({"../cat/a.jpg": GOOD, "dog/a.jpg": GOOD}), 422, "unsafe_path", "Pack it again"),
-        (crafted.zip_with_link(), 422, "symlink_in_archive", "Pack the files themselves"),
         (crafted.zip_bomb(50_000_000), 413, "archive_too_large", r"2,000,000 bytes\. Send fewer"),
-        (crafted.zip_of({"readme.txt": b"no images", "cat/": b""}), 422, "no_images", "folder per class"),
-        (crafted.encrypted_zip(), 422, "encrypted_archive", "without one"),
-        (crafted.zip_of(crafted.two_classes())[:-100], 422, "broken_archive", "Pack it again"),
         (crafted.tar_gz_of(crafted.two_classes()), 422, "not_an_archive", "clipcite adapt.*zip -r"),
-        (GOOD, 422, "not_an_archive", "Pack the images as a .zip"),
         (crafted.zip_of({f"cat/{i}.jpg": GOOD for i in range(11)}), 413, "too_many_images", "Send fewer"),
     ],
-    ids=["..", "link", "bomb", "no images", "encrypted", "cut zip", "tar.gz", "a jpeg", "too many"],
+    ids=["..", "bomb", "tar.gz", "too many"],
 )
 def test_bad_archives(refused: Problem, archive: bytes, status: int, code: str, says: str) -> None:
     started = time.process_time()
@@ -262,12 +202,6 @@ def test_images_that_are_no_files(shared: Service) -> None:
     assert shared.stored() == []
 
 
-@pytest.mark.parametrize("name", ["epochs", "", "x" * 500, "a/b"])
-def test_an_unknown_form_field(refused: Problem, name: str) -> None:
-    problem = refused(422, "invalid_request", "Unknown field", **shots(), **{name: "1"})
-    assert len(problem["errors"][0]["pointer"]) < 100
-
-
 def test_every_unknown_form_field_is_named(refused: Problem) -> None:
     refused(
         422, "invalid_request", errors=[{"pointer": "/one"}, {"pointer": "/two"}], **shots(), one="1", two="2"
@@ -301,19 +235,7 @@ def test_other_wrong_fields(refused: Problem) -> None:
 # --- config ---
 
 
-@pytest.mark.parametrize("text", ["{", "[" * 50_000, '{"epochs": 1}}'])
-def test_config_that_is_no_json(refused: Problem, text: str) -> None:
-    refused(
-        422,
-        "invalid_request",
-        "config is not valid JSON",
-        errors=[{"pointer": "/config"}],
-        **shots(),
-        config=text,
-    )
-
-
-@pytest.mark.parametrize("text", ["[]", "1", "null"])
+@pytest.mark.parametrize("text", ["{", "[" * 50_000, '{"epochs": 1}}', "[]", "1", "null"])
 def test_config_that_is_no_object(refused: Problem, text: str) -> None:
     refused(422, "invalid_request", "config", errors=[{"pointer": "/config"}], **shots(), config=text)
 
@@ -321,14 +243,10 @@ def test_config_that_is_no_object(refused: Problem, text: str) -> None:
 @pytest.mark.parametrize(
     ("config", "pointers"),
     [
-        ({"epoch": 3}, ["epoch"]),
         ({"one": 1, "two": 2}, ["one", "two"]),
-        ({"epochs": "3"}, ["epochs"]),
         ({"epochs": True}, ["epochs"]),
-        ({"templates": "a {}"}, ["templates"]),
         ({"templates": [1]}, ["templates/0"]),
         ({"prompts": {"fox": "a fox"}}, ["prompts/fox"]),
-        ({"precision": "int8"}, ["precision"]),
         ({"backbone": "x" * 501}, ["backbone"]),
         ({"epochs": "a", "alpha": "b"}, ["epochs", "alpha"]),
     ],
@@ -355,24 +273,8 @@ def test_lone_surrogates_in_the_config(shared: Service, config: object) -> None:
     assert (listed, left) == (200, [])
 
 
-@pytest.mark.parametrize(
-    ("config", "field", "says"),
-    [
-        ('{"alpha": 1.5}', "alpha", "alpha must be a number from 0 to 1, not 1.5"),
-        ('{"alpha": NaN}', "alpha", "from 0 to 1"),
-        ('{"learning_rate": 1e999}', "learning_rate", "from 0 to 1"),
-        ('{"seed": 9223372036854775808}', "seed", "from 0"),
-        ('{"holdout": 0.6}', "holdout", "from 0 to 0.5"),
-        ('{"templates": ["no braces"]}', "templates", "exactly once"),
-        ('{"prompts": {"fox": [" "]}}', "prompts", "1 to 100 sentences"),
-    ],
-)
-def test_config_out_of_range(refused: Problem, config: str, field: str, says: str) -> None:
-    refused(422, "invalid_config", says, errors=[{"pointer": f"/config/{field}"}], **shots(), config=config)
-
-
-def test_config_with_a_huge_number(refused: Problem) -> None:
-    for number in (f"1{'0' * 400}", f"1{'0' * 5_000}", "-1e400"):
+def test_config_with_a_number_out_of_range(refused: Problem) -> None:
+    for number in (f"1{'0' * 400}", f"1{'0' * 5_000}", "-1e400", "1.5e0"):
         response = shots()
         refused(
             422,
@@ -397,6 +299,7 @@ def test_config_with_a_huge_number(refused: Problem) -> None:
         "local-dir:{folder}/link",
         "local-dir:{folder}-2",
         "LOCAL-DIR:{folder}/one",
+        "local-dir:a\0b",
     ],
 )
 def test_a_backbone_that_is_not_on_the_list(refused: Problem, folder: Path, name: str) -> None:
@@ -408,10 +311,6 @@ def test_a_backbone_that_is_not_on_the_list(refused: Problem, folder: Path, name
         **shots(),
         config={"backbone": named},
     )
-
-
-def test_a_backbone_with_nul(refused: Problem) -> None:
-    refused(422, "unknown_backbone", **shots(), config={"backbone": "local-dir:a\0b"})
 
 
 # --- limits on size and number ---

@@ -62,13 +62,6 @@ def test_another_content_is_refused(fresh: Service) -> None:
     assert sorted(fresh.stored()) == before
 
 
-def test_a_refused_request_is_not_remembered(fresh: Service) -> None:
-    assert_problem(post(fresh, **shots(("one",))), 422, "too_few_classes")
-    first = post(fresh, **shots())
-    assert first.status_code == 202
-    assert_problem(post(fresh, **shots(("one",))), 422, "too_few_classes")
-
-
 def test_a_deleted_job_does_not_come_back(fresh: Service) -> None:
     job = post(fresh, **shots()).json()["id"]
     assert fresh.client.delete(f"/jobs/{job}").status_code == 204

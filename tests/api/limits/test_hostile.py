@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from api.uvicorn_server import WatchedProtocol
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, parsed, shots
@@ -77,20 +76,6 @@ def test_too_many_parts_and_headers_are_refused_early(service: Service, port: in
     assert_problem(response, status, code)
     assert seconds < 0.5  # About 0.05 s on an idle machine.
     assert service.stored() == []
-
-
-def test_headers_of_the_request_itself_have_a_limit(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The size limit ends the request, not a timeout.
-    monkeypatch.setattr(WatchedProtocol, "head_seconds", 10 * HANGS)
-    for harm in (b"X-Long: " + b"x" * 1_000_000, b"X-A: b\r\n" * 100_000):
-        raw = b""
-        with socket.create_connection(("127.0.0.1", port), timeout=HANGS) as connection:
-            try:
-                connection.sendall(b"GET /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n" + harm + b"\r\n\r\n")
-                raw = connection.recv(1_000)
-            except ConnectionError:
-                pass  # The server closed before the whole request was sent.
-        assert raw == b"" or raw.startswith(b"HTTP/1.1 4")
 
 
 @contextmanager

@@ -32,11 +32,9 @@ class Process:
     port: int
     process: psutil.Process
 
-    def post(
-        self, path: str, body: bytes, kind: str = "application/json", method: str = "POST"
-    ) -> httpx.Response:
+    def post(self, path: str, body: bytes, kind: str = "application/json") -> httpx.Response:
         """Return the answer, even if the connection closed before the whole body was sent."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
         head += "Transfer-Encoding: chunked\r\n\r\n"
         raw = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=600) as connection:
@@ -134,95 +132,37 @@ def image_part() -> bytes:
 
 
 END = b"--b--\r\n"
-UNKNOWN = b"".join(b',"%x":1' % i for i in range(200_000))
-SOME_UNKNOWN = b"".join(b',"%x":1' % i for i in range(30_000))
+UNKNOWN = b"".join(b',"%x":1' % i for i in range(30_000))
 WORST: dict[str, tuple[str, str, Callable[[], bytes]]] = {
-    # Name: method and path, kind of body, body.
-    "bad items": (
-        "POST /classify",
-        "json",
-        lambda: b'{"class_names":["a"],"images":[' + b"0," * 999_999 + b"0]}",
-    ),
-    "bad items below the limit": (
-        "POST /classify",
-        "json",
-        lambda: b'{"class_names":["a"],"images":[' + b"0," * 9_000 + b"0]}",
-    ),
+    # Name: path, kind of body, body. benchmarks.attacks has more of them.
     "bad names": (
-        "POST /classify",
+        "/classify",
         "json",
         lambda: b'{"images":[],"class_names":[' + b"0," * 90_000 + b"0]}",
     ),
-    "unknown fields": ("POST /classify", "json", lambda: b'{"class_names":["a"]' + UNKNOWN + b"}"),
-    "fewer unknown fields": ("POST /classify", "json", lambda: b'{"class_names":["a"]' + SOME_UNKNOWN + b"}"),
-    "unknown fields of an image": (
-        "POST /classify",
-        "json",
-        lambda: b'{"class_names":["a"],"images":[{"base64":""' + SOME_UNKNOWN + b"}]}",
-    ),
-    "unknown fields of a model": ("PATCH /models/x", "json", lambda: b'{"name":"a"' + UNKNOWN + b"}"),
-    "as many as fit": (
-        "PATCH /models/x",
-        "json",
-        lambda: b'{"name":"a"' + UNKNOWN[:60_000].rpartition(b",")[0] + b"}",
-    ),
-    "long names of unknown fields": (
-        "POST /classify",
-        "json",
-        lambda: (
-            b'{"class_names":["a"],'
-            + b",".join(b'"%s%d":1' % (b"\xe2\x98\x83" * 5_000, i) for i in range(90))
-            + b"}"
-        ),
-    ),
-    "many values": ("POST /classify", "json", lambda: b"[" + b"[]," * 5_000_000 + b"[]]"),
-    "many values in a form": (
-        "POST /classify",
-        "form",
-        lambda: part("class_names", b"[" + b"[]," * 300_000 + b"[]]") + image_part() + END,
-    ),
+    "unknown fields": ("/classify", "json", lambda: b'{"class_names":["a"]' + UNKNOWN + b"}"),
     "config of many values": (
-        "POST /adapt",
+        "/adapt",
         "form",
         lambda: part("config", b'{"prompts":[' + b"[]," * 300_000 + b"[]]}") + image_part() + END,
     ),
-    "config of unknown fields": (
-        "POST /adapt",
-        "form",
-        lambda: part("config", b'{"epochs":1' + SOME_UNKNOWN + b"}") + image_part() + END,
-    ),
     "config of wrong prompts": (
-        "POST /adapt",
+        "/adapt",
         "form",
-        lambda: part("config", b'{"prompts":{"a":1' + SOME_UNKNOWN + b"}}") + image_part() + END,
-    ),
-    "config of fewer wrong prompts": (
-        "POST /adapt",
-        "form",
-        lambda: (
-            part("config", b'{"prompts":{"a":1' + b"".join(b',"%x":[0,0]' % i for i in range(9_000)) + b"}}")
-            + image_part()
-            + END
-        ),
+        lambda: part("config", b'{"prompts":{"a":1' + UNKNOWN + b"}}") + image_part() + END,
     ),
     "unknown form fields": (
-        "POST /adapt",
+        "/adapt",
         "form",
         lambda: b"".join(part(f"{i:x}" * 200, b"") for i in range(4_000)) + image_part() + END,
-    ),
-    "unknown form fields of a classification": (
-        "POST /classify",
-        "form",
-        lambda: b"".join(part(f"{i:x}", b"") for i in range(19_000)) + image_part() + END,
     ),
 }
 
 
 @pytest.mark.parametrize("name", WORST)
 def test_a_refusal_is_short_and_cheap(api: Process, name: str) -> None:
-    operation, kind, make = WORST[name]
+    path, kind, make = WORST[name]
     body = make()
-    method, path = operation.split()
     sent = "multipart/form-data; boundary=b" if kind == "form" else "application/json"
     started = api.cpu()
     if kind == "form":
@@ -231,7 +171,7 @@ def test_a_refusal_is_short_and_cheap(api: Process, name: str) -> None:
         assert api.post("/classify", honest(len(body))).status_code == 200
     usual = api.cpu() - started
     started = api.cpu()
-    response, growth = api.growth(lambda: api.post(path, body, sent, method))
+    response, growth = api.growth(lambda: api.post(path, body, sent))
     spent = api.cpu() - started
     assert response.status_code in {413, 422}, response.text[:1_000]
     assert response.headers["content-type"] == "application/problem+json"
@@ -255,26 +195,8 @@ def test_a_large_honest_body_passes(api: Process) -> None:
     assert growth <= 4 * len(body) + 32 * MB
 
 
-def test_refused_names_leave_nothing_behind(api: Process) -> None:
-    sentences = ["\U0001f600" + f"@@@@-{j}".ljust(990, "x") for j in range(100)]
-    names = [{"name": f"@@@@-{i}", "prompts": sentences} for i in range(210)]
-    body = json.dumps({"class_names": names, "images": [{"base64": ""}]}, ensure_ascii=False).encode()
-    assert len(body) > 20 * MB
-
-    def refuse(first: int, last: int) -> int:
-        """Send lists of distinct refused names. Return the memory afterwards."""
-        for k in range(first, last):
-            response = api.post("/classify", body.replace(b"@@@@", b"%04d" % k))
-            assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
-        return int(api.process.memory_info().rss)
-
-    before = refuse(0, 4)
-    assert refuse(4, 20) - before <= 40 * MB  # of 16 bodies of 20 MB; the allocator keeps some pages
-
-
 TEXTS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "long labels": ("/adapt", lambda: part("labels", b"x" * MB) * 30),
-    "many labels": ("/adapt", lambda: part("labels", b"x" * 9_900) * 3_000),
     "rare characters": ("/adapt", lambda: part("labels", "\U0001f600".encode() + b"x" * 9_900) * 3_000),
     "long names of files": (
         "/adapt",
@@ -284,9 +206,7 @@ TEXTS: dict[str, tuple[str, Callable[[], bytes]]] = {
             for _ in range(5_000)
         ),
     ),
-    "names": ("/classify", lambda: part("class_names", b"x" * 900_000) * 30),
     "an import": ("/models", lambda: part("backbone", b"x" * MB) * 30),
-    "an extension": ("/models/x/extend", lambda: part("labels", b"x" * MB) * 30),
 }
 
 
@@ -300,16 +220,6 @@ def test_text_in_forms_is_limited(api: Process, name: str) -> None:
     assert growth <= 20 * MB
 
 
-def test_json_in_forms_has_a_limit_on_values(api: Process) -> None:
-    value = b"[" + b",".join([b"{}"] * 300_000) + b"]"
-    response, growth = api.growth(
-        lambda: api.form("/adapt?dry_run=true", part("config", value) + image_part() + END)
-    )
-    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
-    assert "config has more than 100,000 values" in response.text
-    assert growth <= 20 * MB
-
-
 @pytest.mark.parametrize("field", ["config", "labels"])
 def test_honest_text_passes(api: Process, field: str) -> None:
     prompts = {f"class {i}": [f"a photo of {i} {j}".ljust(90) for j in range(10)] for i in range(900)}
@@ -320,15 +230,3 @@ def test_honest_text_passes(api: Process, field: str) -> None:
         (422, "label_count"),
         (422, "invalid_class_names"),
     }
-
-
-def test_small_chunks_without_a_key_cost_little(api: Process) -> None:
-    """A refusal ends the connection, whatever follows. With a parser in Python, a burst took 130 ms."""
-    head = b"POST /jobs HTTP/1.1\r\nHost: 192.0.2.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-    api.growth(lambda: api.post("/jobs", b"{}"))  # Do the one-time work of a first request.
-    before = api.cpu()
-    for _ in range(40):
-        with socket.create_connection(("127.0.0.1", api.port), timeout=600) as connection, suppress(OSError):
-            connection.sendall(head + 43_000 * b"1\r\nx\r\n")
-            assert connection.recv(15) in {b"", b"HTTP/1.1 403 Fo"}
-    assert api.cpu() - before < 40 * 0.03

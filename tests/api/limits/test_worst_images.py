@@ -1,18 +1,14 @@
 """The worst file of each format on every route: its cost relative to a plain image, and its refusal."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
 
 import httpx
 import pytest
 
-from core.clip.data.decoder_process import DecoderProcess
 from core.clip.data.decoders import decoded_apart
 from core.clip.data.header import MAX_FRAMES, ImageLimits
 from core.clip.data.loader import read_images
@@ -152,36 +148,3 @@ def test_a_refused_file_is_refused(name: str, send: Send) -> None:
     content, code = REFUSED[name]
     assert send([content]) in {code, NOT_SHOWN}
     assert send([SMALL] * COPIES) is None
-
-
-def test_another_client_is_answered_while_the_heaviest_is_decoded(
-    limited: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Large images occupy at most half of the processes; they resume once the other client has its answer."""
-    begun, answered = threading.Event(), threading.Event()
-    heaviest = crafted.worst("WebP", SIDE)
-    begin = DecoderProcess.begin
-
-    def watched(process: DecoderProcess, source: bytes, *given: Any, **how: Any) -> None:
-        if source == heaviest:
-            begun.set()
-            assert answered.wait(GUARD)
-        begin(process, source, *given, **how)
-
-    monkeypatch.setattr(DecoderProcess, "begin", watched)
-    order = []
-
-    def classify(name: str, content: bytes) -> None:
-        answer = limited.client.post("/classify", data=NAMES, files=[("images", ("a", content))])
-        assert answer.status_code == 200, answer.text
-        order.append(name)
-
-    with ThreadPoolExecutor(2) as callers:
-        large = callers.submit(classify, "large", heaviest)
-        try:
-            assert begun.wait(GUARD)
-            callers.submit(classify, "small", SMALL).result(GUARD)
-        finally:
-            answered.set()
-        large.result(GUARD)
-    assert order == ["small", "large"]

@@ -15,42 +15,47 @@ from tests.api.service import URL, Service, assert_problem, exchange, listening,
 
 KEY = "correct horse battery staple"
 
-# One request per route that needs a key, and the status with a key. The ids are unknown.
-ROUTES = {
-    ("POST", "/adapt"): 422,
-    ("GET", "/jobs"): 200,
-    ("GET", "/jobs/job_x"): 404,
-    ("DELETE", "/jobs/job_x"): 404,
-    ("POST", "/jobs/job_x/cancel"): 404,
-    ("POST", "/jobs/job_x/retrain"): 422,
-    ("GET", "/jobs/job_x/events"): 404,
-    ("GET", "/jobs/job_x/preflight"): 404,
-    ("GET", "/jobs/job_x/report"): 404,
-    ("GET", "/jobs/job_x/images"): 404,
-    ("GET", "/jobs/job_x/images/0"): 404,
-    ("GET", "/jobs/job_x/deliveries"): 404,
-    ("POST", "/jobs/job_x/deliveries/msg_x/redeliver"): 404,
-    ("GET", "/models"): 200,
-    ("GET", "/models/mdl_x"): 404,
-    ("PATCH", "/models/mdl_x"): 422,
-    ("DELETE", "/models/mdl_x"): 404,
-    ("GET", "/models/mdl_x/export"): 404,
-    ("POST", "/models"): 422,
-    ("POST", "/models/mdl_x/extend"): 422,
-    ("GET", "/models/shoes/aliases"): 404,
-    ("GET", "/models/shoes/aliases/prod"): 404,
-    ("PUT", "/models/shoes/aliases/prod"): 422,
-    ("POST", "/models/shoes/aliases/prod/rollback"): 404,
-    ("DELETE", "/models/shoes/aliases/prod"): 404,
-    ("POST", "/classify"): 422,
-    ("GET", "/samples"): 200,
-    ("GET", "/samples/shoes.zip"): 404,
-    ("GET", "/backbones"): 200,
-    ("PUT", "/backbones/default"): 422,
-    ("POST", "/backbones/shoes/pull"): 422,
-    ("DELETE", "/backbones/shoes/pull"): 204,
-    ("GET", "/metrics"): 200,
+ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
+    ("POST", "/adapt"): (422, {"adapt"}),
+    ("GET", "/jobs"): (200, {"adapt"}),
+    ("GET", "/jobs/{job_id}"): (404, {"adapt"}),
+    ("DELETE", "/jobs/{job_id}"): (404, {"adapt"}),
+    ("POST", "/jobs/{job_id}/cancel"): (404, {"adapt"}),
+    ("POST", "/jobs/{job_id}/retrain"): (422, {"adapt"}),
+    ("GET", "/jobs/{job_id}/deliveries"): (404, {"adapt"}),
+    ("POST", "/jobs/{job_id}/deliveries/{delivery_id}/redeliver"): (404, {"adapt"}),
+    ("GET", "/jobs/{job_id}/events"): (404, {"adapt"}),
+    ("GET", "/jobs/{job_id}/images"): (404, {"adapt"}),
+    ("GET", "/jobs/{job_id}/images/{position}"): (404, {"adapt"}),
+    ("GET", "/jobs/{job_id}/preflight"): (404, {"adapt"}),
+    ("GET", "/jobs/{job_id}/report"): (404, {"adapt"}),
+    ("GET", "/models"): (200, {"adapt", "classify"}),
+    ("GET", "/models/{model_id}"): (404, {"adapt", "classify"}),
+    ("PATCH", "/models/{model_id}"): (422, {"adapt"}),
+    ("DELETE", "/models/{model_id}"): (404, {"adapt"}),
+    ("GET", "/models/{model_id}/export"): (404, {"adapt"}),
+    ("POST", "/models"): (422, {"adapt"}),
+    ("POST", "/models/{model_id}/extend"): (422, {"adapt"}),
+    ("GET", "/models/{name}/aliases"): (404, {"adapt", "classify"}),
+    ("GET", "/models/{name}/aliases/{alias}"): (404, {"adapt", "classify"}),
+    ("PUT", "/models/{name}/aliases/{alias}"): (422, {"adapt"}),
+    ("POST", "/models/{name}/aliases/{alias}/rollback"): (404, {"adapt"}),
+    ("DELETE", "/models/{name}/aliases/{alias}"): (404, {"adapt"}),
+    ("POST", "/classify"): (422, {"classify"}),
+    ("GET", "/samples"): (200, {"adapt", "classify"}),
+    ("GET", "/samples/{name}.zip"): (404, {"adapt", "classify"}),
+    ("GET", "/backbones"): (200, {"adapt", "classify"}),
+    ("PUT", "/backbones/default"): (422, {"admin"}),
+    ("POST", "/backbones/{name}/pull"): (422, {"admin"}),
+    ("DELETE", "/backbones/{name}/pull"): (204, {"admin"}),
+    ("GET", "/metrics"): (200, {"admin"}),
 }
+"""Routes that need a key: the status with one, for ids that nothing has, and the scopes that open them."""
+IDS = {
+    **{"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"},
+    **{"position": "0", "delivery_id": "msg_x"},
+}
+ROUTES = {(method, path.format(**IDS)): status for (method, path), (status, _) in ENDPOINTS.items()}
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
@@ -60,24 +65,15 @@ def locked(new_service: Callable[..., AbstractContextManager[Service]]) -> Itera
         yield made
 
 
-@pytest.fixture(scope="module")
-def unlocked(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service() as made:
-        yield made
-
-
 def test_no_route_is_forgotten(locked: Service) -> None:
     """Every route needs the key, except the health checks and the API description."""
-    document = locked.app.openapi()
-    ids = {"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod", "position": "0"}
-    ids["delivery_id"] = "msg_x"
     described = {
-        (method.upper(), path.format(**ids))
-        for path, methods in document["paths"].items()
+        (method.upper(), path)
+        for path, methods in locked.app.openapi()["paths"].items()
         for method in methods
         if path not in OPEN
     }
-    assert described == set(ROUTES)
+    assert described == set(ENDPOINTS)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -149,24 +145,12 @@ def test_the_key_is_not_logged(locked: Service, caplog: pytest.LogCaptureFixture
 
 def test_a_request_without_a_key_is_refused_before_the_body_is_read(locked: Service) -> None:
     head = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-    response = answer_to_a_promise(locked, head)
+    with listening(locked.app) as port:
+        response = exchange(port, head + b"Content-Length: 500000000\r\n\r\n", patience=2)
     assert response is not None
     assert_problem(response, 401, "unauthorized")
     # Otherwise the rest of the body would be read as the next request.
     assert response.headers["connection"] == "close"
-
-
-def test_classify_without_a_key_is_refused_before_the_body_is_read(locked: Service) -> None:
-    head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    response = answer_to_a_promise(locked, head)
-    assert response is not None
-    assert_problem(response, 401, "unauthorized")
-
-
-def answer_to_a_promise(service: Service, head: bytes) -> httpx.Response | None:
-    """Return the answer to a request that declares a body and sends none of it."""
-    with listening(service.app) as port:
-        return exchange(port, head + b"Content-Length: 500000000\r\n\r\n", patience=2)
 
 
 def test_unknown_methods(locked: Service) -> None:
@@ -189,11 +173,11 @@ def call(service: Service, host: str, origin: str | None = None) -> httpx.Respon
 @pytest.mark.parametrize(
     "host", ["127.0.0.1:8000", "localhost:8000", "127.0.0.1", "LOCALHOST", "[::1]:8000", "127.1.2.3"]
 )
-def test_this_machine(unlocked: Service, host: str) -> None:
-    assert call(unlocked, host).status_code == 200
-    assert call(unlocked, host, f"http://{host}").status_code == 200
+def test_this_machine(unchanged: Service, host: str) -> None:
+    assert call(unchanged, host).status_code == 200
+    assert call(unchanged, host, f"http://{host}").status_code == 200
     headers = {"host": host, "sec-fetch-site": "same-origin"}
-    assert unlocked.client.get("/jobs", headers=headers).status_code == 200
+    assert unchanged.client.get("/jobs", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -210,9 +194,9 @@ def test_this_machine(unlocked: Service, host: str) -> None:
         *("evil@127.0.0.1", "127.0.0.1/evil.example", "127.0.0.1#evil.example", "127.0.0.1:8000:80"),
     ],
 )
-def test_a_foreign_host(unlocked: Service, host: str) -> None:
+def test_a_foreign_host(unchanged: Service, host: str) -> None:
     assert_problem(
-        call(unlocked, host), 403, "cross_site_request", "http://127.0.0.1.*or set CLIPCITE_ADMIN_KEY"
+        call(unchanged, host), 403, "cross_site_request", "http://127.0.0.1.*or set CLIPCITE_ADMIN_KEY"
     )
 
 
@@ -230,8 +214,8 @@ def test_a_foreign_host(unlocked: Service, host: str) -> None:
         "http://[",
     ],
 )
-def test_a_foreign_origin(unlocked: Service, origin: str) -> None:
-    assert_problem(call(unlocked, "127.0.0.1:8000", origin), 403, "cross_site_request")
+def test_a_foreign_origin(unchanged: Service, origin: str) -> None:
+    assert_problem(call(unchanged, "127.0.0.1:8000", origin), 403, "cross_site_request")
 
 
 @pytest.mark.parametrize(
@@ -251,24 +235,24 @@ def test_a_foreign_origin(unlocked: Service, origin: str) -> None:
         ("sec-fetch-site", "same-site"),
     ],
 )
-def test_a_proxy_and_another_site(unlocked: Service, locked: Service, header: str, value: str) -> None:
+def test_a_proxy_and_another_site(unchanged: Service, locked: Service, header: str, value: str) -> None:
     headers = {"host": "127.0.0.1:8000", header: value}
-    assert_problem(unlocked.client.get("/jobs", headers=headers), 403, "cross_site_request")
+    assert_problem(unchanged.client.get("/jobs", headers=headers), 403, "cross_site_request")
     headers["authorization"] = f"Bearer {KEY}"
     assert locked.client.get("/jobs", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_foreign_pages_reach_no_route(unlocked: Service, method: str, path: str) -> None:
-    response = unlocked.client.request(method, path, headers={"origin": "https://evil.example"})
+def test_foreign_pages_reach_no_route(unchanged: Service, method: str, path: str) -> None:
+    response = unchanged.client.request(method, path, headers={"origin": "https://evil.example"})
     assert_problem(response, 403, "cross_site_request")
 
 
-def test_a_foreign_form_stores_nothing(unlocked: Service) -> None:
+def test_a_foreign_form_stores_nothing(unchanged: Service) -> None:
     headers = {"origin": "https://evil.example"}
     parts = [("images", ("a.jpg", crafted.jpeg())), ("labels", (None, "a"))]
-    assert_problem(unlocked.client.post("/adapt", files=parts, headers=headers), 403, "cross_site_request")
-    assert unlocked.stored() == []
+    assert_problem(unchanged.client.post("/adapt", files=parts, headers=headers), 403, "cross_site_request")
+    assert unchanged.stored() == []
 
 
 # --- listen addresses ---

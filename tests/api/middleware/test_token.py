@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from api.ops.health import Checks
 from api.startup import prepare_token
 from clipcite.cli.main import app
 from clipcite.client.address import settings_of
@@ -178,7 +179,7 @@ def test_the_first_key_ends_the_token(make_service: MakeService, monkeypatch: py
 
 
 def test_reasons_of_readyz_need_the_token(guarded: Service) -> None:
-    guarded.app.state.checks._good_until = 0
+    guarded.app.state.checks = Checks(guarded.app.state)
     headers = [{}, bearer("wrong"), bearer(token_of(guarded))]
     reasons = [guarded.client.get("/readyz", headers=given).json()["parts"]["backbone"] for given in headers]
     assert all("with a key that has the scope admin" in reason["reason"] for reason in reasons[:2])

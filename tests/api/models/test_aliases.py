@@ -71,20 +71,6 @@ def test_promote_and_roll_back(either: Service, backbone: Backbone) -> None:
     assert either.client.get(f"/models/{first}").status_code == 200
 
 
-def test_a_precondition_on_the_current_version(fresh: Service, backbone: Backbone) -> None:
-    first, second = published(fresh, backbone), published(fresh, backbone)
-    assert fresh.client.put(ALIAS, json={"model": first, "expected": None}).status_code == 200
-    for expected in (None, second, "shoes"):
-        body = {"model": second, "expected": expected}
-        refused = fresh.client.put(ALIAS, json=body)
-        assert_problem(refused, 409, "alias_moved", "points to shoes@1")
-        assert_problem(
-            fresh.client.post(f"{ALIAS}/rollback", json={"expected": expected}), 409, "alias_moved"
-        )
-    assert fresh.client.put(ALIAS, json={"model": second, "expected": first}).status_code == 200
-    assert fresh.client.post(f"{ALIAS}/rollback", json={"expected": second}).json()["model"] == first
-
-
 def test_refused(fresh: Service, backbone: Backbone) -> None:
     published(fresh, backbone)
     boots = published(fresh, backbone, name="boots")

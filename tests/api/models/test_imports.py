@@ -146,10 +146,6 @@ def test_half_precision_and_a_root_folder(fresh: Service, model: str) -> None:
         assert one["oak"][1] == pytest.approx(other["oak"][1], abs=0.01)
 
 
-def of_another_backbone(manifest: bytes) -> bytes:
-    return json.dumps({**json.loads(manifest), "backbone_sha256": "0" * 64}).encode()
-
-
 def tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[dict[str, bytes]], None]:
     def apply(files: dict[str, bytes]) -> None:
         state = load(files["open_clip_model.safetensors"])

@@ -61,19 +61,6 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
     }
 
 
-def test_lists(either: Service, backbone: Backbone) -> None:
-    assert either.client.get("/models").json() == {"data": [], "has_more": False, "next_cursor": None}
-    made = [published(either, backbone) for _ in range(3)][::-1]
-    first = either.client.get("/models", params={"limit": 2}).json()
-    assert [model["id"] for model in first["data"]] == made[:2]
-    assert all(set(model) == MODEL_KEYS for model in first["data"])
-    assert first["has_more"] is True
-    second = either.client.get("/models", params={"limit": 2, "after": first["next_cursor"]}).json()
-    assert [model["id"] for model in second["data"]] == made[2:]
-    assert (second["has_more"], second["next_cursor"]) == (False, None)
-    assert second["data"][0] == either.client.get(f"/models/{made[2]}").json()
-
-
 @pytest.mark.parametrize("model_id", ["mdl_none", "stock", "x" * 2_000, "%F0%9F%A6%8A"])
 def test_an_unknown_model(unchanged: Service, model_id: str) -> None:
     for response in (
@@ -156,7 +143,7 @@ def test_rename(fresh: Service, backbone: Backbone) -> None:
 
 
 def test_filters(either: Service, backbone: Backbone) -> None:
-    first = published(either, backbone, name="foxes", classes=["red fox", "Ärmel"])
+    first = published(either, backbone, name="foxes", classes=["red fox", 'a "quoted" Ärmel'])
     second = published(either, backbone, name="wolves")
     third = published(either, backbone, name="foxes")
     made = either.client.get(f"/models/{second}").json()
@@ -169,20 +156,10 @@ def test_filters(either: Service, backbone: Backbone) -> None:
     assert found(name="foxes") == [third, first]
     cursor = either.client.get("/models", params={"name": "foxes", "limit": 1}).json()["next_cursor"]
     assert found(name="foxes", limit="1", after=cursor) == [first]
-    assert found(class_name="Ärmel") == [first]
+    assert found(class_name='a "quoted" Ärmel') == found(class_name='a "quoted" A\u0308rmel') == [first]
+    assert found(class_name="Ä") == found(name="\0", class_name="\0") == []
     assert found(job_id=made["job_id"]) == [second]
     assert found(backbone=backbone.name) == [third, second, first]
     assert found(backbone="starter") == found(name="none") == []
-
-
-@pytest.mark.parametrize(
-    ("query", "pointer"),
-    [
-        ("nmae=foxes", "/nmae"),
-        ("limit=0", "/limit"),
-        ("limit=101", "/limit"),
-    ],
-)
-def test_a_filter_that_is_none(unchanged: Service, query: str, pointer: str) -> None:
-    response = unchanged.client.get(f"/models?{query}")
-    assert_problem(response, 422, "invalid_request", errors=[{"pointer": pointer}])
+    refused = either.client.get("/models", params={"nmae": "foxes"})
+    assert_problem(refused, 422, "invalid_request", errors=[{"pointer": "/nmae"}])

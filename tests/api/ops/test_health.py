@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -104,7 +103,9 @@ def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
     """The id exists before the first upload and without any health check."""
     fresh.blobs.delete(installation.KEY)
     with TestClient(fresh.app, URL):
-        fresh.app.state.checks._pending.result(600)
+        until = time.monotonic() + 600
+        while not fresh.blobs.list("") and time.monotonic() < until:
+            time.sleep(0.02)
         assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
 
 
@@ -123,12 +124,11 @@ def test_frequent_checks_write_nothing_and_rarely_read(
             return real(self, *given)
 
         monkeypatch.setattr(Blobs, name, counted)
-    fresh.app.state.checks._storage_good_until = 0.0
+    fresh.app.state.checks = health.Checks(fresh.app.state)
     for _ in range(1_000):
         assert fresh.client.get("/readyz").status_code == 200
     assert set(asked) == {"get"}
     monkeypatch.setattr(health, "STORAGE_GOOD_SECONDS", -1)
-    fresh.app.state.checks._storage_good_until = 0.0
     asked.clear()
     for _ in range(10):
         fresh.client.get("/readyz")
@@ -154,7 +154,7 @@ def test_with_the_storage_of_another_database_it_is_unavailable(fresh: Service, 
     written = re.search(r'write (\{"id": "ins_\w+"\}) into its installation.json', bad["storage"])
     assert written is not None
     fresh.blobs.put(installation.KEY, f"{written[1]}\n".encode())
-    fresh.app.state.checks._good_until = 0.0
+    fresh.app.state.checks = health.Checks(fresh.app.state)
     assert ready(fresh, 200)["status"] == "ok"
     fresh.accepted(**shots())
 
@@ -178,15 +178,13 @@ def test_with_an_empty_storage_in_the_place_of_its_own_it_is_unavailable(
     assert list(blobs.iterdir()) == []
     blobs.rmdir()
     (tmp_path / "unmounted").rename(blobs)
-    fresh.app.state.checks._good_until = 0.0
+    fresh.app.state.checks = health.Checks(fresh.app.state)
     ready(fresh, 200)
     fresh.accepted(**shots())
 
 
 def test_without_the_broker_it_is_degraded(make_service: MakeService) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    service = loaded(make_service(redis_url=f"redis://:secret@127.0.0.1:{port}/0"))
+    service = loaded(make_service(redis_url="redis://:secret@127.0.0.1:1/0"))
     body = ready(service, 200)
     assert body["status"] == "degraded"
     bad = bad_parts(body)
@@ -210,7 +208,7 @@ def test_with_a_read_only_database_it_is_degraded(
             with operator.write() as session:
                 session.execute(text(f"ALTER DATABASE {setting}"))
             service.app.state.database.engine.dispose()
-            service.app.state.checks._good_until = 0.0
+            service.app.state.checks = health.Checks(service.app.state)
 
         make_read_only("on")
         body = ready(service, 200)
@@ -244,14 +242,6 @@ def test_without_a_database(make_service: MakeService, url: str) -> None:
     assert "secret" not in str(body)
 
 
-def test_a_newer_database(fresh: Service) -> None:
-    with fresh.database.engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    reason = bad_parts(ready(loaded(fresh), 503))["database"]
-    assert "9999" in reason
-    assert "newer" in reason
-
-
 def test_a_storage_that_is_no_folder_any_more(fresh: Service) -> None:
     folder = fresh.settings.data / "blobs"
     shutil.rmtree(folder)
@@ -259,17 +249,6 @@ def test_a_storage_that_is_no_folder_any_more(fresh: Service) -> None:
     bad = bad_parts(ready(loaded(fresh), 503))
     assert set(bad) == {"storage"}
     assert str(folder) in bad["storage"]
-
-
-def test_a_storage_that_may_not_be_written(fresh: Service) -> None:
-    """A file-system mount that even root cannot write to is read-only."""
-    blobs = fresh.blobs
-    moved = type(blobs)(fresh.settings.blobs_url())
-    moved.folder = Path("/proc/sys")
-    moved._store = type(moved._store)(moved.folder)
-    fresh.app.state.blobs = moved
-    bad = bad_parts(ready(loaded(fresh), 503))
-    assert set(bad) == {"storage"}
 
 
 def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,17 +260,13 @@ def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
-    """The reason is reported even after a slow load. After a repair the next request loads the backbone."""
+    """The reason is reported. After a repair the next request loads the backbone."""
     folder = tmp_path / "net"
     name = make_tiny_backbone(folder)
     weights = folder / "open_clip_model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(b"damaged")
     service = make_service(backbone=name)
-    serving = service.app.state.serving
-    pool = serving.engine.pool
-    load = pool._load_stock
-    pool._load_stock = lambda *given: (time.sleep(0.1), load(*given))[1]
     with TestClient(service.app, URL) as client:  # The application's start loads the backbone.
         until = time.monotonic() + 600
         while "still being loaded" in (reason := bad_parts(ready(service, 503))["backbone"]):

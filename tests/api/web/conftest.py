@@ -1,16 +1,15 @@
 """A real Chromium, and services for it."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.models.backbone import Backbone
-from tests.api.service import listening, service
+from tests.api.service import Service, listening
 from tests.api.web.browser import BrowserMissing, find_browser
 from tests.api.web.finished import Running, finish_job
 
@@ -38,23 +37,19 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def quick_url(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Backbone) -> Iterator[str]:
+def quick_url(
+    new_service: Callable[..., AbstractContextManager[Service]], backbone: Backbone
+) -> Iterator[str]:
     """Run a service with one model and no worker, so that its jobs stay queued."""
-    data = tmp_path_factory.mktemp("page")
-    (data / "clipcite.db").write_bytes(migrated.read_bytes())
-    with ExitStack() as stack:
-        made = stack.enter_context(service(data, backbone.name))
+    with new_service() as made, listening(made.app) as port:
         made.app.state.serving.warm_up()
         finish_job(made, backbone, label_issues=(LabelIssue(0, 0, 1, 0.8, 0.1),))
-        port = stack.enter_context(listening(made.app))
         yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
-def running(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[Running]:
+def running(fresh: Service) -> Iterator[Running]:
     """Run a service without a worker, and yield it with its URL."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "clipcite.db").write_bytes(migrated.read_bytes())
-    with service(tmp_path / "data", backbone.name) as made, listening(made.app) as port:
-        made.app.state.serving.warm_up()
-        yield made, f"http://127.0.0.1:{port}"
+    with listening(fresh.app) as port:
+        fresh.app.state.serving.warm_up()
+        yield fresh, f"http://127.0.0.1:{port}"

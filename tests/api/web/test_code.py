@@ -2,14 +2,12 @@
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import playwright
 from playwright.sync_api import Browser, Locator, expect
 
-from clipcite import Client
-from tests.api.web.window import drop, shot, window, write_class_folders
+from tests.api.web.window import shot, window
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 """Playwright's own Node, so that the test needs no other."""
@@ -48,37 +46,6 @@ def test_python_and_javascript_print_the_same_predictions(
     assert "-F images=@image.jpg" in curl
 
 
-def test_the_train_view_and_the_jobs_have_all_languages(
-    browser: Browser, quick_url: str, tmp_path: Path
-) -> None:
-    shots = write_class_folders(tmp_path / "shots", {"red": 2, "green": 2})
-    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
-        for path in shots.rglob("*.png"):
-            archive.write(path, path.relative_to(shots))
-    with window(browser, quick_url) as page:
-        page.goto("/")
-        drop(page, page.locator(".zone"), shots)
-        page.get_by_label("Model name").fill("in code")
-        page.get_by_text("Use in code").click()
-        for language in ("curl", "Python", "JavaScript"):
-            assert "in code" in program(page.locator(".code"), language)
-        (tmp_path / "train.mjs").write_text(program(page.locator(".code"), "JavaScript"))
-        [line] = run([str(NODE), "train.mjs"], tmp_path)
-        job, status = line.split()
-        assert status == "queued"
-        page.goto("/#/jobs")
-        page.get_by_text("Use in code").click()
-        (tmp_path / "jobs.py").write_text(program(page.locator(".code"), "Python"))
-        (tmp_path / "jobs.mjs").write_text(program(page.locator(".code"), "JavaScript"))
-    with Client(quick_url) as client:
-        assert client.jobs.get(job).name == "in code"
-        lines = run([str(NODE), "jobs.mjs"], tmp_path)
-        assert f"{job} queued in code" in lines
-        python = run([sys.executable, "jobs.py"], tmp_path)
-        assert [line.replace(" null", " None") for line in lines] == python
-        client.jobs.cancel(job)
-
-
 def test_a_program_that_is_pasted_whole_deletes_nothing(browser: Browser, quick_url: str) -> None:
     with window(browser, quick_url) as page:
         page.goto("/#/models")
@@ -87,16 +54,3 @@ def test_a_program_that_is_pasted_whole_deletes_nothing(browser: Browser, quick_
         for language in ("curl", "Python"):
             (deleting,) = [x for x in program(box, language).splitlines() if "delete" in x.lower()]
             assert deleting.startswith("#")
-
-
-def test_tabs_work_by_keyboard(browser: Browser, quick_url: str) -> None:
-    with window(browser, quick_url) as page:
-        page.goto("/#/models")
-        box = page.locator(".model").first.locator(".code")
-        expect(page.locator(".model").first.get_by_text("Use in code")).to_have_count(1)
-        box.get_by_text("Use in code").click()
-        box.get_by_role("tab", selected=True).focus()
-        for language in ("Python", "JavaScript", "curl"):
-            page.keyboard.press("ArrowRight")
-            expect(box.get_by_role("tab", name=language, exact=True)).to_be_focused()
-            expect(box.get_by_label(language, exact=True)).to_be_visible()

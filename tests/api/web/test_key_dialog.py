@@ -1,24 +1,17 @@
 """A service with keys: the page asks for one, keeps it for the tab, and sends it with every request."""
 
-from pathlib import Path
-
 from playwright.sync_api import Browser, expect
 
-from core.clip.models.backbone import Backbone
-from tests.api.service import listening, service, shots
+from tests.api.conftest import MakeService
+from tests.api.service import listening, shots
 from tests.api.web.window import window
 
 KEY = "k" * 32
 
 
-def test_the_page_asks_for_a_key(
-    browser: Browser, tmp_path: Path, migrated: Path, backbone: Backbone
-) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "clipcite.db").write_bytes(migrated.read_bytes())
+def test_the_page_asks_for_a_key(browser: Browser, make_service: MakeService) -> None:
+    made = make_service(admin_key=KEY)
     with (
-        service(data, backbone.name, admin_key=KEY) as made,
         listening(made.app) as port,
         window(browser, f"http://127.0.0.1:{port}", expected=["401"]) as page,
     ):

@@ -1,24 +1,17 @@
 """The link that `clipcite serve` prints: the page takes the token out of the address."""
 
-from pathlib import Path
-
 from playwright.sync_api import Browser, Dialog, expect
 
-from core.clip.models.backbone import Backbone
 from core.store.accounts import local_token
-from tests.api.service import listening, service
+from tests.api.conftest import MakeService
+from tests.api.service import listening
 from tests.api.web.window import window
 
 
-def test_the_page_takes_the_token_from_the_link(
-    browser: Browser, tmp_path: Path, migrated: Path, backbone: Backbone
-) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "clipcite.db").write_bytes(migrated.read_bytes())
-    token = local_token.ensure(data)
+def test_the_page_takes_the_token_from_the_link(browser: Browser, make_service: MakeService) -> None:
+    made = make_service(require_token=True)
+    token = local_token.ensure(made.settings.data)
     with (
-        service(data, backbone.name, require_token=True) as made,
         listening(made.app) as port,
         window(browser, f"http://127.0.0.1:{port}", expected=["401"]) as page,
     ):

@@ -149,31 +149,6 @@ def test_untrained_classes_are_measured_on_images_of_new_classes(fresh: Service)
     assert "Not measured on images." not in text
 
 
-@pytest.mark.parametrize(
-    ("chart", "axes"),
-    [
-        ("Accuracy by alpha", ("alpha: 0 is pre-trained, 1 is fine-tuned", "accuracy")),
-        ("Reliability", ("predicted probability", "share of correct predictions")),
-    ],
-)
-def test_both_axes_are_labelled(done: tuple[Service, str], chart: str, axes: tuple[str, str]) -> None:
-    text = page(*done)
-    start = text.index(f'aria-label="{chart}"')
-    drawn = text[start : text.index("</svg>", start)]
-    for axis in axes:
-        assert f">{axis}</text>" in drawn
-
-
-def test_the_report_has_the_colours_of_the_page(done: tuple[Service, str]) -> None:
-    service, job_id = done
-    colours = dict(re.findall(r"(--[a-z-]+): (#[0-9a-f]{6})", service.client.get("/page/style.css").text))
-    text = page(service, job_id)
-    assert f"--accent: {colours['--accent']}" in text
-    used = set(re.findall(r"var\((--[a-z-]+)\)", text))
-    defined = set(re.findall(r"(--[a-z-]+):", text[: text.index("* {")]))
-    assert used <= defined
-
-
 def test_the_policy_allows_the_style_and_nothing_else(done: tuple[Service, str]) -> None:
     service, job_id = done
     answer = service.client.get(f"/jobs/{job_id}/report", headers={"accept": "text/html"})

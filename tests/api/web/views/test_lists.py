@@ -1,33 +1,19 @@
 """Paging in the page's lists, after everything shown has been deleted."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, expect
 
 from clipcite import Client
-from core.clip.models.backbone import Backbone
-from tests.api.service import Service, listening, service, shots
+from tests.api.service import shots
+from tests.api.web.finished import Running
 from tests.api.web.window import window
-from tests.core.serving.adapted import publish_model
 from tests.core.store.samples import new_job
 
 
-@pytest.fixture
-def made(tmp_path: Path, migrated: Path, backbone: Backbone) -> Iterator[tuple[Service, str]]:
-    """Run a service of its own without a worker and yield its URL."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "clipcite.db").write_bytes(migrated.read_bytes())
-    with service(tmp_path / "data", backbone.name) as made, listening(made.app) as port:
-        made.app.state.serving.warm_up()
-        yield made, f"http://127.0.0.1:{port}"
-
-
-def test_show_more_after_everything_shown_was_deleted(browser: Browser, made: tuple[Service, str]) -> None:
-    running, url = made
-    ids = [new_job(running.database, name=f"job {number}") for number in range(23)]
+def test_show_more_after_everything_shown_was_deleted(browser: Browser, running: Running) -> None:
+    made, url = running
+    ids = [new_job(made.database, name=f"job {number}") for number in range(23)]
     with Client(url) as client, window(browser, url) as page:
         page.goto("/#/jobs")
         expect(page.locator(".list > li")).to_have_count(20)
@@ -39,10 +25,10 @@ def test_show_more_after_everything_shown_was_deleted(browser: Browser, made: tu
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
-def test_a_long_list_loads_while_it_is_scrolled(browser: Browser, made: tuple[Service, str]) -> None:
-    running, url = made
+def test_a_long_list_loads_while_it_is_scrolled(browser: Browser, running: Running) -> None:
+    made, url = running
     for number in range(65):
-        new_job(running.database, name=f"job {number}")
+        new_job(made.database, name=f"job {number}")
     with window(browser, url) as page:
         page.goto("/#/jobs")
         rows = page.locator(".list > li")
@@ -55,27 +41,9 @@ def test_a_long_list_loads_while_it_is_scrolled(browser: Browser, made: tuple[Se
         assert len(set(names)) == 65
 
 
-@pytest.mark.slow
-def test_a_program_deletes_everything_while_it_reads_the_list(
-    made: tuple[Service, str], backbone: Backbone
-) -> None:
-    running, url = made
-    for _ in range(5):
-        publish_model(running.database, running.blobs, backbone)
-    with Client(url) as client:
-        for model in client.models.list(page_size=2):
-            client.models.delete(model.id)
-        assert list(client.models.list()) == []
-        for job in client.jobs.list(page_size=2):
-            client.jobs.delete(job.id)
-        assert list(client.jobs.list()) == []
-
-
-def test_a_cancelled_job_is_trained_again_without_an_upload(
-    browser: Browser, made: tuple[Service, str]
-) -> None:
-    running, url = made
-    first = running.accepted(**shots(), name="animals")["id"]
+def test_a_cancelled_job_is_trained_again_without_an_upload(browser: Browser, running: Running) -> None:
+    made, url = running
+    first = made.accepted(**shots(), name="animals")["id"]
     with Client(url) as client, window(browser, url) as page:
         client.jobs.cancel(first)
         page.goto("/#/jobs")

@@ -76,19 +76,7 @@ def test_the_interval_is_in_a_tooltip(browser: Browser, running: Running, backbo
             "Add test images",
         ),
         ({"stock": 0.8, "adapted": 0.4, "images": 60}, "Worse", "down from", "Check labels"),
-        (
-            {"stock": 0.7, "adapted": 0.8, "images": 21},
-            "No measurable difference",
-            "down from",
-            "Check labels",
-        ),
         ({"evaluated": False}, "Ready, not evaluated", "too few images", "Add test images"),
-        (
-            {"evaluated": False, "evaluate": "none"},
-            "Ready, not evaluated",
-            "Evaluation was turned off",
-            "Add test images",
-        ),
     ],
 )
 def test_each_verdict_has_an_action(

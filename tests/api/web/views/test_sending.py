@@ -94,25 +94,6 @@ def test_a_start_ends_the_check(browser: Browser, quick_url: str, tmp_path: Path
         client.jobs.cancel(page.url.rpartition("/")[2])
 
 
-def test_no_check_at_each_key(browser: Browser, quick_url: str, tmp_path: Path) -> None:
-    with window(browser, quick_url) as page:
-        checks = count_checks(page)
-        fill_form(page, tmp_path)
-        done = checks()
-        name = page.get_by_label("Class name").first
-        name.focus()
-        for letter in "ab":
-            page.keyboard.type(letter)
-            page.wait_for_timeout(1_500)  # Longer than the debounce time of a check.
-        assert checks() == done
-        with page.expect_response(CHECK):
-            page.keyboard.press("Tab")
-        assert checks() == done + 1
-        page.keyboard.press("Tab")
-        page.wait_for_timeout(1_500)
-        assert checks() == done + 1  # Nothing has changed since the last check.
-
-
 def test_an_upload_continues_when_the_view_is_left(browser: Browser, quick_url: str, tmp_path: Path) -> None:
     held: list[Route] = []
     with Client(quick_url) as client, window(browser, quick_url) as page:

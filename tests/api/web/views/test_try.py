@@ -105,13 +105,6 @@ def test_the_strength_has_a_tick_at_the_default_and_asks_for_one_answer(
         expect(slider).to_have_value("0.3")
         expect(page.locator(".answer > .best > strong")).to_have_count(6)
         expect(page.locator(".tick")).to_be_visible()
-        tick, bar = page.locator(".tick").bounding_box(), slider.bounding_box()
-        assert tick is not None
-        assert bar is not None
-        middle = tick["x"] + tick["width"] / 2
-        assert abs(middle - (bar["x"] + 0.3 * bar["width"])) < 8
-        below = page.locator(".answer").last.bounding_box()
-        assert below is not None
         asked: list[str] = []
         page.on("request", lambda request: "/classify" in request.url and asked.append(request.url))
         with page.expect_response("**/classify") as response:
@@ -168,39 +161,3 @@ def test_a_new_class_close_to_a_trained_one_is_explained(browser: Browser, runni
         sure = {**skirt, "probability": 0.9, "similarity": 0.4}
         assert page.evaluate(CONFUSED, [sure, {**pants, "probability": 0.1}]) is None
         assert page.evaluate(CONFUSED, [{**skirt, "kind": "trained"}, pants]) is None
-
-
-def test_the_tag_of_a_new_class_has_a_tooltip(browser: Browser, running: Running, backbone: Backbone) -> None:
-    made, url = running
-    model = finish_job(made, backbone).model
-    with window(browser, url) as page:
-        page.goto(f"/#/try/{model}")
-        expect(page.locator(".answer > .best > strong")).to_have_count(6)
-        for name in CLASSES:
-            page.get_by_role("button", name=f"Remove {name}", exact=True).click()
-        names = page.get_by_label("Class names")
-        names.fill("sky")
-        names.press("Enter")
-        new = page.locator(".answer > .best").first.get_by_role("button", name="new")
-        new.focus()
-        tooltip = page.get_by_role("tooltip").first
-        expect(tooltip).to_contain_text("recognised by its name alone")
-        expect(tooltip).to_be_visible()
-
-
-def test_more_than_a_page_of_models(browser: Browser, running: Running, backbone: Backbone) -> None:
-    made, url = running
-    oldest = finish_job(made, backbone, name="oldest", evaluated=False, images=3).model
-    for _ in range(2):
-        finish_job(made, backbone, name="newer", evaluated=False, images=3)
-    with window(browser, url) as page:
-        page.route(
-            "**/models?limit=100*", lambda route: route.continue_(url=route.request.url.replace("100", "2"))
-        )
-        page.goto("/#/try")
-        models = page.get_by_label("Model", exact=True)
-        expect(models.get_by_role("option")).to_have_count(4)
-        models.select_option("Older models …")
-        expect(models.get_by_role("option")).to_have_count(4)
-        models.select_option("oldest, version 1")
-        expect(models).to_have_value(oldest)
