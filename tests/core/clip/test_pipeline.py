@@ -19,7 +19,7 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
 from core.clip.data.splits import holdout_positions
-from core.clip.errors import Cancelled, InvalidClassNames, InvalidConfig, OutOfMemory
+from core.clip.errors import Cancelled, InvalidClassNames, OutOfMemory
 from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.evaluate import predict_test_images
@@ -32,14 +32,14 @@ from core.clip.training.progress import Reporter, StepProgress
 from core.clip.weights import support_set
 from core.clip.weights.delta import Delta, encode
 from core.clip.weights.files import Weights, load_weights, save_weights
-from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
+from core.clip.weights.manifest import WEIGHTS
 from core.clip.weights.support_set import (
     SUPPORT_ALPHAS,
     encode_support_set,
     support_shots,
     support_size,
 )
-from tests.core.clip.recorder import Recorder, fingerprint, same_bits, watch
+from tests.core.clip.recorder import Recorder, same_bits, watch
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
 
@@ -239,13 +239,6 @@ def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
     assert not torch.equal(packed.weights.shots.features[2], full.weights.shots.features[2])
 
 
-def test_evaluating_in_chunks(tiny: Backbone, adapted: Adapted) -> None:
-    tests = shots("red", "green", "blue", "grey", each=17, seed=2000)  # 68 images: more than one chunk.
-    whole = measured(tiny, adapted, tests, config(), Reporter())
-    parts = [measured(tiny, adapted, part, config(), Reporter()) for part in (tests[:20], tests[20:])]
-    assert whole[1] == [right for part in parts for right in part[1]]
-
-
 def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
     tests = [shot(name, 3000 + i, name.upper()) for i in range(3) for name in ("red", "green", "blue")]
     held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=1.0), Reporter())
@@ -357,11 +350,6 @@ def test_fewer_than_two_classes_are_refused(tiny: Backbone, names: tuple[str, ..
         adapt(tiny, shots(*names), config())
 
 
-def test_fp16_is_refused_on_a_cpu(tiny: Backbone) -> None:
-    with pytest.raises(InvalidConfig):
-        adapt(tiny, shots("red", "green"), config(precision="fp16"))
-
-
 def test_cancelling_during_the_evaluation(tiny: Backbone) -> None:
     recorder = Recorder(cancel_after=2)
     with pytest.raises(Cancelled, match="evaluation"):
@@ -440,59 +428,3 @@ def test_a_holdout_never_empties_a_class(sizes: list[int], holdout: float, seed:
 def test_the_holdout_follows_the_seed() -> None:
     every = [Shot(bytes([i]), "a") for i in range(40)]
     assert len({frozenset(holdout_positions(every, 0.25, seed)) for seed in range(10)}) == 10
-
-
-# --- real images, the starter
-
-
-def shots_of(folder: Path, names: list[str], count: int) -> list[Shot]:
-    return [Shot(path, name) for name in names for path in sorted((folder / name).iterdir())[:count]]
-
-
-@pytest.mark.slow
-def test_from_real_images_to_a_classifier(starter: Backbone, drawings: Path, tmp_path: Path) -> None:
-    names = ["bird", "fruit", "tool"]
-    training = shots_of(drawings / "train", names, 4)
-    tests = shots_of(drawings / "test", [*names, "vehicle"], 3)
-    given = resolve_config(epochs=2, precision="fp32", delta_format="full")
-    before = fingerprint(starter.model)
-    recorder = Recorder()
-    result = adapt(starter, training, given, tests=tests, reporter=recorder)
-    assert fingerprint(starter.model) == before
-    assert len(recorder.steps) == 2
-    assert abs(recorder.steps[0].vld) < 1e-4
-
-    assert result.class_names == tuple(names)
-    assert result.evaluation.metrics["measured_on"] == {"source": "test", "images": 12, "trained_images": 12}
-    assert result.evaluation.metrics["trained_classes"]["adapted"] >= 2 / 3
-    assert set(result.evaluation.metrics["all_classes"]) == {"trained", "new", "all"}
-    # 12 images do not prove a gain.
-    assert result.evaluation.metrics["all_classes"]["all"]["difference"]["value"] > 0
-
-    theta_0: dict[str, Tensor] = dict(tower_parameters(starter.model))
-    tensors = result.weights.delta.tensors
-    assert tensors.keys() == theta_0.keys()
-    assert not any("running_" in name for name in tensors)
-    moved = sum(float((tensors[n] - t).square().sum()) for n, t in theta_0.items()) ** 0.5
-    size = sum(float(t.square().sum()) for t in theta_0.values()) ** 0.5
-    assert 1e-4 < moved / size < 3e-2
-
-    save_weights(
-        tmp_path, result.weights, backbone=starter, class_names=result.class_names, config=given.to_dict()
-    )
-    manifest = read_manifest((tmp_path / MANIFEST).read_bytes())
-    weights = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, starter)
-    theta_1 = weights.theta(theta_0, 1.0)
-    assert same_bits(dict(sorted(theta_1.items())), dict(sorted(tensors.items())))
-    with pytest.raises(Exception, match="other weights"):
-        load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, replace(starter, sha256="0" * 64))
-
-    images = [open_image(s.source) for s in tests[:4] if isinstance(s.source, Path)]
-    prompts = [class_prompts(name, given.templates) for name in [*names, "vehicle"]]
-    stock, at_0, at_half = (
-        Classifier(starter, *arguments).classify(images, prompts)
-        for arguments in ((), (weights, 0.0), (weights, 0.5))
-    )
-    assert torch.equal(stock.similarities, at_0.similarities)
-    assert torch.equal(stock.probabilities, at_0.probabilities)
-    assert (stock.similarities - at_half.similarities).abs().max() > 1e-4

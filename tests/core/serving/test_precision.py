@@ -76,15 +76,6 @@ def test_an_export_is_in_fp32(world: World, half: World) -> None:
     assert found[0] == found[1]
 
 
-def test_another_precision_than_fp32_is_logged(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert not caplog.messages
-    World(world.backbone, world.settings.data, monkeypatch, serving_precision="bf16").close()
-    (message,) = caplog.messages
-    assert "CLIPCITE_SERVING_PRECISION is bf16" in message
-
-
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
 def test_a_precision_of_gpus_is_refused_on_a_cpu(
     world: World, monkeypatch: pytest.MonkeyPatch, precision: str, tmp_path: Path

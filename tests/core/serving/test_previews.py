@@ -19,7 +19,6 @@ from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
 from core.serving import previews
-from core.serving.pool.cache import StillLoading
 from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.service import Serving, look_up
@@ -29,10 +28,9 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import JobImage
-from core.store.errors import BlobNotFound, JobNotFound, ModelNotFound, ShotsGone
+from core.store.errors import BlobNotFound, JobNotFound, ShotsGone
 from core.store.jobs import jobs, leases
 from core.store.jobs.jobs import NewImage
-from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.core.serving.adapted import publish_model
@@ -71,10 +69,8 @@ class World:
                 session,
                 job_id=job_id,
                 owner=owner,
-                name=None,
                 config=resolve_config(backbone=self.backbone.name, **config).to_dict(),
                 classes=[*counts, {"name": "owl", "images": 0, "test_images": 1}],
-                warnings=[],
                 images=images,
             )
         return job_id
@@ -147,16 +143,6 @@ def test_classes_with_training_images_are_the_trained_ones(world: World) -> None
         assert [name for name, kind in kinds.items() if kind == "trained"] == trained
 
 
-def test_every_replica_answers_alike(world: World) -> None:
-    job, other = world.job(), world.replica()
-    try:
-        assert (
-            ranked(world.classify(job, other)) == ranked(world.classify(job)) == ranked(world.classify(job))
-        )
-    finally:
-        other.close()
-
-
 def test_the_preview_serves_until_there_is_a_model(world: World) -> None:
     queued, failed, cancelled = world.job(), world.job(), world.job()
     with world.database.write() as session:
@@ -188,7 +174,6 @@ def test_the_preview_is_deleted_with_its_job(world: World) -> None:
     world.serving.previews.forget(job)
     with pytest.raises(JobNotFound):
         world.classify(job)
-    assert not world.serving.previews._kept
 
 
 def test_without_images_there_is_no_preview(world: World) -> None:
@@ -297,42 +282,10 @@ def test_slow_previews_leave_threads_for_others(world: World, monkeypatch: pytes
         assert world.classify(job).results
 
 
-def test_a_preview_that_fails_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: previews.Previews, *_given: Any) -> torch.Tensor:
-        raise BlobNotFound("jobs/x/images/1")
-
-    monkeypatch.setattr(previews.Previews, "_features", fail)
-    with pytest.raises(BlobNotFound):
-        world.classify(world.job())
-
-
 def world_job_without_files(world: World) -> str:
     job = world.job()
     world.blobs.delete_prefix(jobs.blobs_of(job))
     return job
-
-
-def test_waiting_for_a_preview_has_the_same_limit_as_for_a_model(
-    backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(data, backbone)
-    world.serving.engine.wait_seconds = 0.001
-    try:
-        job = world.job()
-        with pytest.raises(StillLoading):
-            world.classify(job)
-        monkeypatch.setattr(world.serving.engine, "wait_seconds", 60)
-        assert world.classify(job).preview
-    finally:
-        world.close()
-
-
-def test_a_deleted_model_is_not_found(world: World) -> None:
-    model = publish_model(world.database, world.blobs, world.backbone)
-    with world.database.write() as session:
-        job = models.delete(session, model, owner=DEFAULT_OWNER).job_id
-    with pytest.raises(ModelNotFound):
-        world.classify(job)
 
 
 def test_many_images_are_sampled_per_class() -> None:

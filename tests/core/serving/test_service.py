@@ -1,7 +1,6 @@
 """Serving against plain references without caches or batches: one image and one prompt at a time."""
 
 import copy
-import dataclasses
 import math
 import threading
 import time
@@ -20,7 +19,6 @@ from torch import Tensor
 
 from core.admission import Grant
 from core.clip.data.images import open_image
-from core.clip.errors import BackboneUnavailable
 from core.clip.inference.classifier import Classifier
 from core.clip.inference.request_rule import RequestKind
 from core.clip.models.backbone import Backbone, tower_parameters
@@ -28,23 +26,20 @@ from core.clip.prompts import class_indices
 from core.clip.weights.delta import Delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
-from core.serving import predictor
-from core.serving.pool import model_pool as serving_networks
 from core.serving.pool.cache import StillLoading
-from core.serving.pool.model_pool import MODEL, ModelPool, ModelUnavailable
+from core.serving.pool.model_pool import ModelPool, ModelUnavailable
 from core.serving.types import ClassifyRequest, ClassName
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import StorageUnavailable
 from core.store.registry import models
 from core.store.registry.references import STOCK
 from tests.api import crafted
-from tests.core.serving.adapted import CLASSES, moved, publish_model
+from tests.core.serving.adapted import CLASSES, moved
 from tests.core.serving.world import (
     IMAGES,
     NAMES,
     World,
     assert_close,
-    content_of,
     exactly,
     in_order,
     numbers,
@@ -104,26 +99,10 @@ def test_the_stock_backbone_equals_the_formulas(world: World) -> None:
     assert set(answer.kinds.values()) == {"new"}
 
 
-def test_a_large_image_is_scaled_without_harm(world: World) -> None:
-    """The image is scaled down while it is decoded, with nearly the same numbers as the slow way."""
-    data = crafted.jpeg(5, 900, 700)
-    got = numbers(world.classify(images=[data]))[0]
-    prompts = [[f"a photo of a {name}."] for name in NAMES]
-    scores = Classifier(world.backbone).classify([open_image(data)], prompts)
-    for c, name in enumerate(NAMES):
-        assert got[name][1] == pytest.approx(float(scores.similarities[0, c]), abs=0.01)
-
-
 def test_alpha_0_is_the_stock_backbone_bit_for_bit(world: World) -> None:
     model = world.publish(alpha=0.7)
     assert exactly(world.classify(model=model, alpha=0.0)) == exactly(world.classify())
     assert exactly(world.classify(model=model)) != exactly(world.classify())
-
-
-def test_batches_do_not_change_the_numbers(world: World) -> None:
-    together = numbers(world.classify())
-    alone = [numbers(world.classify(images=[data]))[0] for data in IMAGES]
-    assert_close(alone, together)
 
 
 # --- prompts ---
@@ -190,18 +169,6 @@ def test_each_alpha_has_prompts_of_its_own(world: World) -> None:
     assert exactly(world.classify(model=model, alpha=0.5)) == at_half
 
 
-def test_cached_prompts_have_a_limit(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "TEXT_CACHE_BYTES", 1_500)
-    world = World(backbone, data, monkeypatch)
-    try:
-        first = world.classify()
-        assert_close(in_order(world.classify()), in_order(first))
-        assert len(world.sentences) > len(NAMES)  # The first prompts were evicted and encoded again.
-        assert world.serving.predictor.texts.bytes <= 1_500
-    finally:
-        world.close()
-
-
 def test_the_precedence_of_prompts(world: World) -> None:
     """The request's prompts win; then the model's for its classes under any spelling; then the templates."""
     own = {"Badger": ["a striped digger"]}
@@ -225,14 +192,6 @@ def test_kinds_go_by_case_folding(world: World) -> None:
 
 
 # --- loading ---
-
-
-def test_a_backbone_is_loaded_once_for_everyone(world: World) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: in_order(world.classify()), range(8)))
-    for answer in answers:
-        assert_close(answer, answers[0])
-    assert world.loads == [world.backbone.name]
 
 
 def test_a_model_stands_on_the_stock_backbone(world: World) -> None:
@@ -262,35 +221,6 @@ def test_warming_up_outlives_an_unexpected_error(world: World, monkeypatch: pyte
     world.serving.ready()
 
 
-def test_many_alphas_stay_within_the_budget(
-    backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    size = sum(t.numel() * t.element_size() for t in backbone.model.state_dict().values())
-    world = World(backbone, data, monkeypatch, model_cache_bytes=3 * size)
-    try:
-        model = world.publish()
-        first = exactly(world.classify(model=model, alpha=0.01))
-        for percent in range(2, 12):
-            world.classify(model=model, alpha=percent / 100)
-        assert 2 * size < world.pool.warm.bytes <= 3 * size
-        assert exactly(world.classify(model=model, alpha=0.01)) == first
-    finally:
-        world.close()
-
-
-def test_forget(world: World) -> None:
-    model, other = (world.publish(theta_1=moved(world.backbone, seed)) for seed in (1, 2))
-    world.classify(model=model, alpha=0.2)
-    world.classify(model=model, alpha=0.4)
-    expected = exactly(world.classify(model=other))
-    gone = content_of(world, model)
-    world.serving.forget(model)
-    assert not world.pool.warm.has((MODEL, gone, 0.2))
-    assert world.pool.warm.has((MODEL, content_of(world, other), 0.5))
-    assert len(world.serving.predictor.texts.kept) == len(NAMES)
-    assert exactly(world.classify(model=other)) == expected
-
-
 def weights_of(world: World, model: str) -> Path:
     with world.database.read() as session:
         key = models.get(session, model, owner=DEFAULT_OWNER).weights_key
@@ -313,22 +243,6 @@ def test_a_flipped_bit_is_never_served(world: World) -> None:
     world.classify(model=model)  # Repaired by the operator, without a restart.
 
 
-def test_a_damaged_manifest(world: World) -> None:
-    model, other = world.publish(), world.publish(theta_1=moved(world.backbone, seed=2))
-    path = weights_of(world, model).with_name("manifest.json")
-    for content in ('{"format": 3}', "", weights_of(world, other).with_name("manifest.json").read_text()):
-        path.write_text(content)
-        with pytest.raises(ModelUnavailable):
-            world.classify(model=model)
-
-
-def test_weights_of_another_backbone(world: World) -> None:
-    changed = dataclasses.replace(world.backbone, sha256="0" * 64)
-    model = publish_model(world.database, world.blobs, changed)
-    with pytest.raises(ModelUnavailable, match="other weights"):
-        world.classify(model=model)
-
-
 def test_a_storage_outage_is_retried_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     model = world.publish()
 
@@ -340,17 +254,6 @@ def test_a_storage_outage_is_retried_at_once(world: World, monkeypatch: pytest.M
         with pytest.raises(StorageUnavailable):
             world.classify(model=model)
     world.classify(model=model)
-
-
-def test_a_backbone_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(name: str, **options: Any) -> Backbone:
-        raise BackboneUnavailable("gone")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(serving_networks, "load_backbone", gone)
-        with pytest.raises(BackboneUnavailable):
-            world.classify()
-    world.classify()
 
 
 # --- images ---

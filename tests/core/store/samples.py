@@ -6,7 +6,10 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from core.settings import Settings
+from core.store import submission
 from core.store.accounts import owners
+from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
@@ -22,8 +25,14 @@ OWNER = DEFAULT_OWNER
 
 
 def new_job(database: Database, **given: Any) -> str:
-    job_id: str = given.pop("job_id", None) or new_id("job")
+    with database.write() as session:
+        return create_job(session, **given).id
+
+
+def create_job(session: Session, **given: Any) -> Job:
+    """Create a job as a request does, which announces its blobs first."""
     fields: dict[str, Any] = {
+        "job_id": new_id("job"),
         "owner": OWNER,
         "name": None,
         "config": {"backbone": "starter", "alpha": 0.5},
@@ -32,15 +41,34 @@ def new_job(database: Database, **given: Any) -> str:
         "images": [new_image("a.jpg"), new_image("b.jpg")],
         **given,
     }
+    deletions.announce(session, jobs.blobs_of(fields["job_id"]))
+    return jobs.create(session, **fields)
+
+
+def submit(
+    database: Database,
+    settings: Settings | None = None,
+    once: IdempotencyClaim | None = None,
+    *,
+    image_bytes: int = 3,
+) -> str:
+    """Submit a job with one image of this size, as a request does. Return the id in the answer."""
+    job_id = new_id("job")
     with database.write() as session:
-        create_job(session, job_id=job_id, **fields)
-    return job_id
-
-
-def create_job(session: Session, *, job_id: str, **fields: Any) -> Job:
-    """Create a job as a request does, which announces its blobs first."""
-    deletions.announce(session, jobs.blobs_of(job_id))
-    return jobs.create(session, job_id=job_id, **fields)
+        deletions.announce(session, jobs.blobs_of(job_id))
+        job = submission.submit_job(
+            session,
+            settings or Settings(),
+            once,
+            job_id=job_id,
+            owner=OWNER,
+            name=None,
+            config={"backbone": "starter"},
+            classes=[],
+            warnings=[],
+            images=[new_image("a.jpg", bytes=image_bytes)],
+        )
+        return job.id
 
 
 def new_image(file_name: str, split: str = "train", *, bytes: int = 3) -> NewImage:

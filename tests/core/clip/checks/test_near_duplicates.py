@@ -1,21 +1,11 @@
 import io
-import time
-from dataclasses import replace
 
-import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from core.clip.checks.image_stats import SIDE, THUMBNAIL, ImageStats, measure_image
+from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
 from core.clip.checks.near_duplicates import (
-    CELL,
-    CROPS,
-    EMPTY,
-    FINE,
     MIN_SIMILARITY,
-    OFFSETS,
-    _agreements,
-    _parts,
     find_near_duplicates,
     find_originals,
 )
@@ -103,52 +93,3 @@ def test_the_original_of_a_copy_is_the_first_image_of_its_class_that_it_resemble
         11,
     ]  # The last is in another class.
     assert find_originals([], []) == []
-
-
-def test_the_maximum_number_of_images() -> None:
-    """All images are copies of one, which is the worst case."""
-    base = measure_image(drawn(3))
-    noise = np.random.default_rng(0)
-    copies = [
-        replace(
-            base,
-            thumbnail=np.clip(base.thumbnail + noise.normal(0, 2, base.thumbnail.shape), 0, 255).astype(
-                np.uint8
-            ),
-        )
-        for _ in range(1_000)
-    ]
-    started = time.process_time()
-    assert len(find_near_duplicates(copies)) == 999
-    assert time.process_time() - started < 30
-
-
-@pytest.mark.parametrize("share", [1.0, *CROPS])
-def test_crops_equal_those_of_pillow(share: float) -> None:
-    thumbnail = stats_of(drawn(3)).thumbnail
-    (parts,) = _parts(thumbnail[None].astype(np.float32), [share], FINE)
-    assert len(parts) == (1 if share == 1 else (OFFSETS + 1) ** 2)
-    start = (1 - share) * THUMBNAIL
-    last = Image.fromarray(thumbnail).resize(
-        (FINE, FINE), Image.Resampling.BOX, box=(start, start, THUMBNAIL, THUMBNAIL)
-    )
-    assert np.abs(parts[-1] - np.asarray(last)).max() <= 1  # Pillow rounds.
-
-
-@pytest.mark.parametrize("cells", [0, 1, 3, 11, 16])
-def test_agreement_is_the_lowest_tenth_of_the_cells_that_hold_something(cells: int) -> None:
-    n = FINE // CELL
-    noise = np.random.default_rng(cells)
-    holds = np.zeros(n * n, dtype=bool)
-    holds[noise.permutation(n * n)[:cells]] = True
-    mask = np.kron(holds.reshape(n, n), np.ones((CELL, CELL)))
-    a, b = (noise.normal(0, 1, (FINE, FINE)) * mask for _ in range(2))
-    (found,) = _agreements(a[None].astype(np.float32), (a + b)[None].astype(np.float32))
-    agreements = []
-    for row in range(0, FINE, CELL):
-        for column in range(0, FINE, CELL):
-            x, y = (s[row : row + CELL, column : column + CELL] for s in (a, a + b))
-            if max((x * x).mean(), (y * y).mean()) > EMPTY:
-                agreements.append((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
-    assert len(agreements) == cells
-    assert found == pytest.approx(np.percentile(agreements, 10) if agreements else 0.0, abs=1e-5)

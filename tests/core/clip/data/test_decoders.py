@@ -32,8 +32,6 @@ GUARD = 60
 def pool() -> Iterator[Decoders]:
     made = Decoders(2)
     yield made
-    assert not made._slots._held
-    assert not made._large._held
     made.close()
 
 
@@ -162,28 +160,27 @@ def test_large_images_never_hold_more_than_their_memory(
     processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool, lock = Decoders(processes), threading.Lock()
-    held = most = most_at_once = at_once = 0
-    begin, end = Decoders._begin, Decoders._end
+    begin, finish = DecoderProcess.begin, DecoderProcess.finish
+    rooms: dict[DecoderProcess, int] = {}
+    most = most_at_once = 0
 
-    def beginning(self: Decoders, index: int, source: bytes, room: int, *rest: Any, **more: Any) -> Any:
-        nonlocal held, most, at_once, most_at_once
-        flight = begin(self, index, source, room, *rest, **more)
-        if flight is not None and flight.large_bytes:
-            with lock:
-                held, at_once = held + room, at_once + 1
-                most, most_at_once = max(most, held), max(most_at_once, at_once)
-                flight.room = room
-        return flight
-
-    def ending(self: Decoders, flight: Any) -> None:
-        nonlocal held, at_once
+    def beginning(process: DecoderProcess, source: bytes, limits: ImageLimits, room: int, **how: Any) -> None:
+        nonlocal most, most_at_once
         with lock:
-            if flight.large_bytes:
-                held, at_once = held - flight.room, at_once - 1
-        end(self, flight)
+            if room > decoders.SMALL_BYTES:
+                rooms[process] = room
+            most, most_at_once = max(most, sum(rooms.values())), max(most_at_once, len(rooms))
+        begin(process, source, limits, room, **how)
 
-    monkeypatch.setattr(Decoders, "_begin", beginning)
-    monkeypatch.setattr(Decoders, "_end", ending)
+    def finishing(process: DecoderProcess, *given: Any) -> Any:
+        try:
+            return finish(process, *given)
+        finally:
+            with lock:
+                rooms.pop(process, None)
+
+    monkeypatch.setattr(DecoderProcess, "begin", beginning)
+    monkeypatch.setattr(DecoderProcess, "finish", finishing)
     sources = [crafted.honest("PNG", side) for side in (1_900, 2_500, 3_000)] * 2
     with ThreadPoolExecutor(6) as callers:
         for image in callers.map(

@@ -14,9 +14,6 @@ from safetensors.torch import save_file
 
 from core.clip.export.model_card import (
     LOAD_DELTA,
-    LOAD_ONNX,
-    LOAD_PLAINLY,
-    LOAD_WITH_SCRIPT,
     UNKNOWN_LICENCE,
     ModelInfo,
     licence_of,
@@ -185,11 +182,6 @@ def test_quick_gelu_and_the_image_size_are_in_the_configuration(tiny: Backbone) 
     assert "/home/me" not in json.dumps(found)
     assert config["model_cfg"]["text_cfg"]["hf_model_name"] == "/home/me/x"  # type: ignore[index]
     assert tiny.open_clip_config["model_cfg"]["vision_cfg"]["image_size"] == tiny.image_size
-
-
-@pytest.mark.parametrize("loading", [LOAD_PLAINLY, LOAD_WITH_SCRIPT, LOAD_ONNX])
-def test_the_card_says_what_the_export_leaves_out(loading: str) -> None:
-    assert "training images, which this export leaves out" in model_card(ABOUT, loading)
 
 
 def test_a_delta_has_the_features_of_the_training_images() -> None:

@@ -84,30 +84,6 @@ def test_two_and_three_classes_count_in_part_by_default(count: int) -> None:
         assert same == (share == {2: 0.4, 3: 0.6}.get(count, 1.0))
 
 
-def test_a_class_counts_once_however_many_shots_it_has() -> None:
-    shots, labels = torch.cat([SHOTS, *[SHOTS[2:]] * 9]), torch.tensor([0, 1, 0, *[0] * 9])
-    few = torch.cat([SHOTS[1:2], (SHOTS[0] + 10 * SHOTS[2])[None] / 11])
-    free, once = (
-        class_offsets(s, n, HEAD, [NEW_CLASS] * 3, 0.5)
-        for s, n in ((shots, labels), (few, torch.tensor([1, 0])))
-    )
-    torch.testing.assert_close(free, once)
-
-
-def test_similar_new_classes_reduce_the_offset() -> None:
-    far = class_offsets(SHOTS, LABELS, HEAD, CLASSES, 0.5)
-    near = class_offsets(SHOTS, LABELS, torch.cat([HEAD, unit([0.9, 0.2, 0.1])]), [*CLASSES, NEW_CLASS], 0.5)
-    assert (near[:2] < far[:2]).all()
-    assert near[2] == far[2]
-
-
-def test_there_is_no_offset_where_the_shots_prefer_the_new_classes() -> None:
-    shots = unit([1, 0, 0], [0.9, 0.1, 0], [0.9, 0, 0.1])
-    alone = class_offsets(shots, LABELS, HEAD[[2]], [0], 0.1)
-    among = class_offsets(shots, LABELS, HEAD[[2, 0]], [0, NEW_CLASS], 0.1, {})
-    assert among[0] == pytest.approx(alone.item())
-
-
 def test_without_shots_there_are_no_offsets() -> None:
     assert not class_offsets(torch.empty(0, 3), torch.empty(0).long(), HEAD, CLASSES, 0.5).any()
 

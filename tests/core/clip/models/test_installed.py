@@ -70,18 +70,6 @@ def test_concurrent_processes_download_once(hub: Hub, repository: Path, cache: P
     assert hub.transfers() == [None]
 
 
-def test_its_progress_is_known_to_other_processes(hub: Hub, repository: Path, cache: Path) -> None:
-    hub.cuts = [1_000_000, *RETRIES]
-    with pytest.raises(BackboneUnavailable, match="broke off"):
-        installed.install(NAME, cache)
-    total = sum(path.stat().st_size for path in repository.iterdir())
-    progress = installed.progress(NAME, cache)
-    assert progress is not None
-    assert 1_000_000 < progress.done_bytes < total == progress.total_bytes
-    installed.install(NAME, cache)
-    assert installed.progress(NAME, cache) is None
-
-
 def test_a_pickle_is_not_loaded(hub: Hub, repository: Path, cache: Path) -> None:
     (repository / WEIGHTS).rename(repository / "open_clip_pytorch_model.bin")
     with pytest.raises(BackboneUnavailable, match=r"only available as open_clip_pytorch_model\.bin"):
@@ -96,20 +84,6 @@ def test_weights_that_are_no_safetensors_file(hub: Hub, repository: Path, cache:
     assert installed.list_installed(cache) == []
     make_tiny_backbone(repository)
     installed.install(NAME, cache)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "{",
-        '{"model_cfg": []}',
-        '{"model_cfg": {"vision_cfg": {}, "text_cfg": 1}}',
-    ],
-)
-def test_a_configuration_of_another_kind(repository: Path, cache: Path, content: str) -> None:
-    (repository / CONFIG).write_text(content)
-    with pytest.raises(BackboneUnavailable, match="is no configuration of open_clip"):
-        installed.install(NAME, cache)
 
 
 def test_a_repository_without_weights(repository: Path, cache: Path) -> None:

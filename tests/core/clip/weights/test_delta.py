@@ -73,12 +73,6 @@ def test_full_gives_theta_1_back_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_unchanged_weights_stay(kind: DeltaFormat) -> None:
-    theta_0, _ = thetas()
-    assert same_bits(encode(theta_0, theta_0, kind).theta(theta_0, 1), theta_0)
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_the_packed_size(kind: DeltaFormat) -> None:
     theta_0, theta_1 = thetas()
     delta = encode(theta_0, theta_1, kind)

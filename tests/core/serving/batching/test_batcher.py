@@ -162,17 +162,6 @@ def test_an_error_reaches_every_request_of_the_batch(batcher: BatcherWithModels)
     assert batcher.counts().waiting["images"] == 0
 
 
-def test_a_batch_waits_briefly_for_pending_requests(batcher: BatcherWithModels) -> None:
-    network = Slow()
-    batcher._batch_seconds = 100.0  # As after a long batch; the delay has a maximum of its own.
-    with batcher.pending(("a", "images")):
-        first = batcher.submit_to(("a", "images"), network, rows(1))
-        second = batcher.submit_to(("a", "images"), network, rows(2))
-    for work in (first, second):
-        batcher.wait(work, 60)
-    assert network.batches == [[1, 2]]
-
-
 def test_a_batch_waits_until_it_is_full(batcher: BatcherWithModels, monkeypatch: pytest.MonkeyPatch) -> None:
     """3 of 4 rows are there and a fourth is pending: the batch waits, although 3 exceed the 1 that is
     missing.
@@ -250,25 +239,6 @@ def test_concurrent_work_runs_in_parallel(pair: BatcherWithModels) -> None:
             pair.wait(pair.submit_to(lane, network, rows(2), arrival), 60)
         pair.wait(pair.submit_to(lane, network, rows(3), other), 60)
     assert [name == "compute" for name in network.names] == [False, False, True]
-
-
-class OnlyAlone(BatcherWithModels):
-    """Batcher whose threads for concurrent work check the queue at the wrong moments."""
-
-    def _is_concurrent(self) -> bool:
-        return False
-
-
-def test_a_withdrawal_wakes_the_thread_for_single_work() -> None:
-    batcher = OnlyAlone(workers=2)
-    try:
-        with batcher._changed:  # Both at once: neither is ever alone.
-            first, second = (batcher.submit_to((name, "images"), Slow(), rows(1)) for name in "ab")
-        time.sleep(0.05)  # Both wait.
-        assert batcher.withdraw(first)
-        assert torch.equal(batcher.wait(second, 60), rows(2))
-    finally:
-        batcher.close()
 
 
 def test_slices_that_finish_out_of_order_return_in_order(pair: BatcherWithModels) -> None:

@@ -10,44 +10,16 @@ from core.store import submission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.accounts.quotas import ByteQuota
-from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey
 from core.store.jobs import jobs
-from core.store.storage import deletions
-from tests.core.store.samples import OWNER, new_image
+from tests.core.store.samples import OWNER, submit
 
 ONCE = IdempotencyClaim("k", "a" * 64)
 
 
-def submit(
-    database: Database,
-    once: IdempotencyClaim | None = ONCE,
-    *,
-    owner: str = OWNER,
-    settings: Settings | None = None,
-) -> str:
-    """Submit a job and return the id in the answer."""
-    job_id = new_id("job")
-    with database.write() as session:
-        deletions.announce(session, f"jobs/{job_id}")
-        job = submission.submit_job(
-            session,
-            settings or Settings(),
-            once,
-            job_id=job_id,
-            owner=owner,
-            name=None,
-            config={"backbone": "starter"},
-            classes=[],
-            warnings=[],
-            images=[new_image("a.jpg", bytes=10)],
-        )
-    return job.id
-
-
 def test_keys_expire_after_a_day(database: Database) -> None:
-    first = submit(database)
+    first = submit(database, once=ONCE)
 
     def age(hours: float) -> None:
         with database.write() as session:
@@ -56,14 +28,14 @@ def test_keys_expire_after_a_day(database: Database) -> None:
             idempotency.forget_old(session)
 
     age(23.9)
-    assert submit(database) == first
+    assert submit(database, once=ONCE) == first
     with database.write() as session:
         session.execute(
             update(IdempotencyKey).values(created_at=database_now(session) - timedelta(hours=24.1))
         )
-    second = submit(database, IdempotencyClaim("k", "b" * 64))  # Not yet swept, but expired.
+    second = submit(database, once=IdempotencyClaim("k", "b" * 64))  # Not yet swept, but expired.
     assert second != first
-    assert submit(database, IdempotencyClaim("k", "b" * 64)) == second
+    assert submit(database, once=IdempotencyClaim("k", "b" * 64)) == second
     age(24.1)
     with database.read() as session:
         assert session.scalars(select(IdempotencyKey)).all() == []
@@ -72,13 +44,13 @@ def test_keys_expire_after_a_day(database: Database) -> None:
 def test_a_refused_request_may_be_retried(database: Database) -> None:
     """Nothing is remembered of a refused request, and its retry is not blocked by its own job."""
     full = Settings(max_stored_bytes=15)
-    blocking = submit(database, None)
+    blocking = submit(database, image_bytes=10)
     with pytest.raises(ByteQuota):
-        submit(database, settings=full)
+        submit(database, full, ONCE, image_bytes=10)
     with database.write() as session:
         jobs.delete(session, blocking, owner=OWNER)
-    first = submit(database, settings=full)
-    assert submit(database, settings=full) == first
+    first = submit(database, full, ONCE, image_bytes=10)
+    assert submit(database, full, ONCE, image_bytes=10) == first
     with database.read() as session:
         full.max_stored_bytes = 5
         submission.precheck_quota(session, OWNER, "k", full)

@@ -10,27 +10,24 @@ from sqlalchemy.orm import Session
 
 from core.errors import ClipCiteError
 from core.settings import Settings
-from core.store import submission
 from core.store.accounts import owners, quotas
 from core.store.accounts.owners import InvalidOwner
 from core.store.accounts.quotas import ByteQuota
-from core.store.db.ids import new_id
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable, JobNotFound, ModelNotFound
 from core.store.jobs import fair_queue, jobs, leases
 from core.store.registry import models
-from core.store.storage import deletions
 from tests.core.store.samples import (
     OWNER,
     claimed,
     create_job,
     job_of,
-    new_image,
     new_job,
     new_model,
     new_owner,
     publish,
+    submit,
 )
 from tests.core.store.test_races import at_once
 
@@ -77,26 +74,6 @@ def test_invalid_owner_names(database: Database, name: str) -> None:
 
 
 # --- quotas ---
-
-
-def submit(database: Database, settings: Settings, *, owner: str = OWNER, image_bytes: int = 3) -> str:
-    job_id = new_id("job")
-    image = new_image("a.jpg", bytes=image_bytes)
-    with database.write() as session:
-        deletions.announce(session, f"jobs/{job_id}")
-        submission.submit_job(
-            session,
-            settings,
-            None,
-            job_id=job_id,
-            owner=owner,
-            name=None,
-            config={"backbone": "starter"},
-            classes=[],
-            warnings=[],
-            images=[image],
-        )
-    return job_id
 
 
 def test_no_quota_is_no_limit(database: Database) -> None:
@@ -156,20 +133,8 @@ def test_many_at_once_never_exceed_the_quota(database: Database) -> None:
 
 
 def several(database: Database, owner: str, count: int) -> list[str]:
-    ids = [new_id("job") for _ in range(count)]
     with database.write() as session:
-        for job_id in ids:
-            create_job(
-                session,
-                job_id=job_id,
-                owner=owner,
-                name=None,
-                config={},
-                classes=[],
-                warnings=[],
-                images=[],
-            )
-    return ids
+        return [create_job(session, owner=owner, images=[]).id for _ in range(count)]
 
 
 def take(database: Database, ahead: int, **given: Any) -> list[str]:
@@ -188,16 +153,6 @@ def test_the_owner_with_the_fewest_running_jobs_is_next_then_the_oldest_job(data
     assert sorted(places.values()) == [1, 2, 3, 4, 5, 6]
     assert take(database, 3) == expected[:3]
     assert take(database, 6) == expected[3:]
-
-
-def test_running_jobs_count_for_the_place_in_the_queue(database: Database) -> None:
-    busy = several(database, OWNER, 3)
-    claimed(database, busy[0])
-    idle = several(database, new_owner(database, "idle"), 1)
-    with database.read() as session:
-        page, _ = jobs.list_page(session, owner="idle", limit=9)
-        assert fair_queue.positions(session, page) == {idle[0]: 1}
-    assert take(database, 1) == idle
 
 
 @pytest.mark.parametrize("ahead", [1, 4])

@@ -114,21 +114,6 @@ def test_a_server_that_is_read_only_for_a_while_is_unavailable(
             session.execute(text(f"{setting} on"))
         with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
             new_job(database)
-        with operator.write() as session:
-            session.execute(text(f"{setting} off"))
-        assert job_of(database, new_job(database)).status == "queued"
-        database.close()
-        operator.close()
-
-
-def test_a_read_only_server_is_noticed_and_its_connection_closed(
-    postgres_url: str, postgres_template: str
-) -> None:
-    with postgres_database(postgres_url, postgres_template) as url:
-        operator, database = Database(url), Database(url)
-        setting = f'ALTER DATABASE "{operator.engine.url.database}" SET default_transaction_read_only ='
-        with operator.write() as session:
-            session.execute(text(f"{setting} on"))
         assert database.is_read_only()
         with operator.write() as session:
             session.execute(text(f"{setting} off"))

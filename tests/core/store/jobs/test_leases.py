@@ -312,15 +312,6 @@ def test_a_returned_message_is_sent_again_at_once(database: Database) -> None:
     assert job_of(database, first).lease_token == held.token
 
 
-def test_a_requeued_job_keeps_its_place(database: Database) -> None:
-    first, second = new_job(database), new_job(database)
-    claimed(database, first)
-    let_lease_expire(database, first)
-    expire(database)
-    with database.write() as session:
-        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=4) == [first, second]
-
-
 # --- a model before its evaluation ---
 
 

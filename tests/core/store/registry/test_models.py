@@ -2,13 +2,11 @@ from typing import Any
 
 import pytest
 
-from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import Model
-from core.store.errors import InvalidCursor, ModelNotFound
+from core.store.errors import ModelNotFound
 from core.store.jobs import jobs
 from core.store.registry import models
-from core.store.registry.models import Filters
 from tests.core.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, publish
 
 
@@ -21,31 +19,6 @@ def published(database: Database, name: str | None = None, *, owner: str = OWNER
 def resolved(database: Database, reference: str, *, owner: str = OWNER) -> Model:
     with database.read() as session:
         return models.resolve(session, reference, owner=owner)
-
-
-def test_pages_get_and_delete(database: Database) -> None:
-    made = []
-    for name in ("a", None, "c"):
-        model = new_model(name=name)
-        assert publish(database, claimed(database, new_job(database)), model)
-        made.append(model.id)
-    with database.read() as session:
-        page, more = models.list_page(session, owner=OWNER, limit=2)
-        assert ([m.id for m in page], more) == (made[:0:-1], True)
-        page, more = models.list_page(session, owner=OWNER, limit=2, after=cursor_of(page[-1]))
-        assert ([m.id for m in page], more) == (made[:1], False)
-        assert models.get(session, made[0], owner=OWNER).name == "a"
-        with pytest.raises(InvalidCursor):
-            models.list_page(session, owner=OWNER, limit=2, after="mdl_none")
-
-    with database.write() as session:
-        gone = models.delete(session, made[0], owner=OWNER)
-    assert (gone.id, gone.weights_key) == (made[0], "models/x/weights")
-    with database.write() as session:
-        with pytest.raises(ModelNotFound):
-            models.get(session, made[0], owner=OWNER)
-        with pytest.raises(ModelNotFound):
-            models.delete(session, made[0], owner=OWNER)
 
 
 def test_a_model_outlives_its_job_and_a_job_its_model(database: Database) -> None:
@@ -125,52 +98,3 @@ def test_names_that_were_stored_before_there_were_rules(database: Database) -> N
         with database.write() as session:
             models.rename(session, model, "boots", owner=OWNER)
     assert resolved(database, "boots").version == 4
-
-
-def test_rename(database: Database) -> None:
-    first, second, boot = (published(database, name) for name in ("shoes", "shoes", "boots"))
-
-    def rename(reference: str, name: str | None) -> tuple[str | None, int | None]:
-        with database.write() as session:
-            model = models.rename(session, reference, name, owner=OWNER)
-            return model.name, model.version
-
-    assert rename(boot, "shoes") == ("shoes", 3)
-    assert rename("shoes@3", "shoes") == ("shoes", 3)  # The name it already has.
-    assert rename("shoes@1", None) == (None, None)
-    assert rename(first, "boots") == ("boots", 2)
-    assert [resolved(database, r).id for r in ("boots", "shoes", "shoes@2")] == [first, boot, second]
-    with database.read() as session, pytest.raises(ModelNotFound):
-        models.resolve(session, "shoes@1", owner=OWNER)
-    with database.write() as session, pytest.raises(ModelNotFound):
-        models.rename(session, first, "x", owner=new_owner(database, "other"))
-
-
-def test_filters(database: Database) -> None:
-    new_owner(database, "other")
-    published(database, "shoes", owner="other")
-    shoe = published(database, "shoes", classes=["boot", "Ärmel", 'a "quoted" name'])
-    shirt = published(database, "shirts", backbone="ViT-B-16/openai", classes=["Ärmel"])
-    newest = published(database, "shoes")
-
-    def found(**wanted: Any) -> list[str]:
-        with database.read() as session:
-            page, more = models.list_page(session, owner=OWNER, limit=9, filters=Filters(**wanted))
-        assert not more
-        return [model.id for model in page]
-
-    assert found() == [newest, shirt, shoe]
-    assert found(name="shoes") == [newest, shoe]
-    assert found(backbone="ViT-B-16/openai") == [shirt]
-    assert found(job_id=resolved(database, shirt).job_id) == [shirt]
-    assert found(class_name="Ärmel") == found(class_name="A\u0308rmel") == [shirt, shoe]
-    assert found(class_name='a "quoted" name') == [shoe]
-    assert found(class_name="boot", name="shirts") == []
-    assert found(name="\0", class_name="\0") == found(class_name="Ä") == []
-    with database.read() as session:
-        page, more = models.list_page(session, owner=OWNER, limit=1, filters=Filters(name="shoes"))
-        assert ([model.id for model in page], more) == ([newest], True)
-        page, more = models.list_page(
-            session, owner=OWNER, limit=1, after=cursor_of(page[-1]), filters=Filters(name="shoes")
-        )
-        assert ([model.id for model in page], more) == ([shoe], False)
