@@ -71,28 +71,6 @@ def test_the_error_is_half_a_step(scores: np.ndarray) -> None:
         assert error < 1e-5
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_invalid_scores_are_refused(value: float, tmp_path: Path) -> None:
-    scores = matrix(0)
-    scores[0, 0] = value
-    store = RunStore(tmp_path, "methods")
-    with pytest.raises(ValueError, match="NaN or"):
-        store.add("a", {}, {}, {"s": scores})
-    assert store.names() == []
-
-
-def test_equal_arrays_are_stored_once(tmp_path: Path) -> None:
-    store = RunStore(tmp_path, "methods")
-    for seed in range(3):
-        add(store, str(seed), seed)
-    with np.load(store.npz) as stored:
-        assert len(stored.files) == 2 + 3  # Truth and names once, three matrices.
-    assert store.names() == ["0", "1", "2"]
-    run = store.get("1")
-    assert run is not None
-    np.testing.assert_allclose(run.scores("s"), matrix(1), rtol=0, atol=1e-5)
-
-
 def _kill_when_replacing(folder: Path, name: str) -> None:
     """Add run "b", and die once the new file lies beside the old one."""
     replace = Path.replace

@@ -1,11 +1,14 @@
 """Shared fixtures for the client's tests, on the one running service."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from clipcite import Client, Job
+from clipcite.cli.main import app
 from tests.clipcite.painted import COLOURS, paint
 from tests.service.running import Service
 
@@ -37,3 +40,17 @@ def _colours(root: Path) -> Path:
     for name in COLOURS:
         paint(root, f"test/{name}", 2)
     return root
+
+
+@pytest.fixture
+def call(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return a function that runs a command on the service and asserts its exit status."""
+    monkeypatch.setenv("CLIPCITE_URL", service.url)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object, status: int = 0) -> Result:
+        done = CliRunner().invoke(app, [str(one) for one in arguments])
+        assert done.exit_code == status, (done.stdout, done.stderr, done.exception)
+        return done
+
+    return call

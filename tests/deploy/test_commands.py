@@ -7,7 +7,6 @@ home folder, and `/` as the working folder. Not covered: the container's user, r
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import pytest
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.deploy.files import ROOT, image_environment, lineage, own_services
-from tests.service.running import wait_for
+from tests.service.running import free_port, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -89,8 +88,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, redis_url
     folder = tmp_path_factory.mktemp("containers")
     for name in ("data/tmp", "cache", "tmp", "secrets"):
         (folder / name).mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with postgres_database(postgres_url) as database:
         url = database.replace("postgresql+psycopg", "postgresql")
         (folder / "secrets" / "clipcite_database_url").write_text(url)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.settings import Settings
-from tests.deploy.files import COMPOSE, VARIABLE, compose, own_services
+from tests.deploy.files import COMPOSE, compose, own_services
 
 FILE = compose()
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
@@ -31,13 +31,6 @@ def test_every_variable_of_ours_is_a_setting() -> None:
     assert {name for name in named if not name.startswith("AWS_")} <= SETTINGS
     secrets = {name for service in own_services().values() for name in service["secrets"]}
     assert {name.upper() for name in secrets - {"aws_credentials"}} <= SETTINGS
-
-
-def test_a_variable_is_named_after_its_setting() -> None:
-    given = {name for name, _ in VARIABLE.findall(COMPOSE.read_text(encoding="utf-8"))}
-    assert {name for name in given if name.startswith("CLIPCITE_")} <= SETTINGS
-    # No variable is mandatory. `$$` is a $ of a shell inside a container.
-    assert "$" not in VARIABLE.sub("", COMPOSE.read_text(encoding="utf-8")).replace("$$", "")
 
 
 @pytest.mark.parametrize("kind", ["secrets", "volumes", "networks", "configs"])

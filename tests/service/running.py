@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -109,6 +110,20 @@ class Hold:
 
     def release(self) -> None:
         self.file.unlink(missing_ok=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_ready(url: str) -> bool:
+    """Say whether the service responds and is ready."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def wait_for(

@@ -15,7 +15,7 @@ import pytest
 from core.store.accounts import api_keys
 from core.store.db.session import Database
 from tests.api import crafted
-from tests.service.running import PATIENCE, wait_for
+from tests.service.running import PATIENCE, free_port, is_ready, wait_for
 
 IN_FLIGHT = 20
 OPERATOR = "an operator's key of the environment"
@@ -35,15 +35,14 @@ def test_requests_under_way_at_sigterm_are_answered(
         api_keys.revoke(session, revoked[: api_keys.PREFIX_LENGTH])
     database.close()
     never = f"cc_{'n' * 43}"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     given = {"CLIPCITE_DATA": str(data), "CLIPCITE_PORT": str(port), "CLIPCITE_ADMIN_KEY": OPERATOR}
     process = subprocess.Popen(
         [sys.executable, "-m", "api"], env={**os.environ, **environment, **given}, stderr=subprocess.PIPE
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: _is_ready(url))
+        wait_for(lambda: is_ready(url))
         with httpx.Client(base_url=url, timeout=PATIENCE) as http:
             for key in (good, revoked, never, OPERATOR):
                 bearer = {"authorization": f"Bearer {key}"}
@@ -87,13 +86,6 @@ def test_requests_under_way_at_sigterm_are_answered(
     for key in (good, revoked, never, OPERATOR):
         assert key not in said
         assert key.encode() not in stored
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=10).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _listens(port: int) -> bool:

@@ -11,12 +11,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from safetensors.torch import load_file, save_file
 from sqlalchemy import update
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from tests.core.clip.tiny import make_tiny_backbone
 from tests.service.running import (
     FAILPOINTS,
     PATIENCE,
@@ -27,6 +25,7 @@ from tests.service.running import (
     colours,
     epochs_of,
     is_alive,
+    is_ready,
     serve,
     submit,
     training,
@@ -101,60 +100,8 @@ def test_a_killed_api_and_dispatcher_are_restarted(service: Service) -> None:
         process.kill()
         wait_for(lambda process=process: not process.is_running())
     with service.http as http:
-        wait_for(lambda: _is_ready(http))
+        wait_for(lambda: is_ready(service.url))
         assert wait_for_job(http, submit(http, colours(), epochs=1))["status"] == "succeeded"
-
-
-def _is_ready(http: httpx.Client) -> bool:
-    try:
-        return http.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
-
-
-@pytest.mark.slow
-def test_cancel_while_running_and_while_queued(service: Service) -> None:
-    with service.http as http:
-        running = submit(http, colours(), **LONG)
-        training(http, running)
-        queued = submit(http, colours(), **LONG)
-        assert http.get(f"/jobs/{queued}").json()["queue_position"] == 1
-
-        answer = http.post(f"/jobs/{queued}/cancel")
-        assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
-
-        trainer = service.child("worker.trainer")
-        answer = http.post(f"/jobs/{running}/cancel")
-        assert (answer.status_code, answer.json()["cancel_requested"]) == (202, True)
-        job = wait_for_job(http, running)
-        assert job["status"] == "cancelled"
-        assert job["model_id"] is None
-        assert not trainer.is_running()
-        assert http.post(f"/jobs/{running}/cancel").status_code == 202  # Repeating the cancel does no harm.
-        # The job that was cancelled while queued never ran.
-        types = [e["type"] for e in http.get(f"/jobs/{queued}/events").json()["data"]]
-        assert types == ["queued", "cancelled"]
-        # The worker takes the next job.
-        assert wait_for_job(http, submit(http, colours(), epochs=1))["status"] == "succeeded"
-
-
-@pytest.mark.slow
-def test_a_diverging_training_fails_at_once_with_its_reason(
-    service: Service, environment: dict[str, str]
-) -> None:
-    """The backbone's temperature overflows, so the first loss is not a number."""
-    broken = Path(environment["CLIPCITE_BACKBONE_FOLDER"]) / "broken"
-    name = make_tiny_backbone(broken)
-    weights = broken / "open_clip_model.safetensors"
-    state = load_file(weights)
-    state["logit_scale"].fill_(100.0)
-    save_file(state, weights)
-    with service.http as http:
-        job = wait_for_job(http, submit(http, colours(), backbone=name))
-    assert (job["status"], job["attempts"]) == ("failed", 1)
-    assert job["error"]["code"] == "training_diverged"
-    assert "learning_rate" in job["error"]["detail"]
-    assert job["model_id"] is None
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Two workers, one with a full disk: the other one runs every job."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import redis
 
 from tests.binaries import redis_binary
 from tests.disk import fill, small_disk
-from tests.service.running import colours, serve, submit, wait_for, wait_for_job
+from tests.service.running import colours, free_port, serve, submit, wait_for, wait_for_job
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +22,7 @@ JOBS = 8  # Twice as many as the dispatcher sends ahead.
 @contextmanager
 def own_redis() -> Iterator[str]:
     """Run a Redis as this user, the only one in the test's namespace, and yield its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     process = subprocess.Popen([redis_binary(), *options], stdout=subprocess.DEVNULL)
 

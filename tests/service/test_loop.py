@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import zipfile
@@ -19,58 +18,7 @@ from core.store.db import migrate
 from tests.conftest import postgres_database
 from tests.receiver import receiver
 from tests.servers import bucket_access
-from tests.service.running import Service, colours, serve, submit, training, wait_for, wait_for_job
-
-
-def test_adapt_poll_classify(service: Service) -> None:
-    with service.http as http:
-        job_id = submit(http, colours(shots=6, tests=3), epochs=30, batch_size=8)
-        seen = training(http, job_id)
-        assert set(seen["progress"]["loss"]) == {"total", "dva", "scl", "vld"}
-        assert 0 < seen["progress"]["fraction"] <= 1
-        job = http.get(f"/jobs/{job_id}", params={"wait": 60}).json()
-        assert job["status"] == "succeeded", job
-        metrics = job["metrics"]
-        assert metrics["measured_on"] == {"source": "test", "images": 9, "trained_images": 12}
-        assert metrics["new_classes"] is not None
-
-        model = http.get(f"/models/{job['model_id']}").raise_for_status().json()
-        assert model["metrics"] == metrics
-        assert model["trained_classes"] == ["red", "green"]
-        files = [("images", (name, data)) for name, data in _images(colours(shots=2))]
-        answer = http.post(
-            "/classify",
-            files=files,
-            data={"model": model["id"], "class_names": ["red", "green", "blue"]},
-        )
-        assert answer.status_code == 200, answer.text
-        kinds = {c["name"]: c["kind"] for c in answer.json()["class_names"]}
-        assert kinds == {"red": "trained", "green": "trained", "blue": "new"}
-        assert len(answer.json()["results"]) == 4
-
-
-@pytest.mark.slow
-def test_real_images_with_the_starter(tmp_path: Path, drawings: Path) -> None:
-    trained, new = ("insect", "fruit", "tool"), ("vehicle", "building")
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for split, names, count in (("train", trained, 6), ("test", trained + new, 8)):
-            for name in names:
-                for path in sorted((drawings / split / name).iterdir())[:count]:
-                    archive.write(path, f"{split}/{name}/{path.name}")
-    with serve(tmp_path / "data", {}) as service, service.http as http:
-        job = wait_for_job(http, submit(http, buffer.getvalue(), epochs=8))
-        assert job["status"] == "succeeded", job
-        measured = job["metrics"]["trained_classes"]
-        assert measured["adapted"] > measured["stock"]
-        # The service's predictions are the measured ones.
-        right = 0
-        for name in trained:
-            files = [("images", p.read_bytes()) for p in sorted((drawings / "test" / name).iterdir())[:8]]
-            data = {"model": job["model_id"], "class_names": list(trained), "top_k": 1}
-            results = http.post("/classify", files=files, data=data).raise_for_status().json()["results"]
-            right += sum(r["predictions"][0]["class_name"] == name for r in results)
-        assert right / 24 == pytest.approx(measured["adapted"])
+from tests.service.running import colours, free_port, is_ready, submit, training, wait_for, wait_for_job
 
 
 @contextmanager
@@ -80,8 +28,7 @@ def distributed(environment: dict[str, str], folder: Path) -> Iterator[tuple[str
 
     Yields the replicas' URLs.
     """
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        ports = [str(probe.getsockname()[1]) for probe in (first, second)]
+    ports = [str(free_port()), str(free_port())]
     with ExitStack() as stack:
         for place, command in enumerate(
             [*(["api", "--port", port] for port in ports), ["worker", "--device", "cpu"], ["dispatcher"]]
@@ -93,7 +40,7 @@ def distributed(environment: dict[str, str], folder: Path) -> Iterator[tuple[str
             stack.callback(process.wait, 30)
             stack.callback(process.terminate)
         urls = [f"http://127.0.0.1:{port}" for port in ports]
-        wait_for(lambda: all(map(_is_ready, urls)))
+        wait_for(lambda: all(map(is_ready, urls)))
         yield urls[0], urls[1]
 
 
@@ -156,13 +103,6 @@ def test_postgresql_and_redis_and_s3(
             assert waiting not in left
     # No folder holds anything that another replica would need.
     assert {path.name for path in tmp_path.glob("*/*")} <= {"tmp"}
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=10).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _images(archive: bytes) -> list[tuple[str, bytes]]:

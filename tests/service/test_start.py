@@ -1,6 +1,5 @@
 """`clipcite serve` while it starts, and while the API restarts."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.running import serve, wait_for
+from tests.service.running import free_port, serve, wait_for
 
 
 @contextmanager
@@ -38,8 +37,7 @@ def polling(url: str) -> Iterator[list[str]]:
 
 @pytest.mark.slow
 def test_no_connection_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with (
         polling(f"http://127.0.0.1:{port}/") as outcomes,
         serve(tmp_path / "data", environment, port=port) as service,

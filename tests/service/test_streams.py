@@ -5,18 +5,16 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from core.store.db.session import Database
 from tests.api.streams import connect
 from tests.core.store import samples
-from tests.service.running import PATIENCE, wait_for
+from tests.service.running import PATIENCE, free_port, is_ready, wait_for
 
 
 @pytest.mark.slow
@@ -28,8 +26,7 @@ def test_fifty_open_streams_are_ended_properly_at_sigterm(
     database = Database(f"sqlite:///{tmp_path / 'clipcite.db'}")
     job_id = samples.new_job(database)
     database.close()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     given = {"CLIPCITE_DATA": str(tmp_path), "CLIPCITE_PORT": str(port), "CLIPCITE_LOG": "json"}
     process = subprocess.Popen(
         [sys.executable, "-m", "api"], env={**os.environ, **environment, **given}, stderr=subprocess.PIPE
@@ -43,7 +40,7 @@ def test_fifty_open_streams_are_ended_properly_at_sigterm(
         return await asyncio.wait_for(asyncio.gather(*(reader.read() for reader, _ in streams)), PATIENCE)
 
     try:
-        wait_for(lambda: _answers(f"http://127.0.0.1:{port}/jobs"))
+        wait_for(lambda: is_ready(f"http://127.0.0.1:{port}"))
         rest = asyncio.run(follow())
         said = process.communicate(timeout=PATIENCE)[1].decode()
         assert "Traceback" not in said, said
@@ -53,10 +50,3 @@ def test_fifty_open_streams_are_ended_properly_at_sigterm(
     lines = [json.loads(line) for line in said.splitlines()]
     assert {"timestamp", "level", "logger", "process", "message"} == set(lines[0])
     assert any("Shutting down" in line["message"] for line in lines)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).is_success
-    except httpx.HTTPError:
-        return False

@@ -68,13 +68,3 @@ def test_one_trace_from_the_request_to_the_trainer(environment: dict[str, str], 
     assert (process, IDS[parent_id]) == ("clipcite-api", "POST /classify")
     assert trace != TRACE
     assert not [name for name in spans if "readyz" in name or "metrics" in name]
-
-
-@pytest.mark.slow
-def test_without_an_endpoint_nothing_is_recorded(environment: dict[str, str], tmp_path: Path) -> None:
-    with serve(tmp_path / "data", environment) as service, service.http as http:
-        http.headers["traceparent"] = f"00-{TRACE}-{CALLER}-01"
-        job_id = submit(http, colours(), epochs=1, batch_size=8)
-        assert wait_for_job(http, job_id)["status"] == "succeeded"
-        for process in service.processes():
-            assert not [m for m in process.memory_maps() if "opentelemetry" in m.path]

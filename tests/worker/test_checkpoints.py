@@ -5,7 +5,6 @@ tests their contents.
 """
 
 import hashlib
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from core.store.jobs.jobs import NewImage
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, job_of, new_job, types_of
-from tests.disk import fill, small_disk
 from tests.worker.conftest import StandIn
 from worker.checkpoints import CheckpointUploader
 from worker.dispatcher.cleanup import finish_deletions
@@ -125,44 +123,6 @@ def test_the_trainers_checkpoints_are_stored_and_two_are_kept(
         keeper.flush(PATIENCE)
     assert recorded == [1, 2, 3, 4]
     assert stored(blobs) == [3, 4]
-
-
-@pytest.mark.slow
-@pytest.mark.mounts
-def test_a_full_disk_keeps_the_last_whole_one(folder: Path, tmp_path: Path, migrated: Path) -> None:
-    folder.parent.mkdir()
-    shutil.copy(migrated, tmp_path / "clipcite.db")
-    database = Database(f"sqlite:///{tmp_path}/clipcite.db")
-    state = bytes(300_000)
-    recorded: list[int] = []
-    record = recorder(database, recorded)
-
-    def write_state(epoch: int) -> None:
-        (folder / checkpoint_name(epoch, hashlib.sha256(state).hexdigest())).write_bytes(state)
-
-    with small_disk(tmp_path / "disk", megabytes=2) as disk:
-        blobs = Blobs((disk / "blobs").as_uri())
-        with CheckpointUploader(database, blobs, JOB, folder, record) as keeper:
-            keeper.fetch()
-            write_state(1)
-            keeper.notify()
-            until(lambda: recorded == [1])
-            ballast = fill(disk, leave=200_000)
-            write_state(2)  # The disk has no space for the next one, and the training continues.
-            keeper.flush(PATIENCE)
-        assert stored(blobs) == [1]
-        fresh = tmp_path / "next" / "checkpoints"
-        fresh.parent.mkdir()
-        with CheckpointUploader(database, blobs, JOB, fresh, record) as keeper:  # The next attempt.
-            assert keeper.fetch() == 0
-            assert [epoch_of(path.name) for path in fresh.iterdir()] == [1]
-            ballast.unlink()
-            folder = fresh
-            write_state(3)
-            keeper.flush(PATIENCE)
-        assert recorded == [1, 3]
-        assert stored(blobs) == [1, 3]
-        assert not list(disk.rglob("*.part"))
 
 
 def test_the_next_attempt_gets_the_newest_that_is_whole(

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db.tables import Job, JobEvent, Model
 from core.store.errors import DatabaseUnavailable, StorageFull, StorageUnavailable
-from core.store.jobs import events, jobs, leases
+from core.store.jobs import events, jobs
 from core.store.registry import models
 from tests.core.store.samples import OWNER, expire, job_of, let_lease_expire
 from tests.worker.test_job_runner import MakeWorker, make_worker, queue_job  # noqa: F401
@@ -120,37 +119,6 @@ def test_a_full_or_absent_storage_costs_no_attempt(
         requeued = session.scalars(select(JobEvent).where(JobEvent.type == "requeued")).one()
     assert requeued.data == {"reason": error.code, "detail": "There is no answer from the storage."}
     assert "10.0.0.7" in caplog.text
-
-
-def test_the_bar_does_not_fall_when_the_model_is_published(
-    worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Heartbeats store newer progress during the upload of the weights."""
-    store = publication.store_weights
-    heartbeats: list[float] = []
-    job_id = queue_job(worker, tmp_path)
-
-    def slow(*given: Any, **named: Any) -> None:
-        until = time.monotonic() + 60
-        before = (job_of(worker.database, job_id).progress or {})["fraction"]
-        while not heartbeats and time.monotonic() < until:
-            fraction = (job_of(worker.database, job_id).progress or {})["fraction"]
-            if fraction > before:
-                heartbeats.append(fraction)
-            time.sleep(0.02)
-        store(*given, **named)
-
-    publish = leases.publish
-    published: list[float] = []
-
-    def noted(session: Session, *given: Any, **named: Any) -> bool:
-        published.append(named["progress"]["fraction"])
-        return publish(session, *given, **named)
-
-    monkeypatch.setattr(publication, "store_weights", slow)
-    monkeypatch.setattr(leases, "publish", noted)
-    worker.run(job_id)
-    assert published[0] >= heartbeats[0]
 
 
 # --- between the two commits: the model is published, and its evaluation is under way ---

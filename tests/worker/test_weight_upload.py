@@ -3,7 +3,6 @@
 import hashlib
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from tests.core.store.faulty import faulty
 from tests.core.store.storage.test_blobs import bucket
 from worker.publication import store_weights
 from worker.trainer.supervisor import Stopped
-
-StoreWeights = Callable[..., None]
 
 
 @pytest.fixture

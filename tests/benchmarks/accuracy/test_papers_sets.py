@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.accuracy import paper
 from benchmarks.accuracy.forecast import forecast
-from benchmarks.data.papers import ELEVEN, IMAGENET_VARIANTS
+from benchmarks.data.papers import ELEVEN
 from benchmarks.full_size.__main__ import publish
 from benchmarks.methods.common.registry import METHODS
 from core.clip.models.backbone import Backbone
@@ -52,18 +52,6 @@ def test_one_command_prints_the_papers_tables_and_resumes(
     options = paper.parser(None, METHODS).parse_args(command[:2] + command[4:])  # base-to-new alone
     text = forecast(["clip_cite"], paper.read_trials(options), backbone, tmp_path)
     assert text.startswith(f"{len(ELEVEN)} trainings, {len(ELEVEN)} of them to run. About 0.")
-
-
-def test_everything_that_is_missing_is_named_before_the_first_training(root: Path, tmp_path: Path) -> None:
-    command = ["--root", str(root), "--setting", "all", "--draws", "2sfs", "--out", str(tmp_path)]
-    with pytest.raises(SystemExit) as missing:
-        paper.main([*command, "--seeds", "1"])
-    assert str(missing.value).count("rethinking_fewshot_vlms") == 5 * len(ELEVEN)  # 1 to 16 shots
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_trees_have_all_fifteen_data_sets(root: Path) -> None:
-    assert len([*root.iterdir()]) == len(ELEVEN) + len(IMAGENET_VARIANTS)
 
 
 def test_weights_of_a_hub_give_one_row_per_run_and_an_interrupted_series_resumes(

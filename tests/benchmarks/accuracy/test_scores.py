@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.accuracy.measures import differences, harmonic_mean, means, measure, resampled
+from benchmarks.accuracy.measures import differences, means, resampled
 from benchmarks.accuracy.scores import BestScores
 
 
@@ -60,30 +60,6 @@ def test_requests_for_one_kind_have_their_own_scores(seed: int) -> None:
         predicted = trained[a.argmax()] if label in trained else new[b.argmax()]
         assert right == (predicted == label)
     assert np.array_equal(own.correct_among_all(), scores.argmax(axis=1) == truth)
-
-
-def test_all_trained_and_none_trained() -> None:
-    scores, truth = drawn(1)
-    for trained in (range(7), []):
-        answers = BestScores.from_scores(scores, truth, list(trained))
-        assert np.array_equal(answers.correct_among_all(), scores.argmax(axis=1) == truth)
-        values = means([answers])
-        assert values["all"] == pytest.approx((scores.argmax(axis=1) == truth).mean())
-        assert "OwAUC" not in values
-
-
-def test_measures_of_a_run() -> None:
-    truth = np.array([0, 0, 1, 1])  # Class 0 is trained.
-    scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.6], [0.1, 0.9]], dtype=np.float32)
-    run = BestScores.from_scores(scores, truth, [0])
-    once = np.ones((1, 4), dtype=np.int64)
-    values = {name: value[0] for name, value in measure(run, once).items()}
-    assert (values["B"], values["N"]) == (1, 1)
-    assert (values["mixed B"], values["mixed N"], values["all"]) == (0.5, 0.5, 0.5)
-
-
-def test_the_mean_of_two_harmonic_means() -> None:
-    assert harmonic_mean(np.array([0.0, 1.0]), np.array([0.0, 0.5])).tolist() == pytest.approx([0, 2 / 3])
 
 
 def test_intervals_are_paired() -> None:

@@ -91,12 +91,6 @@ def test_labels_of_a_split_file_count_up(tmp_path: Path) -> None:
     assert [e.label for e in data.train] == [1, 0]
 
 
-def test_one_label_with_two_names(tmp_path: Path) -> None:
-    write_split(tmp_path / "dtd", *DTD, {"train": [("a.jpg", 0, "lined")], "test": [("b.jpg", 0, "woven")]})
-    with pytest.raises(BadDataSet, match="calls label 0 both 'lined' and 'woven'"):
-        load(tmp_path, "DTD")
-
-
 def test_images_that_are_missing(tmp_path: Path) -> None:
     rows = [("a.jpg", 0, "lined"), ("b.jpg", 1, "woven")]
     write_split(tmp_path / "dtd", *DTD, {"train": rows, "test": rows[:1]})

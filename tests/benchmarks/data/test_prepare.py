@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from benchmarks.data.folders import read_folders
@@ -19,21 +18,6 @@ def test_digits_need_only_scikit_learn(tmp_path: Path) -> None:
     names = [example.path.name for example in (*data.train, *data.test)]
     assert len(set(names)) == 840  # no test image is a training image
     assert open_image(data.test[0].path).size == (SIDE, SIDE)
-
-
-def test_signs_come_from_a_checkout(tmp_path: Path) -> None:
-    for label in range(10):
-        folder = tmp_path / "checkout" / "Dataset" / str(label)
-        folder.mkdir(parents=True)
-        for i in range(90):
-            (folder / f"IMG_{i:04d}.JPG").write_bytes(bytes([label, i]))
-    main(["signs", str(tmp_path / "signs"), "--source", str(tmp_path / "checkout")])
-    data = read_folders(tmp_path / "signs")
-    assert (len(data.train), len(data.test)) == (240, 600)
-    three = data.class_names.index("hand sign for the number three")
-    assert {e.path.read_bytes()[0] for e in data.test if e.label == three} == {3}
-    with pytest.raises(SystemExit, match="--source"):
-        main(["signs", str(tmp_path / "again")])
 
 
 def test_clipart_is_drawn_on_white_without_links_and_copies(tmp_path: Path) -> None:

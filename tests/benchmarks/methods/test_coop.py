@@ -25,12 +25,3 @@ def test_the_gradient_goes_to_the_context_alone(task: given.Task) -> None:
     assert prompts.context.grad is not None
     assert (prompts.context.grad.norm(dim=1) > 0).all()
     assert all(p.grad is None for p in prompts._model.parameters())
-
-
-def test_a_tokenizer_without_a_start_token_is_refused(task: given.Task) -> None:
-    def without_start(sentences: list[str]) -> torch.Tensor:
-        return task.backbone.tokenize(sentences)[:, 1:]
-
-    odd = replace(task, backbone=replace(task.backbone, tokenize=without_start))
-    with pytest.raises(ValueError, match="start token"):
-        Prompts(odd, 4).tokens(NAMES)

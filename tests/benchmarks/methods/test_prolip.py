@@ -1,12 +1,9 @@
-import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from benchmarks.methods.common import task as given
 from benchmarks.methods.prolip import ProLip, before_projection, projection, prolip
 from benchmarks.methods.stock import stock
-from core.clip.models.backbone import Backbone
 
 NAMES = ["green thing", "grey square"]
 
@@ -35,8 +32,3 @@ def test_a_strong_regularisation_keeps_it_stock(task: given.Task, shown: given.T
         answers = prolip(task, settings)["ProLIP"].similarities(shown, NAMES)
         moved.append((answers - expected).abs().max())
     assert moved[1] < 1e-2 < moved[0]
-
-
-def test_an_image_tower_without_a_projection_is_refused(backbone: Backbone) -> None:
-    with pytest.raises(ValueError, match="linear projection"):
-        projection(Backbone(**{**vars(backbone), "model": nn.Linear(2, 2)}))

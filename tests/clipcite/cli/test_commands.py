@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from clipcite import Client, Job
 from clipcite.cli.main import app
@@ -20,19 +20,6 @@ from tests.api.service import listening
 from tests.api.service import service as in_process
 from tests.clipcite.painted import paint
 from tests.service.running import Service
-
-
-@pytest.fixture
-def call(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("CLIPCITE_URL", service.url)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object, status: int = 0) -> Result:
-        done = CliRunner().invoke(app, [str(one) for one in arguments])
-        assert done.exit_code == status, (done.stdout, done.stderr, done.exception)
-        return done
-
-    return call
 
 
 def test_adapt_wait_classify(call: Any, folder: Path) -> None:
@@ -140,14 +127,6 @@ def test_scores_sets_and_rejections(call: Any, folder: Path, taught: Job) -> Non
     # Calibration needs more images than this model has.
     for options in (["--reject"], ["--coverage", 0.9]):
         assert "not_calibrated" in call("classify", image, "-m", taught.model_id, *options, status=5).stderr
-
-
-@pytest.mark.slow
-def test_no_evaluation(call: Any, folder: Path) -> None:
-    done = call("adapt", folder / "train", "--wait", "--epochs", 2, "--no-evaluation", "--name", "unmeasured")
-    assert "Ready, not evaluated." in done.stdout
-    job = json.loads(call("jobs", "list", "-n", 1, "--json").stdout)[0]
-    assert job["config"]["evaluate"] == "none"
 
 
 def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:
@@ -278,23 +257,6 @@ def test_unusable_files_do_not_end_the_command(call: Any, tmp_path: Path) -> Non
     assert done.stdout.count("phone.heic") == 2
 
 
-def test_an_unreachable_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = CliRunner().invoke(app, ["models", "list", "--url", "http://127.0.0.1:9"])
-    assert done.exit_code == 3
-    assert done.stderr == (
-        "Can't reach clipcite at http://127.0.0.1:9. Start it with `clipcite serve`, or set CLIPCITE_URL.\n"
-    )
-
-
-def test_the_detected_format_is_reported(call: Any, tmp_path: Path) -> None:
-    paint(tmp_path, "images", 4)
-    rows = [f"images/{i}.png,{('red', 'green', '')[i % 3]}" for i in range(4)]
-    (tmp_path / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
-    done = call("adapt", tmp_path, "--epochs", 1)
-    assert "found: CSV manifest, 2 classes, 3 images; ignored 1 row without a label" in done.stderr
-    call("jobs", "cancel", done.stdout.strip())
-
-
 @pytest.mark.slow
 def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -> None:
     """Doctor on a healthy machine and on a faulty one."""
@@ -368,18 +330,3 @@ def test_a_key_is_needed_where_there_are_keys(
         assert CliRunner().invoke(app, ["models", "list", "--json"]).stdout == "[]\n"
         with Client() as client:
             assert list(client.models.list()) == []
-
-
-def test_without_the_server_its_commands_name_the_extra(tmp_path: Path) -> None:
-    """fastapi and other server packages are missing, as after a plain `pip install clipcite`."""
-    program = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); import importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
-        "from clipcite.cli.main import main; main()"
-    )
-    root = str(Path(__file__).parents[3])
-    done = subprocess.run(
-        [sys.executable, "-c", program, root, "serve"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "pip install '.[server,starter]'" in done.stderr

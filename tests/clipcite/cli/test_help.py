@@ -22,10 +22,6 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 COMMANDS = dict(commands(get_command(app)))
 
 
-def test_every_command_is_found() -> None:
-    assert {(), ("adapt",), ("samples",), ("jobs", "list"), ("keys", "create")} <= COMMANDS.keys()
-
-
 @pytest.mark.parametrize("width", [60, 120])
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_no_line_is_broken(path: tuple[str, ...], width: int) -> None:
@@ -57,30 +53,6 @@ def test_numbers_of_classify_have_the_range_of_the_api() -> None:
     assert done.exit_code == 2
     assert "--coverage" in done.output
     assert "less than or equal to 0.99" in done.output
-
-
-def test_the_version() -> None:
-    done = CliRunner().invoke(app, ["--version"])
-    assert re.fullmatch(r"clipcite \d+\.\d+\.\d+\S*\n", done.output)
-
-
-def test_the_help_has_three_groups() -> None:
-    text = CliRunner().invoke(app, ["--help"]).output
-    groups = re.split(r"Commands:|Jobs and models:|Commands for the service on this machine:", text)[1:]
-    names = [re.findall(r"^  ([\w-]+)  ", group, re.MULTILINE) for group in groups]
-    assert names[0] == ["adapt", "classify", "report", "export", "doctor", "open"]
-    assert names[1] == ["jobs", "models", "webhooks"]
-    assert {"serve", "keys", "backup"} <= {*names[2]}
-
-
-@pytest.mark.parametrize(
-    ("given", "meant"),
-    [("delete", "'jobs delete' or 'models delete'"), ("keyz", "'keys'"), ("clasify", "'classify'")],
-)
-def test_an_unknown_command_names_one_that_exists(given: str, meant: str) -> None:
-    done = CliRunner().invoke(app, [given, "things"])
-    assert done.exit_code == 2
-    assert f"No such command '{given}'. Did you mean {meant}?" in done.output
 
 
 def test_without_the_server_its_commands_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,25 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from clipcite import Job
-from clipcite.cli.main import app
 from tests.clipcite.painted import paint
-from tests.service.running import Service
-
-
-@pytest.fixture
-def call(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("CLIPCITE_URL", service.url)
-    monkeypatch.setenv("COLUMNS", "80")  # As narrow as usual terminals.
-
-    def call(*arguments: object, status: int = 0) -> Result:
-        done = CliRunner().invoke(app, [str(one) for one in arguments])
-        assert done.exit_code == status, (done.stdout, done.stderr, done.exception)
-        return done
-
-    return call
 
 
 def test_report(call: Any, taught: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

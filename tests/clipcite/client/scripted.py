@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-EVENTS = "text/event-stream"
-
 
 @dataclass
 class Scripted:

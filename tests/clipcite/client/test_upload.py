@@ -1,6 +1,5 @@
 """Names of files in an upload: unique, and known by their local path."""
 
-import time
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -25,27 +24,6 @@ def test_files_with_the_same_name_stay_apart(class_name: str, tmp_path: Path) ->
     sent = _sent(upload)
     assert [sent[name] for name in upload.names] == [b"0", b"1", b"2", b"3", b"0"]
     assert [upload.local_name(name) for name in sent] == [str(path) for path in [*paths, paths[0]]]
-
-
-def test_a_name_that_is_not_utf_8_is_sent() -> None:
-    images = [Labelled(ImageFile.of_bytes("caf\udce9.jpg", b"0"), name) for name in ("nut", "bolt")]
-    assert [*_sent(upload_of_dataset(Dataset("images", images)))] == [
-        "train/nut/caf_.jpg",
-        "train/bolt/caf_.jpg",
-    ]
-
-
-def test_the_same_name_very_often() -> None:
-    """As in class/<id>/image.jpg. The time grows in proportion, not quadratically."""
-    different, same = (
-        [Labelled(ImageFile.of_bytes(name.format(i), b""), "nut") for i in range(3_000)]
-        for name in ("{}.jpg", "image.jpg")
-    )
-    started = time.process_time()
-    upload_of_dataset(Dataset("images", different))
-    usual = time.process_time() - started
-    upload_of_dataset(Dataset("images", same))
-    assert time.process_time() - started < 20 * usual
 
 
 def _sent(upload: Upload) -> dict[str, bytes]:

@@ -105,13 +105,6 @@ def test_validation_images_are_the_test_if_there_is_no_other(tmp_path: Path) -> 
     assert found.notes == ["ignored 2 validation images, since there are test images"]
 
 
-def test_class_folders_beside_train_are_refused(tmp_path: Path) -> None:
-    for place in ("train/red", "train/green", "blue"):
-        paint(tmp_path, place, 1)
-    with pytest.raises(InvalidImages, match="There are images in blue, beside train"):
-        read(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("file", "text"),
     [

@@ -1,7 +1,6 @@
 """Retention: what is older than the setting goes, in batches, and nothing else."""
 
-import threading
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,8 +25,6 @@ from tests.core.store.backup.test_backup import stored_job, stored_model
 from tests.core.store.samples import OWNER
 from tests.core.store.storage.test_blobs import bucket
 from worker.dispatcher.cleanup import (
-    RETENTION_PAUSE_SECONDS,
-    Cleaner,
     enforce_retention,
     finish_deletions,
 )
@@ -258,37 +255,3 @@ def test_a_pause_of_the_service_ends_by_itself(database: Database, blobs: Blobs)
         trusted = installation.find(session).clock_at
         assert trusted is not None
         assert trusted <= database_now(session)
-
-
-def test_there_is_a_pause_between_batches(database: Database, blobs: Blobs) -> None:
-    """SQLite grants its lock to whoever asks, so other processes need the pause to write."""
-    done = threading.Event()
-    waits = []
-
-    class Recorded(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            waits.append(timeout)
-            if waits.count(RETENTION_PAUSE_SECONDS) == 5:
-                done.set()
-            return super().wait(0.001)
-
-    with database.write() as session:
-        for number in range(3):
-            audit.record(session, "key.create", f"key_{number}")
-    for entry in ids(database, AuditEntry):
-        set_age(database, AuditEntry, entry, at=OLD)
-    cleaner = Cleaner(
-        Settings(keep_days=DAYS),
-        database,
-        blobs,
-        guard=nullcontext,
-    )
-    cleaner._stop = Recorded()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retention, "ROWS", 1)
-        patch.setattr("worker.dispatcher.cleanup.RETENTION_SECONDS", 0.0)
-        cleaner.start()
-        assert done.wait(600)
-        cleaner.stop(600)
-    assert waits.count(RETENTION_PAUSE_SECONDS) >= 5
-    assert ids(database, AuditEntry) == set()

@@ -18,7 +18,6 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from core.log import about
 from core.settings import Settings
-from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import JobEvent
 from core.store.db.webhook_tables import WebhookDelivery
@@ -84,19 +83,7 @@ def cancelled_at_once(database: Database, urls: list[str]) -> None:
     secret(database)
     with database.write() as session:
         for url in urls:
-            job_id = new_id("job")
-            create_job(
-                session,
-                job_id=job_id,
-                owner=OWNER,
-                name=None,
-                config={},
-                classes=[],
-                warnings=[],
-                images=[],
-                webhook=url,
-            )
-            jobs.request_cancel(session, job_id, owner=OWNER)
+            jobs.request_cancel(session, create_job(session, webhook=url).id, owner=OWNER)
 
 
 def let_be_due(database: Database, **values: Any) -> None:
