@@ -30,19 +30,11 @@ names = st.text(printable, min_size=1, max_size=200).filter(
     "name",
     [
         "cat",
-        "a",
         "x" * 200,
         "👩‍👩‍👧 family 🏳️‍🌈",
-        "Farbstoff (grün)",
-        'it\'s "quoted"',
         "../../etc/passwd",
-        "C:\\dogs\\*",
         "{} {0} {name} {{}}",
-        "100% & <b>bold</b>",
-        "猫",
         "קפה",
-        "नमस्ते",
-        "'; DROP TABLE models; --",
     ],
 )
 def test_names_of_all_kinds_are_taken_as_they_are(name: str) -> None:
@@ -124,10 +116,10 @@ def test_a_class_is_the_same_as_its_key(name: str) -> None:
     assert same_class(clean_class_name(name)) == same_class(name.strip())
 
 
-@pytest.mark.parametrize("count", [1, 2, 100])
-def test_templates_are_accepted(count: int) -> None:
-    templates = [f"image {i} of a {{}}, as JSON: {{'a': 1}}" for i in range(count)]
-    assert check_templates(templates) == tuple(templates)
+def test_templates_are_accepted() -> None:
+    templates = [f"image {i} of a {{}}, as JSON: {{'a': 1}}" for i in range(99)]
+    for some in (templates[:1], [*templates, "{}" + "x" * 998]):
+        assert check_templates(some) == tuple(some)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +142,6 @@ def test_other_templates_are_refused(templates: list[str]) -> None:
     with pytest.raises(InvalidConfig) as caught:
         check_templates(templates)
     assert caught.value.field == "templates"
-
-
-def test_a_template_may_have_1000_characters() -> None:
-    assert check_templates(["{}" + "x" * 998])
 
 
 @pytest.mark.parametrize(

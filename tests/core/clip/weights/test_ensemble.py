@@ -2,14 +2,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import strategies as st
 from torch import Tensor
 
 from core.clip.weights.ensemble import interpolate
 from tests.core.clip.recorder import same_bits
 
 AWKWARD = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3.4e38, -3.4e38, 0.1, 1 / 3]
-floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 def thetas(one: list[float], other: list[float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
