@@ -25,10 +25,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    build_hf_headers,
-    disable_progress_bars,
-)
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars  # type: ignore[attr-defined]
 
 from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
