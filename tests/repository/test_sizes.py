@@ -17,7 +17,7 @@ CEILINGS = {
     "core": 20_121,
     "worker": 2_489,
     "clipcite": 6_480,
-    "tests": 42_329,
+    "tests": 42_321,
     "benchmarks": 11_539,
     "api/compat": 250,
     "core/clip/export/formats": 370,

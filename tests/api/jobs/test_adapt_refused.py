@@ -171,12 +171,9 @@ def test_bad_archives(refused: Problem, archive: bytes, status: int, code: str, 
 # --- neither, both, unknown ---
 
 
-def test_neither_archive_nor_images(refused: Problem) -> None:
-    refused(422, "archive_or_images", "Send either `archive`.*or `images`", name="mine")
-
-
-def test_both_archive_and_images(refused: Problem) -> None:
-    refused(422, "archive_or_images", "Send either", **shots(), archive=crafted.zip_of(crafted.two_classes()))
+@pytest.mark.parametrize("fields", [{"name": "mine"}, {**shots(), "archive": b"x"}], ids=["neither", "both"])
+def test_neither_or_both_of_archive_and_images(refused: Problem, fields: dict[str, Any]) -> None:
+    refused(422, "archive_or_images", "Send either `archive`.*or `images`", **fields)
 
 
 def test_two_archives(shared: Service) -> None:
@@ -379,23 +376,18 @@ def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh.accepted(**shots())
 
 
-def test_a_full_disk_while_the_upload_spools(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(spool: object, size: int | None = None) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("where", ["tempfile.SpooledTemporaryFile.rollover", "api.archives.read._copy"])
+def test_a_full_disk_while_the_upload_is_read(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A large image is spooled, or an archive is unpacked."""
 
-    with monkeypatch.context() as patch:
-        patch.setattr("tempfile.SpooledTemporaryFile.rollover", full)
-        response = fresh.adapt(**one_bad(large_image()))
-    assert fresh.stored() == []
-    assert_problem(response, 507, "storage_full", "Free some space and send")
-
-
-def test_a_full_disk_while_the_archive_is_unpacked(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*given: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("api.archives.read._copy", full)
-    response = fresh.adapt(archive=crafted.zip_of(crafted.two_classes()))
+    monkeypatch.setattr(where, full)
+    archive = {"archive": crafted.zip_of(crafted.two_classes())}
+    response = fresh.adapt(**(archive if "archives" in where else one_bad(large_image())))
     assert fresh.stored() == []
     assert_problem(response, 507, "storage_full", "Free some space and send")
 

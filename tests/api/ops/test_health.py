@@ -104,7 +104,7 @@ def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
     fresh.blobs.delete(installation.KEY)
     with TestClient(fresh.app, URL):
         until = time.monotonic() + 600
-        while not fresh.blobs.list("") and time.monotonic() < until:
+        while not fresh.blobs.exists(installation.KEY) and time.monotonic() < until:
             time.sleep(0.02)
         assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
 
