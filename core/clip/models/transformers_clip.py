@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ VISION = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12
 VISION |= {"image_size": 224, "patch_size": 32}
 TEXT = {"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "intermediate_size": 2048}
 TEXT |= {"max_position_embeddings": 77, "vocab_size": VOCABULARY}
+# Names of open_clip and of transformers.
+TOWERS = (
+    ("visual.transformer.resblocks.", "vision_model.encoder.layers."),
+    ("transformer.resblocks.", "text_model.encoder.layers."),
+)
+INSIDE = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+INSIDE |= {"attn.out_proj": "self_attn.out_proj"}
+TRANSPOSED = {"visual.proj", "text_projection"}
 
 
 def is_clip_folder(folder: Path) -> bool:
@@ -55,7 +64,7 @@ def convert(folder: Path, into: Path | None = None) -> None:
         preprocessor = folder / PREPROCESSOR
         preprocess = json.loads(preprocessor.read_text(encoding="utf-8")) if preprocessor.is_file() else {}
         content = {"model_cfg": _model_config(config), "preprocess_cfg": _preprocess_config(preprocess)}
-        state = _rename(load_file(folder / WEIGHTS))
+        state = _from_transformers(load_file(folder / WEIGHTS))
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BackboneUnavailable(
             f"The folder is no CLIPModel that open_clip can hold ({type(error).__name__}: {error}). A "
@@ -116,35 +125,43 @@ def _preprocess_config(preprocessor: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return open_clip's tensors: one matrix for query, key and value, and transposed projections."""
-    renamed = {
-        "logit_scale": state["logit_scale"],
-        "visual.class_embedding": state["vision_model.embeddings.class_embedding"],
-        "visual.conv1.weight": state["vision_model.embeddings.patch_embedding.weight"],
-        "visual.positional_embedding": state["vision_model.embeddings.position_embedding.weight"],
-        "visual.proj": state["visual_projection.weight"].T,
-        "token_embedding.weight": state["text_model.embeddings.token_embedding.weight"],
-        "positional_embedding": state["text_model.embeddings.position_embedding.weight"],
-        "text_projection": state["text_projection.weight"].T,
+def tensor_names(state: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
+    """Return transformers' names of the tensors of a state by open_clip's: three for query, key and value.
+
+    Args:
+        state: that of either library, which tells the layers.
+    """
+    names = {
+        "logit_scale": ("logit_scale",),
+        "visual.class_embedding": ("vision_model.embeddings.class_embedding",),
+        "visual.conv1.weight": ("vision_model.embeddings.patch_embedding.weight",),
+        "visual.positional_embedding": ("vision_model.embeddings.position_embedding.weight",),
+        "visual.proj": ("visual_projection.weight",),
+        "token_embedding.weight": ("text_model.embeddings.token_embedding.weight",),
+        "positional_embedding": ("text_model.embeddings.position_embedding.weight",),
+        "text_projection": ("text_projection.weight",),
     }
-    norms = {
+    modules = {
         "visual.ln_pre": "vision_model.pre_layrnorm",
         "visual.ln_post": "vision_model.post_layernorm",
         "ln_final": "text_model.final_layer_norm",
     }
+    for pair in TOWERS:
+        found = {name.removeprefix(start) for start in pair for name in state if name.startswith(start)}
+        for layer in {name.partition(".")[0] for name in found}:
+            ours, theirs = (f"{start}{layer}." for start in pair)
+            modules |= {ours + inner: theirs + other for inner, other in INSIDE.items()}
+            for kind in ("weight", "bias"):
+                query_key_value = tuple(f"{theirs}self_attn.{part}_proj.{kind}" for part in "qkv")
+                names[f"{ours}attn.in_proj_{kind}"] = query_key_value
     for kind in ("weight", "bias"):
-        renamed |= {f"{ours}.{kind}": state[f"{theirs}.{kind}"] for ours, theirs in norms.items()}
-        for ours, theirs in (("visual.transformer", "vision_model"), ("transformer", "text_model")):
-            layers = {name.split(".")[3] for name in state if name.startswith(f"{theirs}.encoder.layers.")}
-            for layer in layers:
-                before = f"{theirs}.encoder.layers.{layer}"
-                after = f"{ours}.resblocks.{layer}"
-                qkv = [state[f"{before}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
-                renamed[f"{after}.attn.in_proj_{kind}"] = torch.cat(qkv)
-                renamed[f"{after}.attn.out_proj.{kind}"] = state[f"{before}.self_attn.out_proj.{kind}"]
-                renamed[f"{after}.ln_1.{kind}"] = state[f"{before}.layer_norm1.{kind}"]
-                renamed[f"{after}.ln_2.{kind}"] = state[f"{before}.layer_norm2.{kind}"]
-                renamed[f"{after}.mlp.c_fc.{kind}"] = state[f"{before}.mlp.fc1.{kind}"]
-                renamed[f"{after}.mlp.c_proj.{kind}"] = state[f"{before}.mlp.fc2.{kind}"]
-    return {name: tensor.contiguous() for name, tensor in renamed.items()}
+        names |= {f"{ours}.{kind}": (f"{theirs}.{kind}",) for ours, theirs in modules.items()}
+    return names
+
+
+def _from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    renamed = {}
+    for ours, theirs in tensor_names(state).items():
+        tensor = torch.cat([state[name] for name in theirs]) if len(theirs) > 1 else state[theirs[0]]
+        renamed[ours] = (tensor.T if ours in TRANSPOSED else tensor).contiguous()
+    return renamed

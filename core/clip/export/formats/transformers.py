@@ -1,5 +1,6 @@
 """A `CLIPModel` and `CLIPProcessor` of transformers, which also runs its zero-shot pipeline."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from core.clip.export.formats.classes import ModelExport
 from core.clip.export.formats.tokenizer import NotPlainClip, clip_tokenizer
 from core.clip.export.model_card import model_card
 from core.clip.export.open_clip_folder import CARD
+from core.clip.models.transformers_clip import TRANSPOSED, tensor_names
 
 LOADING = """With `pip install transformers torch pillow`, in the folder that holds this file:
 
@@ -89,37 +91,11 @@ def clip_config(config: dict[str, Any], image_size: int) -> CLIPConfig:
     )
 
 
-def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return transformers' tensors: separate query, key and value, and transposed projections."""
-    moved = {
-        "logit_scale": state["logit_scale"],
-        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
-        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
-        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
-        "visual_projection.weight": state["visual.proj"].T,
-        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
-        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
-        "text_projection.weight": state["text_projection"].T,
-    }
-    parts = {
-        "visual.ln_pre": "vision_model.pre_layrnorm",
-        "visual.ln_post": "vision_model.post_layernorm",
-        "ln_final": "text_model.final_layer_norm",
-        "visual.transformer.resblocks": "vision_model.encoder.layers",
-        "transformer.resblocks": "text_model.encoder.layers",
-    }
-    inside = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
-    inside["attn.out_proj"] = "self_attn.out_proj"
-    for name, tensor in state.items():
-        start = next((part for part in parts if name.startswith(f"{part}.")), None)
-        if start is None:
-            continue
-        rest = name.removeprefix(start)
-        for ours, theirs in inside.items():
-            rest = rest.replace(f".{ours}.", f".{theirs}.")
-        if ".attn.in_proj_" in rest:
-            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-                moved[parts[start] + rest.replace("attn.in_proj_", f"self_attn.{part}_proj.")] = piece
-        else:
-            moved[parts[start] + rest] = tensor
-    return {name: torch.clone(tensor.cpu()).contiguous() for name, tensor in moved.items()}
+    moved = {}
+    for ours, theirs in tensor_names(state).items():
+        tensor = state[ours].cpu().T if ours in TRANSPOSED else state[ours].cpu()
+        pieces = tensor.chunk(3) if len(theirs) == 3 else (tensor,)
+        moved |= {name: torch.clone(piece).contiguous() for name, piece in zip(theirs, pieces, strict=True)}
+    return moved

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import save_file
 
+from core.clip.export.formats import onnx
+from core.clip.export.formats.classes import ModelExport
 from core.clip.export.model_card import (
     LOAD_DELTA,
     UNKNOWN_LICENCE,
@@ -19,7 +20,7 @@ from core.clip.export.model_card import (
     licence_of,
     model_card,
 )
-from core.clip.export.onnx_graphs import OnnxDiffers, export_onnx
+from core.clip.export.onnx_graphs import OnnxDiffers
 from core.clip.export.open_clip_folder import relocated, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
@@ -144,9 +145,8 @@ def test_the_starter_is_loaded_by_its_script(starter: Backbone, drawings: Path, 
 def test_onnx_graphs_give_the_same(tiny: Backbone, images: list[Path], tmp_path: Path) -> None:
     weights = Weights(Delta("full", moved(tiny)))
     exported(tiny, tmp_path / "model", weights, 0.5)
-    parameters = tmp_path / "theta.safetensors"
-    save_file(weights.theta(tower_parameters(tiny.model), 0.5), parameters)
-    export_onnx(tmp_path / "model", parameters, tmp_path, replace(ABOUT, backbone=tiny.name))
+    network = with_parameters(tiny, weights.theta(tower_parameters(tiny.model), 0.5))
+    onnx.write(tmp_path / "model", ModelExport(tiny, network, ABOUT))
     found = fresh(tmp_path / "model", "onnx", images, tmp_path / "found.npz")
     for kind, features in expected(tiny, weights, 0.5, images).items():
         np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)
@@ -157,9 +157,8 @@ def test_a_graph_that_differs_is_not_handed_out(
     tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.clip.export.onnx_graphs.MAX_DIFFERENCE", -1.0)
-    save_file(moved(tiny), tmp_path / "theta.safetensors")
     with pytest.raises(OnnxDiffers, match="open_clip"):
-        export_onnx(tmp_path, tmp_path / "theta.safetensors", tmp_path, replace(ABOUT, backbone=tiny.name))
+        onnx.write(tmp_path, ModelExport(tiny, tiny.model, ABOUT))
 
 
 def test_quick_gelu_and_the_image_size_are_in_the_configuration(tiny: Backbone) -> None:
@@ -174,11 +173,8 @@ def test_quick_gelu_and_the_image_size_are_in_the_configuration(tiny: Backbone) 
     }
     found = relocated(config)
     assert found["model_cfg"]["quick_gelu"] is True
-    assert found["model_cfg"]["vision_cfg"] == {
-        "timm_model_name": "x",
-        "image_size": 160,
-        "timm_model_pretrained": False,
-    }
+    vision = config["model_cfg"]["vision_cfg"]  # type: ignore[index]
+    assert found["model_cfg"]["vision_cfg"] == {**vision, "timm_model_pretrained": False}
     assert "/home/me" not in json.dumps(found)
     assert config["model_cfg"]["text_cfg"]["hf_model_name"] == "/home/me/x"  # type: ignore[index]
     assert tiny.open_clip_config["model_cfg"]["vision_cfg"]["image_size"] == tiny.image_size
