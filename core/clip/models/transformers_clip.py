@@ -131,7 +131,7 @@ def tensor_names(state: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
     Args:
         state: that of either library, which tells the layers.
     """
-    names = {
+    names: dict[str, tuple[str, ...]] = {
         "logit_scale": ("logit_scale",),
         "visual.class_embedding": ("vision_model.embeddings.class_embedding",),
         "visual.conv1.weight": ("vision_model.embeddings.patch_embedding.weight",),

@@ -93,7 +93,7 @@ def clip_config(config: dict[str, Any], image_size: int) -> CLIPConfig:
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return transformers' tensors: separate query, key and value, and transposed projections."""
-    moved = {}
+    moved: dict[str, Tensor] = {}
     for ours, theirs in tensor_names(state).items():
         tensor = state[ours].cpu().T if ours in TRANSPOSED else state[ours].cpu()
         pieces = tensor.chunk(3) if len(theirs) == 3 else (tensor,)
