@@ -1,0 +1,150 @@
+"""`clipcite label-studio`: an ML backend for Label Studio, which predicts, and trains on the annotations."""
+
+import json
+import threading
+from dataclasses import dataclass, field
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urljoin, urlsplit
+from wsgiref.simple_server import WSGIServer, make_server
+from xml.etree import ElementTree
+
+import typer
+
+from clipcite.cli.connection import Exit, Key, Url, connected, give_up
+from clipcite.client.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from clipcite import Client
+
+
+def command(
+    model: Annotated[str, typer.Option("--model", "-m", help="Model that predicts, such as pets@prod.")],
+    listen: Annotated[str, typer.Option(help="Address for Label Studio's requests.")] = "127.0.0.1:9090",
+    server: Annotated[str, typer.Option(help="Address of Label Studio.")] = "http://127.0.0.1:8080",
+    token: Annotated[str, typer.Option(help="Access token, in place of the one that it sends.")] = "",
+    retrain_after: Annotated[int, typer.Option(help="Train after N annotations; 0 for never.")] = 0,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Another host of images.")] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Predict in Label Studio, and train on its annotations.
+
+    Its button "Start Training" trains the next version of the model, and moves the alias to it.
+    """
+    host, _, port = listen.rpartition(":")
+    with connected(url, key) as client:
+        backend = Backend(client, model, server, token, retrain_after, allow_host or [])
+        try:
+            http = make_server(host, int(port), backend, Threads)
+        except (OSError, OverflowError, ValueError) as error:
+            give_up(f"--listen {listen}: {error}", Exit.USAGE)
+        print(f"{model} is {backend.version()}. Listening at http://{listen} for {server}", flush=True)
+        http.serve_forever()
+
+
+class Threads(ThreadingMixIn, WSGIServer):
+    """A server with a thread per request."""
+
+
+@dataclass
+class Backend:
+    """The answers to Label Studio's requests, by WSGI, if they are JSON: no page of another site sends it."""
+
+    client: "Client"
+    model: str
+    server: str
+    token: str
+    retrain_after: int
+    hosts: list[str]
+    sent_token: str = ""
+    changes: int = 0
+    training: Any = field(default_factory=threading.Lock)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        """Answer a request. Label Studio shows the status of an error, and the terminal its text."""
+        path, body = environ["PATH_INFO"], environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"] or 0))
+        status, answer = "200 OK", dict[str, Any](status="UP", model_class="clipcite")
+        try:
+            sent = json.loads(body) if environ["CONTENT_TYPE"].startswith("application/json") else {}
+            match path:
+                case "/setup" | "/versions":
+                    self.sent_token = sent.get("access_token", self.sent_token)
+                    answer = {"model_version": (version := self.version()), "versions": [version]}
+                case "/predict":
+                    answer = {"results": self.predict(sent["tasks"], sent["label_config"])}
+                case "/webhook":
+                    status = "201 Created"
+                    self.changes += sent["action"].startswith("ANNOTATION")
+                    due = sent["action"] == "START_TRAINING" or 0 < self.retrain_after <= self.changes
+                    if due and self.training.acquire(blocking=False):
+                        self.changes = 0
+                        threading.Thread(target=self.train, args=(sent["project"],), daemon=True).start()
+        except Exception as error:
+            print(f"{path}: {type(error).__name__}: {error}", flush=True)
+            status, answer = "500 Internal Server Error", {"error": str(error)}
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(answer).encode()]
+
+    def version(self) -> str:
+        """Return the id of the model that predicts, or `stock` until the model exists."""
+        try:
+            return self.client.models.get(self.model).id
+        except NotFoundError:
+            return "stock"
+
+    def predict(self, tasks: list[Any], config: str) -> list[Any]:
+        """Return the most likely choice of each task, or none if its image can't be read."""
+        source, tags, names = _choices(config)
+        version, files = self.version(), [self.fetch(task["data"][source]) for task in tasks]
+        found = []
+        for result in self.client.classify(files, names, model=version, top_k=1).results:
+            best = result.predictions or ()
+            rows = [{**tags, "value": {"choices": [p.class_name]}, "score": p.probability} for p in best]
+            found.append({"model_version": version, "score": rows[0]["score"] if rows else 0, "result": rows})
+        return found
+
+    def train(self, project: Any) -> None:
+        """Train the next version on the images with one label, and move the alias to it."""
+        try:
+            source, tags, _ = _choices(project["label_config"])
+            images: dict[str, list[bytes]] = {}
+            for task in json.loads(self.fetch(f"/api/projects/{project['id']}/export?exportType=JSON")):
+                rows = [row for a in task["annotations"] if not a["was_cancelled"] for row in a["result"]]
+                labels = {n for row in rows if tags.items() <= row.items() for n in row["value"]["choices"]}
+                if len(labels) == 1:
+                    images.setdefault(labels.pop(), []).append(self.fetch(task["data"][source]))
+            name, _, alias = self.model.partition("@")
+            job = self.client.adapt(images, name=name).wait(until="model")
+            if alias:
+                self.client.aliases.promote(name, alias, str(job.model_id))
+            print(f"{self.model} is {job.model_id}", flush=True)
+        except Exception as error:  # whatever it was, another training may start
+            print(f"The training of {self.model} failed: {error}", flush=True)
+        finally:
+            self.training.release()
+
+    def fetch(self, address: str) -> bytes:
+        """Return a file. Label Studio alone gets the token, and other hosts must be allowed."""
+        import httpx  # here, because the command line imports this module
+
+        url, token, headers = urljoin(self.server, address), self.token or self.sent_token, {}
+        if urlsplit(url)[:2] == urlsplit(self.server)[:2]:
+            headers["Authorization"] = f"Token {token}"
+            if token.count(".") == 2:  # a personal access token is exchanged for one of five minutes
+                sent = httpx.post(urljoin(self.server, "/api/token/refresh"), json={"refresh": token})
+                headers["Authorization"] = f"Bearer {sent.raise_for_status().json()['access']}"
+        elif (host := urlsplit(url).hostname) not in self.hosts:
+            raise ValueError(f"{url} is not at {self.server}. To fetch it, start with --allow-host {host}.")
+        return httpx.get(url, headers=headers, timeout=60).raise_for_status().content
+
+
+def _choices(config: str) -> tuple[str, dict[str, Any], list[str]]:
+    """Return the image's field, the names of the tags and the choices. Raise ValueError."""
+    root = ElementTree.fromstring(config)
+    fields = {image.get("name"): image.get("value", "").lstrip("$") for image in root.iter("Image")}
+    for tag in root.iter("Choices"):
+        if (image := tag.get("toName")) in fields:
+            names = [choice.get("alias") or choice.get("value", "") for choice in tag.iter("Choice")]
+            return fields[image], {"from_name": tag.get("name"), "to_name": image, "type": "choices"}, names
+    raise ValueError("The project has no Choices of an Image.")
