@@ -145,6 +145,6 @@ def _choices(config: str) -> tuple[str, dict[str, Any], list[str]]:
     fields = {image.get("name"): image.get("value", "").lstrip("$") for image in root.iter("Image")}
     for tag in root.iter("Choices"):
         if (image := tag.get("toName")) in fields:
-            names = [choice.get("alias") or choice.get("value", "") for choice in tag.iter("Choice")]
+            names = [str(choice.get("alias") or choice.get("value")) for choice in tag.iter("Choice")]
             return fields[image], {"from_name": tag.get("name"), "to_name": image, "type": "choices"}, names
     raise ValueError("The project has no Choices of an Image.")
