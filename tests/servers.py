@@ -106,6 +106,12 @@ class Server:
             raise ServerMissing(f"{self._command[0]} ended at once: {log[-2000:]}")
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Yield the URL of a PostgreSQL that allows creating databases."""
@@ -181,13 +187,11 @@ def redis_url() -> Iterator[str]:
 @contextmanager
 def redis_server() -> Iterator[Server]:
     """Yield a private Redis or Valkey, which a test may kill or freeze."""
-    binary = redis_binary()
-    with _folder() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
+    binary, port = redis_binary(), free_port()
+    with _folder() as folder:
         if USER and not runs_as_user(binary):
             binary = Path(shutil.copy(binary, folder / "server"))
             binary.chmod(0o755)
-        port = probe.getsockname()[1]
-        probe.close()
         command: list[str | Path] = [
             binary,
             "--port",
@@ -214,10 +218,10 @@ def redis_server() -> Iterator[Server]:
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Yield the URL of an S3 server that keeps everything in memory."""
-    with _folder() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-        probe.close()
-        with _running(
+    port = free_port()
+    with (
+        _folder() as folder,
+        _running(
             Server(
                 [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
                 folder,
@@ -226,8 +230,9 @@ def s3_server() -> Iterator[str]:
                 connect=lambda: socket.create_connection(("127.0.0.1", port)).close(),
                 user=None,  # Other users may not be able to read this Python's folder.
             )
-        ) as server:
-            yield server.url
+        ) as server,
+    ):
+        yield server.url
 
 
 def bucket_access(
@@ -249,10 +254,8 @@ def durable_s3_server() -> Iterator[Server]:
     If it is killed while it writes an object, it lists the temporary file as another object. A bucket has no
     such object, so the file is removed before each start.
     """
-    binary = s3_binary()
-    with _folder() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-        probe.close()
+    binary, port = s3_binary(), free_port()
+    with _folder() as folder:
         (folder / "data" / BUCKET).mkdir(parents=True)
         (folder / "options.toml").write_text(
             f'[[users]]\naccess_key = "{ACCESS_KEY}"\nsecret_key = "{SECRET_KEY}"\n', encoding="utf-8"

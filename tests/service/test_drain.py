@@ -15,7 +15,8 @@ import pytest
 from core.store.accounts import api_keys
 from core.store.db.session import Database
 from tests.api import crafted
-from tests.service.running import PATIENCE, free_port, is_ready, wait_for
+from tests.servers import free_port
+from tests.service.running import PATIENCE, is_ready, wait_for
 
 IN_FLIGHT = 20
 OPERATOR = "an operator's key of the environment"

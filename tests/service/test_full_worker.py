@@ -12,7 +12,8 @@ import redis
 
 from tests.binaries import redis_binary
 from tests.disk import fill, small_disk
-from tests.service.running import colours, free_port, serve, submit, wait_for, wait_for_job
+from tests.servers import free_port
+from tests.service.running import colours, serve, submit, wait_for, wait_for_job
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,8 @@ import redis
 from core.store.db import migrate
 from tests.conftest import postgres_database
 from tests.receiver import receiver
-from tests.servers import bucket_access
-from tests.service.running import colours, free_port, is_ready, submit, training, wait_for, wait_for_job
+from tests.servers import bucket_access, free_port
+from tests.service.running import colours, is_ready, submit, training, wait_for, wait_for_job
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.running import free_port, serve, wait_for
+from tests.servers import free_port
+from tests.service.running import serve, wait_for
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import pytest
 from core.store.db.session import Database
 from tests.api.streams import connect
 from tests.core.store import samples
-from tests.service.running import PATIENCE, free_port, is_ready, wait_for
+from tests.servers import free_port
+from tests.service.running import PATIENCE, is_ready, wait_for
 
 
 @pytest.mark.slow

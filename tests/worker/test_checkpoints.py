@@ -6,10 +6,8 @@ tests their contents.
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -26,6 +24,7 @@ from core.store.jobs.jobs import NewImage
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, job_of, new_job, types_of
+from tests.service.running import wait_for
 from tests.worker.conftest import StandIn
 from worker.checkpoints import CheckpointUploader
 from worker.dispatcher.cleanup import finish_deletions
@@ -96,16 +95,6 @@ def recorder(database: Database, recorded: list[int]) -> Callable[[str, int], bo
     return record
 
 
-def until(ask: Callable[[], Any]) -> Any:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        answer = ask()
-        if answer:
-            return answer
-        time.sleep(0.02)
-    raise AssertionError("It does not happen")
-
-
 def test_the_trainers_checkpoints_are_stored_and_two_are_kept(
     database: Database, blobs: Blobs, folder: Path
 ) -> None:
@@ -118,7 +107,7 @@ def test_the_trainers_checkpoints_are_stored_and_two_are_kept(
         for epoch in (1, 2, 3):
             write(folder, epoch)
             keeper.notify()
-            until(lambda e=epoch: e in recorded)
+            wait_for(lambda e=epoch: e in recorded)
         write(folder, 4)  # The trainer dies before its next message.
         keeper.flush(PATIENCE)
     assert recorded == [1, 2, 3, 4]
@@ -222,7 +211,7 @@ def test_a_full_storage_does_not_end_the_training(
         keeper.fetch()
         write(folder, 1)
         keeper.notify()
-        until(lambda: "storage is full" in caplog.text)
+        wait_for(lambda: "storage is full" in caplog.text)
         full.full = False
         write(folder, 2)
         keeper.flush(PATIENCE)
@@ -279,7 +268,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     trainer(GOES_ON)
     running = threading.Thread(target=first.run, args=(job_id,))
     running.start()
-    until(lambda: 3 in epochs_of(first, job_id, "checkpoint"))
+    wait_for(lambda: 3 in epochs_of(first, job_id, "checkpoint"))
     first.draining.set()
     running.join(PATIENCE)
     job = job_of(first.database, job_id)

@@ -23,6 +23,7 @@ from tests.api.service import URL, Body, Service, assert_problem, shots
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import RETRIES, Hub
+from tests.service.running import wait_for
 
 PARTS = {"database", "storage", "backbone", "broker"}
 
@@ -103,9 +104,7 @@ def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
     """The id exists before the first upload and without any health check."""
     fresh.blobs.delete(installation.KEY)
     with TestClient(fresh.app, URL):
-        until = time.monotonic() + 600
-        while not fresh.blobs.exists(installation.KEY) and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_for(lambda: fresh.blobs.exists(installation.KEY), seconds=600)
         assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
 
 

@@ -241,10 +241,8 @@ def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch
     first = world.classify(job)
     assert first.preview_lacks == 3  # of five; each class has one
     more.set()
-    until = time.monotonic() + 60
-    while (last := world.classify(job)).preview_lacks and time.monotonic() < until:
-        time.sleep(0.01)
-    assert last.preview_lacks == 0
+    wait_for(lambda: world.classify(job).preview_lacks == 0)
+    last = world.classify(job)
 
     def probabilities(answer: ClassifyResult) -> torch.Tensor:
         return torch.tensor([[p[2] for p in result] for result in ranked(answer)])

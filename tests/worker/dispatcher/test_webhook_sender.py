@@ -27,6 +27,7 @@ from core.store.webhooks import deliveries
 from tests.core.store.samples import OWNER, claimed, create_job, new_job, new_owner, publish, types_of
 from tests.core.test_url_guard import INSIDE, MALFORMED
 from tests.receiver import Receiver, receiver
+from tests.service.running import wait_for
 from worker.dispatcher.webhook_sender import DELAYS, Webhooks
 from worker.metrics import DispatcherMetrics
 
@@ -347,10 +348,7 @@ def test_a_slow_receiver_delays_no_other(drip: bytes, one_database: Database, th
         made = sender(one_database, seconds=SLOW_SECONDS)
         assert made.round() == deliveries.PER_OWNER + 1
         assert made.round() == 0  # At most this many deliveries of the first owner run at once.
-        until = time.monotonic() + PATIENCE
-        while not there.hits:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_for(lambda: there.hits, seconds=PATIENCE)
         assert [webhook_events(one_database, job_id) for job_id in hung] == [[]] * 6
         made.wait(PATIENCE)
     fates = [webhook_events(one_database, job_id) for job_id in hung]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core.serving.pool.cache import StillLoading, WarmCache
+from tests.service.running import wait_for
 
 
 @pytest.fixture
@@ -69,13 +70,6 @@ def put(cache: WarmCache[str], key: str, value: str) -> None:
 def warm(cache: WarmCache[str], keys: Iterable[str]) -> list[str]:
     """List those of the keys whose values are kept."""
     return [key for key in keys if cache.has(("value", key))]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 600
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 # --- loading ---
@@ -149,7 +143,7 @@ def test_closed_while_loading() -> None:
     with ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(get, cache, f"{i}", loads) for i in range(12)]
         assert loads.started.wait(60)
-        until(lambda: cache.counts("value").misses == 12)
+        wait_for(lambda: cache.counts("value").misses == 12)
         cache.close()
         loads.gate.set()
         for one in asked:
@@ -237,7 +231,7 @@ def test_values_in_use_for_ever_keep_one_load_out_for_a_limited_time() -> None:
                     pass
                 assert cache.bytes == 12
             assert get(cache, "c", lambda: "z" * 6, 60) == "z" * 6
-            until(lambda: cache.bytes == 6)
+            wait_for(lambda: cache.bytes == 6)
         assert warm(cache, "abc") == ["a"]
     finally:
         cache.close()
@@ -270,7 +264,7 @@ def test_forgotten_while_it_is_loaded(cache: WarmCache[str]) -> None:
         cache.forget(lambda key: True)
         loads.gate.set()
         assert asked.result(60) == "value"  # For the request that waited for it.
-    until(lambda: cache.bytes == 0)
+    wait_for(lambda: cache.bytes == 0)
     assert warm(cache, ["key"]) == []
 
 

@@ -142,19 +142,6 @@ def take(database: Database, ahead: int, **given: Any) -> list[str]:
         return fair_queue.take_due(session, redispatch_seconds=60, ahead=ahead, **given)
 
 
-def test_the_owner_with_the_fewest_running_jobs_is_next_then_the_oldest_job(database: Database) -> None:
-    many = several(database, OWNER, 4)
-    few = several(database, new_owner(database, "few"), 2)
-    expected = [many[0], few[0], many[1], few[1], many[2], many[3]]
-    with database.read() as session:
-        page = [job for who in (OWNER, "few") for job in jobs.list_page(session, owner=who, limit=9)[0]]
-        places = fair_queue.positions(session, page)
-    assert sorted(places, key=lambda job_id: places[job_id]) == expected
-    assert sorted(places.values()) == [1, 2, 3, 4, 5, 6]
-    assert take(database, 3) == expected[:3]
-    assert take(database, 6) == expected[3:]
-
-
 @pytest.mark.parametrize("ahead", [1, 4])
 def test_many_jobs_of_one_owner_delay_no_other_owner(database: Database, ahead: int) -> None:
     """There is one slot. One owner has many waiting jobs when another owner submits 5."""
@@ -171,15 +158,6 @@ def test_many_jobs_of_one_owner_delay_no_other_owner(database: Database, ahead: 
         done.append(job_id)
         queue += take(database, ahead)
     assert len(done) <= 10 + ahead
-
-
-def test_jobs_sent_per_owner_are_limited(database: Database) -> None:
-    mine = several(database, OWNER, 5)
-    theirs = several(database, new_owner(database, "other"), 3)
-    claimed(database, mine[0])
-    sent = take(database, 9, max_running=2)
-    assert sorted(sent) == sorted([mine[1], *theirs[:2]])
-    assert take(database, 9, max_running=2) == []
 
 
 def test_jobs_started_per_owner_are_limited(database: Database) -> None:

@@ -254,23 +254,6 @@ def test_publish_repeated_after_a_lost_answer_succeeds(database: Database) -> No
     assert types_of(database, job_id)[-2:] == ["model_published", "succeeded"]
 
 
-def test_the_dispatcher_sends_the_oldest_and_not_too_many(database: Database) -> None:
-    made = [new_job(database) for _ in range(5)]
-
-    def take(ahead: int = 3) -> list[str]:
-        with database.write() as session:
-            return fair_queue.take_due(session, redispatch_seconds=30, ahead=ahead)
-
-    assert take() == made[:3]
-    assert take() == []  # Three messages are out.
-    claimed(database, made[0])
-    assert take() == [made[3]]  # One job was claimed.
-    with database.write() as session:  # The messages are lost and their time is over.
-        past = database_now(session) - timedelta(seconds=31)
-        session.execute(update(Job).where(Job.dispatched_at.is_not(None)).values(dispatched_at=past))
-    assert take() == made[1:4]
-
-
 def test_jobs_waiting_for_disk_space_block_no_other(database: Database) -> None:
     """A worker with a full disk requeues jobs with a delay; none of them has a message out."""
     made = [new_job(database) for _ in range(6)]

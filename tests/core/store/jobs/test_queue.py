@@ -41,6 +41,16 @@ def environment(
     return dict(os.environ)
 
 
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    """Return a client of the file queue."""
+    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
+    made = queue.make_celery(Settings())
+    yield made
+    made.close()
+
+
 @contextmanager
 def worker(environment: dict[str, str], notes: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
@@ -83,11 +93,8 @@ def test_messages_before_and_after_the_worker_starts(environment: dict[str, str]
 
 
 def test_a_file_that_is_no_message_is_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    app: Celery, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
-    app = queue.make_celery(Settings())
     folder = tmp_path / "data" / "queue" / "messages"
     for name, content in (("latin", b"\xff"), ("empty", b""), ("text", b"no JSON"), ("list", b"[]")):
         (folder / f"0_{name}.{queue.QUEUE}.msg").write_bytes(content)
@@ -99,7 +106,6 @@ def test_a_file_that_is_no_message_is_set_aside(
         assert "job_good" in base64.b64decode(channel._get(queue.QUEUE)["body"]).decode()
         with pytest.raises(Empty):
             channel._get(queue.QUEUE)
-    app.close()
     names = ("empty", "folder", "latin", "link", "list", "text")
     assert sorted(path.name for path in folder.iterdir()) == [f"0_{name}.{queue.QUEUE}.bad" for name in names]
     assert len(caplog.records) == len(names)
@@ -123,13 +129,8 @@ def test_a_busy_worker_leaves_messages_to_an_idle_one(environment: dict[str, str
     app.close()
 
 
-def test_a_reader_beside_a_busy_sender_gets_whole_messages_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_beside_a_busy_sender_gets_whole_messages_in_order(app: Celery) -> None:
     """The file transport renames complete files: a message read while being written would stop the worker."""
-    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
-    app = queue.make_celery(Settings())
     wanted = [f"job_{number}" for number in range(300)]
 
     def send() -> None:
@@ -146,17 +147,13 @@ def test_a_reader_beside_a_busy_sender_gets_whole_messages_in_order(
             message.ack()
     sender.join()
     assert got == wanted
-    app.close()
 
 
 def test_each_message_has_one_reader_and_never_leaves_the_queues_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: Celery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A move to the temporary folder may be a copy, which two readers can make."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
-    monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("CLIPCITE_REDIS_URL", raising=False)
-    app = queue.make_celery(Settings())
     sent = [f"job_{number}" for number in range(300)]
     for job_id in sent:
         queue.send_adapt(app, job_id)
@@ -175,7 +172,6 @@ def test_each_message_has_one_reader_and_never_leaves_the_queues_folder(
     with ThreadPoolExecutor(4) as threads:
         got = [job_id for part in threads.map(read, range(4)) for job_id in part]
     assert sorted(got) == sorted(sent)
-    app.close()
 
 
 def test_a_pickle_is_refused_and_the_worker_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
