@@ -27,7 +27,7 @@ from core.clip.weights.delta import Delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 from core.serving.pool.cache import StillLoading
-from core.serving.pool.model_pool import ModelPool, ModelUnavailable
+from core.serving.pool.model_pool import MODEL, ModelPool, ModelUnavailable
 from core.serving.types import ClassifyRequest, ClassName
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import StorageUnavailable
@@ -40,6 +40,7 @@ from tests.core.serving.world import (
     NAMES,
     World,
     assert_close,
+    content_of,
     exactly,
     in_order,
     numbers,
@@ -221,6 +222,18 @@ def test_warming_up_outlives_an_unexpected_error(world: World, monkeypatch: pyte
     world.serving.ready()
 
 
+def test_forget(world: World) -> None:
+    model, other = (world.publish(theta_1=moved(world.backbone, seed)) for seed in (1, 2))
+    world.classify(model=model, alpha=0.2)
+    expected = exactly(world.classify(model=other))
+    gone = content_of(world, model)
+    world.serving.forget(model)
+    assert not world.pool.warm.has((MODEL, gone, 0.2))
+    assert world.pool.warm.has((MODEL, content_of(world, other), 0.5))
+    assert len(world.serving.predictor.texts.kept) == len(NAMES)
+    assert exactly(world.classify(model=other)) == expected
+
+
 def weights_of(world: World, model: str) -> Path:
     with world.database.read() as session:
         key = models.get(session, model, owner=DEFAULT_OWNER).weights_key
@@ -241,6 +254,15 @@ def test_a_flipped_bit_is_never_served(world: World) -> None:
     world.classify()
     path.write_bytes(content)
     world.classify(model=model)  # Repaired by the operator, without a restart.
+
+
+def test_a_damaged_manifest(world: World) -> None:
+    model, other = world.publish(), world.publish(theta_1=moved(world.backbone, seed=2))
+    path = weights_of(world, model).with_name("manifest.json")
+    for content in ("", weights_of(world, other).with_name("manifest.json").read_text()):
+        path.write_text(content)
+        with pytest.raises(ModelUnavailable):
+            world.classify(model=model)
 
 
 def test_a_storage_outage_is_retried_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
