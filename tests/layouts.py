@@ -1,7 +1,7 @@
 """Folder layouts with the split and class of each file, for the API, the SDK and the page.
 
-All follow the API's rules. Layouts that only the SDK supports have separate expectations (`sdk`). `refused`
-names the readers that refuse a layout, so that no label is guessed.
+The API and the SDK share their rules. Layouts that the page places differently have separate expectations
+(`page`). `refused` names the readers that refuse a layout, so that no label is guessed.
 """
 
 import json
@@ -27,7 +27,7 @@ def layouts(reader: Reader) -> list[Layout]:
     """Return the layouts of the table with this reader's expected result."""
     found = []
     for row in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")):
-        expected = row["sdk"] if reader == "sdk" and "sdk" in row else row["files"]
+        expected = row["page"] if reader == "page" and "page" in row else row["files"]
         placed = {file: place for file, place in expected.items() if place is not None}
         refused = reader in row.get("refused", ())
         found.append(Layout(row["name"], list(row["files"]), None if refused else placed))

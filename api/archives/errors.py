@@ -1,8 +1,6 @@
-"""Errors about rejected archives and warnings about ignored entries."""
+"""Errors about rejected archives."""
 
 from core.errors import ClipCiteError
-
-Warnings = list[dict[str, str]]
 
 
 class ArchiveError(ClipCiteError):
@@ -29,23 +27,3 @@ def too_large(max_bytes: int) -> ArchiveError:
 def reason(error: Exception) -> str:
     # Escaped and cut, because these messages may quote names from the archive.
     return repr(str(error))[1:-1][:100] or "unreadable"
-
-
-def short(name: str) -> str:
-    return name if len(name) <= 80 else f"{name[:40]}…{name[-39:]}"
-
-
-def shown(parts: tuple[str, ...]) -> str:
-    return "/".join(parts)
-
-
-def name_list(names: list[str], max_names: int = 5) -> str:
-    shown = ", ".join(repr(short(name)) for name in names[:max_names])
-    return shown + (f" and {len(names) - max_names} more" if len(names) > max_names else "")
-
-
-def warn(warnings: Warnings, code: str, detail: str, names: list[str]) -> None:
-    """Append one warning for all names, if there are any. `detail` may contain {n} and {names}."""
-    if names:
-        text = detail.replace("{n}", f"{len(names):,}").replace("{names}", name_list(names))
-        warnings.append({"code": code, "detail": text + "."})

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
-from api.archives.errors import ArchiveError, broken, short, too_large
+from api.archives.errors import ArchiveError, broken, too_large
+from clipcite.wire.folders import short
 
 CHUNK = 65_536
 MAX_DIRECTORY_BYTES = 8_000_000
@@ -85,8 +86,8 @@ def _not_a_zip(start: bytes) -> ArchiveError:
     if start.startswith(COMPRESSED) or start[257:262] == b"ustar":
         return ArchiveError(
             "not_an_archive",
-            "The file is a tar or compressed like one, and the service accepts only .zip. `clipcite adapt "
-            "FILE` repacks a tar while it uploads. Otherwise unpack it and run `zip -r images.zip FOLDER`.",
+            "The file is a tar or compressed like one, and the service accepts only .zip. Unpack it and run "
+            "`zip -r images.zip FOLDER`.",
         )
     return ArchiveError("not_an_archive", "The content of the file is not a .zip. Pack the images as a .zip.")
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from api.archives.errors import ArchiveError, Warnings, broken, reason, short, shown, too_large, warn
-from api.archives.layout import Split, layout
+from api.archives.errors import ArchiveError, broken, reason, too_large
 from api.archives.members import CHUNK, ArchiveLimits, members
+from clipcite.wire.folders import Split, UnclearLayout, Warnings, place_images, short, warn
 from core.clip.errors import BadImage
 
 MAX_DEPTH = 32
@@ -129,7 +129,7 @@ def _read(
         parts = _safe_parts(member.name)
         if not parts:
             continue
-        name = shown(parts)  # a single string per entry, because there may be `max_entries` of them
+        name = "/".join(parts)  # a single string per entry, because there may be `max_entries` of them
         if _is_hidden(parts):
             if not member.is_folder:
                 hidden.append(name)
@@ -179,18 +179,21 @@ def _read(
             "The archive has no images. Pack one folder per class with its images inside.",
         )
     empty = set(folders)
-    for name in [*map(shown, images), *folders]:
+    for name in [*map("/".join, images), *folders]:
         while name := name.rpartition("/")[0]:
             empty.discard(name)
     warn(warnings, "empty_folders", "{n} folders have no images: {names}", sorted(empty))
-    placed = layout(list(images), warnings)
-    entries = [Entry(split, name, shown(parts), *images[parts]) for parts, split, name in placed]
+    try:
+        placed, more = place_images(list(images))
+    except UnclearLayout as error:
+        raise ArchiveError("unclear_layout", str(error)) from error
+    entries = [Entry(split, name, "/".join(parts), *images[parts]) for parts, split, name in placed]
     if not entries:
         raise ArchiveError(
             "no_images",
             "No image of the archive is in a class folder. Pack one folder per class with its images.",
         )
-    return entries, warnings
+    return entries, [*warnings, *more]
 
 
 def _safe_parts(name: str) -> tuple[str, ...]:

@@ -8,12 +8,11 @@ from typing import Literal, TypedDict
 
 from starlette.datastructures import UploadFile
 
-from api.archives.errors import Warnings, name_list, warn
-from api.archives.layout import Split
 from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
 from api.http.file_names import display_name
 from api.jobs.image_check import Candidate, LabelledImage, StoredImages, check_candidates
+from clipcite.wire.folders import Split, Warnings, name_list, warn
 from core.clip.data.decoders import Decoders
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class

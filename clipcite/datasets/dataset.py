@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.image import ImageFile, ImageLike, as_image, is_one_image
+from clipcite.wire.folders import Split
 
-Split = Literal["train", "test"]
 ByClass = Mapping[str, Sequence[ImageLike]]
 
 

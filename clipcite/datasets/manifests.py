@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clipcite.client.errors import InvalidImages
-from clipcite.datasets.class_folders import SPLITS
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.image import IMAGE_ENDINGS
 from clipcite.datasets.rows import SPLIT_WORDS, Row, dataset_of_rows
+from clipcite.wire.folders import SPLITS
 
 MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
 FILE_COLUMNS = (

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipcite.client.errors import InvalidImages
-from clipcite.datasets.class_folders import SPLITS, resolve_splits
+from clipcite.datasets.class_folders import notes_of
 from clipcite.datasets.dataset import Dataset, Labelled, count_noun
 from clipcite.datasets.file_finder import find_files
 from clipcite.datasets.image import ImageFile
+from clipcite.wire.folders import SPLITS, Warnings, resolve_validation
 
 SPLIT_WORDS: dict[str, str] = SPLITS | {
     "eval": "validation", "evaluation": "validation", "holdout": "test", "unassigned": "train"
@@ -73,14 +74,15 @@ def dataset_of_rows(kind: str, rows: Sequence[Row], root: Path, notes: Sequence[
         if len(splits) == 1
         for label, split in splits.items()
     ]
-    kept, more = resolve_splits(placed)
+    warnings: Warnings = []
+    kept = resolve_validation(placed, warnings)
     all_notes = [
         *notes,
         *([f"ignored {count_noun(unlabelled, 'row')} without a label"] if unlabelled else []),
         *([f"ignored {count_noun(len(missing), 'missing file')} ({missing[0]}, …)"] if missing else []),
         *([f"ignored {count_noun(len(several), 'image')} with several labels"] if several else []),
         *moved,
-        *more,
+        *notes_of(warnings),
     ]
     names = {label for _, _, label in kept}
     if names and all(name.isdecimal() for name in names):

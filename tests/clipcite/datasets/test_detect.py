@@ -34,7 +34,7 @@ def test_class_folders_in_every_shape(shape: str, tmp_path: Path) -> None:
         paint(tmp_path, shape.format(split=split, name=name), number)
     (tmp_path / "README.txt").write_text("not an image")
     found = read(tmp_path)
-    assert found.summary() == "found: class folders, 2 classes, 6 images (1 test image)"
+    assert found.summary().startswith("found: class folders, 2 classes, 6 images (1 test image)")
     assert counts(found) == {("train", "red"): 3, ("train", "green"): 2, ("test", "red"): 1}
 
 
@@ -60,7 +60,11 @@ def test_plain_class_folders_with_loose_and_hidden_images(tmp_path: Path) -> Non
     paint(tmp_path, ".", 3)
     found = read(tmp_path)
     assert counts(found) == {("train", "red"): 2, ("train", "green"): 2}
-    assert found.summary().endswith("4 images; ignored 3 images (0.png, 1.png, …) outside class folders")
+    assert found.notes == [
+        "3 images are in no class folder and were ignored: '0.png', '1.png', '2.png'",
+        "2 images are in subfolders of a class folder and belong to that class: 'green/by phone/0.png', "
+        "'green/by phone/1.png'",
+    ]
 
 
 def test_linked_folders_are_read_once(tmp_path: Path) -> None:
@@ -98,11 +102,11 @@ def test_validation_images_are_the_test_if_there_is_no_other(tmp_path: Path) -> 
         paint(tmp_path, place, 2)
     found = read(tmp_path)
     assert found.count("test") == 2
-    assert found.notes == ["validation images serve as test images"]
+    assert found.notes == ["there are no test images, so the validation images are used as test"]
     paint(tmp_path, "test/green", 1)
     found = read(tmp_path)
     assert counts(found)[("test", "green")] == found.count("test") == 1
-    assert found.notes == ["ignored 2 validation images, since there are test images"]
+    assert found.notes == ["there are test images, so 2 validation images were ignored"]
 
 
 @pytest.mark.parametrize(
@@ -199,8 +203,8 @@ def test_hugging_face_imagefolder(tmp_path: Path) -> None:
         (tmp_path / split / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     found = read(tmp_path, label_column="colour")
     assert found.summary() == (
-        "found: Hugging Face imagefolder, 2 classes, 6 images (2 test images); validation images serve as "
-        "test images"
+        "found: Hugging Face imagefolder, 2 classes, 6 images (2 test images); there are no test images, so "
+        "the validation images are used as test"
     )
     assert counts(found)[("train", "red")] == 2
     with pytest.raises(InvalidImages, match=r"Ambiguous class column.*colour, by.*--label-column"):
