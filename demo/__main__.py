@@ -137,7 +137,7 @@ def _answers(
     tests = [image for image in images.images if image.split == "test"]
     if not tests:
         return []
-    files = [b"".join(image.image.chunks()) for image in tests]
+    files = [image.image.read() for image in tests]
     predictions = []
     for reference in ("stock", model):
         with console.status(f"  Classifying {len(tests)} test images …"):

@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipcite.client.errors import UnprocessableEntityError
-from clipcite.client.multipart import FilePart, Multipart
-from clipcite.client.request import Request
+from clipcite.client.request import BINARY, Request
 from clipcite.datasets.image import ImageFile
-from clipcite.wire.classify import ROUTING_KEY
 from clipcite.wire.predictions import Classification, ImageResult, Timing
 from clipcite.wire.problems import Notice
 
@@ -22,23 +20,22 @@ CLASSIFY_SECONDS = 180
 def classify_request(
     images: Sequence[ImageFile],
     class_names: ClassNames | None,
-    *,
     model: str,
     options: Mapping[str, float | str | Sequence[str] | None],
 ) -> Request:
-    """Build a request to /classify. Options that are None or False are left to the service."""
+    """Build a request to /classify, and read the images. Options that are None or False are left out."""
     names = None if class_names is None else _names(class_names)
     given = {"model": model, "class_names": names, **options}
-    fields = [
-        (field, json.dumps(value) if isinstance(value, list | bool) else str(value))
+    fields = {
+        field: [json.dumps(value) if isinstance(value, list | bool) else str(value)]
         for field, value in given.items()
         if value is not None and value is not False
-    ]
+    }
     return Request(
         "POST",
         "/classify",
-        headers=_routing_key(model),
-        body=Multipart(fields, [FilePart("images", image) for image in images]),
+        fields=fields,
+        files=[("images", (image.name, image.read(), BINARY)) for image in images],
         read_seconds=CLASSIFY_SECONDS,
     )
 
@@ -80,12 +77,6 @@ def join_answers(
     joined = first.model_copy(update={"results": results, "timing_ms": times})
     joined._raw = {**first.raw, "results": raw, "timing_ms": times}
     return joined
-
-
-def _routing_key(model: str) -> dict[str, str]:
-    """Return the header for routing in a load balancer: the field `model`, if a header can hold the name."""
-    fits = model.isascii() and model.isprintable() and model == model.strip()
-    return {ROUTING_KEY: model} if fits else {}
 
 
 def _names(class_names: ClassNames) -> list[Any]:

@@ -1,33 +1,28 @@
 """One HTTP request as data, and the parsing of responses."""
 
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from clipcite.client.errors import APIStatusError, ClipCiteError, InvalidAddress, error_of
-from clipcite.client.multipart import OnUpload
 
 M = TypeVar("M", bound=BaseModel)
+OnUpload = Callable[[int, int], None]
+"""Called with the bytes sent and the total number of bytes."""
+FilePart = tuple[str, tuple[str, bytes | BinaryIO, str]]
+"""A file in a form: field, and name, content and media type."""
+BINARY, ZIP = "application/octet-stream", "application/zip"
 
 
 class APIResponseValidationError(ClipCiteError):
     """A response that violates the API contract: another version of the service, or another server."""
-
-
-class Body(Protocol):
-    """A request body that can be read more than once."""
-
-    @property
-    def content_type(self) -> str: ...
-    @property
-    def size(self) -> int | None: ...
-    def chunks(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -39,8 +34,14 @@ class Request:
     query: Mapping[str, str | None] = field(default_factory=dict)
     """Parameters. Those that are None are not sent."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: Body | None = None
+    json: Any = None
+    """Body, if it is JSON."""
+    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Text fields of a form."""
+    files: Sequence[FilePart] = ()
+    """Files of a form. Those that are open are read from the beginning by each attempt."""
     on_upload: OnUpload | None = None
+    """Called while an open file is sent."""
     read_seconds: float = 60
     """Read timeout: maximum time without a byte of the response."""
     idempotent: bool = True
@@ -51,6 +52,23 @@ class Request:
         if deadline is None:
             return self
         return replace(self, read_seconds=min(self.read_seconds, max(0.5, deadline - time.monotonic())))
+
+
+class WatchedFile:
+    """Open file that reports how much of it was read."""
+
+    def __init__(self, file: BinaryIO, on_upload: OnUpload) -> None:
+        self._file = file
+        self._on_upload = on_upload
+        self._size = os.fstat(file.fileno()).st_size
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._on_upload(self._file.tell(), self._size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def path_of(resource: str, name: str, *below: str) -> str:

@@ -3,14 +3,16 @@
 import json
 import os
 import re
+import shutil
+import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from clipcite.client.errors import InvalidImages
-from clipcite.client.multipart import FilePart, Multipart, OnUpload, zip_of
-from clipcite.client.request import Request, path_of
+from clipcite.client.request import BINARY, ZIP, FilePart, OnUpload, Request, path_of
 from clipcite.datasets.dataset import ByClass, Dataset, Labelled, dataset_of
 from clipcite.datasets.detect import read
 from clipcite.datasets.image import ImageFile, printable
@@ -30,13 +32,19 @@ CHECK_SECONDS = 900
 class Upload:
     """Form fields and files of an upload."""
 
-    parts: Sequence[FilePart]
-    fields: Sequence[tuple[str, str]] = ()
+    files: Sequence[FilePart]
+    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     """Local file name for each file name in the upload."""
 
     def local_name(self, file: str | None) -> str | None:
         return self.names.get(file, file) if file is not None else None
+
+    def close(self) -> None:
+        """Close the files, which deletes temporary ones."""
+        for _, (_, content, _) in self.files:
+            if not isinstance(content, bytes):
+                content.close()
 
 
 def upload_of(images: Adaptable, test: ByClass | None = None) -> Upload:
@@ -50,7 +58,7 @@ def upload_of(images: Adaptable, test: ByClass | None = None) -> Upload:
         if test is not None:
             raise InvalidImages("`test` applies to a mapping only. Put test images into the subfolder test/.")
         if path.is_file() and path.suffix.lower() == ".zip":
-            return Upload([FilePart("archive", ImageFile.of_file(path), "application/zip")])
+            return Upload([("archive", ("images.zip", ImageFile.of_file(path).open(), ZIP))])
         return upload_of_dataset(read(path))
     return upload_of_dataset(images if isinstance(images, Dataset) else dataset_of(images, test))
 
@@ -67,27 +75,28 @@ def adapt_request(
 ) -> Request:
     """Build an upload to /adapt, or to /models/{extends}/extend. Options that are None are not sent."""
     texts = {**options, "config": json.dumps(config) if config else None}
-    fields = [(field, value) for field, value in texts.items() if value is not None]
+    fields = {field: [value] for field, value in texts.items() if value is not None}
     return Request(
         "POST",
         "/adapt" if extends is None else path_of("models", extends, "extend"),
         query or {},
         headers or {},
-        Multipart([*fields, *upload.fields], upload.parts),
-        on_upload,
+        fields=fields | dict(upload.fields),
+        files=upload.files,
+        on_upload=on_upload,
         read_seconds=CHECK_SECONDS,
     )
 
 
-def model_archive(path: str | os.PathLike[str]) -> ImageFile:
-    """Return a model as a zip, into which a folder is packed.
+def model_archive(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a model as a zip, into which a folder is packed.
 
     Raises:
         InvalidImages: the archive cannot be read.
     """
     path = Path(path)
     if not path.is_dir():
-        return ImageFile.of_file(path)
+        return ImageFile.of_file(path).open()
     files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     return zip_of([(printable(file.relative_to(path).as_posix()), ImageFile.of_file(file)) for file in files])
 
@@ -107,16 +116,38 @@ def upload_of_dataset(dataset: Dataset) -> Upload:
 def _zipped(images: Sequence[Labelled]) -> Upload:
     names = _Names()
     entries = [(names.add(item.image, f"{item.split}/{item.class_name}/"), item.image) for item in images]
-    return Upload([FilePart("archive", zip_of(entries), "application/zip")], names=names.local)
+    return Upload([("archive", ("images.zip", zip_of(entries), ZIP))], names=names.local)
 
 
 def _labelled(images: Sequence[Labelled]) -> Upload:
-    fields, parts, names = [], [], _Names()
+    """Return files with labels. Their content is in memory."""
+    fields: dict[str, list[str]] = {}
+    files: list[FilePart] = []
+    names = _Names()
     for item in images:
         prefix = "test_" if item.split == "test" else ""
-        fields.append((f"{prefix}labels", item.class_name))
-        parts.append(FilePart(f"{prefix}images", replace(item.image, name=names.add(item.image))))
-    return Upload(parts, fields, names.local)
+        fields.setdefault(f"{prefix}labels", []).append(item.class_name)
+        files.append((f"{prefix}images", (names.add(item.image), item.image.read(), BINARY)))
+    return Upload(files, fields, names.local)
+
+
+def zip_of(images: Sequence[tuple[str, ImageFile]]) -> BinaryIO:
+    """Return a zip in a temporary file. Entries are stored, since images are already compressed.
+
+    Raises:
+        InvalidImages: a file cannot be read, or the temporary file cannot be written.
+    """
+    zipped = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        with zipfile.ZipFile(zipped, "w") as archive:
+            for name, image in images:
+                with image.open() as file, archive.open(name, "w", force_zip64=True) as entry:
+                    shutil.copyfileobj(file, entry)
+    except OSError as error:
+        zipped.close()
+        place = tempfile.gettempdir()
+        raise InvalidImages(f"The images can't be packed in {place}: {error.strerror}.") from error
+    return cast(BinaryIO, zipped)
 
 
 def _can_be_folder(class_name: str) -> bool:

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, BinaryIO, Protocol, TypeGuard, runtime_checkable
 
 from clipcite.client.errors import InvalidImages
 
-CHUNK = 256 * 1024
 HEIC_ENDINGS = frozenset({".heic", ".heif"})
 HEIC_QUALITY = 95
 """Quality of the JPEG that a HEIC image becomes."""
@@ -47,23 +46,21 @@ ImageLike = str | os.PathLike[str] | bytes | PilImage | PixelArray
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A named stream of bytes."""
+    """A named file."""
 
     name: str
     """File name, for error messages."""
-    chunks: Callable[[], Iterator[bytes]]
-    """Function that yields the bytes, from the beginning at each call, since an upload may be retried."""
-    size: int | None = None
-    """Size in bytes; None if unknown before reading."""
+    open: Callable[[], BinaryIO]
+    """Function that opens the file. It raises InvalidImages if that fails."""
     path: Path | None = None
 
     @classmethod
     def of_bytes(cls, name: str, data: bytes) -> "ImageFile":
-        return cls(name, lambda: iter([data]), len(data))
+        return cls(name, partial(io.BytesIO, data))
 
     @classmethod
     def of_file(cls, path: Path) -> "ImageFile":
-        """Open a file. HEIC images are converted to JPEG; a damaged one is sent unchanged, and refused there.
+        """Refer to a file. HEIC images become JPEG; a damaged one is sent unchanged, and refused there.
 
         Raises:
             InvalidImages: no such file, an unreadable file, or HEIC without pillow-heif.
@@ -71,7 +68,6 @@ class ImageFile:
         with reading(path):
             if not path.is_file():
                 raise InvalidImages(f"The file {path} does not exist.")
-            size = path.stat().st_size
         if path.suffix.lower() in HEIC_ENDINGS:
             try:
                 importlib.import_module("pillow_heif")
@@ -79,12 +75,17 @@ class ImageFile:
                 raise InvalidImages(
                     "HEIC images need another package: pip install pillow-heif. Or export the images as JPEG."
                 ) from error
-            return cls(f"{printable(path.stem)}.jpg", partial(_heic_chunks, path), None, path)
-        return cls(printable(path.name), lambda: _file_chunks(path), size, path)
+            return cls(f"{printable(path.stem)}.jpg", partial(_open_heic, path), path)
+        return cls(printable(path.name), partial(_open, path), path)
+
+    def read(self) -> bytes:
+        """Return the whole content."""
+        with self.open() as file, reading(self.path or Path(self.name)):
+            return file.read()
 
 
 def as_image(image: ImageLike, name: str) -> ImageFile:
-    """Convert an image to a stream of bytes.
+    """Convert an image to a file.
 
     Args:
         image: a path, bytes, a PIL image or a uint8 array.
@@ -161,8 +162,13 @@ def printable(name: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "?", name)
 
 
-def _heic_chunks(path: Path) -> Iterator[bytes]:
-    """Yield the image as JPEG, which every service reads. A damaged file is sent unchanged."""
+def _open(path: Path) -> BinaryIO:
+    with reading(path):
+        return path.open("rb")
+
+
+def _open_heic(path: Path) -> BinaryIO:
+    """Return the image as JPEG, which every service reads. A damaged file stays as it is."""
     import pillow_heif
 
     buffer = io.BytesIO()
@@ -171,12 +177,6 @@ def _heic_chunks(path: Path) -> Iterator[bytes]:
         heic = pillow_heif.open_heif(path, convert_hdr_to_8bit=True)
         heic.to_pillow().convert("RGB").save(buffer, "JPEG", quality=HEIC_QUALITY)
     except Exception:  # libheif's errors come as many types
-        yield from _file_chunks(path)
-    else:
-        yield buffer.getvalue()
-
-
-def _file_chunks(path: Path) -> Iterator[bytes]:
-    with reading(path), path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
+        return _open(path)
+    buffer.seek(0)
+    return buffer

@@ -16,8 +16,6 @@ from clipcite.wire.base import (
 
 STOCK = "stock"
 """Reference of the pre-trained model."""
-ROUTING_KEY = "X-Clipcite-Model"
-"""Header with the same value as `model`, by which a load balancer can route."""
 MAX_MODELS = 5
 NEW_CLASS_BALANCE = 0.35
 Rule = Literal["closed", "mixed", "untrained"]

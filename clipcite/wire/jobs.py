@@ -13,8 +13,6 @@ from clipcite.wire.report import Metrics
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["preparing", "training", "publishing", "evaluating"]
 Until = Literal["model", "end"]
-PROGRESS = "progress"
-"""Type of the events that carry a `Progress`."""
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 

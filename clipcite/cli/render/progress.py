@@ -25,13 +25,13 @@ from clipcite.cli.render.tables import (
 from clipcite.cli.render.verdict import verdict
 
 if TYPE_CHECKING:
+    from clipcite.client._async.download import OnDownload
     from clipcite.client._sync.client import Client
-    from clipcite.client.multipart import OnUpload
     from clipcite.wire.jobs import Job
 
 
 @contextmanager
-def transfer_bar(console: Console, before: str, during: str, after: str) -> Iterator[OnUpload]:
+def transfer_bar(console: Console, before: str, during: str, after: str) -> Iterator[OnDownload]:
     """Show an upload or a download, with a word for the time before, during and after the transfer.
 
     Yields a function to call with the bytes transferred and their total number.
@@ -46,7 +46,7 @@ def transfer_bar(console: Console, before: str, during: str, after: str) -> Iter
         yield on_transfer
 
 
-def upload_bar() -> AbstractContextManager[OnUpload]:
+def upload_bar() -> AbstractContextManager[OnDownload]:
     """Show an upload, whose images the service checks at the end."""
     return transfer_bar(stderr(), "uploading", "uploading", "checking")
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import EllipsisType
 
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.multipart import JsonBody
 from clipcite.client.request import Request, path_of
 from clipcite.wire.models import Alias
 
@@ -38,9 +37,9 @@ class AsyncAliases:
         Raises:
             ConflictError: the alias does not point to `expected`. It was not changed.
         """
-        body = JsonBody({"model": model, **_condition(expected)})
+        body = {"model": model, **_condition(expected)}
         # After a promotion, its condition no longer holds.
-        request = Request("PUT", _path(name, alias), body=body, idempotent=expected is ...)
+        request = Request("PUT", _path(name, alias), json=body, idempotent=expected is ...)
         return await self._transport.fetch(Alias, request)
 
     async def rollback(self, name: str, alias: str, *, expected: ExpectedModel = ...) -> Alias:
@@ -49,8 +48,8 @@ class AsyncAliases:
         Raises:
             ConflictError: the alias does not point to `expected`, or there is no earlier target.
         """
-        body = JsonBody(_condition(expected))
-        request = Request("POST", f"{_path(name, alias)}/rollback", body=body, idempotent=False)
+        path = f"{_path(name, alias)}/rollback"
+        request = Request("POST", path, json=_condition(expected), idempotent=False)
         return await self._transport.fetch(Alias, request)
 
     async def delete(self, name: str, alias: str) -> None:

@@ -2,22 +2,19 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
 
 import anyio
 
-from clipcite.client._async.follow import AsyncFollower
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
-from clipcite.client.request import Request, parse, path_of
+from clipcite.client.request import Request, path_of
 from clipcite.client.retry import is_over
 from clipcite.wire.adapt import Preflight
-from clipcite.wire.jobs import PROGRESS, Delivery, Event, Progress, Status, Until
+from clipcite.wire.jobs import Delivery, Event, Status, Until
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.report import Metrics, Report
 
-END_SECONDS = 0.3
-"""Pause between the last event of a job and the last request for the job."""
+POLL_SECONDS = 0.5
 CLOCK_SECONDS = 0.05
 """Time before a deadline at which a timeout of the connection may already end."""
 
@@ -80,11 +77,20 @@ class AsyncJobs:
         return await self._transport.fetch(Delivery, Request("POST", path))
 
     async def follow(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
-        """Yield events as they happen, until the job has ended. Reconnects after a restart of the service."""
-        async with aclosing(AsyncFollower(self._transport, job_id, after)) as follower:
-            while (events := await follower.next()) is not None:
-                for event in events:
-                    yield event
+        """Yield events as they happen, until the job has ended. Survives a restart of the service."""
+        job, path = Request("GET", path_of("jobs", job_id)), path_of("jobs", job_id, "events")
+        patient = self._transport.retry.patient
+        while True:
+            finished = (await self._transport.fetch(JobData, job, patient)).finished
+            request = Request("GET", path, {"after": str(after)})
+            for event in await self._transport.fetch_list(Event, request, patient):
+                after = event.seq
+                yield event
+                if event.ends_job:
+                    return
+            if finished:
+                return
+            await anyio.sleep(POLL_SECONDS)
 
     async def wait(
         self,
@@ -107,28 +113,20 @@ class AsyncJobs:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         request = Request("GET", path_of("jobs", job_id))
+        retry = self._transport.retry
         job: AsyncJob | None = None
         try:
-            async with aclosing(AsyncFollower(self._transport, job_id, 0, deadline)) as follower:
-                data = await self._transport.fetch(JobData, request, until=deadline)
-                while True:
-                    job = self._bind(data)
-                    if on_change is not None:
-                        on_change(job)
-                    if job.reached(until):
-                        return job
-                    if is_over(deadline):
-                        raise WaitTimeout(job_id, job)
-                    events = await follower.next()
-                    if events and all(event.type == PROGRESS for event in events):
-                        progress = parse(Progress, events[-1].data)
-                        now = {"status": "running", "queue_position": None, "progress": progress}
-                        data = data.model_copy(update=now)
-                        continue
-                    if events is None:
-                        await anyio.sleep(END_SECONDS)
-                    patient = self._transport.retry.patient
-                    data = await self._transport.fetch(JobData, request, patient, deadline)
+            while True:
+                before, job = job, self._bind(await self._transport.fetch(JobData, request, retry, deadline))
+                if on_change is not None and (before is None or job.raw != before.raw):
+                    on_change(job)
+                if job.reached(until):
+                    return job
+                if is_over(deadline):
+                    raise WaitTimeout(job_id, job)
+                left = POLL_SECONDS if deadline is None else deadline - time.monotonic()
+                await anyio.sleep(min(POLL_SECONDS, max(0, left)))
+                retry = self._transport.retry.patient
         except APIConnectionError as error:
             if is_over(deadline, CLOCK_SECONDS):
                 raise WaitTimeout(job_id, job) from error
@@ -207,7 +205,7 @@ class AsyncJob(JobData):
         return await self._jobs.events(self.id, after)
 
     def follow(self, after: int = 0) -> AsyncIterator[Event]:
-        """Yield events as they happen, until the job has ended. Reconnects after a restart of the service."""
+        """Yield events as they happen, until the job has ended. Survives a restart of the service."""
         return self._jobs.follow(self.id, after)
 
     def _update(self, current: "AsyncJob") -> "AsyncJob":

@@ -1,16 +1,15 @@
 """HTTP requests to the service, with retries."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import httpx
 
 from clipcite.client.address import settings_of, unreachable
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import M, Request, json_of, parse, parse_list, status_error
+from clipcite.client.request import M, Request, WatchedFile, json_of, parse, parse_list, status_error
 from clipcite.client.retry import NOT_DONE, RETRYABLE, Retry, is_over
 
 CONNECT_SECONDS = 10
@@ -81,9 +80,9 @@ class AsyncTransport:
         """
         return parse(kind, json_of((await self.send(request, retry, until)).content))
 
-    async def fetch_list(self, kind: type[M], request: Request) -> list[M]:
+    async def fetch_list(self, kind: type[M], request: Request, retry: Retry | None = None) -> list[M]:
         """Send a request and return its response, a list of one page."""
-        return parse_list(kind, (await self.send(request)).content)[0]
+        return parse_list(kind, (await self.send(request, retry)).content)[0]
 
     async def pages(self, kind: type[M], path: str, query: Mapping[str, str | None]) -> AsyncIterator[M]:
         """Yield every item of a list, fetched page by page."""
@@ -102,62 +101,29 @@ class AsyncTransport:
         Raises:
             APIConnectionError: no response.
         """
-        if receive is None:
-            with self.connection_errors():
-                return await self._http.send(self._http_request(request))
-        async with aclosing(await self.open(request)) as response:
-            if response.status_code == 200:
-                with self.connection_errors():
-                    await receive(response)
-            return response
-
-    async def open(self, request: Request) -> httpx.Response:
-        """Send the request once. The body of a 200 is not read yet; the caller closes the response.
-
-        Raises:
-            APIConnectionError: no response.
-        """
-        with self.connection_errors():
-            response = await self._http.send(self._http_request(request), stream=True)
-            if response.status_code != 200:
-                try:
-                    await response.aread()
-                finally:
-                    await response.aclose()
-        return response
-
-    @contextmanager
-    def connection_errors(self) -> Iterator[None]:
-        """Convert transport errors of httpx to APIConnectionError."""
         try:
-            yield
+            response = await self._http.send(self._http_request(request), stream=receive is not None)
+            if receive is not None:
+                async with aclosing(response):
+                    await (receive(response) if response.status_code == 200 else response.aread())
+            return response
         except httpx.TransportError as error:
             raise unreachable(self._http.base_url, error) from error
 
     def _http_request(self, request: Request) -> httpx.Request:
-        body, seconds = request.body, request.read_seconds
-        headers = dict(request.headers)
-        if body is not None:
-            headers["Content-Type"] = body.content_type
-            if body.size is not None:
-                headers["Content-Length"] = str(body.size)
+        watch, seconds = request.on_upload, request.read_seconds
         return self._http.build_request(
             request.method,
             request.path,
             params={name: value for name, value in request.query.items() if value is not None},
-            headers=headers,
-            content=None if body is None else _counted(request),
+            headers=dict(request.headers),
+            json=request.json,
+            data=request.fields,
+            files=[
+                (field, (name, content if watch is None else WatchedFile(content, watch), kind))
+                if not isinstance(content, bytes)
+                else (field, (name, content, kind))
+                for field, (name, content, kind) in request.files
+            ],
             timeout=httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds), write=WRITE_SECONDS),
         )
-
-
-async def _counted(request: Request) -> AsyncIterator[bytes]:
-    """Yield the body in chunks. Files are read in a thread, so that they do not block the event loop."""
-    assert request.body is not None
-    sent = 0
-    chunks = request.body.chunks()
-    while (chunk := await anyio.to_thread.run_sync(next, chunks, None)) is not None:
-        yield chunk
-        sent += len(chunk)
-        if request.on_upload is not None:
-            request.on_upload(sent, request.body.size)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from types import EllipsisType
 
 from clipcite.client._sync.transport import Transport
-from clipcite.client.multipart import JsonBody
 from clipcite.client.request import Request, path_of
 from clipcite.wire.models import Alias
 
@@ -39,9 +38,9 @@ class Aliases:
         Raises:
             ConflictError: the alias does not point to `expected`. It was not changed.
         """
-        body = JsonBody({"model": model, **_condition(expected)})
+        body = {"model": model, **_condition(expected)}
         # After a promotion, its condition no longer holds.
-        request = Request("PUT", _path(name, alias), body=body, idempotent=expected is ...)
+        request = Request("PUT", _path(name, alias), json=body, idempotent=expected is ...)
         return self._transport.fetch(Alias, request)
 
     def rollback(self, name: str, alias: str, *, expected: ExpectedModel = ...) -> Alias:
@@ -50,8 +49,8 @@ class Aliases:
         Raises:
             ConflictError: the alias does not point to `expected`, or there is no earlier target.
         """
-        body = JsonBody(_condition(expected))
-        request = Request("POST", f"{_path(name, alias)}/rollback", body=body, idempotent=False)
+        path = f"{_path(name, alias)}/rollback"
+        request = Request("POST", path, json=_condition(expected), idempotent=False)
         return self._transport.fetch(Alias, request)
 
     def delete(self, name: str, alias: str) -> None:

@@ -13,8 +13,7 @@ from clipcite.client._sync.models import Models
 from clipcite.client._sync.transport import Transport
 from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames, classify_request, join_answers
 from clipcite.client.errors import InternalServerError, InvalidImages, UnprocessableEntityError
-from clipcite.client.multipart import OnUpload
-from clipcite.client.request import M, Request, parse
+from clipcite.client.request import M, OnUpload, Request, parse
 from clipcite.client.retry import Retry
 from clipcite.client.upload import Adaptable, OnBadImage, Upload, adapt_request, upload_of
 from clipcite.datasets.dataset import ByClass
@@ -106,7 +105,7 @@ class Client:
             on_bad_image: "fail" rejects an upload with unusable images, "skip" ignores these images.
             webhook: URL that receives a signed notification when the job ends.
             idempotency_key: key under which a repeated upload creates no second job (default: a new key).
-            on_upload: called with the bytes sent and their total number, None if unknown.
+            on_upload: called with the bytes sent and their total number.
 
         Raises:
             InvalidImages: unsupported input; nothing was sent.
@@ -201,7 +200,7 @@ class Client:
         refused: dict[int, UnprocessableEntityError] = {}
         for number, start in enumerate(range(0, len(files), CLASSIFY_BATCH_SIZE)):
             batch = files[start : start + CLASSIFY_BATCH_SIZE]
-            request = classify_request(batch, class_names, model=model, options=options)
+            request = classify_request(batch, class_names, model, options)
             try:
                 answers.append(self._transport.fetch(Classification, request))
             except UnprocessableEntityError as error:
@@ -214,8 +213,10 @@ class Client:
         return join_answers(answers, refused, names)
 
     def _send_upload(self, kind: type[M], upload: Upload, request: Request) -> M:
-        """Send labelled images. Errors name the local files."""
+        """Send labelled images, and close their files. Errors name the local files."""
         try:
             return self._transport.fetch(kind, request)
         except UnprocessableEntityError as error:
             raise error.with_files([upload.local_name(item.file) for item in error.errors]) from None
+        finally:
+            upload.close()

@@ -3,20 +3,17 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 
-from clipcite.client._sync.follow import Follower
 from clipcite.client._sync.transport import Transport
 from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
-from clipcite.client.request import Request, parse, path_of
+from clipcite.client.request import Request, path_of
 from clipcite.client.retry import is_over
 from clipcite.wire.adapt import Preflight
-from clipcite.wire.jobs import PROGRESS, Delivery, Event, Progress, Status, Until
+from clipcite.wire.jobs import Delivery, Event, Status, Until
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.report import Metrics, Report
 
-END_SECONDS = 0.3
-"""Pause between the last event of a job and the last request for the job."""
+POLL_SECONDS = 0.5
 CLOCK_SECONDS = 0.05
 """Time before a deadline at which a timeout of the connection may already end."""
 
@@ -79,10 +76,20 @@ class Jobs:
         return self._transport.fetch(Delivery, Request("POST", path))
 
     def follow(self, job_id: str, after: int = 0) -> Iterator[Event]:
-        """Yield events as they happen, until the job has ended. Reconnects after a restart of the service."""
-        with closing(Follower(self._transport, job_id, after)) as follower:
-            while (events := follower.next()) is not None:
-                yield from events
+        """Yield events as they happen, until the job has ended. Survives a restart of the service."""
+        job, path = Request("GET", path_of("jobs", job_id)), path_of("jobs", job_id, "events")
+        patient = self._transport.retry.patient
+        while True:
+            finished = (self._transport.fetch(JobData, job, patient)).finished
+            request = Request("GET", path, {"after": str(after)})
+            for event in self._transport.fetch_list(Event, request, patient):
+                after = event.seq
+                yield event
+                if event.ends_job:
+                    return
+            if finished:
+                return
+            time.sleep(POLL_SECONDS)
 
     def wait(
         self,
@@ -105,28 +112,20 @@ class Jobs:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         request = Request("GET", path_of("jobs", job_id))
+        retry = self._transport.retry
         job: Job | None = None
         try:
-            with closing(Follower(self._transport, job_id, 0, deadline)) as follower:
-                data = self._transport.fetch(JobData, request, until=deadline)
-                while True:
-                    job = self._bind(data)
-                    if on_change is not None:
-                        on_change(job)
-                    if job.reached(until):
-                        return job
-                    if is_over(deadline):
-                        raise WaitTimeout(job_id, job)
-                    events = follower.next()
-                    if events and all(event.type == PROGRESS for event in events):
-                        progress = parse(Progress, events[-1].data)
-                        now = {"status": "running", "queue_position": None, "progress": progress}
-                        data = data.model_copy(update=now)
-                        continue
-                    if events is None:
-                        time.sleep(END_SECONDS)
-                    patient = self._transport.retry.patient
-                    data = self._transport.fetch(JobData, request, patient, deadline)
+            while True:
+                before, job = job, self._bind(self._transport.fetch(JobData, request, retry, deadline))
+                if on_change is not None and (before is None or job.raw != before.raw):
+                    on_change(job)
+                if job.reached(until):
+                    return job
+                if is_over(deadline):
+                    raise WaitTimeout(job_id, job)
+                left = POLL_SECONDS if deadline is None else deadline - time.monotonic()
+                time.sleep(min(POLL_SECONDS, max(0, left)))
+                retry = self._transport.retry.patient
         except APIConnectionError as error:
             if is_over(deadline, CLOCK_SECONDS):
                 raise WaitTimeout(job_id, job) from error
@@ -205,7 +204,7 @@ class Job(JobData):
         return self._jobs.events(self.id, after)
 
     def follow(self, after: int = 0) -> Iterator[Event]:
-        """Yield events as they happen, until the job has ended. Reconnects after a restart of the service."""
+        """Yield events as they happen, until the job has ended. Survives a restart of the service."""
         return self._jobs.follow(self.id, after)
 
     def _update(self, current: "Job") -> "Job":

@@ -14,8 +14,7 @@ from clipcite.client._sync.download import OnDownload, download
 from clipcite.client._sync.jobs import Job
 from clipcite.client._sync.transport import Transport
 from clipcite.client.classification import ClassNames
-from clipcite.client.multipart import FilePart, JsonBody, Multipart, OnUpload
-from clipcite.client.request import Request, path_of
+from clipcite.client.request import ZIP, OnUpload, Request, path_of
 from clipcite.client.upload import Adaptable, model_archive
 from clipcite.datasets.image import ImageLike
 from clipcite.wire.models import Model as ModelData
@@ -48,7 +47,7 @@ class Models:
 
     def rename(self, model: str, name: str | None) -> "Model":
         """Make the model the next version of `name`; None removes its name."""
-        request = Request("PATCH", path_of("models", model), body=JsonBody({"name": name}))
+        request = Request("PATCH", path_of("models", model), json={"name": name})
         return self._bind(self._transport.fetch(ModelData, request))
 
     def delete(self, model: str, *, force: bool = False) -> None:
@@ -136,15 +135,14 @@ class Models:
         request = Request(
             "POST",
             "/models",
-            body=Multipart(
-                [(field, value) for field, value in options.items() if value is not None],
-                [FilePart("archive", archive, "application/zip")],
-            ),
+            fields={field: [value] for field, value in options.items() if value is not None},
+            files=[("archive", ("model.zip", archive, ZIP))],
             on_upload=on_upload,
             read_seconds=MODEL_SECONDS,
             idempotent=False,
         )
-        return self._bind(self._transport.fetch(ModelData, request))
+        with archive:
+            return self._bind(self._transport.fetch(ModelData, request))
 
     def _bind(self, data: ModelData) -> "Model":
         model = Model.model_construct(**vars(data))

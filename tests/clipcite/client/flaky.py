@@ -20,20 +20,11 @@ class Flaky:
 
     url: str
     faults: list[tuple[int, str] | str | None] = field(default_factory=list)
-    streams: bool = True
     seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
 
     def keys(self) -> list[str]:
         """Return the Idempotency-Key of each upload."""
         return [headers["idempotency-key"] for method, _, headers, _ in self.seen if method == "POST"]
-
-    def follows(self, job_id: str) -> list[str]:
-        """Return `stream` or `poll` for each request for the job's events."""
-        return [
-            "stream" if headers.get("accept") == "text/event-stream" else "poll"
-            for _, path, headers, _ in self.seen
-            if path.startswith(f"/jobs/{job_id}/events")
-        ]
 
 
 @contextmanager
@@ -54,9 +45,6 @@ def flaky_proxy(target: str) -> Iterator[Flaky]:
                 return
             if fault == "html":
                 self._answer(418, {"Content-Type": "text/html"}, b"<html>teapot</html>")
-                return
-            if not flaky.streams and headers.get("accept") == "text/event-stream":
-                self._answer(406, {}, b"")
                 return
             headers = {n: v for n, v in headers.items() if n not in {"host", "transfer-encoding"}}
             answer = httpx.request(

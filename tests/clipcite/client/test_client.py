@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 import numpy as np
@@ -216,7 +216,8 @@ def test_retries_make_no_second_job(connect: Any, flaky: Flaky, folder: Path) ->
         job = client.adapt(folder, config=LONG)
         assert len(flaky.keys()) == 5
         assert len(set(flaky.keys())) == 1
-        assert len({body for method, _, _, body in flaky.seen if method == "POST"}) == 1
+        # Each attempt sends the whole body, with a boundary of its own.
+        assert len({len(body) for method, _, _, body in flaky.seen if method == "POST"}) == 1
         assert len(list(client.jobs.list())) == before + 1
         job.cancel()
         flaky.faults = ["cut"]
@@ -261,30 +262,6 @@ def test_waiting_for_the_model_only(connect: Any, own_service: Service, hold: Ho
             cancelled.wait(until="model", timeout=PATIENCE)
 
 
-@pytest.mark.slow
-@both
-def test_without_streaming_the_client_polls(
-    connect: Any, own_service: Service, hold: Hold, folder: Path
-) -> None:
-    """Each follower tries to stream once, then polls and sees each event once."""
-    hold.release()
-    with flaky_proxy(own_service.url) as flaky, connect(flaky.url, retry=QUICK) as client:
-        flaky.streams = False
-        job = client.adapt(folder, config={"epochs": 2}).wait(timeout=PATIENCE)
-        assert job.status == "succeeded"
-        assert flaky.follows(job.id)[0] == "stream"
-        assert set(flaky.follows(job.id)[1:]) == {"poll"}
-        job = client.adapt(folder, config={"epochs": 2})
-        followed = list(client.jobs.follow(job.id))
-        assert flaky.follows(job.id)[0] == "stream"
-        assert set(flaky.follows(job.id)[1:]) == {"poll"}
-        # A progress event may have been replaced by a newer one since.
-        kept = [event for event in client.jobs.events(job.id) if event.type != "progress"]
-        assert [event for event in followed if event.type != "progress"] == kept
-        numbers = [event.seq for event in followed]
-        assert numbers == sorted(set(numbers))
-
-
 def test_async(service: Service, folder: Path) -> None:
     """The same calls, awaited and concurrent."""
 
@@ -318,11 +295,11 @@ def test_images_are_not_read_on_the_event_loop(service: Service, tmp_path: Path)
     readers: set[int] = set()
 
     def watched(path: Path) -> ImageFile:
-        def chunks() -> Iterator[bytes]:
+        def open_file() -> BinaryIO:
             readers.add(threading.get_ident())
-            yield path.read_bytes()
+            return path.open("rb")
 
-        return ImageFile(path.name, chunks, path.stat().st_size)
+        return ImageFile(path.name, open_file)
 
     images = [
         Labelled(watched(path), colour) for colour in ("red", "green") for path in paint(tmp_path, colour, 2)

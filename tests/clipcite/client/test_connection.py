@@ -82,9 +82,9 @@ def test_a_certificate_of_an_own_authority(tmp_path: Path, monkeypatch: pytest.M
 
 
 @both
-@pytest.mark.parametrize("first", [[], [response(JOB)], [response(JOB), response("", status=406)]])
+@pytest.mark.parametrize("first", [[], [response(JOB)]])
 def test_a_wait_ends_in_time_without_a_response(connect: Any, first: list[bytes]) -> None:
-    """Without a response to the first request, to that for a stream, and to that for a list of events."""
+    """Without a response to the first request, and to the next one."""
     with scripted_server(*first, None) as silent, connect(silent.url, "key") as client:
         started = time.monotonic()
         with pytest.raises(WaitTimeout, match=r"job_x .*continues") as timed_out:
