@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from api.starting import DRAIN_SECONDS, Server, StartFailed, StartingApp
 from api.startup import startup_error
-from api.uvicorn_server import WatchedProtocol, listen, max_connections, watch_readers
+from api.uvicorn_server import WatchedProtocol, listen, max_connections
 from core.log import start_logging
 from core.parent_watch import exit_with_parent, is_child
 from core.settings import Settings, get_settings
@@ -25,7 +25,7 @@ MAX_FILES = 65_536
 def allow_many_files() -> None:
     """Raise the soft limit on open files to at most MAX_FILES.
 
-    An uploaded image above 64 kB is an open file until the response. The usual limit of 1,024 would make an
+    An uploaded image above 16 kB is an open file until the response. The usual limit of 1,024 would make an
     upload of 1,000 photos fail.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -85,7 +85,6 @@ def main() -> None:
         server_header=False,
     )
     WatchedProtocol.max_connections = max_connections()
-    watch_readers(listener)
     Server(config, app).run(sockets=[listener])
 
 

@@ -15,13 +15,11 @@ from api.http import problems
 from api.http.openapi import build_openapi
 from api.jobs import deliveries, images
 from api.jobs import routes as jobs
-from api.jobs.event_hub import EventHub
+from api.jobs.event_stream import EventSource
 from api.jobs.report import routes as report
 from api.last_use import LastUse
-from api.middleware.answers import AnswerMiddleware
 from api.middleware.auth import AuthMiddleware, bearer_scheme
-from api.middleware.body_limit import IDLE_SECONDS, BodyLimitMiddleware
-from api.middleware.refusals import Refusals
+from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.request_id import RequestId
 from api.models import aliases
 from api.models import routes as models
@@ -88,10 +86,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.serving = Serving(settings, app.state.database, app.state.blobs, app.state.admission)
     app.state.celery = make_celery(settings)
     app.state.last_use = LastUse(app.state.database)
-    app.state.event_hub = EventHub(app.state.database, settings.max_streams)
     app.state.scratch = ScratchSpace(settings.scratch(), SCRATCH_REQUESTS * settings.max_request_bytes)
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
+    app.state.event_source = EventSource(app.state.database, app.state.stopping)
 
     problems.install(app)
     app.include_router(ops.open_router)
@@ -118,21 +116,18 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.install(app)
     _trace(app)
     # The last one added is the outermost.
-    app.add_middleware(AnswerMiddleware)
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_request_bytes,
         admission=app.state.admission,
         form_paths=FORM_PATHS,
         json_paths=JSON_PATHS,
-        idle_seconds=IDLE_SECONDS,
     )
     app.add_middleware(
         AuthMiddleware,
         settings=settings,
         database=app.state.database,
         last_use=app.state.last_use,
-        refusals=Refusals(app.state.registry),
     )
     app.add_middleware(RequestId)
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]

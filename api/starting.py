@@ -108,7 +108,6 @@ class Server(uvicorn.Server):
         if service is None:
             os._exit(0)  # nothing is in progress, and the imports of the service can't be interrupted
         service.state.stopping.set()
-        service.state.event_hub.stop()
         # Threads that download a backbone or read a huge upload would delay the exit by minutes.
         forced_exit = threading.Timer(DRAIN_SECONDS + 2, os._exit, (0,))
         forced_exit.daemon = True

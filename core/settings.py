@@ -88,9 +88,9 @@ class Settings(BaseSettings):
     memory_bytes: int = _uploads(
         1_000 * MB,
         gt=0,
-        description="Memory for request bodies and large responses in the API (bytes), half of it per owner. "
-        "JSON counts three times, and forms with their text, their files below 64 kB and all images of "
-        "`/classify`. Further requests get a 503. One form alone may take more.",
+        description="Memory for request bodies in the API (bytes), half of it per owner. "
+        "JSON counts three times, and forms with their text and all images of `/classify`. Further requests "
+        "get a 503. One form alone may take more.",
     )
     max_images: int = _uploads(5_000, gt=0, le=MAX_IMAGES, description="Maximum number of images per job.")
     max_image_bytes: int = _uploads(20 * MB, gt=0, description="Maximum size of an image file (bytes).")
@@ -101,12 +101,6 @@ class Settings(BaseSettings):
     )
     max_stored_bytes: int = _quotas(
         0, ge=0, description="Maximum size of an owner's images and models (bytes, 0: unlimited)."
-    )
-    max_streams: int = _quotas(
-        200,
-        ge=0,
-        description="Maximum number of open event streams and requests with `wait` per owner, in each API "
-        "process (0: unlimited).",
     )
 
     webhook_allow_private: bool = _webhooks(

@@ -35,8 +35,3 @@ class JsonValues:
         self.count += (len(parts) - self._in_string) // 2 + sum(map(outside.count, (b",", b"[", b"{")))
         self._in_string ^= len(parts) % 2 == 0
         return self.count
-
-
-def has_too_many_values(text: str) -> bool:
-    """Return whether the JSON has more than MAX_JSON_VALUES strings, objects, arrays and commas."""
-    return JsonValues().add(text.encode(errors="surrogatepass")) > MAX_JSON_VALUES

@@ -23,6 +23,7 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     ClassifyJson: "validation",
 }
 """Schemas that routes reference by name only: the fields that are sent, or those that are accepted."""
+FORMS = ("JobForm", "ImportForm")
 WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Alias, Classification, Sample)
 
 
@@ -47,9 +48,8 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             schemas[model.__name__] = schema
         for model in WITH_EXAMPLES:  # FastAPI omits nulls from examples
             schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
-        for name, schema in schemas.items():
-            if name.startswith("Body_"):
-                _describe_form(schema)
+        for name in FORMS:
+            _describe_form(schemas[name])
         app.openapi_schema = document
     return app.openapi_schema
 

@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from api.http.json_values import MAX_JSON_VALUES, has_too_many_values
 from clipcite.wire.problems import Problem, ProblemItem
 from core.clip.errors import InvalidConfig
 from core.errors import ClipCiteError
@@ -241,16 +240,8 @@ def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:
 
 def json_or_invalid(text: str, pointer: str) -> Any:
     """Parse JSON from a form field. Raise InvalidRequest with the field's name."""
-    check_json_values(text, pointer)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         detail = f"{pointer.lstrip('/')} is not valid JSON. Encode it with a JSON library."
         raise InvalidRequest(detail, [{"pointer": pointer, "detail": detail}]) from error
-
-
-def check_json_values(text: str, pointer: str) -> None:
-    """Raise InvalidRequest with the form field's name if its JSON has too many values."""
-    if has_too_many_values(text):
-        detail = f"{pointer.lstrip('/')} has more than {MAX_JSON_VALUES:,} values. Send fewer."
-        raise InvalidRequest(detail, [{"pointer": pointer, "detail": detail}])

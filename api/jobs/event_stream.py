@@ -1,17 +1,29 @@
-"""GET /jobs/{id}/events: the events of a job, as a list or as a stream (server-sent events)."""
+"""Events of a job as they happen: streams (server-sent events), lists, and waiting requests (`?wait=`)."""
 
+import asyncio
+import logging
+import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
-from api.jobs.event_hub import EventHub, to_event
-from clipcite.wire.jobs import EventList
+from api.threads import REQUESTS
+from clipcite.wire.jobs import Event, EventList
+from core.admission import Admission, Limit, ServerBusy
 from core.store.db.session import Database
+from core.store.db.tables import FINAL, JobEvent
+from core.store.errors import DatabaseUnavailable
 from core.store.jobs import events, jobs
 
+logger = logging.getLogger(__name__)
+MAX_STREAMS = 400
+"""Maximum number of open streams and waiting requests in this process, half of them per owner."""
+POLL_SECONDS = 0.5
 PING_SECONDS = 15.0
 """Interval of keep-alive comments. Proxies keep the stream open, and the service notices lost clients."""
 RETRY_MILLISECONDS = 2_000
@@ -19,54 +31,103 @@ MAX_SECONDS = 900.0
 """Maximum duration of a stream. The client then reconnects, and its key is checked again."""
 # Proxies must neither cache nor buffer the stream.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_BUSY = "Too many event streams and requests with `wait` are open. Poll with GET /jobs/{id} instead."
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """Source of new events: each reader polls the database."""
+
+    database: Database
+    stopping: threading.Event
+    """Set at the shutdown, which ends all streams."""
+    readers: Admission = field(default_factory=lambda: Admission(slots=Limit(MAX_STREAMS, _BUSY)))
+
+    async def follow(
+        self, owner: str, job_id: str, seen: int, seconds: float
+    ) -> AsyncIterator[list[JobEvent]]:
+        """Yield the events after number `seen`, or an empty list, at each look at the database.
+
+        The iterator ends after `seconds`, at the shutdown, or if the job was deleted. An outage of the
+        database delays the events.
+        """
+        until = time.monotonic() + seconds
+        while not self.stopping.is_set():
+            try:
+                newer = await REQUESTS.run_as(owner, self._newer, job_id, seen)
+            except (DatabaseUnavailable, ServerBusy) as error:
+                logger.warning("Events are delayed: %s", error.detail)
+                newer = []
+            if newer is None:
+                return
+            seen = newer[-1].seq if newer else seen
+            yield newer
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(POLL_SECONDS, left))
+
+    def _newer(self, job_id: str, seen: int) -> list[JobEvent] | None:
+        with self.database.read() as session:
+            return events.newer(session, job_id, seen)
+
+    async def stream(self, owner: str, job_id: str, seen: int) -> AsyncIterator[bytes]:
+        """Yield the events after `seen` in their wire format, until the job ends."""
+        yield format_sse_event(retry=RETRY_MILLISECONDS)  # sends the headers at once
+        sent = time.monotonic()
+        # Another reader may have taken the room since the check.
+        with suppress(ServerBusy), self.readers.admit(owner, slots=1):
+            async for newer in self.follow(owner, job_id, seen, MAX_SECONDS):
+                if newer:
+                    # Later events, about the webhook delivery, are only in the list.
+                    end = next((i for i, event in enumerate(newer, 1) if event.type in FINAL), None)
+                    yield b"".join(map(_encoded, newer[:end]))
+                    if end is not None:
+                        return
+                elif time.monotonic() - sent >= PING_SECONDS:
+                    yield KEEPALIVE_COMMENT
+                else:
+                    continue
+                sent = time.monotonic()
 
 
 def answer_events(
-    database: Database,
-    hub: EventHub,
-    owner: str,
-    job_id: str,
-    after: int,
-    last_event_id: int | None,
-    accept: str,
+    source: EventSource, owner: str, job_id: str, after: int, last_event_id: int | None, accept: str
 ) -> EventList | Response:
     """Return the list of events, or their stream if `accept` names it. A finished stream gives 204.
 
     Raises:
         JobNotFound: the owner has no such job.
-        TooManyStreams: the owner has reached the limit.
+        ServerBusy: too many streams are open.
     """
     streamed = "text/event-stream" in (part.split(";")[0].strip().lower() for part in accept.split(","))
-    with database.read() as session:
+    with source.database.read() as session:
         if not streamed:
             rows = jobs.events(session, job_id, after, owner=owner)
-            return EventList(data=[to_event(row) for row in rows])
+            return EventList(data=[_shown(row) for row in rows])
         job = jobs.get(session, job_id, owner=owner)
         last = events.last_seq(session, job.id)
         end = events.end_seq(session, job.id)
     seen = min(after if last_event_id is None else last_event_id, last)
     if end is not None and seen >= end:
         return Response(status_code=204)  # browsers reconnect after every end until they get this status
-    hub.check_room(owner)
-    return EventSourceResponse(stream(hub, job.id, seen, owner), headers=STREAM_HEADERS)
+    with source.readers.admit(owner, slots=1):  # before the headers are sent
+        pass
+    return EventSourceResponse(source.stream(owner, job.id, seen), headers=STREAM_HEADERS)
 
 
-async def stream(hub: EventHub, job_id: str, seen: int, owner: str) -> AsyncIterator[bytes]:
-    """Yield the events after `seen` in their wire format, until the job ends."""
-    yield format_sse_event(retry=RETRY_MILLISECONDS)  # sends the headers at once
-    until = time.monotonic() + MAX_SECONDS
-    with hub.listen(job_id, seen, owner) as listener:
-        while time.monotonic() < until and (received := await listener.next(PING_SECONDS)) is not None:
-            # Later events, about the webhook delivery, are only in the list.
-            end = next((i for i, event in enumerate(received, 1) if event.last), None)
-            yield b"".join(event.wire for event in received[:end]) or KEEPALIVE_COMMENT
-            if end is not None:
-                return
+def _shown(row: JobEvent) -> Event:
+    return Event(seq=row.seq, at=row.at, type=row.type, data=row.data)
 
 
-async def _event_hub(request: Request) -> EventHub:
-    hub: EventHub = request.app.state.event_hub
-    return hub
+def _encoded(event: JobEvent) -> bytes:
+    name = "done" if event.type in FINAL else "progress" if event.type == events.PROGRESS else "log"
+    return format_sse_event(event=name, id=str(event.seq), data_str=_shown(event).model_dump_json())
 
 
-EventHubDep = Annotated[EventHub, Depends(_event_hub)]
+async def _event_source(request: Request) -> EventSource:
+    source: EventSource = request.app.state.event_source
+    return source
+
+
+EventSourceDep = Annotated[EventSource, Depends(_event_source)]

@@ -1,12 +1,12 @@
 """Form of POST /adapt and POST /models/{id}/extend, with limits on its parts."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, Response, UploadFile
+from pydantic import BaseModel, Field
 
-from api.http.forms import FormRoute, JsonText, Text, check_fields
+from api.http.forms import MULTIPART, FormRoute, JsonText, Text, check_fields
 from api.http.problems import responses
 from api.jobs.upload import InvalidUpload
 from api.threads import UPLOADS
@@ -14,17 +14,6 @@ from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import Job
 from core.settings import MAX_IMAGES, Settings
 
-FIELDS = (
-    "archive",
-    "images",
-    "labels",
-    "test_images",
-    "test_labels",
-    "name",
-    "config",
-    "on_bad_image",
-    "webhook",
-)
 LISTS = {"images", "labels", "test_images", "test_labels"}
 IdempotencyKey = Annotated[
     str | None,
@@ -33,50 +22,72 @@ IdempotencyKey = Annotated[
         description="Any unique text, for example a UUID. A retry with the same key creates no second job.",
     ),
 ]
+DryRun = Annotated[
+    bool,
+    Query(description="Only check the upload. The response is 200 with the preflight; nothing is stored."),
+]
 
 
-@dataclass(frozen=True)
-class JobUpload:
-    """Labelled images: either an archive, or lists of images and labels.
+def _list(description: str) -> Any:
+    return Field(default_factory=list, max_length=MAX_IMAGES, description=description)
+
+
+class JobForm(BaseModel):
+    """Labelled images and settings: either an archive, or lists of images and labels."""
+
+    archive: Annotated[
+        UploadFile | None,
+        File(
+            description="A .zip with one folder per class, or with such folders in `train/` and `test/`. "
+            "Alternative to `images` and `labels`."
+        ),
+    ] = None
+    images: list[UploadFile] = _list("Training images, with `labels`. Alternative to `archive`.")
+    labels: list[Text] = _list("Class name of each image, in the order of `images`.")
+    test_images: list[UploadFile] = _list("Test images, on which the model is evaluated.")
+    test_labels: list[Text] = _list("Class name of each test image, in the order of `test_images`.")
+    name: Text | None = Field(
+        None,
+        description="Name of the job and of its model, which becomes the next version of that name. At most "
+        "200 characters, without `@` and `/`, unlike an id and not `stock`.",
+    )
+    config: JsonText | None = Field(
+        None,
+        description="JSON object of training settings, all optional. Missing settings come from the "
+        "backbone's recipe.",
+        examples=['{"epochs": 10, "alpha": 0.5, "holdout": 0.2}'],
+    )
+    on_bad_image: Literal["fail", "skip"] = Field(
+        "fail", description="`fail` rejects an upload with bad images, `skip` continues without them."
+    )
+    webhook: Text | None = Field(
+        None,
+        description="URL that is notified when the job has a model and when it ends. It receives "
+        "`model.published`, then `job.succeeded`, `job.failed` or `job.cancelled`, signed according to "
+        "Standard Webhooks. Failed deliveries are retried for a day.",
+        examples=["https://example.com/hooks/clipcite"],
+    )
+
+
+async def read_form(request: Request, form: Annotated[JobForm, Form(media_type=MULTIPART)]) -> JobForm:
+    """Check the form.
 
     Raises:
-        InvalidUpload: neither or both were sent.
+        InvalidRequest: a field is unknown or present twice.
+        InvalidUpload: neither or both of archive and lists were sent.
     """
-
-    archive: UploadFile | None
-    images: Sequence[UploadFile]
-    labels: Sequence[str]
-    test_images: Sequence[UploadFile]
-    test_labels: Sequence[str]
-
-    def __post_init__(self) -> None:
-        lists = self.images or self.labels or self.test_images or self.test_labels
-        if (self.archive is None) == (not lists):
-            raise InvalidUpload(
-                "archive_or_images",
-                "Send either `archive` (a .zip with one folder per class), or `images` with `labels` (and "
-                "optionally `test_images` with `test_labels`).",
-            )
+    check_fields(await request.form(), JobForm.model_fields, LISTS)  # parsed already
+    lists = form.images or form.labels or form.test_images or form.test_labels
+    if (form.archive is None) == (not lists):
+        raise InvalidUpload(
+            "archive_or_images",
+            "Send either `archive` (a .zip with one folder per class), or `images` with `labels` (and "
+            "optionally `test_images` with `test_labels`).",
+        )
+    return form
 
 
-@dataclass(frozen=True)
-class JobOptions:
-    """All other values of the form, the query and the headers, as sent."""
-
-    name: str | None
-    config: str | None
-    on_bad_image: Literal["fail", "skip"]
-    webhook: str | None
-    dry_run: bool
-    idempotency_key: str | None
-
-
-@dataclass(frozen=True)
-class JobForm:
-    upload: JobUpload
-    options: JobOptions
-
-
+JobFormDep = Annotated[JobForm, Depends(read_form)]
 PREFLIGHT_RESPONSE = {
     "model": Preflight,
     "description": "Preflight, with `dry_run`. Nothing was stored.",
@@ -96,7 +107,7 @@ def form_router(
     router = APIRouter(
         tags=[tag],
         route_class=FormRoute,
-        form_limits={"max_files": parts + 1, "max_fields": parts + len(FIELDS)},
+        form_limits={"max_files": parts + 1, "max_fields": parts + len(JobForm.model_fields)},
     )
     router.post(
         path,
@@ -105,96 +116,3 @@ def form_router(
         responses={200: PREFLIGHT_RESPONSE, **responses(*statuses)},
     )(UPLOADS.runs(endpoint))
     return router
-
-
-async def read_form(
-    *,
-    request: Request,
-    archive: Annotated[
-        UploadFile | None,
-        File(
-            description="A .zip with one folder per class, or with such folders in `train/` and `test/`. "
-            "Alternative to `images` and `labels`."
-        ),
-    ] = None,
-    images: Annotated[
-        list[UploadFile],
-        File(
-            default_factory=list,
-            max_length=MAX_IMAGES,
-            description="Training images, with `labels`. Alternative to `archive`.",
-        ),
-    ],
-    labels: Annotated[
-        list[Text],
-        Form(
-            default_factory=list,
-            max_length=MAX_IMAGES,
-            description="Class name of each image, in the order of `images`.",
-        ),
-    ],
-    test_images: Annotated[
-        list[UploadFile],
-        File(
-            default_factory=list,
-            max_length=MAX_IMAGES,
-            description="Test images, on which the model is evaluated.",
-        ),
-    ],
-    test_labels: Annotated[
-        list[Text],
-        Form(
-            default_factory=list,
-            max_length=MAX_IMAGES,
-            description="Class name of each test image, in the order of `test_images`.",
-        ),
-    ],
-    name: Annotated[
-        Text | None,
-        Form(
-            description="Name of the job and of its model, which becomes the next version of that name. At "
-            "most 200 characters, without `@` and `/`, unlike an id and not `stock`."
-        ),
-    ] = None,
-    config: Annotated[
-        JsonText | None,
-        Form(
-            description="JSON object of training settings, all optional. Missing "
-            "settings come from the backbone's recipe.",
-            examples=['{"epochs": 10, "alpha": 0.5, "holdout": 0.2}'],
-        ),
-    ] = None,
-    on_bad_image: Annotated[
-        Literal["fail", "skip"],
-        Form(description="`fail` rejects an upload with bad images, `skip` continues without them."),
-    ] = "fail",
-    webhook: Annotated[
-        Text | None,
-        Form(
-            description="URL that is notified when the job has a model and when it ends. It receives "
-            "`model.published`, then `job.succeeded`, `job.failed` or `job.cancelled`, signed according to "
-            "Standard Webhooks. Failed deliveries are retried for a day.",
-            examples=["https://example.com/hooks/clipcite"],
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        Query(
-            description="Only check the upload. The response is 200 with the preflight; nothing is stored."
-        ),
-    ] = False,
-    idempotency_key: IdempotencyKey = None,
-) -> JobForm:
-    """Read the form.
-
-    Raises:
-        InvalidRequest: a field is unknown or present twice.
-    """
-    check_fields(await request.form(), FIELDS, LISTS)  # parsed already, for the parameters above
-    return JobForm(
-        JobUpload(archive, images, labels, test_images, test_labels),
-        JobOptions(name, config, on_bad_image, webhook, dry_run, idempotency_key),
-    )
-
-
-JobFormDep = Annotated[JobForm, Depends(read_form)]

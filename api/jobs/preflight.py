@@ -47,7 +47,7 @@ def preflight(
     expected = estimate(
         config,
         *_counts(upload.classes),
-        [_past(job) for job in past],
+        [PastJob(job.config, *_counts(job.classes), job.seconds) for job in past],
         find_speed(config.backbone, settings.cache, this_machine(settings.device, settings.cache)),
     )
     return Preflight(
@@ -77,10 +77,6 @@ def _shown(finding: checks.Finding, images: list[CheckedImage]) -> Finding:
         detail=finding.detail,
         other=None if finding.other is None else images[finding.other].file_name,
     )
-
-
-def _past(job: Succeeded) -> PastJob:
-    return PastJob(job.config, *_counts(job.classes), job.seconds)
 
 
 def _counts(classes: Any) -> tuple[int, int]:

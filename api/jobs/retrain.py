@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Response
 
 from api.http.problems import InvalidRequest
-from api.jobs.form import JobOptions
+from api.jobs.form import JobForm
 from api.jobs.image_check import StoredImages
 from api.jobs.submission import JobSubmission
 from clipcite.wire.adapt import JobConfig, Retraining
@@ -54,13 +54,8 @@ def retrain(
         raise ShotsGone(job.id)
     moved = _checked_moves(changes, rows)
     config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
-    options = JobOptions(
-        name=clean_name(changes.name) or job.name,
-        config=json.dumps(changed_settings(job.config, config)),
-        on_bad_image="fail",
-        webhook=None,
-        dry_run=False,
-        idempotency_key=idempotency_key,
+    form = JobForm(
+        name=clean_name(changes.name) or job.name, config=json.dumps(changed_settings(job.config, config))
     )
     removed = set(changes.removed)
     stored = partial(
@@ -70,7 +65,7 @@ def retrain(
         moved=moved,
         confirmed=frozenset(changes.confirmed),
     )
-    return submission.submit(None, options, owner, stored)
+    return submission.submit(form, owner, idempotency_key=idempotency_key, existing=stored)
 
 
 def _checked_moves(changes: Retraining, rows: Sequence[JobImage]) -> dict[int, str]:

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
 from api.http.problems import responses
 from api.jobs import service
-from api.jobs.event_stream import EventHubDep, answer_events
-from api.jobs.form import IdempotencyKey, JobFormDep, form_router
+from api.jobs.event_stream import EventSourceDep, answer_events
+from api.jobs.form import DryRun, IdempotencyKey, JobFormDep, form_router
 from api.jobs.retrain import retrain
 from api.jobs.submission import SubmissionDep
 from api.threads import REQUESTS, UPLOADS
@@ -63,11 +63,10 @@ def list_jobs(
     return service.list_jobs(database, owner, status, limit, after)
 
 
-@router.get("/{job_id}", responses=responses(401, 404, 422, 429, 503))
+@router.get("/{job_id}", responses=responses(401, 404, 422, 503))
 async def get_job(
     request: Request,
-    database: DatabaseDep,
-    hub: EventHubDep,
+    source: EventSourceDep,
     owner: CurrentOwner,
     job_id: str,
     wait: Wait = 0,
@@ -75,11 +74,9 @@ async def get_job(
 ) -> Job:
     """Return a job. With `wait` the response is delayed until the job has ended, or until the time is up.
 
-    A request that waits counts as an event stream for CLIPCITE_MAX_STREAMS.
-
     A model can be used as soon as the job has a `model_id`. Its evaluation follows, and then the report.
     """
-    return await service.wait_for_job(request, database, hub, owner, job_id, wait, until)
+    return await service.wait_for_job(request, source, owner, job_id, wait, until)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
@@ -144,8 +141,7 @@ def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, j
 )
 @REQUESTS.runs
 def list_events(
-    database: DatabaseDep,
-    hub: EventHubDep,
+    source: EventSourceDep,
     owner: CurrentOwner,
     job_id: str,
     after: AfterSeq = 0,
@@ -164,14 +160,20 @@ def list_events(
 
     Progress is kept until a week after the end, one event per percent of each stage.
     """
-    return answer_events(database, hub, owner, job_id, after, last_event_id, accept)
+    return answer_events(source, owner, job_id, after, last_event_id, accept)
 
 
 def make_adapt_router(settings: Settings) -> APIRouter:
     return form_router(settings, "adapt", "/adapt", adapt, 400, 401, 408, 409, 413, 422, 503, 507)
 
 
-def adapt(submission: SubmissionDep, form: JobFormDep, owner: CurrentOwner) -> Response:
+def adapt(
+    submission: SubmissionDep,
+    form: JobFormDep,
+    owner: CurrentOwner,
+    dry_run: DryRun = False,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Upload labelled images and start a training job.
 
     The minimum is 2 classes with 1 image each; 4 to 16 images per class work well. Every image is checked
@@ -181,4 +183,4 @@ def adapt(submission: SubmissionDep, form: JobFormDep, owner: CurrentOwner) -> R
     With an `Idempotency-Key` a request can be repeated safely if its response was lost. For 24 hours the same
     key returns the first request's job, with the header `Idempotency-Replayed: true`.
     """
-    return submission.submit(form.upload, form.options, owner)
+    return submission.submit(form, owner, dry_run=dry_run, idempotency_key=idempotency_key)

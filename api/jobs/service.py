@@ -1,10 +1,8 @@
 """Operations of the /jobs routes, one function per route."""
 
-import time
-
 from fastapi import Request
 
-from api.jobs.event_hub import EventHub
+from api.jobs.event_stream import EventSource
 from api.threads import REQUESTS
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import Job, JobPage, Status, Until
@@ -14,15 +12,11 @@ from core.store.db import tables
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
-from core.store.db.text import sanitize_text
 from core.store.errors import BlobNotFound, PreflightNotFound
-from core.store.jobs import events, fair_queue, jobs
+from core.store.jobs import fair_queue, jobs
 from core.store.jobs.leases import PUBLISHED
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
-
-DISCONNECT_SECONDS = 1.0
-"""Interval at which a waiting request looks for a lost client."""
 
 
 def to_job(row: tables.Job, queue_position: int | None) -> Job:
@@ -50,51 +44,26 @@ def get_job(database: Database, owner: str, job_id: str) -> Job:
 
 
 async def wait_for_job(
-    request: Request,
-    database: Database,
-    hub: EventHub,
-    owner: str,
-    job_id: str,
-    seconds: float,
-    until: Until,
+    request: Request, source: EventSource, owner: str, job_id: str, seconds: float, until: Until
 ) -> Job:
     """Return the job as soon as it has ended, or has a model with `until` "model".
 
-    The wait also ends after `seconds`, at shutdown, and when the client disconnects. It costs no query: the
-    job is read before and after.
+    The wait also ends after `seconds`, at shutdown, and when the client disconnects.
 
     Raises:
         JobNotFound: the owner has no such job.
-        TooManyStreams: the owner waits for too many jobs already.
+        ServerBusy: too many requests wait.
     """
-    if not seconds or request.app.state.stopping.is_set():
-        return await REQUESTS.run(get_job, database, owner, job_id)
-    job, seen = await REQUESTS.run(_get_with_seq, database, owner, job_id)
-    if job.status in FINAL:
+    job = await REQUESTS.run(get_job, source.database, owner, job_id)
+    if not seconds or job.reached(until):
         return job
-    if until == "model" and job.model_id is not None:
-        return await REQUESTS.run(get_job, database, owner, job_id)
-    hub.check_room(owner)
     awaited = {*FINAL, PUBLISHED} if until == "model" else FINAL
-    deadline = time.monotonic() + seconds
-    with hub.listen(job_id, seen, owner) as listener:
-        while (left := deadline - time.monotonic()) > 0:
-            if request.app.state.stopping.is_set() or await request.is_disconnected():
+    with source.readers.admit(owner, slots=1):
+        # From the first event on, since the awaited one may have come meanwhile.
+        async for newer in source.follow(owner, job.id, 0, seconds):
+            if any(event.type in awaited for event in newer) or await request.is_disconnected():
                 break
-            received = await listener.next(min(left, DISCONNECT_SECONDS))
-            if received is None or any(event.type in awaited for event in received):
-                break
-    return await REQUESTS.run(get_job, database, owner, job_id)
-
-
-def _get_with_seq(database: Database, owner: str, job_id: str) -> tuple[Job, int]:
-    """Return the job and the number of its newest event, which is not newer than the job.
-
-    The job is without its position in the queue, which takes as long as the rest.
-    """
-    with database.read() as session:
-        seen = events.last_seq(session, sanitize_text(job_id))
-        return to_job(jobs.get(session, job_id, owner=owner), None), seen
+    return await REQUESTS.run(get_job, source.database, owner, job_id)
 
 
 def cancel_job(database: Database, owner: str, job_id: str) -> Job:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.deps import BlobsDep, DatabaseDep, ScratchDep, ServingDep, SettingsDep
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
-from api.jobs.form import JobOptions, JobUpload
+from api.jobs.form import JobForm
 from api.jobs.image_check import StoredImages
 from api.jobs.preflight import preflight
 from api.jobs.service import to_job
@@ -45,7 +45,7 @@ POLL_SECONDS = 2
 
 @dataclass(frozen=True)
 class _Request:
-    """Resolved options."""
+    """Resolved form."""
 
     config: AdaptConfig
     name: str | None
@@ -64,15 +64,18 @@ class JobSubmission:
 
     def submit(
         self,
-        upload: JobUpload | None,
-        options: JobOptions,
+        form: JobForm,
         owner: str,
+        *,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
         existing: Callable[[Path], StoredImages | None] = lambda folder: None,
     ) -> Response:
         """Respond with a new job, with the job of an earlier request of the same key, or with the preflight.
 
         Args:
-            upload: None for a job with existing images only.
+            dry_run: respond with the preflight.
+            idempotency_key: key of the request.
             existing: images of an earlier job, which are fetched into a folder once the form is valid.
 
         Raises:
@@ -80,12 +83,12 @@ class JobSubmission:
         """
         with self.database.read() as session:
             resolved = _Request(
-                parse_config(options.config, self.serving, backbones.default(session, self.settings)),
-                clean_name(options.name),
-                _checked_webhook(options.webhook, self.settings),
+                parse_config(form.config, self.serving, backbones.default(session, self.settings)),
+                clean_name(form.name),
+                _checked_webhook(form.webhook, self.settings),
             )
-            if not options.dry_run:
-                submission.precheck_quota(session, owner, options.idempotency_key, self.settings)
+            if not dry_run:
+                submission.precheck_quota(session, owner, idempotency_key, self.settings)
             past = stats.recent_successes(
                 session, backbone=resolved.config.backbone, image_size=resolved.config.image_size
             )
@@ -96,9 +99,13 @@ class JobSubmission:
                 settings=self.settings,
                 decoders=self.serving.decoding,
                 owner=owner,
-                on_bad_image="skip" if options.dry_run else options.on_bad_image,
+                on_bad_image="skip" if dry_run else form.on_bad_image,
                 kept=existing(folder),
-                **({} if upload is None else vars(upload)),
+                archive=form.archive,
+                images=form.images,
+                labels=form.labels,
+                test_images=form.test_images,
+                test_labels=form.test_labels,
             )
             checked = preflight(
                 validated,
@@ -106,20 +113,20 @@ class JobSubmission:
                 past,
                 more_warnings=_config_warnings(resolved.config, validated),
                 settings=self.settings,
-                skips_bad=options.on_bad_image == "skip",
+                skips_bad=form.on_bad_image == "skip",
             )
-            if options.dry_run:
+            if dry_run:
                 return _json(checked, 200)
             claim = None
-            if options.idempotency_key is not None:
+            if idempotency_key is not None:
                 digest = fingerprint(
                     validated,
                     resolved.config,
                     name=resolved.name,
-                    on_bad_image=options.on_bad_image,
+                    on_bad_image=form.on_bad_image,
                     webhook=resolved.webhook,
                 )
-                claim = IdempotencyClaim(options.idempotency_key, digest)
+                claim = IdempotencyClaim(idempotency_key, digest)
                 with self.database.read() as session:
                     job = idempotency.find(session, owner, claim)
                     if job is not None:

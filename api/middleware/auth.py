@@ -6,10 +6,10 @@ does.
 """
 
 import ipaddress
+import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastapi.security import HTTPBearer
@@ -20,7 +20,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.problems import dialect_of, error_response
 from api.last_use import LastUse
 from api.middleware.foreign_site import foreign_reason
-from api.middleware.refusals import Refusals
 from api.threads import REQUESTS
 from core.errors import ClipCiteError
 from core.settings import Settings
@@ -30,7 +29,7 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 
-METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+logger = logging.getLogger(__name__)
 OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 OPEN_FOLDER = "/page/"  # static files of the page, without data
 # Scopes by method and path; the first match counts. All other routes need the scope admin, which allows all.
@@ -85,15 +84,6 @@ class MissingScope(ClipCiteError):
     status = 403
 
 
-class UnknownMethod(ClipCiteError):
-    code = "method_not_allowed"
-    status = 405
-    headers: Mapping[str, str] = {"Allow": "DELETE, GET, PATCH, POST, PUT"}
-
-    def __init__(self) -> None:
-        super().__init__("The service does not support this HTTP method. /docs lists all routes.")
-
-
 def is_loopback(host: str) -> bool:
     """Return whether a listen address or a Host header refers to this machine only."""
     if host == "localhost":
@@ -122,11 +112,8 @@ class AuthMiddleware:
     The caller is stored as `caller` in the request's state.
     """
 
-    def __init__(
-        self, app: ASGIApp, settings: Settings, database: Database, last_use: LastUse, refusals: Refusals
-    ) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, database: Database, last_use: LastUse) -> None:
         self.app = app
-        self.refusals = refusals
         self.settings = settings
         self.database = database
         self.last_use = last_use
@@ -135,8 +122,7 @@ class AuthMiddleware:
         self._token: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known = scope.get("method") in METHODS
-        if scope["type"] != "http" or (known and _is_open(scope["path"])):
+        if scope["type"] != "http" or _is_open(scope["path"]):
             if scope.get("path") == "/readyz":
                 scope.setdefault("state", {})["show_details"] = await self._show_details(Headers(scope=scope))
             await self.app(scope, receive, send)
@@ -144,13 +130,11 @@ class AuthMiddleware:
         caller: Caller | None = None
         try:
             caller = await self._caller(Headers(scope=scope))
-            if not known:
-                raise UnknownMethod  # each would add a permanent series to /metrics
             _check_scope(caller, scope)
         except ClipCiteError as refused:
             if refused.status < 500:
                 key_id = caller.key_id if caller else getattr(refused, "key_id", None)
-                self.refusals.count(refused.code, key_id or _address(scope))
+                logger.info("A request from %s is refused: %s", key_id or _address(scope), refused.code)
             # The rest of the body is not read, so the connection can't be reused.
             answer = error_response(scope, refused, {"Connection": "close"})
             await answer(scope, receive, send)
@@ -250,13 +234,12 @@ class AuthMiddleware:
 
 
 def _address(scope: Scope) -> str:
-    """Return the address of the client. If a trusted proxy has passed on another text, it is the proxy's."""
-    for client in (scope.get("client"), scope.get("state", {}).get("peer")):
-        try:
-            return str(ipaddress.ip_address(client[0] if client else ""))
-        except ValueError:
-            continue
-    return "unknown"
+    """Return the address of the client. A trusted proxy may pass on any text as one."""
+    client = scope.get("client")
+    try:
+        return str(ipaddress.ip_address(client[0] if client else ""))
+    except ValueError:
+        return "unknown"
 
 
 def _check_scope(caller: Caller, scope: Scope) -> None:

@@ -1,13 +1,12 @@
 """Extension of a model: a new job with its stored images and with further images or classes."""
 
 import json
-from dataclasses import replace
 from functools import partial
 
 from fastapi import Response
 
 from api.http.problems import InvalidRequest, json_or_invalid
-from api.jobs.form import JobOptions, JobUpload
+from api.jobs.form import JobForm
 from api.jobs.image_check import StoredImages
 from api.jobs.retrain import changed_settings
 from api.jobs.submission import JobSubmission
@@ -18,7 +17,13 @@ from core.store.registry.references import clean_name
 
 
 def extend_model(
-    submission: JobSubmission, reference: str, upload: JobUpload, options: JobOptions, owner: str
+    submission: JobSubmission,
+    reference: str,
+    form: JobForm,
+    owner: str,
+    *,
+    dry_run: bool,
+    idempotency_key: str | None,
 ) -> Response:
     """Submit a job with the images of the model's job and those of the upload.
 
@@ -38,16 +43,21 @@ def extend_model(
         rows = jobs.images(session, job.id)
     if not rows:
         raise ShotsGone(reference)
-    text = options.config
+    text = form.config
     changes = json_or_invalid(text, "/config") if text and text.strip() else {}
     if not isinstance(changes, dict):
         raise InvalidRequest(
             "config is not a JSON object. Send an object of settings.",
             [{"pointer": "/config", "detail": "Not an object."}],
         )
-    changed = replace(
-        options,
-        config=json.dumps(changed_settings(job.config, changes)),
-        name=clean_name(options.name) or model.name,
+    changed = {
+        "config": json.dumps(changed_settings(job.config, changes)),
+        "name": clean_name(form.name) or model.name,
+    }
+    return submission.submit(
+        form.model_copy(update=changed),
+        owner,
+        dry_run=dry_run,
+        idempotency_key=idempotency_key,
+        existing=partial(StoredImages, rows, submission.blobs),
     )
-    return submission.submit(upload, changed, owner, partial(StoredImages, rows, submission.blobs))

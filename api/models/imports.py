@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import File, Form, Request, Response, UploadFile
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
 from api.deps import BlobsDep, DatabaseDep, ScratchDep, ServingDep, SettingsDep
-from api.http.forms import JsonText, Text, check_fields
-from api.http.problems import InvalidRequest, check_json_values, invalid_model
+from api.http.forms import MULTIPART, JsonText, Text, check_fields
+from api.http.problems import InvalidRequest, invalid_model
 from api.models.service import to_model
 from clipcite.wire.adapt import Prompts, Sentences
 from clipcite.wire.base import MAX_CLASSES, RawName
 from clipcite.wire.models import Model
 from core.admission import Grant
-from core.clip.config import AdaptConfig, DeltaFormat, resolve_config
+from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.export.archive_info import WANTED, ArchiveInfo, inspect_folder
 from core.clip.export.importer import read_weights
@@ -47,70 +47,50 @@ SHAPES: Mapping[str, TypeAdapter[Any]] = {
     "templates": TypeAdapter(Sentences),
     "prompts": TypeAdapter(Prompts),
 }
-FIELDS = ("archive", "backbone", "name", "classes", "alpha", "templates", "prompts", "delta_format")
 
 
-@dataclass(frozen=True)
-class ImportForm:
-    """Form of POST /models, as sent."""
+class ImportForm(BaseModel):
+    """Form of POST /models."""
 
-    archive: UploadFile
-    backbone: str | None
-    name: str | None
-    classes: str | None
-    alpha: float | None
-    templates: str | None
-    prompts: str | None
-    delta_format: DeltaFormat
-
-
-async def import_form(
-    *,
-    request: Request,
     archive: Annotated[
         UploadFile,
         File(
             description="A .zip with an open_clip folder (open_clip_config.json and "
             "open_clip_model.safetensors) or a delta, both as exported by GET /models/{id}/export."
         ),
-    ],
-    backbone: Annotated[
-        Text | None,
-        Form(description="Backbone of the model, by its name on this service. Default: the archive's."),
-    ] = None,
-    name: Annotated[
-        Text | None,
-        Form(description="Name of the model, which becomes the next version of that name."),
-    ] = None,
-    classes: Annotated[
-        JsonText | None,
-        Form(
-            description="Trained classes as a JSON list. Default: the archive's.",
-            examples=['["red fox", "badger"]'],
-        ),
-    ] = None,
-    alpha: Annotated[
-        float | None,
-        Form(ge=0, le=1, description="Default mixing weight of the model. Default: the archive's, or 1."),
-    ] = None,
-    templates: Annotated[
-        JsonText | None, Form(description="Prompt templates as a JSON list, as in POST /adapt.")
-    ] = None,
-    prompts: Annotated[
-        JsonText | None, Form(description="Prompts by class name as a JSON object, as in POST /adapt.")
-    ] = None,
-    delta_format: Annotated[
-        Literal["full", "4bit"],
-        Form(description="Storage format for the weights of an open_clip folder. A delta keeps its format."),
-    ] = "full",
-) -> ImportForm:
-    """Read the form.
+    ]
+    backbone: Text | None = Field(
+        None, description="Backbone of the model, by its name on this service. Default: the archive's."
+    )
+    name: Text | None = Field(
+        None, description="Name of the model, which becomes the next version of that name."
+    )
+    classes: JsonText | None = Field(
+        None,
+        description="Trained classes as a JSON list. Default: the archive's.",
+        examples=['["red fox", "badger"]'],
+    )
+    alpha: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Default mixing weight of the model. Default: the archive's, or 1."
+    )
+    templates: JsonText | None = Field(
+        None, description="Prompt templates as a JSON list, as in POST /adapt."
+    )
+    prompts: JsonText | None = Field(
+        None, description="Prompts by class name as a JSON object, as in POST /adapt."
+    )
+    delta_format: Literal["full", "4bit"] = Field(
+        "full",
+        description="Storage format for the weights of an open_clip folder. A delta keeps its format.",
+    )
 
-    Raises:
-        InvalidRequest: a field is unknown or present twice.
-    """
-    check_fields(await request.form(), FIELDS)  # parsed already, for the parameters above
-    return ImportForm(archive, backbone, name, classes, alpha, templates, prompts, delta_format)
+
+async def import_form(
+    request: Request, form: Annotated[ImportForm, Form(media_type=MULTIPART)]
+) -> ImportForm:
+    """Check the form. Raise InvalidRequest if a field is unknown or present twice."""
+    check_fields(await request.form(), ImportForm.model_fields)  # parsed already
+    return form
 
 
 @dataclass(frozen=True)
@@ -242,7 +222,6 @@ def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
 
 def _json(text: str, field: str) -> Any:
     """Parse a form field as JSON of its type. Raise InvalidRequest if it does not match."""
-    check_json_values(text, f"/{field}")
     try:
         return SHAPES[field].validate_json(text)
     except ValidationError as error:

@@ -15,12 +15,12 @@ from api.deps import (
 )
 from api.http.forms import FormRoute
 from api.http.problems import responses
-from api.jobs.form import JobFormDep, form_router
+from api.jobs.form import DryRun, IdempotencyKey, JobFormDep, form_router
 from api.jobs.submission import SubmissionDep
 from api.models import service
 from api.models.exports import ZIP, answer_export
 from api.models.extend import extend_model
-from api.models.imports import FIELDS, ImportForm, ModelImport, import_form, model_import
+from api.models.imports import ImportForm, ModelImport, import_form, model_import
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.wire.models import Model, ModelPage, ModelPatch, ModelQuery
 from core.serving.exports import Format
@@ -31,7 +31,7 @@ import_router = APIRouter(
     prefix="/models",
     tags=["models"],
     route_class=FormRoute,
-    form_limits={"max_files": 2, "max_fields": len(FIELDS) + 1},
+    form_limits={"max_files": 2, "max_fields": len(ImportForm.model_fields) + 1},
 )
 
 
@@ -135,7 +135,14 @@ def make_extend_router(settings: Settings) -> APIRouter:
     return form_router(settings, "models", path, extend, 400, 401, 404, 408, 409, 413, 422, 503, 507)
 
 
-def extend(submission: SubmissionDep, model_id: ModelRef, form: JobFormDep, owner: CurrentOwner) -> Response:
+def extend(
+    submission: SubmissionDep,
+    model_id: ModelRef,
+    form: JobFormDep,
+    owner: CurrentOwner,
+    dry_run: DryRun = False,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Train a new model with the model's images and further ones.
 
     The job starts from the backbone and uses the images of the model's job and those of the request. The
@@ -144,4 +151,4 @@ def extend(submission: SubmissionDep, model_id: ModelRef, form: JobFormDep, owne
     `labels` may contain classes of the model and others. `config` contains the settings to change; all others
     are the model's. Without `name` the new model becomes the next version of this one.
     """
-    return extend_model(submission, model_id, form.upload, form.options, owner)
+    return extend_model(submission, model_id, form, owner, dry_run=dry_run, idempotency_key=idempotency_key)

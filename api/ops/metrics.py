@@ -97,7 +97,7 @@ def install(app: FastAPI) -> None:
     )
     registry.register(ServingMetrics(app.state.serving))
     streams = Gauge("clipcite_event_streams", "Open event streams.", registry=registry)
-    streams.set_function(lambda: app.state.event_hub.listeners)
+    streams.set_function(lambda: app.state.event_source.readers.slots.held)
     Instrumentator(
         excluded_handlers=["/metrics"],
         should_exclude_streaming_duration=True,  # a stream lasts until its job ends

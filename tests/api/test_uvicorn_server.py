@@ -5,13 +5,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.uvicorn_server import WatchedProtocol, listen, watch_readers
+from api.uvicorn_server import WatchedProtocol, listen
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 PATIENCE = 0.8
@@ -86,29 +86,15 @@ def test_the_header_timeout_does_not_cut_slow_requests(port: int) -> None:
         wait_until_closed(connection)
 
 
-class ReadTimeout(WatchedProtocol):
-    read_seconds = 4 * PATIENCE
+class FewConnections(WatchedProtocol):
     max_connections = 8
 
 
-PAGE_BYTES = 30_000_000
-"""More than the buffers of both sides hold."""
-
-
-async def large_answer(scope: Scope, receive: Receive, send: Send) -> None:
-    headers = [(b"content-length", str(PAGE_BYTES).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    for _ in range(PAGE_BYTES // 50_000):
-        await send({"type": "http.response.body", "body": bytes(50_000), "more_body": True})
-    await send({"type": "http.response.body"})
-
-
-@contextmanager
-def large_answers() -> Iterator[tuple[int, uvicorn.Server]]:
-    config = uvicorn.Config(large_answer, log_level="error", lifespan="off", http=ReadTimeout)
+@pytest.fixture
+def small_server() -> Iterator[tuple[int, uvicorn.Server]]:
+    config = uvicorn.Config(slow_answer, log_level="error", lifespan="off", http=FewConnections)
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listener:
-        watch_readers(listener, ReadTimeout.read_seconds)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         while not server.started:
@@ -118,16 +104,6 @@ def large_answers() -> Iterator[tuple[int, uvicorn.Server]]:
         thread.join(HANGS)
 
 
-def reader(port: int, buffer: int = 2_048) -> socket.socket:
-    """Return a connection with a small buffer that has sent a request."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    connection.connect(("127.0.0.1", port))
-    connection.settimeout(HANGS)
-    connection.sendall(HEAD + b"\r\n")
-    return connection
-
-
 def wait_for_connections(server: uvicorn.Server, wanted: int) -> None:
     until = time.monotonic() + HANGS
     while len(server.server_state.connections) != wanted:
@@ -135,33 +111,11 @@ def wait_for_connections(server: uvicorn.Server, wanted: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
-def test_a_client_that_does_not_read_is_cut_off_and_a_slow_one_is_served() -> None:
-    with large_answers() as (port, server), ExitStack() as stack:
-        stuck = [stack.enter_context(reader(port)) for _ in range(5)]
-        slow = stack.enter_context(reader(port, 32_768))
-        wait_for_connections(server, 6)
-        while len(server.server_state.connections) > 1:
-            assert slow.recv(8_000)
-            time.sleep(0.02)
-        for _ in range(200):  # longer than the timeout
-            assert slow.recv(8_000)
-            time.sleep(0.02)
-        for connection in stuck:
-            received = 0
-            with suppress(ConnectionResetError):
-                while data := connection.recv(100_000):
-                    received += len(data)
-            assert received < PAGE_BYTES
-        rest = 0
-        while rest < PAGE_BYTES - 5_000_000 and (data := slow.recv(1_000_000)):
-            rest += len(data)
-        assert rest >= PAGE_BYTES - 5_000_000
-    assert not server.server_state.tasks
-
-
-def test_a_connection_too_many_gets_503_and_the_others_are_served() -> None:
-    with large_answers() as (port, server), ExitStack() as stack:
+def test_a_connection_too_many_gets_503_and_the_others_are_served(
+    small_server: tuple[int, uvicorn.Server],
+) -> None:
+    port, server = small_server
+    with ExitStack() as stack:
         held = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(8)]
         wait_for_connections(server, 8)
         with socket.create_connection(("127.0.0.1", port)) as refused:
@@ -194,3 +148,9 @@ def test_headers_and_trailers_without_end_are_not_kept(port: int, head: bytes, h
         connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + head + harm)
         while connection.recv(1_000):
             pass
+
+
+def test_the_system_ends_connections_of_lost_clients() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000

@@ -10,7 +10,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from api.jobs.report.charts import alpha_curve, reliability_chart
 from clipcite.wire.report import Accuracies, Interval, Report
 
 FOLDER = Path(__file__).parent
@@ -79,8 +78,6 @@ def render_page(
         max_changes=MAX_CHANGES,
         max_distractors=MAX_DISTRACTORS,
         confusion=report.confusion if len(report.classes) <= MAX_COLUMNS else None,
-        alpha_curve=alpha_curve(report.curve, report.alpha),
-        reliability_chart=reliability_chart(report.calibration.bins),
     )
 
 

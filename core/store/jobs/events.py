@@ -5,7 +5,6 @@ channel, so any API process can report on any worker. The job's row is locked wh
 numbers become visible in order and readers miss none.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +15,6 @@ from core.store.db.tables import FINAL, Job, JobEvent
 from core.store.jobs.transitions import append_event
 
 PROGRESS = "progress"
-_BATCH_SIZE = 500  # jobs per statement
 
 
 def record_progress(session: Session, job: Job, progress: dict[str, Any], *, at: datetime) -> None:
@@ -55,18 +53,12 @@ def end_seq(session: Session, job_id: str) -> int | None:
     )
 
 
-def newer(session: Session, seen: Mapping[str, int]) -> dict[str, list[JobEvent]]:
-    """Return per job its events after the number in `seen`, in order. Deleted jobs are missing."""
-    ids = list(seen)
-    last: dict[str, int] = {}
-    for start in range(0, len(ids), _BATCH_SIZE):
-        batch = JobEvent.job_id.in_(ids[start : start + _BATCH_SIZE])
-        rows = select(JobEvent.job_id, func.max(JobEvent.seq)).where(batch).group_by(JobEvent.job_id)
-        last.update((job_id, seq) for job_id, seq in session.execute(rows))
-    return {
-        job_id: after(session, job_id, seen[job_id]) if seq > seen[job_id] else []
-        for job_id, seq in last.items()
-    }
+def newer(session: Session, job_id: str, seq: int) -> list[JobEvent] | None:
+    """Return the events after number `seq`, in order, or None if the job was deleted."""
+    last = last_seq(session, job_id)
+    if not last:
+        return None
+    return after(session, job_id, seq) if last > seq else []
 
 
 def _stage_and_percent(progress: dict[str, Any]) -> tuple[Any, int]:

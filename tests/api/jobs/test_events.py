@@ -10,11 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import QueuePool
 
-import api.jobs.event_hub
 import api.jobs.event_stream
-from api.jobs.event_hub import EventHub, Listener, SseEvent
+from api.jobs.event_stream import EventSource
 from core.store.accounts import api_keys
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import leases
@@ -232,9 +230,9 @@ def types(found: list[Heard]) -> list[str]:
     return [item.type for item in found]
 
 
-def feed_of(service: Service) -> EventHub:
-    feed: EventHub = service.app.state.event_hub
-    return feed
+def readers_of(service: Service) -> int:
+    source: EventSource = service.app.state.event_source
+    return source.readers.slots.held
 
 
 @contextmanager
@@ -242,7 +240,7 @@ def followed(service: Service) -> Iterator[int]:
     """Yield the port of a real server, and assert at the end that no stream remains."""
     with listening(service.app) as port:
         yield port
-        wait(lambda: feed_of(service).listeners == 0)
+        wait(lambda: readers_of(service) == 0)
 
 
 def test_events_arrive_while_the_job_runs(either: Service) -> None:
@@ -325,8 +323,8 @@ def test_a_disconnected_reader_is_dropped_and_an_idle_stream_pings(
     ):
         lines = response.iter_lines()
         assert ": ping" in lines
-        assert ": ping" in lines  # A second listener.
-        assert feed_of(fresh).listeners == 1
+        assert ": ping" in lines
+        assert readers_of(fresh) == 1
 
 
 def test_a_long_stream_ends_and_its_reader_authenticates_again(
@@ -350,11 +348,10 @@ def test_a_long_stream_ends_and_its_reader_authenticates_again(
 
 def test_a_stream_survives_a_database_outage(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database outage only delays events."""
-    monkeypatch.setattr(api.jobs.event_hub, "SLOW_SECONDS", 0.05)
     job_id = queued(fresh)
     asked = threading.Event()
 
-    def away() -> Any:
+    def away(*_: Any) -> Any:
         asked.set()
         raise DatabaseUnavailable("It is away.")
 
@@ -371,25 +368,16 @@ def test_a_stream_survives_a_database_outage(fresh: Service, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_two_hundred_readers_use_one_connection(either: Service) -> None:
-    """The pool holds 30 connections. Half of the readers follow one job, the others 20."""
+def test_two_hundred_readers_leave_room_for_requests(either: Service) -> None:
+    """No reader keeps a thread or a connection."""
     claim = running(either)
     others = [queued(either) for _ in range(20)]
-    ids = [claim.job_id] * 100 + others * 5
-    pool = either.database.engine.pool
-    assert isinstance(pool, QueuePool)
     threads = threading.active_count()
 
     async def follow(port: int) -> None:
+        ids = [claim.job_id] * 100 + others * 5
         streams = await asyncio.gather(*(connect(port, job_id) for job_id in ids))
-        wait(lambda: feed_of(either).listeners == 200)
-        await asyncio.sleep(0.2)
-        held = []
-        for _ in range(100):
-            held.append(pool.checkedout())
-            await asyncio.sleep(0.005)
-        assert max(held) <= 1
-        # The pools for requests and for keys hold 40 threads and a few. No stream keeps one.
+        wait(lambda: readers_of(either) == 200)
         assert threading.active_count() - threads < 100
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as http:
             assert (await http.get("/jobs")).status_code == 200
@@ -398,7 +386,7 @@ def test_two_hundred_readers_use_one_connection(either: Service) -> None:
             asyncio.gather(*(reader.read() for reader, _ in streams[:100])), SECONDS
         )
         assert all(b"event: done" in end and b'"type":"succeeded"' in end for end in ends)
-        assert feed_of(either).listeners == 100
+        assert readers_of(either) == 100
 
     with followed(either) as port:
         asyncio.run(follow(port))
@@ -410,65 +398,22 @@ def test_streams_end_when_the_service_stops(fresh: Service) -> None:
         streams = [Stream(port, job_id) for _ in range(3)]
         for stream in streams:
             stream.wait(lambda s=stream: s.found)
-        feed_of(fresh).stop()
+        fresh.app.state.stopping.set()
         for stream in streams:
             assert types(stream.read_to_end()) == ["queued"]
         assert Stream(port, job_id).read_to_end() == []  # A late reader gets no stream.
 
 
-def test_a_stream_without_a_thread_does_not_break_the_next(
-    fresh: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id, hub, start = queued(fresh), feed_of(fresh), threading.Thread.start
-
-    def fail_once(thread: threading.Thread) -> None:
-        monkeypatch.setattr(threading.Thread, "start", start)
-        raise RuntimeError("can't start new thread")
-
-    async def first_events() -> list[SseEvent] | None:
-        monkeypatch.setattr(threading.Thread, "start", fail_once)
-        with pytest.raises(RuntimeError, match="new thread"), hub.listen(job_id, 0, "someone"):
-            pass
-        assert hub.listeners == 0
-        with hub.listen(job_id, 0, "someone") as listener:
-            return await listener.next(30)
-
-    assert asyncio.run(first_events())
-
-
-# --- the buffer ---
-
-
-def news(seq: int) -> SseEvent:
-    return SseEvent(seq, "log", b"x", False)
-
-
-def test_a_mailbox_that_nobody_empties_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.jobs.event_hub, "MAX_BUFFERED", 3)
-
-    async def scenario() -> None:
-        listener = Listener("job_x", 2, "someone")
-        # The first batch may be large: it holds the whole history.
-        listener.publish([news(seq) for seq in range(1, 8)])
-        listener.publish([news(7), news(8)])
-        await asyncio.sleep(0)
-        taken = await listener.next(1)
-        assert taken is not None
-        assert [item.seq for item in taken] == [3, 4, 5, 6, 7]
-        assert await listener.next(1) is None
-
-    asyncio.run(scenario())
-
-
-def test_streams_per_owner_are_limited(make_service: MakeService) -> None:
-    service = make_service(max_streams=2)
-    job_id = queued(service)
-    with followed(service) as port:
+def test_streams_per_owner_are_limited(fresh: Service) -> None:
+    job_id = queued(fresh)
+    fresh.app.state.event_source.readers.slots.most = 4
+    with followed(fresh) as port:
         streams = [Stream(port, job_id) for _ in range(2)]
         for stream in streams:
             stream.wait(lambda s=stream: s.found)
-        assert_problem(streamed(service, job_id), 429, "too_many_streams", "poll with")
+        assert_problem(streamed(fresh, job_id), 503, "busy", "Poll with")
+        assert_problem(fresh.client.get(f"/jobs/{job_id}?wait=30"), 503, "busy", "Poll with")
         streams[0].cut()
-        wait(lambda: feed_of(service).listeners == 1)
+        wait(lambda: readers_of(fresh) == 1)
         Stream(port, job_id).cut()
         streams[1].cut()

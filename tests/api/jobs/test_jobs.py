@@ -2,13 +2,11 @@
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 
-from api.jobs.event_hub import EventHub
 from core.clip.models.backbone import Backbone
 from core.store.db import pagination
 from core.store.db.tables import Deletion
@@ -326,47 +324,6 @@ def test_wait_for_a_job_that_is_deleted_meanwhile(fresh: Service) -> None:
     timer.start()
     assert_problem(fresh.client.get(f"/jobs/{job_id}?wait=30"), 404, "job_not_found")
     timer.join()
-
-
-def test_waiting_requests_send_no_statements(fresh: Service) -> None:
-    """Only the hub's thread asks the database, for all of them together."""
-    job_id = queued(fresh)
-    hub: EventHub = fresh.app.state.event_hub
-    statements: list[tuple[str, str]] = []
-    polls = threading.Semaphore(0)
-
-    def seen(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
-        statements.append((threading.current_thread().name, statement))
-        if threading.current_thread().name == "event-hub":
-            polls.release()
-
-    with ThreadPoolExecutor(30) as pool:
-        waiting = [pool.submit(get, fresh, job_id, wait=60) for _ in range(30)]
-        until = time.monotonic() + 600
-        while hub.listeners < 30 and time.monotonic() < until:
-            time.sleep(0.01)
-        event.listen(fresh.database.engine, "before_cursor_execute", seen)
-        for _ in range(3):
-            polls.acquire(timeout=600)
-        event.remove(fresh.database.engine, "before_cursor_execute", seen)
-        assert {thread for thread, _ in statements} == {"event-hub"}
-        assert len({statement for _, statement in statements} - {"BEGIN"}) == 1  # However many wait.
-        samples.publish(fresh.database, samples.claimed(fresh.database, job_id))
-        assert [one.result(600)["status"] for one in waiting] == ["succeeded"] * 30
-
-
-def test_waiting_requests_per_owner_are_limited(make_service: MakeService) -> None:
-    service = make_service(max_streams=1)
-    job_id = queued(service)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(get, service, job_id, wait=60)
-        until = time.monotonic() + 600
-        while not service.app.state.event_hub.listeners and time.monotonic() < until:
-            time.sleep(0.01)
-        assert_problem(service.client.get(f"/jobs/{job_id}?wait=30"), 429, "too_many_streams", "poll with")
-        assert get(service, job_id)["status"] == "queued"
-        samples.publish(service.database, samples.claimed(service.database, job_id))
-        assert waiting.result(600)["status"] == "succeeded"
 
 
 def test_impossible_waits(fresh: Service) -> None:

@@ -112,8 +112,8 @@ def test_a_hundred_aborted_uploads_leave_nothing(service: Service, port: int) ->
 def test_fifty_slow_uploads_block_nobody_and_are_ended(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each client sends an occasional byte. Other requests are answered meanwhile."""
-    monkeypatch.setattr("api.app.IDLE_SECONDS", 5)
+    """Each client sends some bytes and stalls. Other requests are answered meanwhile."""
+    monkeypatch.setattr("api.middleware.body_limit.IDLE_SECONDS", 5)
     service = make_service()
     with listening(service.app) as port, uploads(port, 50, sent=0.4) as slow:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANGS) as http:

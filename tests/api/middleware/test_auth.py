@@ -153,15 +153,6 @@ def test_a_request_without_a_key_is_refused_before_the_body_is_read(locked: Serv
     assert response.headers["connection"] == "close"
 
 
-def test_unknown_methods(locked: Service) -> None:
-    """Unknown methods stay out of the metrics, where each would remain as a label."""
-    headers = {"authorization": f"Bearer {KEY}"}
-    for path in ("/jobs", "/healthz", "/nothing"):
-        assert_problem(locked.client.request("BREW", path, headers=headers), 405, "method_not_allowed")
-        assert_problem(locked.client.request("BREW", path), 401, "unauthorized")
-    assert "BREW" not in locked.client.get("/metrics", headers=headers).text
-
-
 # --- without a key ---
 
 

@@ -149,6 +149,13 @@ def test_untrained_classes_are_measured_on_images_of_new_classes(fresh: Service)
     assert "Not measured on images." not in text
 
 
+def test_the_page_has_the_accuracy_at_each_alpha(done: tuple[Service, str]) -> None:
+    text = page(*done)
+    start = text.index("<h2>Accuracy by alpha</h2>")
+    table = text[start : text.index("</table>", start)]
+    assert re.findall(r'<th role="rowheader">(.*?)</th>', table) == ["0", "0.5", "1"]
+
+
 def test_the_policy_allows_the_style_and_nothing_else(done: tuple[Service, str]) -> None:
     service, job_id = done
     answer = service.client.get(f"/jobs/{job_id}/report", headers={"accept": "text/html"})
