@@ -1,7 +1,6 @@
 """`clipcite audit`: the log of changes."""
 
 import json
-from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,6 @@ from clipcite.cli.connection import stdout
 from clipcite.cli.render.tables import print_table, table_of
 from clipcite.datasets.image import printable
 from core.store.accounts.audit import DONE, list_newest
-from core.store.db.session import database_now
 from core.store.db.tables import AuditEntry
 from core.store.db.text import utc_text
 
@@ -21,13 +19,7 @@ FIELDS = ("owner", "key_id", "request_id", "action", "object", "outcome", "addre
 
 def audit(
     owner: Annotated[str | None, typer.Option(help="Only changes to objects of this owner.")] = None,
-    action: Annotated[
-        str | None, typer.Option(help="Only this action (`job.delete`), or a kind of object (`job`).")
-    ] = None,
     object: Annotated[str | None, typer.Option(help="Only changes to this id, name or alias.")] = None,
-    key: Annotated[str | None, typer.Option(help="Only changes by this key (ID of `clipcite keys`).")] = None,
-    request: Annotated[str | None, typer.Option(help="Only changes of this request (X-Request-ID).")] = None,
-    days: Annotated[float | None, typer.Option(min=0, help="Only the last DAYS days.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries, the newest ones.")] = 100,
     as_json: AsJson = False,
     data: Data = None,
@@ -37,16 +29,7 @@ def audit(
     Entries are kept for a year, or for CLIPCITE_KEEP_DAYS if that is less.
     """
     with database_of(settings_of(data)) as database, database.read() as session:
-        rows = list_newest(
-            session,
-            limit=limit,
-            owner=owner,
-            action=action,
-            object=object,
-            key_id=key,
-            request_id=request,
-            since=None if days is None else database_now(session) - timedelta(days=days),
-        )
+        rows = list_newest(session, limit=limit, owner=owner, object=object)
     if as_json:
         print(json.dumps([_entry(row) for row in rows]))
         return

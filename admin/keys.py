@@ -127,33 +127,6 @@ def list_keys(
 
 
 @keys.command()
-def rotate(
-    id: Annotated[str, typer.Argument(metavar="ID", help="ID of the key, from `clipcite keys list`.")],
-    overlap: Annotated[
-        float, typer.Option(min=0, max=8760, help="Time in which both keys are valid (hours).")
-    ] = 24,
-    as_json: AsJson = False,
-    data: Data = None,
-) -> None:
-    """Replace a key by a new one.
-
-    The new key has the same owner, name, scopes and lifetime.
-    """
-    with database_of(settings_of(data)) as database, database.write() as session:
-        new = api_keys.rotate(session, id, overlap=timedelta(hours=overlap))
-        audit.record(session, "key.rotate", new.row.id, owner=new.row.owner)
-    if as_json:
-        print(json.dumps({**_json(new.row), "key": new.key}))
-        return
-    stderr().print(
-        f"Created key {new.row.id} for owner [bold]{new.row.owner}[/]. The old key ends in {overlap:g} h. "
-        "Copy the key now; it is shown only once.",
-        soft_wrap=True,
-    )
-    print(new.key)
-
-
-@keys.command()
 def adopt(
     source: Annotated[str, typer.Option("--from", help="Present owner.")] = "default",
     to: Annotated[

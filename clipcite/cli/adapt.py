@@ -69,9 +69,6 @@ def adapt(
     webhook: Annotated[
         str | None, typer.Option(help="URL to notify when the job has a model and when it ends.")
     ] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Repeating the command with the same key creates no second job.")
-    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -88,8 +85,6 @@ def adapt(
         "seed": seed,
     }
     own["evaluate"] = "none" if no_evaluation else None
-    if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
-        raise typer.BadParameter("must be printable ASCII.", param_hint="--idempotency-key")
     settings = {**_config(config), **{name: value for name, value in own.items() if value is not None}}
     console = stderr()
     with connected(url, key) as client:
@@ -116,7 +111,6 @@ def adapt(
                 config=settings,
                 on_bad_image=on_bad_image,
                 webhook=webhook,
-                idempotency_key=idempotency_key,
                 on_upload=on_upload,
             )
         if wait:

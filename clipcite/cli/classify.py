@@ -24,11 +24,6 @@ from clipcite.cli.render.predictions import predictions_csv, predictions_table, 
 from clipcite.cli.render.tables import print_table
 from clipcite.datasets.class_folders import images_below
 
-SCORES = (
-    "note  Probabilities are computed from similarity minus offset and, if a class is trained, from the "
-    "training images too. The order can therefore differ from that of the similarities. Rule: {rule}."
-)
-
 
 def classify(
     images: Annotated[
@@ -81,7 +76,6 @@ def classify(
     reject: Annotated[
         bool, typer.Option("--reject", help="Mark images that resemble none of the classes.")
     ] = False,
-    scores: Annotated[bool, typer.Option("--scores", help="Show similarity and offset, too.")] = False,
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write the table to a CSV file.", dir_okay=False),
@@ -116,17 +110,15 @@ def classify(
         print_json({**answer.raw, "results": results})
     else:
         if csv_file is None:
-            print_table(stdout(), predictions_table(answer, scores=scores))
+            print_table(stdout(), predictions_table(answer))
             if len(files) > 1:
                 stdout().print()
         if len(files) > 1:
             stdout().print(tally(answer), markup=False, soft_wrap=True)
-        if scores:
-            stderr().print(SCORES.format(rule=answer.rule), soft_wrap=True)
         for warning in answer.warnings:
             stderr().print(f"[yellow]note[/] {escape(warning.detail)}", soft_wrap=True)
     if csv_file is not None:
-        write_file(csv_file, predictions_csv(answer, scores=scores))
+        write_file(csv_file, predictions_csv(answer))
     if any(result.error for result in answer.results):
         raise typer.Exit(Exit.FAILED)
 

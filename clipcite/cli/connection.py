@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -101,19 +101,10 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file. A full disk leaves an older one as it was, and ends the command.
-
-    Devices such as /dev/stdout are written directly.
-    """
-    device = path.exists() and not path.is_file()
-    part = path if device else path.with_name(f".{path.name[:100]}.part")
+    """Write a file, or end the command with the reason."""
     try:
-        part.write_text(text, encoding="utf-8", newline="")
-        part.replace(path)
+        path.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
-        if not device:
-            with suppress(OSError):
-                part.unlink()
         give_up(f"{path} cannot be written: {error.strerror or error}.", Exit.USAGE)
     stderr().print(f"Saved {path.absolute().as_uri()}", markup=False, soft_wrap=True)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from clipcite.cli.connection import (
     AsJson,
@@ -23,11 +22,8 @@ from clipcite.cli.connection import (
 )
 from clipcite.cli.references import find_job
 from clipcite.cli.render.progress import show_result, wait_for
-from clipcite.cli.render.tables import job_facts, job_table, print_table, progress_words
+from clipcite.cli.render.tables import job_facts, job_table, print_table
 from clipcite.client.errors import WaitTimeout
-
-if TYPE_CHECKING:
-    from clipcite.wire.jobs import Event
 
 jobs = typer.Typer(help="Training jobs.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its last characters.")]
@@ -109,38 +105,3 @@ def delete(id: Id, yes: Yes = False, as_json: AsJson = False, url: Url = None, k
         confirm(f"Delete {job_id} and its images?", yes=yes)
         client.jobs.delete(job_id)
     print_deleted(job_id, "and its images deleted.", as_json=as_json)
-
-
-@jobs.command()
-def events(
-    id: Id,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print further events until the job ends.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-    url: Url = None,
-    key: Key = None,
-) -> None:
-    """Print the events of a job, in order."""
-    with connected(url, key) as client:
-        job_id = find_job(client, id)
-        for event in client.jobs.follow(job_id) if follow else client.jobs.events(job_id):
-            _show(event, as_json=as_json)
-
-
-def _show(event: Event, *, as_json: bool) -> None:
-    from clipcite.client.request import parse
-    from clipcite.wire.jobs import PROGRESS, Progress
-
-    if as_json:
-        print_json({"seq": event.seq, "at": event.at.isoformat(), "type": event.type, "data": event.data})
-        return
-    if event.type == PROGRESS:
-        text = progress_words(parse(Progress, event.data))
-    else:
-        text = ", ".join(
-            f"{name} {value}"
-            for name, value in event.data.items()
-            if name != "request_id" and value not in (None, {})
-        )
-    stdout().print(f"[dim]{event.at:%H:%M:%S}[/] {event.type:<10} {escape(text)}".rstrip(), soft_wrap=True)

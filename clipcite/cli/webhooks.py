@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -12,9 +12,6 @@ from clipcite.cli.jobs import Id
 from clipcite.cli.operator import Webhooks
 from clipcite.cli.references import find_job
 from clipcite.cli.render.tables import print_table, table_of
-
-if TYPE_CHECKING:
-    from clipcite.wire.jobs import Delivery
 
 webhooks = typer.Typer(cls=Webhooks, help="Webhooks: deliveries, secret and test.", no_args_is_help=True)
 
@@ -29,14 +26,9 @@ def list_deliveries(id: Id, as_json: AsJson = False, url: Url = None, key: Key =
         return
     table = table_of("ID", "Message", "Status", "Attempts", "Last result")
     for delivery in shown:
-        table.add_row(
-            delivery.id, delivery.type, delivery.status, str(delivery.attempts), escape(_result(delivery))
-        )
+        result = str(delivery.reason or delivery.response_status or "")
+        table.add_row(delivery.id, delivery.type, delivery.status, str(delivery.attempts), escape(result))
     print_table(stdout(), table)
-
-
-def _result(delivery: Delivery) -> str:
-    return delivery.reason or ("" if delivery.response_status is None else str(delivery.response_status))
 
 
 @webhooks.command()

@@ -29,7 +29,7 @@ CEILINGS = {
 NEIGHBOURS = ("api/compat/", "clipcite/bridges/", "core/clip/export/formats/")
 """Folders with a module per other program, of at most 150 lines, which can be deleted alone."""
 
-MAX_SETTINGS = 36
+MAX_SETTINGS = 35
 
 MAX_MODULE_LINES = 300
 LONG_MODULES = {}

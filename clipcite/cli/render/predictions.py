@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 REJECTED, UNREADABLE = "none of these", "unreadable"
 
 
-def predictions_table(answer: Classification, *, scores: bool = False) -> Table:
-    """Return a table with a line per image and prediction; with `scores` also similarities and offsets."""
+def predictions_table(answer: Classification) -> Table:
+    """Return a table with a line per image and prediction."""
     new = {each.name for each in answer.class_names if each.kind == "new"}
     if len(new) == len(answer.class_names):
         new = set()  # the usual case for the stock model, whose classes are all new
-    table = table_of("image", "class", "probability", *_more(answer, scores=scores))
+    table = table_of("image", "class", "probability", *_more(answer))
     for result in answer:
-        for place, (name, probability, *cells) in enumerate(_rows(answer, result, scores=scores)):
+        for place, (name, probability, *cells) in enumerate(_rows(answer, result)):
             shown = Text(name, style="" if place else "bold").append(" (new)" if name in new else "", "dim")
             percent = f"{100 * float(probability):.1f}%" if probability else ""
             table.add_row(Text("" if place else printable(result.file or "")), shown, percent, *cells)
     return table
 
 
-def predictions_csv(answer: Classification, *, scores: bool = False) -> str:
+def predictions_csv(answer: Classification) -> str:
     """Return the same lines as CSV, with probabilities from 0 to 1."""
     output = io.StringIO()
     table = csv.writer(output)
-    table.writerow(["image", "class", "probability", *_more(answer, scores=scores)])
+    table.writerow(["image", "class", "probability", *_more(answer)])
     for result in answer:
-        table.writerows([result.file, *row] for row in _rows(answer, result, scores=scores))
+        table.writerows([result.file, *row] for row in _rows(answer, result))
     return output.getvalue()
 
 
@@ -50,27 +50,21 @@ def tally(answer: Classification) -> str:
     return f"{len(answer):,} images: {', '.join(f'{name} {count:,}' for name, count in counts.most_common())}"
 
 
-def _more(answer: Classification, *, scores: bool) -> list[str]:
+def _more(answer: Classification) -> list[str]:
     """Return the columns after the probability."""
-    with_set = any(result.prediction_set is not None for result in answer)
-    return [*(["set"] if with_set else []), *(["similarity", "offset"] if scores else [])]
+    return ["set"] if any(result.prediction_set is not None for result in answer) else []
 
 
-def _rows(answer: Classification, result: ImageResult, *, scores: bool) -> Iterator[list[str]]:
+def _rows(answer: Classification, result: ImageResult) -> Iterator[list[str]]:
     """Yield class, probability and the other cells of each prediction for an image."""
-    more = _more(answer, scores=scores)
+    more = _more(answer)
     if result.error is not None or result.rejected:
         name = REJECTED if result.error is None else f"{UNREADABLE}: {result.error.detail}"
         yield [name, "", *[""] * len(more)]
         return
-    offsets = {each.name: each.offset for each in answer.class_names}
     for place, each in enumerate(result.predictions):
-        cells = {
-            "set": "" if place else ", ".join(result.prediction_set or ()),
-            "similarity": f"{each.similarity:.3f}",
-            "offset": f"{offsets.get(each.class_name, 0.0):.3f}",
-        }
-        yield [each.class_name, f"{each.probability:.4f}", *(cells[column] for column in more)]
+        members = "" if place else ", ".join(result.prediction_set or ())
+        yield [each.class_name, f"{each.probability:.4f}", *[members] * len(more)]
 
 
 def _first(result: ImageResult) -> str:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from clipcite.cli.render.tables import print_table, table_of
 
 if TYPE_CHECKING:
-    from clipcite.wire.report import Accuracies, ImageReport, Report
+    from clipcite.wire.report import ImageReport, Report
 
 COLOURS = {"better": "green", "probably_better": "green", "probably_worse": "red", "worse": "red"}
 MAX_IMAGES = 10
@@ -20,7 +20,7 @@ CLASSES = "Accuracy per class, lowest recall first (recall: share of its images 
 
 
 def show_report(console: Console, report: Report) -> None:
-    """Print verdict, recommendations, changed images, accuracies, label issues and mistakes."""
+    """Print verdict, recommendations, changed images, label issues, classes and mistakes."""
     console.print(
         f"[bold {COLOURS.get(report.verdict, 'yellow')}]{escape(report.summary)}[/]", soft_wrap=True
     )
@@ -29,31 +29,9 @@ def show_report(console: Console, report: Report) -> None:
     console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)
     _images(console, "Wrong before, right now", report.fixed, "true class")
     _images(console, "Right before, wrong now", report.broken, "true class")
-    _accuracies(console, report)
     _images(console, "Label issues: labels that may be wrong", report.label_issues, "labelled")
     _classes(console, report)
     _images(console, "Misclassified images, most confident first", report.mistakes, "true class")
-
-
-def _accuracies(console: Console, report: Report) -> None:
-    measured: list[tuple[str, Accuracies | None]] = [
-        ("trained classes", report.trained_classes),
-        ("all classes", report.all_classes),
-        ("new classes", report.new_classes),
-    ]
-    table = table_of("accuracy", "images", "before", "preview", "after", "change, 95% CI")
-    for label, row in measured:
-        if row is not None:
-            gain = row.adapted_against_stock
-            table.add_row(
-                label,
-                str(row.images),
-                *(_share(each.value if each else None) for each in (row.stock, row.preview, row.adapted)),
-                f"{100 * gain.value:+.0f} [{100 * gain.low:+.0f}, {100 * gain.high:+.0f}]" if gain else "–",
-            )
-    if table.rows:
-        console.print()
-        print_table(console, table)
 
 
 def _classes(console: Console, report: Report) -> None:

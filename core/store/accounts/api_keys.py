@@ -144,25 +144,6 @@ def list_all(session: Session, owner: str | None = None) -> list[ApiKey]:
     return list(session.scalars(rows if owner is None else rows.where(ApiKey.owner == owner)))
 
 
-def rotate(session: Session, key_id: str, *, overlap: timedelta) -> NewKey:
-    """Create a successor of a valid key, with its owner, scopes, name and lifetime.
-
-    Both keys are valid for the period `overlap`. Then the old one expires.
-
-    Raises:
-        KeyNotFound: no key matches, or several do.
-        KeyRefused: the key is revoked or expired.
-    """
-    row = _locked(session, key_id)
-    at = database_now(session)
-    _check_valid(row, at)
-    lifetime = None if row.expires_at is None else row.expires_at - row.created_at
-    made = create(session, owner=row.owner, scopes=row.scopes, name=row.name, lifetime=lifetime)
-    row.expires_at = min(at + overlap, row.expires_at or at + overlap)
-    session.flush()
-    return made
-
-
 def revoke(session: Session, key_id: str) -> tuple[ApiKey, bool]:
     """Revoke a key from the commit on. Return its row, and False if it was revoked before.
 

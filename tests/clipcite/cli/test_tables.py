@@ -110,9 +110,8 @@ def test_predictions(answer: Classification, width: int) -> None:
         "90.0%",
     ):
         assert shown in text
-    assert "similarity" not in text
-    lines = printed(predictions_table(answer, scores=True), 160).splitlines()
-    assert lines[1].split()[-4:] == ["90.0%", "skirt", "0.300", "0.100"]
+    lines = printed(predictions_table(answer), 160).splitlines()
+    assert lines[1].split()[-2:] == ["90.0%", "skirt"]
     assert "c.jpg " in lines[-1]
     assert "unreadable: The file is damaged." in lines[-1]
 

@@ -132,24 +132,3 @@ def test_invalid_key_requests(database: Database) -> None:
         make(database, owner="Team A")
     with database.read() as session:
         assert api_keys.list_all(session) == []
-
-
-def test_rotation(database: Database) -> None:
-    old = make(database, name="laptop", scopes=["adapt"], lifetime=timedelta(days=30))
-    with database.write() as session:
-        new = api_keys.rotate(session, old.row.id, overlap=timedelta(hours=1))
-    assert (new.row.owner, new.row.name, new.row.scopes) == ("team-a", "laptop", ["adapt"])
-    assert new.row.expires_at is not None
-    assert new.row.expires_at - new.row.created_at == timedelta(days=30)
-    assert (opened(database, old.key), opened(database, new.key)) == ("team-a", "team-a")
-    with database.write() as session:
-        api_keys.rotate(session, old.row.prefix, overlap=timedelta(hours=5))
-        row = session.get(ApiKey, old.row.id)
-        assert row is not None
-        assert row.expires_at is not None
-        assert row.expires_at <= database_now(session) + timedelta(hours=1)  # never later than before
-        row.expires_at = database_now(session)
-    with pytest.raises(KeyRefused, match="expired"):
-        opened(database, old.key)
-    with pytest.raises(KeyRefused, match="expired"), database.write() as session:
-        api_keys.rotate(session, old.row.id, overlap=timedelta(hours=1))

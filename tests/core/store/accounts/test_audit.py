@@ -1,14 +1,12 @@
 """Entries of the audit log: transactional, and found by each filter."""
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from core.store.accounts import audit
 from core.store.accounts.audit import Actor
-from core.store.db.session import Database, database_now
-from core.store.db.tables import AuditEntry
+from core.store.db.session import Database
 
 
 def add(database: Database, action: str, object: str, **given: Any) -> None:
@@ -44,17 +42,8 @@ def test_filters(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(database) == ["key_1", "job_1", "job_1", "x"]
     assert found(database, limit=2) == ["job_1", "x"]
     assert found(database, owner="team-a") == ["key_1"]
-    assert found(database, action="job") == ["job_1", "job_1"]
-    assert found(database, action="job.delete") == ["job_1"]
     assert found(database, object="key_1") == ["key_1"]
-    assert found(database, key_id="key_1", request_id="req_1", owner="team-b") == ["job_1", "job_1"]
-    with database.write() as session:
-        session.query(AuditEntry).filter_by(object="key_1").update(
-            {"at": database_now(session) - timedelta(days=2)}
-        )
-    with database.read() as session:
-        since = database_now(session) - timedelta(days=1)
-    assert found(database, since=since) == ["job_1", "job_1", "x"]
+    assert found(database, object="job_1", owner="team-b") == ["job_1", "job_1"]
 
 
 def test_a_command_is_of_this_machine(database: Database) -> None:
