@@ -19,7 +19,7 @@ def test_check_shows_stale_files_and_a_run_repairs_them(
     assert unasync.main(["--check"], client) == 1
     shown = capsys.readouterr().out.splitlines()
     assert {"-            attempt += 1", "+            attempt += 2"} <= set(shown)
-    assert {"+def download(", "-LEFT_OVER = 1"} <= set(shown)
+    assert {"+CHUNK_BYTES = 256 * 1024", "-LEFT_OVER = 1"} <= set(shown)
     assert unasync.main([], client) == 0
     assert not (client / "_sync" / "extra.py").exists()
     assert unasync.main(["--check"], client) == 0
