@@ -53,8 +53,18 @@ class Request:
             return self
         return replace(self, read_seconds=min(self.read_seconds, max(0.5, deadline - time.monotonic())))
 
+    def watched_files(self) -> list[Any]:
+        """Return the files, of which `on_upload` watches the open ones."""
+        watch = self.on_upload
+        if watch is None:
+            return [*self.files]
+        return [
+            (field, (name, content if isinstance(content, bytes) else _WatchedFile(content, watch), kind))
+            for field, (name, content, kind) in self.files
+        ]
 
-class WatchedFile:
+
+class _WatchedFile:
     """Open file that reports how much of it was read."""
 
     def __init__(self, file: BinaryIO, on_upload: OnUpload) -> None:

@@ -10,7 +10,7 @@ import httpx
 
 from clipcite.client.address import settings_of, unreachable
 from clipcite.client.errors import APIConnectionError
-from clipcite.client.request import M, Request, WatchedFile, json_of, parse, parse_list, status_error
+from clipcite.client.request import M, Request, json_of, parse, parse_list, status_error
 from clipcite.client.retry import NOT_DONE, RETRYABLE, Retry, is_over
 
 CONNECT_SECONDS = 10
@@ -105,13 +105,16 @@ class Transport:
             response = self._http.send(self._http_request(request), stream=receive is not None)
             if receive is not None:
                 with closing(response):
-                    (receive(response) if response.status_code == 200 else response.read())
+                    if response.status_code == 200:
+                        receive(response)
+                    else:
+                        response.read()
             return response
         except httpx.TransportError as error:
             raise unreachable(self._http.base_url, error) from error
 
     def _http_request(self, request: Request) -> httpx.Request:
-        watch, seconds = request.on_upload, request.read_seconds
+        seconds = request.read_seconds
         return self._http.build_request(
             request.method,
             request.path,
@@ -119,11 +122,6 @@ class Transport:
             headers=dict(request.headers),
             json=request.json,
             data=request.fields,
-            files=[
-                (field, (name, content if watch is None else WatchedFile(content, watch), kind))
-                if not isinstance(content, bytes)
-                else (field, (name, content, kind))
-                for field, (name, content, kind) in request.files
-            ],
+            files=request.watched_files(),
             timeout=httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds), write=WRITE_SECONDS),
         )
