@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from admin.processes import API, WORKER, environment, with_defaults
+from core.store.db import migrate
 from tests.service.running import wait_for
 
 
@@ -52,3 +53,21 @@ def test_the_api_alone_gets_variables_of_threads_and_memory() -> None:
     if sys.platform == "linux":
         assert {"GOMP_SPINCOUNT", "MALLOC_ARENA_MAX"} <= changed.keys()
     assert with_defaults(WORKER, given) == given
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["api", "serve"])
+def test_off_loopback_a_key_is_needed(command: str, tmp_path: Path) -> None:
+    """The error comes from this project's `api`, whatever the current folder contains."""
+    for name in ("api.py", "worker.py", "core.py"):
+        (tmp_path / name).write_text("raise SystemExit(0)")
+    (tmp_path / "data").mkdir()
+    migrate.upgrade(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
+    process = clipcite(command, "--host", "0.0.0.0", "--port", "58123", cwd=tmp_path)
+    try:
+        _, said = process.communicate(timeout=200)  # Long enough to import torch on a busy machine.
+    finally:
+        process.kill()
+    assert process.returncode == 1, said
+    assert "Without a key the service listens on this machine only, not on 0.0.0.0" in said
+    assert "Traceback" not in said

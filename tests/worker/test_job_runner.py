@@ -21,6 +21,7 @@ from core.store.db.tables import JobEvent
 from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
+from tests.api import crafted
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.core.store.samples import job_of, new_job
 from tests.service.running import commands
@@ -147,3 +148,13 @@ def test_with_an_empty_storage_in_the_place_of_its_own_a_job_waits(
     with worker.database.read() as session:
         requeued = session.scalars(select(JobEvent).where(JobEvent.type == "requeued")).one()
     assert requeued.data["reason"] == "storage_unavailable"
+
+
+@pytest.mark.slow
+def test_an_image_above_the_limit_fails_its_training(make_worker: MakeWorker, tmp_path: Path) -> None:
+    worker = make_worker(warm_trainer=False, max_attempts=1, max_image_pixels=1_000_000)
+    job_id = queue_images(worker, tmp_path, [crafted.jpeg(), crafted.jpeg(1), crafted.pixel_bomb(1_001)])
+    worker.run(job_id)
+    job = job_of(worker.database, job_id)
+    assert (job.status, job.attempts) == ("failed", 1)
+    assert "1,001 x 1,001 pixels" in str(job.error_detail)

@@ -1,5 +1,7 @@
 """Valid names of models, and the meaning of references."""
 
+import unicodedata
+
 import pytest
 
 from core.store.registry.references import (
@@ -78,3 +80,20 @@ def test_a_bad_alias(alias: str) -> None:
 def test_good_aliases() -> None:
     for alias in ("prod", "a", "v1.2", "A" * 64, "blue-green_2"):
         check_alias(alias)
+
+
+def test_a_text_too_long_for_a_name_is_not_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accents in a row take quadratic time."""
+    normalize, lengths = unicodedata.normalize, []
+
+    def counted(form: str, text: str) -> str:
+        lengths.append(len(text))
+        return normalize(form, text)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(unicodedata, "normalize", counted)
+    long = "a" + "\u0301\u0323" * 5_000
+    with pytest.raises(InvalidName, match="at most 200"):
+        clean_name(long)
+    assert parse(long) is None
+    assert clean_name("cafe\u0301") == "café"
+    assert lengths == [5]
