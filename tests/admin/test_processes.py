@@ -26,7 +26,6 @@ def test_the_process_is_the_dispatcher_itself(tmp_path: Path) -> None:
     running = psutil.Process(process.pid)
     wait_for(lambda: running.cmdline()[1:3] == ["-m", "worker.dispatcher"], seconds=600)
     assert running.environ()["CLIPCITE_DATA"] == str(tmp_path / "data")
-    assert process.stderr is not None
     said = process.stderr.readline()  # By now the dispatcher has started, and finds no tables.
     assert "database_unavailable" in said
     process.send_signal(signal.SIGTERM)

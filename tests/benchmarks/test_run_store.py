@@ -35,7 +35,6 @@ def test_a_run_comes_back(tmp_path: Path) -> None:
     assert store.get("a") is None
     store.add("a", {"seconds": 1.5, "label": "α"}, {"truth": TRUTH, "names": NAMES}, {"s": scores})
     run = RunStore(tmp_path / "out", "methods").get("a")
-    assert run is not None
     assert run.record == {"seconds": 1.5, "label": "α"}
     assert np.array_equal(run.array("truth"), TRUTH)
     assert run.array("truth").dtype == TRUTH.dtype
@@ -96,7 +95,6 @@ def test_a_killed_writer_leaves_the_table_whole(tmp_path: Path, name: str) -> No
     add(store, "b", 2)
     for key, seed in (("a", 1), ("b", 2)):
         run = store.get(key)
-        assert run is not None
         assert np.array_equal(run.array("truth"), TRUTH)
         np.testing.assert_allclose(run.scores("s"), matrix(seed), rtol=0, atol=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["runs-methods.json", "runs-methods.npz"]
@@ -119,5 +117,4 @@ def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     assert sorted(store.names()) == sorted(f"{n}-{i}" for n in range(3) for i in range(10))
     for key in store.names():
         run, (n, i) = store.get(key), map(int, key.split("-"))
-        assert run is not None
         np.testing.assert_allclose(run.scores("s"), matrix(10 * n + i), rtol=0, atol=1e-5)

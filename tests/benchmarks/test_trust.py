@@ -68,7 +68,6 @@ def test_all_kinds_are_run_once_and_shown(
         for of_shots, (_, adapted) in zip(wrong, trained, strict=True)
         if sum(of_shots) == 3
     ]
-    assert report is not None
     issues = [of_shots[issue.position] for issue in report.label_issues]
     assert (planted["found"], planted["label_issues"]) == (sum(issues), len(issues))
     (page,) = tmp_path.glob("trust-*.json")

@@ -48,7 +48,6 @@ def test_the_features_have_the_scores_of_the_trained_model(
 
     encodings.main([*arguments, "--folds"])
     folds = store.get(trial.key("folds"))
-    assert folds is not None
     assert folds.array("closed").shape == (12, 2)
     assert folds.array("mixed").shape == (12, 4)
     assert sorted(folds.array("truth")) == [0] * 6 + [1] * 6

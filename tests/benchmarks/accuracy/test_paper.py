@@ -81,7 +81,6 @@ def test_a_run_stores_the_score_of_every_class(
         store = harness.store_of(method, backbone, tmp_path)
         (key,) = [key for key in store.names() if key.endswith(f"/{method}")]
         run = store.get(key)
-        assert run is not None
         name = f"{label}@colours"
         kept = BestScores(**{f.name: run.array(f"{name}/{f.name}") for f in fields(BestScores)})
         again = BestScores.from_scores(run.scores(name), kept.truth, kept.trained.tolist())

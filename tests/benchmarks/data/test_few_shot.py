@@ -134,7 +134,6 @@ def test_published_shots(drawn_by_2sfs: DataSet) -> None:
     assert [(e.path.name, e.label) for e in shots] == [("2.jpg", 1), ("1.jpg", 0)]
     assert published_shots(drawn_by_2sfs, [0], 1, seed=0) == shots[1:]
     assert set(shots) <= set(drawn_by_2sfs.train)
-    assert drawn_by_2sfs.folder is not None
     (published,) = drawn_by_2sfs.folder.glob("split_fewshot/*")  # as published, below the root of all sets
     published.write_text(published.read_text().replace('"images/', '"dtd/images/'))
     assert published_shots(drawn_by_2sfs, [0, 1], 1, seed=0) == shots

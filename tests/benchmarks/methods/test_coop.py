@@ -22,6 +22,5 @@ def test_the_gradient_goes_to_the_context_alone(task: given.Task) -> None:
     assert prompts.context.shape[0] == 16
     features = prompts.encode(prompts.tokens(NAMES))
     features[:, 0].sum().backward()
-    assert prompts.context.grad is not None
     assert (prompts.context.grad.norm(dim=1) > 0).all()
     assert all(p.grad is None for p in prompts._model.parameters())

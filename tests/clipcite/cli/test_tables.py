@@ -158,7 +158,6 @@ def test_numbers_ids_and_names_are_whole_on_any_terminal(width: int) -> None:
         all_classes=AllClasses(trained=compared),
     )
     table = metrics_table(measured)
-    assert table is not None
     row = ["trained", "classes", "100.0%", "98.9%", "+72.2", "[+62.2,", "+82.2]"]
     assert printed(table, width).splitlines()[1].split() == row
     table = table_of("class", "image", "trained on", "recall before", "recall after", "precision")

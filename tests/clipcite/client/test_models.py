@@ -69,7 +69,6 @@ def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path:
         assert report.model_id == taught.model_id
         assert report.summary
         assert report.measured_on.source == "test"
-        assert report.trained_classes is not None
         assert 0 <= report.trained_classes.stock.low <= report.trained_classes.stock.value <= 1
         assert {one.name for one in report.classes} == {"red", "green"}
         page = job.report_page()

@@ -84,7 +84,6 @@ def test_the_model_learns_and_is_evaluated(adapted: Adapted) -> None:
     assert trained["difference"]["value"] == pytest.approx(trained["adapted"] - trained["stock"])
     # With a single new class as the only candidate, every prediction is correct.
     assert new["adapted"] == new["stock"] == 1
-    assert adapted.evaluation.held_out is not None
     assert len(adapted.evaluation.held_out.truth) == 20
 
 
@@ -121,7 +120,6 @@ def held_of(
 
 def correct_per_model(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
     """Compare predictions with the truth, among the trained classes and those of the images."""
-    assert held is not None
     assert held.adapted is not None
     new = (held.truth >= held.candidates.trained).any()
     stock, adapted = (a.all_classes if new else a.trained_only for a in (held.stock, held.adapted))
@@ -130,7 +128,6 @@ def correct_per_model(held: HeldOutPredictions | None) -> tuple[list[bool], list
 
 def test_the_support_set_has_the_models_features(tiny: Backbone, adapted: Adapted) -> None:
     images = [open_image(s.source) for s in shots("red", "green", "blue")]
-    assert adapted.weights.shots is not None
     for kept, alpha in zip(adapted.weights.shots.features, SUPPORT_ALPHAS, strict=True):
         classifier = Classifier(tiny, adapted.weights, alpha)
         expected = classifier.image_features(classifier.preprocess(images))
@@ -143,7 +140,6 @@ def test_the_support_set_holds_a_sample_of_many_shots(
     monkeypatch.setattr(support_set, "MAX_SUPPORT_SHOTS", 6)
     training = sorted(shots("red", "green", "blue", each=4), key=lambda shot: shot.class_name)
     kept = adapt(tiny, training, config(epochs=1, evaluate="none")).weights.shots
-    assert kept is not None
     assert kept.labels.tolist() == [0, 0, 1, 1, 2, 2]
     images = [open_image(training[i].source) for i in (0, 1, 4, 5, 8, 9)]
     classifier = Classifier(tiny)
@@ -197,7 +193,6 @@ def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(t
     reporter.step = step  # type: ignore[method-assign]
     found = adapt(watched.backbone, training, config(holdout=0.25), reporter=reporter)
     kept = found.weights.shots
-    assert kept is not None
     assert set(after_steps) == {len(kept.labels)}
     assert reporter.trained["image"] == 3 * len(kept.labels)
     stock = [
@@ -234,8 +229,6 @@ def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
     for adapted in (packed, full):
         once_more = measured(tiny, adapted, tests, config(**given), Reporter())
         assert once_more == correct_per_model(adapted.evaluation.held_out)
-    assert packed.weights.shots is not None
-    assert full.weights.shots is not None
     assert not torch.equal(packed.weights.shots.features[2], full.weights.shots.features[2])
 
 
@@ -286,10 +279,8 @@ def test_copies_are_neither_evaluated_nor_trained_on_with_their_original(tiny: B
     distinct = [shot("blue", seed, str(label)) for seed, label in enumerate(labels)]
     every = [*distinct, *map(saved_again, distinct), *distinct]
     report = adapt(tiny, every, config()).evaluation.report
-    assert report is not None
     assert (report.measured_on["images"], report.measured_on["trained_images"]) == (16, 48)
     assert report.overall.preview.value < 0.8
-    assert report.overall.adapted is not None
     assert report.overall.adapted.value < 0.8
 
     held_out = adapt(tiny, every, config(holdout=0.25, epochs=1)).evaluation.metrics["measured_on"]
@@ -302,7 +293,6 @@ def test_a_confirmed_label_is_no_label_issue(tiny: Backbone) -> None:
         images = [*shots("red", "green", "blue"), replace(planted, label_confirmed=confirmed)]
         tests = shots("red", "green", "blue", each=2, seed=5)
         report = adapt(tiny, images, config(epochs=1), tests=tests).evaluation.report
-        assert report is not None
         assert [issue.position for issue in report.label_issues] == ([] if confirmed else [12])
 
 

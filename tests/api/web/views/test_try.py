@@ -27,7 +27,6 @@ def test_six_held_out_images_fit_and_are_judged(
         expect(page.locator(".answer > .best > strong")).to_have_count(6)
         for card in cards.all():
             box = card.bounding_box()
-            assert box is not None
             assert box["y"] + box["height"] <= 800
         truths = [re.sub(r" \d+\.png$", "", name) for name in page.locator(".file").all_text_contents()]
         assert set(truths) == set(CLASSES)
@@ -39,7 +38,6 @@ def test_six_held_out_images_fit_and_are_judged(
         expect(tally).to_have_text(re.compile(rf"^Right: {right} of 6 now, \d before$"))
         hold = page.get_by_role("button", name="Hold to see before")
         box = hold.bounding_box()
-        assert box is not None
         page.mouse.move(box["x"] + 5, box["y"] + 5)
         page.mouse.down()
         expect(hold).to_have_attribute("aria-pressed", "true")

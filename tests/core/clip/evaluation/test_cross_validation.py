@@ -52,9 +52,6 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     assert recorder.trained["train"] == 90
     assert recorder.work["train"] == 90 + 2 * 4 * 9
     report = result.evaluation.report
-    assert report is not None
-    assert report.trained_classes is not None
-    assert report.trained_classes.adapted is not None
     assert report.trained_classes.adapted.value == result.evaluation.metrics["trained_classes"]["adapted"]
     assert [p.alpha for p in report.curve] == [0.0, 0.5, 1.0]
     assert report.curve[0].trained_classes == result.evaluation.metrics["trained_classes"]["stock"]
@@ -95,7 +92,6 @@ def test_a_fold_model_predicts_only_images_that_it_was_not_trained_on(
         assert seen == {image.tobytes() for image in images} - held_out
 
     # Each image has its own label, and its own scores by the stock model.
-    assert held is not None
     names = ("red", "green", "blue")
     assert sorted(held.positions.tolist()) == list(range(18))
     assert [every[i].class_name for i in held.positions] == [names[i] for i in held.truth]
@@ -110,10 +106,8 @@ def test_below_five_images_only_the_preview_is_evaluated(tiny: Backbone) -> None
     assert result.evaluation.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
     assert result.evaluation.metrics["verdict"] == "not_evaluated"
     report = result.evaluation.report
-    assert report is not None
     assert report.measured_on["source"] == "preview"
     assert report.measured_on["images"] == 8
-    assert report.trained_classes is not None
     assert report.trained_classes.adapted is None
     assert len(recorder.steps) == 2
 
@@ -128,9 +122,7 @@ def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=2), tests=tests, reporter=recorder)
     assert len(recorder.steps) == 4
     report = result.evaluation.report
-    assert report is not None
     assert report.measured_on["source"] == "test"
-    assert report.new_classes is not None
     assert report.new_classes.images == 3
     assert report.distractor_classes == ("grey",)
     assert {m.position for m in report.mistakes} <= set(range(12, 21))
@@ -144,7 +136,6 @@ def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
     assert fitted["least_similarity"] < fitted["rejection_threshold"] <= fitted["least_similarity"] + 1
     assert fitted["images"] == len(fitted["nonconformity"]) == MIN_HELD_OUT
     assert fitted["alpha"] == 0.5
-    assert result.evaluation.report is not None
     assert result.evaluation.report.calibration.calibrated
     few = adapt(tiny, shots("red", "green", each=5), config(epochs=1))
     assert few.evaluation.metrics["calibration"] is None
@@ -183,7 +174,6 @@ def test_fold_models_over_the_time_budget_are_left_out(tiny: Backbone) -> None:
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder, seconds=0.01)
     assert [code for code, _ in recorder.warnings] == ["report_left_out"]
     assert "CLIPCITE_DEADLINE_SECONDS" in recorder.warnings[0][1]
-    assert result.evaluation.report is not None
     assert result.evaluation.report.measured_on["source"] == "preview"
 
 
@@ -249,8 +239,6 @@ def test_label_issues_are_those_of_two_models(tiny: Backbone) -> None:
     other = {"red": "green", "green": "red"}
     images = [replace(s, class_name=other[s.class_name]) if s in planted else s for s in every]
     evaluation = adapt(tiny, images, config(epochs=1, batch_size=64)).evaluation
-    assert evaluation.report is not None
-    assert evaluation.held_out is not None
     assert evaluation.held_out.fold_models == 1
     held_out = set(evaluation.held_out.positions.tolist())
     assert 100 <= len(held_out) <= 110

@@ -14,7 +14,6 @@ from tests.core.clip.test_pipeline import config, shots
 def test_the_curve_has_the_scores_of_a_model_with_this_alpha(tiny: Backbone) -> None:
     weights = adapt(tiny, shots("red", "green"), config(epochs=1, evaluate="none")).weights
     support = weights.shots
-    assert support is not None
     images = shots("red", "green", each=IMAGE_BATCH_SIZE // 2 + 3, seed=50)  # More than one batch.
 
     def at(alpha: float) -> tuple[ClassScores, dict[float, ClassScores]]:

@@ -24,18 +24,13 @@ def test_a_real_gain() -> None:
         "Better. 87% correct in cross-validation on your 60 images, up from 55% "
         "(+32 points, 95% CI +15 to +47)."
     )
-    assert made.p is not None
     assert made.p < 0.001
     assert codes(made)[0] == "use_it"
     of = made.trained_classes
-    assert of is not None
-    assert of.adapted is not None
-    assert of.adapted_against_stock is not None
     assert of.stock.low < of.stock.value < of.adapted.value < of.adapted.high
     gain = of.adapted.value - of.stock.value
     assert of.adapted_against_stock.value == pytest.approx(gain)
     assert of.candidates == K
-    assert made.all_classes is not None
     assert made.all_classes.candidates == len(NAMES)
     assert made.new_classes is None
     assert made.distractor_classes == ("oak", "elm")
@@ -51,9 +46,7 @@ def test_a_gain_in_probabilities_alone() -> None:
     scores[np.arange(36), truth] += 0.05
     scores[wrong[:2], truth[wrong[:2]]] += 0.3
     made = report(replace(held, adapted=ClassScores(scores[:, :K], scores, scores[:, K:])))
-    assert made.trained_classes is not None
     gain = made.trained_classes.adapted_against_stock
-    assert gain is not None
     assert gain.low <= 0 < gain.value
     assert made.verdict == "better"
     assert made.more_certain is not None
@@ -183,16 +176,13 @@ def test_only_the_preview_is_evaluated() -> None:
     assert (made.verdict, made.p, made.fixed, made.broken) == ("not_evaluated", None, (), ())
     assert made.summary.startswith("Not evaluated. ")
     assert codes(made)[0] == "evaluate"
-    assert made.trained_classes is not None
     assert made.trained_classes.adapted is None
     assert made.curve == ()
 
 
 def test_new_classes_are_counted_separately() -> None:
     made = report(held_out(new=20), source="test")
-    assert made.new_classes is not None
     assert (made.new_classes.images, made.new_classes.candidates) == (20, 2)
-    assert made.trained_classes is not None
     assert made.trained_classes.images == 60
     assert made.measured_on["images"] == 80
     assert made.curve[0].new_classes is not None
@@ -240,7 +230,6 @@ def test_label_issues_are_named() -> None:
 
 def test_calibration_needs_images() -> None:
     held = held_out()
-    assert held.adapted is not None
     fitted = fit_calibration(held.adapted.trained_only, held.truth, logit_scale=40.0, alpha=0.5)
     calibrated = report(held, calibration=fitted).calibration
     assert calibrated.calibrated

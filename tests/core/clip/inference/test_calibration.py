@@ -72,7 +72,6 @@ def test_prediction_sets_reach_the_requested_coverage(coverage: float, held_out:
     for seed in range(20):
         logits, truth = drawn(held_out + 500, temperature=1.7, seed=seed)
         fitted = fit_calibration(logits[:held_out], truth[:held_out], logit_scale=1.0, alpha=0.5)
-        assert fitted is not None
         chances = softmax(logits[held_out:] / fitted.temperature)[np.arange(500), truth[held_out:]]
         covered += int((chances >= fitted.conformal_threshold(coverage)).sum())
         asked += 500
@@ -83,8 +82,6 @@ def test_scores_in_units_of_the_cosine_are_scaled_first() -> None:
     logits, truth = drawn(60)
     cosines = fit_calibration(logits / 40, truth, logit_scale=40.0, alpha=0.5)
     plain = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
-    assert cosines is not None
-    assert plain is not None
     assert cosines.temperature == plain.temperature
     assert cosines.nonconformity == pytest.approx(plain.nonconformity, abs=2e-5)
     assert cosines.least_similarity == pytest.approx(plain.least_similarity / 40)
@@ -94,8 +91,6 @@ def test_the_temperature_of_fold_models_is_nearer_to_1() -> None:
     logits, truth = drawn(200, temperature=3.0)
     own = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     folds = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5, fold_models=True)
-    assert own is not None
-    assert folds is not None
     assert folds.temperature == pytest.approx(own.temperature**0.7)
     # The prediction sets are those at that temperature.
     true = softmax(logits / folds.temperature)[np.arange(200), truth]
@@ -105,7 +100,6 @@ def test_the_temperature_of_fold_models_is_nearer_to_1() -> None:
 def test_few_images_limit_the_coverage() -> None:
     logits, truth = drawn(MIN_HELD_OUT)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
-    assert fitted is not None
     # Of 30 images and a new one, 28 are 90%, and 30 are 95%.
     assert fitted.conformal_threshold(0.9) == 1 - fitted.nonconformity[27] > 0
     assert fitted.conformal_threshold(0.95) == 1 - fitted.nonconformity[29] > 0
@@ -116,7 +110,6 @@ def test_few_images_limit_the_coverage() -> None:
 def test_most_held_out_images_are_accepted() -> None:
     logits, truth = drawn(400)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
-    assert fitted is not None
     assert (logits.max(axis=1) >= fitted.least_similarity).mean() == pytest.approx(ACCEPTANCE_RATE, abs=0.01)
 
 
@@ -124,14 +117,12 @@ def test_most_held_out_images_are_accepted_by_their_in_distribution_score() -> N
     logits, truth = drawn(400)
     in_distribution_score = np.random.default_rng(1).normal(0.6, 0.1, 400)
     fitted = fit_calibration(logits, truth, in_distribution_score, logit_scale=1.0, alpha=0.5)
-    assert fitted is not None
     assert (in_distribution_score >= fitted.threshold).mean() == pytest.approx(ACCEPTANCE_RATE, abs=0.01)
 
 
 def test_calibrations_of_older_models_are_read() -> None:
     logits, truth = drawn(60)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
-    assert fitted is not None
     stored = fitted.to_dict()
     del stored["rejection_threshold"]
     assert Calibration.from_dict(stored) == fitted
@@ -156,6 +147,5 @@ def test_stored_scores_shrink_no_quantile(count: int, seed: int) -> None:
 def test_a_calibration_survives_json_and_stays_small() -> None:
     logits, truth = drawn(3000)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
-    assert fitted is not None
     assert len(fitted.nonconformity) == MAX_SCORES
     assert Calibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted

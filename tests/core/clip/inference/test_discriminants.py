@@ -13,7 +13,6 @@ def test_they_are_those_of_the_covariance_within_the_classes(repeats: int) -> No
     features = torch.randn(12 * repeats, 30, generator=generator)
     labels = torch.tensor([4, 1, 1, 4, 2, 2, 2, 2, 1, 4, 4, 4] * repeats)
     found = linear_discriminants(features, labels)
-    assert found is not None
     means = torch.stack([features[labels == c].mean(dim=0) for c in (1, 2, 4)])
     residuals = features - means[[(1, 2, 4).index(c) for c in labels.tolist()]]
     covariance = residuals.T @ residuals
@@ -33,8 +32,6 @@ def test_small_differences_between_images_count_like_large_ones() -> None:
     features = torch.randn(12, 30, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(12) % 3
     large, small = linear_discriminants(features, labels), linear_discriminants(features / 1000, labels)
-    assert large is not None
-    assert small is not None
     torch.testing.assert_close(small[0] / 1000, large[0], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(small[1], large[1], rtol=1e-3, atol=1e-4)
 
@@ -54,7 +51,6 @@ def test_a_class_of_few_images_is_predicted_as_often_as_the_others() -> None:
         labels = torch.tensor([0] * 16 + [1] * 16 + [2] * 2 + [3] * 2)
         features = centres[labels] + 2 * torch.randn(len(labels), 60, generator=generator)
         found = linear_discriminants(features, labels)
-        assert found is not None
         images = centres.repeat(50, 1) + 2 * torch.randn(200, 60, generator=generator)
         shares.append(float(((images @ found[0].T + found[1]).argmax(dim=1) >= 2).float().mean()))
     assert sum(shares) / 20 == pytest.approx(0.5, abs=0.06)

@@ -31,7 +31,6 @@ Assembled = tuple[Path, list[tuple[int, str, str]]]
 
 def package(name: str) -> Path:
     spec = importlib.util.find_spec(name)
-    assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
 

@@ -95,7 +95,6 @@ def test_the_features_of_the_shots_come_back(
     manifest = save_weights(tmp_path, weights, backbone=tiny, class_names=NAMES, config=CONFIG)
     loaded = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, tiny)
     assert loaded.delta.tensors.keys() == theta_1.keys()
-    assert loaded.shots is not None
     assert loaded.shots.labels.tolist() == [0, 0, 1, 1, 0]
     torch.testing.assert_close(loaded.shots.features.float(), features, rtol=1e-2, atol=1e-3)
 
