@@ -188,16 +188,6 @@ def test_valid_json_of_very_many_values_is_refused_as_it_comes(api: Process) -> 
     assert growth <= 64 * MB
 
 
-def test_json_in_forms_has_a_limit_on_values(api: Process) -> None:
-    value = b"[" + b",".join([b"{}"] * 300_000) + b"]"
-    response, growth = api.growth(
-        lambda: api.form("/adapt?dry_run=true", part("config", value) + image_part() + END)
-    )
-    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
-    assert "config has more than 100,000 values" in response.text
-    assert growth <= 20 * MB
-
-
 def test_a_large_honest_body_passes(api: Process) -> None:
     body = honest(20 * MB)
     response, growth = api.growth(lambda: api.post("/classify", body))
