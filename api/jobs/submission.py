@@ -21,7 +21,7 @@ from api.jobs.upload import ValidatedUpload, validate_upload
 from clipcite.wire.adapt import JobConfig, Preflight
 from clipcite.wire.jobs import Job
 from core import tracing
-from core.clip.config import AdaptConfig, resolve_config
+from core.clip.config import STARTER, AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.prompts import same_class
 from core.scratch import ScratchSpace, scratch_folder
@@ -235,9 +235,9 @@ def parse_config(text: str | None, serving: Serving, default: str) -> AdaptConfi
     backbone = serving.known_backbone(requested)
     if backbone is None:
         raise UnknownBackbone(
-            f"This service has no backbone {requested!r}. Leave `backbone` out to use {default!r}. The "
-            "operator installs others with `clipcite backbones pull`, adds them to CLIPCITE_BACKBONES, or as "
-            "folders in CLIPCITE_BACKBONE_FOLDER."
+            f"{requested!r} is not installed here. Name another `backbone`, such as {STARTER!r}, or choose "
+            "another default in the page or with `clipcite backbones use`. The operator installs it with "
+            "`clipcite backbones pull`, or offers it in CLIPCITE_BACKBONES or CLIPCITE_BACKBONE_FOLDER."
         )
     return resolve_config(backbone=backbone, **fields)
 

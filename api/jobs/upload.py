@@ -13,13 +13,13 @@ from api.archives.read import read_archive
 from api.http.file_names import display_name
 from api.jobs.image_check import Candidate, LabelledImage, StoredImages, check_candidates
 from clipcite.wire.folders import Split, Warnings, name_list, warn
+from core.clip.config import GOOD_IMAGES
 from core.clip.data.decoders import Decoders
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.errors import ClipCiteError
 from core.settings import Settings
 
-MIN_CLASS_IMAGES = 4
 MAX_REPORTED = 100
 
 
@@ -253,11 +253,11 @@ def _classes(
             "at least 1 image.",
             bad,
         )
-    few = [name for name, count in trained.items() if count["images"] < MIN_CLASS_IMAGES]
+    few = [name for name, count in trained.items() if count["images"] < GOOD_IMAGES[0]]
     warn(
         warnings,
         "few_images",
-        f"{{n}} classes have fewer than {MIN_CLASS_IMAGES} training images, too few for good results: "
+        f"{{n}} classes have fewer than {GOOD_IMAGES[0]} training images, too few for good results: "
         "{names}",
         few,
     )

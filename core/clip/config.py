@@ -15,6 +15,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DeltaFormat = Literal["full", "4bit"]
 Evaluate = Literal["auto", "none"]
 STARTER = "starter"
+GOOD_IMAGES = (4, 16)
+"""Training images per class that work well (docs/how-to/images-and-names.md)."""
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1_024
 """Bounds of the input side of a network (pixels)."""
 USUAL_SIDE = 224

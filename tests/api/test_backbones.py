@@ -7,7 +7,7 @@ import pytest
 from core.clip.models import installed
 from core.store import backbones
 from tests.api.conftest import MakeService
-from tests.api.service import Service, assert_problem
+from tests.api.service import Service, assert_problem, shots
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import Hub
 
@@ -94,3 +94,8 @@ def test_an_installed_backbone_becomes_the_default_without_a_restart(
     with open_service.database.write() as session:
         backbones.request_pull(session, TINY, use=True)
         assert backbones.default(session, open_service.settings) == TINY
+    installed.remove(TINY, cache)
+    assert serving._load_default() is None
+    assert serving.default_backbone == before
+    answer = open_service.adapt(**shots())
+    assert_problem(answer, 422, "unknown_backbone", "clipcite backbones use")

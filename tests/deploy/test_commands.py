@@ -67,7 +67,11 @@ class Place:
 
     def _environment(self, of_service: dict[str, str]) -> dict[str, str]:
         named = {**image_environment(), **of_service}
-        there = {name: self.here(f"{value}/")[:-1] for name, value in named.items() if name != "PATH"}
+        there = {
+            name: self.here(f"{value}/")[:-1]
+            for name, value in named.items()
+            if name != "PATH" and value is not None  # None: of the shell, which has none here
+        }
         return {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),

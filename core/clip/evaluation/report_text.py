@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.clip.config import GOOD_IMAGES
 from core.clip.evaluation.accuracy import Accuracies, ClassResult, Interval
 from core.clip.evaluation.verdict import Judgement
 
-RECOMMENDED_CLASS_IMAGES = 8
-"""Training images per class below which more images are recommended."""
 WEAK = 0.15
 """Gap to the overall recall above which more images of a class are recommended."""
 MAX_NAMES = 5
@@ -130,9 +129,9 @@ def recommend(
                 "add_images", f"Add images of {_listed(weak)}, which have the lowest recall.", tuple(weak)
             )
         )
-    elif few := [c.name for c in classes if c.trained_images < RECOMMENDED_CLASS_IMAGES]:
+    elif few := [c.name for c in classes if c.trained_images < GOOD_IMAGES[0]]:
         those = f"{_listed(few)}, which have the fewest" if len(few) < len(classes) else "every class"
-        detail = f"Add images of {those}. At least {RECOMMENDED_CLASS_IMAGES} per class are recommended."
+        detail = f"Add images of {those}. {GOOD_IMAGES[0]} to {GOOD_IMAGES[1]} per class work well."
         recommendations.append(Recommendation("add_images", detail, tuple(few)))
     return tuple(recommendations)
 

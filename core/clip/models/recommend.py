@@ -67,15 +67,12 @@ class Rule:
     bf16: bool
     """True if the CPU must compute in bf16."""
     name: str
-    second: str | None
-    """A larger model that fits, too."""
 
 
 RULES = (
-    Rule(24 * GB, 0, False, "ViT-B-16/openai", "ViT-L-14/openai"),
-    Rule(8 * GB, 0, False, "ViT-B-16/openai", None),
-    Rule(0, 12 * GB, True, "ViT-B-16/openai", None),
-    Rule(0, 8 * GB, False, "ViT-B-32/openai", None),
+    Rule(8 * GB, 0, False, "ViT-B-16/openai"),
+    Rule(0, 12 * GB, True, "ViT-B-16/openai"),
+    Rule(0, 8 * GB, False, "ViT-B-32/openai"),
 )
 TRAINING_GB, SERVING_GB = 7, 2
 """Memory that the smallest CLIP takes in a training, and in a service that only classifies."""
@@ -85,7 +82,6 @@ TRAINING_GB, SERVING_GB = 7, 2
 class Recommendation:
     name: str | None
     """Name of the model; None if the machine is too small."""
-    second: str | None
     reason: str
     """Reason, as a sentence."""
 
@@ -107,10 +103,9 @@ def recommend(machine: Machine) -> Recommendation:
                 f"{title_of(rule.name)} needs {(size + SPARE_BYTES) / GB:.1f} GB of disk space; "
                 f"{machine.disk / GB:.1f} GB are free."
             )
-            return Recommendation(None, None, reason)
-        return Recommendation(rule.name, rule.second, f"{title_of(rule.name)} fits this machine.")
+            return Recommendation(None, reason)
+        return Recommendation(rule.name, f"{title_of(rule.name)} fits this machine.")
     return Recommendation(
-        None,
         None,
         f"CLIP needs about {TRAINING_GB} GB of free memory; this machine has {machine.memory // GB}. You can "
         f"keep the starter, or classify with CLIP without training ({SERVING_GB} GB).",

@@ -164,11 +164,6 @@ class Blobs:
             chunks = obstore.list(self._store, _checked(prefix) if prefix else None)
             return [Stored(i["path"], i["size"], i["last_modified"]) for chunk in chunks for i in chunk]
 
-    def is_empty(self) -> bool:
-        """Return whether the storage has no blobs."""
-        with _storage_errors("listed"):
-            return next(iter(obstore.list(self._store, chunk_size=1)), None) is None
-
     def delete(self, key: str) -> None:
         """Delete a blob. A missing blob is no error."""
         with suppress(BlobNotFound), _storage_errors("deleted", key):

@@ -295,7 +295,7 @@ def test_a_backbone_that_is_not_on_the_list(refused: Problem, folder: Path, name
     refused(
         422,
         "unknown_backbone",
-        "Leave .backbone. out.*CLIPCITE_BACKBONES",
+        "is not installed here. Name another .backbone.*CLIPCITE_BACKBONES",
         **shots(),
         config={"backbone": named},
     )

@@ -115,7 +115,7 @@ def test_frequent_checks_write_nothing_and_rarely_read(
     ready(loaded(fresh), 200)
     monkeypatch.setattr(health, "GOOD_SECONDS", -1)  # Each request would otherwise be a check of its own.
     asked: list[str] = []
-    for name in ("put", "get", "list", "delete", "delete_prefix", "check", "is_empty"):
+    for name in ("put", "get", "list", "delete", "delete_prefix", "check"):
         real = getattr(Blobs, name)
 
         def counted(self: Blobs, *given: Any, real: Any = real, name: str = name) -> Any:

@@ -77,7 +77,7 @@ export function trainView({ signal }) {
 
   const sample = sampleButton(signal);
   const steps = h("ol", { class: "steps" }, STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))));
-  const panel = settingsPanel(settings, shots);
+  const panel = settingsPanel(settings, shots, signal);
   const verdict = h("div", { class: "check" });
   const start = h("button", { type: "button", class: "main big", onclick: begin }, "Start training");
   const status = h("p", { class: "soft", id: newId("status") });

@@ -166,6 +166,26 @@ def test_a_wrong_label_is_corrected_on_the_page(
     assert all(file.startswith(label) for file, label in labels.items())
 
 
+def test_a_result_is_compared_with_that_of_another_base_model(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    made, url = running
+    before = finish_job(made, backbone, stock=0.5, adapted=0.8)
+    finished = finish_job(made, backbone, stock=0.6, adapted=0.9)
+    with made.database.write() as session:
+        job = session.get_one(Job, before.job)
+        job.config = {**job.config, "backbone": "starter"}
+    with window(browser, url) as page:
+        show(page, finished.job)
+        expect(page.locator(".result")).to_contain_text("With the starter: 53% → 83%. With ")
+        expect(page.locator(".result")).to_contain_text(f"{backbone.name}: 60% → 93%.")
+        page.get_by_label("Compare with another base model").select_option("Starter")
+        page.get_by_role("button", name="Train with it").click()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
+        config = made.client.get(f"/jobs/{page.url.rpartition('/')[2]}").json()["config"]
+        assert (config["backbone"], config["learning_rate"], config["image_size"]) == ("starter", 1e-4, 160)
+
+
 def test_test_images_are_added_and_the_model_is_trained_again(
     browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from clipcite.cli.main import app
+from core.store import backbones
 from core.store.accounts import api_keys, owners
 from core.store.backup import create, restore, snapshots, verify
 from core.store.backup.snapshots import TABLES, Backup, BackupError
@@ -128,6 +129,8 @@ def test_the_other_kind_of_installation_is_equal(
     queued = stored_job(database, blobs, owner="team-b", name="größer 🦊")
     running = stored_job(database, blobs)
     claimed(database, running)
+    with database.write() as session:
+        backbones.request_pull(session, "ViT-B-16/openai", use=True)
 
     _, manifest = create.create(database_url, database, blobs, backup)
     assert not manifest.missing
@@ -150,6 +153,8 @@ def test_the_other_kind_of_installation_is_equal(
         assert all(target[1].get(blob.key) == blobs.get(blob.key) for blob in blobs.list("models"))
         assert verify.verify_installation(restored, target[1]).problems == []
         installation.check(restored, target[1])
+        with restored.read() as session:
+            assert backbones.pulls(session) == []  # nothing is downloaded again
     finally:
         restored.close()
 

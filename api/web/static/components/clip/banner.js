@@ -2,6 +2,7 @@
 
 import { announce, h, replace } from "../../lib/dom.js";
 import { call, requestJson } from "../../lib/service/http.js";
+import { retrain } from "../../lib/training/retrain.js";
 import { list, size } from "../../lib/words.js";
 import { modelsDialog } from "./models.js";
 
@@ -46,6 +47,7 @@ export function clipBanner(banner) {
     replace(words, text, " ");
     if (kind === shown) return;
     if (shown && kind) announce(words.textContent);
+    if (shown) document.dispatchEvent(new Event("base-models")); // installed, or another default
     shown = kind;
     replace(buttons, made);
     banner.hidden = !kind;
@@ -60,6 +62,7 @@ export function clipBanner(banner) {
     if (active?.state === "checking") return show("checking", `Checking ${active.title} …`, []);
     if (active) return show(`downloading ${active.name}`, `Getting ${active.title}${amount(active.progress)}. You can go on with the starter.`, [button("Stop", () => stop(active))]);
     if (failed) return show(`failed ${failed.name}`, `Couldn't get ${failed.title}: ${failed.error} The starter keeps working.`, [button("Try again", () => get(failed)), button("Dismiss", () => stop(failed))]);
+    if (chosen?.state === "available" && !fixed) return show("removed", `${chosen.title}, the model for new trainings, was removed from this machine.`, [button("Get it again", () => get(chosen)), button("Use the starter", () => use({ name: "starter" }))]);
     if (chosen && chosen.name !== "starter") {
       if (localStorage.getItem(WANTED) !== chosen.name) return show("", "", []);
       const again = await newestOfStarter();
@@ -112,13 +115,9 @@ async function newestOfStarter() {
 }
 
 async function trainAgain(model, { name }) {
-  const job = await requestJson(`/jobs/${encodeURIComponent(model.job_id)}/retrain`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ config: { backbone: name } }),
-  });
+  const id = await retrain(model.job_id, { config: { backbone: name } });
   localStorage.removeItem(WANTED);
-  location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
+  location.hash = `#/jobs/${encodeURIComponent(id)}`;
 }
 
 function minutes(seconds) {

@@ -1,6 +1,7 @@
 // Result of a job: the user's own images before and after training, the verdict, and the next step.
 
 import { classifyPrograms, codeFor } from "../code.js";
+import { comparedModels, trainAgainRow } from "../clip/again.js";
 import { h, replace } from "../../lib/dom.js";
 import { call, download, key, requestJson } from "../../lib/service/http.js";
 import { evaluationChart } from "./evaluation.js";
@@ -11,7 +12,7 @@ import { problemBox } from "../../lib/problem.js";
 import { shareModel } from "./share.js";
 import { changeStrip } from "./strip.js";
 import { tip } from "../tip.js";
-import { comparisonOf, earlierVersion, explained, interval, otherNames, verdictOf } from "./verdict.js";
+import { comparisonOf, earlierVersion, explained, interval, otherNames, verdictOf, versionBefore } from "./verdict.js";
 import { count, percent, points } from "../../lib/words.js";
 
 /** Create the panel of a job that has a model. `eta` is an element with the time until the report. */
@@ -65,7 +66,11 @@ export function resultPanel(job, { eta, signal }) {
   }
   if (evaluated) loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
 
-  if (evaluated && comparison) earlierVersion(job, comparison, signal).then((words) => tell(earlier, words)).catch(() => {}); // it may have been deleted
+  async function loadEarlier() {
+    const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
+    tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || earlierVersion(job, comparison, before));
+  }
+  if (evaluated && comparison) loadEarlier();
 
   const card = h(
     "div",
@@ -78,6 +83,7 @@ export function resultPanel(job, { eta, signal }) {
     strip,
     h("div", { class: "row" }, actions, evaluated && reportLink(`/jobs/${encodeURIComponent(job.id)}/report`), share, save),
     extra,
+    finished(job) && trainAgainRow(job, signal),
     trouble,
     job.warnings.length > 0 && h("details", { class: "plain" }, h("summary", {}, count(job.warnings.length, "warning")), h("ul", {}, job.warnings.map((warning) => h("li", {}, warning.detail)))),
     evaluated && h("details", { class: "plain" }, h("summary", {}, "Accuracy before and after"), evaluationChart(job.metrics)),

@@ -57,16 +57,19 @@ export function otherNames({ all_classes: all, distractor_classes: names }) {
   return `If you also ask ${count(names.length, "other name")}: ${percent(all.stock.value)} → ${percent(all.adapted.value)}${proven ? "" : " (not proven)"}.`;
 }
 
-/** Return a sentence on the version before this one; empty without one. Each was evaluated on its own images. */
-export async function earlierVersion(job, { adapted }, signal) {
+/** Return the version of a job's model before this one; null without one. */
+export async function versionBefore(job, signal) {
   const { name, version } = await requestJson(`/models/${encodeURIComponent(job.model_id)}`, { signal });
-  if (!name || version < 2) return "";
-  const before = await requestJson(`/models/${encodeURIComponent(`${name}@${version - 1}`)}`, { signal });
-  const comparison = comparisonOf(before.metrics);
+  return name && version > 1 ? requestJson(`/models/${encodeURIComponent(`${name}@${version - 1}`)}`, { signal }) : null;
+}
+
+/** Return a sentence on the version before this one; empty without one. Each was evaluated on its own images. */
+export function earlierVersion(job, { adapted }, before) {
+  const comparison = comparisonOf(before?.metrics);
   if (!comparison) return "";
   const corrections = correctionsOf(job.id);
   const now = corrections ? `After your ${count(corrections, "correction")}` : "This version";
-  return `Version ${version - 1}: ${percent(comparison.adapted)}. ${now}: ${percent(adapted)}.`;
+  return `Version ${before.version}: ${percent(comparison.adapted)}. ${now}: ${percent(adapted)}.`;
 }
 
 function notEvaluated({ config, warnings }) {

@@ -1,9 +1,13 @@
 // Optional training settings. Each has a default.
 
-import { h, newId } from "../dom.js";
+import { h, newId, replace } from "../dom.js";
+import { requestJson } from "../service/http.js";
+import { count, duration, size } from "../words.js";
 
-export function settingsPanel(settings, shots) {
-  const ids = { name: newId("name"), epochs: newId("epochs") };
+/** Create the panel. The base model is a choice once more than one is installed. */
+export function settingsPanel(settings, shots, signal) {
+  const ids = { name: newId("name"), backbone: newId("backbone"), epochs: newId("epochs") };
+  let backbones = [];
   const name = h("input", {
     id: ids.name,
     maxlength: "200",
@@ -24,11 +28,35 @@ export function settingsPanel(settings, shots) {
       shots.changed();
     },
   });
+  const backbone = h("select", {
+    id: ids.backbone,
+    onchange: () => {
+      settings.backbone = backbone.value;
+      shots.changed();
+    },
+  });
+  const time = h("p", { class: "soft" });
+  const choice = h("div", { class: "field", hidden: true }, h("label", { for: ids.backbone }, "Base model"), backbone, time);
+  async function load() {
+    const { data } = await requestJson("/backbones", { quiet: true, signal });
+    backbones = data.filter(({ state }) => state === "installed");
+    if (!backbones.some(({ name }) => name === settings.backbone)) settings.backbone = null;
+    const usual = backbones.find((row) => row.default);
+    replace(backbone, backbones.map(({ name, title, recommended }) => h("option", { value: name }, title, recommended && " (recommended)")));
+    if (!usual) settings.backbone ??= backbones[0]?.name ?? null; // the default was removed from the machine
+    backbone.value = settings.backbone ?? usual.name;
+    choice.hidden = backbones.length < 2 && Boolean(usual);
+    refresh();
+  }
+  const reload = () => load().catch(() => {}); // the service then uses its default
+  document.addEventListener("base-models", reload, { signal });
+  reload();
   const evaluation = h("p", { class: "soft" });
   const element = h(
     "div",
     { class: "settings" },
     h("div", { class: "field" }, h("label", { for: ids.name }, "Model name (optional)"), name),
+    choice,
     evaluation,
     h(
       "details",
@@ -38,6 +66,10 @@ export function settingsPanel(settings, shots) {
     ),
   );
   function refresh() {
+    const images = shots.images.filter((image) => image.split === "train").length;
+    const { seconds_per_100_images: seconds, training_bytes: memory } = backbones.find(({ name }) => name === backbone.value) ?? {};
+    const needs = [seconds && images && `about ${duration((seconds * images) / 100)} for ${count(images, "image")}`, memory && `${size(memory)} of memory`];
+    time.textContent = needs.filter(Boolean).join(", ");
     const hasTests = shots.images.some((image) => image.split === "test");
     evaluation.textContent = hasTests
       ? "The model is evaluated on your test images."

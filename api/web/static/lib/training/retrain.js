@@ -2,20 +2,21 @@
 
 import { requestJson } from "../service/http.js";
 
-/** Train again with corrected labels. Returns the id of the new job.
+/** Train again with corrected labels or other settings. Returns the id of the new job.
  *
  *  Positions are those of the report. `moved` maps positions to class names, `removed` lists images to leave
- *  out, and `confirmed` lists images whose labels are right. `key` is an idempotency key: a retry with the
- *  same key creates no second job. */
-export async function retrain(jobId, { moved = {}, removed = [], confirmed = [] }, { key, signal } = {}) {
+ *  out, and `confirmed` lists images whose labels are right. `config` has the settings that change. `key` is an
+ *  idempotency key: a retry with the same key creates no second job. */
+export async function retrain(jobId, { moved = {}, removed = [], confirmed = [], config }, { key, signal } = {}) {
   const job = await requestJson(`/jobs/${encodeURIComponent(jobId)}/retrain`, {
     method: "POST",
-    body: JSON.stringify({ moved, removed, confirmed }),
+    body: JSON.stringify({ moved, removed, confirmed, config }),
     headers: { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) },
     signal,
   });
   const corrections = Object.keys(moved).length + removed.length;
   if (corrections) sessionStorage.setItem(stored(job.id), corrections);
+  if (config?.backbone) sessionStorage.setItem(origin(job.id), jobId);
   return job.id;
 }
 
@@ -24,4 +25,10 @@ export function correctionsOf(jobId) {
   return Number(sessionStorage.getItem(stored(jobId)));
 }
 
+/** Return the id of the job that a job repeats with another base model, as far as this tab knows, or null. */
+export function originOf(jobId) {
+  return sessionStorage.getItem(origin(jobId));
+}
+
 const stored = (jobId) => `clipcite-corrections-${jobId}`;
+const origin = (jobId) => `clipcite-origin-${jobId}`;

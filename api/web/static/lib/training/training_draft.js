@@ -6,7 +6,7 @@ import { Shots } from "./training_form.js";
 
 class TrainingDraft extends EventTarget {
   shots = new Shots();
-  settings = { name: "", epochs: null };
+  settings = { name: "", backbone: null, epochs: null }; // null: the service's default
   /** Uploaded fraction, from 0 to 1; null while nothing is sent. */
   sent = null;
   /** Error of the last upload as {error, details}; `details` belong to no image. */
@@ -14,7 +14,8 @@ class TrainingDraft extends EventTarget {
   #keyOf = newKey();
 
   config() {
-    return this.settings.epochs ? { epochs: this.settings.epochs } : {};
+    const { backbone, epochs } = this.settings;
+    return { ...(backbone && { backbone }), ...(epochs && { epochs }) };
   }
 
   /** Upload the images and start the job, even if the view is left meanwhile. Returns the job, or null after an
@@ -30,7 +31,7 @@ class TrainingDraft extends EventTarget {
     try {
       const job = await upload("/adapt", form, { headers, onprogress: (fraction) => this.#progress(fraction) });
       shots.clear(files.values()); // others were added during the upload
-      Object.assign(settings, { name: "", epochs: null });
+      Object.assign(settings, { name: "", backbone: null, epochs: null });
       return job;
     } catch (error) {
       if (error.code === "idempotent_job_deleted") this.#keyOf = newKey();
