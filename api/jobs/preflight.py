@@ -11,6 +11,7 @@ from core.clip.checks.estimate import PastJob, estimate
 from core.clip.checks.preflight import CheckedImage, check_images, class_warnings, summarise
 from core.clip.config import AdaptConfig
 from core.clip.models.recommend import find_speed, this_machine
+from core.clip.models.sizes import training_memory
 from core.settings import Settings
 from core.store.jobs.stats import Succeeded
 
@@ -59,10 +60,8 @@ def preflight(
         findings=[*unreadable, *(_shown(finding, images) for finding in findings)],
         warnings=[Notice(**warning) for warning in warnings],
         estimate=Estimate(
-            seconds=expected.seconds,
-            low_seconds=expected.low,
-            high_seconds=expected.high,
-            basis=expected.basis,
+            **vars(expected),
+            memory_bytes=training_memory(config, sum(c["images"] > 0 for c in upload.classes)),
         ),
     )
 

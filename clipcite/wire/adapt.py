@@ -156,6 +156,7 @@ PREFLIGHT_EXAMPLE: JsonDict = {
         "low_seconds": 6.7,
         "high_seconds": 14.6,
         "basis": "From 1 job with this backbone and image size on this service.",
+        "memory_bytes": 10_630_047_840,
     },
 }
 
@@ -178,6 +179,7 @@ class Estimate(ResponseModel):
     low_seconds: float | None = Field(None, description="Lower bound of the duration.")
     high_seconds: float | None = Field(None, description="Upper bound of the duration.")
     basis: str = Field(description="Origin of the estimate, for a person.")
+    memory_bytes: int | None = Field(None, description="Memory of the training in fp32; null if unknown.")
 
 
 class Preflight(Resource):

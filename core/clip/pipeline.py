@@ -118,7 +118,8 @@ def adapt(
         if trained is None:
             reporter.stage("training")
         sources = [shot.source for _, shot in training_shots]
-        side = _shortest_side(backbone, config)
+        # All images stay in memory, with the sides that the largest crop needs.
+        side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
         images = read_images(sources, limits, side, partial(reporter.done, "decode"))
         # Features at α = 0, for the support set and the evaluation.
         stock = file_features(backbone, sources, limits, partial(reporter.done, "image"))
@@ -198,8 +199,3 @@ def _split(
             f"{', '.join(unmeasured[:10])}. Add images, raise holdout, or send test images.",
         )
     return [(i, s) for i, s in placed if i not in out], [placed[i] for i in sorted(out) if originals[i] == i]
-
-
-def _shortest_side(backbone: Backbone, config: AdaptConfig) -> int:
-    """Return the shortest side (pixels) that the largest crop needs. All images stay in memory."""
-    return math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))

@@ -67,11 +67,7 @@ class Place:
 
     def _environment(self, of_service: dict[str, str]) -> dict[str, str]:
         named = {**image_environment(), **of_service}
-        there = {
-            name: self.here(f"{value}/")[:-1]
-            for name, value in named.items()
-            if name != "PATH" and value is not None  # None: of the shell, which has none here
-        }
+        there = {n: self.here(f"{v}/")[:-1] for n, v in named.items() if n != "PATH" and v is not None}
         return {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),

@@ -30,6 +30,8 @@ def show_preflight(console: Console, result: Preflight) -> None:
         console.print(f"[dim]and {rest} more findings (all with --json)[/]", soft_wrap=True)
     console.print(f"usable   {result.good} of {result.images} images without findings")
     console.print(f"duration {_duration(result.estimate)}", soft_wrap=True)
+    if result.estimate.memory_bytes:
+        console.print(f"memory   {result.estimate.memory_bytes / 1e9:.1f} GB")
     if not result.acceptable:
         console.print(
             "[red]This upload would be rejected[/] because of unreadable images. Remove them, or skip them "

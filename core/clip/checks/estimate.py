@@ -55,9 +55,9 @@ class Estimate:
 
     seconds: float | None
     """Time from start to end of the job, without the queue (seconds); None if unknown."""
-    low: float | None
+    low_seconds: float | None
     """Lower end of the probable range (seconds)."""
-    high: float | None
+    high_seconds: float | None
     """Upper end of the probable range (seconds)."""
     basis: str
     """Source of the estimate, as a sentence."""

@@ -81,8 +81,10 @@ def recommend(
     """
     recommendations = []
     if judgement.verdict == "better":
-        assert judgement.p is not None
-        detail = f"Use the model. Chance explains such a gain in {_rarely(judgement.p)} (signed-rank test)."
+        p = judgement.p
+        assert p is not None
+        cases = f"{1000 * p:.0f} of 1,000 cases" if p >= 0.0015 else "1 of 1,000 cases or fewer"
+        detail = f"Use the model. Chance explains such a gain in {cases} (signed-rank test)."
         recommendations.append(Recommendation("use_it", detail))
     elif judgement.verdict == "not_evaluated":
         detail = "Send at least 5 images per class, or test images, to evaluate the model."
@@ -134,11 +136,6 @@ def recommend(
         detail = f"Add images of {those}. {GOOD_IMAGES[0]} to {GOOD_IMAGES[1]} per class work well."
         recommendations.append(Recommendation("add_images", detail, tuple(few)))
     return tuple(recommendations)
-
-
-def _rarely(p: float) -> str:
-    """Return `1 of 1,000 cases or fewer`, or `12 of 1,000 cases`."""
-    return f"{1000 * p:.0f} of 1,000 cases" if p >= 0.0015 else "1 of 1,000 cases or fewer"
 
 
 def _weak(classes: Sequence[ClassResult]) -> list[str]:

@@ -71,7 +71,8 @@ def _theta_of(folder: Path, backbone: Backbone) -> dict[str, Tensor]:
     _check_config(read_json(folder / CONFIG), backbone)
     own = backbone.model.state_dict()
     shapes = _shapes(folder / NETWORK)
-    odd = sorted((own.keys() ^ shapes.keys()) - _optional(own))
+    constant = ("attn_mask", "position_ids", "num_batches_tracked")  # saved by some versions of open_clip
+    odd = sorted((own.keys() ^ shapes.keys()) - {name for name in own if name.endswith(constant)})
     odd += [name for name in own.keys() & shapes.keys() if own[name].numel() != math.prod(shapes[name])]
     loaded: dict[str, Tensor] = {}
     if not odd:  # so that nothing larger than the backbone is read
@@ -147,11 +148,6 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
         value = preprocess.get(key) or PREPROCESS_DEFAULTS[key]
         flat[f"preprocess.{key}"] = list(value) if isinstance(value, (list, tuple)) else value
     return flat
-
-
-def _optional(own: Mapping[str, Tensor]) -> set[str]:
-    """Return the constant buffers, which only some versions of open_clip save."""
-    return {name for name in own if name.endswith(("attn_mask", "position_ids", "num_batches_tracked"))}
 
 
 def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> None:

@@ -117,23 +117,19 @@ def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
 
     Returns None if there is neither. More than 8 cores are counted as 8.
     """
-    measured = read_speed(name, cache)
-    if measured is not None:
-        return Speed(measured, GUESS_SPREAD / 2, "From the speed test of this backbone on this machine.")
+    try:
+        measured = json.loads((installed.folder_of(name, cache) / SPEED).read_text())["images_per_second"]
+        return Speed(
+            float(measured), GUESS_SPREAD / 2, "From the speed test of this backbone on this machine."
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
     curated = next((each for each in CURATED if each.name == name), None)
     if curated is None or machine.gpu is not None:
         return None
     speed = curated.bf16_images_per_second if machine.bf16 else None
     speed = (speed or curated.cpu_images_per_second) * min(machine.cores, 8) / 2
     return Speed(speed, GUESS_SPREAD, "From a measurement of this backbone on two cores of another machine.")
-
-
-def read_speed(name: str, cache: Path) -> float | None:
-    """Return the images per second of a training by the test at the installation; None without one."""
-    try:
-        return float(json.loads((installed.folder_of(name, cache) / SPEED).read_text())["images_per_second"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 @lru_cache

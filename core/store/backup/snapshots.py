@@ -24,16 +24,14 @@ from sqlalchemy import Table
 
 from core.errors import ClipCiteError
 from core.scratch import scratch_folder
-from core.store.db.backbone_tables import BackbonePull
 from core.store.db.base import UtcDateTime
 from core.store.db.migrate import is_known
-from core.store.db.tables import METADATA, Deletion, Worker
+from core.store.db.tables import METADATA
 from core.store.storage.blobs import Blobs, is_key
 
 FORMAT = 1
 BLOBS, SNAPSHOTS, MANIFEST = "blobs", "snapshots", "manifest.json"
-_LEFT_OUT = {BackbonePull.__table__, Deletion.__table__, Worker.__table__}
-TABLES = [table for table in METADATA.sorted_tables if table not in _LEFT_OUT]
+TABLES = [t for t in METADATA.sorted_tables if t.name not in {"backbone_pulls", "deletions", "workers"}]
 """Tables in the order of their foreign keys. A restored installation has no workers, and neither deletes
 files nor downloads backbones."""
 TIME = "%Y%m%dT%H%M%SZ"

@@ -117,7 +117,7 @@ def rollback(
     owners.lock(session, owner)
     row = _row(session, name, alias, owner)
     _check(session, row, expected, owner=owner)
-    back = _at(session, row, row.revision).back
+    back = session.get_one(AliasMove, (row.owner, row.name, row.alias, row.revision)).back
     target = None if back is None else session.get(AliasMove, (row.owner, row.name, row.alias, back))
     if target is None:  # or it is older than the last MAX_MOVES moves
         raise ModelConflict(
@@ -148,10 +148,6 @@ def _row(session: Session, name: str, alias: str, owner: str) -> Alias:
     if row is None:
         raise AliasNotFound(name, alias)
     return row
-
-
-def _at(session: Session, row: Alias, revision: int) -> AliasMove:
-    return session.get_one(AliasMove, (row.owner, row.name, row.alias, revision))
 
 
 def _check(session: Session, row: Alias | None, expected: AliasPrecondition | None, *, owner: str) -> None:

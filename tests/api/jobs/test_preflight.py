@@ -132,6 +132,13 @@ def test_a_missing_file_is_named(fresh: Service) -> None:
     )
 
 
+def test_clip_has_an_estimate_before_the_first_job(make_service: MakeService) -> None:
+    service = make_service(backbones=["ViT-B-16/openai"])
+    estimate = dry_run(service, **upload(), config={"backbone": "ViT-B-16/openai"})["estimate"]
+    assert estimate["low_seconds"] < estimate["seconds"] < estimate["high_seconds"]
+    assert 5e9 < estimate["memory_bytes"] < 15e9
+
+
 def test_the_estimate_comes_from_past_jobs(either: Service) -> None:
     job = either.accepted(**upload())
     with either.database.write() as session:

@@ -59,7 +59,7 @@ export function trainView({ signal }) {
     try {
       const added = await shots.add(await items, target);
       announce(`${count(added, "image")} added.`);
-      if (!added) replace(dropTrouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF."));
+      if (!added) replace(dropTrouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."));
     } catch (error) {
       replace(dropTrouble, problemBox(error));
     }
@@ -104,9 +104,10 @@ export function trainView({ signal }) {
 
   const check = debounce(1200, () => draft.sent === null && checkWithService(shots, draft.config(), verdict, signal));
   let seen = "";
-  /** Check again only after an image was added, removed or hashed, since each check uploads all images. */
+  /** Check again only after an image was added, removed or hashed, or for another base model, since each check uploads
+   *  all images. */
   function checkImages() {
-    const now = JSON.stringify(shots.images.map(({ id, hash }) => [id, hash]));
+    const now = JSON.stringify([settings.backbone, shots.images.map(({ id, hash }) => [id, hash])]);
     if (now === seen) return;
     seen = now;
     check();

@@ -13,11 +13,11 @@ def past(seconds: float, trained: int = 160, tests: int = 0, **config: float) ->
 def test_without_a_past_job_the_estimate_is_unknown() -> None:
     found = estimate(resolve_config(), 160, 0, [])
     assert 20 < found.seconds < 200
-    assert found.low < found.seconds / 2
-    assert found.high > 2 * found.seconds
+    assert found.low_seconds < found.seconds / 2
+    assert found.high_seconds > 2 * found.seconds
     assert "two CPU cores" in found.basis
     unknown = estimate(resolve_config(backbone="ViT-B-16/openai"), 160, 0, [])
-    assert (unknown.seconds, unknown.low, unknown.high) == (None, None, None)
+    assert (unknown.seconds, unknown.low_seconds, unknown.high_seconds) == (None, None, None)
     assert unknown.basis
 
 
@@ -27,7 +27,7 @@ def test_the_speed_of_another_backbone_is_used_until_there_are_jobs() -> None:
     found = estimate(config, 40, 0, [], speed)
     assert found.basis == "From a test."
     assert found.seconds == pytest.approx(START_SECONDS + 40 * 20 * 1.7 / 10, abs=15)
-    assert found.low < found.seconds
+    assert found.low_seconds < found.seconds
     after = estimate(config, 40, 0, [PastJob(config.to_dict(), 40, 0, 54.0)], speed)
     assert after.seconds == pytest.approx(54.0, abs=0.1)
 
@@ -41,14 +41,14 @@ def test_the_estimate_follows_past_jobs(backbone: str) -> None:
     assert "1 job" in again.basis
     twice = estimate(config, 320, 80, [job])
     assert START_SECONDS + 50 < twice.seconds <= START_SECONDS + 100
-    assert twice.low < twice.seconds < twice.high
+    assert twice.low_seconds < twice.seconds < twice.high_seconds
 
 
 def test_the_interval_is_the_spread_of_past_jobs() -> None:
     config = resolve_config()
     steady = estimate(config, 160, 0, [past(50 + i % 3) for i in range(10)])
     wild = estimate(config, 160, 0, [past(30 + 20 * (i % 3)) for i in range(10)])
-    assert steady.high < 1.3 * steady.seconds < wild.high
+    assert steady.high_seconds < 1.3 * steady.seconds < wild.high_seconds
 
 
 def test_an_outlier_does_not_decide() -> None:

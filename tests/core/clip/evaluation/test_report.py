@@ -214,7 +214,8 @@ def test_classes_and_confusion_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trained", "advice"), [([20, 6, 20], "Add images of badger, which have"), ([6, 6, 6], "of every class.")]
+    ("trained", "advice"),
+    [([20, 3, 20], "Add images of badger, which have"), ([3, 3, 3], "of every class. 4 to 16")],
 )
 def test_few_images_are_named_only_if_other_classes_have_more(trained: list[int], advice: str) -> None:
     made = report(changed_by_hand(6, 0, 14), trained_images=trained)

@@ -69,7 +69,7 @@ export function settingsPanel(settings, shots, signal) {
     const images = shots.images.filter((image) => image.split === "train").length;
     const { seconds_per_100_images: seconds, training_bytes: memory } = backbones.find(({ name }) => name === backbone.value) ?? {};
     const needs = [seconds && images && `about ${duration((seconds * images) / 100)} for ${count(images, "image")}`, memory && `${size(memory)} of memory`];
-    time.textContent = needs.filter(Boolean).join(", ");
+    time.textContent = needs.some(Boolean) ? `Takes ${needs.filter(Boolean).join(", ")}.` : "";
     const hasTests = shots.images.some((image) => image.split === "test");
     evaluation.textContent = hasTests
       ? "The model is evaluated on your test images."
