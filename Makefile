@@ -11,8 +11,8 @@ PYTHON3 ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11;
 # nevertheless: make install TORCH_INDEX=
 TORCH_INDEX ?= $(if $(wildcard /dev/nvidia0 /dev/dxg),,https://download.pytorch.org/whl/cpu)
 
-SERVICE := '.[server,starter,samples]'
-TESTS := '.[server,starter,samples,benchmarks,test]'
+SERVICE := '.[server,starter,samples,heic]'
+TESTS := '.[server,starter,samples,heic,benchmarks,test]'
 # Run a command, and print a dot every five seconds.
 with_dots = { $(1); } & job=$$!; while kill -0 $$job 2>/dev/null; do printf .; sleep 5; done; echo; wait $$job
 pip_install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable $(1)
@@ -105,7 +105,7 @@ FAST := api/archives clipcite/datasets \
 	core/clip/test_config.py core/clip/test_imports.py core/clip/test_prompts.py \
 	core/store/db/test_ids.py core/store/registry/test_references.py \
 	core/test_scratch.py core/test_settings.py core/test_url_guard.py \
-	docs/test_architecture.py repository/test_packages.py \
+	docs/test_architecture.py \
 	repository/test_unasync.py
 
 test-fast: install-test

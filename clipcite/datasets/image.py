@@ -1,6 +1,5 @@
 """Images to upload: files, bytes, PIL images or arrays of pixels, read while they are sent."""
 
-import importlib
 import io
 import os
 import re
@@ -15,12 +14,10 @@ from typing import Any, BinaryIO, Protocol, TypeGuard, runtime_checkable
 
 from clipcite.client.errors import InvalidImages
 
-HEIC_ENDINGS = frozenset({".heic", ".heif"})
-HEIC_QUALITY = 95
-"""Quality of the JPEG that a HEIC image becomes."""
-IMAGE_ENDINGS = HEIC_ENDINGS | {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"
-}  # fmt: skip
+IMAGE_ENDINGS = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+    ".avif", ".heic", ".heif",
+})  # fmt: skip
 
 
 @runtime_checkable
@@ -60,22 +57,14 @@ class ImageFile:
 
     @classmethod
     def of_file(cls, path: Path) -> "ImageFile":
-        """Refer to a file. HEIC images become JPEG; a damaged one is sent unchanged, and refused there.
+        """Refer to a file.
 
         Raises:
-            InvalidImages: no such file, an unreadable file, or HEIC without pillow-heif.
+            InvalidImages: no such file, or an unreadable file.
         """
         with reading(path):
             if not path.is_file():
                 raise InvalidImages(f"The file {path} does not exist.")
-        if path.suffix.lower() in HEIC_ENDINGS:
-            try:
-                importlib.import_module("pillow_heif")
-            except ImportError as error:
-                raise InvalidImages(
-                    "HEIC images need another package: pip install pillow-heif. Or export the images as JPEG."
-                ) from error
-            return cls(f"{printable(path.stem)}.jpg", partial(_open_heic, path), path)
         return cls(printable(path.name), partial(_open, path), path)
 
     def read(self) -> bytes:
@@ -165,18 +154,3 @@ def printable(name: str) -> str:
 def _open(path: Path) -> BinaryIO:
     with reading(path):
         return path.open("rb")
-
-
-def _open_heic(path: Path) -> BinaryIO:
-    """Return the image as JPEG, which every service reads. A damaged file stays as it is."""
-    import pillow_heif
-
-    buffer = io.BytesIO()
-    try:
-        # The decoder applies the rotation in the file, so the image is upright.
-        heic = pillow_heif.open_heif(path, convert_hdr_to_8bit=True)
-        heic.to_pillow().convert("RGB").save(buffer, "JPEG", quality=HEIC_QUALITY)
-    except Exception:  # libheif's errors come as many types
-        return _open(path)
-    buffer.seek(0)
-    return buffer

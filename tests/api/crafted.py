@@ -87,7 +87,6 @@ NOT_IMAGES = {
     "ico": b"\0\0\1\0\1\0" + bytes(60),
     "ppm": b"P6 2 2 255\n" + bytes(12),
     "fits": b"SIMPLE  =                    T" + bytes(200),
-    "heic": b"\0\0\0\x18ftypheic" + bytes(100),
     "mp4": b"\0\0\0\x18ftypmp42" + bytes(100),
     "wav": b"RIFF\x24\0\0\0WAVEfmt " + bytes(100),
     "psd": b"8BPS\0\1" + bytes(100),
@@ -104,6 +103,7 @@ POLYGLOTS = {
     "png and html": b"\x89PNG\r\n\x1a\n<script>alert(1)</script>" + bytes(50),
     "bmp and text": b"BM" + b" is a make of cars, and this is a text" * 3,
     "avif": b"\0\0\0\x20ftypavif" + bytes(100),
+    "heic": b"\0\0\0\x18ftypheic" + bytes(100),
     "tiff and zip": b"II*\0PK\3\4" + bytes(100),
 }
 

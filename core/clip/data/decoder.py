@@ -4,7 +4,7 @@ It has no torch, no settings, no key and no database. After its imports it gives
 does not need, so that a fault in an image library can't do more than damage this process:
 
 - It can open neither files nor sockets, because its limit on open files is 0.
-- It can start no process. It never gets more rights (no_new_privs), and is not root.
+- It can start no process, only threads. It never gets more rights (no_new_privs), and is not root.
 - Memory and CPU time of an image are limited.
 - It ends with the process that started it.
 
@@ -16,9 +16,12 @@ import ctypes
 import json
 import mmap
 import os
+import platform
+import re
 import resource
 import signal
 import socket
+import struct
 import sys
 import warnings
 from contextlib import suppress
@@ -42,9 +45,12 @@ RESERVE_BYTES = 64 * 1024 * 1024
 CPU_SECONDS, CPU_SECONDS_PER_MEGAPIXEL = 1.0, 0.1
 """CPU time of an image: 5 s at 40 million pixels, where an ordinary file takes 1 s or less."""
 NOBODY = 65_534
-_HIDING = (b"RIFF", b"II", b"MM")
-"""Starts of files whose decoders (WebP, TIFF) report missing memory as damage."""
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_HIDING = re.compile(b"RIFF|II|MM|.{4}ftyp", re.DOTALL)
+"""Starts of files whose decoders (WebP, TIFF, HEIC) report missing memory as damage."""
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
+_CALLS = {"x86_64": (0xC000003E, 56, (57, 58, 59, 322)), "aarch64": (0xC00000B7, 220, (221, 281))}
+"""Architecture, `clone`, and the calls that start a process or a program, in the numbers of the kernel."""
+_CLONE3, _CLONE_THREAD, _OTHER_CALLS = 435, 0x10000, 0x40000000
 
 
 def main() -> None:
@@ -87,7 +93,7 @@ def _decode(asked: dict[str, Any], memory: memoryview, usual: int) -> dict[str, 
         pixels = decoded.tobytes()
         memory[INPUT_BYTES : INPUT_BYTES + len(pixels)] = pixels
     except BadImage as bad:
-        if bad.code == "truncated_image" and room < whole and file.startswith(_HIDING):
+        if bad.code == "truncated_image" and room < whole and _HIDING.match(file):
             return {"room": whole}
         refused = bad
     except MemoryError:
@@ -117,6 +123,26 @@ def _import_plugins() -> None:
         begin(file.getvalue(), shortest_side=4).decode()
 
 
+def _forbid_processes(prctl: Any) -> None:
+    """Filter system calls (seccomp), so that threads can start, which libheif needs, and processes can't.
+
+    RLIMIT_NPROC counts threads too, and those of all processes of the user.
+    """
+    architecture, clone, starting = _CALLS.get(platform.machine(), (0, 0, ()))
+    load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
+    allowed, refused, unknown = 0x7FFF0000, 0x50001, 0x50026  # EPERM; ENOSYS, after which libc uses `clone`
+    steps = [(load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, refused), (load, 0, 0, 0)]
+    for number in starting:
+        steps += [(equal, 0, 1, number), (answer, 0, 0, refused)]
+    steps += [(at_least, 0, 1, _OTHER_CALLS), (answer, 0, 0, refused)]
+    steps += [(equal, 0, 1, _CLONE3), (answer, 0, 0, unknown), (equal, 0, 3, clone), (load, 0, 0, 16)]
+    steps += [(any_bit, 1, 0, _CLONE_THREAD), (answer, 0, 0, refused), (answer, 0, 0, allowed)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
+    if not starting or prctl(_PR_SET_SECCOMP, 2, program, 0, 0):
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no thread either, so HEIC can't be read
+
+
 def give_up_rights(parent: int) -> None:
     # Root could raise the limits again. Root that may not become another user (in a user namespace, or in a
     # container without capabilities) may not raise limits either.
@@ -127,10 +153,11 @@ def give_up_rights(parent: int) -> None:
             os.setuid(NOBODY)
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _forbid_processes(prctl)
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it has ended already
         os._exit(1)
-    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE):
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))
     with suppress(ValueError):  # the limits can't be raised again
         resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))

@@ -42,7 +42,8 @@ class MoreRoom(Exception):
 def _environment() -> dict[str, str]:
     """Return an environment without the service's variables, which may hold secrets."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    # A second arena, of a thread, would take the address space of an image.
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
     return kept | threads | {"PYTHONPATH": str(Path(core.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
 
 

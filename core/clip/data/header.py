@@ -5,6 +5,7 @@ memory and time (`core.clip.data.decoder`).
 """
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,9 +25,6 @@ MAX_FRAMES = 10_000
 """Maximum number of WebP frames, all of which the decoder lists."""
 COEFFICIENT_BYTES = 8
 """Memory per pixel of a JPEG in several scans (bytes): 2 for each of up to 4 components."""
-KINDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-
-HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}
 
 
 @dataclass(frozen=True)
@@ -86,13 +84,18 @@ def read_file(source: bytes | Path, max_bytes: int) -> bytes:
 # Importing a plugin registers it in Image.OPEN. "JPEG" also reads the first image of an MPO file, which
 # many cameras name .jpg. BMP is last, because its signature is only two letters, which may start a text.
 Image.preinit()
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the process that decodes may start no thread
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # one core per image
+with suppress(ImportError):
+    import pillow_heif  # the extra `heic`
+
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=0)
 _FORMATS = (
     "JPEG",
     "PNG",
     WebPImagePlugin.WebPImageFile.format,
     "GIF",
     TiffImagePlugin.TiffImageFile.format,
+    *(["HEIF"] if "HEIF" in Image.OPEN else []),
     AvifImagePlugin.AvifImageFile.format,
     "BMP",
 )
@@ -104,6 +107,8 @@ def _open(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
     for kind in _FORMATS:
         factory, accepts = Image.OPEN[kind]
         if accepts is None or accepts(data[:16]) is not True:
+            continue
+        if kind == "HEIF" and b"avi" in data[8:64]:  # `mif1`, a brand of both
             continue
         try:
             _check_start(kind, data, max_pixels)
@@ -117,16 +122,10 @@ def _open(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
             if kind == "BMP":
                 break
             raise damaged(kind) from error
-    if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
-        # Its decoder starts threads, which the process that decodes must not.
-        raise BadImage(
-            "not_an_image",
-            "The file is a HEIC photo, the format of an iPhone. Export it as JPEG, add it in Safari, or use "
-            "`clipcite adapt`, which converts it.",
-        )
     raise BadImage(
         "not_an_image",
-        f"The file is not an image of a supported format. Use {KINDS}; the file name does not matter.",
+        "The file is not an image of a supported format. Use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, "
+        "or HEIC if pillow-heif is installed beside the service; the file name does not matter.",
     )
 
 

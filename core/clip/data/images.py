@@ -49,8 +49,8 @@ def open_image(
 ) -> Image.Image:
     """Decode the first frame of an image file: upright, RGB, 8 bits, transparency on white.
 
-    JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF are detected by content. 16-bit greys are scaled to 8 bits, CMYK
-    is converted. The result has no metadata, so the orientation can't be applied twice.
+    JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC are detected by content. 16-bit greys are scaled to 8 bits,
+    CMYK is converted. The result has no metadata, so the orientation can't be applied twice.
 
     Args:
         shortest_side: a larger image is scaled down (bicubic, antialiased) to this shorter side (pixels). Of

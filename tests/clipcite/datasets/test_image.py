@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pillow_heif
 import pytest
 from PIL import Image
 
@@ -59,24 +58,10 @@ def test_a_pil_image_that_cannot_be_saved_is_refused(tmp_path: Path) -> None:
         as_image(cut, "a")
 
 
-def test_heic_is_sent_as_an_upright_jpeg(tmp_path: Path) -> None:
-    pillow_heif.register_heif_opener()
-    image = Image.new("RGB", (64, 32), (200, 30, 30))
-    exif = image.getexif()
-    exif[0x0112] = 6  # The phone was rotated.
-    image.save(tmp_path / "phone.HEIC", exif=exif.tobytes())
-    sent = as_image(tmp_path / "phone.HEIC", "a")
-    assert sent.name == "phone.jpg"
-    shown = Image.open(io.BytesIO(sent.read()))
-    assert (shown.format, shown.size) == ("JPEG", (32, 64))
-    (tmp_path / "broken.heic").write_bytes(b"no image")  # The service lists it with other unusable images.
-    assert as_image(tmp_path / "broken.heic", "a").read() == b"no image"
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.heic"])
 def test_an_unreadable_file_is_an_error_with_its_path(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    name = "a.png"
     (tmp_path / name).write_bytes(b"content")
     image = as_image(tmp_path / name, "a")
     open_file, refused = Path.open, f"{name} can't be read: Permission denied."
@@ -92,13 +77,6 @@ def test_an_unreadable_file_is_an_error_with_its_path(
     monkeypatch.setattr(Path, "is_file", denied)
     with pytest.raises(InvalidImages, match=refused):
         as_image(tmp_path / name, "a")
-
-
-def test_heic_without_the_extra_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
-    (tmp_path / "a.heic").write_bytes(b"")
-    with pytest.raises(InvalidImages, match="pip install pillow-heif"):
-        as_image(tmp_path / "a.heic", "a")
 
 
 def test_other_files_are_refused() -> None:

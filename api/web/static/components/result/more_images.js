@@ -28,7 +28,7 @@ export function moreImages(job, classes, split) {
     replace(trouble);
     try {
       const files = await items;
-      if (!(await shots.add(files, target))) replace(trouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF."));
+      if (!(await shots.add(files, target))) replace(trouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."));
     } catch (error) {
       replace(trouble, problemBox(error));
     }

@@ -3,9 +3,7 @@
 const MAX_CONCURRENT = 4;
 const THUMBNAIL_SIDE = 168; // pixels
 const MIN_SIDE = 32; // pixels
-const UNSUPPORTED_BY_BROWSERS = /\.tiff?$/i;
-const HEIC = /\.(heic|heif)$/i; // decoded by Safari only, and not by the service
-const MAX_CONVERTED_SIDE = 4096; // pixels
+const UNSUPPORTED_BY_BROWSERS = /\.(tiff?|heic|heif)$/i; // Safari alone reads them
 
 const waiting = [];
 let busy = 0;
@@ -39,16 +37,10 @@ async function check(image) {
     bitmap = await createImageBitmap(image.file);
   } catch {
     // The service reads formats that browsers can't show, so these are left to its check.
-    if (HEIC.test(image.file.name)) {
-      image.problem = { level: "bad", detail: "A HEIC photo of an iPhone, which this browser can't read. Export it as JPEG, or add it in Safari." };
-    } else if (!UNSUPPORTED_BY_BROWSERS.test(image.file.name)) {
+    if (!UNSUPPORTED_BY_BROWSERS.test(image.file.name)) {
       image.problem = { level: "bad", detail: "Can't be read as an image: damaged, or another kind of file." };
     }
     return;
-  }
-  if (HEIC.test(image.file.name)) {
-    image.name = `${image.name.replace(HEIC, "")}.jpg`;
-    image.file = new File([await downscale(bitmap, MAX_CONVERTED_SIDE, "image/jpeg", 0.92)], image.name, { type: "image/jpeg" });
   }
   image.width = bitmap.width;
   image.height = bitmap.height;
