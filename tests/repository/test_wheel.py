@@ -80,17 +80,16 @@ def test_the_wheel_installs_one_name(installed: Path, tmp_path: Path) -> None:
     assert "No module named 'core'" in done.stderr
 
 
-def test_the_files_beside_the_modules_travel(installed: Path) -> None:
-    """Templates, styles and the web page are included: every file in `api` and `clipcite` that
-    is no Python.
-    """
+def test_every_file_travels(installed: Path) -> None:
+    """Modules, templates, styles and the web page."""
     [site] = installed.parent.glob("lib/*/site-packages")
+    places = dict.fromkeys(("admin", "api", "core", "migrations", "worker"), site / "clipcite" / "_server")
+    places["clipcite"] = site
     tracked = subprocess.run(
-        ["git", "ls-files", "api", "clipcite"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", *places], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    files = [name for name in tracked.stdout.split() if not name.endswith(".py") and (ROOT / name).is_file()]
+    files = [n for n in tracked.stdout.split() if (ROOT / n).is_file() and not n.endswith(".mako")]
     assert "api/jobs/report/report.html.j2" in files
-    places = {"api": site / "clipcite" / "_server", "clipcite": site}
     assert [name for name in files if not (places[name.split("/")[0]] / name).is_file()] == []
 
 
