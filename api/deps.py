@@ -15,7 +15,7 @@ from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 
 
-def _from_state(name: str) -> Any:
+def from_state(name: str) -> Any:
     """Return the dependency on a part of the application's state."""
 
     async def get(request: Request) -> Any:
@@ -30,11 +30,11 @@ async def _owner(request: Request) -> str:
 
 
 CurrentOwner = Annotated[str, Depends(_owner)]
-SettingsDep = Annotated[Settings, _from_state("settings")]
-DatabaseDep = Annotated[Database, _from_state("database")]
-BlobsDep = Annotated[Blobs, _from_state("blobs")]
-ServingDep = Annotated[Serving, _from_state("serving")]
-ScratchDep = Annotated[ScratchSpace, _from_state("scratch")]
+SettingsDep = Annotated[Settings, from_state("settings")]
+DatabaseDep = Annotated[Database, from_state("database")]
+BlobsDep = Annotated[Blobs, from_state("blobs")]
+ServingDep = Annotated[Serving, from_state("serving")]
+ScratchDep = Annotated[ScratchSpace, from_state("scratch")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items per page.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]
 ModelRef = Annotated[

@@ -65,6 +65,8 @@ class _FormParser(MultiPartParser):
     """Starlette's parser, with limits on each text field and on the sum of all, whose memory counts."""
 
     spool_max_size = SPOOL_BYTES
+    file_bytes = SPOOL_BYTES
+    """Memory that counts for each file."""
     is_complete = False
     text_bytes = 0
 
@@ -94,7 +96,7 @@ class _FormParser(MultiPartParser):
                 f"The text fields of the form take more than {most:,} bytes of memory. Send fewer or shorter "
                 "ones."
             )
-        self.memory.take(bytes=size)
+        self.memory.take(bytes=size if isinstance(value, str) else size + self.file_bytes)
 
     def on_end(self) -> None:
         self.is_complete = True
@@ -102,6 +104,7 @@ class _FormParser(MultiPartParser):
 
 class _MemoryFormParser(_FormParser):
     spool_max_size = sys.maxsize
+    file_bytes = 0  # all bytes of the form count already
 
 
 def _too_large(detail: str) -> BodyRefused:

@@ -161,28 +161,28 @@ def _sentence(items: Sequence[Mapping[str, str]]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Install the handlers of all errors."""
+    """Install the handlers of all errors, which are coroutines: stalled disks may take all threads."""
 
     @app.exception_handler(ClipCiteError)
-    def expected(request: Request, error: ClipCiteError) -> Response:
+    async def expected(request: Request, error: ClipCiteError) -> Response:
         return error_response(request.scope, error)
 
     @app.exception_handler(RequestValidationError)
-    def malformed(request: Request, error: RequestValidationError) -> Response:
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
         # The first part of a location is path, query or body.
         items = validation_items([{**e, "loc": e["loc"][1:]} for e in error.errors()])
         return problem_response(request.scope, 422, "invalid_request", _sentence(items), items)
 
     @app.exception_handler(OSError)
-    def system(request: Request, error: OSError) -> Response:
+    async def system(request: Request, error: OSError) -> Response:
         known = _system_problem(error)
-        return problem_response(request.scope, *known) if known else unexpected(request, error)
+        return problem_response(request.scope, *known) if known else await unexpected(request, error)
 
     @app.exception_handler(HTTPException)
-    def http(request: Request, error: HTTPException) -> Response:
+    async def http(request: Request, error: HTTPException) -> Response:
         # FastAPI responds with 400 to any error while it reads a form.
         if isinstance(error.__cause__, ClipCiteError):
-            return expected(request, error.__cause__)
+            return await expected(request, error.__cause__)
         known = _system_problem(error.__cause__)
         if known is not None:
             return problem_response(request.scope, *known)
@@ -204,7 +204,7 @@ def install(app: FastAPI) -> None:
         return problem_response(request.scope, error.status_code, code, detail, (), headers)
 
     @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Response:
+    async def unexpected(request: Request, error: Exception) -> Response:
         request_id = getattr(request.state, "request_id", None)
         logger.error("request %s failed", request_id, exc_info=error)
         detail = f"Internal error. The service's log has details under the request id {request_id}."

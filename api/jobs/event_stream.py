@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Depends, Request, Response
+from fastapi import Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
+from api.deps import from_state
 from api.threads import REQUESTS
 from clipcite.wire.jobs import Event, EventList
 from core.admission import Admission, Limit, ServerBusy
@@ -125,9 +126,4 @@ def _encoded(event: JobEvent) -> bytes:
     return format_sse_event(event=name, id=str(event.seq), data_str=_shown(event).model_dump_json())
 
 
-async def _event_source(request: Request) -> EventSource:
-    source: EventSource = request.app.state.event_source
-    return source
-
-
-EventSourceDep = Annotated[EventSource, Depends(_event_source)]
+EventSourceDep = Annotated[EventSource, from_state("event_source")]

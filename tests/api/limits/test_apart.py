@@ -128,7 +128,7 @@ def test_stalled_files_block_no_other_request(
 def test_a_stalled_disk_blocks_no_other_request(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files above 64 kB are written to disk as they arrive."""
+    """Files above 16 kB are written to disk as they arrive."""
     service = make_service()
     stalled, go_on = threading.Semaphore(0), threading.Event()
     write = tempfile.SpooledTemporaryFile.write
@@ -368,8 +368,8 @@ def large_form() -> dict[str, Any]:
 
 
 def small_files() -> dict[str, Any]:
-    images = [(f"{i}.jpg", crafted.jpeg(i) + bytes(58_000)) for i in range(20)]
-    return form(images=images, labels=["red", "blue"] * 10)
+    images = [(f"{i}.jpg", crafted.jpeg(i)) for i in range(76)]  # each counts as 16 kB
+    return form(images=images, labels=["red", "blue"] * 38)
 
 
 def long_text() -> dict[str, Any]:
