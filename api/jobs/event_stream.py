@@ -24,7 +24,8 @@ from core.store.jobs import events, jobs
 logger = logging.getLogger(__name__)
 MAX_STREAMS = 400
 """Maximum number of open streams and waiting requests in this process, half of them per owner."""
-POLL_SECONDS = 0.5
+POLL_SECONDS, MAX_POLL_SECONDS = 0.5, 2.0
+"""Interval between looks at the database, at first and after a while without events."""
 PING_SECONDS = 15.0
 """Interval of keep-alive comments. Proxies keep the stream open, and the service notices lost clients."""
 RETRY_MILLISECONDS = 2_000
@@ -52,8 +53,8 @@ class EventSource:
         The iterator ends after `seconds`, at the shutdown, or if the job was deleted. An outage of the
         database delays the events.
         """
-        until = time.monotonic() + seconds
-        while not self.stopping.is_set():
+        until, pause = time.monotonic() + seconds, POLL_SECONDS
+        while not self.stopping.is_set() and (left := until - time.monotonic()) > 0:
             try:
                 newer = await REQUESTS.run_as(owner, self._newer, job_id, seen)
             except (DatabaseUnavailable, ServerBusy) as error:
@@ -62,11 +63,9 @@ class EventSource:
             if newer is None:
                 return
             seen = newer[-1].seq if newer else seen
+            pause = POLL_SECONDS if newer else min(1.5 * pause, MAX_POLL_SECONDS)
             yield newer
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            await asyncio.sleep(min(POLL_SECONDS, left))
+            await asyncio.sleep(min(pause, left))
 
     def _newer(self, job_id: str, seen: int) -> list[JobEvent] | None:
         with self.database.read() as session:
