@@ -21,8 +21,6 @@ UNSENDABLE = re.compile(r'["\\\r\n\ud800-\udfff]')
 """Characters that a file name in a form or a zip would lose."""
 Adaptable = str | os.PathLike[str] | ByClass | Dataset
 """A folder, a manifest, an export of an annotation tool, an archive, or images by class."""
-
-
 OnBadImage = Literal["fail", "skip"]
 CHECK_SECONDS = 900
 """Read timeout of an upload: the service checks every image before it responds."""
@@ -145,8 +143,9 @@ def zip_of(images: Sequence[tuple[str, ImageFile]]) -> BinaryIO:
                     shutil.copyfileobj(file, entry)
     except OSError as error:
         zipped.close()
-        place = tempfile.gettempdir()
-        raise InvalidImages(f"The images can't be packed in {place}: {error.strerror}.") from error
+        reason = f"The images can't be packed in {tempfile.gettempdir()}: {error.strerror}."
+        raise InvalidImages(reason) from error
+    zipped.seek(0)
     return cast(BinaryIO, zipped)
 
 
