@@ -1,0 +1,72 @@
+"""CLIP in one click: the starter answers while the service downloads another backbone from a hub."""
+
+import io
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.core.clip.tiny import make_tiny_backbone
+from tests.hub import Hub
+from tests.service.running import colours, serve, submit, wait_for, wait_for_job
+
+TINY = "hf-hub:tests/tiny"
+PULL = f"/backbones/{TINY}/pull"
+
+
+@pytest.mark.slow
+def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> None:
+    """A download fails, is stopped and continues. Its backbone then answers, without a restart."""
+    make_tiny_backbone(tmp_path / "repository")
+    hub.add("tests/tiny", tmp_path / "repository")
+    image, answers, stop = io.BytesIO(), Counter[tuple[int, str | None]](), threading.Event()
+    Image.new("RGB", (40, 40), "red").save(image, "PNG")
+    with (
+        serve(tmp_path / "data", {"CLIPCITE_CACHE": str(tmp_path / "cache")}) as service,
+        service.http as http,
+    ):
+
+        def classify() -> None:
+            with service.http as own:
+                while not stop.wait(0.02):
+                    answer = own.post(
+                        "/classify", data={"class_names": ["red", "blue"]}, files={"images": image.getvalue()}
+                    )
+                    answers[answer.status_code, answer.json().get("backbone")] += 1
+
+        def row() -> dict[str, Any]:
+            listed = http.get("/backbones").raise_for_status().json()["data"]
+            return next((row for row in listed if row["name"] == TINY), {"state": "unknown"})
+
+        def until(state: str) -> dict[str, Any]:
+            found: dict[str, Any] = wait_for(lambda: (now := row())["state"] == state and now)
+            return found
+
+        client = threading.Thread(target=classify)
+        client.start()
+        try:
+            hub.status = 503
+            assert http.post(PULL, params={"use": True}).status_code == 202
+            assert "answers with status 503" in until("failed")["error"]
+            hub.status, hub.delay_seconds = None, 0.1
+            assert http.post(PULL, params={"use": True}).json()["state"] == "downloading"
+            wait_for(lambda: (row()["progress"] or {"done_bytes": 0})["done_bytes"] > 1_000_000)
+            assert http.delete(PULL).status_code == 204
+            assert row()["state"] == "unknown"
+            before = answers.total()
+            assert http.post(PULL, params={"use": True}).json()["progress"]["done_bytes"] > 1_000_000
+            assert until("installed")["default"]
+            assert answers.total() - before > 10
+            assert any(ranged is not None for ranged in hub.transfers())
+            wait_for(lambda: http.get("/readyz").json()["backbone"] == TINY)
+            wait_for(lambda: (200, TINY) in answers)
+        finally:
+            stop.set()
+            client.join()
+        assert set(answers) == {(200, "starter"), (200, TINY)}
+        job = wait_for_job(http, submit(http, colours(), epochs=1))
+        assert job["status"] == "succeeded"
+        assert job["config"]["backbone"] == TINY
