@@ -14,7 +14,7 @@ from api.middleware.auth import bearer_scheme
 
 
 def install(app: FastAPI) -> None:
-    """Install all modules of this folder. Their routes are not in the OpenAPI document."""
+    """Install all modules of this folder. The OpenAPI document has our own routes and errors only."""
     for found in pkgutil.iter_modules(__path__):
         module = import_module(f"{__name__}.{found.name}")
         problems.DIALECTS[module.PREFIX] = module.render

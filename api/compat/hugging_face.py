@@ -44,7 +44,9 @@ class InferenceIn(BaseModel):
 
 def render(problem: Problem) -> Mapping[str, Any]:
     """Return a problem as Hugging Face's clients expect it."""
-    return {"error": problem.detail, "error_type": problem.code}
+    only = problem.code == "bad_images" and problem.errors  # a request has one image
+    text = problem.errors[0].detail if only else problem.detail
+    return {"error": text.replace("class_names", "candidate_labels"), "error_type": problem.code}
 
 
 @router.post("/{model:path}")

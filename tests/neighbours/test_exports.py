@@ -126,10 +126,16 @@ def test_the_classes_in_numpy(
 
 
 def test_the_steps_of_immich(neighbours: Neighbours, client: Client, square: Path, tmp_path: Path) -> None:
-    said = neighbours.python(IMMICH, export(client, tmp_path, "immich"), square)
+    exported = export(client, tmp_path, "immich")
+    said = neighbours.python(IMMICH, exported, square)
     expected = features(neighbours, client, square, "a boot", "Two  SANDALS, it's 12!")
     for ours, theirs in zip(expected, said, strict=True):
         assert sum(a * b for a, b in zip(ours, theirs, strict=True)) >= 0.9999
+    [model] = (exported / "clip").iterdir()
+    files = {path.relative_to(model): path.read_bytes() for path in model.rglob("*.*") if path.is_file()}
+    plain = {path: data for path, data in files.items() if path.parts[0] != "v2"}
+    assert {path: files[Path("v2") / path] for path in plain} == plain
+    assert len(files) == 2 * len(plain) > 8
 
 
 def test_transformers(neighbours: Neighbours, client: Client, square: Path, tmp_path: Path) -> None:

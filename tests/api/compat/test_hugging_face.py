@@ -4,10 +4,12 @@ import base64
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from core.clip.models.backbone import Backbone
+from core.serving.pool.cache import StillLoading
 from tests.api import crafted
 from tests.api.service import Service
 from tests.core.serving.adapted import CLASSES, publish_model
@@ -56,6 +58,7 @@ def test_an_image_alone_is_classified_among_the_trained_classes(shared: Service)
     ("model", "sent", "status", "kind"),
     [
         ("shoes", {"content": b"no image"}, 422, "bad_images"),
+        ("shoes", {"json": {"inputs": TEXT, "parameters": {"candidate_labels": ["a"] * 1_001}}}, 422, None),
         ("shoes", {"json": {"inputs": "?"}}, 422, "invalid_request"),
         ("shoes", {"json": {"inputs": TEXT, "parameters": {"labels": []}}}, 422, "invalid_request"),
         ("shoes", {"json": {"inputs": TEXT, "parameters": {"candidate_labels": [" "]}}}, 422, None),
@@ -72,3 +75,12 @@ def test_errors(shared: Service, model: str, sent: dict[str, Any], status: int, 
     assert set(body) == {"error", "error_type"}
     assert isinstance(body["error"], str)
     assert kind in {None, body["error_type"]}
+    assert "class_names" not in body["error"]
+    assert "See errors" not in body["error"]
+
+
+def test_a_model_that_loads(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared.app.state.serving, "compare", Mock(side_effect=StillLoading))
+    response = shared.client.post("/hf/shoes", content=JPEG)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+    assert response.json()["error"] == "The model is still being loaded. Try again in a few seconds."

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
@@ -14,6 +15,7 @@ from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
+from core.serving.pool.cache import StillLoading
 from tests.api import crafted
 from tests.api.service import Service
 from tests.core.serving.adapted import CLASSES, moved, publish_model
@@ -99,6 +101,14 @@ def test_errors_are_those_of_openai(
     error = response.json()["error"]
     assert (response.status_code, error["param"], error["code"]) == (status, param, code), error
     assert (error["type"], set(error)) == ("invalid_request_error", {"message", "type", "param", "code"})
+
+
+def test_a_model_that_loads(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared.app.state.serving, "acquire", Mock(side_effect=StillLoading))
+    response = embed(shared, "a boot")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+    error = response.json()["error"]
+    assert (error["type"], error["code"]) == ("server_error", "model_loading")
 
 
 def test_errors_outside_the_route(shared: Service) -> None:

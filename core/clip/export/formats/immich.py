@@ -1,6 +1,8 @@
 """The files of a CLIP model for Immich's machine learning, in the folder that it looks for."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -15,9 +17,12 @@ from core.clip.export.open_clip_folder import CARD, relocated
 LOADING = """Immich finds the model under the name of its backbone, so that its search keeps its settings.
 
 1. Copy `{folder}/` into the `clip/` folder of Immich's model cache, in place of the one that is there. With
-   MACHINE_LEARNING_MODEL_REVISION set, put the files into a folder of that name inside it.
+   MACHINE_LEARNING_MODEL_REVISION={revision}, Immich reads the equal files below `{folder}/{revision}/`.
 2. Set the CLIP model in Immich's administration to `{folder}`, and restart immich-machine-learning.
 3. Run the job *Smart Search* for all assets: features of the model before can't be compared with these."""
+
+REVISION = "v2"
+"""Value of MACHINE_LEARNING_MODEL_REVISION beside the default `main`, which has no folder of its own."""
 
 
 class _Text(nn.Module):
@@ -34,7 +39,7 @@ class _Text(nn.Module):
 
 @torch.no_grad()
 def write(folder: Path, export: ModelExport) -> None:
-    """Write `clip/<backbone>/` with both graphs, the preprocessing and the tokenizer.
+    """Write `clip/<backbone>/` with both graphs, the preprocessing and the tokenizer, also as a revision.
 
     Raises:
         NotPlainClip: the tokenizer is not CLIP's.
@@ -60,4 +65,7 @@ def write(folder: Path, export: ModelExport) -> None:
     preprocess = {"interpolation": "bicubic", **config["preprocess_cfg"]}
     preprocess |= {"size": [size, size], "mean": list(backbone.mean), "std": list(backbone.std)}
     (visual / "preprocess_cfg.json").write_text(json.dumps(preprocess, indent=2))
-    (folder / CARD).write_text(model_card(export.info, LOADING.format(folder=name)), encoding="utf-8")
+    shutil.copytree(model, folder / REVISION, copy_function=os.link)
+    (folder / REVISION).rename(model / REVISION)
+    loading = LOADING.format(folder=name, revision=REVISION)
+    (folder / CARD).write_text(model_card(export.info, loading), encoding="utf-8")
