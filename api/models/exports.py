@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import IO
@@ -28,6 +28,7 @@ def answer_export(
     reference: str,
     alpha: float | None,
     format: Format,
+    names: Sequence[str] | None,
 ) -> StreamingResponse:
     """Respond with the model at `alpha`, by default the model's own.
 
@@ -42,13 +43,10 @@ def answer_export(
         model = models.resolve(session, reference, owner=owner)
     with ExitStack() as opened:
         grant = opened.enter_context(scratch.admit(owner))
-
-        def take(size: int) -> None:
-            grant.take(bytes=min(size, scratch.bytes.most // 2))
-
-        alpha = model.alpha if alpha is None else round_alpha(alpha)
-        parts = (serving.settings, serving.engine.pool, serving.blobs)
-        archive = opened.enter_context(export(*parts, model, alpha, format, take))
+        half = scratch.bytes.most // 2
+        wanted = (model, model.alpha if alpha is None else round_alpha(alpha), format, names)
+        parts = (serving.settings, serving.engine.pool, serving.blobs, *wanted)
+        archive = opened.enter_context(export(*parts, lambda size: grant.take(bytes=min(size, half))))
         held = opened.pop_all()
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"
     headers = {

@@ -109,9 +109,10 @@ def export_model(
             "`transformers`: a CLIPModel. `immich`: the files that Immich loads."
         ),
     ] = "open_clip",
+    names: Annotated[list[str] | None, Query(description="Class names; default: the trained ones.")] = None,
 ) -> StreamingResponse:
     """Download a model at one alpha, as a zip with a model card."""
-    return answer_export(serving, scratch, owner, model_id, alpha, format)
+    return answer_export(serving, scratch, owner, model_id, alpha, format, names)
 
 
 @import_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))

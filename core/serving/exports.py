@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
@@ -13,11 +13,13 @@ from typing import IO, Literal, cast
 from safetensors.torch import save_file
 
 from core.admission import ServerBusy
+from core.clip.errors import InvalidClassNames
 from core.clip.export.formats.classes import export_format, write_classes
 from core.clip.export.model_card import ModelInfo
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import load_backbone, tower_parameters
+from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.errors import ClipCiteError
 from core.scratch import scratch_folder
@@ -45,6 +47,7 @@ def export(
     model: Model,
     alpha: float,
     format: Format,
+    names: Sequence[str] | None = None,
     take: Callable[[int], None] = lambda size: None,
 ) -> IO[bytes]:
     """Export a model at α. Return an open zip file, which is deleted when it is closed.
@@ -52,9 +55,11 @@ def export(
     Backbone and weights are those in memory. On a GPU, the backbone is loaded for the export, onto the CPU.
 
     Args:
+        names: class names that the files answer; None are the trained classes.
         take: called with the size of the zip before it is written; it may raise an error.
 
     Raises:
+        InvalidClassNames: a name can't be used, or the format holds none.
         OnnxMissing, OnnxDiffers, ServerBusy, NotPlainClip: for all formats but `open_clip` and `delta`.
         OSError: writing failed, for example because the disk is full.
         ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
@@ -62,10 +67,17 @@ def export(
     with scratch_folder(settings.scratch()) as scratch:
         folder, path = scratch / "model", scratch / "model.zip"
         folder.mkdir()
-        if format == "delta":
-            _write_delta(folder, blobs, model, alpha)
-        else:
-            _write_model(folder, settings, pool, model, alpha, format)
+        if format != "delta":
+            clean = {same_class(name): name for name in map(clean_class_name, names or model.classes)}
+            _write_model(folder, settings.cache, pool, model, alpha, format, [*clean.values()])
+        elif names:
+            raise InvalidClassNames("A delta holds no class names. Leave them out, or choose another format.")
+        else:  # the stored files, unchanged
+            blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
+            blobs.fetch(model.manifest_key, folder / MANIFEST)
+            manifest = read_manifest((folder / MANIFEST).read_bytes())
+            info = _model_info(model, alpha, manifest.delta_format, manifest.backbone_sha256)
+            describe_delta(folder, info)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         take(sum(file.stat().st_size for file in files))
         # Not compressed: weights don't shrink, and compressing takes longer than sending.
@@ -76,16 +88,8 @@ def export(
         return path.open("rb")
 
 
-def _write_delta(folder: Path, blobs: Blobs, model: Model, alpha: float) -> None:
-    """Copy the stored files, unchanged."""
-    blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
-    blobs.fetch(model.manifest_key, folder / MANIFEST)
-    manifest = read_manifest((folder / MANIFEST).read_bytes())
-    describe_delta(folder, _model_info(model, alpha, manifest.delta_format, manifest.backbone_sha256))
-
-
 def _write_model(
-    folder: Path, settings: Settings, pool: ModelPool, model: Model, alpha: float, format: Format
+    folder: Path, cache: Path, pool: ModelPool, model: Model, alpha: float, format: Format, names: list[str]
 ) -> None:
     if format in {"onnx", "classifier", "immich"} and not all(
         map(find_spec, ("onnx", "onnxruntime", "onnxscript"))
@@ -98,10 +102,10 @@ def _write_model(
     with pool.stored(key, cast(WeightsSource, key.source)) as (stock, weights):
         backbone = stock.backbone
         if backbone.device.type != "cpu":
-            backbone = load_backbone(model.backbone, cache=settings.cache, image_size=model.image_size)
+            backbone = load_backbone(model.backbone, cache=cache, image_size=model.image_size)
         info = _model_info(model, alpha, weights.delta.kind, backbone.sha256)
         classifier = Classifier(backbone, weights, alpha)
-        write_classes(folder, classifier, info, stored_calibration(model, alpha))
+        write_classes(folder, classifier, info, stored_calibration(model, alpha), names)
         if format == "open_clip":
             write_open_clip_folder(folder, backbone, classifier.model, info)
             return
@@ -113,7 +117,7 @@ def _write_model(
     # Besides, it takes seconds of the GIL, and hundreds of MB that would stay.
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=os.nice, initargs=(10,)) as process:
         try:
-            process.submit(export_format, format, folder, parameters, settings.cache, info).result()
+            process.submit(export_format, format, folder, parameters, cache, info).result()
         except BrokenProcessPool as error:
             raise ServerBusy(
                 "The process that wrote ONNX ended, probably because memory is short. Try later, or use "

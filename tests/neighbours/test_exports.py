@@ -1,6 +1,7 @@
 """Exports, used by numpy, onnxruntime and transformers alone, and by the steps of Immich's loaders."""
 
 import base64
+import io
 import json
 import subprocess
 import sys
@@ -92,8 +93,9 @@ def export(client: Client, folder: Path, format: Any) -> Path:
     return folder / format
 
 
-def answer(client: Client, image: Path) -> dict[str, float]:
-    predictions = client.classify(image, model="shoes@prod").results[0].predictions
+def answer(client: Client, image: Path, *names: str, **options: Any) -> dict[str, float]:
+    result = client.classify(image, list(names) or None, model="shoes@prod", **options).results[0]
+    predictions = result.predictions
     return {p.class_name: p.probability for p in predictions}
 
 
@@ -113,6 +115,23 @@ def test_the_classifier_in_onnxruntime(
     names, *rows = neighbours.python(CLASSIFIER, folder, square)
     for row in rows:
         assert dict(zip(names, row, strict=True)) == pytest.approx(answer(client, square), abs=1e-5)
+
+
+@pytest.mark.parametrize("names", [("sandal", "oak", "boot"), ("oak", "elm"), ("sandal", "Boot")])
+def test_other_names_and_another_alpha(
+    neighbours: Neighbours, client: Client, square: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    asked = {"params": {"format": "classifier", "names": names, "alpha": 0.7}, "timeout": 600}
+    headers = {"Authorization": f"Bearer {neighbours.key}"}
+    response = httpx.get(f"{neighbours.url}/models/shoes@prod/export", headers=headers, **asked)
+    with zipfile.ZipFile(io.BytesIO(response.raise_for_status().content)) as archive:
+        archive.extractall(tmp_path)
+    found, row, _ = neighbours.python(CLASSIFIER, tmp_path, square)
+    expected = answer(client, square, *names, alpha=0.7)
+    assert dict(zip(found, row, strict=True)) == pytest.approx(expected, abs=1e-5)
+    asked["params"]["format"] = "delta"
+    refused = httpx.get(f"{neighbours.url}/models/shoes@prod/export", headers=headers, **asked)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_class_names")
 
 
 @pytest.mark.parametrize("format", ["open_clip", "classifier"])

@@ -21,9 +21,9 @@ CEILINGS = {
     "benchmarks": 11_511,
     "api/compat": 250,
     "clipcite/bridges": 315,
-    "core/clip/export/formats": 388,
-    "tests/api/compat": 210,
-    "tests/neighbours": 620,
+    "core/clip/export/formats": 421,
+    "tests/api/compat": 232,
+    "tests/neighbours": 645,
 }
 """Maximum number of lines of Python per folder, without the generated client and other entries."""
 NEIGHBOURS = ("api/compat/", "clipcite/bridges/", "core/clip/export/formats/")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,8 @@ def converted(folder: Path, cache: Path) -> Path:
 
     A change to the folder's files gives another copy.
     """
-    state = [(str(folder.absolute()), name, stat.st_size, stat.st_mtime_ns) for name, stat in _files(folder)]
+    files = [(name, (folder / name).stat()) for name in CLIP_MODEL_FILES if (folder / name).is_file()]
+    state = [(str(folder.absolute()), name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
     digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
     target = cache.absolute() / f"transformers-{digest}"
     build_once(target, lambda temporary: convert(folder, temporary))
@@ -77,10 +77,6 @@ def convert(folder: Path, into: Path | None = None) -> None:
     if into == folder:
         for name in CLIP_MODEL_FILES:
             (folder / name).unlink(missing_ok=True)
-
-
-def _files(folder: Path) -> list[tuple[str, os.stat_result]]:
-    return [(name, (folder / name).stat()) for name in CLIP_MODEL_FILES if (folder / name).is_file()]
 
 
 def _model_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -116,13 +112,10 @@ def _model_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def _preprocess_config(preprocessor: dict[str, Any]) -> dict[str, Any]:
     """Return open_clip's preprocessing; fields that are left out are CLIP's."""
-    fields: dict[str, Any] = {"resize_mode": "shortest"}
-    if "image_mean" in preprocessor:
-        fields["mean"] = preprocessor["image_mean"]
-    if "image_std" in preprocessor:
-        fields["std"] = preprocessor["image_std"]
-    fields["interpolation"] = INTERPOLATION[preprocessor.get("resample", 3)]
-    return fields
+    names = {"mean": "image_mean", "std": "image_std"}
+    given = {ours: preprocessor[theirs] for ours, theirs in names.items() if theirs in preprocessor}
+    interpolation = INTERPOLATION[preprocessor.get("resample", 3)]
+    return {"resize_mode": "shortest", **given, "interpolation": interpolation}
 
 
 def tensor_names(state: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:

@@ -108,7 +108,7 @@ def test_exports_that_nobody_reads_are_limited(make_service: MakeService, backbo
     state = service.app.state
 
     def export() -> StreamingResponse:
-        return answer_export(state.serving, state.scratch, DEFAULT_OWNER, model, None, "open_clip")
+        return answer_export(state.serving, state.scratch, DEFAULT_OWNER, model, None, "open_clip", None)
 
     unread = export()
     assert_problem(service.client.get(f"/models/{model}/export"), 503, "busy", "exports")

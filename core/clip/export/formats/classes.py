@@ -1,5 +1,6 @@
 """The classes of an exported model as linear functions of an image's features, and the model behind them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,7 @@ from core.clip.export.model_card import ModelInfo
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, with_parameters
-from core.clip.prompts import all_class_prompts
+from core.clip.prompts import all_class_prompts, class_indices
 
 CLASSES = "classes.npz"
 
@@ -30,12 +31,17 @@ class ModelExport:
 
 
 def write_classes(
-    folder: Path, classifier: Classifier, info: ModelInfo, calibration: Calibration | None
+    folder: Path,
+    classifier: Classifier,
+    info: ModelInfo,
+    calibration: Calibration | None,
+    names: Sequence[str],
 ) -> None:
-    """Write `classes.npz`: softmax((weights @ x + biases) * logit_scale / temperature) are the probabilities.
+    """Write `classes.npz`: softmax(s * logit_scale / temperature) are the probabilities of the names.
 
-    `features` [C, D] are those of the prompts. The scores are measured at the origin and along each axis of
-    the image features x [D], whatever the rule behind them is.
+    The scores s are weights @ x + biases for the image features x [D]. If `anchor_weights` has rows, because
+    names are trained and new ones, s[trained] is then shifted, so that its maximum is that of
+    anchor_weights @ x + anchor_biases. `features` [C, D] are those of the prompts.
 
     Args:
         calibration: that of the model at this α, if it has one.
@@ -43,15 +49,24 @@ def write_classes(
     Raises:
         OSError: the file can't be written.
     """
-    features = classifier.text_features(all_class_prompts(info.classes, info.templates, info.prompts))
-    axes = torch.cat([torch.zeros(1, features.shape[1]), torch.eye(features.shape[1])])
-    scores = classifier.scores(axes, features, classes=range(len(info.classes))).scores
+    features = classifier.text_features(all_class_prompts(names, info.templates, info.prompts)).cpu()
+    classes = class_indices(names, info.classes)
+    rule = classifier.scores(features[:1], features, classes=classes).rule
+    weights, biases, trained = rule.classifier_weights.clone(), -rule.offsets, torch.tensor(classes) >= 0
+    mixed = trained if rule.kind == "mixed" else torch.zeros_like(trained)
+    anchor_weights, anchor_biases = weights[mixed], biases[mixed]
+    if rule.among_trained is not None:
+        weights[rule.among_trained.columns] = rule.among_trained.weights
+        biases[rule.among_trained.columns] = rule.among_trained.biases
     np.savez(
         folder / CLASSES,
-        names=np.array(info.classes),
-        features=features.cpu().numpy(),
-        weights=(scores[1:] - scores[0]).T.numpy(),
-        biases=scores[0].numpy(),
+        names=np.array(names),
+        features=features.numpy(),
+        weights=weights.numpy(),
+        biases=biases.numpy(),
+        trained=trained.numpy(),
+        anchor_weights=anchor_weights.numpy(),
+        anchor_biases=anchor_biases.numpy(),
         logit_scale=np.float32(classifier.backbone.logit_scale),
         temperature=np.float32(1 if calibration is None else calibration.temperature),
     )

@@ -1,4 +1,4 @@
-"""One ONNX graph from images to the probabilities of the trained classes, for onnxruntime alone."""
+"""One ONNX graph from images to the probabilities of the classes, for onnxruntime alone."""
 
 import json
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from core.clip.export.open_clip_folder import CARD
 
 CLASSIFIER = "classifier.onnx"
 LOADING = """`classifier.onnx` takes RGB images as `image`, uint8 [N, {size}, {size}, 3], and returns
-`probabilities` [N, C] of the trained classes, as the service does. Its metadata holds `names`, a JSON list of
-the classes. With `pip install onnxruntime pillow numpy`:
+`probabilities` [N, C] of its classes, as the service does. Its metadata holds `names`, a JSON list of the
+classes. With `pip install onnxruntime pillow numpy`:
 
 ```python
 import json
@@ -44,19 +44,28 @@ FITS = {
 class _Classifier(nn.Module):
     weights: Tensor
     biases: Tensor
+    trained: Tensor
+    anchor_weights: Tensor
+    anchor_biases: Tensor
 
     def __init__(self, export: ModelExport, classes: Mapping[str, np.ndarray]) -> None:
         super().__init__()
         self.network = export.network
         self.mean, self.std = export.backbone.mean, export.backbone.std
         scale = float(classes["logit_scale"] / classes["temperature"])
-        self.register_buffer("weights", scale * torch.from_numpy(classes["weights"]))
-        self.register_buffer("biases", scale * torch.from_numpy(classes["biases"]))
+        for name in ("weights", "biases", "anchor_weights", "anchor_biases"):
+            self.register_buffer(name, scale * torch.from_numpy(classes[name]))
+        self.register_buffer("trained", torch.from_numpy(classes["trained"]))
 
     def forward(self, image: Tensor) -> Tensor:
         pixels = to_pixels(image.permute(0, 3, 1, 2), self.mean, self.std)
         features = F.normalize(self.network.encode_image(pixels), dim=-1)  # type: ignore[operator]
-        return F.linear(features, self.weights, self.biases).softmax(dim=-1)
+        scores = F.linear(features, self.weights, self.biases)
+        if len(self.anchor_weights):
+            best = F.linear(features, self.anchor_weights, self.anchor_biases).amax(dim=-1, keepdim=True)
+            shift = best - scores.masked_fill(~self.trained, -torch.inf).amax(dim=-1, keepdim=True)
+            scores = torch.where(self.trained, scores + shift, scores)
+        return scores.softmax(dim=-1)
 
 
 @torch.no_grad()
@@ -73,7 +82,7 @@ def write(folder: Path, export: ModelExport) -> None:
     classes = np.load(folder / CLASSES)
     write_graph(path, _Classifier(export, classes), "image", image, "probabilities")
     graph = onnx.load(path)
-    about = {"names": list(export.info.classes), "id": export.info.id, "alpha": export.info.alpha}
+    about = {"names": classes["names"].tolist(), "id": export.info.id, "alpha": export.info.alpha}
     onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in about.items()})
     onnx.save(graph, path)
     preprocess = export.backbone.open_clip_config["preprocess_cfg"]

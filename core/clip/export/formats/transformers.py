@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from core.clip.export.formats.classes import ModelExport
+from core.clip.export.formats.classes import CLASSES, ModelExport
 from core.clip.export.formats.tokenizer import NotPlainClip, clip_tokenizer
 from core.clip.export.model_card import model_card
 from core.clip.export.open_clip_folder import CARD
@@ -52,7 +53,7 @@ def write(folder: Path, export: ModelExport) -> None:
     )
     processor = CLIPProcessor(images, clip_tokenizer(backbone.tokenizer))  # type: ignore[no-untyped-call]
     processor.save_pretrained(folder)
-    loading = LOADING.format(names=list(export.info.classes))
+    loading = LOADING.format(names=np.load(folder / CLASSES)["names"].tolist())
     (folder / CARD).write_text(model_card(export.info, loading), encoding="utf-8")
 
 
