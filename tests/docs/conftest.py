@@ -44,19 +44,14 @@ def example(reader_service: Service, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """Create a reader's working folder: programs, and images under the pages' names."""
-    install_programs(tmp_path)
-    _images(tmp_path)
-    return tmp_path
-
-
-def install_programs(tmp_path: Path) -> None:
-    """Make the programs that a reader has: `clipcite` and Python, also in an environment `.venv`."""
+    """Create a reader's working folder with images, and with the programs, also of an environment `.venv`."""
     for name in ("clipcite", ".venv/bin/clipcite"):
         _program(tmp_path / ("bin" if "/" not in name else "") / name, '-m clipcite.cli.main "$@"')
     for name in ("bin/python3", ".venv/bin/python"):
         _program(tmp_path / name, '"$@"')
     (tmp_path / ".venv" / "bin" / "activate").touch()
+    _images(tmp_path)
+    return tmp_path
 
 
 def _program(path: Path, arguments: str) -> None:

@@ -1,6 +1,5 @@
 """The pages' code, run as pasted against one running service."""
 
-import json
 import os
 import secrets
 import shlex
@@ -13,9 +12,8 @@ from typer.testing import CliRunner
 from clipcite import Client
 from clipcite.cli.main import app
 from core.clip.models.backbone import Backbone
-from tests.docs.conftest import Shell, install_programs
+from tests.docs.conftest import Shell
 from tests.docs.pages import PAGES, ROOT, blocks, name_of, session
-from tests.service.running import serve
 
 COMMAND_LINE = ROOT / "docs" / "reference" / "command-line.md"
 README = ROOT / "README.md"
@@ -28,27 +26,9 @@ PROGRAMS = [page for page in PAGES if any(block.language == "python" for block i
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SESSIONS, ids=name_of)
 def test_a_session(page: Path, shell: Shell) -> None:
-    """The alias page needs its own models; tests/api/models/test_aliases.py runs it."""
+    """The other two pages need their own models; test_aliases.py and test_wheel.py run them."""
     said = shell(session(page))
     assert ("about:blank" in said) == (page.name in SHOWS_AN_ERROR)
-
-
-@pytest.mark.slow
-def test_the_readme_with_the_starter_and_the_sample(tmp_path: Path) -> None:
-    """Both trainings of the README are better than the stock model, and it recognises the new class."""
-    install_programs(tmp_path)
-    data = tmp_path / "data"
-    with serve(data, {"CLIPCITE_REQUIRE_TOKEN": "true"}) as service:
-        said = Shell(tmp_path, service.url, data)(session(README))
-        with Client(service.url, service.key) as client:
-            verdicts = [job.metrics.verdict for job in client.jobs.list() if job.metrics is not None]
-    assert "about:blank" not in said
-    assert verdicts == ["better", "better"]
-    answer = json.loads(said[said.index("{") :])
-    kinds = {c["name"]: c["kind"] for c in answer["class_names"]}
-    assert kinds == {"washer": "trained", "gear": "trained", "screw": "new"}
-    [result] = answer["results"]
-    assert result["predictions"][0]["class_name"] == "screw"
 
 
 @pytest.mark.slow

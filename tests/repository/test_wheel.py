@@ -10,6 +10,8 @@ import threading
 import venv
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import httpx
@@ -17,8 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.liveness import ALIVE
-from tests.docs.pages import PAGES, blocks
+from tests.docs.pages import PAGES, blocks, session
 from tests.service.running import READY_SECONDS, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -105,11 +106,6 @@ def test_the_server_is_importable_by_its_path(installed: Path, tmp_path: Path) -
     assert done.returncode == 0
 
 
-def test_liveness_is_a_command(installed: Path, tmp_path: Path) -> None:
-    done = run(installed, "clipcite", "liveness", cwd=tmp_path)
-    assert done.returncode == 0 or str(ALIVE) in done.stderr
-
-
 def test_an_editable_installation_is_a_path(installed: Path, tmp_path: Path) -> None:
     """Editors and type checkers follow a path, and no import hook."""
     source = installed.parents[1] / "source"
@@ -139,16 +135,13 @@ def test_the_programs_of_the_pages_have_types(installed: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stdout
 
 
-@pytest.fixture
-def url(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    """Run `clipcite serve` in a folder that contains packages with the server's names."""
-    for name in ("api", "core", "worker", "migrations"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
+@contextmanager
+def serving(program: Path, folder: Path, settings: dict[str, str]) -> Iterator[str]:
+    """Run `clipcite serve` in a folder, with its data below. Yield what it prints after `Ready: `."""
     process = subprocess.Popen(
-        [str(installed / "clipcite"), "serve", "--port", "0", "--data", str(tmp_path / "data")],
-        cwd=tmp_path,
-        env={**without_paths(), "COLUMNS": "200", **environment},
+        [str(program), "serve", "--port", "0", "--data", str(folder / "data")],
+        cwd=folder,
+        env={**without_paths(), "COLUMNS": "200", **settings},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -157,7 +150,7 @@ def url(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterato
     threading.Thread(target=said.extend, args=(process.stderr,), daemon=True).start()
     try:
         found = wait_for(
-            lambda: re.search(r"Ready: (http://\S+)", "".join(said)),
+            lambda: re.search(r"Ready: (http://[^/\s]+)", "".join(said)),
             seconds=READY_SECONDS,
             unless=lambda: process.poll() is not None,
             explain=lambda: "".join(said),
@@ -169,15 +162,47 @@ def url(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterato
 
 
 @pytest.mark.slow
-def test_the_service_runs_beside_folders_of_the_same_names(url: str) -> None:
+def test_the_service_runs_beside_folders_of_the_same_names(
+    installed: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("api", "core", "worker", "migrations"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
     image = io.BytesIO()
     Image.new("RGB", (32, 32), "red").save(image, "PNG")
-    answer = httpx.post(
-        f"{url}/classify",
-        data={"class_names": json.dumps(["red", "green"]), "model": "stock"},
-        files={"images": ("a.png", image.getvalue(), "image/png")},
-        timeout=60,
-    )
-    assert answer.status_code == 200, answer.text
-    assert {p["class_name"] for p in answer.json()["results"][0]["predictions"]} == {"red", "green"}
-    assert httpx.get(f"{url}/page/app.js").status_code == 200
+    with serving(installed / "clipcite", tmp_path, environment) as url:
+        answer = httpx.post(
+            f"{url}/classify",
+            data={"class_names": json.dumps(["red", "green"]), "model": "stock"},
+            files={"images": ("a.png", image.getvalue(), "image/png")},
+            timeout=60,
+        )
+        assert answer.status_code == 200, answer.text
+        assert {p["class_name"] for p in answer.json()["results"][0]["predictions"]} == {"red", "green"}
+        assert httpx.get(f"{url}/page/app.js").status_code == 200
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_runs_the_session_of_the_readme(installed: Path, tmp_path: Path) -> None:
+    """The dependencies come from pip's index, except torch, which takes gigabytes and is linked."""
+    [wheel] = installed.parents[1].glob("*.whl")
+    venv.create(tmp_path / ".venv", with_pip=False)
+    programs = tmp_path / ".venv" / "bin"
+    [site] = (tmp_path / ".venv" / "lib").glob("python*/site-packages")
+    for distribution in metadata.distributions():
+        if re.match("torch$|torchvision$|triton$|nvidia", distribution.name):
+            for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+                if not (site / top).exists():
+                    (site / top).symlink_to(Path(str(distribution.locate_file(top))))
+    install = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "install", "--quiet"]
+    wanted = ["--constraint", str(ROOT / "constraints.txt"), f"{wheel}[server,starter,samples,heic]"]
+    subprocess.run([*install, *wanted], cwd=tmp_path, env=without_paths(), check=True)
+    settings = {"CLIPCITE_CACHE": str(tmp_path / "cache"), "CLIPCITE_REQUIRE_TOKEN": "true"}
+    with serving(programs / "clipcite", tmp_path, settings) as url:
+        script = session(ROOT / "README.md").replace("http://127.0.0.1:8000", url)
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        reader = {**without_paths(), "CLIPCITE_DATA": str(tmp_path / "data")}
+        done = subprocess.run(command, cwd=tmp_path, env=reader, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
+    [result] = json.loads(done.stdout[done.stdout.index("{") :])["results"]
+    assert result["predictions"][0]["class_name"] == "screw"
