@@ -19,6 +19,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
 from core.serving import previews
+from core.serving.pool.cache import StillLoading
 from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.service import Serving, look_up
@@ -284,6 +285,21 @@ def world_job_without_files(world: World) -> str:
     job = world.job()
     world.blobs.delete_prefix(jobs.blobs_of(job))
     return job
+
+
+def test_waiting_for_a_preview_has_the_same_limit_as_for_a_model(
+    backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(data, backbone)
+    world.serving.engine.wait_seconds = 0.001
+    try:
+        job = world.job()
+        with pytest.raises(StillLoading):
+            world.classify(job)
+        monkeypatch.setattr(world.serving.engine, "wait_seconds", 60)
+        assert world.classify(job).preview
+    finally:
+        world.close()
 
 
 def test_many_images_are_sampled_per_class() -> None:

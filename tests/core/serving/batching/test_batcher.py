@@ -241,6 +241,25 @@ def test_concurrent_work_runs_in_parallel(pair: BatcherWithModels) -> None:
     assert [name == "compute" for name in network.names] == [False, False, True]
 
 
+class OnlyAlone(BatcherWithModels):
+    """Batcher whose threads for concurrent work check the queue at the wrong moments."""
+
+    def _is_concurrent(self) -> bool:
+        return False
+
+
+def test_a_withdrawal_wakes_the_thread_for_single_work() -> None:
+    batcher = OnlyAlone(workers=2)
+    try:
+        with batcher._changed:  # Both at once: neither is ever alone.
+            first, second = (batcher.submit_to((name, "images"), Slow(), rows(1)) for name in "ab")
+        time.sleep(0.05)  # Both wait.
+        assert batcher.withdraw(first)
+        assert torch.equal(batcher.wait(second, 60), rows(2))
+    finally:
+        batcher.close()
+
+
 def test_slices_that_finish_out_of_order_return_in_order(pair: BatcherWithModels) -> None:
     begun = [threading.Event(), threading.Event()]
     ends = [threading.Event(), threading.Event()]

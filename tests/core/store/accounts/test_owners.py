@@ -142,24 +142,6 @@ def take(database: Database, ahead: int, **given: Any) -> list[str]:
         return fair_queue.take_due(session, redispatch_seconds=60, ahead=ahead, **given)
 
 
-@pytest.mark.parametrize("ahead", [1, 4])
-def test_many_jobs_of_one_owner_delay_no_other_owner(database: Database, ahead: int) -> None:
-    """There is one slot. One owner has many waiting jobs when another owner submits 5."""
-    several(database, OWNER, 30)
-    queue = take(database, ahead)
-    others = several(database, new_owner(database, "other"), 5)
-    done: list[str] = []
-    while not set(others) <= set(done):
-        job_id = queue.pop(0)
-        claim = claimed(database, job_id)
-        if ahead > 1:
-            queue += take(database, ahead)
-        publish(database, claim)
-        done.append(job_id)
-        queue += take(database, ahead)
-    assert len(done) <= 10 + ahead
-
-
 def test_jobs_started_per_owner_are_limited(database: Database) -> None:
     """The limit holds whatever was sent, for example by two dispatchers or in a late message."""
 
