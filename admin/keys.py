@@ -4,7 +4,6 @@ The commands work on the database directly, so that creating the first key needs
 """
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +20,6 @@ from clipcite.cli.render.tables import print_table, table_of
 from clipcite.client import address
 from clipcite.datasets.image import printable
 from core.settings import Settings
-from core.store import adoption
 from core.store.accounts import api_keys, audit, local_token
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db import migrate
@@ -91,8 +89,8 @@ def create(
     if hidden:
         some = "1 model of owner default isn't" if hidden == 1 else f"{hidden} models of owner default aren't"
         lines.append(
-            f"[yellow]{some} visible with this key.[/] Use --owner default, or give this owner the models: "
-            f"`clipcite keys adopt --from default --to {row.owner}`."
+            f"[yellow]{some} visible with this key.[/] A key of that owner shows them: "
+            "`clipcite keys create --owner default`."
         )
     for line in lines:
         stderr().print(line, soft_wrap=True)
@@ -124,28 +122,6 @@ def list_keys(
         cells = (f"{row.prefix}…", row.owner, row.name or "")
         table.add_row(*(Text(printable(cell)) for cell in cells), "\n".join(row.scopes), status)
     print_table(Console(), table)
-
-
-@keys.command()
-def adopt(
-    source: Annotated[str, typer.Option("--from", help="Present owner.")] = "default",
-    to: Annotated[
-        str | None, typer.Option(help="New owner (default: the only other owner with a key).")
-    ] = None,
-    as_json: AsJson = False,
-    data: Data = None,
-) -> None:
-    """Give an owner's jobs and models to another."""
-    with database_of(settings_of(data)) as database, database.write() as session:
-        adopted = adoption.adopt(session, source, to)
-        audit.record(session, "owner.adopt", adopted.source, owner=adopted.target)
-    if as_json:
-        print(json.dumps(asdict(adopted)))
-        return
-    print(
-        f"{adopted.target} now owns {adopted.jobs} jobs, {adopted.models} models and {adopted.aliases} "
-        f"aliases of {adopted.source}."
-    )
 
 
 @keys.command()

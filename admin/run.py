@@ -8,7 +8,6 @@ import typer
 
 from admin.processes import API, DISPATCHER, MIGRATE, WORKER, become, command, environment
 from clipcite.cli.operator import server_path
-from core.liveness import problem_of
 
 db = typer.Typer(no_args_is_help=True, help="Manage the database schema.")
 Host = Annotated[
@@ -52,7 +51,7 @@ def serve(
     The service consists of API, worker and dispatcher. Ctrl-C stops everything. On the next start, queued
     jobs continue; a running job resumes from its last checkpoint, if any.
     """
-    from admin.serve import serve_until_stopped  # here, so that `clipcite liveness` does not wait for it
+    from admin.serve import serve_until_stopped
 
     settings = {"backbone": backbone, "device": device, "require_token": "false" if no_token else None}
     raise typer.Exit(serve_until_stopped(host, port, data, settings, open_page=open_page, verbose=verbose))
@@ -96,17 +95,6 @@ def show_path() -> None:
     With this folder in PYTHONPATH, Python can use the method as a library.
     """
     print(server_path())
-
-
-def liveness() -> None:
-    """Check that this container is alive.
-
-    Exits with status 0 if it was alive in the last two minutes, else 1.
-    """
-    problem = problem_of()
-    if problem is not None:
-        typer.echo(problem, err=True)
-        raise typer.Exit(1)
 
 
 @db.command()

@@ -19,7 +19,7 @@ REPLACEMENTS = {
     "KEEP_JOBS_DAYS": KEEP,
     "KEEP_MODELS_DAYS": "nothing: models are kept until they are deleted",
     "KEEP_WEBHOOKS_DAYS": KEEP,
-    "LIVENESS_FILE": "/tmp/clipcite-alive",
+    "LIVENESS_FILE": "CLIPCITE_METRICS_PORT",
     "MAX_CLASSIFY_IMAGES": FIXED,
     "MAX_CLASS_NAMES": FIXED,
     "MAX_JSON_BYTES": "CLIPCITE_MEMORY_BYTES",

@@ -6,10 +6,8 @@ import socket
 
 from celery import Task, signals
 
-from core.liveness import LivenessFile
 from core.log import about
 from core.metrics import new_registry, show_metrics
-from core.parent_watch import is_child
 from core.settings import get_settings
 from core.store.db.session import Database
 from core.store.jobs.queue import ADAPT_TASK, make_celery
@@ -60,8 +58,6 @@ def _make_runner(**_: object) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(**_: object) -> None:
-    if not is_child():
-        LivenessFile().keep_touching()
     watchdog.start()
     AdaptTask.presence.start()
     if settings.metrics_port is not None:

@@ -114,7 +114,6 @@ class Root(WithOperator):
         "api": ("run", "api"),
         "worker": ("run", "worker"),
         "dispatcher": ("run", "dispatcher"),
-        "liveness": ("run", "liveness"),
         "server-path": ("run", "show_path"),
     }
 

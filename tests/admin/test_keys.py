@@ -76,11 +76,7 @@ def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
     database.close()
     said = " ".join(call(data, "create", "--owner", "team-a").stderr.split())
     assert "1 model of owner default isn't visible with this key." in said
-    assert "Use --owner default" in said
-    assert "clipcite keys adopt --from default --to team-a" in said
-    adopted = call(data, "adopt", "--from", "default")
-    assert adopted.stdout == "team-a now owns 1 jobs, 1 models and 0 aliases of default.\n"
-    assert json.loads(call(data, "adopt", "--to", "team-a", "--json").stdout)["models"] == 0
+    assert "clipcite keys create --owner default" in said
     said = call(data, "create").stderr
     assert "visible" not in said
     assert "Authentication is now required" not in said  # it has been since the first key
@@ -93,7 +89,6 @@ def test_each_command_writes_one_entry(data: Path) -> None:
     call(data, "revoke", key[:11])
     call(data, "revoke", key[:11])
     call(data, "create", "--owner", "team-b")
-    call(data, "adopt", "--from", "team-a", "--to", "team-b")
     call(data, "secret", "--owner", "team-a", group="webhooks")
     call(data, "secret", "--owner", "team-a", "--rotate", group="webhooks")
     call(data, "list")
@@ -109,14 +104,13 @@ def test_each_command_writes_one_entry(data: Path) -> None:
         ("key.create", "done"),
         ("key.revoke", "done"),
         ("key.create", "done"),
-        ("owner.adopt", "done"),
         ("webhook_secret.show", "done"),
         ("webhook_secret.rotate", "done"),
     ]
     assert all(row["key_id"].startswith("local:") and row["address"] is None for row in rows)
     assert key not in json.dumps(rows)
     assert "whsec" not in json.dumps(rows)
-    assert [row["action"] for row in entries("--owner", "team-b")] == ["key.create", "owner.adopt"]
+    assert [row["action"] for row in entries("--owner", "team-b")] == ["key.create"]
     assert len(entries("--limit", "3")) == 3
     shown = CliRunner().invoke(app, ["audit", "--data", str(data)], env={"COLUMNS": "40"}).stdout
     assert "this machine" in shown

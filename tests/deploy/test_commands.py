@@ -58,12 +58,17 @@ class Place:
         )
 
     def healthy(self, name: str) -> bool:
-        check = own_services()[name].get("healthcheck", {}).get("test") or _image_check()
-        programs = {"python": [sys.executable], "clipcite": [sys.executable, "-m", "clipcite.cli.main"]}
-        assert check[0] == "CMD"
-        command = [*programs[check[1]], *map(self.here, check[2:])]
-        done = subprocess.run(command, env=self._environment({}), cwd="/", capture_output=True)
-        return done.returncode == 0
+        """Run the image's check of the API, or the probe that Kubernetes has for a worker or a dispatcher."""
+        if name != "api":
+            port = int(self.environment["CLIPCITE_METRICS_PORT"]) + (name == "dispatcher")
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).is_success
+            except httpx.ConnectError:
+                return False
+        program, *arguments = _image_check()
+        assert program == "python"
+        command = [sys.executable, *map(self.here, arguments)]
+        return subprocess.run(command, env=self._environment({}), cwd="/", capture_output=True).returncode == 0
 
     def _environment(self, of_service: dict[str, str]) -> dict[str, str]:
         named = {**image_environment(), **of_service}
@@ -80,7 +85,8 @@ class Place:
 def _image_check() -> list[str]:
     [check] = [line for stage in lineage("cpu") for line in stage.of("HEALTHCHECK")]
     _, _, command = check.partition("CMD ")
-    return ["CMD", *json.loads(command)]
+    arguments: list[str] = json.loads(command)
+    return arguments
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +94,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, redis_url
     folder = tmp_path_factory.mktemp("containers")
     for name in ("data/tmp", "cache", "tmp", "secrets"):
         (folder / name).mkdir(parents=True)
-    port = free_port()
+    port, metrics_port = free_port(), free_port()
     with postgres_database(postgres_url) as database:
         url = database.replace("postgresql+psycopg", "postgresql")
         (folder / "secrets" / "clipcite_database_url").write_text(url)
@@ -98,6 +104,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, redis_url
             "CLIPCITE_REDIS_URL": redis_url,
             "CLIPCITE_HOST": "127.0.0.1",
             "CLIPCITE_PORT": str(port),
+            "CLIPCITE_METRICS_PORT": str(metrics_port),
             "CLIPCITE_WARM_TRAINER": "false",  # No job arrives.
             "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
         }

@@ -23,7 +23,6 @@ ALLOWED = {
         "core.clip",
         "core.doctor",
         "core.errors",
-        "core.liveness",
         "core.parent_watch",
         "core.removed_settings",
         "core.samples",
@@ -48,7 +47,6 @@ ALLOWED = {
     "core.clip": {"core.errors"},
     "core.doctor": {"core.clip", "core.errors", "core.settings", "core.store"},
     "core.errors": set(),
-    "core.liveness": set(),
     "core.log": {"core.parent_watch", "core.removed_settings", "core.settings"},
     "core.metrics": {"core.store"},
     "core.parent_watch": set(),
@@ -68,7 +66,7 @@ ALLOWED = {
     "core.store": {"core.errors", "core.log", "core.scratch", "core.settings"},
     "core.tracing": set(),
     "core.url_guard": {"core.errors"},
-    "worker": SHARED | {"core.clip", "core.liveness", "core.metrics", "core.parent_watch"},
+    "worker": SHARED | {"core.clip", "core.metrics", "core.parent_watch"},
 }
 
 

@@ -16,7 +16,6 @@ import celery
 from prometheus_client import CollectorRegistry
 
 from core.errors import ClipCiteError
-from core.liveness import LivenessFile
 from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.parent_watch import exit_with_parent, is_child
@@ -119,7 +118,6 @@ def main() -> None:
     cleaner = Cleaner(settings, database, blobs, guard=partial(log_errors, metrics))
     cleaner.start()
     downloads = Downloads(settings, database)
-    liveness = None if is_child() else LivenessFile()
     grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
     while not stop.is_set():
@@ -134,8 +132,6 @@ def main() -> None:
             webhooks.round()
         with log_errors(metrics):
             downloads.round()
-        if liveness is not None:
-            liveness.touch()
         stop.wait(settings.dispatch_seconds)
     downloads.stop()
     cleaner.stop(LAST_WORDS_SECONDS)
