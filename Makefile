@@ -11,8 +11,8 @@ PYTHON3 ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11;
 # nevertheless: make install TORCH_INDEX=
 TORCH_INDEX ?= $(if $(wildcard /dev/nvidia0 /dev/dxg),,https://download.pytorch.org/whl/cpu)
 
-SERVICE := '.[server,starter,samples,heic]'
-TESTS := '.[server,starter,samples,heic,benchmarks,test]'
+SERVICE := '.[server,starter,heic]'
+TESTS := '.[server,starter,heic,benchmarks,test]'
 # Run a command, and print a dot every five seconds.
 with_dots = { $(1); } & job=$$!; while kill -0 $$job 2>/dev/null; do printf .; sleep 5; done; echo; wait $$job
 pip_install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable $(1)

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from api.http.problems import responses
 from api.threads import UPLOADS
 from clipcite.wire.samples import Sample, SampleList
-from core.samples import catalog
+from core.samples import sample
 
 ZIP = "application/zip"
 router = APIRouter(prefix="/samples", tags=["samples"])
@@ -16,23 +16,19 @@ router = APIRouter(prefix="/samples", tags=["samples"])
 def list_samples() -> SampleList:
     """List the sample images, the recommended sample first.
 
-    A key of any scope is enough. A sample whose package is not installed is not listed.
+    A key of any scope is enough.
     """
-    return SampleList(
-        data=[
-            Sample(
-                name=sample.name,
-                title=sample.title,
-                classes=list(sample.trained),
-                new_classes=list(sample.new),
-                images=sample.size,
-                license=sample.license,
-                credit=sample.credit,
-                default=position == 0,
-            )
-            for position, sample in enumerate(catalog.available())
-        ]
+    parts = Sample(
+        name=sample.NAME,
+        title=sample.TITLE,
+        classes=list(sample.TRAINED),
+        new_classes=list(sample.NEW),
+        images=sample.SIZE,
+        license=sample.LICENSE,
+        credit=sample.CREDIT,
+        default=True,
     )
+    return SampleList(data=[parts])
 
 
 @router.get(
@@ -49,5 +45,6 @@ def download_sample(name: str) -> Response:
 
     A key of any scope is enough. The comment of the zip has the licence and the credit.
     """
-    headers = {"Content-Disposition": f'attachment; filename="{catalog.find(name).name}.zip"'}
-    return Response(catalog.archive(name), media_type=ZIP, headers=headers)
+    sample.check_name(name)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
+    return Response(sample.archive(), media_type=ZIP, headers=headers)

@@ -9,13 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from core.samples.sample import Sample
-
 SIDE = 224
 SCALE = 3
 """Factor by which the shape is drawn larger, against jagged edges."""
-SIZE = 24
-"""Images per class."""
 UNIT = SIDE * SCALE / 2
 """Pixels per unit of the shapes, which lie within -1 to 1."""
 METALS = ((188, 192, 198), (205, 205, 205), (196, 164, 96), (176, 118, 82), (84, 86, 92), (150, 156, 166))
@@ -220,16 +216,3 @@ def _clouds(noise: np.random.Generator, cells: int) -> NDArray[np.float32]:
     field = Image.fromarray(noise.normal(size=(cells, cells)).astype(np.float32))
     smooth = field.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return np.asarray(smooth, np.float32).reshape(SIDE, SIDE, 1)
-
-
-PARTS = Sample(
-    name="parts",
-    title="Drawn metal parts",
-    trained=dict.fromkeys(("washer", "nut", "gear", "bracket", "spring"), SIZE),
-    new={"screw": SIZE},
-    shots=6,
-    suffix="jpg",
-    license="Apache-2.0",
-    credit="Drawn by clipcite.",
-    load=load,
-)

@@ -8,24 +8,23 @@ from typer.testing import CliRunner
 
 from clipcite.cli.main import app
 from clipcite.datasets.detect import read
-from core.samples.sample import Sample
+from core.samples import sample
 
 
-def test_the_default_sample_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["samples"])
     assert done.exit_code == 0, done.output
-    listed = json.loads(CliRunner().invoke(app, ["samples", "--list", "--json"]).stdout)
-    default = next(sample for sample in listed if sample["default"])
+    about = json.loads(CliRunner().invoke(app, ["samples", "--json"]).stdout)
     [folder] = tmp_path.iterdir()
-    assert folder.name == default["name"]
-    assert f"clipcite adapt {folder.name} --wait --name {default['name']}" in done.stderr
+    assert folder.name == about["name"] == about["folder"]
+    assert f"clipcite adapt {folder.name} --wait --name {about['name']}" in done.stderr
     images = read(folder)
-    assert (images.count("train"), images.count("test")) == (default["train_images"], default["test_images"])
-    assert set(images.class_names) == {*default["classes"], *default["new_classes"]}
+    assert (images.count("train"), images.count("test")) == (about["train_images"], about["test_images"])
+    assert set(images.class_names) == {*about["classes"], *about["new_classes"]}
 
 
-def test_a_named_sample_in_a_named_folder(tmp_path: Path) -> None:
+def test_a_named_folder(tmp_path: Path) -> None:
     folder = tmp_path / "my parts"
     done = CliRunner().invoke(app, ["samples", "parts", str(folder)])
     assert done.exit_code == 0, done.output
@@ -36,7 +35,7 @@ def test_a_named_sample_in_a_named_folder(tmp_path: Path) -> None:
 def test_errors(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     for arguments, says in (
-        (["cats"], "No sample named 'cats'. Available: "),
+        (["cats"], "No sample named 'cats'. Available: parts."),
         (["parts", str(tmp_path)], "contains other files, such as mine.txt. Choose another folder."),
         (["parts", str(tmp_path / "mine.txt")], "Choose another folder."),
     ):
@@ -46,10 +45,10 @@ def test_errors(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_error_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(sample: Sample, folder: Path) -> None:
+    def full(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Sample, "write", full)
+    monkeypatch.setattr(sample, "write", full)
     done = CliRunner().invoke(app, ["samples", "parts", str(tmp_path)])
     assert done.exit_code == 1
     assert done.stderr.startswith(f"{tmp_path} cannot be written: No space left on device.")

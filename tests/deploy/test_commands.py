@@ -68,7 +68,9 @@ class Place:
         program, *arguments = _image_check()
         assert program == "python"
         command = [sys.executable, *map(self.here, arguments)]
-        return subprocess.run(command, env=self._environment({}), cwd="/", capture_output=True).returncode == 0
+        return (
+            subprocess.run(command, env=self._environment({}), cwd="/", capture_output=True).returncode == 0
+        )
 
     def _environment(self, of_service: dict[str, str]) -> dict[str, str]:
         named = {**image_environment(), **of_service}

