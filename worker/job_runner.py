@@ -188,8 +188,8 @@ class JobRunner:
                 progress.enter(message["stage"])
             elif kind == "plan":
                 progress.plan(**message)
-            elif kind == "work":
-                progress.work(**message)
+            elif kind == "evaluated":
+                progress.evaluated(**message)
             elif kind == "trained":
                 publish(message)
             else:
@@ -199,7 +199,6 @@ class JobRunner:
             if lease.is_over():
                 raise Stopped
             clock.begin(PUBLISHING)
-            progress.trained()
             progress.enter(PUBLISHING)
             publish_model(
                 lease,

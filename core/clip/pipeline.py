@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
+from core.clip.checks.estimate import expected_work
 from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
 from core.clip.checks.near_duplicates import find_originals
 from core.clip.config import AdaptConfig
@@ -16,14 +16,13 @@ from core.clip.data.loader import DECODERS, read_images
 from core.clip.data.splits import holdout_positions
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
-from core.clip.evaluation.cross_validation import training_work
-from core.clip.evaluation.evaluate import Evaluation, evaluate, evaluation_work
+from core.clip.evaluation.evaluate import Evaluation, evaluate
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import file_features
 from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
-from core.clip.training.progress import Reporter, total
+from core.clip.training.progress import Reporter
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
@@ -100,29 +99,15 @@ def adapt(
         index_of = {name: i for i, name in enumerate(class_names)}
         labels = [index_of[shot.class_name] for _, shot in training_shots]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
-        sentences = sum(map(len, prompts))
-        reporter.plan(
-            total(
-                {"decode": len(labels), "image": len(labels)},
-                training_work(len(labels), len(class_names), sentences, config.epochs),
-            ),
-            evaluation_work(
-                class_names,
-                labels,
-                sentences,
-                [shot.class_name for _, shot in test_shots],
-                config,
-                originals=originals,
-            ),
-        )
+        reporter.plan(*expected_work(config.to_dict(), len(shots), len(tests)))
         if trained is None:
             reporter.stage("training")
         sources = [shot.source for _, shot in training_shots]
         # All images stay in memory, with the sides that the largest crop needs.
         side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
-        images = read_images(sources, limits, side, partial(reporter.done, "decode"))
+        images = read_images(sources, limits, side)
         # Features at α = 0, for the support set and the evaluation.
-        stock = file_features(backbone, sources, limits, partial(reporter.done, "image"))
+        stock = file_features(backbone, sources, limits)
 
         if trained is None:
             # 2. Fine-tune: θ_1.
@@ -130,14 +115,7 @@ def adapt(
 
             # 3. Encode the delta θ_1 − θ_0.
             delta = encode(tower_parameters(backbone.model), tuned.theta_1, config.delta_format)
-            support_set = encode_support_set(
-                backbone,
-                delta,
-                images,
-                labels,
-                stock[support_shots(labels)],
-                partial(reporter.done, "image"),
-            )
+            support_set = encode_support_set(backbone, delta, images, labels, stock[support_shots(labels)])
             trained = TrainedModel(Weights(delta, support_set), len(labels), time.monotonic() - started)
             on_trained(trained)
 

@@ -59,11 +59,11 @@ class Channel(Reporter):
     def step(self, progress: Any) -> None:
         self.send("step", **vars(progress))
 
-    def plan(self, training: Any, evaluation: Any) -> None:
+    def plan(self, training: float, evaluation: float) -> None:
         self.send("plan", training=training, evaluation=evaluation)
 
-    def done(self, kind: str, units: int, *, earlier: bool = False) -> None:
-        self.send("work", kind=kind, units=units, earlier=earlier)
+    def evaluated(self, share: float) -> None:
+        self.send("evaluated", share=share)
 
     def warn(self, code: str, detail: str) -> None:
         self.send("warning", code=code, detail=detail)

@@ -74,9 +74,10 @@ def estimate(
         past: jobs with this backbone and `image_size` on the same service, newest first.
         speed: speed of another backbone than the starter, used without past jobs.
     """
-    work = _work(config.to_dict(), trained, tests)
+    work = sum(expected_work(config.to_dict(), trained, tests))
     rates = [
-        _work(job.config, job.trained, job.tests) / max(job.seconds - START_SECONDS, 0.1 * job.seconds)
+        sum(expected_work(job.config, job.trained, job.tests))
+        / max(job.seconds - START_SECONDS, 0.1 * job.seconds)
         for job in past
         if job.seconds > 0
     ]
@@ -109,20 +110,22 @@ def estimate(
     )
 
 
-def _work(config: Mapping[str, Any], trained: int, tests: int) -> float:
-    """Return the work of a job, in training steps on one image.
+def expected_work(config: Mapping[str, Any], trained: int, tests: int) -> tuple[float, float]:
+    """Return the work of a job's training and of its evaluation, in training steps on one image.
 
     A forward pass costs less. Evaluated images pass 5 networks. Up to 4,096 shots pass 3 networks for the
     support set. An evaluation without test images also trains fold models, at nearly the cost of the model.
+
+    Args:
+        config: settings of the job, as `AdaptConfig.to_dict`.
+        trained: number of training images, held-out ones included.
+        tests: number of test images.
     """
-    trainings, training_images, evaluated = 1.0, trained, 0
+    training_images, evaluation = trained, 0.0
     if config.get("evaluate", "none") != "none":  # jobs of older versions lack the field
         evaluated = tests or round(config["holdout"] * trained)
         training_images = trained if tests else trained - evaluated
+        evaluation = 5 / TRAINING_COST * (evaluated or trained)
         if not evaluated:
-            trainings, evaluated = 1 + CV_BUDGET, trained
-    return float(
-        trainings * config["epochs"] * training_images
-        + 5 / TRAINING_COST * evaluated
-        + min(4_096, training_images)
-    )
+            evaluation += CV_BUDGET * config["epochs"] * trained
+    return float(config["epochs"] * training_images + min(4_096, training_images)), evaluation

@@ -61,13 +61,8 @@ def crop_batches(
 DECODERS = 4
 
 
-def read_images(
-    sources: Sequence[bytes | Path],
-    limits: ImageLimits,
-    shortest_side: int,
-    done: Callable[[int], None] = lambda images: None,
-) -> list[Tensor]:
-    """Decode images in threads to uint8 [3, H, W]. `done` is called with 1 after each of them.
+def read_images(sources: Sequence[bytes | Path], limits: ImageLimits, shortest_side: int) -> list[Tensor]:
+    """Decode images in threads to uint8 [3, H, W].
 
     Raises:
         BadImage: an image can't be read (see `open_image`).
@@ -76,9 +71,5 @@ def read_images(
     def read(source: bytes | Path) -> Tensor:
         return to_tensor(open_image(source, limits, shortest_side=shortest_side))
 
-    images = []
     with ThreadPoolExecutor(DECODERS) as threads:
-        for image in threads.map(read, sources):
-            images.append(image)
-            done(1)
-    return images
+        return list(threads.map(read, sources))

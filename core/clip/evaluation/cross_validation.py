@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -11,67 +10,19 @@ from torch import Tensor
 from core.clip.checks.estimate import CV_BUDGET
 from core.clip.config import AdaptConfig
 from core.clip.data.header import ImageLimits
-from core.clip.data.splits import make_folds
-from core.clip.evaluation.predictions import (
-    Candidates,
-    HeldOutPredictions,
-    predict,
-    prediction_work,
-)
+from core.clip.evaluation.predictions import Candidates, HeldOutPredictions, predict
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.training.progress import FoldReporter, Reporter, Work, total
+from core.clip.training.progress import FoldReporter, Reporter
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.clip.weights.support_set import SUPPORT_ALPHAS, encode_support_set, support_shots, support_size
+from core.clip.weights.support_set import encode_support_set, support_shots
 
 
 def count_steps(images: int, config: AdaptConfig) -> int:
     """Return the number of optimiser steps of a training on `images` images."""
     return config.epochs * math.ceil(images / config.batch_size)
-
-
-def training_work(images: int, classes: int, prompts: int, epochs: int) -> Work:
-    """Return the work of a training with its support set, without the features by the stock model.
-
-    Args:
-        classes: number of trained classes.
-        prompts: number of prompts of these classes.
-    """
-    return {
-        "train": epochs * images,
-        "prompt": 2 * prompts,
-        "image": (len(SUPPORT_ALPHAS) - 1) * support_size(images, classes),
-    }
-
-
-def cross_validation_work(
-    labels: Sequence[int],
-    prompts: int,
-    candidate_prompts: int,
-    config: AdaptConfig,
-    originals: Sequence[int] | None = None,
-) -> Work:
-    """Return the work of all fold models, predictions included.
-
-    Args:
-        prompts: number of prompts of the trained classes.
-        candidate_prompts: number of prompts of all candidates.
-        originals: as for `make_folds`.
-    """
-    folds = make_folds(labels, config.seed, originals)
-    epochs = _epochs(len(labels), folds, config)
-    parts: list[Work] = []
-    for fold in folds:
-        evaluated = len(_without_copies(fold, originals))
-        parts.append(training_work(len(labels) - len(fold), len(set(labels)), prompts, epochs))
-        parts.append(prediction_work(evaluated, candidate_prompts, config.alpha, stock_features=True))
-    return total(*parts)
-
-
-def _without_copies(fold: Sequence[int], originals: Sequence[int] | None) -> list[int]:
-    return [i for i in fold if originals is None or originals[i] == i]
 
 
 def _epochs(images: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
@@ -132,8 +83,8 @@ def cross_validate(
     """
     predictions = []
     epochs = _epochs(len(sources), folds, config)
-    fold_reporter = FoldReporter(reporter)
     for number, fold in enumerate(folds):
+        fold_reporter = FoldReporter(reporter, number, len(folds))
         out = set(fold)
         kept = [i for i in range(len(sources)) if i not in out]
         kept_images, kept_labels = [images[i] for i in kept], [labels[i] for i in kept]
@@ -147,15 +98,8 @@ def cross_validate(
         )
         delta = encode(tower_parameters(backbone.model), trained.theta_1, config.delta_format)
         stock_features = features[[kept[i] for i in support_shots(kept_labels)]]
-        shots = encode_support_set(
-            backbone,
-            delta,
-            kept_images,
-            kept_labels,
-            stock_features,
-            partial(reporter.done, "image"),
-        )
-        held_out = _without_copies(fold, originals)
+        shots = encode_support_set(backbone, delta, kept_images, kept_labels, stock_features)
+        held_out = [i for i in fold if originals is None or originals[i] == i]
         predicted = predict(
             backbone,
             Weights(delta, shots),

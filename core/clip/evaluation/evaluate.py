@@ -3,19 +3,17 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from core.clip.config import AdaptConfig
 from core.clip.data.images import Shot
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import EvalContext
-from core.clip.evaluation.cross_validation import cross_validate, cross_validation_work
+from core.clip.evaluation.cross_validation import cross_validate
 from core.clip.evaluation.label_issues import FOLDS, agreed_label_issues, cross_fit_scores
 from core.clip.evaluation.predictions import (
     Candidates,
@@ -23,7 +21,6 @@ from core.clip.evaluation.predictions import (
     HeldOutPredictions,
     cosine_scores,
     predict,
-    prediction_work,
 )
 from core.clip.evaluation.report import Report, build_report
 from core.clip.evaluation.report_text import how_measured
@@ -34,7 +31,7 @@ from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import distractor_classes
 from core.clip.prompts import same_class
-from core.clip.training.progress import Reporter, Work, total
+from core.clip.training.progress import Reporter
 
 OTHERS = 20
 """Distractor classes added to the candidates if the test images have no new classes."""
@@ -88,36 +85,6 @@ class Evaluation:
     """The predictions behind metrics and report; None if no image was held out."""
 
 
-def evaluation_work(
-    class_names: Sequence[str],
-    labels: Sequence[int],
-    prompts: int,
-    tests: Sequence[str],
-    config: AdaptConfig,
-    *,
-    originals: Sequence[int] | None = None,
-) -> Work:
-    """Return the work of `evaluate`.
-
-    Args:
-        labels: labels of the training images.
-        prompts: number of prompts of the trained classes.
-        tests: class name of each test image.
-        originals: as in `TrainingSet`.
-    """
-    if config.evaluate == "none":
-        return {}
-    distractors = OTHERS * len(config.templates)
-    new_classes = {same_class(name) for name in tests} - {same_class(name) for name in class_names}
-    candidates = prompts + (len(new_classes) * len(config.templates) or distractors)
-    return total(
-        {"prompt": prompts + distractors},
-        prediction_work(len(tests), candidates, config.alpha)
-        if tests
-        else cross_validation_work(labels, prompts, candidates, config, originals),
-    )
-
-
 def evaluate(
     context: EvalContext,
     tests: Sequence[tuple[int, Shot]],
@@ -147,10 +114,7 @@ def evaluate(
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
     features = trained.stock_features
     text_features = build_zero_shot_classifier(
-        context.backbone.model,
-        context.backbone.tokenize,
-        candidates.prompts,
-        partial(reporter.done, "prompt"),
+        context.backbone.model, context.backbone.tokenize, candidates.prompts
     ).cpu()
     repeats = cross_fit_scores(
         features, trained.labels, text_features, candidates, config.seed, trained.originals

@@ -18,7 +18,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.inference.request_rule import RequestRule, request_rule
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
-from core.clip.training.progress import Reporter, Work
+from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 
@@ -158,19 +158,25 @@ def predict(
     if stock_features is None:
         networks[0.0] = backbone.model
     features: dict[float, list[Tensor]] = {each: [] for each in networks}
-    done = partial(reporter.done, "image")
+    seen = 0
     for pixels in batches(backbone, sources, limits):
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
         for each, network in networks.items():
-            features[each].append(image_features(network, pixels, done).cpu())
+            features[each].append(image_features(network, pixels).cpu())
+        seen += len(pixels)
+        reporter.evaluated(seen / len(sources))
     stock = torch.cat(features[0.0]) if stock_features is None else stock_features
-    stock_weights = _classifier_weights(backbone.model, backbone, candidates, reporter)
+
+    def classifier_weights(network: nn.Module) -> Tensor:
+        return build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
+
+    stock_weights = classifier_weights(backbone.model)
     scores = {0.0: cosine_scores(stock, stock_weights, candidates)}
     for each in adapted_alphas:
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
-        classifier = _classifier_weights(networks[each], backbone, candidates, reporter)
+        classifier = classifier_weights(networks[each])
         adapted = torch.cat(features[each])
         scores[each] = balanced_scores(adapted, classifier, weights.shots, each, candidates)
     return HeldOutPredictions(
@@ -182,17 +188,6 @@ def predict(
         scores[alpha],
         {each: scores[each] for each in CURVE},
     )
-
-
-def prediction_work(images: int, prompts: int, alpha: float, *, stock_features: bool = False) -> Work:
-    """Return the work of `predict`.
-
-    Args:
-        prompts: number of prompts of all candidates.
-        stock_features: whether these are already computed.
-    """
-    networks = len({*CURVE, alpha})
-    return {"image": (networks - stock_features) * images, "prompt": networks * prompts}
 
 
 def preview_scores(
@@ -220,13 +215,6 @@ def _by_candidates(
         rule(classifier_weights[of], classes[of]).scores(features)
         for of in (slice(k), slice(None), slice(k, None))
     ]
-
-
-def _classifier_weights(
-    network: nn.Module, backbone: Backbone, candidates: Candidates, reporter: Reporter
-) -> Tensor:
-    done = partial(reporter.done, "prompt")
-    return build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts, done).cpu()
 
 
 def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:

@@ -39,19 +39,13 @@ def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def image_features(
-    model: nn.Module, pixels: Tensor, done: Callable[[int], None] = lambda images: None
-) -> Tensor:
-    """Encode preprocessed images [N, 3, S, S] to normalised features [N, D], in bounded memory.
-
-    `done` is called with the number of images after each batch.
-    """
+def image_features(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Encode preprocessed images [N, 3, S, S] to normalised features [N, D], in bounded memory."""
     device = next(model.parameters()).device
     features = []
     most = CPU_IMAGE_BATCH_SIZE if device.type == "cpu" else IMAGE_BATCH_SIZE
     for chunk in pixels.split(batch_rows(most, pixels.shape[-1] ** 2)):
         features.append(in_parts(lambda part: encode_images(model, part.to(device)), chunk))
-        done(len(chunk))
     return torch.cat(features)
 
 
@@ -60,7 +54,6 @@ def build_zero_shot_classifier(
     model: nn.Module,
     tokenize: Callable[[Sequence[str]], Tensor],
     prompts: Sequence[Sequence[str]],
-    done: Callable[[int], None] = lambda prompts: None,
 ) -> Tensor:
     """Return the zero-shot classifier weights [C, D] (CLIP's template ensemble).
 
@@ -68,7 +61,6 @@ def build_zero_shot_classifier(
 
     Args:
         prompts: prompts of each class; a prompt shared by several classes is encoded once.
-        done: called with the number of prompts after each batch.
     """
     device = next(model.parameters()).device
     sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
@@ -76,7 +68,6 @@ def build_zero_shot_classifier(
     for start in range(0, len(sentences), PROMPT_BATCH_SIZE):
         chunk = sentences[start : start + PROMPT_BATCH_SIZE]
         features.append(in_parts(lambda part: encode_tokens(model, part.to(device)), tokenize(chunk)))
-        done(len(chunk))
     return classifier_from_features(torch.cat(features), sentences, prompts)
 
 
@@ -97,18 +88,10 @@ def classifier_from_features(
 
 
 def file_features(
-    backbone: Backbone,
-    sources: Sequence[bytes | Path],
-    limits: ImageLimits = ImageLimits(),
-    done: Callable[[int], None] = lambda images: None,
+    backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
 ) -> Tensor:
-    """Return the features [N, D] of image files by the stock model, decoded as the service decodes them.
-
-    `done` is called with the number of images after each batch.
-    """
-    parts = [
-        image_features(backbone.model, pixels, done).cpu() for pixels in batches(backbone, sources, limits)
-    ]
+    """Return the features [N, D] of image files by the stock model, decoded as the service decodes them."""
+    parts = [image_features(backbone.model, pixels).cpu() for pixels in batches(backbone, sources, limits)]
     return torch.cat(parts)
 
 

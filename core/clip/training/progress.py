@@ -1,23 +1,9 @@
 """Progress reports of a training and its evaluation, and the request to cancel them."""
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-Kind = Literal["decode", "train", "image", "prompt"]
-"""Kinds of work and their units: a decoded image, an image in an optimiser step, an image or a prompt in a
-forward pass."""
-Work = Mapping[Kind, int]
-"""Units of work by kind."""
-
-
-def total(*parts: Work) -> Work:
-    """Return the sum of several parts of work."""
-    whole: Counter[Kind] = Counter()
-    for part in parts:
-        whole.update(part)
-    return whole
+FOLD_TRAINING = 0.8
+"""Share of a fold model's work that is its training; the rest are its predictions."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +24,8 @@ class StepProgress:
 class Reporter:
     """Receiver of the progress of a training. This one ignores it and never cancels."""
 
-    def plan(self, training: Work, evaluation: Work) -> None:
-        """Announce all work before any of it, also the part that an earlier attempt has done."""
+    def plan(self, training: float, evaluation: float) -> None:
+        """Announce the work of training and evaluation, as `core.clip.checks.estimate.expected_work`."""
 
     def stage(self, name: str) -> None:
         """Enter a stage: `training` or `evaluating`."""
@@ -47,8 +33,8 @@ class Reporter:
     def step(self, progress: StepProgress) -> None:
         """Report a completed optimiser step."""
 
-    def done(self, kind: Kind, units: int, *, earlier: bool = False) -> None:
-        """Report completed work. `earlier`: a previous attempt has done it, in no time of this one."""
+    def evaluated(self, share: float) -> None:
+        """Report the finished share of the evaluation, from 0 to 1."""
 
     def warn(self, code: str, detail: str) -> None:
         """Report a problem that does not stop the training."""
@@ -65,7 +51,17 @@ class Reporter:
 
 
 class FoldReporter(Reporter):
-    """A reporter for the training of a fold model, whose steps are not the model's."""
+    """A reporter for a fold model, whose training and predictions are a part of the evaluation."""
 
-    def __init__(self, reporter: Reporter) -> None:
-        self.done, self.warn, self.cancelled = reporter.done, reporter.warn, reporter.cancelled  # type: ignore[method-assign]
+    def __init__(self, reporter: Reporter, number: int, folds: int) -> None:
+        self.warn, self.cancelled = reporter.warn, reporter.cancelled  # type: ignore[method-assign]
+        self._reporter, self._number, self._folds = reporter, number, folds
+
+    def step(self, progress: StepProgress) -> None:
+        self._report(FOLD_TRAINING * progress.step / progress.steps)
+
+    def evaluated(self, share: float) -> None:
+        self._report(FOLD_TRAINING + (1 - FOLD_TRAINING) * share)
+
+    def _report(self, share: float) -> None:
+        self._reporter.evaluated((self._number + share) / self._folds)

@@ -125,16 +125,13 @@ def fine_tune(
             not recipe.frozen(name) and not (tower == "text" and text_learning_rate == 0)
         )
 
-    classifier = nn.Parameter(  # W [C, D]
-        build_zero_shot_classifier(teacher, backbone.tokenize, prompts, partial(reporter.done, "prompt"))
-    )
+    classifier = nn.Parameter(build_zero_shot_classifier(teacher, backbone.tokenize, prompts))  # W [C, D]
     tokens, first_sentence, sentence_count = _tokens(backbone, prompts)
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         # [S, D], in the student's precision: otherwise L_VLD(θ_0) would measure rounding errors.
         teacher_texts = torch.cat(
             [encode_tokens(teacher, chunk) for chunk in tokens.split(PROMPT_BATCH_SIZE)]
         )
-    reporter.done("prompt", len(tokens))
 
     optimizer = torch.optim.AdamW(
         [
@@ -154,9 +151,7 @@ def fine_tune(
     earlier = 0  # steps of earlier attempts
     if checkpoints is not None:
         identity = identity_of(backbone, images, labels, prompts, config)
-        epochs_before = checkpoints.resume(state, identity, reporter)
-        earlier = epochs_before * batches_per_epoch
-        reporter.done("train", epochs_before * len(images), earlier=True)
+        earlier = checkpoints.resume(state, identity, reporter) * batches_per_epoch
     annealing = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: recipe.schedule(earlier + step, steps)
     )
@@ -229,7 +224,6 @@ def fine_tune(
                 images_per_second=len(x) / max(per_step, 1e-9),
             )
         )
-        reporter.done("train", len(x))
 
         if step % batches_per_epoch == 0:
             epoch = step // batches_per_epoch

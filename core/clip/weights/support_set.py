@@ -1,7 +1,7 @@
 """The support set: features of the training images, stored with a model."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,11 +39,6 @@ class SupportSet:
         return F.normalize(torch.lerp(nearest, next_one, weight), dim=-1)
 
 
-def support_size(images: int, classes: int) -> int:
-    """Return the number of shots in the support set of a training."""
-    return min(images, max(MAX_SUPPORT_SHOTS, classes))
-
-
 def support_shots(labels: Sequence[int]) -> list[int]:
     """Return the ascending indices of the shots in a support set: all, or the first of each class."""
     seen: Counter[int] = Counter()
@@ -51,7 +46,7 @@ def support_shots(labels: Sequence[int]) -> list[int]:
     for i, label in enumerate(labels):
         turns.append((seen[label], i))
         seen[label] += 1
-    return sorted(i for _, i in sorted(turns)[: support_size(len(labels), len(seen))])
+    return sorted(i for _, i in sorted(turns)[: max(MAX_SUPPORT_SHOTS, len(seen))])
 
 
 def encode_support_set(
@@ -60,7 +55,6 @@ def encode_support_set(
     images: Sequence[Tensor],
     labels: Sequence[int],
     stock_features: Tensor | None = None,
-    done: Callable[[int], None] = lambda images: None,
 ) -> SupportSet:
     """Encode the training images of `support_shots` with θ(α) at each α of `SUPPORT_ALPHAS`, in fp32.
 
@@ -69,7 +63,6 @@ def encode_support_set(
     Args:
         images: N training images, uint8 [3, H, W].
         stock_features: [M, D], the features of the support shots at α = 0, if already computed.
-        done: called with the number of images after each forward pass.
     """
     chosen = support_shots(labels)
     theta_0 = tower_parameters(backbone.model)
@@ -80,6 +73,6 @@ def encode_support_set(
         for start in range(0, len(chosen), IMAGE_BATCH_SIZE):  # all pixels at once may need gigabytes
             batch = [to_image(images[i]) for i in chosen[start : start + IMAGE_BATCH_SIZE]]
             pixels = torch.stack([backbone.preprocess(image) for image in batch])
-            encoded.append(image_features(network, pixels, done).cpu())
+            encoded.append(image_features(network, pixels).cpu())
         features.append(torch.cat(encoded))
     return SupportSet(torch.stack(features), torch.tensor([labels[i] for i in chosen]))

@@ -2,52 +2,43 @@
 
 import copy
 import hashlib
-from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from core.clip.models.backbone import Backbone
-from core.clip.training.progress import Kind, Reporter, StepProgress, Work
+from core.clip.training.progress import Reporter, StepProgress
 
 
 class Recorder(Reporter):
     """Reporter that records all progress and cancels after `cancel_after` steps.
 
-    `cancel_at` cancels after this number of images in optimiser steps, those of fold models included.
+    `cancel_evaluation` cancels after the first finished share of the evaluation.
     """
 
-    def __init__(self, cancel_after: int | None = None, cancel_at: int | None = None) -> None:
+    def __init__(self, cancel_after: int | None = None, *, cancel_evaluation: bool = False) -> None:
         self.cancel_after = cancel_after
-        self.cancel_at = cancel_at
-        self.planned: tuple[Work, Work] = ({}, {})
-        self.work: Counter[Kind] = Counter()
-        self.trained: Work = {}
-        """The work that was done when the evaluation began."""
+        self.cancel_evaluation = cancel_evaluation
+        self.shares: list[float] = []
         self.steps: list[StepProgress] = []
         self.stages: list[str] = []
         self.warnings: list[tuple[str, str]] = []
 
     def stage(self, name: str) -> None:
         self.stages.append(name)
-        if name == "evaluating":
-            self.trained = dict(self.work)
-
-    def plan(self, training: Work, evaluation: Work) -> None:
-        self.planned = (training, evaluation)
 
     def step(self, progress: StepProgress) -> None:
         self.steps.append(progress)
 
-    def done(self, kind: Kind, units: int, *, earlier: bool = False) -> None:
-        self.work[kind] += units
+    def evaluated(self, share: float) -> None:
+        self.shares.append(share)
 
     def warn(self, code: str, detail: str) -> None:
         self.warnings.append((code, detail))
 
     def cancelled(self) -> bool:
-        if self.cancel_at is not None and self.work["train"] >= self.cancel_at:
+        if self.cancel_evaluation and self.shares:
             return True
         return self.cancel_after is not None and len(self.steps) >= self.cancel_after
 

@@ -359,7 +359,6 @@ def test_every_step_is_reported(tiny: Backbone) -> None:
     for s in recorder.steps:
         assert s.total == pytest.approx(s.dva + 0.7 * s.scl + 0.1 * s.vld, rel=1e-5)
         assert s.images_per_second > 0
-    assert recorder.work["train"] == 30
 
 
 @pytest.mark.parametrize("done", [0, 1, 4])
