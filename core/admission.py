@@ -1,8 +1,8 @@
-"""Admission of requests, by the bytes and slots that they hold. One owner holds at most half of either.
+"""Admission of requests, by the bytes and slots that they hold.
 
 A request that finds no room is refused, or waits for its turn: owners take turns, so that many requests of
-one owner do not delay another's. A request alone is always admitted, whatever it needs: its size has other
-limits.
+one owner do not delay another's. Where requests are refused, one owner holds at most half. A request alone is
+always admitted, whatever it needs: its size has other limits.
 """
 
 import asyncio
@@ -27,21 +27,24 @@ class ServerBusy(ClipCiteError):
 
 
 class Limit:
-    """A quantity of which all requests hold at most `most`, and those of one owner half."""
+    """A quantity of which all requests hold at most `most`, and those of one owner `share` of it."""
 
     def __init__(
         self,
         most: int,
         busy: str = "Too many requests like this one are waiting.",
         seconds_to_wait: Callable[[], int] = lambda: 5,
+        share: float = 0.5,
     ) -> None:
         """Make a limit.
 
         Args:
             busy: sentence of a refusal.
             seconds_to_wait: returns the `Retry-After` of a refusal.
+            share: the most that one owner holds; 1 if all requests wait, in turns.
         """
         self.most = most
+        self.most_per_owner = max(1, int(share * most))
         self.busy = busy
         self.seconds_to_wait = seconds_to_wait
         self.held = 0
@@ -53,10 +56,10 @@ class Limit:
         """Return whether a request that holds `mine` finds no room for `size` more beside all others."""
         return size > 0 and self.held > mine and self.held + size > self.most
 
-    def exceeds_half(self, owner: str, size: int, mine: int) -> bool:
+    def exceeds_share(self, owner: str, size: int, mine: int) -> bool:
         """Return whether such a request finds no room beside the others of its owner."""
         own = self._by_owner[owner]
-        return size > 0 and own > mine and own + size > max(1, self.most // 2)
+        return size > 0 and own > mine and own + size > self.most_per_owner
 
     def add(self, owner: str, size: int) -> None:
         """Count what a request takes, or gives back if `size` is negative."""
@@ -177,7 +180,7 @@ class Admission:
     def take(self, grant: Grant, bytes: int, slots: int) -> None:
         """Add to a grant; see `Grant.take`."""
         with self._lock:
-            limit = self._full(grant, bytes, slots) or self._above_half(grant, bytes, slots)
+            limit = self._full(grant, bytes, slots) or self._above_share(grant, bytes, slots)
             if limit is not None:
                 raise limit.refuse()
             self._add(grant, bytes, slots)
@@ -187,6 +190,8 @@ class Admission:
     def _begin(self, grant: Grant, bytes: int, slots: int, wait: float) -> _Waiting | None:
         """Take the room, or get in line and return the place."""
         if wait <= 0:
+            if self._lines and bytes + slots > 0:  # those in line come first
+                raise (self.bytes if bytes else self.slots).refuse()
             self.take(grant, bytes, slots)
             return None
         with self._lock:
@@ -211,7 +216,7 @@ class Admission:
                     del self._lines[waiting.grant.owner]
                 self._admit_next()  # it may have been the first in line
             room = (waiting.grant, waiting.bytes, waiting.slots)
-            return (self._full(*room) or self._above_half(*room) or self.slots).refuse()
+            return (self._full(*room) or self._above_share(*room) or self.slots).refuse()
 
     def _admit_next(self) -> None:
         """Admit requests in line, in turns. Those that wait for another owner's room are not overtaken."""
@@ -220,7 +225,7 @@ class Admission:
             admitted = False
             for owner, line in list(self._lines.items()):
                 first = line[0]
-                if self._above_half(first.grant, first.bytes, first.slots) is not None:
+                if self._above_share(first.grant, first.bytes, first.slots) is not None:
                     continue
                 if self._full(first.grant, first.bytes, first.slots) is not None:
                     return
@@ -239,11 +244,11 @@ class Admission:
             return self.bytes
         return self.slots if self.slots.is_full(slots, grant.slots) else None
 
-    def _above_half(self, grant: Grant, bytes: int, slots: int) -> Limit | None:
+    def _above_share(self, grant: Grant, bytes: int, slots: int) -> Limit | None:
         """Return the limit of which the owner's other requests leave too little."""
-        if self.bytes.exceeds_half(grant.owner, bytes, grant.bytes):
+        if self.bytes.exceeds_share(grant.owner, bytes, grant.bytes):
             return self.bytes
-        return self.slots if self.slots.exceeds_half(grant.owner, slots, grant.slots) else None
+        return self.slots if self.slots.exceeds_share(grant.owner, slots, grant.slots) else None
 
     def _add(self, grant: Grant, bytes: int, slots: int) -> None:
         grant.bytes += bytes

@@ -196,3 +196,27 @@ def test_threads_take_turns_too() -> None:
         thread.join(60)
     assert admitted == ["many", "few", "many"]
     assert_empty(admission)
+
+
+def test_with_a_whole_share_an_owner_may_hold_all_and_waits_for_those_in_line() -> None:
+    admission = Admission(slots=Limit(2, share=1))
+    admitted, ended = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        with admission.admit("b", slots=2, wait=60):
+            admitted.set()
+            ended.wait(60)
+
+    with admission.admit("a", slots=1):
+        with admission.admit("a", slots=1):
+            thread = threading.Thread(target=wait)
+            thread.start()
+            while not admission._lines:
+                threading.Event().wait(0.001)
+        with pytest.raises(ServerBusy), admission.admit("a", slots=1):
+            pass
+        assert not admitted.is_set()
+    assert admitted.wait(60)
+    ended.set()
+    thread.join(60)
+    assert_empty(admission)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.admission import Admission, Limit, ServerBusy
 from core.clip.data.decoder import INPUT_BYTES
 from core.clip.data.decoder_process import SECONDS, DecoderProcess, MoreRoom
-from core.clip.data.fair_slots import FairSlots
 from core.clip.data.header import ImageLimits, read_file
 from core.clip.data.images import Fit, begin, open_with
 from core.clip.errors import BadImage, NoDecoder
@@ -34,6 +34,7 @@ SMALL_BYTES = 64 * 1024 * 1024
 """Memory of an image for which none is reserved. Each process may use as much."""
 LARGE_BYTES = 800_000_000
 """Memory of all larger images together. An image that needs more is decoded without other large ones."""
+MAX_WAIT_SECONDS = 86_400
 AHEAD = 4
 """Decoded images that wait for an earlier one of their request, per process."""
 Array = NDArray[np.uint8]
@@ -54,24 +55,23 @@ class _Flight:
 
     index: int
     source: bytes
-    owner: str
-    large_bytes: int
-    """Memory that is reserved for it; 0 for a small image."""
     until: float
     process: DecoderProcess
+    room: ExitStack
+    """Its slot, and the memory that is reserved for a large image."""
 
 
 class Decoders:
     """A pool of decoder processes, for any number of threads.
 
-    Images are decoded in the order in which they arrive, but an owner who occupies half of the processes lets
-    others pass. Large images occupy at most half of them, so that small ones do not wait for them.
+    Owners take turns. Large images occupy at most half of the processes, so that small ones do not wait for
+    them.
     """
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
-        self._slots = FairSlots(processes)
-        self._large = FairSlots(LARGE_BYTES)
+        self._slots = Admission(slots=Limit(processes, share=1))
+        self._large = Admission(bytes=Limit(LARGE_BYTES, share=1))
         self._lock = threading.Lock()
         self._idle: list[DecoderProcess] = []
         self._closed = False
@@ -171,36 +171,24 @@ class Decoders:
     ) -> _Flight | None:
         """Send an image to a process. Return None if there is none, unless `patient`."""
         large = 0 if room <= SMALL_BYTES else max(room, LARGE_BYTES // max(1, self.processes // 2))
-        if patient:
-            if large:
-                self._large.acquire(owner, large)
-            self._slots.acquire(owner)
-        elif large and not self._large.try_acquire(owner, large):
-            return None
-        elif not self._slots.try_acquire(owner):
-            if large:
-                self._large.release(owner, large)
-            return None
-        try:
+        wait = MAX_WAIT_SECONDS if patient else 0
+        with ExitStack() as held:
+            try:
+                if large:
+                    held.enter_context(self._large.admit(owner, bytes=large, wait=wait))
+                held.enter_context(self._slots.admit(owner, slots=1, wait=wait))
+            except ServerBusy:
+                return None
             with self._lock:
                 process = self._idle.pop() if self._idle else None
             if process is None or not process.is_alive():
                 process = _started()
-        except BaseException:
-            self._release(owner, large)
-            raise
-        flight = _Flight(index, source, owner, large, time.monotonic() + SECONDS, process)
-        process.begin(source, limits, room, **options)
-        return flight
+            process.begin(source, limits, room, **options)
+            return _Flight(index, source, time.monotonic() + SECONDS, process, held.pop_all())
 
     def _end(self, flight: _Flight) -> None:
         self._put_back(flight.process)
-        self._release(flight.owner, flight.large_bytes)
-
-    def _release(self, owner: str, large: int) -> None:
-        self._slots.release(owner)
-        if large:
-            self._large.release(owner, large)
+        flight.room.close()
 
     def _put_back(self, process: DecoderProcess) -> None:
         with self._lock:
@@ -214,7 +202,7 @@ class Decoders:
         self, sources: Iterator[bytes], limits: ImageLimits, owner: str, how: How
     ) -> Iterator[Array | BadImage]:
         def read(source: bytes) -> Array | BadImage:
-            with self._slots.hold(owner):
+            with self._slots.admit(owner, slots=1, wait=MAX_WAIT_SECONDS):
                 try:
                     return np.asarray(begin(source, limits, **how).decode())
                 except BadImage as bad:

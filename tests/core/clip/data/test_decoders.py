@@ -15,7 +15,6 @@ from PIL import Image
 from core.clip.data import decoders
 from core.clip.data.decoder_process import DecoderProcess
 from core.clip.data.decoders import LARGE_BYTES, Decoders, decoded_apart
-from core.clip.data.fair_slots import FairSlots
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
 from core.clip.data.loader import read_images
@@ -33,59 +32,6 @@ def pool() -> Iterator[Decoders]:
     made = Decoders(2)
     yield made
     made.close()
-
-
-class Held:
-    """Callers that wait for slots, each in a thread, in the order in which they were added."""
-
-    def __init__(self, slots: FairSlots) -> None:
-        self.slots = slots
-        self.order: list[str] = []
-        self.threads: list[threading.Thread] = []
-
-    def add(self, owner: str, amount: int = 1) -> None:
-        def wait() -> None:
-            self.slots.acquire(owner, amount)
-            self.order.append(owner)
-
-        before = len(self.slots._waiting)
-        self.threads.append(threading.Thread(target=wait, daemon=True))
-        self.threads[-1].start()
-        while len(self.slots._waiting) == before:
-            threading.Event().wait(0.001)
-
-
-def test_waiters_are_served_in_order_but_an_owner_with_half_lets_others_pass() -> None:
-    slots = FairSlots(2)
-    for _ in range(2):  # Without others, an owner may hold all.
-        assert slots.try_acquire("ana")
-    held = Held(slots)
-    for owner in ("ana", "ana", "ben", "cleo"):
-        held.add(owner)
-    assert not slots.try_acquire("dan")
-    for released, thread, served in (
-        ("ana", 2, "ben"),
-        ("ana", 0, "ana"),
-        ("ben", 3, "cleo"),
-        ("cleo", 1, "ana"),
-    ):
-        slots.release(released)
-        held.threads[thread].join(GUARD)
-        assert held.order[-1] == served
-
-
-def test_more_than_all_slots_are_held_alone() -> None:
-    slots = FairSlots(10)
-    slots.acquire("ana", 4)
-    held = Held(slots)
-    held.add("ben", 100)
-    held.add("cleo", 1)  # does not pass a request that waits for all slots
-    slots.release("ana", 4)
-    held.threads[0].join(GUARD)
-    assert not slots.try_acquire("dan")
-    slots.release("ben", 100)
-    held.threads[1].join(GUARD)
-    assert held.order == ["ben", "cleo"]
 
 
 def test_images_come_in_order_with_their_errors(pool: Decoders) -> None:
