@@ -15,7 +15,6 @@ from core.store.storage.blobs import Blobs
 from core.tracing import start_tracing
 from worker.job_runner import JobRunner
 from worker.metrics import WorkerMetrics
-from worker.presence import Presence
 from worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -30,8 +29,7 @@ class AdaptTask(Task):  # type: ignore[misc]  # celery has no types
 
     name = ADAPT_TASK
     runner: JobRunner
-    presence: Presence
-    """Both are set when the worker starts."""
+    """Set when the worker starts."""
 
     def run(self, job_id: str) -> None:
         with watchdog.message(), about(job_id=job_id):
@@ -48,9 +46,9 @@ def _make_runner(**_: object) -> None:
         start_tracing("clipcite-worker")
         database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
         name = f"{socket.gethostname()}:{os.getpid()}"
-        runner = JobRunner(settings, database, Blobs.of(settings), name=name, metrics=WorkerMetrics(registry))
-        AdaptTask.runner = runner
-        AdaptTask.presence = Presence(database, name, runner.can_run, lease_seconds=settings.lease_seconds)
+        AdaptTask.runner = JobRunner(
+            settings, database, Blobs.of(settings), name=name, metrics=WorkerMetrics(registry)
+        )
     except Exception as error:
         logger.exception("The worker can't start")
         raise SystemExit(1) from error
@@ -59,7 +57,6 @@ def _make_runner(**_: object) -> None:
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(**_: object) -> None:
     watchdog.start()
-    AdaptTask.presence.start()
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port)
 
@@ -68,4 +65,3 @@ def _ready(**_: object) -> None:
 def _drain(**_: object) -> None:
     """Requeue the job on SIGTERM, because Celery waits for its task to end."""
     AdaptTask.runner.draining.set()
-    AdaptTask.presence.stop()

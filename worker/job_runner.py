@@ -136,10 +136,6 @@ class JobRunner:
             # Meanwhile, jobs go to other workers; the next one would most likely fail here too.
             self.draining.wait(settings.redispatch_seconds)
 
-    def can_run(self) -> bool:
-        """Return whether this worker takes jobs: it does not stop, and its disk has room."""
-        return not self.draining.is_set() and free_bytes(self.settings.scratch()) >= MIN_FREE_BYTES
-
     def _wait_for_room(self, job_id: str) -> None:
         """Hand the message back, and take no other while the disk is full."""
         logger.error(

@@ -21,7 +21,7 @@ from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.parent_watch import exit_with_parent, is_child
 from core.settings import Settings, get_settings
 from core.store.db.session import Database
-from core.store.jobs import fair_queue, jobs, workers
+from core.store.jobs import fair_queue, jobs
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
 from worker.dispatcher.backbones import Downloads
@@ -31,7 +31,7 @@ from worker.metrics import DispatcherMetrics
 
 logger = logging.getLogger("worker.dispatcher")
 MAX_AHEAD = 4
-"""Wake-ups that may wait in the broker, in addition to one per idle worker."""
+"""Wake-ups that may be under way. Further jobs wait in the database, where they stay in fair order."""
 LAST_WORDS_SECONDS = 2
 """Time at shutdown for webhook deliveries and a deletion to finish."""
 
@@ -66,14 +66,13 @@ def dispatch(
     with database.read() as session:
         if not jobs.any_queued(session):
             return []
-        ahead = MAX_AHEAD + workers.idle(session, settings.lease_seconds)
-    if waiting(app) >= ahead:
+    if waiting(app) >= MAX_AHEAD:
         return []  # the workers are busy; further wake-ups would only pile up
     with database.write() as session:
         due = fair_queue.take_due(
             session,
             redispatch_seconds=settings.redispatch_seconds,
-            ahead=ahead,
+            ahead=MAX_AHEAD,
             max_running=settings.max_running_jobs,
         )
     for job_id in due:

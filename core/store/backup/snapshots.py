@@ -31,9 +31,9 @@ from core.store.storage.blobs import Blobs, is_key
 
 FORMAT = 1
 BLOBS, SNAPSHOTS, MANIFEST = "blobs", "snapshots", "manifest.json"
-TABLES = [t for t in METADATA.sorted_tables if t.name not in {"backbone_pulls", "deletions", "workers"}]
-"""Tables in the order of their foreign keys. A restored installation has no workers, and neither deletes
-files nor downloads backbones."""
+TABLES = [t for t in METADATA.sorted_tables if t.name not in {"backbone_pulls", "deletions"}]
+"""Tables in the order of their foreign keys. A restored installation neither deletes files nor downloads
+backbones."""
 TIME = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"(\d{8}T\d{6}Z)(-\d+)?")
 

@@ -175,16 +175,6 @@ class Job(Base):
     """Bytes reserved for the model until it is published or the job ends."""
 
 
-class Worker(Base):
-    """Running worker that can take a job."""
-
-    __tablename__ = "workers"
-
-    name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """Time of its last sign of life."""
-
-
 class JobImage(Base):
     __tablename__ = "job_images"
     __table_args__ = (

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from core.settings import Settings
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from core.store.jobs import fair_queue, leases, workers
+from core.store.jobs import fair_queue, leases
 from core.store.jobs.queue import make_celery, waiting
 from tests.core.store.samples import new_job, new_owner
 from worker.dispatcher.__main__ import MAX_AHEAD, dispatch
@@ -37,18 +37,6 @@ def test_messages_do_not_pile_up_while_nobody_takes_them(
         time.sleep(0.06)  # The jobs are due again.
         assert dispatch(settings, database, app) == []
     assert waiting(app) == MAX_AHEAD
-
-
-def test_every_idle_worker_gets_a_message(database: Database, settings: Settings, app: celery.Celery) -> None:
-    patient = settings.model_copy(update={"lease_seconds": 600})
-    ids = [new_job(database) for _ in range(12)]
-    for number in range(5):
-        with database.write() as session:
-            workers.report(session, f"worker {number}")
-    assert dispatch(patient, database, app) == ids[: 5 + MAX_AHEAD]
-    with database.write() as session:
-        assert leases.claim(session, ids[0], worker="worker 0", lease_seconds=600) is not None
-    assert dispatch(patient, database, app) == []  # Eight messages are out for four idle workers.
 
 
 def test_what_was_taken_and_never_sent_is_due_again(
