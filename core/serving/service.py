@@ -200,26 +200,6 @@ class Serving:
         self.engine.pool.forget(model_id)
         self.predictor.texts.forget(lambda model: model.startswith(f"{model_id}/"))
 
-    def classify(
-        self, images: Sequence[bytes], request: ClassifyRequest, *, model: Subject = STOCK
-    ) -> ClassifyResult:
-        """Score images against class names.
-
-        Args:
-            images: image files.
-            model: from `look_up`: a model's row, a job's preview, `stock` or `stock:<backbone>`.
-
-        Raises:
-            ModelNotFound: the model was deleted since.
-            ModelUnavailable: its files are missing or damaged.
-            NoReadableImage: none of the images can be read.
-            NotCalibrated: `coverage` or `reject` without a valid calibration.
-            ServerBusy: the turn did not come in time.
-            UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
-        """
-        (result,) = self.compare(images, request, models=[model])
-        return result
-
     def compare(
         self,
         images: Sequence[bytes],
@@ -228,12 +208,20 @@ class Serving:
         models: Sequence[Subject],
         grant: Grant | None = None,
     ) -> list[ClassifyResult]:
-        """Classify with several models. Images are decoded once per kind of preprocessing.
+        """Score images against class names with each model. Images are decoded once per preprocessing.
 
         Args:
+            images: image files.
+            models: from `look_up`: a model's row, a job's preview, `stock` or `stock:<backbone>`.
             grant: the request's room, which is extended for its new prompts.
 
-        Raises the errors of `classify`.
+        Raises:
+            ModelNotFound: a model was deleted since.
+            ModelUnavailable: its files are missing or damaged.
+            NoReadableImage: none of the images can be read.
+            NotCalibrated: `coverage` or `reject` without a valid calibration.
+            ServerBusy: the turn did not come in time.
+            UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
         """
         limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
         grant = grant or Grant(self.admission, "")
@@ -270,7 +258,7 @@ class Serving:
 
     @contextmanager
     def acquire(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:
-        """Hold a model in memory, at α or at its own. Raise the errors of `classify`."""
+        """Hold a model in memory, at α or at its own. Raise the errors of `compare`."""
         wait = self.engine.wait_seconds
         if isinstance(model, JobPreview):
             stock = WeightsKey(model.backbone, model.image_size)

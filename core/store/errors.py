@@ -158,18 +158,8 @@ class InvalidCursor(ClipCiteError):
         )
 
 
-class JobConflict(ClipCiteError):
-    """The job's status doesn't allow the operation. `code` is the reason."""
-
-    status = 409
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-
-
-class ModelConflict(ClipCiteError):
-    """The use of a model or an alias doesn't allow the operation. `code` is the reason."""
+class Conflict(ClipCiteError):
+    """The state of a job, a model or an alias doesn't allow the operation. `code` is the reason."""
 
     status = 409
 

@@ -26,18 +26,11 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(Mistake):
     """An image that exactly one of the stock and the adapted model classifies correctly."""
 
-    position: int
-    """Position of the image in the upload, training images first."""
-    class_name: str
     before: str
-    """Prediction of the stock model."""
-    predicted: str
-    """Prediction of the adapted model."""
-    probability: float
-    """Probability of `predicted`."""
+    """Prediction of the stock model; `predicted` is that of the adapted model."""
 
 
 def find_mistakes(
@@ -94,9 +87,9 @@ def find_changes(
             Change(
                 int(held_out.positions[i]),
                 names[truth[i]],
-                names[before[i]],
                 names[after[i]],
                 float(probability[i]),
+                names[before[i]],
             )
             for i in by_confidence[np.argsort(np.array(ranks, dtype=np.int64), kind="stable")]
         )

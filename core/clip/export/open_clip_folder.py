@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,21 +80,7 @@ def relocated(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe(about: ModelInfo) -> dict[str, Any]:
     """Return the content of `clipcite.json`, which an import reads."""
-    return {
-        "format": FORMAT,
-        "id": about.id,
-        "name": about.name,
-        "backbone": about.backbone,
-        "backbone_sha256": about.backbone_sha256,
-        "image_size": about.image_size,
-        "alpha": about.alpha,
-        "delta_format": about.delta_format,
-        "classes": list(about.classes),
-        "templates": list(about.templates),
-        "prompts": {name: list(prompts) for name, prompts in about.prompts.items()},
-        "metrics": about.metrics,
-        "licence": licence_of(about.backbone),
-    }
+    return {"format": FORMAT, **asdict(about), "licence": licence_of(about.backbone)}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.store.db.tables import CANCELLED, FAILED, RUNNING, SUCCEEDED, Job
+from core.store.db.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job
 from core.store.db.text import sanitize_text
 from core.store.jobs import checkpoints
-from core.store.jobs.transitions import append_event, finished_values, requeued_values, transition
+from core.store.jobs.transitions import append_event, finished_values, transition
 from core.store.registry.models import set_metrics
 
 EVALUATION_FAILED, EVALUATION_CANCELLED = "evaluation_failed", "evaluation_cancelled"
@@ -45,8 +45,14 @@ def end_lease(
         token=job.lease_token,
         event="requeued",
         data={"reason": reason, "detail": sanitize_text(detail)},
+        status=QUEUED,
         attempts=attempts,
-        **requeued_values(due or at),
+        lease_token=None,
+        lease_expires_at=None,
+        worker=None,
+        progress=None,
+        available_at=due or at,
+        dispatched_at=None,
     )
 
 

@@ -18,7 +18,7 @@ from core.store.db.pagination import page
 from core.store.db.session import database_now
 from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, JobImage
 from core.store.db.text import sanitize_text
-from core.store.errors import JobConflict, JobNotFound
+from core.store.errors import Conflict, JobNotFound
 from core.store.jobs.endings import EVALUATION_CANCELLED, cancel, end_lease
 from core.store.jobs.events import after
 from core.store.jobs.transitions import append_event, locked, of_request, transition
@@ -158,7 +158,7 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
 
     Raises:
         JobNotFound: the owner has no such job.
-        JobConflict: the job has succeeded or failed.
+        Conflict: the job has succeeded or failed.
     """
     job = locked(session, job_id, owner=owner)
     if job is None:
@@ -166,7 +166,7 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
     if any(notice["code"] == EVALUATION_CANCELLED for notice in job.warnings):
         return job
     if job.status in FINAL and job.status != CANCELLED:
-        raise JobConflict(
+        raise Conflict(
             "job_already_finished",
             f"The job has already {job.status} and can't be cancelled. Delete it with DELETE /jobs/{job_id}.",
         )
@@ -187,13 +187,13 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
 
     Raises:
         JobNotFound: the owner has no such job.
-        JobConflict: the job is running.
+        Conflict: the job is running.
     """
     job = locked(session, job_id, owner=owner)
     if job is None:
         raise JobNotFound(job_id)
     if job.status == RUNNING:
-        raise JobConflict(
+        raise Conflict(
             "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
         )
     if job.status == QUEUED and job.model_id is not None:  # its model stays, without an evaluation

@@ -75,16 +75,3 @@ def locked(session: Session, job_id: str, *, owner: str) -> Job | None:
 def finished_values(at: datetime) -> dict[str, Any]:
     """Return the column values that all final states share: the lease has ended."""
     return {"finished_at": at, "lease_token": None, "lease_expires_at": None}
-
-
-def requeued_values(available_at: datetime) -> dict[str, Any]:
-    """Return the column values of a requeued job. Its position depends only on its creation time."""
-    return {
-        "status": "queued",
-        "lease_token": None,
-        "lease_expires_at": None,
-        "worker": None,
-        "progress": None,
-        "available_at": available_at,
-        "dispatched_at": None,
-    }

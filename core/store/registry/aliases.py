@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import Alias, AliasMove, Model, ModelName
-from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
+from core.store.errors import AliasNotFound, Conflict, ModelNotFound
 from core.store.registry import models, references
 
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
@@ -71,7 +71,7 @@ def promote(
     Raises:
         ModelNotFound: the owner has no such model.
         InvalidAlias: the alias has an invalid name.
-        ModelConflict: the model has another name, the alias does not point to the expected model, or the
+        Conflict: the model has another name, the alias does not point to the expected model, or the
             name has MAX_ALIASES others.
     """
     references.check_alias(alias)
@@ -79,7 +79,7 @@ def promote(
     model = models.resolve(session, reference, owner=owner)
     name = references.normal(name)
     if model.name != name or references.parse(name) != references.Reference(name=name):
-        raise ModelConflict(
+        raise Conflict(
             "alias_of_another_name",
             f"An alias of {name!r} can only point to versions of this name, and {reference!r} is not one. "
             "Promote a version of it, or rename the model first (PATCH /models/{id}).",
@@ -89,7 +89,7 @@ def promote(
     if row is None:
         others = select(func.count()).select_from(Alias).where(Alias.owner == owner, Alias.name == name)
         if (session.scalar(others) or 0) >= MAX_ALIASES:
-            raise ModelConflict(
+            raise Conflict(
                 "too_many_aliases",
                 f"{name!r} has {MAX_ALIASES} aliases, which is the maximum. Delete one first (DELETE).",
             )
@@ -111,7 +111,7 @@ def rollback(
 
     Raises:
         AliasNotFound: the owner has no such alias.
-        ModelConflict: there is no earlier model, it was deleted or renamed, or the alias does not point
+        Conflict: there is no earlier model, it was deleted or renamed, or the alias does not point
             to the expected model.
     """
     owners.lock(session, owner)
@@ -120,14 +120,14 @@ def rollback(
     back = session.get_one(AliasMove, (row.owner, row.name, row.alias, row.revision)).back
     target = None if back is None else session.get(AliasMove, (row.owner, row.name, row.alias, back))
     if target is None:  # or it is older than the last MAX_MOVES moves
-        raise ModelConflict(
+        raise Conflict(
             "nothing_to_roll_back",
             f"{row.name}@{alias} has no earlier model. Promote another model (PUT), or delete the alias "
             "(DELETE).",
         )
     model = session.get(Model, target.model_id)
     if model is None or model.name != row.name:
-        raise ModelConflict(
+        raise Conflict(
             "rollback_target_gone",
             f"{row.name}@{alias} pointed to {row.name}@{target.version} ({target.model_id}) before. That "
             "model was deleted or renamed. Promote another model (PUT).",
@@ -151,7 +151,7 @@ def _row(session: Session, name: str, alias: str, owner: str) -> Alias:
 
 
 def _check(session: Session, row: Alias | None, expected: AliasPrecondition | None, *, owner: str) -> None:
-    """Raise ModelConflict if the alias does not point to the expected model."""
+    """Raise Conflict if the alias does not point to the expected model."""
     if expected is None:
         return
     reference = expected.reference
@@ -159,9 +159,9 @@ def _check(session: Session, row: Alias | None, expected: AliasPrecondition | No
     if expected_id == (row.model_id if row else None):
         return
     if row is None:
-        raise ModelConflict("alias_moved", "The alias does not exist. Send expected=null to create it.")
+        raise Conflict("alias_moved", "The alias does not exist. Send expected=null to create it.")
     model = session.get_one(Model, row.model_id)
-    raise ModelConflict(
+    raise Conflict(
         "alias_moved",
         f"{row.name}@{row.alias} points to {model.name}@{model.version} ({model.id}) now, which is not the "
         "expected model. Check the history (GET), then send the current model as expected.",

@@ -17,7 +17,7 @@ from core.store.accounts import owners
 from core.store.db.pagination import page
 from core.store.db.tables import Alias, Model, ModelName
 from core.store.db.text import sanitize_text
-from core.store.errors import ModelConflict, ModelNotFound
+from core.store.errors import Conflict, ModelNotFound
 from core.store.registry import references
 from core.store.storage import deletions
 
@@ -156,14 +156,14 @@ def rename(session: Session, reference: str, name: str | None, *, owner: str) ->
 
     Raises:
         ModelNotFound: the owner has no such model.
-        ModelConflict: an alias points to the model. Aliases belong to a name.
+        Conflict: an alias points to the model. Aliases belong to a name.
     """
     owners.lock(session, owner)
     model = resolve(session, reference, owner=owner)
     if model.name == name:
         return model
     if aliases := pointing(session, model):
-        raise ModelConflict(
+        raise Conflict(
             "model_has_aliases",
             f"{_pointing_text(model, aliases)} to the model, and an alias belongs to its name. Promote "
             "another model first (PUT), or delete the alias (DELETE).",
@@ -182,13 +182,13 @@ def delete(session: Session, reference: str, *, owner: str, force: bool = False)
 
     Raises:
         ModelNotFound: the owner has no such model.
-        ModelConflict: an alias points to the model.
+        Conflict: an alias points to the model.
     """
     owners.lock(session, owner)  # excludes concurrent deletions and promotions
     model = resolve(session, reference, owner=owner)
     aliases = pointing(session, model)
     if aliases and not force:
-        raise ModelConflict(
+        raise Conflict(
             "model_has_aliases",
             f"{_pointing_text(model, aliases)} to the model. Promote another model first (PUT), or delete it "
             "with ?force=true, which deletes the alias too.",

@@ -65,7 +65,9 @@ class World:
         templates = options.pop("templates", None)
         options["templates"] = None if templates is None else tuple(templates)
         images = options.pop("images", IMAGES)
-        return self.serving.classify(images, ClassifyRequest(tuple(given), **options), model=model)
+        request = ClassifyRequest(tuple(given), **options)
+        (result,) = self.serving.compare(images, request, models=[model])
+        return result
 
     def row(self, model: str) -> Model:
         with self.database.read() as session:

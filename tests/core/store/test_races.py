@@ -9,7 +9,7 @@ from sqlalchemy import event, func, select
 
 from core.store.db.session import Database
 from core.store.db.tables import Job, Model
-from core.store.errors import AliasNotFound, JobConflict, ModelConflict, ModelNotFound
+from core.store.errors import AliasNotFound, Conflict, ModelNotFound
 from core.store.jobs import fair_queue, jobs, leases
 from core.store.registry import aliases, models
 from core.store.registry.aliases import AliasPrecondition
@@ -26,7 +26,7 @@ from tests.core.store.samples import (
 )
 
 ROUNDS = 15
-REFUSED = (AliasNotFound, JobConflict, ModelConflict, ModelNotFound)
+REFUSED = (AliasNotFound, Conflict, ModelNotFound)
 """Errors of the loser of a race."""
 
 
@@ -121,7 +121,7 @@ def test_delete_and_claim_leave_one_winner(database: Database) -> None:
     for _ in range(ROUNDS):
         job_id = new_job(database)
         refused, taken = at_once(lambda: delete(job_id), lambda: claim(job_id))  # noqa: B023
-        assert isinstance(refused, JobConflict) == (taken is not None)
+        assert isinstance(refused, Conflict) == (taken is not None)
 
 
 def test_dispatchers_take_disjoint_jobs(database: Database) -> None:
@@ -255,7 +255,7 @@ def test_one_of_two_promotions_with_the_same_precondition_wins(database: Databas
     for _ in range(ROUNDS):
         promote(first, None)
         results = at_once(*[lambda m=m: promote(m, AliasPrecondition(first)) for m in others])
-        assert sum(isinstance(result, ModelConflict) for result in results) == 1
+        assert sum(isinstance(result, Conflict) for result in results) == 1
         (winner,) = (result for result in results if isinstance(result, str))
         with database.read() as session:
             assert models.resolve(session, "shoes@prod", owner=OWNER).id == winner
@@ -298,7 +298,7 @@ def test_promotion_and_deletion_leave_no_alias_without_a_model(database: Databas
         elif force:
             assert (promoted, deleted, pointing, left) == (None, None, [], False)
         else:
-            assert isinstance(deleted, ModelConflict)
+            assert isinstance(deleted, Conflict)
             assert (promoted, pointing, left) == (None, [model_id], True)
 
 
@@ -316,7 +316,7 @@ def test_contending_moves_follow_one_another(database: Database) -> None:
             try:
                 with database.write() as session:
                     aliases.rollback(session, "shoes", "prod", owner=OWNER)
-            except (AliasNotFound, ModelConflict):
+            except (AliasNotFound, Conflict):
                 pass  # There is no previous version.
 
     at_once(*[lambda m=m: promote(m) for m in shoes], roll_back)

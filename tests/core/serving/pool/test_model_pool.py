@@ -104,7 +104,7 @@ def test_deleted_while_it_is_used(world: World) -> None:
         assert world.pool.warm.bytes > 0
     assert world.pool.warm.bytes == 0
     with pytest.raises(ModelNotFound):
-        world.serving.classify(IMAGES, ClassifyRequest((ClassName("oak"),)), model=row)
+        world.serving.compare(IMAGES, ClassifyRequest((ClassName("oak"),)), models=[row])
     assert world.pool.warm.bytes == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from core.store.db.session import Database
 from core.store.db.tables import JobEvent
-from core.store.errors import JobConflict
+from core.store.errors import Conflict
 from core.store.jobs import events, jobs, leases
 from core.store.jobs.leases import Claim
 from tests.core.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
@@ -94,7 +94,7 @@ def test_a_follower_misses_no_event(database: Database) -> None:
             failures.append(error)
 
     def cancel() -> None:
-        with suppress(JobConflict), database.write() as session:  # The cancel may come after the end.
+        with suppress(Conflict), database.write() as session:  # The cancel may come after the end.
             jobs.request_cancel(session, claim.job_id, owner=OWNER)
 
     threads = [threading.Thread(target=target) for target in (work, cancel)]

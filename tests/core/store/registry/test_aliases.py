@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.store.db.session import Database
 from core.store.db.tables import AliasMove, Model
-from core.store.errors import AliasNotFound, ModelConflict, ModelNotFound
+from core.store.errors import AliasNotFound, Conflict, ModelNotFound
 from core.store.registry import aliases, models
 from core.store.registry.aliases import AliasPrecondition, Pointer
 from core.store.registry.references import InvalidAlias
@@ -44,7 +44,7 @@ def test_promote_and_roll_back(database: Database, shoes: list[str]) -> None:
     assert moves(promote(database, "shoes@prod")) == moves(pointer)  # The alias already points there.
     assert rollback(database).model.id == shoes[1]
     assert rollback(database).model.id == resolved(database, "shoes@prod").id == shoes[0]
-    with pytest.raises(ModelConflict, match="no earlier model") as refused:
+    with pytest.raises(Conflict, match="no earlier model") as refused:
         rollback(database)
     assert refused.value.code == "nothing_to_roll_back"
     pointer = promote(database, "shoes@3")
@@ -66,10 +66,10 @@ def test_a_precondition_on_the_current_version(database: Database, shoes: list[s
             lambda e: promote(database, "shoes@2", expected=e),
             lambda e: rollback(database, expected=e),
         ):
-            with pytest.raises(ModelConflict, match=r"points to shoes@1.*now") as refused:
+            with pytest.raises(Conflict, match=r"points to shoes@1.*now") as refused:
                 act(AliasPrecondition(wrong))
             assert refused.value.code == "alias_moved"
-    with pytest.raises(ModelConflict, match="does not exist"):
+    with pytest.raises(Conflict, match="does not exist"):
         promote(database, "shoes@1", "staging", expected=AliasPrecondition("shoes@1"))
     with pytest.raises(ModelNotFound):
         promote(database, "shoes@1", expected=AliasPrecondition("shoes@9"))
@@ -82,7 +82,7 @@ def test_a_precondition_on_the_current_version(database: Database, shoes: list[s
 def test_only_versions_of_its_name(database: Database, shoes: list[str]) -> None:
     boot, nameless = published(database, "boots"), published(database)
     for reference in (boot, "boots@1", nameless):
-        with pytest.raises(ModelConflict, match="rename the model") as refused:
+        with pytest.raises(Conflict, match="rename the model") as refused:
             promote(database, reference)
         assert refused.value.code == "alias_of_another_name"
     for reference in ("shoes@9", "mdl_x", "shoes@prod"):
@@ -92,7 +92,7 @@ def test_only_versions_of_its_name(database: Database, shoes: list[str]) -> None
         promote(database, "shoes@1", "1")
     # A name from before the naming rules: no reference can contain its aliases.
     odd = published(database, "a@b")
-    with database.write() as session, pytest.raises(ModelConflict):
+    with database.write() as session, pytest.raises(Conflict):
         aliases.promote(session, "a@b", "prod", odd, owner=OWNER)
 
 
@@ -103,7 +103,7 @@ def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -
         with (
             database.write() as session,
             pytest.raises(
-                ModelConflict, match=r"shoes@prod and shoes@staging point to the model.*Promote"
+                Conflict, match=r"shoes@prod and shoes@staging point to the model.*Promote"
             ) as refused,
         ):
             act(session, shoes[0], owner=OWNER)
@@ -121,7 +121,7 @@ def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -
         (left,) = aliases.list_all(session, "shoes", owner=OWNER)
         assert moves(left) == [(2, "promoted", 2), (1, "promoted", 1)]
         assert session.execute(text("SELECT count(*) FROM alias_moves")).scalar_one() == 2
-    with pytest.raises(ModelConflict, match=r"shoes@1.*deleted or renamed") as refused:
+    with pytest.raises(Conflict, match=r"shoes@1.*deleted or renamed") as refused:
         rollback(database)
     assert refused.value.code == "rollback_target_gone"
     assert resolved(database, "shoes@prod").id == shoes[1]
@@ -136,12 +136,12 @@ def test_a_name_has_a_maximum_number_of_aliases(
         aliases.promote(session, "hats", "prod", "hats@1", owner=OWNER)  # These do not count.
     promote(database, "shoes@1", "prod")
     promote(database, "shoes@1", "next")
-    with pytest.raises(ModelConflict, match=r"2 aliases.*Delete one first") as refused:
+    with pytest.raises(Conflict, match=r"2 aliases.*Delete one first") as refused:
         promote(database, "shoes@1", "third")
     assert refused.value.code == "too_many_aliases"
     with monkeypatch.context() as patch:  # A name that has more, from before there was a maximum.
         patch.setattr(aliases, "MAX_ALIASES", 1)
-        with pytest.raises(ModelConflict, match="1 aliases"):
+        with pytest.raises(Conflict, match="1 aliases"):
             promote(database, "shoes@1", "third")
     assert promote(database, "shoes@2", "next").model.id == shoes[1]  # Existing ones still move.
     with database.write() as session:
@@ -154,7 +154,7 @@ def test_rollback_to_a_renamed_model(database: Database, shoes: list[str]) -> No
     promote(database, "shoes@2")
     with database.write() as session:
         models.rename(session, "shoes@1", "boots", owner=OWNER)
-    with pytest.raises(ModelConflict, match="deleted or renamed"):
+    with pytest.raises(Conflict, match="deleted or renamed"):
         rollback(database)
 
 
@@ -207,5 +207,5 @@ def test_an_alias_keeps_its_last_moves(
     with database.read() as session:
         assert session.scalar(select(func.count()).select_from(AliasMove)) == 4
     rollback(database)
-    with pytest.raises(ModelConflict, match="has no earlier model"):
+    with pytest.raises(Conflict, match="has no earlier model"):
         [rollback(database) for _ in range(3)]
