@@ -72,19 +72,19 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     adapted = adapt(backbone, [shots[i] for i in order], config)
     report = adapted.evaluation.report
     assert report is not None
-    label_issues = {order[s.position] for s in report.label_issues}
+    label_issues = {order[s["position"]] for s in report["label_issues"]}
     plain: dict[str, Any] = {
         "kind": kind,
         "data": trial.data.name,
         "split": trial.split,
         "seconds": time.monotonic() - started,
-        "report_seconds": report.seconds["report"],
-        "training_seconds": report.seconds["training"],
+        "report_seconds": report["seconds"]["report"],
+        "training_seconds": report["seconds"]["training"],
         "threads": torch.get_num_threads(),
         **facts(backbone),
-        "verdict": report.verdict,
-        "measured_on": dict(report.measured_on),
-        "trained_classes": None if report.trained_classes is None else report.to_dict()["trained_classes"],
+        "verdict": report["verdict"],
+        "measured_on": report["measured_on"],
+        "trained_classes": report["trained_classes"],
         "alpha": config.alpha,
         "logit_scale": backbone.logit_scale,
         "calibration": adapted.evaluation.metrics["calibration"],

@@ -18,7 +18,7 @@ from core.store.jobs import jobs
 from tests.api import crafted
 from tests.api.middleware.test_auth import ENDPOINTS
 from tests.api.service import Service, assert_problem, form, shots
-from tests.core.clip.reports import held_out, report
+from tests.core.clip.reports import held_out, report_fields
 from tests.core.serving.adapted import publish_model
 from tests.core.store import samples
 
@@ -79,7 +79,7 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
             promoted = made.call(mine, "PUT", "/models/secret foxes/aliases/secret-alias", **body)
             assert promoted.status_code == 200, promoted.text
         mine["ended"] = made.call(mine, "GET", f"/models/{mine['model']}").json()["job_id"]
-        stored = json.dumps(report(held_out()).to_dict()).encode()
+        stored = json.dumps(report_fields(held_out())).encode()
         service.blobs.put(jobs.report_of(mine["ended"], mine["model"]), stored)
         yield made
 

@@ -209,11 +209,10 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     if evaluation.report is not None:
         # adapt() numbers the training images first, then the test images.
         order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
-        fields = evaluation.report.to_dict()
         for kind in ("mistakes", "fixed", "broken", "label_issues"):
-            for image in fields[kind]:
+            for image in evaluation.report[kind]:
                 image["position"] = order[image["position"]]
-        (folder / REPORT).write_text(json.dumps(fields, ensure_ascii=False), encoding="utf-8")
+        (folder / REPORT).write_text(json.dumps(evaluation.report, ensure_ascii=False), encoding="utf-8")
     return {"metrics": evaluation.metrics, "seconds": round(adapted.seconds, 1)}
 
 

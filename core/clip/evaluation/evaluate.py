@@ -22,7 +22,7 @@ from core.clip.evaluation.predictions import (
     cosine_scores,
     predict,
 )
-from core.clip.evaluation.report import Report, build_report
+from core.clip.evaluation.report import build_report
 from core.clip.evaluation.report_text import how_measured
 from core.clip.evaluation.verdict import judge
 from core.clip.inference.calibration import Calibration, fit_calibration
@@ -79,8 +79,8 @@ class Evaluation:
 
     metrics: Mapping[str, Any]
     """Field `metrics` of jobs and models in the HTTP API."""
-    report: Report | None
-    """None with `config.evaluate` "none"."""
+    report: dict[str, Any] | None
+    """The report, ready for JSON; None with `config.evaluate` "none"."""
     held_out: HeldOutPredictions | None
     """The predictions behind metrics and report; None if no image was held out."""
 

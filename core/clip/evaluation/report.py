@@ -1,14 +1,13 @@
 """The report of a training job and its metrics, computed from held-out predictions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import (
-    Accuracies,
     ClassResult,
     accuracies,
     candidates_of,
@@ -16,89 +15,17 @@ from core.clip.evaluation.accuracy import (
     overall,
 )
 from core.clip.evaluation.label_issues import LabelIssue
-from core.clip.evaluation.mistakes import MAX_SHOWN, Change, Mistake, find_changes, find_mistakes
+from core.clip.evaluation.mistakes import MAX_SHOWN, Mistake, find_changes, find_mistakes
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
-from core.clip.evaluation.report_text import Recommendation, recommend, summary
+from core.clip.evaluation.report_text import recommend, summary
 from core.clip.evaluation.verdict import Judgement
 from core.clip.inference.calibration import (
-    Bin,
     Calibration,
     calibration_error,
     cross_calibrated,
     reliability,
     softmax,
 )
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Reliability of the probabilities, with the trained classes as candidates."""
-
-    calibrated: bool
-    """True if there were at least 30 images to fit a temperature, which /classify then uses."""
-    temperature: float | None
-    error_before: float | None
-    """ECE before calibration."""
-    error_after: float | None
-    """ECE after calibration, each half of the images with the temperature of the other half."""
-    bins: tuple[Bin, ...]
-    """Reliability diagram, after calibration if calibrated."""
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """Accuracies at one α."""
-
-    alpha: float
-    trained_classes: float | None
-    """Accuracy on images of trained classes, with the trained classes as candidates."""
-    all_classes: float | None
-    """Accuracy on the same images, with new or distractor classes added to the candidates."""
-    new_classes: float | None
-    """Accuracy on images of new classes, with the new classes as candidates."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """The report of a training job."""
-
-    verdict: str
-    summary: str
-    p: float | None
-    """One-sided p of the signed-rank test behind the verdict, in the direction of the change; None if not
-    evaluated."""
-    more_certain: int | None
-    """Number of images on which the adapted model is nearer to the true class than the stock model."""
-    recommendations: tuple[Recommendation, ...]
-    measured_on: Mapping[str, Any]
-    alpha: float
-    """The α of the evaluation, and the default α of the model."""
-    overall: Accuracies
-    """Accuracies behind the verdict: all images; the candidates are the trained classes and the images'."""
-    trained_classes: Accuracies | None
-    all_classes: Accuracies | None
-    """Accuracies on images of trained classes, with all classes as candidates."""
-    new_classes: Accuracies | None
-    distractor_classes: tuple[str, ...]
-    """Candidates other than the trained classes."""
-    classes: tuple[ClassResult, ...]
-    confusion: tuple[tuple[int, ...], ...] | None
-    """Confusion matrix in the order of `classes`; rows are true classes, columns predictions."""
-    fixed: tuple[Change, ...]
-    """All images that the stock model got wrong and the adapted model gets right, with the candidates of
-    the verdict. The most confident image of each class comes first, then the second, and so on."""
-    broken: tuple[Change, ...]
-    """All images that the stock model got right and the adapted model gets wrong, in the same order."""
-    mistakes: tuple[Mistake, ...]
-    label_issues: tuple[Mistake, ...]
-    """Training images that resemble another class, according to models that have not seen them."""
-    calibration: Reliability
-    curve: tuple[CurvePoint, ...]
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 MAX_CONFUSION_CLASSES = 200
 """Maximum number of classes of a confusion matrix, which grows with their square."""
@@ -116,8 +43,8 @@ def build_report(
     judgement: Judgement,
     label_issues: Sequence[LabelIssue],
     seconds: Mapping[str, float],
-) -> Report:
-    """Build the report from held-out predictions.
+) -> dict[str, Any]:
+    """Return the report of held-out predictions, ready for JSON. `clipcite.wire.report` has its fields.
 
     Args:
         source: `test`, `holdout`, `cross_validation` or `preview`.
@@ -136,43 +63,50 @@ def build_report(
     fixed, broken = find_changes(held_out, which, logit_scale, temperature)
     confusion = _confusion(scores, truth, candidates.trained) if len(trained) else None
     classes = _classes(candidates.names, trained_images, confusion, held_out, trained)
-    return Report(
-        verdict=judgement.verdict,
-        summary=summary(judgement, everything, source, sum(trained_images)),
-        p=judgement.p,
-        more_certain=judgement.more_certain,
-        recommendations=recommend(
-            judgement, everything, classes, len(label_issues), half_trained=held_out.fold_models == 2
-        ),
-        measured_on={
+    recommendations = recommend(
+        judgement, everything, classes, len(label_issues), half_trained=held_out.fold_models == 2
+    )
+    mistakes = find_mistakes(
+        scores, truth, held_out.positions[trained], candidates.names, logit_scale / temperature
+    )
+    issues = [
+        Mistake(s.position, candidates.names[s.label], candidates.names[s.suggested_label], s.probability)
+        for s in label_issues[:MAX_SHOWN]
+    ]
+
+    def measured(rows: NDArray[np.int64], which: str) -> dict[str, Any] | None:
+        return asdict(accuracies(held_out, rows, which)) if len(rows) else None
+
+    return {
+        "verdict": judgement.verdict,
+        "summary": summary(judgement, everything, source, sum(trained_images)),
+        "p": judgement.p,
+        "more_certain": judgement.more_certain,
+        "recommendations": [asdict(each) for each in recommendations],
+        "measured_on": {
             "source": source,
             "images": len(held_out.truth),
             "trained_images": sum(trained_images),
             "how": how,
         },
-        alpha=alpha,
-        overall=everything,
-        trained_classes=accuracies(held_out, trained, "trained_only") if len(trained) else None,
-        all_classes=accuracies(held_out, trained, "all_classes") if len(trained) else None,
-        new_classes=accuracies(held_out, new, "new") if len(new) else None,
-        distractor_classes=candidates.names[candidates.trained :],
-        classes=classes,
-        confusion=None
+        "alpha": alpha,
+        "overall": asdict(everything),
+        "trained_classes": measured(trained, "trained_only"),
+        "all_classes": measured(trained, "all_classes"),
+        "new_classes": measured(new, "new"),
+        "distractor_classes": candidates.names[candidates.trained :],
+        "classes": [asdict(each) for each in classes],
+        "confusion": None
         if confusion is None or len(confusion) > MAX_CONFUSION_CLASSES
-        else tuple(tuple(int(n) for n in row) for row in confusion),
-        fixed=fixed,
-        broken=broken,
-        mistakes=find_mistakes(
-            scores, truth, held_out.positions[trained], candidates.names, logit_scale / temperature
-        ),
-        label_issues=tuple(
-            Mistake(s.position, candidates.names[s.label], candidates.names[s.suggested_label], s.probability)
-            for s in label_issues[:MAX_SHOWN]
-        ),
-        calibration=_reliability(logit_scale * scores, truth, calibration),
-        curve=_curve(held_out),
-        seconds=seconds,
-    )
+        else confusion.tolist(),
+        "fixed": [asdict(each) for each in fixed],
+        "broken": [asdict(each) for each in broken],
+        "mistakes": [asdict(each) for each in mistakes],
+        "label_issues": [asdict(each) for each in issues],
+        "calibration": _reliability(logit_scale * scores, truth, calibration),
+        "curve": _curve(held_out),
+        "seconds": seconds,
+    }
 
 
 def _confusion(scores: NDArray[np.float64], truth: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -213,31 +147,36 @@ def _classes(
 
 def _reliability(
     logits: NDArray[np.float64], truth: NDArray[np.int64], calibration: Calibration | None
-) -> Reliability:
-    if not len(truth):
-        return Reliability(False, None, None, None, ())
-    before = reliability(softmax(logits), truth)
-    if calibration is None:
-        return Reliability(False, None, calibration_error(before), None, tuple(before))
-    after = reliability(cross_calibrated(logits, truth), truth)
-    return Reliability(
-        True, calibration.temperature, calibration_error(before), calibration_error(after), tuple(after)
-    )
+) -> dict[str, Any]:
+    """Return the reliability of the probabilities, with the trained classes as candidates.
+
+    After the calibration, each half of the images has the temperature of the other half.
+    """
+    before = reliability(softmax(logits), truth) if len(truth) else []
+    after = None if calibration is None else reliability(cross_calibrated(logits, truth), truth)
+    return {
+        "calibrated": calibration is not None,
+        "temperature": None if calibration is None else calibration.temperature,
+        "error_before": calibration_error(before) if before else None,
+        "error_after": None if after is None else calibration_error(after),
+        "bins": [asdict(each) for each in after or before],
+    }
 
 
-def _curve(held_out: HeldOutPredictions) -> tuple[CurvePoint, ...]:
+def _curve(held_out: HeldOutPredictions) -> list[dict[str, float | None]]:
+    """Return the accuracies at each α, on the images of trained and of new classes."""
     k, truth = held_out.candidates.trained, held_out.truth
     trained, new = np.flatnonzero(truth < k), np.flatnonzero(truth >= k)
 
     def accuracy(scores: ClassScores, rows: NDArray[np.int64], which: str) -> float | None:
         return float(is_correct(scores[rows], truth[rows], which, k).mean()) if len(rows) else None
 
-    return tuple(
-        CurvePoint(
-            alpha=alpha,
-            trained_classes=accuracy(scores, trained, "trained_only"),
-            all_classes=accuracy(scores, trained, "all_classes"),
-            new_classes=accuracy(scores, new, "new"),
-        )
+    return [
+        {
+            "alpha": alpha,
+            "trained_classes": accuracy(scores, trained, "trained_only"),
+            "all_classes": accuracy(scores, trained, "all_classes"),
+            "new_classes": accuracy(scores, new, "new"),
+        }
         for alpha, scores in held_out.curve.items()
-    )
+    ]

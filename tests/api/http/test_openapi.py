@@ -29,7 +29,7 @@ from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.middleware.test_auth import ENDPOINTS
 from tests.api.service import URL, Service, form, shots
-from tests.core.clip.reports import held_out, report
+from tests.core.clip.reports import held_out, report_fields
 from tests.core.serving.adapted import publish_model
 from tests.core.store import samples
 
@@ -138,7 +138,7 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
     image = [("images", shots()["images"][0])]
     delta = client.get(f"/models/{model}/export", params={"format": "delta"}).content
     reported = client.get(f"/models/{model}").json()["job_id"]
-    stored = json.dumps(report(held_out()).to_dict()).encode()
+    stored = json.dumps(report_fields(held_out())).encode()
     shared.blobs.put(report_of(reported, model), stored)
     page = {"accept": "text/html"}
     for method, path, response in (

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 import httpx
 import pytest
@@ -18,7 +17,7 @@ from core.store.jobs import jobs
 from core.store.jobs.jobs import NewImage
 from tests.api import crafted
 from tests.api.service import Service, form
-from tests.core.clip.reports import held_out, report
+from tests.core.clip.reports import held_out, report_fields
 from tests.core.store import samples
 
 SIDE = 1_000
@@ -55,8 +54,8 @@ def job_id(limited: Service) -> str:
     made = samples.new_job(limited.database, images=rows)
     claim, model = samples.claimed(limited.database, made), samples.new_model()
     shown = [LabelIssue(i, 0, 1, 0.8, 0.1) for i in range(COPIES)]
-    found = replace(report(held_out(images=15), label_issues=shown), mistakes=())
-    limited.blobs.put(jobs.report_of(made, model.id), json.dumps(found.to_dict()).encode())
+    found = report_fields(held_out(images=15), label_issues=shown) | {"mistakes": []}
+    limited.blobs.put(jobs.report_of(made, model.id), json.dumps(found).encode())
     assert samples.publish(limited.database, claim, model)
     return made
 

@@ -20,7 +20,7 @@ from core.store.jobs import jobs
 from core.store.registry import models
 from tests.api.service import Service
 from tests.api.web.window import shot
-from tests.core.clip.reports import held_out, report
+from tests.core.clip.reports import held_out, report_fields
 from tests.core.serving.adapted import publish_model
 
 CLASSES = ("red", "green", "yellow")
@@ -80,8 +80,8 @@ def finish_job(
     assert job_id is not None
     _store_images(service, job_id, train, images)
     if evaluated:
-        written = report(held, source=source, label_issues=list(label_issues))
-        service.blobs.put(jobs.report_of(job_id, model_id), json.dumps(written.to_dict()).encode())
+        written = report_fields(held, source=source, label_issues=list(label_issues))
+        service.blobs.put(jobs.report_of(job_id, model_id), json.dumps(written).encode())
     return Finished(job_id, model_id)
 
 

@@ -1,10 +1,13 @@
 """Predictions of imaginary models, and reports on them."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcite.wire.report import Report
 from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
-from core.clip.evaluation.report import Report, build_report
+from core.clip.evaluation.report import build_report
 from core.clip.evaluation.verdict import judge
 
 NAMES = ("fox", "badger", "hare", "oak", "elm")
@@ -38,6 +41,17 @@ def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: in
 
 
 def report(held: HeldOutPredictions, **given: object) -> Report:
+    return read(report_fields(held, **given))
+
+
+def read(fields: dict[str, Any] | None) -> Report:
+    """Return a report as the service's answer shows it."""
+    assert fields is not None
+    return Report(job_id="job_1", model_id="mdl_1", **fields)
+
+
+def report_fields(held: HeldOutPredictions, **given: object) -> dict[str, Any]:
+    """Return the content of a stored report."""
     fields = {
         "source": "cross_validation",
         "how": "So it was.",

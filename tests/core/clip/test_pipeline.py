@@ -40,6 +40,7 @@ from core.clip.weights.support_set import (
     support_shots,
 )
 from tests.core.clip.recorder import Recorder, same_bits, watch
+from tests.core.clip.reports import read
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
 
@@ -277,8 +278,8 @@ def test_copies_are_neither_evaluated_nor_trained_on_with_their_original(tiny: B
     labels = np.random.default_rng(0).permutation(["red", "green"] * 8)
     distinct = [shot("blue", seed, str(label)) for seed, label in enumerate(labels)]
     every = [*distinct, *map(saved_again, distinct), *distinct]
-    report = adapt(tiny, every, config()).evaluation.report
-    assert (report.measured_on["images"], report.measured_on["trained_images"]) == (16, 48)
+    report = read(adapt(tiny, every, config()).evaluation.report)
+    assert (report.measured_on.images, report.measured_on.trained_images) == (16, 48)
     assert report.overall.preview.value < 0.8
     assert report.overall.adapted.value < 0.8
 
@@ -291,7 +292,7 @@ def test_a_confirmed_label_is_no_label_issue(tiny: Backbone) -> None:
     for confirmed in (False, True):
         images = [*shots("red", "green", "blue"), replace(planted, label_confirmed=confirmed)]
         tests = shots("red", "green", "blue", each=2, seed=5)
-        report = adapt(tiny, images, config(epochs=1), tests=tests).evaluation.report
+        report = read(adapt(tiny, images, config(epochs=1), tests=tests).evaluation.report)
         assert [issue.position for issue in report.label_issues] == ([] if confirmed else [12])
 
 

@@ -18,7 +18,7 @@ from core.store.jobs import jobs, leases
 from core.store.storage import deletions
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
-from tests.core.clip.reports import held_out, report
+from tests.core.clip.reports import held_out, report_fields
 from tests.core.store import samples
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -38,9 +38,11 @@ def reported(
     job_id = service.accepted(**fields, **({"name": name} if name else {}))["id"]
     claim = samples.claimed(service.database, job_id)
     model = samples.new_model()
-    made = report(replace(held_out(images=images - new, new=new), positions=np.arange(images)), **given)
+    made = report_fields(
+        replace(held_out(images=images - new, new=new), positions=np.arange(images)), **given
+    )
     if stored:
-        service.blobs.put(jobs.report_of(job_id, model.id), json.dumps(made.to_dict()).encode())
+        service.blobs.put(jobs.report_of(job_id, model.id), json.dumps(made).encode())
     assert samples.publish(service.database, claim, model)
     return str(job_id)
 
@@ -224,9 +226,9 @@ def test_a_report_follows_its_model(fresh: Service) -> None:
     answer = fresh.client.get(f"/jobs/{job_id}/report")
     assert_problem(answer, 404, "report_pending", "follows when the evaluation has ended")
     assert answer.headers["retry-after"] == "5"
-    made = report(replace(held_out(images=15), positions=np.arange(15)))
+    made = report_fields(replace(held_out(images=15), positions=np.arange(15)))
     key = jobs.report_of(job_id, "first")
-    fresh.blobs.put(key, json.dumps(made.to_dict()).encode())
+    fresh.blobs.put(key, json.dumps(made).encode())
     with fresh.database.write() as session:
         deletions.announce(session, key)
         assert leases.finish(session, claim, {"verdict": made.verdict}, key)

@@ -23,6 +23,7 @@ from core.clip.prompts import class_prompts
 from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.trainer import fine_tune
 from tests.core.clip.recorder import Recorder, same_bits
+from tests.core.clip.reports import read
 from tests.core.clip.test_pipeline import config, shots
 
 
@@ -50,7 +51,7 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     assert recorder.shares == sorted(set(recorder.shares))
     assert len(recorder.shares) == 2 * (4 * 2 + 1)
     assert recorder.shares[-1] == 1
-    report = result.evaluation.report
+    report = read(result.evaluation.report)
     assert report.trained_classes.adapted.value == result.evaluation.metrics["trained_classes"]["adapted"]
     assert [p.alpha for p in report.curve] == [0.0, 0.5, 1.0]
     assert report.curve[0].trained_classes == result.evaluation.metrics["trained_classes"]["stock"]
@@ -104,9 +105,9 @@ def test_below_five_images_only_the_preview_is_evaluated(tiny: Backbone) -> None
     result = adapt(tiny, shots("red", "green", each=4), config(epochs=1), reporter=recorder)
     assert result.evaluation.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
     assert result.evaluation.metrics["verdict"] == "not_evaluated"
-    report = result.evaluation.report
-    assert report.measured_on["source"] == "preview"
-    assert report.measured_on["images"] == 8
+    report = read(result.evaluation.report)
+    assert report.measured_on.source == "preview"
+    assert report.measured_on.images == 8
     assert report.trained_classes.adapted is None
     assert len(recorder.steps) == 2
 
@@ -117,10 +118,10 @@ def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=2), tests=tests, reporter=recorder)
     assert len(recorder.steps) == 4
     assert recorder.shares == [1.0]
-    report = result.evaluation.report
-    assert report.measured_on["source"] == "test"
+    report = read(result.evaluation.report)
+    assert report.measured_on.source == "test"
     assert report.new_classes.images == 3
-    assert report.distractor_classes == ("grey",)
+    assert report.distractor_classes == ["grey"]
     assert {m.position for m in report.mistakes} <= set(range(12, 21))
 
 
@@ -132,7 +133,7 @@ def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
     assert fitted["least_similarity"] < fitted["rejection_threshold"] <= fitted["least_similarity"] + 1
     assert fitted["images"] == len(fitted["nonconformity"]) == MIN_HELD_OUT
     assert fitted["alpha"] == 0.5
-    assert result.evaluation.report.calibration.calibrated
+    assert read(result.evaluation.report).calibration.calibrated
     few = adapt(tiny, shots("red", "green", each=5), config(epochs=1))
     assert few.evaluation.metrics["calibration"] is None
 
@@ -170,7 +171,7 @@ def test_fold_models_over_the_time_budget_are_left_out(tiny: Backbone) -> None:
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder, seconds=0.01)
     assert [code for code, _ in recorder.warnings] == ["report_left_out"]
     assert "CLIPCITE_DEADLINE_SECONDS" in recorder.warnings[0][1]
-    assert result.evaluation.report.measured_on["source"] == "preview"
+    assert read(result.evaluation.report).measured_on.source == "preview"
 
 
 def test_a_failing_fold_model_costs_the_report_only(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +215,6 @@ def test_label_issues_are_those_of_two_models(tiny: Backbone) -> None:
     assert evaluation.held_out.fold_models == 1
     held_out = set(evaluation.held_out.positions.tolist())
     assert 100 <= len(held_out) <= 110
-    found = {issue.position for issue in evaluation.report.label_issues}
+    found = {issue.position for issue in read(evaluation.report).label_issues}
     assert found
     assert found <= held_out

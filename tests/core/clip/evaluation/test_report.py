@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from clipcite.wire.report import Report
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
-from core.clip.evaluation.report import Report
 from core.clip.inference.calibration import Calibration, fit_calibration
-from tests.core.clip.reports import NAMES, K, held_out, report
+from tests.core.clip.reports import NAMES, K, held_out, report, report_fields
 
 CALIBRATION = Calibration(0.5, 30, temperature=2.0, nonconformity=(0.5,), least_similarity=0.0)
 
@@ -33,8 +33,8 @@ def test_a_real_gain() -> None:
     assert of.candidates == K
     assert made.all_classes.candidates == len(NAMES)
     assert made.new_classes is None
-    assert made.distractor_classes == ("oak", "elm")
-    assert json.loads(json.dumps(made.to_dict()))["verdict"] == "better"
+    assert made.distractor_classes == ["oak", "elm"]
+    assert json.loads(json.dumps(report_fields(held_out())))["verdict"] == "better"
 
 
 def test_a_gain_in_probabilities_alone() -> None:
@@ -173,18 +173,18 @@ def test_changes_have_the_candidates_of_the_verdict() -> None:
 
 def test_only_the_preview_is_evaluated() -> None:
     made = report(replace(held_out(), adapted=None, curve={}), source="preview")
-    assert (made.verdict, made.p, made.fixed, made.broken) == ("not_evaluated", None, (), ())
+    assert (made.verdict, made.p, made.fixed, made.broken) == ("not_evaluated", None, [], [])
     assert made.summary.startswith("Not evaluated. ")
     assert codes(made)[0] == "evaluate"
     assert made.trained_classes.adapted is None
-    assert made.curve == ()
+    assert made.curve == []
 
 
 def test_new_classes_are_counted_separately() -> None:
     made = report(held_out(new=20), source="test")
     assert (made.new_classes.images, made.new_classes.candidates) == (20, 2)
     assert made.trained_classes.images == 60
-    assert made.measured_on["images"] == 80
+    assert made.measured_on.images == 80
     assert made.curve[0].new_classes is not None
     assert "test images" in made.summary
 
@@ -200,7 +200,7 @@ def test_classes_and_confusion_by_hand() -> None:
         base, truth=truth, stock=given, preview=given, adapted=given, curve={}, positions=np.arange(6)
     )
     made = report(held, trained_images=[5, 5, 2])
-    assert made.confusion == ((2, 1, 0), (0, 2, 0), (0, 1, 0))
+    assert made.confusion == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
     fox, badger, hare = made.classes
     assert (fox.recall, fox.precision) == (pytest.approx(2 / 3), 1.0)
     assert (badger.recall, badger.precision) == (1.0, 0.5)
@@ -210,7 +210,7 @@ def test_classes_and_confusion_by_hand() -> None:
         (5, "hare", "badger"),
     ]
     more = next(a for a in made.recommendations if a.code == "add_images")
-    assert more.class_names == ("hare",)
+    assert more.class_names == ["hare"]
 
 
 @pytest.mark.parametrize(
