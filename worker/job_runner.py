@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 from core import tracing
 from core.errors import ClipCiteError
 from core.log import about
-from core.scratch import FULL, MIN_FREE_BYTES, free_bytes, scratch_folder
+from core.scratch import FULL, scratch_folder
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED
-from core.store.errors import DatabaseUnavailable, ServerUnavailable, StorageFull, StorageUnavailable
+from core.store.errors import ServerUnavailable, StorageFull, StorageUnavailable
 from core.store.jobs import leases
 from core.store.jobs.checkpoints import RESUMED, folder_of
 from core.store.jobs.leases import Claim
@@ -33,7 +33,6 @@ from worker.trainer.protocol import CHECKPOINTS, REPORT
 from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
 
 logger = logging.getLogger(__name__)
-ROOM_POLL_SECONDS = 2.0
 WAITS = {StorageFull.code, StorageUnavailable.code}
 """Errors after which a job waits for the storage. Its attempt does not count."""
 LOST, REQUEUED = "lost", "requeued"
@@ -67,9 +66,6 @@ class JobRunner:
     def run(self, job_id: str) -> None:
         """Claim the job and run it. Do nothing if it can't be claimed."""
         if self.draining.is_set():
-            return
-        if free_bytes(self.settings.scratch()) < MIN_FREE_BYTES:
-            self._wait_for_room(job_id)
             return
         with self.database.write() as session:
             claim = leases.claim(
@@ -125,39 +121,13 @@ class JobRunner:
                 log = logger.exception if code == "internal_error" else logger.warning
                 log("%s: attempt %d failed, %s: %s", claim.job_id, claim.attempt, code, error)
                 # A full or absent storage is not the job's fault: the job waits without spending attempts.
-                delay = settings.redispatch_seconds if code in WAITS else 0
-                outcome = self._requeue(
-                    lease, code, detail, spend_attempt=code not in WAITS, delay_seconds=delay
-                )
+                outcome = self._requeue(lease, code, detail, spend_attempt=code not in WAITS)
             self.metrics.record_end(outcome, code)
             if outcome in FINAL:
                 self._remove_checkpoints(claim.job_id)
         if code in WAITS:
-            # Meanwhile, jobs go to other workers; the next one would most likely fail here too.
+            # Meanwhile, jobs go to other workers; here, the next one would most likely fail too.
             self.draining.wait(settings.redispatch_seconds)
-
-    def _wait_for_room(self, job_id: str) -> None:
-        """Hand the message back, and take no other while the disk is full."""
-        logger.error(
-            "Less than %d bytes are free at %s. Free disk space there. Until then, this worker runs no job, "
-            "and %s goes to another worker.",
-            MIN_FREE_BYTES,
-            self.settings.scratch(),
-            job_id,
-        )
-        try:
-            with self.database.write() as session:
-                leases.hand_back(session, job_id)
-        except DatabaseUnavailable as error:
-            logger.warning(
-                "%s: the wake-up is repeated in %g s: %s", job_id, self.settings.redispatch_seconds, error
-            )
-        while free_bytes(self.settings.scratch()) < MIN_FREE_BYTES and not self.draining.wait(
-            ROOM_POLL_SECONDS
-        ):
-            pass
-        if not self.draining.is_set():
-            logger.info("Enough disk space is free again; this worker runs jobs again")
 
     def _train_and_evaluate(
         self,
@@ -200,7 +170,6 @@ class JobRunner:
                 lease,
                 self.blobs,
                 folder,
-                progress.fields,
                 metrics=result["metrics"],
                 seconds=result["seconds"],
             )
@@ -256,9 +225,7 @@ class JobRunner:
         logger.info("%s: requeued, because this worker stops", claim.job_id)
         return outcome
 
-    def _requeue(
-        self, lease: Lease, code: str, detail: str, *, spend_attempt: bool, delay_seconds: float = 0
-    ) -> str:
+    def _requeue(self, lease: Lease, code: str, detail: str, *, spend_attempt: bool) -> str:
         """Requeue the job, or fail it after its last attempt. Return the attempt's outcome."""
         status = lease.write(
             leases.requeue,
@@ -266,7 +233,6 @@ class JobRunner:
             max_attempts=self.settings.max_attempts,
             code=code,
             detail=detail,
-            delay_seconds=delay_seconds,
         )
         return LOST if status is None else REQUEUED if status == QUEUED else status
 

@@ -29,7 +29,6 @@ def publish_model(
     lease: Lease,
     blobs: Blobs,
     folder: Path,
-    progress: Callable[[], dict[str, Any]],
     *,
     metrics: dict[str, Any] | None,
     seconds: float,
@@ -37,7 +36,6 @@ def publish_model(
     """Upload the weights in `folder` under unused names, then commit the model.
 
     Args:
-        progress: the job's progress at the commit: heartbeats go on during the upload.
         metrics: metrics of the job so far.
         seconds: duration of the training.
 
@@ -68,17 +66,7 @@ def publish_model(
             bytes=manifest.bytes,
             delta_format=manifest.delta_format,
         )
-        if not lease.write(
-            lambda session, claim: leases.publish(
-                session,
-                claim,
-                model,
-                metrics,
-                progress=progress(),
-                seconds=seconds,
-                evaluate=claim.is_evaluated,
-            )
-        ):
+        if not lease.write(leases.publish, model, metrics, seconds=seconds, evaluate=claim.is_evaluated):
             lease.lost.set()
             raise Stopped
     logger.info("%s: published %s", claim.job_id, model_id)

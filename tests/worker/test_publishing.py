@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +108,9 @@ def test_a_full_or_absent_storage_costs_no_attempt(
         monkeypatch.setattr(worker.blobs, "fetch", fail)
     else:
         monkeypatch.setattr(publication, "store_weights", fail)
-    started = datetime.now(UTC)
     worker.run(job_id)
     job = job_of(worker.database, job_id)
     assert (job.status, job.attempts, model_count(worker)) == ("queued", 0, 0)
-    assert (job.available_at - started).total_seconds() >= 600
     assert list(worker.blobs.list("models")) == []
     with worker.database.read() as session:
         requeued = session.scalars(select(JobEvent).where(JobEvent.type == "requeued")).one()

@@ -150,7 +150,7 @@ class Job(Base):
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str | None] = mapped_column(Text)
     available_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """Earliest start of a queued job."""
+    """Time at which the job was queued, also after a lost lease."""
     dispatched_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the last wake-up for a queued job. None: no wake-up is under way."""
     error_code: Mapped[str | None] = mapped_column(String(64))

@@ -27,12 +27,8 @@ def end_lease(
     reason: str,
     code: str,
     detail: str,
-    due: datetime | None = None,
 ) -> Job | None:
-    """End the lease of a running job: cancel it if requested, fail it if `exhausted`, else requeue it.
-
-    `due` is the earliest next start, by default now.
-    """
+    """End the lease of a running job: cancel it if requested, fail it if `exhausted`, else requeue it."""
     if job.cancel_requested:
         return cancel(session, job.id, token=job.lease_token, before=RUNNING, at=at)
     if exhausted:
@@ -51,7 +47,7 @@ def end_lease(
         lease_expires_at=None,
         worker=None,
         progress=None,
-        available_at=due or at,
+        available_at=at,
         dispatched_at=None,
     )
 

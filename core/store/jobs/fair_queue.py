@@ -10,7 +10,7 @@ One query ranks the queued jobs, which have an index of their own.
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, false, func, literal, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Select, false, func, literal, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from core.store.db.session import database_now
@@ -27,21 +27,20 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_run
     """Claim the jobs whose wake-ups should be sent now. Return their ids in the order of the queue.
 
     Args:
-        redispatch_seconds: time after which a wake-up counts as lost and its job is due again. No job is put
-            off for longer, either. A time further ahead was written by a wrong clock and is ignored.
+        redispatch_seconds: time after which a wake-up counts as lost and its job is due again. A wake-up
+            further ahead was written by a wrong clock and is ignored.
         ahead: maximum wake-ups under way. All other jobs wait in the database, where they stay in fair order.
         max_running: maximum running jobs per owner; 0 means no limit.
     """
     at = database_now(session)
     delay = timedelta(seconds=redispatch_seconds)
     sent = Job.dispatched_at.between(at - delay, at + delay)
-    put_off = and_(Job.available_at > at, Job.available_at <= at + delay)
     room = ahead - (session.scalar(select(func.count()).where(_QUEUED, sent)) or 0)
     if room <= 0:
         return []
-    order = list(session.scalars(_first(room, sent=sent, put_off=put_off, max_turn=max_running)))
+    order = list(session.scalars(_first(room, sent=sent, max_turn=max_running)))
     # Another dispatcher may have claimed some of them meanwhile.
-    free = select(Job.id).where(Job.id.in_(order), _QUEUED, or_(Job.dispatched_at.is_(None), ~sent), ~put_off)
+    free = select(Job.id).where(Job.id.in_(order), _QUEUED, or_(Job.dispatched_at.is_(None), ~sent))
     claimed = sorted(session.scalars(free.with_for_update(skip_locked=True)), key=order.index)
     session.execute(
         update(Job).where(Job.id.in_(claimed)).values(dispatched_at=at),
@@ -67,18 +66,11 @@ def position(session: Session, job: Job) -> int | None:
     return positions(session, [job]).get(job.id)
 
 
-def _first(
-    number: int,
-    *,
-    sent: ColumnElement[bool] = _NONE,
-    put_off: ColumnElement[bool] = _NONE,
-    max_turn: int = 0,
-) -> Select[str]:
+def _first(number: int, *, sent: ColumnElement[bool] = _NONE, max_turn: int = 0) -> Select[str]:
     """Select the ids of the first jobs in the queue, in order.
 
     Args:
         sent: condition on the queued jobs that count as running, because they are about to start.
-        put_off: condition on the queued jobs that take no part.
         max_turn: last turn that takes part; 0 means all.
     """
     # Each condition has its own index, and the ranked columns have another one.
@@ -88,9 +80,7 @@ def _first(
     rank = func.row_number().over(partition_by=Job.owner, order_by=(Job.created_at, Job.id)).label("rank")
     line = (
         select(Job.id, Job.owner, Job.created_at, rank)
-        .where(
-            _QUEUED, *(Job.id.not_in(select(Job.id).where(_QUEUED, skipped)) for skipped in (sent, put_off))
-        )
+        .where(_QUEUED, Job.id.not_in(select(Job.id).where(_QUEUED, sent)))
         .subquery()
     )
     turn = line.c.rank + func.coalesce(load.c.jobs, 0)

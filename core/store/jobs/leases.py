@@ -169,7 +169,6 @@ def publish(
     model: NewModel,
     metrics: dict[str, Any] | None,
     *,
-    progress: dict[str, Any] | None = None,
     seconds: float | None = None,
     evaluate: bool = False,
 ) -> bool:
@@ -178,13 +177,14 @@ def publish(
     A pending cancellation is ignored. With `evaluate` it then ends the evaluation.
 
     Args:
-        progress: the job's progress, of which only the stage changes.
         seconds: duration of the training.
 
     Returns:
         False if the lease is lost, and nothing is written then. True also if this model was already
         published, so that the call can be repeated after a commit with an unknown result.
     """
+    held = _held(session, claim)
+    progress = None if held is None else held.progress
     at = database_now(session)
     job = transition(
         session,
@@ -258,7 +258,6 @@ def requeue(
     max_attempts: int,
     code: str,
     detail: str,
-    delay_seconds: float = 0,
 ) -> str | None:
     """Requeue the job, or cancel it if that was requested.
 
@@ -268,7 +267,6 @@ def requeue(
         max_attempts: with `spend_attempt`, the number of attempts after which the job fails.
         code: reason of the requeue or the failure.
         detail: the reason for a person.
-        delay_seconds: time before the next attempt.
 
     Returns:
         The new status, or None if the lease is lost.
@@ -287,7 +285,6 @@ def requeue(
         reason=code,
         code=code,
         detail=detail,
-        due=at + timedelta(seconds=delay_seconds),
     )
     return None if released is None else released.status
 

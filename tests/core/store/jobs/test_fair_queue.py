@@ -35,7 +35,7 @@ def ranked(
     if at is not None:
         sent = {job.id for job in waiting if job.dispatched_at is not None and job.dispatched_at > at - DELAY}
         load += Counter(job.owner for job in waiting if job.id in sent)
-        waiting = [job for job in waiting if job.id not in sent and not at < job.available_at <= at + DELAY]
+        waiting = [job for job in waiting if job.id not in sent]
     order = []
     for job in waiting:
         load[job.owner] += 1
@@ -95,8 +95,7 @@ class History:
                 leases.finish_cancelled(session, claim)
             else:
                 reason: dict[str, Any] = {"max_attempts": 9, "code": "x", "detail": "y"}
-                delay = 60 * (number % 3)
-                leases.requeue(session, claim, spend_attempt=True, delay_seconds=delay, **reason)
+                leases.requeue(session, claim, spend_attempt=True, **reason)
 
     def lose_message(self, number: int) -> None:
         with self.database.write() as session:
@@ -164,11 +163,10 @@ def test_many_histories_give_the_order_of_the_ranking(database: Database, histor
     play(database, history)
 
 
-@pytest.mark.parametrize("column", ["available_at", "dispatched_at"])
-def test_a_clock_set_back_by_a_day_holds_no_job_back(database: Database, column: str) -> None:
+def test_a_clock_set_back_by_a_day_holds_no_job_back(database: Database) -> None:
     job_id = new_job(database)
     with database.write() as session:
         ahead = database_now(session) + timedelta(days=1)
-        session.execute(update(Job).where(Job.id == job_id).values({column: ahead}))
+        session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=ahead))
     with database.write() as session:
         assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [job_id]

@@ -254,32 +254,6 @@ def test_publish_repeated_after_a_lost_answer_succeeds(database: Database) -> No
     assert types_of(database, job_id)[-2:] == ["model_published", "succeeded"]
 
 
-def test_jobs_waiting_for_disk_space_block_no_other(database: Database) -> None:
-    """A worker with a full disk requeues jobs with a delay; none of them has a message out."""
-    made = [new_job(database) for _ in range(6)]
-
-    def take() -> list[str]:
-        with database.write() as session:
-            return fair_queue.take_due(session, redispatch_seconds=30, ahead=4)
-
-    assert take() == made[:4]
-    for job_id in made[:4]:
-        claim = claimed(database, job_id)
-        given = {
-            "spend_attempt": False,
-            "max_attempts": 3,
-            "code": "storage_full",
-            "detail": "The disk is full.",
-        }
-        with database.write() as session:
-            assert leases.requeue(session, claim, delay_seconds=30, **given) == "queued"  # type: ignore[arg-type]
-    assert take() == made[4:]
-    with database.write() as session:  # Half a minute later.
-        past = database_now(session) - timedelta(seconds=1)
-        session.execute(update(Job).where(Job.id.in_(made[:2])).values(available_at=past))
-    assert take() == made[:2]
-
-
 def test_a_returned_message_is_sent_again_at_once(database: Database) -> None:
     first, second = new_job(database), new_job(database)
     with database.write() as session:
@@ -319,17 +293,12 @@ def test_a_model_is_published_before_its_evaluation(database: Database) -> None:
     claim = claimed(database, new_job(database, reserved_bytes=7))
     model, progress = new_model(), {"stage": "publishing", "fraction": 0.5}
     announce(database, f"models/{model.id}", "jobs/x/report-1.json")
+    with database.write() as session:
+        assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
     for _ in range(2):  # The second call is a retry after a lost answer.
         with database.write() as session:
-            assert leases.publish(
-                session,
-                claim,
-                model,
-                {"verdict": "evaluating"},
-                progress=progress,
-                seconds=12.5,
-                evaluate=True,
-            )
+            metrics = {"verdict": "evaluating"}
+            assert leases.publish(session, claim, model, metrics, seconds=12.5, evaluate=True)
     job = job_of(database, claim.job_id)
     assert (job.status, job.model_id, job.metrics) == ("running", model.id, {"verdict": "evaluating"})
     assert (job.progress, job.reserved_bytes) == ({"stage": "evaluating", "fraction": 0.5}, 0)
