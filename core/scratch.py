@@ -9,7 +9,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +17,6 @@ from core.admission import Admission, Grant, Limit
 from core.errors import ClipCiteError
 
 LOCK = ".lock"
-UNLOCKED_SECONDS = 3_600
-"""Age from which a folder without a lock is left over. A younger one is being made or removed."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
 """`errno` values of a full disk and an exceeded quota."""
 MIN_FREE_BYTES = 16_000_000
@@ -93,13 +90,7 @@ def sweep_scratch(root: Path) -> int:
     for folder in root.iterdir() if root.is_dir() else ():
         try:
             lock = os.open(folder / LOCK, os.O_RDWR)
-        except FileNotFoundError:
-            with suppress(OSError):
-                if time.time() - folder.lstat().st_mtime > UNLOCKED_SECONDS:
-                    shutil.rmtree(folder)
-                    removed += 1
-            continue
-        except OSError:
+        except OSError:  # without a lock, it is being made or removed, and empty
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,5 @@
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from core.admission import ServerBusy
 from core.scratch import (
     FULL,
-    UNLOCKED_SECONDS,
     ScratchExceeded,
     ScratchSpace,
     free_bytes,
@@ -70,16 +67,6 @@ def test_a_process_that_is_killed_while_it_removes_its_folder_leaves_the_lock(tm
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 2
     assert sweep_scratch(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_without_a_lock_is_swept_after_an_hour(tmp_path: Path) -> None:
-    for name, age in (("old", UNLOCKED_SECONDS + 10), ("young", UNLOCKED_SECONDS - 600)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "image").write_bytes(b"x")
-        at = time.time() - age
-        os.utime(tmp_path / name, (at, at))
-    assert sweep_scratch(tmp_path) == 1
-    assert [folder.name for folder in tmp_path.iterdir()] == ["young"]
 
 
 def test_all_requests_share_the_space_and_an_owner_has_half_of_it(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from weakref import WeakValueDictionary
 
 import torch
 
@@ -60,8 +59,6 @@ class ModelPool:
         self.unavailable = 0
         """Number of loads that failed, because files were missing or damaged."""
         self._lock = threading.Lock()
-        # A model may still use an evicted backbone, which must not be loaded twice.
-        self._living: WeakValueDictionary[tuple[str, int], Backbone] = WeakValueDictionary()
         self._own_sizes: dict[str, int] = {}
         """Default image sizes of the backbones loaded so far."""
         self._bytes: dict[tuple[str, int | None], int] = {}
@@ -182,20 +179,15 @@ class ModelPool:
         return BACKBONE, name, None if image_size == self._own_sizes.get(name) else image_size
 
     def _load_stock(self, name: str, image_size: int | None) -> ServedModel:
-        size = image_size or self._own_sizes.get(name)
-        backbone = None if size is None else self._living.get((name, size))
-        if backbone is None:
-            backbone = load_backbone(
-                name,
-                cache=self._settings.cache,
-                image_size=image_size,
-                device=self._settings.device,
-                tf32=self._settings.serving_precision == "tf32",
-            )
-        with self._lock:
-            if image_size is None:
-                self._own_sizes[name] = backbone.image_size
-            backbone = self._living.setdefault((name, backbone.image_size), backbone)
+        backbone = load_backbone(
+            name,
+            cache=self._settings.cache,
+            image_size=image_size,
+            device=self._settings.device,
+            tf32=self._settings.serving_precision == "tf32",
+        )
+        if image_size is None:
+            self._own_sizes[name] = backbone.image_size
         return stock_model(f"{name}/{backbone.image_size}", backbone, self._dtype)
 
 

@@ -1,6 +1,5 @@
 """Identifiers that sort by creation time: `job_06bz…`."""
 
-import os
 import secrets
 import threading
 import time
@@ -27,13 +26,3 @@ def new_id(prefix: str) -> str:
         number = _last
     digits = [_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)]
     return f"{prefix}_{''.join(digits)}"
-
-
-def _forget() -> None:
-    """Reset the state in a forked child, which must not continue from its parent's last id."""
-    global _last, _lock
-    _lock = threading.Lock()
-    _last = 0
-
-
-os.register_at_fork(after_in_child=_forget)

@@ -1,4 +1,3 @@
-import os
 import re
 import threading
 import time
@@ -42,17 +41,3 @@ def test_threads_get_different_ids() -> None:
     for thread in threads:
         thread.join()
     assert len(set(made)) == 2_000
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_child_goes_its_own_way() -> None:
-    new_id("x")
-    read, write = os.pipe()
-    if (child := os.fork()) == 0:
-        os.write(write, new_id("x").encode())
-        os._exit(0)
-    mine = new_id("x")
-    os.waitpid(child, 0)
-    assert os.read(read, 100).decode() != mine
-    os.close(read)
-    os.close(write)
