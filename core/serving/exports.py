@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Literal
 
 from safetensors.torch import save_file
 
@@ -25,7 +25,7 @@ from core.errors import ClipCiteError
 from core.scratch import scratch_folder
 from core.serving.calibrated import stored_calibration
 from core.serving.pool.model_pool import ModelPool
-from core.serving.types import WeightsKey, WeightsSource
+from core.serving.types import WeightsKey
 from core.settings import Settings
 from core.store.db.tables import Model
 from core.store.storage.blobs import Blobs
@@ -98,8 +98,7 @@ def _write_model(
             "This service can't write ONNX, because the packages of `pip install '.[onnx]'` are not "
             "installed. Use format=open_clip, or ask the operator to install them."
         )
-    key = WeightsKey.of(model)
-    with pool.stored(key, cast(WeightsSource, key.source)) as (stock, weights):
+    with pool.stored(WeightsKey.of(model)) as (stock, weights):
         backbone = stock.backbone
         if backbone.device.type != "cpu":
             backbone = load_backbone(model.backbone, cache=cache, image_size=model.image_size)

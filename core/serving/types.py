@@ -93,32 +93,26 @@ class NoReadableImage(ClipCiteError):
 
 
 @dataclass(frozen=True)
-class WeightsSource:
-    """The stored files of a model, by blob key."""
-
-    model_id: str
-    weights: str
-    manifest: str
-    sha256: str
-    """Hash of the weights."""
-    bytes: int
-
-
-@dataclass(frozen=True)
 class WeightsKey:
-    """Identity of a model's weights."""
+    """Identity of a model's weights, and their stored files."""
 
     backbone: str
     image_size: int | None = None
     """None is the backbone's own image size."""
     model_id: str = ""
-    """Empty for the pre-trained model."""
-    source: WeightsSource | None = field(default=None, compare=False, repr=False)
+    """Empty for the pre-trained model, which has no stored files."""
+    weights: str = field(default="", compare=False)
+    manifest: str = field(default="", compare=False)
+    """Blob keys of the two files."""
+    sha256: str = field(default="", compare=False)
+    """Hash of the weights."""
+    bytes: int = field(default=0, compare=False)
+    """Size of the weights."""
 
     @classmethod
     def of(cls, row: Model) -> "WeightsKey":
-        source = WeightsSource(row.id, row.weights_key, row.manifest_key, row.sha256, row.bytes)
-        return cls(row.backbone, row.image_size, row.id, source)
+        files = row.weights_key, row.manifest_key, row.sha256, row.bytes
+        return cls(row.backbone, row.image_size, row.id, *files)
 
     @property
     def key(self) -> str:

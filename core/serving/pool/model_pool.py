@@ -16,7 +16,7 @@ from core.clip.weights.manifest import read_manifest
 from core.errors import ClipCiteError
 from core.serving.pool.cache import Key, WarmCache
 from core.serving.pool.served_model import ServedModel, adapted_model, stock_model
-from core.serving.types import WeightsKey, WeightsSource
+from core.serving.types import WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.errors import BlobNotFound, ModelNotFound
@@ -99,23 +99,22 @@ class ModelPool:
             StillLoading: loading takes longer, and goes on.
             ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
         """
-        source = weights_key.source
-        if source is None or alpha == 0:
+        if not weights_key.model_id or alpha == 0:
             backbone = weights_key.backbone, weights_key.image_size
             with self.stock(*backbone, wait_seconds=wait_seconds) as stock:
                 yield stock
             return
         with self.warm.acquire(
             (MODEL, weights_key, alpha),
-            lambda: self._build(weights_key, source, alpha),
+            lambda: self._build(weights_key, alpha),
             wait_seconds=wait_seconds,
-            expected_bytes=self._bytes.get((weights_key.backbone, weights_key.image_size), source.bytes),
+            expected_bytes=self._bytes.get((weights_key.backbone, weights_key.image_size), weights_key.bytes),
         ) as model:
             assert isinstance(model, ServedModel)
             yield model
 
     @contextmanager
-    def stored(self, key: WeightsKey, source: WeightsSource) -> Iterator[tuple[ServedModel, Weights]]:
+    def stored(self, key: WeightsKey) -> Iterator[tuple[ServedModel, Weights]]:
         """Hold the pre-trained model and the stored weights of a model, loaded in this thread if needed.
 
         Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
@@ -124,9 +123,9 @@ class ModelPool:
             self.stock(key.backbone, key.image_size, wait_seconds=None) as stock,
             self.warm.acquire(
                 (DELTA, key),
-                lambda: self._load_weights(source, stock.backbone),
+                lambda: self._load_weights(key, stock.backbone),
                 wait_seconds=None,
-                expected_bytes=source.bytes,
+                expected_bytes=key.bytes,
             ) as weights,
         ):
             assert isinstance(weights, Weights)
@@ -142,10 +141,10 @@ class ModelPool:
         self.backbones.close()
         self._builder.shutdown(wait=False, cancel_futures=True)
 
-    def _build(self, key: WeightsKey, source: WeightsSource, alpha: float) -> ServedModel:
+    def _build(self, key: WeightsKey, alpha: float) -> ServedModel:
         with ExitStack() as held:
             held.enter_context(self.stock(key.backbone, key.image_size, wait_seconds=None))
-            with self.stored(key, source) as (stock, weights):
+            with self.stored(key) as (stock, weights):
                 built = self._builder.submit(adapted_model, key.at(alpha), stock, weights, alpha).result()
             self._bytes[key.backbone, key.image_size] = built.bytes
             if built.bytes > self.warm.budget_bytes:
@@ -156,21 +155,21 @@ class ModelPool:
                 )
             return replace(built, release=held.pop_all().close)
 
-    def _load_weights(self, source: WeightsSource, backbone: Backbone) -> Weights:
+    def _load_weights(self, key: WeightsKey, backbone: Backbone) -> Weights:
         try:
-            manifest = read_manifest(self._blobs.get(source.manifest))
-            if manifest.sha256 != source.sha256:
+            manifest = read_manifest(self._blobs.get(key.manifest))
+            if manifest.sha256 != key.sha256:
                 raise CorruptWeights("Its manifest belongs to other weights.")
-            return load_weights(self._blobs.get(source.weights), manifest, backbone)
+            return load_weights(self._blobs.get(key.weights), manifest, backbone)
         except (CorruptWeights, BlobNotFound) as error:
             with self._database.read() as session:
-                if not models.exists(session, source.model_id):  # deleted since the request began
-                    raise ModelNotFound(source.model_id) from error
+                if not models.exists(session, key.model_id):  # deleted since the request began
+                    raise ModelNotFound(key.model_id) from error
             with self._lock:
                 self.unavailable += 1
-            logger.error("%s can't be used, %s: %s", source.model_id, error.code, error)
+            logger.error("%s can't be used, %s: %s", key.model_id, error.code, error)
             raise ModelUnavailable(
-                f"The model {source.model_id} can't be used: {error} The other models are not affected. "
+                f"The model {key.model_id} can't be used: {error} The other models are not affected. "
                 "Restore its files, or delete the model and train it again."
             ) from error
 
