@@ -29,7 +29,7 @@ from clipcite.cli.render.tables import table_of
 from clipcite.cli.render.verdict import verdict
 from clipcite.datasets.dataset import Labelled
 from clipcite.datasets.detect import read
-from core.samples import catalog
+from core.samples import sample
 from core.settings import get_settings
 from demo.service import DemoFailed, Service, running_service
 
@@ -99,7 +99,7 @@ def demo(console: Console) -> None:
 
 
 def _images(folder: Path, own: str | None, console: Console) -> Dataset:
-    """Return the images of DATA, or of the default sample.
+    """Return the images of DATA, or of the sample.
 
     Raises:
         DemoFailed: DATA has no usable layout.
@@ -107,9 +107,8 @@ def _images(folder: Path, own: str | None, console: Console) -> Dataset:
     if own:
         folder = Path(own).expanduser()
     else:
-        sample = catalog.available()[0]
         sample.write(folder)
-        _say(console, "images", f"{sample.title}. {sample.credit} ({sample.license})")
+        _say(console, "images", f"{sample.TITLE}. {sample.CREDIT} ({sample.LICENSE})")
     try:
         images = read(folder)
     except InvalidImages as error:

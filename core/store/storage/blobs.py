@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -44,7 +43,6 @@ class Stored:
 
     key: str
     bytes: int
-    modified: datetime
 
 
 class Blobs:
@@ -162,7 +160,7 @@ class Blobs:
         """Return all blobs below the folder `prefix`; an empty `prefix` is the root."""
         with _storage_errors("listed"):
             chunks = obstore.list(self._store, _checked(prefix) if prefix else None)
-            return [Stored(i["path"], i["size"], i["last_modified"]) for chunk in chunks for i in chunk]
+            return [Stored(i["path"], i["size"]) for chunk in chunks for i in chunk]
 
     def delete(self, key: str) -> None:
         """Delete a blob. A missing blob is no error."""
