@@ -231,8 +231,8 @@ def test_a_report_follows_its_model(fresh: Service) -> None:
     fresh.blobs.put(key, json.dumps(made).encode())
     with fresh.database.write() as session:
         deletions.announce(session, key)
-        assert leases.finish(session, claim, {"verdict": made.verdict}, key)
-    assert fresh.client.get(f"/jobs/{job_id}/report").json()["verdict"] == made.verdict
+        assert leases.finish(session, claim, {"verdict": made["verdict"]}, key)
+    assert fresh.client.get(f"/jobs/{job_id}/report").json()["verdict"] == made["verdict"]
 
 
 def test_deleting_the_job_deletes_its_report(make_service: MakeService) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import RUNNING, Job, Model
@@ -320,7 +320,7 @@ def test_a_model_is_published_before_its_evaluation(database: Database) -> None:
     assert job.finished_at is not None
     assert metrics_of_model(database, claim.job_id) == {"verdict": "better"}
     types = types_of(database, claim.job_id)
-    assert types == ["queued", "started", "model_published", "stage", "succeeded"]
+    assert types == ["queued", "started", "stage", "model_published", "stage", "succeeded"]
 
 
 def test_a_job_that_lost_its_worker_in_the_evaluation_keeps_its_model(database: Database) -> None:
