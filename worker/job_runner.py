@@ -28,9 +28,9 @@ from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
 from worker.progress import JobProgress
 from worker.publication import end_job, publish_model
-from worker.trainer.pool import TrainerPool
 from worker.trainer.protocol import CHECKPOINTS, REPORT
 from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
+from worker.trainer.warm import WarmTrainer
 
 logger = logging.getLogger(__name__)
 WAITS = {StorageFull.code, StorageUnavailable.code}
@@ -58,10 +58,10 @@ class JobRunner:
         self.name = name
         self.draining = threading.Event()
         """Set when this worker must stop. Its job is requeued, and the attempt does not count."""
-        self.standby = TrainerPool() if settings.warm_trainer else None
-        if self.standby is not None:
-            atexit.register(self.standby.close)
-            self.standby.prepare()
+        self.warm_trainer = WarmTrainer() if settings.warm_trainer else None
+        if self.warm_trainer is not None:
+            atexit.register(self.warm_trainer.close)
+            self.warm_trainer.prepare()
 
     def run(self, job_id: str) -> None:
         """Claim the job and run it. Do nothing if it can't be claimed."""
@@ -193,11 +193,11 @@ class JobRunner:
                 should_stop=lease.should_stop,
                 deadline_seconds=self.settings.deadline_seconds,
                 stall_seconds=self.settings.stall_seconds,
-                standby=self.standby,
+                warm_trainer=self.warm_trainer,
             )
         finally:
-            if self.standby is not None and not self.draining.is_set():
-                self.standby.prepare()  # for the next job, while this one ends
+            if self.warm_trainer is not None and not self.draining.is_set():
+                self.warm_trainer.prepare()  # for the next job, while this one ends
         if claim.is_evaluated:
             end_job(lease, self.blobs, (folder / REPORT).read_bytes(), result["metrics"])
         else:

@@ -1,4 +1,4 @@
-"""One job through a worker: its row, its trainer and the standby trainer."""
+"""One job through a worker: its row, its trainer and the warm trainer."""
 
 import hashlib
 import io
@@ -45,8 +45,8 @@ def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
 
     yield make
     for worker in made:
-        if worker.standby is not None:
-            worker.standby.close()
+        if worker.warm_trainer is not None:
+            worker.warm_trainer.close()
         worker.database.close()
 
 
@@ -80,9 +80,11 @@ def trainers() -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_standby_that_was_killed_costs_the_job_no_attempt(make_worker: MakeWorker, tmp_path: Path) -> None:
+def test_a_warm_trainer_that_was_killed_costs_the_job_no_attempt(
+    make_worker: MakeWorker, tmp_path: Path
+) -> None:
     worker = make_worker()
-    killed = worker.standby.pid
+    killed = worker.warm_trainer.pid
     assert killed is not None
     assert trainers() == [killed]
     psutil.Process(killed).kill()
@@ -90,13 +92,13 @@ def test_a_standby_that_was_killed_costs_the_job_no_attempt(make_worker: MakeWor
     worker.run(job_id)
     job = job_of(worker.database, job_id)
     assert (job.status, job.attempts) == ("succeeded", 1), job.error_detail
-    # The next trainer is on standby.
-    assert worker.standby.pid not in {None, killed}
-    assert trainers() == [worker.standby.pid]
+    # The next trainer waits.
+    assert worker.warm_trainer.pid not in {None, killed}
+    assert trainers() == [worker.warm_trainer.pid]
 
 
 @pytest.mark.slow
-def test_without_the_setting_there_is_no_standby(make_worker: MakeWorker, tmp_path: Path) -> None:
+def test_without_the_setting_there_is_no_warm_trainer(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker(warm_trainer=False)
     assert trainers() == []
     job_id = queue_job(worker, tmp_path)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ClipCiteError
-from worker.trainer.pool import TrainerPool
 from worker.trainer.process import TrainerProcess
+from worker.trainer.warm import WarmTrainer
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
-# A standby answers once its imports are done. A standby that is silent for longer hangs.
+# A warm trainer answers once its imports are done. A warm trainer that is silent for longer hangs.
 TAKE_SECONDS = 60
 # Errors of the trainer that may not occur at the next attempt.
 TRANSIENT_CODES = {"backbone_unavailable", "storage_full"}
@@ -47,9 +47,9 @@ def run_trainer(
     should_stop: Callable[[], bool],
     deadline_seconds: float,
     stall_seconds: float,
-    standby: TrainerPool | None = None,
+    warm_trainer: WarmTrainer | None = None,
 ) -> dict[str, Any]:
-    """Train the job in `folder`, by the standby if there is one. Return the trainer's last message.
+    """Train the job in `folder`, by the warm trainer if there is one. Return the trainer's last message.
 
     The files of the model are complete when `on_message` receives `trained`, and the evaluation goes on.
     Without an evaluation they are complete at the end.
@@ -61,7 +61,7 @@ def run_trainer(
         TrainerDied: the process died or made no progress.
         Stopped: `should_stop` returned True.
     """
-    waiting = standby.take() if standby is not None else None
+    waiting = warm_trainer.take() if warm_trainer is not None else None
     trainer = waiting or TrainerProcess(folder)
     taken = trainer is not waiting  # the trainer has certainly received the job
     started = heard = time.monotonic()
@@ -88,8 +88,8 @@ def run_trainer(
             line = trainer.read_line(POLL_SECONDS)
             ended = line is not None and not line.endswith(b"\n")  # possibly within a line
             if not taken and (ended or now - started > TAKE_SECONDS):
-                # A failure of the standby is not the job's fault, and costs no attempt.
-                logger.warning("The standby trainer does not take the job; another one is started")
+                # A failure of the warm trainer is not the job's fault, and costs no attempt.
+                logger.warning("The warm trainer does not take the job; another one is started")
                 useless, trainer, taken = trainer, TrainerProcess(folder), True
                 useless.kill()
                 continue

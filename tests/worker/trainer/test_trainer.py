@@ -1,4 +1,4 @@
-"""The real trainer, started cold and from standby."""
+"""The real trainer, started cold and warm."""
 
 import hashlib
 import json
@@ -22,9 +22,9 @@ from core.clip.weights.manifest import WEIGHTS
 from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.service.running import running_module, wait_for
-from worker.trainer.pool import TrainerPool
 from worker.trainer.protocol import TASK, Task
 from worker.trainer.supervisor import run_trainer
+from worker.trainer.warm import WarmTrainer
 
 pytestmark = pytest.mark.slow
 
@@ -38,11 +38,11 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def standby() -> Iterator[TrainerPool]:
-    standby = TrainerPool()
-    standby.prepare()
-    yield standby
-    standby.close()
+def warm_trainer() -> Iterator[WarmTrainer]:
+    warm_trainer = WarmTrainer()
+    warm_trainer.prepare()
+    yield warm_trainer
+    warm_trainer.close()
 
 
 def write_job(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, **config: Any) -> Path:
@@ -138,7 +138,7 @@ def test_killed_three_times_gives_the_same_weights(tmp_path: Path) -> None:
     assert max(float((one[name] - other[name]).abs().max()) for name in one) == 0.0
 
 
-def run(folder: Path, standby: TrainerPool | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def run(folder: Path, warm_trainer: WarmTrainer | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     heard: list[dict[str, Any]] = []
     result = run_trainer(
         folder,
@@ -146,17 +146,17 @@ def run(folder: Path, standby: TrainerPool | None) -> tuple[list[dict[str, Any]]
         should_stop=lambda: False,
         deadline_seconds=PATIENCE,
         stall_seconds=PATIENCE,
-        standby=standby,
+        warm_trainer=warm_trainer,
     )
     return heard, result
 
 
-def test_warm_and_cold_give_the_same(standby: TrainerPool, tmp_path: Path) -> None:
+def test_warm_and_cold_give_the_same(warm_trainer: WarmTrainer, tmp_path: Path) -> None:
     backbone = make_tiny_backbone(tmp_path / "tiny")
-    waiting = standby.pid
-    warm = run(write_job(tmp_path / "warm", backbone), standby)
+    waiting = warm_trainer.pid
+    warm = run(write_job(tmp_path / "warm", backbone), warm_trainer)
     assert waiting is not None
-    assert standby.pid is None
+    assert warm_trainer.pid is None
     cold = run(write_job(tmp_path / "cold", backbone), None)
     assert warm[1]["metrics"] == cold[1]["metrics"]
     assert warm[1]["metrics"]["trained_classes"]

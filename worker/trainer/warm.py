@@ -1,4 +1,4 @@
-"""The standby trainer process for the next job."""
+"""The warm trainer, which waits for the next job."""
 
 import logging
 import threading
@@ -8,11 +8,11 @@ from worker.trainer.process import TrainerProcess
 logger = logging.getLogger(__name__)
 
 
-class TrainerPool:
-    """At most one standby trainer with finished imports, so that the next job starts sooner.
+class WarmTrainer:
+    """At most one trainer with finished imports, so that the next job starts sooner.
 
-    The worker starts the standby when a training has ended, not during one: the cores are busy, and the
-    memory may suffice for one process only. If the standby dies, the next job starts its own trainer.
+    The worker starts the warm trainer when a training has ended, not during one: the cores are busy, and the
+    memory may suffice for one process only. If the warm trainer dies, the next job starts its own trainer.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class TrainerPool:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the standby, or None."""
+        """Process id of the warm trainer, or None."""
         trainer = self._trainer
         return None if trainer is None else trainer.pid
 
     def prepare(self) -> None:
-        """Start a standby, unless there is one."""
+        """Start a warm trainer, unless there is one."""
         with self._lock:
             if self._closed or (self._trainer is not None and self._trainer.alive()):
                 return
@@ -35,19 +35,19 @@ class TrainerPool:
             try:
                 self._trainer = TrainerProcess()
             except OSError as error:  # no memory or no process left: the next job starts its own trainer
-                logger.warning("No trainer stands by: %s", error)
+                logger.warning("No trainer waits: %s", error)
 
     def take(self) -> TrainerProcess | None:
-        """Take the standby, if there is one. The caller must assign it a job and kill it."""
+        """Take the warm trainer, if there is one. The caller must assign it a job and kill it."""
         with self._lock:
             if self._trainer is not None and not self._trainer.alive():
-                logger.warning("The standby trainer has died; the job starts another one")
+                logger.warning("The warm trainer has died; the job starts another one")
                 self._drop()
             trainer, self._trainer = self._trainer, None
             return trainer
 
     def close(self) -> None:
-        """Kill the standby, and start no other."""
+        """Kill the warm trainer, and start no other."""
         with self._lock:
             self._closed = True
             self._drop()

@@ -1,4 +1,4 @@
-"""The standby trainer, with stand-ins. test_trainer.py tests the real one."""
+"""The warm trainer, with stand-ins. test_trainer.py tests the real one."""
 
 import json
 import os
@@ -14,34 +14,34 @@ import pytest
 
 from tests.worker.conftest import StandIn
 from worker.trainer import supervisor
-from worker.trainer.pool import TrainerPool
 from worker.trainer.process import MALLOC
 from worker.trainer.supervisor import Stopped, TrainerDied, TrainerFailed, run_trainer
+from worker.trainer.warm import WarmTrainer
 
 DONE = "folder = job(); say(type='done', metrics={'pid': os.getpid(), 'folder': folder, 'cold': cold})"
 
 
 @pytest.fixture
-def standby() -> Iterator[TrainerPool]:
-    standby = TrainerPool()
-    yield standby
-    standby.close()
+def warm_trainer() -> Iterator[WarmTrainer]:
+    warm_trainer = WarmTrainer()
+    yield warm_trainer
+    warm_trainer.close()
 
 
-def run(standby: TrainerPool, folder: Path, **more: Any) -> dict[str, Any]:
+def run(warm_trainer: WarmTrainer, folder: Path, **more: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "on_message": lambda message: None,
         "should_stop": lambda: False,
         "deadline_seconds": 120,
         "stall_seconds": 120,
-        "standby": standby,
+        "warm_trainer": warm_trainer,
     }
     return run_trainer(folder, **{**given, **more})
 
 
-def process_of(standby: TrainerPool) -> psutil.Process:
-    assert standby.pid is not None
-    return psutil.Process(standby.pid)
+def process_of(warm_trainer: WarmTrainer) -> psutil.Process:
+    assert warm_trainer.pid is not None
+    return psutil.Process(warm_trainer.pid)
 
 
 def wait_until_dead(process: psutil.Process) -> None:
@@ -53,34 +53,34 @@ def wait_until_dead(process: psutil.Process) -> None:
             time.sleep(0.02)
 
 
-def test_the_standby_trainer_gets_one_job(standby: TrainerPool, stand_in: StandIn, tmp_path: Path) -> None:
+def test_the_warm_trainer_gets_one_job(warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path) -> None:
     stand_in(DONE)
-    standby.prepare()
-    waiting = process_of(standby)
-    standby.prepare()
-    assert standby.pid == waiting.pid  # At most one trainer is on standby.
+    warm_trainer.prepare()
+    waiting = process_of(warm_trainer)
+    warm_trainer.prepare()
+    assert warm_trainer.pid == waiting.pid  # At most one trainer waits.
     folder = tmp_path / "with 'quotes' and ü"
-    assert run(standby, folder)["metrics"] == {"pid": waiting.pid, "folder": str(folder), "cold": False}
+    assert run(warm_trainer, folder)["metrics"] == {"pid": waiting.pid, "folder": str(folder), "cold": False}
     assert not waiting.is_running()
-    assert standby.pid is None  # The next trainer starts only on request.
-    assert run(standby, tmp_path)["metrics"]["cold"]
+    assert warm_trainer.pid is None  # The next trainer starts only on request.
+    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
 
 
-def test_a_trainer_killed_on_standby_costs_no_attempt(
-    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
+def test_a_trainer_killed_while_it_waits_costs_no_attempt(
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in(DONE)
-    standby.prepare()
-    process_of(standby).kill()
-    assert run(standby, tmp_path)["metrics"]["cold"]
-    standby.prepare()
-    killed = process_of(standby)
+    warm_trainer.prepare()
+    process_of(warm_trainer).kill()
+    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
+    warm_trainer.prepare()
+    killed = process_of(warm_trainer)
     killed.kill()
     wait_until_dead(killed)
-    standby.prepare()  # A new trainer replaces it.
-    waiting = process_of(standby)
+    warm_trainer.prepare()  # A new trainer replaces it.
+    waiting = process_of(warm_trainer)
     assert waiting.pid != killed.pid
-    assert run(standby, tmp_path)["metrics"]["pid"] == waiting.pid
+    assert run(warm_trainer, tmp_path)["metrics"]["pid"] == waiting.pid
 
 
 @pytest.mark.parametrize(
@@ -88,87 +88,87 @@ def test_a_trainer_killed_on_standby_costs_no_attempt(
     ["os._exit(1)", "os.kill(os.getpid(), 9)", "print('{\"type', end='', flush=True); os._exit(0)"],
 )
 def test_a_trainer_that_dies_before_its_start_costs_no_attempt(
-    standby: TrainerPool, stand_in: StandIn, tmp_path: Path, before_its_first_word: str
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path, before_its_first_word: str
 ) -> None:
     stand_in(f"folder = job()\nif not cold: {before_its_first_word}\n{DONE.partition('; ')[2]}")
-    standby.prepare()
-    gone = process_of(standby)
-    assert run(standby, tmp_path)["metrics"]["cold"]
+    warm_trainer.prepare()
+    gone = process_of(warm_trainer)
+    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
     assert not gone.is_running()
 
 
 def test_a_hanging_trainer_is_replaced(
-    standby: TrainerPool, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "TAKE_SECONDS", 0.5)
     stand_in(f"if not cold: time.sleep(60)\n{DONE}")
-    standby.prepare()
-    hanging = process_of(standby)
-    assert run(standby, tmp_path)["metrics"]["cold"]
+    warm_trainer.prepare()
+    hanging = process_of(warm_trainer)
+    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
     assert not hanging.is_running()
 
 
 def test_a_trainer_that_dies_during_the_job_costs_an_attempt(
-    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in("job(); say(type='stage', stage='preparing'); os.kill(os.getpid(), 9)")
-    standby.prepare()
+    warm_trainer.prepare()
     with pytest.raises(TrainerDied, match="memory"):
-        run(standby, tmp_path)
+        run(warm_trainer, tmp_path)
 
 
 def test_the_deadline_and_a_stop_end_a_trainer_that_does_not_start(
-    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     stand_in("time.sleep(60)")
-    standby.prepare()
-    waiting = process_of(standby)
+    warm_trainer.prepare()
+    waiting = process_of(warm_trainer)
     with pytest.raises(TrainerFailed) as late:
-        run(standby, tmp_path, deadline_seconds=0.3)
+        run(warm_trainer, tmp_path, deadline_seconds=0.3)
     assert late.value.code == "deadline_exceeded"
     assert not waiting.is_running()
-    standby.prepare()
-    waiting = process_of(standby)
+    warm_trainer.prepare()
+    waiting = process_of(warm_trainer)
     with pytest.raises(Stopped):
-        run(standby, tmp_path, should_stop=lambda: True)
+        run(warm_trainer, tmp_path, should_stop=lambda: True)
     assert not waiting.is_running()
 
 
-def test_its_whole_group_ends(standby: TrainerPool, stand_in: StandIn, tmp_path: Path) -> None:
+def test_its_whole_group_ends(warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path) -> None:
     stand_in(
         "import subprocess\n"
         "other = subprocess.Popen(['sleep', '60'])\n"
         "job(); say(type='done', metrics={'other': other.pid})"
     )
-    standby.prepare()
-    other = run(standby, tmp_path)["metrics"]["other"]
+    warm_trainer.prepare()
+    other = run(warm_trainer, tmp_path)["metrics"]["other"]
     if psutil.pid_exists(other):
         wait_until_dead(psutil.Process(other))
 
 
-def test_after_the_close_there_is_no_trainer(standby: TrainerPool, stand_in: StandIn) -> None:
+def test_after_the_close_there_is_no_trainer(warm_trainer: WarmTrainer, stand_in: StandIn) -> None:
     stand_in("time.sleep(60)")
-    standby.prepare()
-    waiting = process_of(standby)
-    standby.close()
+    warm_trainer.prepare()
+    waiting = process_of(warm_trainer)
+    warm_trainer.close()
     assert not waiting.is_running()
-    standby.prepare()
-    assert standby.pid is None
-    standby.close()  # Repeating the close does no harm.
+    warm_trainer.prepare()
+    assert warm_trainer.pid is None
+    warm_trainer.close()  # Repeating the close does no harm.
 
 
-def test_a_failed_start_of_the_standby_is_no_error(
-    standby: TrainerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_failed_start_of_the_warm_trainer_is_no_error(
+    warm_trainer: WarmTrainer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    standby.prepare()
-    assert standby.pid is None
-    assert "No trainer stands by" in caplog.text
+    warm_trainer.prepare()
+    assert warm_trainer.pid is None
+    assert "No trainer waits" in caplog.text
 
 
 @pytest.mark.parametrize("warm", [True, False])
 def test_the_trainer_gets_no_secrets(
-    standby: TrainerPool, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
 ) -> None:
     for name in (
         "CLIPCITE_ADMIN_KEY",
@@ -187,8 +187,8 @@ def test_the_trainer_gets_no_secrets(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     stand_in("job(); say(type='done', metrics=dict(os.environ))")
     if warm:
-        standby.prepare()
-    seen = run(standby, tmp_path)["metrics"]
+        warm_trainer.prepare()
+    seen = run(warm_trainer, tmp_path)["metrics"]
     assert "hunter2" not in json.dumps(seen)
     assert seen["OMP_NUM_THREADS"] == "1"
     assert seen["PATH"] == os.environ["PATH"]
@@ -196,27 +196,27 @@ def test_the_trainer_gets_no_secrets(
 
 
 def test_the_users_own_settings_of_malloc_are_kept(
-    standby: TrainerPool, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in("job(); say(type='done', metrics=dict(os.environ))")
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     for name in MALLOC:
         monkeypatch.delenv(name, raising=False)
-    assert MALLOC.items() <= run(standby, tmp_path)["metrics"].items()
+    assert MALLOC.items() <= run(warm_trainer, tmp_path)["metrics"].items()
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "123456")
-    seen = run(standby, tmp_path)["metrics"]
+    seen = run(warm_trainer, tmp_path)["metrics"]
     assert {k: v for k, v in seen.items() if k.startswith("MALLOC_")} == {"MALLOC_MMAP_THRESHOLD_": "123456"}
 
 
 def test_signals_to_the_workers_group_do_not_reach_the_trainer(
-    standby: TrainerPool, stand_in: StandIn, tmp_path: Path
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     """Ctrl-C in a terminal signals the whole foreground group; only the worker may end its trainer."""
     stand_in(DONE)
-    standby.prepare()
-    assert standby.pid is not None
-    assert os.getpgid(standby.pid) == standby.pid != os.getpgid(0)
-    assert os.getsid(standby.pid) == standby.pid
-    os.kill(standby.pid, signal.SIGTERM)  # A terminated trainer ends.
-    wait_until_dead(process_of(standby))
-    assert run(standby, tmp_path)["metrics"]["cold"]
+    warm_trainer.prepare()
+    assert warm_trainer.pid is not None
+    assert os.getpgid(warm_trainer.pid) == warm_trainer.pid != os.getpgid(0)
+    assert os.getsid(warm_trainer.pid) == warm_trainer.pid
+    os.kill(warm_trainer.pid, signal.SIGTERM)  # A terminated trainer ends.
+    wait_until_dead(process_of(warm_trainer))
+    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
