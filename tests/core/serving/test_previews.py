@@ -80,7 +80,9 @@ class World:
         names = tuple(ClassName(name) for name in options.pop("names", NAMES))
         owner = options.pop("owner", DEFAULT_OWNER)
         (subject,) = look_up(self.database, [model], owner=owner)
-        return (serving or self.serving).classify(IMAGES, ClassifyRequest(names, **options), model=subject)
+        request = ClassifyRequest(names, **options)
+        (result,) = (serving or self.serving).compare(IMAGES, request, models=[subject])
+        return result
 
     def close(self) -> None:
         self.serving.close()
