@@ -21,7 +21,8 @@ import pytest
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.deploy.files import ROOT, image_environment, lineage, own_services
-from tests.service.running import free_port, wait_for
+from tests.servers import free_port
+from tests.service.running import wait_for
 
 pytestmark = pytest.mark.slow
 
