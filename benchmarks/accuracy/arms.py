@@ -84,8 +84,8 @@ def gamma_at(alpha: float) -> Rule:
 
 
 def preview(run: Encodings, request: Request) -> Tensor:
-    classifier = PrototypeClassifier(run.shots[0.0], run.shot_labels)
-    return classifier.rule(request.texts[0.0], request.classes).scores(request.images[0.0])
+    rule = PrototypeClassifier(run.shots[0.0], run.shot_labels).rule(request.texts[0.0], request.classes)
+    return replace(rule, if_unlike=None).scores(request.images[0.0])
 
 
 def switched(rule: Rule) -> Rule:

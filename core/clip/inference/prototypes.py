@@ -4,14 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
-from core.clip.inference.request_rule import RequestRule, add_prototypes, among_trained, kind_of
+from core.clip.inference.request_rule import (
+    RequestRule,
+    StockAnswer,
+    add_prototypes,
+    among_trained,
+    kind_of,
+)
 
 TEXT_COUNTS_AS = 1.0
 """Weight of the prompt (shots); benchmarks/pages/preflight-and-preview.md has the measurements."""
+UNLIKE_QUANTILE = 0.05
+"""Quantile of each shot's similarity to the other classes; benchmarks/plans/one-rule.md has the decision."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,8 @@ class PrototypeClassifier:
     ) -> RequestRule:
         """Return the rule of a request. An untrained request, or balance 0, gets the stock model's scores.
 
-        All others get prototypes, and offsets and discriminants as for an adapted model.
+        All others get prototypes, and offsets and discriminants as for an adapted model. In a mixed request,
+        the stock model answers images unlike the shots.
 
         Args:
             text_weights: [C, D], normalised, from the stock model.
@@ -44,7 +55,19 @@ class PrototypeClassifier:
         weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS)
         offsets = class_offsets(*shots, weights, classes, balance)
         among = among_trained(text_weights, weights, *shots, self._discriminants, classes, balance)
-        return RequestRule(kind, weights, offsets, among)
+        if_unlike = self._if_unlike(text_weights) if kind == "mixed" else None
+        return RequestRule(kind, weights, offsets, among, if_unlike)
+
+    def _if_unlike(self, text_weights: Tensor) -> StockAnswer | None:
+        """Return the stock model's answer to images less similar to the shots than other classes are."""
+        labels, own = self.labels.unique(return_inverse=True)
+        if len(labels) < 2:
+            return None
+        means = F.normalize(
+            torch.stack([self.features[own == c].mean(dim=0) for c in range(len(labels))]), dim=-1
+        )
+        others = (self.features @ means.T).scatter(1, own[:, None], -torch.inf).amax(dim=1)
+        return StockAnswer(means, others.quantile(UNLIKE_QUANTILE), text_weights)
 
     @cached_property
     def _discriminants(self) -> tuple[Tensor, Tensor] | None:

@@ -46,6 +46,17 @@ class TrainedScores:
 
 
 @dataclass(frozen=True)
+class StockAnswer:
+    """The plain cosines, for images less similar than `threshold` to the mean shot of every class."""
+
+    class_means: Tensor
+    """[K, D], normalised."""
+    threshold: Tensor
+    text_weights: Tensor
+    """[C, D], normalised."""
+
+
+@dataclass(frozen=True)
 class RequestRule:
     """The rule of one request with C classes.
 
@@ -60,9 +71,18 @@ class RequestRule:
     offsets: Tensor
     """[C]."""
     among_trained: TrainedScores | None = None
+    if_unlike: StockAnswer | None = None
 
     def scores(self, image_features: Tensor) -> Tensor:
         """Return the scores [N, C] of images [N, D], in units of the cosine."""
+        scores = self._scores(image_features)
+        if self.if_unlike is None:
+            return scores
+        nearest = (image_features @ self.if_unlike.class_means.T).amax(dim=1, keepdim=True)
+        plain = image_features @ self.if_unlike.text_weights.T
+        return torch.where(nearest < self.if_unlike.threshold, plain, scores)
+
+    def _scores(self, image_features: Tensor) -> Tensor:
         scores = image_features @ self.classifier_weights.T - self.offsets
         if self.among_trained is None:
             return scores
@@ -76,10 +96,8 @@ class RequestRule:
 
     @property
     def nbytes(self) -> int:
-        tensors = [self.classifier_weights, self.offsets]
-        if self.among_trained is not None:
-            tensors += [self.among_trained.columns, self.among_trained.weights, self.among_trained.biases]
-        return sum(tensor.nbytes for tensor in tensors)
+        parts = [part for part in (self, self.among_trained, self.if_unlike) if part is not None]
+        return sum(v.nbytes for part in parts for v in vars(part).values() if isinstance(v, Tensor))
 
 
 def kind_of(classes: Sequence[int]) -> RequestKind:

@@ -1,5 +1,7 @@
 """The prototype classifier (instant preview) against plain loops, and its invariants."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -58,7 +60,8 @@ def test_a_class_without_shots_is_its_prompts() -> None:
 @pytest.mark.parametrize("balance", [0.1, 0.35])
 def test_trained_or_new_is_decided_by_cosines_less_the_offsets(balance: float) -> None:
     head = torch.stack(slow_prototypes(FEATURES, LABELS.tolist(), TEXTS, CLASSES))
-    found = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, CLASSES, balance).scores(IMAGES)
+    rule = PrototypeClassifier(FEATURES, LABELS).rule(TEXTS, CLASSES, balance)
+    found = replace(rule, if_unlike=None).scores(IMAGES)
     expected = IMAGES @ head.T - class_offsets(FEATURES, LABELS, head, CLASSES, balance)
     trained, new = [0, 2, 3], [1, 4]
     torch.testing.assert_close(found[:, new], expected[:, new])
@@ -69,6 +72,26 @@ def test_trained_or_new_is_decided_by_cosines_less_the_offsets(balance: float) -
     slow = slow_closed_scores(TEXTS[trained], [2, 0, 1], shots, balance, text_counts_as=1, strength=1)
     torch.testing.assert_close(closed, slow)
     torch.testing.assert_close(among - among[:, :1], closed - closed[:, :1], rtol=0, atol=1e-4)
+
+
+def test_images_unlike_the_shots_are_answered_by_the_stock_model() -> None:
+    shots = F.normalize(random_unit(3, 6, seed=5)[LABELS] + 0.2 * FEATURES, dim=-1)
+    preview = PrototypeClassifier(shots, LABELS)
+    rule = preview.rule(TEXTS, CLASSES)
+    means = [F.normalize(shots[label == LABELS].mean(dim=0), dim=-1) for label in range(3)]
+    to_others = [
+        max(float(shot @ mean) for other, mean in enumerate(means) if other != label)
+        for shot, label in zip(shots, LABELS.tolist(), strict=True)
+    ]
+    least = float(torch.tensor(to_others).quantile(0.05))
+    images = torch.cat([random_unit(30, 6, seed=4), -shots])
+    unlike = [max(float(image @ mean) for mean in means) < least for image in images]
+    assert 0 < sum(unlike) < len(images)
+    found, usual = rule.scores(images), replace(rule, if_unlike=None).scores(images)
+    for row, is_unlike in enumerate(unlike):
+        torch.testing.assert_close(found[row], images[row] @ TEXTS.T if is_unlike else usual[row])
+    assert preview.rule(TEXTS[[0, 2, 3]], [2, 0, 1]).if_unlike is None
+    assert PrototypeClassifier(shots[:2], LABELS[:2]).rule(TEXTS, CLASSES).if_unlike is None  # one class
 
 
 def test_shots_separate_classes_with_equal_prompts() -> None:
