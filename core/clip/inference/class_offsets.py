@@ -23,6 +23,12 @@ NEW_CLASS = -1
 """Class index of a new class."""
 
 
+def class_means(shot_features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the labels [K] that shots [N, D] have, and the mean [K, D] of each, not normalised."""
+    present = labels.unique()
+    return present, torch.stack([shot_features[labels == label].mean(dim=0) for label in present])
+
+
 def class_offsets(
     shot_features: Tensor,
     labels: Tensor,
@@ -53,8 +59,7 @@ def class_offsets(
     if not len(labels) or balance == 0:
         return classifier_weights.new_zeros(len(classifier_weights))
     class_of = torch.tensor(classes, device=classifier_weights.device)  # [C]
-    present = labels.unique()
-    means = torch.stack([shot_features[labels == label].mean(dim=0) for label in present])  # [K, D]
+    present, means = class_means(shot_features, labels)
     others = (present[:, None] != class_of[None, :]).float()  # [K, C]
     baseline = (means @ classifier_weights.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
     trained = class_of != NEW_CLASS

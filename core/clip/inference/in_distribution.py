@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.clip.inference.class_offsets import class_means
+
 
 def in_distribution_score(
     features: Tensor, scores: Tensor, shot_features: Tensor, shot_labels: Tensor, classes: Sequence[int]
@@ -25,8 +27,7 @@ def in_distribution_score(
         classes: [K], trained class of each candidate. A class without a shot in the support set uses the
             nearest mean of another class, so that its images are not rejected for this reason.
     """
-    present = shot_labels.unique()
-    means = torch.stack([shot_features[shot_labels == label].mean(dim=0) for label in present])
+    present, means = class_means(shot_features, shot_labels)
     near = features @ F.normalize(means, dim=-1).T  # [N, classes with shots]
     column = {label: i for i, label in enumerate(present.tolist())}
     nearest = near.amax(dim=1)

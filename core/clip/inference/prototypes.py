@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_means, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
 from core.clip.inference.request_rule import (
     RequestRule,
@@ -60,13 +60,12 @@ class PrototypeClassifier:
 
     def _if_unlike(self, text_weights: Tensor) -> StockAnswer | None:
         """Return the stock model's answer to images less similar to the shots than other classes are."""
-        labels, own = self.labels.unique(return_inverse=True)
-        if len(labels) < 2:
+        present, means = class_means(self.features, self.labels)
+        if len(present) < 2:
             return None
-        means = F.normalize(
-            torch.stack([self.features[own == c].mean(dim=0) for c in range(len(labels))]), dim=-1
-        )
-        others = (self.features @ means.T).scatter(1, own[:, None], -torch.inf).amax(dim=1)
+        means = F.normalize(means, dim=-1)
+        own = (self.labels[:, None] == present).float().argmax(dim=1, keepdim=True)
+        others = (self.features @ means.T).scatter(1, own, -torch.inf).amax(dim=1)
         return StockAnswer(means, others.quantile(UNLIKE_QUANTILE), text_weights)
 
     @cached_property

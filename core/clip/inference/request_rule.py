@@ -18,7 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
+from core.clip.inference.class_offsets import (
+    NEW_CLASS,
+    NEW_CLASS_BALANCE,
+    class_means,
+    class_offsets,
+)
 from core.clip.inference.discriminants import linear_discriminants
 
 RequestKind = Literal["closed", "mixed", "untrained"]
@@ -167,12 +172,11 @@ def add_prototypes(
         text_counts_as: weight of the text (shots).
         strength: factor of the move.
     """
-    present = labels.unique().tolist()
-    means = torch.stack([shot_features[labels == label].mean(dim=0) for label in present])
+    present, means = class_means(shot_features, labels)
     prototypes = F.normalize(means, dim=-1)  # [K, D]
     n = shots_per_class(labels)
     moves = strength * n / (n + text_counts_as) * (prototypes - prototypes.mean(dim=0))
-    move_of = dict(zip(present, moves, strict=True))
+    move_of = dict(zip(present.tolist(), moves, strict=True))
     classifier_weights = text_weights.clone()
     for row, label in enumerate(classes):
         if label in move_of:
