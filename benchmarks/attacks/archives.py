@@ -6,7 +6,7 @@ import random
 import struct
 import tempfile
 import zipfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -131,8 +131,9 @@ def changed_models(target: Target) -> None:
             import_model(target, changed)
 
 
-def import_model(target: Target, files: dict[str, bytes]) -> None:
-    target.send("POST", "/models", files={"archive": ("model.zip", images.zip_of(files))})
+def import_model(target: Target, files: dict[str, bytes], clients: int = 1) -> None:
+    form = {"archive": ("model.zip", images.zip_of(files))}
+    run_concurrently([partial(target.send, "POST", "/models", files=form)] * clients)
 
 
 @cache

@@ -43,7 +43,7 @@ def rows(small: bool, times: int) -> list[Row]:
         Row(
             "D6-json",
             f"{3 * times} × POST /models, a manifest of {values:,} objects",
-            lambda target: run_concurrently([partial(import_values, target, values)] * 3 * times),
+            lambda target: import_values(target, values, 3 * times),
             honest_import,
             Limits(growth=100 * MB),
             statuses=frozenset({413, 422, 503}),
@@ -53,7 +53,7 @@ def rows(small: bool, times: int) -> list[Row]:
         Row(
             "D6-zeros",
             f"{times} × POST /models, one tensor of {zeros / 1e6:.0f} MB of zeros",
-            lambda target: run_concurrently([partial(import_zeros, target, zeros)] * times),
+            lambda target: import_zeros(target, zeros, times),
             honest_import,
             Limits(growth=100 * MB),
             statuses=frozenset({422, 503}),
@@ -96,16 +96,17 @@ def honest_import(target: Target) -> None:
     import_model(target, model_files(target.environment["CLIPCITE_BACKBONE"]))
 
 
-def import_values(target: Target, values: int) -> None:
+def import_values(target: Target, values: int, clients: int) -> None:
     files = model_files(target.environment["CLIPCITE_BACKBONE"])
     more = b',"x":[' + b"{}," * values + b"{}]}"
-    import_model(target, files | {MANIFEST: files[MANIFEST].rstrip()[:-1] + more})
+    import_model(target, files | {MANIFEST: files[MANIFEST].rstrip()[:-1] + more}, clients)
 
 
-def import_zeros(target: Target, size: int) -> None:
+def import_zeros(target: Target, size: int, clients: int) -> None:
     header = json.dumps({"x": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
     files = model_files(target.environment["CLIPCITE_BACKBONE"])
-    import_model(target, files | {WEIGHTS: struct.pack("<Q", len(header)) + header + bytes(size)})
+    weights = struct.pack("<Q", len(header)) + header + bytes(size)
+    import_model(target, files | {WEIGHTS: weights}, clients)
 
 
 def exports_and_imports(target: Target) -> None:
