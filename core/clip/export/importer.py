@@ -16,8 +16,8 @@ from core.clip.export.archive_info import ArchiveInfo, ImportRefused, read_json
 from core.clip.export.open_clip_folder import CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
 from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_parameters
-from core.clip.weights.delta import encode
-from core.clip.weights.files import FLOATS, Weights, load_weights
+from core.clip.weights.delta import encode, tensor_layout
+from core.clip.weights.files import FLOATS, SHOT_LABELS, SHOTS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, SupportSet
 
@@ -39,7 +39,7 @@ def read_weights(
             not finite.
     """
     if info.is_delta:
-        weights = _delta(folder, backbone)
+        weights = _delta(folder, backbone, classes)
         _check_shots(weights.shots, classes, backbone)
         return weights
     theta = _theta_of(folder, backbone)
@@ -49,7 +49,7 @@ def read_weights(
     return Weights(encode(tower_parameters(backbone.model), theta, kind))
 
 
-def _delta(folder: Path, backbone: Backbone) -> Weights:
+def _delta(folder: Path, backbone: Backbone, classes: int) -> Weights:
     manifest = read_manifest((folder / MANIFEST).read_bytes())
     if manifest.backbone_sha256 != backbone.sha256:
         raise ImportRefused(
@@ -57,6 +57,14 @@ def _delta(folder: Path, backbone: Backbone) -> Weights:
             f"{backbone.name!r} here. Set the field `backbone` to the matching backbone, or import an "
             "open_clip folder."
         )
+    # Shapes first, so that nothing larger than such a delta is read.
+    shapes = _shapes(folder / WEIGHTS)
+    support = sum(math.prod(shapes.pop(name)) for name in (SHOTS, SHOT_LABELS) if name in shapes)
+    layout = tensor_layout(tower_parameters(backbone.model), manifest.delta_format)
+    rows = max(MAX_SUPPORT_SHOTS, classes) * len(SUPPORT_ALPHAS)
+    width = backbone.open_clip_config["model_cfg"]["embed_dim"]
+    if shapes != {name: shape for name, (_, shape) in layout.items()} or support > rows * (width + 1):
+        raise ImportRefused(f"{WEIGHTS} does not fit the backbone's tensors. Export the model again.")
     try:
         return load_weights((folder / WEIGHTS).read_bytes(), manifest, backbone)
     except CorruptWeights as error:

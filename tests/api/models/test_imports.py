@@ -358,13 +358,20 @@ def test_tensors_of_another_type_are_refused(unchanged: Service, theirs: str) ->
         assert_problem(bring(unchanged, changed(archive, retyped), name="other"), 422, "import_refused")
 
 
+@pytest.mark.parametrize(
+    ("format", "file", "reader"),
+    [
+        ("open_clip", "open_clip_model.safetensors", "load_file"),
+        ("delta", "weights.safetensors", "load_weights"),
+    ],
+)
 def test_tensors_that_do_not_fit_are_not_read(
-    unchanged: Service, theirs: str, monkeypatch: pytest.MonkeyPatch
+    unchanged: Service, theirs: str, monkeypatch: pytest.MonkeyPatch, format: str, file: str, reader: str
 ) -> None:
-    monkeypatch.setattr(importer, "load_file", lambda *given: pytest.fail("read"))
+    monkeypatch.setattr(importer, reader, lambda *given: pytest.fail("read"))
     archive = changed(
-        exported(unchanged, theirs, format="open_clip"),
-        lambda files: files.update({"open_clip_model.safetensors": save({"zeros": torch.zeros(1_000_000)})}),
+        exported(unchanged, theirs, format=format),
+        lambda files: files.update({file: save({"zeros": torch.zeros(1_000_000)})}),
     )
     assert_problem(bring(unchanged, archive), 422, "import_refused")
 
