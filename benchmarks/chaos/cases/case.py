@@ -18,6 +18,8 @@ from core.store.db.tables import FINAL, SUCCEEDED, Job, JobEvent
 SHORT = {"epochs": 1}
 LONG = {"epochs": 150, "batch_size": 4}
 """Configuration of a training long enough to interrupt and short enough to wait for."""
+EVALUATED: dict[str, Any] = {"images": 16, "epochs": 20, "batch_size": 4}
+"""The same for an evaluation, which trains its folds on these images."""
 SETTLE_SECONDS = 400.0
 BEGIN_SECONDS = 180.0
 
@@ -36,8 +38,8 @@ class Case:
     run: Callable[[World, random.Random], Measured]
 
 
-def submit(world: World, name: str, count: int, **config: Any) -> list[str]:
-    return [world.client.submit(f"{name}-{i}", shots(i), **config) for i in range(count)]
+def submit(world: World, name: str, count: int, *, images: int = 2, **config: Any) -> list[str]:
+    return [world.client.submit(f"{name}-{i}", shots(i, images), **config) for i in range(count)]
 
 
 def jobs_of(world: World, ids: Sequence[str]) -> list[Job]:

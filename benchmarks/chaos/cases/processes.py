@@ -6,6 +6,7 @@ import time
 from redis import Redis
 
 from benchmarks.chaos.cases.case import (
+    EVALUATED,
     LONG,
     SHORT,
     Case,
@@ -57,7 +58,7 @@ def killed_in_the_evaluation(world: World, rng: random.Random) -> Measured:
     """Kill the worker or its trainer, in turn, after the publication."""
     rounds, kept, ids = 4, 0, []
     for number in range(rounds):
-        [job_id] = submit(world, f"evaluated-{number}", 1, **LONG)
+        [job_id] = submit(world, f"evaluated-{number}", 1, **EVALUATED)
         worker, model_id = in_evaluation(world, job_id)
         if number % 2:
             worker.kill()

@@ -5,6 +5,7 @@ import time
 from signal import SIGTERM
 
 from benchmarks.chaos.cases.case import (
+    EVALUATED,
     LONG,
     SETTLE_SECONDS,
     SHORT,
@@ -66,7 +67,7 @@ def cancelled_while_running(world: World, rng: random.Random) -> Measured:
 def cancelled_while_evaluated(world: World, rng: random.Random) -> Measured:
     rounds, seconds, left, kept = 4, [], 0, 0
     for number in range(rounds):
-        [job_id] = submit(world, f"evaluating-{number}", 1, **LONG)
+        [job_id] = submit(world, f"evaluating-{number}", 1, **EVALUATED)
         worker, model_id = in_evaluation(world, job_id)
         trainers = worker.trainers()
         requested = time.monotonic()
@@ -139,7 +140,7 @@ def never_ends(world: World, rng: random.Random) -> Measured:
 
 def stopped_in_the_evaluation(world: World, rng: random.Random) -> Measured:
     """Send SIGTERM to the worker that evaluates a model."""
-    [job_id] = submit(world, "stopped", 1, **LONG)
+    [job_id] = submit(world, "stopped", 1, **EVALUATED)
     worker, model_id = in_evaluation(world, job_id)
     worker.process.send_signal(SIGTERM)
     worker.process.wait(60)
