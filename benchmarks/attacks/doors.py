@@ -14,22 +14,21 @@ from tests.api import crafted as images
 
 IMAGE_SIZES = (1_024, 448)
 IMPORTS = 5
+long_row = partial(Row, repeats=False, seconds=300)
 
 
 def rows(small: bool, times: int) -> list[Row]:
     blanks, values, zeros = (1 * MB, 100_000, 10 * MB) if small else (99 * MB, 3_300_000, 900 * MB)
     return [
-        Row(
+        long_row(
             "D3",
             f"{times} × /classify, {blanks / 1e6:.0f} MB of base64 with blanks; honest: one without",
             lambda target: run_concurrently([partial(send_base64, target, b"AA ", blanks)] * times),
             lambda target: send_base64(target, b"AAA", blanks),
             Limits(growth=1_000 * MB, cpu=2 * times),
             statuses=frozenset({422, 503}),
-            repeats=False,
-            seconds=300,
         ),
-        Row(
+        long_row(
             "D5",
             f"{4 * times} × /classify, 64 images, by a cancelled job of size 1,024 and 448",
             lambda target: classify_large(target, 4 * times),
@@ -37,38 +36,31 @@ def rows(small: bool, times: int) -> list[Row]:
             Limits(growth=1_000 * MB),
             statuses=frozenset({200, 422, 503}),
             starter=True,
-            repeats=False,
             seconds=600,
         ),
-        Row(
+        long_row(
             "D6-json",
             f"{3 * times} × POST /models, a manifest of {values:,} objects",
             lambda target: import_values(target, values, 3 * times),
             honest_import,
             Limits(growth=100 * MB),
             statuses=frozenset({413, 422, 503}),
-            repeats=False,
-            seconds=300,
         ),
-        Row(
+        long_row(
             "D6-zeros",
             f"{times} × POST /models, one tensor of {zeros / 1e6:.0f} MB of zeros",
             lambda target: import_zeros(target, zeros, times),
             honest_import,
             Limits(growth=100 * MB),
             statuses=frozenset({422, 503}),
-            repeats=False,
-            seconds=300,
         ),
-        Row(
+        long_row(
             "D8",
             f"2 clients export ONNX in a loop, while another owner imports {IMPORTS} models",
             exports_and_imports,
             None,
             Limits(growth=700 * MB, answer=None),
             statuses=frozenset({200, 201, 503}),
-            repeats=False,
-            seconds=300,
         ),
     ]
 

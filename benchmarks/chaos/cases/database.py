@@ -23,8 +23,7 @@ from benchmarks.chaos.cases.case import (
 from benchmarks.chaos.world import World
 
 REQUESTS = 40
-HUNG_SECONDS = 15
-"""Twelve requests of an owner wait for the database at a time, and each gives up after some four seconds."""
+HUNG_SECONDS = 15  # twelve requests of an owner wait at a time, each for some four seconds
 FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
 
 
