@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from api.starting import DRAIN_SECONDS, Server, StartFailed, StartingApp
 from api.startup import startup_error
-from api.uvicorn_server import WatchedProtocol, listen, max_connections
+from api.uvicorn_server import WatchedProtocol, listen, max_connections, watch_readers
 from core.log import start_logging
 from core.parent_watch import exit_with_parent, is_child
 from core.settings import Settings, get_settings
@@ -85,6 +85,7 @@ def main() -> None:
         server_header=False,
     )
     WatchedProtocol.max_connections = max_connections()
+    watch_readers(listener)
     Server(config, app).run(sockets=[listener])
 
 

@@ -18,8 +18,10 @@ from api.jobs import routes as jobs
 from api.jobs.event_stream import EventSource
 from api.jobs.report import routes as report
 from api.last_use import LastUse
+from api.middleware.answers import AnswerMiddleware
 from api.middleware.auth import AuthMiddleware, bearer_scheme
 from api.middleware.body_limit import BodyLimitMiddleware
+from api.middleware.refusals import Refusals
 from api.middleware.request_id import RequestId
 from api.models import aliases
 from api.models import routes as models
@@ -116,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.install(app)
     _trace(app)
     # The last one added is the outermost.
+    app.add_middleware(AnswerMiddleware)
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_request_bytes,
@@ -128,6 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         database=app.state.database,
         last_use=app.state.last_use,
+        refusals=Refusals(app.state.registry),
     )
     app.add_middleware(RequestId)
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]

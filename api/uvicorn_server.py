@@ -1,4 +1,4 @@
-"""The listening socket, and uvicorn's protocol with limits on connections and headers."""
+"""uvicorn's protocol with limits per connection: slow loris, and clients that do not read."""
 
 import asyncio
 import resource
@@ -10,8 +10,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.http.problems import problem_response
 
 HEAD_SECONDS = 30.0
-READ_SECONDS = 30
+READ_SECONDS = 30.0
+PIECE_BYTES = 65_536
+"""Maximum size of a response that waits in a connection, and of what a client must read per READ_SECONDS."""
 MAX_HEAD_BYTES = 65_536
+RECEIVED_BYTES = 16_384
+"""Maximum number of bytes that are parsed at once. While they are, other connections wait."""
+MAX_PIPELINED = 100
+"""Maximum number of requests of a connection that wait for the response of an earlier one."""
 MAX_CONNECTIONS = 4_096
 _DETAIL = "The server has too many open connections. Close some, or try again in 5 s."
 _BUSY = bytes(problem_response({}, 503, "busy", _DETAIL).body)
@@ -29,11 +35,6 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit these options: the system ends connections whose clients are lost or take
-        # nothing of a response.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1_000 * READ_SECONDS)
         listener.bind((host, port))
         listener.listen(2048)
     except OSError:
@@ -48,18 +49,35 @@ def max_connections() -> int:
     return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 2)
 
 
-class WatchedProtocol(HttpToolsProtocol):
+def watch_readers(listener: socket.socket, seconds: float = READ_SECONDS) -> None:
+    """Let the system end connections whose clients take nothing, and show progress in small steps.
+
+    Accepted sockets inherit both options, which exist on Linux.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1_000 * seconds))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, PIECE_BYTES)
+
+
+class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     """uvicorn's httptools protocol with limits on idle clients and on connections.
 
     - A connection without complete headers after `head_seconds` is closed. uvicorn's own timeout covers only
       the pause between two requests. BodyLimitMiddleware covers the body.
     - A request whose headers, trailers or chunk extensions exceed MAX_HEAD_BYTES is refused.
+    - A connection with more than MAX_PIPELINED waiting requests is aborted: each takes kilobytes.
+    - A connection is aborted if its client does not read what waits for it within `read_seconds`.
+      AnswerMiddleware sends responses in pieces, so that slow clients can.
     - A connection above `max_connections` gets a 503.
     """
 
     head_seconds = HEAD_SECONDS
+    read_seconds = READ_SECONDS
     max_connections = MAX_CONNECTIONS
+    _received = memoryview(bytearray(RECEIVED_BYTES))
+    """Shared by all connections: its content is parsed before the next one receives."""
     _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     """Bytes received since the last byte of a body, or the end of headers."""
 
@@ -71,9 +89,14 @@ class WatchedProtocol(HttpToolsProtocol):
             return
         self._watch_head()
 
-    def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
-        super().data_received(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._head_bytes += nbytes
+        self.data_received(bytes(self._received[:nbytes]))
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             if self._is_answering():
                 self.transport.abort()
@@ -83,7 +106,9 @@ class WatchedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._end_timer()
+        for timer in (self._head_timer, self._read_timer):
+            if timer is not None:
+                timer.cancel()
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
@@ -93,16 +118,23 @@ class WatchedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         super().on_body(body)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(self.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def _watch_head(self) -> None:
         if self._is_answering():
-            self._end_timer()
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.head_seconds, self.transport.close)
-
-    def _end_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None

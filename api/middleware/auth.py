@@ -6,7 +6,6 @@ does.
 """
 
 import ipaddress
-import logging
 import re
 import secrets
 import time
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.problems import dialect_of, error_response
 from api.last_use import LastUse
 from api.middleware.foreign_site import foreign_reason
+from api.middleware.refusals import Refusals
 from api.threads import REQUESTS
 from core.errors import ClipCiteError
 from core.settings import Settings
@@ -29,7 +29,6 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 
-logger = logging.getLogger(__name__)
 OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 OPEN_FOLDER = "/page/"  # static files of the page, without data
 # Scopes by method and path; the first match counts. All other routes need the scope admin, which allows all.
@@ -112,8 +111,11 @@ class AuthMiddleware:
     The caller is stored as `caller` in the request's state.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, database: Database, last_use: LastUse) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, database: Database, last_use: LastUse, refusals: Refusals
+    ) -> None:
         self.app = app
+        self.refusals = refusals
         self.settings = settings
         self.database = database
         self.last_use = last_use
@@ -134,7 +136,7 @@ class AuthMiddleware:
         except ClipCiteError as refused:
             if refused.status < 500:
                 key_id = caller.key_id if caller else getattr(refused, "key_id", None)
-                logger.info("A request from %s is refused: %s", key_id or _address(scope), refused.code)
+                self.refusals.count(refused.code, key_id or _address(scope))
             # The rest of the body is not read, so the connection can't be reused.
             answer = error_response(scope, refused, {"Connection": "close"})
             await answer(scope, receive, send)

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -25,7 +26,8 @@ STORAGE = "ATTACKED_STORAGE"
 
 
 def rows(small: bool, times: int) -> list[Row]:
-    uploads, waiters, readers, senders, bursts = (8, 20, 5, 8, 10) if small else (40, 600, 30, 16, 40)
+    uploads, waiters, readers, senders = (8, 20, 5, 8) if small else (40, 600, 30, 16)
+    bursts, slow = (10 * times, 2 * times) if small else (40 * times, 12 * times)
     return [
         Row(
             "A8",
@@ -59,11 +61,21 @@ def rows(small: bool, times: int) -> list[Row]:
         ),
         Row(
             "A18",
-            f"{bursts * times} uploads without a key, of 43,000 chunks of one byte",
-            lambda target: small_chunks(target, bursts * times),
+            f"{bursts} uploads without a key, of 43,000 chunks of one byte",
+            lambda target: small_chunks(target, bursts),
             None,
             Limits(growth=100 * MB),
             statuses=frozenset({401}),
+        ),
+        Row(
+            "A19",
+            f"{slow} clients classify with a thousand long names, and read 10 kB/s",
+            lambda target: slow_readers(target, slow),
+            None,
+            Limits(growth=700 * MB, answer=None),
+            repeats=False,
+            seconds=120,
+            environment={"CLIPCITE_MEMORY_BYTES": "500000000"},
         ),
         Row(
             "A11",
@@ -159,6 +171,23 @@ def small_chunks(target: Target, bursts: int) -> None:
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             with suppress(OSError):  # refused meanwhile
                 client.sendall(head + 43_000 * b"1\r\nx\r\n")
+
+
+def slow_readers(target: Target, clients: int) -> None:
+    """Request the largest answers, and read them at 10 kB/s for OCCUPY_SECONDS."""
+    names = [f"{i:04}" + "\N{RED APPLE}" * 196 for i in range(1_000)]
+    encoded = b64encode(images.jpeg()).decode()
+    body = {"class_names": names, "models": ["stock"], "images": [{"base64": encoded}] * 64}
+
+    def read() -> None:
+        with target.http.stream("POST", "/classify", json=body, timeout=60) as answer:
+            until = time.monotonic() + OCCUPY_SECONDS
+            for _ in answer.iter_bytes(10_000):
+                time.sleep(1)
+                if time.monotonic() > until:
+                    break
+
+    run_concurrently([read] * clients)
 
 
 def unread(target: Target, clients: int) -> None:

@@ -1,0 +1,98 @@
+"""Large responses: sent in pieces, and counted as memory of their owner until they are read."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+from starlette.types import Message
+
+from api.middleware.answers import AnswerMiddleware
+from api.uvicorn_server import PIECE_BYTES
+from core.admission import Admission, Limit
+
+LARGE = 5_000_000
+
+
+async def answers(admission: Admission, owner: str, sent: list[Message], go_on: asyncio.Event) -> None:
+    """Answer a request with LARGE bytes. The client reads the first piece, and the others after `go_on`."""
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if len(sent) == 3:
+            await go_on.wait()
+
+    async def receive() -> Message:
+        raise AssertionError("The request has no body.")
+
+    with admission.admit(owner) as grant:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": {"grant": grant}}
+        await AnswerMiddleware(Response(bytes(LARGE)))(scope, receive, send)
+
+
+def body_of(sent: list[Message]) -> bytes:
+    return b"".join(message["body"] for message in sent[1:])
+
+
+def test_a_large_response_holds_memory_until_it_is_read() -> None:
+    """An owner has half of the memory. Another owner is served meanwhile."""
+
+    async def run() -> None:
+        admission = Admission(bytes=Limit(3 * LARGE, "Memory is taken.", lambda: 10))
+        go_on, free = asyncio.Event(), asyncio.Event()
+        free.set()
+        slow: list[Message] = []
+        reading = asyncio.create_task(answers(admission, "ann", slow, go_on))
+        await asyncio.sleep(0)
+        assert admission.bytes.held == LARGE
+        refused: list[Message] = []
+        await answers(admission, "ann", refused, free)
+        assert refused[0]["status"] == 503
+        assert dict(refused[0]["headers"])[b"retry-after"] == b"10"
+        assert json.loads(body_of(refused))["code"] == "busy"
+        others: list[Message] = []
+        await answers(admission, "bob", others, free)
+        assert (others[0]["status"], len(body_of(others))) == (200, LARGE)
+        go_on.set()
+        await reading
+        assert len(body_of(slow)) == LARGE
+        assert admission.bytes.held == 0
+
+    asyncio.run(run())
+
+
+def test_responses_are_sent_in_pieces_that_a_slow_client_can_read() -> None:
+    async def run() -> list[Message]:
+        sent: list[Message] = []
+        go_on = asyncio.Event()
+        go_on.set()
+        await answers(Admission(), "ann", sent, go_on)
+        return sent
+
+    sizes = [len(message["body"]) for message in asyncio.run(run())[1:]]
+    assert max(sizes) == LARGE // 20
+    assert len(sizes) == 20
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 1_000_001])
+def test_a_response_of_any_size_arrives_whole(size: int) -> None:
+    body = bytes(i % 251 for i in range(size))
+
+    async def run() -> list[Message]:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            raise AssertionError("The request has no body.")
+
+        with Admission().admit("ann") as grant:
+            scope: dict[str, Any] = {"type": "http", "headers": [], "state": {"grant": grant}}
+            await AnswerMiddleware(Response(body))(scope, receive, send)
+        return sent
+
+    sent = asyncio.run(run())
+    assert body_of(sent) == body
+    assert [message.get("more_body", False) for message in sent[1:]] == [True] * (len(sent) - 2) + [False]
