@@ -112,6 +112,7 @@ class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
+        self.scope["state"]["peer"] = self.client  # a trusted proxy may replace `client` by any text
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -44,7 +44,7 @@ class Limit:
             share: the most that one owner holds; 1 if all requests wait, in turns.
         """
         self.most = most
-        self.most_per_owner = max(1, int(share * most))
+        self.share = share
         self.busy = busy
         self.seconds_to_wait = seconds_to_wait
         self.held = 0
@@ -59,7 +59,7 @@ class Limit:
     def exceeds_share(self, owner: str, size: int, mine: int) -> bool:
         """Return whether such a request finds no room beside the others of its owner."""
         own = self._by_owner[owner]
-        return size > 0 and own > mine and own + size > self.most_per_owner
+        return size > 0 and own > mine and own + size > max(1, int(self.share * self.most))
 
     def add(self, owner: str, size: int) -> None:
         """Count what a request takes, or gives back if `size` is negative."""

@@ -236,12 +236,13 @@ class AuthMiddleware:
 
 
 def _address(scope: Scope) -> str:
-    """Return the address of the client. A trusted proxy may pass on any text as one."""
-    client = scope.get("client")
-    try:
-        return str(ipaddress.ip_address(client[0] if client else ""))
-    except ValueError:
-        return "unknown"
+    """Return the address of the client. If a trusted proxy has passed on another text, it is the proxy's."""
+    for client in (scope.get("client"), scope.get("state", {}).get("peer")):
+        try:
+            return str(ipaddress.ip_address(client[0] if client else ""))
+        except ValueError:
+            continue
+    return "unknown"
 
 
 def _check_scope(caller: Caller, scope: Scope) -> None:

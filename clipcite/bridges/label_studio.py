@@ -28,7 +28,7 @@ def command(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Predict in Label Studio, and train on its annotations.
+    """Predict and train for Label Studio.
 
     Its button "Start Training" trains the next version of the model, and moves the alias to it.
     """

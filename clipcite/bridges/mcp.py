@@ -32,9 +32,10 @@ def command(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Let an assistant classify, train and sort: a server of the Model Context Protocol.
+    """Let an assistant classify, train and sort.
 
-    Assistants start this command themselves. No tool deletes or overwrites a file.
+    A server of the Model Context Protocol. Assistants start this command themselves. No tool deletes or
+    overwrites a file.
     """
     from clipcite import AsyncClient
 
