@@ -25,7 +25,7 @@ def test_fifty_open_streams_are_ended_properly_at_sigterm(
     """The process's log has one JSON object per line until then."""
     shutil.copy(migrated, tmp_path / "clipcite.db")
     database = Database(f"sqlite:///{tmp_path / 'clipcite.db'}")
-    job_id = samples.new_job(database)
+    job_id = samples.new_job(database, images=[])  # the storage has no file
     database.close()
     port = free_port()
     given = {"CLIPCITE_DATA": str(tmp_path), "CLIPCITE_PORT": str(port), "CLIPCITE_LOG": "json"}
