@@ -56,6 +56,9 @@ def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> 
             wait_for(lambda: (row()["progress"] or {"done_bytes": 0})["done_bytes"] > 1_000_000)
             assert http.delete(PULL).status_code == 204
             assert row()["state"] == "unknown"
+            wait_for(
+                lambda: not any("worker.dispatcher.backbones" in p.cmdline() for p in service.processes())
+            )
             before = answers.total()
             assert http.post(PULL, params={"use": True}).json()["progress"]["done_bytes"] > 1_000_000
             assert until("installed")["default"]

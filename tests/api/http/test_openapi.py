@@ -110,8 +110,12 @@ def send(service: Service, case: schemathesis.Case) -> Any:
     body = {key: given[key] for key in ("data", "json", "files") if given.get(key) is not None}
     request = requests.Request(given["method"], given["url"], given["headers"], params=given["query"], **body)
     prepared = request.prepare()
+    headers = [
+        (name, value if isinstance(value, bytes) else value.encode("latin-1"))
+        for name, value in prepared.headers.items()
+    ]
     return service.client.request(
-        prepared.method or "GET", prepared.url or URL, headers=dict(prepared.headers), content=prepared.body
+        prepared.method or "GET", prepared.url or URL, headers=headers, content=prepared.body
     )
 
 
