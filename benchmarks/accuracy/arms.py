@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.accuracy.encodings import Encodings
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_means, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.inference.request_rule import (
@@ -119,18 +119,18 @@ ARMS: Mapping[str, Rule] = {
 }
 
 
-def class_means(features: Tensor, labels: Tensor) -> Tensor:
-    """Return the normalised class means [K, D] of the shots [S, D]."""
-    return F.normalize(torch.stack([features[labels == c].mean(dim=0) for c in labels.unique()]), dim=-1)
+def shot_means(run: Encodings) -> Tensor:
+    """Return the normalised means [K, D] of the classes' shots, at α 0."""
+    return F.normalize(class_means(run.shots[0.0], run.shot_labels)[1], dim=-1)
 
 
 def similarity_to_classes(run: Encodings, request: Request) -> Tensor:
-    return (request.images[0.0] @ class_means(run.shots[0.0], run.shot_labels).T).amax(dim=1)
+    return (request.images[0.0] @ shot_means(run).T).amax(dim=1)
 
 
 def similarity_to_other_classes(run: Encodings) -> Tensor:
     """Return the similarity [S] of each shot to the nearest mean of another class, at α 0."""
-    similarities = run.shots[0.0] @ class_means(run.shots[0.0], run.shot_labels).T
+    similarities = run.shots[0.0] @ shot_means(run).T
     return similarities.scatter(1, run.shot_labels[:, None], -torch.inf).amax(dim=1)
 
 

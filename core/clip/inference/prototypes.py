@@ -55,18 +55,23 @@ class PrototypeClassifier:
         weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS)
         offsets = class_offsets(*shots, weights, classes, balance)
         among = among_trained(text_weights, weights, *shots, self._discriminants, classes, balance)
-        if_unlike = self._if_unlike(text_weights) if kind == "mixed" else None
+        bound = self._bound if kind == "mixed" else None
+        if_unlike = None if bound is None else StockAnswer(*bound, text_weights)
         return RequestRule(kind, weights, offsets, among, if_unlike)
 
-    def _if_unlike(self, text_weights: Tensor) -> StockAnswer | None:
-        """Return the stock model's answer to images less similar to the shots than other classes are."""
+    @cached_property
+    def _bound(self) -> tuple[Tensor, Tensor] | None:
+        """The means [K, D] of the classes, and the similarity below which an image is unlike the shots.
+
+        It is a quantile of the shots' similarities to the nearest other class. None with a single class.
+        """
         present, means = class_means(self.features, self.labels)
         if len(present) < 2:
             return None
         means = F.normalize(means, dim=-1)
         own = (self.labels[:, None] == present).float().argmax(dim=1, keepdim=True)
         others = (self.features @ means.T).scatter(1, own, -torch.inf).amax(dim=1)
-        return StockAnswer(means, others.quantile(UNLIKE_QUANTILE), text_weights)
+        return means, others.quantile(UNLIKE_QUANTILE)
 
     @cached_property
     def _discriminants(self) -> tuple[Tensor, Tensor] | None:

@@ -18,12 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import (
-    NEW_CLASS,
-    NEW_CLASS_BALANCE,
-    class_means,
-    class_offsets,
-)
+from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_means, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
 
 RequestKind = Literal["closed", "mixed", "untrained"]
