@@ -71,10 +71,13 @@ def place_images(images: Sequence[Parts]) -> tuple[list[tuple[Parts, Split, str]
 def _below_splits(below: dict[Parts, Parts], loose: list[Parts]) -> list[tuple[Parts, str, str, bool]]:
     """Return image, split folder, class and whether it is nested. Images without a class go to `loose`."""
     placed = []
+    inside: dict[str, set[str]] = {}
+    for top, *rest in below.values():
+        if len(rest) > 1:
+            inside.setdefault(top, set()).add(rest[0].casefold())
     for image, parts in below.items():
         inner = parts[1:]
-        seconds = {other[1].casefold() for other in below.values() if other[0] == parts[0] and len(other) > 2}
-        if len(inner) > 2 and len(seconds) == 1 and seconds <= WRAPPERS:
+        if len(inner) > 2 and len(inside[parts[0]]) == 1 and inside[parts[0]] <= WRAPPERS:
             inner = inner[1:]
         if len(inner) < 2:
             loose.append(image)
@@ -96,11 +99,8 @@ def resolve_validation(
     elif number:
         detail = "There are no test images, so the validation images are used as test."
         warnings.append({"code": "validation_is_test", "detail": detail})
-    kept: list[tuple[T, Split, str]] = []
-    for image, split, name in placed:
-        if split in {"train", test}:
-            kept.append((image, "train" if split == "train" else "test", name))
-    return kept
+    kept = [entry for entry in placed if entry[1] in {"train", test}]
+    return [(image, "train" if split == "train" else "test", name) for image, split, name in kept]
 
 
 def short(name: str) -> str:
