@@ -16,6 +16,7 @@ Value = TypeVar("Value")
 Key = tuple[Hashable, ...]
 """Cache key. Its first element is the kind of the value; statistics are kept per kind."""
 LOADERS = 8
+PATIENCE_SECONDS = 5.0
 
 
 @dataclass
@@ -63,8 +64,8 @@ class WarmCache(Generic[Value]):
     """An LRU cache that never evicts values in use.
 
     The size is at most the budget, or the size of the values in use if that is larger. A load starts when
-    its value fits beside the values in use, or when no value is in use. Besides, one value at a time may
-    exceed the budget, so that values in use for ever keep no other out.
+    its value fits beside the values in use, or when no value is in use. If those in use leave no room, it
+    starts after `patience_seconds`, one such value at a time.
     """
 
     def __init__(
@@ -72,16 +73,18 @@ class WarmCache(Generic[Value]):
         budget_bytes: int,
         size_of: Callable[[Value], int],
         *,
+        patience_seconds: float = PATIENCE_SECONDS,
         on_drop: Callable[[Value], None] = lambda value: None,
     ) -> None:
         self.budget_bytes = budget_bytes
         self._size_of = size_of
+        self._patience_seconds = patience_seconds
         self._on_drop = on_drop
         self._changed = threading.Condition()
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
         self._orphans: set[_Entry[Value]] = set()  # forgotten, but still in use
         self._excess: _Entry[Value] | None = None
-        """A value that was loaded although it did not fit beside those in use."""
+        """A value that was loaded after its patience ended, although it did not fit beside those in use."""
         self._bytes = 0
         self._counts: dict[Hashable, CacheStats] = {}
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="loader")
@@ -180,10 +183,10 @@ class WarmCache(Generic[Value]):
 
     def _start(self, entry: _Entry[Value], load: Callable[[], Value], *, here: bool) -> None:
         if here:
-            self._load(entry, load, waits=False)
+            self._load(entry, load, patient=False)
             return
         try:
-            submitted = self._loaders.submit(self._load, entry, load, waits=True)
+            submitted = self._loaders.submit(self._load, entry, load, patient=True)
         except RuntimeError:  # closed
             self._failed(entry, StillLoading())
         else:
@@ -191,12 +194,10 @@ class WarmCache(Generic[Value]):
                 lambda done: self._failed(entry, StillLoading()) if done.cancelled() else None
             )
 
-    def _load(self, entry: _Entry[Value], load: Callable[[], Value], *, waits: bool) -> None:
+    def _load(self, entry: _Entry[Value], load: Callable[[], Value], *, patient: bool) -> None:
         with self._changed:
-            if waits:
-                self._changed.wait_for(lambda: self._closed or self._fits(entry) or self._excess is None)
-                if not self._closed and not self._fits(entry):
-                    self._excess = entry
+            if patient:
+                self._wait_for_room(entry)
             entry.admitted = True
             self._bytes += entry.bytes
             gone = self._make_room()
@@ -217,6 +218,14 @@ class WarmCache(Generic[Value]):
             self._bytes += entry.bytes
             entry.future.set_result(value)
         self._release(entry)
+
+    def _wait_for_room(self, entry: _Entry[Value]) -> None:
+        """Wait until the value fits, or may be loaded all the same. The caller holds the lock."""
+        if self._changed.wait_for(lambda: self._closed or self._fits(entry), self._patience_seconds):
+            return
+        self._changed.wait_for(lambda: self._closed or self._fits(entry) or self._excess is None)
+        if not self._closed and not self._fits(entry):
+            self._excess = entry
 
     def _failed(self, entry: _Entry[Value], error: BaseException) -> None:
         with self._changed:

@@ -200,19 +200,41 @@ def test_a_value_above_the_budget_is_evicted_after_use(cache: WarmCache[str]) ->
     assert warm(cache, ["a", "huge", "b"]) == ["b"]
 
 
-def test_values_in_use_keep_no_load_out_and_one_at_a_time_exceeds_the_budget(cache: WarmCache[str]) -> None:
+def test_a_load_waits_for_room(cache: WarmCache[str]) -> None:
+    """A load waits while others use the memory. Without other users it always starts."""
+    loads = Loads("y" * 6)
+    loads.gate.set()
+
+    def load_with(wait: float) -> str:
+        with cache.acquire(("value", "b"), loads, wait_seconds=wait, expected_bytes=6) as value:
+            return value
+
     with cache.acquire(("value", "a"), lambda: "x" * 6, wait_seconds=10, expected_bytes=6):
-        with cache.acquire(("value", "b"), lambda: "y" * 6, wait_seconds=60, expected_bytes=6):
-            assert cache.bytes == 12
-            with (
-                pytest.raises(StillLoading),
-                cache.acquire(("value", "c"), lambda: "z" * 6, wait_seconds=0.3, expected_bytes=6),
-            ):
-                pass
-            assert cache.bytes == 12
-        assert get(cache, "c", lambda: "z" * 6, 60) == "z" * 6
-        wait_for(lambda: cache.bytes == 6)
-    assert warm(cache, "abc") == ["a"]
+        with pytest.raises(StillLoading):
+            load_with(0.05)
+        assert (loads.count, cache.bytes) == (0, 6)
+    assert load_with(10) == "y" * 6
+    assert warm(cache, "ab") == ["b"]
+
+
+def test_values_in_use_for_ever_keep_one_load_out_for_a_limited_time() -> None:
+    """One value at a time may exceed the budget."""
+    cache: WarmCache[str] = WarmCache(10, len, patience_seconds=0.05)
+    try:
+        with cache.acquire(("value", "a"), lambda: "x" * 6, wait_seconds=10, expected_bytes=6):
+            with cache.acquire(("value", "b"), lambda: "y" * 6, wait_seconds=60, expected_bytes=6):
+                assert cache.bytes == 12
+                with (
+                    pytest.raises(StillLoading),
+                    cache.acquire(("value", "c"), lambda: "z" * 6, wait_seconds=0.3, expected_bytes=6),
+                ):
+                    pass
+                assert cache.bytes == 12
+            assert get(cache, "c", lambda: "z" * 6, 60) == "z" * 6
+            wait_for(lambda: cache.bytes == 6)
+        assert warm(cache, "abc") == ["a"]
+    finally:
+        cache.close()
 
 
 # --- forgetting ---
