@@ -38,7 +38,8 @@ export function resultPanel(job, { eta, signal }) {
       replace(extra, moreImages(job, trained, split));
       extra.firstChild.scrollIntoView({ block: "nearest" });
     }, main);
-  const checkLabels = () => {
+  const checkLabels = async () => {
+    await reported; // with the labels
     labels.firstChild?.setAttribute("open", "");
     labels.scrollIntoView();
     labels.querySelector("summary, button")?.focus({ preventScroll: true });
@@ -64,7 +65,7 @@ export function resultPanel(job, { eta, signal }) {
     replace(strip, changeStrip(job, report, signal));
     replace(labels, labelIssues({ job, report, classes: trained, signal }));
   }
-  if (evaluated) loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
+  const reported = evaluated && loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
 
   async function loadEarlier() {
     const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
