@@ -86,7 +86,7 @@ class Pixels:
     def fit_of_decoder(self) -> Fit | None:
         """Return `fit` as a decoder applies it, which has no torch; None for an unusual transform."""
         match self._transforms[:-2] if self._normalize else []:
-            case [Resize(size=int(side)) as resize, CenterCrop(size=size), _] if size == (side, side):
+            case [Resize(size=int(side)) as resize, CenterCrop(size=size), _] if tuple(size) == (side, side):
                 squash = False
             case [Resize(size=(side, other)) as resize, _] if side == other:
                 squash = True

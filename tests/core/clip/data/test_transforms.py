@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -8,10 +9,9 @@ from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from core.clip.data.images import Fit
-from core.clip.data.transforms import random_resized_crop, to_pixels, to_tensor
+from core.clip.data.transforms import Pixels, random_resized_crop, to_pixels, to_tensor
+from core.clip.models.backbone import image_transform
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -145,14 +145,14 @@ def test_to_pixels_is_open_clips_test_transform_where_nothing_is_resized(mode: s
     assert torch.equal(to_pixels(to_tensor(image)[None], MEAN, STD)[0], theirs(image))
 
 
-@pytest.mark.parametrize("squash", [False, True])
-@pytest.mark.parametrize("mode", [InterpolationMode.BICUBIC, InterpolationMode.BILINEAR])
-def test_an_image_is_fitted_as_by_torchvision(mode: InterpolationMode, squash: bool) -> None:
-    """Decoder processes have no torchvision."""
-    resampling = {InterpolationMode.BICUBIC: Image.Resampling.BICUBIC}.get(mode, Image.Resampling.BILINEAR)
-    generator = np.random.default_rng(0)
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_an_image_is_fitted_as_by_torchvision(interpolation: str, resize_mode: str) -> None:
+    """Decoder processes have no torchvision, and read the transform from the settings that models store."""
     for side in (32, 160, 224):
-        for width, height in generator.integers(16, 400, (10, 2)).tolist():
-            image = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
-            wanted = CenterCrop(side)(Resize((side, side) if squash else side, mode)(image))
-            assert np.array_equal(Fit(side, int(resampling), squash)(image), wanted)
+        settings = {"size": (side, side), "interpolation": interpolation, "resize_mode": resize_mode}
+        pixels = Pixels(image_transform(json.dumps(settings)))
+        assert (fit := pixels.fit_of_decoder())
+        for width, height in np.random.default_rng(side).integers(16, 400, (10, 2)).tolist():
+            image = noise(width, height)
+            assert np.array_equal(fit(image), pixels.fit(image))
