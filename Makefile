@@ -105,8 +105,7 @@ FAST := api/archives clipcite/datasets \
 	core/clip/test_config.py core/clip/test_imports.py core/clip/test_prompts.py \
 	core/store/db/test_ids.py core/store/registry/test_references.py \
 	core/test_scratch.py core/test_settings.py core/test_url_guard.py \
-	docs/test_architecture.py \
-	repository/test_unasync.py
+	docs/test_architecture.py
 
 test-fast: install-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(addprefix tests/,$(FAST))

@@ -1,15 +1,12 @@
 """The command and its measurements, against real services with a tiny model."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from benchmarks.attacks import __main__ as attacks
 from benchmarks.attacks import measure
-from benchmarks.attacks.measure import Limits, Outcome, Row
+from benchmarks.attacks.measure import Limits, Row
 from benchmarks.attacks.service import Target, Tree, prepare, running
 from tests.api import crafted
 from tests.core.clip.tiny import make_tiny_backbone
@@ -50,25 +47,6 @@ def row() -> Iterator[Row]:
 
 
 @pytest.mark.slow
-def test_the_command_attacks_prints_and_writes(
-    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attacks, "prepare", lambda *_: tree)  # Built as the command builds it.
-    status = attacks.main(["--rows", "A12", "--scale", "small", "--markdown", "--out", str(tmp_path)])
-    head, line, row = capsys.readouterr().out.splitlines()
-    assert head.startswith("| row | attack | memory, MB | CPU, × honest |")
-    assert set(line) <= set("| -")
-    assert row.startswith("| A12 | POST /models, 13 models with tensors of another type | +")
-    written = json.loads((tmp_path / "attacks.json").read_text())
-    assert written["scale"] == "small"
-    (kept,) = written["rows"]
-    (outcome,) = kept["outcomes"]
-    assert sum(outcome["statuses"].values()) == 13
-    assert status == (1 if outcome["over"] else 0)
-    assert row.endswith("| ok |") == (not outcome["over"])
-
-
-@pytest.mark.slow
 def test_memory_time_answers_and_waits_are_measured(target: Target, row: Row) -> None:
     outcome = measure.measure_on(row, target)
     pixels = 3 * SIDE * SIDE
@@ -95,10 +73,3 @@ def test_a_service_that_takes_too_much_memory_is_killed(
     outcome = measure.measure_on(row, target)
     assert outcome.ended.startswith("> ")
     assert outcome.over[0] == f"did not end: {outcome.ended}"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("status", "found"), [(503, True), (422, False), (0, False)])
-def test_a_server_error_is_over_any_limit(row: Row, status: int, found: bool) -> None:
-    outcome = Outcome(statuses={status: 2})
-    assert measure.over(replace(row, limits=Limits()), outcome) == ([f"answers {status}"] if found else [])

@@ -44,24 +44,3 @@ def test_a_small_network(
     assert f"| `{NAME}` |" in table
     _, training = [line for line in table.splitlines() if NAME in line]
     assert ("not measured | not measured | not measured |" in training) == skip_training
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["siglip2", "mobileclip"])
-def test_only_the_extension(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def publish(hub: Hub, backbone: str, folder: Path) -> int:
-        hub.add("tests/small", write_repository(folder, *SMALL[family]))
-        hub.add("timm/ViT-B-16-SigLIP2", folder)
-        return 0
-
-    monkeypatch.setattr(full_size, "publish", publish)
-    monkeypatch.setattr(full_size, "IMAGE_SIDE", 48)
-    monkeypatch.setattr(tables, "PAGE", tmp_path / "page.md")
-    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results.json")
-    (tmp_path / "page.md").write_text(f"{tables.START}{tables.END}\n")
-    earlier = {"steps": 7, "disk_bytes": 1_000_000}
-    tables.store({NAME: earlier})
-    arguments = ["full_size", "--backbone", NAME, "--only-extend", "--steps", "1"]
-    monkeypatch.setattr("sys.argv", arguments)
-    full_size.main()
-    assert tables.stored()[NAME] == {**earlier, "extended": True}

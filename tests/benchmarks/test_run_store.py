@@ -98,23 +98,3 @@ def test_a_killed_writer_leaves_the_table_whole(tmp_path: Path, name: str) -> No
         assert np.array_equal(run.array("truth"), TRUTH)
         np.testing.assert_allclose(run.scores("s"), matrix(seed), rtol=0, atol=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["runs-methods.json", "runs-methods.npz"]
-
-
-def _add_many(folder: Path, writer: int) -> None:
-    for i in range(10):
-        add(RunStore(folder, "methods"), f"{writer}-{i}", 10 * writer + i)
-
-
-def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_add_many, args=(tmp_path, n)) for n in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    store = RunStore(tmp_path, "methods")
-    assert sorted(store.names()) == sorted(f"{n}-{i}" for n in range(3) for i in range(10))
-    for key in store.names():
-        run, (n, i) = store.get(key), map(int, key.split("-"))
-        np.testing.assert_allclose(run.scores("s"), matrix(10 * n + i), rtol=0, atol=1e-5)

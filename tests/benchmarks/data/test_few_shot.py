@@ -29,11 +29,6 @@ def test_split_0_is_the_papers_first_half_rounded_up_and_split_1_the_last_half()
         assert base_classes(1, classes) == list(range(classes - base, classes))
 
 
-def test_later_splits_are_seeded_random_halves() -> None:
-    assert base_classes(2, 100) == base_classes(2, 100) != base_classes(3, 100)
-    assert base_classes(2, 100) != base_classes(0, 100)
-
-
 @given(split=st.integers(0, 50), classes=st.integers(2, 60), data=st.data())
 def test_fewer_classes_are_among_more(split: int, classes: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, classes - 1))
@@ -131,20 +126,3 @@ def test_the_harness_takes_the_published_shots(drawn_by_2sfs: DataSet, backbone:
     sides = 2 * backbone.image_size, 3 * backbone.image_size
     assert [task.tensors[0].shape for task in tasks] == [(3, *sides), (3, 200, 300)]
     assert trial.key("stock") != replace(trial, draws="hash").key("stock")
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("not json", "Line 1 of .* has no _impath"),
-        ('{"_label": 0}', "Line 1 of .* has no _impath"),
-        ('{"_impath": "images/banded/9.jpg"}', "no training image of DTD"),
-        ('{"_impath": "images/banded/1.jpg"}', "no image of 'dotted'"),
-    ],
-)
-def test_a_damaged_draw(drawn_by_2sfs: DataSet, content: str, says: str) -> None:
-    folder = drawn_by_2sfs.folder
-    assert folder is not None
-    (folder / "split_fewshot" / "shot_1-seed_1_train.jsonl").write_text(content)
-    with pytest.raises(BadDataSet, match=says):
-        published_shots(drawn_by_2sfs, [0, 1], 1, seed=0)

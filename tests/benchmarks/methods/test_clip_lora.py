@@ -1,25 +1,11 @@
-import pytest
 import torch
 
 from benchmarks.methods.clip_lora import ClipLora, LowRank, add_lora, clip_lora, merge_lora
 from benchmarks.methods.common import task as given
 from benchmarks.methods.common.training import trainable
-from benchmarks.methods.stock import stock
 from core.clip.models.features import encode_images
 
 NAMES = ["green thing", "grey square"]
-
-
-@pytest.mark.parametrize("merged", [False, True])
-def test_the_initial_model_is_stock(task: given.Task, shown: given.Tests, merged: bool) -> None:
-    if merged:
-        answers = clip_lora(task, ClipLora(steps_per_shot=0))["CLIP-LoRA"].similarities(shown, NAMES)
-        expected = stock(task)["stock"].similarities(shown, NAMES)
-    else:
-        model = trainable(task.backbone)
-        add_lora(model, ClipLora())  # In training mode, with its dropout.
-        answers, expected = encode_images(model, shown._pixels).detach(), shown.stock_features
-    torch.testing.assert_close(answers, expected, rtol=0, atol=1e-5)
 
 
 def test_only_attention_moves_and_where_there_is_none_1x1_convolutions(task: given.Task) -> None:

@@ -9,12 +9,6 @@ from benchmarks.methods.tip_adapter import TipAdapter, tip_adapter
 NAMES = ["green thing", "grey square", "red thing"]
 
 
-def test_without_the_cache_the_model_is_stock(task: given.Task, shown: given.Tests) -> None:
-    answers = tip_adapter(task, TipAdapter(alpha=0.0, epochs=1, views=1))["Tip-Adapter-F"]
-    expected = stock(task)["stock"].similarities(shown, NAMES)
-    torch.testing.assert_close(answers.similarities(shown, NAMES), expected, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("epochs", [0, 3])
 def test_the_cache_votes_for_trained_classes_only(task: given.Task, shown: given.Tests, epochs: int) -> None:
     settings = TipAdapter(epochs=epochs, learning_rate=1e-2, views=2)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from benchmarks.methods.common import task as given
 from benchmarks.methods.common.answerers import trained_columns
 from benchmarks.methods.common.recipes import recipe
-from benchmarks.methods.common.training import crops, fit, from_views, frozen_views, trainable
+from benchmarks.methods.common.training import crops, fit, from_views, frozen_views
 from core.clip.errors import TrainingDiverged
 from core.clip.models.features import encode_images
 
@@ -42,17 +42,6 @@ def test_a_diverging_training_is_an_error(task: given.Task) -> None:
         fit(task, optimizer, lambda i, y: x * torch.nan, lambda e, i: i, epochs=3, batch_size=8)
 
 
-def test_crops_follow_the_seed(task: given.Task) -> None:
-    indices = torch.arange(4)
-    first, again, other = (
-        crops(of_seed, 0.5, flip=True)(0, indices) for of_seed in (task, task, replace(task, seed=1))
-    )
-    size = task.backbone.image_size
-    assert first.shape == (4, 3, size, size)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
 def test_about_half_of_the_crops_are_mirrored(task: given.Task) -> None:
     # Whole squares without noise and with a ramp from left to right: a mirrored ramp falls.
     ramp = torch.linspace(0, 255, 32).to(torch.uint8).expand(3, 32, 32)
@@ -76,12 +65,6 @@ def test_views_are_the_features_of_crops_in_turn(task: given.Task) -> None:
     assert [torch.equal(source(epoch, indices), views[epoch % 2][indices]) for epoch in range(3)] == [
         True
     ] * 3
-
-
-def test_the_copy_to_train_is_the_same_function(task: given.Task, shown: given.Tests) -> None:
-    with torch.no_grad():
-        features = encode_images(trainable(task.backbone), shown._pixels)
-    torch.testing.assert_close(features, shown.stock_features, rtol=0, atol=1e-5)
 
 
 def test_trained_classes_are_found_in_any_order_and_spelling(task: given.Task) -> None:
