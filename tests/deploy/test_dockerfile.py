@@ -4,7 +4,9 @@ import fnmatch
 import json
 import subprocess
 import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,18 @@ def test_the_requirements_are_those_of_the_service(tmp_path: Path) -> None:
 def test_its_variables_are_settings() -> None:
     fields = {f"CLIPCITE_{name.upper()}" for name in Settings.model_fields}
     assert {name for name in image_environment() if name.startswith("CLIPCITE_")} <= fields
+
+
+@pytest.mark.parametrize(("path", "ended"), [("/readyz", 0), ("/other", 1)])
+def test_the_health_check_succeeds_if_the_service_is_ready(path: str, ended: int) -> None:
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == path else 503)
+            self.end_headers()
+
+    [check] = [line for stage in lineage("cpu") for line in stage.of("HEALTHCHECK")]
+    _, *arguments = json.loads(check.partition("CMD ")[2])
+    with HTTPServer(("127.0.0.1", 0), Ready) as server:
+        threading.Thread(target=server.handle_request).start()
+        arguments = [argument.replace("8000", str(server.server_port)) for argument in arguments]
+        assert subprocess.run([sys.executable, *arguments], check=False).returncode == ended

@@ -1,6 +1,5 @@
 """The Kubernetes manifests: valid, complete and hardened. The tests need no cluster."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -116,43 +115,6 @@ def test_selectors_match_their_pods() -> None:
             selected = manifest["spec"]["podSelector"]["matchExpressions"][0]
             values = {label[selected["key"]] for label in labels.values()}
             assert set(selected["values"]) == values - {"api"}
-
-
-def scrape_jobs(page: str) -> dict[str, dict[str, Any]]:
-    text = (ROOT / "docs" / "operate" / page).read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", text, re.DOTALL)
-    return {job["job_name"]: job for job in yaml.safe_load(block)["scrape_configs"]}
-
-
-def test_prometheus_reaches_the_metrics_of_every_process() -> None:
-    """The API needs a key. Annotations, which carry none, would get a 401."""
-    jobs = scrape_jobs("kubernetes.md")
-    with_key = {name for name, job in scrape_jobs("monitor.md").items() if "authorization" in job}
-    assert with_key == {name for name, job in jobs.items() if "authorization" in job} == {"clipcite-api"}
-    scraped = {}
-    for job in jobs.values():
-        (rule,) = job["relabel_configs"]
-        assert rule["source_labels"] == ["__meta_kubernetes_pod_container_port_name"]
-        assert job["kubernetes_sd_configs"][0]["namespaces"]["names"] == [kustomization(FOLDER)["namespace"]]
-        scraped[rule["regex"]] = job["job_name"]
-    ports = {name: c["ports"][0] for name, c in CONTAINERS.items() if "ports" in c}
-    assert {name: scraped[port["name"]] for name, port in ports.items()} == {
-        "api": "clipcite-api",
-        "dispatcher": "clipcite-workers",
-        "worker": "clipcite-workers",
-    }
-    for name in ("worker", "dispatcher"):
-        variables = {v["name"]: v["value"] for v in CONTAINERS[name]["env"]}
-        assert variables["CLIPCITE_METRICS_HOST"] == "0.0.0.0"
-        port = int(variables["CLIPCITE_METRICS_PORT"]) + (name == "dispatcher")
-        assert ports[name] == {"name": "metrics", "containerPort": port}
-    assert "annotations" not in PODS["api"]["metadata"]
-    (policy,) = (d["spec"] for _, d in MANIFESTS if d["kind"] == "NetworkPolicy")
-    (rule,) = policy["ingress"]
-    assert rule["ports"] == [{"port": "metrics"}]
-    assert rule["from"] == [
-        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-    ]
 
 
 def test_the_gpu_overlay_changes_the_worker_only() -> None:

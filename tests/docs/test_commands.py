@@ -21,7 +21,7 @@ NO_COMMANDS = {"bash", "python", "json", "ini", "nginx", "haproxy", "text", "tom
 FINISHED = "git checkout "
 """First line of the commands of a finished experiment, which run at that commit alone."""
 OTHERS = {"docker", "sh", "curl"}
-"""Programs of the deployment pages, which tests/deploy/test_docs.py checks."""
+"""Programs of the deployment pages."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -112,18 +112,3 @@ def _is_a_program(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         missing = [option for option in options if option not in "".join(said)]
         assert missing == [], words
-
-
-def test_every_module_that_a_page_runs_exists() -> None:
-    """Each page as a whole, because sentences name commands too."""
-    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    text = re.sub(rf"^( *){FINISHED}.*\n(?:\1.+\n)+", "", text, flags=re.MULTILINE)
-    modules = set(re.findall(r"python -m ((?:benchmarks|docs|tests|demo|api|worker)[.\w]*\w)", text))
-    assert len(modules) > 12
-    missing = [
-        module
-        for module in modules
-        for path in [ROOT / module.replace(".", "/")]
-        if not path.with_suffix(".py").is_file() and not (path / "__main__.py").is_file()
-    ]
-    assert missing == []

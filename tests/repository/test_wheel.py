@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import venv
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -104,17 +103,6 @@ def test_the_server_is_importable_by_its_path(installed: Path, tmp_path: Path) -
         check=False,
     )
     assert done.returncode == 0
-
-
-def test_an_editable_installation_is_a_path(installed: Path, tmp_path: Path) -> None:
-    """Editors and type checkers follow a path, and no import hook."""
-    source = installed.parents[1] / "source"
-    program = f"from setuptools.build_meta import build_editable; build_editable({str(tmp_path)!r})"
-    subprocess.run([sys.executable, "-c", program], cwd=source, capture_output=True, check=True)
-    [wheel] = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as files:
-        [path] = [files.read(name).decode().strip() for name in files.namelist() if name.endswith(".pth")]
-    assert path == str(source)
 
 
 def test_the_programs_of_the_pages_have_types(installed: Path, tmp_path: Path) -> None:

@@ -380,14 +380,6 @@ def test_an_unknown_stock_backbone(shared: Service, name: str) -> None:
     assert_problem(by_form(shared, model=f"stock:{name}"), 422, "unknown_backbone", "CLIPCITE_BACKBONES")
 
 
-def test_nul_in_a_models_id_on_postgresql(
-    make_service: MakeService, postgres_url: str, postgres_template: str
-) -> None:
-    url = postgres_url.rsplit("/postgres?", 1)
-    service = make_service(database_url=f"{url[0]}/{postgres_template}?{url[1]}")
-    assert_problem(by_json(service, model="mdl_\0"), 404, "model_not_found")
-
-
 @pytest.mark.parametrize("alpha", ["1.01", "-0.01", "x", "NaN", "-Infinity", f"1{'0' * 400}"])
 def test_impossible_alphas(shared: Service, alpha: str) -> None:
     assert_problem(by_form(shared, alpha=alpha), 422, "invalid_request", "alpha")
@@ -587,11 +579,3 @@ def test_a_response_has_a_maximum_of_predictions(fresh: Service) -> None:
     assert problem["errors"][0]["pointer"] == "/top_k"
     answer = fresh.client.post("/classify", data={**data, "top_k": "3"}, files=files)
     assert answer.status_code == 200, answer.text
-
-
-def test_the_beginning_of_a_large_image_tells_that_it_is_large(shared: Service) -> None:
-    large = base64.b64encode(crafted.jpeg() + bytes(500_000)).decode()
-    images = [{"base64": large}, {"base64": base64.b64encode(IMAGES[0][1]).decode()}]
-    response = shared.client.post("/classify", json={"images": images, "class_names": NAMES})
-    results = response.json()["results"]
-    assert [r["error"] and r["error"]["code"] for r in results] == ["image_too_large", None]

@@ -16,7 +16,6 @@ from core.store.storage import atomic_write
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, listening, shots
-from tests.core.serving.adapted import publish_model
 
 GOOD = crafted.jpeg()
 JPEG_CUT = GOOD[: len(GOOD) // 2]
@@ -77,17 +76,6 @@ def test_every_bad_image_is_named(refused: Problem, way: str) -> None:
         names = [name.replace("/", "-") for name in bad]
     expected = [{"file": name, "code": code} for name, code in zip(names, codes, strict=True)]
     refused(422, "bad_images", "4 images can't be used", errors=expected, **fields)
-
-
-def test_bad_test_images_too(refused: Problem) -> None:
-    refused(
-        422,
-        "bad_images",
-        errors=[{"file": "t.jpg", "code": "empty_file"}],
-        **shots(each=1),
-        test_images=[("t.jpg", b"")],
-        test_labels=["badger"],
-    )
 
 
 def test_skipping_must_leave_an_image_in_every_class(refused: Problem) -> None:
@@ -190,12 +178,6 @@ def test_a_job_that_is_no_form(shared: Service) -> None:
     for options in ({"json": {"images": []}}, {"content": b"x"}, {"data": {"name": "a"}}, {}):
         assert_problem(shared.client.post("/adapt", **options), 422, "archive_or_images")
     assert_problem(shared.client.post("/adapt", data={"labels": "a"}), 422, "label_count")
-    assert shared.stored() == []
-
-
-def test_images_that_are_no_files(shared: Service) -> None:
-    response = shared.client.post("/adapt", files=[("images", (None, "a.jpg")), ("labels", (None, "cat"))])
-    assert_problem(response, 422, "invalid_request")
     assert shared.stored() == []
 
 
@@ -402,14 +384,6 @@ def test_without_a_database(make_service: MakeService, tmp_path: Path) -> None:
     assert_problem(response, 503, "database_unavailable", "Try again")
     assert int(response.headers["retry-after"]) > 0
     assert list(without.temp.iterdir()) == []
-
-
-def test_a_refusal_beside_real_jobs_touches_nothing(fresh: Service, backbone: Any) -> None:
-    fresh.accepted(**shots())
-    publish_model(fresh.database, fresh.blobs, backbone)
-    before = sorted(fresh.stored())
-    assert_problem(fresh.adapt(**one_bad(b"")), 422, "bad_images")
-    assert sorted(fresh.stored()) == before
 
 
 def open_files() -> int:

@@ -139,6 +139,8 @@ def test_nul_in_an_id_on_postgresql(
         ("GET", "/models?after=%00", 422),
     ):
         assert service.client.request(method, path).status_code == status
+    request = {"images": [{"base64": ""}], "class_names": ["oak"], "model": "mdl_\0"}
+    assert_problem(service.client.post("/classify", json=request), 404, "model_not_found")
 
 
 # --- lists ---

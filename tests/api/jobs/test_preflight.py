@@ -97,16 +97,6 @@ def test_an_image_that_cannot_be_read(unchanged: Service, on_bad_image: str) -> 
     assert [w["code"] for w in body["warnings"]] == (["bad_image"] * 2 if on_bad_image == "skip" else [])
 
 
-def test_impossible_uploads_are_refused_in_a_dry_run_too(unchanged: Service) -> None:
-    post = unchanged.client.post
-    one = {"images": [("a.jpg", jpeg(drawn(0)))], "labels": ["fox"]}
-    assert_problem(post("/adapt?dry_run=true", **form(**one)), 422, "too_few_classes")
-    bad = form(**upload(), config={"epochs": 0})
-    assert_problem(post("/adapt?dry_run=true", **bad), 422, "invalid_config")
-    assert_problem(post("/adapt?dry_run=perhaps", **form(**upload())), 422, "invalid_request")
-    assert unchanged.stored() == []
-
-
 def test_a_job_keeps_its_findings(make_service: MakeService) -> None:
     service = make_service()
     given = upload(again=jpeg(drawn(2), 60))

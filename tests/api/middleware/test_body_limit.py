@@ -182,30 +182,9 @@ def test_a_cut_connection_is_never_taken(server: int) -> None:
     assert calls == []
 
 
-def test_without_a_usable_boundary(post: Post) -> None:
-    for content_type in (
-        b"multipart/form-data",
-        b"multipart/form-data; boundary=",
-        b"multipart/form-data; a=b",
-    ):
-        assert post(BODY, content_type)[0] in {400, 422}
-    assert post(BODY, b"multipart/form-data; boundary=another")[0] == 400
-
-
 @pytest.mark.parametrize("body", [b"", b"a preamble and nothing else\r\n", b"\r\n\r\n", END[:-1], b"x" + END])
 def test_no_part_and_no_end(post: Post, body: bytes) -> None:
     assert post(body)[0] == 400
-
-
-def test_an_empty_form_is_the_routes_business(post: Post) -> None:
-    assert post(END + b"\r\n")[0] == 422
-    assert post(part("label", b"x") + END)[0] == 422
-
-
-def test_other_kinds_of_bodies_pass(post: Post) -> None:
-    assert post(b"{}", b"application/json", "/raw")[2] == {"ok": 2}
-    assert post(b"a=b", b"application/x-www-form-urlencoded", "/raw")[2] == {"ok": 3}
-    assert post(BODY[:100], b"multipart/mixed; boundary=x", "/raw")[2] == {"ok": 100}
 
 
 def test_size_limit(post: Post) -> None:

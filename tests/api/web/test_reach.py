@@ -94,22 +94,6 @@ def test_axe_finds_nothing_and_everything_fits(
             assert too_wide(page) <= 0, name
 
 
-@pytest.mark.parametrize("size", [{"viewport": {"width": 1280, "height": 800}}, PHONE])
-def test_training_starts_without_scrolling(
-    browser: Browser, quick_url: str, tmp_path: Path, size: dict[str, Any]
-) -> None:
-    """The button stays visible below any number of images."""
-    shots = write_class_folders(tmp_path / "shots", dict.fromkeys(("red", "green", "blue", "yellow"), 12))
-    with window(browser, quick_url, **size) as page:
-        page.goto("/")
-        start = page.get_by_role("button", name="Start training")
-        expect(start).to_be_hidden()
-        drop(page, page.locator(".zone"), shots)
-        expect(page.locator(".thumbs img")).to_have_count(48)
-        page.evaluate("() => scrollTo(0, 0)")
-        expect(start).to_be_in_viewport(ratio=1)
-
-
 def test_by_keyboard_alone(browser: Browser, quick_url: str, tmp_path: Path) -> None:
     """Two classes are named, filled and trained, and an image is classified, without a mouse."""
     files = []

@@ -185,11 +185,3 @@ def test_photos_of_a_phone_are_taken(browser: Browser, quick_url: str, tmp_path:
         job = client.jobs.get(page.url.rpartition("/")[2])
         assert {entry.name: entry.images for entry in job.classes} == {"red": 5, "green": 2}
         client.jobs.cancel(job.id)
-
-
-def test_files_without_images_are_reported(browser: Browser, quick_url: str, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no image")
-    with window(browser, quick_url) as page:
-        page.goto("/")
-        drop(page, page.locator(".zone"), tmp_path / "notes.txt")
-        expect(page.get_by_role("alert")).to_contain_text("No images found")

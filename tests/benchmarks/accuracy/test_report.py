@@ -10,6 +10,7 @@ import pytest
 from benchmarks.accuracy import report
 from benchmarks.accuracy.harness import store_of
 from benchmarks.accuracy.scores import BestScores
+from tests.benchmarks.accuracy.test_scores import open_world
 
 IMAGES, CLASSES = 24, 4
 BACKBONE: Any = SimpleNamespace(name="starter")
@@ -82,18 +83,7 @@ def slow(scores: np.ndarray, truth: np.ndarray, trained: list[int]) -> dict[str,
         b, n = values[f"{kind}B"], values[f"{kind}N"]
         values[f"{kind}HM"] = 2 * b * n / (b + n) if b + n else 0.0
 
-    def margin(i: int) -> float:
-        return float(max(scores[i][c] for c in trained) - max(scores[i][c] for c in new))
-
-    def right(i: int) -> bool:
-        return bool(max(trained if i in of_trained else new, key=lambda c: scores[i][c]) == truth[i])
-
-    pairs = [(i, j) for i in of_trained for j in of_new if margin(i) > margin(j)]
-    count = len(of_trained) * len(of_new)
-    values["AUROC"] = len(pairs) / count
-    values["Opt-a"] = sum(right(i) for i, _ in pairs) / count
-    values["Opt-g"] = sum(right(j) for _, j in pairs) / count
-    values["OwAUC"] = sum(right(i) and right(j) for i, j in pairs) / count
+    values |= open_world(scores, truth, trained, new)
     return values
 
 

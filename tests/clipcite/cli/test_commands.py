@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from clipcite import Client, Job
 from clipcite.cli.main import app
-from clipcite.client.errors import in_words_of
 from core.clip.models.backbone import Backbone
 from tests.api.service import listening
 from tests.api.service import service as in_process
@@ -184,17 +183,6 @@ def test_bad_images_are_named_with_a_remedy(call: Any, folder: Path) -> None:
     assert f"{bad}: " in said
     assert "use --on-bad-image skip to continue" in said
     assert "422 bad_images, request req_" in said
-
-
-def test_no_message_of_the_store_keeps_a_route_in_commands_and_in_python() -> None:
-    """The command line and the Python client replace every route that the service's advice names."""
-    route = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE) /[\w/{}?=&.]*")
-    root = Path(__file__).parents[3] / "core" / "store"
-    found = {text for path in root.rglob("*.py") for text in route.findall(path.read_text(encoding="utf-8"))}
-    assert {"GET /models", "GET /jobs"} <= found
-    for text in found:
-        assert not route.search(in_words_of("commands", text)), text
-        assert not route.search(in_words_of("python", text)), text
 
 
 def test_an_empty_id_selects_no_job(call: Any, folder: Path) -> None:

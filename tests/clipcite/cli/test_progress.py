@@ -1,6 +1,5 @@
 """Waiting for a job: the model is announced before its evaluation ends, then comes the verdict."""
 
-import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,12 +64,3 @@ def test_the_model_then_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     assert "verdict  Better. 100% correct, up from 50%" in captured.out
     assert TRY in captured.out
     assert "evaluation follows" not in captured.out
-
-
-def test_json_is_the_only_output(capsys: pytest.CaptureFixture[str]) -> None:
-    received = {**JOB_EXAMPLE, "status": "succeeded", "of_a_newer_service": 1}
-    with pytest.raises(typer.Exit):
-        wait_for(client(EVALUATING, Job.model_validate(received)), "job_1", as_json=True)
-    captured = capsys.readouterr()
-    assert json.loads(captured.out) == received
-    assert "The model is ready" not in captured.err

@@ -8,17 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipcite.cli.render.predictions import predictions_csv, predictions_table, tally
+from clipcite.cli.render.predictions import predictions_csv, tally
 from clipcite.cli.render.tables import (
-    job_table,
     metrics_table,
     model_facts,
-    model_table,
     print_table,
     table_of,
 )
 from clipcite.cli.render.verdict import verdict
-from clipcite.wire.jobs import JOB_EXAMPLE, Job
 from clipcite.wire.models import MODEL_EXAMPLE, Model
 from clipcite.wire.predictions import ANSWER_EXAMPLE, Classification
 from clipcite.wire.report import AllClasses, ComparedAccuracies, Interval, MeasuredOn, Metrics, Verdict
@@ -59,25 +56,6 @@ def model(name: str | None) -> Model:
     )
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_models(width: int) -> None:
-    lines = printed(model_table([model("shoes"), model(None)], width), width).splitlines()
-    assert lines[1].split()[0] == "shoes@1"
-    assert "no difference 94%" in lines[1]
-    assert lines[2].split()[0] == f"mdl_{UNIQUE}"  # its only reference
-    assert all(line.rstrip().endswith(UNIQUE[-6:]) for line in lines[1:3])
-    words = printed(model_table([model(NAME)], width), width).split()
-    assert {*NAME.split()[:-1], "garden@1"} <= {*words}
-
-
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_jobs(width: int) -> None:
-    job = Job.model_validate({**JOB_EXAMPLE, "id": f"job_{UNIQUE}", "status": "succeeded", "name": NAME})
-    line = printed(job_table([job], width), width).splitlines()[1]
-    assert line.startswith(f"{NAME}  succeeded  ")
-    assert line.rstrip().endswith(UNIQUE[-6:])
-
-
 @pytest.fixture
 def answer() -> Classification:
     """Return an answer about a trained image, a rejected one and an unreadable one."""
@@ -97,23 +75,6 @@ def answer() -> Classification:
         {"name": "skirt", "kind": "new", "offset": 0},
     ]
     return Classification.model_validate({**ANSWER_EXAMPLE, "class_names": names, "results": results})
-
-
-@pytest.mark.parametrize("width", [60, 120])
-def test_predictions(answer: Classification, width: int) -> None:
-    text = " ".join(printed(predictions_table(answer), width).split())
-    for shown in (
-        "IMG_123456789_HDR.jpg long sleeve",
-        "shirt",
-        "skirt (new)",
-        "b.jpg none of these",
-        "90.0%",
-    ):
-        assert shown in text
-    lines = printed(predictions_table(answer), 160).splitlines()
-    assert lines[1].split()[-2:] == ["90.0%", "skirt"]
-    assert "c.jpg " in lines[-1]
-    assert "unreadable: The file is damaged." in lines[-1]
 
 
 def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:

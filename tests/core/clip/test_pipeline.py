@@ -240,13 +240,6 @@ def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Ada
     assert metrics["trained_classes"]["adapted"] == 1
 
 
-def test_new_spellings_are_one_class(tiny: Backbone, adapted: Adapted) -> None:
-    tests = [shot("grey", 4000 + i, name) for i, name in enumerate(("Grey", "grey", "GREY"))]
-    held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(), Reporter())
-    metrics = job_metrics(held, source="test", trained_images=12)
-    assert metrics["new_classes"]["stock"] == 1  # It is the only new class.
-
-
 def test_a_holdout_is_evaluated_and_not_trained_on(tiny: Backbone) -> None:
     every = shots("red", "green", each=8)
     recorder = Recorder()

@@ -11,12 +11,11 @@ from torch import Tensor
 from core.admission import ServerBusy
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
-from core.clip.models.features import encode_images, encode_tokens
 from core.serving.pool.model_pool import BACKBONE
 from core.serving.pool.served_model import ServedModel
 from core.serving.types import WeightsKey
 from tests.api import crafted
-from tests.core.serving.world import IMAGES, NAMES, World
+from tests.core.serving.world import IMAGES, World
 
 
 def images(world: World) -> Tensor:
@@ -27,27 +26,6 @@ def images(world: World) -> Tensor:
 def held(world: World) -> int:
     """Return the number of requests that use the backbone."""
     return world.pool.backbones.counts(BACKBONE).in_use
-
-
-def test_features_are_those_of_the_model(world: World) -> None:
-    """The inputs are decoded images, and token ids with all of their padding."""
-    backbone, engine = world.backbone, world.serving.engine
-    decoded = images(world)
-    tokens = backbone.tokenizer(NAMES)
-    with engine.pool.acquire(WeightsKey(backbone.name), 0, wait_seconds=None) as model:
-        assert model.preprocess == backbone.preprocess_settings
-        torch.testing.assert_close(
-            engine.encode_images(model, decoded, wait_seconds=None),
-            encode_images(backbone.model, Pixels(backbone.preprocess).finish(decoded)),
-            atol=1e-5,
-            rtol=0,
-        )
-        torch.testing.assert_close(
-            engine.encode_text(model, tokens, wait_seconds=None),
-            encode_tokens(backbone.model, tokens),
-            atol=1e-5,
-            rtol=0,
-        )
 
 
 def test_many_images_come_back_in_their_order(world: World) -> None:

@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from core.log import about
 from core.settings import Settings
 from core.store.db.session import Database, database_now
 from core.store.db.tables import JobEvent
@@ -384,13 +383,6 @@ def test_a_redelivery_has_the_same_id(database: Database, there: Receiver) -> No
     assert len(there.hits) == 3
     with database.write() as session, pytest.raises(DeliveryNotFound):
         deliveries.redeliver(session, "job_other", failed.id)
-
-
-def test_the_receiver_gets_the_id_of_the_request(database: Database, there: Receiver) -> None:
-    with about(request_id="req_1"):
-        cancelled(database, there.url)
-    assert send(database) == 1
-    assert there.hits[0][1]["x-request-id"] == "req_1"
 
 
 # --- crashes and deletions ---

@@ -15,7 +15,7 @@ import pytest
 from tests.worker.conftest import StandIn
 from worker.trainer import supervisor
 from worker.trainer.process import MALLOC
-from worker.trainer.supervisor import Stopped, TrainerDied, TrainerFailed, run_trainer
+from worker.trainer.supervisor import TrainerDied, run_trainer
 from worker.trainer.warm import WarmTrainer
 
 DONE = "folder = job(); say(type='done', metrics={'pid': os.getpid(), 'folder': folder, 'cold': cold})"
@@ -115,23 +115,6 @@ def test_a_trainer_that_dies_during_the_job_costs_an_attempt(
     warm_trainer.prepare()
     with pytest.raises(TrainerDied, match="memory"):
         run(warm_trainer, tmp_path)
-
-
-def test_the_deadline_and_a_stop_end_a_trainer_that_does_not_start(
-    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path
-) -> None:
-    stand_in("time.sleep(60)")
-    warm_trainer.prepare()
-    waiting = process_of(warm_trainer)
-    with pytest.raises(TrainerFailed) as late:
-        run(warm_trainer, tmp_path, deadline_seconds=0.3)
-    assert late.value.code == "deadline_exceeded"
-    assert not waiting.is_running()
-    warm_trainer.prepare()
-    waiting = process_of(warm_trainer)
-    with pytest.raises(Stopped):
-        run(warm_trainer, tmp_path, should_stop=lambda: True)
-    assert not waiting.is_running()
 
 
 def test_its_whole_group_ends(warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path) -> None:

@@ -25,22 +25,6 @@ def test_show_more_after_everything_shown_was_deleted(browser: Browser, running:
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
-def test_a_long_list_loads_while_it_is_scrolled(browser: Browser, running: Running) -> None:
-    made, url = running
-    for number in range(65):
-        new_job(made.database, name=f"job {number}")
-    with window(browser, url) as page:
-        page.goto("/#/jobs")
-        rows = page.locator(".list > li")
-        for shown in (20, 40, 60, 65):
-            expect(rows).to_have_count(shown)
-            rows.last.scroll_into_view_if_needed()
-            page.mouse.wheel(0, 400)
-        expect(page.get_by_role("button", name="Show more")).to_have_count(0)
-        names = page.locator(".list h2").all_inner_texts()
-        assert len(set(names)) == 65
-
-
 def test_a_cancelled_job_is_trained_again_without_an_upload(browser: Browser, running: Running) -> None:
     made, url = running
     first = made.accepted(**shots(), name="animals")["id"]

@@ -49,22 +49,6 @@ def test_the_strip_shows_the_images_of_the_report(
         expect(cards).to_have_count(min(6, len(report.broken)))
 
 
-def test_the_interval_is_in_a_tooltip(browser: Browser, running: Running, backbone: Backbone) -> None:
-    made, url = running
-    finished = finish_job(made, backbone)
-    with window(browser, url) as page:
-        show(page, finished.job)
-        gain = page.get_by_role("button", name=re.compile(r"^[+−]\d+ points$"))
-        tooltip = page.get_by_role("tooltip", name=re.compile("95% confidence"))
-        expect(tooltip).to_be_hidden()
-        gain.focus()
-        expect(tooltip).to_be_visible()
-        page.keyboard.press("Escape")
-        expect(tooltip).to_be_hidden()
-        gain.hover()
-        expect(tooltip).to_be_visible()
-
-
 @pytest.mark.parametrize(
     ("given", "title", "sentence", "action"),
     [

@@ -6,8 +6,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from clipcite import Client
-from tests.api.web.finished import Running
-from tests.api.web.window import accessibility_problems, drop, shot, window, write_class_folders
+from tests.api.web.window import drop, shot, window, write_class_folders
 
 ADAPT = "**/adapt"
 CHECK = "**/adapt?dry_run=true"
@@ -129,17 +128,3 @@ def test_leaving_the_page_with_images_asks_first(browser: Browser, quick_url: st
         page.get_by_role("link", name="Jobs", exact=True).click()
         page.reload()
         assert asked == ["beforeunload"]
-
-
-def test_the_base_model_is_a_choice(browser: Browser, running: Running, tmp_path: Path) -> None:
-    made, url = running
-    with window(browser, url) as page:
-        page.goto("/")
-        drop(page, page.locator(".zone"), write_class_folders(tmp_path / "shots", {"red": 2, "green": 2}))
-        page.get_by_label("Base model").select_option("Starter")
-        expect(page.locator(".settings")).to_contain_text("about 3 seconds for 4 images")
-        assert accessibility_problems(page) == []
-        page.get_by_role("button", name="Start training").click()
-        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
-        config = made.client.get(f"/jobs/{page.url.rpartition('/')[2]}").json()["config"]
-    assert (config["backbone"], config["learning_rate"]) == ("starter", 1e-4)

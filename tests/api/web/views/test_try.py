@@ -92,25 +92,6 @@ def test_judged_images_go_into_the_training(
     assert labels["b.png"] == ("train", true)
 
 
-def test_the_strength_has_a_tick_at_the_default_and_asks_for_one_answer(
-    browser: Browser, running: Running, backbone: Backbone
-) -> None:
-    made, url = running
-    model = finish_job(made, backbone, alpha=0.3).model
-    with window(browser, url) as page:
-        page.goto(f"/#/try/{model}")
-        slider = page.get_by_label("Strength")
-        expect(slider).to_have_value("0.3")
-        expect(page.locator(".answer > .best > strong")).to_have_count(6)
-        expect(page.locator(".tick")).to_be_visible()
-        asked: list[str] = []
-        page.on("request", lambda request: "/classify" in request.url and asked.append(request.url))
-        with page.expect_response("**/classify") as response:
-            slider.press("ArrowRight")
-        assert response.value.json()["alpha"] == 0.31
-        assert len(asked) == 1  # The pre-trained model has no strength, and its results are kept.
-
-
 def test_a_preview_is_rough_and_never_certain(browser: Browser, running: Running) -> None:
     made, url = running
     test = {

@@ -32,18 +32,6 @@ def test_the_speed_of_another_backbone_is_used_until_there_are_jobs() -> None:
     assert after.seconds == pytest.approx(54.0, abs=0.1)
 
 
-@pytest.mark.parametrize("backbone", ["starter", "ViT-B-16/openai"])
-def test_the_estimate_follows_past_jobs(backbone: str) -> None:
-    config = resolve_config(backbone=backbone)
-    job = PastJob(config.to_dict(), 160, 40, 54.0)
-    again = estimate(config, 160, 40, [job])
-    assert again.seconds == pytest.approx(54.0, abs=0.1)
-    assert "1 job" in again.basis
-    twice = estimate(config, 320, 80, [job])
-    assert START_SECONDS + 50 < twice.seconds <= START_SECONDS + 100
-    assert twice.low_seconds < twice.seconds < twice.high_seconds
-
-
 def test_the_interval_is_the_spread_of_past_jobs() -> None:
     config = resolve_config()
     steady = estimate(config, 160, 0, [past(50 + i % 3) for i in range(10)])

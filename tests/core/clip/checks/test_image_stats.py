@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from core.clip.checks.image_stats import SIDE, THUMBNAIL, _percentile_99, measure_image
+from core.clip.checks.image_stats import SIDE, THUMBNAIL, measure_image
 from core.clip.checks.preflight import BLURRED
 from tests.core.clip.drawn import drawn
 
@@ -58,10 +58,3 @@ def test_the_smallest_images(size: tuple[int, int]) -> None:
     assert found.shorter_side == min(size)
     assert 0 < found.subject_coverage <= 1 + 1e-6
     assert np.isfinite(found.sharpness)
-
-
-@pytest.mark.parametrize("highest", [1, 30, 1_000, 130_000])
-def test_the_percentile_99_is_found_by_counting(highest: int) -> None:
-    values = np.random.default_rng(highest).integers(0, highest, (37, 41)).astype(np.int32)
-    ordered = np.sort(values, axis=None)
-    assert _percentile_99(values) == ordered[int(0.99 * (values.size - 1))]

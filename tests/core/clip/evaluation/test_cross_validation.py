@@ -138,15 +138,6 @@ def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
     assert few.evaluation.metrics["calibration"] is None
 
 
-def test_a_cancel_stops_the_fold_models(tiny: Backbone) -> None:
-    every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
-    recorder = Recorder(cancel_evaluation=True)
-    with pytest.raises(Cancelled):
-        adapt(tiny, every, given, reporter=recorder)
-    assert recorder.stages == ["training", "evaluating"]
-    assert len(recorder.shares) == 1  # one step of the first fold model
-
-
 def test_an_interrupted_cross_validation_resumes_to_the_same_report(tiny: Backbone, tmp_path: Path) -> None:
     every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
     whole = adapt(tiny, every, given)

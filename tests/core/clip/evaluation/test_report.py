@@ -127,13 +127,6 @@ def test_no_gain() -> None:
     assert "evaluate" not in codes(of_a_fifth)
 
 
-def test_a_loss() -> None:
-    made = report(held_out(stock=0.9, adapted=0.4))
-    assert made.verdict == "worse"
-    assert made.summary.startswith("Worse. ")
-    assert codes(made)[0] == "stay_with_stock"
-
-
 def test_changes_by_hand() -> None:
     """The most confident image of each class comes first."""
     truth = np.array([0, 0, 0, 1, 1, 2])

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from itertools import product
-from math import comb
 
 import numpy as np
 import pytest
@@ -115,12 +114,6 @@ def test_p_is_that_of_all_signs(seed: int, digits: int) -> None:
     generator = np.random.default_rng(seed)
     differences = np.round(generator.normal(0.3 * (seed - 2), 1, 13), digits)
     assert signed_rank_p(differences) == pytest.approx(slow_p(differences), abs=1e-12)
-
-
-def test_p_of_equal_sizes_is_that_of_a_sign_test() -> None:
-    """14 of 20 differences are above 0, all of the same size."""
-    exact = sum(comb(20, k) for k in range(14, 21)) / 2**20
-    assert signed_rank_p(np.array([1.0] * 14 + [-1.0] * 6)) == pytest.approx(exact)
 
 
 def test_p_of_many_differences_continues_the_exact_one() -> None:

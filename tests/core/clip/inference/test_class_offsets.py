@@ -58,19 +58,6 @@ def test_offsets_equal_the_plain_loops(balance: float, classes: list[int]) -> No
     assert (found == 0).all() == (balance == 0)
 
 
-@pytest.mark.parametrize("shares", [{}, {2: 0.4}, {2: 0.7, 3: 0.1}])
-@pytest.mark.parametrize(
-    "classes", [[0, 1, NEW_CLASS], [1, NEW_CLASS, NEW_CLASS], [0, 1, 2], [NEW_CLASS] * 3]
-)
-def test_levels_count_less_with_few_trained_classes(classes: list[int], shares: dict[int, float]) -> None:
-    labels = LABELS.tolist()
-    found = class_offsets(SHOTS, LABELS, HEAD, classes, 0.35, shares)
-    expected = slow(SHOTS, labels, HEAD, classes, 0.35, shares.get(2, 1.0))
-    assert found.tolist() == pytest.approx(expected, abs=1e-6)
-    less = len({c == NEW_CLASS for c in classes}) == 2 and bool(shares)
-    assert torch.equal(found, class_offsets(SHOTS, LABELS, HEAD, classes, 0.35, {})) != less
-
-
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_two_and_three_classes_count_in_part_by_default(count: int) -> None:
     generator = torch.Generator().manual_seed(count)

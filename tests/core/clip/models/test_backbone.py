@@ -173,13 +173,6 @@ def test_no_load_of_a_folder_runs_its_code(
         assert not marker.exists()
 
 
-def test_a_pickle_beside_the_weights_is_not_read(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_folder, tmp_path / "both")
-    for name in ("open_clip_pytorch_model.bin", "model.pth", "a.pth"):
-        (tmp_path / "both" / name).write_bytes(b"not even a pickle")
-    assert load_backbone(f"local-dir:{tmp_path / 'both'}", cache=tmp_path).sha256 == tiny.sha256
-
-
 @pytest.mark.parametrize("kind", ["truncated", "garbage", "config", "other shapes", "missing tensor"])
 def test_a_damaged_folder_is_unavailable(tiny_folder: Path, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "damaged"

@@ -14,7 +14,6 @@ from core.clip.models.device import (
     allow_tf32,
     device_problem,
     find_device,
-    in_parts,
     mixed_precision,
 )
 from core.clip.models.features import build_zero_shot_classifier, image_features
@@ -108,37 +107,6 @@ def test_doctor_names_the_gpu_of_the_setting(gpus: Gpus, tmp_path: Path) -> None
     assert look("cuda")[0] == "problem"
 
 
-def test_a_batch_is_halved_until_it_fits() -> None:
-    tried: list[int] = []
-
-    def encode(rows: torch.Tensor) -> torch.Tensor:
-        tried.append(len(rows))
-        if len(rows) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return 2 * rows
-
-    rows = torch.arange(9)
-    assert torch.equal(in_parts(encode, rows), 2 * rows)
-    assert tried == [9, 5, 3, 2, 4, 2, 2]
-
-
-def test_one_row_that_does_not_fit_and_other_errors_are_raised() -> None:
-    def no_memory(rows: torch.Tensor) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    tried: list[int] = []
-
-    def broken(rows: torch.Tensor) -> torch.Tensor:
-        tried.append(len(rows))
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    with pytest.raises(torch.OutOfMemoryError):
-        in_parts(no_memory, torch.zeros(4))
-    with pytest.raises(RuntimeError, match="mat1"):
-        in_parts(broken, torch.zeros(4))
-    assert tried == [4]
-
-
 def test_features_with_too_little_memory_are_the_same(
     tiny: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,16 +173,3 @@ def test_fp32_is_exact_unless_tf32_is_allowed() -> None:
         allow_tf32(allowed)
         assert torch.backends.cuda.matmul.allow_tf32 is allowed
         assert torch.backends.cudnn.allow_tf32 is allowed
-
-
-def test_doctor_refuses_a_precision_that_the_device_lacks(gpus: Gpus, tmp_path: Path) -> None:
-    def states(device: str, precision: str) -> list[str]:
-        settings = Settings(device=device, serving_precision=precision, data=tmp_path)
-        return [finding.state for finding in _device(settings)]
-
-    gpus()
-    assert states("auto", "bf16") == ["ok"]
-    assert states("auto", "fp16") == ["ok", "problem"]
-    gpus(True, False)
-    assert states("auto", "fp16") == ["ok"]
-    assert states("cpu", "tf32") == ["ok", "problem"]

@@ -1,7 +1,5 @@
 """Training with too little memory: the batch is split further until it fits, with an equal result."""
 
-from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,44 +95,6 @@ def test_a_step_is_cancelled_between_its_micro_batches(tiny: Backbone, part: str
     with pytest.raises(Cancelled):
         train(tiny, reporter, micro_batch_size=4)
     assert reporter.steps == []
-
-
-@pytest.mark.parametrize(("batch", "tried"), [(16, [16, 8, 4, 2, 1]), (11, [11, 6, 3, 2, 1]), (1, [1])])
-def test_micro_batches_are_halved_down_to_one(batch: int, tried: list[int]) -> None:
-    seen: list[int] = []
-
-    def full(micro_batch_size: int | None) -> None:
-        seen.append(micro_batch_size or batch)
-        raise MemoryError
-
-    with pytest.raises(OutOfMemory):
-        MicroBatcher(None, Recorder()).fit(full, batch)
-    assert seen == tried
-
-
-def test_the_smaller_size_is_kept() -> None:
-    size = MicroBatcher(64, Recorder())
-
-    def fits(most: int) -> Callable[[int | None], int | None]:
-        def compute(micro_batch_size: int | None) -> int | None:
-            if (micro_batch_size or 16) > most:
-                raise torch.OutOfMemoryError("CUDA out of memory.")
-            return micro_batch_size
-
-        return compute
-
-    assert size.fit(fits(100), 16) == 64
-    assert size.fit(fits(10), 16) == 8
-    assert size.fit(fits(100), 16) == 8
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu(tiny: Backbone) -> None:
-    model = watch(tiny).backbone.model.cuda()
-    reporter = Recorder()
-    theta_1 = train(small(replace(tiny, model=model), 4), reporter)
-    assert [code for code, _ in reporter.warnings] == ["micro_batch_reduced"] * 2
-    assert all(torch.isfinite(tensor).all() for tensor in theta_1.values())
 
 
 def test_a_cpu_has_no_memory_of_its_own() -> None:

@@ -294,12 +294,6 @@ def test_an_error_in_both_slices_is_reported_once(pair: BatcherWithModels) -> No
     assert torch.equal(pair.wait(other, 60), rows(2))
 
 
-def test_a_model_that_loses_rows_is_an_error(pair: BatcherWithModels) -> None:
-    with pytest.raises(RuntimeError):
-        pair.wait(pair.submit_to(("a", "images"), lambda rows: rows[:1], rows(1, 2)), 60)
-    assert torch.equal(pair.wait(pair.submit_to(("a", "images"), Slow(), rows(1)), 60), rows(2))
-
-
 def test_concurrent_requests_get_their_own_rows(pair: BatcherWithModels) -> None:
     networks = [Slow() for _ in range(3)]
 

@@ -99,16 +99,6 @@ def test_others_do_not_wait_for_slow_ones(cache: WarmCache[str]) -> None:
         assert loads.count == 1
 
 
-def test_still_loading_and_the_value_later(cache: WarmCache[str]) -> None:
-    loads = Loads()
-    with pytest.raises(StillLoading, match="again") as caught:
-        get(cache, "key", loads, 0.05)
-    assert (caught.value.status, caught.value.code) == (503, "model_loading")
-    loads.gate.set()
-    assert get(cache, "key", loads) == "value"
-    assert loads.count == 1
-
-
 def test_a_failing_load_fails_every_waiter_and_is_retried(cache: WarmCache[str]) -> None:
     loads = Loads()
     loads.error = TimeoutError("the hub did not answer")

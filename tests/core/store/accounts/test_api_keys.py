@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from core.store.accounts import api_keys
-from core.store.accounts.api_keys import InvalidScopes, KeyNotFound, KeyRefused
-from core.store.accounts.owners import InvalidOwner
+from core.store.accounts.api_keys import KeyNotFound, KeyRefused
 from core.store.db.session import Database, database_now
 from core.store.db.tables import ApiKey
 
@@ -122,13 +121,3 @@ def test_the_last_use_is_recorded_once_per_minute(database: Database) -> None:
         session.execute(update(ApiKey).values(last_used_at=first - timedelta(seconds=61)))
         assert api_keys.is_stale(session.scalars(select(ApiKey)).one())
     assert used() > first
-
-
-def test_invalid_key_requests(database: Database) -> None:
-    for scopes in ([], ["classify", "root"]):
-        with pytest.raises(InvalidScopes, match="classify, adapt, admin"):
-            make(database, scopes=scopes)
-    with pytest.raises(InvalidOwner):
-        make(database, owner="Team A")
-    with database.read() as session:
-        assert api_keys.list_all(session) == []

@@ -19,20 +19,6 @@ def found(database: Database, **given: Any) -> list[str]:
         return [row.object for row in audit.list_newest(session, **{"limit": 10, **given})]
 
 
-def test_an_entry_of_a_change_that_is_rolled_back_is_gone(database: Database) -> None:
-    class Crash(Exception):
-        pass
-
-    def change_and_crash() -> None:
-        with database.write() as session:
-            audit.record(session, "job.delete", "job_1")
-            raise Crash
-
-    with pytest.raises(Crash):
-        change_and_crash()
-    assert found(database) == []
-
-
 def test_filters(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     add(database, "key.create", "key_1", owner="team-a")
     monkeypatch.setattr(audit, "actor", lambda: Actor("team-b", "key_1", "req_1", "203.0.113.5"))

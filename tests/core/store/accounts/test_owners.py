@@ -2,20 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
 
-from core.errors import ClipCiteError
 from core.settings import Settings
 from core.store.accounts import owners, quotas
 from core.store.accounts.owners import InvalidOwner
 from core.store.accounts.quotas import ByteQuota
-from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
-from core.store.errors import DatabaseUnavailable, JobNotFound, ModelNotFound
+from core.store.errors import DatabaseUnavailable
 from core.store.jobs import fair_queue, jobs, leases
 from core.store.registry import models
 from tests.core.store.samples import (
@@ -41,32 +38,6 @@ def published(database: Database, **given: Any) -> str:
 # --- isolation ---
 
 
-def test_jobs_and_models_of_other_owners_are_not_found(database: Database) -> None:
-    other = new_owner(database, "other")
-    job, model = new_job(database), published(database)
-    asks: list[tuple[Callable[..., Any], str, type[ClipCiteError]]] = [
-        *((ask, job, JobNotFound) for ask in (jobs.get, jobs.events, jobs.request_cancel, jobs.delete)),
-        *((ask, model, ModelNotFound) for ask in (models.get, models.delete)),
-    ]
-    for ask, theirs, kind in asks:
-        said = []
-        for identifier in (theirs, theirs[:-1] + "!"):
-            with database.write() as session, pytest.raises(kind) as refused:
-                ask(session, identifier, owner=other)
-            said.append(str(refused.value).replace(identifier, ""))
-        assert said[0] == said[1]
-    for list_page in (jobs.list_page, models.list_page):
-        with database.read() as session:
-            assert list_page(session, owner=other, limit=9) == ([], False)
-            newest = list_page(session, owner=OWNER, limit=1)[0][0]
-            place = cursor_of(newest)
-            assert list_page(session, owner=other, limit=9, after=place) == ([], False)
-    assert job_of(database, job).status == "queued"
-    with database.read() as session:
-        # A model belongs to the owner of its job.
-        assert models.get(session, model, owner=OWNER).owner == OWNER
-
-
 @pytest.mark.parametrize("name", ["", "A", "a b", "-a", "a" * 65, "ä", "a/b", "a\n"])
 def test_invalid_owner_names(database: Database, name: str) -> None:
     with database.write() as session, pytest.raises(InvalidOwner, match="a-z"):
@@ -74,11 +45,6 @@ def test_invalid_owner_names(database: Database, name: str) -> None:
 
 
 # --- quotas ---
-
-
-def test_no_quota_is_no_limit(database: Database) -> None:
-    for _ in range(3):
-        submit(database, Settings(), image_bytes=10**12)
 
 
 def test_stored_bytes(database: Database) -> None:

@@ -66,15 +66,6 @@ def test_another_attempt_replaces_nothing(database: Database) -> None:
     assert [data["worker"] for data in progress_of(database, claim.job_id)] == [1, 2]
 
 
-def test_new_events_of_a_job(database: Database) -> None:
-    first, second = new_job(database), new_job(database)
-    claimed(database, second)
-    with database.read() as session:
-        assert events.newer(session, first, 1) == []
-        assert [event.type for event in events.newer(session, second, 1) or ()] == ["started"]
-        assert events.newer(session, "job_x", 0) is None
-
-
 def test_a_follower_misses_no_event(database: Database) -> None:
     """One thread writes as fast as possible, in competition with a cancel; another reads after the last
     number.

@@ -7,7 +7,7 @@ from sqlalchemy import update
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from core.store.jobs import fair_queue, jobs, leases
+from core.store.jobs import jobs
 from tests.core.store.samples import OWNER, job_of, new_image, new_job, types_of
 
 
@@ -40,15 +40,3 @@ def test_pages_come_newest_first_also_when_many_were_made_at_once(database: Data
             seen += [job.id for job in page]
             after = cursor_of(page[-1])
     assert seen == made[::-1]
-
-
-def test_cancel_of_a_queued_job_is_immediate_and_idempotent(database: Database) -> None:
-    job_id = new_job(database)
-    for _ in range(2):
-        with database.write() as session:
-            assert jobs.request_cancel(session, job_id, owner=OWNER).status == "cancelled"
-    assert types_of(database, job_id) == ["queued", "cancelled"]
-    assert job_of(database, job_id).finished_at is not None
-    with database.write() as session:  # A message was already sent.
-        assert leases.claim(session, job_id, worker="w", lease_seconds=30) is None
-        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=4) == []

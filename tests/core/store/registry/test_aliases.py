@@ -11,7 +11,6 @@ from core.store.db.tables import AliasMove, Model
 from core.store.errors import AliasNotFound, Conflict, ModelNotFound
 from core.store.registry import aliases, models
 from core.store.registry.aliases import AliasPrecondition, Pointer
-from core.store.registry.references import InvalidAlias
 from tests.core.store.registry.test_models import published, resolved
 from tests.core.store.samples import OWNER, new_owner
 
@@ -79,23 +78,6 @@ def test_a_precondition_on_the_current_version(database: Database, shoes: list[s
         assert session.scalar(select(func.count()).select_from(AliasMove)) == 3
 
 
-def test_only_versions_of_its_name(database: Database, shoes: list[str]) -> None:
-    boot, nameless = published(database, "boots"), published(database)
-    for reference in (boot, "boots@1", nameless):
-        with pytest.raises(Conflict, match="rename the model") as refused:
-            promote(database, reference)
-        assert refused.value.code == "alias_of_another_name"
-    for reference in ("shoes@9", "mdl_x", "shoes@prod"):
-        with pytest.raises(ModelNotFound):
-            promote(database, reference)
-    with pytest.raises(InvalidAlias):
-        promote(database, "shoes@1", "1")
-    # A name from before the naming rules: no reference can contain its aliases.
-    odd = published(database, "a@b")
-    with database.write() as session, pytest.raises(Conflict):
-        aliases.promote(session, "a@b", "prod", odd, owner=OWNER)
-
-
 def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -> None:
     promote(database, "shoes@1")
     promote(database, "shoes@1", "staging")
@@ -149,15 +131,6 @@ def test_a_name_has_a_maximum_number_of_aliases(
     assert promote(database, "shoes@1", "third").model.id == shoes[0]
 
 
-def test_rollback_to_a_renamed_model(database: Database, shoes: list[str]) -> None:
-    promote(database, "shoes@1")
-    promote(database, "shoes@2")
-    with database.write() as session:
-        models.rename(session, "shoes@1", "boots", owner=OWNER)
-    with pytest.raises(Conflict, match="deleted or renamed"):
-        rollback(database)
-
-
 def test_list_get_and_remove(database: Database, shoes: list[str]) -> None:
     promote(database, "shoes@1", "staging")
     promote(database, "shoes@1")
@@ -184,17 +157,6 @@ def test_list_get_and_remove(database: Database, shoes: list[str]) -> None:
     with database.read() as session, pytest.raises(ModelNotFound):
         models.resolve(session, "shoes@prod", owner=OWNER)
     assert moves(promote(database, "shoes@3", expected=AliasPrecondition(None))) == [(1, "promoted", 3)]
-
-
-def test_models_of_other_owners_are_not_found(database: Database, shoes: list[str]) -> None:
-    other = new_owner(database, "other")
-    published(database, "shoes", owner=other)
-    for reference in (shoes[0], "shoes@2"):
-        with database.write() as session, pytest.raises(ModelNotFound):
-            aliases.promote(session, "shoes", "prod", reference, owner=other)
-    promote(database, "shoes@1")
-    with database.read() as session, pytest.raises(ModelNotFound):
-        models.resolve(session, "shoes@prod", owner=other)
 
 
 def test_an_alias_keeps_its_last_moves(

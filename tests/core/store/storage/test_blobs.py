@@ -10,7 +10,7 @@ import obstore
 import pytest
 
 from core.store.errors import BlobDamaged, BlobNotFound, StorageFull, StorageUnavailable
-from core.store.storage.blobs import PARALLEL_PUTS, Blobs
+from core.store.storage.blobs import Blobs
 from tests.servers import bucket_access
 
 
@@ -206,22 +206,6 @@ def test_many_files_sync_each_folder_once(blobs: Blobs, monkeypatch: pytest.Monk
     assert len(synced) == 40 + 3
 
 
-def test_many_blobs_go_to_a_bucket_sixteen_at_a_time(
-    s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blobs = bucket(s3_endpoint, s3_bucket)
-    real, together = obstore.put, threading.Barrier(PARALLEL_PUTS)
-
-    def put(*given: Any) -> None:
-        together.wait(60)  # Raises unless this number of threads comes here.
-        real(*given)
-
-    monkeypatch.setattr(obstore, "put", put)
-    made = {f"jobs/a/{number}": b"%d" % number for number in range(2 * PARALLEL_PUTS)}
-    blobs.put_all(made.items())
-    assert {key: blobs.get(key) for key in keys(blobs)} == made
-
-
 def test_a_failure_among_many_blobs_is_raised_when_none_is_under_way(
     s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,24 +226,12 @@ def test_a_failure_among_many_blobs_is_raised_when_none_is_under_way(
     assert under_way == set()
 
 
-def test_check(either: Blobs) -> None:
-    either.check()
-    assert keys(either) == []
-
-
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for url in ((tmp_path / "file" / "blobs").as_uri(), "gopher://nowhere", "nonsense", "s3://"):
         with pytest.raises(StorageUnavailable, match="CLIPCITE_BLOB_URL") as refused:
             Blobs(url)
         assert refused.value.status == 503
-
-
-def test_check_sees_a_folder_that_went_away(blobs: Blobs, folder: Path) -> None:
-    folder.rmdir()
-    folder.write_bytes(b"")
-    with pytest.raises(StorageUnavailable):
-        blobs.check()
 
 
 def test_a_missing_bucket(s3_endpoint: str, tmp_path: Path) -> None:

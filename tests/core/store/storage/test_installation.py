@@ -1,7 +1,6 @@
 """A storage is used by its own database only."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from core.store.errors import StorageUnavailable
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.conftest import postgres_database
-from tests.core.store.backup.test_backup import delete_job, stored_job, stored_model
+from tests.core.store.backup.test_backup import delete_job, stored_job
 from tests.core.store.storage.test_blobs import bucket
 
 
@@ -23,30 +22,6 @@ def bind(database: Database, blobs: Blobs) -> None:
 def id_of(database: Database) -> str:
     with database.read() as session:
         return installation.find(session).id
-
-
-@pytest.mark.parametrize("store", [stored_job, stored_model])
-def test_a_lost_mount_is_unavailable_until_it_is_back(
-    database: Database, tmp_path: Path, store: Callable[[Database, Blobs], str]
-) -> None:
-    """After a restart, the mount point is an empty folder."""
-    mount, unmounted = tmp_path / "mount", tmp_path / "unmounted"
-    blobs = Blobs((mount / "blobs").as_uri())
-    bind(database, blobs)
-    store(database, blobs)
-    mount.rename(unmounted)
-    mount.mkdir()
-    with pytest.raises(StorageUnavailable, match="is gone"):
-        blobs.put("jobs/x/0", b"x")
-    restarted = Blobs((mount / "blobs").as_uri())
-    for call in (installation.check, bind):
-        with pytest.raises(StorageUnavailable, match="If the storage is a mount, mount it") as lost:
-            call(database, restarted)
-        assert str(tmp_path) not in str(lost.value.public_detail)
-    assert not restarted.list("")
-    mount.rename(tmp_path / "empty")
-    unmounted.rename(mount)
-    bind(database, restarted)
 
 
 def test_another_bucket_is_unavailable_until_a_person_writes_the_id(
