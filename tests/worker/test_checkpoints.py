@@ -301,8 +301,9 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     assert types[-1] == "failed"
 
 
-def test_a_job_cancelled_while_requeued_leaves_no_checkpoint(
-    make_worker: Callable[[], JobRunner], trainer: StandIn
+@pytest.mark.parametrize("end", ["cancelled", "deleted"])
+def test_a_job_that_ends_while_requeued_leaves_no_checkpoint(
+    make_worker: Callable[[], JobRunner], trainer: StandIn, end: str
 ) -> None:
     worker = make_worker()
     job_id = queue_job(worker)
@@ -310,20 +311,10 @@ def test_a_job_cancelled_while_requeued_leaves_no_checkpoint(
     worker.run(job_id)
     assert stored(worker.blobs, job_id) == [1]
     with worker.database.write() as session:
-        jobs.request_cancel(session, job_id, owner=OWNER)
-    assert finish_deletions(worker.database, worker.blobs) == [folder_of(job_id)]
+        if end == "cancelled":
+            jobs.request_cancel(session, job_id, owner=OWNER)
+        else:
+            jobs.delete(session, job_id, owner=OWNER)
+    gone = folder_of(job_id) if end == "cancelled" else jobs.blobs_of(job_id)
+    assert finish_deletions(worker.database, worker.blobs) == [gone]
     assert stored(worker.blobs, job_id) == []
-
-
-def test_a_deleted_job_deletes_its_checkpoints(
-    make_worker: Callable[[], JobRunner], trainer: StandIn
-) -> None:
-    worker = make_worker()
-    job_id = queue_job(worker)
-    trainer(DIES)
-    worker.run(job_id)
-    assert stored(worker.blobs, job_id) == [1]
-    with worker.database.write() as session:
-        jobs.delete(session, job_id, owner=OWNER)
-    deletions.finish(worker.database, worker.blobs, jobs.blobs_of(job_id))
-    assert worker.blobs.list("jobs/" + job_id) == []

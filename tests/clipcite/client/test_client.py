@@ -28,8 +28,8 @@ from clipcite import (
 from clipcite.datasets.dataset import Labelled
 from clipcite.datasets.image import ImageFile
 from tests.clipcite.client.awaited import awaited_client
-from tests.clipcite.client.flaky import Flaky, flaky_proxy
 from tests.clipcite.painted import paint
+from tests.faulty import Faults, faulty
 from tests.service.running import PATIENCE, Hold, Service, serve, wait_for
 
 QUICK = Retry(first_seconds=0.01)
@@ -200,38 +200,39 @@ def _steps(seen: list[Job]) -> set[int]:
 
 
 @pytest.fixture
-def flaky(service: Service) -> "Flaky":
-    with flaky_proxy(service.url) as flaky:
+def flaky(service: Service) -> Iterator[Faults]:
+    with faulty(service.url) as flaky:
         yield flaky
 
 
 @both
-def test_retries_make_no_second_job(connect: Any, flaky: Flaky, folder: Path) -> None:
+def test_retries_make_no_second_job(connect: Any, flaky: Faults, folder: Path) -> None:
     """After a 503 and a lost answer, the same key returns the same job."""
     with connect(flaky.url, retry=QUICK) as client:
         before = len(list(client.jobs.list()))
         flaky.seen.clear()
-        flaky.faults = [(503, "0"), (429, "0"), "cut", (502, ""), None]
+        flaky.expect("", "503 0", "429 0", "lost", "502")
         job = client.adapt(folder, config=LONG)
-        assert len(flaky.keys()) == 5
-        assert len(set(flaky.keys())) == 1
+        sent = [one for one in flaky.seen if one.method == "POST"]
+        assert len(sent) == 5
+        assert len({one.headers["idempotency-key"] for one in sent}) == 1
         # Each attempt sends the whole body, with a boundary of its own.
-        assert len({len(body) for method, _, _, body in flaky.seen if method == "POST"}) == 1
+        assert len({len(one.body) for one in sent}) == 1
         assert len(list(client.jobs.list())) == before + 1
         job.cancel()
-        flaky.faults = ["cut"]
+        flaky.expect("", "lost")
         client.jobs.wait(job.id, timeout=PATIENCE)
-        flaky.faults = ["cut", None]
+        flaky.expect("", "lost")
         # The first request deleted the job; the retry gets 404, which is no error.
         client.jobs.delete(job.id)
 
 
 @both
-def test_permanent_errors_are_not_retried(connect: Any, flaky: Flaky) -> None:
+def test_permanent_errors_are_not_retried(connect: Any, flaky: Faults) -> None:
     with connect(flaky.url, retry=QUICK) as client:
-        for fault, says in (((503, "3600"), "Status 503"), ("html", "Status 418")):
+        for fault, says in (("503 3600", "Status 503"), ("html", "Status 418")):
             flaky.seen.clear()
-            flaky.faults = [fault, None]
+            flaky.expect("", fault)
             with pytest.raises(Exception, match=says):
                 client.jobs.get("job_x")
             assert len(flaky.seen) == 1

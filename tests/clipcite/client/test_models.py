@@ -17,8 +17,8 @@ from clipcite import (
     UnprocessableEntityError,
 )
 from tests.clipcite.client.awaited import awaited_client
-from tests.clipcite.client.flaky import flaky_proxy
 from tests.clipcite.painted import paint
+from tests.faulty import faulty
 from tests.service.running import Service
 
 
@@ -98,15 +98,15 @@ def test_an_export_is_complete_or_absent(connect: Any, service: Service, taught:
     model = taught.model_id or ""
     target = tmp_path / "model.zip"
     target.write_bytes(b"of earlier")
-    with flaky_proxy(service.url) as flaky:
+    with faulty(service.url) as flaky:
         with connect(flaky.url, retry=Retry(attempts=2, first_seconds=0.01)) as client:
-            flaky.faults = ["cut", "half"]
+            flaky.expect("", "lost", "cut")
             with pytest.raises(APIConnectionError):
                 client.models.export(model, target)
             assert target.read_bytes() == b"of earlier"
             with pytest.raises(UnprocessableEntityError, match="less than or equal to 1"):
                 client.models.export(model, target, alpha=1.5)
-            flaky.faults = ["half", None]
+            flaky.expect("", "cut")
             heard: list[int] = []
             client.models.export(
                 model, target, alpha=0.25, on_download=lambda done, total: heard.append(done)
@@ -117,7 +117,7 @@ def test_an_export_is_complete_or_absent(connect: Any, service: Service, taught:
         assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
         with connect(flaky.url, retry=Retry(first_seconds=0.01)) as client:
             flaky.seen.clear()
-            flaky.faults = ["cut"]
+            flaky.expect("", "lost")
             # The import may have succeeded, so the client does not repeat it.
             with pytest.raises(APIConnectionError):
                 client.models.import_model(target, name="brought")

@@ -88,24 +88,6 @@ def test_the_model_learns_and_is_evaluated(adapted: Adapted) -> None:
     assert len(adapted.evaluation.held_out.truth) == 20
 
 
-def measured(
-    backbone: Backbone, adapted: Adapted, tests: list[Shot], given: AdaptConfig, reporter: Reporter
-) -> tuple[list[bool], list[bool]]:
-    return measure(backbone, adapted.weights, adapted.class_names, tests, given, reporter)
-
-
-def measure(
-    backbone: Backbone,
-    weights: Weights,
-    class_names: Sequence[str],
-    tests: list[Shot],
-    given: AdaptConfig,
-    reporter: Reporter,
-) -> tuple[list[bool], list[bool]]:
-    """Return per image whether the stock and the adapted model predict the true class."""
-    return correct_per_model(held_of(backbone, weights, class_names, tests, given, reporter))
-
-
 def held_of(
     backbone: Backbone,
     weights: Weights,
@@ -120,7 +102,10 @@ def held_of(
 
 
 def correct_per_model(held: HeldOutPredictions | None) -> tuple[list[bool], list[bool]]:
-    """Compare predictions with the truth, among the trained classes and those of the images."""
+    """Return per image whether the stock and the adapted model predict the true class.
+
+    The candidates are the trained classes and those of the images.
+    """
     assert held.adapted is not None
     new = (held.truth >= held.candidates.trained).any()
     stock, adapted = (a.all_classes if new else a.trained_only for a in (held.stock, held.adapted))
@@ -207,8 +192,8 @@ def test_the_evaluation_equals_a_classifiers_predictions(tiny: Backbone, adapted
     names = ["red", "green", "blue", "grey"]
     prompts = [class_prompts(name, ["a photo of a {}."]) for name in names]
     for alpha in (0.5, 1.0):
-        both = measured(tiny, adapted, tests, config(alpha=alpha), Reporter())
-        for weights, right in zip((None, adapted.weights), both, strict=True):
+        held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=alpha), Reporter())
+        for weights, right in zip((None, adapted.weights), correct_per_model(held), strict=True):
             classifier = Classifier(tiny, weights, alpha)
             images = [open_image(s.source) for s in tests]
             scores = classifier.classify(images, prompts, classes=[0, 1, 2, -1])
@@ -227,8 +212,8 @@ def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
     again = encode(theta_0, full.weights.delta.tensors, "4bit")
     assert same_bits(dict(packed.weights.delta.tensors), dict(again.tensors))
     for adapted in (packed, full):
-        once_more = measured(tiny, adapted, tests, config(**given), Reporter())
-        assert once_more == correct_per_model(adapted.evaluation.held_out)
+        held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(**given), Reporter())
+        assert correct_per_model(held) == correct_per_model(adapted.evaluation.held_out)
     assert not torch.equal(packed.weights.shots.features[2], full.weights.shots.features[2])
 
 
@@ -368,11 +353,10 @@ def test_own_prompts_and_templates_reach_training_and_evaluation(tiny: Backbone)
     assert same_bits(plain.weights.delta.tensors, own.weights.delta.tensors)
     for more in ({"prompts": {"RED": ["a tomato"]}}, {"templates": ["{} paint", "something {}"]}):
         assert not same_bits(plain.weights.delta.tensors, result(**more).weights.delta.tensors)
-    swapped = measure(
-        tiny, plain.weights, ("red", "green"), tests,
-        config(alpha=0, prompts={"red": ["a photo of a green."], "green": ["a photo of a red."]}), Reporter(),
-    )  # fmt: skip
-    assert swapped[0] == [not right for right in correct_per_model(plain.evaluation.held_out)[0]]
+    crossed = config(alpha=0, prompts={"red": ["a photo of a green."], "green": ["a photo of a red."]})
+    swapped = held_of(tiny, plain.weights, ("red", "green"), tests, crossed, Reporter())
+    before = correct_per_model(plain.evaluation.held_out)[0]
+    assert correct_per_model(swapped)[0] == [not right for right in before]
 
 
 def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:

@@ -24,17 +24,14 @@ from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.service import Serving, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, WeightsKey
-from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
-from core.store.db.session import Database
 from core.store.db.tables import JobImage
 from core.store.errors import BlobNotFound, JobNotFound, ShotsGone
 from core.store.jobs import jobs, leases
 from core.store.jobs.jobs import NewImage
-from core.store.storage.blobs import Blobs
 from tests.api import crafted
-from tests.core.serving.adapted import publish_model
+from tests.core.serving.world import World, exactly
 from tests.core.store.samples import create_job
 from tests.service.running import wait_for
 
@@ -44,13 +41,8 @@ CLASSES = [1, -1, 0]
 IMAGES = [crafted.jpeg(10), crafted.png(2, 64, 48), crafted.jpeg(1)]
 
 
-class World:
-    def __init__(self, data: Path, backbone: Backbone, **given: Any) -> None:
-        self.backbone = backbone
-        self.settings = Settings(data=data, cache=data / "cache", backbone=backbone.name, **given)
-        self.database = Database(self.settings.sqlalchemy_url())
-        self.blobs = Blobs(self.settings.blobs_url())
-        self.serving = self.replica()
+class PreviewWorld(World):
+    """World with jobs. The model of a request comes first, and another replica may answer it."""
 
     def replica(self) -> Serving:
         return Serving(self.settings, self.database, self.blobs)
@@ -76,33 +68,19 @@ class World:
             )
         return job_id
 
-    def classify(self, model: str, serving: Serving | None = None, **options: Any) -> ClassifyResult:
+    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> ClassifyResult:
         names = tuple(ClassName(name) for name in options.pop("names", NAMES))
-        owner = options.pop("owner", DEFAULT_OWNER)
-        (subject,) = look_up(self.database, [model], owner=owner)
+        (subject,) = look_up(self.database, [model], owner=DEFAULT_OWNER)
         request = ClassifyRequest(names, **options)
         (result,) = (serving or self.serving).compare(IMAGES, request, models=[subject])
         return result
 
-    def close(self) -> None:
-        self.serving.close()
-        self.database.close()
-
 
 @pytest.fixture
-def world(backbone: Backbone, data: Path) -> Iterator[World]:
-    made = World(data, backbone)
+def world(backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PreviewWorld]:
+    made = PreviewWorld(backbone, data, monkeypatch)
     yield made
     made.close()
-
-
-def ranked(answer: ClassifyResult) -> list[list[tuple[str, str, float, float]]]:
-    assert all(isinstance(result, list) for result in answer.results)
-    return [
-        [(p.class_name, p.kind, p.probability, p.similarity) for p in result]
-        for result in answer.results
-        if isinstance(result, list)
-    ]
 
 
 def pixels(backbone: Backbone, contents: Sequence[bytes]) -> torch.Tensor:
@@ -110,9 +88,9 @@ def pixels(backbone: Backbone, contents: Sequence[bytes]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("balance", [0.35, 0.1, 0.0])
-def test_the_preview_equals_the_plain_reference(world: World, balance: float) -> None:
+def test_the_preview_equals_the_plain_reference(world: PreviewWorld, balance: float) -> None:
     config = {"prompts": {"badger": ["a striped animal"]}, "templates": ["a drawing of a {}"]}
-    answer = world.classify(world.job(**config), new_class_balance=balance)
+    answer = world.ask(world.job(**config), new_class_balance=balance)
     assert answer.preview
     assert answer.model.startswith("job_")
     assert (answer.backbone, answer.alpha) == (world.backbone.name, 0.0)
@@ -129,76 +107,78 @@ def test_the_preview_equals_the_plain_reference(world: World, balance: float) ->
     )
     rule, cosines = reference.rule(texts, CLASSES, balance), features @ texts.T
     probabilities = (world.backbone.logit_scale * rule.scores(features)).softmax(dim=-1)
-    for row, result in enumerate(ranked(answer)):
-        assert [p[2] for p in result] == sorted((p[2] for p in result), reverse=True)
-        for name, _, probability, similarity in result:
+    for row, result in enumerate(exactly(answer)):
+        assert [p[1] for p in result] == sorted((p[1] for p in result), reverse=True)
+        for name, probability, similarity in result:
             column = NAMES.index(name)
             assert probability == pytest.approx(float(probabilities[row, column]), abs=1e-4)
             assert similarity == pytest.approx(float(cosines[row, column]), abs=1e-5)
     assert list(answer.offsets.values()) == pytest.approx(rule.offsets.tolist(), abs=1e-5)
 
 
-def test_classes_with_training_images_are_the_trained_ones(world: World) -> None:
+def test_classes_with_training_images_are_the_trained_ones(world: PreviewWorld) -> None:
     """The stock model has the same features of the names, but no trained class."""
     names = [*NAMES, "owl"]
     for model, trained in ((world.job(), ["Badger", "red fox"]), ("stock", [])):
-        kinds = world.classify(model, names=names).kinds
+        kinds = world.ask(model, names=names).kinds
         assert [name for name, kind in kinds.items() if kind == "trained"] == trained
 
 
-def test_the_preview_serves_until_there_is_a_model(world: World) -> None:
+def test_the_preview_serves_until_there_is_a_model(world: PreviewWorld) -> None:
     queued, failed, cancelled = world.job(), world.job(), world.job()
     with world.database.write() as session:
         jobs.request_cancel(session, cancelled, owner=DEFAULT_OWNER)
         claim = leases.claim(session, failed, worker="w", lease_seconds=60)
     assert claim is not None
-    assert world.classify(failed).preview  # Running.
+    assert world.ask(failed).preview  # Running.
     with world.database.write() as session:
         leases.finish_failed(session, claim, code="out_of_memory", detail="Too little memory.")
     for job in (queued, failed, cancelled):
-        assert world.classify(job).preview
+        assert world.ask(job).preview
 
 
-def test_a_job_that_succeeded_answers_with_its_model(world: World) -> None:
-    model = publish_model(world.database, world.blobs, world.backbone)
+def test_a_job_that_succeeded_answers_with_its_model(world: PreviewWorld) -> None:
+    model = world.publish()
     with world.database.read() as session:
         page, _ = jobs.list_page(session, owner=DEFAULT_OWNER, limit=1)
-    answer = world.classify(page[0].id, alpha=0.7)
+    answer = world.ask(page[0].id, alpha=0.7)
     assert not answer.preview
     assert (answer.model, answer.alpha) == (model, 0.7)
-    assert ranked(answer) == ranked(world.classify(model, alpha=0.7))
+    assert exactly(answer) == exactly(world.ask(model, alpha=0.7))
 
 
-def test_the_preview_is_deleted_with_its_job(world: World) -> None:
+def test_the_preview_is_deleted_with_its_job(world: PreviewWorld) -> None:
     job = world.job()
-    world.classify(job)
+    world.ask(job)
     with world.database.write() as session:
         jobs.delete(session, job, owner=DEFAULT_OWNER)
     world.serving.previews.forget(job)
     with pytest.raises(JobNotFound):
-        world.classify(job)
+        world.ask(job)
 
 
-def test_without_images_there_is_no_preview(world: World) -> None:
+def test_without_images_there_is_no_preview(world: PreviewWorld) -> None:
     """Retention has deleted them."""
     job = world.job()
     with world.database.write() as session:
         session.execute(delete(JobImage).where(JobImage.job_id == job))
     for _ in range(2):
         with pytest.raises(ShotsGone):
-            world.classify(job)
+            world.ask(job)
 
 
-def test_images_are_read_once(world: World) -> None:
+def test_images_are_read_once(world: PreviewWorld) -> None:
     job = world.job()
-    first = world.classify(job)
+    first = world.ask(job)
     shutil.rmtree(world.settings.data / "blobs" / "jobs")
-    assert ranked(world.classify(job)) == ranked(first)
+    assert exactly(world.ask(job)) == exactly(first)
     with pytest.raises(BlobNotFound):
-        world.classify(world_job_without_files(world))
+        world.ask(world_job_without_files(world))
 
 
-def test_the_preview_is_built_before_the_first_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preview_is_built_before_the_first_request(
+    world: PreviewWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job, built = world.job(), list[int]()
     features = previews.Previews._features
 
@@ -219,16 +199,16 @@ def test_the_preview_is_built_before_the_first_request(world: World, monkeypatch
         assert not world.serving.previews._kept
         world.serving.prepare_preview(replace(coming, image_size=size))
     wait_for(lambda: built)
-    assert world.classify(job).preview
+    assert world.ask(job).preview
     assert built == [5]
     lost = world_job_without_files(world)
     world.serving.prepare_preview(replace(coming, id=lost, image_size=size))  # The upload reports no error.
 
 
-def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_preview_answers(world: PreviewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     job = world.job()
     replica = world.replica()
-    expected = world.classify(job, replica)
+    expected = world.ask(job, replica)
     replica.close()
 
     more = threading.Event()
@@ -241,20 +221,20 @@ def test_a_partial_preview_answers(world: World, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(previews.Previews, "_features", one_by_one)
     monkeypatch.setattr(previews, "TURN_SECONDS", 0)
     monkeypatch.setattr(previews, "BATCH_SIZE", 1)
-    first = world.classify(job)
+    first = world.ask(job)
     assert first.preview_lacks == 3  # of five; each class has one
     more.set()
-    wait_for(lambda: world.classify(job).preview_lacks == 0)
-    last = world.classify(job)
+    wait_for(lambda: world.ask(job).preview_lacks == 0)
+    last = world.ask(job)
 
     def probabilities(answer: ClassifyResult) -> torch.Tensor:
-        return torch.tensor([[p[2] for p in result] for result in ranked(answer)])
+        return torch.tensor([[p[1] for p in result] for result in exactly(answer)])
 
     torch.testing.assert_close(probabilities(last), probabilities(expected), rtol=0, atol=1e-5)
     assert (probabilities(first) - probabilities(last)).abs().max() > 1e-3
 
 
-def test_slow_previews_leave_threads_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_previews_leave_threads_for_others(world: PreviewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.serving.decoding.start()
     slow = {world.job() for _ in range(previews.THREADS + 1)}
     begun: set[str] = set()
@@ -276,32 +256,26 @@ def test_slow_previews_leave_threads_for_others(world: World, monkeypatch: pytes
         coming = [JobPreview.of(jobs.get(session, job, owner=DEFAULT_OWNER)) for job in slow]
     for preview in coming:
         world.serving.previews.prepare(preview)
-    assert world.classify(world.job()).results
+    assert world.ask(world.job()).results
     assert not go_on.is_set()
     go_on.set()
     for job in slow:
-        assert world.classify(job).results
+        assert world.ask(job).results
 
 
-def world_job_without_files(world: World) -> str:
+def world_job_without_files(world: PreviewWorld) -> str:
     job = world.job()
     world.blobs.delete_prefix(jobs.blobs_of(job))
     return job
 
 
-def test_waiting_for_a_preview_has_the_same_limit_as_for_a_model(
-    backbone: Backbone, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(data, backbone)
+def test_waiting_for_a_preview_has_the_same_limit_as_for_a_model(world: PreviewWorld) -> None:
     world.serving.engine.wait_seconds = 0.001
-    try:
-        job = world.job()
-        with pytest.raises(StillLoading):
-            world.classify(job)
-        monkeypatch.setattr(world.serving.engine, "wait_seconds", 60)
-        assert world.classify(job).preview
-    finally:
-        world.close()
+    job = world.job()
+    with pytest.raises(StillLoading):
+        world.ask(job)
+    world.serving.engine.wait_seconds = 60
+    assert world.ask(job).preview
 
 
 def test_many_images_are_sampled_per_class() -> None:

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from tests.core.store.storage.test_blobs import bucket, sha256
 from worker.dispatcher.cleanup import finish_deletions
 
 CONTENT = [b"first image", b"second image"]
+Target = tuple[str, Blobs]
 
 
 def stored_job(database: Database, blobs: Blobs, **given: Any) -> str:
@@ -86,21 +87,38 @@ def rows_of(database: Database) -> dict[str, list[str]]:
         }
 
 
+@dataclass
+class Source:
+    """An installation, and a folder for its backup."""
+
+    url: str
+    database: Database
+    blobs: Blobs
+    backup: Backup
+
+    def job(self, **given: Any) -> str:
+        return stored_job(self.database, self.blobs, **given)
+
+    def back_up(self) -> tuple[str, snapshots.Manifest]:
+        return create.create(self.url, self.database, self.blobs, self.backup)
+
+    def problems(self) -> list[str]:
+        return verify.verify_installation(self.database, self.blobs).problems
+
+
 @pytest.fixture
-def blobs(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Blobs:
-    """Return a folder beside SQLite, and a bucket beside PostgreSQL."""
+def source(request: pytest.FixtureRequest, database_url: str, database: Database, tmp_path: Path) -> Source:
+    """Return an installation with a folder beside SQLite, or a bucket beside PostgreSQL."""
     if database_url.startswith("sqlite"):
-        return Blobs((tmp_path / "data" / "blobs").as_uri())
-    return bucket(request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket"), "source")
+        blobs = Blobs((tmp_path / "data" / "blobs").as_uri())
+    else:
+        endpoint, name = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket")
+        blobs = bucket(endpoint, name, "source")
+    return Source(database_url, database, blobs, Backup(tmp_path / "backup", tmp_path / "scratch"))
 
 
 @pytest.fixture
-def backup(tmp_path: Path) -> Backup:
-    return snapshots.Backup(tmp_path / "backup", tmp_path / "scratch")
-
-
-@pytest.fixture
-def target(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[tuple[str, Blobs]]:
+def target(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[Target]:
     """Return an empty installation of the other kind."""
     if database_url.startswith("sqlite"):
         from tests.conftest import postgres_database
@@ -112,30 +130,28 @@ def target(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) ->
         yield f"sqlite:///{tmp_path}/target/clipcite.db", Blobs((tmp_path / "target" / "blobs").as_uri())
 
 
-def test_the_other_kind_of_installation_is_equal(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
-) -> None:
-    installation.check(database, blobs, bind=True)
-    with database.write() as session:
+def test_the_other_kind_of_installation_is_equal(source: Source, target: Target) -> None:
+    installation.check(source.database, source.blobs, bind=True)
+    with source.database.write() as session:
         owners.ensure(session, "team-b")
         kept = api_keys.create(session, owner="team-b", scopes=["classify"])
         revoked = api_keys.create(session, owner="default", scopes=["admin"])
         api_keys.revoke(session, revoked.row.id)
-    first = stored_model(database, blobs, name="foxes")
-    second = stored_model(database, blobs, name="foxes", delta_format="4bit")
-    with database.write() as session:
+    first = stored_model(source.database, source.blobs, name="foxes")
+    second = stored_model(source.database, source.blobs, name="foxes", delta_format="4bit")
+    with source.database.write() as session:
         for model in (first, second):
             aliases.promote(session, "foxes", "production", model, owner="default")
-    queued = stored_job(database, blobs, owner="team-b", name="größer 🦊")
-    running = stored_job(database, blobs)
-    claimed(database, running)
-    with database.write() as session:
+    queued = source.job(owner="team-b", name="größer 🦊")
+    running = source.job()
+    claimed(source.database, running)
+    with source.database.write() as session:
         backbones.request_pull(session, "ViT-B-16/openai", use=True)
 
-    _, manifest = create.create(database_url, database, blobs, backup)
+    _, manifest = source.back_up()
     assert not manifest.missing
-    before = rows_of(database)
-    result = restore.restore(*target, backup)
+    before = rows_of(source.database)
+    result = restore.restore(*target, source.backup)
 
     assert (result.requeued, result.keys) == ([running], [kept.row.prefix])
     restored = Database(target[0])
@@ -149,8 +165,10 @@ def test_the_other_kind_of_installation_is_equal(
             job = job_of(restored, job_id, owner=owner)
             assert (job.status, job.attempts, job.lease_token, job.dispatched_at) == (QUEUED, 0, None, None)
         assert claimed(restored, running).attempt == 1
-        assert {b.key for b in target[1].list("")} == {b.key for b in blobs.list("")}
-        assert all(target[1].get(blob.key) == blobs.get(blob.key) for blob in blobs.list("models"))
+        assert {b.key for b in target[1].list("")} == {b.key for b in source.blobs.list("")}
+        assert all(
+            target[1].get(blob.key) == source.blobs.get(blob.key) for blob in source.blobs.list("models")
+        )
         assert verify.verify_installation(restored, target[1]).problems == []
         installation.check(restored, target[1])
         with restored.read() as session:
@@ -159,11 +177,9 @@ def test_the_other_kind_of_installation_is_equal(
         restored.close()
 
 
-def test_changes_during_a_backup(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
-) -> None:
+def test_changes_during_a_backup(source: Source, target: Target) -> None:
     """Threads add and delete jobs. The snapshot is of one moment, and all its files are in the backup."""
-    doomed = [stored_job(database, blobs) for _ in range(20)]
+    doomed = [source.job() for _ in range(20)]
     ended = threading.Event()
     failures: list[BaseException] = []
 
@@ -184,16 +200,16 @@ def test_changes_during_a_backup(
             ended.wait(0.01)
             return
         job_id = doomed.pop()
-        delete_job(database, job_id)
-        deletions.finish(database, blobs, jobs.blobs_of(job_id))
+        delete_job(source.database, job_id)
+        deletions.finish(source.database, source.blobs, jobs.blobs_of(job_id))
 
     def add() -> None:
-        stored_job(database, blobs)
+        source.job()
         ended.wait(0.02)  # without a pause, a busy machine adds faster than it backs up
 
     threads = [repeat(delete), repeat(add)]
     try:
-        made = [create.create(database_url, database, blobs, backup) for _ in range(3)]
+        made = [source.back_up() for _ in range(3)]
     finally:
         ended.set()
         for thread in threads:
@@ -202,101 +218,87 @@ def test_changes_during_a_backup(
     for name, manifest in made:
         assert not manifest.missing
         assert manifest.rows["job_images"] == 2 * manifest.rows["jobs"]
-        checked = verify.verify_backup(backup, name)
+        checked = verify.verify_backup(source.backup, name)
         assert checked.problems == []
         assert checked.blobs == manifest.rows["job_images"]
-    restored = restore.restore(*target, backup)
+    restored = restore.restore(*target, source.backup)
     assert restored.rows == sum(made[-1][1].rows.values())
 
 
-def test_deletions_wait_for_the_backup(database: Database, blobs: Blobs, backup: Backup) -> None:
-    job_id = stored_job(database, blobs)
-    with database.write() as session:
+def test_deletions_wait_for_the_backup(source: Source) -> None:
+    job_id = source.job()
+    with source.database.write() as session:
         deletions.hold(session)
-    delete_job(database, job_id)
+    delete_job(source.database, job_id)
     prefix = jobs.blobs_of(job_id)
-    deletions.finish(database, blobs, prefix)
-    assert blobs.list("jobs")
-    assert finish_deletions(database, blobs) == []
-    with database.write() as session:
+    deletions.finish(source.database, source.blobs, prefix)
+    assert source.blobs.list("jobs")
+    assert finish_deletions(source.database, source.blobs) == []
+    with source.database.write() as session:
         installation.find(session).hold_until = None
-    assert finish_deletions(database, blobs) == [prefix]
+    assert finish_deletions(source.database, source.blobs) == [prefix]
 
 
-def test_nothing_is_deleted_while_the_database_is_down(blobs: Blobs, tmp_path: Path) -> None:
+def test_nothing_is_deleted_while_the_database_is_down(source: Source, tmp_path: Path) -> None:
     """A backup may be in progress. The dispatcher deletes the files later."""
-    blobs.put("jobs/a/1", b"an image")
-    assert not deletions.finish(Database(f"sqlite:///{tmp_path}/missing/x.db"), blobs, "jobs/a")
-    assert blobs.get("jobs/a/1") == b"an image"
+    source.blobs.put("jobs/a/1", b"an image")
+    assert not deletions.finish(Database(f"sqlite:///{tmp_path}/missing/x.db"), source.blobs, "jobs/a")
+    assert source.blobs.get("jobs/a/1") == b"an image"
 
 
-def test_a_second_snapshot_copies_only_new_files(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup, tmp_path: Path
-) -> None:
-    stored_job(database, blobs)
-    first, _ = create.create(database_url, database, blobs, backup)
+def test_a_second_snapshot_copies_only_new_files(source: Source, tmp_path: Path) -> None:
+    source.job()
+    first, _ = source.back_up()
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "backup" / "blobs").rglob("*.*")}
-    gone = stored_job(database, blobs)
-    second, manifest = create.create(database_url, database, blobs, backup)
+    gone = source.job()
+    second, manifest = source.back_up()
     assert (first != second, manifest.blobs) == (True, 4)
     assert all(path.stat().st_mtime_ns == at for path, at in written.items())
-    delete_job(database, gone)
-    with database.write() as session:
+    delete_job(source.database, gone)
+    with source.database.write() as session:
         installation.find(session).hold_until = None
-    deletions.finish(database, blobs, jobs.blobs_of(gone))
-    third, _ = create.create(database_url, database, blobs, backup)
-    assert create.prune(backup, keep=1) == [first, second]
-    assert snapshots.names(backup) == [third]
-    assert len(backup.list("blobs")) == 2
-    assert verify.verify_backup(backup).problems == []
+    deletions.finish(source.database, source.blobs, jobs.blobs_of(gone))
+    third, _ = source.back_up()
+    assert create.prune(source.backup, keep=1) == [first, second]
+    assert snapshots.names(source.backup) == [third]
+    assert len(source.backup.list("blobs")) == 2
+    assert verify.verify_backup(source.backup).problems == []
 
 
-def test_an_interrupted_backup_counts_as_none(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored_job(database, blobs)
+def test_an_interrupted_backup_counts_as_none(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.job()
     for step in ("write_lines", "write_manifest"):
         with monkeypatch.context() as patch:
             patch.setattr(snapshots, step, _interrupt)
             with pytest.raises(KeyboardInterrupt):
-                create.create(database_url, database, blobs, backup)
+                source.back_up()
         with pytest.raises(BackupError, match="no complete backup"):
-            verify.verify_backup(backup)
-    create.create(database_url, database, blobs, backup)
-    assert len(backup.folders("snapshots")) == 1
+            verify.verify_backup(source.backup)
+    source.back_up()
+    assert len(source.backup.folders("snapshots")) == 1
 
 
 def test_an_interrupted_restoration_can_be_repeated(
-    database_url: str,
-    database: Database,
-    blobs: Blobs,
-    backup: Backup,
-    target: tuple[str, Blobs],
-    monkeypatch: pytest.MonkeyPatch,
+    source: Source, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored_job(database, blobs)
-    create.create(database_url, database, blobs, backup)
+    source.job()
+    source.back_up()
     with monkeypatch.context() as patch:
         patch.setattr(restore, "_insert_rows", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            restore.restore(*target, backup)
-    restore.restore(*target, backup)
+            restore.restore(*target, source.backup)
+    restore.restore(*target, source.backup)
     with pytest.raises(BackupError, match="already has jobs"):
-        restore.restore(*target, backup)
+        restore.restore(*target, source.backup)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table(
-    database_url: str,
-    database: Database,
-    blobs: Blobs,
-    backup: Backup,
-    target: tuple[str, Blobs],
-    monkeypatch: pytest.MonkeyPatch,
+    source: Source, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Copying takes longer than the 10 s for which PostgreSQL otherwise keeps an idle transaction."""
-    stored_job(database, blobs)
-    create.create(database_url, database, blobs, backup)
+    source.job()
+    source.back_up()
     insert, limits = restore._insert_rows, []
 
     def watch(session: Session, *given: Any) -> int:
@@ -304,35 +306,31 @@ def test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table(
         return insert(session, *given)
 
     monkeypatch.setattr(restore, "_insert_rows", watch)
-    restore.restore(*target, backup)
+    restore.restore(*target, source.backup)
     assert limits == ["0"]
 
 
-def test_a_used_storage_is_refused(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
-) -> None:
-    stored_job(database, blobs)
-    create.create(database_url, database, blobs, backup)
+def test_a_used_storage_is_refused(source: Source, target: Target) -> None:
+    source.job()
+    source.back_up()
     target[1].put("jobs/other/1", b"of somebody else")
     with pytest.raises(BackupError, match="other files"):
-        restore.restore(*target, backup)
+        restore.restore(*target, source.backup)
 
 
-def test_a_changed_file_is_found(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
-) -> None:
-    model = stored_model(database, blobs)
-    create.create(database_url, database, blobs, backup)
-    blobs.put(f"models/{model}/weights", b"X" * len(f"weights of {model}"))
-    assert verify.verify_installation(database, blobs).problems == [
-        f"models/{model}/weights: its content has changed"
+def test_a_changed_file_is_found(source: Source, target: Target) -> None:
+    model = stored_model(source.database, source.blobs)
+    source.back_up()
+    source.blobs.put(f"models/{model}/weights", b"X" * len(f"weights of {model}"))
+    assert source.problems() == [f"models/{model}/weights: its content has changed"]
+    source.blobs.delete(f"models/{model}/manifest")
+    assert f"models/{model}/manifest: missing" in source.problems()
+    source.backup.put(f"blobs/models/{model}/manifest", b"[]")
+    assert verify.verify_backup(source.backup).problems == [
+        f"models/{model}/manifest: its content has changed"
     ]
-    blobs.delete(f"models/{model}/manifest")
-    assert f"models/{model}/manifest: missing" in verify.verify_installation(database, blobs).problems
-    backup.put(f"blobs/models/{model}/manifest", b"[]")
-    assert verify.verify_backup(backup).problems == [f"models/{model}/manifest: its content has changed"]
     with pytest.raises(BlobDamaged):
-        restore.restore(*target, backup)
+        restore.restore(*target, source.backup)
     restored = Database(target[0])
     with restored.read() as session:
         assert session.scalars(select(Job)).all() == []
@@ -368,61 +366,50 @@ def test_a_backup_is_held_by_one_process(tmp_path: Path, to_read: bool) -> None:
         snapshots.lock(tmp_path, to_read=to_read).__enter__()
 
 
-def test_a_copy_may_have_an_id_of_its_own(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
-) -> None:
-    installation.check(database, blobs, bind=True)
-    create.create(database_url, database, blobs, backup)
-    restore.restore(*target, backup, as_new=True)
-    assert target[1].get(installation.KEY) != blobs.get(installation.KEY)
+def test_a_copy_may_have_an_id_of_its_own(source: Source, target: Target) -> None:
+    installation.check(source.database, source.blobs, bind=True)
+    source.back_up()
+    restore.restore(*target, source.backup, as_new=True)
+    assert target[1].get(installation.KEY) != source.blobs.get(installation.KEY)
 
 
 def test_a_backup_of_a_version_without_a_table_is_complete(
-    database_url: str,
-    database: Database,
-    blobs: Blobs,
-    backup: Backup,
-    target: tuple[str, Blobs],
-    monkeypatch: pytest.MonkeyPatch,
+    source: Source, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored_job(database, blobs)
+    source.job()
     monkeypatch.setattr(create, "TABLES", [table for table in TABLES if table.name != "audit"])
-    _, manifest = create.create(database_url, database, blobs, backup)
+    _, manifest = source.back_up()
     assert "audit" not in manifest.rows
-    assert verify.verify_backup(backup).problems == []
-    assert restore.restore(*target, backup).rows == sum(manifest.rows.values())
-    backup.delete(f"snapshots/{snapshots.names(backup)[0]}/jobs.jsonl")
-    assert verify.verify_backup(backup).problems == ["jobs.jsonl: missing"]
+    assert verify.verify_backup(source.backup).problems == []
+    assert restore.restore(*target, source.backup).rows == sum(manifest.rows.values())
+    source.backup.delete(f"snapshots/{snapshots.names(source.backup)[0]}/jobs.jsonl")
+    assert verify.verify_backup(source.backup).problems == ["jobs.jsonl: missing"]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_columns_of_an_older_version_are_left_out_and_those_of_a_newer_one_refused(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup
-) -> None:
-    _, manifest = create.create(database_url, database, blobs, backup)
+def test_columns_of_an_older_version_are_left_out_and_those_of_a_newer_one_refused(source: Source) -> None:
+    _, manifest = source.back_up()
     assert snapshots.decode_row(TABLES[0], {"gone": 1}, manifest) == {}
     with pytest.raises(BackupError, match="does not know: later"):
         snapshots.decode_row(TABLES[0], {"later": 1}, replace(manifest, revision="9999"))
 
 
-def test_files_that_are_being_stored_are_in_no_backup(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup, target: tuple[str, Blobs]
-) -> None:
+def test_files_that_are_being_stored_are_in_no_backup(source: Source, target: Target) -> None:
     """The restored copy has no deletion of them, and deletes nothing else."""
-    job_id = stored_job(database, blobs)
+    job_id = source.job()
     doomed = ["jobs/job_x/0", f"jobs/{job_id}/report-1.json", f"jobs/{job_id}/checkpoints/aa/state"]
-    with database.write() as session:
+    with source.database.write() as session:
         for prefix in ("jobs/job_x", doomed[1], f"jobs/{job_id}/checkpoints/aa"):
             deletions.announce(session, prefix)
     for key in doomed:
-        blobs.put(key, b"x")
-    create.create(database_url, database, blobs, backup)
+        source.blobs.put(key, b"x")
+    source.back_up()
     migrate.upgrade(target[0])
     restored = Database(target[0])
     try:
         with restored.write() as session:  # of a job that was deleted in this database before
             deletions.mark_for_deletion(session, f"jobs/{job_id}")
-        restore.restore(*target, backup)
+        restore.restore(*target, source.backup)
         assert finish_deletions(restored, target[1]) == []
         assert {key for key in (b.key for b in target[1].list("jobs"))} == {
             f"jobs/{job_id}/{number}" for number in range(2)
@@ -433,7 +420,7 @@ def test_files_that_are_being_stored_are_in_no_backup(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_clock_that_was_ahead_costs_no_new_snapshot(
-    database_url: str, database: Database, blobs: Blobs, backup: Backup, monkeypatch: pytest.MonkeyPatch
+    source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Ahead(datetime):
         @classmethod
@@ -443,11 +430,11 @@ def test_a_clock_that_was_ahead_costs_no_new_snapshot(
     made = []
     for clock in (Ahead, Ahead, datetime, datetime):
         monkeypatch.setattr(create, "datetime", clock)
-        made.append(create.create(database_url, database, blobs, backup)[0])
-        assert made[-1] not in create.prune(backup, keep=2)
-        assert snapshots.read_manifest(backup, None)[0] == made[-1]
+        made.append(source.back_up()[0])
+        assert made[-1] not in create.prune(source.backup, keep=2)
+        assert snapshots.read_manifest(source.backup, None)[0] == made[-1]
     assert made == sorted(set(made))
-    assert snapshots.names(backup) == made[-2:]
+    assert snapshots.names(source.backup) == made[-2:]
 
 
 def _interrupt(*given: Any, **named: Any) -> Any:

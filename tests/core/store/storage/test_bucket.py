@@ -9,8 +9,8 @@ import pytest
 from core.store.errors import BlobDamaged, StorageFull, StorageUnavailable
 from core.store.storage import bucket as bucket_module
 from core.store.storage.blobs import Blobs
-from tests.core.store.faulty import Faults, faulty
 from tests.core.store.storage.test_blobs import bucket, keys, sha256
+from tests.faulty import Faults, faulty
 
 LARGE = os.urandom(6_000_000)  # Two parts.
 
@@ -37,7 +37,7 @@ def test_writing_is_retried(blobs: Blobs, faults: Faults, tmp_path: Path, fault:
     faults.expect("PUT", "none", fault)
     faults.expect("POST", "503")
     blobs.put("models/m/weights", tmp_path / "large")
-    assert faults.seen.count(f"PUT {fault}") >= 2
+    assert faults.count("PUT", fault) >= 2
     assert blobs.get("jobs/a/1") == b"small"
     blobs.verify("models/m/weights", bytes=len(LARGE), sha256=sha256(LARGE))
     assert keys(blobs) == ["jobs/a/1", "models/m/weights"]
@@ -82,7 +82,7 @@ def test_retries_of_an_absent_server_end(blobs: Blobs, faults: Faults) -> None:
     with pytest.raises(StorageUnavailable, match="503") as refused:
         blobs.put("jobs/a/1", b"x")
     assert refused.value.status == 503
-    assert 3 <= faults.seen.count("PUT 503") <= 20
+    assert 3 <= faults.count("PUT", "503") <= 20
 
 
 def test_a_server_that_restarts_is_waited_for(
@@ -92,7 +92,7 @@ def test_a_server_that_restarts_is_waited_for(
     monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 60)
     faults.expect("PUT", *["reset"] * 12)
     bucket(faults.url, s3_bucket).put("jobs/a/1", b"x")
-    assert faults.seen.count("PUT reset") == 12
+    assert faults.count("PUT", "reset") == 12
     assert keys(blobs) == ["jobs/a/1"]
 
 
