@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.api.service import Service, assert_problem
+from tests.api.service import Service
 
 
 @pytest.mark.slow
@@ -32,8 +32,3 @@ def test_the_service_accepts_the_zip(fresh: Service) -> None:
     assert [name for name, (images, _) in found.items() if images] == sample["classes"]
     assert sum(images for images, _ in found.values()) == counts["train"]
     assert sum(tests for _, tests in found.values()) == counts["test"]
-
-
-def test_an_unknown_sample(fresh: Service) -> None:
-    problem = fresh.client.get("/samples/cats.zip")
-    assert_problem(problem, 404, "sample_not_found", r"No sample named 'cats'\. Available: parts\.")

@@ -28,24 +28,6 @@ def add(store: RunStore, key: str, seed: int) -> None:
     )
 
 
-def test_a_run_comes_back(tmp_path: Path) -> None:
-    scores = matrix(0)
-    scores[1, 2:] = -np.inf
-    store = RunStore(tmp_path / "out", "methods")
-    assert store.get("a") is None
-    store.add("a", {"seconds": 1.5, "label": "α"}, {"truth": TRUTH, "names": NAMES}, {"s": scores})
-    run = RunStore(tmp_path / "out", "methods").get("a")
-    assert run.record == {"seconds": 1.5, "label": "α"}
-    assert np.array_equal(run.array("truth"), TRUTH)
-    assert run.array("truth").dtype == TRUTH.dtype
-    assert run.array("names").tolist() == NAMES.tolist()
-    found = run.scores("s")
-    assert found.dtype == np.float32
-    assert np.array_equal(np.isneginf(found), np.isneginf(scores))
-    np.testing.assert_allclose(found, scores, rtol=0, atol=1e-5)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["runs-methods.json", "runs-methods.npz"]
-
-
 @given(
     arrays(
         np.float32,

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.accuracy.harness import Trial
-from benchmarks.data.load import load
 from benchmarks.run_store import RunStore
 from benchmarks.trust import __main__ as trust
 from benchmarks.trust import runs
@@ -76,18 +74,3 @@ def test_all_kinds_are_run_once_and_shown(
 
     monkeypatch.setattr(trust, "run", None)  # On a second call everything exists.
     trust.main(command)
-
-
-def test_labels_are_shuffled_or_planted(colours: Path) -> None:
-    data = load(colours)
-    trial = Trial(data, (0, 1), 16, 0, 0, (data,))
-    examples = [e for e in data.train if e.label in trial.trained]
-    truth = [e.label for e in examples]
-    assert runs.relabelled("real", trial, examples) == (truth, set())
-    shuffled, none = runs.relabelled("shuffled", trial, examples)
-    assert sorted(shuffled) == sorted(truth)
-    assert shuffled != truth
-    assert none == set()
-    labels, planted = runs.relabelled("planted", trial, examples)
-    assert len(planted) == 3
-    assert {i for i, (one, other) in enumerate(zip(labels, truth, strict=True)) if one != other} == planted

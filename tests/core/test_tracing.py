@@ -1,4 +1,4 @@
-"""Spans of one process, sent to a receiver of OTLP on this machine."""
+"""Tracing that is off, and that lacks its packages. tests/service/test_traces.py tests the spans."""
 
 import os
 import subprocess
@@ -6,8 +6,6 @@ import sys
 import textwrap
 
 from core import tracing
-
-TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 def run(script: str, **environment: str) -> "subprocess.CompletedProcess[str]":

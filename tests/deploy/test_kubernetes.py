@@ -117,14 +117,6 @@ def test_selectors_match_their_pods() -> None:
             assert set(selected["values"]) == values - {"api"}
 
 
-def test_the_gpu_overlay_changes_the_worker_only() -> None:
-    (patch,) = documents(FOLDER / "gpu" / "worker.yaml")
-    assert (patch["kind"], patch["metadata"]["name"]) == ("Deployment", "worker")
-    (container,) = patch["spec"]["template"]["spec"]["containers"]
-    assert container["name"] == CONTAINERS["worker"]["name"]
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
-
-
 def test_only_the_api_gets_the_admin_key() -> None:
     services = own_services()
     with_key = {name for name, service in services.items() if "clipcite_admin_key" in service["secrets"]}

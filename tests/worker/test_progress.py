@@ -109,13 +109,6 @@ def test_an_attempt_that_only_evaluates() -> None:
     assert attempt.known("eta_seconds")[-1] < 5
 
 
-def test_steps_and_losses_are_the_trainers() -> None:
-    attempt = Attempt()
-    attempt.train(last=3)
-    fields = attempt.progress.fields()
-    assert (fields["epoch"], fields["step"], fields["loss"]) == (1, 3, LOSSES)
-
-
 def test_a_time_left_is_withheld_rather_than_raised() -> None:
     left = TimeLeft()
     estimates = [None, 30.0, 20.0, 24.0, 40.0, 21.0, 10.0, 40.0]

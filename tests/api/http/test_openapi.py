@@ -13,7 +13,6 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -22,9 +21,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api.http import problems as errors
-from clipcite.wire import adapt, jobs, models, predictions
-from clipcite.wire import samples as sample_types
 from core.clip.models.backbone import Backbone
 from core.store.jobs.jobs import report_of
 from tests.api.middleware.test_auth import ENDPOINTS
@@ -234,19 +230,3 @@ def test_every_example_satisfies_its_schema(document: dict[str, Any]) -> None:
     for schema, example in found:
         whole = {"allOf": [schema], "components": document["components"]}  # Resolves references.
         Draft202012Validator(whole).validate(example)
-
-
-@pytest.mark.parametrize(
-    ("model", "example"),
-    [
-        (jobs.Job, jobs.JOB_EXAMPLE),
-        (adapt.Preflight, adapt.PREFLIGHT_EXAMPLE),
-        (models.Model, models.MODEL_EXAMPLE),
-        (models.Alias, models.ALIAS_EXAMPLE),
-        (predictions.Classification, predictions.ANSWER_EXAMPLE),
-        (sample_types.Sample, sample_types.SAMPLE_EXAMPLE),
-        (errors.Problem, errors.Problem.model_config["json_schema_extra"]["examples"][0]),
-    ],
-)
-def test_the_examples_are_what_the_service_answers(model: type[BaseModel], example: dict[str, Any]) -> None:
-    assert json.loads(model.model_validate(example).model_dump_json()) == example

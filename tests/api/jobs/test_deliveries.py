@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from core.store.webhooks import deliveries
-from tests.api.service import Service, assert_problem, shots
+from tests.api.service import Service, shots
 
 
 def test_deliveries_are_listed_and_sent_again(either: Service) -> None:
@@ -42,10 +42,3 @@ def test_deliveries_are_listed_and_sent_again(either: Service) -> None:
     assert again.status_code == 202
     assert (again.json()["id"], again.json()["status"]) == (taken.id, "pending")
     assert "secret-path" not in again.text
-
-
-def test_an_unknown_delivery(fresh: Service) -> None:
-    job = fresh.accepted(**shots())["id"]
-    for delivery in ("msg_none", "%00"):
-        answer = fresh.client.post(f"/jobs/{job}/deliveries/{delivery}/redeliver")
-        assert_problem(answer, 404, "delivery_not_found", f"GET /jobs/{job}/deliveries")

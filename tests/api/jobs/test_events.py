@@ -170,13 +170,6 @@ def test_a_stream_resumes_after_the_last_event_id(fresh: Service) -> None:
     assert [e.id for e in heard(streamed(fresh, job_id, "?after=1", **{"Last-Event-ID": "6"}))] == [7]
 
 
-def test_a_reader_that_has_the_last_event_gets_204(fresh: Service) -> None:
-    job_id = finished_job(fresh)
-    for seen in ("7", "8", "2147483647"):
-        response = streamed(fresh, job_id, **{"Last-Event-ID": seen})
-        assert (response.status_code, response.content) == (204, b"")
-
-
 # --- over real connections, while it happens ---
 
 

@@ -303,13 +303,6 @@ def test_wait_answers_after_the_time(fresh: Service) -> None:
     assert time.monotonic() - started >= 0.6
 
 
-def test_wait_returns_at_once_for_a_finished_job(fresh: Service) -> None:
-    started = time.monotonic()
-    get(fresh, succeeded(fresh), wait=60)
-    get(fresh, failed(fresh), wait=60)
-    assert time.monotonic() - started < 60
-
-
 def test_wait_ends_when_the_service_stops(fresh: Service) -> None:
     job_id = queued(fresh)
     timer = threading.Timer(0.4, fresh.app.state.stopping.set)

@@ -79,10 +79,6 @@ def test_impossible_exports(
     assert_problem(response, 422, "invalid_request", errors=[{"pointer": pointer}])
 
 
-def test_an_unknown_model(unchanged: Service) -> None:
-    assert_problem(unchanged.client.get("/models/mdl_x/export"), 404, "model_not_found")
-
-
 def test_a_damaged_model(fresh: Service, backbone: Backbone) -> None:
     model = publish_model(fresh.database, fresh.blobs, backbone)
     fresh.blobs.put(f"models/{model}/weights.safetensors", b"damaged")

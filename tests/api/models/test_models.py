@@ -61,15 +61,6 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
     }
 
 
-@pytest.mark.parametrize("model_id", ["mdl_none", "stock", "x" * 2_000, "%F0%9F%A6%8A"])
-def test_an_unknown_model(unchanged: Service, model_id: str) -> None:
-    for response in (
-        unchanged.client.get(f"/models/{model_id}"),
-        unchanged.client.delete(f"/models/{model_id}"),
-    ):
-        assert_problem(response, 404, "model_not_found", "GET /models lists")
-
-
 @pytest.mark.parametrize("warm", [False, True])
 def test_delete(either: Service, backbone: Backbone, warm: bool) -> None:
     model_id, other = published(either, backbone), published(either, backbone)

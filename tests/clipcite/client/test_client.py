@@ -327,14 +327,6 @@ def test_an_unreachable_service() -> None:
             Client(wrong)
 
 
-def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
-    monkeypatch.setenv("CLIPCITE_URL", f"{service.url}/")
-    monkeypatch.setenv("CLIPCITE_API_KEY", "cc_" + "a" * 43)
-    with Client() as client:
-        assert client.base_url == service.url
-        assert client.ready().ready
-
-
 def test_the_base_install_is_enough() -> None:
     """The import loads neither torch, the server nor an optional package."""
     program = (

@@ -19,25 +19,6 @@ def counts(found: Dataset) -> dict[tuple[str, str], int]:
     return dict(Counter((one.split, one.class_name) for one in found.images))
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        "{split}/{name}",
-        "dataset/{split}/{name}",
-        "images/{split}/{name}",
-        "{split}/images/{name}",
-        "{name}/{split}",
-    ],
-)
-def test_class_folders_in_every_shape(shape: str, tmp_path: Path) -> None:
-    for split, name, number in (("train", "red", 3), ("train", "green", 2), ("test", "red", 1)):
-        paint(tmp_path, shape.format(split=split, name=name), number)
-    (tmp_path / "README.txt").write_text("not an image")
-    found = read(tmp_path)
-    assert found.summary().startswith("found: class folders, 2 classes, 6 images (1 test image)")
-    assert counts(found) == {("train", "red"): 3, ("train", "green"): 2, ("test", "red"): 1}
-
-
 @pytest.mark.parametrize("layout", layouts("sdk"), ids=str)
 def test_the_common_table_of_layouts(layout: Layout, tmp_path: Path) -> None:
     for name in layout.files:

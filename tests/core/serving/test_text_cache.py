@@ -46,18 +46,6 @@ def lengths(rows: Mapping[Prompts, Tensor]) -> dict[str, float]:
     return {prompts[0]: float(row[0]) for prompts, row in rows.items()}
 
 
-def test_every_prompt_is_encoded_once_per_model() -> None:
-    cache, encode = TextCache(200_000), Encoder()
-    rows = cache.rows("n", prompts("a", "bbb", "a"), encode)
-    assert lengths(rows) == {"a": 1, "bbb": 3}
-    assert cache.rows("n", prompts("bbb", "a"), encode)[("a",)] is rows[("a",)]
-    assert lengths(cache.rows("n", prompts("bbb", "cc"), encode)) == {"bbb": 3, "cc": 2}
-    assert encode.asked == [list(prompts("a", "bbb")), list(prompts("cc"))]
-    cache.rows("other", prompts("a"), encode)
-    assert encode.asked[2:] == [list(prompts("a"))]
-    assert (len(cache.kept), cache.hits, cache.misses, cache.encoded) == (4, 1, 3, 4)
-
-
 def test_within_the_budget_the_least_recently_used_goes() -> None:
     cache, encode = TextCache(20_000), Encoder()
     for i in range(50):
@@ -130,16 +118,6 @@ def test_a_failure_of_another_request_is_not_shared() -> None:
         with pytest.raises(ServerBusy):
             first.result(60)
         assert second.result(60).names.names == ["oak"]
-
-
-def test_forget() -> None:
-    cache, encode = TextCache(200_000), Encoder()
-    for network in ("a@0.50", "a@0.70", "b@0.50"):
-        cache.rows(network, prompts("x"), encode)
-    cache.kept.forget(lambda key: key[0].startswith("a@"))
-    assert len(cache.kept) == 1
-    cache.kept.forget(lambda key: True)
-    assert cache.kept.bytes == 0
 
 
 def held(fill: Callable[[], None]) -> int:

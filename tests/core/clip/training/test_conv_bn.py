@@ -5,7 +5,6 @@ import copy
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.clip.training.conv_bn import depthwise, fuse_conv_bn
@@ -93,37 +92,6 @@ def test_a_model_that_fusing_would_change_is_left_unchanged() -> None:
     fuse_conv_bn(model, 64)
     assert torch.equal(model.encode_image(given), before)
     assert not any("forward" in vars(module) for module in model.modules())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "dilation"),
-    [(3, 1, 1, 1), (3, 2, 0, 1), (5, 1, 2, 1), (5, 2, 2, 1), (3, 1, 2, 2)],
-)
-@pytest.mark.parametrize("with_bias", [True, False])
-def test_depthwise_is_conv2d(
-    dtype: torch.dtype, kernel: int, stride: int, padding: int, dilation: int, with_bias: bool
-) -> None:
-    generator = torch.Generator().manual_seed(2)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(dtype).requires_grad_(True)
-
-    x, weight = drawn(2, 6, 11, 12), drawn(6, 1, kernel, kernel)
-    bias = drawn(6) if with_bias else None
-    geometry = ((stride, stride), (padding, padding), (dilation, dilation))
-    inputs = [tensor for tensor in (x, weight, bias) if tensor is not None]
-    ours = depthwise(x, weight, bias, *geometry)
-    plain = F.conv2d(*(t.float() if t is not None else None for t in (x, weight, bias)), *geometry, groups=6)  # type: ignore[arg-type]
-    assert ours.dtype == dtype
-    close = {"rtol": 2e-2, "atol": 0.2} if dtype is torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
-    torch.testing.assert_close(ours.float(), plain, **close)
-    of_output = torch.randn(plain.shape, generator=generator)
-    found = torch.autograd.grad(ours, inputs, of_output.to(dtype))
-    expected = torch.autograd.grad(plain, inputs, of_output)
-    for one, other in zip(found, expected, strict=True):
-        assert one.dtype == dtype
-        torch.testing.assert_close(one.float(), other.float(), **close)
 
 
 def test_depthwise_follows_autocast() -> None:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from core.store.db.session import Database
 from core.store.jobs import stats
 from tests.core.store.samples import claimed, new_job, publish
@@ -12,22 +10,6 @@ from tests.core.store.samples import claimed, new_job, publish
 def end_job(database: Database, backbone: str, **settings: Any) -> None:
     config = {"backbone": backbone, "image_size": None, **settings}
     assert publish(database, claimed(database, new_job(database, config=config)))
-
-
-def test_a_limited_number_of_jobs_is_searched_for_a_backbone(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def found(backbone: str) -> int:
-        with database.read() as session:
-            return len(stats.recent_successes(session, backbone=backbone, image_size=None))
-
-    end_job(database, "rare")
-    for _ in range(3):
-        end_job(database, "starter")
-    new_job(database, config={"backbone": "rare", "image_size": None})
-    assert (found("rare"), found("starter")) == (1, 3)
-    monkeypatch.setattr(stats, "MAX_LOOKS", 3)
-    assert (found("rare"), found("starter")) == (0, 3)
 
 
 def test_only_jobs_of_the_same_image_size_and_without_large_settings_are_a_basis(database: Database) -> None:
