@@ -5,17 +5,15 @@ The commands work on the database directly, so that creating the first key needs
 
 import json
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.text import Text
 from sqlalchemy import func, make_url, select
 
 from admin.installation import AsJson, Data, database_of, errors_in_words, settings_of, shown_time
-from clipcite.cli.connection import stderr
+from clipcite.cli.connection import stderr, stdout
 from clipcite.cli.render.tables import print_table, table_of
 from clipcite.client import address
 from clipcite.datasets.image import printable
@@ -28,21 +26,13 @@ from core.store.db.tables import ApiKey, Model
 keys = typer.Typer(help="API keys of this machine's service.", no_args_is_help=True)
 
 
-class Scope(StrEnum):
-    """Scope of an API key."""
-
-    CLASSIFY = "classify"
-    ADAPT = "adapt"
-    ADMIN = "admin"
-
-
 @keys.command()
 def create(
     owner: Annotated[
         str, typer.Option(help="Owner of the jobs and models that the key gives access to.")
     ] = "default",
     scope: Annotated[
-        list[Scope] | None,
+        list[Literal["classify", "adapt", "admin"]] | None,
         typer.Option(help="Scope; repeatable. `admin` allows everything (default: classify, adapt)."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Description, shown in the list.")] = None,
@@ -66,7 +56,7 @@ def create(
         new = api_keys.create(
             session,
             owner=owner,
-            scopes=[each.value for each in scope or (Scope.CLASSIFY, Scope.ADAPT)],
+            scopes=scope or ["classify", "adapt"],
             name=name,
             lifetime=lifetime,
         )
@@ -110,8 +100,8 @@ def list_keys(
         print(json.dumps([_json(row) for row in rows]))
         return
     if not rows:
-        Console(stderr=True).print(
-            "No keys. Only this machine can connect, with its token (`clipcite keys token`)."
+        typer.echo(
+            "No keys. Only this machine can connect, with its token (`clipcite keys token`).", err=True
         )
         return
     table = table_of("ID", "Owner", "Name", "Scopes", "Status")
@@ -121,7 +111,7 @@ def list_keys(
         # The prefix identifies a key. `revoke` takes it, too.
         cells = (f"{row.prefix}…", row.owner, row.name or "")
         table.add_row(*(Text(printable(cell)) for cell in cells), "\n".join(row.scopes), status)
-    print_table(Console(), table)
+    print_table(stdout(), table)
 
 
 @keys.command()

@@ -35,6 +35,9 @@ def serve(
         str | None,
         typer.Option(help="Pre-trained model, such as ViT-B-16/openai (default: CLIPCITE_BACKBONE)."),
     ] = None,
+    wait_for_backbone: Annotated[
+        bool, typer.Option("--wait-for-backbone", help="Answer only once --backbone is downloaded.")
+    ] = False,
     device: Device = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the web page in the browser.")] = False,
     no_token: Annotated[
@@ -54,7 +57,11 @@ def serve(
     from admin.serve import serve_until_stopped
 
     settings = {"backbone": backbone, "device": device, "require_token": "false" if no_token else None}
-    raise typer.Exit(serve_until_stopped(host, port, data, settings, open_page=open_page, verbose=verbose))
+    later = backbone is not None and not wait_for_backbone
+    status = serve_until_stopped(
+        host, port, data, settings, later=later, open_page=open_page, verbose=verbose
+    )
+    raise typer.Exit(status)
 
 
 def api(
@@ -69,10 +76,7 @@ def api(
     become(API, environment(data, host=host, port=port))
 
 
-def worker(
-    device: Device = None,
-    data: Data = None,
-) -> None:
+def worker(device: Device = None, data: Data = None) -> None:
     """Run a worker, which trains jobs.
 
     A worker trains one job at a time. Start one worker per GPU.

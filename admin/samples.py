@@ -1,6 +1,5 @@
 """`clipcite samples`: sample images for a first training."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from admin.installation import AsJson, errors_in_words
+from admin.installation import errors_in_words
 from clipcite.cli.connection import stderr, stdout
 from core.samples import sample
 
@@ -18,7 +17,6 @@ def samples(
     folder: Annotated[
         Path, typer.Argument(metavar="[FOLDER]", help="Folder (default: the name of the sample).")
     ] = Path(sample.NAME),
-    as_json: AsJson = False,
 ) -> None:
     """Write sample images to a folder.
 
@@ -34,20 +32,6 @@ def samples(
             raise typer.Exit(1) from None
     train = sample.SHOTS * len(sample.TRAINED)
     test = sample.SIZE - train
-    if as_json:
-        about = {
-            "name": sample.NAME,
-            "title": sample.TITLE,
-            "classes": sample.TRAINED,
-            "new_classes": sample.NEW,
-            "train_images": train,
-            "test_images": test,
-            "license": sample.LICENSE,
-            "credit": sample.CREDIT,
-            "folder": str(folder),
-        }
-        print(json.dumps(about))
-        return
     stdout().print(
         f"{folder}/train  {train} images of {', '.join(sample.TRAINED)}\n"
         f"{folder}/test   {test} images of these classes and {len(sample.NEW)} new classes",

@@ -36,6 +36,7 @@ def serve_until_stopped(
     data: Path | None,
     options: Mapping[str, str | None],
     *,
+    later: bool,
     open_page: bool,
     verbose: bool,
 ) -> int:
@@ -43,6 +44,7 @@ def serve_until_stopped(
 
     Args:
         options: further settings by name; None sets nothing.
+        later: download a new backbone while the present one answers.
         open_page: open the web page in a browser.
         verbose: print the log of all processes, not only warnings and errors.
     """
@@ -62,10 +64,13 @@ def serve_until_stopped(
     settings[CHILD] = "1"
     if log_level is not None:
         settings = {"PYTHONWARNINGS": "ignore", **settings}  # warnings of libraries, such as torch's tracer
-    checked = subprocess.run(command(STARTUP), env=settings, stderr=subprocess.PIPE, text=True, check=False)
+    startup = command(STARTUP, *(["later"] if later else []))
+    checked = subprocess.run(startup, env=settings, capture_output=True, text=True, check=False)
     if checked.returncode:
         console.print(checked.stderr.rstrip(), style="red", markup=False, highlight=False, soft_wrap=True)
         return checked.returncode
+    if checked.stdout:  # the name of the backbone, whose download is requested
+        del settings["CLIPCITE_BACKBONE"]
 
     if warning := removed_settings_warning(os.environ):
         console.print(f"[yellow]{warning}[/]")
@@ -165,11 +170,15 @@ def _announce(
 
 
 def _advice(address: str, token: str | None) -> list[str]:
-    """Return a line with the recommended model for a user of the starter who may choose another one."""
+    """Return a line on the model that is downloaded, or else on one that this machine could use."""
     with contextlib.suppress(httpx.HTTPError, ValueError):
         headers = {"Authorization": f"Bearer {token}"}
         listed = httpx.get(f"{address}/backbones", headers=headers, timeout=30, trust_env=False).json()
-        best = next((row for row in listed.get("data", ()) if row["recommended"]), None)
+        rows = listed.get("data", ())
+        if coming := next((row["name"] for row in rows if row["state"] in {"downloading", "checking"}), None):
+            present = next(row["name"] for row in rows if row["default"])
+            return [f"Getting {coming}: the page shows the progress. Until it is ready, {present} answers."]
+        best = next((row for row in rows if row["recommended"]), None)
         if best is not None and not listed["fixed"] and not best["default"]:
             size = f"{best['bytes'] / 1e6:,.0f} MB"
             return [f"Base model: starter. For this machine: clipcite backbones use {best['name']} ({size})."]

@@ -1,6 +1,7 @@
 """`python -m admin.startup`: checks before `clipcite serve` starts any process, and the database's tables.
 
-A problem that no later try solves ends the start with one sentence. No model is loaded.
+A problem that no later try solves ends the start with one sentence. No model is loaded. With the argument
+`later`, the download of a new backbone is requested, and its name is printed.
 """
 
 import sys
@@ -8,11 +9,14 @@ import sys
 from pydantic import ValidationError
 
 from api.startup import prepare_token, startup_error
+from core.clip.config import STARTER
+from core.clip.models import installed
 from core.doctor import problems_of, start_problem
 from core.errors import ClipCiteError
 from core.settings import get_settings
+from core.store import backbones
 from core.store.db import migrate
-from core.store.db.session import unavailability
+from core.store.db.session import Database, unavailability
 
 
 def main() -> str | None:
@@ -27,6 +31,12 @@ def main() -> str | None:
         problem = startup_error(settings) or start_problem(settings)
         if problem is None:
             prepare_token(settings)
+            name = settings.backbone
+            here = name == STARTER or name.startswith("local-dir:") or installed.read(name, settings.cache)
+            if "later" in sys.argv and not here:
+                with Database(settings.sqlalchemy_url()).write() as session:
+                    backbones.request_pull(session, name, use=True)
+                print(name)
     except ClipCiteError as error:
         return error.detail
     except OSError as error:

@@ -1,6 +1,7 @@
 """`clipcite serve`: its few lines of output, and the checks before it starts any process."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 
 from core.store.accounts import local_token
 from core.store.db import migrate
-from tests.hub import running_hub
+from tests.core.clip.tiny import make_tiny_backbone
+from tests.hub import Hub, running_hub
 from tests.service.running import PATIENCE, commands, running_module, wait_for
 
 
@@ -49,18 +51,12 @@ def ready(process: "subprocess.Popen[bytes]", output: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_lines_and_the_page_in_the_browser(tmp_path: Path, environment: dict[str, str]) -> None:
-    opened = tmp_path / "opened"
-    browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
-    browser.chmod(0o755)
-    settings = {**environment, "BROWSER": str(browser)}
-    with serving(tmp_path, settings, "--open", "--device", "cpu") as (process, output):
+def test_two_lines(tmp_path: Path, environment: dict[str, str]) -> None:
+    with serving(tmp_path, environment, "--device", "cpu") as (process, output):
         lines = ready(process, output)
         assert lines[1:] == ["Press Ctrl-C to stop."]
         url = lines[0].removeprefix("Ready: ")
         assert httpx.get(f"{url}/readyz").status_code == 200
-        wait_for(lambda: opened.exists() and opened.read_text() == f"{url}\n")
         api = running_module(process.pid, "api")
         assert api.environ()["CLIPCITE_DEVICE"] == "cpu"
 
@@ -114,6 +110,23 @@ def test_the_first_start_prepares_the_starter(tmp_path: Path) -> None:
         assert ("Preparing the starter model (first start only) …" in text) == first
         assert "Ready: http://127.0.0.1:" in text
         assert len(lines) <= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_new_backbone_comes_later_or_first(hub: Hub, tmp_path: Path, wait: bool) -> None:
+    make_tiny_backbone(tmp_path / "repository")
+    hub.add("tests/tiny", tmp_path / "repository")
+    hub.delay_seconds = 0.0 if wait else 2.0  # a download of minutes, beside the first answer
+    options = ["--backbone", "hf-hub:tests/tiny", *["--wait-for-backbone"] * wait]
+    with serving(tmp_path, {"CLIPCITE_CACHE": str(tmp_path / "cache")}, *options) as (process, output):
+        text = " ".join(ready(process, output))
+        url = re.findall(r"http://[^/\s]+", text)[0]
+        first = httpx.get(f"{url}/readyz").json()["backbone"]
+        assert first == ("hf-hub:tests/tiny" if wait else "starter")
+        assert ("Until it is ready, starter answers." in text) != wait
+        hub.delay_seconds = 0.0
+        wait_for(lambda: httpx.get(f"{url}/readyz").json()["backbone"] == "hf-hub:tests/tiny")
 
 
 def test_no_process_starts_on_an_address_that_needs_a_key(tmp_path: Path) -> None:
