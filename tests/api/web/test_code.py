@@ -34,23 +34,16 @@ def test_python_and_javascript_print_the_same_predictions(
         page.goto("/#/models")
         box = page.locator(".model").first.locator(".code")
         box.get_by_text("Use in code").click()
-        (tmp_path / "a.py").write_text(program(box, "Python"))
-        (tmp_path / "a.mjs").write_text(program(box, "JavaScript"))
-        curl = program(box, "curl")
+        texts = {language: program(box, language) for language in ("Python", "JavaScript", "curl")}
+    (tmp_path / "a.py").write_text(texts["Python"])
+    (tmp_path / "a.mjs").write_text(texts["JavaScript"])
     # Without the alternatives, which are comments.
     python = run([sys.executable, "a.py"], tmp_path)
     javascript = run([str(NODE), "a.mjs"], tmp_path)
     assert len(python) == 3
     pairs = [(line.split()[0], round(float(line.split()[1]), 5)) for line in javascript]
     assert pairs == [(line.split()[0], round(float(line.split()[1]), 5)) for line in python]
-    assert "-F images=@image.jpg" in curl
-
-
-def test_a_program_that_is_pasted_whole_deletes_nothing(browser: Browser, quick_url: str) -> None:
-    with window(browser, quick_url) as page:
-        page.goto("/#/models")
-        box = page.locator(".model").first.locator(".code")
-        box.get_by_text("Use in code").click()
-        for language in ("curl", "Python"):
-            (deleting,) = [x for x in program(box, language).splitlines() if "delete" in x.lower()]
-            assert deleting.startswith("#")
+    assert "-F images=@image.jpg" in texts["curl"]
+    for language in ("curl", "Python"):  # A program that is pasted whole deletes nothing.
+        (deleting,) = [line for line in texts[language].splitlines() if "delete" in line.lower()]
+        assert deleting.startswith("#")

@@ -34,7 +34,7 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     page.get_by_label("More actions for colours").click()
     page.get_by_text("Use in code").first.click()
     yield "models"
-    page.get_by_role("link", name="Training job").click()
+    page.get_by_role("link", name="Result").click()
     expect(page.get_by_role("heading", name="Better")).to_be_visible()
     expect(page.get_by_role("list", name="Wrong before, right now")).to_be_visible()
     page.get_by_text("right before, wrong now").click()

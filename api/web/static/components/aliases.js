@@ -1,15 +1,15 @@
-// Aliases such as shoes@prod: promote a version, and roll back.
+// The name of a model, and aliases such as shoes@prod: promote a version, and roll back.
 
 import { announce, confirmed, h, newId, replace } from "../lib/dom.js";
 import { call } from "../lib/service/http.js";
 import { problemBox } from "../lib/problem.js";
+import { modelName } from "./try/model_select.js";
 
-/** Create a form that points an alias at this model; null for a model without a name. */
-export function aliasField(model) {
-  if (!model.name || !model.version) return null;
-  const id = newId("alias");
+const JSON_BODY = { "Content-Type": "application/json" };
+
+/** Create the forms that name this model, and that point an alias at it once it has a name. */
+export function namesOf(model) {
   const trouble = h("div", {});
-  const field = h("input", { id, placeholder: "prod", autocomplete: "off", required: true });
   const path = (alias) => `/models/${encodeURIComponent(model.name)}/aliases/${encodeURIComponent(alias)}`;
 
   async function act(send, message) {
@@ -22,12 +22,13 @@ export function aliasField(model) {
       replace(trouble, problemBox(error));
     }
   }
-  function point(event) {
-    event.preventDefault();
-    const alias = field.value.trim();
+  function point(alias) {
     const body = JSON.stringify({ model: model.id });
-    const headers = { "Content-Type": "application/json" };
-    act(() => call(path(alias), { method: "PUT", body, headers }), `${model.name}@${alias} points at this model now.`);
+    act(() => call(path(alias), { method: "PUT", body, headers: JSON_BODY }), `${model.name}@${alias} points at this model now.`);
+  }
+  function rename(name) {
+    const body = JSON.stringify({ name });
+    act(() => call(`/models/${encodeURIComponent(model.id)}`, { method: "PATCH", body, headers: JSON_BODY }), `The name of the model is ${name} now.`);
   }
   async function rollBack(alias) {
     if (!(await confirmed(`Point ${model.name}@${alias} back at its previous model?`, "Roll back"))) return;
@@ -36,10 +37,21 @@ export function aliasField(model) {
   return h(
     "div",
     { class: "aliases" },
-    h("h3", {}, "Aliases"),
-    h("p", { class: "soft" }, `Programs that request ${model.name}@prod get the model that the alias prod points at.`),
-    h("form", { class: "row alias", onsubmit: point }, h("label", { for: id, class: "unseen" }, `Alias of ${model.name}`), field, h("button", { type: "submit", class: "quiet" }, "Point here")),
-    model.aliases.map((alias) => h("button", { type: "button", class: "quiet small", onclick: () => rollBack(alias) }, `Roll back @${alias}`)),
+    textForm({ label: `Name of ${modelName(model)}`, text: model.name ?? "", hint: "Name", button: model.name ? "Rename" : "Give it this name", take: rename }),
+    model.name && [
+      h("h3", {}, "Aliases"),
+      h("p", { class: "soft" }, `Programs that request ${model.name}@prod get the model that the alias prod points at.`),
+      textForm({ label: `Alias of ${model.name}`, text: "", hint: "prod", button: "Point here", take: point }),
+      model.aliases.map((alias) => h("button", { type: "button", class: "quiet small", onclick: () => rollBack(alias) }, `Roll back @${alias}`)),
+    ],
     trouble,
   );
+}
+
+/** Create a field with a button. `take` gets the text. */
+function textForm({ label, text, hint, button, take }) {
+  const id = newId("field");
+  const field = h("input", { id, value: text, placeholder: hint, autocomplete: "off", required: true });
+  const send = (event) => (event.preventDefault(), take(field.value.trim()));
+  return h("form", { class: "row alias", onsubmit: send }, h("label", { for: id, class: "unseen" }, label), field, h("button", { type: "submit", class: "quiet" }, button));
 }

@@ -1,11 +1,11 @@
-// Recording of training images with the camera: hold a button, and images are taken until it is released.
+// The camera, and the recording of training images: hold a button, and images are taken until it is released.
 
 import { announce, h, replace } from "../lib/dom.js";
 import { count } from "../lib/words.js";
 
 const SHOTS = 8; // images per recording
 const INTERVAL_MS = 250;
-const MAX_SIDE = 640; // pixels: more than the input size of any model
+const MAX_SIDE = 640; // pixels of a stored image: more than the input size of any model
 const REFUSED = {
   NotAllowedError: "The browser doesn't allow the camera. Allow it in the address bar, or choose image files.",
   NotFoundError: "This device has no camera. Choose image files instead.",
@@ -18,9 +18,9 @@ let taken = 0;
 /** True where the browser offers the camera, which needs https or localhost. */
 export const hasCamera = Boolean(navigator.mediaDevices?.getUserMedia);
 
-/** Open the camera in `panel`. `add` gets a promise of the recorded files. The camera is turned off when it is closed,
- *  when another one is opened, when `signal` is aborted, and when the page is hidden. */
-export async function openCamera(panel, add, signal) {
+/** Open the camera in `panel`, which gets the element that `show(video, close, signal)` returns. The camera is turned off
+ *  when it is closed, when another one is opened, when `signal` is aborted, and when the page is hidden. */
+export async function openCamera(panel, show, signal) {
   closeOpen();
   const opened = new AbortController();
   const until = AbortSignal.any([opened.signal, signal]);
@@ -39,16 +39,17 @@ export async function openCamera(panel, add, signal) {
     return;
   }
   if (until.aborted) return turnOff();
-  replace(panel, recorder(stream, add, close, until));
+  const video = h("video", { playsinline: true, autoplay: true, muted: true, "aria-label": "Camera" });
+  video.muted = true;
+  video.srcObject = stream;
+  replace(panel, show(video, close, until));
   panel.querySelector("button").focus();
   signal.addEventListener("abort", close, { signal: opened.signal });
   document.addEventListener("visibilitychange", () => document.hidden && close(), { signal: opened.signal });
 }
 
-function recorder(stream, add, close, signal) {
-  const video = h("video", { playsinline: true, autoplay: true, muted: true, "aria-label": "Camera" });
-  video.muted = true;
-  video.srcObject = stream;
+/** Create the recorder. `add` gets a promise of the recorded files. */
+export function recorder(add, video, close, signal) {
   const status = h("p", { class: "soft", role: "status" });
   const hold = h("button", { type: "button", class: "main" }, "Hold to record");
   const done = h("button", { type: "button", class: "quiet", onclick: close }, "Close", h("span", { class: "unseen" }, " the camera"));
@@ -105,13 +106,19 @@ function recorder(stream, add, close, signal) {
 }
 
 /** Return the current frame as {path, file}, or null before the first one. */
-async function frame(video) {
-  if (!video.videoWidth) return null;
-  const scale = Math.min(1, MAX_SIDE / Math.max(video.videoWidth, video.videoHeight));
-  const canvas = new OffscreenCanvas(Math.round(video.videoWidth * scale), Math.round(video.videoHeight * scale));
-  canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
-  const blob = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 });
+export async function frame(video) {
+  const blob = await still(video, MAX_SIDE);
+  if (!blob) return null;
   taken += 1;
   const name = `camera ${taken}.jpg`;
   return { path: [name], file: new File([blob], name, { type: "image/jpeg" }) };
+}
+
+/** Return the current frame as JPEG, with at most `maxSide` pixels per side, or null before the first one. */
+export async function still(video, maxSide) {
+  if (!video.videoWidth) return null;
+  const scale = Math.min(1, maxSide / Math.max(video.videoWidth, video.videoHeight));
+  const canvas = new OffscreenCanvas(Math.round(video.videoWidth * scale), Math.round(video.videoHeight * scale));
+  canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+  return canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 });
 }

@@ -1,6 +1,6 @@
 // Card of one class: name, images with their findings, prompts.
 
-import { hasCamera, openCamera } from "./camera.js";
+import { hasCamera, openCamera, recorder } from "./camera.js";
 import { acceptDrops, imagePickers } from "./dropzone.js";
 import { h, newId, replace } from "../lib/dom.js";
 import { count } from "../lib/words.js";
@@ -27,7 +27,7 @@ export function classCard(entry, shots, { add, signal }) {
   const grid = h("ul", { class: "thumbs" });
   const panel = h("div", {});
   const removed = new AbortController();
-  const record = () => openCamera(panel, add, AbortSignal.any([signal, removed.signal]));
+  const record = () => openCamera(panel, (...camera) => recorder(add, ...camera), AbortSignal.any([signal, removed.signal]));
   const more = h("button", { type: "button", class: "quiet small", onclick: () => ((all = true), refresh()) });
   const words = h("textarea", {
     rows: "2",

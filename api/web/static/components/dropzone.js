@@ -7,8 +7,8 @@ import { h, newId } from "../lib/dom.js";
 export const onPhone = matchMedia("(pointer: coarse)").matches;
 
 /** Create a drop zone. `add` gets a promise of the files; `folders` adds buttons for a folder and a zip. `record`, if
- *  there is one, opens the camera. */
-export function dropZone({ title, hint, folders = false, small = false, add, record = null }) {
+ *  there is one, opens the camera. A zone inside a larger one accepts no drops of its own: `drops` is false. */
+export function dropZone({ title, hint, folders = false, small = false, add, record = null, drops = true }) {
   const titleId = newId("zone");
   const zone = h(
     "div",
@@ -23,7 +23,7 @@ export function dropZone({ title, hint, folders = false, small = false, add, rec
       folders && picker("Choose a zip", { accept: ".zip,application/zip" }, add),
     ),
   );
-  acceptDrops(zone, add);
+  if (drops) acceptDrops(zone, add);
   return zone;
 }
 

@@ -4,7 +4,8 @@ import { h, replace } from "../lib/dom.js";
 import { requestJson } from "../lib/service/http.js";
 import { problemBox } from "../lib/problem.js";
 
-/** Create a list of the objects at `path`. `item` renders one; `empty` is shown for an empty list. */
+/** Create a list of the objects at `path`. `item` renders one, or returns null for an object that another one shows;
+ *  `empty` is shown for an empty list. */
 export function pagedList({ path, item, empty, signal }) {
   const list = h("ul", { class: "list" });
   const foot = h("div", {});
@@ -14,7 +15,7 @@ export function pagedList({ path, item, empty, signal }) {
     loading = true;
     try {
       const page = await requestJson(`${path}?limit=20${after ? `&after=${encodeURIComponent(after)}` : ""}`, { signal });
-      list.append(...page.data.map((entry) => h("li", { class: "card" }, item(entry))));
+      list.append(...page.data.map(item).filter(Boolean).map((content) => h("li", { class: "card" }, content)));
       if (page.has_more) replace(foot, moreButton(() => load(page.next_cursor)));
       else replace(foot, !list.children.length && h("div", { class: "card empty" }, empty));
     } catch (error) {

@@ -1,7 +1,7 @@
 // Models, newest first, with their verdicts and actions.
 
 import { confirmed, h, replace } from "../lib/dom.js";
-import { aliasField } from "../components/aliases.js";
+import { namesOf } from "../components/aliases.js";
 import { classifyPrograms, codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
 import { call, download } from "../lib/service/http.js";
 import { listImages, spread } from "../lib/training/job_images.js";
@@ -16,6 +16,20 @@ import { count, list, size, when } from "../lib/words.js";
 const TILES = 4;
 
 export function modelsView({ signal }) {
+  const newest = new Map(); // list of the other versions, by name
+  /** Create the card of a model. Another version goes below the newest one, which comes first. */
+  function item(model) {
+    const content = card(model, signal);
+    const others = newest.get(model.name);
+    if (others) {
+      others.add(content);
+      return null;
+    }
+    if (!model.version) return content;
+    const versions = otherVersions(model.name);
+    newest.set(model.name, versions);
+    return [content, versions.element];
+  }
   return h(
     "section",
     {},
@@ -24,7 +38,7 @@ export function modelsView({ signal }) {
     pagedList({
       path: "/models",
       signal,
-      item: (model) => card(model, signal),
+      item,
       empty: [h("h2", {}, "No models yet"), h("p", {}, "Each finished training job creates a model."), h("a", { class: "button main", href: "#/" }, "Train a model")],
     }),
     codeFor({
@@ -36,23 +50,36 @@ export function modelsView({ signal }) {
   );
 }
 
+function otherVersions(name) {
+  const list = h("ul", { class: "list" });
+  const title = h("summary", {});
+  return {
+    element: h("details", { class: "plain", hidden: true }, title, list),
+    add(content) {
+      list.append(h("li", {}, content));
+      list.parentElement.hidden = false;
+      replace(title, count(list.children.length, "other version"), h("span", { class: "unseen" }, ` of ${name}`));
+    },
+  };
+}
+
 function card(model, signal) {
   const name = modelName(model);
   const path = `/models/${encodeURIComponent(model.id)}`;
   const trouble = h("div", {});
   const failed = (error) => replace(trouble, problemBox(error));
-  async function remove(event) {
-    const row = event.target.closest("li");
+  async function remove() {
     if (!(await confirmed(`Delete the model “${name}”? This can't be undone.`, "Delete"))) return;
     try {
       await call(path, { method: "DELETE" });
-      row.remove();
+      dispatchEvent(new HashChangeEvent("hashchange")); // draws the list again: another version may be the newest
     } catch (error) {
       failed(error);
     }
   }
   const hidden = () => h("span", { class: "unseen" }, ` ${name}`);
   const button = (text, onclick) => h("button", { type: "button", class: "quiet", onclick }, text, hidden());
+  const result = model.job_id && h("a", { class: "button quiet", href: `#/jobs/${encodeURIComponent(model.job_id)}` }, "Result", hidden());
   const share = model.job_id && button("Share", () => shareModel({ jobId: model.job_id, model }).catch(failed));
   const menu = h(
     "details",
@@ -61,11 +88,10 @@ function card(model, signal) {
     h(
       "div",
       { class: "row" },
-      model.job_id && h("a", { class: "button quiet", href: `#/jobs/${encodeURIComponent(model.job_id)}` }, "Training job", hidden()),
       button("Download", () => download(`${path}/export`, `${name}.zip`).catch(failed)),
       button("Delete", remove),
     ),
-    aliasField(model),
+    namesOf(model),
   );
   return h(
     "div",
@@ -77,7 +103,7 @@ function card(model, signal) {
       h("h2", {}, name),
       h("p", { class: "row" }, verdictTag(model.metrics), (model.aliases ?? []).map((alias) => h("span", { class: "tag busy" }, `@${alias}`)), h("span", { class: "soft" }, when(model.created_at))),
       h("p", { class: "soft" }, `${list(model.trained_classes, 8)} · ${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${model.backbone}`),
-      h("div", { class: "row" }, h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()), share, menu),
+      h("div", { class: "row" }, h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()), result, share, menu),
       trouble,
       codeFor({ what: name, ...programs(model, path) }),
     ),

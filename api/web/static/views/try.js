@@ -6,11 +6,13 @@ import { predictionCard } from "../components/try/predictions.js";
 import { chipField } from "../components/try/chips.js";
 import { classify } from "../lib/classify.js";
 import { classifyPrograms, codeFor } from "../components/code.js";
-import { dropZone } from "../components/dropzone.js";
+import { hasCamera, openCamera } from "../components/camera.js";
+import { acceptDrops, dropZone, onPhone } from "../components/dropzone.js";
 import { upload } from "../lib/service/http.js";
 import { newKey } from "../lib/ids.js";
 import { inspect } from "../lib/training/image_check.js";
 import { imageBlob, listImages, spread } from "../lib/training/job_images.js";
+import { liveAnswers } from "../components/try/live.js";
 import { modelSelect, STOCK } from "../components/try/model_select.js";
 import { problemBox } from "../lib/problem.js";
 import { strengthSlider } from "../components/try/strength.js";
@@ -45,7 +47,15 @@ export function tryView({ parameter, signal }) {
   const hold = beforeButton((on) => cards.forEach((card) => card.showBefore(on)));
   const teach = h("button", { type: "button", class: "quiet", hidden: true, onclick: addToTraining }, "Add these to training");
   const key = newKey();
-  const zone = dropZone({ title: "Drop images here", hint: "Best: images that weren't used for training.", small: true, add: take });
+  const zone = dropZone({ title: onPhone ? "Add images" : "Drop images anywhere here", hint: "Best: images that weren't used for training.", small: true, add: take, drops: false });
+  const camera = h("div", {});
+  const live = hasCamera && h("button", { type: "button", class: "quiet", onclick: openLive }, "Live camera");
+
+  async function openLive() {
+    const asked = () => (kept.names.length ? request(models.id()) : null);
+    await openCamera(camera, (...opened) => liveAnswers({ request: asked, snap: (item) => take(item) }, ...opened), signal);
+    draw(); // with the slider
+  }
 
   async function take(items) {
     replace(trouble);
@@ -104,7 +114,7 @@ export function tryView({ parameter, signal }) {
     hint.textContent = !kept.images.length ? "Add images. Their predictions appear here." : !names ? "Type the class names to choose from." : names === 1 ? "A single class always wins. Add classes that could be confused with this one." : "";
     zone.classList.toggle("slim", kept.images.length > 0);
     const model = current();
-    slider.element.hidden = !model || model.preview || !kept.images.length;
+    slider.element.hidden = !model || model.preview || !(kept.images.length || camera.firstChild);
     rule.hidden = !kept.images.length;
     hold.hidden = !model || !kept.images.length;
     updateTally();
@@ -213,16 +223,17 @@ export function tryView({ parameter, signal }) {
 
   slider.element.hidden = hold.hidden = true;
   draw();
-  return h(
+  const element = h(
     "section",
     { class: "try" },
     h(
       "div",
       { class: "two" },
-      h("div", { class: "side" }, h("h1", {}, "Try it"), h("div", { class: "card panel" }, models.element, early, chips.element, zone)),
+      h("div", { class: "side" }, h("h1", {}, "Try it"), h("div", { class: "card panel" }, models.element, early, chips.element, zone, live)),
       h(
         "div",
         {},
+        camera,
         h("div", { class: "row toolbar" }, tally, hold, teach),
         hint,
         trouble,
@@ -234,4 +245,6 @@ export function tryView({ parameter, signal }) {
       ),
     ),
   );
+  acceptDrops(element, take);
+  return element;
 }

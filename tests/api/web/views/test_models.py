@@ -53,24 +53,32 @@ def test_names_of_an_old_zip_are_not_guessed(browser: Browser, quick_url: str, t
         expect(page.locator(".class")).to_have_count(0)
 
 
-def test_an_alias_is_moved_and_moved_back(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+def test_a_model_is_named_and_its_alias_moved_and_moved_back(
+    browser: Browser, quick_url: str, tmp_path: Path
+) -> None:
     with Client(quick_url) as client, window(browser, quick_url) as page:
         delta = client.models.export("colours", tmp_path / "delta.zip", format="delta")
-        versions = [client.models.import_model(delta, name="shades") for _ in range(2)]
+        versions = [client.models.import_model(delta, name=name) for name in ("shades", "other")]
+        client.models.rename(versions[1].id, None)
         page.goto("/#/models")
-        first, second = (page.locator("li").filter(has_text=f"shades, version {n}") for n in (1, 2))
+        first, second = (page.locator(".model").filter(has_text=f"shades, version {n}") for n in (1, 2))
+        page.get_by_label("More actions").first.click()
+        page.get_by_label("Name of red, green and yellow").fill("shades")
+        page.get_by_role("button", name="Give it this name").click()
         for row, tag in ((first, "prod"), (second, "prod")):
+            expect(second).to_be_visible()
+            page.get_by_text("1 other version of shades").click()
             row.get_by_label("More actions").click()
             row.get_by_label("Alias of shades").fill(tag)
             row.get_by_role("button", name="Point here").click()
-            expect(row.locator(".tag", has_text="@prod")).to_be_visible()
-        expect(first.locator(".tag", has_text="@prod")).to_be_hidden()
+            expect(row.locator(".tag", has_text="@prod")).to_have_count(1)
+        expect(first.locator(".tag", has_text="@prod")).to_have_count(0)
         assert client.aliases.get("shades", "prod").model == versions[1].id
         second.get_by_label("More actions").click()
         second.get_by_role("button", name="Roll back @prod").click()
         page.get_by_role("button", name="Roll back", exact=True).click()
-        expect(first.locator(".tag", has_text="@prod")).to_be_visible()
-        expect(first.get_by_role("link", name="Training job")).to_have_count(0)  # it was imported
+        expect(first.locator(".tag", has_text="@prod")).to_have_count(1)
+        expect(first.get_by_role("link", name="Result")).to_have_count(0)  # it was imported
         for version in versions:
             client.models.delete(version.id, force=True)
 

@@ -113,6 +113,13 @@ def test_a_model_is_usable_while_it_is_evaluated(
         ).to_be_visible()
         expect(page.get_by_text("Report in about 40 seconds")).to_be_visible()
         expect(page.get_by_role("button", name="Skip evaluation")).to_be_visible()
+        page.goto("/#/jobs")
+        expect(page.locator(".list .tag")).to_have_text("Evaluating 60%")
+        with made.database.write() as session:
+            values = {"progress": {**progress, "fraction": 0.9}}
+            session.execute(update(Job).where(Job.id == finished.job).values(**values))
+        expect(page.locator(".list .tag")).to_have_text("Evaluating 90%")
+        page.goto(f"/#/jobs/{finished.job}")
         page.get_by_role("link", name="Try it", exact=True).click()
         expect(page.get_by_label("Model", exact=True)).to_have_value(finished.model)
 
@@ -161,6 +168,8 @@ def test_a_result_is_compared_with_that_of_another_base_model(
         job.config = {**job.config, "backbone": "starter"}
     with window(browser, url) as page:
         show(page, finished.job)
+        expect(page.locator(".result")).to_contain_text("If you also ask 2 other names: ")
+        expect(page.locator(".result")).to_contain_text("Version 1: 83%. This version: 93%.")
         expect(page.locator(".result")).to_contain_text("With the starter: 53% → 83%. With ")
         expect(page.locator(".result")).to_contain_text(f"{backbone.name}: 60% → 93%.")
         page.get_by_label("Compare with another base model").select_option("Starter")

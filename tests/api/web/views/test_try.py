@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from core.clip.models.backbone import Backbone
 from tests.api.service import shots
 from tests.api.web.finished import CLASSES, Running, finish_job
-from tests.api.web.window import drop, shot, window
+from tests.api.web.window import accessibility_problems, drop, shot, window
 
 
 def answers(page: Page) -> list[str]:
@@ -115,6 +115,42 @@ def test_a_preview_is_rough_and_never_certain(browser: Browser, running: Running
             "async () => (await import('/page/lib/words.js')).roughPercent(1)",
         )
         assert formatted == "99%"
+
+
+def test_the_camera_answers_live(browser: Browser, running: Running, backbone: Backbone) -> None:
+    made, url = running
+    model = finish_job(made, backbone).model
+    with window(browser, url, permissions=["camera"]) as page:
+        begun: list[Request] = []
+        ended: list[Request] = []
+        for event, requests in (("request", begun), ("requestfinished", ended), ("requestfailed", ended)):
+            page.on(event, lambda request, to=requests: "/classify" in request.url and to.append(request))
+        page.goto(f"/#/try/{model}")
+        expect(page.locator(".answer > .best > strong")).to_have_count(6)
+        for _ in range(6):
+            page.locator(".answer .x").first.click()
+        before = len(ended)
+        page.get_by_role("button", name="Live camera").click()
+        bars = page.get_by_role("list", name="Live answers").get_by_role("listitem")
+        expect(bars).to_have_count(3)
+        names = bars.all_inner_texts()
+        assert [name.split()[0] for name in names] == list(CLASSES)
+        while len(ended) < before + 10:
+            page.wait_for_timeout(50)
+            assert len(begun) <= len(ended) + 1
+        page.get_by_label("Class names").fill("oak")
+        page.get_by_label("Class names").press("Enter")
+        expect(bars).to_have_count(4)
+        page.get_by_role("button", name="Snap").click()
+        expect(page.locator(".answer > .best > strong")).to_have_count(1)
+        assert accessibility_problems(page) == []
+        page.get_by_role("link", name="Jobs", exact=True).click()
+        expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+        page.wait_for_timeout(300)
+        asked = len(begun)
+        assert len(ended) == asked
+        page.wait_for_timeout(700)  # several times the pause between two requests
+        assert len(begun) == asked
 
 
 CONFUSED = """async ([first, second]) => {

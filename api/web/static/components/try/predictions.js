@@ -115,8 +115,8 @@ export function predictionCard(image, { remove, judged, names }) {
       return;
     }
     if (marks.querySelector("select") && offered === others(predicted).join("\n")) return; // someone is choosing
-    const mark = (text, label, act) => h("button", { type: "button", class: "quiet small", "aria-label": `${label}: ${image.name}`, title: label, onclick: act }, text);
-    replace(marks, mark("✓", "Right", () => judge(predicted)), mark("✗", "Wrong", () => askTruth(predicted)));
+    const mark = (label, act) => h("button", { type: "button", class: "quiet small", "aria-label": `${label}: ${image.name}`, onclick: act }, label);
+    replace(marks, mark("Right", () => judge(predicted)), mark("Wrong", () => askTruth(predicted)));
   }
   function others(predicted) {
     return names().filter((name) => name !== predicted);
