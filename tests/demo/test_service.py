@@ -35,11 +35,6 @@ def test_service_that_ended(service: Callable[..., Service]) -> None:
     assert "last line" in failure.value.advice
 
 
-def test_service_that_never_answers(service: Callable[..., Service]) -> None:
-    with pytest.raises(DemoFailed, match="not ready after"):
-        service("http://127.0.0.1:9").wait_until_ready(seconds=0, backbone_seconds=0)
-
-
 def test_a_service_set_up_here_is_left_alone() -> None:
     ours = {
         "PATH": "/bin",

@@ -40,6 +40,13 @@ def test_every_link_leads_somewhere() -> None:
     assert {name_of(page): bad for page in pages if (bad := broken(page, ROOT))} == {}
 
 
+def test_the_rows_of_a_table_have_equal_columns() -> None:
+    for page in PAGES:
+        for table in re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.MULTILINE):
+            columns = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
+            assert len(columns) == 1, (name_of(page), table)
+
+
 def test_the_site_is_whole(tmp_path: Path) -> None:
     """None of its links leads out of it."""
     copy_pages(tmp_path)

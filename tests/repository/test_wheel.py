@@ -183,7 +183,7 @@ def test_the_wheel_alone_runs_the_session_of_the_readme(installed: Path, tmp_pat
                 if not (site / top).exists():
                     (site / top).symlink_to(Path(str(distribution.locate_file(top))))
     install = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "install", "--quiet"]
-    wanted = ["--constraint", str(ROOT / "constraints.txt"), f"{wheel}[server,starter,samples,heic]"]
+    wanted = ["--constraint", str(ROOT / "constraints.txt"), f"{wheel}[server,starter,heic]"]
     subprocess.run([*install, *wanted], cwd=tmp_path, env=without_paths(), check=True)
     settings = {"CLIPCITE_CACHE": str(tmp_path / "cache"), "CLIPCITE_REQUIRE_TOKEN": "true"}
     with serving(programs / "clipcite", tmp_path, settings) as url:

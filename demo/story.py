@@ -1,0 +1,76 @@
+"""`python -m demo.story`: whether the sample convinces, in ten trainings by the service itself.
+
+A training convinces if the model is more accurate than the preview on all test images, if no right answer on
+the first images of the page becomes wrong once the new name is asked, too, and if it recognises most images
+of the new class that the page shows. The exit status is 1 unless nine of ten trainings convince.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from clipcite import Client
+from clipcite.cli.render.tables import table_of
+from core.samples import parts, sample
+from demo.service import running_service
+
+SEEDS, CONVINCING = 10, 9
+SHOWN, NEW_SHOWN, NEW_RIGHT = 6, 4, 3
+"""Number of images in the view Try and in the last step of a job, and of right ones among the latter."""
+Image = tuple[str, bytes]
+
+
+def main() -> int:
+    console, convincing = Console(), 0
+    table = table_of("seed", "preview", "trained", "right", "with the name", "of it")
+    names = (*sample.TRAINED, *sample.NEW)
+    tests = [(name, number) for path, name, number in sample.paths() if path.startswith("test/")]
+    turns = sorted(tests, key=lambda image: _turn(tests, image))  # one of each class, then the second of each
+    shown = [_load(image) for image in turns if image[0] in sample.TRAINED][:SHOWN]
+    new = [_load(image) for image in tests if image[0] in sample.NEW][:NEW_SHOWN]
+    with (
+        tempfile.TemporaryDirectory(prefix="clipcite-story-") as folder,
+        running_service() as service,
+        Client(service.url, service.key) as client,
+    ):
+        archive = Path(folder) / "parts.zip"
+        archive.write_bytes(sample.archive())
+        service.wait_until_ready(seconds=90, backbone_seconds=300)
+        for seed in range(SEEDS):
+            job = client.adapt(archive, config={"seed": seed}).wait()
+            overall = client.jobs.report(job.id).overall
+            assert overall is not None
+            assert overall.adapted is not None
+            alone, mixed = (_right(client, job.model_id, shown, among) for among in (sample.TRAINED, names))
+            found = sum(_right(client, job.model_id, new, names))
+            kept = all(after for before, after in zip(alone, mixed, strict=True) if before)
+            good = overall.adapted.value > overall.preview.value and kept and found >= NEW_RIGHT
+            convincing += good
+            accuracies = (f"{accuracy.value:.1%}" for accuracy in (overall.preview, overall.adapted))
+            right = (f"{sum(alone)} of {SHOWN}", f"{sum(mixed)} of {SHOWN}", f"{found} of {NEW_SHOWN}")
+            table.add_row(f"{seed}{'' if good else ' ✗'}", *accuracies, *right)
+    console.print(table)
+    console.print(f"{convincing} of {SEEDS} trainings convince.", highlight=False)
+    return 0 if convincing >= CONVINCING else 1
+
+
+def _turn(tests: Sequence[tuple[str, int]], image: tuple[str, int]) -> int:
+    """Return the place of an image among those of its class."""
+    return [other for other in tests if other[0] == image[0]].index(image)
+
+
+def _load(image: tuple[str, int]) -> Image:
+    return image[0], parts.load(*image)
+
+
+def _right(client: Client, model: str, images: Sequence[Image], names: Sequence[str]) -> list[bool]:
+    """Return whether the model's best class of each image, among the names, is the true one."""
+    results = client.classify([content for _, content in images], names, model=model, top_k=1).results
+    return [result.best.class_name == truth for (truth, _), result in zip(images, results, strict=True)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
