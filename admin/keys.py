@@ -6,7 +6,7 @@ The commands work on the database directly, so that creating the first key needs
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -32,8 +32,10 @@ def create(
         str, typer.Option(help="Owner of the jobs and models that the key gives access to.")
     ] = "default",
     scope: Annotated[
-        list[Literal["classify", "adapt", "admin"]] | None,
-        typer.Option(help="Scope; repeatable. `admin` allows everything (default: classify, adapt)."),
+        list[str] | None,
+        typer.Option(
+            help="classify, adapt or admin, which allows all; repeatable (default: classify, adapt)."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Description, shown in the list.")] = None,
     days: Annotated[
