@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from admin.processes import API, WORKER, environment, with_defaults
+from admin.processes import API, WORKER, with_defaults
 from core.store.db import migrate
 from tests.service.running import wait_for
 
@@ -31,17 +31,6 @@ def test_the_process_is_the_dispatcher_itself(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 0
-
-
-def test_only_given_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIPCITE_DEVICE", "cuda:1")
-    monkeypatch.chdir(tmp_path)
-    assert environment(device=None)["CLIPCITE_DEVICE"] == "cuda:1"
-    changed = environment(Path("data"), device="cpu", port=0)
-    assert changed["CLIPCITE_DEVICE"] == "cpu"
-    assert changed["CLIPCITE_PORT"] == "0"
-    assert changed["CLIPCITE_DATA"] == str(tmp_path / "data")
-    assert changed["PATH"] == os.environ["PATH"]
 
 
 def test_the_api_alone_gets_variables_of_threads_and_memory() -> None:

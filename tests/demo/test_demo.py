@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.clip.models.backbone import Backbone
+from demo.service import _environment
 from tests.clipcite.painted import COLOURS, paint
 
 ROOT = Path(__file__).parents[2]
@@ -76,3 +77,14 @@ def test_a_folder_without_classes(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"The demo cannot use DATA={tmp_path}" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_service_set_up_here_is_left_alone() -> None:
+    ours = {
+        "PATH": "/bin",
+        "CLIPCITE_DATABASE_URL": "postgresql://production",
+        "CLIPCITE_ADMIN_KEY": "secret",
+        "CLIPCITE_HOST": "0.0.0.0",
+        "CLIPCITE_BACKBONE": "ViT-B-16/openai",
+    }
+    assert _environment(ours) == {"PATH": "/bin", "CLIPCITE_BACKBONE": "ViT-B-16/openai"}
