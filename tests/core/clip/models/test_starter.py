@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
 
 import open_clip
@@ -54,6 +55,12 @@ def test_two_processes_at_once_end_with_one_folder(assembled: Assembled) -> None
         "special_tokens_map.json",
         "vocab.txt",
     }
+
+
+def test_others_may_read_the_folder(assembled: Assembled) -> None:
+    folder = assembled[0] / FOLDER
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert stat.S_IMODE((folder / "open_clip_model.safetensors").stat().st_mode) == 0o644
 
 
 def test_a_second_call_assembles_nothing(assembled: Assembled) -> None:
@@ -184,6 +191,15 @@ def test_open_clip_loads_the_folder_by_itself(starter: Backbone, assembled: Asse
         theirs = F.normalize(model.eval().encode_text(tokens), dim=-1)
     ours = build_zero_shot_classifier(starter.model, starter.tokenize, [[text] for text in prompts])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_images_are_cut_not_squashed(starter: Backbone) -> None:
+    """After scaling the shortest side and cropping, the outer thirds of a long image are gone."""
+    image = Image.new("RGB", (480, 160), "black")
+    image.paste((255, 255, 255), (160, 0, 320, 160))
+    pixels = starter.preprocess(image)
+    assert pixels.shape == (3, 160, 160)
+    assert (pixels[:, :, 4:-4] == 1).all()  # White with mean = std = 0.5.
 
 
 def test_trimmed_padding_gives_the_same_features(starter: Backbone, assembled: Assembled) -> None:

@@ -5,6 +5,7 @@ import copy
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.clip.training.conv_bn import depthwise, fuse_conv_bn
@@ -92,6 +93,22 @@ def test_a_model_that_fusing_would_change_is_left_unchanged() -> None:
     fuse_conv_bn(model, 64)
     assert torch.equal(model.encode_image(given), before)
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_depthwise_in_bf16_has_the_gradients_of_conv2d(kernel: int, stride: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    shapes = ((2, 6, 11, 12), (6, 1, kernel, kernel), (6,))
+    drawn = [torch.randn(shape, generator=generator).bfloat16().requires_grad_(True) for shape in shapes]
+    geometry = ((stride, stride), (kernel // 2, kernel // 2), (1, 1))
+    ours = depthwise(*drawn, *geometry)
+    plain = F.conv2d(*(tensor.float() for tensor in drawn), *geometry, groups=6)
+    of_output = torch.randn(plain.shape, generator=generator)
+    found = torch.autograd.grad(ours, drawn, of_output.bfloat16())
+    expected = torch.autograd.grad(plain, drawn, of_output)
+    for one, other in zip((ours, *found), (plain, *expected), strict=True):
+        assert one.dtype == torch.bfloat16
+        torch.testing.assert_close(one.float(), other.float(), rtol=2e-2, atol=0.2)
 
 
 def test_depthwise_follows_autocast() -> None:

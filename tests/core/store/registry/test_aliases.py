@@ -131,6 +131,15 @@ def test_a_name_has_a_maximum_number_of_aliases(
     assert promote(database, "shoes@1", "third").model.id == shoes[0]
 
 
+def test_rollback_to_a_renamed_model(database: Database, shoes: list[str]) -> None:
+    promote(database, "shoes@1")
+    promote(database, "shoes@2")
+    with database.write() as session:
+        models.rename(session, "shoes@1", "boots", owner=OWNER)
+    with pytest.raises(Conflict, match="deleted or renamed"):
+        rollback(database)
+
+
 def test_list_get_and_remove(database: Database, shoes: list[str]) -> None:
     promote(database, "shoes@1", "staging")
     promote(database, "shoes@1")
