@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
-    "admin": 1_201,
+    "admin": 1_200,
     "api": 5_999,
     "core": 19_297,
     "worker": 2_313,
     "clipcite": 6_102,
-    "tests": 39_097,
+    "tests": 39_092,
     "benchmarks": 11_538,
     "api/compat": 252,
     "clipcite/bridges": 316,

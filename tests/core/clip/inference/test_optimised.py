@@ -7,7 +7,6 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from core.clip.data.transforms import Pixels
@@ -94,18 +93,6 @@ def test_prompts_are_padded_to_the_longest(tiny: Backbone) -> None:
     assert seen == [18, 77, 77, 77]
 
 
-class Steps(TorchFunctionMode):
-    """Counter of the operations that run in Python."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", [*NETWORKS, "vit_tiny_patch16_224"])
 def test_the_tower_as_one_call_gives_the_same_features(name: str) -> None:
     torch.manual_seed(0)
@@ -122,19 +109,6 @@ def test_the_tower_as_one_call_gives_the_same_features(name: str) -> None:
             fitted = torch.randint(256, (count, size, size, 3), dtype=torch.uint8)
             with torch.inference_mode():
                 assert torch.equal(one_call.encode_fitted(fitted), step_by_step.encode_fitted(fitted))
-
-
-def test_python_is_needed_for_one_step_only() -> None:
-    network = Tower("mobilenetv2_035")
-    plan = plan_inference(network, 64, PIXELS)
-    fitted = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8)
-    counts = []
-    for form in (plan.of(network), replace(plan, program=None).of(network)):
-        with torch.inference_mode(), Steps() as steps:
-            form.encode_fitted(fitted)
-        counts.append(steps.count)
-    assert counts[0] <= 1
-    assert counts[1] > 50
 
 
 def test_a_model_that_cannot_be_recorded_runs_in_python(caplog: pytest.LogCaptureFixture) -> None:
