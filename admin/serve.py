@@ -74,10 +74,9 @@ def serve_until_stopped(
 
     if warning := removed_settings_warning(os.environ):
         console.print(f"[yellow]{warning}[/]")
-    stop = threading.Event()
+    stop, ready = threading.Event(), threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
-    ready = threading.Event()
 
     def start(name: str) -> "subprocess.Popen[bytes]":
         fds = [listener.fileno()] if name == "api" else []
@@ -118,7 +117,8 @@ def serve_until_stopped(
             stop.wait(1)
             children[name] = start(name)
     console.print("Stopping …")
-    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the disk may have become read-only
+        file.unlink()
     listener.close()
     _stop([*children.values()])
     return status

@@ -17,8 +17,8 @@ from core.admission import Admission, Grant, Limit
 from core.errors import ClipCiteError
 
 LOCK = ".lock"
-FULL = {errno.ENOSPC, errno.EDQUOT}
-"""`errno` values of a full disk and an exceeded quota."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""`errno` values of a full or read-only disk and an exceeded quota."""
 MIN_FREE_BYTES = 16_000_000
 """Free disk space below which no temporary file is written."""
 

@@ -27,10 +27,10 @@ def class_names(given: Sequence[str | ClassIn]) -> tuple[tuple[ClassName, ...], 
         The names, and warnings about what was changed.
 
     Raises:
-        InvalidRequest: there are too few, too many or invalid names; every invalid name is listed.
+        InvalidRequest: there are no names or invalid ones; every invalid name is listed.
     """
-    if not 1 <= len(given) <= MAX_CLASS_NAMES:
-        detail = f"{len(given)} class names were sent. Send 1 to {MAX_CLASS_NAMES}."
+    if not given:
+        detail = f"0 class names were sent. Send 1 to {MAX_CLASS_NAMES}."
         raise InvalidRequest(
             detail, [{"pointer": "/class_names", "detail": detail}], code="invalid_class_names"
         )

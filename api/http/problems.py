@@ -18,6 +18,7 @@ from starlette.types import Scope
 from clipcite.wire.problems import Problem, ProblemItem
 from core.clip.errors import InvalidConfig
 from core.errors import ClipCiteError
+from core.scratch import FULL
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -223,15 +224,12 @@ def _methods_at(app: FastAPI, scope: Scope) -> list[str]:
 
 
 def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:
-    """Return status, code and detail for a full disk or too many open files, else None."""
+    """Return status, code and detail for a full or read-only disk or too many open files, else None."""
     if not isinstance(error, OSError):
         return None
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return (
-            507,
-            "storage_full",
-            "The server's disk is full. Nothing was stored. Free some space and send the request again.",
-        )
+    if error.errno in FULL:
+        detail = "The server's disk is full or read-only. Nothing was stored. Free some space, and try again."
+        return 507, "storage_full", detail
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         detail = "The server has too many open files. Send fewer images, send an archive, or try again later."
         return 503, "too_many_open_files", detail

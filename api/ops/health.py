@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import PurePath
 
 from fastapi import FastAPI, Request, Response
@@ -115,17 +117,16 @@ class Checks:
             return OK
         except ClipCiteError as error:
             return PartReadiness(status="unavailable", reason=error.detail)
-        problem = self._full_disk()
+        problem = self._disk_problem()
         return OK if problem is None else PartReadiness(status="degraded", reason=problem)
 
-    def _full_disk(self) -> str | None:
-        """Return a sentence if the disk of the data folder or of the storage is full, else None."""
-        for folder in (self._state.settings.data, self._state.blobs.folder):
-            if folder is not None and shutil.disk_usage(folder).free < MIN_FREE_BYTES:
-                return (
-                    f"The disk of {folder} is full. Images are still classified, but uploads fail. Free some "
-                    "space there."
-                )
+    def _disk_problem(self) -> str | None:
+        """Return a sentence if no file can be written to the data folder or the storage, else None."""
+        for folder in filter(None, (self._state.settings.data, self._state.blobs.folder)):
+            with suppress(OSError), tempfile.TemporaryFile(dir=folder):
+                if shutil.disk_usage(folder).free >= MIN_FREE_BYTES:
+                    continue
+            return f"The disk of {folder} is full or read-only. Uploads fail. Free some space, or repair it."
         return None
 
 

@@ -478,31 +478,26 @@ def without_names(service: Service, **fields: Any) -> httpx.Response:
     return service.client.post("/classify", data=fields, files=[("images", IMAGES[0])])
 
 
-def test_the_classes_of_the_model_are_the_default(shared: Service, model: str) -> None:
+def test_the_classes_of_the_model_are_the_default(shared: Service, backbone: Backbone, model: str) -> None:
     answer = without_names(shared, model=model).json()
     assert [(each["name"], each["kind"]) for each in answer["class_names"]] == [
         (name, "trained") for name in CLASSES
     ]
     both = without_names(shared, models=json.dumps([model, "stock"])).json()["comparison"]
     assert [[each["name"] for each in one["class_names"]] for one in both] == [list(CLASSES)] * 2
+    more = [f"name {i}" for i in range(1_001)]  # than a request may send
+    model = publish_model(shared.database, shared.blobs, backbone, classes=more)
+    assert len(without_names(shared, model=model, top_k=1).json()["class_names"]) == len(more)
 
 
 def test_the_stock_model_needs_class_names(shared: Service) -> None:
-    response = without_names(shared)
-    assert_problem(
-        response,
-        422,
-        "invalid_request",
-        "The stock model has no classes of its own",
-        errors=[{"pointer": "/class_names"}],
-    )
+    says = "The stock model has no classes of its own"
+    assert_problem(without_names(shared), 422, "invalid_request", says, errors=[{"pointer": "/class_names"}])
 
 
-def test_the_limits_hold_for_the_classes_of_the_model(
-    shared: Service, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("api.classify.class_names.MAX_CLASS_NAMES", len(CLASSES) - 1)
-    assert_problem(without_names(shared, model=model), 422, "invalid_class_names", "class names were sent")
+def test_large_answers_are_refused(shared: Service, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.classify.request.MAX_PREDICTIONS", len(CLASSES) - 1)
+    assert_problem(without_names(shared, model=model), 422, "invalid_request", "Send `top_k` of at most")
 
 
 # --- weights that are not there ---

@@ -248,12 +248,12 @@ def test_a_storage_that_is_no_folder_any_more(fresh: Service) -> None:
     assert str(folder) in bad["storage"]
 
 
-def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests without uploads still work."""
-    monkeypatch.setattr(health, "MIN_FREE_BYTES", 2**60)
-    said = ready(loaded(fresh), 200)
-    assert said["status"] == "degraded"
-    assert f"The disk of {fresh.settings.data} is full" in bad_parts(said)["storage"]
+@pytest.mark.parametrize(
+    ("part", "value"), [("MIN_FREE_BYTES", 2**60), ("tempfile.TemporaryFile", lambda dir: dir.rmdir())]
+)
+def test_a_full_disk(fresh: Service, monkeypatch: pytest.MonkeyPatch, part: str, value: object) -> None:
+    monkeypatch.setattr(f"api.ops.health.{part}", value)
+    assert f"disk of {fresh.settings.data} is full" in bad_parts(ready(loaded(fresh), 200))["storage"]
 
 
 def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
