@@ -18,8 +18,10 @@ from worker.dispatcher.webhook_sender import DeliveryFailed, send
 
 Owner = Annotated[str, typer.Option(help="Owner of the jobs.")]
 TYPE = "webhook.test"
+webhooks = typer.Typer(help="Webhooks: secret and test message.", no_args_is_help=True)
 
 
+@webhooks.command("test")
 def send_test(
     url: Annotated[str, typer.Argument(metavar="URL", help="URL of the receiver.")],
     owner: Owner = DEFAULT_OWNER,
@@ -33,12 +35,11 @@ def send_test(
     settings = settings_of(data)
     message_id = new_id("msg")
     with database_of(settings) as database, database.write() as session:
-        deliveries.secret(session, owner)
-        at = datetime.now(UTC)
-        secrets = [row.secret for row in deliveries.valid_secrets(session, owner, at)]
+        key = deliveries.secret(session, owner).secret
         audit.record(session, TYPE, message_id, owner=owner)
-    body = {"type": TYPE, "timestamp": utc_text(at), "data": {"id": message_id, "object": "test"}}
-    delivery = Delivery(message_id, "", owner, url, body, 1, secrets)
+    content = {"id": message_id, "object": "test"}
+    body = {"type": TYPE, "timestamp": utc_text(datetime.now(UTC)), "data": content}
+    delivery = Delivery(message_id, "", owner, url, body, 1, key)
     sent: dict[str, Any] = {"id": message_id, "delivered": True, "status": None, "reason": None}
     try:
         sent["status"] = send(delivery, allow_private=settings.webhook_allow_private)
@@ -54,11 +55,12 @@ def send_test(
         raise typer.Exit(1)
 
 
+@webhooks.command()
 def secret(
     owner: Owner = DEFAULT_OWNER,
     rotate: Annotated[
         bool,
-        typer.Option("--rotate", help="Create a new secret. For 24 hours the old one remains valid, too."),
+        typer.Option("--rotate", help="Replace the secret. From now on, the new one alone signs."),
     ] = False,
     as_json: AsJson = False,
     data: Data = None,

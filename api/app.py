@@ -13,7 +13,7 @@ from api import backbones, compat, samples
 from api.classify import routes as classify
 from api.http import problems
 from api.http.openapi import build_openapi
-from api.jobs import deliveries, images
+from api.jobs import images
 from api.jobs import routes as jobs
 from api.jobs.event_stream import EventSource
 from api.jobs.report import routes as report
@@ -103,7 +103,6 @@ def create_app(settings: Settings) -> FastAPI:
         jobs.router,
         report.router,
         images.router,
-        deliveries.router,
         models.router,
         aliases.router,
         models.make_extend_router(settings),

@@ -126,9 +126,8 @@ class Settings(BaseSettings):
     keep_days: int = _retention(
         0,
         ge=0,
-        description="Time for which ended jobs with their images, events and reports, finished webhook "
-        "deliveries and audit entries are kept (days, 0: for ever). Models are kept. Audit entries are kept "
-        "for a year at most, and deliveries for 30 days.",
+        description="Time for which ended jobs with their images, events and reports, and audit entries are "
+        "kept (days, 0: for ever). Models are kept. Audit entries are kept for a year at most.",
     )
 
     log: Literal["text", "json"] = _operation(

@@ -17,14 +17,13 @@ from clipcite.cli.jobs import jobs
 from clipcite.cli.models import models
 from clipcite.cli.operator import Root
 from clipcite.cli.report import report
-from clipcite.cli.webhooks import webhooks
 
 # Plain help: rich cuts long option names on narrow terminals.
 app = typer.Typer(cls=Root, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for command in (adapt, classify, report, export, doctor):
     app.command()(command)
-for name, group in {"jobs": jobs, "models": models, "webhooks": webhooks}.items():
-    app.add_typer(group, name=name)
+app.add_typer(jobs, name="jobs")
+app.add_typer(models, name="models")
 install_bridges(app)
 
 

@@ -100,7 +100,7 @@ class WithOperator(TyperGroup):
 class Root(WithOperator):
     """The command `clipcite`."""
 
-    management = frozenset({"jobs", "models", "webhooks"})
+    management = frozenset({"jobs", "models"})
     operator: ClassVar = {
         "serve": ("run", "serve"),
         "samples": ("samples", "samples"),
@@ -110,15 +110,10 @@ class Root(WithOperator):
         "backup": ("backup", "backup"),
         "restore": ("backup", "restore"),
         "verify": ("backup", "verify"),
+        "webhooks": ("webhooks", "webhooks"),
         "db": ("run", "db"),
         "api": ("run", "api"),
         "worker": ("run", "worker"),
         "dispatcher": ("run", "dispatcher"),
         "server-path": ("run", "show_path"),
     }
-
-
-class Webhooks(WithOperator):
-    """The group `clipcite webhooks`."""
-
-    operator: ClassVar = {"test": ("webhooks", "send_test"), "secret": ("webhooks", "secret")}

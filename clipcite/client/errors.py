@@ -18,7 +18,6 @@ ROUTES = (
     (r"DELETE /models/([\w{}]+)", r"clipcite models delete \1", r"client.models.delete('\1')"),
     (r"POST /jobs/(\S+)/cancel", r"clipcite jobs cancel \1", r"client.jobs.cancel('\1')"),
     (r"DELETE /jobs/([\w{}]+)", r"clipcite jobs delete \1", r"client.jobs.delete('\1')"),
-    (r"GET /jobs/(\S+)/deliveries", r"clipcite webhooks list \1", r"client.jobs.deliveries('\1')"),
     (r"GET /jobs/(\S+)/images", r"clipcite report \1 --json", r"client.jobs.report('\1')"),
     (r"GET /jobs/(\S+)\?wait=\d+", r"clipcite jobs wait \1", r"client.jobs.wait('\1')"),
     (r"GET /jobs/([\w{}]+)", r"clipcite jobs show \1", r"client.jobs.get('\1')"),

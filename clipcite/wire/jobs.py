@@ -1,4 +1,4 @@
-"""Training jobs: state, progress, events, images, and deliveries to their webhook."""
+"""Training jobs: state, progress, events and images."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -176,21 +176,3 @@ class JobImage(ResponseModel):
 
 class JobImageList(ResponseModel):
     data: list[JobImage]
-
-
-class Delivery(Resource):
-    """Delivery of one message to the webhook of a job."""
-
-    id: str = Field(description="Id of the message, sent as `webhook-id` with each attempt.")
-    type: str = Field(description="Type of the message, such as `job.succeeded`.")
-    status: Open[Literal["pending", "delivered", "failed"]]
-    attempts: int
-    created_at: datetime
-    finished_at: datetime | None = None
-    next_attempt_at: datetime | None = Field(None, description="Next attempt of a pending delivery.")
-    response_status: int | None = Field(None, description="Status of the receiver's last response.")
-    reason: str | None = Field(None, description="Reason why the last attempt failed.")
-
-
-class DeliveryList(ResponseModel):
-    data: list[Delivery]

@@ -63,17 +63,6 @@ class QueueUnavailable(ClipCiteError):
     status = 503
 
 
-class DeliveryNotFound(ClipCiteError):
-    code = "delivery_not_found"
-    status = 404
-
-    def __init__(self, job_id: str, delivery_id: str) -> None:
-        super().__init__(
-            f"The job has no webhook delivery {delivery_id!r}. GET /jobs/{job_id}/deliveries lists its "
-            "deliveries."
-        )
-
-
 class JobNotFound(ClipCiteError):
     code = "job_not_found"
     status = 404

@@ -1,4 +1,4 @@
-"""Retention: deletion of old jobs, audit entries and webhook deliveries.
+"""Retention: deletion of old jobs and audit entries.
 
 Each function handles one batch in one transaction, by the database's clock. The caller repeats it until
 nothing is left. What is gone is not in the audit log: settings decide it.
@@ -6,21 +6,19 @@ nothing is left. What is gone is not in the audit log: settings decide it.
 
 import logging
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from core.store.db.session import database_now
 from core.store.db.tables import FINAL, AuditEntry, Job, Model
-from core.store.db.webhook_tables import WebhookDelivery
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 
 ROWS, FOLDERS = 1_000, 50
 """Batch sizes: rows without files, and folders of files."""
-MAX_AUDIT_DAYS, MAX_DELIVERY_DAYS = 365, 30
-"""Days after which audit entries and finished deliveries are deleted, unless fewer days are set."""
+MAX_AUDIT_DAYS = 365
+"""Days after which audit entries are deleted, unless fewer days are set."""
 CLOCK_STEP, CLOCK_LEAD = timedelta(hours=1), timedelta(days=1)
 """Largest step of the trusted time, and largest lead of the clock that is trusted."""
 logger = logging.getLogger(__name__)
@@ -76,17 +74,7 @@ def delete_jobs(session: Session, older_than: timedelta) -> list[str]:
 
 def delete_audit(session: Session, older_than: timedelta) -> list[str]:
     """Delete the oldest entries of the audit log. Return their ids."""
-    return _delete_rows(session, AuditEntry, AuditEntry.at, older_than)
-
-
-def delete_deliveries(session: Session, older_than: timedelta) -> list[str]:
-    """Delete webhook deliveries that ended before this period. Return their ids."""
-    return _delete_rows(session, WebhookDelivery, WebhookDelivery.finished_at, older_than)
-
-
-def _delete_rows(
-    session: Session, table: Any, at: InstrumentedAttribute[Any], older_than: timedelta
-) -> list[str]:
-    old = select(table.id).where(at < database_now(session) - older_than).order_by(at).limit(ROWS)
-    gone = delete(table).where(table.id.in_(old)).returning(table.id)
+    before = database_now(session) - older_than
+    old = select(AuditEntry.id).where(AuditEntry.at < before).order_by(AuditEntry.at).limit(ROWS)
+    gone = delete(AuditEntry).where(AuditEntry.id.in_(old)).returning(AuditEntry.id)
     return list(session.scalars(gone, execution_options={"synchronize_session": False}))

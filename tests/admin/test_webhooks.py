@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook
 
-from core.store.db.session import Database, database_now
-from core.store.webhooks import deliveries
 from tests.admin.test_keys import call, data
 from tests.receiver import receiver
 
@@ -45,8 +43,4 @@ def test_the_secret_is_shown_and_replaced(data: Path) -> None:
     assert first.startswith("whsec_")
     second = shown("--owner", "team-a", "--rotate")
     assert second != first
-    database = Database(f"sqlite:///{data / 'clipcite.db'}")
-    with database.read() as session:
-        good = deliveries.valid_secrets(session, "team-a", database_now(session))
-    database.close()
-    assert [row.secret for row in good] == [second, first]
+    assert shown("--owner", "team-a") == second

@@ -97,13 +97,6 @@ class Steps:
         self.more = answer.json()["id"]
         return answer
 
-    def redeliver(self) -> httpx.Response:
-        job = self.service.accepted(**shots(("ash", "fir")), webhook="https://example.com/")["id"]
-        self.call("POST", f"/jobs/{job}/cancel")
-        entries(self.service)
-        [delivery] = self.call("GET", f"/jobs/{job}/deliveries").json()["data"]
-        return self.call("POST", f"/jobs/{job}/deliveries/{delivery['id']}/redeliver")
-
     def choose_backbone(self) -> httpx.Response:
         return self.call("PUT", "/backbones/default", json={"name": "starter"})
 
@@ -128,7 +121,6 @@ STEPS: dict[tuple[str, str], tuple[str, str, Callable[[Steps], str]]] = {
     ("PATCH", "/models/mdl_x"): ("rename", "model.rename", lambda s: s.second),
     ("POST", "/models"): ("import_model", "model.import", lambda s: ""),
     ("POST", "/models/mdl_x/extend"): ("extend", "job.create", lambda s: s.more),
-    ("POST", "/jobs/job_x/deliveries/msg_x/redeliver"): ("redeliver", "webhook.redeliver", lambda s: ""),
     ("PUT", "/backbones/default"): ("choose_backbone", "backbone.default", lambda s: "starter"),
     ("POST", "/backbones/shoes/pull"): ("pull_backbone", "backbone.pull", lambda s: "ViT-B-16/openai"),
     ("DELETE", "/backbones/shoes/pull"): ("stop_pull", "backbone.stop", lambda s: "ViT-B-16/openai"),

@@ -134,7 +134,6 @@ def filled(path: str, ids: dict[str, str]) -> str:
         name=ids["name"],
         alias=ids["alias"],
         position=0,
-        delivery_id="msg_x",
     )
 
 
@@ -224,9 +223,6 @@ def test_the_owner_still_has_everything(world: World) -> None:
             moves = world.call(world.mine, method, filled(path, ids)).json()["history"]
             assert [move["action"] for move in moves] == ["promoted"] * 2
         response = world.call(world.mine, method, filled(path, ids), **body)
-        if path.endswith("/redeliver"):
-            assert_problem(response, 404, "delivery_not_found")
-            continue
         if path.endswith("/extend"):  # The model's job has no images here.
             assert_problem(response, 409, "training_images_gone")
             continue

@@ -15,7 +15,7 @@ from core.settings import Settings
 from core.store import retention
 from core.store.accounts import idempotency
 from core.store.db.session import Database
-from core.store.retention import MAX_AUDIT_DAYS, MAX_DELIVERY_DAYS
+from core.store.retention import MAX_AUDIT_DAYS
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 
@@ -47,7 +47,6 @@ def enforce_retention(
     kinds: dict[str, tuple[int, Callable[[Session, timedelta], list[str]]]] = {
         "jobs": (days, retention.delete_jobs),
         "audit": (min(days or MAX_AUDIT_DAYS, MAX_AUDIT_DAYS), retention.delete_audit),
-        "webhooks": (min(days or MAX_DELIVERY_DAYS, MAX_DELIVERY_DAYS), retention.delete_deliveries),
     }
     deleted = dict.fromkeys(kinds, 0)
     with database.write() as session:

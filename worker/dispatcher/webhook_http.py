@@ -18,22 +18,19 @@ import httpx
 from core.url_guard import Destination
 
 
-def signed(secrets: Sequence[str], message_id: str, body: bytes, *, at: int) -> dict[str, str]:
-    """Return the headers that authenticate the sender, with one signature per secret.
+def signed(secret: str, message_id: str, body: bytes, *, at: int) -> dict[str, str]:
+    """Return the headers that authenticate the sender.
 
     Args:
-        secrets: `whsec_` followed by base64.
+        secret: `whsec_` followed by base64.
         at: Unix time; receivers tolerate a difference of some minutes.
     """
     content = f"{message_id}.{at}.".encode() + body
-    signatures = []
-    for secret in secrets:
-        key = base64.b64decode(secret.removeprefix("whsec_"))
-        signatures.append(f"v1,{base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()}")
+    digest = hmac.digest(base64.b64decode(secret.removeprefix("whsec_")), content, hashlib.sha256)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(at),
-        "webhook-signature": " ".join(signatures),
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
     }
 
 

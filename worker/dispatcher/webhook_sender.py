@@ -112,9 +112,7 @@ class Webhooks:
             over = failed.permanent or delivery.attempt > len(DELAYS)
             delay = None if over else _delay(delivery.attempt)
             with self._database.write() as session:
-                deliveries.record_failed(
-                    session, delivery, reason=str(failed), delay=delay, status=failed.status
-                )
+                deliveries.record_failed(session, delivery, reason=str(failed), delay=delay)
             self._metrics.webhooks.labels("failed" if over else "retried").inc()
             logger.warning(
                 "%s: the webhook %s (attempt %d%s)",
@@ -140,7 +138,7 @@ def send(
         "Content-Type": "application/json",
         "User-Agent": f"clipcite/{version('clipcite')}",
         **({} if delivery.request_id is None else {"X-Request-ID": delivery.request_id}),
-        **signed(delivery.secrets, delivery.id, body, at=int(time.time())),
+        **signed(delivery.secret, delivery.id, body, at=int(time.time())),
     }
     try:
         destination = url_guard.parse(delivery.url, allow_private=allow_private)

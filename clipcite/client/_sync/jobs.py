@@ -9,7 +9,7 @@ from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
 from clipcite.client.request import Request, path_of
 from clipcite.client.retry import is_over
 from clipcite.wire.adapt import Preflight
-from clipcite.wire.jobs import Delivery, Event, Status, Until
+from clipcite.wire.jobs import Event, Status, Until
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.report import Metrics, Report
 
@@ -64,16 +64,6 @@ class Jobs:
         """Return the events so far with `seq` above `after`."""
         request = Request("GET", path_of("jobs", job_id, "events"), {"after": str(after)})
         return self._transport.fetch_list(Event, request)
-
-    def deliveries(self, job_id: str) -> Sequence[Delivery]:
-        """Return the deliveries to the job's webhook, oldest first."""
-        request = Request("GET", path_of("jobs", job_id, "deliveries"))
-        return self._transport.fetch_list(Delivery, request)
-
-    def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
-        """Send a delivery once more, with the same `webhook-id`."""
-        path = path_of("jobs", job_id, "deliveries", delivery_id, "redeliver")
-        return self._transport.fetch(Delivery, Request("POST", path))
 
     def follow(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """Yield events as they happen, until the job has ended. Survives a restart of the service."""

@@ -20,15 +20,13 @@ class WebhookSecret(Base):
     secret: Mapped[str] = mapped_column(String(80))
     """The secret in plain text, because signing needs it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """End of its use, set when another secret replaces it."""
 
 
 class WebhookDelivery(Base):
-    """Delivery to a job's webhook: its model or its end (transactional outbox)."""
+    """Pending delivery to a job's webhook: its model or its end (transactional outbox)."""
 
     __tablename__ = "webhook_deliveries"
-    __table_args__ = (Index(None, "job_id"), Index(None, "next_attempt_at"), Index(None, "finished_at"))
+    __table_args__ = (Index(None, "job_id"), Index(None, "next_attempt_at"))
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
@@ -38,9 +36,4 @@ class WebhookDelivery(Base):
     attempts: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """None: the delivery has ended."""
-    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    status: Mapped[int | None]
-    """Status of the receiver's last response."""
-    reason: Mapped[str | None] = mapped_column(Text)
-    """Reason why the last attempt failed."""
+    """None: it has ended, in the backup of a version that kept such rows."""

@@ -1,17 +1,13 @@
-"""Webhooks: signing secrets, and deliveries.
-
-The row of a finished delivery stays for a while, so that it can be repeated. Its results are also events of
-its job.
-"""
+"""Webhooks: signing secrets, and deliveries. The row of a delivery goes at its end; its events stay."""
 
 import secrets as random_source
 from base64 import b64encode
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from core.store.accounts import owners
@@ -20,11 +16,8 @@ from core.store.db.session import database_now
 from core.store.db.tables import Job
 from core.store.db.text import sanitize_text, utc_text
 from core.store.db.webhook_tables import WebhookDelivery, WebhookSecret
-from core.store.errors import DeliveryNotFound
 from core.store.jobs.transitions import append_event
 
-ROTATION = timedelta(hours=24)
-"""Time for which a replaced secret still signs beside the new one."""
 CLAIMED = timedelta(minutes=2)
 """Time for which a claimed delivery is not sent again. It is longer than any attempt."""
 PER_OWNER = 4
@@ -43,7 +36,7 @@ class Delivery:
     url: str
     body: dict[str, Any]
     attempt: int
-    secrets: list[str]
+    secret: str
     request_id: str | None = None
     """Id of the request that created the job."""
 
@@ -56,29 +49,21 @@ def secret(session: Session, owner: str, *, rotate: bool = False) -> WebhookSecr
     """
     owners.ensure(session, owner)
     owners.lock(session, owner)
-    at = database_now(session)
-    current = next((row for row in valid_secrets(session, owner, at) if row.expires_at is None), None)
+    newest_first = WebhookSecret.created_at.desc(), WebhookSecret.id.desc()
+    rows = select(WebhookSecret).where(WebhookSecret.owner == owner).order_by(*newest_first)
+    current = session.scalars(rows.limit(1)).one_or_none()
     if current is not None and not rotate:
         return current
-    session.execute(delete(WebhookSecret).where(WebhookSecret.expires_at <= at))
-    if current is not None:
-        current.expires_at = at + ROTATION
+    session.execute(delete(WebhookSecret).where(WebhookSecret.owner == owner))
     new = WebhookSecret(
         id=new_id("whs"),
         owner=owner,
         secret=f"whsec_{b64encode(random_source.token_bytes(32)).decode()}",
-        created_at=at,
+        created_at=database_now(session),
     )
     session.add(new)
     session.flush()
     return new
-
-
-def valid_secrets(session: Session, owner: str, at: datetime) -> list[WebhookSecret]:
-    """Return the secrets that sign at this time, newest first."""
-    unexpired = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > at)
-    rows = select(WebhookSecret).where(WebhookSecret.owner == owner, unexpired)
-    return list(session.scalars(rows.order_by(WebhookSecret.created_at.desc(), WebhookSecret.id.desc())))
 
 
 def any_due(session: Session) -> bool:
@@ -111,78 +96,42 @@ def take_due(session: Session, *, limit: int, busy: Collection[str] = ()) -> lis
     ).all()
     requests = select(Job.id, Job.request_id).where(Job.id.in_({row.job_id for row in rows}))
     request_ids = {job_id: request_id for job_id, request_id in session.execute(requests)}
+    owned = select(WebhookSecret).where(WebhookSecret.owner.in_({row.owner for row in rows}))
+    keys = {row.owner: row.secret for row in session.scalars(owned.order_by(WebhookSecret.created_at))}
     taken = []
     for row in rows:
         row.attempts += 1
         row.next_attempt_at = at + CLAIMED
-        keys = [key.secret for key in valid_secrets(session, row.owner, at)]
-        request_id = request_ids.get(row.job_id)
+        key, request_id = keys[row.owner], request_ids.get(row.job_id)
         taken.append(
-            Delivery(row.id, row.job_id, row.owner, row.url, row.body, row.attempts, keys, request_id)
+            Delivery(row.id, row.job_id, row.owner, row.url, row.body, row.attempts, key, request_id)
         )
     session.flush()
     return taken
-
-
-def list_of(session: Session, job_id: str) -> list[WebhookDelivery]:
-    """Return the deliveries of a job, oldest first."""
-    rows = select(WebhookDelivery).where(WebhookDelivery.job_id == job_id)
-    return list(session.scalars(rows.order_by(WebhookDelivery.created_at, WebhookDelivery.id)))
-
-
-def redeliver(session: Session, job_id: str, delivery_id: str) -> WebhookDelivery:
-    """Make a delivery due now, with the same id. Attempts are counted on.
-
-    Raises:
-        DeliveryNotFound: the job has no such delivery.
-    """
-    row = session.scalars(
-        select(WebhookDelivery)
-        .where(WebhookDelivery.id == sanitize_text(delivery_id), WebhookDelivery.job_id == job_id)
-        .with_for_update(),
-        execution_options={"populate_existing": True},
-    ).one_or_none()
-    if row is None:
-        raise DeliveryNotFound(job_id, delivery_id)
-    row.next_attempt_at = database_now(session)
-    row.finished_at = None
-    session.flush()
-    return row
 
 
 def record_delivered(session: Session, delivery: Delivery, *, status: int) -> None:
     """Record that the receiver accepted the delivery."""
     row = _locked(session, delivery)
     if row is not None:
-        row.finished_at = at = database_now(session)
-        row.next_attempt_at = row.reason = None
-        row.status = status
+        session.delete(row)
         data = {**_named(delivery), "status": status}
-        append_event(session, delivery.job_id, at=at, type=DELIVERED, data=data)
+        append_event(session, delivery.job_id, at=database_now(session), type=DELIVERED, data=data)
 
 
-def record_failed(
-    session: Session, delivery: Delivery, *, reason: str, delay: timedelta | None, status: int | None = None
-) -> None:
-    """Record a failed attempt. The next one follows after `delay`; None gives up.
-
-    Args:
-        status: status of the response, if there was one.
-    """
-    at = database_now(session)
-    next_attempt_at = None if delay is None else at + delay
+def record_failed(session: Session, delivery: Delivery, *, reason: str, delay: timedelta | None) -> None:
+    """Record a failed attempt. The next one follows after `delay`; None gives up."""
     row = _locked(session, delivery)
-    if row is not None:
-        row.next_attempt_at = next_attempt_at
-        row.finished_at = at if next_attempt_at is None else None
-        row.status, row.reason = status, sanitize_text(reason)
-        next_time = next_attempt_at and utc_text(next_attempt_at, "seconds")
-        data = {
-            **_named(delivery),
-            "reason": reason,
-            "next_attempt_at": next_time,
-        }
-        append_event(session, delivery.job_id, at=at, type=FAILED, data=data)
+    if row is None:
+        return
+    at = database_now(session)
+    data = {**_named(delivery), "reason": sanitize_text(reason), "next_attempt_at": None}
+    if delay is None:
+        session.delete(row)
+    else:
+        row.next_attempt_at = at + delay
+        data["next_attempt_at"] = utc_text(at + delay, "seconds")
+    append_event(session, delivery.job_id, at=at, type=FAILED, data=data)
 
 
 def _named(delivery: Delivery) -> dict[str, Any]:
@@ -195,11 +144,7 @@ def _locked(session: Session, delivery: Delivery) -> WebhookDelivery | None:
     The job is locked first, as when a job is deleted, to avoid deadlocks. The event needs this lock too.
     """
     session.execute(select(Job.id).where(Job.id == delivery.job_id).with_for_update())
-    same = (
-        WebhookDelivery.id == delivery.id,
-        WebhookDelivery.attempts == delivery.attempt,
-        WebhookDelivery.finished_at.is_(None),
-    )
+    same = WebhookDelivery.id == delivery.id, WebhookDelivery.attempts == delivery.attempt
     return session.scalars(
         select(WebhookDelivery).where(*same).with_for_update(), execution_options={"populate_existing": True}
     ).one_or_none()

@@ -22,8 +22,6 @@ ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
     ("DELETE", "/jobs/{job_id}"): (404, {"adapt"}),
     ("POST", "/jobs/{job_id}/cancel"): (404, {"adapt"}),
     ("POST", "/jobs/{job_id}/retrain"): (422, {"adapt"}),
-    ("GET", "/jobs/{job_id}/deliveries"): (404, {"adapt"}),
-    ("POST", "/jobs/{job_id}/deliveries/{delivery_id}/redeliver"): (404, {"adapt"}),
     ("GET", "/jobs/{job_id}/events"): (404, {"adapt"}),
     ("GET", "/jobs/{job_id}/images"): (404, {"adapt"}),
     ("GET", "/jobs/{job_id}/images/{position}"): (404, {"adapt"}),
@@ -53,7 +51,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
 """Routes that need a key: the status with one, for ids that nothing has, and the scopes that open them."""
 IDS = {
     **{"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"},
-    **{"position": "0", "delivery_id": "msg_x"},
+    "position": "0",
 }
 ROUTES = {(method, path.format(**IDS)): status for (method, path), (status, _) in ENDPOINTS.items()}
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}

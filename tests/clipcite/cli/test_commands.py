@@ -191,8 +191,6 @@ def test_an_empty_id_selects_no_job(call: Any, folder: Path) -> None:
     call("jobs", "cancel", job_id)
     for command in (["show"], ["wait"], ["cancel"], ["delete"]):
         assert "must not be empty" in call("jobs", *command, "", status=2).stderr
-    assert "must not be empty" in call("webhooks", "list", "", status=2).stderr
-    assert "must not be empty" in call("webhooks", "redeliver", "", "1", status=2).stderr
     for arguments in (["models", "show", ""], ["models", "delete", ""], ["report", ""], ["report", "."]):
         assert "is not a valid id or name" in call(*arguments, status=2).stderr
     assert "is not a valid id" in call("export", "", "-o", folder / "a.zip", status=2).stderr

@@ -15,12 +15,10 @@ from core.store.accounts import audit
 from core.store.backup import create, snapshots
 from core.store.db.session import Database, database_now
 from core.store.db.tables import AuditEntry, Deletion, IdempotencyKey, Installation, Job, Model
-from core.store.db.webhook_tables import WebhookDelivery
 from core.store.errors import StorageUnavailable
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
-from core.store.webhooks import deliveries
 from tests.core.store.backup.test_backup import stored_job, stored_model
 from tests.core.store.samples import OWNER
 from tests.core.store.storage.test_blobs import bucket
@@ -134,44 +132,26 @@ def test_a_backup_that_begins_during_a_deletion_lacks_no_file(
 
 
 @pytest.mark.parametrize("days", [0, 1_000])
-def test_audit_entries_and_deliveries_have_limits_of_their_own(
-    database: Database, blobs: Blobs, days: int
-) -> None:
+def test_audit_entries_have_a_limit_of_their_own(database: Database, blobs: Blobs, days: int) -> None:
     with database.write() as session:
-        deliveries.secret(session, OWNER)
         for number in range(2):
             audit.record(session, "key.create", f"key_{number}")
     first, _ = sorted(ids(database, AuditEntry))
     set_age(database, AuditEntry, first, at=timedelta(days=366))
-    ended_job(database, blobs, timedelta(days=20), webhook="https://example.com/")
-    with database.write() as session:
-        (delivery,) = deliveries.take_due(session, limit=9)
-        deliveries.record_delivered(session, delivery, status=200)
-    set_age(database, WebhookDelivery, delivery.id, finished_at=timedelta(days=31))
-    assert enforce(database, blobs, days) == {"audit": 1, "webhooks": 1}
+    assert enforce(database, blobs, days) == {"audit": 1}
 
 
-def test_old_audit_entries_and_deliveries(database: Database, blobs: Blobs) -> None:
+def test_old_audit_entries(database: Database, blobs: Blobs) -> None:
     with database.write() as session:
-        deliveries.secret(session, OWNER)
         for number in range(5):
             audit.record(session, "key.create", f"key_{number}")
     entries = sorted(ids(database, AuditEntry))
     for entry in entries[:3]:
         set_age(database, AuditEntry, entry, at=OLD)
-    jobs_with_webhook = [ended_job(database, blobs, YOUNG, webhook="https://example.com/") for _ in range(3)]
-    with database.write() as session:
-        first, second, _ = deliveries.take_due(session, limit=9)
-        deliveries.record_delivered(session, first, status=200)
-        deliveries.record_failed(session, second, reason="late", delay=None)
-    set_age(database, WebhookDelivery, first.id, finished_at=OLD)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retention, "ROWS", 2)
-        assert enforce(database, blobs, DAYS) == {"audit": 3, "webhooks": 1}
+        assert enforce(database, blobs, DAYS) == {"audit": 3}
     assert sorted(ids(database, AuditEntry)) == entries[3:]
-    assert first.id not in ids(database, WebhookDelivery)
-    assert len(ids(database, WebhookDelivery)) == 2
-    assert set(jobs_with_webhook) <= ids(database, Job)
 
 
 def test_a_failing_storage_delays_no_other_kind(

@@ -75,6 +75,7 @@ def test_a_job_and_its_delivery_outlive_the_upgrades(empty_database_url: str) ->
     database = Database(empty_database_url)
     with database.write() as session:
         assert session.get_one(Job, "job_1").report_key is None
+        deliveries.secret(session, "default")
         [taken] = deliveries.take_due(session, limit=2)
         assert (taken.job_id, taken.body) == ("job_1", {"type": "job.failed"})
         more = WebhookDelivery(id="msg_2", job_id="job_1", owner="default", **delivery_now(session))
