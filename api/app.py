@@ -17,6 +17,7 @@ from api.jobs import images
 from api.jobs import routes as jobs
 from api.jobs.event_stream import EventSource
 from api.jobs.report import routes as report
+from api.jobs.submission import JobSubmission
 from api.last_use import LastUse
 from api.middleware.answers import AnswerMiddleware
 from api.middleware.auth import AuthMiddleware, bearer_scheme
@@ -25,6 +26,7 @@ from api.middleware.refusals import Refusals
 from api.middleware.request_id import RequestId
 from api.models import aliases
 from api.models import routes as models
+from api.models.imports import ModelImport
 from api.ops import health, metrics
 from api.ops import routes as ops
 from api.web import routes as web
@@ -89,6 +91,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.celery = make_celery(settings)
     app.state.last_use = LastUse(app.state.database)
     app.state.scratch = ScratchSpace(settings.scratch(), SCRATCH_REQUESTS * settings.max_request_bytes)
+    parts = (settings, app.state.database, app.state.blobs, app.state.serving, app.state.scratch)
+    app.state.submission, app.state.importer = JobSubmission(*parts), ModelImport(*parts)
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
     app.state.event_source = EventSource(app.state.database, app.state.stopping)

@@ -14,8 +14,7 @@ from pydantic_core import to_json
 from api.classify.service import run_admitted
 from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import InvalidRequest, invalid_model
-from api.models.service import list_models
-from api.threads import REQUESTS
+from api.models.routes import list_models
 from clipcite.wire.base import RequestModel
 from clipcite.wire.models import ModelQuery
 from clipcite.wire.problems import Problem
@@ -56,10 +55,9 @@ def render(problem: Problem) -> Mapping[str, Any]:
 
 
 @router.get("/models")
-@REQUESTS.runs
-def models(database: DatabaseDep, owner: CurrentOwner) -> Any:
+async def models(database: DatabaseDep, owner: CurrentOwner) -> Any:
     """List the pre-trained model and the owner's newest 100 models."""
-    page = list_models(database, owner, ModelQuery(limit=100)).data
+    page = (await list_models(database, owner, ModelQuery(limit=100))).data
     rows = [(f"{m.name}@{m.version}" if m.name else m.id, int(m.created_at.timestamp())) for m in page]
     data = [{"id": i, "object": "model", "created": at, "owned_by": owner} for i, at in [("stock", 0), *rows]]
     return {"object": "list", "data": data}

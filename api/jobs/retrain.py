@@ -1,24 +1,14 @@
-"""Training again from stored images, with corrected labels and other settings."""
+"""Corrected labels and changed settings of a training that is repeated with stored images."""
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from fastapi import Response
-
 from api.http.problems import InvalidRequest
-from api.jobs.form import JobForm
-from api.jobs.image_check import StoredImages
-from api.jobs.submission import JobSubmission
 from clipcite.wire.adapt import JobConfig, Retraining
 from core.clip.config import resolve_config
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.store.db.tables import JobImage
-from core.store.errors import ShotsGone
-from core.store.jobs import jobs
-from core.store.registry.references import clean_name
 
 
 def changed_settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,42 +23,7 @@ def changed_settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> d
     return {**known, **changes}
 
 
-def retrain(
-    submission: JobSubmission,
-    job_id: str,
-    changes: Retraining,
-    idempotency_key: str | None,
-    owner: str,
-) -> Response:
-    """Submit a job with the stored images of another job.
-
-    Raises:
-        JobNotFound: the owner has no such job.
-        InvalidRequest: a position or class name is wrong.
-        ClipCiteError: any error of `JobSubmission.submit`.
-    """
-    with submission.database.read() as session:
-        job = jobs.get(session, job_id, owner=owner)
-        rows = jobs.images(session, job.id)
-    if not rows:
-        raise ShotsGone(job.id)
-    moved = _checked_moves(changes, rows)
-    config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
-    form = JobForm(
-        name=clean_name(changes.name) or job.name, config=json.dumps(changed_settings(job.config, config))
-    )
-    removed = set(changes.removed)
-    stored = partial(
-        StoredImages,
-        [row for row in rows if row.position not in removed],
-        submission.blobs,
-        moved=moved,
-        confirmed=frozenset(changes.confirmed),
-    )
-    return submission.submit(form, owner, idempotency_key=idempotency_key, existing=stored)
-
-
-def _checked_moves(changes: Retraining, rows: Sequence[JobImage]) -> dict[int, str]:
+def checked_moves(changes: Retraining, rows: Sequence[JobImage]) -> dict[int, str]:
     """Check all positions. Return the new class names by position, in the spelling of the job's classes.
 
     Raises:

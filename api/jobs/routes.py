@@ -1,20 +1,31 @@
 """Routes of POST /adapt and /jobs: create, follow, cancel and delete training jobs."""
 
+import json
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
 from api.http.problems import responses
-from api.jobs import service
 from api.jobs.event_stream import EventSourceDep, answer_events
-from api.jobs.form import DryRun, IdempotencyKey, JobFormDep, form_router
-from api.jobs.retrain import retrain
-from api.jobs.submission import SubmissionDep
+from api.jobs.form import DryRun, IdempotencyKey, JobForm, JobFormDep, form_router
+from api.jobs.image_check import StoredImages
+from api.jobs.retrain import changed_settings, checked_moves
+from api.jobs.submission import SubmissionDep, to_job
 from api.threads import REQUESTS, UPLOADS
 from clipcite.wire.adapt import Preflight, Retraining
 from clipcite.wire.jobs import EventList, Job, JobPage, Status, Until
 from core.settings import Settings
+from core.store.accounts import audit
+from core.store.db.pagination import cursor_of
+from core.store.db.session import Database
+from core.store.db.tables import FINAL
+from core.store.errors import BlobNotFound, PreflightNotFound, ShotsGone
+from core.store.jobs import fair_queue, jobs
+from core.store.jobs.leases import PUBLISHED
+from core.store.registry.references import clean_name
+from core.store.storage import deletions
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 MAX_SEQ = 2**31 - 1
@@ -60,7 +71,11 @@ def list_jobs(
     after: After = None,
 ) -> JobPage:
     """List your training jobs, newest first."""
-    return service.list_jobs(database, owner, status, limit, after)
+    with database.read() as session:
+        page, more = jobs.list_page(session, owner=owner, status=status, limit=limit, after=after)
+        positions = fair_queue.positions(session, page)
+    data = [to_job(job, positions.get(job.id)) for job in page]
+    return JobPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
 @router.get("/{job_id}", responses=responses(401, 404, 422, 503))
@@ -76,7 +91,22 @@ async def get_job(
 
     A model can be used as soon as the job has a `model_id`. Its evaluation follows, and then the report.
     """
-    return await service.wait_for_job(request, source, owner, job_id, wait, until)
+    job = await REQUESTS.run(_get_job, source.database, owner, job_id)
+    if not wait or job.reached(until):
+        return job
+    awaited = {*FINAL, PUBLISHED} if until == "model" else FINAL
+    with source.readers.admit(owner, slots=1):
+        # From the first event on, since the awaited one may have come meanwhile.
+        async for newer in source.follow(owner, job.id, 0, wait):
+            if any(event.type in awaited for event in newer) or await request.is_disconnected():
+                break
+    return await REQUESTS.run(_get_job, source.database, owner, job_id)
+
+
+def _get_job(database: Database, owner: str, job_id: str) -> Job:
+    with database.read() as session:
+        job = jobs.get(session, job_id, owner=owner)
+        return to_job(job, fair_queue.position(session, job))
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
@@ -86,7 +116,13 @@ def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
 
     A job that has a model loses only its evaluation: it succeeds, with the warning `evaluation_cancelled`.
     """
-    return service.cancel_job(database, owner, job_id)
+    with database.write() as session:
+        before = jobs.get(session, job_id, owner=owner)
+        ended = before.cancel_requested or before.status in FINAL
+        job = jobs.request_cancel(session, job_id, owner=owner)
+        if not ended:
+            audit.record(session, "job.cancel", job.id)
+        return to_job(job, fair_queue.position(session, job))
 
 
 @router.post(
@@ -108,7 +144,24 @@ def retrain_job(
     The response is a new job. The job itself and its model do not change. All settings that `config` leaves
     out are those of the job. With the job's name, the new model becomes the next version of that name.
     """
-    return retrain(submission, job_id, changes, idempotency_key, owner)
+    with submission.database.read() as session:
+        job = jobs.get(session, job_id, owner=owner)
+        rows = jobs.images(session, job.id)
+    if not rows:
+        raise ShotsGone(job.id)
+    moved, removed = checked_moves(changes, rows), set(changes.removed)
+    config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
+    form = JobForm(
+        name=clean_name(changes.name) or job.name, config=json.dumps(changed_settings(job.config, config))
+    )
+    stored = partial(
+        StoredImages,
+        [row for row in rows if row.position not in removed],
+        submission.blobs,
+        moved=moved,
+        confirmed=frozenset(changes.confirmed),
+    )
+    return submission.submit(form, owner, idempotency_key=idempotency_key, existing=stored)
 
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
@@ -117,14 +170,23 @@ def delete_job(
     database: DatabaseDep, blobs: BlobsDep, serving: ServingDep, owner: CurrentOwner, job_id: str
 ) -> None:
     """Delete a job with its images, events and report. Its model is kept."""
-    service.delete_job(database, blobs, serving, owner, job_id)
+    with database.write() as session:
+        jobs.delete(session, job_id, owner=owner)
+        audit.record(session, "job.delete", job_id)
+    serving.previews.forget(job_id)
+    deletions.finish(database, blobs, jobs.blobs_of(job_id))
 
 
 @router.get("/{job_id}/preflight", responses=responses(401, 404, 422, 503))
 @UPLOADS.runs
 def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, job_id: str) -> Preflight:
     """Return the preflight of a job: findings per image, and the estimated duration and memory."""
-    return service.get_preflight(database, blobs, owner, job_id)
+    with database.read() as session:
+        job = jobs.get(session, job_id, owner=owner)
+    try:
+        return Preflight.model_validate_json(blobs.get(jobs.preflight_of(job.id)))
+    except BlobNotFound as error:
+        raise PreflightNotFound(job.id) from error
 
 
 @router.get(

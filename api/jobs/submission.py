@@ -8,15 +8,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, Response
+from fastapi import Response
 from pydantic import BaseModel, ValidationError
 
-from api.deps import BlobsDep, DatabaseDep, ScratchDep, ServingDep, SettingsDep
+from api.deps import from_state
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from api.jobs.form import JobForm
 from api.jobs.image_check import StoredImages
 from api.jobs.preflight import preflight
-from api.jobs.service import to_job
 from api.jobs.upload import ValidatedUpload, validate_upload
 from clipcite.wire.adapt import JobConfig, Preflight
 from clipcite.wire.jobs import Job
@@ -31,6 +30,7 @@ from core.settings import Settings
 from core.store import backbones, submission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyClaim
+from core.store.db import tables
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.jobs import fair_queue, jobs, stats
@@ -41,15 +41,6 @@ from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse
 
 POLL_SECONDS = 2
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Resolved form."""
-
-    config: AdaptConfig
-    name: str | None
-    webhook: str | None
 
 
 @dataclass(frozen=True)
@@ -82,16 +73,9 @@ class JobSubmission:
             ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
         """
         with self.database.read() as session:
-            resolved = _Request(
-                parse_config(form.config, self.serving, backbones.default(session, self.settings)),
-                clean_name(form.name),
-                _checked_webhook(form.webhook, self.settings),
-            )
-            if not dry_run:
-                submission.precheck_quota(session, owner, idempotency_key, self.settings)
-            past = stats.recent_successes(
-                session, backbone=resolved.config.backbone, image_size=resolved.config.image_size
-            )
+            config = parse_config(form.config, self.serving, backbones.default(session, self.settings))
+            past = stats.recent_successes(session, backbone=config.backbone, image_size=config.image_size)
+        name, webhook = clean_name(form.name), _checked_webhook(form.webhook, self.settings)
         with self.scratch.admit(owner) as grant, scratch_folder(self.scratch.root) as folder:
             validated = validate_upload(
                 folder=folder,
@@ -109,9 +93,9 @@ class JobSubmission:
             )
             checked = preflight(
                 validated,
-                resolved.config,
+                config,
                 past,
-                more_warnings=_config_warnings(resolved.config, validated),
+                more_warnings=_config_warnings(config, validated),
                 settings=self.settings,
                 skips_bad=form.on_bad_image == "skip",
             )
@@ -120,26 +104,25 @@ class JobSubmission:
             claim = None
             if idempotency_key is not None:
                 digest = fingerprint(
-                    validated,
-                    resolved.config,
-                    name=resolved.name,
-                    on_bad_image=form.on_bad_image,
-                    webhook=resolved.webhook,
+                    validated, config, name=name, on_bad_image=form.on_bad_image, webhook=webhook
                 )
                 claim = IdempotencyClaim(idempotency_key, digest)
                 with self.database.read() as session:
                     job = idempotency.find(session, owner, claim)
                     if job is not None:
                         return _accepted(to_job(job, fair_queue.position(session, job)), replayed=True)
-            return self._store(validated, checked, resolved, claim, owner)
+            return self._store(validated, checked, config, claim, owner=owner, name=name, webhook=webhook)
 
     def _store(
         self,
         validated: ValidatedUpload,
         checked: Preflight,
-        resolved: _Request,
+        config: AdaptConfig,
         claim: IdempotencyClaim | None,
+        *,
         owner: str,
+        name: str | None,
+        webhook: str | None,
     ) -> Response:
         """Store the blobs, then the rows that refer to them. A failure leaves neither."""
         installation.check(self.database, self.blobs)
@@ -158,12 +141,12 @@ class JobSubmission:
                     claim,
                     job_id=job_id,
                     owner=owner,
-                    name=resolved.name,
-                    config=resolved.config.to_dict(),
+                    name=name,
+                    config=config.to_dict(),
                     classes=[dict(count) for count in validated.classes],
                     warnings=[warning.model_dump() for warning in checked.warnings],
                     images=images,
-                    webhook=resolved.webhook,
+                    webhook=webhook,
                     traceparent=tracing.current(),
                 )
                 answer = to_job(job, fair_queue.position(session, job))
@@ -172,6 +155,14 @@ class JobSubmission:
         if not lost_race:
             self.serving.prepare_preview(preview)
         return _accepted(answer, replayed=lost_race)
+
+
+def to_job(row: tables.Job, queue_position: int | None) -> Job:
+    error = None
+    if row.error_code is not None:
+        error = {"code": row.error_code, "detail": row.error_detail or ""}
+    columns = {name: getattr(row, name) for name in Job.model_fields if hasattr(row, name)}
+    return Job.model_validate({**columns, "queue_position": queue_position, "error": error})
 
 
 def _new_images(validated: ValidatedUpload, job_id: str) -> list[NewImage]:
@@ -189,17 +180,7 @@ def _new_images(validated: ValidatedUpload, job_id: str) -> list[NewImage]:
     ]
 
 
-async def _submission(
-    settings: SettingsDep,
-    database: DatabaseDep,
-    blobs: BlobsDep,
-    serving: ServingDep,
-    scratch: ScratchDep,
-) -> JobSubmission:
-    return JobSubmission(settings, database, blobs, serving, scratch)
-
-
-SubmissionDep = Annotated[JobSubmission, Depends(_submission)]
+SubmissionDep = Annotated[JobSubmission, from_state("submission")]
 
 
 def _accepted(job: Job, *, replayed: bool) -> Response:

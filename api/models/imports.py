@@ -11,10 +11,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from api.archives.errors import ArchiveError
 from api.archives.members import ArchiveLimits
 from api.archives.read import extract
-from api.deps import BlobsDep, DatabaseDep, ScratchDep, ServingDep, SettingsDep
+from api.deps import from_state
 from api.http.forms import MULTIPART, JsonText, Text, check_fields
 from api.http.problems import InvalidRequest, invalid_model
-from api.models.service import to_model
 from clipcite.wire.adapt import Prompts, Sentences
 from clipcite.wire.base import MAX_CLASSES, RawName
 from clipcite.wire.models import Model
@@ -31,6 +30,7 @@ from core.scratch import ScratchSpace, scratch_folder
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store import submission
+from core.store.db import tables
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.registry import models
@@ -100,8 +100,8 @@ class ModelImport:
     settings: Settings
     database: Database
     blobs: Blobs
-    scratch: ScratchSpace
     serving: Serving
+    scratch: ScratchSpace
 
     def run(self, form: ImportForm, owner: str, response: Response) -> Model:
         """Store the archive's model. Set its address in the headers of `response`.
@@ -159,10 +159,12 @@ class ModelImport:
                 return to_model(submission.admit_model(session, self.settings, model, owner=owner))
 
 
-async def model_import(
-    settings: SettingsDep, database: DatabaseDep, blobs: BlobsDep, scratch: ScratchDep, serving: ServingDep
-) -> ModelImport:
-    return ModelImport(settings, database, blobs, scratch, serving)
+ImporterDep = Annotated[ModelImport, from_state("importer")]
+
+
+def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
+    columns = {name: getattr(row, name) for name in Model.model_fields if hasattr(row, name)}
+    return Model.model_validate({**columns, "aliases": aliases, "trained_classes": row.classes})
 
 
 def _unpack(archive: UploadFile, folder: Path, settings: Settings, grant: Grant) -> None:

@@ -1,30 +1,32 @@
 """Routes of /models: read, rename, delete, extend, export and import models."""
 
+import json
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import StreamingResponse
 
-from api.deps import (
-    BlobsDep,
-    CurrentOwner,
-    DatabaseDep,
-    ModelRef,
-    ScratchDep,
-    ServingDep,
-)
+from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, ServingDep
 from api.http.forms import FormRoute
-from api.http.problems import responses
+from api.http.problems import InvalidRequest, json_or_invalid, responses
 from api.jobs.form import DryRun, IdempotencyKey, JobFormDep, form_router
+from api.jobs.image_check import StoredImages
+from api.jobs.retrain import changed_settings
 from api.jobs.submission import SubmissionDep
-from api.models import service
 from api.models.exports import ZIP, answer_export
-from api.models.extend import extend_model
-from api.models.imports import ImportForm, ModelImport, import_form, model_import
+from api.models.imports import ImporterDep, ImportForm, import_form, to_model
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.wire.models import Model, ModelPage, ModelPatch, ModelQuery
 from core.serving.exports import Format
 from core.settings import Settings
+from core.store.accounts import audit
+from core.store.db.pagination import cursor_of
+from core.store.errors import JobNotFound, ShotsGone
+from core.store.jobs import jobs
+from core.store.registry import models
+from core.store.registry.references import clean_name
+from core.store.storage import deletions
 
 router = APIRouter(prefix="/models", tags=["models"])
 import_router = APIRouter(
@@ -41,14 +43,20 @@ def list_models(
     database: DatabaseDep, owner: CurrentOwner, query: Annotated[ModelQuery, Query()]
 ) -> ModelPage:
     """List your models, newest first. All filters must match."""
-    return service.list_models(database, owner, query)
+    with database.read() as session:
+        page, more = models.list_page(session, owner=owner, **query.model_dump())
+        aliases = models.aliases_of(session, page)
+    data = [to_model(model, aliases.get(model.id, ())) for model in page]
+    return ModelPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
 @router.get("/{model_id}", responses=responses(401, 404, 422, 503))
 @REQUESTS.runs
 def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> Model:
     """Return a model."""
-    return service.get_model(database, owner, model_id)
+    with database.read() as session:
+        model = models.resolve(session, model_id, owner=owner)
+        return to_model(model, models.pointing(session, model))
 
 
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
@@ -59,7 +67,11 @@ def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef,
     The model becomes the next version of that name. Its old version number is never used again. A model
     with aliases can't be renamed.
     """
-    return service.rename_model(database, owner, model_id, patch)
+    name = clean_name(patch.name)
+    with database.write() as session:
+        model = models.rename(session, model_id, name, owner=owner)
+        audit.record(session, "model.rename", model.id)
+        return to_model(model, models.pointing(session, model))
 
 
 @router.delete("/{model_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
@@ -73,7 +85,13 @@ def delete_model(
     force: Annotated[bool, Query(description="Delete the model's aliases too.")] = False,
 ) -> None:
     """Delete a model and its weights. Requests in progress still finish."""
-    service.delete_model(database, blobs, serving, owner, model_id, force=force)
+    with database.write() as session:
+        model = models.delete(session, model_id, owner=owner, force=force)
+        audit.record(session, "model.delete", model.id)
+    try:
+        deletions.finish(database, blobs, models.blobs_of(model.id))
+    finally:
+        serving.forget(model.id)  # last, so that no request loads the model afterwards
 
 
 @router.get(
@@ -119,7 +137,7 @@ def export_model(
 @MODELS.runs
 def import_model(
     response: Response,
-    importer: Annotated[ModelImport, Depends(model_import)],
+    importer: ImporterDep,
     form: Annotated[ImportForm, Depends(import_form)],
     owner: CurrentOwner,
 ) -> Model:
@@ -152,4 +170,29 @@ def extend(
     `labels` may contain classes of the model and others. `config` contains the settings to change; all others
     are the model's. Without `name` the new model becomes the next version of this one.
     """
-    return extend_model(submission, model_id, form, owner, dry_run=dry_run, idempotency_key=idempotency_key)
+    with submission.database.read() as session:
+        model = models.resolve(session, model_id, owner=owner)
+        try:
+            job = jobs.get(session, model.job_id or "", owner=owner)  # imported models have none
+        except JobNotFound as error:
+            raise ShotsGone(model_id) from error
+        rows = jobs.images(session, job.id)
+    if not rows:
+        raise ShotsGone(model_id)
+    changes = json_or_invalid(form.config, "/config") if form.config and form.config.strip() else {}
+    if not isinstance(changes, dict):
+        raise InvalidRequest(
+            "config is not a JSON object. Send an object of settings.",
+            [{"pointer": "/config", "detail": "Not an object."}],
+        )
+    changed = {
+        "config": json.dumps(changed_settings(job.config, changes)),
+        "name": clean_name(form.name) or model.name,
+    }
+    return submission.submit(
+        form.model_copy(update=changed),
+        owner,
+        dry_run=dry_run,
+        idempotency_key=idempotency_key,
+        existing=partial(StoredImages, rows, submission.blobs),
+    )

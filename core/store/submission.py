@@ -15,18 +15,6 @@ from core.store.registry.models import NewModel
 from core.store.webhooks import deliveries
 
 
-def precheck_quota(session: Session, owner: str, idempotency_key: str | None, settings: Settings) -> None:
-    """Check the quota early, before the images are processed. `submit_job` makes the final check.
-
-    A possible retry passes, because its own job may be the one that fills the quota.
-
-    Raises:
-        ByteQuota: the quota is exceeded.
-    """
-    if idempotency_key is None or not idempotency.is_known(session, owner, idempotency_key):
-        quotas.check_quota(session, owner, settings, more_bytes=0)
-
-
 def submit_job(
     session: Session, settings: Settings, claim: IdempotencyClaim | None, *, owner: str, **job: Any
 ) -> Job:

@@ -24,9 +24,9 @@ from safetensors.numpy import save_file
 from sqlalchemy import event, select, update
 
 import worker.job_runner
-from api.jobs import service as job_service
-from api.jobs.submission import JobSubmission, _Request
-from api.models import service as model_service
+from api.jobs import routes as job_routes
+from api.jobs.submission import JobSubmission
+from api.models import routes as model_routes
 from api.models.imports import ModelImport
 from core.clip.config import resolve_config
 from core.clip.training.checkpoint_files import checkpoint_name
@@ -145,7 +145,7 @@ def upload(settings: Settings, database: Database, blobs: Blobs, ready: Path, st
     checked = cast(Any, SimpleNamespace(warnings=[], model_dump_json=lambda: "{}"))
     steps.begin(database)
     submission = JobSubmission(settings, database, blobs, SERVING, cast(Any, None))
-    submission._store(validated, checked, _Request(CONFIG, None, None), None, OWNER)
+    submission._store(validated, checked, CONFIG, None, owner=OWNER, name=None, webhook=None)
 
 
 def import_model(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
@@ -159,7 +159,7 @@ def import_model(settings: Settings, database: Database, blobs: Blobs, ready: Pa
         bytes=(ready / WEIGHTS).stat().st_size,
     )
     steps.begin(database)
-    ModelImport(settings, database, blobs, cast(Any, None), SERVING)._publish(ready, model, OWNER)
+    ModelImport(settings, database, blobs, SERVING, cast(Any, None))._publish(ready, model, OWNER)
 
 
 def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
@@ -187,8 +187,8 @@ def delete(settings: Settings, database: Database, blobs: Blobs, ready: Path, st
     stored_job(database, blobs)
     job_id, model_id = stored_job(database, blobs), stored_model(database, blobs)
     steps.begin(database)
-    job_service.delete_job(database, blobs, SERVING, OWNER, job_id)
-    model_service.delete_model(database, blobs, SERVING, OWNER, model_id, force=False)
+    job_routes.delete_job.__wrapped__(database, blobs, SERVING, OWNER, job_id)
+    model_routes.delete_model.__wrapped__(database, blobs, SERVING, OWNER, model_id)
 
 
 def clean(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:

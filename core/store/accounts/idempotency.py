@@ -42,11 +42,6 @@ class IdempotentJobGone(ClipCiteError):
         )
 
 
-def is_known(session: Session, owner: str, key: str) -> bool:
-    """Return whether the owner used the key within 24 hours."""
-    return _row(session, owner, key) is not None
-
-
 def find(session: Session, owner: str, claim: IdempotencyClaim) -> Job | None:
     """Return the job of a request with this key within 24 hours, or None if there was none.
 
@@ -54,8 +49,8 @@ def find(session: Session, owner: str, claim: IdempotencyClaim) -> Job | None:
         IdempotencyKeyReused: that request had other content.
         IdempotentJobGone: the job was deleted.
     """
-    row = _row(session, owner, claim.key)
-    if row is None:
+    row = session.get(IdempotencyKey, (owner, claim.key))
+    if row is None or row.created_at <= database_now(session) - LIFETIME:
         return None
     if row.fingerprint != claim.fingerprint:
         raise IdempotencyKeyReused
@@ -84,8 +79,3 @@ def forget_old(session: Session) -> None:
     session.execute(
         delete(IdempotencyKey).where(IdempotencyKey.created_at < database_now(session) - LIFETIME)
     )
-
-
-def _row(session: Session, owner: str, key: str) -> IdempotencyKey | None:
-    row = session.get(IdempotencyKey, (owner, key))
-    return row if row is not None and row.created_at > database_now(session) - LIFETIME else None

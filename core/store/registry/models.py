@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -40,17 +40,6 @@ class NewModel:
     bytes: int
     delta_format: str
     """Storage format of the delta."""
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Filters of the model list. None means no filter."""
-
-    name: str | None = None
-    backbone: str | None = None
-    job_id: str | None = None
-    class_name: str | None = None
-    """Trained class, in exact spelling."""
 
 
 def add_model(
@@ -122,14 +111,38 @@ def exists(session: Session, model_id: str) -> bool:
 
 
 def list_page(
-    session: Session, *, owner: str, limit: int, after: str | None = None, filters: Filters | None = None
+    session: Session,
+    *,
+    owner: str,
+    limit: int,
+    after: str | None = None,
+    name: str | None = None,
+    backbone: str | None = None,
+    job_id: str | None = None,
+    class_name: str | None = None,
 ) -> tuple[list[Model], bool]:
     """Return a page of models, newest first, and whether there are more.
+
+    Args:
+        name: filter, as are the next ones; None is no filter.
+        class_name: trained class, in exact spelling.
 
     Raises:
         InvalidCursor: `after` is not a cursor.
     """
-    rows = _filtered(session, filters or Filters())
+    rows = select(Model)
+    if name is not None:
+        rows = rows.where(Model.name == references.normal(name))
+    if backbone is not None:
+        rows = rows.where(Model.backbone == sanitize_text(backbone))
+    if job_id is not None:
+        rows = rows.where(Model.job_id == sanitize_text(job_id))
+    if class_name is not None:
+        postgres = session.get_bind().dialect.name == "postgresql"
+        elements = func.json_array_elements_text if postgres else func.json_each
+        trained = elements(Model.classes).table_valued("value")
+        wanted = trained.c.value == references.normal(class_name)
+        rows = rows.where(select(1).select_from(trained).where(wanted).exists())
     return page(session, rows, Model, owner=owner, limit=limit, after=after)
 
 
@@ -217,27 +230,6 @@ def _next_version(session: Session, owner: str, name: str) -> int:
         .returning(ModelName.last_version)
     )
     return session.execute(increment).scalar_one()
-
-
-def _filtered(session: Session, filters: Filters) -> Select[Model]:
-    rows = select(Model)
-    if filters.name is not None:
-        rows = rows.where(Model.name == references.normal(filters.name))
-    if filters.backbone is not None:
-        rows = rows.where(Model.backbone == sanitize_text(filters.backbone))
-    if filters.job_id is not None:
-        rows = rows.where(Model.job_id == sanitize_text(filters.job_id))
-    if filters.class_name is not None:
-        postgres = session.get_bind().dialect.name == "postgresql"
-        elements = func.json_array_elements_text if postgres else func.json_each
-        trained = elements(Model.classes).table_valued("value")
-        rows = rows.where(
-            select(1)
-            .select_from(trained)
-            .where(trained.c.value == references.normal(filters.class_name))
-            .exists()
-        )
-    return rows
 
 
 def _pointing_text(model: Model, aliases: list[str]) -> str:

@@ -19,14 +19,14 @@ from starlette.testclient import TestClient
 
 from api.classify import service as classify_service
 from api.jobs import images as image_service
-from api.jobs import service as job_service
 from api.jobs import upload as upload_module
 from api.jobs.report import routes as report_routes
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import exports
-from api.models import service as model_service
 from api.threads import REQUESTS, Threads
 from core.store.accounts import api_keys, audit
+from core.store.jobs import jobs
+from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.conftest import MakeService
@@ -104,7 +104,7 @@ def test_stalled_uploads_block_no_other_request(
     [
         ("/jobs/{job}/images/0", image_service, "jpeg_thumbnail"),
         ("/jobs/{job}/report", report_routes, "_stored"),
-        ("/jobs/{job}/preflight", job_service, "get_preflight"),
+        ("/jobs/{job}/preflight", jobs, "preflight_of"),
         ("/models/{model}/export?format=delta", exports, "export"),
     ],
 )
@@ -157,7 +157,7 @@ def test_stalled_handlers_delay_no_key_lookup(
     """With all threads for the database stalled, a request with an unknown key is still refused."""
     service = make_service()
     monkeypatch.setattr(REQUESTS, "wait_seconds", 600)
-    stalled, go_on = stall(monkeypatch, model_service, "list_models")
+    stalled, go_on = stall(monkeypatch, models, "list_page")
     with connected(service) as (http, pool):
         try:
             lists = [pool.submit(http.get, "/models") for _ in range(UPLOADS)]
@@ -178,14 +178,14 @@ def test_a_second_owner_does_not_wait(make_service: MakeService, monkeypatch: py
         key = api_keys.create(session, owner="other", scopes=list(api_keys.SCOPES)).key
     begun: list[str] = []
     go_on = threading.Semaphore(0)
-    list_models = model_service.list_models
+    list_page = models.list_page
 
-    def slow(database: Any, owner: str, query: Any) -> Any:
+    def slow(*given: Any, owner: str, **filters: Any) -> Any:
         begun.append(owner)
         assert go_on.acquire(timeout=600)
-        return list_models(database, owner, query)
+        return list_page(*given, owner=owner, **filters)
 
-    monkeypatch.setattr(model_service, "list_models", slow)
+    monkeypatch.setattr(models, "list_page", slow)
     requested: list[str] = []
     run = Threads.run
 

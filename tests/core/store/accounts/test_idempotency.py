@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import select, update
 
 from core.settings import Settings
-from core.store import submission
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.accounts.quotas import ByteQuota
@@ -51,8 +50,3 @@ def test_a_refused_request_may_be_retried(database: Database) -> None:
         jobs.delete(session, blocking, owner=OWNER)
     first = submit(database, full, ONCE, image_bytes=10)
     assert submit(database, full, ONCE, image_bytes=10) == first
-    with database.read() as session:
-        full.max_stored_bytes = 5
-        submission.precheck_quota(session, OWNER, "k", full)
-        with pytest.raises(ByteQuota):
-            submission.precheck_quota(session, OWNER, "l", full)
