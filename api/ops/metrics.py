@@ -9,75 +9,41 @@ from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from core.metrics import BacklogCollector, new_registry
-from core.serving.pool.model_pool import DELTA, MODEL, ModelPool
+from core.serving.pool.model_pool import MODEL
 from core.serving.service import Serving
-from core.serving.types import BatchCounts
 
 
 class ServingMetrics(Collector):
-    """Caches, batches and waiting images of this process."""
+    """Models in memory, and image batches of this process."""
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._warm(self._serving.engine.pool)
-        yield from self._texts()
-        yield from self._queue(self._serving.engine.batcher.counts())
-
-    def _warm(self, pool: ModelPool) -> Iterator[Metric]:
-        models, deltas = pool.warm.counts(MODEL), pool.warm.counts(DELTA)
+        pool, slots = self._serving.engine.pool, self._serving.admission.slots
+        models, batches = pool.warm.counts(MODEL), self._serving.engine.batcher.counts()
         for name, meaning, value in (
-            ("models", "Models in memory, each at one alpha.", float(models.values)),
-            ("models_in_use", "Models in memory that requests are using.", models.in_use),
-            ("deltas", "Deltas in memory, as stored.", deltas.values),
-            ("bytes", "Memory of models and deltas, without their shared backbones.", pool.warm.bytes),
-            ("budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", pool.warm.budget_bytes),
+            ("warm_bytes", "Memory of models and deltas, without their shared backbones.", pool.warm.bytes),
+            ("warm_budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", pool.warm.budget_bytes),
+            ("queue_images", "Images of requests in progress.", slots.held),
+            ("queue_max_images", "Maximum number of images of requests in progress.", slots.most),
         ):
-            yield GaugeMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
-        for name, meaning, value in (
-            ("hits", "Requests whose model was in memory.", float(models.hits)),
-            ("misses", "Requests that waited for their model.", models.misses),
-            ("loads", "Models loaded.", models.loads),
-            ("load_seconds", "Time spent loading models.", models.load_seconds),
-            ("evicted", "Models evicted to make room.", models.evicted),
-            ("delta_loads", "Models read from the storage.", deltas.loads),
+            yield GaugeMetricFamily(f"clipcite_{name}", meaning, value=value)
+        for name, meaning, count in (
+            ("warm_hits", "Requests whose model was in memory.", float(models.hits)),
+            ("warm_misses", "Requests that waited for their model.", models.misses),
+            ("warm_evicted", "Models evicted to make room.", models.evicted),
             (
-                "unavailable",
+                "warm_unavailable",
                 "Loads that failed, because files were missing or damaged. The log names the models.",
                 pool.unavailable,
             ),
+            ("queue_refused", "Requests rejected with 503 by load shedding.", slots.refused),
+            ("queue_batches", "Image batches.", batches.batches.get("images", 0)),
+            ("queue_batched_images", "Images in those batches.", batches.rows.get("images", 0)),
+            ("queue_busy_seconds", "Computing time, summed over threads.", batches.busy_seconds),
         ):
-            yield CounterMetricFamily(f"clipcite_warm_{name}", meaning, value=value)
-
-    def _texts(self) -> Iterator[Metric]:
-        prompts = self._serving.predictor.texts
-        yield GaugeMetricFamily(
-            "clipcite_text_bytes", "Memory of the text feature cache.", value=prompts.bytes
-        )
-        for name, meaning, value in (
-            ("hits", "Requests whose class names were all cached.", float(prompts.hits)),
-            ("misses", "Requests with class names that were not cached.", prompts.misses),
-            ("encoded", "Class names encoded by a text tower.", prompts.encoded),
-        ):
-            yield CounterMetricFamily(f"clipcite_text_{name}", meaning, value=value)
-
-    def _queue(self, batches: BatchCounts) -> Iterator[Metric]:
-        slots = self._serving.admission.slots
-        for name, meaning, value in (
-            ("images", "Images of requests in progress.", float(slots.held)),
-            ("max_images", "Maximum number of images of requests in progress.", slots.most),
-            ("waiting_images", "Decoded images waiting for a batch.", batches.waiting["images"]),
-            ("waiting_prompts", "Prompts waiting for a batch.", batches.waiting["prompts"]),
-        ):
-            yield GaugeMetricFamily(f"clipcite_queue_{name}", meaning, value=value)
-        for name, meaning, value in (
-            ("refused", "Requests rejected with 503 by load shedding.", float(slots.refused)),
-            ("batches", "Image batches.", batches.batches.get("images", 0)),
-            ("batched_images", "Images in those batches.", batches.rows.get("images", 0)),
-            ("busy_seconds", "Computing time, summed over threads.", batches.busy_seconds),
-        ):
-            yield CounterMetricFamily(f"clipcite_queue_{name}", meaning, value=value)
+            yield CounterMetricFamily(f"clipcite_{name}", meaning, value=count)
 
 
 def answer_metrics(request: Request) -> Response:

@@ -112,18 +112,8 @@ class TextCache:
         # Half of the budget each, because a classifier repeats the rows of its classes.
         self.kept: LruCache[tuple[str, Prompts], Tensor] = LruCache(budget_bytes // 2)
         self.classifiers: LruCache[ClassifierKey, RequestClassifier] = LruCache(budget_bytes // 2)
-        self.hits = 0
-        """Requests whose class names were all cached."""
-        self.misses = 0
-        self.encoded = 0
-        """Classes whose prompts a model encoded."""
         self._lock = threading.Lock()
         self._making: WeakValueDictionary[ClassifierKey, threading.Lock] = WeakValueDictionary()
-
-    @property
-    def bytes(self) -> int:
-        """Memory of both caches."""
-        return self.kept.bytes + self.classifiers.bytes
 
     def forget(self, where: Callable[[str], bool]) -> None:
         """Drop the text of models whose key satisfies `where`."""
@@ -142,8 +132,6 @@ class TextCache:
             Exception: any error of `make`.
         """
         if (cached := self.classifiers.get(key)) is not None:
-            with self._lock:
-                self.hits += 1
             return cached
         with self._lock:
             making = self._making.setdefault(key, threading.Lock())
@@ -183,8 +171,4 @@ class TextCache:
             size = row.nbytes + OVERHEAD + CLASS_OVERHEAD + prompts_bytes(class_prompts)
             self.kept.put((model, class_prompts), row, size)
             rows[class_prompts] = row
-        with self._lock:
-            self.hits += not missing
-            self.misses += bool(missing)
-            self.encoded += len(missing)
         return rows

@@ -1,7 +1,6 @@
 """Cache of loaded values with a byte budget. Values in use stay, and concurrent requests share one load."""
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -30,7 +29,6 @@ class CacheStats:
     misses: int = 0
     loads: int = 0
     """Successful loads: fewer than misses if concurrent requests share a load."""
-    load_seconds: float = 0.0
     evicted: int = 0
     """Values evicted to stay within the budget."""
 
@@ -201,7 +199,6 @@ class WarmCache(Generic[Value]):
             entry.admitted = True
             self._bytes += entry.bytes
             gone = self._make_room()
-        started = time.monotonic()
         try:
             with reuse_memory(entry.bytes):
                 self._free(gone)
@@ -210,9 +207,7 @@ class WarmCache(Generic[Value]):
             self._failed(entry, error)
             return
         with self._changed:
-            counts = self._counts_of(entry.key)
-            counts.loads += 1
-            counts.load_seconds += time.monotonic() - started
+            self._counts_of(entry.key).loads += 1
             self._bytes -= entry.bytes
             entry.bytes = self._size_of(value)
             self._bytes += entry.bytes
