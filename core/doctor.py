@@ -105,9 +105,8 @@ def _data(settings: Settings) -> str:
             f"{folder}: {free / 1e9:.1f} GB free. A model of the starter takes 0.1 GB, and a job several "
             "times that. Free disk space."
         )
-    return (
-        f"{folder}, {free / 1e9:.1f} GB free{'' if existing == folder else ' (created at the first start)'}"
-    )
+    created = "" if existing == folder else " (created at the first start)"
+    return f"{folder}{created}, {free / 1e9:.1f} GB free"
 
 
 def _database(settings: Settings) -> str:

@@ -27,10 +27,6 @@ STORAGE_GOOD_SECONDS = 15.0
 """Time for which a good storage result is reused, because each bucket request costs money."""
 MIN_FREE_BYTES = 20_000_000
 """Free space (bytes) below which a disk counts as full: less than one upload of a few photos."""
-READ_ONLY = (
-    "The database is read-only. Images are still classified, but no job can be started and no model changed. "
-    "Wait for the end of the failover, or let CLIPCITE_DATABASE_URL name the server that can write."
-)
 OK = PartReadiness(status="ok", reason=None)
 HIDDEN_REASON = (
     "The operator finds the reason in the service's log, or here with a key that has the scope admin (header "
@@ -73,9 +69,9 @@ class Checks:
             self._pending = self._thread.submit(self._check)
 
     def _check(self) -> dict[str, PartReadiness]:
-        database = self._check_database()
+        database = _part(self._state.database.check)
         if time.monotonic() > self._storage_good_until:
-            with_database = database["status"] != "unavailable"
+            with_database = database["status"] == "ok"
             self._storage = self._check_storage(with_database=with_database)
             if self._storage["status"] == "ok" and with_database:
                 self._storage_good_until = time.monotonic() + STORAGE_GOOD_SECONDS
@@ -90,17 +86,6 @@ class Checks:
             self._logged[name] = part["status"]
         self._good_until = time.monotonic() + GOOD_SECONDS
         return parts
-
-    def _check_database(self) -> PartReadiness:
-        """Check the database. While it is read-only, the status is `degraded`."""
-        database = self._state.database
-        try:
-            database.check()
-            if database.is_read_only():
-                return PartReadiness(status="degraded", reason=READ_ONLY)
-        except ClipCiteError as error:
-            return PartReadiness(status="unavailable", reason=error.detail)
-        return OK
 
     def _check_storage(self, *, with_database: bool) -> PartReadiness:
         """Check the storage, with a write only until one has succeeded."""

@@ -6,7 +6,6 @@ a statement to a stopped server (SIGSTOP, over TCP) had no answer after 90 s, al
 5 s, `tcp_user_timeout` 10 s and keepalives were on. The heartbeat of a worker would hang as long.
 """
 
-import select
 import time
 from collections.abc import Generator
 from typing import Any, TypeVar
@@ -21,11 +20,6 @@ ANSWER_SECONDS = 6.0
 """Timeout of a statement. It exceeds the server's own limits, whose errors are more precise."""
 PING_SECONDS = 1.0
 """Timeout of the check of a pooled connection. After it a new connection is opened."""
-FRESH_SECONDS = 0.25
-"""Time after an answer in which a connection is not checked, so that a busy service sends no checks."""
-UNCHECKED_SECONDS = 4.0
-"""Timeout of the first answer on a connection that was not checked. A check and a new connection take as
-long, so a hanging database is reported within five seconds in both cases."""
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -39,45 +33,36 @@ class PatientConnection(psycopg.Connection[Any]):
     """Connection that is closed when the server is silent for too long."""
 
     _is_checked = False
-    _is_unchecked = False
-    _answered = -FRESH_SECONDS
 
     def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:
         seconds = PING_SECONDS if self._is_checked else ANSWER_SECONDS
         try:
-            answer = super().wait(self._within(seconds, gen), *arguments, **options)
+            return super().wait(self._within(seconds, gen), *arguments, **options)
         except NoAnswer:
             self.close()
             raise
-        self._answered = time.monotonic()
-        return answer
 
     def _within(self, seconds: float, gen: PQGen[T]) -> Generator[Any, Any, T]:
         """Run psycopg's generator, which wakes every 0.1 s. Raise NoAnswer after `seconds` of silence."""
-        limit = UNCHECKED_SECONDS if self._is_unchecked else seconds
-        until = time.monotonic() + limit
+        until = time.monotonic() + seconds
         try:
             awaited = next(gen)
             while True:
                 ready = yield awaited
                 if ready:
-                    limit, self._is_unchecked = seconds, False
-                    until = time.monotonic() + limit
+                    until = time.monotonic() + seconds
                 elif time.monotonic() > until:
-                    raise NoAnswer(f"no answer within {limit:g} s")
+                    raise NoAnswer(f"no answer within {seconds:g} s")
                 awaited = gen.send(ready)
         except StopIteration as stop:
             value: T = stop.value
             return value
 
     def is_alive(self) -> bool:
-        """Return whether the server answers, or has just answered. Call this between transactions."""
+        """Return whether the server answers. Call this between transactions."""
         if self.closed:
             return False
-        if time.monotonic() - self._answered < FRESH_SECONDS and not self._has_news():
-            self._is_unchecked = True
-            return True
-        self._is_checked, self._is_unchecked = True, False
+        self._is_checked = True
         try:
             self.autocommit = True
             self.execute("SELECT 1")
@@ -87,12 +72,6 @@ class PatientConnection(psycopg.Connection[Any]):
         finally:
             self._is_checked = False
         return True
-
-    def _has_news(self) -> bool:
-        """Return whether the server has sent something or closed the connection, for example as it stops."""
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
 
 
 def be_patient(engine: Engine) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, func, literal, select, text, type_coerce
+from sqlalchemy import ColumnElement, func, literal, select, type_coerce
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -68,20 +68,6 @@ class Database:
         problem = self._problem()
         if problem:
             raise DatabaseUnavailable(problem)
-
-    def is_read_only(self) -> bool:
-        """Return whether PostgreSQL refuses writes, as after a failover.
-
-        The connection is closed then, because only a new one reaches the server that can write.
-        """
-        with unavailability(), self.engine.connect() as connection:
-            refuses: bool = (
-                connection.dialect.name == "postgresql"
-                and connection.scalar(text("SHOW transaction_read_only")) == "on"
-            )
-            if refuses:
-                connection.invalidate()
-            return refuses
 
     def startup_error(self) -> str | None:
         """Return why a process must not start on this database, or None if it may.

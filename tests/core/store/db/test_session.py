@@ -114,10 +114,8 @@ def test_a_server_that_is_read_only_for_a_while_is_unavailable(
             session.execute(text(f"{setting} on"))
         with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
             new_job(database)
-        assert database.is_read_only()
         with operator.write() as session:
             session.execute(text(f"{setting} off"))
-        assert not database.is_read_only()
         assert job_of(database, new_job(database)).status == "queued"
         database.close()
         operator.close()
@@ -206,38 +204,8 @@ def test_a_hanging_server_is_detected_soon(
         assert time.monotonic() - begun >= 1
         with database.read() as session:
             pooled = session.scalars(backend).one()
-        monkeypatch.setattr(client_timeout, "FRESH_SECONDS", 0)  # A moment later.
         with frozen(pooled), database.read() as session:  # The pool opens another connection.
             assert session.scalars(backend).one() != pooled
-        database.close()
-
-
-@pytest.mark.skipif(
-    "CLIPCITE_TEST_DATABASE_URL" in os.environ, reason="a server of another machine can't be frozen"
-)
-@pytest.mark.parametrize("single", [False, True])
-def test_a_server_that_hangs_just_after_an_answer_is_detected_as_soon(
-    postgres_url: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch, single: bool
-) -> None:
-    """Such a connection is not checked, so its first answer has the time of a check and a new connection."""
-    monkeypatch.setattr(client_timeout, "FRESH_SECONDS", 3_600)
-    monkeypatch.setattr(client_timeout, "UNCHECKED_SECONDS", 0.5)
-    with postgres_database(postgres_url, postgres_template) as url:
-        database = Database(url)
-        session_of = database.read_single if single else database.read
-        backend = text("SELECT pg_backend_pid()")
-        with session_of() as session:
-            pooled = session.scalars(backend).one()
-
-        def read_pid() -> None:
-            with session_of() as session:
-                session.execute(backend)
-
-        with frozen(pooled), pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.5 s"):
-            read_pid()
-        with session_of() as session:
-            assert session.scalars(backend).one() != pooled
-            session.execute(text("SELECT pg_sleep(0.7)"))  # Only the first answer is due that soon.
         database.close()
 
 
