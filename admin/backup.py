@@ -74,9 +74,6 @@ def backup(
 def restore(
     folder: Annotated[Path, typer.Argument(help="Folder of the backup.")],
     snapshot: Snapshot = None,
-    as_new: Annotated[
-        bool, typer.Option("--as-new", help="Give the copy a new id, because the original still runs.")
-    ] = False,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
@@ -90,7 +87,7 @@ def restore(
     with database_of(settings, check=False) as database, snapshots.lock(folder, to_read=True):
         there = _backup(folder, settings)
         url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
-        made = restore_snapshot(url, blobs, there, name=snapshot, as_new=as_new, report=_report)
+        made = restore_snapshot(url, blobs, there, name=snapshot, report=_report)
         with database.write() as session:
             audit.record(session, "backup.restore", made.snapshot)
     if as_json:

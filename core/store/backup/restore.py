@@ -42,16 +42,14 @@ def restore(
     backup: Backup,
     *,
     name: str | None = None,
-    as_new: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Restored:
-    """Restore a snapshot. If it is interrupted, the call can be repeated.
+    """Restore a snapshot, with a new id: the original may still exist. An interrupted call can be repeated.
 
     Args:
         url: SQLAlchemy URL of a database without jobs, models and keys. Missing tables are created.
         blobs: storage that is empty, or has only blobs of this snapshot.
         name: name of the snapshot; None is the newest one.
-        as_new: give the copy an id of its own, if the original installation still exists.
 
     Raises:
         BackupError: the installation is not empty, or the snapshot does not fit this version.
@@ -80,16 +78,14 @@ def restore(
                 blobs.put(entry.key, path)
                 if number % BATCH_SIZE == 0:
                     report(f"{number:,} of {len(entries):,} files")
+        blobs.delete(installation.KEY)  # the service binds the storage at its start
         with database.write() as session:
             if session.get_bind().dialect.name == "postgresql":  # idle while the file of a table is copied
                 session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             rows = _insert_rows(session, backup, name, manifest)
             with _damage(name, "A table"):
-                _detach(session, as_new=as_new)
-                restored = Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
-                row_id = installation.find(session).id
-        blobs.put(installation.KEY, installation.content(row_id))
-        return restored
+                _detach(session)
+                return Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
     finally:
         database.close()
 
@@ -130,12 +126,11 @@ def _insert_rows(session: Session, backup: Backup, name: str, manifest: Manifest
     return sum(manifest.rows.values())
 
 
-def _detach(session: Session, *, as_new: bool) -> None:
+def _detach(session: Session) -> None:
     """Forget what was true of the old processes and the old storage."""
     row = installation.find(session, lock=True)
     row.hold_until = row.clock_at = None
-    if as_new:
-        row.id = new_id("ins")
+    row.id = new_id("ins")
     session.execute(update(Job).where(Job.status == QUEUED).values(dispatched_at=None))
 
 

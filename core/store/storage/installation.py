@@ -19,11 +19,6 @@ def find(session: Session, *, lock: bool = False) -> Installation:
     return session.scalars(query.with_for_update() if lock else query).one()
 
 
-def content(own_id: str) -> bytes:
-    """Return the content of KEY."""
-    return json.dumps({"id": own_id}).encode()
-
-
 def check(database: Database, blobs: Blobs, *, bind: bool = False) -> None:
     """Check that the storage belongs to the database.
 
@@ -45,15 +40,16 @@ def check(database: Database, blobs: Blobs, *, bind: bool = False) -> None:
         own_id = find(session).id
         newest = session.scalar(select(Model.manifest_key).order_by(Model.created_at.desc()).limit(1))
         named = newest or session.scalar(select(JobImage.blob_key).limit(1))
+    content = json.dumps({"id": own_id})
     if stored is None and (blobs.exists(named) if named else not _has_folders(blobs)):
         if bind:
-            blobs.put(KEY, content(own_id))
+            blobs.put(KEY, content.encode())
     elif _id_in(stored) != own_id:
         raise StorageUnavailable(
             f"The storage is not that of this database: its {KEY} has {_id_in(stored) or 'no id'} instead of "
             f"{own_id}. Nothing is stored in it. If the storage is a mount, mount it. If a restore was "
             "interrupted, repeat it. If CLIPCITE_BLOB_URL or CLIPCITE_DATABASE_URL is wrong, correct it and "
-            f"restart. To use this storage all the same, write {content(own_id).decode()} into its {KEY}.",
+            f"restart. To use this storage all the same, write {content} into its {KEY}.",
             ABSENT,
         )
 
