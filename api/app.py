@@ -28,8 +28,7 @@ from api.models import aliases
 from api.models import routes as models
 from api.models.imports import ModelImport
 from api.ops import health, metrics
-from api.ops import routes as ops
-from api.web import routes as web
+from api.web import static_files as web
 from core.admission import Admission, Limit
 from core.scratch import ScratchSpace, scratch_folder, sweep_scratch
 from core.serving.service import Serving
@@ -98,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.event_source = EventSource(app.state.database, app.state.stopping)
 
     problems.install(app)
-    app.include_router(ops.open_router)
+    app.include_router(health.router)
     app.include_router(web.router)
     app.mount("/page", web.files)
     resources = (
@@ -113,7 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
         models.import_router,
         samples.router,
         backbones.router,
-        ops.router,
+        metrics.router,
     )
     for router in resources:
         app.include_router(router, dependencies=[Depends(bearer_scheme)])

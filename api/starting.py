@@ -19,8 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.http.problems import problem_response
 from api.ops.health import without_folder
-from api.web.routes import files
-from api.web.static_files import HEADERS, STATIC
+from api.web.static_files import HEADERS, STATIC, files
 from clipcite.wire.health import Alive, PartReadiness, Preparing, Readiness
 from core.settings import Settings
 

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, QueryParams, UploadFile
 
 from api.classify.class_names import class_names
-from api.http.file_names import display_name
-from api.http.forms import check_fields
+from api.http.forms import check_fields, display_name
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from clipcite.wire.base import MAX_CLASSIFY_IMAGES
 from clipcite.wire.classify import ClassifyJson, ClassIn, Options

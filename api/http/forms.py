@@ -1,6 +1,7 @@
 """Multipart forms: limits on their text, which is held in memory, and room for their files."""
 
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from api.http.problems import BodyRefused, InvalidRequest
 from clipcite.wire.base import unknown_field
 from core.admission import Grant
+from core.clip.prompts import BIDI_CONTROLS
 
 MULTIPART = "multipart/form-data"
 MAX_FIELD_BYTES = 10_000
@@ -59,6 +61,14 @@ def check_fields(form: FormData | QueryParams, known: Collection[str], lists: Co
 def is_form(content_type: str) -> bool:
     """Return whether this is the content type of a multipart form."""
     return parse_options_header(content_type)[0] == MULTIPART.encode()
+
+
+def display_name(name: str) -> str:
+    """Return a client's file name for display: printable, at most 200 characters. Never use it as a path."""
+    if len(name) > 200:
+        name = f"{name[:60]}…{name[-139:]}"
+    hidden = {"Cc", "Cs", "Zl", "Zp"}
+    return "".join("\ufffd" if unicodedata.category(c) in hidden or c in BIDI_CONTROLS else c for c in name)
 
 
 class _FormParser(MultiPartParser):

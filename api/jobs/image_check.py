@@ -24,34 +24,29 @@ Content = bytes  # alias for use in classes with a field named `bytes`
 
 
 @dataclass(frozen=True)
-class LabelledImage:
-    """Labelled image that was decoded without error."""
-
-    split: Split
-    class_name: str
-    file_name: str  # for display only
-    data: Path | BinaryIO
-    sha256: str
-    bytes: int
-    stats: ImageStats
-    label_confirmed: bool = False
-
-    def read(self) -> Content:
-        return read_data(self.data)
-
-
-@dataclass(frozen=True)
 class Candidate:
     """Labelled image that is not decoded yet. `problem` is an error known before."""
 
     split: Split
     class_name: str
-    file_name: str
+    file_name: str  # for display only
     data: Path | BinaryIO
     problem: BadImage | None = None
     label_confirmed: bool = False
     is_stored: bool = False
     """True for an image of an earlier upload, whose file is fetched last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImage(Candidate):
+    """Labelled image that was decoded without error."""
+
+    sha256: str
+    bytes: int
+    stats: ImageStats
+
+    def read(self) -> Content:
+        return read_data(self.data)
 
 
 @dataclass(frozen=True)
@@ -134,16 +129,6 @@ def check_candidates(
             if isinstance(image, BadImage):
                 bad.append({"file": candidate.file_name, "code": image.code, "detail": image.detail})
                 continue
-            shots.append(
-                LabelledImage(
-                    candidate.split,
-                    candidate.class_name,
-                    candidate.file_name,
-                    candidate.data,
-                    sha256,
-                    size,
-                    measure_image(Image.fromarray(image)),
-                    candidate.label_confirmed,
-                )
-            )
+            stats = measure_image(Image.fromarray(image))
+            shots.append(LabelledImage(**vars(candidate), sha256=sha256, bytes=size, stats=stats))
     return shots, bad

@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 
 from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
-from api.http.file_names import display_name
+from api.http.forms import display_name
 from api.jobs.image_check import Candidate, LabelledImage, StoredImages, check_candidates
 from clipcite.wire.folders import Split, Warnings, name_list, warn
 from core.clip.config import GOOD_IMAGES

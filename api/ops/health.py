@@ -1,4 +1,4 @@
-"""Readiness checks of database, storage, broker and backbone, for GET /readyz."""
+"""GET /healthz and GET /readyz, which checks database, storage, broker and backbone."""
 
 import asyncio
 import logging
@@ -11,16 +11,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import PurePath
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.datastructures import State
 
-from clipcite.wire.health import Part, PartReadiness, Preparing, Readiness
+from clipcite.wire.health import Alive, Part, PartReadiness, Preparing, Readiness
 from core.errors import ClipCiteError
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import queue
 from core.store.storage import installation
 
 logger = logging.getLogger(__name__)
+router = APIRouter(tags=["health"])
+"""Routes that need no key."""
 GOOD_SECONDS = 1.0
 """Time for which a result is reused."""
 STORAGE_GOOD_SECONDS = 15.0
@@ -151,8 +153,20 @@ def without_folder(backbone: str) -> str:
     return f"{kind}:{PurePath(path).name}" if kind == "local-dir" else backbone
 
 
-async def answer_readyz(request: Request, response: Response) -> Readiness:
-    """Return the readiness. Set status 503 in `response` if a part is unavailable."""
+@router.get("/healthz")
+async def alive() -> Alive:
+    """Liveness: the process responds, even when all its threads are busy."""
+    return Alive()
+
+
+@router.get("/readyz", responses={503: {"model": Readiness}})
+async def ready(request: Request, response: Response) -> Readiness:
+    """Readiness: 200 if the service can work, else 503.
+
+    Status 503 means that database, storage or default backbone is unavailable. Without the broker the status
+    is `degraded`: jobs are accepted and wait in the database. Reasons are shown only to callers that may read
+    `/metrics`. The checks run at most once per second.
+    """
     state = request.app.state
     readiness = show(request.app, await state.checks.run(), details=request.state.show_details)
     if (preparing := state.serving.preparing()) is not None:

@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
+from api.http.problems import responses
+from api.threads import REQUESTS
 from core.metrics import BacklogCollector, new_registry
 from core.serving.pool.model_pool import MODEL
 from core.serving.service import Serving
+
+router = APIRouter(tags=["health"])
 
 
 class ServingMetrics(Collector):
@@ -46,8 +51,10 @@ class ServingMetrics(Collector):
             yield CounterMetricFamily(f"clipcite_{name}", meaning, value=count)
 
 
-def answer_metrics(request: Request) -> Response:
-    """Return all metrics in Prometheus' text format."""
+@router.get("/metrics", response_class=PlainTextResponse, responses=responses(401))
+@REQUESTS.runs
+def metrics(request: Request) -> Response:
+    """Prometheus metrics of this API process and of the job queue."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 

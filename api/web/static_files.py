@@ -1,4 +1,7 @@
-"""Static files of the page, served with a strict Content-Security-Policy: nothing from other hosts."""
+"""Routes and static files of the page, with a strict Content-Security-Policy: nothing from other hosts.
+
+The page needs no key, but its API requests do once the service has keys.
+"""
 
 import hashlib
 import os
@@ -6,6 +9,7 @@ from functools import cache
 from os import PathLike
 from pathlib import Path
 
+from fastapi import APIRouter, Request
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
@@ -73,3 +77,17 @@ class PageFiles(StaticFiles):
 @cache
 def _etag(path: Path) -> str:
     return f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"'
+
+
+files = PageFiles()
+router = APIRouter(include_in_schema=False)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def index(request: Request) -> Response:
+    return await files.get_response("index.html", request.scope)
+
+
+@router.api_route("/docs", methods=["GET", "HEAD"])
+async def docs(request: Request) -> Response:
+    return await files.get_response("docs.html", request.scope)

@@ -89,16 +89,11 @@ def create(
     deletions.keep(session, blobs_of(job_id))
     rows = [
         {
+            **vars(image),
             "id": new_id("pic"),
             "job_id": job_id,
             "position": position,
-            "split": image.split,
-            "class_name": image.class_name,
             "file_name": sanitize_text(image.file_name),  # shown, never used as a path
-            "blob_key": image.blob_key,
-            "sha256": image.sha256,
-            "bytes": image.bytes,
-            "label_confirmed": image.label_confirmed,
         }
         for position, image in enumerate(images)
     ]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import UploadFile
 
-from api.http.file_names import display_name
+from api.http.forms import display_name
 from api.jobs.upload import validate_upload
 from core.clip.data.decoders import Decoders
 from core.settings import Settings

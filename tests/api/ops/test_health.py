@@ -1,5 +1,6 @@
 """/healthz reports a live process; /readyz reports readiness, with reasons if not ready."""
 
+import json
 import re
 import shutil
 import time
@@ -97,7 +98,7 @@ def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fres
     ready(loaded(fresh), 200)
     assert [path.name for path in (fresh.settings.data / "blobs").iterdir()] == [installation.KEY]
     with fresh.database.read() as session:
-        assert fresh.blobs.get(installation.KEY) == installation.content(installation.find(session).id)
+        assert json.loads(fresh.blobs.get(installation.KEY)) == {"id": installation.find(session).id}
 
 
 def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
