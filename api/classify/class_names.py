@@ -7,11 +7,7 @@ from api.http.problems import InvalidRequest
 from clipcite.wire.base import MAX_CLASS_NAMES
 from clipcite.wire.classify import ClassIn
 from core.clip.errors import InvalidClassNames, InvalidConfig
-from core.clip.prompts import (
-    check_prompts,
-    clean_class_name,
-    same_class,
-)
+from core.clip.prompts import check_prompts, clean_class_name, same_class
 from core.serving.types import ClassName
 
 CACHED_LISTS = 8
@@ -31,9 +27,7 @@ def class_names(given: Sequence[str | ClassIn]) -> tuple[tuple[ClassName, ...], 
     """
     if not given:
         detail = f"0 class names were sent. Send 1 to {MAX_CLASS_NAMES}."
-        raise InvalidRequest(
-            detail, [{"pointer": "/class_names", "detail": detail}], code="invalid_class_names"
-        )
+        raise InvalidRequest(detail, code="invalid_class_names", at="/class_names")
     plain = tuple(name for name, prompts in map(_parts, given) if prompts is None)
     if len(plain) == len(given):
         names, warnings = _cleaned_plain(plain)

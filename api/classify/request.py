@@ -87,10 +87,7 @@ def _from_form(form: FormData, settings: Settings) -> ParsedBody:
     options = _options_of(form)
     uploads = [upload for upload in form.getlist("images") if isinstance(upload, UploadFile)]
     if len(uploads) != len(form.getlist("images")):
-        raise InvalidRequest(
-            "images must be files. Send each with a file name.",
-            [{"pointer": "/images", "detail": "Not a file."}],
-        )
+        raise InvalidRequest("images must be files. Send each with a file name.", at="/images")
     _check_count(len(uploads))
     images = []
     for upload in uploads:
@@ -111,8 +108,15 @@ def checked(
     files: list[str | None],
 ) -> ParsedBody:
     """Return the request of these files. Raise InvalidRequest."""
-    _check_references(options)
-    _check_templates(options)
+    if options.models and "model" in options.model_fields_set:
+        raise InvalidRequest(
+            "Send either `model` or `models`. To compare models, put all of them into `models`.", at="/models"
+        )
+    if options.templates is not None:
+        try:
+            check_templates(options.templates)
+        except InvalidConfig as error:
+            raise InvalidRequest(error.detail, at="/templates") from error
     names: tuple[ClassName, ...] | None = None
     warnings: list[dict[str, str]] = []
     if options.class_names is not None:
@@ -133,7 +137,7 @@ def with_class_names(body: ParsedBody, subject: Subject) -> ParsedBody:
         return body
     if isinstance(subject, str):
         detail = "The stock model has no classes of its own. Send `class_names`, or a trained `model`."
-        raise InvalidRequest(detail, [{"pointer": "/class_names", "detail": detail}])
+        raise InvalidRequest(detail, at="/class_names")
     names, warnings = _checked_names(subject.classes, len(body.images), body.options)
     return replace(body, class_names=names, warnings=[*body.warnings, *warnings])
 
@@ -159,8 +163,7 @@ def _options_of(form: FormData | QueryParams) -> Options:
             continue
         if any(isinstance(value, UploadFile) for value in values):
             raise InvalidRequest(
-                f"{name[:60]} must be text. Send it without a file name.",
-                [{"pointer": f"/{name[:60]}", "detail": "A file."}],
+                f"{name[:60]} must be text. Send it without a file name.", at=f"/{name[:60]}"
             )
         if name in LISTS:
             only = str(values[0]).strip() if len(values) == 1 else ""
@@ -175,8 +178,7 @@ def _options_of(form: FormData | QueryParams) -> Options:
 
 def _check_count(images: int) -> None:
     if not 1 <= images <= MAX_CLASSIFY_IMAGES:
-        detail = f"{images} images were sent. Send 1 to {MAX_CLASSIFY_IMAGES}."
-        raise InvalidRequest(detail, [{"pointer": "/images", "detail": detail}])
+        raise InvalidRequest(f"{images} images were sent. Send 1 to {MAX_CLASSIFY_IMAGES}.", at="/images")
 
 
 def _decode_base64(texts: list[str], max_bytes: int) -> list[bytes]:
@@ -199,22 +201,16 @@ def _decode_base64(texts: list[str], max_bytes: int) -> list[bytes]:
     return decoded
 
 
-def _check_references(options: Options) -> None:
-    if options.models and "model" in options.model_fields_set:
-        detail = "Send either `model` or `models`. To compare models, put all of them into `models`."
-        raise InvalidRequest(detail, [{"pointer": "/models", "detail": detail}])
-
-
 def _check_prompt_count(names: Sequence[str | ClassIn], options: Options) -> None:
     """Limit the total number of prompts, before any of them is processed."""
     own = [None if isinstance(name, str) else name.prompts for name in names]
     count = sum(len(prompts or options.templates or [""]) for prompts in own)
     if count > MAX_PROMPTS:
-        detail = (
+        raise InvalidRequest(
             f"The class names and templates give {count:,} prompts, and the maximum is {MAX_PROMPTS:,}. Send "
-            "fewer class names or templates."
+            "fewer class names or templates.",
+            at="/templates",
         )
-        raise InvalidRequest(detail, [{"pointer": "/templates", "detail": detail}])
 
 
 def _check_predictions(images: int, names: int, options: Options) -> None:
@@ -223,16 +219,8 @@ def _check_predictions(images: int, names: int, options: Options) -> None:
     count = images * min(names, options.top_k or names) * models
     if count > MAX_PREDICTIONS:
         most = max(1, MAX_PREDICTIONS // (images * models))
-        detail = (
+        raise InvalidRequest(
             f"The response would have {count:,} predictions, and the maximum is {MAX_PREDICTIONS:,}. Send "
-            f"`top_k` of at most {most:,}, or fewer images, class names or models."
+            f"`top_k` of at most {most:,}, or fewer images, class names or models.",
+            at="/top_k",
         )
-        raise InvalidRequest(detail, [{"pointer": "/top_k", "detail": detail}])
-
-
-def _check_templates(options: Options) -> None:
-    if options.templates is not None:
-        try:
-            check_templates(options.templates)
-        except InvalidConfig as error:
-            raise InvalidRequest(error.detail, [{"pointer": "/templates", "detail": error.detail}]) from error

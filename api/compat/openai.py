@@ -85,7 +85,7 @@ def _embeddings(body: bytes, serving: Serving, database: Database, grant: Grant)
         rows = _features(images, texts, serving, model, grant.owner)
     if asked.dimensions not in {None, rows.shape[1]}:
         detail = f"dimensions must be {rows.shape[1]}, the length of this model's features. Leave it out."
-        raise BadRequest(detail, [{"pointer": "/dimensions", "detail": detail}])
+        raise BadRequest(detail, at="/dimensions")
     as_text = asked.encoding_format == "base64"
     vectors = [base64.b64encode(row.tobytes()) if as_text else row.tolist() for row in rows]
     data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
@@ -139,9 +139,9 @@ def _inputs(given: Any) -> tuple[dict[int, bytes], dict[int, str]]:
             raise _bad_input(i, f"A text must have 1 to {MAX_CHARACTERS:,} characters.")
     if len(images) > MAX_IMAGES or len(texts) > MAX_TEXTS or not images | texts:
         detail = f"Send 1 to {MAX_IMAGES} images, or 1 to {MAX_TEXTS:,} texts."
-        raise BadRequest(detail, [{"pointer": "/input", "detail": detail}], "too_many_inputs")
+        raise BadRequest(detail, code="too_many_inputs", at="/input")
     return images, texts
 
 
 def _bad_input(place: int, detail: str, code: str | None = None) -> BadRequest:
-    return BadRequest(detail, [{"pointer": f"/input/{place}", "detail": detail}], code)
+    return BadRequest(detail, code=code, at=f"/input/{place}")

@@ -40,10 +40,16 @@ class InvalidRequest(ClipCiteError):
     status = 422
 
     def __init__(
-        self, detail: str, errors: Sequence[Mapping[str, str]] = (), code: str | None = None
+        self,
+        detail: str,
+        errors: Sequence[Mapping[str, str]] = (),
+        code: str | None = None,
+        *,
+        at: str | None = None,
     ) -> None:
+        """Make an error. `at` is the pointer to the only field that is wrong."""
         super().__init__(detail)
-        self.errors = list(errors)
+        self.errors = list(errors) if at is None else [{"pointer": at, "detail": detail}]
         self.code = code or self.code
 
 
@@ -242,4 +248,4 @@ def json_or_invalid(text: str, pointer: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         detail = f"{pointer.lstrip('/')} is not valid JSON. Encode it with a JSON library."
-        raise InvalidRequest(detail, [{"pointer": pointer, "detail": detail}]) from error
+        raise InvalidRequest(detail, at=pointer) from error

@@ -203,8 +203,7 @@ def _resolved(info: ArchiveInfo, serving: Serving, form: ImportForm) -> AdaptCon
     try:
         return resolve_config(backbone=backbone, **fields)
     except InvalidConfig as error:
-        item = {"pointer": f"/{error.field}", "detail": error.detail}
-        raise InvalidRequest(error.detail, [item], code=error.code) from error
+        raise InvalidRequest(error.detail, code=error.code, at=f"/{error.field}") from error
 
 
 def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
@@ -213,12 +212,10 @@ def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
     try:
         names = tuple(clean_class_name(name) for name in classes) if few else ()
     except InvalidClassNames as error:
-        raise InvalidRequest(
-            error.detail, [{"pointer": "/classes", "detail": error.detail}], code=error.code
-        ) from error
+        raise InvalidRequest(error.detail, code=error.code, at="/classes") from error
     if not few or len({same_class(name) for name in names}) != len(names):
         detail = f"classes has more than {MAX_CLASSES:,} names, or a name twice. Send each name once."
-        raise InvalidRequest(detail, [{"pointer": "/classes", "detail": detail}])
+        raise InvalidRequest(detail, at="/classes")
     return names
 
 

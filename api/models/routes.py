@@ -181,10 +181,7 @@ def extend(
         raise ShotsGone(model_id)
     changes = json_or_invalid(form.config, "/config") if form.config and form.config.strip() else {}
     if not isinstance(changes, dict):
-        raise InvalidRequest(
-            "config is not a JSON object. Send an object of settings.",
-            [{"pointer": "/config", "detail": "Not an object."}],
-        )
+        raise InvalidRequest("config is not a JSON object. Send an object of settings.", at="/config")
     changed = {
         "config": json.dumps(changed_settings(job.config, changes)),
         "name": clean_name(form.name) or model.name,
