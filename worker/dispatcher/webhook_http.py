@@ -6,13 +6,15 @@ No proxies and no redirects are used. Only the status is read, within a deadline
 import base64
 import hashlib
 import hmac
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
-from typing import Any
+from http.client import HTTPConnection, HTTPException
 
-import httpcore
 import httpx
 
 from core.url_guard import Destination
@@ -51,82 +53,52 @@ def post(
         seconds: deadline for the whole exchange.
 
     Raises:
-        httpcore.TimeoutException, NetworkError, ProtocolError: there was no response.
+        TimeoutError: there was no response before the deadline.
+        OSError, HTTPException: there was no response.
     """
-    url = httpcore.URL(
-        scheme=destination.scheme, host=destination.host, port=destination.port, target=destination.target
-    )
-    all_headers = [("Host", destination.authority), *headers.items()]
-    pinned = _Pinned(addresses, time.monotonic() + seconds)
-    with (
-        httpcore.ConnectionPool(tls or _tls(), network_backend=pinned) as pool,
-        pool.stream("POST", url, headers=all_headers, content=body) as response,
-    ):
-        return response.status  # the body is not read: the connection is closed
+    until = time.monotonic() + seconds
+    connection = HTTPConnection("receiver")
+    with _connected(addresses, destination.port, until) as plain, plain.dup() as same:
+        # Ends the exchange, also with a receiver that sends a byte at a time.
+        timer = threading.Timer(until - time.monotonic(), _end, [same])
+        timer.start()
+        try:
+            connection.sock = plain
+            if destination.scheme == "https":
+                connection.sock = (tls or _tls()).wrap_socket(plain, server_hostname=destination.host)
+            connection.request("POST", destination.target, body, {"Host": destination.authority, **headers})
+            return connection.getresponse().status  # the body is not read: the connection is closed
+        except (OSError, HTTPException) as error:
+            if time.monotonic() > until - 0.01:
+                raise TimeoutError from error
+            raise
+        finally:
+            timer.cancel()
+            connection.close()
+            timer.join()
+
+
+def _connected(addresses: Sequence[str], port: int, until: float) -> socket.socket:
+    """Return a connection to the first address that accepts one, whatever the name resolves to now."""
+    failure = OSError("the host has no address")
+    for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        try:
+            seconds = max(0.01, (until - time.monotonic()) / left)
+            connected = socket.create_connection((address, port), seconds)
+        except OSError as error:
+            failure = error
+        else:
+            connected.settimeout(None)
+            return connected
+    raise failure
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):  # it has ended already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 @cache
 def _tls() -> ssl.SSLContext:
     """Return a TLS context with the default certificate authorities and those of SSL_CERT_FILE."""
     return httpx.create_ssl_context()
-
-
-class _Pinned(httpcore.NetworkBackend):
-    """A backend that connects to given addresses, whatever the name resolves to now."""
-
-    def __init__(self, addresses: Sequence[str], deadline: float) -> None:
-        self._addresses = addresses
-        self._deadline = deadline
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        failure: Exception = httpcore.ConnectError("the host has no address")
-        for left, address in zip(range(len(self._addresses), 0, -1), self._addresses, strict=True):
-            try:
-                stream = httpcore.SyncBackend().connect_tcp(
-                    address, port, _remaining(self._deadline) / left, local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-            else:
-                return _Bounded(stream, self._deadline)
-        raise failure
-
-
-class _Bounded(httpcore.NetworkStream):
-    """A stream with one deadline for all reads and writes, against receivers that send a byte at a time."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _remaining(self._deadline))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _remaining(self._deadline))
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        wrapped = self._stream.start_tls(ssl_context, server_hostname, _remaining(self._deadline))
-        return _Bounded(wrapped, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _remaining(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout("deadline exceeded")
-    return left

@@ -6,9 +6,8 @@ import random
 import threading
 import time
 from datetime import timedelta
+from http.client import HTTPException
 from importlib.metadata import version
-
-import httpcore
 
 from core import url_guard
 from core.errors import ClipCiteError
@@ -143,15 +142,16 @@ def send(
     try:
         destination = url_guard.parse(delivery.url, allow_private=allow_private)
         addresses = url_guard.addresses(destination, allow_private=allow_private, resolve=resolve)
-        status = post(destination, addresses, headers, body, seconds=seconds)
     except (InvalidDestination, NotPublic) as error:
         raise DeliveryFailed(f"is not allowed: {error.detail}", permanent=True) from error
-    except httpcore.TimeoutException as error:
-        raise DeliveryFailed(f"did not answer within {seconds:g} s") from error
-    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        raise DeliveryFailed(f"could not be reached: {error}") from error
-    except OSError as error:  # from the resolver; httpcore wraps those of the connection
+    except OSError as error:
         raise DeliveryFailed(f"could not be resolved: {error}") from error
+    try:
+        status = post(destination, addresses, headers, body, seconds=seconds)
+    except TimeoutError as error:
+        raise DeliveryFailed(f"did not answer within {seconds:g} s") from error
+    except (OSError, HTTPException) as error:
+        raise DeliveryFailed(f"could not be reached: {error}") from error
     if not 200 <= status < 300:
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         raise DeliveryFailed(f"answered with {status}{hint}", permanent=status == GONE, status=status)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
-import httpcore
 import pytest
 import trustme
 
@@ -60,9 +59,9 @@ def test_the_name_is_checked_and_not_the_address(
     tls = trusting(authority)
     assert post(to, ["127.0.0.1"], {}, b"{}", seconds=10, tls=tls) == 202
     assert names == ["receiver.example"]
-    with pytest.raises(httpcore.ConnectError, match=r"(?i)hostname mismatch"):
+    with pytest.raises(OSError, match=r"(?i)hostname mismatch"):
         post(replace(to, host="other.example"), ["127.0.0.1"], {}, b"{}", seconds=10, tls=tls)
-    with pytest.raises(httpcore.ConnectError, match=r"(?i)certificate verify failed"):
+    with pytest.raises(OSError, match=r"(?i)certificate verify failed"):
         post(to, ["127.0.0.1"], {}, b"{}", seconds=10)
 
 
@@ -71,14 +70,14 @@ def test_one_address_after_another(
 ) -> None:
     to, _ = there
     assert post(to, ["127.0.0.9", "127.0.0.1"], {}, b"{}", seconds=10, tls=trusting(authority)) == 202
-    with pytest.raises(httpcore.ConnectError):
+    with pytest.raises(ConnectionRefusedError):
         post(to, ["127.0.0.9"], {}, b"{}", seconds=10)
 
 
 def test_the_example_of_the_standard() -> None:
     """https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md"""
     body = b'{"event_type":"ping","data":{"success":true}}'
-    headers = signed(["whsec_plJ3nmyCDGBKInavdOK15jsl"], "msg_loFOjxBNrRLzqYUf", body, at=1731705121)
+    headers = signed("whsec_plJ3nmyCDGBKInavdOK15jsl", "msg_loFOjxBNrRLzqYUf", body, at=1731705121)
     assert headers == {
         "webhook-id": "msg_loFOjxBNrRLzqYUf",
         "webhook-timestamp": "1731705121",
