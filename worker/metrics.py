@@ -9,14 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from core.store.db.tables import STAGES
 
 STAGE_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
-ROUND_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
 
 class WorkerMetrics:
     """Metrics of a worker."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.attempts = Counter("clipcite_attempts", "Started attempts at jobs.", registry=registry)
         self._ended = Counter(
             "clipcite_attempts_ended",
             "Ended attempts by outcome: succeeded, failed, cancelled, requeued (another attempt follows) or "
@@ -35,8 +33,7 @@ class WorkerMetrics:
 
     @contextmanager
     def attempt(self) -> Iterator["StageClock"]:
-        """Count an attempt, and yield a clock for its stages."""
-        self.attempts.inc()
+        """Yield a clock for the stages of an attempt."""
         with self.busy.track_inprogress():
             yield StageClock(self._stages)
 
@@ -65,7 +62,6 @@ class DispatcherMetrics:
     """Metrics of a dispatcher."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.sent = Counter("clipcite_messages_sent", "Wake-ups sent to the workers.", registry=registry)
         self.lease_expiries = Counter(
             "clipcite_lease_expiries",
             "Jobs whose lease expired, by their status afterwards.",
@@ -79,9 +75,3 @@ class DispatcherMetrics:
             registry=registry,
         )
         self.errors = Counter("clipcite_dispatch_errors", "Failed rounds.", ["code"], registry=registry)
-        self.rounds = Histogram(
-            "clipcite_dispatch_round_seconds",
-            "Duration of a dispatch round (seconds).",
-            buckets=ROUND_BUCKETS,
-            registry=registry,
-        )

@@ -77,7 +77,6 @@ def dispatch(
         )
     for job_id in due:
         send_adapt(app, job_id)
-        metrics.sent.inc()
     return due
 
 
@@ -125,7 +124,7 @@ def main() -> None:
         wall, steady = time.time(), time.monotonic()
         if slept > settings.lease_seconds / 2:
             grace_until = steady + settings.lease_seconds
-        with log_errors(metrics), metrics.rounds.time():
+        with log_errors(metrics):
             dispatch(settings, database, app, after_sleep=steady < grace_until, metrics=metrics)
         with log_errors(metrics):
             webhooks.round()
