@@ -12,7 +12,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 from starlette.types import Scope
 
 from clipcite.wire.problems import Problem, ProblemItem
@@ -25,7 +24,6 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5
 DIALECTS: dict[str, Callable[[Problem], Mapping[str, Any]]] = {}
 """Errors as another service's clients expect them, by the first part of the path (`api.compat`)."""
-METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 UNION_KINDS = {"str", "ClassIn"}
 MAX_ERRORS = 100
 MAX_ERRORS_BYTES = 48_000
@@ -204,11 +202,9 @@ def install(app: FastAPI) -> None:
             detail = f"{detail.rstrip('.')}. Let your HTTP client encode body and headers, and send it again."
         if error.status_code == 404 and detail == "Not Found":
             detail = f"There is no route {request.url.path}. /docs lists all routes."
-        headers = error.headers
         if error.status_code == 405:
             detail = f"{request.url.path} does not support {request.method}. /docs lists all routes."
-            headers = {**(headers or {}), "Allow": ", ".join(_methods_at(app, request.scope))}
-        return problem_response(request.scope, error.status_code, code, detail, (), headers)
+        return problem_response(request.scope, error.status_code, code, detail, (), error.headers)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
@@ -218,15 +214,6 @@ def install(app: FastAPI) -> None:
         # Starlette sends this response from outside the middleware that adds the header.
         headers = {"X-Request-ID": request_id} if request_id else None
         return problem_response(request.scope, 500, "internal_error", detail, (), headers)
-
-
-def _methods_at(app: FastAPI, scope: Scope) -> list[str]:
-    """Return all methods of a path. Starlette names only those of its first route."""
-    return [
-        method
-        for method in METHODS
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in app.routes)
-    ]
 
 
 def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:

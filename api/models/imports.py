@@ -1,6 +1,6 @@
 """Import of models that were trained elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,6 @@ from api.archives.read import extract
 from api.deps import from_state
 from api.http.forms import MULTIPART, JsonText, Text, check_fields
 from api.http.problems import InvalidRequest, invalid_model
-from clipcite.wire.adapt import Prompts, Sentences
 from clipcite.wire.base import MAX_CLASSES, RawName
 from clipcite.wire.models import Model
 from core.admission import Grant
@@ -42,11 +41,9 @@ from core.store.storage.blobs import Blobs
 MAX_ENTRIES = 1_000
 CONFIG_FIELDS = ("backbone", "alpha", "templates", "prompts", "delta_format")
 """Settings that apply to a model that was not trained here."""
-SHAPES: Mapping[str, TypeAdapter[Any]] = {
-    "classes": TypeAdapter(Annotated[list[RawName], Field(fail_fast=True, max_length=MAX_CLASSES)]),
-    "templates": TypeAdapter(Sentences),
-    "prompts": TypeAdapter(Prompts),
-}
+CLASSES: TypeAdapter[Any] = TypeAdapter(
+    Annotated[list[RawName], Field(fail_fast=True, max_length=MAX_CLASSES)]
+)
 
 
 class ImportForm(BaseModel):
@@ -72,12 +69,6 @@ class ImportForm(BaseModel):
     )
     alpha: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Default mixing weight of the model. Default: the archive's, or 1."
-    )
-    templates: JsonText | None = Field(
-        None, description="Prompt templates as a JSON list, as in POST /adapt."
-    )
-    prompts: JsonText | None = Field(
-        None, description="Prompts by class name as a JSON object, as in POST /adapt."
     )
     delta_format: Literal["full", "4bit"] = Field(
         "full",
@@ -118,7 +109,7 @@ class ModelImport:
             _unpack(form.archive, folder, self.settings, grant)
             info = inspect_folder(folder)
             config = _resolved(info, self.serving, form)
-            names = _class_names(info.classes if form.classes is None else _json(form.classes, "classes"))
+            names = _class_names(info, form)
             backbone = load_backbone(config.backbone, cache=self.settings.cache, image_size=info.image_size)
             weights = read_weights(folder, info, backbone, config.delta_format, classes=len(names))
             manifest = save_weights(
@@ -196,18 +187,23 @@ def _resolved(info: ArchiveInfo, serving: Serving, form: ImportForm) -> AdaptCon
         )
     fields: dict[str, Any] = {"image_size": info.image_size, "delta_format": form.delta_format}
     fields["alpha"] = form.alpha if form.alpha is not None else 1.0 if info.alpha is None else info.alpha
-    templates = info.templates if form.templates is None else _json(form.templates, "templates")
-    if templates is not None:
-        fields["templates"] = templates
-    fields["prompts"] = info.prompts if form.prompts is None else _json(form.prompts, "prompts")
+    if info.templates is not None:
+        fields["templates"] = info.templates
+    fields["prompts"] = info.prompts
     try:
         return resolve_config(backbone=backbone, **fields)
     except InvalidConfig as error:
         raise InvalidRequest(error.detail, code=error.code, at=f"/{error.field}") from error
 
 
-def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
+def _class_names(info: ArchiveInfo, form: ImportForm) -> tuple[str, ...]:
     """Clean the class names. Raise InvalidRequest if one is invalid or present twice."""
+    classes: Sequence[str] = info.classes
+    if form.classes is not None:
+        try:
+            classes = CLASSES.validate_json(form.classes)
+        except ValidationError as error:
+            raise invalid_model(error, "/classes") from error
     few = len(classes) <= MAX_CLASSES
     try:
         names = tuple(clean_class_name(name) for name in classes) if few else ()
@@ -217,11 +213,3 @@ def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
         detail = f"classes has more than {MAX_CLASSES:,} names, or a name twice. Send each name once."
         raise InvalidRequest(detail, at="/classes")
     return names
-
-
-def _json(text: str, field: str) -> Any:
-    """Parse a form field as JSON of its type. Raise InvalidRequest if it does not match."""
-    try:
-        return SHAPES[field].validate_json(text)
-    except ValidationError as error:
-        raise invalid_model(error, f"/{field}") from error

@@ -6,7 +6,7 @@ A reference to a model is its id, its name (latest version), `name@version` or `
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,8 +102,6 @@ class Models:
         backbone: str | None = None,
         classes: Sequence[str] | None = None,
         alpha: float | None = None,
-        templates: Sequence[str] | None = None,
-        prompts: Mapping[str, Sequence[str]] | None = None,
         delta_format: str | None = None,
         on_upload: OnUpload | None = None,
     ) -> "Model":
@@ -115,8 +113,6 @@ class Models:
             backbone: backbone of the model. This and the following defaults come from the archive.
             classes: trained classes.
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned).
-            templates: prompt templates.
-            prompts: prompts per class.
             delta_format: storage of an open_clip folder: "full" or "4bit".
             on_upload: called with the bytes sent and their total number, None if unknown.
 
@@ -124,13 +120,12 @@ class Models:
             InvalidImages: the archive cannot be read.
         """
         archive = model_archive(path)
-        lists = {"classes": classes, "templates": templates, "prompts": prompts}
         options = {
             "name": name,
             "backbone": backbone,
             "alpha": None if alpha is None else f"{alpha:g}",
             "delta_format": delta_format,
-            **{field: None if value is None else json.dumps(value) for field, value in lists.items()},
+            "classes": None if classes is None else json.dumps(classes),
         }
         request = Request(
             "POST",

@@ -46,13 +46,7 @@ def test_an_unknown_path(unchanged: Service, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [
-        ("GET", "/adapt", "POST"),
-        ("PATCH", "/jobs/x", "DELETE, GET"),
-        ("OPTIONS", "/models/x", "DELETE, GET, PATCH"),
-        ("DELETE", "/healthz", "GET"),
-        ("TRACE", "/jobs", "GET"),
-    ],
+    [("GET", "/adapt", "POST"), ("DELETE", "/healthz", "GET"), ("TRACE", "/jobs", "GET")],
 )
 def test_a_wrong_method(unchanged: Service, method: str, path: str, allowed: str) -> None:
     response = unchanged.client.request(method, path)

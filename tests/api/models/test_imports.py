@@ -123,14 +123,12 @@ def test_the_form_wins_over_the_archive(fresh: Service, model: str, backbone: Ba
         "name": "woods",
         "classes": '["oak"]',
         "alpha": "0.25",
-        "templates": '["{}"]',
-        "prompts": "{}",
         "delta_format": "4bit",
         "backbone": backbone.name,
     }
     body = brought(fresh, exported(fresh, model), **fields)
     assert (body["name"], body["trained_classes"], body["alpha"]) == ("woods", ["oak"], 0.25)
-    assert (body["templates"], body["prompts"], body["delta_format"]) == (["{}"], {}, "4bit")
+    assert body["delta_format"] == "4bit"
 
 
 def test_half_precision_and_a_root_folder(fresh: Service, model: str) -> None:
@@ -250,8 +248,6 @@ def test_a_support_set_has_a_limit(fresh: Service, backbone: Backbone) -> None:
         ({"classes": "red fox"}, "invalid_request", "/classes"),
         ({"classes": '["a", "A"]'}, "invalid_request", "/classes"),
         ({"classes": '[""]'}, "invalid_class_names", "/classes"),
-        ({"templates": '["no place"]'}, "invalid_config", "/templates"),
-        ({"prompts": '{"a": []}'}, "invalid_request", "/prompts/a"),
         ({"alpha": "2"}, "invalid_request", "/alpha"),
         ({"delta_format": "2bit"}, "invalid_request", "/delta_format"),
         ({"name": "x" * 201}, "invalid_name", "/name"),
