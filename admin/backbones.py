@@ -21,7 +21,6 @@ from core.clip.config import STARTER, resolve_config
 from core.clip.models import installed
 from core.clip.models.recommend import CURATED, recommend, this_machine
 from core.store import backbones as store
-from core.store.errors import BackboneFixed
 
 backbones = typer.Typer(help="Manage pre-trained models.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Backbone, such as ViT-B-16/openai.")]
@@ -86,7 +85,7 @@ def use(name: Name, as_json: AsJson = False) -> None:
     """
     settings = settings_of()
     if store.is_fixed(settings):
-        typer.echo(BackboneFixed(settings.backbone).detail, err=True)
+        typer.echo(store.fixed(settings).detail, err=True)
         raise typer.Exit(1)
     pulled = {"name": name} if name == STARTER else _pull(name, as_json)
     with database_of(settings) as database, database.write() as session:

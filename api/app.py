@@ -58,7 +58,6 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sweep_scratch(settings.scratch())
-        app.state.checks.begin()
         # In a thread: /healthz answers at once, /readyz once the backbone is loaded.
         threading.Thread(target=_warm_up, args=(app,), name="warm-up", daemon=True).start()
         usual = tempfile.tempdir

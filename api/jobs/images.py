@@ -11,7 +11,7 @@ from api.threads import REQUESTS, UPLOADS
 from clipcite.wire.jobs import JobImage, JobImageList
 from core.clip.data.header import ImageLimits
 from core.serving.service import Serving
-from core.store.errors import ImageNotFound
+from core.store.errors import NotFound
 from core.store.jobs import jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -55,7 +55,10 @@ def get_job_image(
         job = jobs.get(session, job_id, owner=owner)
         row = jobs.image(session, job.id, position)
     if row is None:
-        raise ImageNotFound(job_id, position)
+        raise NotFound(
+            "image_not_found",
+            f"The job {job_id!r} has no image {position}. GET /jobs/{job_id}/images lists its images.",
+        )
     return Response(
         jpeg_thumbnail(serving, row.blob_key, owner, side), media_type="image/jpeg", headers=HEADERS
     )

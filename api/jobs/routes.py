@@ -21,7 +21,7 @@ from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
-from core.store.errors import BlobNotFound, PreflightNotFound, ShotsGone
+from core.store.errors import BlobNotFound, NotFound, ShotsGone
 from core.store.jobs import fair_queue, jobs
 from core.store.jobs.leases import PUBLISHED
 from core.store.registry.references import clean_name
@@ -186,7 +186,11 @@ def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, j
     try:
         return Preflight.model_validate_json(blobs.get(jobs.preflight_of(job.id)))
     except BlobNotFound as error:
-        raise PreflightNotFound(job.id) from error
+        raise NotFound(
+            "preflight_not_found",
+            f"The preflight of the job {job.id!r} is missing in the storage. Send its images to "
+            "POST /adapt?dry_run=true to get another one.",
+        ) from error
 
 
 @router.get(

@@ -65,17 +65,11 @@ class Checks:
         backbone = _part(self._state.serving.ready)  # costs nothing, so it is always up to date
         return {**parts, "backbone": backbone}
 
-    def begin(self) -> None:
-        """Start the first check without waiting for it. A new storage gets its id before any upload."""
-        with self._lock:
-            self._pending = self._thread.submit(self._check)
-
     def _check(self) -> dict[str, PartReadiness]:
         database = _part(self._state.database.check)
-        if time.monotonic() > self._storage_good_until:
-            with_database = database["status"] == "ok"
-            self._storage = self._check_storage(with_database=with_database)
-            if self._storage["status"] == "ok" and with_database:
+        if database["status"] == "ok" and time.monotonic() > self._storage_good_until:
+            self._storage = self._check_storage()
+            if self._storage["status"] == "ok":
                 self._storage_good_until = time.monotonic() + STORAGE_GOOD_SECONDS
         parts = {
             "database": database,
@@ -89,17 +83,13 @@ class Checks:
         self._good_until = time.monotonic() + GOOD_SECONDS
         return parts
 
-    def _check_storage(self, *, with_database: bool) -> PartReadiness:
+    def _check_storage(self) -> PartReadiness:
         """Check the storage, with a write only until one has succeeded."""
-        database, blobs = self._state.database, self._state.blobs
         try:
             if not self._storage_tried:
-                blobs.check()
-            if with_database:
-                installation.check(database, blobs, bind=True)
-                self._storage_tried = True
-            else:
-                blobs.exists(installation.KEY)
+                self._state.blobs.check()
+            installation.check(self._state.database, self._state.blobs, bind=True)
+            self._storage_tried = True
         except DatabaseUnavailable:  # reported by the part `database`
             return OK
         except ClipCiteError as error:

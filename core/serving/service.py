@@ -5,7 +5,6 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 
@@ -36,7 +35,6 @@ from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 
 MIN_DECODERS = 2
-READERS = 4
 PROMPTS_PER_IMAGE = 100
 """Number of prompts that take about as long as an image."""
 MAX_RETRY_AFTER = 30
@@ -89,8 +87,6 @@ class Serving:
         """One slot per image and model in flight. Each full PROMPTS_PER_IMAGE new prompts need one more."""
         self.admission.slots.seconds_to_wait = self._seconds_to_wait
         self.decoding = Decoders(self.decoders)
-        self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
-        """Threads that read files for display; each holds one file."""
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_SLOTS, "request")
         """One thread per admitted request, so that requests never wait for a thread."""
@@ -192,7 +188,6 @@ class Serving:
         self.engine.close()
         self.previews.close()
         self.decoding.close()
-        self.readers.shutdown(wait=False, cancel_futures=True)
         self.requests.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, model_id: str) -> None:

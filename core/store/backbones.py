@@ -8,13 +8,22 @@ from core.store.accounts import audit
 from core.store.db.backbone_tables import BackbonePull
 from core.store.db.session import database_now
 from core.store.db.text import sanitize_text
-from core.store.errors import BackboneFixed
+from core.store.errors import Conflict
 from core.store.storage import installation
 
 
 def is_fixed(settings: Settings) -> bool:
     """Return whether the environment of the service sets the default backbone."""
     return "backbone" in settings.model_fields_set
+
+
+def fixed(settings: Settings) -> Conflict:
+    """Return the error of a choice that the environment of the service has made already."""
+    return Conflict(
+        "set_by_environment",
+        f"The operator has chosen the model: CLIPCITE_BACKBONE is {settings.backbone}. Start the service "
+        "without this variable and without --backbone to choose another one here.",
+    )
 
 
 def default(session: Session, settings: Settings) -> str:
@@ -27,10 +36,10 @@ def set_default(session: Session, settings: Settings, name: str) -> None:
     """Choose the default backbone, which must be installed.
 
     Raises:
-        BackboneFixed: the environment sets it.
+        Conflict: the environment sets it.
     """
     if is_fixed(settings):
-        raise BackboneFixed(settings.backbone)
+        raise fixed(settings)
     row = installation.find(session, lock=True)
     if row.default_backbone != name:
         row.default_backbone = name

@@ -63,23 +63,22 @@ class QueueUnavailable(ClipCiteError):
     status = 503
 
 
+class NotFound(ClipCiteError):
+    """Something that a job or a name doesn't have. `code` is what is missing."""
+
+    status = 404
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
 class JobNotFound(ClipCiteError):
     code = "job_not_found"
     status = 404
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"There is no job {job_id!r}. GET /jobs lists your jobs.")
-
-
-class PreflightNotFound(ClipCiteError):
-    code = "preflight_not_found"
-    status = 404
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(
-            f"The preflight of the job {job_id!r} is missing in the storage. Send its images to "
-            "POST /adapt?dry_run=true to get another one."
-        )
 
 
 class ShotsGone(ClipCiteError):
@@ -95,13 +94,6 @@ class ShotsGone(ClipCiteError):
         )
 
 
-class ReportNotFound(ClipCiteError):
-    """The job has no report. `detail` is the reason."""
-
-    code = "report_not_found"
-    status = 404
-
-
 class ReportPending(ClipCiteError):
     """The model is being evaluated, and its report will follow."""
 
@@ -113,16 +105,6 @@ class ReportPending(ClipCiteError):
         super().__init__(
             "The model is ready, and its report follows when the evaluation has ended. Wait with "
             f"GET /jobs/{job_id}?wait=60."
-        )
-
-
-class ImageNotFound(ClipCiteError):
-    code = "image_not_found"
-    status = 404
-
-    def __init__(self, job_id: str, position: int) -> None:
-        super().__init__(
-            f"The job {job_id!r} has no image {position}. GET /jobs/{job_id}/images lists its images."
         )
 
 
@@ -155,26 +137,3 @@ class Conflict(ClipCiteError):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
-
-
-class AliasNotFound(ClipCiteError):
-    code = "alias_not_found"
-    status = 404
-
-    def __init__(self, name: str, alias: str) -> None:
-        super().__init__(
-            f"There is no alias {alias!r} of {name!r}. GET /models/{name}/aliases lists its aliases."
-        )
-
-
-class BackboneFixed(ClipCiteError):
-    """The environment of the service sets the default backbone."""
-
-    code = "set_by_environment"
-    status = 409
-
-    def __init__(self, backbone: str) -> None:
-        super().__init__(
-            f"The operator has chosen the model: CLIPCITE_BACKBONE is {backbone}. Start the service without "
-            "this variable and without --backbone to choose another one here."
-        )

@@ -17,7 +17,7 @@ from clipcite.wire.report import Report
 from core.clip.errors import BadImage
 from core.serving.service import Serving
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage
-from core.store.errors import BlobNotFound, ReportNotFound, ReportPending
+from core.store.errors import BlobNotFound, NotFound, ReportPending
 from core.store.jobs import endings, jobs
 from core.store.storage.blobs import Blobs
 
@@ -78,7 +78,7 @@ def get_report(
 
 
 def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
-    """Return the stored report with file names. Raise ReportPending or ReportNotFound if there is none."""
+    """Return the stored report with file names. Raise ReportPending or NotFound if there is none."""
     if job.model_id is not None and job.status not in FINAL:
         raise ReportPending(job.id)
     if job.status != SUCCEEDED or job.model_id is None:
@@ -87,16 +87,17 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
             if job.status == FAILED
             else f"There is no report before the job has succeeded. Wait with GET /jobs/{job.id}?wait=60."
         )
-        raise ReportNotFound(detail)
+        raise NotFound("report_not_found", detail)
     for notice in job.warnings:
         if notice["code"] in endings.EVALUATION_SKIPPED:
-            raise ReportNotFound(f"The job has no report. {notice['detail']}")
+            raise NotFound("report_not_found", f"The job has no report. {notice['detail']}")
     try:
         stored = json.loads(blobs.get(job.report_key or jobs.report_of(job.id, job.model_id)))
     except BlobNotFound as error:
-        raise ReportNotFound(
+        raise NotFound(
+            "report_not_found",
             'The job has no report. It ran with `evaluate` "none", or on an older version. Train again with '
-            "POST /adapt to get one."
+            "POST /adapt to get one.",
         ) from error
     names = {row.position: row.file_name for row in rows}
     report = Report.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
@@ -121,5 +122,5 @@ def thumbnails(serving: Serving, keys: Mapping[int, str], owner: str) -> dict[in
             return None
         return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
-    made = dict(zip(keys, serving.readers.map(data_url, keys.values()), strict=True))
+    made = {position: data_url(key) for position, key in keys.items()}
     return {position: url for position, url in made.items() if url is not None}

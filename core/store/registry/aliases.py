@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import Alias, AliasMove, Model, ModelName
-from core.store.errors import AliasNotFound, Conflict, ModelNotFound
+from core.store.errors import Conflict, ModelNotFound, NotFound
 from core.store.registry import models, references
 
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
@@ -53,7 +53,7 @@ def list_all(session: Session, name: str, *, owner: str) -> list[Pointer]:
 
 
 def get(session: Session, name: str, alias: str, *, owner: str) -> Pointer:
-    """Return an alias. Raise AliasNotFound if the owner has no such alias."""
+    """Return an alias. Raise NotFound if the owner has no such alias."""
     return _pointer(session, _row(session, name, alias, owner))
 
 
@@ -110,7 +110,7 @@ def rollback(
     """Undo the last promotion that was not undone yet.
 
     Raises:
-        AliasNotFound: the owner has no such alias.
+        NotFound: the owner has no such alias.
         Conflict: there is no earlier model, it was deleted or renamed, or the alias does not point
             to the expected model.
     """
@@ -137,7 +137,7 @@ def rollback(
 
 
 def remove(session: Session, name: str, alias: str, *, owner: str) -> None:
-    """Delete an alias with its history, but not its models. Raise AliasNotFound if it does not exist."""
+    """Delete an alias with its history, but not its models. Raise NotFound if it does not exist."""
     owners.lock(session, owner)
     session.delete(_row(session, name, alias, owner))
     session.flush()
@@ -146,7 +146,10 @@ def remove(session: Session, name: str, alias: str, *, owner: str) -> None:
 def _row(session: Session, name: str, alias: str, owner: str) -> Alias:
     row = session.get(Alias, (owner, references.normal(name), references.normal(alias)))
     if row is None:
-        raise AliasNotFound(name, alias)
+        raise NotFound(
+            "alias_not_found",
+            f"There is no alias {alias!r} of {name!r}. GET /models/{name}/aliases lists its aliases.",
+        )
     return row
 
 

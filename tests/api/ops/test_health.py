@@ -24,7 +24,6 @@ from tests.api.service import URL, Body, Service, assert_problem, shots
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import RETRIES, Hub
-from tests.service.running import wait_for
 
 PARTS = {"database", "storage", "backbone", "broker"}
 
@@ -101,15 +100,6 @@ def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fres
         assert json.loads(fresh.blobs.get(installation.KEY)) == {"id": installation.find(session).id}
 
 
-def test_the_start_gives_a_new_storage_its_id(fresh: Service) -> None:
-    """The id exists before the first upload and without any health check."""
-    fresh.blobs.delete(installation.KEY)
-    with TestClient(fresh.app, URL):
-        wait_for(lambda: fresh.blobs.exists(installation.KEY), seconds=600)
-        assert [blob.key for blob in fresh.blobs.list("")] == [installation.KEY]
-
-
-@pytest.mark.slow
 def test_frequent_checks_write_nothing_and_rarely_read(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import event, func, select
 
 from core.store.db.session import Database
 from core.store.db.tables import Job, Model
-from core.store.errors import AliasNotFound, Conflict, ModelNotFound
+from core.store.errors import Conflict, ModelNotFound, NotFound
 from core.store.jobs import fair_queue, jobs, leases
 from core.store.registry import aliases, models
 from core.store.registry.aliases import AliasPrecondition
@@ -26,7 +26,7 @@ from tests.core.store.samples import (
 )
 
 ROUNDS = 15
-REFUSED = (AliasNotFound, Conflict, ModelNotFound)
+REFUSED = (NotFound, Conflict, ModelNotFound)
 """Errors of the loser of a race."""
 
 
@@ -316,7 +316,7 @@ def test_contending_moves_follow_one_another(database: Database) -> None:
             try:
                 with database.write() as session:
                     aliases.rollback(session, "shoes", "prod", owner=OWNER)
-            except (AliasNotFound, Conflict):
+            except (NotFound, Conflict):
                 pass  # There is no previous version.
 
     at_once(*[lambda m=m: promote(m) for m in shoes], roll_back)

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.store.db.session import Database
 from core.store.db.tables import AliasMove, Model
-from core.store.errors import AliasNotFound, Conflict, ModelNotFound
+from core.store.errors import Conflict, ModelNotFound, NotFound
 from core.store.registry import aliases, models
 from core.store.registry.aliases import AliasPrecondition, Pointer
 from tests.core.store.registry.test_models import published, resolved
@@ -159,7 +159,7 @@ def test_list_get_and_remove(database: Database, shoes: list[str]) -> None:
             ("boots", "prod", OWNER),
             ("\0", "\0", OWNER),
         ):
-            with database.write() as session, pytest.raises(AliasNotFound):
+            with database.write() as session, pytest.raises(NotFound):
                 ask(session, name, alias, owner=owner)
     with database.write() as session:
         aliases.remove(session, "shoes", "prod", owner=OWNER)
