@@ -10,3 +10,11 @@ class ClipCiteError(Exception):
     @property
     def detail(self) -> str:
         return str(self)
+
+
+class CodedError(ClipCiteError):
+    """An expected failure whose `code` is the reason."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code

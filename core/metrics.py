@@ -47,16 +47,14 @@ class BacklogCollector(Collector):
             return
         up.add_metric([], 1)
         yield up
-        jobs = GaugeMetricFamily("clipcite_jobs", "Stored jobs, by status.", labels=["status"])
-        for status, count in queue.jobs.items():
-            jobs.add_metric([status], count)
-        yield jobs
-        failures = GaugeMetricFamily(
-            "clipcite_failed_jobs", "Stored failed jobs, by error code.", labels=["code"]
-        )
-        for code, count in queue.failures.items():
-            failures.add_metric([code], count)
-        yield failures
+        for name, meaning, label, counts in (
+            ("jobs", "Stored jobs, by status.", "status", queue.jobs),
+            ("failed_jobs", "Stored failed jobs, by error code.", "code", queue.failures),
+        ):
+            family = GaugeMetricFamily(f"clipcite_{name}", meaning, labels=[label])
+            for value, count in counts.items():
+                family.add_metric([value], count)
+            yield family
         yield GaugeMetricFamily(
             "clipcite_queue_age_seconds",
             "Waiting time of the oldest queued job (seconds); 0 if none is queued.",

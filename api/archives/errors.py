@@ -1,14 +1,13 @@
 """Errors about rejected archives."""
 
-from core.errors import ClipCiteError
+from core.errors import CodedError
 
 
-class ArchiveError(ClipCiteError):
-    """The whole archive is rejected. `code` is the reason."""
+class ArchiveError(CodedError):
+    """The whole archive is rejected."""
 
     def __init__(self, code: str, detail: str, status: int = 422) -> None:
-        super().__init__(detail)
-        self.code = code
+        super().__init__(code, detail)
         self.status = status
 
 

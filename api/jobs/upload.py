@@ -17,7 +17,7 @@ from core.clip.config import GOOD_IMAGES
 from core.clip.data.decoders import Decoders
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
-from core.errors import ClipCiteError
+from core.errors import CodedError
 from core.settings import Settings
 
 MAX_REPORTED = 100
@@ -29,14 +29,13 @@ class ClassCount(TypedDict):
     test_images: int
 
 
-class InvalidUpload(ClipCiteError):
+class InvalidUpload(CodedError):
     """The upload is rejected. `errors` lists every bad file or field."""
 
     def __init__(
         self, code: str, detail: str, errors: Sequence[dict[str, str]] = (), status: int = 422
     ) -> None:
-        super().__init__(detail)
-        self.code = code
+        super().__init__(code, detail)
         self.status = status
         self.errors = list(errors)
 

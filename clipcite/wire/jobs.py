@@ -48,9 +48,7 @@ class Progress(ResponseModel):
         "an attempt."
     )
     eta_seconds: float | None = Field(
-        None,
-        description="Estimated seconds until the job ends; null if unknown. It never rises within an "
-        "attempt.",
+        None, description="Estimated seconds until the job ends; null if unknown."
     )
     model_eta_seconds: float | None = Field(
         None,

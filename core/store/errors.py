@@ -1,6 +1,6 @@
 """Expected errors of the store."""
 
-from core.errors import ClipCiteError
+from core.errors import ClipCiteError, CodedError
 
 
 class ServerUnavailable(ClipCiteError):
@@ -63,14 +63,10 @@ class QueueUnavailable(ClipCiteError):
     status = 503
 
 
-class NotFound(ClipCiteError):
+class NotFound(CodedError):
     """Something that a job or a name doesn't have. `code` is what is missing."""
 
     status = 404
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
 
 class JobNotFound(ClipCiteError):
@@ -129,11 +125,7 @@ class InvalidCursor(ClipCiteError):
         )
 
 
-class Conflict(ClipCiteError):
-    """The state of a job, a model or an alias doesn't allow the operation. `code` is the reason."""
+class Conflict(CodedError):
+    """The state of a job, a model or an alias doesn't allow the operation."""
 
     status = 409
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code

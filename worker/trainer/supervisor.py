@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.errors import ClipCiteError
+from core.errors import CodedError
 from worker.trainer.process import TrainerProcess
 from worker.trainer.warm import WarmTrainer
 
@@ -16,20 +16,12 @@ POLL_SECONDS = 0.1
 TRANSIENT_CODES = {"backbone_unavailable", "storage_full"}
 
 
-class TrainerFailed(ClipCiteError):
+class TrainerFailed(CodedError):
     """A permanent error of the trainer, which is not retried."""
 
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
-
-class TrainerDied(ClipCiteError):
+class TrainerDied(CodedError):
     """A trainer that died or hung, which is retried."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
 
 class Stopped(Exception):

@@ -1,6 +1,5 @@
 """Statistics of jobs: the queue for the metrics, and durations of recent jobs for estimates of new ones."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -17,21 +16,13 @@ MAX_JSON_BYTES = 200_000
 """Jobs with larger settings, because of their prompts, are no basis: all of them are in memory at once."""
 
 
-@dataclass(frozen=True)
-class Backlog:
-    """Statistics of all jobs."""
+class Backlog(NamedTuple):
+    """Statistics of all jobs, as the metrics of `core.metrics` explain them (seconds)."""
 
     jobs: dict[str, int]
-    """Number of jobs by status, for every status."""
     failures: dict[str, int]
-    """Number of failed jobs by error code."""
     queue_age: float
-    """Longest waiting time of a queued job, in seconds, since it was accepted or, if requeued, may start."""
     dispatch_lag: float
-    """Longest time that a job has been due without a wake-up, in seconds.
-
-    A lag well above `redispatch_seconds` means that the dispatcher is down, or that limits hold jobs back.
-    """
 
 
 def backlog(session: Session, *, redispatch_seconds: float) -> Backlog:
