@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
-from api.archives.errors import ArchiveError, broken, too_large
 from clipcite.wire.folders import short
+from core.errors import CodedError
 
 CHUNK = 65_536
 MAX_DIRECTORY_BYTES = 8_000_000
@@ -18,6 +18,31 @@ MEAN_NAME_BYTES = 200  # over all entries, because each byte may take four in me
 LOCAL_HEADER = 30
 # gzip, bzip2 and xz, the compressions of tar files
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+
+
+class ArchiveError(CodedError):
+    """The whole archive is rejected."""
+
+    def __init__(self, code: str, detail: str, status: int = 422) -> None:
+        super().__init__(code, detail)
+        self.status = status
+
+
+def broken(reason: str) -> ArchiveError:
+    return ArchiveError("broken_archive", f"The archive is damaged or cut short: {reason}. Pack it again.")
+
+
+def too_large(max_bytes: int) -> ArchiveError:
+    return ArchiveError(
+        "archive_too_large",
+        f"The archive unpacks to more than {max_bytes:,} bytes. Send fewer or smaller images.",
+        413,
+    )
+
+
+def reason(error: Exception) -> str:
+    # Escaped and cut, because these messages may quote names from the archive.
+    return repr(str(error))[1:-1][:100] or "unreadable"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from api.archives.errors import ArchiveError, broken, reason, too_large
-from api.archives.members import CHUNK, ArchiveLimits, members
+from api.archives.members import (
+    CHUNK,
+    ArchiveError,
+    ArchiveLimits,
+    broken,
+    members,
+    reason,
+    too_large,
+)
 from clipcite.wire.folders import Split, UnclearLayout, Warnings, place_images, short, warn
 from core.clip.errors import BadImage
 

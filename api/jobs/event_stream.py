@@ -9,17 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Response
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from api.deps import from_state
 from api.threads import REQUESTS
-from clipcite.wire.jobs import Event, EventList
+from clipcite.wire.jobs import Event
 from core.admission import Admission, Limit, ServerBusy
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, JobEvent
 from core.store.errors import DatabaseUnavailable
-from core.store.jobs import events, jobs
+from core.store.jobs import events
 
 logger = logging.getLogger(__name__)
 MAX_STREAMS = 400
@@ -91,38 +90,13 @@ class EventSource:
                 sent = time.monotonic()
 
 
-def answer_events(
-    source: EventSource, owner: str, job_id: str, after: int, last_event_id: int | None, accept: str
-) -> EventList | Response:
-    """Return the list of events, or their stream if `accept` names it. A finished stream gives 204.
-
-    Raises:
-        JobNotFound: the owner has no such job.
-        ServerBusy: too many streams are open.
-    """
-    streamed = "text/event-stream" in (part.split(";")[0].strip().lower() for part in accept.split(","))
-    with source.database.read() as session:
-        if not streamed:
-            rows = jobs.events(session, job_id, after, owner=owner)
-            return EventList(data=[_shown(row) for row in rows])
-        job = jobs.get(session, job_id, owner=owner)
-        last = events.last_seq(session, job.id)
-        end = events.end_seq(session, job.id)
-    seen = min(after if last_event_id is None else last_event_id, last)
-    if end is not None and seen >= end:
-        return Response(status_code=204)  # browsers reconnect after every end until they get this status
-    with source.readers.admit(owner, slots=1):  # before the headers are sent
-        pass
-    return EventSourceResponse(source.stream(owner, job.id, seen), headers=STREAM_HEADERS)
-
-
-def _shown(row: JobEvent) -> Event:
+def to_event(row: JobEvent) -> Event:
     return Event(seq=row.seq, at=row.at, type=row.type, data=row.data)
 
 
 def _encoded(event: JobEvent) -> bytes:
     name = "done" if event.type in FINAL else "progress" if event.type == events.PROGRESS else "log"
-    return format_sse_event(event=name, id=str(event.seq), data_str=_shown(event).model_dump_json())
+    return format_sse_event(event=name, id=str(event.seq), data_str=to_event(event).model_dump_json())
 
 
 EventSourceDep = Annotated[EventSource, from_state("event_source")]

@@ -5,24 +5,25 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse
 
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
 from api.http.problems import responses
-from api.jobs.event_stream import EventSourceDep, answer_events
+from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import DryRun, IdempotencyKey, JobForm, JobFormDep, form_router
 from api.jobs.image_check import StoredImages
 from api.jobs.retrain import changed_settings, checked_moves
 from api.jobs.submission import SubmissionDep, to_job
 from api.threads import REQUESTS, UPLOADS
-from clipcite.wire.adapt import Preflight, Retraining
+from clipcite.wire.adapt import Retraining
 from clipcite.wire.jobs import EventList, Job, JobPage, Status, Until
 from core.settings import Settings
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
-from core.store.errors import BlobNotFound, NotFound, ShotsGone
-from core.store.jobs import fair_queue, jobs
+from core.store.errors import ShotsGone
+from core.store.jobs import events, fair_queue, jobs
 from core.store.jobs.leases import PUBLISHED
 from core.store.registry.references import clean_name
 from core.store.storage import deletions
@@ -177,22 +178,6 @@ def delete_job(
     deletions.finish(database, blobs, jobs.blobs_of(job_id))
 
 
-@router.get("/{job_id}/preflight", responses=responses(401, 404, 422, 503))
-@UPLOADS.runs
-def get_preflight(database: DatabaseDep, blobs: BlobsDep, owner: CurrentOwner, job_id: str) -> Preflight:
-    """Return the preflight of a job: findings per image, and the estimated duration and memory."""
-    with database.read() as session:
-        job = jobs.get(session, job_id, owner=owner)
-    try:
-        return Preflight.model_validate_json(blobs.get(jobs.preflight_of(job.id)))
-    except BlobNotFound as error:
-        raise NotFound(
-            "preflight_not_found",
-            f"The preflight of the job {job.id!r} is missing in the storage. Send its images to "
-            "POST /adapt?dry_run=true to get another one.",
-        ) from error
-
-
 @router.get(
     "/{job_id}/events",
     response_model=EventList,
@@ -226,7 +211,18 @@ def list_events(
 
     Progress is kept until a week after the end, one event per percent of each stage.
     """
-    return answer_events(source, owner, job_id, after, last_event_id, accept)
+    streamed = "text/event-stream" in (part.split(";")[0].strip().lower() for part in accept.split(","))
+    with source.database.read() as session:
+        job = jobs.get(session, job_id, owner=owner)
+        if not streamed:
+            return EventList(data=[to_event(row) for row in events.after(session, job.id, after)])
+        last, end = events.last_seq(session, job.id), events.end_seq(session, job.id)
+    seen = min(after if last_event_id is None else last_event_id, last)
+    if end is not None and seen >= end:
+        return Response(status_code=204)  # browsers reconnect after every end until they get this status
+    with source.readers.admit(owner, slots=1):  # before the headers are sent
+        pass
+    return EventSourceResponse(source.stream(owner, job.id, seen), headers=STREAM_HEADERS)
 
 
 def make_adapt_router(settings: Settings) -> APIRouter:
@@ -243,8 +239,8 @@ def adapt(
     """Upload labelled images and start a training job.
 
     The minimum is 2 classes with 1 image each; 4 to 16 images per class work well. Every image is checked
-    before the response. The job's `warnings` summarise problems with images, class names and class balance,
-    and `GET /jobs/{id}/preflight` has the findings per image. Poll the job with `GET /jobs/{id}`.
+    before the response. The job's `warnings` summarise problems with images, class names and class balance;
+    `dry_run` gives the findings per image. Poll the job with `GET /jobs/{id}`.
 
     With an `Idempotency-Key` a request can be repeated safely if its response was lost. For 24 hours the same
     key returns the first request's job, with the header `Idempotency-Replayed: true`.

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,8 +131,7 @@ class JobSubmission:
             contents = (
                 (new.blob_key, shot.read()) for new, shot in zip(images, validated.images, strict=True)
             )
-            report = (jobs.preflight_of(job_id), checked.model_dump_json().encode())
-            self.blobs.put_all(chain(contents, [report]))
+            self.blobs.put_all(contents)
             with self.database.write() as session:
                 job = submission.submit_job(
                     session,

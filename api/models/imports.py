@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import File, Form, Request, Response, UploadFile
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from api.archives.errors import ArchiveError
-from api.archives.members import ArchiveLimits
+from api.archives.members import ArchiveError, ArchiveLimits
 from api.archives.read import extract
 from api.deps import from_state
 from api.http.forms import MULTIPART, JsonText, Text, check_fields

@@ -10,7 +10,6 @@ from sqlalchemy import select
 from core.store.db.session import Database
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Deletion, Job, JobEvent, JobImage, Model
 from core.store.errors import StorageFull, StorageUnavailable
-from core.store.jobs.jobs import preflight_of
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from worker.dispatcher.cleanup import finish_deletions
@@ -157,10 +156,7 @@ def _no_orphans(truth: Truth, blobs: Blobs) -> Finding:
     """Check that each file has either an owner or a deletion, never both."""
     owned = {image.blob_key for image in truth.images} | {installation.KEY}
     owned |= {key for model in truth.models for key in (model.weights_key, model.manifest_key)}
-    for job in truth.jobs.values():
-        owned.add(preflight_of(job.id))
-        if job.report_key is not None:
-            owned.add(job.report_key)
+    owned |= {job.report_key for job in truth.jobs.values() if job.report_key is not None}
     stored = {blob.key for blob in blobs.list("")}
     doomed = {key for key in stored if any(key.startswith(prefix) for prefix in truth.deletions)}
     broken = [f"{key}: no owner and no deletion" for key in sorted(stored - owned - doomed)]

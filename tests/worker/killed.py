@@ -294,7 +294,7 @@ def living(database: Database, blobs: Blobs) -> set[str]:
             assert rows[model.job_id].model_id == model.id
             assert rows[model.job_id].metrics == model.metrics
     for job in rows.values():
-        needed |= {key for key in (job.report_key, jobs.preflight_of(job.id)) if key and blobs.exists(key)}
+        needed |= {key for key in (job.report_key,) if key and blobs.exists(key)}
         assert job.report_key is None or job.report_key in needed
         stored = {blob.key for blob in blobs.list(checkpoints.folder_of(job.id))}
         if job.status == "running" and job.id in recorded:

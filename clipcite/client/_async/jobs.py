@@ -9,7 +9,6 @@ from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
 from clipcite.client.request import Request, path_of
 from clipcite.client.retry import is_over
-from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import Event, Status, Until
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.report import Metrics, Report
@@ -43,10 +42,6 @@ class AsyncJobs:
     async def delete(self, job_id: str) -> None:
         """Delete the job and its images. Its model remains."""
         await self._transport.send(Request("DELETE", path_of("jobs", job_id)))
-
-    async def preflight(self, job_id: str) -> Preflight:
-        """Return the findings of the check of the job's images at upload."""
-        return await self._transport.fetch(Preflight, Request("GET", path_of("jobs", job_id, "preflight")))
 
     async def report(self, job_id: str) -> Report:
         """Return the evaluation of the job's model.
@@ -173,10 +168,6 @@ class AsyncJob(JobData):
     async def delete(self) -> None:
         """Delete the job and its images. Its model remains."""
         await self._jobs.delete(self.id)
-
-    async def preflight(self) -> Preflight:
-        """Return the findings of the check of the images at upload."""
-        return await self._jobs.preflight(self.id)
 
     async def report(self) -> Report:
         """Return the evaluation of the model.

@@ -8,7 +8,6 @@ from clipcite.client._sync.transport import Transport
 from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
 from clipcite.client.request import Request, path_of
 from clipcite.client.retry import is_over
-from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import Event, Status, Until
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.report import Metrics, Report
@@ -42,10 +41,6 @@ class Jobs:
     def delete(self, job_id: str) -> None:
         """Delete the job and its images. Its model remains."""
         self._transport.send(Request("DELETE", path_of("jobs", job_id)))
-
-    def preflight(self, job_id: str) -> Preflight:
-        """Return the findings of the check of the job's images at upload."""
-        return self._transport.fetch(Preflight, Request("GET", path_of("jobs", job_id, "preflight")))
 
     def report(self, job_id: str) -> Report:
         """Return the evaluation of the job's model.
@@ -172,10 +167,6 @@ class Job(JobData):
     def delete(self) -> None:
         """Delete the job and its images. Its model remains."""
         self._jobs.delete(self.id)
-
-    def preflight(self) -> Preflight:
-        """Return the findings of the check of the images at upload."""
-        return self._jobs.preflight(self.id)
 
     def report(self) -> Report:
         """Return the evaluation of the model.

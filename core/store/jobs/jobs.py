@@ -203,11 +203,6 @@ def blobs_of(job_id: str) -> str:
     return f"jobs/{job_id}"
 
 
-def preflight_of(job_id: str) -> str:
-    """Return the key of the job's preflight."""
-    return f"{blobs_of(job_id)}/preflight.json"
-
-
 def report_of(job_id: str, number: str) -> str:
     """Return a key for a report. It is deleted with the job's images, which the report shows.
 

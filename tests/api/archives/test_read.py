@@ -16,8 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.archives.errors import ArchiveError
-from api.archives.members import ArchiveLimits
+from api.archives.members import ArchiveError, ArchiveLimits
 from api.archives.read import Entry, read_archive
 from clipcite.wire.folders import Warnings
 from tests.api import crafted
@@ -229,7 +228,7 @@ def test_bombs_cost_no_memory(tmp_path: Path) -> None:
     script = """
         import resource, sys, time
         from pathlib import Path
-        from api.archives.errors import ArchiveError
+        from api.archives.members import ArchiveError
         from api.archives.members import ArchiveLimits
         from api.archives.read import read_archive
         folder, scratch = Path(sys.argv[1]), Path(sys.argv[1]) / "scratch"
@@ -341,7 +340,7 @@ def test_directories_cost_no_more_than_an_honest_one(tmp_path: Path) -> None:
     script = """
         import resource, sys, time
         from pathlib import Path
-        from api.archives.errors import ArchiveError
+        from api.archives.members import ArchiveError
         from api.archives.read import read_archive
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.process_time()

@@ -155,8 +155,6 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
         ("GET", "/jobs/{job_id}/images", client.get(f"/jobs/{job}/images")),
         ("GET", "/jobs/{job_id}/images/{position}", client.get(f"/jobs/{job}/images/0")),
         ("GET", "/jobs/{job_id}/images/{position}", client.get(f"/jobs/{job}/images/99")),
-        ("GET", "/jobs/{job_id}/preflight", client.get(f"/jobs/{job}/preflight")),
-        ("GET", "/jobs/{job_id}/preflight", client.get(f"/jobs/{claim.job_id}/preflight")),
         ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{reported}/report")),
         ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{reported}/report", headers=page)),
         ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{job}/report")),

@@ -9,7 +9,6 @@ from sqlalchemy import update
 
 from core.store.db.session import database_now
 from core.store.db.tables import Job
-from core.store.jobs import jobs
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem, form
@@ -103,23 +102,8 @@ def test_a_job_keeps_its_findings(make_service: MakeService) -> None:
     before = dry_run(service, **given)
     job = service.accepted(**given)
     assert job["warnings"] == before["warnings"] != []
-    kept = service.client.get(f"/jobs/{job['id']}/preflight")
-    assert kept.status_code == 200
-    assert kept.json() == before
     assert service.client.delete(f"/jobs/{job['id']}").status_code == 204
     assert service.stored() == []
-    assert_problem(service.client.get(f"/jobs/{job['id']}/preflight"), 404, "job_not_found")
-
-
-def test_a_missing_file_is_named(fresh: Service) -> None:
-    job = fresh.accepted(**upload())["id"]
-    fresh.blobs.delete(jobs.preflight_of(job))
-    assert_problem(
-        fresh.client.get(f"/jobs/{job}/preflight"),
-        404,
-        "preflight_not_found",
-        "missing in the storage.*dry_run",
-    )
 
 
 def test_clip_has_an_estimate_before_the_first_job(make_service: MakeService) -> None:

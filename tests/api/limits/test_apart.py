@@ -25,7 +25,6 @@ from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import exports
 from api.threads import REQUESTS, Threads
 from core.store.accounts import api_keys, audit
-from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
@@ -104,7 +103,6 @@ def test_stalled_uploads_block_no_other_request(
     [
         ("/jobs/{job}/images/0", image_service, "jpeg_thumbnail"),
         ("/jobs/{job}/report", report_routes, "_stored"),
-        ("/jobs/{job}/preflight", jobs, "preflight_of"),
         ("/models/{model}/export?format=delta", exports, "export"),
     ],
 )

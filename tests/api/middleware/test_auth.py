@@ -25,7 +25,6 @@ ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
     ("GET", "/jobs/{job_id}/events"): (404, {"adapt"}),
     ("GET", "/jobs/{job_id}/images"): (404, {"adapt"}),
     ("GET", "/jobs/{job_id}/images/{position}"): (404, {"adapt"}),
-    ("GET", "/jobs/{job_id}/preflight"): (404, {"adapt"}),
     ("GET", "/jobs/{job_id}/report"): (404, {"adapt"}),
     ("GET", "/models"): (200, {"adapt", "classify"}),
     ("GET", "/models/{model_id}"): (404, {"adapt", "classify"}),

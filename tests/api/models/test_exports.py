@@ -15,7 +15,7 @@ from safetensors.torch import load
 from starlette.responses import StreamingResponse
 from starlette.types import Message
 
-from api.models.exports import answer_export
+from api.models.routes import export_model
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.store.accounts.owners import DEFAULT_OWNER
@@ -104,7 +104,13 @@ def test_exports_that_nobody_reads_are_limited(make_service: MakeService, backbo
     state = service.app.state
 
     def export() -> StreamingResponse:
-        return answer_export(state.serving, state.scratch, DEFAULT_OWNER, model, None, "open_clip", None)
+        given = {
+            "serving": state.serving,
+            "scratch": state.scratch,
+            "owner": DEFAULT_OWNER,
+            "model_id": model,
+        }
+        return export_model.__wrapped__(**given)
 
     unread = export()
     assert_problem(service.client.get(f"/models/{model}/export"), 503, "busy", "exports")

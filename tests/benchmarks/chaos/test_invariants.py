@@ -73,7 +73,6 @@ def store(request: pytest.FixtureRequest, database: Database, tmp_path: Path) ->
     for file in ("weights", "manifest"):
         blobs.put(f"models/{model_id}/{file}", WEIGHTS)
     blobs.put(jobs.report_of(job_id, model_id), b"{}")
-    blobs.put(jobs.preflight_of(job_id), b"{}")
     keys = {f"{file}_key": f"models/{model_id}/{file}" for file in ("weights", "manifest")}
     model = new_model(id=model_id, sha256=sha256(WEIGHTS), **keys)
     assert publish(database, claim, model, evaluate=True)
