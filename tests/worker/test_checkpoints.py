@@ -20,6 +20,7 @@ from core.store.db.tables import Deletion
 from core.store.errors import StorageFull
 from core.store.jobs import jobs
 from core.store.jobs.checkpoints import folder_of
+from core.store.jobs.events import after
 from core.store.jobs.jobs import NewImage
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
@@ -255,7 +256,7 @@ def queue_job(worker: JobRunner) -> str:
 
 def epochs_of(worker: JobRunner, job_id: str, event: str) -> list[int]:
     with worker.database.read() as session:
-        return [e.data["epoch"] for e in jobs.events(session, job_id, owner=OWNER) if e.type == event]
+        return [e.data["epoch"] for e in after(session, job_id, 0) if e.type == event]
 
 
 def test_a_drain_a_death_and_a_torn_file_then_the_end(

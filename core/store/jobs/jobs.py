@@ -16,11 +16,10 @@ from core.log import current
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
-from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobEvent, JobImage
+from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobImage
 from core.store.db.text import sanitize_text
 from core.store.errors import Conflict, JobNotFound
 from core.store.jobs.endings import EVALUATION_CANCELLED, cancel, end_lease
-from core.store.jobs.events import after
 from core.store.jobs.transitions import append_event, locked, of_request, transition
 from core.store.storage import deletions
 
@@ -140,12 +139,6 @@ def images(session: Session, job_id: str) -> list[JobImage]:
 
 def image(session: Session, job_id: str, position: int) -> JobImage | None:
     return session.scalar(select(JobImage).where(JobImage.job_id == job_id, JobImage.position == position))
-
-
-def events(session: Session, job_id: str, after_seq: int = 0, *, owner: str) -> list[JobEvent]:
-    """Return the events after `after_seq`, in order. Raise JobNotFound if the owner has no such job."""
-    get(session, job_id, owner=owner)
-    return after(session, job_id, after_seq)
 
 
 def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:

@@ -15,6 +15,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.jobs import jobs, leases
+from core.store.jobs.events import after
 from core.store.jobs.jobs import NewImage
 from core.store.jobs.leases import Claim
 from core.store.registry import models
@@ -110,7 +111,7 @@ def job_of(database: Database, job_id: str, *, owner: str = OWNER) -> Job:
 def types_of(database: Database, job_id: str) -> list[str]:
     """Return the types of the job's events without progress. Asserts that their numbers grow."""
     with database.read() as session:
-        events = jobs.events(session, job_id, owner=OWNER)
+        events = after(session, job_id, 0)
     numbers = [event.seq for event in events]
     assert numbers == sorted(set(numbers))
     return [event.type for event in events if event.type != "progress"]

@@ -10,6 +10,7 @@ from core.store.db.session import Database
 from core.store.db.tables import JobEvent
 from core.store.errors import Conflict
 from core.store.jobs import events, jobs, leases
+from core.store.jobs.events import after
 from core.store.jobs.leases import Claim
 from tests.core.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
 
@@ -26,7 +27,7 @@ def beat(database: Database, claim: Claim, *steps: dict[str, Any]) -> None:
 
 def progress_of(database: Database, job_id: str) -> list[dict[str, Any]]:
     with database.read() as session:
-        return [e.data for e in jobs.events(session, job_id, owner=OWNER) if e.type == "progress"]
+        return [e.data for e in after(session, job_id, 0) if e.type == "progress"]
 
 
 def test_the_last_progress_of_each_percent_stays(database: Database) -> None:
@@ -46,7 +47,7 @@ def test_a_replaced_event_gets_a_new_number(database: Database) -> None:
     assert seen == [4, 5, 6]  # After queued, started and stage.
     assert publish(database, claim)
     with database.read() as session:
-        found = jobs.events(session, claim.job_id, owner=OWNER)
+        found = after(session, claim.job_id, 0)
     assert [(e.seq, e.type) for e in found][-2:] == [(7, "model_published"), (8, "succeeded")]
 
 
@@ -100,7 +101,7 @@ def test_a_follower_misses_no_event(database: Database) -> None:
     for thread in threads:
         thread.join()
     with database.read() as session:
-        stored = jobs.events(session, claim.job_id, owner=OWNER)
+        stored = after(session, claim.job_id, 0)
     assert [e.data["detail"] for e in heard if e.type == "warning"] == [str(i) for i in range(20)]
     assert {e.seq for e in stored} <= {e.seq for e in heard}
     numbers = [e.seq for e in heard]
