@@ -22,7 +22,7 @@ from api.jobs import images as image_service
 from api.jobs import upload as upload_module
 from api.jobs.report import routes as report_routes
 from api.middleware.body_limit import MAX_SMALL_BYTES
-from api.models import exports
+from api.models import routes as model_routes
 from api.threads import REQUESTS, Threads
 from core.store.accounts import api_keys, audit
 from core.store.registry import models
@@ -103,7 +103,7 @@ def test_stalled_uploads_block_no_other_request(
     [
         ("/jobs/{job}/images/0", image_service, "jpeg_thumbnail"),
         ("/jobs/{job}/report", report_routes, "_stored"),
-        ("/models/{model}/export?format=delta", exports, "export"),
+        ("/models/{model}/export?format=delta", model_routes, "export"),
     ],
 )
 def test_stalled_files_block_no_other_request(
