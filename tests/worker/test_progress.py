@@ -105,9 +105,3 @@ def test_an_attempt_that_only_evaluates() -> None:
     assert {fields["stage"] for fields in attempt.seen} == {"evaluating"}
     assert attempt.known("model_eta_seconds") == []
     assert attempt.known("eta_seconds")[-1] < 5
-
-
-def test_a_time_left_is_withheld_rather_than_raised() -> None:
-    left = TimeLeft()
-    estimates = [None, 30.0, 20.0, 24.0, 40.0, 21.0, 10.0, 40.0]
-    assert [left.state(estimate) for estimate in estimates] == [None, 30, 20, 20, None, 20, 10, None]

@@ -11,7 +11,7 @@ from core.store.db.session import database_now
 from core.store.db.tables import Job
 from tests.api import crafted
 from tests.api.conftest import MakeService
-from tests.api.service import Body, Service, assert_problem, form
+from tests.api.service import Body, Service, form
 from tests.core.clip.drawn import drawn
 
 KEYS = {
@@ -96,7 +96,7 @@ def test_an_image_that_cannot_be_read(unchanged: Service, on_bad_image: str) -> 
     assert [w["code"] for w in body["warnings"]] == (["bad_image"] * 2 if on_bad_image == "skip" else [])
 
 
-def test_a_job_keeps_its_findings(make_service: MakeService) -> None:
+def test_a_job_has_the_warnings_of_its_dry_run(make_service: MakeService) -> None:
     service = make_service()
     given = upload(again=jpeg(drawn(2), 60))
     before = dry_run(service, **given)

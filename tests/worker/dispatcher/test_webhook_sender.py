@@ -348,31 +348,6 @@ def test_a_slow_receiver_delays_no_other(drip: bytes, one_database: Database, th
     made.wait(PATIENCE)
 
 
-# --- redelivery ---
-
-
-def test_a_redelivery_has_the_same_id(database: Database, there: Receiver) -> None:
-    """The receiver sees one id, whether the delivery had succeeded or failed."""
-    job_id = cancelled(database, there.url)
-    there.answers = [410, 200, 200]
-    assert send(database) == 1
-    with database.write() as session:
-        [failed] = deliveries.list_of(session, job_id)
-        assert (failed.status, failed.reason) == (410, "answered with 410")
-        deliveries.redeliver(session, job_id, failed.id)
-    for attempt in (2, 3):
-        assert send(database) == 1
-        with database.write() as session:
-            [row] = deliveries.list_of(session, job_id)
-            assert (row.attempts, row.status, row.reason, row.next_attempt_at) == (attempt, 200, None, None)
-            assert row.finished_at is not None
-            deliveries.redeliver(session, job_id, row.id)
-    assert {headers["webhook-id"] for _, headers, _ in there.hits} == {failed.id}
-    assert len(there.hits) == 3
-    with database.write() as session, pytest.raises(DeliveryNotFound):
-        deliveries.redeliver(session, "job_other", failed.id)
-
-
 # --- crashes and deletions ---
 
 
