@@ -14,8 +14,8 @@ READ_SECONDS = 30.0
 PIECE_BYTES = 65_536
 """Maximum size of a response that waits in a connection, and of what a client must read per READ_SECONDS."""
 MAX_HEAD_BYTES = 65_536
-RECEIVED_BYTES = 16_384
-"""Maximum number of bytes that are parsed at once. While they are, other connections wait."""
+RECEIVED_BYTES, HEAD_BYTES = 16_384, 2_048
+"""Maximum number of bytes that are parsed at once, and before a request is known. Other connections wait."""
 MAX_PIPELINED = 100
 """Maximum number of requests of a connection that wait for the response of an earlier one."""
 MAX_CONNECTIONS = 4_096
@@ -90,7 +90,7 @@ class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._watch_head()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._received
+        return self._received if self._is_answering() else self._received[:HEAD_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._head_bytes += nbytes
