@@ -32,8 +32,8 @@ from benchmarks.methods.clip_cite import config_of, train
 from benchmarks.methods.common.task import Task, Tests
 from benchmarks.run_store import Run, RunStore
 from core.clip.data.splits import make_folds
+from core.clip.evaluation.context import Candidates, EvalContext, TrainingSet
 from core.clip.evaluation.cross_validation import cross_validate
-from core.clip.evaluation.predictions import Candidates
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.prompts import class_prompts
@@ -151,19 +151,19 @@ def fold_scores(trial: Trial, backbone: Backbone) -> tuple[float, dict[str, Arra
     new = [name for name in trial.data.class_names if name not in task.class_names]
     names = (*task.class_names, *new)
     started = time.monotonic()
-    found = cross_validate(
-        backbone,
-        make_folds(task.labels, task.seed),
+    trained = TrainingSet(
+        tuple(task.class_names),
+        [task.labels.count(k) for k in range(len(task.class_names))],
         [e.path for e in shots_of(trial)],
+        range(len(task.labels)),
         task.tensors,
-        task.features(backbone.model),
         task.labels,
-        Candidates(names, len(task.class_names), tuple(task.prompts(names))),
-        config_of(task),
-        alpha=config_of(task).alpha,
-        reporter=Reporter(),
+        task.features(backbone.model),
+        0.0,
     )
-    assert found.adapted is not None
+    candidates = Candidates(names, len(task.class_names), tuple(task.prompts(names)))
+    context = EvalContext(backbone, trained, config_of(task))
+    found = cross_validate(context, make_folds(task.labels, task.seed), candidates, Reporter())
     scores = {"closed": found.adapted.trained_only, "mixed": found.adapted.all_classes}
     arrays = {name: matrix.astype(np.float16) for name, matrix in scores.items()}
     return time.monotonic() - started, {**arrays, "truth": found.truth}

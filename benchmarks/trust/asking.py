@@ -1,4 +1,4 @@
-"""Predictions of the model, the stock model and the preview on the large test set.
+"""Predictions of the model and the stock model on the large test set.
 
 Scores are stored instead of features, which are a hundred times larger.
 """
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy.harness import Trial
 from core.clip.config import AdaptConfig
-from core.clip.evaluation.predictions import Candidates, balanced_scores, cosine_scores, preview_scores
-from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.evaluation.context import Candidates
+from core.clip.evaluation.predictions import balanced_scores
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.pipeline import Adapted
@@ -34,8 +34,7 @@ def score_test_images(
     Returns:
         truth [T]: labels.
         class_names: the columns of "among A".
-        named_A, named_preview [T, 2]: the best trained class and the best of all classes, for A = 0 and the
-            served α.
+        named_A [T, 2]: the best trained class and the best of all classes, for A = 0 and the served α.
         alone [T, K]: scores of the trained classes at the served α.
         "rule in-distribution score" [T]: at that α.
         "among A" [T, K + new]: scores of all classes at this α.
@@ -57,14 +56,7 @@ def score_test_images(
             model = with_parameters(backbone, theta)
         images = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
         classifier = build_zero_shot_classifier(model, backbone.tokenize, prompts).cpu()
-        if alpha == 0:
-            scores = cosine_scores(images, classifier, known)
-            preview = preview_scores(
-                PrototypeClassifier(shots.features[0], shots.labels), images, classifier, known
-            )
-            arrays["named_preview"] = best_names(preview.trained_only, preview.all_classes)
-        else:
-            scores = balanced_scores(images, classifier, shots, alpha, known)
+        scores = balanced_scores(images, classifier, shots, alpha, known)
         arrays[f"named_{alpha}"] = best_names(scores.trained_only, scores.all_classes)
         arrays[f"{AMONG}{alpha}"] = scores.all_classes.astype(np.float32)
         if alpha == config.alpha:

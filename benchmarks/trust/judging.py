@@ -12,7 +12,6 @@ from core.clip.inference.calibration import (
     Calibration,
     Floats,
     calibration_error,
-    reliability,
     softmax,
 )
 
@@ -36,7 +35,6 @@ def judged(record: Record) -> dict[str, Any]:
         **reported,
         "true": alone[str(reported["alpha"])],
         "true_gain": alone[str(reported["alpha"])] - alone["0.0"],
-        "true_preview": alone["preview"],
     }
     if reported["calibration"] is not None:
         judgement["confident"] = _confident(record, Calibration.from_dict(reported["calibration"]), listed)
@@ -51,7 +49,7 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
     own = fitted.temperature if fitted.scoring_version > 2 else fitted.temperature**FOLD_EXPONENT
 
     def error(scores: Floats, labels: NDArray[np.int64], temperature: float) -> float:
-        return calibration_error(reliability(softmax(scale * scores / temperature), labels))
+        return calibration_error(softmax(scale * scores / temperature), labels)
 
     chances = softmax(scale * alone[listed] / fitted.temperature)
     sets = chances >= fitted.conformal_threshold(COVERAGE)

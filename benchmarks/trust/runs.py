@@ -54,7 +54,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         held_truth [N]: labels.
         held_alone_A [N, K]: scores of the trained classes, for each evaluated α.
         held_in_distribution_A [N]: in-distribution scores.
-        held_named_A, held_named_preview [N, 2]: the best trained class, and the best with 20 distractors.
+        held_named_A [N, 2]: the best trained class, and the best with 20 distractors.
 
     A real run adds the arrays of `asking.score_test_images`.
     """
@@ -126,10 +126,7 @@ def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[li
 
 
 def _held_out_arrays(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {
-        "held_truth": held.truth.astype(np.uint8),
-        "held_named_preview": best_names(held.preview.trained_only, held.preview.all_classes),
-    }
+    arrays: dict[str, NDArray[Any]] = {"held_truth": held.truth.astype(np.uint8)}
     for alpha, scores in held.curve.items():
         arrays[f"held_alone_{alpha}"] = scores.trained_only.astype(np.float32)
         arrays[f"held_named_{alpha}"] = best_names(scores.trained_only, scores.all_classes)

@@ -69,19 +69,14 @@ class Accuracies(ResponseModel):
     images: int = Field(description="Number of images.")
     candidates: int = Field(description="Number of classes to choose from.")
     stock: Interval = Field(description="Accuracy of the stock model.")
-    preview: Interval = Field(description="Accuracy of the instant preview.")
     adapted: Interval | None = Field(
-        None, description="Accuracy of the adapted model; null if only the preview was evaluated."
+        None, description="Accuracy of the adapted model; null in reports of version 0.2 without fold models."
     )
-    preview_against_stock: Interval = Field(description="Preview minus stock, paired by image.")
     adapted_against_stock: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
-    adapted_against_preview: Interval | None = Field(
-        None, description="Adapted minus preview, paired by image."
-    )
 
 
 class Recommendation(ResponseModel):
-    code: Open[Literal["use_it", "stay_with_stock", "use_preview", "add_images", "check_images", "evaluate"]]
+    code: Open[Literal["use_it", "stay_with_stock", "add_images", "check_images", "evaluate"]]
     detail: str = Field(description="The recommendation for a person.")
     class_names: list[str] = Field(description="Classes that it is about.")
 
@@ -89,8 +84,8 @@ class Recommendation(ResponseModel):
 class ReportMeasuredOn(ResponseModel):
     """Images of the evaluation."""
 
-    source: Open[Literal["test", "holdout", "cross_validation", "preview"]] = Field(
-        description="Test images, held-out images, cross-validation of the adapted model, or of the preview."
+    source: Open[Literal["test", "holdout", "cross_validation", "none"]] = Field(
+        description="Test images, held-out images, cross-validation, or none: too few images."
     )
     images: int = Field(description="Number of evaluated images.")
     trained_images: int = Field(description="Number of training images.")
@@ -125,16 +120,6 @@ class ChangedImage(ImageReport):
     before: str = Field(description="Class predicted by the stock model; `predicted` is the adapted model's.")
 
 
-class Bin(ResponseModel):
-    """Predictions of similar confidence."""
-
-    low: float = Field(description="Lower bound of the confidence.")
-    high: float = Field(description="Upper bound of the confidence.")
-    images: int = Field(description="Number of predictions.")
-    confidence: float = Field(description="Mean confidence.")
-    accuracy: float = Field(description="Share of correct predictions.")
-
-
 class Reliability(ResponseModel):
     """Calibration of the probabilities, with the trained classes as candidates."""
 
@@ -147,7 +132,6 @@ class Reliability(ResponseModel):
         None,
         description="Expected calibration error with a temperature fitted on the other half of the images.",
     )
-    bins: list[Bin] = Field(description="Reliability diagram, after calibration if there is one.")
 
 
 class CurvePoint(ResponseModel):
@@ -228,7 +212,5 @@ class Report(Resource):
         description="Training images that fold models assign to another class; at most 24."
     )
     calibration: Reliability
-    curve: list[CurvePoint] = Field(
-        description="Accuracies by alpha; empty if only the preview was evaluated."
-    )
+    curve: list[CurvePoint] = Field(description="Accuracies by alpha; empty if not evaluated.")
     seconds: Seconds

@@ -94,8 +94,6 @@ def adapt(
         # 1. Read images. Copies may not be trained on while their original is evaluated.
         copied = range(len(shots)) if config.evaluate == "none" else _originals(shots, limits)
         training_shots, test_shots = _split(shots, tests, config, reporter, copied)
-        place = {position: i for i, (position, _) in enumerate(training_shots)}
-        originals = [place[copied[position]] for position in place]
         index_of = {name: i for i, name in enumerate(class_names)}
         labels = [index_of[shot.class_name] for _, shot in training_shots]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
@@ -120,13 +118,21 @@ def adapt(
             on_trained(trained)
 
         # 4. Evaluate θ(α) against θ_0.
-        positions = [position for position, _ in training_shots]
-        confirmed = frozenset(position for position, shot in training_shots if shot.label_confirmed)
+        distinct = [i for i, (position, _) in enumerate(training_shots) if copied[position] == position]
         training_set = TrainingSet(
-            class_names, sources, positions, images, labels, stock, trained.seconds, confirmed, originals
+            class_names,
+            [labels.count(k) for k in range(len(class_names))],
+            [sources[i] for i in distinct],
+            [training_shots[i][0] for i in distinct],
+            [images[i] for i in distinct],
+            [labels[i] for i in distinct],
+            stock[distinct],
+            trained.seconds,
+            frozenset(position for position, shot in training_shots if shot.label_confirmed),
         )
         evaluation = evaluate(
-            EvalContext(backbone, trained.weights, training_set, config, limits),
+            EvalContext(backbone, training_set, config, limits),
+            trained.weights,
             test_shots,
             "test" if tests else "holdout",
             reporter,
@@ -167,7 +173,9 @@ def _split(
     placed = list(enumerate(shots))
     if tests or not config.holdout or config.evaluate == "none":
         return placed, list(enumerate(tests, start=len(shots)))
-    out = holdout_positions(shots, config.holdout, config.seed, originals)
+    distinct = [i for i, original in enumerate(originals) if i == original]
+    chosen = holdout_positions([shots[i] for i in distinct], config.holdout, config.seed)
+    out = sorted(distinct[i] for i in chosen)
     evaluated_names = {shots[i].class_name for i in out}
     unmeasured = [name for name in dict.fromkeys(s.class_name for s in shots) if name not in evaluated_names]
     if unmeasured:
@@ -176,4 +184,4 @@ def _split(
             f"Not evaluated, because these classes have too few images to hold any out: "
             f"{', '.join(unmeasured[:10])}. Add images, raise holdout, or send test images.",
         )
-    return [(i, s) for i, s in placed if i not in out], [placed[i] for i in sorted(out) if originals[i] == i]
+    return [(i, s) for i, s in placed if originals[i] not in out], [placed[i] for i in out]

@@ -54,8 +54,8 @@ def get_report(
 ) -> Response:
     """Return the evaluation of a job: should the model be used?
 
-    The report compares stock, preview and adapted model on images that they were not trained on. It also
-    lists changed predictions, label issues and mistakes, and checks the calibration of the probabilities.
+    The report compares stock and adapted model on images that they were not trained on. It also lists
+    changed predictions, label issues and mistakes, and checks the calibration of the probabilities.
     Deleting the job deletes its report.
     """
     with database.read() as session:

@@ -17,22 +17,17 @@ MAX_FOLD_IMAGES = 400
 """Maximum number of images in a single fold: with 400, the accuracy is known to ± 5 points."""
 
 
-def make_folds(labels: Sequence[int], seed: int, originals: Sequence[int] | None = None) -> list[list[int]]:
+def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     """Return the image indices of each fold, ascending; no fold if no class has 5 images.
 
     With many images there is one fold of a fifth of the images, at most 400. With few images a fifth would
     be too small (16 images give ± 20 points), so there are two folds of one half each. Every image is then
     predicted, and both fold models together take as long as the training.
 
-    Folds are stratified by class. Images of classes with fewer than 5 images are in no fold. Copies are in
-    the fold of their original and don't count.
-
-    Args:
-        originals: image of the same class that each image copies, or the image itself; None without copies.
+    Folds are stratified by class. Images of classes with fewer than 5 images are in no fold.
     """
     generator = np.random.default_rng(seed)
-    distinct, copies = _copies(range(len(labels)) if originals is None else originals)
-    classes = [[i for i in distinct if labels[i] == label] for label in sorted(set(labels))]
+    classes = [[i for i, own in enumerate(labels) if own == label] for label in sorted(set(labels))]
     shuffled = [generator.permutation(members) for members in classes if len(members) >= MIN_SPLIT_IMAGES]
     share = min(1 / 5, MAX_FOLD_IMAGES / max(1, sum(map(len, shuffled))))
     fifth = [members[: max(1, round(share * len(members)))] for members in shuffled]
@@ -49,31 +44,15 @@ def make_folds(labels: Sequence[int], seed: int, originals: Sequence[int] | None
             for i, index in enumerate(members):
                 # Classes of odd size give their extra image to alternating halves.
                 folds[(i + number) % 2].append(int(index))
-    return [sorted(copy for original in fold for copy in copies[original]) for fold in folds]
+    return [sorted(fold) for fold in folds]
 
 
-def holdout_positions(
-    shots: Sequence[Shot], holdout: float, seed: int, originals: Sequence[int] | None = None
-) -> set[int]:
-    """Return the positions of about `holdout` of each class, never of a whole class.
-
-    Args:
-        originals: as for `make_folds`, by position.
-    """
+def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
+    """Return the positions of about `holdout` of each class, never of a whole class."""
     generator = np.random.default_rng(seed)
-    distinct, copies = _copies(range(len(shots)) if originals is None else originals)
     out: set[int] = set()
     for name in dict.fromkeys(shot.class_name for shot in shots):
-        members = [i for i in distinct if shots[i].class_name == name]
+        members = [i for i, shot in enumerate(shots) if shot.class_name == name]
         count = min(round(holdout * len(members)), len(members) - 1)
-        for original in generator.choice(members, size=count, replace=False).tolist():
-            out.update(copies[original])
+        out.update(generator.choice(members, size=count, replace=False).tolist())
     return out
-
-
-def _copies(originals: Sequence[int]) -> tuple[list[int], dict[int, list[int]]]:
-    """Return the originals, ascending, and each one's copies with itself."""
-    copies: dict[int, list[int]] = {}
-    for i, original in enumerate(originals):
-        copies.setdefault(original, []).append(i)
-    return sorted(copies), copies

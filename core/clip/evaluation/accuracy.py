@@ -1,7 +1,6 @@
 """Accuracies and their differences, with confidence intervals, and the metrics of a job."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,38 +91,13 @@ class Accuracies:
     candidates: int
     """Number of candidate classes."""
     stock: Interval
-    preview: Interval
-    adapted: Interval | None
-    """None if only the instant preview was evaluated."""
-    preview_against_stock: Interval
-    adapted_against_stock: Interval | None
-    adapted_against_preview: Interval | None
-
-
-@dataclass(frozen=True)
-class ClassResult:
-    """Results of one trained class."""
-
-    name: str
-    trained_images: int
-    images: int
-    """Number of held-out images of the class."""
-    recall: float | None
-    """None without held-out images."""
-    precision: float | None
-    """None if the class was never predicted."""
-    stock_recall: float | None
-    """Recall of the stock model."""
+    adapted: Interval
+    adapted_against_stock: Interval
 
 
 def candidates_of(held_out: HeldOutPredictions) -> str:
     """Return the candidates of the verdict: trained classes, or all classes if an image has a new one."""
     return "all_classes" if (held_out.truth >= held_out.candidates.trained).any() else "trained_only"
-
-
-def overall(held_out: HeldOutPredictions) -> Accuracies:
-    """Return the accuracies on all images, with the candidates of the verdict."""
-    return accuracies(held_out, np.arange(len(held_out.truth)), candidates_of(held_out))
 
 
 def is_correct(scores: ClassScores, truth: NDArray[np.int64], which: str, trained: int) -> NDArray[np.bool_]:
@@ -140,32 +114,30 @@ def is_correct(scores: ClassScores, truth: NDArray[np.int64], which: str, traine
     return result
 
 
-def accuracies(held_out: HeldOutPredictions, rows: NDArray[np.int64], which: str) -> Accuracies:
-    """Return the accuracies on some images.
+def accuracies(held_out: HeldOutPredictions, rows: NDArray[np.int64], which: str) -> Accuracies | None:
+    """Return the accuracies on some images, or None without images.
 
     Args:
         rows: their rows in the predictions.
         which: candidates, as for `is_correct`.
     """
+    if not len(rows):
+        return None
     k, truth = held_out.candidates.trained, held_out.truth[rows]
-    stock, preview = (is_correct(a[rows], truth, which, k) for a in (held_out.stock, held_out.preview))
-    names = {
-        "trained_only": k,
-        "all_classes": len(held_out.candidates.names),
-        "new": len(held_out.candidates.names) - k,
-    }[which]
-    adapted = None if held_out.adapted is None else is_correct(held_out.adapted[rows], truth, which, k)
-    interval = partial(accuracy_interval, images_per_fold_model=held_out.images_per_fold_model)
+    stock, adapted = (is_correct(a[rows], truth, which, k) for a in (held_out.stock, held_out.adapted))
+    names = len(held_out.candidates.names)
     return Accuracies(
         images=len(rows),
-        candidates=names,
+        candidates={"trained_only": k, "all_classes": names, "new": names - k}[which],
         stock=accuracy_interval(stock),
-        preview=interval(preview),
-        adapted=None if adapted is None else interval(adapted),
-        preview_against_stock=difference_interval(preview, stock),
-        adapted_against_stock=None if adapted is None else difference_interval(adapted, stock),
-        adapted_against_preview=None if adapted is None else difference_interval(adapted, preview),
+        adapted=accuracy_interval(adapted, images_per_fold_model=held_out.images_per_fold_model),
+        adapted_against_stock=difference_interval(adapted, stock),
     )
+
+
+def overall(held_out: HeldOutPredictions) -> Accuracies | None:
+    """Return the accuracies on all images, with the candidates of the verdict."""
+    return accuracies(held_out, np.arange(len(held_out.truth)), candidates_of(held_out))
 
 
 def job_metrics(
@@ -180,10 +152,10 @@ def job_metrics(
     The candidates are the trained classes and the classes of the images.
 
     Args:
-        held_out: None, or without predictions of an adapted model, if the model was not evaluated.
+        held_out: None, or without images, if the model was not evaluated.
         verdict: as in `core.clip.evaluation.verdict.Judgement`; `evaluating` before the evaluation.
     """
-    if held_out is None or held_out.adapted is None:
+    if held_out is None or not len(held_out.truth):
         return {
             "measured_on": {"source": "none", "images": 0, "trained_images": trained_images},
             "trained_classes": None,
@@ -191,30 +163,26 @@ def job_metrics(
             "all_classes": None,
             "verdict": verdict,
         }
-    trained = np.flatnonzero(held_out.truth < held_out.candidates.trained)
-    new = np.flatnonzero(held_out.truth >= held_out.candidates.trained)
-    everything = overall(held_out)
+    is_new = held_out.truth >= held_out.candidates.trained
+    trained, new = np.flatnonzero(~is_new), np.flatnonzero(is_new)
 
-    def shown(accuracies: Accuracies) -> dict[str, Any] | None:
-        if accuracies.adapted is None or accuracies.adapted_against_stock is None:
+    def shown(measured: Accuracies | None) -> dict[str, Any] | None:
+        if measured is None:
             return None
         return {
-            "stock": accuracies.stock.value,
-            "adapted": accuracies.adapted.value,
-            "difference": vars(accuracies.adapted_against_stock),
+            "stock": measured.stock.value,
+            "adapted": measured.adapted.value,
+            "difference": vars(measured.adapted_against_stock),
         }
-
-    def measured(rows: NDArray[np.int64], which: str) -> dict[str, Any] | None:
-        return shown(accuracies(held_out, rows, which)) if len(rows) else None
 
     return {
         "measured_on": {"source": source, "images": len(held_out.truth), "trained_images": trained_images},
-        "trained_classes": measured(trained, "trained_only"),
-        "new_classes": measured(new, "new"),
+        "trained_classes": shown(accuracies(held_out, trained, "trained_only")),
+        "new_classes": shown(accuracies(held_out, new, "new")),
         "all_classes": {
-            "trained": measured(trained, "all_classes" if len(new) else "trained_only"),
-            "new": measured(new, "all_classes"),
-            "all": shown(everything),
+            "trained": shown(accuracies(held_out, trained, candidates_of(held_out))),
+            "new": shown(accuracies(held_out, new, "all_classes")),
+            "all": shown(overall(held_out)),
         },
         "verdict": verdict,
     }

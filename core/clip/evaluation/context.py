@@ -8,43 +8,57 @@ from torch import Tensor
 
 from core.clip.config import AdaptConfig
 from core.clip.data.header import ImageLimits
-from core.clip.evaluation.predictions import Candidates
+from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
-from core.clip.weights.files import Weights
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The classes among which a prediction chooses."""
+
+    names: tuple[str, ...]
+    """Class names, the trained classes first."""
+    trained: int
+    """Number of trained classes."""
+    prompts: tuple[tuple[str, ...], ...]
+    """Prompts of each class."""
+
+    @property
+    def classes(self) -> list[int]:
+        """Trained class of each name, or NEW_CLASS."""
+        return [*range(self.trained), *[NEW_CLASS] * (len(self.names) - self.trained)]
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The images and labels that the model was trained on."""
+    """The images and labels that the model was trained on, without copies of an image of the same class."""
 
     class_names: tuple[str, ...]
+    class_images: Sequence[int]
+    """[K], number of training images of each class, copies included."""
     sources: Sequence[bytes | Path]
     positions: Sequence[int]
-    """[N], positions in the upload."""
+    """[N], positions in the upload, ascending."""
     images: Sequence[Tensor]
     """N decoded images, uint8 [3, H, W]."""
-    labels: list[int]
+    labels: Sequence[int]
     stock_features: Tensor
     """[N, D], by the stock model."""
     seconds: float
     """Duration of the training."""
     confirmed: frozenset[int] = frozenset()
     """Positions of the images whose labels are certain."""
-    originals: Sequence[int] | None = None
-    """[N], image of the same class that each image copies, or the image itself; None without copies."""
 
 
 @dataclass(frozen=True)
 class EvalContext:
-    """The model under evaluation, its training set and its settings."""
+    """The training of the model under evaluation, and its settings."""
 
     backbone: Backbone
-    weights: Weights
-    """The stored weights, so that the result includes the loss from packing."""
     trained: TrainingSet
     config: AdaptConfig
-    limits: ImageLimits
+    limits: ImageLimits = ImageLimits()
 
     def candidates(self, names: Sequence[str]) -> Candidates:
         """Return the candidate classes `names`, the trained classes first, with their prompts."""

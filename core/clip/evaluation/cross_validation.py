@@ -3,16 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-
-from torch import Tensor
 
 from core.clip.checks.estimate import CV_BUDGET
 from core.clip.config import AdaptConfig
-from core.clip.data.header import ImageLimits
-from core.clip.evaluation.predictions import Candidates, HeldOutPredictions, predict
-from core.clip.inference.prototypes import PrototypeClassifier
-from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.evaluation.context import Candidates, EvalContext
+from core.clip.evaluation.predictions import HeldOutPredictions, predict
+from core.clip.models.backbone import tower_parameters
 from core.clip.training.progress import FoldReporter, Reporter
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
@@ -53,65 +49,44 @@ def _fold_config(config: AdaptConfig, images: int, kept: int, epochs: int, numbe
 
 
 def cross_validate(
-    backbone: Backbone,
-    folds: Sequence[Sequence[int]],
-    sources: Sequence[bytes | Path],
-    images: Sequence[Tensor],
-    features: Tensor,
-    labels: Sequence[int],
-    candidates: Candidates,
-    config: AdaptConfig,
-    *,
-    alpha: float,
-    reporter: Reporter,
-    limits: ImageLimits = ImageLimits(),
-    originals: Sequence[int] | None = None,
+    context: EvalContext, folds: Sequence[Sequence[int]], candidates: Candidates, reporter: Reporter
 ) -> HeldOutPredictions:
-    """Train one fold model per fold on the images outside the fold, and predict those inside but copies.
+    """Train one fold model per fold on the images outside the fold, and predict those inside.
 
     Fold models have no checkpoints: an interrupted training starts its fold models again.
 
     Args:
         folds: indices of the images that each fold model is not trained on (`data.splits.make_folds`).
-        sources: N training images as files, decoded as the service decodes them.
-        images: the same N images, decoded: uint8 [3, H, W].
-        features: [N, D], of the stock model.
-        originals: as for `make_folds`.
 
     Raises:
         ClipCiteError: as for `fine_tune` and `predict`.
     """
+    backbone, trained, config = context.backbone, context.trained, context.config
     predictions = []
-    epochs = _epochs(len(sources), folds, config)
+    epochs = _epochs(len(trained.labels), folds, config)
     for number, fold in enumerate(folds):
         fold_reporter = FoldReporter(reporter, number, len(folds))
-        out = set(fold)
-        kept = [i for i in range(len(sources)) if i not in out]
-        kept_images, kept_labels = [images[i] for i in kept], [labels[i] for i in kept]
-        trained = fine_tune(
+        kept = sorted({*range(len(trained.labels))} - {*fold})
+        images, labels = [trained.images[i] for i in kept], [trained.labels[i] for i in kept]
+        tuned = fine_tune(
             backbone,
-            kept_images,
-            kept_labels,
+            images,
+            labels,
             candidates.prompts[: candidates.trained],
-            _fold_config(config, len(sources), len(kept), epochs, number),
+            _fold_config(config, len(trained.labels), len(kept), epochs, number),
             fold_reporter,
         )
-        delta = encode(tower_parameters(backbone.model), trained.theta_1, config.delta_format)
-        stock_features = features[[kept[i] for i in support_shots(kept_labels)]]
-        shots = encode_support_set(backbone, delta, kept_images, kept_labels, stock_features)
-        held_out = [i for i in fold if originals is None or originals[i] == i]
+        delta = encode(tower_parameters(backbone.model), tuned.theta_1, config.delta_format)
+        stock_features = trained.stock_features[[kept[i] for i in support_shots(labels)]]
         predicted = predict(
-            backbone,
-            Weights(delta, shots),
+            context,
+            Weights(delta, encode_support_set(backbone, delta, images, labels, stock_features)),
             candidates,
-            PrototypeClassifier(shots.features[0].float(), shots.labels),
-            [sources[i] for i in held_out],
-            [labels[i] for i in held_out],
-            held_out,
-            alpha=alpha,
-            stock_features=features[held_out],
-            reporter=fold_reporter,
-            limits=limits,
+            [trained.sources[i] for i in fold],
+            [trained.labels[i] for i in fold],
+            [trained.positions[i] for i in fold],
+            fold_reporter,
+            stock_features=trained.stock_features[fold],
         )
         predictions.append(replace(predicted, images_per_fold_model=len(kept)))
     return HeldOutPredictions.concatenate(predictions)

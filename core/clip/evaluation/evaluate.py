@@ -2,45 +2,36 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from core.clip.data.images import Shot
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import job_metrics
-from core.clip.evaluation.context import EvalContext
+from core.clip.evaluation.context import Candidates, EvalContext
 from core.clip.evaluation.cross_validation import cross_validate
-from core.clip.evaluation.label_issues import FOLDS, agreed_label_issues, cross_fit_scores
-from core.clip.evaluation.predictions import (
-    Candidates,
-    ClassScores,
-    HeldOutPredictions,
-    cosine_scores,
-    predict,
-)
+from core.clip.evaluation.label_issues import agreed_label_issues
+from core.clip.evaluation.predictions import HeldOutPredictions, predict
 from core.clip.evaluation.report import build_report
 from core.clip.evaluation.report_text import how_measured
 from core.clip.evaluation.verdict import judge
-from core.clip.inference.calibration import Calibration, fit_calibration
-from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.inference.calibration import fit_calibration
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import distractor_classes
 from core.clip.prompts import same_class
 from core.clip.training.progress import Reporter
+from core.clip.weights.files import Weights
 
 OTHERS = 20
 """Distractor classes added to the candidates if the test images have no new classes."""
 
 
 def predict_test_images(
-    context: EvalContext,
-    tests: Sequence[tuple[int, Shot]],
-    reporter: Reporter,
+    context: EvalContext, weights: Weights, tests: Sequence[tuple[int, Shot]], reporter: Reporter
 ) -> HeldOutPredictions:
     """Predict the test images with the adapted model.
 
@@ -53,19 +44,14 @@ def predict_test_images(
     names = list(dict.fromkeys([*names, *truths]))
     if len(names) == len(context.trained.class_names):
         names += distractor_classes(names, OTHERS)
-    shots = context.weights.shots
-    assert shots is not None  # newly trained weights have a support set
     return predict(
-        context.backbone,
-        context.weights,
+        context,
+        weights,
         context.candidates(names),
-        PrototypeClassifier(shots.features[0].float(), shots.labels),
         [shot.source for _, shot in tests],
         [names.index(name) for name in truths],
         [position for position, _ in tests],
-        alpha=context.config.alpha,
-        reporter=reporter,
-        limits=context.limits,
+        reporter,
     )
 
 
@@ -82,11 +68,12 @@ class Evaluation:
     report: dict[str, Any] | None
     """The report, ready for JSON; None with `config.evaluate` "none"."""
     held_out: HeldOutPredictions | None
-    """The predictions behind metrics and report; None if no image was held out."""
+    """The predictions behind metrics and report; None with `config.evaluate` "none"."""
 
 
 def evaluate(
     context: EvalContext,
+    weights: Weights,
     tests: Sequence[tuple[int, Shot]],
     source: str,
     reporter: Reporter,
@@ -98,6 +85,7 @@ def evaluate(
     With `config.evaluate` "none" nothing is evaluated.
 
     Args:
+        weights: the stored weights, so that the result includes the loss from packing.
         tests: (position in the upload, image), of trained or new classes.
         source: source of the tests, `test` or `holdout`.
         seconds_left: time limit. Cross-validation that would exceed it is skipped with a warning.
@@ -106,68 +94,61 @@ def evaluate(
         BadImage: an image can't be read.
         Cancelled: the reporter requested a stop.
     """
-    config, trained = context.config, context.trained
+    config, trained, scale = context.config, context.trained, context.backbone.logit_scale
+    trained_images = sum(trained.class_images)
     if config.evaluate == "none":
-        return Evaluation(job_metrics(None, source="none", trained_images=len(trained.labels)), None, None)
+        return Evaluation(job_metrics(None, source="none", trained_images=trained_images), None, None)
     reporter.stage("evaluating")
     started = time.monotonic()
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
-    features = trained.stock_features
     text_features = build_zero_shot_classifier(
-        context.backbone.model, context.backbone.tokenize, candidates.prompts
+        context.backbone.model, context.backbone.tokenize, candidates.prompts[: candidates.trained]
     ).cpu()
-    repeats = cross_fit_scores(
-        features, trained.labels, text_features, candidates, config.seed, trained.originals
-    )
-    previews = ClassScores.mean(repeats)
-    cross_validated = (
-        None if tests else _cross_validate(context, candidates, features, seconds_left, reporter)
-    )
-    label_issues = agreed_label_issues(context, repeats, cross_validated)
+    cross_validated = None if tests else _cross_validate(context, candidates, seconds_left, reporter)
     if tests:
-        held_out = predict_test_images(context, tests, reporter)
+        held_out = predict_test_images(context, weights, tests, reporter)
     elif cross_validated is not None:
-        held_out, source = (
-            replace(cross_validated, positions=np.asarray(trained.positions)[cross_validated.positions]),
-            "cross_validation",
-        )
+        held_out, source = cross_validated, "cross_validation"
     else:
-        stock = cosine_scores(features, text_features, candidates)
-        held_out, source = _only_previews(context, candidates, previews, stock), "preview"
-    judgement = judge(held_out, context.backbone.logit_scale)
-    calibration = _calibration_of(held_out, context.backbone.logit_scale, config.alpha)
+        held_out, source = HeldOutPredictions.none(context.candidates(trained.class_names)), "none"
+    rows = np.flatnonzero(held_out.truth < held_out.candidates.trained)
+    calibration = fit_calibration(
+        held_out.adapted.trained_only[rows],
+        held_out.truth[rows],
+        held_out.adapted[rows].in_distribution_score,
+        logit_scale=scale,
+        alpha=config.alpha,
+        fold_models=held_out.fold_models > 0,
+    )
+    judgement = judge(held_out, scale)
     report = build_report(
         held_out,
         source=source,
-        how=how_measured(source, len(held_out.truth), len(trained.labels), held_out.fold_models),
-        trained_images=[trained.labels.count(k) for k in range(len(trained.class_names))],
+        how=how_measured(source, len(held_out.truth), trained_images, held_out.fold_models),
+        trained_images=trained.class_images,
         alpha=config.alpha,
-        logit_scale=context.backbone.logit_scale,
+        logit_scale=scale,
         calibration=calibration,
         judgement=judgement,
-        label_issues=label_issues,
+        label_issues=agreed_label_issues(context, text_features, cross_validated),
         seconds={
             "training": round(trained.seconds, 1),
             "report": round(time.monotonic() - started, 1),
         },
     )
     metrics = {
-        **job_metrics(held_out, judgement.verdict, source=source, trained_images=len(trained.labels)),
+        **job_metrics(held_out, judgement.verdict, source=source, trained_images=trained_images),
         "calibration": None if calibration is None else calibration.to_dict(),
     }
     return Evaluation(metrics, report, held_out)
 
 
 def _cross_validate(
-    context: EvalContext,
-    candidates: Candidates,
-    features: Tensor,
-    seconds_left: float | None,
-    reporter: Reporter,
+    context: EvalContext, candidates: Candidates, seconds_left: float | None, reporter: Reporter
 ) -> HeldOutPredictions | None:
     """Cross-validate; return None if images or time are too few, or if a fold model fails."""
     trained = context.trained
-    folds = make_folds(trained.labels, context.config.seed, trained.originals)
+    folds = make_folds(trained.labels, context.config.seed)
     if not folds:
         return None
     if seconds_left is not None and seconds_left < SLACK * trained.seconds:
@@ -179,20 +160,7 @@ def _cross_validate(
         )
         return None
     try:
-        return cross_validate(
-            context.backbone,
-            folds,
-            trained.sources,
-            trained.images,
-            features,
-            trained.labels,
-            candidates,
-            context.config,
-            alpha=context.config.alpha,
-            reporter=reporter,
-            limits=context.limits,
-            originals=trained.originals,
-        )
+        return cross_validate(context, folds, candidates, reporter)
     except (OutOfMemory, TrainingDiverged, RuntimeError, MemoryError) as error:
         if not isinstance(error, (OutOfMemory, TrainingDiverged)) and not is_out_of_memory(error):
             raise
@@ -201,33 +169,3 @@ def _cross_validate(
             f"The model is trained but not evaluated, because cross-validation failed. {error}",
         )
         return None
-
-
-def _only_previews(
-    context: EvalContext, candidates: Candidates, previews: ClassScores, stock: ClassScores
-) -> HeldOutPredictions:
-    """Return the predictions of stock model and previews alone, without fold models."""
-    trained = context.trained
-    rows = np.arange(len(trained.labels))
-    if trained.originals is not None:
-        rows = rows[rows == trained.originals]
-    positions, labels = (np.asarray(x)[rows] for x in (trained.positions, trained.labels))
-    images_per_fold_model = round(len(rows) * (FOLDS - 1) / FOLDS)
-    return HeldOutPredictions(
-        candidates, positions, labels, stock[rows], previews[rows], None, {}, images_per_fold_model
-    )
-
-
-def _calibration_of(held_out: HeldOutPredictions, logit_scale: float, alpha: float) -> Calibration | None:
-    if held_out.adapted is None:
-        return None
-    rows = np.flatnonzero(held_out.truth < held_out.candidates.trained)
-    scores = held_out.adapted[rows]
-    return fit_calibration(
-        scores.trained_only,
-        held_out.truth[rows],
-        scores.in_distribution_score,
-        logit_scale=logit_scale,
-        alpha=alpha,
-        fold_models=held_out.fold_models > 0,
-    )

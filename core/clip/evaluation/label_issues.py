@@ -9,19 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.evaluation.context import EvalContext
-from core.clip.evaluation.predictions import (
-    Candidates,
-    ClassScores,
-    HeldOutPredictions,
-    cosine_scores,
-    preview_scores,
-)
+from core.clip.evaluation.predictions import Floats, HeldOutPredictions
 from core.clip.inference.calibration import softmax
 from core.clip.inference.prototypes import PrototypeClassifier
 
 FOLDS = 5
 REPEATS = 2
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -39,42 +32,31 @@ class LabelIssue:
 
 
 def cross_fit_scores(
-    features: Tensor,
-    labels: Sequence[int],
-    classifier_weights: Tensor,
-    candidates: Candidates,
-    seed: int,
-    originals: Sequence[int] | None = None,
-) -> list[ClassScores]:
+    features: Tensor, labels: Sequence[int], classifier_weights: Tensor, seed: int
+) -> list[Floats]:
     """Score each training image with prototype classifiers that were built without it.
 
-    Returns the scores of each of 2 repeats of 5-fold cross-validation.
+    Returns the scores [N, K] of each of 2 repeats of 5-fold cross-validation.
 
     Args:
         features: [N, D], of the stock model.
         labels: [N], trained classes.
-        classifier_weights: [C, D], of the stock model.
-        originals: as for `core.clip.data.splits.make_folds`; copies are in the fold of their original.
+        classifier_weights: [K, D], of the stock model.
     """
-    n = len(labels)
-    copied = np.arange(n) if originals is None else np.asarray(originals)
-    all_labels = torch.tensor(labels)
+    all_labels, classes = torch.tensor(labels), range(len(classifier_weights))
     generator = np.random.default_rng(seed)
     repeats = []
     for _ in range(REPEATS):
-        fold = _folds(np.asarray(labels), copied, generator)
-        parts, rows = [], []
-        for held_out_fold in range(FOLDS):
-            held_out, kept = np.flatnonzero(fold == held_out_fold), np.flatnonzero(fold != held_out_fold)
-            if not len(held_out):
-                continue
-            rows.append(held_out)
+        fold = _folds(np.asarray(labels), generator)
+        scores = np.zeros((len(labels), len(classes)))
+        for number in np.unique(fold):
+            held_out, kept = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
             if len(kept):
-                classifier = PrototypeClassifier(features[kept], all_labels[kept])
-                parts.append(preview_scores(classifier, features[held_out], classifier_weights, candidates))
+                rule = PrototypeClassifier(features[kept], all_labels[kept]).rule(classifier_weights, classes)
+                scores[held_out] = rule.scores(features[held_out]).double().numpy()
             else:  # with two images in total only the prompts are left
-                parts.append(cosine_scores(features[held_out], classifier_weights, candidates))
-        repeats.append(ClassScores.concatenate(parts)[np.argsort(np.concatenate(rows))])
+                scores[held_out] = (features[held_out] @ classifier_weights.T).double().numpy()
+        repeats.append(scores)
     return repeats
 
 
@@ -117,35 +99,36 @@ def find_label_issues(
     return sorted(issues, key=lambda s: s.label_probability - s.probability)
 
 
-def _folds(
-    labels: NDArray[np.int64], originals: NDArray[np.int64], generator: np.random.Generator
-) -> NDArray[np.int64]:
+def _folds(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
     """Assign each image to a fold from 0 to 4, [N], stratified by class."""
     fold = np.zeros(len(labels), dtype=np.int64)
-    distinct = originals == np.arange(len(labels))
     for label in np.unique(labels):
-        indices = generator.permutation(np.flatnonzero((labels == label) & distinct))
+        indices = generator.permutation(np.flatnonzero(labels == label))
         fold[indices] = (np.arange(len(indices)) + generator.integers(FOLDS)) % FOLDS
-    return fold[originals]
+    return fold
 
 
 def agreed_label_issues(
-    context: EvalContext, previews: Sequence[ClassScores], cross_validated: HeldOutPredictions | None
+    context: EvalContext, classifier_weights: Tensor, cross_validated: HeldOutPredictions | None
 ) -> list[LabelIssue]:
     """Find label issues on which two votes agree: previews and fold models, or both repeats of the previews.
 
-    Fold models vote on the images that they predicted, and on copies of these. The other images are left
-    out, and so are confirmed labels.
+    Fold models vote on the images that they predicted. The other images are left out, and so are confirmed
+    labels.
+
+    Args:
+        classifier_weights: [K, D], of the stock model.
     """
     scale, trained = context.backbone.logit_scale, context.trained
     labels, positions = np.asarray(trained.labels), np.asarray(trained.positions)
-    rows = np.arange(len(labels))
-    votes = [softmax(scale * scores.trained_only) for scores in previews]
-    if cross_validated is not None and cross_validated.adapted is not None:
-        fold_votes = np.zeros_like(votes[0])
-        fold_votes[cross_validated.positions] = softmax(scale * cross_validated.adapted.trained_only)
-        fold_votes = fold_votes[rows if trained.originals is None else trained.originals]
-        votes = [softmax(scale * ClassScores.mean(previews).trained_only), fold_votes]
-        rows = np.flatnonzero(fold_votes.any(axis=1))
-    issues = find_label_issues([vote[rows] for vote in votes], labels[rows], positions[rows])
+    previews = cross_fit_scores(
+        trained.stock_features, trained.labels, classifier_weights, context.config.seed
+    )
+    votes = [softmax(scale * scores) for scores in previews]
+    if cross_validated is not None:
+        rows = np.searchsorted(positions, cross_validated.positions)
+        labels, positions = labels[rows], positions[rows]
+        fold_votes = softmax(scale * cross_validated.adapted.trained_only)
+        votes = [softmax(scale * np.mean(previews, axis=0))[rows], fold_votes]
+    issues = find_label_issues(votes, labels, positions)
     return [issue for issue in issues if issue.position not in trained.confirmed]

@@ -45,8 +45,6 @@ def find_mistakes(
     Args:
         scale: logit scale divided by the temperature.
     """
-    if not len(truth):
-        return ()
     probabilities = softmax(scale * scores)
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
@@ -68,8 +66,6 @@ def find_changes(
         which: candidates: `trained_only` or `all_classes`.
         temperature: that of the model, which the service applies to every request.
     """
-    if held_out.adapted is None:
-        return (), ()
     truth, names = held_out.truth, held_out.candidates.names
     scores: NDArray[np.float64] = getattr(held_out.adapted, which)
     before = getattr(held_out.stock, which).argmax(axis=1)

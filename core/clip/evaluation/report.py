@@ -7,25 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracy import (
-    ClassResult,
-    accuracies,
-    candidates_of,
-    is_correct,
-    overall,
-)
+from core.clip.evaluation.accuracy import accuracies, candidates_of, is_correct, overall
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN, Mistake, find_changes, find_mistakes
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
-from core.clip.evaluation.report_text import recommend, summary
+from core.clip.evaluation.report_text import ClassResult, recommend, summary
 from core.clip.evaluation.verdict import Judgement
-from core.clip.inference.calibration import (
-    Calibration,
-    calibration_error,
-    cross_calibrated,
-    reliability,
-    softmax,
-)
+from core.clip.inference.calibration import Calibration, calibration_error, cross_calibrated, softmax
 
 MAX_CONFUSION_CLASSES = 200
 """Maximum number of classes of a confusion matrix, which grows with their square."""
@@ -47,24 +35,22 @@ def build_report(
     """Return the report of held-out predictions, ready for JSON. `clipcite.wire.report` has its fields.
 
     Args:
-        source: `test`, `holdout`, `cross_validation` or `preview`.
+        source: `test`, `holdout`, `cross_validation` or `none`.
         how: a sentence about the method of evaluation.
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.
         seconds: durations by stage.
     """
     candidates = held_out.candidates
-    trained = np.flatnonzero(held_out.truth < candidates.trained)
-    new = np.flatnonzero(held_out.truth >= candidates.trained)
-    best = held_out.preview if held_out.adapted is None else held_out.adapted
-    scores, truth = best.trained_only[trained], held_out.truth[trained]
-    everything, which = overall(held_out), candidates_of(held_out)
+    is_new = held_out.truth >= candidates.trained
+    trained, new = np.flatnonzero(~is_new), np.flatnonzero(is_new)
+    scores, truth = held_out.adapted.trained_only[trained], held_out.truth[trained]
     temperature = calibration.temperature if calibration else 1.0
-    fixed, broken = find_changes(held_out, which, logit_scale, temperature)
-    confusion = _confusion(scores, truth, candidates.trained) if len(trained) else None
+    fixed, broken = find_changes(held_out, candidates_of(held_out), logit_scale, temperature)
+    confusion = _confusion(scores, truth)
     classes = _classes(candidates.names, trained_images, confusion, held_out, trained)
     recommendations = recommend(
-        judgement, everything, classes, len(label_issues), half_trained=held_out.fold_models == 2
+        judgement, overall(held_out), classes, len(label_issues), half_trained=held_out.fold_models == 2
     )
     mistakes = find_mistakes(
         scores, truth, held_out.positions[trained], candidates.names, logit_scale / temperature
@@ -75,11 +61,12 @@ def build_report(
     ]
 
     def measured(rows: NDArray[np.int64], which: str) -> dict[str, Any] | None:
-        return asdict(accuracies(held_out, rows, which)) if len(rows) else None
+        found = accuracies(held_out, rows, which)
+        return None if found is None else asdict(found)
 
     return {
         "verdict": judgement.verdict,
-        "summary": summary(judgement, everything, source, sum(trained_images)),
+        "summary": summary(judgement, overall(held_out), source, sum(trained_images)),
         "p": judgement.p,
         "more_certain": judgement.more_certain,
         "recommendations": [asdict(each) for each in recommendations],
@@ -90,15 +77,13 @@ def build_report(
             "how": how,
         },
         "alpha": alpha,
-        "overall": asdict(everything),
+        "overall": measured(np.arange(len(held_out.truth)), candidates_of(held_out)),
         "trained_classes": measured(trained, "trained_only"),
         "all_classes": measured(trained, "all_classes"),
         "new_classes": measured(new, "new"),
         "distractor_classes": candidates.names[candidates.trained :],
         "classes": [asdict(each) for each in classes],
-        "confusion": None
-        if confusion is None or len(confusion) > MAX_CONFUSION_CLASSES
-        else confusion.tolist(),
+        "confusion": confusion.tolist() if len(truth) and len(confusion) <= MAX_CONFUSION_CLASSES else None,
         "fixed": [asdict(each) for each in fixed],
         "broken": [asdict(each) for each in broken],
         "mistakes": [asdict(each) for each in mistakes],
@@ -109,8 +94,8 @@ def build_report(
     }
 
 
-def _confusion(scores: NDArray[np.float64], truth: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    counts = np.zeros((classes, classes), dtype=np.int64)
+def _confusion(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.int64]:
+    counts = np.zeros((scores.shape[1], scores.shape[1]), dtype=np.int64)
     np.add.at(counts, (truth, scores.argmax(axis=1)), 1)
     return counts
 
@@ -118,17 +103,11 @@ def _confusion(scores: NDArray[np.float64], truth: NDArray[np.int64], classes: i
 def _classes(
     names: Sequence[str],
     trained_images: Sequence[int],
-    confusion: NDArray[np.int64] | None,
+    confusion: NDArray[np.int64],
     held_out: HeldOutPredictions,
     trained: NDArray[np.int64],
-) -> tuple[ClassResult, ...]:
-    if confusion is None:
-        return tuple(
-            ClassResult(names[k], count, 0, None, None, None) for k, count in enumerate(trained_images)
-        )
-    stock_confusion = _confusion(
-        held_out.stock.trained_only[trained], held_out.truth[trained], len(trained_images)
-    )
+) -> list[ClassResult]:
+    stock_confusion = _confusion(held_out.stock.trained_only[trained], held_out.truth[trained])
     results = []
     for k, count in enumerate(trained_images):
         images, predicted = int(confusion[k].sum()), int(confusion[:, k].sum())
@@ -142,7 +121,7 @@ def _classes(
                 stock_recall=float(stock_confusion[k, k]) / images if images else None,
             )
         )
-    return tuple(results)
+    return results
 
 
 def _reliability(
@@ -152,14 +131,11 @@ def _reliability(
 
     After the calibration, each half of the images has the temperature of the other half.
     """
-    before = reliability(softmax(logits), truth) if len(truth) else []
-    after = None if calibration is None else reliability(cross_calibrated(logits, truth), truth)
     return {
         "calibrated": calibration is not None,
         "temperature": None if calibration is None else calibration.temperature,
-        "error_before": calibration_error(before) if before else None,
-        "error_after": None if after is None else calibration_error(after),
-        "bins": [asdict(each) for each in after or before],
+        "error_before": calibration_error(softmax(logits), truth) if len(truth) else None,
+        "error_after": calibration_error(cross_calibrated(logits, truth), truth) if calibration else None,
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.clip.config import GOOD_IMAGES
-from core.clip.evaluation.accuracy import Accuracies, ClassResult, Interval
+from core.clip.evaluation.accuracy import Accuracies, Interval
 from core.clip.evaluation.verdict import Judgement
 
 WEAK = 0.15
@@ -21,32 +21,44 @@ WORDS = {
 
 
 @dataclass(frozen=True)
+class ClassResult:
+    """Results of one trained class."""
+
+    name: str
+    trained_images: int
+    images: int
+    """Number of held-out images of the class."""
+    recall: float | None
+    """None without held-out images."""
+    precision: float | None
+    """None if the class was never predicted."""
+    stock_recall: float | None
+    """Recall of the stock model."""
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """One recommended step."""
 
     code: str
-    """`use_it`, `stay_with_stock`, `use_preview`, `add_images`, `check_images` or `evaluate`."""
+    """`use_it`, `stay_with_stock`, `add_images`, `check_images` or `evaluate`."""
     detail: str
     class_names: tuple[str, ...] = ()
 
 
-def summary(judgement: Judgement, measured: Accuracies, source: str, trained_images: int) -> str:
+def summary(judgement: Judgement, measured: Accuracies | None, source: str, trained_images: int) -> str:
     """Return the verdict as one to three words, then the numbers behind it.
 
     Args:
         trained_images: number of training images.
     """
-    stock = _percent(measured.stock)
-    if measured.adapted is None or measured.adapted_against_stock is None:
-        return (
-            f"Not evaluated. There are too few images to leave some out of training. The instant preview is "
-            f"{_percent(measured.preview)} correct on {measured.images} images; pre-trained model {stock}."
-        )
+    if measured is None:
+        return "Not evaluated. There are too few images to leave some out of training."
     difference = measured.adapted_against_stock
     trend = "up" if difference.value > 0 else "down" if difference.value < 0 else "unchanged"
     numbers = (
         f"{_percent(measured.adapted)} correct {_evaluated_on(source, measured.images, trained_images)}, "
-        f"{trend} from {stock} ({_points(difference)})."
+        f"{trend} from {_percent(measured.stock)} ({_points(difference)})."
     )
     # The interval counts only images whose prediction changed. The verdict counts all.
     reason = (
@@ -68,7 +80,7 @@ def _evaluated_on(source: str, images: int, trained_images: int) -> str:
 
 def recommend(
     judgement: Judgement,
-    measured: Accuracies,
+    measured: Accuracies | None,
     classes: Sequence[ClassResult],
     label_issues: int,
     *,
@@ -90,8 +102,7 @@ def recommend(
         detail = "Send at least 5 images per class, or test images, to evaluate the model."
         recommendations.append(Recommendation("evaluate", detail))
     else:
-        gain = measured.adapted_against_stock
-        if gain is None or gain.value <= 0:
+        if measured is None or measured.adapted_against_stock.value <= 0:
             detail = (
                 "Classify with the pre-trained model (alpha 0). Check class names and labels, and add images."
             )
@@ -105,14 +116,6 @@ def recommend(
                 "images to evaluate the model itself."
             )
             recommendations.append(Recommendation("evaluate", detail))
-    against_preview = measured.adapted_against_preview
-    if judgement.verdict == "better" and against_preview is not None and against_preview.high < 0:
-        recommendations.append(
-            Recommendation(
-                "use_preview",
-                f"The instant preview is even better: the adapted model scores {_points(against_preview)}.",
-            )
-        )
     if label_issues:
         images = (
             "1 training image resembles" if label_issues == 1 else f"{label_issues} training images resemble"
@@ -187,7 +190,4 @@ def how_measured(source: str, images: int, total: int, fold_models: int) -> str:
             f"The model was trained on all {total} images. One fold model was trained without {images} of "
             "them and evaluated on these."
         )
-    return (
-        f"The model was trained on all {total} images, so none was left to evaluate it. Only the instant "
-        "preview was evaluated, by 5-fold cross-validation."
-    )
+    return f"The model was trained on all {total} images, so none was left to evaluate it."

@@ -38,7 +38,7 @@ def judge(held_out: HeldOutPredictions, logit_scale: float) -> Judgement:
     (`brier_gains`). Below, it is +1 if only the adapted model classifies the image correctly, and −1 if only
     the stock model does. benchmarks/pages/trust.md has the measurements.
     """
-    if held_out.adapted is None:
+    if not len(held_out.truth):
         return Judgement("not_evaluated")
     which, trained = candidates_of(held_out), held_out.candidates.trained
     before, after = (
@@ -93,7 +93,7 @@ def brier_gains(held_out: HeldOutPredictions, logit_scale: float) -> NDArray[np.
         None with fewer than 30 images, which are too few to fit a temperature.
     """
     truth = held_out.truth
-    if held_out.adapted is None or len(truth) < MIN_HELD_OUT:
+    if len(truth) < MIN_HELD_OUT:
         return None
     errors = []
     for class_scores in (held_out.stock, held_out.adapted):

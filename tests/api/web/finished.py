@@ -9,8 +9,8 @@ import numpy as np
 from sqlalchemy import insert, update
 
 from core.clip.evaluation.accuracy import job_metrics
+from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.label_issues import LabelIssue
-from core.clip.evaluation.predictions import Candidates
 from core.clip.evaluation.verdict import judge
 from core.clip.models.backbone import Backbone
 from core.store.accounts.owners import DEFAULT_OWNER

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcite.wire.report import Report
-from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
+from core.clip.evaluation.context import Candidates
+from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import build_report
 from core.clip.evaluation.verdict import judge
 
@@ -34,7 +35,6 @@ def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: in
         np.arange(100, 100 + len(truth)),
         truth,
         class_scores(truth, stock, 1),
-        class_scores(truth, (stock + adapted) / 2, 2),
         class_scores(truth, adapted, 3),
         curve,
     )

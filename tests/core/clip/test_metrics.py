@@ -1,7 +1,6 @@
 """The `metrics` of a job, to the last digit: jobs and models store them, so they must not drift."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import numpy as np
 import pytest
 
 from core.clip.evaluation.accuracy import difference_interval, job_metrics
-from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
+from core.clip.evaluation.context import Candidates
+from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.verdict import judge
 from tests.core.clip.reports import held_out
 
@@ -61,7 +61,7 @@ def by_hand(rows: list[int]) -> HeldOutPredictions:
         ClassScores(scores[rows][:, :2], scores[rows], scores[rows][:, 2:]) for scores in (STOCK, ADAPTED)
     )
     candidates = Candidates(("a", "b", "c", "d"), 2, (("a",), ("b",), ("c",), ("d",)))
-    return HeldOutPredictions(candidates, np.array(rows), TRUTH[rows], stock, stock, adapted, {})
+    return HeldOutPredictions(candidates, np.array(rows), TRUTH[rows], stock, adapted, {})
 
 
 def accuracies(of: dict[str, Any]) -> tuple[float, float]:
@@ -97,7 +97,7 @@ def test_without_images_of_a_half() -> None:
     assert new_only["trained_classes"] is new_only["all_classes"]["trained"] is None
 
 
-@pytest.mark.parametrize("held", [None, replace(held_out(), adapted=None)])
+@pytest.mark.parametrize("held", [None, HeldOutPredictions.none(held_out().candidates)])
 def test_without_a_measurement(held: HeldOutPredictions | None) -> None:
     assert job_metrics(held, source="holdout", trained_images=12) == {
         "measured_on": {"source": "none", "images": 0, "trained_images": 12},

@@ -59,30 +59,3 @@ def test_very_many_classes_do_not_exceed_the_limit() -> None:
     classes = {i // 5 for i in fold}
     assert len(classes) == MAX_FOLD_IMAGES
     assert max(classes) > 900 > 100 > min(classes)
-
-
-@given(st.integers(0, 2**63 - 1), st.data())
-def test_copies_are_in_the_fold_of_their_original(seed: int, data: st.DataObject) -> None:
-    labels = labels_of([12, 9, 14])
-    originals = list(range(len(labels)))
-    for i in sorted(data.draw(st.sets(st.integers(1, len(labels) - 1)))):
-        if labels[i - 1] == labels[i]:
-            originals[i] = originals[i - 1]
-    folds = make_folds(labels, seed, originals)
-    fold_of = {i: number for number, fold in enumerate(folds) for i in fold}
-    for i, original in enumerate(originals):
-        assert fold_of.get(i) == fold_of.get(original)
-    for label in range(3):
-        distinct = [i for i, original in enumerate(originals) if labels[i] == label and original == i]
-        halves = Counter(fold_of.get(i) for i in distinct)
-        if len(distinct) < MIN_SPLIT_IMAGES:
-            assert set(halves) == {None}  # Copies don't make a class large.
-        else:
-            assert abs(halves[0] - halves[1]) <= 1
-            assert halves[None] == 0
-
-
-def test_copies_do_not_make_a_fifth() -> None:
-    labels = labels_of([50] * 10)
-    assert len(make_folds(labels, 0)) == 1
-    assert len(make_folds(labels, 0, [i - i % 2 for i in range(500)])) == 2

@@ -75,7 +75,7 @@ def test_a_fold_model_predicts_only_images_that_it_was_not_trained_on(
         return fine_tune(backbone, images, *given, **named)
 
     def noting_prediction(*given: Any, **named: Any) -> Any:
-        predicted.append({open_image(source).tobytes() for source in given[4]})
+        predicted.append({open_image(source).tobytes() for source in given[3]})
         return predict(*given, **named)
 
     monkeypatch.setattr(cross_validation, "fine_tune", noting_training)
@@ -100,15 +100,14 @@ def test_a_fold_model_predicts_only_images_that_it_was_not_trained_on(
     np.testing.assert_allclose(held.stock.trained_only, stock.similarities.numpy(), rtol=0, atol=1e-5)
 
 
-def test_below_five_images_only_the_preview_is_evaluated(tiny: Backbone) -> None:
+def test_below_five_images_nothing_is_evaluated(tiny: Backbone) -> None:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=4), config(epochs=1), reporter=recorder)
     assert result.evaluation.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
     assert result.evaluation.metrics["verdict"] == "not_evaluated"
     report = read(result.evaluation.report)
-    assert report.measured_on.source == "preview"
-    assert report.measured_on.images == 8
-    assert report.trained_classes.adapted is None
+    assert (report.measured_on.source, report.measured_on.images) == ("none", 0)
+    assert report.trained_classes is None
     assert len(recorder.steps) == 2
 
 
@@ -162,7 +161,7 @@ def test_fold_models_over_the_time_budget_are_left_out(tiny: Backbone) -> None:
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder, seconds=0.01)
     assert [code for code, _ in recorder.warnings] == ["report_left_out"]
     assert "CLIPCITE_DEADLINE_SECONDS" in recorder.warnings[0][1]
-    assert read(result.evaluation.report).measured_on.source == "preview"
+    assert read(result.evaluation.report).measured_on.source == "none"
 
 
 def test_a_failing_fold_model_costs_the_report_only(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

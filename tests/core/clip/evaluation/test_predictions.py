@@ -1,9 +1,10 @@
 """Predictions on held-out images, at the model's own α and on the curve."""
 
 import numpy as np
+import torch
 
-from core.clip.evaluation.predictions import CURVE, Candidates, ClassScores, predict
-from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.evaluation.context import Candidates, EvalContext, TrainingSet
+from core.clip.evaluation.predictions import CURVE, ClassScores, predict
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import IMAGE_BATCH_SIZE
 from core.clip.pipeline import adapt
@@ -13,22 +14,19 @@ from tests.core.clip.test_pipeline import config, shots
 
 def test_the_curve_has_the_scores_of_a_model_with_this_alpha(tiny: Backbone) -> None:
     weights = adapt(tiny, shots("red", "green"), config(epochs=1, evaluate="none")).weights
-    support = weights.shots
     images = shots("red", "green", each=IMAGE_BATCH_SIZE // 2 + 3, seed=50)  # More than one batch.
 
     def at(alpha: float) -> tuple[ClassScores, dict[float, ClassScores]]:
+        trained = TrainingSet(("red", "green"), [4, 4], [], [], [], [], torch.empty(0), 0.0)
         held = predict(
-            tiny,
+            EvalContext(tiny, trained, config(alpha=alpha)),
             weights,
             Candidates(("red", "green", "grey"), 2, (("a red",), ("a green",), ("a grey",))),
-            PrototypeClassifier(support.features[0].float(), support.labels),
             [shot.source for shot in images],
             [i % 2 for i in range(len(images))],
             range(len(images)),
-            alpha=alpha,
-            reporter=Reporter(),
+            Reporter(),
         )
-        assert held.adapted is not None
         return held.adapted, dict(held.curve)
 
     curve = at(0.3)[1]

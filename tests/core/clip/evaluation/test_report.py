@@ -40,7 +40,6 @@ def test_a_real_gain() -> None:
 def test_a_gain_in_probabilities_alone() -> None:
     """Accuracy gains two of 36 images, while the probabilities get much nearer to the truth."""
     held = held_out(stock=0.6, adapted=0.6, images=36)
-    assert held.adapted is not None
     scores, truth = held.stock.all_classes.copy(), held.truth
     wrong = np.flatnonzero(held.stock.trained_only.argmax(axis=1) != truth)
     scores[np.arange(36), truth] += 0.05
@@ -74,7 +73,6 @@ def changed_by_hand(gained: int, lost: int, both: int, *, new: bool = False) -> 
         held_out(images=n),
         truth=np.array(truth),
         stock=stock,
-        preview=stock,
         adapted=adapted,
         curve={},
     )
@@ -137,7 +135,6 @@ def test_changes_by_hand() -> None:
         held_out(images=6),
         truth=truth,
         stock=ClassScores(stock, stock, stock[:, :0]),
-        preview=ClassScores(stock, stock, stock[:, :0]),
         adapted=ClassScores(adapted, adapted, adapted[:, :0]),
         curve={},
         positions=np.arange(10, 16),
@@ -164,13 +161,13 @@ def test_changes_have_the_candidates_of_the_verdict() -> None:
     assert trained.fixed[0].probability == pytest.approx(np.exp(0.2) / (np.exp(0.2) + 2))
 
 
-def test_only_the_preview_is_evaluated() -> None:
-    made = report(replace(held_out(), adapted=None, curve={}), source="preview")
+def test_without_images_nothing_is_evaluated() -> None:
+    made = report(HeldOutPredictions.none(held_out().candidates), source="none")
     assert (made.verdict, made.p, made.fixed, made.broken) == ("not_evaluated", None, [], [])
     assert made.summary.startswith("Not evaluated. ")
     assert codes(made)[0] == "evaluate"
-    assert made.trained_classes.adapted is None
-    assert made.curve == []
+    assert (made.overall, made.trained_classes, made.confusion, made.curve) == (None, None, None, [])
+    assert [(c.trained_images, c.images, c.recall) for c in made.classes] == [(20, 0, None)] * K
 
 
 def test_new_classes_are_counted_separately() -> None:
@@ -189,9 +186,7 @@ def test_classes_and_confusion_by_hand() -> None:
     scores[np.arange(6), named] = 0.1
     given = ClassScores(scores[:, :K], scores, scores[:, K:])
     base = held_out(images=6)
-    held = replace(
-        base, truth=truth, stock=given, preview=given, adapted=given, curve={}, positions=np.arange(6)
-    )
+    held = replace(base, truth=truth, stock=given, adapted=given, curve={}, positions=np.arange(6))
     made = report(held, trained_images=[5, 5, 2])
     assert made.confusion == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
     fox, badger, hare = made.classes
@@ -228,7 +223,6 @@ def test_calibration_needs_images() -> None:
     calibrated = report(held, calibration=fitted).calibration
     assert calibrated.calibrated
     assert calibrated.error_after is not None
-    assert sum(b.images for b in calibrated.bins) == 60
     without = report(held).calibration
     assert (without.calibrated, without.temperature, without.error_after) == (False, None, None)
     assert without.error_before == pytest.approx(calibrated.error_before)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.clip.evaluation.predictions import Candidates, ClassScores, HeldOutPredictions
+from core.clip.evaluation.context import Candidates
+from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.verdict import brier_gains, judge, signed_rank_p
 from core.clip.inference.calibration import MIN_HELD_OUT
 
@@ -25,7 +26,7 @@ def predictions(images: int, lead: float, *, boldness: float = 1.0, seed: int = 
     truth = np.random.default_rng(1000 + seed).integers(0, K, images)
     stock, adapted = scores(truth, 1.0, 2 * seed), scores(truth, lead, 2 * seed + 1, boldness)
     names = Candidates(tuple("abcd"), K, ((),) * K)
-    return HeldOutPredictions(names, np.arange(images), truth, stock, stock, adapted, {})
+    return HeldOutPredictions(names, np.arange(images), truth, stock, adapted, {})
 
 
 def test_a_gain_on_eighty_images() -> None:
@@ -37,7 +38,6 @@ def test_a_gain_on_eighty_images() -> None:
 
 def test_the_mirror_image_is_a_loss() -> None:
     held = predictions(80, lead=2.0)
-    assert held.adapted is not None
     swapped = replace(held, stock=held.adapted, adapted=held.stock)
     assert judge(swapped, 40.0).verdict == "worse"
     assert judge(swapped, 40.0).p == judge(held, 40.0).p
@@ -74,7 +74,7 @@ def changed(gained: int, lost: int, both: int) -> HeldOutPredictions:
     adapted[gained : gained + lost, 1] = 0.2
     before, after = (ClassScores(s, s, s[:, :0]) for s in (stock, adapted))
     names = Candidates(tuple("abcd"), K, ((),) * K)
-    return HeldOutPredictions(names, np.arange(n), np.zeros(n, dtype=np.int64), before, before, after, {})
+    return HeldOutPredictions(names, np.arange(n), np.zeros(n, dtype=np.int64), before, after, {})
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,9 @@ def test_below_thirty_images_the_changed_ones_count(gained: int, lost: int, both
 
 
 def test_nothing_is_judged_without_an_adapted_model() -> None:
-    assert judge(replace(predictions(60, lead=1.0), adapted=None), 40.0).verdict == "not_evaluated"
+    assert (
+        judge(HeldOutPredictions.none(predictions(60, lead=1.0).candidates), 40.0).verdict == "not_evaluated"
+    )
 
 
 def slow_p(differences: NDArray[np.float64]) -> float:
