@@ -23,7 +23,6 @@ COPIES = {
     "saved again": lambda p: p,
     "smaller": lambda p: p.resize((90, 68), Image.Resampling.BICUBIC),
     "brighter": lambda p: p.point(lambda value: min(255, round(value * 1.1) + 10)),
-    "cropped": lambda p: p.crop((12, 4, 192, 146)),
     "a little blurred": lambda p: p.filter(ImageFilter.GaussianBlur(0.7)),
 }
 
@@ -74,9 +73,9 @@ def test_every_copy_is_found_once() -> None:
 
 def test_the_original_of_a_copy_is_the_first_image_of_its_class_that_it_resembles() -> None:
     images = [stats_of(drawn(seed)) for seed in range(6)]
-    smaller, cropped = (stats_of(COPIES[kind](drawn(2)), quality=50) for kind in ("smaller", "cropped"))
+    smaller, brighter = (stats_of(COPIES[kind](drawn(2)), quality=50) for kind in ("smaller", "brighter"))
     plain = stats_of(Image.new("RGB", (60, 60), "red"))
-    every = [*images, smaller, plain, images[4], cropped, plain, images[1]]
+    every = [*images, smaller, plain, images[4], brighter, plain, images[1]]
     names = [*["a"] * 3, *["b"] * 3, "a", "a", "b", "a", "a", "b"]
     assert find_originals(every, names) == [
         0,
