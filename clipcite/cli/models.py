@@ -23,7 +23,6 @@ from clipcite.cli.references import find_model
 from clipcite.cli.render.progress import upload_bar
 from clipcite.cli.render.tables import (
     alias_table,
-    metrics_table,
     model_facts,
     model_table,
     print_table,
@@ -72,9 +71,6 @@ def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = 
         fetched = client.models.get(find_model(client, model))
     _print(fetched, as_json=as_json)
     if fetched.metrics is not None and not as_json:
-        table = metrics_table(fetched.metrics)
-        if table is not None:
-            print_table(stdout(), table)
         stdout().print(f"verdict  {verdict(fetched.metrics)}", soft_wrap=True)
 
 

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from clipcite.cli.connection import Exit, print_json, stderr, stdout
 from clipcite.cli.render.tables import (
     duration,
-    loss_words,
-    metrics_table,
-    print_table,
     progress_words,
     queue_place,
-    sparkline,
 )
 from clipcite.cli.render.verdict import verdict
 
@@ -81,10 +77,6 @@ def show_result(job: Job) -> None:
         reason = f": {escape(job.error.detail)} ({job.error.code})" if job.error else "."
         console.print(f"[red]{job.id} {job.status}[/]{reason}", soft_wrap=True)
         return
-    if job.metrics is not None:
-        table = metrics_table(job.metrics)
-        if table is not None:
-            print_table(console, table)
     console.print(f"verdict  {verdict(job.metrics)}", soft_wrap=True)
     _show_model(job, console)
 
@@ -117,9 +109,23 @@ def _ctrl_c_detaches(job_id: str) -> Iterator[None]:
 
 @contextmanager
 def watched(console: Console) -> Iterator[Callable[[Job], None]]:
-    """Show the progress of a job. Yields a function to call with the job after every change."""
+    """Show the progress of a job: one live line on a terminal, else one line per stage and epoch.
+
+    Yields a function to call with the job after every change.
+    """
+    shown: object = None
+
+    def print_line(job: Job) -> None:
+        nonlocal shown
+        progress = job.progress
+        now = (job.status, progress and (progress.stage, progress.epoch))
+        if now != shown:
+            shown = now
+            words = progress_words(progress) if progress and job.status == "running" else job.status
+            console.print(f"{job.id}  {words}", markup=False, soft_wrap=True)
+
     if not console.is_terminal:
-        yield _Lines(console)
+        yield print_line
         return
     columns = (
         TextColumn("  {task.description:<10}"),
@@ -128,52 +134,25 @@ def watched(console: Console) -> Iterator[Callable[[Job], None]]:
         TextColumn("{task.fields[rest]}"),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        yield _Bar(bar, bar.add_task("", total=None, rest=""))
+        task = bar.add_task("", total=None, rest="")
 
-
-class _Lines:
-    """Progress in a log: one line per stage and epoch."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._shown: object = None
-
-    def __call__(self, job: Job) -> None:
-        progress = job.progress
-        now = (job.status, progress and (progress.stage, progress.epoch))
-        if now != self._shown:
-            self._shown = now
-            words = progress_words(progress) if progress and job.status == "running" else job.status
-            self._console.print(f"{job.id}  {words}", markup=False, soft_wrap=True)
-
-
-class _Bar:
-    """Progress on a terminal: one live line."""
-
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar = bar
-        self._task = task
-        self._losses: list[float] = []
-
-    def __call__(self, job: Job) -> None:
-        progress = job.progress
-        if job.status == "queued" or progress is None:
-            place = queue_place(job.queue_position) if job.queue_position else ""
-            self._bar.update(
-                self._task, description="waiting" if job.status == "queued" else "starting", rest=place
+        def update(job: Job) -> None:
+            progress = job.progress
+            if job.status == "queued" or progress is None:
+                stage = "waiting" if job.status == "queued" else "starting"
+                bar.update(
+                    task,
+                    description=stage,
+                    rest=queue_place(job.queue_position) if job.queue_position else "",
+                )
+                return
+            known = progress.fraction > 0  # unknown before the training
+            bar.update(
+                task,
+                description=progress.stage,
+                total=1.0 if known else None,
+                completed=progress.fraction,
+                rest=f"{duration(progress.eta_seconds)} left" if progress.eta_seconds else "",
             )
-            return
-        rest = ""
-        if progress.loss is not None and progress.stage == "training":
-            self._losses.append(progress.loss.total)
-            rest = f"{sparkline(self._losses)} {loss_words(progress.loss)}"
-        if progress.eta_seconds:
-            rest += f"  {duration(progress.eta_seconds)} left"
-        known = progress.fraction > 0  # unknown before the training
-        self._bar.update(
-            self._task,
-            description=progress.stage,
-            total=1.0 if known else None,
-            completed=progress.fraction,
-            rest=rest.strip(),
-        )
+
+        yield update

@@ -14,9 +14,8 @@ from rich.table import Column, Table
 from clipcite.cli.render.verdict import short_verdict
 
 if TYPE_CHECKING:
-    from clipcite.wire.jobs import Job, Loss, Progress
+    from clipcite.wire.jobs import Job, Progress
     from clipcite.wire.models import Alias, Model
-    from clipcite.wire.report import ComparedAccuracies, Metrics
 
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class", "before", "after", "set"}
@@ -29,7 +28,6 @@ MAX_WORD = 32
 """Length of the words that are never broken, such as ids. Longer ones fold where space is short."""
 ID_END = 6
 """Characters of a short id, from its end: the start is the time, which neighbours share."""
-BARS = "▁▂▃▄▅▆▇█"
 
 
 def job_table(jobs: Iterable[Job], width: int) -> Table:
@@ -131,55 +129,14 @@ def model_facts(model: Model) -> Table:
     )
 
 
-def metrics_table(metrics: Metrics) -> Table | None:
-    """Return the accuracies (percent) of the stock and the adapted model, or None if not measured."""
-    all_classes = metrics.all_classes
-    rows: list[tuple[str, ComparedAccuracies | None]] = [
-        ("trained classes", metrics.trained_classes),
-        ("new classes", metrics.new_classes),
-        # Without new classes, this row would repeat the first.
-        ("all classes", all_classes.all if all_classes and metrics.new_classes else None),
-    ]
-    if not any(compared for _, compared in rows):
-        return None
-    table = table_of("accuracy", "stock", "adapted", "difference, 95% CI")
-    for name, compared in rows:
-        if compared is not None:
-            difference = compared.difference
-            table.add_row(
-                name,
-                f"{100 * compared.stock:.1f}%",
-                f"{100 * compared.adapted:.1f}%",
-                f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
-                if difference
-                else "",
-            )
-    return table
-
-
 def progress_words(progress: Progress) -> str:
-    """Return a line such as `training, epoch 3 of 10, DVA 0.61 SCL 0.80 VLD 0.41, 12 s left`."""
+    """Return a line such as `training, epoch 3 of 10, 12 s left`."""
     words: list[str] = [progress.stage]
-    if progress.stage == "training":
-        if progress.epoch and progress.epochs:
-            words.append(f"epoch {progress.epoch} of {progress.epochs}")
-        if progress.loss is not None:
-            words.append(loss_words(progress.loss))
+    if progress.stage == "training" and progress.epoch and progress.epochs:
+        words.append(f"epoch {progress.epoch} of {progress.epochs}")
     if progress.eta_seconds:
         words.append(f"{duration(progress.eta_seconds)} left")
     return ", ".join(words)
-
-
-def loss_words(loss: Loss) -> str:
-    return f"DVA {loss.dva:.2f} SCL {loss.scl:.2f} VLD {loss.vld:.2f}"
-
-
-def sparkline(values: list[float], width: int = 12) -> str:
-    """Return the last `width` values as a line of bars."""
-    shown = values[-width:]
-    low, high = min(shown, default=0.0), max(shown, default=0.0)
-    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BARS[round((value - low) * scale)] for value in shown)
 
 
 def duration(seconds: float) -> str:
@@ -209,27 +166,13 @@ def print_table(console: Console, table: Table) -> None:
 
     Off a terminal, nothing wraps.
     """
-    before, unlimited = console.width, console.options.update(width=MAX_WIDTH)
-    padding = len(table.columns) * (table.padding[1] + table.padding[3])
-    limits = []
+    unlimited = console.options.update(width=MAX_WIDTH)
     for column in table.columns:
         cells = [Measurement.get(console, unlimited, cell) for cell in (column.header, *column.cells)]
-        most = max(cell.maximum for cell in cells)
-        wraps = console.is_terminal and not column.no_wrap
-        least = min(MAX_WORD, max(cell.minimum for cell in cells)) if wraps else most
-        limits.append((least, most))
-    room = max(before - padding, sum(least for least, _ in limits))
-    # Columns that wrap share the room evenly.
-    level = max(
-        width
-        for width in range(room + 1)
-        if sum(min(max(least, width), most) for least, most in limits) <= room
-    )
-    for column, (least, most) in zip(table.columns, limits, strict=True):
-        column.width = min(max(least, level), most)
-    console.width = room + padding
-    console.print(table)
-    console.width = before
+        column.min_width = max(cell.maximum for cell in cells)
+        if console.is_terminal and not column.no_wrap:
+            column.min_width = min(MAX_WORD, max(cell.minimum for cell in cells))
+    console.print(table, crop=False)
 
 
 def _display_name(model: Model) -> str:

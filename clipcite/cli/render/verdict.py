@@ -28,7 +28,11 @@ def verdict(metrics: Metrics | None) -> str:
         return words
     numbers = f"{100 * compared.adapted:.0f}% correct, {_direction(compared)} {100 * compared.stock:.0f}%"
     where = SOURCES.get(metrics.measured_on.source, "on {} images").format(metrics.measured_on.images)
-    return f"{words} {numbers} ({_points(difference)}{where})"
+    line = f"{words} {numbers} ({_points(difference)}{where})"
+    new = metrics.new_classes
+    if new is None:
+        return line
+    return f"{line}. New classes alone: {100 * new.adapted:.0f}%, {_direction(new)} {100 * new.stock:.0f}%"
 
 
 def _title(metrics: Metrics) -> str:

@@ -43,7 +43,7 @@ def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> 
     )
     session.expect(r"job_\w+")
     job_id = session.match.group(0)
-    session.expect("DVA")
+    session.expect("training")
     session.sendintr()
     session.expect(f"clipcite jobs wait {job_id}")
     session.expect(pexpect.EOF)
@@ -52,7 +52,7 @@ def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> 
     with Client(service.url) as client:
         assert client.jobs.get(job_id).status == "running"
         again = terminal(service, "jobs", "wait", job_id)  # Follow the job again.
-        again.expect("DVA")
+        again.expect("training")
         client.jobs.cancel(job_id)
         again.expect("cancelled")
         again.expect(pexpect.EOF)
