@@ -3,9 +3,7 @@
 import io
 import os
 import re
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +33,6 @@ class PixelArray(Protocol):
     def shape(self) -> Any: ...
     @property
     def dtype(self) -> Any: ...
-    def tobytes(self) -> bytes: ...
 
 
 ImageLike = str | os.PathLike[str] | bytes | PilImage | PixelArray
@@ -88,7 +85,7 @@ def as_image(image: ImageLike, name: str) -> ImageFile:
     if isinstance(image, bytes | bytearray | memoryview):
         return ImageFile.of_bytes(name, bytes(image))
     if isinstance(image, PixelArray):
-        return ImageFile.of_bytes(f"{name}.png", png_of_array(image))
+        image = _pil_of_array(image)
     if isinstance(image, PilImage):
         for kind in ("PNG", "TIFF"):  # TIFF for CMYK, YCbCr, LAB and numbers of 32 bits
             buffer = io.BytesIO()
@@ -112,29 +109,17 @@ def is_one_image(value: object) -> TypeGuard[ImageLike]:
     return isinstance(value, str | os.PathLike | bytes | bytearray | memoryview | PilImage)
 
 
-def png_of_array(array: PixelArray) -> bytes:
-    """Encode uint8 pixels [H, W], [H, W, 3] or [H, W, 4] as PNG.
-
-    Raises:
-        InvalidImages: an array of another type or shape.
-    """
-    shape: Sequence[int] = tuple(array.shape)
-    colour = {2: 0, 3: {3: 2, 4: 6}.get(shape[-1]) if len(shape) == 3 else None}.get(len(shape))
-    if str(array.dtype) != "uint8" or colour is None or 0 in shape:
+def _pil_of_array(array: Any) -> PilImage:
+    if str(array.dtype) != "uint8" or not is_one_image(array) or 0 in tuple(array.shape):
         raise InvalidImages(
-            f"An array must be uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(shape)}. "
+            f"An array must be uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(array.shape)}. "
             "Convert values from 0 to 1 with (255 * array).round().astype('uint8')."
         )
-    height, width = shape[:2]
-    pixels = array.tobytes()
-    row = len(pixels) // height
-    rows = b"".join(b"\0" + pixels[i : i + row] for i in range(0, len(pixels), row))  # 0: no filter
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    )
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise InvalidImages("Arrays are sent with Pillow. Run: pip install pillow") from error
+    return Image.fromarray(array)
 
 
 @contextmanager
