@@ -26,85 +26,44 @@ from clipcite.client.request import APIResponseValidationError
 from clipcite.client.retry import Retry
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.detect import read as read_images
-from clipcite.wire.adapt import Estimate, Finding, Preflight
+from clipcite.wire.adapt import Preflight
 from clipcite.wire.health import Readiness
-from clipcite.wire.jobs import ClassCounts as ClassCount
-from clipcite.wire.jobs import Event, Loss, Progress
-from clipcite.wire.jobs import Job as JobData
-from clipcite.wire.models import Alias, AliasMove
-from clipcite.wire.models import Model as ModelData
+from clipcite.wire.jobs import Event
+from clipcite.wire.models import Alias
 from clipcite.wire.predictions import Classification, ImageResult, Prediction
-from clipcite.wire.predictions import ClassKind as ClassInfo
-from clipcite.wire.problems import Notice, Problem
-from clipcite.wire.problems import ProblemItem as ErrorItem
-from clipcite.wire.report import (
-    Accuracies,
-    AllClasses,
-    ClassReport,
-    Interval,
-    MeasuredOn,
-    Metrics,
-    Recommendation,
-    Reliability,
-    Report,
-    ReportMeasuredOn,
-)
-from clipcite.wire.report import ComparedAccuracies as Comparison
-from clipcite.wire.report import ImageReport as ReportedImage
+from clipcite.wire.report import Metrics, Report
 
 __all__ = [
     "APIConnectionError",
     "APIResponseValidationError",
     "APIStatusError",
-    "Accuracies",
     "Alias",
-    "AliasMove",
-    "AllClasses",
     "AsyncClient",
     "AsyncJob",
     "AsyncModel",
     "AsyncTrainedJob",
     "AuthenticationError",
-    "ClassCount",
-    "ClassInfo",
-    "ClassReport",
     "Classification",
     "Client",
     "ClipCiteError",
-    "Comparison",
     "ConflictError",
     "Dataset",
-    "ErrorItem",
-    "Estimate",
     "Event",
-    "Finding",
     "ImageResult",
     "InternalServerError",
-    "Interval",
     "InvalidAddress",
     "InvalidImages",
     "Job",
-    "JobData",
     "JobFailed",
-    "Loss",
-    "MeasuredOn",
     "Metrics",
     "Model",
-    "ModelData",
     "NotFoundError",
-    "Notice",
     "PermissionDeniedError",
     "Prediction",
     "Preflight",
-    "Problem",
-    "Progress",
     "RateLimitError",
     "Readiness",
-    "Recommendation",
-    "Reliability",
     "Report",
-    "ReportMeasuredOn",
-    "ReportedImage",
     "Retry",
     "TrainedJob",
     "UnprocessableEntityError",
