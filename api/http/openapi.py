@@ -10,10 +10,9 @@ from pydantic import BaseModel
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.classify import ClassifyForm, ClassifyJson
 from clipcite.wire.jobs import Job
-from clipcite.wire.models import Alias, Model
+from clipcite.wire.models import Model
 from clipcite.wire.predictions import Classification
 from clipcite.wire.problems import Problem
-from clipcite.wire.samples import Sample
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 SERVERS = [{"url": "/", "description": "The service that serves this document."}]
@@ -24,7 +23,7 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
 }
 """Schemas that routes reference by name only: the fields that are sent, or those that are accepted."""
 FORMS = ("JobForm", "ImportForm")
-WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Alias, Classification, Sample)
+WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Classification)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:

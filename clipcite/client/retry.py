@@ -4,8 +4,6 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 RETRYABLE = frozenset({429, 502, 503, 504})
 NOT_DONE = frozenset({429, 503})
@@ -51,15 +49,9 @@ class Retry:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a `Retry-After` header (RFC 9110: seconds or a date), or None."""
+    """Return the seconds of a `Retry-After` header, or None; the service sends no date."""
     value = headers.get("retry-after", "").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp())
+    return float(value) if value.isdecimal() else None
 
 
 def is_over(until: float | None, pause: float = 0) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from clipcite.wire.base import Open, RequestModel, ResponseModel
 
@@ -16,27 +16,6 @@ class DownloadProgress(ResponseModel):
 
 class BackboneRow(ResponseModel):
     """Pre-trained model, from which jobs train."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "ViT-B-16/openai",
-                    "title": "CLIP ViT-B/16",
-                    "license": "MIT",
-                    "state": "failed",
-                    "default": False,
-                    "recommended": True,
-                    "bytes": 599_000_000,
-                    "serving_bytes": 1_696_965_896,
-                    "training_bytes": 10_630_047_840,
-                    "seconds_per_100_images": 906.7,
-                    "progress": {"done_bytes": 212_000_000, "total_bytes": 599_000_000},
-                    "error": "The hub huggingface.co can't be reached.",
-                }
-            ]
-        }
-    )
 
     name: str
     title: str = Field(description="Name for people.")

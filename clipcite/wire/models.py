@@ -81,26 +81,6 @@ class ModelPatch(RequestModel):
     )
 
 
-ALIAS_EXAMPLE: JsonDict = {
-    "reference": "shoes@prod",
-    "object": "alias",
-    "name": "shoes",
-    "alias": "prod",
-    "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
-    "version": 3,
-    "revision": 1,
-    "history": [
-        {
-            "revision": 1,
-            "action": "promoted",
-            "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
-            "version": 3,
-            "at": "2026-11-25T02:06:03.690667Z",
-        }
-    ],
-}
-
-
 class AliasMove(ResponseModel):
     """Promotion or rollback of an alias."""
 
@@ -113,8 +93,6 @@ class AliasMove(ResponseModel):
 
 class Alias(Resource):
     """Pointer to a version of a model."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [ALIAS_EXAMPLE]})
 
     reference: str = Field(description="`name@alias`.")
     object: Literal["alias"] = "alias"

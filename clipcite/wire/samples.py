@@ -2,27 +2,13 @@
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
-from pydantic.config import JsonDict
+from pydantic import Field
 
 from clipcite.wire.base import ResponseModel
-
-SAMPLE_EXAMPLE: JsonDict = {
-    "name": "parts",
-    "title": "Drawn metal parts",
-    "classes": ["washer", "nut", "gear", "bracket", "spring"],
-    "new_classes": ["screw"],
-    "images": 144,
-    "license": "Apache-2.0",
-    "credit": "Drawn by clipcite.",
-    "default": False,
-}
 
 
 class Sample(ResponseModel):
     """Labelled images for a first training."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [SAMPLE_EXAMPLE]})
 
     name: str
     title: str
