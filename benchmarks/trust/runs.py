@@ -52,7 +52,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     The record has these arrays, for N held-out images and K trained classes:
 
         held_truth [N]: labels.
-        held_alone_A [N, K]: scores of the trained classes, for each evaluated α.
+        held_alone_A [N, K]: scores of the trained classes, for A = 0 and the served α.
         held_in_distribution_A [N]: in-distribution scores.
         held_named_A [N, 2]: the best trained class, and the best with 20 distractors.
 
@@ -93,7 +93,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "label_issues": len(label_issues),
     }
     assert adapted.evaluation.held_out is not None
-    arrays = _held_out_arrays(adapted.evaluation.held_out)
+    arrays = _held_out_arrays(adapted.evaluation.held_out, config.alpha)
     if kind == "real":
         more = [name for name in trial.data.class_names if name not in names]
         arrays.update(score_test_images(backbone, adapted, more, trial, config))
@@ -125,11 +125,11 @@ def relabelled(kind: str, trial: Trial, examples: Sequence[Example]) -> tuple[li
     return labels, {int(i) for i in chosen}
 
 
-def _held_out_arrays(held: HeldOutPredictions) -> dict[str, NDArray[Any]]:
+def _held_out_arrays(held: HeldOutPredictions, alpha: float) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {"held_truth": held.truth.astype(np.uint8)}
-    for alpha, scores in held.curve.items():
-        arrays[f"held_alone_{alpha}"] = scores.trained_only.astype(np.float32)
-        arrays[f"held_named_{alpha}"] = best_names(scores.trained_only, scores.all_classes)
+    for at, scores in ((0.0, held.stock), (alpha, held.adapted)):
+        arrays[f"held_alone_{at}"] = scores.trained_only.astype(np.float32)
+        arrays[f"held_named_{at}"] = best_names(scores.trained_only, scores.all_classes)
         if scores.in_distribution_score is not None:
-            arrays[f"held_in_distribution_{alpha}"] = scores.in_distribution_score.astype(np.float32)
+            arrays[f"held_in_distribution_{at}"] = scores.in_distribution_score.astype(np.float32)
     return arrays

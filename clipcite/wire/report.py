@@ -134,17 +134,6 @@ class Reliability(ResponseModel):
     )
 
 
-class CurvePoint(ResponseModel):
-    """Accuracies at one alpha."""
-
-    alpha: float
-    trained_classes: float | None = Field(None, description="With the trained classes as candidates.")
-    all_classes: float | None = Field(
-        None, description="With new or distractor classes as further candidates."
-    )
-    new_classes: float | None = Field(None, description="Images of new classes, with these as candidates.")
-
-
 class Seconds(ResponseModel):
     """Durations in seconds."""
 
@@ -212,5 +201,4 @@ class Report(Resource):
         description="Training images that fold models assign to another class; at most 24."
     )
     calibration: Reliability
-    curve: list[CurvePoint] = Field(description="Accuracies by alpha; empty if not evaluated.")
     seconds: Seconds

@@ -1,13 +1,13 @@
 """Class scores of the stock model and the adapted model on held-out images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.clip.errors import Cancelled
 from core.clip.evaluation.context import Candidates, EvalContext
@@ -19,8 +19,6 @@ from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 
-CURVE = (0.0, 0.5, 1.0)
-"""The α evaluated in addition to the model's own. Each additional α costs about 5% of the training."""
 Floats = NDArray[np.float64]
 
 
@@ -68,8 +66,6 @@ class HeldOutPredictions:
     """[N], indices of the candidates."""
     stock: ClassScores
     adapted: ClassScores
-    curve: Mapping[float, ClassScores]
-    """Class scores by α; empty without images."""
     images_per_fold_model: int | None = None
     """Training images per fold model; None if the N images are separate from the training images."""
     fold_models: int = 0
@@ -80,7 +76,7 @@ class HeldOutPredictions:
         """Return the predictions on no images."""
         nothing = np.zeros(0, dtype=np.int64)
         scores = cosine_scores(torch.zeros(0, 1), torch.zeros(len(candidates.names), 1), candidates)
-        return cls(candidates, nothing, nothing, scores, scores, {})
+        return cls(candidates, nothing, nothing, scores, scores)
 
     @classmethod
     def concatenate(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
@@ -91,10 +87,6 @@ class HeldOutPredictions:
             truth=np.concatenate([part.truth for part in parts]),
             stock=ClassScores.concatenate([part.stock for part in parts]),
             adapted=ClassScores.concatenate([part.adapted for part in parts]),
-            curve={
-                alpha: ClassScores.concatenate([part.curve[alpha] for part in parts])
-                for alpha in parts[0].curve
-            },
             images_per_fold_model=parts[0].images_per_fold_model,
             fold_models=len(parts),
         )
@@ -113,7 +105,7 @@ def predict(
 ) -> HeldOutPredictions:
     """Compute the class scores of the images from the stock model and the adapted model.
 
-    The adapted model is evaluated at the α of the settings and at each α of `CURVE`.
+    The adapted model is evaluated at the α of the settings.
 
     Args:
         weights: stored weights of a model that was not trained on the images.
@@ -124,36 +116,28 @@ def predict(
         Cancelled: the reporter requested a stop.
     """
     backbone, alpha = context.backbone, context.config.alpha
-    theta_0 = tower_parameters(backbone.model)
-    adapted_alphas = sorted({*CURVE, alpha} - {0})
-    networks = {each: with_parameters(backbone, weights.theta(theta_0, each)) for each in adapted_alphas}
-    if stock_features is None:
-        networks[0.0] = backbone.model
-    features: dict[float, list[Tensor]] = {each: [] for each in networks}
+    theta = weights.theta(tower_parameters(backbone.model), alpha)
+    adapted, stock = with_parameters(backbone, theta), backbone.model
+    features: list[Tensor] = []
+    of_stock = [] if stock_features is None else [stock_features]
     seen = 0
     for pixels in batches(backbone, sources, context.limits):
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
-        for each, network in networks.items():
-            features[each].append(image_features(network, pixels).cpu())
+        features.append(image_features(adapted, pixels).cpu())
+        if stock_features is None:
+            of_stock.append(image_features(stock, pixels).cpu())
         seen += len(pixels)
         reporter.evaluated(seen / len(sources))
-    stock = torch.cat(features[0.0]) if stock_features is None else stock_features
-    scores = {}
-    for each, network in ({0.0: backbone.model} | networks).items():
+
+    def scores(network: nn.Module, parts: list[Tensor], at: float) -> ClassScores:
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
         classifier = build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
-        found = torch.cat(features[each]) if each else stock
-        scores[each] = balanced_scores(found, classifier, weights.shots, each, candidates)
-    return HeldOutPredictions(
-        candidates,
-        np.asarray(positions),
-        np.asarray(truth),
-        scores[0.0],
-        scores[alpha],
-        {each: scores[each] for each in CURVE},
-    )
+        return balanced_scores(torch.cat(parts), classifier, weights.shots, at, candidates)
+
+    found = scores(stock, of_stock, 0), scores(adapted, features, alpha)
+    return HeldOutPredictions(candidates, np.asarray(positions), np.asarray(truth), *found)
 
 
 def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:

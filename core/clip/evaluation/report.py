@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracy import accuracies, candidates_of, is_correct, overall
+from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN, Mistake, find_changes, find_mistakes
-from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
+from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.evaluation.report_text import ClassResult, recommend, summary
 from core.clip.evaluation.verdict import Judgement
 from core.clip.inference.calibration import Calibration, calibration_error, cross_calibrated, softmax
@@ -89,7 +89,6 @@ def build_report(
         "mistakes": [asdict(each) for each in mistakes],
         "label_issues": [asdict(each) for each in issues],
         "calibration": _reliability(logit_scale * scores, truth, calibration),
-        "curve": _curve(held_out),
         "seconds": seconds,
     }
 
@@ -137,22 +136,3 @@ def _reliability(
         "error_before": calibration_error(softmax(logits), truth) if len(truth) else None,
         "error_after": calibration_error(cross_calibrated(logits, truth), truth) if calibration else None,
     }
-
-
-def _curve(held_out: HeldOutPredictions) -> list[dict[str, float | None]]:
-    """Return the accuracies at each α, on the images of trained and of new classes."""
-    k, truth = held_out.candidates.trained, held_out.truth
-    trained, new = np.flatnonzero(truth < k), np.flatnonzero(truth >= k)
-
-    def accuracy(scores: ClassScores, rows: NDArray[np.int64], which: str) -> float | None:
-        return float(is_correct(scores[rows], truth[rows], which, k).mean()) if len(rows) else None
-
-    return [
-        {
-            "alpha": alpha,
-            "trained_classes": accuracy(scores, trained, "trained_only"),
-            "all_classes": accuracy(scores, trained, "all_classes"),
-            "new_classes": accuracy(scores, new, "new"),
-        }
-        for alpha, scores in held_out.curve.items()
-    ]

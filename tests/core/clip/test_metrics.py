@@ -61,7 +61,7 @@ def by_hand(rows: list[int]) -> HeldOutPredictions:
         ClassScores(scores[rows][:, :2], scores[rows], scores[rows][:, 2:]) for scores in (STOCK, ADAPTED)
     )
     candidates = Candidates(("a", "b", "c", "d"), 2, (("a",), ("b",), ("c",), ("d",)))
-    return HeldOutPredictions(candidates, np.array(rows), TRUTH[rows], stock, adapted, {})
+    return HeldOutPredictions(candidates, np.array(rows), TRUTH[rows], stock, adapted)
 
 
 def accuracies(of: dict[str, Any]) -> tuple[float, float]:

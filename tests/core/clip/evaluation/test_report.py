@@ -74,7 +74,6 @@ def changed_by_hand(gained: int, lost: int, both: int, *, new: bool = False) -> 
         truth=np.array(truth),
         stock=stock,
         adapted=adapted,
-        curve={},
     )
 
 
@@ -136,7 +135,6 @@ def test_changes_by_hand() -> None:
         truth=truth,
         stock=ClassScores(stock, stock, stock[:, :0]),
         adapted=ClassScores(adapted, adapted, adapted[:, :0]),
-        curve={},
         positions=np.arange(10, 16),
     )
     made = report(held, trained_images=[5, 5, 2])
@@ -166,7 +164,7 @@ def test_without_images_nothing_is_evaluated() -> None:
     assert (made.verdict, made.p, made.fixed, made.broken) == ("not_evaluated", None, [], [])
     assert made.summary.startswith("Not evaluated. ")
     assert codes(made)[0] == "evaluate"
-    assert (made.overall, made.trained_classes, made.confusion, made.curve) == (None, None, None, [])
+    assert (made.overall, made.trained_classes, made.confusion) == (None, None, None)
     assert [(c.trained_images, c.images, c.recall) for c in made.classes] == [(20, 0, None)] * K
 
 
@@ -175,7 +173,6 @@ def test_new_classes_are_counted_separately() -> None:
     assert (made.new_classes.images, made.new_classes.candidates) == (20, 2)
     assert made.trained_classes.images == 60
     assert made.measured_on.images == 80
-    assert made.curve[0].new_classes is not None
     assert "test images" in made.summary
 
 
@@ -186,7 +183,7 @@ def test_classes_and_confusion_by_hand() -> None:
     scores[np.arange(6), named] = 0.1
     given = ClassScores(scores[:, :K], scores, scores[:, K:])
     base = held_out(images=6)
-    held = replace(base, truth=truth, stock=given, adapted=given, curve={}, positions=np.arange(6))
+    held = replace(base, truth=truth, stock=given, adapted=given, positions=np.arange(6))
     made = report(held, trained_images=[5, 5, 2])
     assert made.confusion == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
     fox, badger, hare = made.classes

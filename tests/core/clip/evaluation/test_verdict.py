@@ -26,7 +26,7 @@ def predictions(images: int, lead: float, *, boldness: float = 1.0, seed: int = 
     truth = np.random.default_rng(1000 + seed).integers(0, K, images)
     stock, adapted = scores(truth, 1.0, 2 * seed), scores(truth, lead, 2 * seed + 1, boldness)
     names = Candidates(tuple("abcd"), K, ((),) * K)
-    return HeldOutPredictions(names, np.arange(images), truth, stock, adapted, {})
+    return HeldOutPredictions(names, np.arange(images), truth, stock, adapted)
 
 
 def test_a_gain_on_eighty_images() -> None:
@@ -74,7 +74,7 @@ def changed(gained: int, lost: int, both: int) -> HeldOutPredictions:
     adapted[gained : gained + lost, 1] = 0.2
     before, after = (ClassScores(s, s, s[:, :0]) for s in (stock, adapted))
     names = Candidates(tuple("abcd"), K, ((),) * K)
-    return HeldOutPredictions(names, np.arange(n), np.zeros(n, dtype=np.int64), before, after, {})
+    return HeldOutPredictions(names, np.arange(n), np.zeros(n, dtype=np.int64), before, after)
 
 
 @pytest.mark.parametrize(
