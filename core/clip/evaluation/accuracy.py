@@ -55,21 +55,7 @@ def accuracy_interval(
 
     Jeffreys' interval (L. Brown, T. Cai and A. DasGupta, Statistical Science 2001): the percentiles of
     Beta(k + 1/2, n - k + 1/2) for k correct images out of n. A bootstrap of 10 correct out of 10 would have
-    an interval of width 0. In a cross-validation, images count less (`effective_share`).
-
-    Args:
-        correct: [n], predictions of all fold models together.
-        images_per_fold_model: as for `effective_share`.
-    """
-    n, k = len(correct), int(correct.sum())
-    share = effective_share(n, images_per_fold_model)
-    draws = np.random.default_rng(seed).beta(share * k + 0.5, share * (n - k) + 0.5, size=DRAWS)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
-
-
-def effective_share(images: int, images_per_fold_model: int | None) -> float:
-    """Return the information of cross-validated images as a share of that of independent images.
+    an interval of width 0.
 
     In a cross-validation the test images of one fold are training images of another, so n images carry
     less information than n independent ones. Correction of C. Nadeau and Y. Bengio (Machine Learning 2003):
@@ -77,10 +63,14 @@ def effective_share(images: int, images_per_fold_model: int | None) -> float:
     n / (1 + n / m).
 
     Args:
-        images: n.
+        correct: [n], predictions of all fold models together.
         images_per_fold_model: m; None if the test images are separate from the training images.
     """
-    return 1.0 if images_per_fold_model is None else images_per_fold_model / (images_per_fold_model + images)
+    n, k = len(correct), int(correct.sum())
+    share = 1.0 if images_per_fold_model is None else images_per_fold_model / (images_per_fold_model + n)
+    draws = np.random.default_rng(seed).beta(share * k + 0.5, share * (n - k) + 0.5, size=DRAWS)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.clip.config import MAX_ENLARGEMENT, MAX_IMAGE_SIZE, STARTER, USUAL_SIDE
-from core.clip.errors import BackboneUnavailable, InvalidConfig, UnknownBackbone
+from core.clip.errors import BackboneUnavailable, InvalidConfig
 from core.clip.models import installed, transformers_clip
 from core.clip.models.device import allow_tf32, device_problem, find_device
 from core.clip.models.folder import CONFIG, TOWER_CONFIG, WEIGHTS, read_config
@@ -239,14 +239,8 @@ def _folder(name: str, cache: Path) -> Path:
     if not name.startswith(LOCAL):
         return installed.install(name, cache)
     folder = Path(name.removeprefix(LOCAL))
-    missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
-    if missing and transformers_clip.is_clip_folder(folder):
+    if not (folder / CONFIG).is_file() and transformers_clip.is_clip_folder(folder):
         return transformers_clip.converted(folder, cache)
-    if missing:
-        raise UnknownBackbone(
-            f"{name!r} is no folder of a backbone: {missing[0]} is missing. It must hold {CONFIG} and "
-            f"{WEIGHTS} (open_clip), or config.json and model.safetensors (a CLIPModel of transformers)."
-        )
     return folder
 
 

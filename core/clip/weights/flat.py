@@ -89,7 +89,7 @@ def _shared(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _memory(size: int) -> npt.NDArray[np.uint8]:
-    mapping = _take_spare(size) or _allocate(size)
+    mapping = _take_spare(size) or mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory = np.frombuffer(mapping, dtype=np.uint8)
     weakref.finalize(memory, _release, mapping).atexit = False
     return memory
@@ -117,9 +117,3 @@ def _trim_spare() -> None:
             _spare.pop(0)
         except IndexError:
             return
-
-
-def _allocate(size: int) -> mmap.mmap:
-    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
-        return mmap.mmap(-1, size)
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
