@@ -46,18 +46,14 @@ def adapt(
     alpha: Annotated[
         float | None, typer.Option(min=0, max=1, help="Strength: 0 pre-trained model, 1 fully trained.")
     ] = None,
-    holdout: Annotated[
-        float | None, typer.Option(min=0, max=0.5, help="Fraction of each class to evaluate on.")
-    ] = None,
     no_evaluation: Annotated[
         bool,
         typer.Option(
             "--no-evaluation", help="Evaluate nothing, also with test images: no verdict, no report."
         ),
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Random seed, for reproducible results.")] = None,
     config: Annotated[
-        str, typer.Option(help="Other settings, as a JSON object or the path of a JSON file.")
+        str, typer.Option(help="Other settings, such as seed, as a JSON object or the path of a JSON file.")
     ] = "{}",
     on_bad_image: Annotated[
         Literal["fail", "skip"],
@@ -77,13 +73,7 @@ def adapt(
 
     The command uploads the images and starts a training job.
     """
-    own: dict[str, Any] = {
-        "backbone": backbone,
-        "epochs": epochs,
-        "alpha": alpha,
-        "holdout": holdout,
-        "seed": seed,
-    }
+    own: dict[str, Any] = {"backbone": backbone, "epochs": epochs, "alpha": alpha}
     own["evaluate"] = "none" if no_evaluation else None
     settings = {**_config(config), **{name: value for name, value in own.items() if value is not None}}
     console = stderr()

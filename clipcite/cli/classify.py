@@ -59,20 +59,6 @@ def classify(
     template: Annotated[
         list[str] | None, typer.Option(help="Prompt template such as 'a photo of a {}.'; repeatable.")
     ] = None,
-    new_class_balance: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Correction in favour of new classes; 0 is off (default: the service's)."
-        ),
-    ] = None,
-    coverage: Annotated[
-        float | None,
-        typer.Option(
-            min=0.5,
-            max=0.99,
-            help="Mark a set of classes that contains the true one with this probability, from 0.5 to 0.99.",
-        ),
-    ] = None,
     reject: Annotated[
         bool, typer.Option("--reject", help="Mark images that resemble none of the classes.")
     ] = False,
@@ -100,8 +86,6 @@ def classify(
             alpha=alpha,
             top_k=top_k if as_json else top_k or 1,
             templates=template,
-            new_class_balance=new_class_balance,
-            coverage=coverage,
             reject=reject,
         )
     if as_json:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -25,12 +24,12 @@ def predictions_table(answer: Classification) -> Table:
     new = {each.name for each in answer.class_names if each.kind == "new"}
     if len(new) == len(answer.class_names):
         new = set()  # the usual case for the stock model, whose classes are all new
-    table = table_of("image", "class", "probability", *_more(answer))
+    table = table_of("image", "class", "probability")
     for result in answer:
-        for place, (name, probability, *cells) in enumerate(_rows(answer, result)):
+        for place, (name, probability) in enumerate(_rows(result)):
             shown = Text(name, style="" if place else "bold").append(" (new)" if name in new else "", "dim")
             percent = f"{100 * float(probability):.1f}%" if probability else ""
-            table.add_row(Text("" if place else printable(result.file or "")), shown, percent, *cells)
+            table.add_row(Text("" if place else printable(result.file or "")), shown, percent)
     return table
 
 
@@ -38,9 +37,9 @@ def predictions_csv(answer: Classification) -> str:
     """Return the same lines as CSV, with probabilities from 0 to 1."""
     output = io.StringIO()
     table = csv.writer(output)
-    table.writerow(["image", "class", "probability", *_more(answer)])
+    table.writerow(["image", "class", "probability"])
     for result in answer:
-        table.writerows([result.file, *row] for row in _rows(answer, result))
+        table.writerows([result.file, *row] for row in _rows(result))
     return output.getvalue()
 
 
@@ -50,21 +49,13 @@ def tally(answer: Classification) -> str:
     return f"{len(answer):,} images: {', '.join(f'{name} {count:,}' for name, count in counts.most_common())}"
 
 
-def _more(answer: Classification) -> list[str]:
-    """Return the columns after the probability."""
-    return ["set"] if any(result.prediction_set is not None for result in answer) else []
-
-
-def _rows(answer: Classification, result: ImageResult) -> Iterator[list[str]]:
-    """Yield class, probability and the other cells of each prediction for an image."""
-    more = _more(answer)
-    if result.error is not None or result.rejected:
-        name = REJECTED if result.error is None else f"{UNREADABLE}: {result.error.detail}"
-        yield [name, "", *[""] * len(more)]
-        return
-    for place, each in enumerate(result.predictions):
-        members = "" if place else ", ".join(result.prediction_set or ())
-        yield [each.class_name, f"{each.probability:.4f}", *[members] * len(more)]
+def _rows(result: ImageResult) -> list[tuple[str, str]]:
+    """Return class and probability of each prediction for an image."""
+    if result.error is not None:
+        return [(f"{UNREADABLE}: {result.error.detail}", "")]
+    if result.rejected:
+        return [(REJECTED, "")]
+    return [(each.class_name, f"{each.probability:.4f}") for each in result.predictions]
 
 
 def _first(result: ImageResult) -> str:

@@ -20,15 +20,13 @@ CLASSES = "Accuracy per class, lowest recall first (recall: share of its images 
 
 
 def show_report(console: Console, report: Report) -> None:
-    """Print verdict, recommendations, changed images, label issues, classes and mistakes."""
+    """Print verdict, recommendations, label issues, classes and mistakes."""
     console.print(
         f"[bold {COLOURS.get(report.verdict, 'yellow')}]{escape(report.summary)}[/]", soft_wrap=True
     )
     for recommendation in report.recommendations:
         console.print(f"- {escape(recommendation.detail)}", soft_wrap=True)
     console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)
-    _images(console, "Wrong before, right now", report.fixed, "true class")
-    _images(console, "Right before, wrong now", report.broken, "true class")
     _images(console, "Label issues: labels that may be wrong", report.label_issues, "labelled")
     _classes(console, report)
     _images(console, "Misclassified images, most confident first", report.mistakes, "true class")
@@ -47,16 +45,12 @@ def _classes(console: Console, report: Report) -> None:
 
 
 def _images(console: Console, title: str, images: Sequence[ImageReport], column: str) -> None:
-    """Print the first images of a list, with the class of `column` and the prediction before, if any."""
-    from clipcite.wire.report import ChangedImage  # here, so that `--help` does not wait for it
-
+    """Print the first images of a list, with the class of `column`."""
     if not images:
         return
-    before = ["before"] if isinstance(images[0], ChangedImage) else []
-    table = table_of("image", column, *before, "after" if before else "predicted", "probability")
+    table = table_of("image", column, "predicted", "probability")
     for row in images[:MAX_IMAGES]:
-        earlier = [row.before] if isinstance(row, ChangedImage) else []
-        cells = (_file(row), row.class_name, *earlier, row.predicted, _share(row.probability))
+        cells = (_file(row), row.class_name, row.predicted, _share(row.probability))
         table.add_row(*map(escape, cells))
     console.print(f"\n{title}: {len(images)}")
     print_table(console, table)

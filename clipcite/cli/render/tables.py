@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clipcite.wire.models import Alias, Model
 
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
-LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class", "before", "after", "set"}
+LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class"}
 """Columns whose text may wrap, between words."""
 WIDE = 100
 """Width (columns) from which the tables show all columns."""

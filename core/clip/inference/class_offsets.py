@@ -35,14 +35,13 @@ def class_offsets(
     classifier_weights: Tensor,
     classes: Sequence[int],
     balance: float,
-    level_shares: Mapping[int, float] = LEVEL_SHARES,
 ) -> Tensor:
     """Return the offsets [C] to subtract from the cosines of each class before the softmax.
 
     1. Every class: min(1, 2 `balance`) times its mean cosine with the shots of other classes, each class
        weighted equally. For a new class these are all shots. With trained and new classes, it counts less
-       if the shots have few classes: then a new class is similar to them because it resembles one of these
-       classes, not because it is a hub.
+       (`LEVEL_SHARES`) if the shots have few classes: then a new class is similar to them because it
+       resembles one of these classes, not because it is a hub.
     2. Trained classes: additionally `balance` times the median margin by which the shots then prefer the
        trained classes over the new ones. A confident model has a wide margin and can give more away
        before its own images are lost. New classes similar to the trained ones leave a narrow margin.
@@ -53,8 +52,6 @@ def class_offsets(
         classifier_weights: [C, D], of the candidate classes.
         classes: trained class of each candidate, or NEW_CLASS.
         balance: 0 gives the paper's scores; at 1 half of the shots no longer prefer a trained class.
-        level_shares: weight of step 1 by number of classes of the shots, if there are trained and new
-            classes; 1 for other numbers.
     """
     if not len(labels) or balance == 0:
         return classifier_weights.new_zeros(len(classifier_weights))
@@ -64,7 +61,7 @@ def class_offsets(
     baseline = (means @ classifier_weights.T * others).sum(dim=0) / others.sum(dim=0).clamp(min=1)  # [C]
     trained = class_of != NEW_CLASS
     is_mixed = bool(trained.any()) and not trained.all()
-    share = level_shares.get(len(present), 1.0) if is_mixed else 1.0
+    share = LEVEL_SHARES.get(len(present), 1.0) if is_mixed else 1.0
     offsets: Tensor = share * min(1.0, 2 * balance) * baseline
 
     if is_mixed:

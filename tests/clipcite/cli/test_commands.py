@@ -104,16 +104,8 @@ def test_offsets_sets_and_rejections(call: Any, folder: Path, taught: Job) -> No
         answer = json.loads(call("classify", image, "-m", reference, "--json").stdout)
         assert {each["class_name"] for each in answer["results"][0]["predictions"]} == {"red", "green"}
 
-    offsets = []
-    for balance in (0, 1):
-        options = ("-m", taught.model_id, "-c", "red,blue", "--new-class-balance", balance, "--json")
-        answer = json.loads(call("classify", image, *options).stdout)
-        assert answer["rule"] == "mixed"
-        offsets.append(answer["class_names"][0]["offset"])
-    assert offsets[0] == 0 != offsets[1]
     # Calibration needs more images than this model has.
-    for options in (["--reject"], ["--coverage", 0.9]):
-        assert "not_calibrated" in call("classify", image, "-m", taught.model_id, *options, status=5).stderr
+    assert "not_calibrated" in call("classify", image, "-m", taught.model_id, "--reject", status=5).stderr
 
 
 def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:

@@ -43,16 +43,16 @@ def test_no_line_is_broken(path: tuple[str, ...], width: int) -> None:
 def test_numbers_of_classify_have_the_range_of_the_api() -> None:
     fields = Options.model_json_schema()["properties"]
     ranges = {}
-    for name in ("alpha", "coverage", "new_class_balance", "top_k"):
+    for name in ("alpha", "top_k"):
         (number,) = (s for s in fields[name].get("anyOf", [fields[name]]) if s["type"] != "null")
         ranges[name] = number["minimum"], number.get("maximum")
     options = {option.name: (option.min, option.max) for option in COMMANDS["classify",].params}
     assert {name: options[name] for name in ranges} == ranges
-    assert ranges["coverage"] == (0.5, 0.99)
-    done = CliRunner().invoke(app, ["classify", "a.jpg", "-c", "a", "--coverage", "1"])
+    assert ranges["alpha"] == (0, 1)
+    done = CliRunner().invoke(app, ["classify", "a.jpg", "-c", "a", "--alpha", "2"])
     assert done.exit_code == 2
-    assert "--coverage" in done.output
-    assert "less than or equal to 0.99" in done.output
+    assert "--alpha" in done.output
+    assert "less than or equal to 1" in done.output
 
 
 def test_without_the_server_its_commands_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def answer() -> Classification:
     ]
     damaged = {"code": "bad_image", "detail": "The file is damaged."}
     results = [
-        {"file": "IMG_123456789_HDR.jpg", "predictions": predictions, "prediction_set": ["skirt"]},
+        {"file": "IMG_123456789_HDR.jpg", "predictions": predictions},
         {"file": "b.jpg", "predictions": predictions, "rejected": True},
         {"file": "c.jpg", "predictions": None, "error": damaged},
     ]
@@ -78,8 +78,8 @@ def answer() -> Classification:
 
 def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:
     header, *rows = csv.reader(io.StringIO(predictions_csv(answer)))
-    assert header == ["image", "class", "probability", "set"]
-    assert rows[0] == ["IMG_123456789_HDR.jpg", "long sleeve shirt", "0.9000", "skirt"]
+    assert header == ["image", "class", "probability"]
+    assert rows[0] == ["IMG_123456789_HDR.jpg", "long sleeve shirt", "0.9000"]
     assert rows[-1][:2] == ["c.jpg", "unreadable: The file is damaged."]
     assert tally(answer) == "3 images: long sleeve shirt 1, none of these 1, unreadable 1"
 
