@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.data.decoders import Decoders, How
+from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
+from core.clip.data.images import How
 from core.clip.data.transforms import Pixels
 from core.clip.errors import BadImage
 from core.clip.models.backbone import image_transform

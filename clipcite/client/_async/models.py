@@ -172,18 +172,9 @@ class AsyncModel(ModelData):
         """
         return await self._client.adapt(images, extends=self.id, **options)
 
-    async def export(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        format: Format = "open_clip",
-        alpha: float | None = None,
-        on_download: OnDownload | None = None,
-    ) -> Path:
-        """Download the model as a zip to `path`; see `client.models.export`."""
-        return await self._client.models.export(
-            self.id, path, format=format, alpha=alpha, on_download=on_download
-        )
+    async def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Download the model as a zip to `path`; options as for `client.models.export`."""
+        return await self._client.models.export(self.id, path, **options)
 
     async def refresh(self) -> "AsyncModel":
         """Fetch the current state."""

@@ -171,16 +171,9 @@ class Model(ModelData):
         """
         return self._client.adapt(images, extends=self.id, **options)
 
-    def export(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        format: Format = "open_clip",
-        alpha: float | None = None,
-        on_download: OnDownload | None = None,
-    ) -> Path:
-        """Download the model as a zip to `path`; see `client.models.export`."""
-        return self._client.models.export(self.id, path, format=format, alpha=alpha, on_download=on_download)
+    def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Download the model as a zip to `path`; options as for `client.models.export`."""
+        return self._client.models.export(self.id, path, **options)
 
     def refresh(self) -> "Model":
         """Fetch the current state."""

@@ -32,7 +32,7 @@ from typing import Any
 from PIL import Image
 
 from core.clip.data.header import ImageLimits
-from core.clip.data.images import BYTES_PER_PIXEL, Fit, begin
+from core.clip.data.images import BYTES_PER_PIXEL, Fit, How, begin
 from core.clip.errors import BadImage
 
 INPUT_BYTES = 512 * 1024 * 1024
@@ -81,14 +81,13 @@ def _decode(asked: dict[str, Any], memory: memoryview, usual: int) -> dict[str, 
     resource.setrlimit(resource.RLIMIT_AS, (usual + room, resource.RLIM_INFINITY))
     _limit_cpu(0)
     file = bytes(memory[: asked["bytes"]])
-    fit = asked["fit"] and Fit(*asked["fit"])
+    how = How(shortest_side=asked.get("shortest_side"), grey=asked.get("grey", False))
+    how["fit"] = asked["fit"] and Fit(*asked["fit"])
     try:
-        image = begin(
-            file, limits, shortest_side=asked.get("shortest_side"), grey=asked.get("grey", False), fit=fit
-        )
+        image = begin(file, limits, **how)
         if image.peak_bytes > room and room < whole:
             return {"room": image.peak_bytes}
-        _limit_cpu(image.pixels)
+        _limit_cpu(image.header.pixels)
         decoded = image.decode()
         pixels = decoded.tobytes()
         memory[INPUT_BYTES : INPUT_BYTES + len(pixels)] = pixels

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import wait
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from core.admission import Admission, Limit, ServerBusy
 from core.clip.data.decoder import INPUT_BYTES
 from core.clip.data.decoder_process import SECONDS, DecoderProcess, MoreRoom
 from core.clip.data.header import ImageLimits, read_file
-from core.clip.data.images import Fit, begin, open_with
+from core.clip.data.images import How, begin, open_with
 from core.clip.errors import BadImage, NoDecoder
 
 HAS_PROCESSES = sys.platform == "linux"
@@ -39,14 +39,6 @@ AHEAD = 4
 """Decoded images that wait for an earlier one of their request, per process."""
 Array = NDArray[np.uint8]
 logger = logging.getLogger(__name__)
-
-
-class How(TypedDict, total=False):
-    """Arguments of `core.clip.data.images.open_image`."""
-
-    shortest_side: int | None
-    grey: bool
-    fit: Fit | None
 
 
 @dataclass

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from PIL import Image, ImageFile, TiffImagePlugin
 from PIL.Image import Resampling
 
 from core.clip.data.colours import to_grey, to_rgb
-from core.clip.data.header import ImageLimits, damaged, read_file, read_header
+from core.clip.data.header import Header, ImageLimits, damaged, read_file, read_header
 
 MAX_ASPECT_RATIO = 16  # longer images are cropped at both ends when scaled down
 BYTES_PER_PIXEL = 20
@@ -39,26 +40,23 @@ class Fit:
         return image.crop((left, top, left + side, top + side))
 
 
-def open_image(
-    source: bytes | Path,
-    limits: ImageLimits = ImageLimits(),
-    *,
-    shortest_side: int | None = None,
-    grey: bool = False,
-    fit: Fit | None = None,
-) -> Image.Image:
+class How(TypedDict, total=False):
+    """Options of `open_image`."""
+
+    shortest_side: int | None
+    """A larger image is scaled down (bicubic, antialiased) to this shorter side (pixels). Of an image longer
+    than 16 times its shorter side only the middle is used. A smaller image keeps its size."""
+    grey: bool
+    """Return one channel, scaled with a Hamming filter: half as wide, equally sharp, three times as fast."""
+    fit: Fit | None
+    """Return the input of an image tower instead. `shortest_side` is twice its side."""
+
+
+def open_image(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpack[How]) -> Image.Image:
     """Decode the first frame of an image file: upright, RGB, 8 bits, transparency on white.
 
     JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC are detected by content. 16-bit greys are scaled to 8 bits,
     CMYK is converted. The result has no metadata, so the orientation can't be applied twice.
-
-    Args:
-        shortest_side: a larger image is scaled down (bicubic, antialiased) to this shorter side (pixels). Of
-            an image longer than 16 times its shorter side only the middle is used. A smaller image keeps
-            its size.
-        grey: return one channel, scaled with a Hamming filter: half as wide, equally sharp, three times as
-            fast.
-        fit: return the input of an image tower instead. `shortest_side` is twice its side.
 
     Raises:
         BadImage: `empty_file`, `image_too_large`, `not_an_image`, `image_too_small`, `too_many_pixels`,
@@ -66,9 +64,8 @@ def open_image(
         OSError: the path can't be read.
     """
     if _opener is not None:
-        content = read_file(source, limits.max_bytes)
-        return _opener(content, limits, shortest_side=shortest_side, grey=grey, fit=fit)
-    return begin(source, limits, shortest_side=shortest_side, grey=grey, fit=fit).decode()
+        return _opener(read_file(source, limits.max_bytes), limits, **how)
+    return begin(source, limits, **how).decode()
 
 
 def open_with(opener: Callable[..., Image.Image] | None) -> None:
@@ -81,13 +78,8 @@ def open_with(opener: Callable[..., Image.Image] | None) -> None:
 class Undecoded:
     """An image file within the limits, not yet decoded. `decode` may be called once."""
 
-    image: ImageFile.ImageFile
-    kind: str
-    shortest_side: int | None
-    grey: bool
-    fit: Fit | None
-    pixels: int
-    """Number of pixels in the file."""
+    header: Header
+    how: How
     peak_bytes: int
     """Memory that decoding takes, judged by the header (bytes). A crafted file may take more."""
 
@@ -97,44 +89,41 @@ class Undecoded:
         Raises:
             BadImage: `truncated_image`.
         """
-        image, side = self.image, self.shortest_side
+        image, side = self.header.image, _side(self.how)
+        grey, fit = self.how.get("grey", False), self.how.get("fit")
         try:
             image.load()
             turn = _turn(image)
-            opened = to_grey(image) if self.grey else to_rgb(image)
+            opened = to_grey(image) if grey else to_rgb(image)
             if side is not None:
-                opened = _scale_down(opened, side, Resampling.HAMMING if self.grey else Resampling.BICUBIC)
+                opened = _scale_down(opened, side, Resampling.HAMMING if grey else Resampling.BICUBIC)
             if turn is not None:
                 opened = opened.transpose(turn)
-            if self.fit is not None:
-                opened = self.fit(opened)
+            if fit is not None:
+                opened = fit(opened)
         except MemoryError:
             raise
         except Exception as error:  # Pillow raises a dozen types for damaged files
-            raise damaged(self.kind) from error
+            raise damaged(self.header.kind) from error
         if opened is image:
             opened = image.copy()  # a plain Image without a reference to the file's bytes
         opened.info = {}
         return opened
 
 
-def begin(
-    source: bytes | Path,
-    limits: ImageLimits = ImageLimits(),
-    *,
-    shortest_side: int | None = None,
-    grey: bool = False,
-    fit: Fit | None = None,
-) -> Undecoded:
+def begin(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpack[How]) -> Undecoded:
     """Read the header of a file. Arguments and exceptions are those of `open_image`."""
     header = read_header(source, limits)
-    image = header.image
-    side = shortest_side if fit is None else 2 * fit.side
+    image, side = header.image, _side(how)
     if side is not None:
         # The JPEG decoder can scale by powers of two; twice the target side is left for the bicubic filter.
-        image.draft("L" if grey else None, (2 * side, 2 * side))
-    peak = header.extra_bytes + BYTES_PER_PIXEL * image.width * image.height
-    return Undecoded(image, header.kind, side, grey, fit, header.pixels, peak)
+        image.draft("L" if how.get("grey") else None, (2 * side, 2 * side))
+    return Undecoded(header, how, header.extra_bytes + BYTES_PER_PIXEL * image.width * image.height)
+
+
+def _side(how: How) -> int | None:
+    fit = how.get("fit")
+    return how.get("shortest_side") if fit is None else 2 * fit.side
 
 
 _WITH_ORIENTATION = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
