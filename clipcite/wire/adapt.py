@@ -144,7 +144,7 @@ PREFLIGHT_EXAMPLE: JsonDict = {
             "file": "badger/7.jpg",
             "class_name": "badger",
             "split": "train",
-            "code": "near_duplicate_in_two_classes",
+            "code": "duplicate_in_two_classes",
             "detail": "The mirror image of 'red fox/2.jpg' of the class 'red fox': one of the two labels "
             "must be wrong.",
             "other": "red fox/2.jpg",

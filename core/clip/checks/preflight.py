@@ -113,16 +113,15 @@ def _find_duplicates(images: Sequence[CheckedImage]) -> list[Finding]:
 
 def _duplicate(images: Sequence[CheckedImage], first: int, second: int, relation: str) -> Finding:
     a, b = images[first], images[second]
-    prefix = "" if a.sha256 == b.sha256 else "near_"
     start = f"{relation} {a.file_name!r}"
     if same_class(a.class_name) != same_class(b.class_name):
-        code = f"{prefix}duplicate_in_two_classes"
+        code = "duplicate_in_two_classes"
         detail = f"{start} in class {a.class_name!r}, so one of the two labels is wrong. Remove one."
     elif a.split != b.split:
-        code = f"{prefix}duplicate_in_train_and_test"
+        code = "duplicate_in_train_and_test"
         detail = f"{start} in the {a.split} split, which makes the evaluation too optimistic. Remove one."
     else:
-        code = f"{prefix}duplicate"
+        code = "duplicate"
         detail = f"{start}, so it adds nothing to the training."
     return Finding(code, second, detail, first)
 
@@ -170,24 +169,15 @@ def class_warnings(
 _SUMMARIES = {
     "duplicate_in_two_classes": (
         "duplicates_two_classes",
-        "{n} in more than one class, so one of the labels is wrong: {names}.",
-    ),
-    "near_duplicate_in_two_classes": (
-        "near_duplicates_two_classes",
-        "{n} nearly the same as one of another class, so one of the labels is wrong: {names}.",
+        "{n} the same, or nearly, as one of another class, so one of the labels is wrong: {names}.",
     ),
     "duplicate_in_train_and_test": (
         "duplicates_train_and_test",
-        "{n} in both train and test, which makes the evaluation too optimistic: {names}.",
+        "{n} the same, or nearly, in train and test, which makes the evaluation too optimistic: {names}.",
     ),
-    "near_duplicate_in_train_and_test": (
-        "near_duplicates_train_and_test",
-        "{n} nearly the same in train and test, which makes the evaluation too optimistic: {names}.",
-    ),
-    "duplicate": ("duplicates", "{n} identical to another of the same class: {names}."),
-    "near_duplicate": (
-        "near_duplicates",
-        "{n} nearly the same as another of the same class, which adds nothing to the training: {names}.",
+    "duplicate": (
+        "duplicates",
+        "{n} the same, or nearly, as another of the same class, which adds nothing to the training: {names}.",
     ),
     "blank": ("blank_images", "{n} blank, all of one colour: {names}."),
     "tiny": ("tiny_images", "{n} too small for training: {names}."),

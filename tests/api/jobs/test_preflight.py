@@ -72,8 +72,8 @@ def test_faults_are_named_one_by_one(unchanged: Service) -> None:
         ),
     )
     assert found(body) == [
-        ("again.jpg", "near_duplicate_in_two_classes"),
-        ("turned.jpg", "near_duplicate_in_two_classes"),
+        ("again.jpg", "duplicate_in_two_classes"),
+        ("turned.jpg", "duplicate_in_two_classes"),
         ("soft.jpg", "blurred"),
         ("same.jpg", "duplicate"),
         ("white.jpg", "blank"),
@@ -81,7 +81,7 @@ def test_faults_are_named_one_by_one(unchanged: Service) -> None:
     assert [finding["other"] for finding in body["findings"]] == ["2.jpg", "1.jpg", None, "7.jpg", None]
     assert (body["images"], body["good"]) == (13, 8)
     assert {w["code"] for w in body["warnings"]} == {
-        *("near_duplicates_two_classes", "blurred_images", "duplicates", "blank_images"),
+        *("duplicates_two_classes", "blurred_images", "duplicates", "blank_images"),
     }
 
 

@@ -71,14 +71,14 @@ def test_a_subject_too_small_for_the_models_resolution() -> None:
 
 COPIES: list[tuple[dict[str, Any], str, str]] = [
     ({"class_name": "fox"}, "duplicate", "duplicates"),
-    ({"class_name": "fox", "quality": 50}, "near_duplicate", "near_duplicates"),
+    ({"class_name": "fox", "quality": 50}, "duplicate", "duplicates"),
     ({"class_name": "badger"}, "duplicate_in_two_classes", "duplicates_two_classes"),
-    ({"class_name": "badger", "quality": 50}, "near_duplicate_in_two_classes", "near_duplicates_two_classes"),
+    ({"class_name": "badger", "quality": 50}, "duplicate_in_two_classes", "duplicates_two_classes"),
     ({"class_name": "fox", "split": "test"}, "duplicate_in_train_and_test", "duplicates_train_and_test"),
     (
         {"class_name": "fox", "split": "test", "quality": 50},
-        "near_duplicate_in_train_and_test",
-        "near_duplicates_train_and_test",
+        "duplicate_in_train_and_test",
+        "duplicates_train_and_test",
     ),
 ]
 
