@@ -70,6 +70,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     order = sorted(range(len(shots)), key=lambda i: labels[i])
     started = time.monotonic()
     adapted = adapt(backbone, [shots[i] for i in order], config)
+    seconds = time.monotonic() - started
     report = adapted.evaluation.report
     assert report is not None
     label_issues = {order[s["position"]] for s in report["label_issues"]}
@@ -77,9 +78,9 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "kind": kind,
         "data": trial.data.name,
         "split": trial.split,
-        "seconds": time.monotonic() - started,
-        "report_seconds": report["seconds"]["report"],
-        "training_seconds": report["seconds"]["training"],
+        "seconds": seconds,
+        "report_seconds": seconds - adapted.seconds,
+        "training_seconds": adapted.seconds,
         "threads": torch.get_num_threads(),
         **facts(backbone),
         "verdict": report["verdict"],

@@ -134,13 +134,6 @@ class Reliability(ResponseModel):
     )
 
 
-class Seconds(ResponseModel):
-    """Durations in seconds."""
-
-    training: float
-    report: float
-
-
 class Report(Resource):
     """Evaluation of a job, on images that were not used to train the evaluated model.
 
@@ -201,4 +194,3 @@ class Report(Resource):
         description="Training images that fold models assign to another class; at most 24."
     )
     calibration: Reliability
-    seconds: Seconds

@@ -1,6 +1,5 @@
 """Evaluation after training: choice of held-out images, predictions, calibration, metrics and report."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +98,6 @@ def evaluate(
     if config.evaluate == "none":
         return Evaluation(job_metrics(None, source="none", trained_images=trained_images), None, None)
     reporter.stage("evaluating")
-    started = time.monotonic()
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
     text_features = build_zero_shot_classifier(
         context.backbone.model, context.backbone.tokenize, candidates.prompts[: candidates.trained]
@@ -131,10 +129,6 @@ def evaluate(
         calibration=calibration,
         judgement=judgement,
         label_issues=agreed_label_issues(context, text_features, cross_validated),
-        seconds={
-            "training": round(trained.seconds, 1),
-            "report": round(time.monotonic() - started, 1),
-        },
     )
     metrics = {
         **job_metrics(held_out, judgement.verdict, source=source, trained_images=trained_images),

@@ -61,31 +61,26 @@ def cross_fit_scores(
 
 
 def find_label_issues(
-    probabilities: Sequence[Floats], labels: NDArray[np.int64], positions: NDArray[np.int64]
+    votes: tuple[Floats, Floats], labels: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> list[LabelIssue]:
-    """Return the images that every model assigns to the same other class, most confident first.
+    """Return the images that both models assign to the same other class, most confident first.
 
     A model assigns an image to class j if j is its most likely class and at least as likely as in the
     mean over the images labelled j (confident learning, C. Northcutt et al., JAIR 2021).
 
     Args:
-        probabilities: [N, K] of each model, none of which has seen the image.
+        votes: probabilities [N, K] of each model, none of which has seen the image.
         labels: [N].
         positions: [N], positions in the upload.
     """
-    agreed = np.ones(len(labels), dtype=bool)
-    assigned: NDArray[np.int64] | None = None
-    for vote in probabilities:
-        best = vote.argmax(axis=1)
+    assigned = votes[0].argmax(axis=1)
+    agreed = (votes[1].argmax(axis=1) == assigned) & (assigned != labels)
+    for vote in votes:
         thresholds = np.array(
             [vote[labels == k, k].mean() if (labels == k).any() else 1.0 for k in range(vote.shape[1])]
         )
-        assigned = best if assigned is None else assigned
-        agreed &= (best == assigned) & (best != labels)
-        agreed &= vote[np.arange(len(labels)), best] >= thresholds[best]
-    if assigned is None:
-        return []
-    mean = np.mean(probabilities, axis=0)
+        agreed &= vote[np.arange(len(labels)), assigned] >= thresholds[assigned]
+    mean = np.mean(votes, axis=0)
     issues = [
         LabelIssue(
             int(positions[i]),
@@ -124,11 +119,11 @@ def agreed_label_issues(
     previews = cross_fit_scores(
         trained.stock_features, trained.labels, classifier_weights, context.config.seed
     )
-    votes = [softmax(scale * scores) for scores in previews]
+    one, other = (softmax(scale * scores) for scores in previews)
     if cross_validated is not None:
         rows = np.searchsorted(positions, cross_validated.positions)
         labels, positions = labels[rows], positions[rows]
-        fold_votes = softmax(scale * cross_validated.adapted.trained_only)
-        votes = [softmax(scale * np.mean(previews, axis=0))[rows], fold_votes]
-    issues = find_label_issues(votes, labels, positions)
+        one = softmax(scale * np.mean(previews, axis=0))[rows]
+        other = softmax(scale * cross_validated.adapted.trained_only)
+    issues = find_label_issues((one, other), labels, positions)
     return [issue for issue in issues if issue.position not in trained.confirmed]

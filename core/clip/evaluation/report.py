@@ -1,6 +1,6 @@
 """The report of a training job and its metrics, computed from held-out predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,7 +30,6 @@ def build_report(
     calibration: Calibration | None,
     judgement: Judgement,
     label_issues: Sequence[LabelIssue],
-    seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the report of held-out predictions, ready for JSON. `clipcite.wire.report` has its fields.
 
@@ -39,7 +38,6 @@ def build_report(
         how: a sentence about the method of evaluation.
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.
-        seconds: durations by stage.
     """
     candidates = held_out.candidates
     is_new = held_out.truth >= candidates.trained
@@ -89,7 +87,6 @@ def build_report(
         "mistakes": [asdict(each) for each in mistakes],
         "label_issues": [asdict(each) for each in issues],
         "calibration": _reliability(logit_scale * scores, truth, calibration),
-        "seconds": seconds,
     }
 
 

@@ -58,7 +58,6 @@ def report_fields(held: HeldOutPredictions, **given: object) -> dict[str, Any]:
         "calibration": None,
         "judgement": judge(held, 40.0),
         "label_issues": [],
-        "seconds": {"training": 1.0, "report": 1.0},
         **given,
     }
     return build_report(held, **fields)  # type: ignore[arg-type]

@@ -24,8 +24,9 @@ def test_planted_label_issues_are_found() -> None:
     for i in planted:
         labels[i] = (labels[i] + 1) % CLASSES
     answers = cross_fit_scores(seen, labels, torch.eye(CLASSES, 16), seed=0)
+    one, other = (softmax(40 * repeat) for repeat in answers)
     found = find_label_issues(
-        [softmax(40 * repeat) for repeat in answers],
+        (one, other),
         np.array(labels),
         np.arange(100, 100 + len(labels)),
     )
@@ -41,14 +42,8 @@ def test_planted_label_issues_are_found() -> None:
 def test_clean_labels_are_left_alone() -> None:
     seen, labels = features(12)
     answers = cross_fit_scores(seen, labels, torch.eye(CLASSES, 16), seed=0)
-    assert (
-        find_label_issues(
-            [softmax(40 * repeat) for repeat in answers],
-            np.array(labels),
-            np.arange(len(labels)),
-        )
-        == []
-    )
+    one, other = (softmax(40 * repeat) for repeat in answers)
+    assert find_label_issues((one, other), np.array(labels), np.arange(len(labels))) == []
 
 
 def test_an_image_does_not_vote_for_itself() -> None:
@@ -66,7 +61,5 @@ def test_all_fold_models_must_agree() -> None:
     unsure = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
     labels = np.array([0, 0, 1, 1])  # The last fold model predicts class 0.
     places = np.arange(4)
-    assert [s.position for s in find_label_issues([sure], labels, places)] == [3]
-    assert [s.position for s in find_label_issues([sure, sure], labels, places)] == [3]
-    assert find_label_issues([sure, unsure], labels, places) == []
-    assert find_label_issues([], labels, places) == []
+    assert [s.position for s in find_label_issues((sure, sure), labels, places)] == [3]
+    assert find_label_issues((sure, unsure), labels, places) == []
