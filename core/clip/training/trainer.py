@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -57,18 +57,10 @@ class Recipe:
 
     contrastive: Callable[[Tensor, Tensor, Tensor, float], Tensor] = supervised_contrastive
     """L_SCL."""
-    distillation: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = similarity_distillation
-    """L_VLD."""
-    objective: Callable[[Tensor, Tensor, Tensor, float, float], Tensor] = total_loss
-    """L of the three losses and their weights."""
     crop: Crop = random_resized_crop
     """Random crop of an image."""
     schedule: Callable[[int, int], float] = cosine
     """Share of the peak learning rates at (step, steps)."""
-    frozen: Callable[[str], bool] = lambda name: False
-    """True for the name of a parameter that is not trained."""
-    after_epoch: Callable[[int, Mapping[str, Tensor]], None] = lambda epoch, theta: None
-    """Observer, called with the epoch, from 1, and the current θ."""
 
 
 def fine_tune(
@@ -121,9 +113,7 @@ def fine_tune(
     for name, parameter in theta.items():
         tower = "image" if name.startswith("visual.") else "text"  # open_clip's naming
         towers[tower].append(parameter)
-        parameter.requires_grad_(
-            not recipe.frozen(name) and not (tower == "text" and text_learning_rate == 0)
-        )
+        parameter.requires_grad_(tower == "image" or text_learning_rate > 0)
 
     classifier = nn.Parameter(build_zero_shot_classifier(teacher, backbone.tokenize, prompts))  # W [C, D]
     tokens, first_sentence, sentence_count = _tokens(backbone, prompts)
@@ -175,10 +165,10 @@ def fine_tune(
         scale = backbone.logit_scale
         dva = visual_text_alignment(image_features, classifier, y, scale)
         scl = recipe.contrastive(image_features, text_features, y, scale)
-        vld = recipe.distillation(
+        vld = similarity_distillation(
             image_features, text_features, teacher_image_features, teacher_text_features, scale
         )
-        loss = recipe.objective(dva, scl, vld, config.scl_weight, config.vld_weight)
+        loss = total_loss(dva, scl, vld, config.scl_weight, config.vld_weight)
         scaler.scale(loss).backward()
         return loss.detach(), dva.detach(), scl.detach(), vld.detach()
 
@@ -227,7 +217,6 @@ def fine_tune(
 
         if step % batches_per_epoch == 0:
             epoch = step // batches_per_epoch
-            recipe.after_epoch(epoch, theta)
             if checkpoints is not None:
                 checkpoints.after_epoch(epoch, state, reporter)
 
