@@ -84,9 +84,6 @@ def dataset_of_rows(kind: str, rows: Sequence[Row], root: Path, notes: Sequence[
         *moved,
         *notes_of(warnings),
     ]
-    names = {label for _, _, label in kept}
-    if names and all(name.isdecimal() for name in names):
-        all_notes.append("labels are numbers, which carry no meaning for CLIP: use class names")
     return Dataset(
         kind, [Labelled(ImageFile.of_file(file), label, split) for file, split, label in kept], all_notes
     )

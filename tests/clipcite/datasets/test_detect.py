@@ -258,12 +258,6 @@ def test_unreadable_data_sets_are_refused_with_a_reason(
         read(tmp_path)
 
 
-def test_labels_that_are_numbers_are_pointed_out(tmp_path: Path) -> None:
-    paint(tmp_path, ".", 2)
-    (tmp_path / "a.csv").write_text("file,label\n0.png,0\n1.png,1\n")
-    assert "labels are numbers" in read(tmp_path).summary()
-
-
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz"])
 def test_a_tar_is_refused_with_the_command_that_unpacks_it(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"")
