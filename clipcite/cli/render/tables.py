@@ -166,13 +166,17 @@ def print_table(console: Console, table: Table) -> None:
 
     Off a terminal, nothing wraps.
     """
-    unlimited = console.options.update(width=MAX_WIDTH)
+    before, unlimited = console.width, console.options.update(width=MAX_WIDTH)
+    least = len(table.columns) * (table.padding[1] + table.padding[3])
     for column in table.columns:
         cells = [Measurement.get(console, unlimited, cell) for cell in (column.header, *column.cells)]
         column.min_width = max(cell.maximum for cell in cells)
         if console.is_terminal and not column.no_wrap:
             column.min_width = min(MAX_WORD, max(cell.minimum for cell in cells))
+        least += column.min_width
+    console.width = max(before, least)
     console.print(table, crop=False)
+    console.width = before
 
 
 def _display_name(model: Model) -> str:

@@ -107,10 +107,10 @@ def test_32_bits_have_a_limit_of_their_own(mode: str) -> None:
 @pytest.mark.parametrize("kind", crafted.FORMATS)
 def test_the_memory_of_an_ordinary_file_is_known_by_its_header(kind: str) -> None:
     content = crafted.honest(kind, 300)
-    header = begin(content, shortest_side=64)
-    assert header.pixels == 300 * 300
+    undecoded = begin(content, shortest_side=64)
+    assert undecoded.header.pixels == 300 * 300
     scaled = (300 // 4) ** 2 if kind == "JPEG" else 300 * 300  # the decoder scales to twice the side or more
-    assert 20 * scaled <= header.peak_bytes - 2 * len(content) <= 20 * 300 * 300 + 8 * 300 * 300
+    assert 20 * scaled <= undecoded.peak_bytes - 2 * len(content) <= 20 * 300 * 300 + 8 * 300 * 300
 
 
 def test_only_a_jpeg_of_several_scans_takes_memory_for_all_its_pixels() -> None:
