@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,8 @@ def whole_levels(run: Encodings, request: Request) -> Tensor:
     rule = _served(run, request)
     if rule.kind == "mixed":
         shots = run.shots[ALPHA], run.shot_labels
-        offsets = class_offsets(*shots, rule.classifier_weights, request.classes, NEW_CLASS_BALANCE, {})
+        with patch("core.clip.inference.class_offsets.LEVEL_SHARES", {}):
+            offsets = class_offsets(*shots, rule.classifier_weights, request.classes, NEW_CLASS_BALANCE)
         rule = replace(rule, offsets=offsets)
     return rule.scores(request.images[ALPHA])
 
