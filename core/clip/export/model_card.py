@@ -133,17 +133,26 @@ model.eval()
     + WITHOUT_IMAGES
 )
 
-LOAD_WITH_SCRIPT = (
-    """open_clip needs the absolute path of this folder to find the shape of the text tower;
-`load.py` sets the path. With `pip install open_clip_torch transformers`:
+LOAD_WITH_PATH = (
+    """open_clip needs the absolute path of this folder to find the shape of the text tower. With
+`pip install open_clip_torch transformers`, in the folder that holds this file:
 
 ```python
-from load import load  # load.py beside this file
+import json
+from pathlib import Path
 
-model, preprocess, tokenizer = load()
+import open_clip
+
+path = Path("open_clip_config.json").absolute()
+config = json.loads(path.read_text(encoding="utf-8"))
+config["model_cfg"]["text_cfg"].update(hf_model_name=str(path.parent), hf_tokenizer_name=str(path.parent))
+path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{path.parent}")
+tokenizer = open_clip.get_tokenizer(f"local-dir:{path.parent}")
+model.eval()
 ```
 
-Afterwards `open_clip.create_model_and_transforms("local-dir:/the/folder")` works too, until the folder is
+Afterwards `open_clip.create_model_and_transforms("local-dir:/the/folder")` suffices, until the folder is
 moved."""
     + WITHOUT_IMAGES
 )

@@ -12,7 +12,7 @@ from torch import nn
 from core.clip.export.model_card import (
     LOAD_DELTA,
     LOAD_PLAINLY,
-    LOAD_WITH_SCRIPT,
+    LOAD_WITH_PATH,
     ModelInfo,
     licence_of,
     model_card,
@@ -20,7 +20,7 @@ from core.clip.export.model_card import (
 from core.clip.models.backbone import Backbone
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-CARD, ABOUT, LOADER = "README.md", "clipcite.json", "load.py"
+CARD, ABOUT = "README.md", "clipcite.json"
 FORMAT = 1
 
 
@@ -43,8 +43,7 @@ def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module,
         # open_clip queries a hub for the shape of the text tower, unless the configuration has an absolute
         # path, which is unknown until the folder is in its final place.
         cast(Any, network).text.config.save_pretrained(folder)
-        (folder / LOADER).write_text(LOADER_CODE, encoding="utf-8")
-    loading = LOAD_WITH_SCRIPT if hugging_face else LOAD_PLAINLY
+    loading = LOAD_WITH_PATH if hugging_face else LOAD_PLAINLY
     (folder / CARD).write_text(model_card(about, loading), encoding="utf-8")
 
 
@@ -86,32 +85,3 @@ def describe(about: ModelInfo) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write readable JSON."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-LOADER_CODE = '''"""Loader of the model beside this file. Needs open_clip_torch, transformers, no internet."""
-
-import json
-from pathlib import Path
-
-import open_clip
-
-FOLDER = Path(__file__).resolve().parent
-
-
-def load(device="cpu"):
-    """Return the model in eval mode, the preprocessing and the tokenizer."""
-    path = FOLDER / "open_clip_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    text = config["model_cfg"]["text_cfg"]
-    if text["hf_model_name"] != str(FOLDER):  # open_clip needs an absolute path
-        text["hf_model_name"] = text["hf_tokenizer_name"] = str(FOLDER)
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
-    name = f"local-dir:{FOLDER}"
-    model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
-    return model.eval(), preprocess, open_clip.get_tokenizer(name)
-
-
-if __name__ == "__main__":
-    load()
-    print(f"The model loads: local-dir:{FOLDER}")
-'''

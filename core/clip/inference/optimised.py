@@ -43,17 +43,7 @@ class InferenceNetwork(nn.Module):
         self._images = None if plan.program is None else plan.program.of(network)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Encode images [B, 3, S, S] to [B, D] in the plan's precision.
-
-        Raises:
-            ValueError: S is not the image size of the plan, whose padding depends on the size.
-        """
-        size = self._plan.image_size
-        if pixels.shape[-2:] != (size, size):
-            raise ValueError(
-                f"The network takes images of {size} x {size} pixels, not of "
-                f"{pixels.shape[-1]} x {pixels.shape[-2]}."
-            )
+        """Encode images [B, 3, S, S] of the plan's size to [B, D] in its precision."""
         with self._plan.autocast(pixels.device):
             return cast(Tensor, cast(Any, self.network).encode_image(pixels))
 
@@ -83,7 +73,6 @@ class InferenceNetwork(nn.Module):
 class InferencePlan:
     """The optimisations for networks of one architecture and image size."""
 
-    image_size: int
     pixels: Pixels
     convolutions: Mapping[str, Planned] = field(default_factory=dict)
     trims_prompts: bool = False
@@ -130,7 +119,7 @@ def plan_inference(
         pixels: the preprocessing of its backbone.
         dtype: autocast type of both towers; None is fp32.
     """
-    plan = InferencePlan(image_size, pixels, trims_prompts=_is_causal_clip(network))
+    plan = InferencePlan(pixels, trims_prompts=_is_causal_clip(network))
     noise = np.random.default_rng(0).integers(256, size=(2, image_size, image_size, 3), dtype=np.uint8)
     images = torch.stack([pixels.fit(Image.fromarray(image)) for image in noise])
     images = images.to(next(network.parameters()).device)

@@ -36,11 +36,6 @@ class Delta:
     """Stored tensors. Unquantised: θ_1 by parameter name. Quantised: `words/name`, int32 [rows, words], and
     `scale/name`, fp32 [rows]."""
 
-    @property
-    def bytes(self) -> int:
-        """Size of the tensors (bytes)."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
-
     def theta(self, theta_0: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
         """Return θ(α) of eq. 7 as new tensors on the device of θ_0.
 

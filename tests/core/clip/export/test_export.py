@@ -49,10 +49,10 @@ from safetensors.torch import save_file
 import torch.nn.functional as F
 folder, kind, images = sys.argv[1], sys.argv[2], sys.argv[3:-1]
 sentences = __SENTENCES__
-if kind == "script":
-    sys.path.insert(0, folder)
-    from load import load
-    model, preprocess, tokenizer = load()
+if kind == "readme":
+    import os
+    os.chdir(folder)
+    exec(open("README.md").read().split("```python\n")[1].split("```")[0])
 else:
     import open_clip
     model, _, preprocess = open_clip.create_model_and_transforms("local-dir:" + folder)
@@ -127,14 +127,14 @@ def test_open_clip_loads_the_folder(tiny: Backbone, images: list[Path], tmp_path
 
 
 @pytest.mark.slow
-def test_the_starter_is_loaded_by_its_script(starter: Backbone, drawings: Path, tmp_path: Path) -> None:
+def test_the_starter_is_loaded_by_its_readme(starter: Backbone, drawings: Path, tmp_path: Path) -> None:
     """Real images, after moving the folder and without access to a hub."""
     weights = Weights(Delta("full", moved(starter, size=0.002)))
     exported(starter, tmp_path / "before", weights, 0.5)
     folder = (tmp_path / "before").rename(tmp_path / "after")
     assert str(tmp_path) not in (folder / "open_clip_config.json").read_text()
     real = [next((drawings / "test" / name).iterdir()) for name in ("bird", "tool")]
-    found = fresh(folder, "script", real, tmp_path / "found.npz")
+    found = fresh(folder, "readme", real, tmp_path / "found.npz")
     for kind, features in expected(starter, weights, 0.5, real).items():
         np.testing.assert_allclose(found[kind], features, rtol=0, atol=1e-5)
     again = fresh(folder, "plain", real, tmp_path / "again.npz")

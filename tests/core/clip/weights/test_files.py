@@ -257,7 +257,7 @@ def test_a_packed_delta_comes_back_bit_for_bit(
     loaded = load_weights(data, manifest, tiny)
     assert loaded.delta.kind == manifest.delta_format == delta.kind
     assert same_bits(dict(sorted(loaded.delta.tensors.items())), dict(sorted(delta.tensors.items())))
-    assert loaded.bytes == delta.bytes <= len(data) < stored[1].bytes / 5
+    assert len(data) < stored[1].bytes / 5
 
 
 @pytest.mark.parametrize(
