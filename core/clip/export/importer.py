@@ -19,8 +19,9 @@ from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_param
 from core.clip.weights.delta import encode, tensor_layout
 from core.clip.weights.files import FLOATS, SHOT_LABELS, SHOTS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS, SupportSet
+from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS
 
+MISFIT = f"The support set in {WEIGHTS} does not match the model's classes. Export the model again."
 TOLERANCE = 1e-3
 """Tolerance for untrained tensors, whose copies may be in half precision."""
 
@@ -39,9 +40,7 @@ def read_weights(
             not finite.
     """
     if info.is_delta:
-        weights = _delta(folder, backbone, classes)
-        _check_shots(weights.shots, classes, backbone)
-        return weights
+        return _delta(folder, backbone, classes)
     theta = _theta_of(folder, backbone)
     damaged = next((name for name, tensor in theta.items() if not torch.isfinite(tensor).all()), None)
     if damaged is not None:
@@ -59,16 +58,24 @@ def _delta(folder: Path, backbone: Backbone, classes: int) -> Weights:
         )
     # Shapes first, so that nothing larger than such a delta is read.
     shapes = _shapes(folder / WEIGHTS)
-    support = sum(math.prod(shapes.pop(name)) for name in (SHOTS, SHOT_LABELS) if name in shapes)
+    support = {name: shapes.pop(name) for name in (SHOTS, SHOT_LABELS) if name in shapes}
     layout = tensor_layout(tower_parameters(backbone.model), manifest.delta_format)
-    rows = max(MAX_SUPPORT_SHOTS, classes) * len(SUPPORT_ALPHAS)
-    width = backbone.open_clip_config["model_cfg"]["embed_dim"]
-    if shapes != {name: shape for name, (_, shape) in layout.items()} or support > rows * (width + 1):
+    if shapes != {name: shape for name, (_, shape) in layout.items()}:
         raise ImportRefused(f"{WEIGHTS} does not fit the backbone's tensors. Export the model again.")
+    count = math.prod(support.get(SHOT_LABELS, ()))
+    width = backbone.open_clip_config["model_cfg"]["embed_dim"]
+    fitting = {SHOTS: (len(SUPPORT_ALPHAS), count, width), SHOT_LABELS: (count,)}
+    if support and (support != fitting or not 1 <= count <= max(MAX_SUPPORT_SHOTS, classes)):
+        raise ImportRefused(MISFIT)
     try:
-        return load_weights((folder / WEIGHTS).read_bytes(), manifest, backbone)
+        weights = load_weights((folder / WEIGHTS).read_bytes(), manifest, backbone)
     except CorruptWeights as error:
         raise ImportRefused(f"{WEIGHTS} can't be used: {error} Or export the model again.") from error
+    if weights.shots is not None:
+        labels = weights.shots.labels
+        if labels.dtype != torch.int64 or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise ImportRefused(MISFIT)
+    return weights
 
 
 def _theta_of(folder: Path, backbone: Backbone) -> dict[str, Tensor]:
@@ -156,23 +163,3 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
         value = preprocess.get(key) or PREPROCESS_DEFAULTS[key]
         flat[f"preprocess.{key}"] = list(value) if isinstance(value, (list, tuple)) else value
     return flat
-
-
-def _check_shots(shots: SupportSet | None, classes: int, backbone: Backbone) -> None:
-    if shots is None:
-        return
-    fits = (
-        shots.features.dim() == 3
-        and shots.features.shape[0] == len(SUPPORT_ALPHAS)
-        and 1 <= shots.features.shape[1] <= max(MAX_SUPPORT_SHOTS, classes)
-        and shots.features.shape[2] == backbone.open_clip_config["model_cfg"]["embed_dim"]
-        and shots.features.is_floating_point()
-        and shots.labels.dtype == torch.int64
-        and shots.labels.shape == shots.features.shape[1:2]
-    )
-    if not fits or (
-        len(shots.labels) and not 0 <= int(shots.labels.min()) <= int(shots.labels.max()) < classes
-    ):
-        raise ImportRefused(
-            f"The support set in {WEIGHTS} does not match the model's classes. Export the model again."
-        )
