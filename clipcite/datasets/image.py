@@ -110,7 +110,7 @@ def is_one_image(value: object) -> TypeGuard[ImageLike]:
 
 
 def _pil_of_array(array: Any) -> PilImage:
-    usable = str(array.dtype) == "uint8" and is_one_image(array) and 0 not in tuple(array.shape)
+    usable = str(array.dtype) == "uint8" and 0 not in tuple(array.shape) and is_one_image(array)
     if not usable:
         raise InvalidImages(
             f"An array must be uint8 [H, W], [H, W, 3] or [H, W, 4], not {array.dtype} {list(array.shape)}. "

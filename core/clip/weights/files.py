@@ -35,6 +35,12 @@ class Weights:
     shots: SupportSet | None = None
     """None for a model imported from an open_clip folder, which holds no support set."""
 
+    @property
+    def bytes(self) -> int:
+        """Size of the tensors (bytes)."""
+        shots = 0 if self.shots is None else self.shots.features.nbytes + self.shots.labels.nbytes
+        return sum(tensor.nbytes for tensor in self.delta.tensors.values()) + shots
+
     def theta(self, theta_0: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
         """Return `Delta.theta`."""
         return self.delta.theta(theta_0, alpha)
