@@ -99,28 +99,12 @@ def _screw(dice: random.Random) -> Mask:
     return mask
 
 
-def _spring(dice: random.Random) -> Mask:
-    mask, draw = _canvas()
-    length, radius, turns = dice.uniform(1.1, 1.45), dice.uniform(0.24, 0.36), dice.randint(6, 10)
-    steps = 40 * turns
-    wire = [
-        (
-            -length / 2 + length * i / steps + 0.06 * math.cos(math.tau * turns * i / steps),
-            radius * math.sin(math.tau * turns * i / steps),
-        )
-        for i in range(steps + 1)
-    ]
-    draw.line(_pixels(wire), fill=255, width=round(dice.uniform(0.05, 0.075) * UNIT), joint="curve")
-    return mask
-
-
 SHAPES: dict[str, Callable[[random.Random], Mask]] = {
     "washer": _washer,
     "nut": _nut,
     "gear": _gear,
     "bracket": _bracket,
     "screw": _screw,
-    "spring": _spring,
 }
 
 

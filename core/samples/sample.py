@@ -12,7 +12,7 @@ from core.samples import parts
 
 NAME, TITLE = "parts", "Drawn metal parts"
 LICENSE, CREDIT = "Apache-2.0", "Drawn by clipcite."
-TRAINED = ("washer", "nut", "gear", "bracket", "spring")
+TRAINED = ("washer", "nut", "gear", "bracket")
 NEW = ("screw",)
 """Classes that occur in the test images only."""
 IMAGES, SHOTS = 24, 6

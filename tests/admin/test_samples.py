@@ -27,7 +27,7 @@ def test_a_named_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["samples", "parts", str(folder)])
     assert done.exit_code == 0, done.output
     assert f"clipcite adapt '{folder}'" in done.stderr
-    assert len(list(folder.glob("train/*/*.jpg"))) == 30
+    assert len(list(folder.glob("train/*/*.jpg"))) == 24
 
 
 def test_errors(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def test_the_service_accepts_the_zip(fresh: Service) -> None:
     body = fresh.client.get("/samples").json()
     assert body["object"] == "list"
     [sample] = body["data"]
-    assert (sample["name"], sample["images"], sample["default"]) == ("parts", 144, True)
+    assert (sample["name"], sample["images"], sample["default"]) == ("parts", 120, True)
     assert sample["license"]
     response = fresh.client.get("/samples/parts.zip")
     assert response.status_code == 200

@@ -37,7 +37,7 @@ export function namesOf(model) {
   return h(
     "div",
     { class: "aliases" },
-    textForm({ label: `Name of ${modelName(model)}`, text: model.name ?? "", hint: "Name", button: model.name ? "Rename" : "Give it this name", take: rename }),
+    textForm({ label: `Name of ${modelName(model)}`, text: model.name ?? "", hint: "Name", button: model.name ? "Rename" : "Save name", take: rename }),
     model.name && [
       h("h3", {}, "Aliases"),
       h("p", { class: "soft" }, `Programs that request ${model.name}@prod get the model that the alias prod points at.`),

@@ -64,7 +64,7 @@ def test_a_model_is_named_and_its_alias_moved_and_moved_back(
         first, second = (page.locator(".model").filter(has_text=f"shades, version {n}") for n in (1, 2))
         page.get_by_label("More actions").first.click()
         page.get_by_label("Name of red, green and yellow").fill("shades")
-        page.get_by_role("button", name="Give it this name").click()
+        page.get_by_role("button", name="Save name").click()
         for row, tag in ((first, "prod"), (second, "prod")):
             expect(second).to_be_visible()
             page.get_by_text("1 other version of shades").click()
