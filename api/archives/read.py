@@ -11,15 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from api.archives.members import (
-    CHUNK,
-    ArchiveError,
-    ArchiveLimits,
-    broken,
-    members,
-    reason,
-    too_large,
-)
+from api.archives.members import CHUNK, ArchiveError, ArchiveLimits, broken, members, reason, too_large
 from clipcite.wire.folders import Split, UnclearLayout, Warnings, place_images, short, warn
 from core.clip.errors import BadImage
 

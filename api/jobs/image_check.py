@@ -33,8 +33,6 @@ class Candidate:
     data: Path | BinaryIO
     problem: BadImage | None = None
     label_confirmed: bool = False
-    is_stored: bool = False
-    """True for an image of an earlier upload, whose file is fetched last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,6 @@ class StoredImages:
                 label_confirmed=row.label_confirmed
                 or row.position in self.moved
                 or row.position in self.confirmed,
-                is_stored=True,
             )
 
     def fetch(self) -> None:

@@ -71,8 +71,7 @@ def validate_upload(
         folder: the archive is extracted here.
         take: called with the number of bytes that are written to `folder` next; it may raise an error.
         decoders: decode the images of `owner`.
-        kept: images of an earlier job, which come first and decide the spelling of class names. They are
-            fetched once the uploaded ones are checked.
+        kept: images of an earlier job, which come first and decide the spelling of class names.
 
     Raises:
         ArchiveError: the archive can't be used.
@@ -82,33 +81,27 @@ def validate_upload(
     if archive is not None:
         candidates, warnings = _from_archive(archive, folder, settings, take)
     else:
-        candidates = _from_lists(images, labels, test_images, test_labels, settings.max_images)
-    stored = len(kept) if kept else 0
-    if len(candidates) + stored > settings.max_images:
+        candidates = _from_lists(images, labels, test_images, test_labels)
+    candidates = _merge_spellings([*(kept or ()), *candidates], warnings)
+    if len(candidates) > settings.max_images:
+        stored = f" with the {len(kept):,} stored ones" if kept else ""
         raise InvalidUpload(
             "too_many_images",
-            f"Together with the {stored:,} stored images there are {len(candidates) + stored:,} images. The "
-            f"maximum is {settings.max_images:,}. Send fewer.",
+            f"There are {len(candidates):,} images{stored}. Send fewer: the maximum is "
+            f"{settings.max_images:,}.",
             status=413,
         )
-    candidates = _merge_spellings([*(kept or ()), *candidates], warnings)
-    shots: list[LabelledImage] = []
-    bad: list[dict[str, str]] = []
-    for is_stored in (False, True):
-        if is_stored and kept:
-            take(kept.bytes)
-            kept.fetch()
-        some = [candidate for candidate in candidates if candidate.is_stored is is_stored]
-        good, refused = check_candidates(some, settings, decoders, owner)
-        shots, bad = [*good, *shots], [*refused, *bad]
-        if bad and on_bad_image == "fail":
-            raise InvalidUpload(
-                "bad_images",
-                f"{_count(len(bad), 'image')} can't be used; see errors. Replace or remove them, or send "
-                "on_bad_image=skip to continue without them.",
-                bad,
-            )
-    shots.sort(key=lambda shot: shot.split == "test")
+    if kept:
+        take(kept.bytes)
+        kept.fetch()
+    shots, bad = check_candidates(candidates, settings, decoders, owner)
+    if bad and on_bad_image == "fail":
+        raise InvalidUpload(
+            "bad_images",
+            f"{_count(len(bad), 'image')} can't be used; see errors. Replace or remove them, or send "
+            "on_bad_image=skip to continue without them.",
+            bad,
+        )
     for error in bad[:MAX_REPORTED]:
         warnings.append({"code": "bad_image", "detail": f"{error['file']} was skipped: {error['detail']}"})
     if len(bad) > MAX_REPORTED:
@@ -154,14 +147,7 @@ def _from_lists(
     labels: Sequence[str],
     test_images: Sequence[UploadFile],
     test_labels: Sequence[str],
-    max_images: int,
 ) -> list[Candidate]:
-    if len(images) + len(test_images) > max_images:
-        raise InvalidUpload(
-            "too_many_images",
-            f"{len(images) + len(test_images):,} images were sent. Send at most {max_images:,}.",
-            status=413,
-        )
     splits: tuple[tuple[Split, str, Sequence[UploadFile], Sequence[str]], ...] = (
         ("train", "", images, labels),
         ("test", "test_", test_images, test_labels),

@@ -101,10 +101,6 @@ def needed_scopes(method: str, path: str) -> frozenset[str]:
     return frozenset({ADMIN if dialect_of(path) is None else CLASSIFY})
 
 
-def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
-
-
 class AuthMiddleware:
     """ASGI middleware: authenticate and authorise before the body is read.
 
@@ -124,7 +120,7 @@ class AuthMiddleware:
         self._token: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_open(scope["path"]):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
             if scope.get("path") == "/readyz":
                 scope.setdefault("state", {})["show_details"] = await self._show_details(Headers(scope=scope))
             await self.app(scope, receive, send)

@@ -118,24 +118,13 @@ def lock(folder: Path, *, to_read: bool = False) -> Iterator[None]:
 def names(backup: Backup) -> list[str]:
     """Return the names of the complete snapshots, oldest first."""
     folders = (folder.removeprefix(f"{SNAPSHOTS}/") for folder in backup.folders(SNAPSHOTS))
-    present = sorted(name for name in folders if _is_name(name))
+    present = sorted(filter(_NAME.fullmatch, folders))
     return [name for name in present if backup.exists(f"{SNAPSHOTS}/{name}/{MANIFEST}")]
-
-
-def _is_name(name: str) -> bool:
-    try:
-        time_of(name)
-    except ValueError:
-        return False
-    return True
 
 
 def time_of(name: str) -> datetime:
     """Return the time at which a snapshot was made, by the clock of that time."""
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise ValueError(name)
-    return datetime.strptime(match[1], TIME).replace(tzinfo=UTC)
+    return datetime.strptime(name.partition("-")[0], TIME).replace(tzinfo=UTC)
 
 
 def read_manifest(backup: Backup, name: str | None) -> tuple[str, Manifest]:

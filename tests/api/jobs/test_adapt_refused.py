@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[int, str, str, list[dict[str, str]] | None, dict[str, A
         {**GOOD_SHOTS, "one": "1", "two": "2"},
     ),
     "too many images": (
-        *(413, "too_many_images", r"11 images were sent\. Send at most 10", None),
+        *(413, "too_many_images", r"There are 11 images\. Send fewer: the maximum is 10", None),
         shots(["a"] * 11, each=1),
     ),
     "too many with the test images": (

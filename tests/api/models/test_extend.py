@@ -111,7 +111,9 @@ def test_stored_and_uploaded_images_share_the_limits(model: tuple[Service, str, 
     service, model_id, _ = model
     service.settings.max_images = 10
     answer = extend(service, model_id, **more("hare"))
-    assert_problem(answer, 413, "too_many_images", "there are 11 images.*maximum is 10")
+    assert_problem(
+        answer, 413, "too_many_images", "There are 11 images with the .* stored ones.*maximum is 10"
+    )
 
 
 @pytest.mark.parametrize(
