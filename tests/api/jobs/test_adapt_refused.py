@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[int, str, str, list[dict[str, str]] | None, dict[str, A
         shots(["a"] * 11, each=1),
     ),
     "too many with the test images": (
-        *(413, "too_many_images", "at most 10", None),
+        *(413, "too_many_images", "maximum is 10", None),
         {**shots(each=4), "test_images": [("t.jpg", GOOD)] * 3, "test_labels": ["fox"] * 3},
     ),
     "a huge text": (

@@ -112,7 +112,7 @@ def test_stored_and_uploaded_images_share_the_limits(model: tuple[Service, str, 
     service.settings.max_images = 10
     answer = extend(service, model_id, **more("hare"))
     assert_problem(
-        answer, 413, "too_many_images", "There are 11 images with the .* stored ones.*maximum is 10"
+        answer, 413, "too_many_images", "11 images with the .* stored ones.*maximum is 10"
     )
 
 
