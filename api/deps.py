@@ -10,7 +10,6 @@ from fastapi import Depends, Path, Query, Request
 from api.middleware.auth import Caller
 from core.scratch import ScratchSpace
 from core.serving.service import Serving
-from core.settings import Settings
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 
@@ -30,7 +29,6 @@ async def _owner(request: Request) -> str:
 
 
 CurrentOwner = Annotated[str, Depends(_owner)]
-SettingsDep = Annotated[Settings, from_state("settings")]
 DatabaseDep = Annotated[Database, from_state("database")]
 BlobsDep = Annotated[Blobs, from_state("blobs")]
 ServingDep = Annotated[Serving, from_state("serving")]

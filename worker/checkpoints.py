@@ -12,7 +12,7 @@ from types import TracebackType
 from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, epoch_of, is_whole, newest_first
 from core.errors import ClipCiteError
 from core.store.db.session import Database
-from core.store.jobs.checkpoints import folder_of
+from core.store.jobs.endings import checkpoints_of
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 
@@ -123,7 +123,7 @@ class CheckpointUploader:
         if path is None or path.name == self._newest or self._dropped.is_set():
             return
         # A folder of its own: on a CPU, another attempt may write the same file under the same name.
-        stored = f"{folder_of(self._job_id)}/{secrets.token_hex(4)}"
+        stored = f"{checkpoints_of(self._job_id)}/{secrets.token_hex(4)}"
         with deletions.unless_kept(self._database, self._blobs, stored):
             self._blobs.put(f"{stored}/{path.name}", path)
             if self._dropped.is_set() or not self._record(stored, epoch_of(path.name) or 0):
@@ -135,7 +135,7 @@ class CheckpointUploader:
 
     def _stored(self) -> list[str]:
         """Return the blob keys of the checkpoints, newest first."""
-        keys = [blob.key for blob in self._blobs.list(folder_of(self._job_id))]
+        keys = [blob.key for blob in self._blobs.list(checkpoints_of(self._job_id))]
         epochs = {key: epoch_of(key.rpartition("/")[2]) for key in keys}
         known = [key for key in keys if epochs[key] is not None]
         return sorted(known, key=lambda key: (epochs[key] or 0, key), reverse=True)

@@ -17,7 +17,7 @@ from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED
 from core.store.errors import ServerUnavailable, StorageFull, StorageUnavailable
 from core.store.jobs import leases
-from core.store.jobs.checkpoints import RESUMED, folder_of
+from core.store.jobs.endings import RESUMED, checkpoints_of
 from core.store.jobs.leases import Claim
 from core.store.jobs.transitions import of_request
 from core.store.storage import deletions, installation
@@ -206,7 +206,7 @@ class JobRunner:
 
     def _remove_checkpoints(self, job_id: str) -> None:
         try:
-            deletions.finish(self.database, self.blobs, folder_of(job_id))
+            deletions.finish(self.database, self.blobs, checkpoints_of(job_id))
         except ClipCiteError as error:
             logger.warning("%s: the dispatcher will remove the checkpoints: %s", job_id, error)
 

@@ -37,7 +37,8 @@ from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion, Job, JobEvent, JobImage, Model
-from core.store.jobs import checkpoints, jobs, leases
+from core.store.jobs import jobs, leases
+from core.store.jobs.endings import CHECKPOINT, checkpoints_of
 from core.store.storage import atomic_write, deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.backup.test_backup import delete_job, stored_job, stored_model
@@ -179,7 +180,7 @@ def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path
         uploader._store_newest()
     with database.write() as session:
         leases.finish_failed(session, claim, code="x", detail="x")
-    deletions.finish(database, blobs, checkpoints.folder_of(claim.job_id))
+    deletions.finish(database, blobs, checkpoints_of(claim.job_id))
 
 
 def delete(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
@@ -284,9 +285,7 @@ def living(database: Database, blobs: Blobs) -> set[str]:
         models = list(session.scalars(select(Model)))
         rows = {job.id: job for job in session.scalars(select(Job))}
         images = set(session.scalars(select(JobImage.blob_key)))
-        recorded = set(
-            session.scalars(select(JobEvent.job_id).where(JobEvent.type == checkpoints.CHECKPOINT))
-        )
+        recorded = set(session.scalars(select(JobEvent.job_id).where(JobEvent.type == CHECKPOINT)))
         pending = set(session.scalars(select(Deletion.prefix)))
     needed = images | {key for model in models for key in (model.weights_key, model.manifest_key)}
     for model in models:
@@ -296,7 +295,7 @@ def living(database: Database, blobs: Blobs) -> set[str]:
     for job in rows.values():
         needed |= {key for key in (job.report_key,) if key and blobs.exists(key)}
         assert job.report_key is None or job.report_key in needed
-        stored = {blob.key for blob in blobs.list(checkpoints.folder_of(job.id))}
+        stored = {blob.key for blob in blobs.list(checkpoints_of(job.id))}
         if job.status == "running" and job.id in recorded:
             assert stored
             needed |= {key for key in stored if key.rpartition("/")[0] not in pending}

@@ -19,7 +19,7 @@ from core.store.db.session import Database
 from core.store.db.tables import Deletion
 from core.store.errors import StorageFull
 from core.store.jobs import jobs
-from core.store.jobs.checkpoints import folder_of
+from core.store.jobs.endings import checkpoints_of
 from core.store.jobs.events import after
 from core.store.jobs.jobs import NewImage
 from core.store.storage import deletions
@@ -81,7 +81,7 @@ def write(folder: Path, epoch: int) -> str:
 
 
 def stored(blobs: Blobs, job_id: str = JOB) -> list[int | None]:
-    return sorted(epoch_of(blob.key.rpartition("/")[2]) for blob in blobs.list(folder_of(job_id)))
+    return sorted(epoch_of(blob.key.rpartition("/")[2]) for blob in blobs.list(checkpoints_of(job_id)))
 
 
 def recorder(database: Database, recorded: list[int]) -> Callable[[str, int], bool]:
@@ -122,7 +122,7 @@ def test_the_next_attempt_gets_the_newest_that_is_whole(
     (folder.parent / "made").mkdir()
     for epoch in (7, 12):
         name = write(folder.parent / "made", epoch)
-        blobs.put(f"{folder_of(JOB)}/{name}", content(epoch)[: 4 if epoch == 12 else None])
+        blobs.put(f"{checkpoints_of(JOB)}/{name}", content(epoch)[: 4 if epoch == 12 else None])
     recorded: list[int] = []
     record = recorder(database, recorded)
 
@@ -135,7 +135,7 @@ def test_the_next_attempt_gets_the_newest_that_is_whole(
         keeper.flush(PATIENCE)
     assert recorded == [12]  # The fetched checkpoint is already stored.
     assert stored(blobs) == [7, 12]
-    newest = next(b.key for b in blobs.list(folder_of(JOB)) if "0012-" in b.key)
+    newest = next(b.key for b in blobs.list(checkpoints_of(JOB)) if "0012-" in b.key)
     assert blobs.get(newest) == content(12)
 
 
@@ -286,7 +286,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     assert stored(second.blobs, job_id) == [3, 4]
 
     # The newest is damaged, so the previous one is used. The job fails, and its checkpoints are deleted.
-    newest = next(b.key for b in second.blobs.list(folder_of(job_id)) if "/0004-" in b.key)
+    newest = next(b.key for b in second.blobs.list(checkpoints_of(job_id)) if "/0004-" in b.key)
     second.blobs.put(newest, b"sta")
     trainer(FAILS)
     second.run(job_id)
@@ -294,7 +294,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     assert (job.status, job.attempts, job.error_code) == ("failed", 2, "training_diverged")
     assert epochs_of(second, job_id, "resumed") == [3, 3]
     assert [warning["code"] for warning in job.warnings] == ["checkpoint_damaged"]
-    assert second.blobs.list(folder_of(job_id)) == []
+    assert second.blobs.list(checkpoints_of(job_id)) == []
     with second.database.read() as session:
         assert session.scalars(select(Deletion.prefix)).all() == []
     types = types_of(second.database, job_id)
@@ -316,6 +316,6 @@ def test_a_job_that_ends_while_requeued_leaves_no_checkpoint(
             jobs.request_cancel(session, job_id, owner=OWNER)
         else:
             jobs.delete(session, job_id, owner=OWNER)
-    gone = folder_of(job_id) if end == "cancelled" else jobs.blobs_of(job_id)
+    gone = checkpoints_of(job_id) if end == "cancelled" else jobs.blobs_of(job_id)
     assert finish_deletions(worker.database, worker.blobs) == [gone]
     assert stored(worker.blobs, job_id) == []

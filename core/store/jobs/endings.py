@@ -8,13 +8,26 @@ from sqlalchemy.orm import Session
 
 from core.store.db.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job
 from core.store.db.text import sanitize_text
-from core.store.jobs import checkpoints
 from core.store.jobs.transitions import append_event, finished_values, transition
 from core.store.registry.models import set_metrics
+from core.store.storage import deletions
 
+CHECKPOINT, RESUMED = "checkpoint", "resumed"
+"""Events of a stored checkpoint, and of an attempt that goes on from one."""
 EVALUATION_FAILED, EVALUATION_CANCELLED = "evaluation_failed", "evaluation_cancelled"
 EVALUATION_SKIPPED = (EVALUATION_FAILED, EVALUATION_CANCELLED)
 """Notices of a job that has a model but no evaluation."""
+
+
+def checkpoints_of(job_id: str) -> str:
+    """Return the folder of a job's checkpoints. Deleting the job's folder deletes it, too."""
+    return f"jobs/{job_id}/checkpoints"
+
+
+def mark_checkpoints(session: Session, job: Job) -> None:
+    """Mark the job's checkpoints, if any, for deletion. Call this in the transaction that ends the job."""
+    if job.started_at is not None:
+        deletions.mark_for_deletion(session, checkpoints_of(job.id))
 
 
 def end_lease(
@@ -75,7 +88,7 @@ def fail(
         **finished_values(at),
     )
     if failed is not None:
-        checkpoints.mark_for_deletion(session, failed)
+        mark_checkpoints(session, failed)
         return failed
     detail = f"The model is ready, but it was not evaluated. {error['detail']}"
     return _skip_evaluation(session, job_id, EVALUATION_FAILED, detail, token=token, before=RUNNING, at=at)
@@ -99,7 +112,7 @@ def cancel(session: Session, job_id: str, *, token: str | None, before: str, at:
         **finished_values(at),
     )
     if cancelled is not None:
-        checkpoints.mark_for_deletion(session, cancelled)
+        mark_checkpoints(session, cancelled)
         return cancelled
     detail = "The model is ready. Its evaluation was cancelled, so it has no report."
     return _skip_evaluation(session, job_id, EVALUATION_CANCELLED, detail, token=token, before=before, at=at)

@@ -16,8 +16,8 @@ from core.store.accounts import owners
 from core.store.db.session import database_now
 from core.store.db.tables import EVALUATING, QUEUED, RUNNING, SUCCEEDED, Job, JobEvent, Owner
 from core.store.db.text import sanitize_text
-from core.store.jobs import checkpoints, events
-from core.store.jobs.endings import cancel, end_lease, fail, succeed
+from core.store.jobs import events
+from core.store.jobs.endings import CHECKPOINT, cancel, end_lease, fail, mark_checkpoints, succeed
 from core.store.jobs.outbox import MODEL_PUBLISHED, enqueue_webhook
 from core.store.jobs.transitions import append_event, transition
 from core.store.registry.models import NewModel, add_model
@@ -157,7 +157,7 @@ def record(session: Session, claim: Claim, /, event: str, **data: Any) -> bool:
 
 def record_checkpoint(session: Session, claim: Claim, folder: str, epoch: int) -> bool:
     """Keep a checkpoint that is stored in its own folder. Return False if the lease is lost."""
-    held = record(session, claim, checkpoints.CHECKPOINT, epoch=epoch)
+    held = record(session, claim, CHECKPOINT, epoch=epoch)
     if held:
         deletions.keep(session, folder)
     return held
@@ -202,7 +202,7 @@ def publish(
     )
     if job is None:
         return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model.id
-    checkpoints.mark_for_deletion(session, job)
+    mark_checkpoints(session, job)
     add_model(session, model, owner=job.owner, job_id=claim.job_id, metrics=metrics, at=at)
     enqueue_webhook(session, job, MODEL_PUBLISHED, at=at)
     if evaluate:

@@ -111,9 +111,7 @@ def test_stored_and_uploaded_images_share_the_limits(model: tuple[Service, str, 
     service, model_id, _ = model
     service.settings.max_images = 10
     answer = extend(service, model_id, **more("hare"))
-    assert_problem(
-        answer, 413, "too_many_images", "11 images with the .* stored ones.*maximum is 10"
-    )
+    assert_problem(answer, 413, "too_many_images", "11 images with the .* stored ones.*maximum is 10")
 
 
 @pytest.mark.parametrize(
@@ -121,8 +119,6 @@ def test_stored_and_uploaded_images_share_the_limits(model: tuple[Service, str, 
     [
         {},
         {"images": [("a.jpg", crafted.jpeg())], "labels": []},
-        {"images": [("a.jpg", b"no image")], "labels": ["hare"]},
-        {"archive": crafted.zip_of({"hare/a.jpg": b"no image"})},
         {"archive": crafted.zip_of({"hare/a.jpg": crafted.jpeg()}), "config": {"epochs": "many"}},
         {"archive": crafted.zip_of({"hare/a.jpg": crafted.jpeg()}), "webhook": "http://127.0.0.1/"},
     ],
