@@ -32,8 +32,6 @@ class Limits:
 
     growth: float | None = None
     """Growth of peak memory over the resident memory before (bytes)."""
-    kept: float | None = None
-    """Growth of resident memory after the attack (bytes)."""
     cpu: float | None = None
     """Multiple of the honest request's CPU time."""
     answer: float | None = 65_536
@@ -70,7 +68,6 @@ class Outcome:
     ended: str = ""
     """Reason why the attack did not end; empty if it ended."""
     growth: int = 0
-    kept: int = 0
     scratch: int = 0
     cpu_seconds: float = 0.0
     honest_seconds: float | None = None
@@ -195,7 +192,6 @@ def _watch(row: Row, target: Target, outcome: Outcome, other: OtherClient | None
     outcome.growth = max(highest, _peak(process)) - resident
     if not outcome.ended:
         time.sleep(SETTLE_SECONDS)
-    outcome.kept = _resident(process) - resident
     if outcome.ended:
         process.kill()
         attacker.join(10)
@@ -209,7 +205,6 @@ def over(row: Row, outcome: Outcome) -> list[str]:
     broken = [f"did not end: {outcome.ended}"] if outcome.ended else []
     for name, value, limit in (
         ("memory", outcome.growth / 1e6, limits.growth and limits.growth / 1e6),
-        ("kept memory", outcome.kept / 1e6, limits.kept and limits.kept / 1e6),
         ("CPU", outcome.cpu, limits.cpu),
         ("answer", outcome.answer, limits.answer),
         ("temporary files", outcome.scratch / 1e6, limits.scratch and limits.scratch / 1e6),

@@ -23,8 +23,6 @@ def table(results: Results) -> str:
 def _cells(row: Row, outcome: Outcome) -> list[str]:
     at_least = "> " if outcome.ended else ""
     memory = f"{at_least}+{outcome.growth / 1e6:,.0f}"
-    if row.limits.kept is not None:
-        memory += f", kept {outcome.kept / 1e6:+,.0f}"
     if row.limits.scratch is not None:
         memory += f", disk {outcome.scratch / 1e6:,.0f}"
     cpu = (

@@ -13,6 +13,7 @@ from benchmarks.attacks.service import Target
 from tests.api import crafted as images
 
 JSON = {"Content-Type": "application/json"}
+REFUSALS = 12
 BOUNDARY = "an-attack"
 
 
@@ -54,10 +55,10 @@ def rows(small: bool) -> list[Row]:
         ),
         Row(
             "A4",
-            f"/classify, {_refusals(small)} refusals with {2 if small else 21} MB of prompts each",
+            f"/classify, {REFUSALS} refusals with {2 if small else 21} MB of prompts each",
             prompts,
             honest_prompts,
-            Limits(kept=10 * MB),
+            Limits(growth=150 * MB),
             repeats=False,
             seconds=120,
         ),
@@ -103,20 +104,24 @@ def honest_labels(target: Target) -> None:
     target.dry_run(*(images.jpeg(i) for i in range(10)))
 
 
-def _refusals(small: bool) -> int:
-    return 4 if small else 12
-
-
 def prompts(target: Target) -> None:
-    """Send lists that are refused, each with other prompts."""
-    for number in range(_refusals(target.small)):
-        content = crafted.own_prompts(number + 1, 21 if target.small else 210)
-        target.send("POST", "/classify", content=content, headers=JSON)
+    """Send lists that are refused, each with other prompts. The second half may keep no more memory."""
+    resident = []
+    for number in range(REFUSALS):
+        _refused(target, number + 1)
+        resident.append(target.process.memory_info().rss)
+    kept = (resident[-1] - resident[REFUSALS // 2]) // MB
+    target.note = f"the second half keeps {kept} MB"
+    target.broken += [target.note] * (kept > 10)
 
 
 def honest_prompts(target: Target) -> None:
     """Send the same such list each time, as the cost of its size alone."""
-    content = crafted.own_prompts(0, 21 if target.small else 210)
+    _refused(target, 0)
+
+
+def _refused(target: Target, number: int) -> None:
+    content = crafted.own_prompts(number, 21 if target.small else 210)
     target.send("POST", "/classify", content=content, headers=JSON)
 
 
