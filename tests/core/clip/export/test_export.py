@@ -52,7 +52,7 @@ sentences = __SENTENCES__
 if kind == "readme":
     import os
     os.chdir(folder)
-    exec(open("README.md").read().split("```python\n")[1].split("```")[0])
+    exec(open("README.md").read().split("```python")[1].split("```")[0])
 else:
     import open_clip
     model, _, preprocess = open_clip.create_model_and_transforms("local-dir:" + folder)
