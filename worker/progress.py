@@ -11,13 +11,16 @@ BEFORE, AFTER = 0.05, 0.01
 """Fractions for what precedes and what follows training and evaluation."""
 MIN_SECONDS = 2.0
 """Measured time before which no time left is stated."""
+WRONG = (1.5, 5.0)
+"""A stated time left is wrong if the estimate exceeds it by this factor and these seconds."""
 
 
 class JobProgress:
     """The field `progress` of one attempt at a job.
 
-    `fraction` covers training and evaluation, and never falls. Epochs, steps and losses are those of the
-    model, not of the fold models. Thread-safe.
+    `fraction` covers training and evaluation, and never falls. The times left never rise: a higher estimate
+    is withheld, and if it is much higher the time is unknown (None). Epochs, steps and losses are those of
+    the model, not of the fold models. Thread-safe.
 
     Args:
         published: the model exists, and this attempt only evaluates it.
@@ -40,6 +43,7 @@ class JobProgress:
         self._pace: float | None = None
         """Measured seconds per unit of work."""
         self._fraction = 0.0
+        self._end_left, self._model_left = TimeLeft(), TimeLeft()
 
     def enter(self, stage: str) -> None:
         """Enter a stage. A published model is evaluated, whatever the trainer prepares."""
@@ -84,14 +88,13 @@ class JobProgress:
             if self._pace is not None:
                 passed = self._clock() - at
                 until_model, until_end = (
-                    round(max(0.0, self._pace * (work - done) - passed), 1)
-                    for work in (self._training, total)
+                    max(0.0, self._pace * (work - done) - passed) for work in (self._training, total)
                 )
             return {
                 **self._fields,
                 "fraction": round(self._fraction, 6),
-                "eta_seconds": until_end,
-                "model_eta_seconds": None if self._published else until_model,
+                "eta_seconds": self._end_left.state(until_end),
+                "model_eta_seconds": None if self._published else self._model_left.state(until_model),
             }
 
     def _report(self, done: float) -> None:
@@ -100,3 +103,19 @@ class JobProgress:
         since, before = self._first
         if now - since >= MIN_SECONDS and done > before:
             self._pace = (now - since) / (done - before)
+
+
+class TimeLeft:
+    """A time left that never rises, and is unknown (None) while it is wrong."""
+
+    def __init__(self) -> None:
+        self._stated: float | None = None
+
+    def state(self, estimate: float | None) -> float | None:
+        """Return the time left to state (seconds), given the present estimate."""
+        if estimate is None:
+            return None
+        if self._stated is None or estimate < self._stated:
+            self._stated = round(estimate, 1)
+        factor, seconds = WRONG
+        return None if estimate > max(factor * self._stated, self._stated + seconds) else self._stated

@@ -48,7 +48,9 @@ class Progress(ResponseModel):
         "an attempt."
     )
     eta_seconds: float | None = Field(
-        None, description="Estimated seconds until the job ends; null if unknown."
+        None,
+        description="Estimated seconds until the job ends; null if unknown. It never rises within an "
+        "attempt.",
     )
     model_eta_seconds: float | None = Field(
         None,
