@@ -171,6 +171,8 @@ def memory_group(size: int | None) -> Iterator[Path | None]:
         (group / limit).write_text(str(size))
         yield group
     finally:
+        while (group / "cgroup.procs").read_text():  # killed processes need a moment to end
+            time.sleep(0.1)
         group.rmdir()
 
 

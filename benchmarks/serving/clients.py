@@ -51,14 +51,11 @@ class Load:
 def raw_request(url: str, data: Mapping[str, str], images: Sequence[bytes]) -> bytes:
     """Return the bytes of POST /classify, with these form fields and JPEG images."""
     files = [("images", (f"{i}.jpg", image, "image/jpeg")) for i, image in enumerate(images)]
-    return _raw(httpx.Request("POST", f"{url}/classify", data=dict(data), files=files))
+    return raw(httpx.Request("POST", f"{url}/classify", data=dict(data), files=files))
 
 
-def raw_json(url: str, content: object) -> bytes:
-    return _raw(httpx.Request("POST", url, json=content))
-
-
-def _raw(request: httpx.Request) -> bytes:
+def raw(request: httpx.Request) -> bytes:
+    """Return the bytes of a request."""
     body = request.read()
     head = [f"POST {request.url.raw_path.decode()} HTTP/1.1"]
     head += [f"{name}: {value}" for name, value in request.headers.items()]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from worker.progress import JobProgress, TimeLeft
+from worker.progress import JobProgress
 
 TRAINING, EVALUATION, STEPS = 200.0, 140.0, 50
 LOSSES = {"total": 1.0, "dva": 0.5, "scl": 0.4, "vld": 0.3}

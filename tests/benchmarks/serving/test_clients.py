@@ -5,9 +5,10 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 
-from benchmarks.serving.clients import load, raw_json, raw_request
+from benchmarks.serving.clients import load, raw, raw_request
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -26,6 +27,10 @@ class Echo(BaseHTTPRequestHandler):
         pass
 
 
+def posted(url: str, content: object) -> bytes:
+    return raw(httpx.Request("POST", url, json=content))
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
@@ -35,7 +40,7 @@ def url() -> Iterator[str]:
 
 
 def test_each_request_is_sent_once_and_gets_its_own_answer(url: str) -> None:
-    requests = [(i, raw_json(f"{url}/{'busy' if i % 4 == 0 else 'good'}", [i] * 5_000)) for i in range(20)]
+    requests = [(i, posted(f"{url}/{'busy' if i % 4 == 0 else 'good'}", [i] * 5_000)) for i in range(20)]
     answers: dict[int, tuple[int, bytes]] = {}
 
     def record(number: int, status: int, body: bytes) -> None:
@@ -52,7 +57,7 @@ def test_each_request_is_sent_once_and_gets_its_own_answer(url: str) -> None:
 
 
 def test_the_load_ends_in_time(url: str) -> None:
-    endless = iter(lambda: (0, raw_json(url, "again")), None)
+    endless = iter(lambda: (0, posted(url, "again")), None)
     found = load(url, endless, clients=2, seconds=0.2)
     assert found.seconds == 0.2
     assert found.statuses[200] == len(found.latencies) > 0
