@@ -142,7 +142,7 @@ def _storage(settings: Settings) -> str:
 
 
 def _backbone(settings: Settings) -> str:
-    from core.clip.models import hub, installed, starter
+    from core.clip.models import installed, starter
 
     name, cache = settings.backbone, settings.cache
     if name == "starter":
@@ -164,7 +164,7 @@ def _backbone(settings: Settings) -> str:
         return name
     if installed.read(name, cache) is not None:
         return f"{name}, installed in {installed.folder_of(name, cache)}"
-    hub.find_source(name)
+    installed.check_source(name)
     return f"{name}, downloaded at the first start; to do it now: clipcite backbones pull {name}"
 
 

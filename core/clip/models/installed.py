@@ -83,6 +83,21 @@ def install(name: str, cache: Path) -> Path:
     return folder
 
 
+def check_source(name: str) -> None:
+    """Raise the reason why no download of the backbone can succeed. A hub that does not answer is none.
+
+    Raises:
+        UnknownBackbone: there is no such name.
+        BackboneUnavailable: the weights are not safe.
+    """
+    source = hub.find_source(name)
+    try:
+        _, names = hub.list_files(source.repository)
+    except Exception:  # the hub's library raises errors of three HTTP libraries
+        return
+    _choose_files(name, source, names)
+
+
 def import_folder(folder: Path, cache: Path, name: str | None = None) -> Installed:
     """Install a backbone from a folder that `install` made elsewhere, or of open_clip or `transformers`.
 

@@ -59,7 +59,7 @@ def test_offsets_equal_the_plain_loops(balance: float, classes: list[int]) -> No
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_two_and_three_classes_count_in_part_by_default(count: int) -> None:
+def test_two_and_three_classes_count_in_part_by_default(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(count)
     sizes = (2 * count, count + 2)
     shots, head = (F.normalize(torch.randn(n, 8, generator=generator), dim=-1) for n in sizes)
@@ -67,7 +67,8 @@ def test_two_and_three_classes_count_in_part_by_default(count: int) -> None:
     classes = [*range(count), NEW_CLASS, NEW_CLASS]
     found = class_offsets(shots, labels, head, classes, 0.35)
     for share in (0.4, 0.6, 1.0):
-        same = torch.equal(found, class_offsets(shots, labels, head, classes, 0.35, {count: share}))
+        monkeypatch.setattr("core.clip.inference.class_offsets.LEVEL_SHARES", {count: share})
+        same = torch.equal(found, class_offsets(shots, labels, head, classes, 0.35))
         assert same == (share == {2: 0.4, 3: 0.6}.get(count, 1.0))
 
 
