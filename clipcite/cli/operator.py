@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -79,6 +81,20 @@ class WithOperator(TyperGroup):
         if missing is not None:
             with formatter.section(OPERATOR_SECTION):
                 formatter.write_text(f"{', '.join(self.operator)} need the server: {missing}")
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            near = get_close_matches(args[0], names) or list(self._below(ctx, args[0]))
+            meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{meant}")
+        return super().resolve_command(ctx, args)
+
+    def _below(self, ctx: Any, name: str) -> Iterator[str]:
+        """Yield the commands of this name in the client's groups, such as `models delete`."""
+        for group in super().list_commands(ctx):
+            if name in getattr(super().get_command(ctx, group), "commands", {}):
+                yield f"{group} {name}"
 
 
 class Root(WithOperator):

@@ -120,6 +120,7 @@ def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:
 
 MISTAKES = [
     (["clasify", "{images}"], 2, "No such command 'clasify'. Did you mean 'classify'?"),
+    (["delete", "things"], 2, "Did you mean 'jobs delete' or 'models delete'?"),
     (["adapt", "{images}", "--epoch", "5"], 2, "No such option: --epoch (Possible options: --epochs)"),
     (
         ["adapt", "{images}", "--config", '{{"epoch": 5}}'],
