@@ -66,7 +66,7 @@ class TrainerProcess:
         return self._process.poll() is None
 
     def assign(self, folder: Path) -> None:
-        """Assign a job to a warm trainer. If it has died, `read_line` reports it."""
+        """Assign a job to a warm trainer. If the warm trainer has died, `read_line` reports it."""
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.write(json.dumps({"folder": str(folder)}).encode() + b"\n")

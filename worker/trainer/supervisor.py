@@ -1,6 +1,7 @@
 """Supervision of one training in a trainer process."""
 
 import json
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -11,7 +12,10 @@ from core.errors import CodedError
 from worker.trainer.process import TrainerProcess
 from worker.trainer.warm import WarmTrainer
 
+logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
+# A warm trainer answers once its imports are done. A warm trainer that is silent for longer hangs.
+TAKE_SECONDS = 60
 # Errors of the trainer that may not occur at the next attempt.
 TRANSIENT_CODES = {"backbone_unavailable", "storage_full"}
 
@@ -49,10 +53,14 @@ def run_trainer(
         TrainerDied: the process died or made no progress.
         Stopped: `should_stop` returned True.
     """
-    trainer = (warm_trainer and warm_trainer.take(folder)) or TrainerProcess(folder)
+    waiting = warm_trainer.take() if warm_trainer is not None else None
+    trainer = waiting or TrainerProcess(folder)
+    taken = trainer is not waiting  # the trainer has certainly received the job
     started = heard = time.monotonic()
     loading = True  # the download of a backbone is silent, so only the deadline limits it
     try:
+        if not taken:
+            trainer.assign(folder)
         while True:
             if should_stop():
                 raise Stopped
@@ -70,11 +78,18 @@ def run_trainer(
                     "log. If the machine is merely slow for this network, set a smaller micro_batch_size.",
                 )
             line = trainer.read_line(POLL_SECONDS)
+            ended = line is not None and not line.endswith(b"\n")  # possibly within a line
+            if not taken and (ended or now - started > TAKE_SECONDS):
+                # A failure of the warm trainer is not the job's fault, and costs no attempt.
+                logger.warning("The warm trainer does not take the job; another one is started")
+                useless, trainer, taken = trainer, TrainerProcess(folder), True
+                useless.kill()
+                continue
+            if ended:
+                raise _died(trainer)
             if line is None:
                 continue
-            if not line.endswith(b"\n"):  # it has ended, possibly within a line
-                raise _died(trainer)
-            heard = time.monotonic()
+            heard, taken = time.monotonic(), True
             message: dict[str, Any] = json.loads(line)
             if message["type"] == "failed":
                 kind = TrainerDied if message["code"] in TRANSIENT_CODES else TrainerFailed

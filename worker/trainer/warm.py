@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from pathlib import Path
 
 from worker.trainer.process import TrainerProcess
 
@@ -38,16 +37,14 @@ class WarmTrainer:
             except OSError as error:  # no memory or no process left: the next job starts its own trainer
                 logger.warning("No trainer waits: %s", error)
 
-    def take(self, folder: Path) -> TrainerProcess | None:
-        """Assign the job in `folder` to the warm trainer, if there is one. The caller must kill it."""
+    def take(self) -> TrainerProcess | None:
+        """Take the warm trainer, if there is one. The caller must assign it a job and kill it."""
         with self._lock:
             if self._trainer is not None and not self._trainer.alive():
                 logger.warning("The warm trainer has died; the job starts another one")
                 self._drop()
             trainer, self._trainer = self._trainer, None
-        if trainer is not None:
-            trainer.assign(folder)
-        return trainer
+            return trainer
 
     def close(self) -> None:
         """Kill the warm trainer, and start no other."""

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.worker.conftest import StandIn
+from worker.trainer import supervisor
 from worker.trainer.process import MALLOC
 from worker.trainer.supervisor import TrainerDied, run_trainer
 from worker.trainer.warm import WarmTrainer
@@ -70,9 +71,7 @@ def test_a_trainer_killed_while_it_waits_costs_no_attempt(
 ) -> None:
     stand_in(DONE)
     warm_trainer.prepare()
-    killed = process_of(warm_trainer)
-    killed.kill()
-    wait_until_dead(killed)
+    process_of(warm_trainer).kill()
     assert run(warm_trainer, tmp_path)["metrics"]["cold"]
     warm_trainer.prepare()
     killed = process_of(warm_trainer)
@@ -82,6 +81,31 @@ def test_a_trainer_killed_while_it_waits_costs_no_attempt(
     waiting = process_of(warm_trainer)
     assert waiting.pid != killed.pid
     assert run(warm_trainer, tmp_path)["metrics"]["pid"] == waiting.pid
+
+
+@pytest.mark.parametrize(
+    "before_its_first_word",
+    ["os._exit(1)", "os.kill(os.getpid(), 9)", "print('{\"type', end='', flush=True); os._exit(0)"],
+)
+def test_a_trainer_that_dies_before_its_start_costs_no_attempt(
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path, before_its_first_word: str
+) -> None:
+    stand_in(f"folder = job()\nif not cold: {before_its_first_word}\n{DONE.partition('; ')[2]}")
+    warm_trainer.prepare()
+    gone = process_of(warm_trainer)
+    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
+    assert not gone.is_running()
+
+
+def test_a_hanging_trainer_is_replaced(
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "TAKE_SECONDS", 0.5)
+    stand_in(f"if not cold: time.sleep(60)\n{DONE}")
+    warm_trainer.prepare()
+    hanging = process_of(warm_trainer)
+    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
+    assert not hanging.is_running()
 
 
 def test_a_trainer_that_dies_during_the_job_costs_an_attempt(
