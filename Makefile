@@ -37,7 +37,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON3)" || { echo "Python 3.11 or newer is required: sudo apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON3) cannot create virtual environments: sudo apt-get install python3-venv"; exit 1; }
-	@echo "Installing the service into $(VENV): about 1.6 GB, or 6 GB if pip selects PyTorch's CUDA wheels. This takes minutes."
+	@echo "Installing the service into $(VENV): about 1.7 GB, or 6 GB if pip selects PyTorch's CUDA wheels. This takes minutes."
 	@$(PYTHON3) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet --retries 1 --constraint constraints.txt \
