@@ -1,4 +1,4 @@
-"""Rules of requests with trained and other names, scored on stored features (benchmarks/plans/one-rule.md).
+"""The served rules of requests with trained and other names, scored on stored features.
 
     python -m benchmarks.accuracy.rules --out benchmarks/results
 
@@ -9,7 +9,7 @@ import argparse
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,19 +21,6 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.accuracy.arms import (
-    ARMS,
-    GAMMA,
-    GAMMA_SWITCH,
-    LEVELS,
-    LEVELS_SWITCH,
-    PREVIEW,
-    PREVIEW_SWITCH,
-    SERVED,
-    SWITCH,
-    Request,
-    Rule,
-)
 from benchmarks.accuracy.encodings import Encodings, read, store_of
 from benchmarks.accuracy.measures import (
     Difference,
@@ -42,13 +29,48 @@ from benchmarks.accuracy.measures import (
     mean_of_resampled_runs,
     resampled_images,
 )
-from benchmarks.accuracy.shots import many_table, unequal_table
 from benchmarks.accuracy.tables import Table, figure, signed
 from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import Backbone
 
+ALPHA = 0.5
 MEASURES = ("B", "N", "mixed B", "mixed N", "mixed HM", "all", "one new", "unrelated", "beside trained")
-MIN_SETS = 9
+
+
+@dataclass(frozen=True)
+class Request:
+    """Images [N, D] and names [C, D] of a request, by α, and the trained class of each name."""
+
+    images: Mapping[float, Tensor]
+    texts: Mapping[float, Tensor]
+    classes: Sequence[int]
+
+
+Rule = Callable[[Encodings, Request], Tensor]
+"""Scores [N, C]."""
+
+
+def stock(run: Encodings, request: Request) -> Tensor:
+    return request.images[0.0] @ request.texts[0.0].T
+
+
+def paper(run: Encodings, request: Request) -> Tensor:
+    return request.images[ALPHA] @ request.texts[ALPHA].T
+
+
+def served(run: Encodings, request: Request) -> Tensor:
+    rule = request_rule((run.shots[ALPHA], run.shot_labels), request.texts[ALPHA], request.classes)
+    return rule.scores(request.images[ALPHA])
+
+
+def preview(run: Encodings, request: Request) -> Tensor:
+    rule = PrototypeClassifier(run.shots[0.0], run.shot_labels).rule(request.texts[0.0], request.classes)
+    return rule.scores(request.images[0.0])
+
+
+RULES: Mapping[str, Rule] = {"stock": stock, "paper": paper, "served": served, "preview": preview}
 
 
 def outcomes(rule: Rule, run: Encodings) -> dict[str, Floats]:
@@ -131,10 +153,10 @@ class Series:
 
 
 def series_of(runs: Mapping[tuple[str, int], Encodings]) -> Series:
-    """Score all arms on the runs by set and split."""
+    """Score all rules on the runs by set and split."""
     names = list(dict.fromkeys(name for name, _ in runs))
-    values: dict[str, dict[str, dict[str, Floats]]] = {arm: {} for arm in ARMS}
-    for arm, rule in ARMS.items():
+    values: dict[str, dict[str, dict[str, Floats]]] = {arm: {} for arm in RULES}
+    for arm, rule in RULES.items():
         for name in names:
             rows = [resampled(outcomes(rule, run), name) for (of, _), run in runs.items() if of == name]
             values[arm][name] = {measure: np.stack([row[measure] for row in rows]) for measure in MEASURES}
@@ -160,20 +182,21 @@ def stored_series(backbone: Backbone, out: Path) -> dict[str, dict[tuple[str, in
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
-def arms_table(title: str, series: Series) -> Table:
+def rules_table(title: str, series: Series) -> Table:
     counts = [len(splits) for splits in series.splits.values()]
     table = Table(
         f"{title}: mean of {len(counts)} sets, {sum(counts)} runs",
         ["rule", *MEASURES],
-        note="Below each value is the difference to the served rule of the same features, with its 95% "
-        "interval over splits and images, sets fixed.",
+        note="Below each value is the difference to the served rule, with its 95% interval "
+        "over splits and images, sets fixed.",
     )
-    for arm in ARMS:
-        base = PREVIEW if arm.startswith(PREVIEW) else SERVED
+    for arm in RULES:
         cells = []
         for measure in MEASURES:
             cell = figure(float(series.mean(arm, measure)[0]))
-            cells.append(cell if arm == base else f"{cell}<br>{signed(series.less(arm, base, measure))}")
+            cells.append(
+                cell if arm == "served" else f"{cell}<br>{signed(series.less(arm, 'served', measure))}"
+            )
         table.rows.append([arm, *cells])
     return table
 
@@ -181,48 +204,12 @@ def arms_table(title: str, series: Series) -> Table:
 def sets_table(title: str, series: Series) -> Table:
     """Return B, mixed HM and accuracy over all images by set."""
     table = Table(f"{title}: B / mixed HM / all by set", ["rule", *series.sets])
-    for arm in ARMS:
+    for arm in RULES:
         cells = [
             " / ".join(figure(float(series.of_set(arm, m, name)[0])) for m in ("B", "mixed HM", "all"))
             for name in series.sets
         ]
         table.rows.append([arm, *cells])
-    return table
-
-
-SWITCH_LIMITS = {"N": -0.003, "unrelated": 0.008, "beside trained": 0.015, "all": -0.005, "one new": -0.01}
-
-
-def decisions(series: Mapping[str, Series]) -> Table:
-    """Return the conditions of the plan. None is decided before the plan's minimum."""
-    main = series["half, 16 shots"]
-    table = Table("Decisions", ["arm, less", "condition", "needed", "found", "holds"])
-
-    def row(arm: str, other: str, condition: str, least: float, found: float) -> None:
-        holds = "yes" if found >= least else "**no**"
-        shown = [f"{value:+.3f}".replace("-", "−") for value in (least, found)]
-        table.rows.append([f"{arm}, {other}", condition, f"≥ {shown[0]}", shown[1], holds])
-
-    for arm, other in ((SWITCH, SERVED), ("gate", SERVED), (PREVIEW_SWITCH, PREVIEW)):
-        for measure, least in SWITCH_LIMITS.items():
-            if arm == SWITCH or measure not in ("N", "unrelated"):  # which the others cannot change
-                row(arm, other, measure, least, main.less(arm, other, measure).value)
-    simpler = [(GAMMA, SERVED), (GAMMA_SWITCH, SWITCH), (LEVELS, SERVED), (LEVELS_SWITCH, SWITCH)]
-    simpler += [("preview, γ ½", PREVIEW), ("preview, γ ½ + switch", PREVIEW_SWITCH)]
-    for arm, other in simpler:
-        for measure in ("mixed HM", "all"):
-            row(arm, other, measure, -0.005, main.less(arm, other, measure).value)
-        losses = [main.of_set(arm, "all", n)[0] - main.of_set(other, "all", n)[0] for n in main.sets]
-        row(arm, other, "all, worst set", -0.02, min(losses))
-        for name in ("2 classes, 16 shots", "3 classes, 16 shots", "half, 4 shots"):
-            if name in series:
-                row(arm, other, f"all, {name}", -0.01, series[name].less(arm, other, "all").value)
-    twice = sum(len(splits) >= 2 for splits in main.splits.values())
-    others = ", ".join(f"{name} {len(one.sets)}" for name, one in series.items() if one is not main)
-    table.note = (
-        f"Sets with two splits or more: {twice} (minimum {MIN_SETS}). Sets of other series: {others or 0} "
-        f"(minimum {MIN_SETS} each for a simpler rule)."
-    )
     return table
 
 
@@ -241,10 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = {key: run for key, run in runs.items() if key[1] >= options.first_split}
         if kept:
             series[title] = series_of(kept)
-    tables = [arms_table(title, one) for title, one in series.items()]
+    tables = [rules_table(title, one) for title, one in series.items()]
     if "half, 16 shots" in series:
-        tables += [sets_table("half, 16 shots", series["half, 16 shots"]), decisions(series)]
-        tables += [unequal_table(stored["half, 16 shots"]), many_table(stored["half, 16 shots"])]
+        tables.append(sets_table("half, 16 shots", series["half, 16 shots"]))
     for table in tables:
         Console(width=200).print(table.markdown() + "\n", markup=False, soft_wrap=True)
 
