@@ -49,6 +49,8 @@ class Trial:
     """Source of the shots: ranked by hash, or the published draws of 2SFS."""
     tests_per_class: int | None = None
     """Maximum number of test images per class; None for all."""
+    fewer_shots: int | None = None
+    """Shots of every second trained class, the first one included; None for `shots`."""
     exact_pixels: bool = False
     """Images are neither reduced nor turned upright before the transform of the network."""
 
@@ -63,6 +65,8 @@ class Trial:
             what += f"-draws-{self.draws}"
         if self.tests_per_class is not None:
             what += f"-{self.tests_per_class}tests"
+        if self.fewer_shots is not None:
+            what += f"-{self.fewer_shots}fewer"
         if self.exact_pixels:
             what += "-exact-pixels"
         return "/".join(_file_name(part) for part in (self.data.name, what, method))
@@ -114,11 +118,11 @@ def results(method: str, trial: Trial, backbone: Backbone, out: Path) -> Iterato
     if stored is None:
         return
     for label in stored.record["labels"]:
-        answers = {name: _stored_scores(stored, f"{label}@{name}") for name in stored.record["tests"]}
+        answers = {name: stored_scores(stored, f"{label}@{name}") for name in stored.record["tests"]}
         yield Result(label, answers, stored.record["seconds"])
 
 
-def _stored_scores(stored: Run, name: str) -> BestScores:
+def stored_scores(stored: Run, name: str) -> BestScores:
     """Return the best scores of a label and test set. Runs before 0.2.0 have no `within_kind`."""
     arrays = {f.name: stored.array(f"{name}/{f.name}") for f in fields(BestScores) if f.name != "within_kind"}
     if f"{name}/within_kind" in stored.arrays:
@@ -171,7 +175,12 @@ def shots_of(trial: Trial) -> list[Example]:
     """
     if trial.draws == "2sfs":
         return published_shots(trial.data, trial.trained, trial.shots, trial.seed)
-    return draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
+    counts = [trial.shots if i % 2 else trial.fewer_shots or trial.shots for i in range(len(trial.trained))]
+    return [
+        shot
+        for label, count in zip(trial.trained, counts, strict=True)
+        for shot in draw_shots(trial.data.train, [label], count, trial.seed)
+    ]
 
 
 def task_of(trial: Trial, backbone: Backbone) -> Task:

@@ -148,6 +148,7 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
         help="shots: drawn here, or the published ones of 2SFS (default hash)",
     )
     parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--fewer", type=int, help="shots of every second trained class (default: --shots)")
     parser.add_argument(
         "--shot-counts", type=int, nargs="+", default=SHOT_COUNTS, help="numbers of shots of fsl"
     )
@@ -195,8 +196,14 @@ def read_trials(options: argparse.Namespace) -> list[Trial]:
     """Return the trials of the arguments, in the order in which they run."""
     # Names of other data sets make no sense in the template of the source.
     template = options.template or (A_PHOTO if options.setting == "cdg" else "")
-    fields = {"draws": options.draws, "tests_per_class": options.tests, "exact_pixels": options.exact_pixels}
-    return [replace(trial, template=template, **fields) for trial in _trials(options)]
+    fields = {
+        "template": template,
+        "draws": options.draws,
+        "tests_per_class": options.tests,
+        "fewer_shots": options.fewer,
+        "exact_pixels": options.exact_pixels,
+    }
+    return [replace(trial, **fields) for trial in _trials(options)]
 
 
 def read_plans(options: argparse.Namespace, settings: Sequence[str]) -> dict[str, list[Trial]]:
