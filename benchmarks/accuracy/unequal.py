@@ -1,10 +1,10 @@
 """Accuracy with fewer shots in every second class, of stored runs.
 
-    for pair in "16 2" "2 2" "16 16" "16 8" "4 1" "4 4"; do set -- $pair
-        python -m benchmarks.accuracy.paper --data clothing cifar10 trashnet --tests 60 --first-split 50 --methods
-        clip_cite --shots $1 --fewer $2 --out benchmarks/results
-    done
-    python -m benchmarks.accuracy.unequal --out benchmarks/results
+for pair in "16 2" "2 2" "16 16" "16 8" "4 1" "4 4"; do set -- $pair
+    python -m benchmarks.accuracy.paper --data clothing cifar10 trashnet --tests 60 --first-split 50 --methods
+    clip_cite --shots $1 --fewer $2 --out benchmarks/results
+done
+python -m benchmarks.accuracy.unequal --out benchmarks/results
 """
 
 import argparse

@@ -75,7 +75,9 @@ def typical(p: Tensor, x: Tensor, n: int, generator: np.random.Generator) -> Ten
     for _ in range(20):
         own = (x @ centres.T).argmax(dim=1)
         sums = torch.zeros_like(centres).index_add_(0, own, x)
-        centres = torch.where(sums.norm(dim=1, keepdim=True) > 0, torch.nn.functional.normalize(sums, dim=1), centres)
+        centres = torch.where(
+            sums.norm(dim=1, keepdim=True) > 0, torch.nn.functional.normalize(sums, dim=1), centres
+        )
     own = (x @ centres.T).argmax(dim=1)
     chosen = []
     for cluster in own.unique():
@@ -86,7 +88,11 @@ def typical(p: Tensor, x: Tensor, n: int, generator: np.random.Generator) -> Ten
 
 
 ARMS: Mapping[str, Choice] = {
-    "random": at_random, "margin": margin, "turns": turns, "spread": spread, "typical": typical,
+    "random": at_random,
+    "margin": margin,
+    "turns": turns,
+    "spread": spread,
+    "typical": typical,
 }
 
 
@@ -100,10 +106,12 @@ def accuracies(run: Encodings, setting: str, choose: Choice, seed: Sequence[int]
     place[names] = torch.arange(len(names))
     rows = torch.isin(run.truth, names).nonzero()[:, 0]
     x, truth = run.images[0.0][rows], place[run.truth[rows]]
-    shots = torch.cat([
-        torch.from_numpy(generator.permutation((run.shot_labels == k).nonzero()[:, 0].numpy())[:SHOTS])
-        for k in range(len(run.trained))
-    ])
+    shots = torch.cat(
+        [
+            torch.from_numpy(generator.permutation((run.shot_labels == k).nonzero()[:, 0].numpy())[:SHOTS])
+            for k in range(len(run.trained))
+        ]
+    )
     features, labels = run.shots[0.0][shots], run.shot_labels[shots]
     known = torch.zeros(len(x), dtype=torch.bool)
     found = []
@@ -128,28 +136,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", default="starter")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
     options = parser.parse_args(arguments)
-    runs = stored_series(cast(Backbone, SimpleNamespace(name=options.backbone)), options.out)["half, 16 shots"]
+    runs = stored_series(cast(Backbone, SimpleNamespace(name=options.backbone)), options.out)[
+        "half, 16 shots"
+    ]
     sets = list(dict.fromkeys(name for name, _ in runs))
-    values = np.array([
-        [[[accuracies(run, setting, choose, (split, draw)) for draw in range(DRAWS)] for setting in SETTINGS]
-         for (_, split), run in runs.items()]
-        for choose in ARMS.values()
-    ])  # [arms, runs, settings, draws, 3]
+    values = np.array(
+        [
+            [
+                [
+                    [accuracies(run, setting, choose, (split, draw)) for draw in range(DRAWS)]
+                    for setting in SETTINGS
+                ]
+                for (_, split), run in runs.items()
+            ]
+            for choose in ARMS.values()
+        ]
+    )  # [arms, runs, settings, draws, 3]
     of_set = np.array([name for name, _ in runs])
-    by_set = np.stack([values[:, of_set == name].mean(axis=(1, 3)) for name in sets], axis=1)  # [arms, sets, settings, 3]
+    by_set = np.stack(
+        [values[:, of_set == name].mean(axis=(1, 3)) for name in sets], axis=1
+    )  # [arms, sets, settings, 3]
     mean = by_set[..., 1:].mean(axis=(2, 3))  # [arms, sets]
     gain = mean - mean[0]
     drawn = np.random.default_rng(0).integers(0, len(sets), (10_000, len(sets)))
     table = Table(
         f"Accuracy over the collection, {len(sets)} sets, {len(runs)} runs",
-        ["arm", *(f"{setting}, {n} labels" for setting in SETTINGS for n in (0, 20, 50)), "mean of 20 and 50", "less random", "worst set"],
+        [
+            "arm",
+            *(f"{setting}, {n} labels" for setting in SETTINGS for n in (0, 20, 50)),
+            "mean of 20 and 50",
+            "less random",
+            "worst set",
+        ],
     )
     for arm, name in enumerate(ARMS):
         low, high = np.percentile(gain[arm][drawn].mean(axis=1), [2.5, 97.5])
-        table.rows.append([
-            name, *(figure(float(v)) for v in by_set[arm].mean(axis=0).ravel()), figure(float(mean[arm].mean())),
-            f"{gain[arm].mean():+.3f} [{low:+.3f}, {high:+.3f}]", f"{gain[arm].min():+.3f} ({sets[int(gain[arm].argmin())]})",
-        ])
+        table.rows.append(
+            [
+                name,
+                *(figure(float(v)) for v in by_set[arm].mean(axis=0).ravel()),
+                figure(float(mean[arm].mean())),
+                f"{gain[arm].mean():+.3f} [{low:+.3f}, {high:+.3f}]",
+                f"{gain[arm].min():+.3f} ({sets[int(gain[arm].argmin())]})",
+            ]
+        )
     Console(width=250).print(table.markdown() + "\n", markup=False, soft_wrap=True)
 
 
