@@ -10,13 +10,7 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_means, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
-from core.clip.inference.request_rule import (
-    RequestRule,
-    StockAnswer,
-    add_prototypes,
-    among_trained,
-    kind_of,
-)
+from core.clip.inference.request_rule import RequestRule, StockAnswer, kind_of, trained_scores
 
 TEXT_COUNTS_AS = 1.0
 """Weight of the prompt (shots); benchmarks/pages/preflight-and-preview.md has the measurements."""
@@ -52,9 +46,10 @@ class PrototypeClassifier:
         if kind == "untrained" or balance == 0:
             return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
         shots = self.features, self.labels
-        weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS)
+        weights, among = trained_scores(
+            *shots, text_weights, classes, balance, TEXT_COUNTS_AS, self._discriminants
+        )
         offsets = class_offsets(*shots, weights, classes, balance)
-        among = among_trained(text_weights, weights, *shots, self._discriminants, classes, balance)
         bound = self._bound if kind == "mixed" else None
         if_unlike = None if bound is None else StockAnswer(*bound, text_weights)
         return RequestRule(kind, weights, offsets, among, if_unlike)

@@ -75,23 +75,17 @@ class RequestRule:
 
     def scores(self, image_features: Tensor) -> Tensor:
         """Return the scores [N, C] of images [N, D], in units of the cosine."""
-        scores = self._scores(image_features)
-        if self.if_unlike is None:
-            return scores
-        nearest = (image_features @ self.if_unlike.class_means.T).amax(dim=1, keepdim=True)
-        plain = image_features @ self.if_unlike.text_weights.T
-        return torch.where(nearest < self.if_unlike.threshold, plain, scores)
-
-    def _scores(self, image_features: Tensor) -> Tensor:
         scores = image_features @ self.classifier_weights.T - self.offsets
-        if self.among_trained is None:
-            return scores
-        trained = self.among_trained
-        among = image_features @ trained.weights.T + trained.biases
-        if len(trained.columns) < scores.shape[1]:
-            best = scores[:, trained.columns].amax(dim=1, keepdim=True)
-            among = among - among.amax(dim=1, keepdim=True) + best
-        scores[:, trained.columns] = among
+        trained, stock = self.among_trained, self.if_unlike
+        if trained is not None:
+            among = image_features @ trained.weights.T + trained.biases
+            if self.kind == "mixed":
+                best = scores[:, trained.columns].amax(dim=1, keepdim=True)
+                among = among - among.amax(dim=1, keepdim=True) + best
+            scores[:, trained.columns] = among
+        if stock is not None:
+            nearest = (image_features @ stock.class_means.T).amax(dim=1, keepdim=True)
+            scores = torch.where(nearest < stock.threshold, image_features @ stock.text_weights.T, scores)
         return scores
 
     @property
@@ -123,108 +117,76 @@ def request_rule(
             one, every request is untrained.
         text_weights: [C, D], normalised text features of the candidates.
         classes: trained class of each candidate, or NEW_CLASS.
-        balance: strength of the correction; 0 gives the paper's scores for every kind.
+        balance: strength of the offsets; 0 gives the paper's scores for every kind.
     """
     kind = "untrained" if shots is None else kind_of(classes)
     if shots is None or kind == "untrained" or balance == 0:
         return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
-    strength = min(1.0, balance / NEW_CLASS_BALANCE)
-    weights = add_prototypes(text_weights, *shots, classes, TEXT_COUNTS_AS, strength)
     discriminants = linear_discriminants(*shots)
-    among = among_trained(text_weights, weights, *shots, discriminants, classes, balance, strength)
-    if among is None or len(among.columns) < len(classes):
+    weights, among = trained_scores(*shots, text_weights, classes, balance, TEXT_COUNTS_AS, discriminants)
+    if among is None or kind == "mixed":
         weights = text_weights
     return RequestRule(kind, weights, class_offsets(*shots, weights, classes, balance), among)
 
 
-def shots_per_class(labels: Tensor) -> float:
-    """Return the harmonic mean of the classes' numbers of shots: the noise of a class mean falls as 1 / n."""
-    return float(harmonic_mean(labels.unique(return_counts=True)[1].tolist()))
-
-
-def add_prototypes(
-    text_weights: Tensor,
+def trained_scores(
     shot_features: Tensor,
     labels: Tensor,
+    text_weights: Tensor,
     classes: Sequence[int],
+    balance: float,
     text_counts_as: float,
-    strength: float = 1.0,
-) -> Tensor:
-    """Return classifier weights [C, D] in which trained classes are moved towards their shots.
+    discriminants: tuple[Tensor, Tensor] | None,
+) -> tuple[Tensor, TrainedScores | None]:
+    """Return classifier weights [C, D] with prototypes, and the scores among the trained classes.
 
     A trained class gets the normalised text_c + n / (n + text_counts_as) (prototype_c − mean prototype), a
-    new class its text. n is `shots_per_class`, the same for all classes: small ones are moved as far.
+    new class its text. n is the harmonic mean of the classes' numbers of shots, because the noise of a class
+    mean falls as 1 / n. It is the same for all classes: small ones are moved as far.
 
     A prototype is the normalised mean feature of a class's shots. Image features are shifted from text
     features in a common direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv 2203.02053).
     Without their mean, prototypes separate the classes and do not favour trained classes in general.
 
-    Args:
-        text_weights: [C, D], normalised.
-        shot_features: [S, D], normalised, from the same model.
-        labels: [S], trained class of each shot.
-        classes: trained class of each candidate, or NEW_CLASS.
-        text_counts_as: weight of the text (shots).
-        strength: factor of the move.
-    """
-    present, means = class_means(shot_features, labels)
-    prototypes = F.normalize(means, dim=-1)  # [K, D]
-    n = shots_per_class(labels)
-    moves = strength * n / (n + text_counts_as) * (prototypes - prototypes.mean(dim=0))
-    move_of = dict(zip(present.tolist(), moves, strict=True))
-    classifier_weights = text_weights.clone()
-    for row, label in enumerate(classes):
-        if label in move_of:
-            classifier_weights[row] += move_of[label]
-    return F.normalize(classifier_weights, dim=-1)
-
-
-def among_trained(
-    text_weights: Tensor,
-    classifier_weights: Tensor,
-    shot_features: Tensor,
-    labels: Tensor,
-    discriminants: tuple[Tensor, Tensor] | None,
-    classes: Sequence[int],
-    balance: float,
-    strength: float = 1.0,
-) -> TrainedScores | None:
-    """Return (cosines − offsets + w · discriminants) / (1 + w) with w = 3 n / (n + 3), n = `shots_per_class`.
-
+    The scores are (cosines − offsets + w · discriminants) / (1 + w) with these weights and w = 3 n / (n + 3).
     The discriminants are scaled so that their spread over the shots is that of the cosines with the texts.
     With one class in the request, or one shot per class, there are none.
 
     Args:
-        text_weights: [C, D], normalised.
-        classifier_weights: [C, D], of the cosines, normalised: those of `add_prototypes`.
-        shot_features: [S, D], normalised, from the same model.
-        labels: [S], trained class of each shot.
+        shot_features, labels, text_weights, classes, balance: as in `request_rule`. A class is trained.
+        text_counts_as: weight of the text of a class against its shots (shots).
         discriminants: those of the shots (`linear_discriminants`).
-        classes: trained class of each candidate, or NEW_CLASS.
-        balance: that of the offsets.
-        strength: factor of w.
 
     Returns:
-        None if a trained class of the request has no shot: beside the others, its text would be at a
+        No scores if a trained class of the request has no shot: beside the others, its text would be at a
         disadvantage.
     """
+    present, means = class_means(shot_features, labels)
+    prototypes = F.normalize(means, dim=-1)  # [K, D]
+    n = float(harmonic_mean(labels.unique(return_counts=True)[1].tolist()))
+    moves = n / (n + text_counts_as) * (prototypes - prototypes.mean(dim=0))
+    place = {label: i for i, label in enumerate(present.tolist())}
+    moved = text_weights.clone()
+    for row, label in enumerate(classes):
+        if label in place:
+            moved[row] += moves[place[label]]
+    moved = F.normalize(moved, dim=-1)
+
     columns = [i for i, c in enumerate(classes) if c != NEW_CLASS]
-    place = {label: i for i, label in enumerate(labels.unique().tolist())}
     own = [classes[i] for i in columns]
-    if not own or not set(own) <= set(place):
-        return None
-    weights = classifier_weights[columns]
+    if not set(own) <= set(place):
+        return moved, None
+    weights = moved[columns]
     biases = -class_offsets(shot_features, labels, weights, own, balance)
     if discriminants is not None and len(set(own)) > 1:
         rows = [place[c] for c in own]
         shot_weights, shot_biases = (x[rows] - x[rows].mean(dim=0) for x in discriminants)
         cosines = shot_features @ text_weights[columns].T
         spread = (cosines - cosines.mean(dim=1, keepdim=True)).std()
-        n = shots_per_class(labels)
-        w = strength * DISCRIMINANT_WEIGHT * n / (n + TEXT_COUNTS_AS)
+        w = DISCRIMINANT_WEIGHT * n / (n + TEXT_COUNTS_AS)
         deviation = (shot_features @ shot_weights.T + shot_biases).std()
         if deviation > 1e-4:  # less is rounding: the classes have the same images
             scale = w * spread / deviation
             weights = (weights + scale * shot_weights) / (1 + w)
             biases = (biases + scale * shot_biases) / (1 + w)
-    return TrainedScores(torch.tensor(columns), weights, biases)
+    return moved, TrainedScores(torch.tensor(columns), weights, biases)

@@ -72,10 +72,6 @@ def test_two_and_three_classes_count_in_part_by_default(count: int, monkeypatch:
         assert same == (share == {2: 0.4, 3: 0.6}.get(count, 1.0))
 
 
-def test_without_shots_there_are_no_offsets() -> None:
-    assert not class_offsets(torch.empty(0, 3), torch.empty(0).long(), HEAD, CLASSES, 0.5).any()
-
-
 def test_between_the_kept_alphas_the_features_are_interpolated() -> None:
     kept = SupportSet(torch.stack([SHOTS, SHOTS.roll(1, dims=1), SHOTS.roll(2, dims=1)]), LABELS)
     for features, alpha in zip(kept.features, SUPPORT_ALPHAS, strict=True):
