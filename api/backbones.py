@@ -93,7 +93,7 @@ def _listed(database: Database, serving: Serving) -> BackboneList:
 
 
 def _set_default(database: Database, serving: Serving, name: str) -> None:
-    if serving.known_backbone(name) is None:
+    if not serving.has_backbone(name):
         raise UnknownBackbone(f"{name!r} is not installed. Download it with POST /backbones/{name}/pull.")
     with database.write() as session:
         backbones.set_default(session, serving.settings, name)
@@ -109,7 +109,7 @@ def _row(name: str, serving: Serving, machine: Machine, pull: BackbonePull | Non
         complete = found is not None or (download is not None and download.done_bytes == download.total_bytes)
         state = "failed" if pull.error is not None else "checking" if complete else "downloading"
     else:
-        state = "available" if found is None and serving.known_backbone(name) is None else "installed"
+        state = "available" if found is None and not serving.has_backbone(name) else "installed"
     return BackboneRow(
         name=name,
         title=curated.title if curated else "Starter" if name == STARTER else name,

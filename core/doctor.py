@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from core.errors import ClipCiteError
-from core.settings import BACKBONE_CONFIGS, Settings, read_settings
+from core.settings import Settings, read_settings
 
 TOO_LITTLE_DISK, SCARCE_DISK = 1_000_000_000, 5_000_000_000
 """Free bytes below which a job with the starter fails, and below which the disk is scarce."""
@@ -143,6 +143,7 @@ def _storage(settings: Settings) -> str:
 
 def _backbone(settings: Settings) -> str:
     from core.clip.models import installed, starter
+    from core.clip.models.folder import CONFIG, TOWER_CONFIG
 
     name, cache = settings.backbone, settings.cache
     if name == "starter":
@@ -156,7 +157,7 @@ def _backbone(settings: Settings) -> str:
         return "starter (assembled at the first start, which takes 30 s)"
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
-        if not any((folder / config).is_file() for config in BACKBONE_CONFIGS):
+        if not any((folder / config).is_file() for config in (CONFIG, TOWER_CONFIG)):
             raise ClipCiteError(
                 f"{folder} holds no model of open_clip or transformers. Set CLIPCITE_BACKBONE to another "
                 "backbone."

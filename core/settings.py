@@ -11,8 +11,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MB = 1_000_000
 SECRETS = Path("/run/secrets")
-BACKBONE_CONFIGS = ("open_clip_config.json", "config.json")
-"""Configurations of open_clip and of `transformers`, one of which makes a folder a backbone."""
 MAX_IMAGES = 100_000
 """Upper bound of the setting `max_images`; the API's schemas state it."""
 
@@ -78,10 +76,9 @@ class Settings(BaseSettings):
 
     backbone: str = _backbones("starter", description="Default backbone, also known as `stock`.")
     backbones: list[str] = _backbones(
-        [], description="JSON list of further backbones that jobs may use: `Model/pretrained` or `hf-hub:…`."
-    )
-    backbone_folder: Path | None = _backbones(
-        None, description="Folder whose subfolders jobs may use as `local-dir:` backbones."
+        [],
+        description="JSON list of further backbones that jobs may use: `Model/pretrained`, `hf-hub:…` or "
+        "`local-dir:FOLDER`.",
     )
 
     max_request_bytes: int = _uploads(1_000 * MB, gt=0, description="Maximum size of a request body (bytes).")
@@ -188,24 +185,6 @@ class Settings(BaseSettings):
     def checkpoint_seconds(self) -> float:
         """Interval between checkpoints, rounded up to whole epochs."""
         return 10 * self.lease_seconds
-
-    def known_backbone(self, name: str) -> str | None:
-        """Return the canonical name of a backbone that jobs may use, or None for any other backbone.
-
-        Allowed are the configured backbones and the folders below `backbone_folder`.
-        """
-        if name in {"starter", self.backbone, *self.backbones}:
-            return name
-        if self.backbone_folder is None or not name.startswith("local-dir:"):
-            return None
-        # Resolved: neither `..` nor a symbolic link may lead out of the operator's folder.
-        try:
-            folder = Path(name.removeprefix("local-dir:")).resolve()
-            inside = folder.is_relative_to(self.backbone_folder.resolve())
-            usable = inside and any((folder / config).is_file() for config in BACKBONE_CONFIGS)
-        except (OSError, RuntimeError, ValueError):  # name too long, loop of links, NUL byte
-            return None
-        return f"local-dir:{folder}" if usable else None
 
     def sqlalchemy_url(self) -> str:
         """Return the database URL with an explicit driver for PostgreSQL (psycopg 3)."""

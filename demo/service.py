@@ -20,7 +20,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # keys of a service that is configured on this machine.
 KEPT_SETTINGS = {
     "CLIPCITE_BACKBONE",
-    "CLIPCITE_BACKBONE_FOLDER",
     "CLIPCITE_CACHE",
     "CLIPCITE_DEVICE",
     "CLIPCITE_MAX_IMAGES",

@@ -196,10 +196,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """
     from tests.core.clip.tiny import make_tiny_backbone
 
-    folder = tmp_path_factory.mktemp("backbone")
     return {
-        "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
-        "CLIPCITE_BACKBONE_FOLDER": str(folder),
+        "CLIPCITE_BACKBONE": make_tiny_backbone(tmp_path_factory.mktemp("backbone") / "tiny"),
         "CLIPCITE_CACHE": str(tmp_path_factory.mktemp("cache")),
         "OMP_NUM_THREADS": "1",  # More threads only spin on work this small.
         "CLIPCITE_LEASE_SECONDS": "3",

@@ -210,13 +210,12 @@ def parse_config(text: str | None, serving: Serving, default: str) -> AdaptConfi
         fields = JobConfig.model_validate(parsed).model_dump(exclude_none=True)
     except ValidationError as error:
         raise invalid_model(error, "/config") from error
-    requested = fields.pop("backbone", default)
-    backbone = serving.known_backbone(requested)
-    if backbone is None:
+    backbone = fields.pop("backbone", default)
+    if not serving.has_backbone(backbone):
         raise UnknownBackbone(
-            f"{requested!r} is not installed here. Name another `backbone`, such as {STARTER!r}, or choose "
+            f"{backbone!r} is not installed here. Name another `backbone`, such as {STARTER!r}, or choose "
             "another default in the page or with `clipcite backbones use`. The operator installs it with "
-            "`clipcite backbones pull`, or offers it in CLIPCITE_BACKBONES or CLIPCITE_BACKBONE_FOLDER."
+            "`clipcite backbones pull`, or offers it in CLIPCITE_BACKBONES."
         )
     return resolve_config(backbone=backbone, **fields)
 

@@ -176,13 +176,11 @@ def _resolved(info: ArchiveInfo, serving: Serving, form: ImportForm) -> AdaptCon
         UnknownBackbone: the operator does not offer the backbone.
         InvalidRequest: a value is out of range.
     """
-    requested = form.backbone or info.backbone or serving.default_backbone
-    backbone = serving.known_backbone(requested)
-    if backbone is None:
+    backbone = form.backbone or info.backbone or serving.default_backbone
+    if not serving.has_backbone(backbone):
         raise UnknownBackbone(
-            f"This service has no backbone {requested!r}. Send its name on this service in the field "
-            "`backbone`. The operator adds backbones to CLIPCITE_BACKBONES, or as folders in "
-            "CLIPCITE_BACKBONE_FOLDER."
+            f"This service has no backbone {backbone!r}. Send its name on this service in the field "
+            "`backbone`. The operator adds backbones to CLIPCITE_BACKBONES."
         )
     fields: dict[str, Any] = {"image_size": info.image_size, "delta_format": form.delta_format}
     fields["alpha"] = form.alpha if form.alpha is not None else 1.0 if info.alpha is None else info.alpha

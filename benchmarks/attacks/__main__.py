@@ -39,10 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="attacks-") as name:
         folder = Path(name)
         cache = options.cache or folder / "cache"
-        backbones = {
-            "CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny"),
-            "CLIPCITE_BACKBONE_FOLDER": name,
-        }
+        backbones = {"CLIPCITE_BACKBONE": make_tiny_backbone(folder / "tiny")}
         trees: list[Tree] = []
         if options.against is not None:
             trees.append(prepare(options.against.resolve(), folder / "before", cache))

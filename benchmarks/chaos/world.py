@@ -1,5 +1,6 @@
 """Environment of a run: servers, the service's processes, a client, and access to the database."""
 
+import json
 import os
 import subprocess
 import sys
@@ -98,15 +99,14 @@ def world(
     with ExitStack() as stack:
         backbones = folder / "backbones"
         tiny = make_tiny_backbone(backbones / "tiny")
-        for name in ("aborts", "spins"):
-            make_tiny_backbone(backbones / name)
+        others = [make_tiny_backbone(backbones / name) for name in ("aborts", "spins")]
         data = folder / "data"
         environment = {
             "CLIPCITE_DATA": str(data),
             "CLIPCITE_REQUIRE_TOKEN": "false",
             "CLIPCITE_CACHE": str(folder / "cache"),
             "CLIPCITE_BACKBONE": tiny,
-            "CLIPCITE_BACKBONE_FOLDER": str(backbones),
+            "CLIPCITE_BACKBONES": json.dumps(others),
             "CLIPCITE_LEASE_SECONDS": str(LEASE_SECONDS),
             "CLIPCITE_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "OMP_NUM_THREADS": "1",  # more threads only spin on work this small

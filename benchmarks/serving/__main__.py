@@ -86,7 +86,6 @@ def environment(options: argparse.Namespace, folder: Path) -> dict[str, str]:
     return {
         "CLIPCITE_DATA": str(folder / "data"),
         "CLIPCITE_CACHE": str(get_settings().cache),
-        "CLIPCITE_BACKBONE_FOLDER": str(folder),
         "CLIPCITE_DEVICE": options.device,
     }
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
+from core.clip.data.splits import in_turns
 from core.clip.errors import BadImage
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.errors import ClipCiteError
@@ -236,10 +237,6 @@ def chosen_shots(images: Sequence[JobImage], max_shots: int = MAX_SHOTS) -> list
 
     At most `max_shots` images are returned, and at least one per class.
     """
-    counts: Counter[str] = Counter()
-    ranked = []
-    for image in images:
-        if image.split == "train":
-            ranked.append((counts[image.class_name], image.position, image))
-            counts[image.class_name] += 1
-    return [image for _, _, image in sorted(ranked, key=lambda row: row[:2])[: max(max_shots, len(counts))]]
+    trained = [image for image in images if image.split == "train"]
+    names = [image.class_name for image in trained]
+    return [trained[position] for position in in_turns(names)[: max(max_shots, len(set(names)))]]

@@ -119,7 +119,7 @@ class Serving:
         try:
             with self.database.read_single() as session:
                 name = backbones.default(session, self.settings)
-            if self.known_backbone(name) is None:  # removed since it was chosen
+            if not self.has_backbone(name):  # removed since it was chosen
                 name = self.settings.backbone
         except DatabaseUnavailable:
             name = self._default.backbone
@@ -147,13 +147,15 @@ class Serving:
         """Name of the backbone that answers for `stock`."""
         return self._default.backbone
 
-    def known_backbone(self, name: str) -> str | None:
-        """Return the canonical name of a backbone that is installed or in the settings, or None."""
+    def has_backbone(self, name: str) -> bool:
+        """Return whether a backbone is installed or in the settings."""
+        if name in {STARTER, self.settings.backbone, *self.settings.backbones}:
+            return True
         try:
             found = installed.read(name, self.settings.cache)
         except (ClipCiteError, ValueError):  # damaged, or no file can have this name
-            found = None
-        return self.settings.known_backbone(name) or (name if found and found.name == name else None)
+            return False
+        return found is not None and found.name == name
 
     def prepare_preview(self, job: JobPreview) -> None:
         """Start the instant preview of a new job, if its backbone is in memory already."""
@@ -261,12 +263,11 @@ class Serving:
                 yield LoadedModel(served, self.previews.get(model), model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):
             name = model.removeprefix(STOCK).removeprefix(":") or self._default.backbone
-            known = self.known_backbone(name)
-            if known is None:
+            if not self.has_backbone(name):
                 raise UnknownBackbone(
                     f"There is no backbone {name!r} here. The operator lists backbones in CLIPCITE_BACKBONES."
                 )
-            stock = WeightsKey(known, recipe(known).image_size)
+            stock = WeightsKey(name, recipe(name).image_size)
             with self.engine.pool.acquire(stock, 0, wait_seconds=wait) as served:
                 yield LoadedModel(served, None, None, model, name, 0.0)
         else:

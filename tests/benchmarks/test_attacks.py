@@ -23,9 +23,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 @pytest.fixture(scope="module")
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("backbones")
-    tiny = make_tiny_backbone(folder / "tiny")
-    return {"CLIPCITE_BACKBONE": tiny, "CLIPCITE_BACKBONE_FOLDER": str(folder)}
+    return {"CLIPCITE_BACKBONE": make_tiny_backbone(tmp_path_factory.mktemp("backbones") / "tiny")}
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 A fold model is trained like the model, but without the images of its fold, which it then predicts.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -45,6 +46,16 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
                 # Classes of odd size give their extra image to alternating halves.
                 folds[(i + number) % 2].append(int(index))
     return [sorted(fold) for fold in folds]
+
+
+def in_turns(labels: Sequence[Hashable]) -> list[int]:
+    """Return all positions: the first one of each label, then the second one of each, and so on."""
+    seen: Counter[Hashable] = Counter()
+    turns = []
+    for position, label in enumerate(labels):
+        turns.append((seen[label], position))
+        seen[label] += 1
+    return [position for _, position in sorted(turns)]
 
 
 def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:

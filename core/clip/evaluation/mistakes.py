@@ -1,12 +1,12 @@
 """Wrong predictions, and predictions that training changed."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.clip.data.splits import in_turns
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.inference.calibration import softmax
 
@@ -74,11 +74,6 @@ def find_changes(
 
     def changes(rows: NDArray[np.int64]) -> tuple[Change, ...]:
         by_confidence = rows[np.argsort(-probability[rows], kind="stable")]
-        shown: Counter[int] = Counter()
-        ranks = []
-        for i in by_confidence:
-            ranks.append(shown[int(truth[i])])
-            shown[int(truth[i])] += 1
         return tuple(
             Change(
                 int(held_out.positions[i]),
@@ -87,7 +82,7 @@ def find_changes(
                 float(probability[i]),
                 names[before[i]],
             )
-            for i in by_confidence[np.argsort(np.array(ranks, dtype=np.int64), kind="stable")]
+            for i in by_confidence[in_turns(truth[by_confidence].tolist())]
         )
 
     right_before, right_after = before == truth, after == truth

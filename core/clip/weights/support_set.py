@@ -1,6 +1,5 @@
 """The support set: features of the training images, stored with a model."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.clip.data.splits import in_turns
 from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
@@ -41,12 +41,7 @@ class SupportSet:
 
 def support_shots(labels: Sequence[int]) -> list[int]:
     """Return the ascending indices of the shots in a support set: all, or the first of each class."""
-    seen: Counter[int] = Counter()
-    turns = []
-    for i, label in enumerate(labels):
-        turns.append((seen[label], i))
-        seen[label] += 1
-    return sorted(i for _, i in sorted(turns)[: max(MAX_SUPPORT_SHOTS, len(seen))])
+    return sorted(in_turns(labels)[: max(MAX_SUPPORT_SHOTS, len(set(labels)))])
 
 
 def encode_support_set(

@@ -27,8 +27,6 @@ class CacheStats:
     """Values in use."""
     hits: int = 0
     misses: int = 0
-    loads: int = 0
-    """Successful loads: fewer than misses if concurrent requests share a load."""
     evicted: int = 0
     """Values evicted to stay within the budget."""
 
@@ -207,7 +205,6 @@ class WarmCache(Generic[Value]):
             self._failed(entry, error)
             return
         with self._changed:
-            self._counts_of(entry.key).loads += 1
             self._bytes -= entry.bytes
             entry.bytes = self._size_of(value)
             self._bytes += entry.bytes

@@ -5,7 +5,7 @@ Every function that moves an alias locks the owner, so that moves are serialised
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from core.store.accounts import owners
@@ -17,8 +17,6 @@ from core.store.registry import models, references
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 MAX_MOVES = 100
 """Number of moves that an alias keeps, the newest ones."""
-MAX_ALIASES = 100
-"""Maximum number of aliases of a name."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,7 @@ def promote(
     Raises:
         ModelNotFound: the owner has no such model.
         InvalidAlias: the alias has an invalid name.
-        Conflict: the model has another name, the alias does not point to the expected model, or the
-            name has MAX_ALIASES others.
+        Conflict: the model has another name, or the alias does not point to the expected model.
     """
     references.check_alias(alias)
     owners.lock(session, owner)
@@ -87,12 +84,6 @@ def promote(
     row = session.get(Alias, (owner, name, alias))
     _check(session, row, expected, owner=owner)
     if row is None:
-        others = select(func.count()).select_from(Alias).where(Alias.owner == owner, Alias.name == name)
-        if (session.scalar(others) or 0) >= MAX_ALIASES:
-            raise Conflict(
-                "too_many_aliases",
-                f"{name!r} has {MAX_ALIASES} aliases, which is the maximum. Delete one first (DELETE).",
-            )
         row = Alias(owner=owner, name=name, alias=alias, model_id=model.id, revision=0)
         session.add(row)
         session.flush()

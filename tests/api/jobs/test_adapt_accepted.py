@@ -240,9 +240,9 @@ def test_blank_fields_mean_nothing(fresh: Service) -> None:
 
 
 def test_a_backbone_of_the_operators_list(make_service: Any, tmp_path: Any) -> None:
-    make_tiny_backbone(tmp_path / "ours" / "net")
-    service = make_service(backbones=["ViT-B-16/openai"], backbone_folder=tmp_path / "ours")
-    for name in ("ViT-B-16/openai", f"local-dir:{tmp_path}/ours/net", "starter", service.settings.backbone):
+    listed = ["ViT-B-16/openai", make_tiny_backbone(tmp_path / "net")]
+    service = make_service(backbones=listed)
+    for name in (*listed, "starter", service.settings.backbone):
         job = service.accepted(**shots(), config={"backbone": name})
         assert job["config"]["backbone"] == name
 

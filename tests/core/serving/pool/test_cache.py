@@ -164,7 +164,7 @@ def test_the_least_recently_used_goes_first() -> None:
             assert cache.bytes == sum(plain.values())
         counts = cache.counts("value")
         assert counts.hits + counts.misses == 600
-        assert counts.loads - counts.evicted == counts.values == len(plain)
+        assert counts.values == len(plain)
     finally:
         cache.close()
 
@@ -321,6 +321,6 @@ def test_a_thousand_models_where_twenty_fit() -> None:
         assert cache.bytes == counts.values == alive.total() <= 20
         assert counts.in_use == 0
         assert counts.hits > 600
-        assert 100 < counts.loads <= counts.misses
+        assert counts.misses > 100
     finally:
         cache.close()

@@ -73,8 +73,8 @@ def test_another_alpha_reads_no_storage(
     first = in_order(world.classify(model=model))
     monkeypatch.setattr(world.blobs, "get", away)
     assert in_order(world.classify(model=model, alpha=0.9)) != first
-    assert counts(world).loads == 2
-    assert counts(world, DELTA).loads == 1
+    assert counts(world).values == 2
+    assert counts(world, DELTA).values == 1
 
 
 def test_counted_bytes_are_those_in_use(world: World) -> None:

@@ -109,28 +109,6 @@ def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -
     assert resolved(database, "shoes@prod").id == shoes[1]
 
 
-def test_a_name_has_a_maximum_number_of_aliases(
-    database: Database, shoes: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(aliases, "MAX_ALIASES", 2)
-    published(database, "hats")
-    with database.write() as session:
-        aliases.promote(session, "hats", "prod", "hats@1", owner=OWNER)  # These do not count.
-    promote(database, "shoes@1", "prod")
-    promote(database, "shoes@1", "next")
-    with pytest.raises(Conflict, match=r"2 aliases.*Delete one first") as refused:
-        promote(database, "shoes@1", "third")
-    assert refused.value.code == "too_many_aliases"
-    with monkeypatch.context() as patch:  # A name that has more, from before there was a maximum.
-        patch.setattr(aliases, "MAX_ALIASES", 1)
-        with pytest.raises(Conflict, match="1 aliases"):
-            promote(database, "shoes@1", "third")
-    assert promote(database, "shoes@2", "next").model.id == shoes[1]  # Existing ones still move.
-    with database.write() as session:
-        aliases.remove(session, "shoes", "prod", owner=OWNER)
-    assert promote(database, "shoes@1", "third").model.id == shoes[0]
-
-
 def test_rollback_to_a_renamed_model(database: Database, shoes: list[str]) -> None:
     promote(database, "shoes@1")
     promote(database, "shoes@2")
