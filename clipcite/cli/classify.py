@@ -74,7 +74,7 @@ def classify(
 
     The classes may be trained or new. Without --classes they are those of the model.
     """
-    names = None if classes is None else _names(classes)
+    names = None if classes is None else class_names(classes)
     if names is None and is_stock(model):
         raise typer.BadParameter("is required with the stock model.", param_hint="--classes")
     files = [path for argument in images for path in _files(argument)]
@@ -112,7 +112,7 @@ def is_stock(model: str) -> bool:
     return model.partition(":")[0] == "stock"
 
 
-def _names(arguments: list[str]) -> dict[str, list[str] | None]:
+def class_names(arguments: list[str]) -> dict[str, list[str] | None]:
     """Parse --classes into class names and their prompts."""
     names: dict[str, list[str] | None] = {}
     for item in (part.strip() for argument in arguments for part in argument.split(",")):

@@ -17,10 +17,11 @@ from clipcite.cli.jobs import jobs
 from clipcite.cli.models import models
 from clipcite.cli.operator import Root
 from clipcite.cli.report import report
+from clipcite.sorting.command import sort
 
 # Plain help: rich cuts long option names on narrow terminals.
 app = typer.Typer(cls=Root, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-for command in (adapt, classify, report, export, doctor):
+for command in (adapt, classify, sort, report, export, doctor):
     app.command()(command)
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")

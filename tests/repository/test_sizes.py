@@ -16,13 +16,15 @@ CEILINGS = {
     "api": 5_542,
     "core": 18_471,
     "worker": 2_260,
-    "clipcite": 5_715,
-    "tests": 38_735,
+    "clipcite": 5_712,
+    "tests": 38_733,
     "benchmarks": 11_521,
     "api/compat": 250,
     "clipcite/bridges": 316,
+    "clipcite/sorting": 710,
     "core/clip/export/formats": 421,
     "tests/api/compat": 232,
+    "tests/clipcite/sorting": 504,
     "tests/neighbours": 645,
 }
 """Maximum number of lines of Python per folder, without the generated client and other entries."""

@@ -13,11 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from clipcite.cli.connection import Exit, print_json, stderr, stdout
-from clipcite.cli.render.tables import (
-    duration,
-    progress_words,
-    queue_place,
-)
+from clipcite.cli.render.tables import duration, progress_words, queue_place
 from clipcite.cli.render.verdict import verdict
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The command `clipcite sort`: images sorted into a folder per class."""

@@ -1,0 +1,113 @@
+"""Plan of a sort: the images of a folder, and the place of each."""
+
+import filecmp
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+from clipcite.datasets.class_folders import images_below
+from clipcite.sorting.log import Answer, Log
+
+How = Literal["copy", "move", "link"]
+UNSURE = "unsure"
+"""Folder of the images whose class is unsure."""
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+"""File names that Windows reserves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image to sort. Its key is another one after a change of the file."""
+
+    path: Path
+    key: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Place of one image: the folder below the target, and the path; None for an image that stays."""
+
+    image: Image
+    answer: Answer
+    class_name: str
+    folder: str = ""
+    target: Path | None = None
+    done: bool = False
+    """The image is at its target."""
+
+
+def find_images(folder: Path, into: Path) -> list[Image]:
+    """Return the images below a folder, those behind links to folders excepted.
+
+    Images in the target are sorted already, unless the folder itself is there.
+    """
+    images = []
+    for path in images_below(folder):
+        if path.parent.resolve() == path.parent and not (folder in into.parents and into in path.parents):
+            state = path.stat()
+            key = f"{state.st_size} {state.st_mtime_ns} {path.relative_to(folder).as_posix()}"
+            images.append(Image(path, key, state.st_size))
+    return images
+
+
+def plan(images: Iterable[Image], log: Log, into: Path, unsure: float, how: How) -> list[Place]:
+    """Return the place of each image that has an answer.
+
+    A label of a person decides, else the most likely class; below the probability `unsure` the image goes to
+    the folder `UNSURE`. An unreadable image stays. File names stay, with a number if the name is taken.
+    """
+    best = (answer.ranked[0][0] for answer in log.answers.values() if answer.ranked)
+    folders = safe_names(dict.fromkeys([*log.subject["classes"], *log.labels.values(), *best]))
+    taken: set[str] = set()
+    numbers: dict[tuple[str, str], int] = {}
+    places = []
+    for image in images:
+        answer = log.answers[image.key]
+        label = log.labels.get(image.key)
+        if label is None and answer.error is not None:
+            places.append(Place(image, answer, ""))
+            continue
+        name = label or answer.ranked[0][0]
+        is_unsure = label is None and answer.ranked[0][1] < unsure
+        folder = UNSURE if is_unsure else folders[name]
+        if image.path.parent == into / folder:
+            places.append(Place(image, answer, name, folder, image.path, done=True))
+            taken.add(str(image.path).casefold())
+            continue
+        slot = folder, image.path.name.casefold()
+        for number in count(numbers.get(slot, 1)):
+            ending = f" ({number})" if number > 1 else ""
+            target = into / folder / f"{image.path.stem}{ending}{image.path.suffix}"
+            done = os.path.lexists(target)
+            if str(target).casefold() not in taken and (not done or _is_at(image.path, target, how)):
+                break
+        numbers[slot] = number + 1
+        taken.add(str(target).casefold())
+        places.append(Place(image, answer, name, folder, target, done))
+    return places
+
+
+def safe_names(classes: Iterable[str]) -> Mapping[str, str]:
+    """Return a folder name per class that every system accepts, different also in lower case."""
+    taken = {UNSURE}
+    names = {}
+    for class_name in classes:
+        plain = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "_", class_name)
+        plain = re.sub(r"^\.", "_", plain.encode()[:120].decode(errors="ignore").strip()).rstrip(". ") or "_"
+        plain = f"_{plain}" if DEVICES.match(plain) else plain
+        numbered = (plain if number == 1 else f"{plain} ({number})" for number in count(1))
+        names[class_name] = next(name for name in numbered if name.casefold() not in taken)
+        taken.add(names[class_name].casefold())
+    return names
+
+
+def _is_at(image: Path, target: Path, how: How) -> bool:
+    """Return whether an earlier run has put this image there. A moved image is no longer at its old path."""
+    if how == "link":
+        return target.is_symlink() and target.readlink() == image
+    return how == "copy" and target.is_file() and not target.is_symlink() and filecmp.cmp(image, target)

@@ -1,0 +1,50 @@
+"""A folder of files that count as images, with answers in a log, and its state as data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from clipcite.sorting.files import Left, carry_out, tidy
+from clipcite.sorting.log import Log, open_log
+from clipcite.sorting.plan import How, find_images, plan
+
+FILES = {"a.jpg": "cat", "b.jpg": "dog", "below/a.jpg": "cat", "below/c.jpg": "cat", "d.jpg": "unsure"}
+"""Class of each file of `make`; the last one has a low probability."""
+
+
+def make(folder: Path, files: Mapping[str, str] = FILES) -> Path:
+    """Write files, whose contents differ."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(f"content of {file}")
+    return folder
+
+
+def start(folder: Path, into: Path, how: How, files: Mapping[str, str] = FILES) -> Log:
+    """Return the log of a sort, in which each image has its class from `files`, else cat."""
+    log, _ = open_log(into, {"folder": str(folder), "model": "m", "classes": {"cat": None, "dog": None}})
+    for image in find_images(folder, into):
+        name = files.get(image.path.read_text().removeprefix("content of "), "cat")
+        ranked = [("dog", 0.5), ("cat", 0.4)] if name == "unsure" else [(name, 0.9), ("other", 0.1)]
+        log.write({"image": image.key, "answer": {"ranked": ranked}})
+    return log
+
+
+def run(folder: Path, into: Path, how: How, files: Mapping[str, str] = FILES) -> tuple[Log, Left]:
+    """Sort as the command does, and continue if it is not the first time."""
+    log = start(folder, into, how, files)
+    tidy(log)
+    places = plan(find_images(folder, into), log, into, 0.6, how)
+    waiting = [place for place in places if place.target and not place.done]
+    return log, carry_out(log, waiting, how, lambda done: None)
+
+
+def state(*roots: Path) -> dict[str, str]:
+    """Return the text of each file and link below the folders, without logs."""
+    found = {}
+    for root in roots:
+        for path in sorted(root.rglob("*")):
+            if path.is_symlink():
+                found[str(path)] = f"link to {path.readlink()}"
+            elif path.is_file() and path.suffix != ".jsonl":
+                found[str(path)] = path.read_text(encoding="latin-1")
+    return found
