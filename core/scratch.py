@@ -23,6 +23,17 @@ MIN_FREE_BYTES = 16_000_000
 """Free disk space below which no temporary file is written."""
 
 
+class WorkerDiskFull(ClipCiteError):
+    """A disk of the worker that is full or read-only."""
+
+    code = "storage_full"
+
+    def __init__(self, place: object) -> None:
+        super().__init__(
+            f"The worker's disk is full or read-only ({place}). Free disk space there, or make it writable."
+        )
+
+
 class ScratchExceeded(ClipCiteError):
     """One request needs more temporary files than an owner may have."""
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from core import tracing
 from core.errors import ClipCiteError
 from core.log import about
-from core.scratch import FULL, scratch_folder
+from core.scratch import FULL, WorkerDiskFull, scratch_folder
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED
@@ -241,8 +241,8 @@ def _reason(error: Exception) -> tuple[str, str]:
     """Return code and detail of an error that the next attempt may not meet. The job's owner sees both."""
     if isinstance(error, ServerUnavailable):
         return error.code, error.public_detail or error.detail
+    if isinstance(error, OSError) and error.errno in FULL:
+        error = WorkerDiskFull(error.filename)
     if isinstance(error, ClipCiteError):
         return error.code, error.detail
-    if isinstance(error, OSError) and error.errno in FULL:
-        return StorageFull.code, f"The worker's disk is full ({error.filename}). Free disk space there."
     return "internal_error", "Internal error in the worker. See the worker's log."

@@ -21,7 +21,7 @@ from typing import IO, Any
 from core import tracing
 from core.clip.training.progress import Reporter
 from core.parent_watch import exit_with_parent
-from core.scratch import FULL
+from core.scratch import FULL, WorkerDiskFull
 from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
 
 # Imports of a training, including those for a Hugging Face text tower such as the starter's (0.5 s). The GPU
@@ -104,8 +104,8 @@ def main(folder: Path | None) -> None:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        detail = f"The worker's disk is full ({error.filename or folder}). Free disk space there."
-        channel.send("failed", code="storage_full", detail=detail)
+        full = WorkerDiskFull(error.filename or folder)
+        channel.send("failed", code=full.code, detail=full.detail)
 
 
 @contextmanager

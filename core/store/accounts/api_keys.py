@@ -109,7 +109,10 @@ def find(session: Session, key: str) -> ApiKey | None:
     if found is None:
         return None
     row, at = found
-    _check_valid(row, at)
+    if row.revoked_at is not None:
+        raise KeyRefused("key_revoked", f"This key was revoked on {row.revoked_at:%Y-%m-%d}.", row.id)
+    if row.expires_at is not None and row.expires_at <= at:
+        raise KeyRefused("key_expired", f"This key expired on {row.expires_at:%Y-%m-%d %H:%M} UTC.", row.id)
     return row
 
 
@@ -173,13 +176,6 @@ def _locked(session: Session, key_id: str) -> ApiKey:
             f"There is no key with the id {key_id!r}. `clipcite keys list` shows those that exist."
         )
     return rows[0]
-
-
-def _check_valid(row: ApiKey, at: datetime) -> None:
-    if row.revoked_at is not None:
-        raise KeyRefused("key_revoked", f"This key was revoked on {row.revoked_at:%Y-%m-%d}.", row.id)
-    if row.expires_at is not None and row.expires_at <= at:
-        raise KeyRefused("key_expired", f"This key expired on {row.expires_at:%Y-%m-%d %H:%M} UTC.", row.id)
 
 
 def _hash(key: str) -> str:

@@ -41,7 +41,9 @@ def check(database: Database, blobs: Blobs, *, bind: bool = False) -> None:
         newest = session.scalar(select(Model.manifest_key).order_by(Model.created_at.desc()).limit(1))
         named = newest or session.scalar(select(JobImage.blob_key).limit(1))
     content = json.dumps({"id": own_id})
-    if stored is None and (blobs.exists(named) if named else not _has_folders(blobs)):
+    if stored is None and (
+        blobs.exists(named) if named else not (blobs.folders("jobs") or blobs.folders("models"))
+    ):
         if bind:
             blobs.put(KEY, content.encode())
     elif _id_in(stored) != own_id:
@@ -52,10 +54,6 @@ def check(database: Database, blobs: Blobs, *, bind: bool = False) -> None:
             f"restart. To use this storage all the same, write {content} into its {KEY}.",
             ABSENT,
         )
-
-
-def _has_folders(blobs: Blobs) -> bool:
-    return bool(blobs.folders("jobs") or blobs.folders("models"))
 
 
 def _id_in(stored: bytes | None) -> str | None:
