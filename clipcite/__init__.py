@@ -17,10 +17,12 @@ else:
 
     def __getattr__(name: str) -> Any:
         """Import the client with the first use of a name: the service imports only `clipcite.wire`."""
-        public = import_module("clipcite.public")
-        if name != "__all__" and name not in public.__all__:
+        names = {key: value for key, value in vars(import_module("clipcite.public")).items() if key[0] != "_"}
+        if name == "__all__":
+            return [*names]
+        if name not in names:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(public, name)
+        return names[name]
 
     def __dir__() -> list[str]:
-        return [*globals(), *import_module("clipcite.public").__all__]
+        return [*globals(), *__getattr__("__all__")]

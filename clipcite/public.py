@@ -1,72 +1,36 @@
 """Public names of the Python client, imported with their first use (`clipcite/__init__.py`)."""
 
-from clipcite.client._async.client import AsyncClient
-from clipcite.client._async.jobs import AsyncJob, AsyncTrainedJob
-from clipcite.client._async.models import AsyncModel
-from clipcite.client._sync.client import Client
-from clipcite.client._sync.jobs import Job, TrainedJob
-from clipcite.client._sync.models import Model
-from clipcite.client.errors import (
-    APIConnectionError,
-    APIStatusError,
-    AuthenticationError,
-    ClipCiteError,
-    ConflictError,
-    InternalServerError,
-    InvalidAddress,
-    InvalidImages,
-    JobFailed,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    UnprocessableEntityError,
-    WaitTimeout,
-)
-from clipcite.client.request import APIResponseValidationError
-from clipcite.client.retry import Retry
-from clipcite.datasets.dataset import Dataset
-from clipcite.datasets.detect import read as read_images
-from clipcite.wire.adapt import Preflight
-from clipcite.wire.health import Readiness
-from clipcite.wire.jobs import Event
-from clipcite.wire.models import Alias
-from clipcite.wire.predictions import Classification, ImageResult, Prediction
-from clipcite.wire.report import Metrics, Report
-
-__all__ = [
-    "APIConnectionError",
-    "APIResponseValidationError",
-    "APIStatusError",
-    "Alias",
-    "AsyncClient",
-    "AsyncJob",
-    "AsyncModel",
-    "AsyncTrainedJob",
-    "AuthenticationError",
-    "Classification",
-    "Client",
-    "ClipCiteError",
-    "ConflictError",
-    "Dataset",
-    "Event",
-    "ImageResult",
-    "InternalServerError",
-    "InvalidAddress",
-    "InvalidImages",
-    "Job",
-    "JobFailed",
-    "Metrics",
-    "Model",
-    "NotFoundError",
-    "PermissionDeniedError",
-    "Prediction",
-    "Preflight",
-    "RateLimitError",
-    "Readiness",
-    "Report",
-    "Retry",
-    "TrainedJob",
-    "UnprocessableEntityError",
-    "WaitTimeout",
-    "read_images",
-]
+from clipcite.client._async.client import AsyncClient as AsyncClient
+from clipcite.client._async.jobs import AsyncJob as AsyncJob
+from clipcite.client._async.jobs import AsyncTrainedJob as AsyncTrainedJob
+from clipcite.client._async.models import AsyncModel as AsyncModel
+from clipcite.client._sync.client import Client as Client
+from clipcite.client._sync.jobs import Job as Job
+from clipcite.client._sync.jobs import TrainedJob as TrainedJob
+from clipcite.client._sync.models import Model as Model
+from clipcite.client.errors import APIConnectionError as APIConnectionError
+from clipcite.client.errors import APIStatusError as APIStatusError
+from clipcite.client.errors import AuthenticationError as AuthenticationError
+from clipcite.client.errors import ClipCiteError as ClipCiteError
+from clipcite.client.errors import ConflictError as ConflictError
+from clipcite.client.errors import InternalServerError as InternalServerError
+from clipcite.client.errors import InvalidAddress as InvalidAddress
+from clipcite.client.errors import InvalidImages as InvalidImages
+from clipcite.client.errors import JobFailed as JobFailed
+from clipcite.client.errors import NotFoundError as NotFoundError
+from clipcite.client.errors import PermissionDeniedError as PermissionDeniedError
+from clipcite.client.errors import RateLimitError as RateLimitError
+from clipcite.client.errors import UnprocessableEntityError as UnprocessableEntityError
+from clipcite.client.errors import WaitTimeout as WaitTimeout
+from clipcite.client.request import APIResponseValidationError as APIResponseValidationError
+from clipcite.client.retry import Retry as Retry
+from clipcite.datasets.dataset import Dataset as Dataset
+from clipcite.wire.adapt import Preflight as Preflight
+from clipcite.wire.health import Readiness as Readiness
+from clipcite.wire.jobs import Event as Event
+from clipcite.wire.models import Alias as Alias
+from clipcite.wire.predictions import Classification as Classification
+from clipcite.wire.predictions import ImageResult as ImageResult
+from clipcite.wire.predictions import Prediction as Prediction
+from clipcite.wire.report import Metrics as Metrics
+from clipcite.wire.report import Report as Report
