@@ -132,6 +132,7 @@ Mistake = tuple[list[str], dict[str, str], str]
 MISTAKES: dict[str, Mistake] = {
     "unknown backbone": (["--backbone", "clip"], {}, "There is no backbone 'clip'. Use 'starter', "),
     "no weights": (["--backbone", "hf-hub:tests/empty"], {}, "holds no open_clip_model.safetensors."),
+    "only a pickle": (["--backbone", "hf-hub:tests/pickle"], {}, "are only available as open_clip_pytorch"),
     "no GPU": (["--device", "cuda"], {"CUDA_VISIBLE_DEVICES": ""}, "finds no GPU. Install a GPU driver"),
     "no rights": (["--data", "/proc/x"], {}, "/proc/x/clipcite.db can't be created: "),
     "damaged database": (["--data", "{folder}/damaged"], {}, "is damaged or is no database"),
@@ -144,11 +145,13 @@ MISTAKES: dict[str, Mistake] = {
 def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
     """Yield a folder with a damaged database, and an environment with a hub that has no safe weights."""
     folder = tmp_path_factory.mktemp("mistakes")
-    for name, file in (("damaged", "clipcite.db"), ("empty", "README.md")):
+    files = {"damaged": "clipcite.db", "empty": "README.md", "pickle": "open_clip_pytorch_model.bin"}
+    for name, file in files.items():
         (folder / name).mkdir()
         (folder / name / file).write_text("no database, and no tensors either")
     with running_hub() as hub:
-        hub.add("tests/empty", folder / "empty")
+        for name in ("empty", "pickle"):
+            hub.add(f"tests/{name}", folder / name)
         yield (
             folder,
             {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "CLIPCITE_CACHE": str(folder / "cache")},

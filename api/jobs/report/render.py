@@ -97,7 +97,7 @@ def _percent(value: float) -> str:
 
 def _points(value: Interval) -> tuple[str, ...]:
     """Return the value and its interval in signed percentage points: `+43`, `+31`, `+56`."""
-    return tuple(f"{100 * x:+.0f}".replace("-", "−") for x in (value.value, value.low, value.high))
+    return tuple(f"{100 * x:+z.0f}".replace("-", "−") for x in (value.value, value.low, value.high))
 
 
 def _environment() -> Environment:

@@ -162,7 +162,7 @@ def _percent(accuracy: Interval) -> str:
 def _points(difference: Interval) -> str:
     """Return `+20 points, 95% CI +8 to +32`."""
     value, low, high = (
-        f"{100 * x:+.0f}".replace("-", "−") for x in (difference.value, difference.low, difference.high)
+        f"{100 * x:+z.0f}".replace("-", "−") for x in (difference.value, difference.low, difference.high)
     )
     return f"{value} points, 95% CI {low} to {high}"
 

@@ -29,16 +29,16 @@ class Curated:
     """Size of the download."""
     cpu_images_per_second: float
     """Training speed on two CPU cores in fp32, per image and step (docs/operate/backbones.md, "Sizes")."""
-    bf16_images_per_second: float | None = None
-    """The same in bf16, if it was measured."""
 
 
 CURATED = (
-    Curated("ViT-B-16/openai", "CLIP ViT-B/16", "MIT", 599_000_000, 32 / 39.3, 4.0),
+    Curated("ViT-B-16/openai", "CLIP ViT-B/16", "MIT", 599_000_000, 32 / 39.3),
     Curated("ViT-B-32/openai", "CLIP ViT-B/32", "MIT", 605_000_000, 32 / 12.1),
     Curated("ViT-L-14/openai", "CLIP ViT-L/14", "MIT", 1_711_000_000, 32 / 343.5),
     Curated("ViT-B-16-SigLIP2/webli", "SigLIP 2 ViT-B/16", "Apache-2.0", 1_501_000_000, 32 / 37.4),
 )
+BF16_GAIN = 4.0 / (32 / 39.3)
+"""Factor of the speed with bf16, as measured with ViT-B/16 (docs/operate/gpu.md, "Sizing")."""
 
 
 @dataclass(frozen=True)
@@ -113,23 +113,35 @@ def recommend(machine: Machine) -> Recommendation:
 
 
 def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
-    """Return the speed of a training: that of the test at the installation, or a guess for a CPU.
+    """Return the speed of a training: that of the test at the installation, or a guess.
 
-    Returns None if there is neither. More than 8 cores are counted as 8.
+    A guess is that of another machine times one factor for all backbones, so that their order is right: from
+    a tested backbone of this machine, else from the number of cores, at most 8, and bf16. Returns None for an
+    unknown backbone, and on a GPU without a tested one.
     """
-    try:
-        measured = json.loads((installed.folder_of(name, cache) / SPEED).read_text())["images_per_second"]
-        return Speed(
-            float(measured), GUESS_SPREAD / 2, "From the speed test of this backbone on this machine."
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    if (tested := _tested_speed(name, cache)) is not None:
+        return Speed(tested, GUESS_SPREAD / 2, "From the speed test of this backbone on this machine.")
     curated = next((each for each in CURATED if each.name == name), None)
-    if curated is None or machine.gpu is not None:
+    if curated is None:
         return None
-    speed = curated.bf16_images_per_second if machine.bf16 else None
-    speed = (speed or curated.cpu_images_per_second) * min(machine.cores, 8) / 2
-    return Speed(speed, GUESS_SPREAD, "From a measurement of this backbone on two cores of another machine.")
+    for other in CURATED:
+        if (tested := _tested_speed(other.name, cache)) is not None:
+            factor, basis = tested / other.cpu_images_per_second, f"From the speed test of {other.title}."
+            break
+    else:
+        if machine.gpu is not None:
+            return None
+        factor = min(machine.cores, 8) / 2 * (BF16_GAIN if machine.bf16 else 1)
+        basis = "From a measurement of this backbone on two cores of another machine."
+    return Speed(curated.cpu_images_per_second * factor, GUESS_SPREAD, basis)
+
+
+def _tested_speed(name: str, cache: Path) -> float | None:
+    """Return the result of the speed test of an installed backbone; None without one."""
+    try:
+        return float(json.loads((installed.folder_of(name, cache) / SPEED).read_text())["images_per_second"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @lru_cache

@@ -1,5 +1,6 @@
 """Predictions of imaginary models, and reports on them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,38 @@ def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: in
         class_scores(truth, stock, 1),
         class_scores(truth, adapted, 3),
     )
+
+
+def predicted(truth: list[int], classes: list[int]) -> ClassScores:
+    """Return scores whose best class is given, so close to the others that no Brier score is significant."""
+    scores = np.zeros((len(truth), len(NAMES)))
+    scores[np.arange(len(truth)), classes] = 0.01
+    return ClassScores(scores[:, :K], scores, scores[:, K:])
+
+
+def changed_by_hand(gained: int, lost: int, both: int, *, new: bool = False) -> HeldOutPredictions:
+    """Return predictions on gained + lost + both images, of class 0, or of both kinds of class in turn."""
+    n = gained + lost + both
+    truth = [(0, 3)[i % 2] if new else 0 for i in range(n)]
+    wrong = [(1, 4)[i % 2] if new else 1 for i in range(n)]
+    stock = predicted(truth, wrong[:gained] + truth[gained:])
+    adapted = predicted(truth, truth[:gained] + wrong[gained : gained + lost] + truth[gained + lost :])
+    return replace(
+        held_out(images=n),
+        truth=np.array(truth),
+        stock=stock,
+        adapted=adapted,
+    )
+
+
+def more_certain() -> HeldOutPredictions:
+    """Return predictions of which two of 36 become correct, and most get nearer to the truth."""
+    held = held_out(stock=0.6, adapted=0.6, images=36)
+    scores, truth = held.stock.all_classes.copy(), held.truth
+    wrong = np.flatnonzero(held.stock.trained_only.argmax(axis=1) != truth)
+    scores[np.arange(36), truth] += 0.05
+    scores[wrong[:2], truth[wrong[:2]]] += 0.3
+    return replace(held, adapted=ClassScores(scores[:, :K], scores, scores[:, K:]))
 
 
 def report(held: HeldOutPredictions, **given: object) -> Report:

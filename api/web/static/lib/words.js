@@ -8,6 +8,8 @@ export const STAGES = {
 };
 
 const NEARLY_SECONDS = 3;
+// Rounds as Python does, so that the page and the report have the same numbers.
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0, roundingMode: "halfEven" });
 
 export const STATUSES = {
   queued: "Queued",
@@ -22,7 +24,7 @@ export function count(number, singular, plural = `${singular}s`) {
 }
 
 export function percent(fraction) {
-  return `${Math.round(100 * fraction)}%`;
+  return `${WHOLE.format(100 * fraction)}%`;
 }
 
 /** Format the probability of a rough preview, which is never certain. */
@@ -32,7 +34,7 @@ export function roughPercent(fraction) {
 
 /** Format a difference of two fractions in percentage points, with its sign. */
 export function points(difference) {
-  const rounded = Math.round(100 * difference);
+  const rounded = Number(WHOLE.format(100 * difference));
   return `${rounded > 0 ? "+" : rounded < 0 ? "−" : "±"}${Math.abs(rounded)}`;
 }
 

@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from api.jobs.report.render import render_page
 from clipcite import Client
+from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.label_issues import LabelIssue
+from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.models.backbone import Backbone
-from core.store.db.tables import RUNNING, Job
+from core.store.db.tables import RUNNING, Job, JobImage
 from tests.api.web.finished import Finished, Running, finish_job
 from tests.api.web.window import drop, too_wide, window, write_class_folders
+from tests.core.clip.reports import changed_by_hand, held_out, more_certain, report
 
 
 def show(page: Page, job: str) -> None:
@@ -93,6 +97,88 @@ def test_each_verdict_has_an_action(
             expect(page.get_by_role("heading", name="Add test images")).to_be_visible()
 
 
+SAID = """async ([job, report]) => {
+  const { explained, otherNames, verdictOf } = await import("/page/components/result/verdict.js");
+  return `${verdictOf(job.metrics).title}. ${explained(job, report)} ${otherNames(report)}`.trim();
+}"""
+# Predictions and their source; then the report's summary, and what the card has beside it.
+SENTENCES: list[tuple[HeldOutPredictions, str, str, str]] = [
+    (
+        *(held_out(), "cross_validation"),
+        "Better. 87% correct in cross-validation on your 60 images, up from 55% (+32 points, 95% CI +15 to "
+        "+47).",
+        "55% → 87%.",
+    ),
+    (
+        *(held_out(0.5, 0.9, 40, new=20), "test"),
+        "Better. 87% correct on your 60 test images, up from 55% (+32 points, 95% CI +15 to +47).",
+        "57% → 90%.",
+    ),
+    (
+        *(changed_by_hand(6, 0, 14), "test"),
+        "Better. 100% correct on your 20 test images, up from 70% (+30 points, 95% CI +2 to +55).",
+        "70% → 100%.",
+    ),
+    (
+        *(more_certain(), "holdout"),
+        "Better. 58% correct on 36 held-out images, up from 53% (+6 points, 95% CI −6 to +19). It is more "
+        "certain of the right class on 36 of 36 images.",
+        "53% → 58% (not proven).",
+    ),
+    (
+        *(changed_by_hand(4, 1, 15), "cross_validation"),
+        "Probably better. 95% correct in cross-validation on your 20 images, up from 80% (+15 points, 95% CI "
+        "−12 to +41).",
+        "80% → 95% (not proven).",
+    ),
+    (
+        *(changed_by_hand(5, 3, 0), "holdout"),
+        "No measurable difference. 62% correct on 8 held-out images, up from 38% (+25 points, 95% CI −52 to "
+        "+83).",
+        "38% → 62% (not proven).",
+    ),
+    (
+        *(changed_by_hand(1, 1, 18), "cross_validation"),
+        "No measurable difference. 95% correct in cross-validation on your 20 images, unchanged from 95% (+0 "
+        "points, 95% CI −22 to +22).",
+        "95% → 95% (not proven).",
+    ),
+    (
+        *(changed_by_hand(4, 2, 10, new=True), "test"),
+        "No measurable difference. 88% correct on your 16 test images, up from 75% (+12 points, 95% CI −24 "
+        "to +46).",
+        "75% → 88% (not proven).",
+    ),
+    (
+        *(changed_by_hand(0, 5, 15), "test"),
+        "Probably worse. 75% correct on your 20 test images, down from 100% (−25 points, 95% CI −49 to +1).",
+        "100% → 75% (not proven).",
+    ),
+    (
+        *(changed_by_hand(0, 9, 11), "test"),
+        "Worse. 55% correct on your 20 test images, down from 100% (−45 points, 95% CI −69 to −13).",
+        "100% → 55%.",
+    ),
+]
+
+
+def test_card_and_report_have_the_same_numbers(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        page.goto("/docs")
+        for held, source, summary, further in SENTENCES:
+            trained = len(held.truth)
+            made = report(held, source=source, trained_images=[trained, 0, 0])
+            assert made.summary == summary
+            metrics = job_metrics(held, made.verdict, source=source, trained_images=trained)
+            card = page.evaluate(SAID, [{"metrics": metrics}, made.model_dump(mode="json")])
+            shorter = re.sub(r"your | \([^)]*\)", "", summary)  # the interval is a tooltip
+            assert card == f"{shorter} If you also ask 2 other names: {further}"
+            shown = render_page(made, {}, name=None, backbone="starter", date=None, service_url="/")
+            row = re.findall(r"With 2 further.*?(\d+)% .*?(\d+)% ", shown, re.DOTALL)
+            before, now = re.findall(r"<dt>(?:Before|After)</dt><dd>(\d+)%", shown)
+            assert [(now, before), *row] == [(*re.findall(r"(\d+)%", text)[:2],) for text in (card, further)]
+
+
 def test_a_model_is_usable_while_it_is_evaluated(
     browser: Browser, running: Running, backbone: Backbone
 ) -> None:
@@ -155,6 +241,24 @@ def test_a_wrong_label_is_corrected_on_the_page(
     assert labels.pop("red 0.png") == "green"
     assert "green 4.png" not in labels
     assert all(file.startswith(label) for file, label in labels.items())
+
+
+def test_corrections_are_counted(browser: Browser, running: Running, backbone: Backbone) -> None:
+    made, url = running
+    jobs = [finish_job(made, backbone, stock=0.5, adapted=adapted).job for adapted in (0.8, 0.9)]
+    with made.database.write() as session:
+        after = session.scalars(select(JobImage).filter_by(job_id=jobs[1])).all()
+        after[0].class_name = "green"  # moved
+        after[3].split = "test"  # removed
+        after[5].file_name = after[8].file_name = "other.png"  # two removed, two added
+    with window(browser, url) as page:
+        show(page, jobs[1])
+        expect(page.locator(".result")).to_contain_text("Version 1: 83%. After your 6 corrections: 93%.")
+        expect(page.locator(".result p strong", has_text="93%")).to_be_visible()
+        with made.database.write() as session:
+            session.execute(update(JobImage).filter_by(job_id=jobs[0]).values(file_name="another.png"))
+        page.reload()
+        expect(page.locator(".result")).to_contain_text("Version 1: 83%. This version: 93%.")
 
 
 def test_a_result_is_compared_with_that_of_another_base_model(

@@ -8,7 +8,7 @@ from clipcite.wire.report import Report
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.inference.calibration import Calibration, fit_calibration
-from tests.core.clip.reports import NAMES, K, held_out, report, report_fields
+from tests.core.clip.reports import NAMES, K, changed_by_hand, held_out, more_certain, report, report_fields
 
 CALIBRATION = Calibration(0.5, 30, temperature=2.0, nonconformity=(0.5,), least_similarity=0.0)
 
@@ -39,12 +39,7 @@ def test_a_real_gain() -> None:
 
 def test_a_gain_in_probabilities_alone() -> None:
     """Accuracy gains two of 36 images, while the probabilities get much nearer to the truth."""
-    held = held_out(stock=0.6, adapted=0.6, images=36)
-    scores, truth = held.stock.all_classes.copy(), held.truth
-    wrong = np.flatnonzero(held.stock.trained_only.argmax(axis=1) != truth)
-    scores[np.arange(36), truth] += 0.05
-    scores[wrong[:2], truth[wrong[:2]]] += 0.3
-    made = report(replace(held, adapted=ClassScores(scores[:, :K], scores, scores[:, K:])))
+    made = report(more_certain())
     gain = made.trained_classes.adapted_against_stock
     assert gain.low <= 0 < gain.value
     assert made.verdict == "better"
@@ -53,59 +48,6 @@ def test_a_gain_in_probabilities_alone() -> None:
         f" It is more certain of the right class on {made.more_certain} of 36 images."
     )
     assert "1 of 1,000 cases or fewer" in made.recommendations[0].detail
-
-
-def predicted(truth: list[int], classes: list[int]) -> ClassScores:
-    """Return scores whose best class is given, so close to the others that no Brier score is significant."""
-    scores = np.zeros((len(truth), len(NAMES)))
-    scores[np.arange(len(truth)), classes] = 0.01
-    return ClassScores(scores[:, :K], scores, scores[:, K:])
-
-
-def changed_by_hand(gained: int, lost: int, both: int, *, new: bool = False) -> HeldOutPredictions:
-    """Return predictions on gained + lost + both images, of class 0, or of both kinds of class in turn."""
-    n = gained + lost + both
-    truth = [(0, 3)[i % 2] if new else 0 for i in range(n)]
-    wrong = [(1, 4)[i % 2] if new else 1 for i in range(n)]
-    stock = predicted(truth, wrong[:gained] + truth[gained:])
-    adapted = predicted(truth, truth[:gained] + wrong[gained : gained + lost] + truth[gained + lost :])
-    return replace(
-        held_out(images=n),
-        truth=np.array(truth),
-        stock=stock,
-        adapted=adapted,
-    )
-
-
-@pytest.mark.parametrize(
-    ("gained", "lost", "both", "source", "trained", "verdict", "summary"),
-    [
-        (
-            *(4, 1, 15, "cross_validation", 20, "probably_better"),
-            "Probably better. 95% correct in cross-validation on your 20 images, up from 80% (+15 points, "
-            "95% CI −12 to +41).",
-        ),
-        (
-            *(8, 7, 5, "holdout", 30, "no_clear_gain"),
-            "No measurable difference. 65% correct on 20 held-out images, up from 60% (+5 points, 95% CI −36 "
-            "to +45).",
-        ),
-        (
-            *(1, 1, 18, "cross_validation", 100, "no_clear_gain"),
-            "No measurable difference. 95% correct in cross-validation on 20 of your 100 images, unchanged "
-            "from 95% (+0 points, 95% CI −22 to +22).",
-        ),
-        (
-            *(0, 9, 11, "test", 30, "worse"),
-            "Worse. 55% correct on your 20 test images, down from 100% (−45 points, 95% CI −69 to −13).",
-        ),
-    ],
-)
-def test_the_summary_of_each_verdict(
-    gained: int, lost: int, both: int, source: str, trained: int, verdict: str, summary: str
-) -> None:
-    made = report(changed_by_hand(gained, lost, both), source=source, trained_images=[trained, 0, 0])
-    assert (made.verdict, made.summary) == (verdict, summary)
 
 
 def test_a_gain_that_is_not_proven_asks_for_images() -> None:

@@ -149,6 +149,7 @@ def test_precision_by_device() -> None:
         ({"amx_bf16": True}, torch.bfloat16),
         ({"avx512_bf16": True}, torch.bfloat16),
         ({"avx512_bf16": False, "avx2": True}, None),
+        ({"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel Xeon"}, None),
     ],
 )
 def test_auto_is_bf16_where_the_processor_multiplies_it(

@@ -1,6 +1,7 @@
 """Recommendation of a pre-trained model for a machine."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ from core.clip.models.sizes import SPEED
 DOCS = Path(__file__).parents[4] / "docs" / "operate" / "backbones.md"
 CPU = Machine(gpu=None, memory=32 * GB, disk=50 * GB, bf16=True, cores=8)
 B16, B32 = "ViT-B-16/openai", "ViT-B-32/openai"
+MACHINES = [
+    CPU,
+    replace(CPU, bf16=False),
+    replace(CPU, cores=2),
+    replace(CPU, cores=2, bf16=False),
+    replace(CPU, gpu=24 * GB),
+]
 
 
 @pytest.mark.parametrize(
@@ -37,8 +45,8 @@ def test_each_machine_has_one(gpu: int | None, memory: int, bf16: bool, expected
 
 
 def test_the_speed_is_measured_here_or_elsewhere(tmp_path: Path) -> None:
-    guess = find_speed(B32, tmp_path, CPU)
-    assert guess.images_per_second == pytest.approx(4 * 32 / 12.1)
+    guess = find_speed(B16, tmp_path, replace(CPU, cores=2))
+    assert guess.images_per_second == pytest.approx(4.0)
     assert "another machine" in guess.basis
     gpu = Machine(gpu=8 * GB, memory=0, disk=0, bf16=False, cores=1)
     assert find_speed(B32, tmp_path, gpu) is None
@@ -49,6 +57,21 @@ def test_the_speed_is_measured_here_or_elsewhere(tmp_path: Path) -> None:
     for machine in (CPU, gpu):
         measured = find_speed(B32, tmp_path, machine)
         assert measured.images_per_second == 7.5
+
+
+@pytest.mark.parametrize("tested", [None, B16, "ViT-L-14/openai"])
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_small_network_is_never_called_slower(machine: Machine, tested: str | None, tmp_path: Path) -> None:
+    if tested is not None:
+        folder_of(tested, tmp_path).mkdir(parents=True)
+        (folder_of(tested, tmp_path) / SPEED).write_text('{"images_per_second": 0.3}')
+    speeds = [find_speed(name, tmp_path, machine) for name in (B32, B16, "ViT-L-14/openai")]
+    if machine.gpu and tested is None:
+        assert speeds == [None] * 3
+    else:
+        small, middle, large = (speed.images_per_second for speed in speeds)
+        assert 3 <= small / middle <= 4
+        assert middle > large
 
 
 def test_memory_is_that_of_the_container(tmp_path: Path) -> None:

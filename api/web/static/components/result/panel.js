@@ -69,7 +69,7 @@ export function resultPanel(job, { eta, signal }) {
 
   async function loadEarlier() {
     const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
-    tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || earlierVersion(job, comparison, before));
+    tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || (await earlierVersion(job, comparison, before, signal)));
   }
   if (evaluated && comparison) loadEarlier();
 
@@ -101,7 +101,7 @@ function threeNumbers({ stock, adapted, difference }) {
 }
 
 function tell(element, words) {
-  element.textContent = words;
+  replace(element, words);
   element.hidden = !words;
 }
 

@@ -2,7 +2,7 @@
 
 import { h } from "../../lib/dom.js";
 import { requestJson } from "../../lib/service/http.js";
-import { correctionsOf } from "../../lib/training/retrain.js";
+import { listImages } from "../../lib/training/job_images.js";
 import { count, percent, points } from "../../lib/words.js";
 
 const VERDICTS = {
@@ -64,12 +64,34 @@ export async function versionBefore(job, signal) {
 }
 
 /** Return a sentence on the version before this one; empty without one. Each was evaluated on its own images. */
-export function earlierVersion(job, { adapted }, before) {
+export async function earlierVersion(job, { adapted }, before, signal) {
   const comparison = comparisonOf(before?.metrics);
   if (!comparison) return "";
-  const corrections = correctionsOf(job.id);
+  const images = await Promise.all([before.job_id, job.id].map((id) => listImages(id, signal))).catch(() => null); // deleted
+  const corrections = images && countCorrections(...images);
   const now = corrections ? `After your ${count(corrections, "correction")}` : "This version";
-  return `Version ${before.version}: ${percent(comparison.adapted)}. ${now}: ${percent(adapted)}.`;
+  return [`Version ${before.version}: ${percent(comparison.adapted)}. ${now}: `, h("strong", {}, percent(adapted)), "."];
+}
+
+/** Return the number of training images that were moved to another class, removed or added; 0 if most of the earlier
+ *  ones are gone, since the later job is then no correction of the earlier one. */
+function countCorrections(earlier, later) {
+  const [before, after] = [earlier, later].map((images) => images.filter(({ split }) => split === "train"));
+  const place = (image) => JSON.stringify([image.class_name, image.file_name]);
+  const gone = without(before, after, place);
+  const come = without(after, before, place);
+  const added = without(come, gone, (image) => image.file_name); // the others were moved
+  return gone.length > before.length / 2 ? 0 : gone.length + added.length;
+}
+
+/** Return the images that `others` lacks, by their keys. Each of the others stands for one image. */
+function without(images, others, keyOf) {
+  const keys = others.map(keyOf);
+  return images.filter((image) => {
+    const at = keys.indexOf(keyOf(image));
+    if (at >= 0) keys.splice(at, 1);
+    return at < 0;
+  });
 }
 
 function notEvaluated({ config, warnings }) {

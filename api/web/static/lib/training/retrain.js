@@ -14,15 +14,8 @@ export async function retrain(jobId, { moved = {}, removed = [], confirmed = [],
     headers: { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) },
     signal,
   });
-  const corrections = Object.keys(moved).length + removed.length;
-  if (corrections) sessionStorage.setItem(stored(job.id), corrections);
   if (config?.backbone) sessionStorage.setItem(origin(job.id), jobId);
   return job.id;
-}
-
-/** Return the number of labels that were corrected for a job of `retrain`, as far as this tab knows. */
-export function correctionsOf(jobId) {
-  return Number(sessionStorage.getItem(stored(jobId)));
 }
 
 /** Return the id of the job that a job repeats with another base model, as far as this tab knows, or null. */
@@ -30,5 +23,4 @@ export function originOf(jobId) {
   return sessionStorage.getItem(origin(jobId));
 }
 
-const stored = (jobId) => `clipcite-corrections-${jobId}`;
 const origin = (jobId) => `clipcite-origin-${jobId}`;
