@@ -12,7 +12,6 @@ from api.jobs.report.render import render_page
 from clipcite import Client
 from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.label_issues import LabelIssue
-from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.models.backbone import Backbone
 from core.store.db.tables import RUNNING, Job, JobImage
 from tests.api.web.finished import Finished, Running, finish_job
@@ -54,35 +53,24 @@ def test_the_strip_shows_the_images_of_the_report(
 
 
 @pytest.mark.parametrize(
-    ("given", "title", "sentence", "action"),
+    ("given", "action"),
     [
-        ({"stock": 0.5, "adapted": 0.9, "images": 60}, "Better", "up from", "Use it"),
-        (
-            {"stock": 0.4, "adapted": 0.6, "images": 21},
-            "Probably better",
-            "up from",
-            "Add test images",
-        ),
-        ({"stock": 0.8, "adapted": 0.4, "images": 60}, "Worse", "down from", "Check labels"),
-        ({"evaluated": False}, "Ready, not evaluated", "too few images", "Add test images"),
+        ({"stock": 0.5, "adapted": 0.9, "images": 60}, "Use it"),
+        ({"stock": 0.4, "adapted": 0.6, "images": 21}, "Add test images"),
+        ({"stock": 0.8, "adapted": 0.4, "images": 60}, "Check labels"),
+        ({"evaluated": False}, "Add test images"),
     ],
 )
 def test_each_verdict_has_an_action(
-    browser: Browser,
-    running: Running,
-    backbone: Backbone,
-    given: dict[str, Any],
-    title: str,
-    sentence: str,
-    action: str,
+    browser: Browser, running: Running, backbone: Backbone, given: dict[str, Any], action: str
 ) -> None:
     made, url = running
     finished = finish_job(made, backbone, **given)
     with window(browser, url, viewport={"width": 360, "height": 700}) as page:
         show(page, finished.job)
         result = page.locator(".result")
-        expect(result.get_by_role("heading", name=title, exact=True)).to_be_visible()
-        expect(result).to_contain_text(sentence)
+        if "evaluated" in given:
+            expect(result).to_contain_text("too few images")
         main = result.locator(".row .main")
         expect(main).to_have_count(1)
         expect(main).to_have_text(action)
@@ -101,71 +89,63 @@ SAID = """async ([job, report]) => {
   const { explained, otherNames, verdictOf } = await import("/page/components/result/verdict.js");
   return `${verdictOf(job.metrics).title}. ${explained(job, report)} ${otherNames(report)}`.trim();
 }"""
-# Predictions and their source; then the report's summary, and what the card has beside it.
-SENTENCES: list[tuple[HeldOutPredictions, str, str, str]] = [
-    (
-        *(held_out(), "cross_validation"),
-        "Better. 87% correct in cross-validation on your 60 images, up from 55% (+32 points, 95% CI +15 to "
-        "+47).",
-        "55% → 87%.",
-    ),
-    (
-        *(held_out(0.5, 0.9, 40, new=20), "test"),
-        "Better. 87% correct on your 60 test images, up from 55% (+32 points, 95% CI +15 to +47).",
+# The report's summary: predictions, their source, and the accuracies with two other names on the card.
+SENTENCES = {
+    "Better. 87% correct in cross-validation on your 60 images, up from 55% "
+    "(+32 points, 95% CI +15 to +47).": (held_out(), "cross_validation", "55% → 87%."),
+    "Better. 87% correct on your 60 test images, up from 55% (+32 points, 95% CI +15 to +47).": (
+        held_out(0.5, 0.9, 40, new=20),
+        "test",
         "57% → 90%.",
     ),
-    (
-        *(changed_by_hand(6, 0, 14), "test"),
-        "Better. 100% correct on your 20 test images, up from 70% (+30 points, 95% CI +2 to +55).",
+    "Better. 100% correct on your 20 test images, up from 70% (+30 points, 95% CI +2 to +55).": (
+        changed_by_hand(6, 0, 14),
+        "test",
         "70% → 100%.",
     ),
-    (
-        *(more_certain(), "holdout"),
-        "Better. 58% correct on 36 held-out images, up from 53% (+6 points, 95% CI −6 to +19). It is more "
-        "certain of the right class on 36 of 36 images.",
+    "Better. 58% correct on 36 held-out images, up from 53% "
+    "(+6 points, 95% CI −6 to +19). It is more certain of the right class on 36 of 36 images.": (
+        more_certain(),
+        "holdout",
         "53% → 58% (not proven).",
     ),
-    (
-        *(changed_by_hand(4, 1, 15), "cross_validation"),
-        "Probably better. 95% correct in cross-validation on your 20 images, up from 80% (+15 points, 95% CI "
-        "−12 to +41).",
+    "Probably better. 95% correct in cross-validation on your 20 images, up from 80% "
+    "(+15 points, 95% CI −12 to +41).": (
+        changed_by_hand(4, 1, 15),
+        "cross_validation",
         "80% → 95% (not proven).",
     ),
-    (
-        *(changed_by_hand(5, 3, 0), "holdout"),
-        "No measurable difference. 62% correct on 8 held-out images, up from 38% (+25 points, 95% CI −52 to "
-        "+83).",
-        "38% → 62% (not proven).",
-    ),
-    (
-        *(changed_by_hand(1, 1, 18), "cross_validation"),
-        "No measurable difference. 95% correct in cross-validation on your 20 images, unchanged from 95% (+0 "
-        "points, 95% CI −22 to +22).",
+    "No measurable difference. 62% correct on 8 held-out images, up from 38% "
+    "(+25 points, 95% CI −52 to +83).": (changed_by_hand(5, 3, 0), "holdout", "38% → 62% (not proven)."),
+    "No measurable difference. 95% correct in cross-validation on your 20 images, unchanged from 95% "
+    "(+0 points, 95% CI −22 to +22).": (
+        changed_by_hand(1, 1, 18),
+        "cross_validation",
         "95% → 95% (not proven).",
     ),
-    (
-        *(changed_by_hand(4, 2, 10, new=True), "test"),
-        "No measurable difference. 88% correct on your 16 test images, up from 75% (+12 points, 95% CI −24 "
-        "to +46).",
+    "No measurable difference. 88% correct on your 16 test images, up from 75% "
+    "(+12 points, 95% CI −24 to +46).": (
+        changed_by_hand(4, 2, 10, new=True),
+        "test",
         "75% → 88% (not proven).",
     ),
-    (
-        *(changed_by_hand(0, 5, 15), "test"),
-        "Probably worse. 75% correct on your 20 test images, down from 100% (−25 points, 95% CI −49 to +1).",
+    "Probably worse. 75% correct on your 20 test images, down from 100% (−25 points, 95% CI −49 to +1).": (
+        changed_by_hand(0, 5, 15),
+        "test",
         "100% → 75% (not proven).",
     ),
-    (
-        *(changed_by_hand(0, 9, 11), "test"),
-        "Worse. 55% correct on your 20 test images, down from 100% (−45 points, 95% CI −69 to −13).",
+    "Worse. 55% correct on your 20 test images, down from 100% (−45 points, 95% CI −69 to −13).": (
+        changed_by_hand(0, 9, 11),
+        "test",
         "100% → 55%.",
     ),
-]
+}
 
 
 def test_card_and_report_have_the_same_numbers(browser: Browser, quick_url: str) -> None:
     with window(browser, quick_url) as page:
         page.goto("/docs")
-        for held, source, summary, further in SENTENCES:
+        for summary, (held, source, further) in SENTENCES.items():
             trained = len(held.truth)
             made = report(held, source=source, trained_images=[trained, 0, 0])
             assert made.summary == summary
@@ -243,24 +223,6 @@ def test_a_wrong_label_is_corrected_on_the_page(
     assert all(file.startswith(label) for file, label in labels.items())
 
 
-def test_corrections_are_counted(browser: Browser, running: Running, backbone: Backbone) -> None:
-    made, url = running
-    jobs = [finish_job(made, backbone, stock=0.5, adapted=adapted).job for adapted in (0.8, 0.9)]
-    with made.database.write() as session:
-        after = session.scalars(select(JobImage).filter_by(job_id=jobs[1])).all()
-        after[0].class_name = "green"  # moved
-        after[3].split = "test"  # removed
-        after[5].file_name = after[8].file_name = "other.png"  # two removed, two added
-    with window(browser, url) as page:
-        show(page, jobs[1])
-        expect(page.locator(".result")).to_contain_text("Version 1: 83%. After your 6 corrections: 93%.")
-        expect(page.locator(".result p strong", has_text="93%")).to_be_visible()
-        with made.database.write() as session:
-            session.execute(update(JobImage).filter_by(job_id=jobs[0]).values(file_name="another.png"))
-        page.reload()
-        expect(page.locator(".result")).to_contain_text("Version 1: 83%. This version: 93%.")
-
-
 def test_a_result_is_compared_with_that_of_another_base_model(
     browser: Browser, running: Running, backbone: Backbone
 ) -> None:
@@ -282,6 +244,19 @@ def test_a_result_is_compared_with_that_of_another_base_model(
         expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         config = made.client.get(f"/jobs/{page.url.rpartition('/')[2]}").json()["config"]
         assert (config["backbone"], config["learning_rate"], config["image_size"]) == ("starter", 1e-4, 160)
+        with made.database.write() as session:
+            session.get_one(Job, before.job).config = session.get_one(Job, finished.job).config
+            images = session.scalars(select(JobImage).filter_by(job_id=before.job)).all()
+            images[0].class_name = "green"  # moved since then
+            images[3].split = "test"  # added since then
+            images[5].file_name = images[8].file_name = "other.png"  # two removed, two added
+        show(page, finished.job)
+        expect(page.locator(".result")).to_contain_text("Version 1: 83%. After your 6 corrections: 93%.")
+        expect(page.locator(".result p strong", has_text="93%")).to_be_visible()
+        with made.database.write() as session:
+            session.execute(update(JobImage).filter_by(job_id=before.job).values(file_name="gone.png"))
+        page.reload()
+        expect(page.locator(".result")).to_contain_text("Version 1: 83%. This version: 93%.")
 
 
 def test_test_images_are_added_and_the_model_is_trained_again(
