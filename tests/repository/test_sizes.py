@@ -27,7 +27,7 @@ CEILINGS = {
     "tests/clipcite/sorting": 504,
     "tests/neighbours": 645,
 }
-"""Maximum number of lines of Python per folder, without the generated client and other entries."""
+"""Maximum number of lines of Python per folder or module, without the generated client and other entries."""
 NEIGHBOURS = ("api/compat/", "clipcite/bridges/", "core/clip/export/formats/")
 """Folders with a module per other program, of at most 150 lines, which can be deleted alone."""
 
@@ -53,14 +53,18 @@ def _tracked(*suffixes: str) -> list[str]:
     ]
 
 
+def _start(entry: str) -> str:
+    return entry if entry.endswith(".py") else f"{entry}/"
+
+
 def _lines(path: str) -> int:
     return (ROOT / path).read_bytes().count(b"\n")
 
 
 @pytest.mark.parametrize("folder", CEILINGS)
 def test_a_folder_stays_below_its_ceiling(folder: str) -> None:
-    inner = tuple(f"{other}/" for other in CEILINGS if other.startswith(f"{folder}/"))
-    modules = [path for path in _tracked(".py") if path.startswith(f"{folder}/")]
+    inner = tuple(_start(other) for other in CEILINGS if other.startswith(f"{folder}/"))
+    modules = [path for path in _tracked(".py") if path.startswith(_start(folder))]
     lines = sum(_lines(path) for path in modules if not path.startswith(inner))
     assert 0 < lines <= CEILINGS[folder]
 
