@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from benchmarks.trust.asking import AMONG, IN_DISTRIBUTION
 from benchmarks.trust.runs import Record
 from core.clip.inference.calibration import (
-    FOLD_EXPONENT,
     Calibration,
     Floats,
     calibration_error,
@@ -45,8 +44,6 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
     scale, arrays = record.plain["logit_scale"], record.arrays
     alone, truth = arrays["alone"].astype(np.float64), arrays["truth"]
     among = arrays[f"{AMONG}{record.plain['alpha']}"].astype(np.float64)
-    # Calibrations of earlier versions have the temperature of their fold models.
-    own = fitted.temperature if fitted.scoring_version > 2 else fitted.temperature**FOLD_EXPONENT
 
     def error(scores: Floats, labels: NDArray[np.int64], temperature: float) -> float:
         return calibration_error(softmax(scale * scores / temperature), labels)
@@ -56,11 +53,11 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
     sets[np.arange(len(sets)), chances.argmax(axis=1)] = True
     kept = arrays[IN_DISTRIBUTION] >= fitted.threshold
     return {
-        "temperature": own,
+        "temperature": fitted.temperature,
         "error_before": error(alone[listed], truth[listed], 1),
-        "error_after": error(alone[listed], truth[listed], own),
+        "error_after": error(alone[listed], truth[listed], fitted.temperature),
         "mixed_before": error(among, truth, 1),
-        "mixed_after": error(among, truth, own),
+        "mixed_after": error(among, truth, fitted.temperature),
         "covered": float(sets[np.arange(len(sets)), truth[listed]].mean()),
         "set_size": float(sets.sum(axis=1).mean()),
         "classes": float(alone.shape[1]),

@@ -116,7 +116,6 @@ def evaluate(
         held_out.adapted[rows].in_distribution_score,
         logit_scale=scale,
         alpha=config.alpha,
-        fold_models=held_out.fold_models > 0,
     )
     judgement = judge(held_out, scale)
     report = build_report(

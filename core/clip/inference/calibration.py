@@ -21,8 +21,6 @@ MIN_HELD_OUT = 30
 ACCEPTANCE_RATE = 0.95
 """Share of images of trained classes that `reject` accepts."""
 MAX_SCORES = 100
-FOLD_EXPONENT = 0.7
-"""Power of the temperature of fold models, which know fewer images than the model and need a higher one."""
 TEMPERATURES = np.geomspace(0.1, 1000, 401)
 """Search grid. The highest value makes all classes equally likely, for a model that knows none of them."""
 BINS = 10
@@ -80,7 +78,6 @@ def fit_calibration(
     *,
     logit_scale: float,
     alpha: float,
-    fold_models: bool = False,
 ) -> Calibration | None:
     """Fit a calibration; return None with fewer than `MIN_HELD_OUT` images.
 
@@ -88,11 +85,10 @@ def fit_calibration(
         scores: [N, K], of the trained classes by the rule of a closed request.
         truth: [N], trained classes.
         in_distribution_score: [N]; None without a support set.
-        fold_models: the scores are those of fold models instead of the model's own.
     """
     if len(truth) < MIN_HELD_OUT:
         return None
-    temperature = fit_temperature(logit_scale * scores, truth) ** (FOLD_EXPONENT if fold_models else 1)
+    temperature = fit_temperature(logit_scale * scores, truth)
     true_probability = softmax(logit_scale * scores / temperature)[np.arange(len(truth)), truth]
     return Calibration(
         alpha=alpha,

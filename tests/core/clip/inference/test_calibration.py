@@ -81,16 +81,6 @@ def test_scores_in_units_of_the_cosine_are_scaled_first() -> None:
     assert cosines.least_similarity == pytest.approx(plain.least_similarity / 40)
 
 
-def test_the_temperature_of_fold_models_is_nearer_to_1() -> None:
-    logits, truth = drawn(200, temperature=3.0)
-    own = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
-    folds = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5, fold_models=True)
-    assert folds.temperature == pytest.approx(own.temperature**0.7)
-    # The prediction sets are those at that temperature.
-    true = softmax(logits / folds.temperature)[np.arange(200), truth]
-    assert max(folds.nonconformity) == pytest.approx(float((1 - true).max()), abs=2e-5)
-
-
 def test_few_images_limit_the_coverage() -> None:
     logits, truth = drawn(MIN_HELD_OUT)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
