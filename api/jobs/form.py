@@ -55,7 +55,7 @@ class JobForm(BaseModel):
         None,
         description="JSON object of training settings, all optional. Missing settings come from the "
         "backbone's recipe.",
-        examples=['{"epochs": 10, "alpha": 0.5, "holdout": 0.2}'],
+        examples=['{"epochs": 10, "alpha": 0.5}'],
     )
     on_bad_image: Literal["fail", "skip"] = Field(
         "fail", description="`fail` rejects an upload with bad images, `skip` continues without them."

@@ -231,13 +231,6 @@ def _config_warnings(config: AdaptConfig, validated: ValidatedUpload) -> list[di
                 "detail": f"config.prompts has classes without images: {', '.join(unused[:5])}.",
             }
         )
-    if config.holdout and any(count["test_images"] for count in validated.classes):
-        warnings.append(
-            {
-                "code": "holdout_unused",
-                "detail": "The upload has test images, so `holdout` was ignored.",
-            }
-        )
     return warnings
 
 

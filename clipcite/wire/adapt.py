@@ -90,15 +90,10 @@ class JobConfig(RequestModel):
         None, description="Number format of the training."
     )
     seed: int | None = Field(None, description="Seed of all random numbers.")
-    holdout: float | None = Field(
-        None,
-        description="Share of the images per class that is held out for evaluation, from 0 to 0.5. Ignored "
-        "if there are test images.",
-    )
     evaluate: Literal["auto", "none"] | None = Field(
         None,
-        description="`auto` creates a report, `none` evaluates nothing. Without test images and `holdout`, "
-        "`auto` uses cross-validation, which takes about as long as the training.",
+        description="`auto` creates a report, `none` evaluates nothing. Without test images, `auto` "
+        "uses cross-validation, which takes about as long as the training.",
     )
     delta_format: Literal["full", "4bit"] | None = Field(
         None, description="Storage format of the trained weights: at full precision or quantised to 4 bits."

@@ -38,9 +38,7 @@ class AllClasses(ResponseModel):
 class MeasuredOn(ResponseModel):
     """Images that the accuracies were measured on."""
 
-    source: str = Field(
-        description="`test`, `holdout`, `cross_validation`, or `none` if nothing was measured."
-    )
+    source: str = Field(description="`test`, `cross_validation`, or `none` if nothing was measured.")
     images: int = Field(description="Number of evaluated images.")
     trained_images: int = Field(description="Number of training images.")
 
@@ -84,8 +82,8 @@ class Recommendation(ResponseModel):
 class ReportMeasuredOn(ResponseModel):
     """Images of the evaluation."""
 
-    source: Open[Literal["test", "holdout", "cross_validation", "none"]] = Field(
-        description="Test images, held-out images, cross-validation, or none: too few images."
+    source: Open[Literal["test", "cross_validation", "none"]] = Field(
+        description="Test images, cross-validation, or none: too few images."
     )
     images: int = Field(description="Number of evaluated images.")
     trained_images: int = Field(description="Number of training images.")

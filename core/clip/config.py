@@ -69,10 +69,8 @@ class AdaptConfig:
     """Minimum share of the image area that a random resized crop covers."""
     precision: Precision = "auto"
     seed: int = 0
-    holdout: float = 0.0
-    """Share of each class's images held out of training for evaluation."""
     evaluate: Evaluate = "auto"
-    """`auto` writes a report, `none` does not. Without test images and `holdout` the report doubles the
+    """`auto` writes a report, `none` does not. Without test images the report doubles the
     training time, because fold models are trained (see `core.clip.data.splits`)."""
     delta_format: DeltaFormat = "4bit"
     """Storage format of each weight's change: 4 bits or full precision. Evaluation and serving use the
@@ -97,7 +95,6 @@ class AdaptConfig:
         _check_range("crop_scale", self.crop_scale, 0.01, 1.0)
         _check_choice("precision", self.precision, get_args(Precision))
         _check_range("seed", self.seed, 0, 2**63 - 1, whole=True)
-        _check_range("holdout", self.holdout, 0.0, 0.5)
         _check_choice("evaluate", self.evaluate, get_args(Evaluate))
         _check_choice("delta_format", self.delta_format, get_args(DeltaFormat))
         object.__setattr__(self, "templates", check_templates(self.templates))
@@ -149,6 +146,7 @@ def resolve_config(*, backbone: str = STARTER, **settings: Any) -> AdaptConfig:
     Raises:
         InvalidConfig: an unknown field, or a value out of range.
     """
+    settings.pop("holdout", None)  # of jobs that version 0.2.0 has stored
     known = {f.name for f in fields(AdaptConfig)}
     for name in settings:
         if name not in known:

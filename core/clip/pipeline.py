@@ -13,7 +13,6 @@ from core.clip.config import AdaptConfig
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import Shot, open_image
 from core.clip.data.loader import DECODERS, read_images
-from core.clip.data.splits import holdout_positions
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.evaluate import Evaluation, evaluate
@@ -70,9 +69,8 @@ def adapt(
 ) -> Adapted:
     """Fine-tune CLIP on `shots` with CLIP-CITE and compare the ensemble θ(α) with the stock model.
 
-    The evaluation uses `tests`, which may hold new classes. Without tests it uses the share
-    `config.holdout` of each class, which is then not trained on. Without either it cross-validates with
-    fold models (`core.clip.data.splits`). With `config.evaluate` "none" there is no evaluation.
+    The evaluation uses `tests`, which may hold new classes. Without tests it cross-validates with fold models
+    (`core.clip.data.splits`). With `config.evaluate` "none" there is no evaluation.
 
     Args:
         checkpoints: where to resume from and where to write; None disables checkpoints.
@@ -93,14 +91,13 @@ def adapt(
     try:
         # 1. Read images. Copies may not be trained on while their original is evaluated.
         copied = range(len(shots)) if config.evaluate == "none" else _originals(shots, limits)
-        training_shots, test_shots = _split(shots, tests, config, reporter, copied)
         index_of = {name: i for i, name in enumerate(class_names)}
-        labels = [index_of[shot.class_name] for _, shot in training_shots]
+        labels = [index_of[shot.class_name] for shot in shots]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
         reporter.plan(*expected_work(config.to_dict(), len(shots), len(tests)))
         if trained is None:
             reporter.stage("training")
-        sources = [shot.source for _, shot in training_shots]
+        sources = [shot.source for shot in shots]
         # All images stay in memory, with the sides that the largest crop needs.
         side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
         images = read_images(sources, limits, side)
@@ -118,23 +115,22 @@ def adapt(
             on_trained(trained)
 
         # 4. Evaluate θ(α) against θ_0.
-        distinct = [i for i, (position, _) in enumerate(training_shots) if copied[position] == position]
+        distinct = [i for i, original in enumerate(copied) if i == original]
         training_set = TrainingSet(
             class_names,
             [labels.count(k) for k in range(len(class_names))],
             [sources[i] for i in distinct],
-            [training_shots[i][0] for i in distinct],
+            distinct,
             [images[i] for i in distinct],
             [labels[i] for i in distinct],
             stock[distinct],
             trained.seconds,
-            frozenset(position for position, shot in training_shots if shot.label_confirmed),
+            frozenset(i for i, shot in enumerate(shots) if shot.label_confirmed),
         )
         evaluation = evaluate(
             EvalContext(backbone, training_set, config, limits),
             trained.weights,
-            test_shots,
-            "test" if tests else "holdout",
+            list(enumerate(tests, start=len(shots))),
             reporter,
             seconds_left=None if seconds is None else seconds - (time.monotonic() - started),
         )
@@ -157,31 +153,3 @@ def _originals(shots: Sequence[Shot], limits: ImageLimits) -> list[int]:
     with ThreadPoolExecutor(DECODERS) as threads:
         stats = list(threads.map(measure, shots))
     return find_originals(stats, [shot.class_name for shot in shots])
-
-
-def _split(
-    shots: Sequence[Shot],
-    tests: Sequence[Shot],
-    config: AdaptConfig,
-    reporter: Reporter,
-    originals: Sequence[int],
-) -> tuple[list[tuple[int, Shot]], list[tuple[int, Shot]]]:
-    """Return the shots to train on and those to evaluate on, with their upload positions.
-
-    The positions of `tests` follow those of `shots`. Copies of held-out shots are in neither.
-    """
-    placed = list(enumerate(shots))
-    if tests or not config.holdout or config.evaluate == "none":
-        return placed, list(enumerate(tests, start=len(shots)))
-    distinct = [i for i, original in enumerate(originals) if i == original]
-    chosen = holdout_positions([shots[i] for i in distinct], config.holdout, config.seed)
-    out = sorted(distinct[i] for i in chosen)
-    evaluated_names = {shots[i].class_name for i in out}
-    unmeasured = [name for name in dict.fromkeys(s.class_name for s in shots) if name not in evaluated_names]
-    if unmeasured:
-        reporter.warn(
-            "class_not_evaluated",
-            f"Not evaluated, because these classes have too few images to hold any out: "
-            f"{', '.join(unmeasured[:10])}. Add images, raise holdout, or send test images.",
-        )
-    return [(i, s) for i, s in placed if originals[i] not in out], [placed[i] for i in out]

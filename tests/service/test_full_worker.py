@@ -76,7 +76,7 @@ def test_a_worker_with_a_full_disk_keeps_no_job_from_the_other(
             fill(disk)
             with serve(data, given) as service, service.http as http, second_worker(disk, given, log):
                 wait_for(lambda: b"ready" in log.read_bytes(), seconds=600, explain=log.read_text)
-                made = [submit(http, colours(shots=1), epochs=1, holdout=0) for _ in range(JOBS)]
+                made = [submit(http, colours(shots=1), epochs=1) for _ in range(JOBS)]
                 jobs = [wait_for_job(http, job_id, seconds=600) for job_id in made]
                 assert [(job["status"], job["attempts"]) for job in jobs] == [("succeeded", 1)] * JOBS
                 said = log.read_text()

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
 SOURCES = {
     "test": "on {} test images",
-    "holdout": "on {} held-out images",
     "cross_validation": "cross-validated on {} images",
 }
 

@@ -118,14 +118,12 @@ def expected_work(config: Mapping[str, Any], trained: int, tests: int) -> tuple[
 
     Args:
         config: settings of the job, as `AdaptConfig.to_dict`.
-        trained: number of training images, held-out ones included.
+        trained: number of training images.
         tests: number of test images.
     """
-    training_images, evaluation = trained, 0.0
+    evaluation = 0.0
     if config.get("evaluate", "none") != "none":  # jobs of older versions lack the field
-        evaluated = tests or round(config["holdout"] * trained)
-        training_images = trained if tests else trained - evaluated
-        evaluation = 5 / TRAINING_COST * (evaluated or trained)
-        if not evaluated:
+        evaluation = 5 / TRAINING_COST * (tests or trained)
+        if not tests:
             evaluation += CV_BUDGET * config["epochs"] * trained
-    return float(config["epochs"] * training_images + min(4_096, training_images)), evaluation
+    return float(config["epochs"] * trained + min(4_096, trained)), evaluation

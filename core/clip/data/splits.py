@@ -1,4 +1,4 @@
-"""Folds for cross-validation, at about the cost of the training itself, and holdout splits.
+"""Folds for cross-validation, at about the cost of the training itself.
 
 A fold model is trained like the model, but without the images of its fold, which it then predicts.
 """
@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-
-from core.clip.data.images import Shot
 
 MIN_SPLIT_IMAGES = 5
 """Minimum number of images of a class to hold some out. With fewer, the rest would be another task."""
@@ -56,14 +54,3 @@ def in_turns(labels: Sequence[Hashable]) -> list[int]:
         turns.append((seen[label], position))
         seen[label] += 1
     return [position for _, position in sorted(turns)]
-
-
-def holdout_positions(shots: Sequence[Shot], holdout: float, seed: int) -> set[int]:
-    """Return the positions of about `holdout` of each class, never of a whole class."""
-    generator = np.random.default_rng(seed)
-    out: set[int] = set()
-    for name in dict.fromkeys(shot.class_name for shot in shots):
-        members = [i for i, shot in enumerate(shots) if shot.class_name == name]
-        count = min(round(holdout * len(members)), len(members) - 1)
-        out.update(generator.choice(members, size=count, replace=False).tolist())
-    return out

@@ -74,7 +74,6 @@ def evaluate(
     context: EvalContext,
     weights: Weights,
     tests: Sequence[tuple[int, Shot]],
-    source: str,
     reporter: Reporter,
     *,
     seconds_left: float | None = None,
@@ -86,7 +85,6 @@ def evaluate(
     Args:
         weights: the stored weights, so that the result includes the loss from packing.
         tests: (position in the upload, image), of trained or new classes.
-        source: source of the tests, `test` or `holdout`.
         seconds_left: time limit. Cross-validation that would exceed it is skipped with a warning.
 
     Raises:
@@ -104,7 +102,7 @@ def evaluate(
     ).cpu()
     cross_validated = None if tests else _cross_validate(context, candidates, seconds_left, reporter)
     if tests:
-        held_out = predict_test_images(context, weights, tests, reporter)
+        held_out, source = predict_test_images(context, weights, tests, reporter), "test"
     elif cross_validated is not None:
         held_out, source = cross_validated, "cross_validation"
     else:

@@ -34,7 +34,7 @@ def build_report(
     """Return the report of held-out predictions, ready for JSON. `clipcite.wire.report` has its fields.
 
     Args:
-        source: `test`, `holdout`, `cross_validation` or `none`.
+        source: `test`, `cross_validation` or `none`.
         how: a sentence about the method of evaluation.
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.

@@ -72,8 +72,6 @@ def summary(judgement: Judgement, measured: Accuracies | None, source: str, trai
 def _evaluated_on(source: str, images: int, trained_images: int) -> str:
     if source == "test":
         return f"on your {images} test images"
-    if source != "cross_validation":
-        return f"on {images} held-out images"
     of = "" if images == trained_images else f"{images} of "
     return f"in cross-validation on {of}your {trained_images} images"
 
@@ -177,8 +175,6 @@ def how_measured(source: str, images: int, total: int, fold_models: int) -> str:
     """
     if source == "test":
         return f"The model was trained on all {total} images and evaluated on the {images} test images."
-    if source == "holdout":
-        return f"The model was trained on {total} images and evaluated on the {images} held-out images."
     if fold_models == 2:
         return (
             f"The model was trained on all {total} images. Two fold models were each trained on one half "

@@ -168,7 +168,7 @@ def identity_of(
 ) -> str:
     """Return a hash of all inputs of a training; equal hashes mean the same training."""
     inputs = [
-        config.to_dict(),
+        {"holdout": 0.0, **config.to_dict()},  # a setting of version 0.2.0, whose checkpoints go on
         backbone.sha256,
         backbone.image_size,
         list(labels),

@@ -201,23 +201,18 @@ def test_the_duplicates_twice(fresh: Service) -> None:
     assert codes(job) == ["few_images", "duplicates_two_classes", "duplicates"]
 
 
-def test_a_held_out_share_and_unused_prompts(fresh: Service) -> None:
-    good = shots()
-    config = {"holdout": 0.25, "prompts": {"RED FOX": ["a fox"], "otter": ["an otter"]}}
-    job = fresh.accepted(**good, config=config)
+def test_unused_prompts(fresh: Service) -> None:
+    config = {"prompts": {"RED FOX": ["a fox"], "otter": ["an otter"]}}
+    job = fresh.accepted(**shots(), config=config)
     assert codes(job) == ["prompts_unused"]
     assert "otter" in job["warnings"][0]["detail"]
-    job = fresh.accepted(
-        **good, config={"holdout": 0.25}, test_images=[("t.jpg", crafted.jpeg(70))], test_labels=["badger"]
-    )
-    assert codes(job) == ["holdout_unused"]
 
 
 @pytest.mark.parametrize(
     "config",
     [
         {},
-        {"epochs": 7, "alpha": 0.33, "learning_rate": 1e-5, "seed": 2**63 - 1, "holdout": 0.5},
+        {"epochs": 7, "alpha": 0.33, "learning_rate": 1e-5, "seed": 2**63 - 1},
         {
             "templates": ["{} 🦊", "a {{}}"],
             "prompts": {"red fox": ["a fox", "ein Fuchs"]},

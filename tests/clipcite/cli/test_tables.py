@@ -95,8 +95,8 @@ def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:
         (metrics("no_clear_gain", 0.84, 0.8), "No measurable difference. 80% correct, down from 84% ("),
         (metrics("no_clear_gain", 0.8, 0.8), "No measurable difference. 80% correct, unchanged from 80% ("),
         (
-            metrics("worse", 0.83, 0.72, "holdout"),
-            "Worse. 72% correct, down from 83% (-11 points, 95% CI -20 to -3; on 96 held-out images)",
+            metrics("worse", 0.83, 0.72, "test"),
+            "Worse. 72% correct, down from 83% (-11 points, 95% CI -20 to -3; on 96 test images)",
         ),
         (metrics("evaluating", 0, 0), "Ready, evaluating. The verdict follows."),
         (None, "Ready, not evaluated. To get a verdict, add images to test/."),

@@ -24,7 +24,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "image_size": (32, 1024),
     "crop_scale": (0.01, 1.0),
     "seed": (0, 2**63 - 1),
-    "holdout": (0.0, 0.5),
 }
 WHOLE = {"epochs", "batch_size", "micro_batch_size", "image_size", "seed"}
 printable = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).filter(str.strip)

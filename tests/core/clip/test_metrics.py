@@ -99,7 +99,7 @@ def test_without_images_of_a_half() -> None:
 
 @pytest.mark.parametrize("held", [None, HeldOutPredictions.none(held_out().candidates)])
 def test_without_a_measurement(held: HeldOutPredictions | None) -> None:
-    assert job_metrics(held, source="holdout", trained_images=12) == {
+    assert job_metrics(held, source="test", trained_images=12) == {
         "measured_on": {"source": "none", "images": 0, "trained_images": 12},
         "trained_classes": None,
         "new_classes": None,

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.images import open_image
-from core.clip.data.splits import holdout_positions
 from core.clip.errors import Cancelled, InvalidClassNames, OutOfMemory
 from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import EvalContext, TrainingSet
@@ -180,10 +179,11 @@ def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(t
             self.passed.add(passed())
 
     reporter = Counts()
-    found = adapt(watched.backbone, training, config(holdout=0.25), reporter=reporter)
+    tests = shots("grey", each=2, seed=9)
+    found = adapt(watched.backbone, training, config(), tests=tests, reporter=reporter)
     kept = found.weights.shots
-    assert reporter.passed == {len(kept.labels)}
-    assert passed() == len(training)
+    assert reporter.passed == {len(kept.labels)} == {len(training)}
+    assert passed() == len(training) + len(tests)
 
 
 def test_the_evaluation_equals_a_classifiers_predictions(tiny: Backbone, adapted: Adapted) -> None:
@@ -225,24 +225,6 @@ def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Ada
     assert metrics["trained_classes"]["adapted"] == 1
 
 
-def test_a_holdout_is_evaluated_and_not_trained_on(tiny: Backbone) -> None:
-    every = shots("red", "green", each=8)
-    recorder = Recorder()
-    result = adapt(tiny, every, config(holdout=0.25, epochs=1, batch_size=16), reporter=recorder)
-    assert result.evaluation.metrics["measured_on"] == {
-        "source": "holdout",
-        "images": 4,
-        "trained_images": 12,
-    }
-    assert result.evaluation.metrics["new_classes"] is None
-    assert recorder.stages == ["training", "evaluating"]
-    out = holdout_positions(every, 0.25, 0)
-    kept, tests = [s for i, s in enumerate(every) if i not in out], [every[i] for i in sorted(out)]
-    same = adapt(tiny, kept, config(epochs=1, batch_size=16), tests=tests)
-    assert same_bits(same.weights.delta.tensors, result.weights.delta.tensors)
-    assert same.evaluation.metrics["all_classes"] == result.evaluation.metrics["all_classes"]
-
-
 def saved_again(shot: Shot) -> Shot:
     """Return the same pixels in another file."""
     assert isinstance(shot.source, bytes)
@@ -251,7 +233,7 @@ def saved_again(shot: Shot) -> Shot:
     return replace(shot, source=file.getvalue())
 
 
-def test_copies_are_neither_evaluated_nor_trained_on_with_their_original(tiny: Backbone) -> None:
+def test_copies_are_not_evaluated_by_models_of_their_original(tiny: Backbone) -> None:
     """With 16 images of random labels, three times each, no method finds anything."""
     labels = np.random.default_rng(0).permutation(["red", "green"] * 8)
     distinct = [shot("blue", seed, str(label)) for seed, label in enumerate(labels)]
@@ -259,9 +241,6 @@ def test_copies_are_neither_evaluated_nor_trained_on_with_their_original(tiny: B
     report = read(adapt(tiny, every, config()).evaluation.report)
     assert (report.measured_on.images, report.measured_on.trained_images) == (16, 48)
     assert report.overall.adapted.value < 0.8
-
-    held_out = adapt(tiny, every, config(holdout=0.25, epochs=1)).evaluation.metrics["measured_on"]
-    assert held_out == {"source": "holdout", "images": 4, "trained_images": 36}
 
 
 def test_a_confirmed_label_is_no_label_issue(tiny: Backbone) -> None:
@@ -273,30 +252,10 @@ def test_a_confirmed_label_is_no_label_issue(tiny: Backbone) -> None:
         assert [issue.position for issue in report.label_issues] == ([] if confirmed else [12])
 
 
-def test_a_class_too_small_for_the_holdout_is_named(tiny: Backbone) -> None:
+@pytest.mark.parametrize("each", [4, 1])
+def test_no_images_to_evaluate_on(tiny: Backbone, each: int) -> None:
     recorder = Recorder()
-    unequal = [*shots("red", each=4), *shots("green", each=1)]
-    result = adapt(tiny, unequal, config(holdout=0.5, epochs=1), reporter=recorder)
-    assert result.evaluation.metrics["measured_on"]["images"] == 2
-    [(code, detail)] = recorder.warnings
-    assert code == "class_not_evaluated"
-    assert "hold any out: green." in detail
-
-
-def test_tests_replace_the_holdout(tiny: Backbone) -> None:
-    result = adapt(
-        tiny, shots("red", "green"), config(holdout=0.5, epochs=1), tests=shots("grey", each=2, seed=9)
-    )
-    assert result.evaluation.metrics["measured_on"] == {"source": "test", "images": 2, "trained_images": 8}
-    assert result.evaluation.metrics["trained_classes"] is None
-
-
-@pytest.mark.parametrize(("holdout", "each"), [(0.0, 4), (0.5, 1)])
-def test_no_images_to_evaluate_on(tiny: Backbone, holdout: float, each: int) -> None:
-    recorder = Recorder()
-    result = adapt(
-        tiny, shots("red", "green", each=each), config(holdout=holdout, epochs=1), reporter=recorder
-    )
+    result = adapt(tiny, shots("red", "green", each=each), config(epochs=1), reporter=recorder)
     assert len(result.evaluation.held_out.truth) == 0
     assert result.evaluation.metrics["verdict"] == "not_evaluated"
     assert result.evaluation.metrics["measured_on"] == {
@@ -306,7 +265,7 @@ def test_no_images_to_evaluate_on(tiny: Backbone, holdout: float, each: int) -> 
     }
     assert recorder.stages == ["training", "evaluating"]
     recorder = Recorder()
-    given = config(holdout=holdout, epochs=1, evaluate="none")
+    given = config(epochs=1, evaluate="none")
     adapt(tiny, shots("red", "green", each=each), given, reporter=recorder)
     assert recorder.stages == ["training"]
 
@@ -369,28 +328,3 @@ def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_p
     weights = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, large)
     scores = Classifier(large, weights).classify([Image.new("RGB", (9, 70))], [["red"], ["green"]])
     assert scores.probabilities.sum().item() == pytest.approx(1)
-
-
-# --- the holdout
-
-
-@given(
-    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5),
-    holdout=st.floats(0, 1),
-    seed=st.integers(0, 2**63 - 1),
-)
-def test_a_holdout_never_empties_a_class(sizes: list[int], holdout: float, seed: int) -> None:
-    every = [Shot(bytes([c, i]), str(c)) for c, size in enumerate(sizes) for i in range(size)]
-    every.sort(key=lambda s: s.source[-1:])  # Classes in mixed order.
-    out = holdout_positions(every, holdout, seed)
-    assert out <= set(range(len(every)))
-    left = Counter(s.class_name for i, s in enumerate(every) if i not in out)
-    for c, size in enumerate(sizes):
-        assert left[str(c)] >= 1
-        assert abs(size - left[str(c)] - min(holdout * size, size - 1)) <= 0.5 + 1e-9
-    assert holdout_positions(every, holdout, seed) == out
-
-
-def test_the_holdout_follows_the_seed() -> None:
-    every = [Shot(bytes([i]), "a") for i in range(40)]
-    assert len({frozenset(holdout_positions(every, 0.25, seed)) for seed in range(10)}) == 10

@@ -56,4 +56,3 @@ def test_more_work_takes_longer() -> None:
     assert seconds(epochs=20) > seconds() > seconds(epochs=5)
     assert seconds(evaluate="none") < seconds(tests=100) < seconds()
     assert seconds(tests=100, evaluate="none") == seconds(evaluate="none")
-    assert seconds(holdout=0.5) < seconds()
