@@ -44,7 +44,7 @@ then classify with **any** class names (`POST /classify`), trained or new. Error
 `application/problem+json`."""
 
 FORM_PATHS = re.compile(r"/(adapt|classify|models(/[^/]+/extend)?)")
-JSON_PATHS = re.compile(r"/classify")
+JSON_PATHS = re.compile(r"/classify(/collection)?")
 """Paths that accept a large body, by its content type."""
 UNTRACED = "/healthz$,/readyz$,/metrics$,/page/"
 """Regular expressions of URLs without a trace."""

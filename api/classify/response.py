@@ -33,6 +33,7 @@ def to_response(
     """
     model = subject if isinstance(subject, Model) else None
     results: list[dict[str, Any]] = []
+    features = iter(answer.features)
     calibrated = zip(answer.sets, answer.in_distribution_score, answer.rejected, strict=True)
     for file, result in zip(files, answer.results, strict=True):
         if isinstance(result, BadImage):
@@ -48,6 +49,7 @@ def to_response(
                     "prediction_set": prediction_set if sets else None,
                     "in_distribution_score": in_distribution_score,
                     "rejected": rejected if rejects else None,
+                    "features": next(features, None),
                     "error": None,
                 }
             )

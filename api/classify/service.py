@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 from fastapi import Request
 from pydantic_core import to_json
 
@@ -23,6 +24,7 @@ from core.store.errors import ModelNotFound
 
 Receive = Callable[[Request, Settings], AbstractAsyncContextManager[Callable[[], ParsedBody]]]
 Result = TypeVar("Result")
+SELF_TRAINED = "The model was trained on all class names: the surer images count as training images here."
 
 
 async def answer_classify(request: Request, receive: Receive = received) -> bytes:
@@ -61,7 +63,8 @@ async def run_admitted(request: Request, work: Callable[[Serving, Database, Gran
 def _answer(parse: Callable[[], ParsedBody], serving: Serving, database: Database, grant: Grant) -> bytes:
     """Parse and classify in one thread. The request holds a slot per image and model, one of them already."""
     body = parse()
-    with grant.more(slots=len(body.images) * len(body.options.references) - 1):
+    encoded = 1 if isinstance(body.images, np.ndarray) else len(body.images)
+    with grant.more(slots=encoded * len(body.options.references) - 1):
         return _classify(body, serving, database, grant)
 
 
@@ -100,6 +103,10 @@ def _classify(body: ParsedBody, serving: Serving, database: Database, grant: Gra
             "preview of all images."
         )
         warnings.append({"code": "preview_unfinished", "detail": detail})
+    if isinstance(body.images, np.ndarray):
+        alone_because = answers[0].alone_because
+        fields[0]["method"] = "image_by_image" if alone_because else "self_training"
+        fields[0]["reason"] = alone_because or SELF_TRAINED
     if body.options.models:
         return to_json({"comparison": fields, "warnings": warnings})
     return to_json({**fields[0], "warnings": warnings})
@@ -117,6 +124,7 @@ def _compare(
         top_k=options.top_k,
         coverage=options.coverage,
         reject=options.reject,
+        features=options.features,
     )
     try:
         return serving.compare(body.images, request, models=subjects, grant=grant)

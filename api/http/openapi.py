@@ -8,10 +8,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from clipcite.wire.adapt import Preflight
-from clipcite.wire.classify import ClassifyForm, ClassifyJson
+from clipcite.wire.classify import ClassifyForm, ClassifyJson, CollectionJson
 from clipcite.wire.jobs import Job
 from clipcite.wire.models import Model
-from clipcite.wire.predictions import Classification
+from clipcite.wire.predictions import Classification, CollectionAnswer
 from clipcite.wire.problems import Problem
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
@@ -20,10 +20,11 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     Problem: "serialization",
     ClassifyForm: "validation",
     ClassifyJson: "validation",
+    CollectionJson: "validation",
 }
 """Schemas that routes reference by name only: the fields that are sent, or those that are accepted."""
 FORMS = ("JobForm", "ImportForm")
-WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Classification)
+WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Classification, CollectionAnswer)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:

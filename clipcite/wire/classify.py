@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from clipcite.wire.base import (
     MAX_CLASS_NAMES,
     MAX_CLASSIFY_IMAGES,
+    MAX_COLLECTION_IMAGES,
     MAX_TEMPLATES,
     RawName,
     RequestModel,
@@ -49,8 +50,8 @@ class ImageIn(RequestModel):
         return value
 
 
-class Options(RequestModel):
-    """Fields that the form and the JSON body share."""
+class ScoreOptions(RequestModel):
+    """Fields that decide the scores of images and collections."""
 
     class_names: list[RawName | ClassIn] | None = Field(
         None,
@@ -65,13 +66,6 @@ class Options(RequestModel):
         "`stock:<backbone>`. A job id selects the job's model, or until it exists an instant preview, a "
         "classifier that needs no training.",
         max_length=600,
-    )
-    models: list[Annotated[str, Field(max_length=600)]] | None = Field(
-        None,
-        fail_fast=True,
-        min_length=1,
-        max_length=MAX_MODELS,
-        description="Models to compare, instead of `model`. `comparison` has one answer per model, in order.",
     )
     alpha: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
@@ -94,6 +88,18 @@ class Options(RequestModel):
     top_k: int | None = Field(
         None, ge=1, description="Return only the K most likely classes. Default: all classes."
     )
+
+
+class Options(ScoreOptions):
+    """Fields that the form and the JSON body share."""
+
+    models: list[Annotated[str, Field(max_length=600)]] | None = Field(
+        None,
+        fail_fast=True,
+        min_length=1,
+        max_length=MAX_MODELS,
+        description="Models to compare, instead of `model`. `comparison` has one answer per model, in order.",
+    )
     coverage: float | None = Field(
         None,
         ge=0.5,
@@ -108,6 +114,7 @@ class Options(RequestModel):
         "threshold lets 95% of held-out images pass. It needs a calibrated model and exactly its trained "
         "classes.",
     )
+    features: bool = Field(False, description="Return per image `features`, for `POST /classify/collection`.")
 
     @property
     def references(self) -> list[str]:
@@ -128,4 +135,16 @@ class ClassifyForm(Options):
 
     images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]] = Field(
         max_length=MAX_CLASSIFY_IMAGES, description="Image files to classify."
+    )
+
+
+class CollectionJson(ScoreOptions):
+    """Body of POST /classify/collection."""
+
+    features: list[str] = Field(
+        fail_fast=True,
+        min_length=1,
+        max_length=MAX_COLLECTION_IMAGES,
+        description="`features` of each image, as `POST /classify` returned them for the same `model` and "
+        "`alpha`. Several requests give the features of one collection.",
     )

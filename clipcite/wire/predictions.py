@@ -46,6 +46,11 @@ class ImageResult(ResponseModel):
     rejected: bool | None = Field(
         None, description="With `reject`: true if the image resembles none of the classes."
     )
+    features: str | None = Field(
+        None,
+        description="With `features`: the image's features at this model and alpha, base64 of little-endian "
+        "float16, for `POST /classify/collection`.",
+    )
     error: Notice | None = Field(None, description="Reason why the image can't be read.")
 
     @property
@@ -105,6 +110,18 @@ class Timing(TypedDict):
     total: Annotated[float, Field(description="Whole request.")]
 
 
+RESULT_EXAMPLE: JsonDict = {
+    "file": "a.jpg",
+    "predictions": [
+        {"class_name": "red fox", "kind": "trained", "probability": 0.93, "similarity": 0.31},
+        {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
+    ],
+    "prediction_set": None,
+    "in_distribution_score": None,
+    "rejected": None,
+    "features": None,
+    "error": None,
+}
 ANSWER_EXAMPLE: JsonDict = {
     "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
     "reference": "animals@prod",
@@ -124,21 +141,15 @@ ANSWER_EXAMPLE: JsonDict = {
         {"name": "red fox", "kind": "trained", "offset": 0.11},
         {"name": "hedgehog", "kind": "new", "offset": 0.07},
     ],
-    "results": [
-        {
-            "file": "a.jpg",
-            "predictions": [
-                {"class_name": "red fox", "kind": "trained", "probability": 0.93, "similarity": 0.31},
-                {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
-            ],
-            "prediction_set": None,
-            "in_distribution_score": None,
-            "rejected": None,
-            "error": None,
-        }
-    ],
+    "results": [RESULT_EXAMPLE],
     "timing_ms": {"decode": 2.1, "encode": 11.0, "total": 14.2},
     "warnings": [],
+}
+COLLECTION_EXAMPLE: JsonDict = {
+    **ANSWER_EXAMPLE,
+    "results": [{**RESULT_EXAMPLE, "file": None}],
+    "method": "image_by_image",
+    "reason": "'hedgehog' is a new class. A collection helps only among trained classes.",
 }
 
 
@@ -191,6 +202,17 @@ class Classification(ModelAnswer):
         )
 
     __repr__ = __str__
+
+
+class CollectionAnswer(Classification):
+    """Response to a request with the features of a collection. Results have no `file`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [COLLECTION_EXAMPLE]})
+
+    method: Open[Literal["self_training", "image_by_image"]] = Field(
+        description="`self_training` if the surer images joined the training images of their predicted class."
+    )
+    reason: str = Field(description="Reason for the method, for a person.")
 
 
 class Comparison(ResponseModel):

@@ -1,10 +1,11 @@
 """Classification of one request by one model: from images and class names to ranked predictions."""
 
+import base64
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 
 import torch
@@ -28,6 +29,7 @@ from core.serving.calibrated import (
     ranked,
     stored_calibration,
 )
+from core.serving.collection import Collection
 from core.serving.decoding import fitted
 from core.serving.engine import Engine
 from core.serving.names import Prompts, resolve_class_names
@@ -107,25 +109,26 @@ class Predictor:
 
     def predict(
         self,
-        images: Images,
+        images: Images | Collection,
         request: ClassifyRequest,
         model: LoadedModel,
         started: float,
         *,
         admit_prompts: Callable[[int], AbstractContextManager[None]],
     ) -> ClassifyResult:
-        """Classify images.
+        """Classify images, or a collection by its features.
 
         Args:
             started: `time.perf_counter()` at the start of the request, for the total time.
             admit_prompts: returns the context in which this number of prompts may be encoded.
 
-        Raises NoReadableImage, NotCalibrated, ServerBusy, and any error of the engine.
+        Raises NoReadableImage, NotCalibrated, ServerBusy, WrongFeatures, and any error of the engine.
         """
         row, served = model.row, model.served
         fitted = stored_calibration(row, model.alpha) if isinstance(row, Model) else None
         valid = (
-            row is not None
+            isinstance(images, Images)
+            and row is not None
             and fitted is not None
             and holds_for(
                 fitted,
@@ -140,31 +143,43 @@ class Predictor:
         calibration = fitted if valid else None
         if calibration is None and (request.reject or request.coverage is not None):
             raise NotCalibrated(model.row)
+        key = self._key(request, model)
+        make_classifier = partial(
+            self.texts.classifier,
+            key,
+            lambda: self._make_classifier(key, model, images.owner, admit_prompts),
+            wait_seconds=self._engine.wait_seconds,
+        )
         decoding = time.perf_counter()
         results: list[list[Prediction] | BadImage | None] = []
         batcher, sent = self._engine.batcher, list[BatchItem]()
-        try:
-            with (
-                span("classify batch", images=len(images)),
-                batcher.pending((served, "images")) as coming,
-            ):
-                self._send(images, served, results, sent, coming)
-                encoding = time.perf_counter()
-                key = self._key(request, model)
-                # Prompts and images are encoded concurrently.
-                classifier = self.texts.classifier(
-                    key,
-                    lambda: self._make_classifier(key, model, images.owner, admit_prompts),
-                    wait_seconds=self._engine.wait_seconds,
-                )
-                features = torch.cat([batcher.wait(part, self._engine.wait_seconds) for part in sent])
-        finally:
-            for part in sent:  # the model must stay in memory until then
-                batcher.end(part)
+        if isinstance(images, Collection):
+            encoding, features = decoding, images.features
+            results += [None] * len(images)
+            classifier = make_classifier()
+        else:
+            try:
+                with (
+                    span("classify batch", images=len(images)),
+                    batcher.pending((served, "images")) as coming,
+                ):
+                    self._send(images, served, results, sent, coming)
+                    encoding = time.perf_counter()
+                    classifier = make_classifier()  # prompts and images are encoded concurrently
+                    features = torch.cat([batcher.wait(part, self._engine.wait_seconds) for part in sent])
+            finally:
+                for part in sent:  # the model must stay in memory until then
+                    batcher.end(part)
         names = classifier.names
         rule, texts = classifier.rule, classifier.text_features
         if model.preview is not None:
             rule = model.preview.preview.rule(texts, names.classes, request.new_class_balance)
+        alone_because = None
+        if isinstance(images, Collection):
+            found = images.rule_or_reason(
+                classifier, served, request.new_class_balance, preview=model.preview is not None
+            )
+            rule, alone_because = (rule, found) if isinstance(found, str) else (found, None)
         temperature = None if fitted is None else fitted.temperature
         scores = scored(features, texts, rule, served.backbone.logit_scale / (temperature or 1.0))
         sets: list[list[str]] = []
@@ -192,6 +207,10 @@ class Predictor:
             sets=sets,
             in_distribution_score=in_distribution.tolist(),
             rejected=[] if calibration is None else (in_distribution < calibration.threshold).tolist(),
+            features=[
+                base64.b64encode(row).decode() for row in features.numpy().astype("<f2") if request.features
+            ],
+            alone_because=alone_because,
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),
                 "encode": round(1000 * (encoded - encoding), 2),

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core.admission import Admission, Grant, Limit
 from core.clip.config import STARTER, USUAL_SIDE
@@ -18,6 +20,7 @@ from core.clip.errors import NoDecoder, UnknownBackbone
 from core.clip.models import installed
 from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
+from core.serving.collection import Collection
 from core.serving.engine import Engine
 from core.serving.pool.cache import StillLoading
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
@@ -37,6 +40,10 @@ from core.store.storage.blobs import Blobs
 MIN_DECODERS = 2
 PROMPTS_PER_IMAGE = 100
 """Number of prompts that take about as long as an image."""
+FEATURES_PER_IMAGE = 100
+"""Images of a collection, whose self-training takes about as long as encoding one."""
+COLLECTION_COPIES, SCORE_COPIES = 6, 6
+"""Copies of a collection's features and scores in memory at once, in float32."""
 MAX_RETRY_AFTER = 30
 """Largest `Retry-After`, in seconds."""
 WARM_UP_AGAIN_SECONDS = 10
@@ -199,7 +206,7 @@ class Serving:
 
     def compare(
         self,
-        images: Sequence[bytes],
+        images: Sequence[bytes] | NDArray[np.float16],
         request: ClassifyRequest,
         *,
         models: Sequence[Subject],
@@ -208,7 +215,7 @@ class Serving:
         """Score images against class names with each model. Images are decoded once per preprocessing.
 
         Args:
-            images: image files.
+            images: image files, or the features [N, D] of a collection.
             models: from `look_up`: a model's row, a job's preview, `stock` or `stock:<backbone>`.
             grant: the request's room, which is extended for its new prompts.
 
@@ -218,17 +225,22 @@ class Serving:
             NoReadableImage: none of the images can be read.
             NotCalibrated: `coverage` or `reject` without a valid calibration.
             ServerBusy: the turn did not come in time.
+            WrongFeatures: the features of a collection are not of this model.
             UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
         """
-        limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
         grant = grant or Grant(self.admission, "")
-        shared = Images(images, limits, self.decoding, grant.owner)
+        shared: Images | Collection
+        if isinstance(images, np.ndarray):
+            shared = Collection(images, grant.owner)
+        else:
+            limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
+            shared = Images(images, limits, self.decoding, grant.owner)
         results = []
         for model in models:
             started = time.perf_counter()
             with (
                 self.acquire(model, request.alpha) as loaded,
-                self._admit_pixels(grant, len(images), loaded),
+                self._admit_work(grant, shared, len(request.class_names), loaded),
             ):
                 results.append(
                     self.predictor.predict(
@@ -241,10 +253,18 @@ class Serving:
                 )
         return results
 
-    def _admit_pixels(self, grant: Grant, images: int, model: LoadedModel) -> AbstractContextManager[None]:
-        """Extend the room by what images above the usual size take in addition."""
-        usual = images * model.served.backbone.image_size**2 // USUAL_SIDE**2
-        return grant.more(slots=min(max(0, usual - images), self.admission.slots.most // 2))
+    def _admit_work(
+        self, grant: Grant, images: Images | Collection, names: int, model: LoadedModel
+    ) -> AbstractContextManager[None]:
+        """Extend the room by what images above the usual size, or those of a collection, take in addition."""
+        if isinstance(images, Collection):
+            size = 4 * len(images) * (COLLECTION_COPIES * images.features.shape[1] + SCORE_COPIES * names)
+            slots = len(images) // FEATURES_PER_IMAGE
+        else:
+            usual = len(images) * model.served.backbone.image_size**2 // USUAL_SIDE**2
+            size, slots = 0, max(0, usual - len(images))
+        # More than a half would never fit next to other requests.
+        return grant.more(bytes=size, slots=min(slots, self.admission.slots.most // 2))
 
     def _admit_prompts(self, grant: Grant, prompts: int) -> AbstractContextManager[None]:
         # More than a half would never fit next to other requests.

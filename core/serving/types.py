@@ -34,6 +34,7 @@ class ClassifyRequest:
     top_k: int | None = None
     coverage: float | None = None
     reject: bool = False
+    features: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class ClassifyResult:
     """With a calibration, per readable image: similarity to the nearest trained class."""
     rejected: list[bool]
     """With a calibration, per readable image: whether the image resembles none of the classes."""
+    features: list[str]
+    """If requested, per readable image: features [D] as base64 of little-endian float16."""
+    alone_because: str | None
+    """Reason why each image of a collection was classified alone; None after self-training."""
     timing_ms: dict[str, float]
 
 

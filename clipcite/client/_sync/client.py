@@ -1,30 +1,27 @@
 # Generated from clipcite/client/_async/client.py by `python -m tests.repository.unasync`. Do not edit.
 """The client of one service."""
 
-import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from clipcite.client._sync.aliases import Aliases
+from clipcite.client._sync.classifier import Classifier
 from clipcite.client._sync.jobs import Job, Jobs
 from clipcite.client._sync.models import Models
 from clipcite.client._sync.transport import Transport
-from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames, classify_request, join_answers
-from clipcite.client.errors import InternalServerError, InvalidImages, UnprocessableEntityError
+from clipcite.client.errors import InternalServerError, UnprocessableEntityError
 from clipcite.client.request import M, OnUpload, Request, parse
 from clipcite.client.retry import Retry
 from clipcite.client.upload import Adaptable, OnBadImage, Upload, adapt_request, upload_of
 from clipcite.datasets.dataset import ByClass
-from clipcite.datasets.image import ImageLike, as_image, is_one_image
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.health import Readiness
 from clipcite.wire.jobs import Job as JobData
-from clipcite.wire.predictions import Classification
 
 
-class Client:
+class Client(Classifier):
     """Client of a clipcite service. One client may be shared by threads.
 
     Args:
@@ -145,72 +142,6 @@ class Client:
             for finding in checked.findings
         ]
         return checked.model_copy(update={"findings": findings})
-
-    def classify(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        class_names: ClassNames | None = None,
-        *,
-        model: str = "stock",
-        alpha: float | None = None,
-        templates: Sequence[str] | None = None,
-        new_class_balance: float | None = None,
-        top_k: int | None = None,
-        coverage: float | None = None,
-        reject: bool = False,
-    ) -> Classification:
-        """Rank class names, trained or new, for each image. Many images are sent in several requests.
-
-        Args:
-            images: paths, bytes, PIL images or uint8 arrays [H, W, 3]; one or a list.
-            class_names: class names, or a mapping from class names to their prompts (or None) (default: the
-                classes that the model was trained on).
-            model: id, name, `name@version`, `name@alias`, id of a job, or `stock`.
-            alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
-            templates: prompt templates such as "a photo of a {}." (default: the model's).
-            new_class_balance: factor of the offset against trained classes (default: the service's).
-            top_k: number of classes per image (default: all).
-            coverage: return per image a prediction set that contains the true class with this probability.
-            reject: return per image `rejected`, True if the image resembles none of the classes.
-
-        The results can be indexed: `client.classify("a.jpg", model="shoes")[0].class_name`. Each has the path
-        of its image in `file`. An unreadable image has an `error` in its result.
-
-        Raises:
-            InvalidImages: `images` is empty.
-            UnprocessableEntityError: no image is readable, or an argument is invalid.
-        """
-        given = [images] if is_one_image(images) else list(cast(Sequence[ImageLike], images))
-        files = [as_image(image, f"image-{i}") for i, image in enumerate(given, 1)]
-        if not files:
-            raise InvalidImages("No images to classify.")
-        names = [
-            os.fspath(image) if isinstance(image, str | os.PathLike) else file.name
-            for image, file in zip(given, files, strict=True)
-        ]
-        options = {
-            "alpha": alpha,
-            "templates": None if templates is None else list(templates),
-            "new_class_balance": new_class_balance,
-            "top_k": top_k,
-            "coverage": coverage,
-            "reject": reject,
-        }
-        answers: list[Classification] = []
-        refused: dict[int, UnprocessableEntityError] = {}
-        for number, start in enumerate(range(0, len(files), CLASSIFY_BATCH_SIZE)):
-            batch = files[start : start + CLASSIFY_BATCH_SIZE]
-            request = classify_request(batch, class_names, model, options)
-            try:
-                answers.append(self._transport.fetch(Classification, request))
-            except UnprocessableEntityError as error:
-                if error.code != "bad_images":
-                    raise
-                refused[number] = error
-        if not answers:
-            first = refused[0]
-            raise first.with_files(names)
-        return join_answers(answers, refused, names)
 
     def _send_upload(self, kind: type[M], upload: Upload, request: Request) -> M:
         """Send labelled images, and close their files. Errors name the local files."""

@@ -39,6 +39,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
     ("POST", "/models/{name}/aliases/{alias}/rollback"): (404, {"adapt"}),
     ("DELETE", "/models/{name}/aliases/{alias}"): (404, {"adapt"}),
     ("POST", "/classify"): (422, {"classify"}),
+    ("POST", "/classify/collection"): (422, {"classify"}),
     ("GET", "/samples"): (200, {"adapt", "classify"}),
     ("GET", "/samples/{name}.zip"): (404, {"adapt", "classify"}),
     ("GET", "/backbones"): (200, {"adapt", "classify"}),

@@ -1,0 +1,85 @@
+"""Collections of images by their features, for POST /classify/collection."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.inference.request_rule import RequestRule
+from core.clip.inference.self_training import self_trained
+from core.errors import ClipCiteError
+from core.serving.pool.served_model import ServedModel
+from core.serving.text_cache import RequestClassifier
+
+MIN_IMAGES_PER_CLASS, MIN_CLASS_SHARE = 20, 0.5
+"""Mean number of images per class name, and of those predicted for each class as a part of that mean.
+
+With fewer images, or without the images of a class, self-training loses (benchmarks/pages/requests.md).
+"""
+
+
+class WrongFeatures(ClipCiteError):
+    code = "invalid_features"
+    status = 422
+
+
+class Collection:
+    """The features of a collection, in place of its images."""
+
+    def __init__(self, features: NDArray[np.float16], owner: str) -> None:
+        self.features = F.normalize(torch.from_numpy(features.astype(np.float32)), dim=-1)
+        """[N, D]."""
+        self.owner = owner
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def rule_or_reason(
+        self, classifier: RequestClassifier, served: ServedModel, balance: float, *, preview: bool
+    ) -> RequestRule | str:
+        """Return the rule after self-training, or the reason why each image is classified alone.
+
+        Raises:
+            WrongFeatures: they are not of this model.
+        """
+        sent, needed = self.features.shape[1], classifier.text_features.shape[1]
+        if sent != needed:
+            raise WrongFeatures(
+                f"The features have {sent} numbers each, and those of this model have {needed}. Send the "
+                "`features` that POST /classify returned for the same model and alpha."
+            )
+        names, classes = classifier.names.names, classifier.names.classes
+        if preview:
+            return "The model is not trained yet, and its instant preview answers image by image."
+        if served.shots is None:
+            return (
+                "There are no features of training images: this is the pre-trained model (as every model at "
+                "alpha 0), or the model was imported without them."
+            )
+        if NEW_CLASS in classes:
+            new = names[classes.index(NEW_CLASS)]
+            return f"The model was not trained on {new!r}. A collection helps only among trained classes."
+        if len(names) == 1:
+            return "There is only one class name."
+        if classifier.rule.among_trained is None:
+            return "The scores use no training images: new_class_balance is 0, or a class has none."
+        least = MIN_IMAGES_PER_CLASS * len(names)
+        if len(self) < least:
+            return (
+                f"{len(self)} images are too few: with these class names a collection helps from {least} on."
+            )
+        counts = classifier.rule.scores(self.features).argmax(dim=1).bincount(minlength=len(names))
+        if counts.min() < MIN_CLASS_SHARE * len(self) / len(names):
+            return (
+                f"Only {int(counts.min())} of {len(self)} images look like {names[int(counts.argmin())]!r}. A "
+                "collection helps if it has about equally many images of each class."
+            )
+        return self_trained(
+            served.shots,
+            classifier.text_features,
+            classes,
+            self.features,
+            served.backbone.logit_scale,
+            balance,
+        )

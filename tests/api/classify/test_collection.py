@@ -1,0 +1,187 @@
+"""Features of POST /classify, and POST /classify/collection."""
+
+import base64
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipcite.wire.base import MAX_COLLECTION_IMAGES
+from core.clip.inference.request_rule import RequestRule, request_rule
+from core.clip.inference.self_training import self_trained
+from core.clip.models.backbone import Backbone
+from core.clip.weights.support_set import SupportSet
+from core.serving import collection
+from core.serving.service import look_up
+from core.store.db.tables import Model
+from tests.api import crafted
+from tests.api.service import Body, Service, assert_problem, shots
+from tests.core.serving.adapted import CLASSES, KNOWN, publish_model
+
+WIDTH = 32
+
+
+@pytest.fixture(scope="module")
+def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
+    with new_service() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def model(shared: Service, backbone: Backbone) -> str:
+    """Publish a calibrated model."""
+    support = SupportSet(around(8, seed=1).expand(3, -1, -1), torch.arange(8) % 2)
+    metrics = {"calibration": KNOWN.to_dict()}
+    return publish_model(shared.database, shared.blobs, backbone, shots=support, metrics=metrics)
+
+
+def around(count: int, seed: int) -> Tensor:
+    """Return features [count, D] of two classes in turn."""
+    centres, noise = (
+        torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(number))
+        for rows, number in ((2, 0), (count, seed))
+    )
+    return F.normalize(centres[torch.arange(count) % 2] + noise, dim=-1)
+
+
+def encoded(rows: Tensor) -> list[str]:
+    return [base64.b64encode(row.tobytes()).decode() for row in rows.numpy().astype("<f2")]
+
+
+FEATURES = encoded(around(60, seed=2))
+
+
+def numbers(features: Sequence[str]) -> np.ndarray[Any, Any]:
+    return np.stack([np.frombuffer(base64.b64decode(text), "<f2") for text in features])
+
+
+def ask(service: Service, features: Sequence[str], **fields: Any) -> httpx.Response:
+    return service.client.post("/classify/collection", json={"features": features, **fields})
+
+
+def ok(response: httpx.Response) -> Body:
+    assert response.status_code == 200, response.text
+    body: Body = response.json()
+    return body
+
+
+def chances(body: Body) -> list[dict[str, float]]:
+    return [{p["class_name"]: p["probability"] for p in r["predictions"]} for r in body["results"]]
+
+
+def test_features(shared: Service, model: str) -> None:
+    images = [{"base64": base64.b64encode(data).decode()} for data in (crafted.png(1), b"", crafted.png(2))]
+    files = [("images", (name, base64.b64decode(image["base64"]))) for name, image in zip("abc", images)]
+    by_form = shared.client.post("/classify", data={"model": model, "features": "true"}, files=files)
+    body = {"images": images, "models": [model, "stock"], "class_names": ["oak"], "features": True}
+    adapted, stock = ok(shared.client.post("/classify", json=body))["comparison"]
+    found = [[r["features"] for r in one["results"]] for one in (ok(by_form), adapted, stock)]
+    assert [one.pop(1) for one in found] == [None] * 3
+    rows = [numbers(one) for one in found]
+    assert rows[0].shape == (2, WIDTH)
+    assert np.linalg.norm(rows[0].astype(float), axis=1) == pytest.approx(1, abs=1e-3)
+    assert rows[1] == pytest.approx(rows[0], abs=2e-3)
+    assert rows[2] != pytest.approx(rows[0], abs=0.01)
+    (plain,) = ok(shared.client.post("/classify", data={"model": model}, files=files[:1]))["results"]
+    assert plain["features"] is None
+
+
+def test_a_closed_collection_is_evidence(shared: Service, model: str) -> None:
+    body = ok(ask(shared, FEATURES, model=model))
+    assert (body["method"], body["rule"], len(body["results"])) == ("self_training", "closed", len(FEATURES))
+    assert "trained on all class names" in body["reason"]
+    assert {result["file"] for result in body["results"]} == {None}
+    assert (body["calibration"]["calibrated"], body["calibration"]["temperature"]) == (False, 2.0)
+    serving = shared.app.state.serving
+    (subject,) = look_up(shared.database, [model], owner="default")
+    assert isinstance(subject, Model)
+    with serving.acquire(subject, None) as loaded:
+        prompts = [tuple(template.format(name) for template in subject.templates) for name in CLASSES]
+        texts = serving.predictor.encode_prompts(loaded.served, prompts, "")
+        rows = F.normalize(torch.from_numpy(numbers(FEATURES).astype(np.float32)), dim=-1)
+        scale, kept = loaded.served.backbone.logit_scale, loaded.served.shots
+    found = [[one[name] for name in CLASSES] for one in chances(body)]
+    grown, alone = self_trained(kept, texts, [0, 1], rows, scale), request_rule(kept, texts, [0, 1])
+    expected, other = ((scale / 2 * rule.scores(rows)).softmax(dim=1).tolist() for rule in (grown, alone))
+    assert np.allclose(found, expected, atol=1e-4)
+    assert not np.allclose(found, other, atol=1e-2)
+    top = ok(ask(shared, FEATURES, model=model, top_k=1))
+    assert [r["predictions"] for r in top["results"]] == [r["predictions"][:1] for r in body["results"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"class_names": [*CLASSES, "oak"]}, "was not trained on 'oak'"),
+        ({"class_names": ["red fox"]}, "only one class name"),
+        ({"new_class_balance": 0}, "new_class_balance is 0"),
+        ({"alpha": 0}, "no features of training images"),
+        ({"model": "stock", "class_names": [*CLASSES]}, "no features of training images"),
+        ({"model": "WITHOUT SHOTS"}, "no features of training images"),
+        ({"model": "A JOB"}, "not trained yet"),
+        ({}, "4 images are too few: with these class names a collection helps from 40 on"),
+    ],
+)
+def test_other_collections_are_classified_image_by_image(
+    shared: Service, backbone: Backbone, model: str, fields: Body, reason: str
+) -> None:
+    asked = {"model": model, **fields}
+    if asked["model"] == "WITHOUT SHOTS":
+        asked["model"] = publish_model(shared.database, shared.blobs, backbone)
+    elif asked["model"] == "A JOB":
+        asked["model"] = shared.accepted(**shots())["id"]
+    files = [("images", (f"{i}.png", crafted.png(i))) for i in range(4)]
+    alone = ok(shared.client.post("/classify", data={**asked, "features": "true"}, files=files))
+    body = ok(ask(shared, [result["features"] for result in alone["results"]], **asked))
+    assert body["method"] == "image_by_image"
+    assert reason in body["reason"]
+    assert body["calibration"]["calibrated"] is False
+    for one, other in zip(chances(body), chances(alone), strict=True):
+        assert one == pytest.approx(other, abs=0.02)  # float16
+
+
+def test_a_collection_without_a_class_is_classified_image_by_image(shared: Service, model: str) -> None:
+    body = ok(ask(shared, [*FEATURES[::2], *FEATURES[::2]], model=model))
+    assert body["method"] == "image_by_image"
+    assert body["reason"].startswith("Only 0 of 60 images look like 'Badger'.")
+
+
+def test_features_that_do_not_fit(shared: Service, model: str) -> None:
+    odd = [*encoded(torch.ones(1, WIDTH - 1)), *encoded(torch.full((1, WIDTH), torch.nan))]
+    for bad in ("no base64", "AAA=", "", *odd, *encoded(torch.full((1, WIDTH), torch.inf))):
+        response = ask(shared, [*FEATURES, bad], model=model)
+        says = "1 of 61 features .* as POST /classify returned them"
+        assert_problem(response, 422, "invalid_features", says, errors=[{"pointer": "/features/60"}])
+    other = ask(shared, encoded(torch.ones(4, 48)), model=model)
+    assert_problem(other, 422, "invalid_features", "have 48 numbers each, and those of this model have 32")
+    for many in ([], ["AAA="] * (MAX_COLLECTION_IMAGES + 1)):
+        assert_problem(ask(shared, many, model=model), 422, "invalid_request", "features")
+    assert_problem(ask(shared, FEATURES, model=model, coverage=0.9), 422, "invalid_request", "coverage")
+    large = ask(shared, FEATURES * 200, model=model, class_names=[f"name {i}" for i in range(10)])
+    assert_problem(large, 422, "invalid_request", "Send `top_k` of at most 8")
+
+
+def test_the_largest_collection_leaves_room_for_others(
+    shared: Service, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admission, seen = shared.app.state.admission, []
+
+    def watched(*given: Any) -> RequestRule:
+        seen.append((threading.current_thread().name, admission.slots.held, admission.bytes.held))
+        return self_trained(*given)
+
+    monkeypatch.setattr(collection, "self_trained", watched)
+    body = ok(ask(shared, FEATURES[:50] * (MAX_COLLECTION_IMAGES // 50), model=model, top_k=1))
+    assert (body["method"], len(body["results"])) == ("self_training", MAX_COLLECTION_IMAGES)
+    [(thread, slots, held)] = seen
+    assert thread.startswith("request")
+    assert slots == 1 + admission.slots.most // 2
+    assert held > 20 * MAX_COLLECTION_IMAGES * WIDTH
+    assert admission.slots.held == 0
