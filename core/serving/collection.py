@@ -50,13 +50,11 @@ class Collection:
                 "`features` that POST /classify returned for the same model and alpha."
             )
         names, classes = classifier.names.names, classifier.names.classes
+        least = MIN_IMAGES_PER_CLASS * len(names)
         if preview:
             return "The model is not trained yet, and its instant preview answers image by image."
         if served.shots is None:
-            return (
-                "There are no features of training images: this is the pre-trained model (as every model at "
-                "alpha 0), or the model was imported without them."
-            )
+            return "There are no features of training images, as in every pre-trained model and at alpha 0."
         if NEW_CLASS in classes:
             new = names[classes.index(NEW_CLASS)]
             return f"The model was not trained on {new!r}. A collection helps only among trained classes."
@@ -64,22 +62,13 @@ class Collection:
             return "There is only one class name."
         if classifier.rule.among_trained is None:
             return "The scores use no training images: new_class_balance is 0, or a class has none."
-        least = MIN_IMAGES_PER_CLASS * len(names)
         if len(self) < least:
             return (
-                f"{len(self)} images are too few: with these class names a collection helps from {least} on."
+                f"{len(self)} images are too few. With these class names a collection helps from {least} on."
             )
         counts = classifier.rule.scores(self.features).argmax(dim=1).bincount(minlength=len(names))
         if counts.min() < MIN_CLASS_SHARE * len(self) / len(names):
-            return (
-                f"Only {int(counts.min())} of {len(self)} images look like {names[int(counts.argmin())]!r}. A "
-                "collection helps if it has about equally many images of each class."
-            )
-        return self_trained(
-            served.shots,
-            classifier.text_features,
-            classes,
-            self.features,
-            served.backbone.logit_scale,
-            balance,
-        )
+            few = f"Only {int(counts.min())} images look like {names[int(counts.argmin())]!r}."
+            return f"{few} A collection helps if it has about equally many images of each class."
+        scale = served.backbone.logit_scale
+        return self_trained(served.shots, classifier.text_features, classes, self.features, scale, balance)
