@@ -18,7 +18,7 @@ from tests.api.service import URL, Service, form, shots
 from tests.core.serving.adapted import publish_model
 from tests.core.store.samples import new_job
 
-READ_ONLY = {("POST", "/classify")}
+READ_ONLY = {("POST", "/classify"), ("POST", "/classify/collection")}
 
 
 @pytest.fixture(scope="module")

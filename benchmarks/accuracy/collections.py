@@ -1,0 +1,120 @@
+"""Self-training of closed collections, as it is served and without its conditions, on stored features.
+
+    python -m benchmarks.accuracy.collections --out benchmarks/results
+
+The runs below --out are those of `benchmarks.accuracy.encodings`. No image and no training is needed.
+"""
+
+import argparse
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from benchmarks.accuracy.encodings import Encodings
+from benchmarks.accuracy.rules import ALPHA, stored_series
+from benchmarks.accuracy.tables import Table, figure
+from core.clip.inference.request_rule import request_rule
+from core.clip.inference.self_training import self_trained
+from core.clip.models.backbone import Backbone
+from core.serving.collection import Collection
+from core.serving.pool.served_model import ServedModel
+from core.serving.text_cache import RequestClassifier
+
+DRAWS, LOGIT_SCALE = 5, 100.0
+SERIES = "half, 16 shots"
+COLLECTIONS = {
+    "equal": "all test images of the trained classes",
+    "20 per class": "20 of each",
+    "5 per class": "5 of each",
+    "unequal": "shares of the classes from Dirichlet(1)",
+    "half of the classes": "of the others there is none",
+    "half unrelated": "and as many of ImageNet's other images",
+    "half other classes": "and the images of the set's other classes",
+}
+
+
+def drawn(run: Encodings, kind: str, seed: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rows [M] of the scored test images, and the features [N, D] of others in the collection."""
+    generator, truth = np.random.default_rng(seed), run.truth.numpy()
+    own = {c: generator.permutation(np.flatnonzero(truth == c)) for c in run.trained}
+    counts = {c: len(rows) for c, rows in own.items()}
+    others = run.images[ALPHA][:0]
+    if kind.endswith("per class"):
+        counts = dict.fromkeys(own, int(kind.split()[0]))
+    elif kind == "unequal":
+        shares = generator.dirichlet(np.ones(len(own)))
+        most = min(counts[c] / share for c, share in zip(own, shares, strict=True))
+        counts = {c: int(most * share) for c, share in zip(own, shares, strict=True)}
+    elif kind == "half of the classes":
+        counts |= dict.fromkeys(generator.permutation(list(own))[: (len(own) + 1) // 2].tolist(), 0)
+    elif kind == "half unrelated":
+        others = run.unrelated_images[ALPHA][: sum(counts.values())]
+    elif kind == "half other classes":
+        others = run.images[ALPHA][torch.from_numpy(~np.isin(truth, run.trained))]
+    return torch.from_numpy(np.concatenate([rows[: counts[c]] for c, rows in own.items()])), others
+
+
+def accuracies(run: Encodings, kind: str, seed: Sequence[int]) -> tuple[float, float, float, bool]:
+    """Return the accuracy image by image, with self-training and as served, and whether that is self-training."""
+    rows, others = drawn(run, kind, seed)
+    images, shots = run.images[ALPHA][rows], (run.shots[ALPHA], run.shot_labels)
+    features = torch.cat([images, others])
+    texts, classes = run.texts[ALPHA][list(run.trained)], tuple(range(len(run.trained)))
+    alone = request_rule(shots, texts, classes)
+    trained = self_trained(shots, texts, classes, features, LOGIT_SCALE)
+    names = SimpleNamespace(names=list(map(str, classes)), classes=classes)
+    served = Collection(features.numpy(), "").rule_or_reason(
+        cast(RequestClassifier, SimpleNamespace(names=names, rule=alone, text_features=texts)),
+        cast(ServedModel, SimpleNamespace(shots=shots, backbone=SimpleNamespace(logit_scale=LOGIT_SCALE))),
+        0.35,
+        preview=False,
+    )
+    place = {label: i for i, label in enumerate(run.trained)}
+    truth = torch.tensor([place[label] for label in run.truth[rows].tolist()])
+    by_image, after = (
+        (rule.scores(images).argmax(dim=1) == truth).float().mean() for rule in (alone, trained)
+    )
+    used = not isinstance(served, str)
+    return float(by_image), float(after), float(after if used else by_image), used
+
+
+def gain(differences: np.ndarray) -> str:
+    """Return the mean over sets, its 95% interval over resampled sets, and the worst set."""
+    sets = np.random.default_rng(0).integers(0, len(differences), (10_000, len(differences)))
+    low, high = np.percentile(differences[sets].mean(axis=1), [2.5, 97.5])
+    text = f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}], {differences.min():+.3f}"
+    return text.replace("-", "−")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
+    options = parser.parse_args(arguments)
+    runs = stored_series(cast(Backbone, SimpleNamespace(name="starter")), options.out)[SERIES]
+    table = Table(
+        f"Closed collections, {len(runs)} runs",
+        ["collection", "by image", "self-training", "as served", "self-trained"],
+        note="Gains over image by image: mean over sets, 95% interval over sets, worst set.",
+    )
+    for kind, meaning in COLLECTIONS.items():
+        by_set: dict[str, list[tuple[float, float, float, bool]]] = {}
+        for (name, split), run in runs.items():
+            for draw in range(1 if kind == "equal" or kind.startswith("half u") else DRAWS):
+                seed = [split, zlib.crc32(kind.encode()), draw]
+                by_set.setdefault(name, []).append(accuracies(run, kind, seed))
+        alone, trained, served, used = np.array([np.mean(rows, axis=0) for rows in by_set.values()]).T
+        gains = [gain(trained - alone), gain(served - alone)]
+        table.rows.append([f"{kind}: {meaning}", figure(float(alone.mean())), *gains, f"{used.mean():.0%}"])
+    Console(width=200).print(table.markdown(), markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
