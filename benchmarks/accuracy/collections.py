@@ -61,7 +61,7 @@ def drawn(run: Encodings, kind: str, seed: Sequence[int]) -> tuple[torch.Tensor,
 
 
 def accuracies(run: Encodings, kind: str, seed: Sequence[int]) -> tuple[float, float, float, bool]:
-    """Return the accuracy image by image, with self-training and as served, and whether that is self-training."""
+    """Return the accuracy image by image, with self-training and as served, and whether these two are one."""
     rows, others = drawn(run, kind, seed)
     images, shots = run.images[ALPHA][rows], (run.shots[ALPHA], run.shot_labels)
     features = torch.cat([images, others])
