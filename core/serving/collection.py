@@ -12,10 +12,10 @@ from core.errors import ClipCiteError
 from core.serving.pool.served_model import ServedModel
 from core.serving.text_cache import RequestClassifier
 
-MIN_IMAGES_PER_CLASS, MIN_CLASS_SHARE = 20, 0.5
-"""Mean number of images per class name, and of those predicted for each class as a part of that mean.
+MIN_IMAGES, MIN_IMAGES_PER_CLASS, MIN_CLASS_SHARE = 100, 20, 0.5
+"""Images, their mean per class name, and the part of that mean that must be predicted for each class.
 
-With fewer images, or without the images of a class, self-training loses (benchmarks/pages/requests.md).
+With fewer images, or without those of a class, self-training loses (benchmarks/pages/requests.md).
 """
 
 
@@ -50,7 +50,7 @@ class Collection:
                 "`features` that POST /classify returned for the same model and alpha."
             )
         names, classes = classifier.names.names, classifier.names.classes
-        least = MIN_IMAGES_PER_CLASS * len(names)
+        least = max(MIN_IMAGES, MIN_IMAGES_PER_CLASS * len(names))
         if preview:
             return "The model is not trained yet, and its instant preview answers image by image."
         if served.shots is None:

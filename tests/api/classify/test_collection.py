@@ -55,7 +55,7 @@ def encoded(rows: Tensor) -> list[str]:
     return [base64.b64encode(row.tobytes()).decode() for row in rows.numpy().astype("<f2")]
 
 
-FEATURES = encoded(around(60, seed=2))
+FEATURES = encoded(around(120, seed=2))
 
 
 def numbers(features: Sequence[str]) -> np.ndarray[Any, Any]:
@@ -129,7 +129,7 @@ def test_a_closed_collection_is_evidence(shared: Service, model: str) -> None:
         ({"model": "stock", "class_names": [*CLASSES]}, "no features of training images"),
         ({"model": "WITHOUT SHOTS"}, "no features of training images"),
         ({"model": "A JOB"}, "not trained yet"),
-        ({}, "4 images are too few. With these class names a collection helps from 40 on"),
+        ({}, "4 images are too few. With these class names a collection helps from 100 on"),
     ],
 )
 def test_other_collections_are_classified_image_by_image(
@@ -160,14 +160,14 @@ def test_features_that_do_not_fit(shared: Service, model: str) -> None:
     odd = [*encoded(torch.ones(1, WIDTH - 1)), *encoded(torch.full((1, WIDTH), torch.nan))]
     for bad in ("no base64", "AAA=", "", *odd, *encoded(torch.full((1, WIDTH), torch.inf))):
         response = ask(shared, [*FEATURES, bad], model=model)
-        says = "1 of 61 features .* as POST /classify returned them"
-        assert_problem(response, 422, "invalid_features", says, errors=[{"pointer": "/features/60"}])
+        says = "1 of 121 features .* as POST /classify returned them"
+        assert_problem(response, 422, "invalid_features", says, errors=[{"pointer": "/features/120"}])
     other = ask(shared, encoded(torch.ones(4, 48)), model=model)
     assert_problem(other, 422, "invalid_features", "have 48 numbers each, and those of this model have 32")
     for many in ([], ["AAA="] * (MAX_COLLECTION_IMAGES + 1)):
         assert_problem(ask(shared, many, model=model), 422, "invalid_request", "features")
     assert_problem(ask(shared, FEATURES, model=model, coverage=0.9), 422, "invalid_request", "coverage")
-    large = ask(shared, FEATURES * 200, model=model, class_names=[f"name {i}" for i in range(10)])
+    large = ask(shared, FEATURES * 100, model=model, class_names=[f"name {i}" for i in range(10)])
     assert_problem(large, 422, "invalid_request", "Send `top_k` of at most 8")
 
 
@@ -181,7 +181,7 @@ def test_the_largest_collection_leaves_room_for_others(
         return self_trained(*given)
 
     monkeypatch.setattr(collection, "self_trained", watched)
-    body = ok(ask(shared, FEATURES[:50] * (MAX_COLLECTION_IMAGES // 50), model=model, top_k=1))
+    body = ok(ask(shared, FEATURES[:100] * (MAX_COLLECTION_IMAGES // 100), model=model, top_k=1))
     assert (body["method"], len(body["results"])) == ("self_training", MAX_COLLECTION_IMAGES)
     [(thread, slots, held)] = seen
     assert thread.startswith("request")
