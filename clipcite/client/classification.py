@@ -1,33 +1,35 @@
 """Requests to /classify, and one answer from several responses."""
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.request import BINARY, Request
-from clipcite.datasets.image import ImageFile, ImageLike, as_image
+from clipcite.datasets.image import ImageFile
 from clipcite.wire.predictions import Classification, ImageResult, Timing
 from clipcite.wire.problems import Notice
 
 ClassNames = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
 """Class names. An element or a value may hold the prompts of its class."""
-Answer = Classification | UnprocessableEntityError
-"""Response to one request; the error if none of its images is readable."""
 CLASSIFY_BATCH_SIZE = 32
 """Images per request to /classify. The service accepts 64 by default."""
 CLASSIFY_SECONDS = 180
 
 
 def classify_request(
-    images: Sequence[ImageFile], class_names: ClassNames | None, options: Mapping[str, Any]
+    images: Sequence[ImageFile],
+    class_names: ClassNames | None,
+    model: str,
+    options: Mapping[str, float | str | Sequence[str] | None],
 ) -> Request:
     """Build a request to /classify, and read the images. Options that are None or False are left out."""
+    names = None if class_names is None else _names(class_names)
+    given = {"model": model, "class_names": names, **options}
     fields = {
-        field: [json.dumps(value) if isinstance(value, list | tuple | bool) else str(value)]
-        for field, value in given_options(class_names, options).items()
-        if value is not False
+        field: [json.dumps(value) if isinstance(value, list | bool) else str(value)]
+        for field, value in given.items()
+        if value is not None and value is not False
     }
     return Request(
         "POST",
@@ -38,68 +40,59 @@ def classify_request(
     )
 
 
-def given_options(class_names: ClassNames | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a request, without those that are None."""
+def collection_request(
+    features: Sequence[str], class_names: ClassNames | None, options: Mapping[str, Any]
+) -> Request:
+    """Build a request to /classify/collection. Options that are None are left out."""
     names = None if class_names is None else _names(class_names)
-    return {name: value for name, value in {"class_names": names, **options}.items() if value is not None}
+    given = {"features": list(features), "class_names": names, **options}
+    body = {name: value for name, value in given.items() if value is not None}
+    return Request("POST", "/classify/collection", json=body, read_seconds=CLASSIFY_SECONDS)
 
 
-def image_parts(images: Sequence[ImageLike]) -> Iterator[tuple[list[str], list[ImageFile]]]:
-    """Yield the names and files of the images of each request.
-
-    Raises:
-        InvalidImages: an image that can't be sent.
-    """
-    for start in range(0, len(images), CLASSIFY_BATCH_SIZE):
-        part = images[start : start + CLASSIFY_BATCH_SIZE]
-        files = [as_image(image, f"image-{i}") for i, image in enumerate(part, start + 1)]
-        names = [
-            os.fspath(image) if isinstance(image, str | os.PathLike) else file.name
-            for image, file in zip(part, files, strict=True)
-        ]
-        yield names, files
-
-
-def part_results(names: Sequence[str], answer: Answer) -> list[ImageResult]:
-    """Return the results of one request, with local file names."""
-    if isinstance(answer, Classification):
-        pairs = zip(answer.results, names, strict=False)
-        return [result.model_copy(update={"file": name}) for result, name in pairs]
+def unreadable(error: UnprocessableEntityError, names: Sequence[str | None]) -> list[ImageResult]:
+    """Return the results of a request without a readable image."""
     return [
-        ImageResult(file=name, error=Notice(code=item.code or answer.code, detail=item.detail))
-        for item, name in zip(answer.errors, names, strict=False)
+        ImageResult(file=name, error=Notice(code=item.code or error.code, detail=item.detail))
+        for item, name in zip(error.errors, names, strict=False)
     ]
 
 
-def join_answers(parts: Sequence[tuple[list[str], Answer]]) -> Classification:
+def join_answers(
+    answers: Sequence[Classification], refused: Mapping[int, UnprocessableEntityError], names: Sequence[str]
+) -> Classification:
     """Join the responses to several requests into one.
 
     Args:
-        parts: local names of the images of each request, and its response.
-
-    Raises:
-        UnprocessableEntityError: no image is readable.
+        answers: responses to the requests with a readable image, in order.
+        refused: errors of the other requests, by request number.
+        names: local name of each image.
     """
-    answers = [answer for _, answer in parts if isinstance(answer, Classification)]
-    if not answers:
-        first = cast(UnprocessableEntityError, parts[0][1])
-        raise first.with_files([name for names, _ in parts for name in names])
+    rest = iter(answers)
     results: list[ImageResult] = []
     raw: list[Any] = []
-    for names, answer in parts:
-        found = part_results(names, answer)
-        results += found
-        if isinstance(answer, Classification):
+    for number in range(len(answers) + len(refused)):
+        error = refused.get(number)
+        sent = names[number * CLASSIFY_BATCH_SIZE : (number + 1) * CLASSIFY_BATCH_SIZE]
+        if error is None:
+            answer = next(rest)
+            results += [
+                result.model_copy(update={"file": name})
+                for result, name in zip(answer.results, sent, strict=False)
+            ]
             raw += answer.raw["results"]
         else:
-            raw += [{**row.model_dump(include={"file", "error"}), "predictions": None} for row in found]
+            for result in unreadable(error, sent):
+                results.append(result)
+                raw.append({**result.model_dump(include={"file", "error"}), "predictions": None})
+    first = answers[0]
     times = Timing(
         decode=sum(answer.timing_ms["decode"] for answer in answers),
         encode=sum(answer.timing_ms["encode"] for answer in answers),
         total=sum(answer.timing_ms["total"] for answer in answers),
     )
-    joined = answers[0].model_copy(update={"results": results, "timing_ms": times})
-    joined._raw = {**answers[0].raw, "results": raw, "timing_ms": times}
+    joined = first.model_copy(update={"results": results, "timing_ms": times})
+    joined._raw = {**first.raw, "results": raw, "timing_ms": times}
     return joined
 
 
