@@ -107,7 +107,7 @@ def _from_collection(body: bytes) -> ParsedBody:
     for index, text in enumerate(asked.features):
         try:
             rows.append(np.frombuffer(base64.b64decode(text, validate=True), "<f2"))
-            if not len(rows[-1]) or len(rows[-1]) != len(rows[0]) or not np.isfinite(rows[-1]).all():
+            if len(rows[-1]) != len(rows[0]) or not np.isfinite(rows[-1]).all():
                 raise ValueError
         except ValueError:
             errors.append({"pointer": f"/features/{index}", "detail": NOT_FEATURES})
