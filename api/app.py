@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 
 from api import backbones, compat, samples
+from api.classify import collection
 from api.classify import routes as classify
 from api.http import problems
 from api.http.openapi import build_openapi
@@ -101,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/page", web.files)
     resources = (
         classify.router,  # routes are matched in order, and this one is called most often
+        collection.router,
         jobs.make_adapt_router(settings),
         jobs.router,
         report.router,

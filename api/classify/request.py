@@ -17,7 +17,7 @@ from api.classify.class_names import class_names
 from api.http.forms import check_fields, display_name
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from clipcite.wire.base import MAX_CLASSIFY_IMAGES
-from clipcite.wire.classify import ClassifyJson, ClassIn, CollectionJson, Options, ScoreOptions
+from clipcite.wire.classify import ClassifyJson, ClassIn, Options
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
 from core.serving.service import Subject, is_stock
@@ -30,7 +30,6 @@ MAX_PREDICTIONS = 100_000
 """Maximum number of predictions of all images and models, each with its class name."""
 LISTS = ("class_names", "templates", "models")
 """Fields that may be repeated, or have a JSON list."""
-NOT_FEATURES = "Not base64 of finite float16 numbers, as many as in the first element."
 WHITESPACE = b" \t\n\r\v\f"
 
 
@@ -85,41 +84,6 @@ def from_json(body: bytes, settings: Settings) -> ParsedBody:
     images = _decode_base64([image.base64 for image in options.images], settings.max_image_bytes)
     files = [display_name(p.name) if p.name else None for p in options.images]
     return checked(options, images, files)
-
-
-@asynccontextmanager
-async def received_collection(
-    request: Request, settings: Settings
-) -> AsyncIterator[Callable[[], ParsedBody]]:
-    """Receive the features of a collection; see `received`."""
-    body = await request.body()
-    yield lambda: _from_collection(body)
-
-
-def _from_collection(body: bytes) -> ParsedBody:
-    """Return the request of a CollectionJson. Raise InvalidRequest that lists every invalid element."""
-    try:
-        asked = CollectionJson.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid_model(error, "") from error
-    rows: list[NDArray[np.float16]] = []
-    errors = []
-    for index, text in enumerate(asked.features):
-        try:
-            rows.append(np.frombuffer(base64.b64decode(text, validate=True), "<f2"))
-            if len(rows[-1]) != len(rows[0]) or not np.isfinite(rows[-1]).all():
-                raise ValueError
-        except ValueError:
-            errors.append({"pointer": f"/features/{index}", "detail": NOT_FEATURES})
-    if errors:
-        raise InvalidRequest(
-            f"{len(errors)} of {len(asked.features)} features are not base64 of equally many finite float16 "
-            "numbers. Send `features` as POST /classify returned them, all for one model and alpha.",
-            errors,
-            code="invalid_features",
-        )
-    options = Options.model_construct(**{name: getattr(asked, name) for name in ScoreOptions.model_fields})
-    return checked(options, np.stack(rows), [None] * len(rows))
 
 
 def _from_form(form: FormData, settings: Settings) -> ParsedBody:

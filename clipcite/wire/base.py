@@ -24,7 +24,6 @@ MAX_UNKNOWN_FIELDS = 100
 MAX_IMAGES = 100_000
 """Images of a job that the schema allows. The operator sets a lower limit."""
 MAX_CLASSIFY_IMAGES = 64
-MAX_COLLECTION_IMAGES = 20_000
 MAX_CLASS_NAMES = 1_000
 MAX_CLASSES = 10_000
 MAX_TEMPLATES = 100

@@ -8,7 +8,6 @@ from pydantic_core import PydanticCustomError
 from clipcite.wire.base import (
     MAX_CLASS_NAMES,
     MAX_CLASSIFY_IMAGES,
-    MAX_COLLECTION_IMAGES,
     MAX_TEMPLATES,
     RawName,
     RequestModel,
@@ -135,16 +134,4 @@ class ClassifyForm(Options):
 
     images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]] = Field(
         max_length=MAX_CLASSIFY_IMAGES, description="Image files to classify."
-    )
-
-
-class CollectionJson(ScoreOptions):
-    """Body of POST /classify/collection."""
-
-    features: list[str] = Field(
-        fail_fast=True,
-        min_length=1,
-        max_length=MAX_COLLECTION_IMAGES,
-        description="`features` of each image, as `POST /classify` returned them for the same `model` and "
-        "`alpha`. Several requests give the features of one collection.",
     )

@@ -1,0 +1,158 @@
+# Generated from clipcite/client/_async/classifier.py by `python -m tests.repository.unasync`. Do not edit.
+"""Classification of images and collections."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from clipcite.client._sync.transport import Transport
+from clipcite.client.classification import (
+    CLASSIFY_BATCH_SIZE,
+    ClassNames,
+    classify_request,
+    collection_request,
+    join_answers,
+    unreadable,
+)
+from clipcite.client.errors import InvalidImages, UnprocessableEntityError
+from clipcite.datasets.image import ImageLike, as_image, is_one_image
+from clipcite.wire.collection import MAX_COLLECTION_IMAGES, CollectionAnswer
+from clipcite.wire.predictions import Classification, ImageResult
+
+
+class Classifier:
+    """The methods of a client that classify."""
+
+    _transport: Transport
+
+    def classify(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        class_names: ClassNames | None = None,
+        *,
+        model: str = "stock",
+        alpha: float | None = None,
+        templates: Sequence[str] | None = None,
+        new_class_balance: float | None = None,
+        top_k: int | None = None,
+        coverage: float | None = None,
+        reject: bool = False,
+        features: bool = False,
+    ) -> Classification:
+        """Rank class names, trained or new, for each image. Many images are sent in several requests.
+
+        Args:
+            images: paths, bytes, PIL images or uint8 arrays [H, W, 3]; one or a list.
+            class_names: class names, or a mapping from class names to their prompts (or None) (default: the
+                classes that the model was trained on).
+            model: id, name, `name@version`, `name@alias`, id of a job, or `stock`.
+            alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
+            templates: prompt templates such as "a photo of a {}." (default: the model's).
+            new_class_balance: factor of the offset against trained classes (default: the service's).
+            top_k: number of classes per image (default: all).
+            coverage: return per image a prediction set that contains the true class with this probability.
+            reject: return per image `rejected`, True if the image resembles none of the classes.
+            features: return per image `features`, for `classify_collection`.
+
+        The results can be indexed: `client.classify("a.jpg", model="shoes")[0].class_name`. Each has the path
+        of its image in `file`. An unreadable image has an `error` in its result.
+
+        Raises:
+            InvalidImages: `images` is empty.
+            UnprocessableEntityError: no image is readable, or an argument is invalid.
+        """
+        given = [images] if is_one_image(images) else list(cast(Sequence[ImageLike], images))
+        files = [as_image(image, f"image-{i}") for i, image in enumerate(given, 1)]
+        if not files:
+            raise InvalidImages("No images to classify.")
+        names = [
+            os.fspath(image) if isinstance(image, str | os.PathLike) else file.name
+            for image, file in zip(given, files, strict=True)
+        ]
+        options = {
+            "alpha": alpha,
+            "templates": None if templates is None else list(templates),
+            "new_class_balance": new_class_balance,
+            "top_k": top_k,
+            "coverage": coverage,
+            "reject": reject,
+            "features": features,
+        }
+        answers: list[Classification] = []
+        refused: dict[int, UnprocessableEntityError] = {}
+        for number, start in enumerate(range(0, len(files), CLASSIFY_BATCH_SIZE)):
+            batch = files[start : start + CLASSIFY_BATCH_SIZE]
+            request = classify_request(batch, class_names, model, options)
+            try:
+                answers.append(self._transport.fetch(Classification, request))
+            except UnprocessableEntityError as error:
+                if error.code != "bad_images":
+                    raise
+                refused[number] = error
+        if not answers:
+            first = refused[0]
+            raise first.with_files(names)
+        return join_answers(answers, refused, names)
+
+    def classify_collection(
+        self, features: Sequence[str], class_names: ClassNames | None = None, *, model: str, **options: Any
+    ) -> CollectionAnswer:
+        """Rank class names for the images of a collection, with all of them as evidence where that helps.
+
+        Args:
+            features: those of up to 20,000 images, from `classify(…, features=True)` with this model.
+            class_names, model, options: those of `classify`, without `coverage` and `reject`.
+
+        The results have the order of `features`, without `file`. `method` and `reason` say what was done.
+        """
+        request = collection_request(features, class_names, {"model": model, **options})
+        return self._transport.fetch(CollectionAnswer, request)
+
+    def sort(
+        self,
+        images: Sequence[ImageLike],
+        class_names: ClassNames | None = None,
+        *,
+        model: str,
+        top_k: int = 3,
+        on_results: Callable[[list[ImageResult]], None] | None = None,
+        **options: Any,
+    ) -> CollectionAnswer:
+        """Classify up to 20,000 images in parts, then once more by `classify_collection`.
+
+        Args:
+            on_results: called with the results of each part. The answer may differ from them.
+
+        Other arguments: see `classify_collection`. The results have the paths of the images, and an `error`
+        for images that can't be read.
+
+        Raises:
+            InvalidImages: there are no images or too many.
+            UnprocessableEntityError: no image is readable, or an argument is invalid.
+        """
+        if not 1 <= len(images) <= MAX_COLLECTION_IMAGES:
+            raise InvalidImages(f"Sort 1 to {MAX_COLLECTION_IMAGES:,} images at a time, not {len(images):,}.")
+        options["top_k"] = top_k
+        rows: list[ImageResult] = []
+        for end in range(CLASSIFY_BATCH_SIZE, len(images) + CLASSIFY_BATCH_SIZE, CLASSIFY_BATCH_SIZE):
+            part = images[end - CLASSIFY_BATCH_SIZE : end]
+            try:
+                answer = self.classify(part, class_names, model=model, features=True, **options)
+            except UnprocessableEntityError as error:
+                nothing = end >= len(images) and not any(row.features for row in rows)
+                if error.code != "bad_images" or nothing:
+                    raise
+                results = unreadable(error, [item.file for item in error.errors])
+            else:
+                model, results = answer.model, answer.results  # its id, because an alias may move
+            if on_results is not None:
+                on_results(results)
+            rows += [row.model_copy(update={"predictions": []}) for row in results]
+        features = [row.features for row in rows if row.features]
+        collection = self.classify_collection(features, class_names, model=model, **options)
+        if collection.model != model:  # a job has its model now, whose features are others
+            model = collection.model
+            return self.sort(images, class_names, model=model, on_results=on_results, **options)
+        found = iter(collection.results)
+        results = [next(found).model_copy(update={"file": r.file}) if r.features else r for r in rows]
+        return collection.model_copy(update={"results": results})
