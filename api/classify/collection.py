@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from api.classify.request import ParsedBody, checked
 from api.classify.service import answer_classify
 from api.http.problems import InvalidRequest, invalid_model, responses
-from clipcite.wire.classify import Options, ScoreOptions
-from clipcite.wire.collection import CollectionAnswer, CollectionJson
+from clipcite.wire.classify import CollectionJson, Options, ScoreOptions
+from clipcite.wire.predictions import CollectionAnswer
 from core.settings import Settings
 
 NOT_FEATURES = "Not base64 of finite float16 numbers, as many as in the first element."

@@ -31,14 +31,15 @@ MAX_PREDICTIONS = 100_000
 LISTS = ("class_names", "templates", "models")
 """Fields that may be repeated, or have a JSON list."""
 WHITESPACE = b" \t\n\r\v\f"
+Images = list[bytes] | NDArray[np.float16]
+"""Files, or the features [N, D] of a collection."""
 
 
 @dataclass(frozen=True)
 class ParsedBody:
     """A validated request."""
 
-    images: list[bytes] | NDArray[np.float16]
-    """Files, or the features [N, D] of a collection."""
+    images: Images
     files: list[str | None]
     class_names: tuple[ClassName, ...] | None
     """None stands for the classes of the model."""
@@ -105,11 +106,7 @@ def _from_form(form: FormData, settings: Settings) -> ParsedBody:
     return parsed
 
 
-def checked(
-    options: Options,
-    images: list[bytes] | NDArray[np.float16],
-    files: list[str | None],
-) -> ParsedBody:
+def checked(options: Options, images: Images, files: list[str | None]) -> ParsedBody:
     """Return the request of these files. Raise InvalidRequest."""
     if options.models and "model" in options.model_fields_set:
         raise InvalidRequest(

@@ -1,8 +1,8 @@
 """Response of POST /classify."""
 
-from collections.abc import Sequence
 from typing import Any
 
+from api.classify.request import ParsedBody
 from clipcite.wire.predictions import Calibration, ImageResult
 from core.clip.errors import BadImage
 from core.clip.inference import calibration
@@ -13,29 +13,20 @@ from core.store.db.tables import Model
 NO_RESULT = dict.fromkeys(ImageResult.model_fields)
 
 
-def to_response(
-    answer: ClassifyResult,
-    reference: str,
-    subject: Subject,
-    files: Sequence[str | None],
-    *,
-    sets: bool,
-    rejects: bool,
-) -> dict[str, Any]:
+def to_response(answer: ClassifyResult, reference: str, subject: Subject, body: ParsedBody) -> dict[str, Any]:
     """Return the fields of a ModelAnswer.
 
     The result is a plain dict, because validating thousands of predictions would take too long.
 
     Args:
         subject: what the reference resolved to.
-        sets: include prediction sets.
-        rejects: include the rejections.
+        body: the request, whose options choose what is included.
     """
     model = subject if isinstance(subject, Model) else None
     results: list[dict[str, Any]] = []
     features = iter(answer.features)
     calibrated = zip(answer.sets, answer.in_distribution_score, answer.rejected, strict=True)
-    for file, result in zip(files, answer.results, strict=True):
+    for file, result in zip(body.files, answer.results, strict=True):
         if isinstance(result, BadImage):
             results.append(
                 {**NO_RESULT, "file": file, "error": {"code": result.code, "detail": result.detail}}
@@ -46,9 +37,9 @@ def to_response(
                 {
                     "file": file,
                     "predictions": [vars(prediction) for prediction in result],
-                    "prediction_set": prediction_set if sets else None,
+                    "prediction_set": prediction_set if body.options.coverage else None,
                     "in_distribution_score": in_distribution_score,
-                    "rejected": rejected if rejects else None,
+                    "rejected": rejected if body.options.reject else None,
                     "features": next(features, None),
                     "error": None,
                 }

@@ -2,12 +2,11 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
 from fastapi import Request
 from pydantic_core import to_json
 
@@ -24,7 +23,6 @@ from core.store.errors import ModelNotFound
 
 Receive = Callable[[Request, Settings], AbstractAsyncContextManager[Callable[[], ParsedBody]]]
 Result = TypeVar("Result")
-SELF_TRAINED = "The model was trained on all class names: the surer images count as training images here."
 
 
 async def answer_classify(request: Request, receive: Receive = received) -> bytes:
@@ -63,34 +61,20 @@ async def run_admitted(request: Request, work: Callable[[Serving, Database, Gran
 def _answer(parse: Callable[[], ParsedBody], serving: Serving, database: Database, grant: Grant) -> bytes:
     """Parse and classify in one thread. The request holds a slot per image and model, one of them already."""
     body = parse()
-    encoded = 1 if isinstance(body.images, np.ndarray) else len(body.images)
+    encoded = len(body.images) if isinstance(body.images, list) else 1  # a collection is encoded already
     with grant.more(slots=encoded * len(body.options.references) - 1):
         return _classify(body, serving, database, grant)
 
 
 def _classify(body: ParsedBody, serving: Serving, database: Database, grant: Grant) -> bytes:
     """Classify and encode as JSON. A thousand classes for many images would block the event loop."""
-    owner = grant.owner
-    references = body.options.references
-    # Resolved once per request, so that a promotion in between can't mix two models.
-    subjects = look_up(database, references, owner=owner)
     try:
-        named = with_class_names(body, subjects[0])
-        answers = _compare(serving, named, subjects, grant)
+        subjects, named, answers = _compare(serving, database, body, grant)
     except ModelNotFound:  # deleted meanwhile; a name or an alias may now point to another model
-        subjects = look_up(database, references, owner=owner)
-        named = with_class_names(body, subjects[0])
-        answers = _compare(serving, named, subjects, grant)
+        subjects, named, answers = _compare(serving, database, body, grant)
     fields = [
-        to_response(
-            answer,
-            reference,
-            subject,
-            body.files,
-            sets=body.options.coverage is not None,
-            rejects=body.options.reject,
-        )
-        for answer, reference, subject in zip(answers, references, subjects, strict=True)
+        to_response(answer, reference, subject, body)
+        for answer, reference, subject in zip(answers, body.options.references, subjects, strict=True)
     ]
     warnings = list(named.warnings)
     if any(answer.preview for answer in answers) and body.options.alpha:
@@ -103,19 +87,19 @@ def _classify(body: ParsedBody, serving: Serving, database: Database, grant: Gra
             "preview of all images."
         )
         warnings.append({"code": "preview_unfinished", "detail": detail})
-    if isinstance(body.images, np.ndarray):
-        alone_because = answers[0].alone_because
-        fields[0]["method"] = "image_by_image" if alone_because else "self_training"
-        fields[0]["reason"] = alone_because or SELF_TRAINED
     if body.options.models:
         return to_json({"comparison": fields, "warnings": warnings})
-    return to_json({**fields[0], "warnings": warnings})
+    return to_json({**fields[0], **answers[0].collection, "warnings": warnings})
 
 
 def _compare(
-    serving: Serving, body: ParsedBody, subjects: Sequence[Subject], grant: Grant
-) -> list[ClassifyResult]:
+    serving: Serving, database: Database, body: ParsedBody, grant: Grant
+) -> tuple[list[Subject], ParsedBody, list[ClassifyResult]]:
+    """Return the models of the request, its classes, and the answers."""
     options = body.options
+    # Resolved once, so that a promotion in between can't mix two models.
+    subjects = look_up(database, options.references, owner=grant.owner)
+    body = with_class_names(body, subjects[0])
     request = ClassifyRequest(
         body.class_names or (),
         alpha=None if options.alpha is None else round_alpha(options.alpha),
@@ -127,7 +111,7 @@ def _compare(
         features=options.features,
     )
     try:
-        return serving.compare(body.images, request, models=subjects, grant=grant)
+        return subjects, body, serving.compare(body.images, request, models=subjects, grant=grant)
     except NoReadableImage as error:
         items = [
             {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}

@@ -8,11 +8,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from clipcite.wire.adapt import Preflight
-from clipcite.wire.classify import ClassifyForm, ClassifyJson
-from clipcite.wire.collection import CollectionAnswer, CollectionJson
+from clipcite.wire.classify import ClassifyForm, ClassifyJson, CollectionJson
 from clipcite.wire.jobs import Job
 from clipcite.wire.models import Model
-from clipcite.wire.predictions import Classification
+from clipcite.wire.predictions import Classification, CollectionAnswer
 from clipcite.wire.problems import Problem
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}

@@ -17,6 +17,7 @@ from clipcite.wire.base import (
 STOCK = "stock"
 """Reference of the pre-trained model."""
 MAX_MODELS = 5
+MAX_COLLECTION_IMAGES = 20_000
 NEW_CLASS_BALANCE = 0.35
 Rule = Literal["closed", "mixed", "untrained"]
 
@@ -134,4 +135,16 @@ class ClassifyForm(Options):
 
     images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]] = Field(
         max_length=MAX_CLASSIFY_IMAGES, description="Image files to classify."
+    )
+
+
+class CollectionJson(ScoreOptions):
+    """Body of POST /classify/collection."""
+
+    features: list[str] = Field(
+        fail_fast=True,
+        min_length=1,
+        max_length=MAX_COLLECTION_IMAGES,
+        description="`features` of each image, as `POST /classify` returned them for the same `model` and "
+        "`alpha`. Several requests give the features of one collection.",
     )

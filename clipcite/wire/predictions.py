@@ -145,6 +145,12 @@ ANSWER_EXAMPLE: JsonDict = {
     "timing_ms": {"decode": 2.1, "encode": 11.0, "total": 14.2},
     "warnings": [],
 }
+COLLECTION_EXAMPLE: JsonDict = {
+    **ANSWER_EXAMPLE,
+    "results": [{**RESULT_EXAMPLE, "file": None}],
+    "method": "image_by_image",
+    "reason": "'hedgehog' is a new class. A collection helps only among trained classes.",
+}
 
 
 class ModelAnswer(Resource):
@@ -196,6 +202,17 @@ class Classification(ModelAnswer):
         )
 
     __repr__ = __str__
+
+
+class CollectionAnswer(Classification):
+    """Response to a request with the features of a collection. Results have no `file`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [COLLECTION_EXAMPLE]})
+
+    method: Open[Literal["self_training", "image_by_image"]] = Field(
+        description="`self_training` if the surer images joined the training images of their predicted class."
+    )
+    reason: str = Field(description="Reason for the method, for a person.")
 
 
 class Comparison(ResponseModel):

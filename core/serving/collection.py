@@ -17,6 +17,7 @@ MIN_IMAGES, MIN_IMAGES_PER_CLASS, MIN_CLASS_SHARE = 100, 20, 0.5
 
 With fewer images, or without those of a class, self-training loses (benchmarks/pages/requests.md).
 """
+SELF_TRAINED = "The model was trained on all class names: the surer images count as training images here."
 
 
 class WrongFeatures(ClipCiteError):

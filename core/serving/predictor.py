@@ -29,7 +29,7 @@ from core.serving.calibrated import (
     ranked,
     stored_calibration,
 )
-from core.serving.collection import Collection
+from core.serving.collection import SELF_TRAINED, Collection
 from core.serving.decoding import fitted
 from core.serving.engine import Engine
 from core.serving.names import Prompts, resolve_class_names
@@ -174,12 +174,15 @@ class Predictor:
         rule, texts = classifier.rule, classifier.text_features
         if model.preview is not None:
             rule = model.preview.preview.rule(texts, names.classes, request.new_class_balance)
-        alone_because = None
+        collection: dict[str, str] = {}
         if isinstance(images, Collection):
             found = images.rule_or_reason(
                 classifier, served, request.new_class_balance, preview=model.preview is not None
             )
-            rule, alone_because = (rule, found) if isinstance(found, str) else (found, None)
+            if isinstance(found, str):
+                collection = {"method": "image_by_image", "reason": found}
+            else:
+                rule, collection = found, {"method": "self_training", "reason": SELF_TRAINED}
         temperature = None if fitted is None else fitted.temperature
         scores = scored(features, texts, rule, served.backbone.logit_scale / (temperature or 1.0))
         sets: list[list[str]] = []
@@ -210,7 +213,7 @@ class Predictor:
             features=[
                 base64.b64encode(row).decode() for row in features.numpy().astype("<f2") if request.features
             ],
-            alone_because=alone_because,
+            collection=collection,
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),
                 "encode": round(1000 * (encoded - encoding), 2),

@@ -78,8 +78,8 @@ class ClassifyResult:
     """With a calibration, per readable image: whether the image resembles none of the classes."""
     features: list[str]
     """If requested, per readable image: features [D] as base64 of little-endian float16."""
-    alone_because: str | None
-    """Reason why each image of a collection was classified alone; None after self-training."""
+    collection: dict[str, str]
+    """`method` and `reason` of a collection; empty for images."""
     timing_ms: dict[str, float]
 
 

@@ -13,18 +13,25 @@ GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
     "admin": 1_198,
-    "api": 5_542,
-    "core": 18_471,
+    "api": 5_527,
+    "core": 18_458,
     "worker": 2_260,
-    "clipcite": 5_712,
+    "clipcite": 5_667,
     "tests": 38_733,
     "benchmarks": 11_521,
+    "api/classify/collection.py": 83,
     "api/compat": 250,
     "clipcite/bridges": 316,
+    "clipcite/client/_async/classifier.py": 159,
     "clipcite/sorting": 710,
     "core/clip/export/formats": 421,
+    "core/clip/inference/self_training.py": 50,
+    "core/serving/collection.py": 75,
+    "tests/api/classify/test_collection.py": 190,
     "tests/api/compat": 232,
+    "tests/clipcite/client/test_sort.py": 80,
     "tests/clipcite/sorting": 504,
+    "tests/core/clip/inference/test_self_training.py": 59,
     "tests/neighbours": 645,
 }
 """Maximum number of lines of Python per folder or module, without the generated client and other entries."""
@@ -38,8 +45,6 @@ LONG_MODULES = {}
 """Modules above `MAX_MODULE_LINES`, with their ceilings."""
 
 MAX_FOLDER_FILES = 12
-LARGE_FOLDERS: dict[str, int] = {}
-"""Folders with more than `MAX_FOLDER_FILES` modules, with their ceilings."""
 
 
 def _tracked(*suffixes: str) -> list[str]:
@@ -85,11 +90,7 @@ def test_folders_are_small() -> None:
     counts = Counter(
         str(PurePosixPath(path).parent) for path in modules if PurePosixPath(path).name != "conftest.py"
     )
-    large = {
-        folder: count
-        for folder, count in counts.items()
-        if folder != "." and count > LARGE_FOLDERS.get(folder, MAX_FOLDER_FILES)
-    }
+    large = {folder: count for folder, count in counts.items() if folder != "." and count > MAX_FOLDER_FILES}
     assert not large
 
 

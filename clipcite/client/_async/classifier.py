@@ -17,8 +17,8 @@ from clipcite.client.classification import (
 )
 from clipcite.client.errors import InvalidImages, UnprocessableEntityError
 from clipcite.datasets.image import ImageLike, as_image, is_one_image
-from clipcite.wire.collection import MAX_COLLECTION_IMAGES, CollectionAnswer
-from clipcite.wire.predictions import Classification, ImageResult
+from clipcite.wire.classify import MAX_COLLECTION_IMAGES
+from clipcite.wire.predictions import Classification, CollectionAnswer, ImageResult
 
 
 class AsyncClassifier:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipcite.wire.collection import MAX_COLLECTION_IMAGES
+from clipcite.wire.classify import MAX_COLLECTION_IMAGES
 from core.clip.inference.request_rule import RequestRule, request_rule
 from core.clip.inference.self_training import self_trained
 from core.clip.models.backbone import Backbone
