@@ -11,6 +11,7 @@ import json
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -30,13 +31,14 @@ def main(model: str, names: list[str], images: list[Path]) -> None:
     tokens = tokenize([f"a photo of a {name}." for name in names], use["text"]["input"]["shape"][1])
     pixels = np.stack([preprocess(path, use["image"]["preprocess"]) for path in images])
     image, text = (onnxruntime.InferenceSession(FOLDER / f"{part}.onnx") for part in ("image", "text"))
-    cosines = image.run(None, {"pixels": pixels})[0] @ text.run(None, {"tokens": tokens})[0].T
+    features, anchors = image.run(None, {"pixels": pixels})[0], text.run(None, {"tokens": tokens})[0]
+    cosines = np.asarray(features) @ np.asarray(anchors).T
     scores = np.exp(use["logit_scale"] * (cosines - cosines.max(axis=1, keepdims=True)))
     for path, row in zip(images, scores / scores.sum(axis=1, keepdims=True), strict=True):
         print(path, ", ".join(f"{names[i]} {100 * row[i]:.0f}%" for i in row.argsort()[::-1]))
 
 
-def preprocess(path: Path, how: dict) -> np.ndarray:
+def preprocess(path: Path, how: dict[str, Any]) -> np.ndarray:
     """Resize the shorter side, crop the centre and normalise: float32 [3, H, W]."""
     height, width = how["size"]
     image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
@@ -50,7 +52,8 @@ def preprocess(path: Path, how: dict) -> np.ndarray:
 def tokenize(prompts: list[str], length: int) -> np.ndarray:
     """Return token ids, int64 [C, length]."""
     if not (file := FOLDER / "tokenizer.json").is_file():  # CLIP's tokenizer, part of open_clip
-        return importlib.import_module("open_clip").SimpleTokenizer(context_length=length)(prompts).numpy()
+        tokenizer = importlib.import_module("open_clip").SimpleTokenizer(context_length=length)
+        return np.asarray(tokenizer(prompts))
     tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(file))
     tokenizer.enable_padding(length=length)
     return np.array([line.ids for line in tokenizer.encode_batch(prompts)])

@@ -106,21 +106,20 @@ def test_the_server_is_importable_by_its_path(installed: Path, tmp_path: Path) -
 
 
 def test_the_programs_of_the_pages_have_types(installed: Path, tmp_path: Path) -> None:
-    """mypy finds the types of the installed client, and no error in a program that uses it."""
-    programs = [
-        block.text
-        for page in PAGES
-        for block in blocks(page)
-        if block.language == "python" and "from clipcite import" in block.text
-    ]
-    assert len(programs) >= 5
+    """mypy and pyright find the types of the installed client, and no error in a program that uses it."""
+    programs = [block.text for page in PAGES for block in blocks(page) if block.language == "python"]
+    programs += [path.read_text() for path in (ROOT / "examples").glob("*.py")] + [FIRST_SCRIPT]
+    programs = [program for program in programs if "from clipcite import" in program]
+    assert len(programs) >= 9
     for number, program in enumerate(programs):
         (tmp_path / f"program{number}.py").write_text(program)
-    (tmp_path / "first.py").write_text(FIRST_SCRIPT)
-    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable"]
-    command = [*mypy, str(installed / "python"), *(path.name for path in tmp_path.glob("*.py"))]
-    done = subprocess.run(command, cwd=tmp_path, env=without_paths(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
+    mypy = ["mypy", "--strict", "--config-file=", "--disable-error-code=import-untyped"]
+    mypy += ["--python-executable", str(installed / "python")]
+    for checker in (mypy, ["basedpyright", "--pythonpath", str(installed / "python")]):
+        command = [sys.executable, "-m", *checker, *(path.name for path in tmp_path.glob("*.py"))]
+        done = subprocess.run(command, cwd=tmp_path, env=without_paths(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
 
 
 @contextmanager
