@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI
 from api import backbones, compat, samples
 from api.classify import collection
 from api.classify import routes as classify
+from api.corrections import routes as corrections
 from api.http import problems
 from api.http.openapi import build_openapi
 from api.jobs import images
@@ -44,7 +45,7 @@ DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POS
 then classify with **any** class names (`POST /classify`), trained or new. Errors are
 `application/problem+json`."""
 
-FORM_PATHS = re.compile(r"/(adapt|classify|models(/[^/]+/extend)?)")
+FORM_PATHS = re.compile(r"/(adapt|classify|models(/[^/]+/(extend|feedback|evaluate))?)")
 JSON_PATHS = re.compile(r"/classify(/collection)?")
 """Paths that accept a large body, by its content type."""
 UNTRACED = "/healthz$,/readyz$,/metrics$,/page/"
@@ -110,6 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
         models.router,
         aliases.router,
         models.make_extend_router(settings),
+        corrections.make_router(settings),
         models.import_router,
         samples.router,
         backbones.router,

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Form, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import Field
+from pydantic import BaseModel, Field
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, QueryParams
 from starlette.exceptions import HTTPException
@@ -56,6 +56,16 @@ def check_fields(form: FormData | QueryParams, known: Collection[str], lists: Co
             f"The field `{repeated[0]}` was sent more than once. Send it once.",
             [{"pointer": f"/{name}", "detail": "Sent more than once."} for name in repeated],
         )
+
+
+def form_of(kind: type[BaseModel], lists: Collection[str] = ()) -> Any:
+    """Return the dependency on a form without unknown fields and, except for `lists`, repeated ones."""
+
+    async def read(request: Request, form: Annotated[kind, Form(media_type=MULTIPART)]) -> Any:  # type: ignore[valid-type]
+        check_fields(await request.form(), kind.model_fields, lists)  # parsed already
+        return form
+
+    return Depends(read)
 
 
 def is_form(content_type: str) -> bool:

@@ -7,7 +7,6 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from clipcite.wire.adapt import Preflight
 from clipcite.wire.classify import ClassifyForm, ClassifyJson, CollectionJson
 from clipcite.wire.jobs import Job
 from clipcite.wire.models import Model
@@ -23,8 +22,8 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     CollectionJson: "validation",
 }
 """Schemas that routes reference by name only: the fields that are sent, or those that are accepted."""
-FORMS = ("JobForm", "ImportForm")
-WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Preflight, Model, Classification, CollectionAnswer)
+FORMS = ("JobForm", "ImportForm", "ImagesForm")
+WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification, CollectionAnswer)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:

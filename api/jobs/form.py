@@ -1,12 +1,12 @@
-"""Form of POST /adapt and POST /models/{id}/extend, with limits on its parts."""
+"""Forms of POST /adapt and POST /models/{id}/extend, with limits on their parts."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Header, Query, Response, UploadFile
 from pydantic import BaseModel, Field
 
-from api.http.forms import MULTIPART, FormRoute, JsonText, Text, check_fields
+from api.http.forms import FormRoute, JsonText, Text, form_of
 from api.http.problems import responses
 from api.jobs.upload import InvalidUpload
 from api.threads import UPLOADS
@@ -32,8 +32,8 @@ def _list(description: str) -> Any:
     return Field(default_factory=list, max_length=MAX_IMAGES, description=description)
 
 
-class JobForm(BaseModel):
-    """Labelled images and settings: either an archive, or lists of images and labels."""
+class ImagesForm(BaseModel):
+    """Labelled images: either an archive, or lists of images and labels."""
 
     archive: Annotated[
         UploadFile | None,
@@ -46,6 +46,14 @@ class JobForm(BaseModel):
     labels: list[Text] = _list("Class name of each image, in the order of `images`.")
     test_images: list[UploadFile] = _list("Test images, on which the model is evaluated.")
     test_labels: list[Text] = _list("Class name of each test image, in the order of `test_images`.")
+    on_bad_image: Literal["fail", "skip"] = Field(
+        "fail", description="`fail` rejects an upload with bad images, `skip` continues without them."
+    )
+
+
+class JobForm(ImagesForm):
+    """Labelled images and settings of a job."""
+
     name: Text | None = Field(
         None,
         description="Name of the job and of its model, which becomes the next version of that name. At most "
@@ -57,9 +65,6 @@ class JobForm(BaseModel):
         "backbone's recipe.",
         examples=['{"epochs": 10, "alpha": 0.5}'],
     )
-    on_bad_image: Literal["fail", "skip"] = Field(
-        "fail", description="`fail` rejects an upload with bad images, `skip` continues without them."
-    )
     webhook: Text | None = Field(
         None,
         description="URL that is notified when the job has a model and when it ends. It receives "
@@ -69,29 +74,20 @@ class JobForm(BaseModel):
     )
 
 
-async def read_form(request: Request, form: Annotated[JobForm, Form(media_type=MULTIPART)]) -> JobForm:
-    """Check the form.
-
-    Raises:
-        InvalidRequest: a field is unknown or present twice.
-        InvalidUpload: neither or both of archive and lists were sent.
-    """
-    check_fields(await request.form(), JobForm.model_fields, LISTS)  # parsed already
+def check_source(form: ImagesForm, *, optional: bool = False) -> None:
+    """Raise InvalidUpload unless the form has an archive or lists, or neither if that is allowed."""
     lists = form.images or form.labels or form.test_images or form.test_labels
-    if (form.archive is None) == (not lists):
+    sources = (form.archive is not None) + bool(lists)
+    if sources != 1 and (sources or not optional):
         raise InvalidUpload(
             "archive_or_images",
             "Send either `archive` (a .zip with one folder per class), or `images` with `labels` (and "
             "optionally `test_images` with `test_labels`).",
         )
-    return form
 
 
-JobFormDep = Annotated[JobForm, Depends(read_form)]
-PREFLIGHT_RESPONSE = {
-    "model": Preflight,
-    "description": "Preflight, with `dry_run`. Nothing was stored.",
-}
+JobFormDep = Annotated[JobForm, form_of(JobForm, LISTS)]
+PREFLIGHT = {"model": Preflight, "description": "Preflight, with `dry_run`. Nothing was stored."}
 
 
 def form_router(
@@ -113,6 +109,6 @@ def form_router(
         path,
         status_code=202,
         response_model=Job,
-        responses={200: PREFLIGHT_RESPONSE, **responses(*statuses)},
+        responses={200: PREFLIGHT, **responses(*statuses)},
     )(UPLOADS.runs(endpoint))
     return router

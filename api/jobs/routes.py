@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
 from api.http.problems import responses
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
-from api.jobs.form import DryRun, IdempotencyKey, JobForm, JobFormDep, form_router
+from api.jobs.form import DryRun, IdempotencyKey, JobForm, JobFormDep, check_source, form_router
 from api.jobs.image_check import StoredImages
 from api.jobs.retrain import changed_settings, checked_moves
 from api.jobs.submission import SubmissionDep, to_job
@@ -245,4 +245,5 @@ def adapt(
     With an `Idempotency-Key` a request can be repeated safely if its response was lost. For 24 hours the same
     key returns the first request's job, with the header `Idempotency-Replayed: true`.
     """
+    check_source(form)
     return submission.submit(form, owner, dry_run=dry_run, idempotency_key=idempotency_key)

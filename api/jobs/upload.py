@@ -62,6 +62,7 @@ def validate_upload(
     test_labels: Sequence[str] = (),
     on_bad_image: Literal["fail", "skip"] = "fail",
     kept: StoredImages | None = None,
+    trains: bool = True,
 ) -> ValidatedUpload:
     """Check a whole upload: decode every image and clean every class name.
 
@@ -72,6 +73,7 @@ def validate_upload(
         take: called with the number of bytes that are written to `folder` next; it may raise an error.
         decoders: decode the images of `owner`.
         kept: images of an earlier job, which come first and decide the spelling of class names.
+        trains: False allows any number of classes, and counts no images per class.
 
     Raises:
         ArchiveError: the archive can't be used.
@@ -107,7 +109,9 @@ def validate_upload(
     if len(bad) > MAX_REPORTED:
         more = f"{len(bad) - MAX_REPORTED:,} more images were skipped."
         warnings.append({"code": "bad_image", "detail": more})
-    classes = _classes(candidates, shots, bad, warnings)
+    if not trains and not shots:
+        raise InvalidUpload("bad_images", "None of the images can be used; see errors.", bad)
+    classes = _classes(candidates, shots, bad, warnings) if trains else []
     return ValidatedUpload(shots, classes, warnings, bad)
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import File, Form, Request, Response, UploadFile
+from fastapi import File, Response, UploadFile
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from api.archives.members import ArchiveError, ArchiveLimits
 from api.archives.read import extract
 from api.deps import from_state
-from api.http.forms import MULTIPART, JsonText, Text, check_fields
+from api.http.forms import JsonText, Text
 from api.http.problems import InvalidRequest, invalid_model
 from clipcite.wire.base import MAX_CLASSES, RawName
 from clipcite.wire.models import Model
@@ -73,14 +73,6 @@ class ImportForm(BaseModel):
         "full",
         description="Storage format for the weights of an open_clip folder. A delta keeps its format.",
     )
-
-
-async def import_form(
-    request: Request, form: Annotated[ImportForm, Form(media_type=MULTIPART)]
-) -> ImportForm:
-    """Check the form. Raise InvalidRequest if a field is unknown or present twice."""
-    check_fields(await request.form(), ImportForm.model_fields)  # parsed already
-    return form
 
 
 @dataclass(frozen=True)

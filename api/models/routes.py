@@ -7,18 +7,18 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, ServingDep
-from api.http.forms import FormRoute
+from api.http.forms import FormRoute, form_of
 from api.http.problems import InvalidRequest, json_or_invalid, responses
-from api.jobs.form import DryRun, IdempotencyKey, JobFormDep, form_router
+from api.jobs.form import DryRun, IdempotencyKey, JobFormDep, check_source, form_router
 from api.jobs.image_check import StoredImages
 from api.jobs.retrain import changed_settings
 from api.jobs.submission import SubmissionDep
 from api.models.exports import ZIP, Download
-from api.models.imports import ImporterDep, ImportForm, import_form, to_model
+from api.models.imports import ImporterDep, ImportForm, to_model
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.wire.models import Model, ModelPage, ModelPatch, ModelQuery
 from core.clip.config import round_alpha
@@ -26,8 +26,7 @@ from core.serving.exports import Format, export
 from core.settings import Settings
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
-from core.store.errors import JobNotFound, ShotsGone
-from core.store.jobs import jobs
+from core.store.jobs import corrections, jobs
 from core.store.registry import models
 from core.store.registry.references import clean_name
 from core.store.storage import deletions
@@ -156,7 +155,7 @@ def export_model(
 def import_model(
     response: Response,
     importer: ImporterDep,
-    form: Annotated[ImportForm, Depends(import_form)],
+    form: Annotated[ImportForm, form_of(ImportForm)],
     owner: CurrentOwner,
 ) -> Model:
     """Import a model that was trained elsewhere.
@@ -180,23 +179,22 @@ def extend(
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Train a new model with the model's images and further ones.
+    """Train a new model with the model's images, its corrections and further images.
 
-    The job starts from the backbone and uses the images of the model's job and those of the request. The
-    model itself does not change. If its job was deleted, its images are gone and the response is 409.
+    The job starts from the backbone and uses the images of the model's job, its corrections and the images of
+    the request, which may be none if there are corrections. The model itself does not change. If its job was
+    deleted, its images are gone and the response is 409.
 
     `labels` may contain classes of the model and others. `config` contains the settings to change; all others
     are the model's. Without `name` the new model becomes the next version of this one.
     """
     with submission.database.read() as session:
-        model = models.resolve(session, model_id, owner=owner)
-        try:
-            job = jobs.get(session, model.job_id or "", owner=owner)  # imported models have none
-        except JobNotFound as error:
-            raise ShotsGone(model_id) from error
-        rows = jobs.images(session, job.id)
-    if not rows:
-        raise ShotsGone(model_id)
+        model, job = corrections.trained_from(session, model_id, owner=owner)
+        rows, right = jobs.images(session, job.id), corrections.of_model(session, model)
+    check_source(form, optional=bool(right))
+    classes, known = {row.sha256: row.class_name for row in right}, {row.sha256 for row in rows}
+    moved = {row.position: classes[row.sha256] for row in rows if row.sha256 in classes}
+    new = [row for row in reversed(right) if row.sha256 not in known]
     changes = json_or_invalid(form.config, "/config") if form.config and form.config.strip() else {}
     if not isinstance(changes, dict):
         raise InvalidRequest("config is not a JSON object. Send an object of settings.", at="/config")
@@ -209,5 +207,5 @@ def extend(
         owner,
         dry_run=dry_run,
         idempotency_key=idempotency_key,
-        existing=partial(StoredImages, rows, submission.blobs),
+        existing=partial(StoredImages, [*rows, *new], submission.blobs, moved=moved),
     )

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from clipcite.cli.connection import (
+    Alpha,
     AsJson,
     Exit,
     Key,
@@ -44,12 +45,7 @@ def classify(
             "--model", "-m", help="Model: id, name, name@version, name@alias, id of a job, or stock."
         ),
     ] = "stock",
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Strength: 0 pre-trained model, 1 fully trained (default: the model's)."
-        ),
-    ] = None,
+    alpha: Alpha = None,
     top_k: Annotated[
         int | None,
         typer.Option(

@@ -41,6 +41,10 @@ Key = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Alpha = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Strength: 0 pre-trained model, 1 fully trained (default: the model's)."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 SHORT_RETRY = Retry(attempts=3)

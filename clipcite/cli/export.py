@@ -5,15 +5,25 @@ from typing import Annotated, Literal
 
 import typer
 
-from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, print_json, stderr, stdout
+from clipcite.cli.connection import (
+    Alpha,
+    AsJson,
+    Exit,
+    Key,
+    Url,
+    connected,
+    give_up,
+    print_json,
+    stderr,
+    stdout,
+)
+from clipcite.cli.models import Reference
 from clipcite.cli.references import find_model
 from clipcite.cli.render.progress import transfer_bar
 
 
 def export(
-    model: Annotated[
-        str, typer.Argument(help="Model: id, name (latest version), name@version or name@alias.")
-    ],
+    model: Reference,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Path of the zip.", dir_okay=False, writable=True)
     ],
@@ -24,12 +34,7 @@ def export(
             help="open_clip, onnx, delta, classifier (one ONNX graph), transformers or immich.",
         ),
     ] = "open_clip",
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Strength: 0 pre-trained model, 1 fully trained (default: the model's)."
-        ),
-    ] = None,
+    alpha: Alpha = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,

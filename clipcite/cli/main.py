@@ -12,6 +12,7 @@ from clipcite.cli.adapt import adapt
 from clipcite.cli.classify import classify
 from clipcite.cli.connection import Key, Url, connected, stdout
 from clipcite.cli.doctor import doctor
+from clipcite.cli.evaluate import evaluate
 from clipcite.cli.export import export
 from clipcite.cli.jobs import jobs
 from clipcite.cli.models import models
@@ -21,7 +22,7 @@ from clipcite.sorting.command import sort
 
 # Plain help: rich cuts long option names on narrow terminals.
 app = typer.Typer(cls=Root, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-for command in (adapt, classify, sort, report, export, doctor):
+for command in (adapt, classify, sort, report, evaluate, export, doctor):
     app.command()(command)
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")

@@ -25,7 +25,7 @@ def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -
         InvalidAddress: the address is not an http or https URL, the key is malformed, or SSL_CERT_FILE is
             unreadable.
     """
-    address = base_url or os.environ.get("CLIPCITE_URL") or local_address() or DEFAULT_URL
+    address = base_url or os.environ.get("CLIPCITE_URL") or _read("address", None) or DEFAULT_URL
     key = api_key or os.environ.get("CLIPCITE_API_KEY") or None
     try:
         url = httpx.URL(address)
@@ -35,7 +35,10 @@ def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -
         ) from error
     if url.scheme not in {"http", "https"} or not url.host:
         raise InvalidAddress(f"{address!r} is not a valid address. Use a URL such as {DEFAULT_URL}.")
-    loopback = _is_loopback(url.host)
+    try:
+        loopback = ipaddress.ip_address(url.host).is_loopback  # no proxy could reach it
+    except ValueError:
+        loopback = url.host == "localhost"
     if key is None and loopback:
         key = local_token()
     if key is not None and not (key.isascii() and key.isprintable()):
@@ -66,12 +69,8 @@ def local_token(data: Path | None = None) -> str | None:
     return _read("token", data)
 
 
-def local_address() -> str | None:
-    """Return the address of the running service with the folder CLIPCITE_DATA, or None."""
-    return _read("address", None)
-
-
 def _read(file: str, data: Path | None) -> str | None:
+    """Return what the running service wrote into its data folder (default: CLIPCITE_DATA), or None."""
     folder = data or Path(os.environ.get("CLIPCITE_DATA") or user_data_path("clipcite"))
     try:
         return (folder / file).read_text(encoding="ascii").strip() or None
@@ -101,14 +100,6 @@ def untrusted_certificate(error: BaseException | None) -> str | None:
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return None if error is None else f"CERTIFICATE_VERIFY_FAILED: {error.verify_message}"
-
-
-def _is_loopback(host: str) -> bool:
-    """Return True for a loopback host, which a proxy could not reach."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _version() -> str:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 ROUTES = (
     (r"GET /models/(\S+)/aliases", r"clipcite models aliases \1", r"client.aliases.list('\1')"),
     (r"GET /models/(\S+)/export\S*", r"clipcite export \1 -o FILE", r"client.models.export('\1', path)"),
+    (r"GET /models/\S+/feedback", r"the Python client's model.feedback()", r"model.feedback()"),
+    (r"POST /models/(\S+)/extend", r"clipcite adapt --extends \1", r"model.extend()"),
     (r"GET /models\b", r"clipcite models list", r"client.models.list()"),
     (r"POST /models\b", r"clipcite models import", r"client.models.import_model(path)"),
     (r"PATCH /models/([\w{}]+)", r"clipcite models rename \1 NAME", r"client.models.rename('\1', name)"),
@@ -26,15 +28,6 @@ ROUTES = (
     (r"POST /adapt\b", r"clipcite adapt", r"client.adapt(images)"),
 )
 """Advice of the service about routes, as commands and as calls of the Python client."""
-
-
-def in_words_of(caller: Literal["commands", "python"], text: str) -> str:
-    """Return a text of the service with commands or calls instead of routes and fields."""
-    option = "--on-bad-image skip" if caller == "commands" else "on_bad_image='skip'"
-    text = text.replace("send on_bad_image=skip", f"use {option}")
-    for pattern, command, call in ROUTES:
-        text = re.sub(pattern, f"`{command if caller == 'commands' else call}`", text)
-    return text
 
 
 class ClipCiteError(Exception):
@@ -98,10 +91,17 @@ class APIStatusError(ClipCiteError):
         return self.text("python")
 
     def text(self, caller: Literal["commands", "python"]) -> str:
-        """Return the detail, each invalid file or field, and the request id, in the words of the caller."""
+        """Return the detail, each invalid file or field, and the request id.
+
+        Commands or calls stand in place of the service's routes and fields.
+        """
         items = [f"  {item.file or item.pointer or ''}: {item.detail}" for item in self.errors]
         tail = [f"({self.status} {self.code}, request {self.request_id})"] if self.request_id else []
-        return in_words_of(caller, "\n".join([self.detail, *items, *tail]))
+        option = "--on-bad-image skip" if caller == "commands" else "on_bad_image='skip'"
+        text = "\n".join([self.detail, *items, *tail]).replace("send on_bad_image=skip", f"use {option}")
+        for pattern, command, call in ROUTES:
+            text = re.sub(pattern, f"`{command if caller == 'commands' else call}`", text)
+        return text
 
 
 class AuthenticationError(APIStatusError):
@@ -154,12 +154,12 @@ def error_of(status: int, headers: Mapping[str, str], body: Any) -> APIStatusErr
         for item in fields.get("errors") or []
         if isinstance(item, dict)
     ]
+    target = headers.get("location")
+    hint = f"The response redirects to {target}: use that address." if target else "Check the address."
     problem = Problem.model_construct(
         status=status,
         title=str(fields.get("title") or ""),
-        detail=str(
-            fields.get("detail") or f"Status {status}, but not from a clipcite service. {_hint(headers)}"
-        ),
+        detail=str(fields.get("detail") or f"Status {status}, but not from a clipcite service. {hint}"),
         code=str(fields.get("code") or "http_error"),
         errors=items,
         request_id=fields.get("request_id") or headers.get("x-request-id"),
@@ -168,9 +168,3 @@ def error_of(status: int, headers: Mapping[str, str], body: Any) -> APIStatusErr
     error = kind(problem, headers)
     error.body = body
     return error
-
-
-def _hint(headers: Mapping[str, str]) -> str:
-    if "location" in headers:
-        return f"The response redirects to {headers['location']}: use that address."
-    return "Check the address."

@@ -34,16 +34,16 @@ class Retry:
         return replace(self, attempts=5 + round(self.patience_seconds / (0.75 * MAX_BACKOFF)))
 
     def pause(self, attempt: int, headers: Mapping[str, str] | None = None) -> float | None:
-        """Return the seconds to wait after attempt number `attempt` (from 1); None: give up."""
+        """Return the seconds to wait after attempt number `attempt` (from 1); None: give up.
+
+        Without a `Retry-After` it is an exponential backoff with jitter, so that many clients do not retry at
+        the same moment.
+        """
         if attempt >= self.attempts:
             return None
         requested = retry_after(headers or {})
         if requested is not None:
             return requested if requested <= self.longest_seconds else None
-        return self.backoff(attempt)
-
-    def backoff(self, attempt: int) -> float:
-        """Return an exponential backoff with jitter, so that many clients do not retry at the same moment."""
         full: float = min(self.first_seconds * 2.0 ** min(attempt - 1, 30), MAX_BACKOFF)
         return full * random.uniform(0.5, 1)
 

@@ -1,6 +1,5 @@
 """Conversion of labelled images to the fields and files of POST /adapt."""
 
-import json
 import os
 import re
 import shutil
@@ -9,10 +8,10 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, cast
 
 from clipcite.client.errors import InvalidImages
-from clipcite.client.request import BINARY, ZIP, FilePart, OnUpload, Request, path_of
+from clipcite.client.request import BINARY, ZIP, FilePart
 from clipcite.datasets.dataset import ByClass, Dataset, Labelled, dataset_of
 from clipcite.datasets.detect import read
 from clipcite.datasets.image import ImageFile, printable
@@ -35,8 +34,8 @@ class Upload:
     names: Mapping[str, str] = field(default_factory=dict)
     """Local file name for each file name in the upload."""
 
-    def local_name(self, file: str | None) -> str | None:
-        return self.names.get(file, file) if file is not None else None
+    def local_name(self, file: str) -> str:
+        return self.names.get(file, file)
 
     def close(self) -> None:
         """Close the files, which deletes temporary ones."""
@@ -45,12 +44,14 @@ class Upload:
                 content.close()
 
 
-def upload_of(images: Adaptable, test: ByClass | None = None) -> Upload:
-    """Return the upload of images in any supported form. A zip is sent unchanged.
+def upload_of(images: Adaptable | None, test: ByClass | None = None) -> Upload:
+    """Return the upload of images in any supported form, or of none. A zip is sent unchanged.
 
     Raises:
         InvalidImages: no images, or an unsupported form.
     """
+    if images is None:
+        return Upload([])
     if isinstance(images, str | os.PathLike):
         path = Path(images)
         if test is not None:
@@ -59,31 +60,6 @@ def upload_of(images: Adaptable, test: ByClass | None = None) -> Upload:
             return Upload([("archive", ("images.zip", ImageFile.of_file(path).open(), ZIP))])
         return upload_of_dataset(read(path))
     return upload_of_dataset(images if isinstance(images, Dataset) else dataset_of(images, test))
-
-
-def adapt_request(
-    upload: Upload,
-    extends: str | None,
-    options: Mapping[str, str | None],
-    config: Mapping[str, Any] | None,
-    on_upload: OnUpload | None,
-    *,
-    query: Mapping[str, str] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Request:
-    """Build an upload to /adapt, or to /models/{extends}/extend. Options that are None are not sent."""
-    texts = {**options, "config": json.dumps(config) if config else None}
-    fields = {field: [value] for field, value in texts.items() if value is not None}
-    return Request(
-        "POST",
-        "/adapt" if extends is None else path_of("models", extends, "extend"),
-        query or {},
-        headers or {},
-        fields=fields | dict(upload.fields),
-        files=upload.files,
-        on_upload=on_upload,
-        read_seconds=CHECK_SECONDS,
-    )
 
 
 def model_archive(path: str | os.PathLike[str]) -> BinaryIO:
@@ -107,14 +83,12 @@ def upload_of_dataset(dataset: Dataset) -> Upload:
         if name != printable(name):
             raise InvalidImages(f"The class name {printable(name)!r} is not UTF-8. Rename the class.")
     if all(_can_be_folder(name) for name in dataset.class_names):
-        return _zipped(dataset.images)
+        names = _Names()
+        items = [
+            (names.add(item.image, f"{item.split}/{item.class_name}/"), item.image) for item in dataset.images
+        ]
+        return Upload([("archive", ("images.zip", zip_of(items), ZIP))], names=names.local)
     return _labelled(dataset.images)
-
-
-def _zipped(images: Sequence[Labelled]) -> Upload:
-    names = _Names()
-    entries = [(names.add(item.image, f"{item.split}/{item.class_name}/"), item.image) for item in images]
-    return Upload([("archive", ("images.zip", zip_of(entries), ZIP))], names=names.local)
 
 
 def _labelled(images: Sequence[Labelled]) -> Upload:

@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
-from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from clipcite.wire.base import (
@@ -124,38 +123,6 @@ class Retraining(RequestModel):
     )
 
 
-PREFLIGHT_EXAMPLE: JsonDict = {
-    "object": "preflight",
-    "acceptable": True,
-    "config": {"backbone": "starter", "epochs": 10, "alpha": 0.5},
-    "classes": [
-        {"name": "red fox", "images": 8, "test_images": 2},
-        {"name": "badger", "images": 8, "test_images": 2},
-    ],
-    "images": 20,
-    "good": 19,
-    "findings": [
-        {
-            "file": "badger/7.jpg",
-            "class_name": "badger",
-            "split": "train",
-            "code": "duplicate_in_two_classes",
-            "detail": "The mirror image of 'red fox/2.jpg' of the class 'red fox': one of the two labels "
-            "must be wrong.",
-            "other": "red fox/2.jpg",
-        }
-    ],
-    "warnings": [],
-    "estimate": {
-        "seconds": 9.3,
-        "low_seconds": 6.7,
-        "high_seconds": 14.6,
-        "basis": "From 1 job with this backbone and image size on this service.",
-        "memory_bytes": 10_630_047_840,
-    },
-}
-
-
 class Finding(ResponseModel):
     """Problem of an image."""
 
@@ -179,8 +146,6 @@ class Estimate(ResponseModel):
 
 class Preflight(Resource):
     """Result of the checks before training. Images without a finding are good."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [PREFLIGHT_EXAMPLE]})
 
     object: Literal["preflight"] = "preflight"
     acceptable: bool = Field(

@@ -24,13 +24,7 @@ MODEL_EXAMPLE: JsonDict = {
     "bytes": 105725000,
     "delta_format": "full",
     "created_at": "2026-11-25T02:06:03.690667Z",
-    "metrics": {
-        "measured_on": {"source": "none", "images": 0, "trained_images": 16},
-        "trained_classes": None,
-        "new_classes": None,
-        "all_classes": None,
-        "verdict": "not_evaluated",
-    },
+    "metrics": None,
 }
 
 

@@ -18,7 +18,7 @@ from tests.api.service import URL, Service, form, shots
 from tests.core.serving.adapted import publish_model
 from tests.core.store.samples import new_job
 
-READ_ONLY = {("POST", "/classify"), ("POST", "/classify/collection")}
+READ_ONLY = {("POST", path) for path in ("/classify", "/classify/collection", "/models/mdl_x/evaluate")}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ class Steps:
     def __init__(self, service: Service, backbone: Backbone) -> None:
         self.call: Callable[..., httpx.Response] = service.client.request
         self.service, self.backbone = service, backbone
-        self.job = self.more = self.first = self.second = ""
+        self.job = self.more = self.first = self.second = self.corrected = self.correction = ""
 
     def publish(self) -> str:
         return publish_model(
@@ -97,6 +97,17 @@ class Steps:
         self.more = answer.json()["id"]
         return answer
 
+    def add_feedback(self) -> httpx.Response:
+        model = self.publish()
+        with self.service.database.write() as session:
+            session.execute(update(Model).where(Model.id == model).values(job_id=self.job))
+        answer = self.call("POST", f"/models/{model}/feedback", **form(**shots(("oak",), each=1)))
+        self.corrected, self.correction = model, answer.json()["data"][0]["id"]
+        return answer
+
+    def delete_feedback(self) -> httpx.Response:
+        return self.call("DELETE", f"/models/{self.corrected}/feedback/{self.correction}")
+
     def choose_backbone(self) -> httpx.Response:
         return self.call("PUT", "/backbones/default", json={"name": "starter"})
 
@@ -121,6 +132,8 @@ STEPS: dict[tuple[str, str], tuple[str, str, Callable[[Steps], str]]] = {
     ("PATCH", "/models/mdl_x"): ("rename", "model.rename", lambda s: s.second),
     ("POST", "/models"): ("import_model", "model.import", lambda s: ""),
     ("POST", "/models/mdl_x/extend"): ("extend", "job.create", lambda s: s.more),
+    ("POST", "/models/mdl_x/feedback"): ("add_feedback", "feedback.add", lambda s: s.corrected),
+    ("DELETE", "/models/mdl_x/feedback/fbk_x"): ("delete_feedback", "feedback.delete", lambda s: s.corrected),
     ("PUT", "/backbones/default"): ("choose_backbone", "backbone.default", lambda s: "starter"),
     ("POST", "/backbones/shoes/pull"): ("pull_backbone", "backbone.pull", lambda s: "ViT-B-16/openai"),
     ("DELETE", "/backbones/shoes/pull"): ("stop_pull", "backbone.stop", lambda s: "ViT-B-16/openai"),

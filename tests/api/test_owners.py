@@ -121,10 +121,15 @@ CASES: dict[tuple[str, str], Case] = {
     ("PATCH", "/models/{model_id}"): {"status": 404, "given": renaming},
     ("POST", "/models"): {"status": 422, "given": no_model},
     ("POST", "/models/{model_id}/extend"): {"status": 404, "given": own_images},
+    ("POST", "/models/{model_id}/evaluate"): {"status": 404, "given": own_images},
+    ("POST", "/models/{model_id}/feedback"): {"status": 404, "given": own_images},
     ("PUT", "/models/{name}/aliases/{alias}"): {"status": 404, "given": promotion},
     ("POST", "/classify"): {"status": 404, "given": classify},
     ("GET", "/metrics"): {"status": 200},
 }
+
+
+CORRECT = ("POST", "/models/{model_id}/feedback")
 
 
 def filled(path: str, ids: dict[str, str]) -> str:
@@ -134,6 +139,7 @@ def filled(path: str, ids: dict[str, str]) -> str:
         name=ids["name"],
         alias=ids["alias"],
         position=0,
+        feedback_id=ids.get("feedback", "fbk_x"),
     )
 
 
@@ -223,7 +229,7 @@ def test_the_owner_still_has_everything(world: World) -> None:
             moves = world.call(world.mine, method, filled(path, ids)).json()["history"]
             assert [move["action"] for move in moves] == ["promoted"] * 2
         response = world.call(world.mine, method, filled(path, ids), **body)
-        if path.endswith("/extend"):  # The model's job has no images here.
+        if path.endswith("/extend") or (method, path) == CORRECT:  # The model's job has no images here.
             assert_problem(response, 409, "training_images_gone")
             continue
         good = {422} if CASES[method, path]["status"] == 422 else {200, 202}

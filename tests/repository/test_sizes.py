@@ -13,23 +13,28 @@ GENERATED = "clipcite/client/_sync/"
 
 CEILINGS = {
     "admin": 1_198,
-    "api": 5_527,
-    "core": 18_458,
+    "api": 5_522,
+    "core": 18_351,
     "worker": 2_260,
-    "clipcite": 5_667,
-    "tests": 38_733,
+    "clipcite": 5_643,
+    "tests": 38_693,
     "benchmarks": 11_521,
     "api/classify/collection.py": 83,
     "api/compat": 250,
+    "api/corrections": 262,
     "clipcite/bridges": 316,
+    "clipcite/cli/evaluate.py": 63,
     "clipcite/client/_async/classifier.py": 159,
     "clipcite/sorting": 710,
+    "clipcite/wire/feedback.py": 55,
     "core/clip/export/formats": 421,
     "core/clip/inference/self_training.py": 50,
     "core/serving/collection.py": 75,
     "tests/api/classify/test_collection.py": 190,
+    "core/store/jobs/corrections.py": 121,
     "tests/api/compat": 232,
     "tests/clipcite/client/test_sort.py": 80,
+    "tests/api/corrections": 453,
     "tests/clipcite/sorting": 504,
     "tests/core/clip/inference/test_self_training.py": 59,
     "tests/neighbours": 645,
@@ -45,6 +50,8 @@ LONG_MODULES = {}
 """Modules above `MAX_MODULE_LINES`, with their ceilings."""
 
 MAX_FOLDER_FILES = 12
+LARGE_FOLDERS = {"clipcite/wire": 13, "migrations/versions": 13}
+"""Folders with more than `MAX_FOLDER_FILES` modules: one per resource, and one per change of the tables."""
 
 
 def _tracked(*suffixes: str) -> list[str]:
@@ -90,7 +97,7 @@ def test_folders_are_small() -> None:
     counts = Counter(
         str(PurePosixPath(path).parent) for path in modules if PurePosixPath(path).name != "conftest.py"
     )
-    large = {folder: count for folder, count in counts.items() if folder != "." and count > MAX_FOLDER_FILES}
+    large = {path for path, n in counts.items() if n > LARGE_FOLDERS.get(path, MAX_FOLDER_FILES)} - {"."}
     assert not large
 
 

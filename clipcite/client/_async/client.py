@@ -1,5 +1,6 @@
 """The client of one service."""
 
+import json
 import uuid
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,9 +14,9 @@ from clipcite.client._async.jobs import AsyncJob, AsyncJobs
 from clipcite.client._async.models import AsyncModels
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.errors import InternalServerError, UnprocessableEntityError
-from clipcite.client.request import M, OnUpload, Request, parse
+from clipcite.client.request import M, OnUpload, Request, parse, path_of
 from clipcite.client.retry import Retry
-from clipcite.client.upload import Adaptable, OnBadImage, Upload, adapt_request, upload_of
+from clipcite.client.upload import CHECK_SECONDS, Adaptable, OnBadImage, Upload, upload_of
 from clipcite.datasets.dataset import ByClass
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.health import Readiness
@@ -79,7 +80,7 @@ class AsyncClient(AsyncClassifier):
 
     async def adapt(
         self,
-        images: Adaptable,
+        images: Adaptable | None,
         *,
         test: ByClass | None = None,
         extends: str | None = None,
@@ -95,9 +96,10 @@ class AsyncClient(AsyncClassifier):
         Args:
             images: a folder (class folders, manifest or export of an annotation tool), a manifest, a
                 zip, or a mapping from class names to paths, bytes, PIL images or uint8 arrays [H, W, 3].
+                None, with `extends`: the corrections of that model alone.
             test: test images, if `images` is a mapping.
-            extends: a model to extend. Its training images are added to `images`; its name and settings are
-                the defaults. The model itself does not change.
+            extends: a model to extend. Its training images and corrections are added to `images`; its name
+                and settings are the defaults. The model itself does not change.
             name: name of the job and its model.
             config: settings such as `{"epochs": 10}`; the backbone's recipe supplies the others.
             on_bad_image: "fail" rejects an upload with unusable images, "skip" ignores these images.
@@ -112,8 +114,9 @@ class AsyncClient(AsyncClassifier):
         upload = await anyio.to_thread.run_sync(upload_of, images, test)
         options = {"name": name, "webhook": webhook, "on_bad_image": on_bad_image}
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        request = adapt_request(upload, extends, options, config, on_upload, headers=headers)
-        return self.jobs._bind(await self._send_upload(JobData, upload, request))
+        path = path_of("models", extends, "extend") if extends else "/adapt"
+        sent = (upload, path, options, config, on_upload)
+        return self.jobs._bind(await self._send_upload(JobData, *sent, headers=headers))
 
     async def preflight(
         self,
@@ -131,24 +134,42 @@ class AsyncClient(AsyncClassifier):
         """
         upload = await anyio.to_thread.run_sync(upload_of, images, test)
         options = {"on_bad_image": on_bad_image}
-        request = adapt_request(upload, extends, options, config, on_upload, query={"dry_run": "true"})
-        checked = await self._send_upload(Preflight, upload, request)
-        findings = [
-            finding.model_copy(
-                update={
-                    "file": upload.local_name(finding.file) or finding.file,
-                    "other": upload.local_name(finding.other),
-                }
-            )
-            for finding in checked.findings
-        ]
-        return checked.model_copy(update={"findings": findings})
+        path = path_of("models", extends, "extend") if extends else "/adapt"
+        sent = (upload, path, options, config, on_upload)
+        checked = await self._send_upload(Preflight, *sent, query={"dry_run": "true"})
+        for finding in checked.findings:
+            finding.file = upload.local_name(finding.file)
+            finding.other = finding.other and upload.local_name(finding.other)
+        return checked
 
-    async def _send_upload(self, kind: type[M], upload: Upload, request: Request) -> M:
+    async def _send_upload(
+        self,
+        kind: type[M],
+        upload: Upload,
+        path: str,
+        options: Mapping[str, str | None],
+        config: Mapping[str, Any] | None = None,
+        on_upload: OnUpload | None = None,
+        query: Mapping[str, str] = {},
+        headers: Mapping[str, str] = {},
+    ) -> M:
         """Send labelled images, and close their files. Errors name the local files."""
+        texts = {**options, "config": json.dumps(config) if config else None}
+        fields = {field: [value] for field, value in texts.items() if value is not None}
+        request = Request(
+            "POST",
+            path,
+            query,
+            headers,
+            fields=fields | dict(upload.fields),
+            files=upload.files,
+            on_upload=on_upload,
+            read_seconds=CHECK_SECONDS,
+        )
         try:
             return await self._transport.fetch(kind, request)
         except UnprocessableEntityError as error:
-            raise error.with_files([upload.local_name(item.file) for item in error.errors]) from None
+            names = [item.file and upload.local_name(item.file) for item in error.errors]
+            raise error.with_files(names) from None
         finally:
             upload.close()

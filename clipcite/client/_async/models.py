@@ -16,8 +16,9 @@ from clipcite.client._async.jobs import AsyncJob
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.classification import ClassNames
 from clipcite.client.request import ZIP, OnUpload, Request, path_of
-from clipcite.client.upload import Adaptable, model_archive
+from clipcite.client.upload import Adaptable, OnBadImage, model_archive, upload_of
 from clipcite.datasets.image import ImageLike
+from clipcite.wire.feedback import Evaluation, Feedback, FeedbackList
 from clipcite.wire.models import Model as ModelData
 from clipcite.wire.predictions import Classification
 
@@ -165,12 +166,50 @@ class AsyncModel(ModelData):
         """
         return await self._client.classify(images, class_names, model=self.id, **options)
 
-    async def extend(self, images: Adaptable, **options: Any) -> AsyncJob:
-        """Train a new model on these images and the training images of this model.
+    async def extend(self, images: Adaptable | None = None, **options: Any) -> AsyncJob:
+        """Train a new model on these images, the training images of this model and its corrections.
 
-        Options as for `client.adapt`.
+        Options as for `client.adapt`. If there are corrections, `images` may be None.
         """
         return await self._client.adapt(images, extends=self.id, **options)
+
+    async def add_feedback(self, images: Adaptable) -> Sequence[Feedback]:
+        """Correct the model: store images with their right classes, for `extend`. Repeating is harmless.
+
+        Args:
+            images: as for `client.adapt`, such as `{"skirt": ["a.jpg"]}`.
+
+        Raises:
+            ConflictError: the training images of the model are gone, or there are too many corrections.
+        """
+        upload = await anyio.to_thread.run_sync(upload_of, images)
+        path = path_of("models", self.id, "feedback")
+        return (await self._client._send_upload(FeedbackList, upload, path, {})).data
+
+    async def feedback(self) -> Sequence[Feedback]:
+        """Return the corrections, newest first."""
+        request = Request("GET", path_of("models", self.id, "feedback"))
+        return await self._client._transport.fetch_list(Feedback, request)
+
+    async def delete_feedback(self, feedback_id: str) -> None:
+        """Delete a correction with its image."""
+        await self._client._transport.send(
+            Request("DELETE", path_of("models", self.id, "feedback", feedback_id))
+        )
+
+    async def evaluate(self, images: Adaptable, *, on_bad_image: OnBadImage = "fail") -> Evaluation:
+        """Measure the accuracy on labelled images, also of the pre-trained model. Nothing is stored.
+
+        Args:
+            images: test images, as for `client.adapt`.
+            on_bad_image: "fail" rejects unusable images, "skip" ignores them.
+        """
+        upload = await anyio.to_thread.run_sync(upload_of, images)
+        path = path_of("models", self.id, "evaluate")
+        answer = await self._client._send_upload(Evaluation, upload, path, {"on_bad_image": on_bad_image})
+        for mistake in answer.mistakes:
+            mistake.file = upload.local_name(mistake.file)
+        return answer
 
     async def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Download the model as a zip to `path`; options as for `client.models.export`."""

@@ -15,8 +15,9 @@ from clipcite.client._sync.jobs import Job
 from clipcite.client._sync.transport import Transport
 from clipcite.client.classification import ClassNames
 from clipcite.client.request import ZIP, OnUpload, Request, path_of
-from clipcite.client.upload import Adaptable, model_archive
+from clipcite.client.upload import Adaptable, OnBadImage, model_archive, upload_of
 from clipcite.datasets.image import ImageLike
+from clipcite.wire.feedback import Evaluation, Feedback, FeedbackList
 from clipcite.wire.models import Model as ModelData
 from clipcite.wire.predictions import Classification
 
@@ -164,12 +165,48 @@ class Model(ModelData):
         """
         return self._client.classify(images, class_names, model=self.id, **options)
 
-    def extend(self, images: Adaptable, **options: Any) -> Job:
-        """Train a new model on these images and the training images of this model.
+    def extend(self, images: Adaptable | None = None, **options: Any) -> Job:
+        """Train a new model on these images, the training images of this model and its corrections.
 
-        Options as for `client.adapt`.
+        Options as for `client.adapt`. If there are corrections, `images` may be None.
         """
         return self._client.adapt(images, extends=self.id, **options)
+
+    def add_feedback(self, images: Adaptable) -> Sequence[Feedback]:
+        """Correct the model: store images with their right classes, for `extend`. Repeating is harmless.
+
+        Args:
+            images: as for `client.adapt`, such as `{"skirt": ["a.jpg"]}`.
+
+        Raises:
+            ConflictError: the training images of the model are gone, or there are too many corrections.
+        """
+        upload = upload_of(images)
+        path = path_of("models", self.id, "feedback")
+        return (self._client._send_upload(FeedbackList, upload, path, {})).data
+
+    def feedback(self) -> Sequence[Feedback]:
+        """Return the corrections, newest first."""
+        request = Request("GET", path_of("models", self.id, "feedback"))
+        return self._client._transport.fetch_list(Feedback, request)
+
+    def delete_feedback(self, feedback_id: str) -> None:
+        """Delete a correction with its image."""
+        self._client._transport.send(Request("DELETE", path_of("models", self.id, "feedback", feedback_id)))
+
+    def evaluate(self, images: Adaptable, *, on_bad_image: OnBadImage = "fail") -> Evaluation:
+        """Measure the accuracy on labelled images, also of the pre-trained model. Nothing is stored.
+
+        Args:
+            images: test images, as for `client.adapt`.
+            on_bad_image: "fail" rejects unusable images, "skip" ignores them.
+        """
+        upload = upload_of(images)
+        path = path_of("models", self.id, "evaluate")
+        answer = self._client._send_upload(Evaluation, upload, path, {"on_bad_image": on_bad_image})
+        for mistake in answer.mistakes:
+            mistake.file = upload.local_name(mistake.file)
+        return answer
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Download the model as a zip to `path`; options as for `client.models.export`."""

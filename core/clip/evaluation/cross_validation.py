@@ -21,12 +21,6 @@ def count_steps(images: int, config: AdaptConfig) -> int:
     return config.epochs * math.ceil(images / config.batch_size)
 
 
-def _epochs(images: int, folds: Sequence[Sequence[int]], config: AdaptConfig) -> int:
-    """Return the epochs per fold model, so that all folds stay within `CV_BUDGET`."""
-    trained = sum(images - len(fold) for fold in folds)
-    return min(config.epochs, max(1, round(CV_BUDGET * config.epochs * images / max(1, trained))))
-
-
 def _fold_config(config: AdaptConfig, images: int, kept: int, epochs: int, number: int) -> AdaptConfig:
     """Return the settings of one fold model.
 
@@ -63,17 +57,19 @@ def cross_validate(
     """
     backbone, trained, config = context.backbone, context.trained, context.config
     predictions = []
-    epochs = _epochs(len(trained.labels), folds, config)
+    total = len(trained.labels)
+    seen = sum(total - len(fold) for fold in folds)  # by all fold models, which stay within the budget
+    epochs = min(config.epochs, max(1, round(CV_BUDGET * config.epochs * total / max(1, seen))))
     for number, fold in enumerate(folds):
         fold_reporter = FoldReporter(reporter, number, len(folds))
-        kept = sorted({*range(len(trained.labels))} - {*fold})
+        kept = sorted({*range(total)} - {*fold})
         images, labels = [trained.images[i] for i in kept], [trained.labels[i] for i in kept]
         tuned = fine_tune(
             backbone,
             images,
             labels,
             candidates.prompts[: candidates.trained],
-            _fold_config(config, len(trained.labels), len(kept), epochs, number),
+            _fold_config(config, total, len(kept), epochs, number),
             fold_reporter,
         )
         delta = encode(tower_parameters(backbone.model), tuned.theta_1, config.delta_format)

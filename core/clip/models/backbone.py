@@ -102,7 +102,11 @@ def load_backbone(
     try:
         folder = _folder(name, cache)
         config = _model_config(folder, name)
-        _check_enlargement(name, config["vision_cfg"].get("image_size"), image_size)
+        own = config["vision_cfg"].get("image_size")
+        largest = MAX_ENLARGEMENT * max(own, USUAL_SIDE) if isinstance(own, int) else MAX_IMAGE_SIZE
+        if image_size is not None and image_size > largest:
+            detail = f"image_size must be at most {largest} for the backbone {name!r}, whose own is {own}."
+            raise InvalidConfig("image_size", detail)
         model = open_clip.create_model(
             f"{LOCAL}{folder}",
             require_pretrained=True,
@@ -138,16 +142,6 @@ def load_backbone(
         tokenizer=tokenizer,
         padding=padding,
     )
-
-
-def _check_enlargement(name: str, own_size: Any, image_size: int | None) -> None:
-    known = isinstance(own_size, int)
-    largest = MAX_ENLARGEMENT * max(own_size, USUAL_SIDE) if known else MAX_IMAGE_SIZE
-    if image_size is not None and image_size > largest:
-        raise InvalidConfig(
-            "image_size",
-            f"image_size must be at most {largest} for the backbone {name!r}, whose own is {own_size}.",
-        )
 
 
 def _check_image_size(name: str, model: nn.Module, weights: Path) -> None:

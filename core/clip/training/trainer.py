@@ -116,7 +116,10 @@ def fine_tune(
         parameter.requires_grad_(tower == "image" or text_learning_rate > 0)
 
     classifier = nn.Parameter(build_zero_shot_classifier(teacher, backbone.tokenize, prompts))  # W [C, D]
-    tokens, first_sentence, sentence_count = _tokens(backbone, prompts)
+    # Token ids [S, L] of all prompts, with first row [C] and count [C] per class.
+    tokens = backbone.tokenize([sentence for sentences in prompts for sentence in sentences]).to(device)
+    sentence_count = torch.tensor([len(sentences) for sentences in prompts])
+    first_sentence = sentence_count.cumsum(0) - sentence_count
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         # [S, D], in the student's precision: otherwise L_VLD(θ_0) would measure rounding errors.
         teacher_texts = torch.cat(
@@ -226,13 +229,6 @@ def fine_tune(
             "The trained weights are not finite. Use a lower learning_rate or precision fp32."
         )
     return FineTuned(theta_1, F.normalize(classifier.detach(), dim=-1))
-
-
-def _tokens(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all prompts as token ids [S, L] on the device, with first row [C] and count [C] per class."""
-    counts = torch.tensor([len(sentences) for sentences in prompts])
-    tokens = backbone.tokenize([sentence for sentences in prompts for sentence in sentences])
-    return tokens.to(backbone.device), counts.cumsum(0) - counts, counts
 
 
 def _encode(

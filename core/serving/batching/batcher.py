@@ -74,7 +74,7 @@ class Batcher:
         self._computing = 0
         self._closed = False
         # One thread for lone batches and `workers` for concurrent ones, or one thread for everything.
-        alone = self._is_alone if workers > 1 else self._is_waiting
+        alone = self._is_alone if workers > 1 else lambda: bool(self._queues)
         self._start("compute", self.threads, alone)
         for i in range(workers if workers > 1 else 0):
             threads = self.threads // workers + (i < self.threads % workers)
@@ -195,9 +195,6 @@ class Batcher:
         """Return the maximum rows of the next batch. Images have three values per pixel."""
         most = self.largest[kind]
         return most if kind != "images" else batch_rows(most, max(1, items[0].rows[0].numel() // 3))
-
-    def _is_waiting(self) -> bool:
-        return bool(self._queues)
 
     def _is_alone(self) -> bool:
         """Return whether exactly one batch waits, and no other is being computed or pending."""

@@ -46,9 +46,15 @@ def create(
     Raises:
         DatabaseUnavailable, StorageUnavailable: the snapshot is incomplete and is ignored.
     """
-    _remove_incomplete(backup)
-    known = _known_hashes(backup)
-    name = _new_name(backup)
+    names, known = snapshots.names(backup), dict[str, BlobEntry]()
+    for folder in {*backup.folders(SNAPSHOTS)} - {f"{SNAPSHOTS}/{complete}" for complete in names}:
+        backup.delete_prefix(folder)
+    if names:
+        newest, before = snapshots.read_manifest(backup, None)
+        known = {entry.key: entry for entry in snapshots.read_blobs(backup, newest, before)}
+    # After all others, also if the clock was ahead when one of them was made.
+    times = (snapshots.time_of(earlier) + timedelta(seconds=1) for earlier in names)
+    name = max(datetime.now(UTC), *times, datetime.now(UTC)).strftime(snapshots.TIME)
     with hold(database):
         with _snapshot(url) as connection:
             revision = MigrationContext.configure(connection).get_current_revision()
@@ -67,7 +73,7 @@ def create(
         report(f"{sum(rows.values()):,} rows")
         listed = [
             blob
-            for blob in _stored(blobs)
+            for blob in (*blobs.list("jobs"), *blobs.list("models"))
             if "/".join(blob.key.split("/")[:2]) in owned and not pending & _above(blob.key)
         ]
         entries = list(_copies(blobs, backup, listed, known, report))
@@ -164,10 +170,6 @@ def _above(key: str) -> set[str]:
     return {"/".join(parts[:number]) for number in range(1, len(parts) + 1)}
 
 
-def _stored(blobs: Blobs) -> list[Stored]:
-    return [*blobs.list("jobs"), *blobs.list("models")]
-
-
 def _copies(
     blobs: Blobs, backup: Backup, wanted: list[Stored], known: dict[str, BlobEntry], report: Report
 ) -> Iterator[BlobEntry]:
@@ -192,25 +194,3 @@ def _copies(
             yield BlobEntry(stored.key, path.stat().st_size, digest)
             if number % BATCH_SIZE == 0:
                 report(f"{number:,} of {len(wanted):,} files")
-
-
-def _known_hashes(backup: Backup) -> dict[str, BlobEntry]:
-    """Return the entries of the newest snapshot."""
-    if not snapshots.names(backup):
-        return {}
-    name, manifest = snapshots.read_manifest(backup, None)
-    return {entry.key: entry for entry in snapshots.read_blobs(backup, name, manifest)}
-
-
-def _remove_incomplete(backup: Backup) -> None:
-    complete = {f"{SNAPSHOTS}/{name}" for name in snapshots.names(backup)}
-    for folder in backup.folders(SNAPSHOTS):
-        if folder not in complete:
-            backup.delete_prefix(folder)
-
-
-def _new_name(backup: Backup) -> str:
-    """Return a name after all others, also if the clock was ahead when one of them was made."""
-    now = datetime.now(UTC)
-    times = (snapshots.time_of(known) + timedelta(seconds=1) for known in snapshots.names(backup))
-    return max(now, *times, now).strftime(snapshots.TIME)

@@ -84,7 +84,11 @@ def restore(
                 session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             rows = _insert_rows(session, backup, name, manifest)
             with _damage(name, "A table"):
-                _detach(session)
+                # What was true of the old processes and the old storage is forgotten.
+                row = installation.find(session, lock=True)
+                row.hold_until = row.clock_at = None
+                row.id = new_id("ins")
+                session.execute(update(Job).where(Job.status == QUEUED).values(dispatched_at=None))
                 return Restored(name, rows, len(entries), _requeue(session), _valid_keys(session))
     finally:
         database.close()
@@ -124,14 +128,6 @@ def _insert_rows(session: Session, backup: Backup, name: str, manifest: Manifest
             while batch := [snapshots.decode_row(table, row, manifest) for row in islice(lines, BATCH_SIZE)]:
                 session.execute(insert(table), batch)
     return sum(manifest.rows.values())
-
-
-def _detach(session: Session) -> None:
-    """Forget what was true of the old processes and the old storage."""
-    row = installation.find(session, lock=True)
-    row.hold_until = row.clock_at = None
-    row.id = new_id("ins")
-    session.execute(update(Job).where(Job.status == QUEUED).values(dispatched_at=None))
 
 
 def _requeue(session: Session) -> list[str]:

@@ -29,6 +29,8 @@ FINAL = (SUCCEEDED, FAILED, CANCELLED)
 PREPARING, TRAINING, PUBLISHING, EVALUATING = "preparing", "training", "publishing", "evaluating"
 STAGES = (PREPARING, TRAINING, PUBLISHING, EVALUATING)
 """Stages of a running job. From `evaluating` on, the job has a model."""
+FEEDBACK = "feedback"
+"""Split of the corrections of a job's model (`jobs.corrections`)."""
 
 
 class Owner(Base):
@@ -178,7 +180,7 @@ class Job(Base):
 class JobImage(Base):
     __tablename__ = "job_images"
     __table_args__ = (
-        CheckConstraint("split IN ('train', 'test')", name="split"),
+        CheckConstraint("split IN ('train', 'test', 'feedback')", name="split"),
         UniqueConstraint("job_id", "position"),
     )
 
@@ -193,6 +195,8 @@ class JobImage(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     label_confirmed: Mapped[bool] = mapped_column(default=False, server_default=false())
     """True if the user has set or confirmed this label, so that it is no label issue."""
+    created_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time of a correction. None: the image came with the job."""
 
 
 class JobEvent(Base):

@@ -16,7 +16,7 @@ from core.log import current
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
-from core.store.db.tables import CANCELLED, FINAL, QUEUED, RUNNING, Job, JobImage
+from core.store.db.tables import CANCELLED, FEEDBACK, FINAL, QUEUED, RUNNING, Job, JobImage
 from core.store.db.text import sanitize_text
 from core.store.errors import Conflict, JobNotFound
 from core.store.jobs.endings import EVALUATION_CANCELLED, cancel, end_lease
@@ -131,10 +131,9 @@ def list_page(
 
 
 def images(session: Session, job_id: str) -> list[JobImage]:
-    """Return the job's images in the order of the upload."""
-    return list(
-        session.scalars(select(JobImage).where(JobImage.job_id == job_id).order_by(JobImage.position))
-    )
+    """Return the job's images in the order of the upload, without corrections."""
+    rows = select(JobImage).where(JobImage.job_id == job_id, JobImage.split != FEEDBACK)
+    return list(session.scalars(rows.order_by(JobImage.position)))
 
 
 def image(session: Session, job_id: str, position: int) -> JobImage | None:

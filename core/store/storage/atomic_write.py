@@ -28,7 +28,11 @@ def write_files(root: Path, files: Iterable[tuple[Path, bytes | Path]]) -> None:
             path = path.parent
             folders.add(path)
     for folder in sorted(folders, reverse=True):
-        _sync_folder(folder)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _write(path: Path, data: bytes | Path) -> None:
@@ -60,11 +64,3 @@ def remove_empty(folder: Path) -> None:
                 Path(path).rmdir()
             except OSError:  # no longer empty, or removed by another process
                 continue
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

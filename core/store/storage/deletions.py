@@ -93,8 +93,10 @@ def finish(database: Database, blobs: Blobs, prefix: str) -> bool:
         StorageUnavailable: the blobs can't be deleted now. The dispatcher tries again.
     """
     try:
-        if is_held(database):
-            return False
+        with database.read() as session:  # a backup in progress holds all deletions
+            until = installation.find(session).hold_until
+            if until is not None and database_now(session) < until:
+                return False
     except DatabaseUnavailable:
         return False
     try:
@@ -123,13 +125,6 @@ def take_due(session: Session, *, trusts_clock: bool = True) -> list[str]:
 def hold(session: Session) -> None:
     """Stop all deletions of blobs for HOLD, for a backup."""
     installation.find(session, lock=True).hold_until = database_now(session) + HOLD
-
-
-def is_held(database: Database) -> bool:
-    """Return whether a backup is in progress, so that no blob may be deleted."""
-    with database.read() as session:
-        until = installation.find(session).hold_until
-        return until is not None and database_now(session) < until
 
 
 def _discard(database: Database, blobs: Blobs, prefix: str) -> None:

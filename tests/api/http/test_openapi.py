@@ -224,7 +224,7 @@ def examples(value: Any) -> Iterator[tuple[dict[str, Any], Any]]:
 
 def test_every_example_satisfies_its_schema(document: dict[str, Any]) -> None:
     found = list(examples(document))
-    assert len(found) > 10
+    assert len(found) >= 10
     for schema, example in found:
         whole = {"allOf": [schema], "components": document["components"]}  # Resolves references.
         Draft202012Validator(whole).validate(example)

@@ -32,7 +32,11 @@ ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
     ("DELETE", "/models/{model_id}"): (404, {"adapt"}),
     ("GET", "/models/{model_id}/export"): (404, {"adapt"}),
     ("POST", "/models"): (422, {"adapt"}),
-    ("POST", "/models/{model_id}/extend"): (422, {"adapt"}),
+    ("POST", "/models/{model_id}/extend"): (404, {"adapt"}),
+    ("POST", "/models/{model_id}/evaluate"): (404, {"adapt"}),
+    ("GET", "/models/{model_id}/feedback"): (404, {"adapt"}),
+    ("POST", "/models/{model_id}/feedback"): (404, {"adapt"}),
+    ("DELETE", "/models/{model_id}/feedback/{feedback_id}"): (404, {"adapt"}),
     ("GET", "/models/{name}/aliases"): (404, {"adapt", "classify"}),
     ("GET", "/models/{name}/aliases/{alias}"): (404, {"adapt", "classify"}),
     ("PUT", "/models/{name}/aliases/{alias}"): (422, {"adapt"}),
@@ -51,7 +55,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
 """Routes that need a key: the status with one, for ids that nothing has, and the scopes that open them."""
 IDS = {
     **{"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"},
-    "position": "0",
+    **{"position": "0", "feedback_id": "fbk_x"},
 }
 ROUTES = {(method, path.format(**IDS)): status for (method, path), (status, _) in ENDPOINTS.items()}
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}

@@ -8,6 +8,7 @@ import { listImages, spread } from "../lib/training/job_images.js";
 import { pagedList } from "../components/pager.js";
 import { problemBox } from "../lib/problem.js";
 import { modelName } from "../components/try/model_select.js";
+import { evaluateFold } from "../components/result/evaluate.js";
 import { shareModel } from "../components/result/share.js";
 import { verdictTag } from "../components/result/verdict.js";
 import { storedImage } from "../components/stored_image.js";
@@ -105,6 +106,7 @@ function card(model, signal) {
       h("p", { class: "soft" }, `${list(model.trained_classes, 8)} · ${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${model.backbone}`),
       h("div", { class: "row" }, h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()), result, share, menu),
       trouble,
+      evaluateFold(model, name, signal),
       codeFor({ what: name, ...programs(model, path) }),
     ),
   );

@@ -6,7 +6,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, expect
 
 from clipcite import Client
-from tests.api.web.window import drop, shot, window
+from tests.api.web.window import drop, shot, window, write_class_folders
 
 
 def test_a_zip_is_opened_before_it_is_sent(browser: Browser, quick_url: str, tmp_path: Path) -> None:
@@ -90,3 +90,21 @@ def test_a_model_that_is_gone_leaves_the_others_to_try(browser: Browser, quick_u
         expect(page.get_by_label("Model", exact=True)).to_have_value("stock")
         page.get_by_label("Model", exact=True).select_option("colours, version 1")
         expect(page.get_by_role("button", name="red, trained")).to_be_visible()
+
+
+def test_a_model_is_evaluated_with_dropped_images(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "photos", {"red": 3, "green": 3, "blue": 2})
+    with Client(quick_url) as client, window(browser, quick_url) as page:
+        jobs = len(list(client.jobs.list()))
+        expected = client.models.get("colours").evaluate(folder)
+        page.goto("/#/models")
+        page.get_by_text("Evaluate with images").first.click()
+        zone = page.locator(".model .zone").first
+        drop(page, zone, folder / "red" / "0.png")
+        expect(page.get_by_role("alert")).to_contain_text("named after the classes")
+        drop(page, zone, folder)
+        expect(page.locator(".evaluated")).to_contain_text(f"{expected.correct} of 8 right (")
+        expect(page.locator(".evaluated")).to_contain_text("not trained on 'blue'")
+        expect(page.get_by_label("Mistakes").get_by_role("img")).to_have_count(len(expected.mistakes))
+        assert expected.mistakes
+        assert len(list(client.jobs.list())) == jobs

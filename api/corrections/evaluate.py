@@ -1,0 +1,106 @@
+"""Evaluation of a model on labelled images, in parts that take their turn among other requests."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from api.jobs.image_check import LabelledImage
+from api.jobs.upload import ValidatedUpload
+from clipcite.wire.feedback import EvaluatedClass, Evaluation, Mistake
+from clipcite.wire.folders import warn
+from clipcite.wire.problems import Notice
+from core.admission import Grant, ServerBusy
+from core.clip.errors import BadImage
+from core.clip.evaluation.accuracy import accuracy_interval
+from core.clip.prompts import same_class
+from core.serving.service import Serving
+from core.serving.types import ClassifyRequest, ClassName, Prediction
+from core.store.db.tables import Model
+from core.store.registry.references import STOCK
+
+Answers = list[list[Prediction] | BadImage]
+PART = 32
+"""Images that are classified at a time."""
+TURN_SECONDS = 60.0
+"""Maximum wait of a part for its turn."""
+
+
+def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, grant: Grant) -> Evaluation:
+    """Compare the predictions of a model and of its pre-trained model with labels.
+
+    The candidates are the classes of the model and of the images.
+
+    Args:
+        grant: room of the request, which is extended for each part.
+
+    Raises:
+        ServerBusy: a part's turn did not come in time.
+        ClipCiteError: the model can't be loaded.
+    """
+    spelling = {same_class(name): name for name in model.classes}
+    labels = [spelling.setdefault(same_class(image.class_name), image.class_name) for image in checked.images]
+    own = {name: tuple(prompts) for name, prompts in model.prompts.items()}
+    names = tuple(ClassName(name, own.get(name)) for name in spelling.values())
+    request = ClassifyRequest(names, templates=tuple(model.templates), top_k=1)
+    warnings = list(checked.warnings)
+    new = [name for name in spelling.values() if name not in model.classes]
+    warn(warnings, "new_classes", "The model was not trained on {names}: asked as new classes", new)
+
+    right: list[bool] = []
+    stock_right: list[bool] = []
+    images, correct = Counter[str](), Counter[str]()
+    mistakes = []
+    for start in range(0, len(labels), PART):
+        part = checked.images[start : start + PART]
+        adapted, stock = _classify(serving, model, part, request, grant)
+        for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
+            if isinstance(best, BadImage) or isinstance(plain, BadImage):  # rare: it was decoded before
+                warnings.append({"code": "bad_image", "detail": f"{image.file_name} was skipped."})
+                continue
+            predicted = best[0].class_name
+            right.append(predicted == label)
+            stock_right.append(plain[0].class_name == label)
+            images[label] += 1
+            correct[label] += right[-1]
+            if not right[-1]:
+                probability = best[0].probability
+                mistakes.append(
+                    Mistake(
+                        file=image.file_name, class_name=label, predicted=predicted, probability=probability
+                    )
+                )
+    accuracy = accuracy_interval(np.array(right))
+    return Evaluation(
+        images=len(right),
+        correct=sum(right),
+        accuracy=accuracy.value,
+        interval=(accuracy.low, accuracy.high),
+        stock_accuracy=sum(stock_right) / len(right),
+        classes=[
+            EvaluatedClass(name=name, images=images[name], correct=correct[name])
+            for name in spelling.values()
+            if images[name]
+        ],
+        mistakes=sorted(mistakes, key=lambda mistake: -mistake.probability),
+        warnings=[Notice(**warning) for warning in warnings],
+    )
+
+
+def _classify(
+    serving: Serving, model: Model, part: Sequence[LabelledImage], request: ClassifyRequest, grant: Grant
+) -> tuple[Answers, Answers]:
+    """Return the answers of the model and of the pre-trained one. Wait while others hold the room."""
+    until = time.monotonic() + TURN_SECONDS
+    subjects = (model, f"{STOCK}:{model.backbone}")
+    while True:
+        try:
+            with grant.more(bytes=sum(image.bytes for image in part), slots=len(subjects) * len(part)):
+                files = [image.read() for image in part]
+                adapted, stock = serving.compare(files, request, models=subjects, grant=grant)
+                return adapted.results, stock.results
+        except ServerBusy:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)

@@ -1,0 +1,33 @@
+"""Forms with labelled images of a model's corrections or evaluation, and their check."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from api.http.forms import form_of
+from api.jobs.form import LISTS, ImagesForm, check_source
+from api.jobs.submission import JobSubmission
+from api.jobs.upload import ValidatedUpload, validate_upload
+from core.scratch import scratch_folder
+
+ImagesFormDep = Annotated[ImagesForm, form_of(ImagesForm, LISTS)]
+
+
+@contextmanager
+def checked_images(submission: JobSubmission, form: ImagesForm, owner: str) -> Iterator[ValidatedUpload]:
+    """Decode the images of a form. Their files exist until the end of the context.
+
+    Raises:
+        InvalidUpload, ArchiveError: the form has no images, or bad ones.
+    """
+    check_source(form)
+    with submission.scratch.admit(owner) as grant, scratch_folder(submission.scratch.root) as folder:
+        yield validate_upload(
+            folder=folder,
+            take=lambda size: grant.take(bytes=size),
+            settings=submission.settings,
+            decoders=submission.serving.decoding,
+            owner=owner,
+            trains=False,
+            **vars(form),
+        )

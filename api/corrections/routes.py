@@ -1,0 +1,119 @@
+"""Routes of /models/{id}/feedback and /models/{id}/evaluate."""
+
+from fastapi import APIRouter, Request
+
+from api.corrections.evaluate import evaluate
+from api.corrections.forms import ImagesFormDep, checked_images
+from api.deps import CurrentOwner, DatabaseDep, ModelRef
+from api.http.forms import FormRoute
+from api.http.problems import responses
+from api.jobs.form import ImagesForm
+from api.jobs.submission import SubmissionDep
+from api.threads import REQUESTS, UPLOADS
+from clipcite.wire.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
+from core.clip.prompts import same_class
+from core.settings import Settings
+from core.store.db.ids import new_id
+from core.store.db.tables import FEEDBACK
+from core.store.jobs import corrections, jobs
+from core.store.jobs.jobs import NewImage
+from core.store.registry import models
+from core.store.storage import deletions, installation
+
+
+def make_router(settings: Settings) -> APIRouter:
+    """Return the routes, with limits on the number of files and fields."""
+    parts = settings.max_images + 1
+    router = APIRouter(
+        prefix="/models/{model_id}",
+        tags=["models"],
+        route_class=FormRoute,
+        form_limits={"max_files": parts + 1, "max_fields": parts + len(ImagesForm.model_fields)},
+    )
+    errors = responses(400, 401, 404, 408, 409, 413, 422, 503, 507)
+    router.post("/feedback", status_code=201, responses=errors)(UPLOADS.runs(add_feedback))
+    router.get("/feedback", responses=responses(401, 404, 422, 503))(REQUESTS.runs(list_feedback))
+    router.delete("/feedback/{feedback_id}", status_code=204, responses=responses(401, 404, 422, 503, 507))(
+        UPLOADS.runs(delete_feedback)
+    )
+    router.post("/evaluate", responses=errors)(UPLOADS.runs(evaluate_model))
+    return router
+
+
+def add_feedback(
+    submission: SubmissionDep,
+    model_id: ModelRef,
+    form: ImagesFormDep,
+    owner: CurrentOwner,
+) -> FeedbackList:
+    """Correct a model: store images with their right classes, for `POST /models/{id}/extend`.
+
+    `labels` are the right classes, trained or new. An image that is a correction already gets the new class,
+    so repeating is harmless. The model does not change. The images count as images of the model's job and are
+    deleted with it. If the job was deleted, the response is 409.
+    """
+    database, blobs = submission.database, submission.blobs
+    with database.read() as session:
+        model, job = corrections.trained_from(session, model_id, owner=owner)
+        earlier = [row.class_name for row in corrections.of_model(session, model)]
+    spelling = {same_class(name): name for name in (*earlier, *model.classes)}
+    installation.check(database, blobs)
+    folder = f"{jobs.blobs_of(job.id)}/{new_id('fbk')}"
+    with checked_images(submission, form, owner) as checked, deletions.unless_kept(database, blobs, folder):
+        images = [
+            NewImage(
+                FEEDBACK,
+                spelling.get(same_class(shot.class_name), shot.class_name),
+                shot.file_name,
+                f"{folder}/{number:05d}.image",
+                shot.sha256,
+                shot.bytes,
+                label_confirmed=True,
+            )
+            for number, shot in enumerate(checked.images)
+        ]
+        blobs.put_all((new.blob_key, shot.read()) for new, shot in zip(images, checked.images, strict=True))
+        with database.write() as session:
+            rows = corrections.add(
+                session,
+                submission.settings,
+                model.id,
+                images,
+                owner=owner,
+                folder=folder,
+                most=MAX_FEEDBACK,
+            )
+    return FeedbackList(data=[Feedback.model_validate(row, from_attributes=True) for row in rows])
+
+
+def list_feedback(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> FeedbackList:
+    """List the corrections of a model, newest first."""
+    with database.read() as session:
+        rows = corrections.of_model(session, models.resolve(session, model_id, owner=owner))
+    return FeedbackList(data=[Feedback.model_validate(row, from_attributes=True) for row in rows])
+
+
+def delete_feedback(
+    submission: SubmissionDep, owner: CurrentOwner, model_id: ModelRef, feedback_id: str
+) -> None:
+    """Delete a correction with its image."""
+    with submission.database.write() as session:
+        key = corrections.remove(session, model_id, feedback_id, owner=owner)
+    deletions.finish(submission.database, submission.blobs, key)
+
+
+def evaluate_model(
+    request: Request,
+    submission: SubmissionDep,
+    model_id: ModelRef,
+    form: ImagesFormDep,
+    owner: CurrentOwner,
+) -> Evaluation:
+    """Evaluate a model on labelled images, also beside the pre-trained model. Nothing is trained or stored.
+
+    All images of the form are test images. Classes that the model was not trained on are asked as new ones.
+    """
+    with submission.database.read() as session:
+        model = models.resolve(session, model_id, owner=owner)
+    with checked_images(submission, form, owner) as checked:
+        return evaluate(submission.serving, model, checked, request.state.grant)

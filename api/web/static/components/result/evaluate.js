@@ -1,0 +1,66 @@
+// Evaluation of a model with dropped images, whose folders are their labels.
+
+import { dropZone } from "../dropzone.js";
+import { announce, h, replace } from "../../lib/dom.js";
+import { problemBox } from "../../lib/problem.js";
+import { upload } from "../../lib/service/http.js";
+import { Shots } from "../../lib/training/training_form.js";
+import { count, percent } from "../../lib/words.js";
+
+const MAX = 60;
+
+/** Create a fold with a drop zone. `name` tells it from those of other models. */
+export function evaluateFold(model, name, signal) {
+  const answer = h("div", { class: "evaluated" });
+  let shots = new Shots();
+  async function add(files) {
+    shots.clear();
+    shots = new Shots();
+    try {
+      await shots.add(await files);
+      if (!shots.images.length || shots.classes.some((entry) => !entry.name)) throw new Error("Drop folders that are named after the classes of their images.");
+      const { form, files: sent } = shots.form({ config: {} });
+      form.delete("config");
+      replace(answer, h("p", { class: "soft" }, `Evaluating with ${count(shots.images.length, "image")} …`));
+      const result = await upload(`/models/${encodeURIComponent(model.id)}/evaluate`, form, { signal });
+      replace(answer, summary(result), mistakes(result.mistakes, sent));
+    } catch (error) {
+      if (!signal.aborted) replace(answer, problemBox(error));
+    }
+  }
+  const hint = "One folder per class, or a zip of them. Nothing is trained or stored. Use images that the model was not trained on.";
+  return h(
+    "details",
+    { class: "plain" },
+    h("summary", {}, "Evaluate with images", h("span", { class: "unseen" }, ` ${name}`)),
+    dropZone({ title: "Drop labelled images", hint, folders: true, small: true, add }),
+    answer,
+  );
+}
+
+function summary({ images, correct, accuracy, interval: [low, high], stock_accuracy: stock, warnings }) {
+  const text = `${correct.toLocaleString("en")} of ${images.toLocaleString("en")} right`;
+  const numbers = ` (${percent(accuracy)}, ${percent(low)} to ${percent(high)}). Pre-trained: ${percent(stock)}.`;
+  announce(text + numbers);
+  return [h("p", {}, h("strong", {}, text), numbers), warnings.map(({ detail }) => h("p", { class: "soft" }, detail))];
+}
+
+function mistakes(rows, files) {
+  if (!rows.length) return null;
+  return [
+    h("h3", {}, count(rows.length, "mistake")),
+    h(
+      "ul",
+      { class: "strip", "aria-label": "Mistakes" },
+      rows.slice(0, MAX).map(({ file, class_name: truth, predicted, probability }) =>
+        h(
+          "li",
+          {},
+          h("img", { src: files.get(file)?.url, alt: `${file}, labelled ${truth}` }),
+          h("p", {}, h("span", { class: "wrong" }, predicted), ` ${percent(probability)}, labelled `, h("span", { class: "right" }, truth)),
+        ),
+      ),
+    ),
+    rows.length > MAX && h("p", { class: "soft" }, `and ${count(rows.length - MAX, "further mistake")}`),
+  ];
+}

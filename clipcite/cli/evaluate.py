@@ -1,0 +1,63 @@
+"""`clipcite evaluate`: accuracy of a model on labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from clipcite.cli.connection import AsJson, Key, Url, connected, print_json, stdout
+from clipcite.cli.models import Reference
+from clipcite.cli.references import find_model
+from clipcite.cli.render.tables import print_table, table_of
+from clipcite.datasets.detect import read
+
+
+def evaluate(
+    model: Reference,
+    images: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGES", help="Labelled images in any form that `adapt` takes.", exists=True),
+    ],
+    on_bad_image: Annotated[
+        Literal["fail", "skip"], typer.Option(help="Stop at unusable images, or skip them.")
+    ] = "fail",
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Evaluate a model on labelled images.
+
+    All of them are test images. Nothing is trained or stored.
+    """
+    with connected(url, key) as client:
+        found = client.models.get(find_model(client, model))
+        upload = images if images.suffix.lower() == ".zip" else read(images)
+        answer = found.evaluate(upload, on_bad_image=on_bad_image)
+    if as_json:
+        print_json(answer.model_dump())
+        return
+    console = stdout()
+    accuracy, low, high, stock = (
+        f"{100 * share:.0f}%" for share in (answer.accuracy, *answer.interval, answer.stock_accuracy)
+    )
+    console.print(
+        f"[bold]{answer.correct:,} of {answer.images:,} right[/] ({accuracy}, 95% CI {low} to {high}). "
+        f"Pre-trained: {stock}.",
+        soft_wrap=True,
+    )
+    for warning in answer.warnings:
+        console.print(f"[yellow]note[/] {escape(warning.detail)}", soft_wrap=True)
+    table = table_of("class", "images", "right")
+    for row in answer.classes:
+        table.add_row(escape(row.name), str(row.images), str(row.correct))
+    print_table(console, table)
+    if answer.mistakes:
+        table = table_of("image", "true class", "predicted", "probability")
+        for each in answer.mistakes:
+            cells = (each.file, each.class_name, each.predicted, f"{100 * each.probability:.0f}%")
+            table.add_row(*map(escape, cells))
+        console.print(f"\nMisclassified images, most confident first: {len(answer.mistakes)}")
+        print_table(console, table)

@@ -1,0 +1,121 @@
+"""Corrections of a model: images with their right class, which are rows of its job with the split `feedback`.
+
+So they are in its quota and backups, and are deleted with the job. Only `extend` trains from them.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from core.settings import Settings
+from core.store.accounts import audit, owners, quotas
+from core.store.db.ids import new_id
+from core.store.db.session import database_now
+from core.store.db.tables import FEEDBACK, Job, JobImage, Model
+from core.store.db.text import sanitize_text
+from core.store.errors import Conflict, NotFound, ShotsGone
+from core.store.jobs import jobs
+from core.store.jobs.jobs import NewImage
+from core.store.jobs.transitions import locked
+from core.store.registry import models
+from core.store.storage import deletions
+
+
+def trained_from(session: Session, reference: str, *, owner: str) -> tuple[Model, Job]:
+    """Return a model and its job, which is locked until the transaction ends.
+
+    Raises:
+        ModelNotFound: the owner has no such model.
+        ShotsGone: the model has no job, or the job no images.
+    """
+    model = models.resolve(session, reference, owner=owner)
+    job = locked(session, model.job_id or "", owner=owner)  # imported models have none
+    if job is None or jobs.image(session, job.id, 0) is None:
+        raise ShotsGone(reference)
+    return model, job
+
+
+def of_model(session: Session, model: Model) -> Sequence[JobImage]:
+    """Return the corrections, newest first."""
+    rows = select(JobImage).where(JobImage.job_id == model.job_id, JobImage.split == FEEDBACK)
+    return session.scalars(rows.order_by(JobImage.position.desc())).all()
+
+
+def add(
+    session: Session,
+    settings: Settings,
+    reference: str,
+    images: Sequence[NewImage],
+    *,
+    owner: str,
+    folder: str,
+    most: int,
+) -> list[JobImage]:
+    """Add corrections whose blobs are stored in `folder`, which was announced before (`deletions`).
+
+    An image that is a correction already gets the new class, and its blob is deleted. The owner is locked, so
+    that concurrent requests can neither exceed a limit nor add an image twice.
+
+    Args:
+        most: maximum number of corrections of the model.
+
+    Returns:
+        The corrections of these images.
+
+    Raises:
+        ModelNotFound, ShotsGone: see `trained_from`.
+        Conflict: they are too many.
+        ByteQuota: the quota is exceeded.
+    """
+    owners.lock(session, owner)
+    model, job = trained_from(session, reference, owner=owner)
+    known = {row.sha256: row for row in of_model(session, model)}
+    at, before, more_bytes = database_now(session), len(known), 0
+    position = (session.scalar(select(func.max(JobImage.position)).where(JobImage.job_id == job.id)) or 0) + 1
+    changed = False
+    deletions.keep(session, folder)
+    for image in images:
+        row = known.get(image.sha256)
+        if row is None:
+            values = {**vars(image), "split": FEEDBACK, "file_name": sanitize_text(image.file_name)}
+            row = JobImage(id=new_id("fbk"), job_id=job.id, position=position, created_at=at, **values)
+            session.add(row)
+            known[image.sha256] = row
+            position, more_bytes = position + 1, more_bytes + image.bytes
+        else:
+            changed |= row.class_name != image.class_name
+            row.class_name = image.class_name
+            deletions.mark_for_deletion(session, image.blob_key)
+    if len(known) > most:
+        raise Conflict(
+            "too_much_feedback",
+            f"The model would have {len(known):,} corrections, and the maximum is {most:,}. Train a new one "
+            "from them with POST /models/{id}/extend, and correct that one.",
+        )
+    quotas.check_quota(session, owner, settings, more_bytes=more_bytes)
+    job.image_bytes += more_bytes
+    if changed or len(known) > before:
+        audit.record(session, "feedback.add", model.id)
+    return list({image.sha256: known[image.sha256] for image in images}.values())
+
+
+def remove(session: Session, reference: str, correction_id: str, *, owner: str) -> str:
+    """Delete a correction. Return the key of its blob, which the caller must delete after the commit.
+
+    Raises:
+        ModelNotFound: the owner has no such model.
+        NotFound: the model has no such correction.
+    """
+    model = models.resolve(session, reference, owner=owner)
+    mine = (JobImage.id == sanitize_text(correction_id), JobImage.split == FEEDBACK)
+    gone = delete(JobImage).where(JobImage.job_id == model.job_id, *mine)
+    row = session.execute(gone.returning(JobImage.blob_key, JobImage.bytes)).one_or_none()
+    if row is None:
+        detail = f"The model has no correction {correction_id!r}. GET /models/{{id}}/feedback lists them."
+        raise NotFound("feedback_not_found", detail)
+    less = update(Job).where(Job.id == model.job_id).values(image_bytes=Job.image_bytes - row.bytes)
+    session.execute(less, execution_options={"synchronize_session": False})
+    deletions.mark_for_deletion(session, row.blob_key)
+    audit.record(session, "feedback.delete", model.id)
+    return str(row.blob_key)
