@@ -1,21 +1,21 @@
-"""Answers of the service for the images of a sort, in parts that the log keeps."""
+"""Answers of the service for the images of a sort: in parts that the log keeps, then as a collection."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames
+from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames, unreadable
 from clipcite.client.errors import UnprocessableEntityError
-from clipcite.sorting.log import Answer, Log
+from clipcite.sorting.log import Answer, Log, Ranked
 from clipcite.sorting.plan import Image
+from clipcite.wire.classify import MAX_COLLECTION_IMAGES
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
+    from clipcite.wire.predictions import ImageResult
 
-PART_BYTES = 64_000_000
-"""Maximum size of the images in a request, unless it has one image only."""
 RANKED = 2
 """Classes per image."""
 
@@ -30,10 +30,29 @@ def ask(
     """Ask for the images that the log has no answers for, and log each part of the answers."""
     waiting = [image for image in images if image.key not in log.answers]
     on_done(len(images) - len(waiting))
-    for part in _parts(waiting):
+    for start in range(0, len(waiting), CLASSIFY_BATCH_SIZE):
+        part = waiting[start : start + CLASSIFY_BATCH_SIZE]
         answers = _answers(client, log.subject["model"], part, names)
         log.write(*({"image": image.key, "answer": asdict(answer)} for image, answer in answers))
         on_done(len(part))
+
+
+def ask_again(client: Client, log: Log, images: Sequence[Image], names: ClassNames | None) -> str | None:
+    """Ask for all images as a collection, whose images are evidence for each other, unless it is done.
+
+    Returns:
+        The service's sentence on what it did with the collection.
+    """
+    readable = [image for image in images if log.answers[image.key].features]
+    features = [log.answers[image.key].features or "" for image in readable]
+    done = all(log.answers[image.key].in_collection for image in readable)
+    if done or len(readable) > MAX_COLLECTION_IMAGES:
+        return None
+    answer = client.classify_collection(features, names, model=log.subject["model"], top_k=RANKED)
+    calibrated = answer.calibration.calibrated
+    pairs = zip(readable, map(_ranked, answer), strict=True)
+    log.write(*({"image": i.key, "collection": ranked, "calibrated": calibrated} for i, ranked in pairs))
+    return answer.reason
 
 
 def _answers(
@@ -49,29 +68,18 @@ def _answers(
             yield image, Answer(error=error.strerror or str(error))
     if not sent:
         return
+    paths = [image.path for image in sent]
     try:
-        answer = client.classify([image.path for image in sent], names, model=model, top_k=RANKED)
+        answer = client.classify(paths, names, model=model, top_k=RANKED, features=True)
+        results, calibrated = answer.results, answer.calibration.calibrated
     except UnprocessableEntityError as error:
         if error.code != "bad_images":
             raise
-        yield from (
-            (image, Answer(error=item.detail)) for image, item in zip(sent, error.errors, strict=True)
-        )
-        return
-    for image, result in zip(sent, answer, strict=True):
-        ranked = [(each.class_name, each.probability) for each in result.predictions]
+        results, calibrated = unreadable(error, [image.key for image in sent]), False
+    for image, result in zip(sent, results, strict=True):
         reason = None if result.error is None else result.error.detail
-        yield image, Answer(ranked, reason, calibrated=answer.calibration.calibrated)
+        yield image, Answer(_ranked(result), reason, result.features, calibrated)
 
 
-def _parts(images: Iterable[Image]) -> Iterator[list[Image]]:
-    """Yield the images of each request, few if their files are large."""
-    part: list[Image] = []
-    for image in images:
-        full = len(part) == CLASSIFY_BATCH_SIZE or sum(each.bytes for each in part) + image.bytes > PART_BYTES
-        if part and full:
-            yield part
-            part = []
-        part.append(image)
-    if part:
-        yield part
+def _ranked(result: ImageResult) -> Ranked:
+    return [(each.class_name, each.probability) for each in result.predictions]

@@ -24,7 +24,7 @@ from clipcite.cli.references import find_model
 from clipcite.cli.render.tables import print_table, table_of
 from clipcite.datasets.dataset import count_noun
 from clipcite.datasets.image import printable
-from clipcite.sorting.asking import ask
+from clipcite.sorting.asking import ask, ask_again
 from clipcite.sorting.files import Left, carry_out, tidy, undo
 from clipcite.sorting.log import Log, open_log
 from clipcite.sorting.plan import UNSURE, How, Place, find_images, plan
@@ -102,6 +102,8 @@ def sort(
         log = _open(into, subject)
         with _bar("asking", len(images)) as on_done:
             ask(client, log, images, names, on_done)
+        if reason := ask_again(client, log, images, names):
+            stderr().print(reason, markup=False, soft_wrap=True)
         places = plan(images, log, into, unsure, how)
         print_table(stdout(), _table(places, into))
         if csv_file is not None:

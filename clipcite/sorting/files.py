@@ -30,6 +30,7 @@ def carry_out(log: Log, places: Sequence[Place], how: How, on_done: Callable[[in
     """
     root, into = Path(log.subject["folder"]), log.path.parent
     targets = {place.image.path: place.target for place in places}
+    places = sorted(places, key=lambda place: not place.image.path.is_symlink())  # before what they lead to
     left: Left = []
     for start in range(0, len(places), PART):
         records = []
@@ -116,20 +117,25 @@ def _undo(action: dict[str, str], source: Path, target: Path) -> str | None:
 def tidy(log: Log) -> None:
     """Remove what a killed run has left: parts of files, reserved names, and copies of what it was moving."""
     root, into = Path(log.subject["folder"]), log.path.parent
-    for folder in {(into / action["to"]).parent for action in log.actions}:
+    pairs = [(root / action["from"], into / action["to"]) for action in log.actions]
+    for folder in {path.parent for pair in pairs for path in pair}:
         for part in folder.glob(f"{PREFIX}*{SUFFIX}"):
             part.unlink()
-    for action in log.actions:
-        source, target = root / action["from"], into / action["to"]
-        with suppress(OSError):  # one of them is not there
-            reserved = target.lstat().st_size == 0 and target.is_file()
-            if reserved or (action["do"] == "move" and not source.is_symlink() and _is_copy(source, target)):
+    for (source, target), action in zip(pairs, log.actions, strict=True):
+        moves = action["do"] == "move"
+        for path in (source, target) if moves else (target,):
+            if path.is_file() and path.lstat().st_size == 0:
+                path.unlink()
+        if moves and source.is_symlink():
+            if target.is_symlink() and str(source.readlink()) == action.get("link"):
                 target.unlink()
+        elif moves and _is_copy(source, target):
+            target.unlink()
 
 
 def _is_copy(source: Path, target: Path) -> bool:
     """Return whether the target is a file of its own with the content of the source."""
-    if target.is_symlink() or not source.exists() or source.samefile(target):
+    if target.is_symlink() or not (source.exists() and target.exists()) or source.samefile(target):
         return False
     return filecmp.cmp(source, target, shallow=False)
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ class Answer:
     """Reason why the image can't be read."""
     features: str | None = None
     calibrated: bool = False
+    in_collection: bool = False
+    """True if the answer considers the other images of the folder."""
 
 
 class Log:
@@ -41,7 +43,7 @@ class Log:
             for line in lines:
                 try:
                     self._take(json.loads(line))
-                except (ValueError, TypeError):
+                except (KeyError, TypeError, ValueError):
                     continue
 
     def write(self, *records: dict[str, Any]) -> None:
@@ -59,6 +61,9 @@ class Log:
                 self.subject = subject
             case {"image": key, "answer": answer}:
                 self.answers[key] = Answer(**answer)
+            case {"image": key, "collection": ranked, "calibrated": calibrated}:
+                answer = self.answers[key]
+                self.answers[key] = replace(answer, ranked=ranked, calibrated=calibrated, in_collection=True)
             case {"image": key, "label": name}:
                 self.labels[key] = name
             case {"folder": folder}:

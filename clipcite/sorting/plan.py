@@ -25,7 +25,6 @@ class Image:
 
     path: Path
     key: str
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def find_images(folder: Path, into: Path) -> list[Image]:
         if path.parent.resolve() == path.parent and not (folder in into.parents and into in path.parents):
             state = path.stat()
             key = f"{state.st_size} {state.st_mtime_ns} {path.relative_to(folder).as_posix()}"
-            images.append(Image(path, key, state.st_size))
+            images.append(Image(path, key))
     return images
 
 

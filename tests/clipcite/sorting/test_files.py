@@ -23,6 +23,19 @@ def no_settings_of_this_user() -> None:
     """Keep the settings, of which one marks the namespace of a test that mounts a disk."""
 
 
+@pytest.fixture
+def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file be renamed into another folder, as between file systems."""
+    replace = Path.replace
+
+    def replace_in_one_folder(path: Path, target: Path) -> Path:
+        if path.parent != target.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_in_one_folder)
+
+
 def undone(log: Log) -> list[str]:
     """Undo, and return the names of the files that were left alone."""
     return [Path(path).name for path, _ in undo(Log(log.path), lambda done: None)]
@@ -53,48 +66,41 @@ def test_sorts_beside_files_of_the_same_name_and_undoes_it(tmp_path: Path, how: 
 
 
 @pytest.mark.parametrize("how", [*HOWS, "move across"])
-def test_killed_at_any_step(tmp_path: Path, how: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_any_step(tmp_path: Path, how: Any, request: pytest.FixtureRequest) -> None:
     """The process is killed before each of its changes in turn. Nothing is lost; it can resume and undo."""
-    replace = Path.replace
-
-    def replace_in_one_folder(path: Path, target: Path) -> Path:
-        if path.parent != target.parent:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return replace(path, target)
-
     if how == "move across":
-        monkeypatch.setattr(Path, "replace", replace_in_one_folder)
+        request.getfixturevalue("two_file_systems")
         how = "move"
     contents = {f"content of {name}" for name in FILES}
     whole: dict[str, str] = {}
-    for step in range(200):
-        root = tmp_path / str(step)
-        folder, into = make(root / "photos"), root / "photos-sorted"
-        before = state(root)
-        start(folder, into, how)
-        child = os.fork()
-        if child == 0:
-            _kill_at(step)
-            run(folder, into, how)
-            os._exit(0)
-        killed = os.waitpid(child, 0)[1] != 0
-        assert contents <= {
-            text if how != "link" or not path.startswith(str(into)) else ""
-            for path, text in state(root).items()
-        }
-        if step % 2:
-            assert undone(run(folder, into, how)[0]) == []
-        else:
-            log, left = run(folder, into, how)
-            assert left == []
-            result = {path.removeprefix(str(root)): text for path, text in state(root).items()}
-            result = {path: text.replace(str(root), "") for path, text in result.items()}
-            assert result == (whole := whole or result)
+    steps = 0
+    for undoing in (False, True):
+        for step in range(200):
+            root = tmp_path / f"{undoing} {step}"
+            folder, into = make(root / "photos"), root / "photos-sorted"
+            (folder / "e.jpg").symlink_to("d.jpg")
+            before = state(root)
+            log = run(folder, into, how)[0] if undoing else start(folder, into, how)
+            child = os.fork()
+            if child == 0:
+                _kill_at(step)
+                _ = undone(log) if undoing else run(folder, into, how)
+                os._exit(0)
+            killed = os.waitpid(child, 0)[1] != 0
+            # A link to a content is no content.
+            files = [path for path in root.rglob("*.jpg") if path.is_file() and not path.is_symlink()]
+            assert contents <= {path.read_text() for path in files}
+            if step % 2 and not undoing:
+                log, left = run(folder, into, how)
+                assert left == []
+                result = {p.removeprefix(str(root)): t.replace(str(root), "") for p, t in state(root).items()}
+                assert result == (whole := whole or result)
             assert undone(log) == []
-        assert state(root) == before
-        if not killed:
-            break
-    assert 10 < step < 199
+            assert state(root) == before
+            if not killed:
+                steps += step
+                break
+    assert 20 < steps < 399
 
 
 def _kill_at(step: int) -> None:
@@ -138,19 +144,23 @@ def test_a_full_disk(tmp_path: Path, how: How) -> None:
         assert state(folder) == before
 
 
+@pytest.mark.parametrize("across", [False, True])
 def test_a_folder_that_is_read_only_and_a_file_that_appears(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, across: bool
 ) -> None:
     folder, into = make(tmp_path / "photos"), tmp_path / "photos-sorted"
     before = state(folder)
-    replace = Path.replace
+    if across:
+        request.getfixturevalue("two_file_systems")
+    method = "unlink" if across else "replace"
+    original = getattr(Path, method)
 
-    def refuse(path: Path, target: Path) -> Path:
-        if path.name == "a.jpg":
+    def refuse(path: Path, *given: Any, **options: Any) -> Any:
+        if path.name == "a.jpg" and folder in path.parents:
             raise PermissionError(errno.EACCES, "Permission denied")
-        return replace(path, target)
+        return original(path, *given, **options)
 
-    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(Path, method, refuse)
     log = start(folder, into, "move")
     places = plan(find_images(folder, into), log, into, 0.6, "move")
     make(into, {"dog/b.jpg": ""})
@@ -162,6 +172,7 @@ def test_a_folder_that_is_read_only_and_a_file_that_appears(
     ]
     assert (into / "dog/b.jpg").read_text() == "content of dog/b.jpg"
     assert {name for name in before if name.endswith(("a.jpg", "b.jpg"))} == set(state(folder))
+    assert not set(state(folder).values()) & set(state(into).values())
     monkeypatch.undo()
     assert undone(log) == ["b.jpg"]
     assert state(folder) == before
@@ -204,6 +215,7 @@ def test_a_folder_inside_its_target_and_a_target_inside_the_folder(tmp_path: Pat
         assert left == []
         assert (into / "cat/c.jpg").exists()
         assert set(before.values()) <= set(state(tmp_path).values())
+        assert into != folder / "sorted" or len(find_images(folder, into)) == (0 if how == "move" else 5)
         count = len(list(folder.rglob("*.jpg")))
         run(folder, into, how)
         assert len(list(folder.rglob("*.jpg"))) == count

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from clipcite.sorting.plan import Image, plan, safe_names
-from clipcite.sorting.which_next import which_next
 from tests.clipcite.sorting.sorted_folder import start
 
 
@@ -38,22 +37,16 @@ def test_folder_names_differ_also_in_lower_case() -> None:
 
 def test_labels_decide_and_unreadable_images_stay(tmp_path: Path) -> None:
     log = start(tmp_path, tmp_path / "sorted", "copy")
-    images = [Image(tmp_path / name, name, 1) for name in ("1/A.jpg", "2/a.JPG", "bad.jpg", "3/labelled.jpg")]
-    for image in images[:2]:
+    images = [
+        Image(tmp_path / name, name)
+        for name in ("0/a (2).jpg", "1/A.jpg", "2/a.JPG", "bad.jpg", "3/labelled.jpg")
+    ]
+    for image in images[:3]:
         log.write({"image": image.key, "answer": {"ranked": [("cat", 0.9), ("dog", 0.1)]}})
-    for image in images[2:]:
+    for image in images[3:]:
         log.write({"image": image.key, "answer": {"error": "broken"}})
-    log.write({"image": images[3].key, "label": "horse"})
+    log.write({"image": images[4].key, "label": "horse"})
     places = plan(images, log, tmp_path / "sorted", 0.6, "copy")
     assert [
         place.target and place.target.relative_to(tmp_path / "sorted").as_posix() for place in places
-    ] == [*("cat/A.jpg", "cat/a (2).JPG", None, "horse/labelled.jpg")]
-
-
-def test_which_next_takes_the_least_sure_of_each_class_in_turn() -> None:
-    cats = [[("cat", p), ("dog", 1 - p)] for p in (0.55, 0.6, 0.7)]
-    dogs = [[("dog", p), ("cat", 1 - p)] for p in (0.99, 0.9)]
-    answers = [*cats, [], *dogs]
-    assert which_next(answers, 4) == [0, 5, 1, 4]
-    assert which_next(answers, 9) == [0, 5, 1, 4, 2]
-    assert which_next([], 3) == []
+    ] == [*("cat/a (2).jpg", "cat/A.jpg", "cat/a (3).JPG", None, "horse/labelled.jpg")]

@@ -20,9 +20,12 @@ from tests.service.running import Service, wait_for
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Return a folder with 12 images and one that can't be read."""
+    """Return a folder with 12 images, unlike those of the model, and one that can't be read."""
     for name in ("red", "green", "blue"):
-        paint(tmp_path, f"photos/{name}", 4)
+        for path in paint(tmp_path, f"photos/{name}", 4):
+            image = Image.open(path)
+            image.paste((200, 200, 200), (0, 0, 10 + 8 * int(path.stem), 30))
+            image.save(path)
     (tmp_path / "photos/broken.jpg").write_bytes(b"no image")
     return tmp_path / "photos"
 
