@@ -37,6 +37,7 @@ CEILINGS = {
     "tests/api/corrections": 453,
     "tests/clipcite/sorting": 512,
     "tests/core/clip/inference/test_self_training.py": 59,
+    "tests/api/web/sort": 999,
     "tests/neighbours": 645,
 }
 """Maximum number of lines of Python per folder or module, without the generated client and other entries."""

@@ -1,6 +1,7 @@
 // Router: selects the view by the URL fragment, so views survive a reload and can be linked.
 
 import { h, replace } from "./lib/dom.js";
+import { problemBox } from "./lib/problem.js";
 import { pageFrame } from "./components/frame.js";
 import { keyDialog } from "./components/key_dialog.js";
 import { takeToken } from "./lib/service/http.js";
@@ -13,10 +14,19 @@ import { tryView } from "./views/try.js";
 const VIEWS = [
   [/^#?\/?$/, "#/", "Train", trainView],
   [/^#\/try(?:\/(.+))?$/, "#/try", "Try", tryView],
+  [/^#\/sort(?:\/(.+))?$/, "#/sort", "Sort", sortView],
   [/^#\/models$/, "#/models", "Models", modelsView],
   [/^#\/jobs$/, "#/jobs", "Jobs", jobsView],
   [/^#\/jobs\/(.+)$/, "#/jobs", "Job", jobView],
 ];
+
+/** Show the Sort view. Its modules are loaded when it is opened first, since others never need them. */
+function sortView(options) {
+  const place = h("section", { class: "sort" });
+  const show = (view) => options.signal.aborted || place.replaceWith(view.sortView(options));
+  import("./views/sort.js").then(show, () => replace(place, problemBox("Can't load this view: the service may be restarting. Reload the page.")));
+  return place;
+}
 
 const main = document.getElementById("main");
 let leave = new AbortController();

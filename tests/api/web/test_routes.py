@@ -10,7 +10,7 @@ from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem
 
 FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.*"))
-MAX_BYTES = 250_000
+MAX_BYTES = 250_000  # without the Sort view, which is loaded when it is opened (sort/test_size.py)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/page/app.js", "/page/style.css", "/page/icon.svg"])
@@ -54,7 +54,7 @@ def test_the_page_opens_no_other_route(make_service: MakeService) -> None:
 
 def test_the_page_is_small_and_loads_nothing_from_other_sites() -> None:
     prompts = {name: (STATIC / name).read_text(encoding="utf-8") for name in FILES}
-    assert sum(len(text.encode()) for text in prompts.values()) < MAX_BYTES
+    assert sum(len(text.encode()) for name, text in prompts.items() if "/sort" not in name) < MAX_BYTES
     for name, text in prompts.items():
         elsewhere = re.findall(
             r"""(?:src|href|from|import|url)\s*[=(]?\s*["']?(?:https?:)?//[^"')\s]+""", text
@@ -65,7 +65,7 @@ def test_the_page_is_small_and_loads_nothing_from_other_sites() -> None:
 
 def test_every_file_is_used() -> None:
     """Every file is used, and every used file exists."""
-    todo, seen = ["index.html", "docs.html", "starting.html"], set()
+    todo, seen = ["index.html", "docs.html", "starting.html", "views/sort.js"], set()
     while todo:
         name = todo.pop()
         if name not in seen:

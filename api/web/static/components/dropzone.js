@@ -49,16 +49,18 @@ export function picker(label, properties, add) {
   return [button, input];
 }
 
+/** Accept dropped files. Images that are dragged within the page are left to others. */
 export function acceptDrops(element, add) {
+  const listen = (name, act) => element.addEventListener(name, (event) => event.dataTransfer.types.includes("Files") && act(event));
   let inside = 0; // dragenter of a child comes before dragleave of its parent
   const mark = () => element.classList.toggle("over", inside > 0);
-  element.addEventListener("dragenter", () => mark((inside += 1)));
-  element.addEventListener("dragleave", () => mark((inside -= 1)));
-  element.addEventListener("dragover", (event) => {
+  listen("dragenter", () => mark((inside += 1)));
+  listen("dragleave", () => mark((inside -= 1)));
+  listen("dragover", (event) => {
     event.preventDefault();
     event.dataTransfer.dropEffect = "copy";
   });
-  element.addEventListener("drop", (event) => {
+  listen("drop", (event) => {
     event.preventDefault();
     event.stopPropagation();
     mark((inside = 0));

@@ -70,7 +70,7 @@ export async function earlierVersion(job, { adapted }, before, signal) {
   const images = await Promise.all([before.job_id, job.id].map((id) => listImages(id, signal))).catch(() => null); // deleted
   const corrections = images && countCorrections(...images);
   const now = corrections ? `After your ${count(corrections, "correction")}` : "This version";
-  return [`Version ${before.version}: ${percent(comparison.adapted)}. ${now}: `, h("strong", {}, percent(adapted)), "."];
+  return [`${before.version ? `Version ${before.version}` : "Before"}: ${percent(comparison.adapted)}. ${now}: `, h("strong", {}, percent(adapted)), "."];
 }
 
 /** Return the number of training images that were moved to another class, removed or added; 0 if most of the earlier

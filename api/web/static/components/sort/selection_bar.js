@@ -1,0 +1,47 @@
+// Bar with what can be done with the selected images. It stays at the bottom of the window.
+
+import { h, replace } from "../../lib/dom.js";
+import { count } from "../../lib/words.js";
+import { onPhone } from "../dropzone.js";
+import { acceptImages } from "./groups.js";
+
+const KEYS = 9; // classes with a digit of the keyboard
+
+/** Create the bar. `acts` has the functions move(name), ask, right, look, back, undo and clear. */
+export function selectionBar(sorting, picked, acts) {
+  const tally = h("p", { class: "tally" });
+  const button = (text, key, act) => h("button", { type: "button", class: "quiet small", onclick: act }, text, key && h("kbd", { "aria-hidden": "true" }, key));
+  const right = button("It's right", "Enter", acts.right);
+  const ask = button("Move to …", "/", acts.ask);
+  const look = button("Look closer", "L", acts.look);
+  const back = button("Take back", "Del", acts.back);
+  const undo = button("Undo", "", acts.undo);
+  const clear = button("Clear", "Esc", acts.clear);
+  const classes = h("div", { class: "row moves", role: "group", "aria-label": "Move to a class" });
+  const element = h("div", { class: "card begin picked", role: "group", "aria-label": "Selected images" }, h("div", { class: "row" }, tally, right, ask, look, back, clear, undo), classes);
+  let shown = "";
+
+  function refresh() {
+    const chosen = [...picked];
+    const any = chosen.length > 0;
+    element.hidden = !any && !sorting.canUndo;
+    tally.textContent = any ? `${count(chosen.length, "image")} selected` : `${count(sorting.labelled.length, "correction")}`;
+    for (const one of [right, ask, look, clear]) one.hidden = !any;
+    right.hidden = !any || !chosen.some(({ predictions, label }) => predictions && !label);
+    back.hidden = !chosen.some(({ label }) => label);
+    undo.hidden = !sorting.canUndo;
+    classes.hidden = !any || onPhone;
+    const names = sorting.names.slice(0, KEYS).map(({ name }) => name);
+    if (names.join("\n") === shown) return;
+    shown = names.join("\n");
+    replace(
+      classes,
+      names.map((name, i) => {
+        const to = button(name, i + 1, () => acts.move(name));
+        acceptImages(to, () => acts.move(name));
+        return to;
+      }),
+    );
+  }
+  return { element, refresh };
+}

@@ -1,0 +1,75 @@
+// Card above the groups: how far the sorting is, what is likely wrong, and the result as files.
+
+import { h } from "../../lib/dom.js";
+import { zipped } from "../../lib/files/zip.js";
+import { saveBlob } from "../../lib/service/http.js";
+import { classOf, isGuess, likelyWrong, unsureOf } from "../../lib/sorting/groups.js";
+import { asCsv, sortedFiles } from "../../lib/sorting/output.js";
+import { count, percent } from "../../lib/words.js";
+
+export const ROUND = 10; // images to ask about
+
+/** Create the card. `isRunning` tells whether requests are under way; `failed` gets errors. */
+export function summaryCard(sorting, { isRunning, stop, resume, askMe, removeAll, failed, signal }) {
+  const tally = h("p", { class: "tally" });
+  const wrong = h("p", {});
+  const reason = h("p", { class: "soft" });
+  const bar = h("progress", { "aria-label": "Sorted images" });
+  const button = (text, onclick, main) => h("button", { type: "button", class: main ? "main" : "quiet", onclick }, text);
+  const halt = button("Stop", stop);
+  const goOn = button("Go on", resume, true);
+  const next = button("", askMe, true);
+  const zip = button("Download sorted zip", saveZip);
+  const csv = button("Save as CSV", () => saveBlob(new Blob([asCsv(sorting)], { type: "text/csv" }), "sorted.csv"));
+  const clear = button("Remove all", removeAll);
+  const element = h("div", { class: "card sum" }, tally, wrong, reason, bar, h("div", { class: "row" }, halt, goOn, next, zip, csv, clear));
+
+  async function saveZip() {
+    zip.disabled = true;
+    try {
+      const files = sortedFiles(sorting).map(({ path, image }) => ({ path, file: image.file }));
+      saveBlob(await zipped(files, (done) => (zip.textContent = `Packing ${percent(done / files.length)}`), signal), "sorted.zip");
+    } catch (error) {
+      failed(error);
+    } finally {
+      zip.disabled = false;
+      zip.textContent = "Download sorted zip";
+    }
+  }
+
+  function refresh() {
+    const { images, open, answer, threshold, names } = sorting;
+    const done = images.length - open.length;
+    const running = isRunning();
+    element.hidden = !images.length || !names.length;
+    tally.textContent = open.length ? `${digits(done)} of ${digits(images.length)}` : `${count(images.length, "image")}, ${digits(unsureOf(images, threshold).length)} unsure`;
+    tell(wrong, open.length ? "" : leftOver(images, answer?.calibration));
+    tell(reason, open.length ? "" : (answer?.reason ?? ""));
+    bar.hidden = !open.length;
+    bar.max = images.length || 1;
+    bar.value = done;
+    halt.hidden = !running || !open.length;
+    goOn.hidden = running || !open.length;
+    const useful = Math.min(ROUND, images.filter(isGuess).length);
+    next.hidden = open.length > 0 || !useful;
+    next.textContent = `Ask me about ${useful}`;
+    zip.hidden = csv.hidden = !done || (running && open.length > 0);
+  }
+  return { element, refresh, words: () => tally.textContent, left: () => wrong.textContent, focus: () => next.focus() };
+}
+
+/** Return how many images are probably still wrong. Without a temperature the percentages may be far off. */
+function leftOver(images, calibration) {
+  const left = Math.round(likelyWrong(images));
+  const readable = images.filter(classOf).length;
+  if (!readable) return "";
+  const word = calibration?.calibrated || typeof calibration?.temperature === "number" ? "About" : "Perhaps";
+  return left ? `${word} ${digits(left)} of ${digits(readable)} ${left === 1 ? "is" : "are"} still wrong.` : "Probably none is wrong.";
+}
+
+const digits = (number) => number.toLocaleString("en");
+
+function tell(element, words) {
+  element.textContent = words;
+  element.hidden = !words;
+}

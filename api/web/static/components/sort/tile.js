@@ -1,0 +1,44 @@
+// One sorted image: a thumbnail that is made once it comes into view, and its class.
+
+import { h } from "../../lib/dom.js";
+import { classOf, sureness } from "../../lib/sorting/groups.js";
+import { checked } from "../../lib/sorting/sorting.js";
+import { percent } from "../../lib/words.js";
+
+const tiles = new WeakMap(); // by element, for the observer
+const watcher = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    watcher.unobserve(target);
+    tiles.get(target)?.();
+  }
+}, { rootMargin: "400px" });
+
+/** Create the tile of an image. */
+export function tile(image) {
+  const thumb = h("img", { alt: "", width: "96", height: "96", hidden: true, draggable: "false" });
+  const blank = h("span", { class: "blank", "aria-hidden": "true" }, image.name);
+  const words = h("span", { class: "tile-words", "aria-hidden": "true" });
+  const element = h("li", { class: "tile", role: "option", tabindex: "-1", draggable: "true", title: image.name, "aria-selected": "false" }, blank, thumb, words);
+  tiles.set(element, async () => {
+    await checked(image);
+    if (!image.url) return; // a format that this browser can't show
+    thumb.src = image.url;
+    thumb.hidden = false;
+    blank.hidden = true;
+  });
+  watcher.observe(element);
+  let shown = "";
+  function refresh({ withClass, isPicked }) {
+    element.setAttribute("aria-selected", String(isPicked));
+    const name = classOf(image);
+    const sure = name && (image.label ? "✓" : percent(sureness(image)));
+    const state = `${name} ${sure} ${withClass} ${image.error}`;
+    if (state === shown) return;
+    shown = state;
+    element.classList.toggle("yours", Boolean(image.label));
+    words.textContent = image.error && !name ? "" : `${sure}${withClass ? ` ${name}` : ""}`;
+    element.setAttribute("aria-label", `${image.name}, ${image.label ? `${name}, your correction` : name ? `${name} ${sure}` : image.error}`);
+  }
+  return { element, refresh };
+}

@@ -1,0 +1,139 @@
+// Card that keeps the corrections, trains again with them, and says what they brought.
+
+import { announce, h, replace } from "../../lib/dom.js";
+import { follow } from "../../lib/service/event_stream.js";
+import { requestJson } from "../../lib/service/http.js";
+import { learned, save, trainAgain } from "../../lib/sorting/corrections.js";
+import { unsureOf } from "../../lib/sorting/groups.js";
+import { count, stageWords, STATUSES, timeLeft } from "../../lib/words.js";
+import { problemBox } from "../../lib/problem.js";
+import { comparisonOf, earlierVersion } from "../result/verdict.js";
+
+/** Create the card. `model` returns the chosen model, or nothing if it can't learn; `use` gets the id of the
+ *  new model. */
+export function trainingCard(sorting, { model, use, signal }) {
+  const sentence = h("p", {});
+  const train = h("button", { type: "button", class: "main", onclick: begin }, "Train again with these corrections");
+  const keep = h("button", { type: "button", class: "quiet", onclick: store }, "Save corrections");
+  const saved = h("span", { class: "soft", role: "status" });
+  const stage = h("p", { class: "stage" });
+  const remaining = h("p", { class: "soft" });
+  const bar = h("progress", { max: "1", "aria-label": "Training progress" });
+  const link = h("a", { class: "button quiet small" }, "Follow the job");
+  const meter = h("div", { class: "meter", hidden: true }, h("div", { class: "meter-top" }, h("div", {}, stage, remaining), link), bar);
+  const brought = h("p", { class: "brought", role: "status" });
+  const trouble = h("div", {});
+  const element = h("div", { class: "card training" }, brought, sentence, h("div", { class: "row" }, train, keep, saved), meter, trouble);
+  const left = timeLeft();
+  let busy = false;
+
+  async function guarded(act) {
+    busy = true;
+    replace(trouble);
+    refresh();
+    try {
+      await act();
+    } catch (error) {
+      if (error.name !== "AbortError") replace(trouble, problemBox(error));
+    } finally {
+      busy = false;
+      refresh();
+    }
+  }
+  function store() {
+    return guarded(async () => {
+      await save(sorting, signal);
+      announce("Corrections saved.");
+    });
+  }
+  function begin() {
+    return guarded(async () => {
+      const before = model();
+      await save(sorting, signal);
+      const job = await trainAgain(sorting, signal);
+      const classes = new Map(sorting.images.map((image) => [image, image.predictions?.[0].class_name]));
+      sorting.training = { id: job.id, before, classes, labels: sorting.labelled.map((image) => [image, image.label]), unsure: unsureOf(sorting.images, sorting.threshold).length, adopted: null, words: "" };
+      watch().catch(() => {}); // shows its own errors
+    });
+  }
+
+  function progress({ stage: name, fraction, eta_seconds: seconds, model_eta_seconds: modelSeconds, ...more }) {
+    stage.textContent = stageWords({ stage: name, ...more });
+    bar.value = fraction ?? 0;
+    remaining.textContent = left.take(name, modelSeconds ?? seconds, seconds).text;
+  }
+  /** Follow the job, use its model as soon as it is there, and compare the reports at the end. */
+  async function watch() {
+    const training = sorting.training;
+    const path = `/jobs/${encodeURIComponent(training.id)}`;
+    const isCurrent = () => sorting.training === training && !signal.aborted;
+    left.restart();
+    refresh();
+    try {
+      stage.textContent = "Waiting in the queue";
+      bar.removeAttribute("value");
+      await follow(training.id, {
+        signal,
+        onLost: (isLost) => isLost && (remaining.textContent = "Reconnecting …"),
+        onEvent: (event) => {
+          if (event.name === "progress") progress(event.data);
+          if (event.type === "requeued") left.restart();
+          if (event.type === "model_published") adopt(training, path, isCurrent).catch((error) => isCurrent() && replace(trouble, problemBox(error)));
+        },
+      });
+      if (!isCurrent()) return;
+      const job = await requestJson(path, { signal });
+      training.ended = true;
+      if (!job.model_id) throw new Error(job.error?.detail ?? `${STATUSES[job.status]}. The corrections are kept.`);
+      await adopt(training, path, isCurrent);
+      const comparison = comparisonOf(job.metrics);
+      if (comparison) training.words = h("p", {}, await earlierVersion(job, comparison, training.before, signal)).textContent;
+    } catch (error) {
+      if (isCurrent()) {
+        training.ended = true;
+        replace(trouble, problemBox(error));
+      }
+    }
+    refresh();
+    if (brought.textContent) announce(brought.textContent);
+  }
+  /** Ask the new model for all images, once, unless the user has chosen another one meanwhile. */
+  async function adopt(training, path, isCurrent) {
+    if (training.adopted || sorting.model !== training.before.id) return;
+    const { model_id: id } = await requestJson(path, { signal });
+    if (training.adopted) return;
+    training.adopted = id;
+    learned(training.labels, id);
+    await use(id);
+    if (isCurrent()) refresh();
+  }
+
+  /** Return what the corrections brought: the accuracies of both versions, and what has changed here. */
+  function result({ words, adopted, classes, unsure }) {
+    if (!adopted || sorting.model !== adopted || sorting.open.length) return words;
+    const moved = sorting.images.filter((image) => image.predictions && classes.get(image) && image.predictions[0].class_name !== classes.get(image));
+    const now = unsureOf(sorting.images, sorting.threshold).length;
+    return [words, `${count(moved.length, "image")} moved, ${now} unsure (${unsure} before).`].filter(Boolean).join(" ");
+  }
+  function refresh() {
+    const labels = sorting.labelled.length;
+    const { training, unsaved } = sorting;
+    const running = Boolean(training) && !training.ended;
+    const able = Boolean(model());
+    brought.textContent = training ? result(training) : "";
+    brought.hidden = !brought.textContent;
+    const fresh = sorting.labelled.filter(({ saved }) => !(saved?.model === sorting.model && saved.learned)).length;
+    element.hidden = !labels && !running && brought.hidden;
+    const right = sorting.labelled.filter((image) => image.predictions?.[0].class_name === image.label).length;
+    sentence.textContent = !able ? "The pre-trained model can't learn. Choose a model that you have trained." : fresh ? `${count(labels - right, "image")} corrected${right ? `, ${right.toLocaleString("en")} confirmed` : ""}.` : "";
+    sentence.hidden = !sentence.textContent;
+    train.hidden = keep.hidden = saved.hidden = !able || running || !(fresh || unsaved.length);
+    train.disabled = busy;
+    keep.disabled = busy || !unsaved.length;
+    saved.textContent = busy ? "Saving …" : unsaved.length ? "" : "Saved.";
+    meter.hidden = !running;
+    if (training) link.href = `#/jobs/${encodeURIComponent(training.id)}`;
+  }
+  if (sorting.training && !sorting.training.ended) watch();
+  return { element, refresh };
+}

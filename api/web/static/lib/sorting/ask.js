@@ -1,0 +1,48 @@
+// Answers for many images: in parts, then once more as a collection.
+
+import { classify } from "../classify.js";
+import { requestJson } from "../service/http.js";
+
+const PART = 32; // images per request
+const IN_FLIGHT = 2;
+const TOP_K = 3;
+
+/** Classify the images in parts. `take` gets the images of a part and their answer. Throws the first error. */
+export async function askInParts(images, options, take, signal) {
+  const waiting = [...images];
+  const failed = new AbortController();
+  const either = AbortSignal.any([failed.signal, signal]);
+  async function run() {
+    while (waiting.length) {
+      const part = waiting.splice(0, PART);
+      // Not the images themselves: these would keep the smaller copies that are sent.
+      const sent = part.map(({ file, name }) => ({ file, name }));
+      take(part, await answerTo(sent, { ...options, top_k: TOP_K, features: true }, either));
+    }
+  }
+  try {
+    await Promise.all(Array.from({ length: IN_FLIGHT }, run));
+  } finally {
+    failed.abort();
+  }
+}
+
+/** Return the answer. A request without any readable image is refused, with an error per image. */
+async function answerTo(images, options, signal) {
+  try {
+    return await classify(images, options, signal);
+  } catch (error) {
+    if (error.code !== "bad_images" || error.errors.length !== images.length) throw error;
+    return { results: error.errors.map(({ detail }) => ({ predictions: null, error: { detail } })) };
+  }
+}
+
+/** Classify images again, by the features of their first answers. Nothing is uploaded. */
+export function askTogether(images, options, signal) {
+  return requestJson("/classify/collection", {
+    method: "POST",
+    body: JSON.stringify({ ...options, top_k: TOP_K, features: images.map((image) => image.features) }),
+    headers: { "Content-Type": "application/json" },
+    signal,
+  });
+}

@@ -1,0 +1,62 @@
+// Corrections: images with their right class, kept with the model.
+
+import { newKey } from "../ids.js";
+import { call, requestJson, upload } from "../service/http.js";
+import { checked } from "./sorting.js";
+
+const PART = 32; // images per request
+const path = (model) => `/models/${encodeURIComponent(model)}`;
+const keyOf = newKey();
+
+/** Find the images that were corrected earlier, and set their labels. Returns their number. */
+export async function recall(sorting, signal) {
+  const model = sorting.model;
+  const { data } = await requestJson(`${path(model)}/feedback`, { signal });
+  if (!data.length) return 0;
+  const known = new Map(data.map((entry) => [entry.sha256, entry]));
+  const images = sorting.images.filter(({ label }) => !label);
+  await Promise.all(images.map(checked));
+  const found = images.filter(({ hash, label }) => !label && known.has(hash));
+  if (sorting.model !== model || signal.aborted) return 0;
+  for (const image of found) {
+    const { id, class_name } = known.get(image.hash);
+    image.saved = { model, id, class_name };
+    image.label = class_name;
+  }
+  if (found.length) sorting.changed();
+  return found.length;
+}
+
+/** Store the labels with the model, and remove those that were taken back. */
+export async function save(sorting, signal) {
+  const { model, unsaved } = sorting;
+  for (const image of unsaved.filter(({ label }) => !label)) {
+    if (image.saved.id) await call(`${path(model)}/feedback/${encodeURIComponent(image.saved.id)}`, { method: "DELETE", signal });
+    image.saved = null;
+  }
+  const open = unsaved.filter(({ label }) => label);
+  while (open.length) {
+    const part = open.splice(0, PART);
+    const form = new FormData();
+    for (const { file, name } of part) form.append("images", file, name);
+    for (const { label } of part) form.append("labels", label);
+    const { data } = await upload(`${path(model)}/feedback`, form, { signal });
+    await Promise.all(part.map(checked));
+    for (const image of part) {
+      const found = data.find(({ sha256 }) => sha256 === image.hash); // none without a hash: then a label can only be replaced
+      image.saved = { model, id: found?.id ?? null, class_name: image.label };
+    }
+  }
+  sorting.changed();
+}
+
+/** Train again from the model's images and its corrections. Returns the job. */
+export function trainAgain(sorting, signal) {
+  const headers = { "Idempotency-Key": keyOf([sorting.model, sorting.training?.id, sorting.labelled.map(({ label, saved }) => [saved.id, label])]) };
+  return upload(`${path(sorting.model)}/extend`, new FormData(), { headers, signal });
+}
+
+/** Note that the model was trained with these labels [[image, label]]. */
+export function learned(labels, model) {
+  for (const [image, label] of labels) image.saved = { model, id: null, class_name: label, learned: true };
+}

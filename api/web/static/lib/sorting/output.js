@@ -1,0 +1,42 @@
+// The sorted images as files: folders of a zip, and a table. Folders and columns are those of `clipcite sort`.
+
+import { unique } from "../files/zip.js";
+import { classOf, groupsOf, UNREAD, UNSURE } from "./groups.js";
+
+const FOLDERS = { [UNSURE]: "unsure", [UNREAD]: "unreadable" };
+const DEVICES = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i; // names that Windows reserves
+
+/** Return the files of the zip [{path, image}], with a folder per group. */
+export function sortedFiles({ images, names, threshold }) {
+  const folders = new Set(Object.values(FOLDERS));
+  const files = [];
+  for (const { kind, name, images: members } of groupsOf(images, names.map(({ name }) => name), threshold)) {
+    const folder = FOLDERS[kind] ?? unique(safeName(name), folders);
+    const taken = new Set();
+    for (const image of members) files.push({ path: `${folder}/${unique(safeName(image.name), taken)}`, image });
+  }
+  return files;
+}
+
+/** Replace what Windows or another system refuses in a file name. */
+function safeName(name) {
+  const safe = name.replace(/[<>:"/\\|?*\u0000-\u001f\u007f]/g, "_").trim().replace(/^\./, "_").replace(/[. ]+$/, "") || "_";
+  return DEVICES.test(safe) ? `_${safe}` : safe;
+}
+
+/** Return the table as CSV. Its first character tells spreadsheets that it is UTF-8. */
+export function asCsv(sorting) {
+  const targets = new Map(sortedFiles(sorting).map(({ path, image }) => [image, path]));
+  const rows = sorting.images.map((image) => {
+    const name = classOf(image);
+    const known = image.predictions ?? [];
+    const probability = known.find(({ class_name: other }) => other === name)?.probability;
+    const second = known.find(({ class_name: other }) => other !== name)?.class_name;
+    const target = targets.get(image) ?? "";
+    return [image.path.join("/"), name ?? "", probability?.toFixed(4) ?? "", second ?? "", target.startsWith(`${FOLDERS[UNSURE]}/`) ? "yes" : "", target];
+  });
+  const header = ["file", "class", "probability", "second class", "unsure", "target"];
+  return `\ufeff${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
+}
+
+const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);

@@ -1,0 +1,27 @@
+"""A small trained model, and folders to sort with it."""
+
+from pathlib import Path
+
+import pytest
+
+from clipcite import Client
+from clipcite.wire.models import Model
+from tests.api.web.window import write_class_folders
+from tests.service.running import Service
+
+CLASSES = {"red": 5, "green": 5, "yellow": 5}
+
+
+@pytest.fixture(scope="session")
+def trained(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Train a model of three colours."""
+    shots = write_class_folders(tmp_path_factory.mktemp("trained"), CLASSES)
+    with Client(service.url) as client:
+        job = client.adapt(shots, config={"epochs": 1}).wait()
+        return client.models.get(job.model_id)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of 30 images in 3 folders, with equal names."""
+    return write_class_folders(tmp_path / "photos", {"test/red": 10, "test/blue": 10, "test/green": 10})

@@ -1,0 +1,208 @@
+"""The Sort view: groups, corrections by keys and by hand, files, and a training with the corrections."""
+
+import base64
+import csv
+import io
+import re
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from clipcite import Client
+from clipcite.wire.models import Model
+from tests.api.web.window import accessibility_problems, drop, too_wide, window
+from tests.service.running import Service
+
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+
+
+def sort(page: Page, model: Model, folder: Path) -> None:
+    """Drop a folder onto the view, and wait for the answer for all images together."""
+    page.goto(f"/#/sort/{model.id}")
+    expect(page.locator(".chip")).to_have_count(len(model.trained_classes))
+    with page.expect_response("**/classify/collection"):
+        drop(page, page.locator(".zone"), folder)
+    expect(page.get_by_role("button", name=re.compile("Ask me about"))).to_be_visible()
+
+
+def group(page: Page, name: str) -> Locator:
+    return page.get_by_role("listbox", name=re.compile(rf"^{name} \d+$")).get_by_role("option")
+
+
+def sizes(page: Page) -> Counter[str]:
+    """Return the number of images per group."""
+    names = (text.rsplit(" ", 1) for text in page.locator(".group h2").all_inner_texts())
+    return Counter({re.sub(r"^\d\s*", "", name): int(number) for name, number in names})
+
+
+def test_images_are_sorted_and_corrected_by_keys(
+    browser: Browser, service: Service, trained: Model, folder: Path
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"no image")
+    with window(browser, service.url) as page:
+        sort(page, trained, folder)
+        before = sizes(page)
+        assert before.total() == 31
+        assert before["Can't be read"] == 1
+        expect(page.locator(".sum .tally")).to_have_text(f"31 images, {before['Unsure']} unsure")
+        page.get_by_label("Unsure below").fill("0")
+        expect(group(page, "Unsure")).to_have_count(0)
+        page.get_by_label("Unsure below").fill("1")
+        expect(group(page, "Unsure")).to_have_count(30)
+        shares = [int(re.search(r"(\d+)%", text)[1]) for text in group(page, "Unsure").all_inner_texts()]
+        assert shares == sorted(shares)
+        assert accessibility_problems(page) == []
+
+        group(page, "Unsure").first.focus()
+        page.keyboard.press("Shift+ArrowRight")
+        page.keyboard.press("Shift+ArrowRight")
+        expect(page.get_by_text("3 images selected")).to_be_visible()
+        page.keyboard.press("2")  # green
+        expect(group(page, "green")).to_have_count(3)
+        expect(group(page, "green").first).to_have_accessible_name(re.compile("green, your correction$"))
+        expect(group(page, "Unsure").first).to_be_focused()
+        page.keyboard.press("Control+z")
+        expect(group(page, "Unsure")).to_have_count(30)
+        expect(page.get_by_text("3 images selected")).to_be_visible()
+        page.keyboard.press("/")
+        page.keyboard.type("blue")
+        page.keyboard.press("Enter")  # a new class, for which all images are asked again
+        expect(group(page, "blue")).to_have_count(3)
+        expect(page.locator(".chip.new")).to_have_text(re.compile("blue"))
+        page.keyboard.press("End")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("3 images corrected, 1 confirmed.")).to_be_visible()
+        page.keyboard.press("l")
+        expect(page.get_by_role("dialog")).to_contain_text("1 of 1")
+        assert accessibility_problems(page) == []
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert too_wide(page) <= 0
+
+
+def test_the_sorted_images_are_saved(
+    browser: Browser, service: Service, trained: Model, folder: Path
+) -> None:
+    with window(browser, service.url) as page:
+        sort(page, trained, folder)
+        page.get_by_label("Unsure below").fill("0")
+        group(page, "red|green|yellow").first.focus()
+        page.keyboard.press("/")
+        page.keyboard.type("a/b: blue")
+        page.keyboard.press("Enter")
+        expect(group(page, "a/b: blue")).to_have_count(1)
+        expected = sizes(page)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download sorted zip").click()
+        with zipfile.ZipFile(download.value.path()) as archive:
+            assert archive.testzip() is None
+            names = archive.namelist()
+            written = [archive.read(name) for name in names]
+        assert Counter(name.split("/")[0].replace("a_b_ blue", "a/b: blue") for name in names) == +expected
+        assert len({name.lower() for name in names}) == 30
+        assert sorted(written) == sorted(path.read_bytes() for path in folder.rglob("*.png"))
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save as CSV").click()
+        rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8-sig"))))
+        assert {row["target"] for row in rows} == set(names)
+        assert {row["file"] for row in rows} == {
+            f"photos/{path.relative_to(folder)}" for path in folder.rglob("*.png")
+        }
+        assert Counter(row["class"] for row in rows) == +expected
+
+
+def test_training_again_with_corrections(
+    browser: Browser, service: Service, trained: Model, folder: Path
+) -> None:
+    with Client(service.url) as client, window(browser, service.url) as page:
+        sort(page, trained, folder)
+        page.get_by_role("button", name="Ask me about 10").click()
+        asked = page.get_by_role("dialog")
+        expect(asked).to_contain_text("1 of 10")
+        page.keyboard.press("3")
+        page.keyboard.press("Enter")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowLeft")
+        expect(asked).to_contain_text("3 of 10")
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Save corrections").click()
+        expect(page.get_by_text("Saved.")).to_be_visible()
+        kept = {entry.sha256: entry.class_name for entry in client.models.get(trained.id).feedback()}
+        assert len(kept) == 2
+        page.reload()
+        sort(page, trained, folder)
+        expect(page.locator(".tile.yours")).to_have_count(2)  # the kept corrections
+        with page.expect_response("**/classify/collection"):  # of the next version
+            page.get_by_role("button", name="Train again with these corrections").click()
+        brought = page.locator(".brought")
+        expect(brought).to_have_text(re.compile(r"\d+ images? moved, \d+ unsure \(\d+ before\)\.$"))
+        model = client.models.list()[0]
+        assert model.version == trained.version + 1
+        expect(page.get_by_label("Model", exact=True)).to_have_value(model.id)
+        job = client.jobs.get(model.job_id)
+        assert sum(entry.images for entry in job.classes) == 17
+        expect(page.get_by_role("button", name="Train again with these corrections")).to_be_hidden()
+
+
+def test_a_phone_selects_by_tapping(browser: Browser, service: Service, trained: Model, folder: Path) -> None:
+    with window(browser, service.url, color_scheme="dark", **PHONE) as page:
+        sort(page, trained, folder)
+        tiles = page.locator(".tile")
+        tiles.nth(0).tap()
+        tiles.nth(1).tap()
+        expect(page.get_by_text("2 images selected")).to_be_visible()
+        assert accessibility_problems(page) == []
+        assert too_wide(page) <= 0
+        page.get_by_role("button", name="Move to …").tap()
+        page.get_by_role("dialog").get_by_role("button", name="yellow").tap()
+        expect(page.locator(".tile.yours")).to_have_count(2)
+        page.get_by_role("button", name="Undo").tap()
+        expect(page.locator(".tile.yours")).to_have_count(0)
+
+
+def test_an_image_is_dragged_onto_a_group(
+    browser: Browser, service: Service, trained: Model, folder: Path
+) -> None:
+    with window(browser, service.url) as page:
+        sort(page, trained, folder)
+        target = page.locator(".group").filter(has=page.get_by_role("heading", name=re.compile("yellow")))
+        page.locator(".tile").first.drag_to(target.locator("h2"))
+        expect(target.locator(".tile.yours")).to_have_count(1)
+
+
+def test_questions_are_unsure_and_spread(browser: Browser, service: Service) -> None:
+    """First the smallest lead, then doubt times the distance from the nearest picked image."""
+    rows = [
+        {"share": 0.52, "vector": [1, 0], "label": None},
+        {"share": 0.53, "vector": [1, 0], "label": None},  # the same as the first
+        {"share": 0.6, "vector": [0, -1], "label": None},
+        {"share": 0.99, "vector": [-1, 0], "label": None},  # far away and sure
+        {"share": 0.5, "vector": [0.6, 0.8], "label": "a"},
+    ]
+    images = [
+        {
+            "label": row["label"],
+            "features": base64.b64encode(np.array(row["vector"], "<f2").tobytes()).decode(),
+            "predictions": [
+                {"class_name": "a", "probability": row["share"]},
+                {"class_name": "b", "probability": 1 - row["share"]},
+            ],
+        }
+        for row in rows
+    ]
+    with window(browser, service.url) as page:
+        page.goto("/")
+        picked, wrong = page.evaluate(
+            """async (images) => {
+              const { mostUseful } = await import("/page/lib/sorting/which_next.js");
+              const { likelyWrong } = await import("/page/lib/sorting/groups.js");
+              return [mostUseful(images, 3).map((one) => images.indexOf(one)), likelyWrong(images)];
+            }""",
+            images,
+        )
+    assert picked == [0, 2, 3]
+    assert abs(wrong - 1.36) < 1e-9
