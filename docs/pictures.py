@@ -178,6 +178,12 @@ def _take_views(page: Page, job: str, material: Material, look: str) -> None:
     if look.endswith("phone"):
         page.locator(".answers").evaluate("element => element.scrollIntoView()")
     _take(page, f"try-{look}")
+    page.goto("/#/sort")
+    drop(page, page.locator(".zone"), material.folder / "test")
+    expect(page.get_by_role("button", name=re.compile("Ask me about"))).to_be_visible(timeout=GUARD)
+    page.locator(".sum").evaluate("element => element.scrollIntoView()")
+    page.locator(".tile").first.click()
+    _take(page, f"sort-{look}")
     page.goto("/#/models")
     expect(page.locator(".model").first).to_be_visible(timeout=GUARD)
     page.wait_for_load_state("networkidle")

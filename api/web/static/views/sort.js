@@ -1,6 +1,7 @@
 // Sort view: many images in groups by class, the unsure ones first. Corrections train the next version of the model.
 
 import { announce, confirmed, debounce, h, newId, replace } from "../lib/dom.js";
+import { codeFor, literal, python } from "../components/code.js";
 import { acceptDrops, dropZone, onPhone } from "../components/dropzone.js";
 import { askClass } from "../components/sort/class_dialog.js";
 import { imageGroups } from "../components/sort/groups.js";
@@ -225,6 +226,16 @@ export function sortView({ parameter, signal }) {
     training.refresh();
     groups.element.hidden = !total || !sorting.names.length;
   }
+  const code = codeFor({
+    what: "sort images",
+    python: () =>
+      python([
+        `names = ${literal(names())}`,
+        `answer = client.sort(["a.jpg", "b.jpg"], names, model=${literal(sorting.model)})`,
+        "for result in answer.results:",
+        "    print(result.file, result.best.class_name)",
+      ]),
+  });
   // Hundreds of images may change per frame; one redraw per frame is enough.
   let planned = false;
   function drawSoon() {
@@ -246,7 +257,7 @@ export function sortView({ parameter, signal }) {
       "div",
       { class: "two" },
       h("div", { class: "side" }, h("h1", {}, "Sort"), h("div", { class: "card panel" }, models.element, chips.element, slider, zone)),
-      h("div", { class: "sorted" }, steps, hint, trouble, summary.element, training.element, groups.element, selection.element),
+      h("div", { class: "sorted" }, steps, hint, trouble, summary.element, training.element, groups.element, selection.element, code),
     ),
   );
   acceptDrops(element, take);
