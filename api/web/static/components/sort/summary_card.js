@@ -1,7 +1,7 @@
 // Card above the groups: how far the sorting is, what is likely wrong, and the result as files.
 
 import { h } from "../../lib/dom.js";
-import { zipped } from "../../lib/files/zip.js";
+import { zipped } from "../../lib/sorting/zip.js";
 import { saveBlob } from "../../lib/service/http.js";
 import { classOf, isGuess, likelyWrong, unsureOf } from "../../lib/sorting/groups.js";
 import { asCsv, sortedFiles } from "../../lib/sorting/output.js";

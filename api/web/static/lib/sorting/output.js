@@ -1,6 +1,6 @@
 // The sorted images as files: folders of a zip, and a table. Folders and columns are those of `clipcite sort`.
 
-import { unique } from "../files/zip.js";
+import { unique } from "./zip.js";
 import { classOf, groupsOf, UNREAD, UNSURE } from "./groups.js";
 
 const FOLDERS = { [UNSURE]: "unsure", [UNREAD]: "unreadable" };
