@@ -17,7 +17,7 @@ def trained(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Model
     """Train a model of three colours."""
     shots = write_class_folders(tmp_path_factory.mktemp("trained"), CLASSES)
     with Client(service.url) as client:
-        job = client.adapt(shots, config={"epochs": 1}).wait()
+        job = client.adapt(shots, name="colours of tests", config={"epochs": 1}).wait()
         return client.models.get(job.model_id)
 
 
