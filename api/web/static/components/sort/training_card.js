@@ -23,7 +23,8 @@ export function trainingCard(sorting, { model, use, signal }) {
   const meter = h("div", { class: "meter", hidden: true }, h("div", { class: "meter-top" }, h("div", {}, stage, remaining), link), bar);
   const brought = h("p", { class: "brought", role: "status" });
   const trouble = h("div", {});
-  const element = h("div", { class: "card training" }, brought, sentence, h("div", { class: "row" }, train, keep, saved), meter, trouble);
+  const actions = h("div", { class: "row" }, train, keep, saved);
+  const element = h("div", { class: "card training" }, brought, sentence, actions, meter, trouble);
   const left = timeLeft();
   let busy = false;
 
@@ -127,7 +128,7 @@ export function trainingCard(sorting, { model, use, signal }) {
     const right = sorting.labelled.filter((image) => image.predictions?.[0].class_name === image.label).length;
     sentence.textContent = !able ? "The pre-trained model can't learn. Choose a model that you have trained." : fresh ? `${count(labels - right, "image")} corrected${right ? `, ${right.toLocaleString("en")} confirmed` : ""}.` : "";
     sentence.hidden = !sentence.textContent;
-    train.hidden = keep.hidden = saved.hidden = !able || running || !(fresh || unsaved.length);
+    actions.hidden = !able || running || !(fresh || unsaved.length);
     train.disabled = busy;
     keep.disabled = busy || !unsaved.length;
     saved.textContent = busy ? "Saving …" : unsaved.length ? "" : "Saved.";
