@@ -42,7 +42,7 @@ PROMPTS_PER_IMAGE = 100
 """Number of prompts that take about as long as an image."""
 FEATURES_PER_IMAGE = 100
 """Images of a collection, whose self-training takes about as long as encoding one."""
-COLLECTION_COPIES, SCORE_COPIES = 6, 6
+COLLECTION_COPIES, SCORE_COPIES = 5, 2
 """Copies of a collection's features and scores in memory at once, in float32."""
 MAX_RETRY_AFTER = 30
 """Largest `Retry-After`, in seconds."""

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from clipcite import APIConnectionError, Client, InvalidAddress, Retry, WaitTimeout
 from clipcite.cli.main import app
 from clipcite.client.address import DEFAULT_URL, settings_of
+from clipcite.wire.predictions import COLLECTION_EXAMPLE, RESULT_EXAMPLE
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.scripted import response, scripted_server
 
@@ -137,3 +138,14 @@ def test_the_address_of_this_machines_service_is_found(
     assert str(found["base_url"]) == "http://127.0.0.1:8123"
     assert found["headers"]["Authorization"] == "Bearer t0ken"
     assert str(settings_of("http://127.0.0.1:9", None)["base_url"]) == "http://127.0.0.1:9"
+
+
+def test_sorting_begins_again_once_the_job_has_its_model() -> None:
+    result = {**RESULT_EXAMPLE, "features": "AAA="}
+    preview, model = (
+        response(json.dumps({**COLLECTION_EXAMPLE, "model": name, "results": [result]}))
+        for name in ("job_1", "mdl_1")
+    )
+    with scripted_server(preview, model) as server, Client(server.url) as client:
+        assert client.sort([b"an image"], model="job_1").model == "mdl_1"
+    assert server.seen == ["POST /classify", "POST /classify/collection"] * 2
