@@ -118,12 +118,6 @@ def test_a_form_and_json_get_the_same(shared: Service, model: str, fields: Body)
     assert answers(by_form(shared, **fields)) == answers(by_json(shared, **fields))
 
 
-def test_lists_in_a_form_may_be_one_json_array(shared: Service) -> None:
-    repeated = answers(by_form(shared, templates=["one {}", "two {}"]))
-    arrays = answers(by_form(shared, [json.dumps(NAMES)], templates=json.dumps(["one {}", "two {}"])))
-    assert repeated == arrays
-
-
 def test_stock_is_the_default(shared: Service) -> None:
     body = answers(by_form(shared))
     assert (body["model"], body["backbone"], body["alpha"]) == ("stock", shared.settings.backbone, 0)

@@ -141,11 +141,8 @@ def test_the_address_of_this_machines_service_is_found(
 
 
 def test_sorting_begins_again_once_the_job_has_its_model() -> None:
-    result = {**RESULT_EXAMPLE, "features": "AAA="}
-    preview, model = (
-        response(json.dumps({**COLLECTION_EXAMPLE, "model": name, "results": [result]}))
-        for name in ("job_1", "mdl_1")
-    )
+    collection = {**COLLECTION_EXAMPLE, "results": [{**RESULT_EXAMPLE, "features": "AAA="}]}
+    preview, model = (response(json.dumps({**collection, "model": name})) for name in ("job_1", "mdl_1"))
     with scripted_server(preview, model) as server, Client(server.url) as client:
         assert client.sort([b"an image"], model="job_1").model == "mdl_1"
     assert server.seen == ["POST /classify", "POST /classify/collection"] * 2
