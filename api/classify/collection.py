@@ -15,6 +15,7 @@ from api.classify.service import answer_classify
 from api.http.problems import InvalidRequest, invalid_model, responses
 from clipcite.wire.classify import CollectionJson, Options, ScoreOptions
 from clipcite.wire.predictions import CollectionAnswer
+from core.serving.collection import Features
 from core.settings import Settings
 
 NOT_FEATURES = "Not base64 of finite float16 numbers, as many as in the first element."
@@ -79,5 +80,12 @@ def _from_collection(body: bytes) -> ParsedBody:
             errors,
             code="invalid_features",
         )
+    wrong = [i for i, position in enumerate(asked.labelled) if not 0 <= position < len(rows)]
+    if wrong:
+        raise InvalidRequest(
+            f"`labelled` has a position that is none of the {len(rows)} features. They count from 0.",
+            [{"pointer": f"/labelled/{i}", "detail": "No such position."} for i in wrong],
+        )
     options = Options.model_construct(**{name: getattr(asked, name) for name in ScoreOptions.model_fields})
-    return checked(options, np.stack(rows), [None] * len(rows))
+    features = Features(np.stack(rows), asked.suggest, frozenset(asked.labelled))
+    return checked(options, features, [None] * len(rows))

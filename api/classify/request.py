@@ -7,9 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from fastapi import Request
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.datastructures import FormData, QueryParams, UploadFile
 
@@ -20,6 +18,7 @@ from clipcite.wire.base import MAX_CLASSIFY_IMAGES
 from clipcite.wire.classify import ClassifyJson, ClassIn, Options
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
+from core.serving.collection import Features
 from core.serving.service import Subject, is_stock
 from core.serving.types import ClassName
 from core.settings import Settings
@@ -31,8 +30,8 @@ MAX_PREDICTIONS = 100_000
 LISTS = ("class_names", "templates", "models")
 """Fields that may be repeated, or have a JSON list."""
 WHITESPACE = b" \t\n\r\v\f"
-Images = list[bytes] | NDArray[np.float16]
-"""Files, or the features [N, D] of a collection."""
+Images = list[bytes] | Features
+"""Files, or the features of a collection."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from benchmarks.accuracy.tables import Table, figure
 from core.clip.inference.request_rule import request_rule
 from core.clip.inference.self_training import self_trained
 from core.clip.models.backbone import Backbone
-from core.serving.collection import Collection
+from core.serving.collection import Collection, Features
 from core.serving.pool.served_model import ServedModel
 from core.serving.text_cache import RequestClassifier
 
@@ -69,7 +69,7 @@ def accuracies(run: Encodings, kind: str, seed: Sequence[int]) -> tuple[float, f
     alone = request_rule(shots, texts, classes)
     trained = self_trained(shots, texts, classes, features, LOGIT_SCALE)
     names = SimpleNamespace(names=list(map(str, classes)), classes=classes)
-    served = Collection(features.numpy(), "").rule_or_reason(
+    served = Collection(Features(features.numpy()), "").rule_or_reason(
         cast(RequestClassifier, SimpleNamespace(names=names, rule=alone, text_features=texts)),
         cast(ServedModel, SimpleNamespace(shots=shots, backbone=SimpleNamespace(logit_scale=LOGIT_SCALE))),
         0.35,

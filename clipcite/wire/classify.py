@@ -18,6 +18,7 @@ STOCK = "stock"
 """Reference of the pre-trained model."""
 MAX_MODELS = 5
 MAX_COLLECTION_IMAGES = 20_000
+MAX_SUGGESTED = 1_000
 NEW_CLASS_BALANCE = 0.35
 Rule = Literal["closed", "mixed", "untrained"]
 
@@ -147,4 +148,15 @@ class CollectionJson(ScoreOptions):
         max_length=MAX_COLLECTION_IMAGES,
         description="`features` of each image, as `POST /classify` returned them for the same `model` and "
         "`alpha`. Several requests give the features of one collection.",
+    )
+    suggest: int = Field(
+        0,
+        ge=0,
+        le=MAX_SUGGESTED,
+        description="Number of images to return in `suggested`: those whose labels would teach most.",
+    )
+    labelled: list[int] = Field(
+        [],
+        max_length=MAX_COLLECTION_IMAGES,
+        description="Positions of images that have a label and are not suggested.",
     )

@@ -149,7 +149,8 @@ COLLECTION_EXAMPLE: JsonDict = {
     **ANSWER_EXAMPLE,
     "results": [{**RESULT_EXAMPLE, "file": None}],
     "method": "image_by_image",
-    "reason": "'hedgehog' is a new class. A collection helps only among trained classes.",
+    "reason": "The model was not trained on 'hedgehog'. A collection helps only among trained classes.",
+    "suggested": [],
 }
 
 
@@ -213,6 +214,9 @@ class CollectionAnswer(Classification):
         description="`self_training` if the surer images joined the training images of their predicted class."
     )
     reason: str = Field(description="Reason for the method, for a person.")
+    suggested: list[int] = Field(
+        description="With `suggest`: positions of the images to label next, the most useful first."
+    )
 
 
 class Comparison(ResponseModel):

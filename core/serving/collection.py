@@ -1,5 +1,7 @@
 """Collections of images by their features, for POST /classify/collection."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,12 +27,27 @@ class WrongFeatures(ClipCiteError):
     status = 422
 
 
+@dataclass(frozen=True)
+class Features:
+    """Features [N, D] of a collection as they were sent."""
+
+    rows: NDArray[np.float16]
+    suggest: int = 0
+    """Number of images to suggest for labelling."""
+    labelled: frozenset[int] = frozenset()
+    """Positions of images that are not suggested."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 class Collection:
     """The features of a collection, in place of its images."""
 
-    def __init__(self, features: NDArray[np.float16], owner: str) -> None:
-        self.features = F.normalize(torch.from_numpy(features.astype(np.float32)), dim=-1)
+    def __init__(self, sent: Features, owner: str) -> None:
+        self.features = F.normalize(torch.from_numpy(sent.rows.astype(np.float32)), dim=-1)
         """[N, D]."""
+        self.sent = sent
         self.owner = owner
 
     def __len__(self) -> int:

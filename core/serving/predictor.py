@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from core.clip.data.header import ImageLimits
 from core.clip.errors import BadImage
 from core.clip.inference.classifier import scored
 from core.clip.inference.request_rule import request_rule
+from core.clip.inference.which_next import which_next
 from core.clip.models.features import classifier_from_features
 from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Pending
@@ -174,7 +176,7 @@ class Predictor:
         rule, texts = classifier.rule, classifier.text_features
         if model.preview is not None:
             rule = model.preview.preview.rule(texts, names.classes, request.new_class_balance)
-        collection: dict[str, str] = {}
+        collection: dict[str, Any] = {}
         if isinstance(images, Collection):
             found = images.rule_or_reason(
                 classifier, served, request.new_class_balance, preview=model.preview is not None
@@ -185,6 +187,9 @@ class Predictor:
                 rule, collection = found, {"method": "self_training", "reason": SELF_TRAINED}
         temperature = None if fitted is None else fitted.temperature
         scores = scored(features, texts, rule, served.backbone.logit_scale / (temperature or 1.0))
+        if isinstance(images, Collection):
+            sent_with = images.sent.suggest, images.sent.labelled
+            collection["suggested"] = which_next(scores.probabilities, features, *sent_with)
         sets: list[list[str]] = []
         in_distribution = scores.scores.new_empty(0)
         if calibration is not None:

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from core.admission import Admission, Grant, Limit
 from core.clip.config import STARTER, USUAL_SIDE
@@ -20,7 +18,7 @@ from core.clip.errors import NoDecoder, UnknownBackbone
 from core.clip.models import installed
 from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
-from core.serving.collection import Collection
+from core.serving.collection import Collection, Features
 from core.serving.engine import Engine
 from core.serving.pool.cache import StillLoading
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
@@ -206,7 +204,7 @@ class Serving:
 
     def compare(
         self,
-        images: Sequence[bytes] | NDArray[np.float16],
+        images: Sequence[bytes] | Features,
         request: ClassifyRequest,
         *,
         models: Sequence[Subject],
@@ -215,7 +213,7 @@ class Serving:
         """Score images against class names with each model. Images are decoded once per preprocessing.
 
         Args:
-            images: image files, or the features [N, D] of a collection.
+            images: image files, or the features of a collection.
             models: from `look_up`: a model's row, a job's preview, `stock` or `stock:<backbone>`.
             grant: the request's room, which is extended for its new prompts.
 
@@ -230,7 +228,7 @@ class Serving:
         """
         grant = grant or Grant(self.admission, "")
         shared: Images | Collection
-        if isinstance(images, np.ndarray):
+        if isinstance(images, Features):
             shared = Collection(images, grant.owner)
         else:
             limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.clip.errors import BadImage
 from core.clip.inference.calibration import Calibration
@@ -78,8 +78,8 @@ class ClassifyResult:
     """With a calibration, per readable image: whether the image resembles none of the classes."""
     features: list[str]
     """If requested, per readable image: features [D] as base64 of little-endian float16."""
-    collection: dict[str, str]
-    """`method` and `reason` of a collection; empty for images."""
+    collection: dict[str, Any]
+    """`method`, `reason` and `suggested` of a collection; empty for images."""
     timing_ms: dict[str, float]
 
 

@@ -119,6 +119,18 @@ def test_a_closed_collection_is_evidence(shared: Service, model: str) -> None:
     assert [r["predictions"] for r in top["results"]] == [r["predictions"][:1] for r in body["results"]]
 
 
+def test_images_to_label_next(shared: Service, model: str) -> None:
+    body = ok(ask(shared, FEATURES, model=model, suggest=5, labelled=[0, 1]))
+    first = body["suggested"]
+    assert len(first) == len({*first, 0, 1}) - 2 == 5
+    again = ok(ask(shared, FEATURES, model=model, suggest=5, labelled=[0, 1, *first]))
+    assert not set(again["suggested"]) & set(first)
+    assert first[0] == min(range(2, len(FEATURES)), key=lambda i: max(chances(body)[i].values()))
+    assert ok(ask(shared, FEATURES, model=model))["suggested"] == []
+    refused = ask(shared, FEATURES, labelled=[120])
+    assert_problem(refused, 422, "invalid_request", "none of the 120 features")
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
