@@ -28,6 +28,7 @@ from clipcite.sorting.asking import ask, ask_again
 from clipcite.sorting.files import Left, carry_out, tidy, undo
 from clipcite.sorting.log import Log, open_log
 from clipcite.sorting.plan import UNSURE, How, Place, find_images, plan
+from clipcite.sorting.teaching import ask_labels, correct, still_wrong, train_again
 
 DONE = {"copy": "copied", "move": "moved", "link": "linked"}
 SHOWN = 10
@@ -61,6 +62,10 @@ def sort(
     unsure: Annotated[
         float, typer.Option(min=0, max=1, help="Images below this probability go to the folder unsure.")
     ] = 0.6,
+    label: Annotated[
+        int | None,
+        typer.Option(min=1, help="First ask for the classes of this many images, and train again with them."),
+    ] = None,
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write the plan to a CSV file.", dir_okay=False),
@@ -86,8 +91,8 @@ def sort(
         raise typer.BadParameter("must be a folder of images.", param_hint="FOLDER")
     if copy + move + link > 1:
         raise typer.BadParameter("exclude each other.", param_hint="--copy, --move and --link")
-    if is_stock(model) and classes is None:
-        raise typer.BadParameter("is required with the stock model.", param_hint="--classes")
+    if is_stock(model) and (classes is None or label):
+        raise typer.BadParameter("needs --classes and takes no --label if it is stock.", param_hint="--model")
     how: How = "move" if move else "link" if link else "copy"
     folder = folder.resolve()
     into = into.resolve() if into else folder.with_name(f"{folder.name}-sorted")
@@ -97,13 +102,27 @@ def sort(
         if not images:
             raise typer.BadParameter(f"has no images: {folder}.", param_hint="FOLDER")
         used = None if is_stock(model) else client.models.get(find_model(client, model))
-        given = names or dict.fromkeys(used.trained_classes if used else ())
-        subject = {"folder": str(folder), "model": used.id if used else model, "classes": given}
-        log = _open(into, subject)
-        with _bar("asking", len(images)) as on_done:
-            ask(client, log, images, names, on_done)
-        if reason := ask_again(client, log, images, names):
-            stderr().print(reason, markup=False, soft_wrap=True)
+        while True:
+            given = names or dict.fromkeys(used.trained_classes if used else ())
+            subject = {"folder": str(folder), "model": used.id if used else model, "classes": given}
+            log = _open(into, subject)
+            with _bar("asking", len(images)) as on_done:
+                ask(client, log, images, names, on_done)
+            if reason := ask_again(client, log, images, names):
+                stderr().print(reason, markup=False, soft_wrap=True)
+            if used is None or label is None:
+                break
+            stderr().print(still_wrong(log, images))
+            labelled = ask_labels(log, images, list(given), label)
+            if not labelled:
+                break
+            correct(used, log, labelled)
+            if not yes and not typer.confirm("Train again with these corrections?", err=True):
+                break
+            used = train_again(client, used)
+            if names is not None:
+                for image in labelled:
+                    names.setdefault(log.labels[image.key], None)
         places = plan(images, log, into, unsure, how)
         print_table(stdout(), _table(places, into))
         if csv_file is not None:

@@ -1,10 +1,14 @@
 """Names of folders, and the order of teaching."""
 
+import struct
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
+from clipcite.sorting.log import Answer
 from clipcite.sorting.plan import Image, plan, safe_names
+from clipcite.sorting.which_next import which_next
 from tests.clipcite.sorting.sorted_folder import start
 
 
@@ -50,3 +54,14 @@ def test_labels_decide_and_unreadable_images_stay(tmp_path: Path) -> None:
     assert [
         place.target and place.target.relative_to(tmp_path / "sorted").as_posix() for place in places
     ] == [*("cat/a (2).jpg", "cat/A.jpg", "cat/a (3).JPG", None, "horse/labelled.jpg")]
+
+
+def test_which_next_takes_unsure_images_that_are_unlike_the_chosen_ones() -> None:
+    def answer(probability: float, *features: float) -> Answer:
+        text = b64encode(struct.pack(f"<{len(features)}e", *features)).decode()
+        return Answer([("cat", probability), ("dog", 1 - probability)], features=text)
+
+    answers = [answer(0.55, 1, 0), answer(0.56, 2, 0), None, answer(0.8, 0, 1), Answer(error="broken")]
+    assert which_next(answers, 2) == [0, 3]
+    assert which_next(answers, 9) == [0, 3, 1]
+    assert which_next([], 3) == []

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from clipcite import Job
+from clipcite import Client, Job
+from clipcite.cli.main import app
+from clipcite.sorting.log import Log
 from tests.clipcite.painted import paint
 from tests.clipcite.sorting.sorted_folder import state
 from tests.service.running import Service, wait_for
@@ -102,6 +106,39 @@ def test_a_killed_command_continues(service: Service, call: Any, taught: Job, tm
     assert len(list(tmp_path.glob("*.png"))) == 300
 
 
+def test_labels_decide_and_teach(service: Service, photos: Path, taught: Job, monkeypatch: Any) -> None:
+    monkeypatch.setenv("CLIPCITE_URL", service.url)
+    table = photos.with_name("a.csv")
+    command = [
+        "sort",
+        str(photos),
+        "-m",
+        taught.model_id,
+        "--label",
+        "4",
+        "--unsure",
+        "0",
+        "--csv",
+        str(table),
+    ]
+    typed = ["blue", "y", "2", "s", "q", "y", *["q", "y"]]  # trained once, then no more labels
+    done = CliRunner().invoke(app, command, input="\n".join([*typed, ""]))
+    assert done.exit_code == 1, done.output  # the unreadable image
+    assert len(re.findall(r"Perhaps \d+ of 12 are still wrong\.", done.stderr)) == 2
+    asked = re.findall(r"\[\d/4\] (\S+\.png)", done.stderr)
+    rows = {row["file"]: row for row in csv.DictReader(table.open())}
+    assert [rows[file]["class"] for file in asked[:2]] == ["blue", "red"]
+    assert Path(rows[asked[0]]["target"]).parent.name == "blue"
+    assert asked[4] not in asked[:2]
+    first, second = sorted(photos.with_name("photos-sorted").glob("*.jsonl"))
+    new = Log(second).subject["model"]
+    with Client(service.url) as client:
+        assert {*client.models.get(new).trained_classes} == {"blue", "green", "red"}
+        kept = client.models.get(taught.model_id).feedback()
+    assert sorted(each.class_name for each in kept) == ["blue", "red"]
+    assert Log(second).labels == Log(first).labels
+
+
 def test_memory_does_not_grow_with_the_images(call: Any, taught: Job, tmp_path: Path) -> None:
     for number in range(80):
         Image.new("RGB", (700, 700), (number, 40, 80)).save(tmp_path / f"{number}.bmp")
@@ -116,7 +153,8 @@ def test_memory_does_not_grow_with_the_images(call: Any, taught: Job, tmp_path: 
 MISTAKES = [
     ((), 2, "must be a folder of images"),
     (("gone",), 2, "must be a folder of images"),
-    (("{photos}",), 2, "is required with the stock model"),
+    (("{photos}",), 2, "needs --classes"),
+    (("{photos}", "-c", "a", "--label", "3"), 2, "takes no --label"),
     (("{photos}", "-c", "a", "--copy", "--move"), 2, "exclude each other"),
     (("{photos}", "-m", "nosuch"), 5, "No model 'nosuch'."),
     (
