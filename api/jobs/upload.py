@@ -93,17 +93,24 @@ def validate_upload(
             f"{settings.max_images:,}.",
             status=413,
         )
-    if kept:
-        take(kept.bytes)
-        kept.fetch()
-    shots, bad = check_candidates(candidates, settings, decoders, owner)
-    if bad and on_bad_image == "fail":
-        raise InvalidUpload(
-            "bad_images",
-            f"{_count(len(bad), 'image')} can't be used; see errors. Replace or remove them, or send "
-            "on_bad_image=skip to continue without them.",
-            bad,
-        )
+    stored = {candidate.data for candidate in kept or ()}
+    shots: list[LabelledImage] = []
+    bad: list[dict[str, str]] = []
+    for are_stored in (False, True):  # the stored images last: they are fetched only for a good upload
+        if are_stored and kept:
+            take(kept.bytes)
+            kept.fetch()
+        part = [candidate for candidate in candidates if (candidate.data in stored) == are_stored]
+        good, unusable = check_candidates(part, settings, decoders, owner)
+        shots, bad = [*good, *shots], [*unusable, *bad]
+        if bad and on_bad_image == "fail":
+            raise InvalidUpload(
+                "bad_images",
+                f"{_count(len(bad), 'image')} can't be used; see errors. Replace or remove them, or send "
+                "on_bad_image=skip to continue without them.",
+                bad,
+            )
+    shots.sort(key=lambda shot: shot.split == "test")
     for error in bad[:MAX_REPORTED]:
         warnings.append({"code": "bad_image", "detail": f"{error['file']} was skipped: {error['detail']}"})
     if len(bad) > MAX_REPORTED:

@@ -119,6 +119,7 @@ def test_stored_and_uploaded_images_share_the_limits(model: tuple[Service, str, 
     [
         {},
         {"images": [("a.jpg", crafted.jpeg())], "labels": []},
+        {"images": [("a.jpg", b"no image")], "labels": ["hare"]},
         {"archive": crafted.zip_of({"hare/a.jpg": crafted.jpeg()}), "config": {"epochs": "many"}},
         {"archive": crafted.zip_of({"hare/a.jpg": crafted.jpeg()}), "webhook": "http://127.0.0.1/"},
     ],
