@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames, unreadable
@@ -37,22 +38,33 @@ def ask(
         on_done(len(part))
 
 
-def ask_again(client: Client, log: Log, images: Sequence[Image], names: ClassNames | None) -> str | None:
+def ask_again(
+    client: Client, log: Log, images: Sequence[Image], names: ClassNames | None, suggest: int
+) -> tuple[str | None, list[Image]]:
     """Ask for all images as a collection, whose images are evidence for each other, unless it is done.
 
     Returns:
-        The service's sentence on what it did with the collection.
+        The service's sentence on what it did with the collection, and the `suggest` images to label next:
+        the least sure ones if there are too many for a collection.
     """
     readable = [image for image in images if log.answers[image.key].features]
-    features = [log.answers[image.key].features or "" for image in readable]
-    done = all(log.answers[image.key].in_collection for image in readable)
-    if done or len(readable) > MAX_COLLECTION_IMAGES:
-        return None
-    answer = client.classify_collection(features, names, model=log.subject["model"], top_k=RANKED)
+    if len(readable) > MAX_COLLECTION_IMAGES:
+        unlabelled = [image for image in readable if image.key not in log.labels]
+        return None, nsmallest(suggest, unlabelled, lambda image: log.answers[image.key].ranked[0][1])
+    if not readable or (not suggest and all(log.answers[image.key].in_collection for image in readable)):
+        return None, []
+    answer = client.classify_collection(
+        [log.answers[image.key].features or "" for image in readable],
+        names,
+        model=log.subject["model"],
+        top_k=RANKED,
+        suggest=suggest,
+        labelled=[position for position, image in enumerate(readable) if image.key in log.labels],
+    )
     calibrated = answer.calibration.calibrated
     pairs = zip(readable, map(_ranked, answer), strict=True)
     log.write(*({"image": i.key, "collection": ranked, "calibrated": calibrated} for i, ranked in pairs))
-    return answer.reason
+    return answer.reason, [readable[position] for position in answer.suggested]
 
 
 def _answers(

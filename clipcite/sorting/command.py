@@ -29,6 +29,7 @@ from clipcite.sorting.files import Left, carry_out, tidy, undo
 from clipcite.sorting.log import Log, open_log
 from clipcite.sorting.plan import UNSURE, How, Place, find_images, plan
 from clipcite.sorting.teaching import ask_labels, correct, still_wrong, train_again
+from clipcite.wire.classify import MAX_SUGGESTED
 
 DONE = {"copy": "copied", "move": "moved", "link": "linked"}
 SHOWN = 10
@@ -64,7 +65,11 @@ def sort(
     ] = 0.6,
     label: Annotated[
         int | None,
-        typer.Option(min=1, help="First ask for the classes of this many images, and train again with them."),
+        typer.Option(
+            min=1,
+            max=MAX_SUGGESTED,
+            help="First ask for the classes of this many images, and train again with them.",
+        ),
     ] = None,
     csv_file: Annotated[
         Path | None,
@@ -108,12 +113,13 @@ def sort(
             log = _open(into, subject)
             with _bar("asking", len(images)) as on_done:
                 ask(client, log, images, names, on_done)
-            if reason := ask_again(client, log, images, names):
+            reason, suggested = ask_again(client, log, images, names, label or 0)
+            if reason is not None:
                 stderr().print(reason, markup=False, soft_wrap=True)
             if used is None or label is None:
                 break
             stderr().print(still_wrong(log, images))
-            labelled = ask_labels(log, images, list(given), label)
+            labelled = ask_labels(log, suggested, list(given))
             if not labelled:
                 break
             correct(used, log, labelled)

@@ -13,25 +13,22 @@ from clipcite.cli.render.progress import watched
 from clipcite.datasets.image import printable
 from clipcite.sorting.log import Log
 from clipcite.sorting.plan import Image
-from clipcite.sorting.which_next import which_next
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
     from clipcite.client._sync.models import Model
 
 
-def ask_labels(log: Log, images: Sequence[Image], classes: Sequence[str], n: int) -> list[Image]:
-    """Ask a person for the classes of at most `n` images. Return those with a label, which the log has."""
-    answers = [None if image.key in log.labels else log.answers[image.key] for image in images]
-    chosen = [images[position] for position in which_next(answers, n)]
+def ask_labels(log: Log, images: Sequence[Image], classes: Sequence[str]) -> list[Image]:
+    """Ask a person for the classes of images. Return those with a label, which the log has."""
     menu = "  ".join(f"{number} {name}" for number, name in enumerate(classes, 1))
     stderr().print(f"{menu}  s skip  q stop", markup=False, soft_wrap=True)
     labelled = []
     try:
-        for number, image in enumerate(chosen, 1):
+        for number, image in enumerate(images, 1):
             ranked = log.answers[image.key].ranked
             likely = ", ".join(f"{name} {probability:.0%}" for name, probability in ranked)
-            line = f"[{number}/{len(chosen)}] {printable(str(image.path))}  {likely}"
+            line = f"[{number}/{len(images)}] {printable(str(image.path))}  {likely}"
             stderr().print(line, markup=False, soft_wrap=True)
             label = _typed_class(classes, ranked[0][0])
             if label is not None:

@@ -1,14 +1,13 @@
 """Names of folders, and the order of teaching."""
 
-import struct
-from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clipcite.sorting.log import Answer
+from clipcite import Client
+from clipcite.sorting import asking
 from clipcite.sorting.plan import Image, plan, safe_names
-from clipcite.sorting.which_next import which_next
 from tests.clipcite.sorting.sorted_folder import start
 
 
@@ -56,12 +55,12 @@ def test_labels_decide_and_unreadable_images_stay(tmp_path: Path) -> None:
     ] == [*("cat/a (2).jpg", "cat/A.jpg", "cat/a (3).JPG", None, "horse/labelled.jpg")]
 
 
-def test_which_next_takes_unsure_images_that_are_unlike_the_chosen_ones() -> None:
-    def answer(probability: float, *features: float) -> Answer:
-        text = b64encode(struct.pack(f"<{len(features)}e", *features)).decode()
-        return Answer([("cat", probability), ("dog", 1 - probability)], features=text)
-
-    answers = [answer(0.55, 1, 0), answer(0.56, 2, 0), None, answer(0.8, 0, 1), Answer(error="broken")]
-    assert which_next(answers, 2) == [0, 3]
-    assert which_next(answers, 9) == [0, 3, 1]
-    assert which_next([], 3) == []
+def test_of_too_many_for_a_collection_the_least_sure_are_labelled(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(asking, "MAX_COLLECTION_IMAGES", 3)
+    log = start(tmp_path, tmp_path / "sorted", "copy")
+    images = [Image(tmp_path / name, name) for name in "abcd"]
+    for image, probability in zip(images, (0.9, 0.5, 0.4, 0.6), strict=True):
+        log.write({"image": image.key, "answer": {"ranked": [("cat", probability)], "features": "ADw="}})
+    log.write({"image": "c", "label": "dog"})
+    with Client("http://127.0.0.1:9") as client:
+        assert asking.ask_again(client, log, images, None, 2) == (None, [images[1], images[3]])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from clipcite import Client, Job
 from clipcite.cli.main import app
@@ -109,20 +109,13 @@ def test_a_killed_command_continues(service: Service, call: Any, taught: Job, tm
 def test_labels_decide_and_teach(service: Service, photos: Path, taught: Job, monkeypatch: Any) -> None:
     monkeypatch.setenv("CLIPCITE_URL", service.url)
     table = photos.with_name("a.csv")
-    command = [
-        "sort",
-        str(photos),
-        "-m",
-        taught.model_id,
-        "--label",
-        "4",
-        "--unsure",
-        "0",
-        "--csv",
-        str(table),
-    ]
+
+    def sort(model: str, label: int, *typed: str) -> Result:
+        command = ("sort", photos, "-m", model, "--label", label, "--unsure", 0, "--csv", table)
+        return CliRunner().invoke(app, [str(each) for each in command], input="\n".join([*typed, ""]))
+
     typed = ["blue", "y", "2", "s", "q", "y", *["q", "y"]]  # trained once, then no more labels
-    done = CliRunner().invoke(app, command, input="\n".join([*typed, ""]))
+    done = sort(taught.model_id, 4, *typed)
     assert done.exit_code == 1, done.output  # the unreadable image
     assert len(re.findall(r"Perhaps \d+ of 12 are still wrong\.", done.stderr)) == 2
     asked = re.findall(r"\[\d/4\] (\S+\.png)", done.stderr)
@@ -137,6 +130,8 @@ def test_labels_decide_and_teach(service: Service, photos: Path, taught: Job, mo
         kept = client.models.get(taught.model_id).feedback()
     assert sorted(each.class_name for each in kept) == ["blue", "red"]
     assert Log(second).labels == Log(first).labels
+    again = sort(new, 40, "q")  # suggested although the log has all answers
+    assert re.findall(r"\[1/10\] (\S+\.png)", again.stderr) == [asked[4]]
 
 
 def test_memory_does_not_grow_with_the_images(call: Any, taught: Job, tmp_path: Path) -> None:
