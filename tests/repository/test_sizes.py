@@ -34,7 +34,7 @@ CEILINGS = {
     "core/store/jobs/corrections.py": 121,
     "tests/api/classify/test_collection.py": 202,
     "tests/api/compat": 232,
-    "tests/api/web/sort": 264,
+    "tests/api/web/sort": 258,
     "tests/clipcite/client/test_sort.py": 80,
     "tests/api/corrections": 453,
     "tests/clipcite/sorting": 559,

@@ -17,18 +17,20 @@ import { askInParts, askTogether } from "../lib/sorting/ask.js";
 import { recall } from "../lib/sorting/corrections.js";
 import { classOf } from "../lib/sorting/groups.js";
 import { MAX_IMAGES, sorting } from "../lib/sorting/sorting.js";
-import { mostUseful } from "../lib/sorting/which_next.js";
 import { count, percent } from "../lib/words.js";
 
 const STEPS = [
-  ["Drop", "Add a folder of images. They are sorted by class, the unsure ones first."],
-  ["Correct", "Select images and drag them onto their class, or press its digit."],
+  onPhone
+    ? ["Add", "Choose photos. They are sorted by class, the unsure ones first."]
+    : ["Drop", "Add a folder of images. They are sorted by class, the unsure ones first."],
+  ["Correct", onPhone ? "Tap images and move them to their class." : "Select images and drag them onto their class, or press its digit."],
   ["Train again", "The next version learns from your corrections, and the groups update."],
 ];
 
 export function sortView({ parameter, signal }) {
   const picked = new Set();
   let asking = null; // AbortController of the running requests
+  let choosing = null; // AbortController of the request for the images to label next
 
   const trouble = h("div", {});
   const failed = (error) => error.name !== "AbortError" && replace(trouble, problemBox(error));
@@ -64,7 +66,7 @@ export function sortView({ parameter, signal }) {
   limit.value = sorting.threshold;
   const slider = h("div", { class: "field limit" }, h("label", { for: limitId }, "Unsure below ", limitText), limit);
 
-  const summary = summaryCard(sorting, { isRunning: () => asking !== null, stop: () => asking?.abort(), resume: ask, askMe, removeAll, failed, signal });
+  const summary = summaryCard(sorting, { isRunning: () => asking !== null, isChoosing: () => choosing !== null, stop: () => asking?.abort(), resume: ask, askMe, removeAll, failed, signal });
   const hint = h("p", { class: "soft" });
   const steps = h("ol", { class: "steps" }, STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))));
 
@@ -126,11 +128,28 @@ export function sortView({ parameter, signal }) {
     else return false;
     return true;
   }
+  /** Ask the service which images to label next, and the person for their classes. */
   async function askMe() {
+    choosing?.abort();
+    const mine = (choosing = new AbortController());
+    const known = sorting.images.filter(({ features }) => features);
+    const labelled = [...known.keys()].filter((i) => known[i].label);
     const before = sorting.labelled.length;
-    await look(mostUseful(sorting.images, ROUND));
-    announce(`${count(sorting.labelled.length - before, "image")} labelled. ${summary.left()}`);
-    summary.focus();
+    replace(trouble);
+    draw();
+    try {
+      const { suggested } = await askTogether(known, { ...options(), suggest: ROUND, labelled }, AbortSignal.any([mine.signal, signal]));
+      choosing = null;
+      draw();
+      await look(suggested.map((i) => known[i]));
+      announce(`${count(sorting.labelled.length - before, "image")} labelled. ${summary.left()}`);
+      summary.focus();
+    } catch (error) {
+      failed(error);
+    } finally {
+      if (choosing === mine) choosing = null;
+      draw();
+    }
   }
 
   async function take(items) {
@@ -152,6 +171,7 @@ export function sortView({ parameter, signal }) {
     const unsaved = sorting.unsaved.length;
     if (unsaved && !(await confirmed(`Remove all images from this page? ${count(unsaved, "correction")} ${unsaved === 1 ? "isn't" : "aren't"} saved.`, "Remove all"))) return;
     asking?.abort();
+    choosing?.abort();
     sorting.clear();
   }
   /** Find the corrections that were kept with the model. */
@@ -180,24 +200,25 @@ export function sortView({ parameter, signal }) {
     ask();
   }
 
-  const classNames = () => sorting.names.map((entry) => (entry.prompts.length ? entry : entry.name));
+  const options = () => ({ model: sorting.model, class_names: sorting.names.map((entry) => (entry.prompts.length ? entry : entry.name)) });
   /** Classify what has no answer yet, then all images together. */
   async function ask() {
     asking?.abort();
+    choosing?.abort();
     const mine = (asking = new AbortController());
     const both = AbortSignal.any([mine.signal, signal]);
-    const options = { model: sorting.model, class_names: classNames() };
-    const asked = JSON.stringify(options);
+    const request = options();
+    const asked = JSON.stringify(request);
     try {
-      if (!sorting.images.length || !options.class_names.length || !sorting.model) return;
+      if (!sorting.images.length || !request.class_names.length || !sorting.model) return;
       replace(trouble);
       sorting.request = asked;
       draw();
-      await askInParts(sorting.open, options, (images, answer) => both.aborted || sorting.take(images, answer, asked), both);
+      await askInParts(sorting.open, request, (images, answer) => both.aborted || sorting.take(images, answer, asked), both);
       const known = sorting.images.filter(({ features }) => features);
       const whole = `${asked} ${known.length}`;
       if (known.some((image) => image.asked !== asked) || (sorting.answer?.rule === "closed" && sorting.together !== whole)) {
-        sorting.take(known, await askTogether(known, options, both), asked);
+        sorting.take(known, await askTogether(known, request, both), asked);
         sorting.together = whole;
       }
       announce(summary.words());

@@ -1,6 +1,5 @@
 """The Sort view: groups, corrections by keys and by hand, files, and a training with the corrections."""
 
-import base64
 import csv
 import io
 import re
@@ -9,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from clipcite import Client
@@ -39,6 +37,21 @@ def sizes(page: Page) -> Counter[str]:
     return Counter({re.sub(r"^\d\s*", "", name): int(number) for name, number in names})
 
 
+def suggestions(page: Page) -> tuple[list[str], list[str]]:
+    """Ask which images to label next. Return the labelled images and the suggested ones of the request."""
+    with page.expect_response("**/classify/collection") as answered:
+        page.get_by_role("button", name="Ask me about 10").click()
+    paths = page.evaluate(
+        """async () => {
+          const { sorting } = await import("/page/lib/sorting/sorting.js");
+          return sorting.images.filter(({ features }) => features).map(({ path }) => path.join("/"));
+        }"""
+    )
+    positions = answered.value.request.post_data_json["labelled"], answered.value.json()["suggested"]
+    labelled, suggested = ([paths[i] for i in each] for each in positions)
+    return labelled, suggested
+
+
 def test_images_are_sorted_and_corrected_by_keys(
     browser: Browser, service: Service, trained: Model, folder: Path
 ) -> None:
@@ -55,6 +68,8 @@ def test_images_are_sorted_and_corrected_by_keys(
         expect(group(page, "Unsure")).to_have_count(30)
         shares = [int(re.search(r"(\d+)%", text)[1]) for text in group(page, "Unsure").all_inner_texts()]
         assert shares == sorted(shares)
+        left = re.search(r"(\d+) of 30", page.get_by_text("still wrong").inner_text())
+        assert abs(int(left[1]) - sum(100 - share for share in shares) / 100) < 1
         assert accessibility_problems(page) == []
 
         group(page, "Unsure").first.focus()
@@ -120,16 +135,29 @@ def test_the_sorted_images_are_saved(
 def test_training_again_with_corrections(
     browser: Browser, service: Service, trained: Model, folder: Path
 ) -> None:
-    with Client(service.url) as client, window(browser, service.url) as page:
+    with Client(service.url) as client, window(browser, service.url, expected=["507"]) as page:
         sort(page, trained, folder)
+        page.route(
+            "**/classify/collection", lambda route: route.fulfill(status=507, json={"detail": "Full."})
+        )
         page.get_by_role("button", name="Ask me about 10").click()
+        expect(page.get_by_role("alert")).to_have_text("Full.")
+        page.unroute("**/classify/collection")
+        labelled, suggested = suggestions(page)
         asked = page.get_by_role("dialog")
         expect(asked).to_contain_text("1 of 10")
+        expect(asked).to_contain_text(suggested[0])
+        assert labelled == []
         page.keyboard.press("3")
         page.keyboard.press("Enter")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowLeft")
         expect(asked).to_contain_text("3 of 10")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        labelled, others = suggestions(page)
+        assert sorted(labelled) == sorted(suggested[:2])
+        assert not {*others} & {*labelled}
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Save corrections").click()
         expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
@@ -177,37 +205,3 @@ def test_an_image_is_dragged_onto_a_group(
         target = page.locator(".group").filter(has=page.get_by_role("heading", name=re.compile("yellow")))
         page.locator(".tile").first.drag_to(target.locator("h2"))
         expect(target.locator(".tile.yours")).to_have_count(1)
-
-
-def test_questions_are_unsure_and_spread(browser: Browser, service: Service) -> None:
-    """First the smallest lead, then doubt times the distance from the nearest picked image."""
-    rows = [
-        {"share": 0.52, "vector": [1, 0], "label": None},
-        {"share": 0.53, "vector": [1, 0], "label": None},  # the same as the first
-        {"share": 0.6, "vector": [0, -1], "label": None},
-        {"share": 0.99, "vector": [-1, 0], "label": None},  # far away and sure
-        {"share": 0.5, "vector": [0.6, 0.8], "label": "a"},
-    ]
-    images = [
-        {
-            "label": row["label"],
-            "features": base64.b64encode(np.array(row["vector"], "<f2").tobytes()).decode(),
-            "predictions": [
-                {"class_name": "a", "probability": row["share"]},
-                {"class_name": "b", "probability": 1 - row["share"]},
-            ],
-        }
-        for row in rows
-    ]
-    with window(browser, service.url) as page:
-        page.goto("/")
-        picked, wrong = page.evaluate(
-            """async (images) => {
-              const { mostUseful } = await import("/page/lib/sorting/which_next.js");
-              const { likelyWrong } = await import("/page/lib/sorting/groups.js");
-              return [mostUseful(images, 3).map((one) => images.indexOf(one)), likelyWrong(images)];
-            }""",
-            images,
-        )
-    assert picked == [0, 2, 3]
-    assert abs(wrong - 1.36) < 1e-9

@@ -56,7 +56,7 @@ function mistakes(rows, files) {
         h(
           "li",
           {},
-          h("img", { src: files.get(file)?.url, alt: `${file}, labelled ${truth}` }),
+          h("img", { class: "stored loaded", src: files.get(file)?.url, alt: `${file}, labelled ${truth}` }),
           h("p", {}, h("span", { class: "wrong" }, predicted), ` ${percent(probability)}, labelled `, h("span", { class: "right" }, truth)),
         ),
       ),

@@ -9,8 +9,9 @@ import { count, percent } from "../../lib/words.js";
 
 export const ROUND = 10; // images to ask about
 
-/** Create the card. `isRunning` tells whether requests are under way; `failed` gets errors. */
-export function summaryCard(sorting, { isRunning, stop, resume, askMe, removeAll, failed, signal }) {
+/** Create the card. `isRunning` tells whether requests are under way, and `isChoosing` whether one is for the images to ask
+ *  about; `failed` gets errors. */
+export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askMe, removeAll, failed, signal }) {
   const tally = h("p", { class: "tally" });
   const wrong = h("p", {});
   const reason = h("p", { class: "soft" });
@@ -52,7 +53,7 @@ export function summaryCard(sorting, { isRunning, stop, resume, askMe, removeAll
     goOn.hidden = running || !open.length;
     const useful = Math.min(ROUND, images.filter(isGuess).length);
     next.hidden = open.length > 0 || !useful;
-    next.textContent = `Ask me about ${useful}`;
+    next.textContent = isChoosing() ? "Choosing images …" : `Ask me about ${useful}`;
     zip.hidden = csv.hidden = !done || (running && open.length > 0);
   }
   return { element, refresh, words: () => tally.textContent, left: () => wrong.textContent, focus: () => next.focus() };

@@ -9,6 +9,11 @@ import { count, stageWords, STATUSES, timeLeft } from "../../lib/words.js";
 import { problemBox } from "../../lib/problem.js";
 import { comparisonOf, earlierVersion } from "../result/verdict.js";
 
+function labelledWords(corrected, confirmed) {
+  if (!corrected) return `${count(confirmed, "image")} confirmed.`;
+  return `${count(corrected, "image")} corrected${confirmed ? `, ${confirmed.toLocaleString("en")} confirmed` : ""}.`;
+}
+
 /** Create the card. `model` returns the chosen model, or nothing if it can't learn; `use` gets the id of the
  *  new model. */
 export function trainingCard(sorting, { model, use, signal }) {
@@ -126,7 +131,7 @@ export function trainingCard(sorting, { model, use, signal }) {
     const fresh = sorting.labelled.filter(({ saved }) => !(saved?.model === sorting.model && saved.learned)).length;
     element.hidden = !labels && !running && brought.hidden;
     const right = sorting.labelled.filter((image) => image.predictions?.[0].class_name === image.label).length;
-    sentence.textContent = !able ? "The pre-trained model can't learn. Choose a model that you have trained." : fresh ? `${count(labels - right, "image")} corrected${right ? `, ${right.toLocaleString("en")} confirmed` : ""}.` : "";
+    sentence.textContent = !able ? "The pre-trained model can't learn. Choose a model that you have trained." : fresh ? labelledWords(labels - right, right) : "";
     sentence.hidden = !sentence.textContent;
     actions.hidden = !able || running || !(fresh || unsaved.length);
     train.disabled = busy;

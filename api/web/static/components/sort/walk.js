@@ -21,7 +21,7 @@ export function walk(images, names, label) {
     const step = (text, key, by) => h("button", { type: "button", class: "quiet", onclick: () => go(by) }, text, h("kbd", { "aria-hidden": "true" }, key));
     const back = step("Back", "←", -1);
     const skip = step("Skip", "→", 1);
-    const done = h("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Close");
+    const done = h("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Close", h("kbd", { "aria-hidden": "true" }, "Esc"));
     const dialog = h(
       "dialog",
       { class: "card walk", "aria-labelledby": "walk-question", onkeydown: keyDown, onclose: close },
