@@ -93,14 +93,14 @@ def validate_upload(
             f"{settings.max_images:,}.",
             status=413,
         )
-    stored = {candidate.data for candidate in kept or ()}
+    files_kept = {candidate.data for candidate in kept or ()}
     shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
     for are_stored in (False, True):  # the stored images last: they are fetched only for a good upload
         if are_stored and kept:
             take(kept.bytes)
             kept.fetch()
-        part = [candidate for candidate in candidates if (candidate.data in stored) == are_stored]
+        part = [candidate for candidate in candidates if (candidate.data in files_kept) == are_stored]
         good, unusable = check_candidates(part, settings, decoders, owner)
         shots, bad = [*good, *shots], [*unusable, *bad]
         if bad and on_bad_image == "fail":
