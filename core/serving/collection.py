@@ -19,6 +19,8 @@ MIN_IMAGES, MIN_IMAGES_PER_CLASS, MIN_CLASS_SHARE = 100, 20, 0.5
 
 With fewer images, or without those of a class, self-training loses (benchmarks/pages/requests.md).
 """
+MAX_SHOTS = 8
+"""Training images per class above which it does not gain."""
 SELF_TRAINED = "The model was trained on all class names: the surer images count as training images here."
 
 
@@ -80,6 +82,8 @@ class Collection:
             return "There is only one class name."
         if classifier.rule.among_trained is None:
             return "The scores use no training images: new_class_balance is 0, or a class has none."
+        if len(served.shots[1]) > MAX_SHOTS * len(served.shots[1].unique()):
+            return f"With more than {MAX_SHOTS} training images per class a collection does not help."
         if len(self) < least:
             return (
                 f"{len(self)} images are too few. With these class names a collection helps from {least} on."
