@@ -61,7 +61,7 @@ def ask_again(
         suggest=suggest,
         labelled=[position for position, image in enumerate(readable) if image.key in log.labels],
     )
-    calibrated = answer.calibration.calibrated
+    calibrated = answer.calibration.temperature is not None
     pairs = zip(readable, map(_ranked, answer), strict=True)
     log.write(*({"image": i.key, "collection": ranked, "calibrated": calibrated} for i, ranked in pairs))
     return answer.reason, [readable[position] for position in answer.suggested]
@@ -83,7 +83,7 @@ def _answers(
     paths = [image.path for image in sent]
     try:
         answer = client.classify(paths, names, model=model, top_k=RANKED, features=True)
-        results, calibrated = answer.results, answer.calibration.calibrated
+        results, calibrated = answer.results, answer.calibration.temperature is not None
     except UnprocessableEntityError as error:
         if error.code != "bad_images":
             raise

@@ -24,14 +24,14 @@ from clipcite.cli.references import find_model
 from clipcite.cli.render.tables import print_table, table_of
 from clipcite.datasets.dataset import count_noun
 from clipcite.datasets.image import printable
-from clipcite.sorting.asking import ask, ask_again
 from clipcite.sorting.files import Left, carry_out, tidy, undo
 from clipcite.sorting.log import Log, open_log
 from clipcite.sorting.plan import UNSURE, How, Place, find_images, plan
 from clipcite.sorting.teaching import ask_labels, correct, still_wrong, train_again
-from clipcite.wire.classify import MAX_SUGGESTED
 
 DONE = {"copy": "copied", "move": "moved", "link": "linked"}
+MAX_LABELS = 1_000
+"""Labels of a round: `MAX_SUGGESTED` of a request to the service."""
 SHOWN = 10
 """Files with a reason that are listed."""
 
@@ -67,7 +67,7 @@ def sort(
         int | None,
         typer.Option(
             min=1,
-            max=MAX_SUGGESTED,
+            max=MAX_LABELS,
             help="First ask for the classes of this many images, and train again with them.",
         ),
     ] = None,
@@ -88,6 +88,8 @@ def sort(
     Shows the plan and asks before it copies, moves or links. Nothing is overwritten. After an interruption,
     the same command continues.
     """
+    from clipcite.sorting.asking import ask, ask_again  # loads pydantic, which help does not need
+
     if undo_log is not None:
         with _explained("Give the same command again."):
             _undo(undo_log)

@@ -21,6 +21,7 @@ class Answer:
     """Reason why the image can't be read."""
     features: str | None = None
     calibrated: bool = False
+    """True if the probabilities have the temperature of held-out images."""
     in_collection: bool = False
     """True if the answer considers the other images of the folder."""
 

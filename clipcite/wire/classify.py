@@ -19,6 +19,7 @@ STOCK = "stock"
 MAX_MODELS = 5
 MAX_COLLECTION_IMAGES = 20_000
 MAX_SUGGESTED = 1_000
+MAX_FEATURE_CHARACTERS = 20_000
 NEW_CLASS_BALANCE = 0.35
 Rule = Literal["closed", "mixed", "untrained"]
 
@@ -142,7 +143,7 @@ class ClassifyForm(Options):
 class CollectionJson(ScoreOptions):
     """Body of POST /classify/collection."""
 
-    features: list[str] = Field(
+    features: list[Annotated[str, Field(max_length=MAX_FEATURE_CHARACTERS)]] = Field(
         fail_fast=True,
         min_length=1,
         max_length=MAX_COLLECTION_IMAGES,

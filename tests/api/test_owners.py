@@ -3,6 +3,7 @@
 The routes are those of the OpenAPI document. One that needs a body to be refused has a case here.
 """
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -88,6 +89,10 @@ def classify(model: str) -> dict[str, Any]:
     return {"data": {"class_names": ["secret fox", "oak"], "model": model}, "files": [IMAGE]}
 
 
+def collection(model: str) -> dict[str, Any]:
+    return {"json": {"model": model, "features": [base64.b64encode(bytes(64)).decode()]}}
+
+
 def own_images(_: str) -> dict[str, Any]:
     return form(**shots())
 
@@ -125,6 +130,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("POST", "/models/{model_id}/feedback"): {"status": 404, "given": own_images},
     ("PUT", "/models/{name}/aliases/{alias}"): {"status": 404, "given": promotion},
     ("POST", "/classify"): {"status": 404, "given": classify},
+    ("POST", "/classify/collection"): {"status": 404, "given": collection},
     ("GET", "/metrics"): {"status": 200},
 }
 

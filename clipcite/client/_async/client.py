@@ -114,7 +114,7 @@ class AsyncClient(AsyncClassifier):
         upload = await anyio.to_thread.run_sync(upload_of, images, test)
         options = {"name": name, "webhook": webhook, "on_bad_image": on_bad_image}
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        path = path_of("models", extends, "extend") if extends else "/adapt"
+        path = path_of("models", extends, "extend") if extends is not None else "/adapt"
         sent = (upload, path, options, config, on_upload)
         return self.jobs._bind(await self._send_upload(JobData, *sent, headers=headers))
 
@@ -134,7 +134,7 @@ class AsyncClient(AsyncClassifier):
         """
         upload = await anyio.to_thread.run_sync(upload_of, images, test)
         options = {"on_bad_image": on_bad_image}
-        path = path_of("models", extends, "extend") if extends else "/adapt"
+        path = path_of("models", extends, "extend") if extends is not None else "/adapt"
         sent = (upload, path, options, config, on_upload)
         checked = await self._send_upload(Preflight, *sent, query={"dry_run": "true"})
         for finding in checked.findings:

@@ -113,7 +113,7 @@ class Client(Classifier):
         upload = upload_of(images, test)
         options = {"name": name, "webhook": webhook, "on_bad_image": on_bad_image}
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        path = path_of("models", extends, "extend") if extends else "/adapt"
+        path = path_of("models", extends, "extend") if extends is not None else "/adapt"
         sent = (upload, path, options, config, on_upload)
         return self.jobs._bind(self._send_upload(JobData, *sent, headers=headers))
 
@@ -133,7 +133,7 @@ class Client(Classifier):
         """
         upload = upload_of(images, test)
         options = {"on_bad_image": on_bad_image}
-        path = path_of("models", extends, "extend") if extends else "/adapt"
+        path = path_of("models", extends, "extend") if extends is not None else "/adapt"
         sent = (upload, path, options, config, on_upload)
         checked = self._send_upload(Preflight, *sent, query={"dry_run": "true"})
         for finding in checked.findings:
