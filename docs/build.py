@@ -20,6 +20,7 @@ ELSEWHERE = {
     "benchmarks/README.md": "benchmarks/index.md",
     "benchmarks/pages/accuracy.md": "benchmarks/accuracy.md",
     "benchmarks/pages/requests.md": "benchmarks/requests.md",
+    "benchmarks/pages/sorting.md": "benchmarks/sorting.md",
     "benchmarks/pages/ablations.md": "benchmarks/ablations.md",
     "benchmarks/pages/training-speed.md": "benchmarks/training-speed.md",
     "benchmarks/pages/serving-speed.md": "benchmarks/serving-speed.md",
