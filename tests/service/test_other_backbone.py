@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import Hub
-from tests.service.running import colours, serve, submit, wait_for, wait_for_job
+from tests.service.running import colours, running_module, serve, submit, wait_for, wait_for_job
 
 TINY = "hf-hub:tests/tiny"
 PULL = f"/backbones/{TINY}/pull"
@@ -56,9 +56,7 @@ def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> 
             wait_for(lambda: (row()["progress"] or {"done_bytes": 0})["done_bytes"] > 1_000_000)
             assert http.delete(PULL).status_code == 204
             assert row()["state"] == "unknown"
-            wait_for(
-                lambda: not any("worker.dispatcher.backbones" in p.cmdline() for p in service.processes())
-            )
+            wait_for(lambda: not running_module(service.process.pid, "worker.dispatcher.backbones"))
             before = answers.total()
             assert http.post(PULL, params={"use": True}).json()["progress"]["done_bytes"] > 1_000_000
             assert until("installed")["default"]
