@@ -5,10 +5,8 @@
 The runs below --out are those of `benchmarks.accuracy.encodings`. No image and no training is needed.
 """
 
-import argparse
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -19,9 +17,9 @@ from rich.console import Console
 from benchmarks.accuracy.encodings import Encodings
 from benchmarks.accuracy.rules import ALPHA, stored_series
 from benchmarks.accuracy.tables import Table, figure
+from benchmarks.run_store import runs_parser
 from core.clip.inference.request_rule import request_rule
 from core.clip.inference.self_training import self_trained
-from core.clip.models.backbone import Backbone
 from core.serving.collection import Collection, Features
 from core.serving.pool.served_model import ServedModel
 from core.serving.text_cache import RequestClassifier
@@ -30,6 +28,7 @@ DRAWS, LOGIT_SCALE = 5, 100.0
 SERIES = "half, 16 shots"
 COLLECTIONS = {
     "equal": "all test images of the trained classes",
+    **{f"{size} images": "at random" for size in (10, 20, 50, 100)},
     "20 per class": "20 of each",
     "5 per class": "5 of each",
     "unequal": "shares of the classes from Dirichlet(1)",
@@ -57,7 +56,10 @@ def drawn(run: Encodings, kind: str, seed: Sequence[int]) -> tuple[torch.Tensor,
         others = run.unrelated_images[ALPHA][: sum(counts.values())]
     elif kind == "half other classes":
         others = run.images[ALPHA][torch.from_numpy(~np.isin(truth, run.trained))]
-    return torch.from_numpy(np.concatenate([rows[: counts[c]] for c, rows in own.items()])), others
+    chosen = np.concatenate([rows[: counts[c]] for c, rows in own.items()])
+    if kind.endswith("images"):
+        chosen = generator.permutation(chosen)[: int(kind.split()[0])]
+    return torch.from_numpy(chosen), others
 
 
 def support_set(run: Encodings, shots: int, seed: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,13 +105,10 @@ def gain(differences: np.ndarray) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
+    parser = runs_parser(__doc__)
     parser.add_argument("--shots", type=int, default=16, help="shots per class in the support set")
     options = parser.parse_args(arguments)
-    runs = stored_series(cast(Backbone, SimpleNamespace(name="starter")), options.out)[SERIES]
+    runs = stored_series(options.backbone, options.out)[SERIES]
     table = Table(
         f"Closed collections, {options.shots} shots, {len(runs)} runs",
         ["collection", "by image", "self-training", "as served", "self-trained"],

@@ -76,8 +76,8 @@ class Encodings:
         return [place.get(label, -1) for label in range(len(self.class_names))]
 
 
-def store_of(backbone: Backbone, out: Path) -> RunStore:
-    return RunStore(out, f"features-{backbone.name.replace('/', '_')}")
+def store_of(backbone: str, out: Path) -> RunStore:
+    return RunStore(out, f"features-{backbone.replace('/', '_')}")
 
 
 def read(run: Run) -> Encodings:
@@ -191,7 +191,7 @@ def _unrelated(backbone: Backbone, folder: Path) -> Tests:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = command_line().parse_args(arguments)
     backbone = load_for(options)
-    store = store_of(backbone, options.out)
+    store = store_of(backbone.name, options.out)
     for trial in sorted(read_trials(options), key=lambda trial: trial.split):
         key = trial.key("folds" if options.folds else "features")
         if store.get(key) is not None:

@@ -5,15 +5,12 @@
 The runs below --out are those of `benchmarks.accuracy.encodings`. No image and no training is needed.
 """
 
-import argparse
 import re
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import torch
@@ -30,10 +27,10 @@ from benchmarks.accuracy.measures import (
     resampled_images,
 )
 from benchmarks.accuracy.tables import Table, figure, signed
+from benchmarks.run_store import runs_parser
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.inference.request_rule import request_rule
-from core.clip.models.backbone import Backbone
 
 ALPHA = 0.5
 MEASURES = ("B", "N", "mixed B", "mixed N", "mixed HM", "all", "one new", "unrelated", "beside trained")
@@ -163,7 +160,7 @@ def series_of(runs: Mapping[tuple[str, int], Encodings]) -> Series:
     return Series(values, {name: [split for of, split in runs if of == name] for name in names})
 
 
-def stored_series(backbone: Backbone, out: Path) -> dict[str, dict[tuple[str, int], Encodings]]:
+def stored_series(backbone: str, out: Path) -> dict[str, dict[tuple[str, int], Encodings]]:
     """Return the stored runs by series, set and split."""
     pattern = re.compile(r"([^/]+)/split(\d+)-seed\2-(\d+)shots-(\d+)classes(?:-\d+tests)?/features")
     store = store_of(backbone, out)
@@ -214,16 +211,10 @@ def sets_table(title: str, series: Series) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--backbone", default="starter")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
+    parser = runs_parser(__doc__)
     parser.add_argument("--first-split", type=int, default=0, help="leave out the splits below")
     options = parser.parse_args(arguments)
-    # Stored runs are found by the name of the backbone alone.
-    backbone = cast(Backbone, SimpleNamespace(name=options.backbone))
-    series, stored = {}, stored_series(backbone, options.out)
+    series, stored = {}, stored_series(options.backbone, options.out)
     for title, runs in stored.items():
         kept = {key: run for key, run in runs.items() if key[1] >= options.first_split}
         if kept:

@@ -7,18 +7,16 @@ done
 python -m benchmarks.accuracy.unequal --out benchmarks/results
 """
 
-import argparse
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from benchmarks.accuracy.harness import stored_scores
 from benchmarks.accuracy.tables import SERVED, Table, figure
-from benchmarks.run_store import RunStore
+from benchmarks.run_store import RunStore, runs_parser
 
 PAIRS = ((2, 2), (16, 2), (16, 8), (16, 16), (4, 1), (4, 4))
 """Shots per class in one half of the classes and in the other."""
@@ -46,12 +44,7 @@ def table_of(store: RunStore) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--backbone", default="starter")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
-    options = parser.parse_args(arguments)
+    options = runs_parser(__doc__).parse_args(arguments)
     store = RunStore(options.out, f"methods-{options.backbone.replace('/', '_')}")
     Console(width=160).print(table_of(store).markdown(), markup=False, soft_wrap=True)
 

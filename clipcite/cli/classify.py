@@ -25,20 +25,22 @@ from clipcite.cli.render.predictions import predictions_csv, predictions_table, 
 from clipcite.cli.render.tables import print_table
 from clipcite.datasets.class_folders import images_below
 
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--classes",
+        "-c",
+        help="Class names, separated by commas; repeatable. name=text sets the prompt of a class. "
+        "Default: the classes of the model.",
+    ),
+]
+
 
 def classify(
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGES", help="Files, folders or patterns such as 'new/*.jpg'.")
     ],
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--classes",
-            "-c",
-            help="Class names, separated by commas; repeatable. name=text sets the prompt of a class. "
-            "Default: the classes of the model.",
-        ),
-    ] = None,
+    classes: Classes = None,
     model: Annotated[
         str,
         typer.Option(

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from clipcite.cli.classify import class_names, is_stock
+from clipcite.cli.classify import Classes, class_names, is_stock
 from clipcite.cli.connection import Exit, Key, Url, Yes, connected, give_up, stderr, stdout, write_file
 from clipcite.cli.references import find_model
 from clipcite.cli.render.tables import print_table, table_of
@@ -44,15 +44,7 @@ def sort(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Model: id, name, name@version, name@alias, or stock.")
     ] = "stock",
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--classes",
-            "-c",
-            help="Class names, separated by commas; repeatable. name=text sets the prompt of a class. "
-            "Default: the classes of the model.",
-        ),
-    ] = None,
+    classes: Classes = None,
     into: Annotated[
         Path | None,
         typer.Option(help="Folder of the class folders (default: FOLDER-sorted).", file_okay=False),

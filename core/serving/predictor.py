@@ -215,9 +215,9 @@ class Predictor:
             sets=sets,
             in_distribution_score=in_distribution.tolist(),
             rejected=[] if calibration is None else (in_distribution < calibration.threshold).tolist(),
-            features=[
-                base64.b64encode(row).decode() for row in features.numpy().astype("<f2") if request.features
-            ],
+            features=[base64.b64encode(row).decode() for row in features.numpy().astype("<f2")]
+            if request.features
+            else [],
             collection=collection,
             timing_ms={
                 "decode": round(1000 * (encoding - decoding), 2),
