@@ -10,22 +10,18 @@ from torch import Tensor
 
 
 def visual_text_alignment(
-    image_features: Tensor, classifier: Tensor, labels: Tensor, logit_scale: float, class_sizes: Tensor
+    image_features: Tensor, classifier: Tensor, labels: Tensor, logit_scale: float
 ) -> Tensor:
     """Return L_DVA, eq. 2 and 3: cross-entropy of each image against *all* C classes.
-
-    The logits of a class get the logarithm of its size (balanced softmax, arXiv 2007.10740). With equal
-    classes that is the paper's loss.
 
     Args:
         image_features: [B, D].
         classifier: W [C, D], a parameter initialised with the text embeddings of the classes. W is
             normalised here, at every use. The text tower gets no gradient from this loss.
         labels: [B], class indices.
-        class_sizes: [C], number of training images per class.
     """
     logits = logit_scale * image_features @ F.normalize(classifier, dim=-1).T  # [B, C]
-    return F.cross_entropy(logits + class_sizes.log(), labels)
+    return F.cross_entropy(logits, labels)
 
 
 def supervised_contrastive(

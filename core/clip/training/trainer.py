@@ -166,7 +166,7 @@ def fine_tune(
         teacher_text_features = teacher_texts[sentences][text_of]
 
         scale = backbone.logit_scale
-        dva = visual_text_alignment(image_features, classifier, y, scale, class_sizes)
+        dva = visual_text_alignment(image_features, classifier, y, scale)
         scl = recipe.contrastive(image_features, text_features, y, scale)
         vld = similarity_distillation(
             image_features, text_features, teacher_image_features, teacher_text_features, scale
@@ -177,7 +177,6 @@ def fine_tune(
 
     micro_batcher = MicroBatcher(config.micro_batch_size, reporter)
     all_labels = torch.tensor(labels)
-    class_sizes = all_labels.bincount(minlength=len(prompts)).float().to(device)
     started = time.monotonic()
     batches = crop_batches(
         images, plan[earlier:], backbone.image_size, config.crop_scale, crop_generator, recipe.crop
