@@ -15,7 +15,7 @@ import { imagesOf } from "../lib/files/dropped_files.js";
 import { problemBox } from "../lib/problem.js";
 import { askInParts, askTogether } from "../lib/sorting/ask.js";
 import { recall } from "../lib/sorting/corrections.js";
-import { classOf } from "../lib/sorting/groups.js";
+import { classOf, DIGITS } from "../lib/sorting/groups.js";
 import { MAX_IMAGES, sorting } from "../lib/sorting/sorting.js";
 import { count, percent } from "../lib/words.js";
 
@@ -81,6 +81,7 @@ export function sortView({ parameter, signal }) {
     back: () => takeBack(chosen()),
     undo,
     clear: () => groups.select([]),
+    left: () => groups.focus(),
   });
 
   /** Set labels [[image, name]]. A class that is new here joins the names. */
@@ -120,7 +121,7 @@ export function sortView({ parameter, signal }) {
     const isCommand = event.ctrlKey || event.metaKey;
     if (isCommand && event.key === "z") undo();
     else if (isCommand || event.altKey) return false;
-    else if (/^[1-9]$/.test(event.key) && names()[event.key - 1]) move(images, names()[event.key - 1]);
+    else if (names()[DIGITS.indexOf(event.key)]) move(images, names()[DIGITS.indexOf(event.key)]);
     else if (event.key === "/") askFor(images);
     else if (event.key === "Enter") approve(images);
     else if (event.key === "Delete" || event.key === "Backspace") takeBack(images);
@@ -173,6 +174,7 @@ export function sortView({ parameter, signal }) {
     asking?.abort();
     choosing?.abort();
     sorting.clear();
+    zone.querySelector("button").focus();
   }
   /** Find the corrections that were kept with the model. */
   async function remember() {

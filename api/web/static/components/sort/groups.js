@@ -1,7 +1,7 @@
 // The groups of sorted images: selection by mouse, touch and keys, and dragging onto a group.
 
-import { h, newId, replace } from "../../lib/dom.js";
-import { groupsOf, UNSURE } from "../../lib/sorting/groups.js";
+import { h, newId } from "../../lib/dom.js";
+import { DIGITS, groupsOf, UNSURE } from "../../lib/sorting/groups.js";
 import { onPhone } from "../dropzone.js";
 import { tile } from "./tile.js";
 
@@ -39,11 +39,17 @@ export function imageGroups(sorting, picked, { changed, move, press, look }) {
     const list = h("ul", { class: "tiles", role: "listbox", "aria-multiselectable": "true", "aria-labelledby": id });
     const hint = h("p", { class: "soft" }, HINTS[kind]);
     const all = h("button", { type: "button", class: "quiet small", onclick: () => select(shownIn(list)) }, "Select all", h("span", { class: "unseen" }, ` of ${name}`));
-    const more = h("button", { type: "button", class: "quiet small", onclick: () => (unfolded.add(key), refresh()) });
+    const more = h("button", { type: "button", class: "quiet small", onclick: unfold });
     const section = h("section", { class: `card group ${kind}` }, h("div", { class: "row" }, h("h2", { id }, digit, name, " ", number), all), hint, list, more);
     if (kind === "class") acceptImages(section, () => move([...picked], name));
     groups.set(key, { section, digit, number, list, hint, all, more });
     return groups.get(key);
+    function unfold() {
+      const first = list.children.length;
+      unfolded.add(key);
+      refresh();
+      list.children[first]?.focus({ preventScroll: true });
+    }
   }
   const shownIn = (list) => [...list.children].map((option) => images.get(option));
 
@@ -60,8 +66,7 @@ export function imageGroups(sorting, picked, { changed, move, press, look }) {
     const shown = groupsOf(sorting.images, names, sorting.threshold).map(({ kind, name, images: members }) => {
       const key = `${kind} ${name}`;
       const { section, digit, number, list, hint, all, more } = group(key, kind, name);
-      const place = kind === "class" ? names.indexOf(name) + 1 : 0;
-      digit.textContent = place > 0 && place < 10 ? place : "";
+      digit.textContent = kind === "class" ? (DIGITS[names.indexOf(name)] ?? "") : "";
       digit.hidden = !digit.textContent;
       number.textContent = members.length.toLocaleString("en");
       let rest = unfolded.has(key) ? Infinity : SHOWN;
@@ -71,7 +76,7 @@ export function imageGroups(sorting, picked, { changed, move, press, look }) {
         one.refresh({ withClass: kind === UNSURE, isPicked: picked.has(image) });
         return one.element;
       });
-      if (options.length !== list.children.length || options.some((option, i) => option !== list.children[i])) replace(list, options);
+      arrange(list, options);
       const stop = options.find((option) => images.get(option) === active) ?? options[0];
       for (const option of options) option.tabIndex = option === stop ? 0 : -1;
       hint.hidden = members.length > 0;
@@ -80,7 +85,7 @@ export function imageGroups(sorting, picked, { changed, move, press, look }) {
       more.textContent = `Show all ${members.length.toLocaleString("en")}`;
       return section;
     });
-    if (shown.length !== element.children.length || shown.some((section, i) => section !== element.children[i])) replace(element, shown);
+    arrange(element, shown);
     if (focused && document.activeElement !== focused && focused.isConnected) focused.focus({ preventScroll: true });
   }
 
@@ -174,10 +179,26 @@ export function imageGroups(sorting, picked, { changed, move, press, look }) {
     picked.clear();
     act();
     refresh();
+    if (next?.isConnected) setActive(images.get(next));
     mark();
-    if (wasInside) focus(next?.isConnected ? next : order()[0]);
+    if (wasInside) focusActive();
   }
-  return { element, refresh, select, leave };
+  function focusActive() {
+    const option = tiles.get(active)?.element;
+    focus(option?.isConnected ? option : order()[0]);
+  }
+  return { element, refresh, select, leave, focus: focusActive };
+}
+
+/** Make these the children of the element, and move only what isn't in its place. */
+function arrange(element, children) {
+  const wanted = new Set(children);
+  for (const child of [...element.children]) if (!wanted.has(child)) child.remove();
+  let next = null;
+  for (const child of children.toReversed()) {
+    if (child.parentNode !== element || child.nextElementSibling !== next) element.insertBefore(child, next);
+    next = child;
+  }
 }
 
 /** Let dragged images be dropped onto the element. */

@@ -1,13 +1,13 @@
 // Bar with what can be done with the selected images. It stays at the bottom of the window.
 
 import { h, replace } from "../../lib/dom.js";
+import { DIGITS } from "../../lib/sorting/groups.js";
 import { count } from "../../lib/words.js";
 import { onPhone } from "../dropzone.js";
 import { acceptImages } from "./groups.js";
 
-const KEYS = 9; // classes with a digit of the keyboard
-
-/** Create the bar. `acts` has the functions move(name), ask, right, look, back, undo and clear. */
+/** Create the bar. `acts` has the functions move(name), ask, right, look, back, undo and clear, and `left`, which
+ *  is called when the button with the focus goes. */
 export function selectionBar(sorting, picked, acts) {
   const tally = h("p", { class: "tally" });
   const button = (text, key, act) => h("button", { type: "button", class: "quiet small", onclick: act }, text, key && h("kbd", { "aria-hidden": "true" }, key));
@@ -22,6 +22,7 @@ export function selectionBar(sorting, picked, acts) {
   let shown = "";
 
   function refresh() {
+    const focused = document.activeElement;
     const chosen = [...picked];
     const any = chosen.length > 0;
     element.hidden = !any && !sorting.canUndo;
@@ -31,13 +32,14 @@ export function selectionBar(sorting, picked, acts) {
     back.hidden = !chosen.some(({ label }) => label);
     undo.hidden = !sorting.canUndo;
     classes.hidden = !any || onPhone;
-    const names = sorting.names.slice(0, KEYS).map(({ name }) => name);
+    if (element.contains(focused) && focused.closest("[hidden]")) acts.left();
+    const names = sorting.names.slice(0, DIGITS.length).map(({ name }) => name);
     if (names.join("\n") === shown) return;
     shown = names.join("\n");
     replace(
       classes,
       names.map((name, i) => {
-        const to = button(name, i + 1, () => acts.move(name));
+        const to = button(name, DIGITS[i], () => acts.move(name));
         acceptImages(to, () => acts.move(name));
         return to;
       }),

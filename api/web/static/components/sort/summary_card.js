@@ -25,6 +25,11 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
   const clear = button("Remove all", removeAll);
   const element = h("div", { class: "card sum" }, tally, wrong, reason, bar, h("div", { class: "row" }, halt, goOn, next, zip, csv, clear));
 
+  /** Focus the button for the next images, and show the card: a closing dialog gives back the focus without scrolling. */
+  function focus() {
+    next.focus();
+    element.scrollIntoView({ block: "nearest" });
+  }
   async function saveZip() {
     zip.disabled = true;
     try {
@@ -42,6 +47,7 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
     const { images, open, answer, threshold, names } = sorting;
     const done = images.length - open.length;
     const running = isRunning();
+    const focused = document.activeElement;
     element.hidden = !images.length || !names.length;
     tally.textContent = open.length ? `${digits(done)} of ${digits(images.length)}` : `${count(images.length, "image")}, ${digits(unsureOf(images, threshold).length)} unsure`;
     tell(wrong, open.length ? "" : leftOver(images, answer?.calibration));
@@ -55,8 +61,9 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
     next.hidden = open.length > 0 || !useful;
     next.textContent = isChoosing() ? "Choosing images …" : `Ask me about ${useful}`;
     zip.hidden = csv.hidden = !done || (running && open.length > 0);
+    if (element.contains(focused) && focused.hidden) [goOn, halt, next, zip].find(({ hidden }) => !hidden)?.focus();
   }
-  return { element, refresh, words: () => tally.textContent, left: () => wrong.textContent, focus: () => next.focus() };
+  return { element, refresh, words: () => tally.textContent, left: () => wrong.textContent, focus };
 }
 
 /** Return how many images are probably still wrong. Without a temperature the percentages may be far off. */

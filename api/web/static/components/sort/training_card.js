@@ -29,12 +29,13 @@ export function trainingCard(sorting, { model, use, signal }) {
   const brought = h("p", { class: "brought", role: "status" });
   const trouble = h("div", {});
   const actions = h("div", { class: "row" }, train, keep, saved);
-  const element = h("div", { class: "card training" }, brought, sentence, actions, meter, trouble);
+  const element = h("div", { class: "card training", role: "group", "aria-label": "Training with your corrections", tabindex: "-1" }, brought, sentence, actions, meter, trouble);
   const left = timeLeft();
   let busy = false;
 
   async function guarded(act) {
     busy = true;
+    element.focus(); // its button goes
     replace(trouble);
     refresh();
     try {

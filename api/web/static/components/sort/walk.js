@@ -1,11 +1,9 @@
 // Dialog that shows images one at a time and asks for their class.
 
 import { announce, h, replace } from "../../lib/dom.js";
-import { classOf, sureness } from "../../lib/sorting/groups.js";
+import { classOf, DIGITS, sureness } from "../../lib/sorting/groups.js";
 import { percent } from "../../lib/words.js";
 import { askClass } from "./class_dialog.js";
-
-const KEYS = 9;
 
 /** Walk through the images. `names` returns the class names, and `label` gets an image and its class. Resolves once the dialog is closed. */
 export function walk(images, names, label) {
@@ -47,7 +45,7 @@ export function walk(images, names, label) {
       const choice = (text, key, act) => h("button", { type: "button", class: "quiet", onclick: act }, text, h("kbd", { "aria-hidden": "true" }, key));
       replace(
         others,
-        names().slice(0, KEYS).map((other, i) => other !== name && choice(other, i + 1, () => answer(other))),
+        names().slice(0, DIGITS.length).map((other, i) => choice(other, DIGITS[i], () => answer(other))),
         choice("Another class …", "/", ask),
       );
       announce(`${position.textContent}. ${question.textContent}${name && !image.label ? ` ${percent(sureness(image))}.` : ""}`);
@@ -72,7 +70,7 @@ export function walk(images, names, label) {
       if (event.key === "ArrowRight") go(1);
       else if (event.key === "ArrowLeft") go(-1);
       else if (event.key === "/") ask();
-      else if (/^[1-9]$/.test(event.key) && names()[event.key - 1]) answer(names()[event.key - 1]);
+      else if (names()[DIGITS.indexOf(event.key)]) answer(names()[DIGITS.indexOf(event.key)]);
       else return;
       event.preventDefault();
     }

@@ -59,6 +59,7 @@ export async function opened(files) {
 const TRAIN = new Set(["train", "training"]);
 const TEST = new Set(["test", "testing"]);
 const VALIDATION = new Set(["val", "valid", "validation"]);
+const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 const IMAGE = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
 
 /** Return the images among the files as [{path, file, name}], sorted by path. */
@@ -68,7 +69,7 @@ export function imagesOf(items) {
       !path.some((part) => part.startsWith(".") || part === "__MACOSX") &&
       (file.type.startsWith("image/") || IMAGE.test(file.name)),
   );
-  images.sort((a, b) => a.path.join("/").localeCompare(b.path.join("/"), "en", { numeric: true }));
+  images.sort((a, b) => inOrder(a.path.join("/"), b.path.join("/")));
   return images.map(({ path, file }) => ({ path, file, name: path.at(-1) }));
 }
 

@@ -3,6 +3,9 @@
 export const UNSURE = "unsure";
 export const UNREAD = "unread";
 
+/** Keys of the first ten classes. */
+export const DIGITS = [..."1234567890"];
+
 /** Return the class of an image: the person's label, else the most likely one. Null without an answer. */
 export function classOf({ label, predictions }) {
   return label ?? predictions?.[0].class_name ?? null;
