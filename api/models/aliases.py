@@ -7,10 +7,10 @@ from fastapi import APIRouter, Path
 from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import responses
 from api.threads import REQUESTS
-from clipcite.wire.models import Alias, AliasCheck, AliasList, Promotion
+from clipcite.wire.models import Alias, AliasList, Promotion
 from core.store.accounts import audit
 from core.store.registry import aliases, references
-from core.store.registry.aliases import AliasPrecondition, Pointer
+from core.store.registry.aliases import Pointer
 
 router = APIRouter(prefix="/models/{name}/aliases", tags=["models"])
 Name = Annotated[str, Path(description="Name of a model.")]
@@ -44,23 +44,18 @@ def promote(
     nothing.
     """
     with database.write() as session:
-        pointer = aliases.promote(
-            session, name, alias, promotion.model, owner=owner, expected=_precondition(promotion)
-        )
+        pointer = aliases.promote(session, name, alias, promotion.model, owner=owner)
         if pointer.moved:
             audit.record(session, "alias.promote", f"{pointer.alias.name}@{alias}")
         return _shown(pointer)
 
 
-@router.post("/{alias}/rollback", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
+@router.post("/{alias}/rollback", responses=responses(401, 404, 409, 422, 503, 507))
 @REQUESTS.runs
-def rollback(
-    database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName, check: AliasCheck | None = None
-) -> Alias:
+def rollback(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> Alias:
     """Undo the last promotion of an alias. Repeated calls go back further."""
-    expected = _precondition(check) if check else None
     with database.write() as session:
-        pointer = aliases.rollback(session, name, alias, owner=owner, expected=expected)
+        pointer = aliases.rollback(session, name, alias, owner=owner)
         audit.record(session, "alias.rollback", f"{pointer.alias.name}@{alias}")
         return _shown(pointer)
 
@@ -72,10 +67,6 @@ def delete_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: 
     with database.write() as session:
         aliases.remove(session, name, alias, owner=owner)
         audit.record(session, "alias.delete", f"{references.normal(name)}@{alias}")
-
-
-def _precondition(check: AliasCheck) -> AliasPrecondition | None:
-    return AliasPrecondition(check.expected) if "expected" in check.model_fields_set else None
 
 
 def _shown(pointer: Pointer) -> Alias:

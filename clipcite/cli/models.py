@@ -41,9 +41,6 @@ Reference = Annotated[
     ),
 ]
 AliasName = Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="Alias such as shoes@prod.")]
-ExpectedModel = Annotated[
-    str | None, typer.Option(help="Model that the alias must point to now; otherwise nothing changes.")
-]
 
 
 @models.command("list")
@@ -173,7 +170,6 @@ def aliases(
 def promote(
     alias: AliasName,
     model: Reference,
-    expected: ExpectedModel = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -184,26 +180,19 @@ def promote(
     """
     name, tag = _parts(alias)
     with connected(url, key) as client:
-        model = find_model(client, model)
-        moved = client.aliases.promote(name, tag, model, expected=... if expected is None else expected)
+        moved = client.aliases.promote(name, tag, find_model(client, model))
     _print_alias(moved, as_json=as_json)
 
 
 @models.command()
-def rollback(
-    alias: AliasName,
-    expected: ExpectedModel = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    key: Key = None,
-) -> None:
+def rollback(alias: AliasName, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Undo the last promotion.
 
     A second rollback undoes the one before.
     """
     name, tag = _parts(alias)
     with connected(url, key) as client:
-        moved = client.aliases.rollback(name, tag, expected=... if expected is None else expected)
+        moved = client.aliases.rollback(name, tag)
     _print_alias(moved, as_json=as_json)
 
 

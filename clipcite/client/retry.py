@@ -15,8 +15,8 @@ MAX_BACKOFF = 8.0
 class Retry:
     """Retry policy of a client.
 
-    Almost every request can be retried: uploads of images carry an Idempotency-Key. Imports of models,
-    rollbacks, and promotions with `expected` are not retried if the service may have carried them out.
+    Almost every request can be retried: uploads of images carry an Idempotency-Key. Imports of models and
+    rollbacks are not retried if the service may have carried them out.
     """
 
     attempts: int = 5

@@ -102,18 +102,7 @@ class AliasList(ResponseModel):
     data: list[Alias]
 
 
-class AliasCheck(RequestModel):
-    """Precondition that prevents lost updates when several people promote at the same time."""
-
-    expected: str | None = Field(
-        None,
-        max_length=600,
-        description="Model that the alias must point to now (id, `name@version` …), or null if the alias "
-        "must not exist yet. Otherwise the response is 409 and nothing changes. Optional.",
-    )
-
-
-class Promotion(AliasCheck):
+class Promotion(RequestModel):
     model: str = Field(
         max_length=600,
         description="Model to promote: id, `name` (the latest version), `name@version` or `name@alias`.",

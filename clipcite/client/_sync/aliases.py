@@ -2,14 +2,10 @@
 """Aliases of models: references such as `shoes@prod`."""
 
 from collections.abc import Sequence
-from types import EllipsisType
 
 from clipcite.client._sync.transport import Transport
 from clipcite.client.request import Request, path_of
 from clipcite.wire.models import Alias
-
-ExpectedModel = str | None | EllipsisType
-"""The model that an alias must point to for a change to be made; None: no alias yet; `...`: no condition."""
 
 
 class Aliases:
@@ -26,31 +22,23 @@ class Aliases:
         """Return the alias `name@alias`."""
         return self._transport.fetch(Alias, Request("GET", _path(name, alias)))
 
-    def promote(self, name: str, alias: str, model: str, *, expected: ExpectedModel = ...) -> Alias:
+    def promote(self, name: str, alias: str, model: str) -> Alias:
         """Point `name@alias` to a version of this name; create the alias if it does not exist.
 
         Args:
             name: name of the models.
             alias: alias without the name, such as "prod".
             model: id, `name@version` or `name@alias` of the new target.
-            expected: model that the alias must point to now; None: the alias must not exist.
-
-        Raises:
-            ConflictError: the alias does not point to `expected`. It was not changed.
         """
-        body = {"model": model, **_condition(expected)}
-        # After a promotion, its condition no longer holds.
-        request = Request("PUT", _path(name, alias), json=body, idempotent=expected is ...)
-        return self._transport.fetch(Alias, request)
+        return self._transport.fetch(Alias, Request("PUT", _path(name, alias), json={"model": model}))
 
-    def rollback(self, name: str, alias: str, *, expected: ExpectedModel = ...) -> Alias:
+    def rollback(self, name: str, alias: str) -> Alias:
         """Undo the last promotion. A second call undoes the one before.
 
         Raises:
-            ConflictError: the alias does not point to `expected`, or there is no earlier target.
+            ConflictError: there is no earlier target.
         """
-        path = f"{_path(name, alias)}/rollback"
-        request = Request("POST", path, json=_condition(expected), idempotent=False)
+        request = Request("POST", f"{_path(name, alias)}/rollback", idempotent=False)
         return self._transport.fetch(Alias, request)
 
     def delete(self, name: str, alias: str) -> None:
@@ -60,7 +48,3 @@ class Aliases:
 
 def _path(name: str, alias: str) -> str:
     return path_of("models", name, "aliases", alias)
-
-
-def _condition(expected: ExpectedModel) -> dict[str, str | None]:
-    return {} if isinstance(expected, EllipsisType) else {"expected": expected}

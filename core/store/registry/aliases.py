@@ -20,13 +20,6 @@ MAX_MOVES = 100
 
 
 @dataclass(frozen=True)
-class AliasPrecondition:
-    """Expected target of an alias: a reference, or None if the alias must not exist."""
-
-    reference: str | None
-
-
-@dataclass(frozen=True)
 class Pointer:
     """An alias with its model and its last moves, newest first."""
 
@@ -55,21 +48,13 @@ def get(session: Session, name: str, alias: str, *, owner: str) -> Pointer:
     return _pointer(session, _row(session, name, alias, owner))
 
 
-def promote(
-    session: Session,
-    name: str,
-    alias: str,
-    reference: str,
-    *,
-    owner: str,
-    expected: AliasPrecondition | None = None,
-) -> Pointer:
+def promote(session: Session, name: str, alias: str, reference: str, *, owner: str) -> Pointer:
     """Point the alias to the model of the reference. Promoting its current model changes nothing.
 
     Raises:
         ModelNotFound: the owner has no such model.
         InvalidAlias: the alias has an invalid name.
-        Conflict: the model has another name, or the alias does not point to the expected model.
+        Conflict: the model has another name.
     """
     references.check_alias(alias)
     owners.lock(session, owner)
@@ -82,7 +67,6 @@ def promote(
             "Promote a version of it, or rename the model first (PATCH /models/{id}).",
         )
     row = session.get(Alias, (owner, name, alias))
-    _check(session, row, expected, owner=owner)
     if row is None:
         row = Alias(owner=owner, name=name, alias=alias, model_id=model.id, revision=0)
         session.add(row)
@@ -95,19 +79,15 @@ def promote(
     return _pointer(session, row)
 
 
-def rollback(
-    session: Session, name: str, alias: str, *, owner: str, expected: AliasPrecondition | None = None
-) -> Pointer:
+def rollback(session: Session, name: str, alias: str, *, owner: str) -> Pointer:
     """Undo the last promotion that was not undone yet.
 
     Raises:
         NotFound: the owner has no such alias.
-        Conflict: there is no earlier model, it was deleted or renamed, or the alias does not point
-            to the expected model.
+        Conflict: there is no earlier model, or it was deleted or renamed.
     """
     owners.lock(session, owner)
     row = _row(session, name, alias, owner)
-    _check(session, row, expected, owner=owner)
     back = session.get_one(AliasMove, (row.owner, row.name, row.alias, row.revision)).back
     target = None if back is None else session.get(AliasMove, (row.owner, row.name, row.alias, back))
     if target is None:  # or it is older than the last MAX_MOVES moves
@@ -142,24 +122,6 @@ def _row(session: Session, name: str, alias: str, owner: str) -> Alias:
             f"There is no alias {alias!r} of {name!r}. GET /models/{name}/aliases lists its aliases.",
         )
     return row
-
-
-def _check(session: Session, row: Alias | None, expected: AliasPrecondition | None, *, owner: str) -> None:
-    """Raise Conflict if the alias does not point to the expected model."""
-    if expected is None:
-        return
-    reference = expected.reference
-    expected_id = None if reference is None else models.resolve(session, reference, owner=owner).id
-    if expected_id == (row.model_id if row else None):
-        return
-    if row is None:
-        raise Conflict("alias_moved", "The alias does not exist. Send expected=null to create it.")
-    model = session.get_one(Model, row.model_id)
-    raise Conflict(
-        "alias_moved",
-        f"{row.name}@{row.alias} points to {model.name}@{model.version} ({model.id}) now, which is not the "
-        "expected model. Check the history (GET), then send the current model as expected.",
-    )
 
 
 def _move(session: Session, row: Alias, action: str, model: Model, *, back: int | None) -> None:

@@ -170,7 +170,7 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
         ("POST", "/models", client.post("/models", files=[("archive", ("model.zip", delta))])),
         ("POST", "/models", client.post("/models", files=[("archive", ("model.zip", b"none"))])),
         ("PUT", alias, client.put(prod, json={"model": "shoes@1"})),
-        ("PUT", alias, client.put(prod, json={"model": "shoes@1", "expected": None})),
+        ("PUT", alias, client.put(prod, json={"model": "shoes@1"})),
         ("GET", "/models/{name}/aliases", client.get("/models/shoes/aliases")),
         ("GET", alias, client.get(prod)),
         ("POST", f"{alias}/rollback", client.post(f"{prod}/rollback")),

@@ -1,28 +1,26 @@
 """Aliases: promotion and rollback, and refusal of unknown targets."""
 
-from typing import Any
-
 import pytest
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from core.store.db.session import Database
 from core.store.db.tables import AliasMove, Model
-from core.store.errors import Conflict, ModelNotFound, NotFound
+from core.store.errors import Conflict
 from core.store.registry import aliases, models
-from core.store.registry.aliases import AliasPrecondition, Pointer
+from core.store.registry.aliases import Pointer
 from tests.core.store.registry.test_models import published, resolved
-from tests.core.store.samples import OWNER, new_owner
+from tests.core.store.samples import OWNER
 
 
-def promote(database: Database, reference: str, alias: str = "prod", **given: Any) -> Pointer:
+def promote(database: Database, reference: str, alias: str = "prod") -> Pointer:
     with database.write() as session:
-        return aliases.promote(session, "shoes", alias, reference, owner=OWNER, **given)
+        return aliases.promote(session, "shoes", alias, reference, owner=OWNER)
 
 
-def rollback(database: Database, **given: Any) -> Pointer:
+def rollback(database: Database) -> Pointer:
     with database.write() as session:
-        return aliases.rollback(session, "shoes", "prod", owner=OWNER, **given)
+        return aliases.rollback(session, "shoes", "prod", owner=OWNER)
 
 
 def moves(pointer: Pointer) -> list[tuple[int, str, int]]:
@@ -56,26 +54,6 @@ def test_promote_and_roll_back(database: Database, shoes: list[str]) -> None:
         (1, "promoted", 1),
     ]
     assert rollback(database).model.id == shoes[0]  # A rolled-back promotion does not return.
-
-
-def test_a_precondition_on_the_current_version(database: Database, shoes: list[str]) -> None:
-    promote(database, "shoes@1", expected=AliasPrecondition(None))
-    for wrong in (None, "shoes@2", shoes[2], "shoes"):
-        for act in (
-            lambda e: promote(database, "shoes@2", expected=e),
-            lambda e: rollback(database, expected=e),
-        ):
-            with pytest.raises(Conflict, match=r"points to shoes@1.*now") as refused:
-                act(AliasPrecondition(wrong))
-            assert refused.value.code == "alias_moved"
-    with pytest.raises(Conflict, match="does not exist"):
-        promote(database, "shoes@1", "staging", expected=AliasPrecondition("shoes@1"))
-    with pytest.raises(ModelNotFound):
-        promote(database, "shoes@1", expected=AliasPrecondition("shoes@9"))
-    assert promote(database, "shoes@2", expected=AliasPrecondition(shoes[0])).model.id == shoes[1]
-    assert rollback(database, expected=AliasPrecondition("shoes@2")).model.id == shoes[0]
-    with database.read() as session:
-        assert session.scalar(select(func.count()).select_from(AliasMove)) == 3
 
 
 def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -> None:
@@ -116,34 +94,6 @@ def test_rollback_to_a_renamed_model(database: Database, shoes: list[str]) -> No
         models.rename(session, "shoes@1", "boots", owner=OWNER)
     with pytest.raises(Conflict, match="deleted or renamed"):
         rollback(database)
-
-
-def test_list_get_and_remove(database: Database, shoes: list[str]) -> None:
-    promote(database, "shoes@1", "staging")
-    promote(database, "shoes@1")
-    promote(database, "shoes@2")
-    other = new_owner(database, "other")
-    with database.read() as session:
-        assert [p.alias.alias for p in aliases.list_all(session, "shoes", owner=OWNER)] == ["prod", "staging"]
-        assert models.aliases_of(session, [resolved(database, shoes[0])]) == {shoes[0]: ["staging"]}
-        assert aliases.get(session, "shoes", "prod", owner=OWNER).model.id == shoes[1]
-        for name, owner in (("boots", OWNER), ("shoes", other), ("\0", OWNER)):
-            with pytest.raises(ModelNotFound):
-                aliases.list_all(session, name, owner=owner)
-    for ask in (aliases.get, aliases.rollback, aliases.remove):
-        for name, alias, owner in (
-            ("shoes", "prod", other),
-            ("shoes", "none", OWNER),
-            ("boots", "prod", OWNER),
-            ("\0", "\0", OWNER),
-        ):
-            with database.write() as session, pytest.raises(NotFound):
-                ask(session, name, alias, owner=owner)
-    with database.write() as session:
-        aliases.remove(session, "shoes", "prod", owner=OWNER)
-    with database.read() as session, pytest.raises(ModelNotFound):
-        models.resolve(session, "shoes@prod", owner=OWNER)
-    assert moves(promote(database, "shoes@3", expected=AliasPrecondition(None))) == [(1, "promoted", 3)]
 
 
 def test_an_alias_keeps_its_last_moves(
