@@ -1,8 +1,6 @@
 """Processes killed at the worst moments: no job is lost, and none runs after its end."""
 
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,22 +198,3 @@ def test_kill_9_of_the_parent_leaves_nothing_running(environment: dict[str, str]
         assert [p for p in everything if p.is_running()] == []
     with serve(data, environment) as service, service.http as http:
         assert wait_for_job(http, job_id)["status"] == "succeeded"
-
-
-@pytest.mark.slow
-def test_a_port_in_use_is_reported_and_nothing_stays(
-    environment: dict[str, str], service: Service, tmp_path: Path
-) -> None:
-    unused = tmp_path / "unused"
-    port = service.url.rpartition(":")[2]
-    second = subprocess.run(
-        [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", port, "--data", str(unused)],
-        env={**environment, "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert second.returncode == 1
-    assert "Address already in use" in second.stderr
-    assert not unused.exists()

@@ -46,6 +46,10 @@ def test_compact_scores_decide_like_the_full_matrix(seed: int) -> None:
         assert right == (max(kind, key=lambda c: image[c]) == label)
     assert np.array_equal(answers.correct_among_all(), scores.argmax(axis=1) == truth)
     assert answers.open_world() == pytest.approx(open_world(scores, truth, trained, new))
+    found = means([answers])
+    for b, n, hm in (("B", "N", "HM"), ("mixed B", "mixed N", "mixed HM")):
+        both = found[b] + found[n]
+        assert found[hm] == pytest.approx(2 * found[b] * found[n] / both if both else 0)
 
 
 @given(st.integers(0, 10_000))

@@ -99,19 +99,6 @@ def test_old_jobs(database: Database, blobs: Blobs) -> None:
     assert enforce(database, blobs, DAYS) == {}
 
 
-def test_no_file_goes_during_a_backup(database: Database, blobs: Blobs) -> None:
-    ended_job(database, blobs, OLD)
-    before = keys(blobs)
-    with database.write() as session:
-        deletions.hold(session)
-    assert enforce(database, blobs, DAYS) == {"jobs": 1}
-    assert keys(blobs) == before
-    with database.write() as session:
-        installation.find(session, lock=True).hold_until = None
-    assert len(finish_deletions(database, blobs)) == 1
-    assert keys(blobs) == set()
-
-
 def test_a_backup_that_begins_during_a_deletion_lacks_no_file(
     database: Database, database_url: str, blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,9 +14,11 @@ from tests.api import crafted
 
 GREY = np.full((64, 64), 90, np.uint8)
 
-TOO_COSTLY = {
-    "scans": crafted.jpeg_of_scans(101, 64),
-    "frames": crafted.webp_of_frames(MAX_FRAMES + 1),
+REFUSED = {
+    "scans": (crafted.jpeg_of_scans(101, 64), "image_too_costly", "JPEG."),
+    "frames": (crafted.webp_of_frames(MAX_FRAMES + 1), "image_too_costly", "alone."),
+    "PNG of zeros": (crafted.pixel_bomb(), "too_many_pixels", "."),
+    "WebP canvas": (crafted.webp_canvas(16_383, 9_000), "too_many_pixels", "."),
 }
 NEARLY = {
     "scans": crafted.jpeg_of_scans(100, 64),
@@ -29,12 +31,13 @@ NEARLY = {
 }
 
 
-@pytest.mark.parametrize("name", TOO_COSTLY)
+@pytest.mark.parametrize("name", REFUSED)
 def test_refused_before_decoding(name: str) -> None:
+    content, code, end = REFUSED[name]
     with pytest.raises(BadImage) as caught:
-        read_header(TOO_COSTLY[name], ImageLimits())
-    assert caught.value.code == "image_too_costly"
-    assert any(caught.value.detail.endswith(f"{how}.") for how in ("JPEG", "alone"))
+        read_header(content, ImageLimits())
+    assert caught.value.code == code
+    assert caught.value.detail.endswith(end)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

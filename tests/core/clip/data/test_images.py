@@ -1,7 +1,4 @@
 import io
-import subprocess
-import sys
-import textwrap
 import warnings
 from pathlib import Path
 
@@ -239,35 +236,6 @@ def test_a_huge_tile_is_refused() -> None:
         at = content.index(old.to_bytes(2, "little") + b"\4\0\1\0\0\0")
         content[at : at + 12] = new.to_bytes(2, "little") + b"\4\0\1\0\0\0" + (30_000).to_bytes(4, "little")
     assert refused(bytes(content)) == "too_many_pixels"
-
-
-def test_pixel_bombs_cost_no_memory(tmp_path: Path) -> None:
-    assert open_image(crafted.webp_canvas(99, 99)).size == (99, 99)
-    bombs = {"png": crafted.pixel_bomb(), "webp": crafted.webp_canvas(16_383, 9_000)}
-    assert len(bombs["png"]) < 130_000
-    for kind, content in bombs.items():
-        (tmp_path / kind).write_bytes(content)
-    (tmp_path / "good").write_bytes(crafted.png())
-    script = """
-        import resource, sys
-        from pathlib import Path
-        from core.clip.errors import BadImage
-        from core.clip.data.images import open_image
-        folder = Path(sys.argv[1])
-        open_image(folder / "good")
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for kind in ("png", "webp"):
-            try:
-                open_image(folder / kind)
-            except BadImage as problem:
-                print(problem.code)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    png, webp, grown = done.stdout.split()
-    assert png == webp == "too_many_pixels"
-    assert int(grown) < 20_000  # kB
 
 
 SEEDS = [

@@ -89,12 +89,6 @@ def test_crops_take_every_share_ratio_and_place() -> None:
         assert place.mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_seed_gives_the_same_crops() -> None:
-    assert boxes(640, 480, 0.3, seed=7, crops=20) == boxes(640, 480, 0.3, seed=7, crops=20)
-    assert boxes(640, 480, 0.3, seed=7, crops=20) != boxes(640, 480, 0.3, seed=8, crops=20)
-    state = torch.get_rng_state()
-    boxes(640, 480, 0.3, seed=7)
-    assert torch.equal(torch.get_rng_state(), state)  # The function uses its own generator.
 
 
 def test_the_crop_is_that_part_of_the_image() -> None:

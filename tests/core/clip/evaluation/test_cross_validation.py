@@ -97,17 +97,6 @@ def test_a_fold_model_predicts_only_images_that_it_was_not_trained_on(
     np.testing.assert_allclose(held.stock.trained_only, stock.similarities.numpy(), rtol=0, atol=1e-5)
 
 
-def test_below_five_images_nothing_is_evaluated(tiny: Backbone) -> None:
-    recorder = Recorder()
-    result = adapt(tiny, shots("red", "green", each=4), config(epochs=1), reporter=recorder)
-    assert result.evaluation.metrics["measured_on"] == {"source": "none", "images": 0, "trained_images": 8}
-    assert result.evaluation.metrics["verdict"] == "not_evaluated"
-    report = read(result.evaluation.report)
-    assert (report.measured_on.source, report.measured_on.images) == ("none", 0)
-    assert report.trained_classes is None
-    assert len(recorder.steps) == 2
-
-
 def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
     recorder = Recorder()
     tests = shots("red", "green", "grey", each=3, seed=77)

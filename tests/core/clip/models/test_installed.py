@@ -48,14 +48,6 @@ def test_it_is_downloaded_once(hub: Hub, repository: Path, cache: Path) -> None:
     assert [path.name for path in (cache / "backbones").iterdir() if path.is_dir()] == [folder.name]
 
 
-def test_a_change_on_the_hub_changes_nothing_here(hub: Hub, repository: Path, cache: Path) -> None:
-    before = load_backbone(NAME, cache=cache)
-    make_tiny_backbone(repository, seed=1)
-    assert load_backbone(NAME, cache=cache).sha256 == before.sha256
-    installed.remove(NAME, cache)
-    assert load_backbone(NAME, cache=cache).sha256 != before.sha256
-
-
 def test_concurrent_processes_download_once(hub: Hub, repository: Path, cache: Path) -> None:
     hub.delay_seconds = 0.01
     processes = [
@@ -68,13 +60,6 @@ def test_concurrent_processes_download_once(hub: Hub, repository: Path, cache: P
         process.join(120)
         assert process.exitcode == 0
     assert hub.transfers() == [None]
-
-
-def test_a_pickle_is_not_loaded(hub: Hub, repository: Path, cache: Path) -> None:
-    (repository / WEIGHTS).rename(repository / "open_clip_pytorch_model.bin")
-    with pytest.raises(BackboneUnavailable, match=r"only available as open_clip_pytorch_model\.bin"):
-        installed.install(NAME, cache)
-    assert hub.transfers() == []
 
 
 def test_weights_that_are_no_safetensors_file(hub: Hub, repository: Path, cache: Path) -> None:

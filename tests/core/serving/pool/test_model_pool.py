@@ -1,7 +1,6 @@
 """The model pool at any α, over one cache: sharing, retention and eviction."""
 
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -152,22 +151,6 @@ def test_prompts_outlive_their_model(backbone: Backbone, data: Path, monkeypatch
         world.close()
 
 
-def test_batching_does_not_change_the_result(world: World) -> None:
-    chosen = [world.publish(theta_1=moved(world.backbone, seed)) for seed in (1, 2)]
-    alone = {(model, i): row(world, model, [IMAGES[i]]) for model in chosen for i in range(3)}
-    with ThreadPoolExecutor(12) as pool:
-        asked = [(key, pool.submit(row, world, key[0], [IMAGES[key[1]]])) for key in list(alone) * 6]
-        for key, got in asked:
-            assert got.result(60) == pytest.approx(alone[key], abs=1e-5)
-    batches = world.serving.engine.batcher.counts()
-    assert batches.batches["images"] < batches.rows["images"]
-
-
-def row(world: World, model: str, images: Sequence[bytes]) -> list[float]:
-    (numbers,) = in_order(world.classify(model=model, images=images))
-    return [number for name in NAMES for number in numbers[name]]
-
-
 def test_backbones_in_use_are_limited(world: World) -> None:
     """A client chooses the image size of its jobs, and each size is a whole network."""
     with ExitStack() as held:
@@ -178,8 +161,3 @@ def test_backbones_in_use_are_limited(world: World) -> None:
         assert world.pool.backbones.counts(BACKBONE).in_use == MAX_BACKBONES
     with world.pool.stock(world.backbone.name, 128, wait_seconds=60):
         pass
-
-
-def test_neighbouring_alphas_are_separate_models(world: World) -> None:
-    content = content_of(world, world.publish(theta_1=moved(world.backbone, 1)))
-    assert len({content.at(alpha) for alpha in (0.335, 0.34, 0.3449, 0.345)}) == 4

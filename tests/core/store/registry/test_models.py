@@ -5,9 +5,8 @@ import pytest
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.errors import ModelNotFound
-from core.store.jobs import jobs
 from core.store.registry import models
-from tests.core.store.samples import OWNER, claimed, job_of, new_job, new_model, new_owner, publish
+from tests.core.store.samples import OWNER, claimed, new_job, new_model, new_owner, publish
 
 
 def published(database: Database, name: str | None = None, *, owner: str = OWNER, **given: Any) -> str:
@@ -19,19 +18,6 @@ def published(database: Database, name: str | None = None, *, owner: str = OWNER
 def resolved(database: Database, reference: str, *, owner: str = OWNER) -> Model:
     with database.read() as session:
         return models.resolve(session, reference, owner=owner)
-
-
-def test_a_model_outlives_its_job_and_a_job_its_model(database: Database) -> None:
-    first, second = new_job(database), new_job(database)
-    kept, gone = new_model(), new_model()
-    assert publish(database, claimed(database, first), kept)
-    assert publish(database, claimed(database, second), gone)
-    with database.write() as session:
-        jobs.delete(session, first, owner=OWNER)
-        models.delete(session, gone.id, owner=OWNER)
-    with database.read() as session:
-        assert models.get(session, kept.id, owner=OWNER).job_id == first
-    assert job_of(database, second).model_id == gone.id
 
 
 def test_versions_of_a_name_are_numbered_for_each_owner(database: Database) -> None:
