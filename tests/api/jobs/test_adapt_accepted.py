@@ -4,8 +4,6 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
-import pytest
-
 from core.store.db.tables import JobImage
 from core.store.jobs import jobs
 from tests.api import crafted
@@ -75,15 +73,6 @@ def test_the_whole_answer(either: Service) -> None:
     assert list(either.temp.iterdir()) == []
 
 
-def test_the_bytes_are_stored_as_they_came(either: Service) -> None:
-    good = shots()
-    job = either.accepted(**good)
-    stored = contents(either, job)
-    expected = {name: content for name, content in good["images"]}
-    assert {name: content for name, (_, _, content) in stored.items()} == expected
-    assert [p.class_name for p in images_of(either, job)] == good["labels"]
-
-
 def test_train_and_test(fresh: Service) -> None:
     files = {f"train/{name}": content for name, content in crafted.two_classes().items()}
     files |= {"test/red fox/t.jpg": crafted.jpeg(80), "test/otter/t.jpg": crafted.jpeg(81)}
@@ -145,16 +134,14 @@ def test_odd_class_names(either: Service) -> None:
     assert {path.name for path in after - before} <= {"tmp", "clipcite.db-wal", "clipcite.db-shm"}
 
 
-@pytest.mark.parametrize(
-    "file_name", ["../../etc/passwd", "a\\b.jpg", "🦊.jpg", 'a"b.jpg', "x" * 2_000 + ".jpg", "C:\\x\\y.jpg"]
-)
-def test_odd_file_names(either: Service, file_name: str) -> None:
-    good = shots(each=1)
-    job = either.accepted(images=[(file_name, crafted.jpeg(5)), good["images"][1]], labels=good["labels"])
-    shown = images_of(either, job)[0].file_name
-    assert len(shown) <= 200
-    assert "/" not in shown
-    assert {blob.key for blob in either.blobs.list("jobs")} == blobs_of(job["id"], 2)
+def test_odd_file_names(fresh: Service) -> None:
+    names = ["../../etc/passwd", "a\\b.jpg", "🦊.jpg", 'a"b.jpg', "x" * 2_000 + ".jpg", "C:\\x\\y.jpg"]
+    images = [(name, crafted.jpeg(seed)) for seed, name in enumerate(names)]
+    job = fresh.accepted(images=images, labels=["fox", "owl"] * 3)
+    for image in images_of(fresh, job):
+        assert len(image.file_name) <= 200
+        assert "/" not in image.file_name
+    assert {blob.key for blob in fresh.blobs.list("jobs")} == blobs_of(job["id"], len(names))
 
 
 def test_names_that_differ_in_case_are_one_class(fresh: Service) -> None:
@@ -188,12 +175,6 @@ def test_a_class_of_test_images_alone_may_lose_them_all(fresh: Service) -> None:
     assert [count["name"] for count in job["classes"]] == ["cat", "dog"]
 
 
-def test_few_images(fresh: Service) -> None:
-    job = fresh.accepted(**shots(["fox", "owl"], each=3))
-    assert codes(job) == ["few_images"]
-    assert "fewer than 4" in job["warnings"][0]["detail"]
-
-
 def test_the_duplicates_twice(fresh: Service) -> None:
     one, two = crafted.jpeg(1), crafted.jpeg(2)
     images = [("1.jpg", one), ("2.jpg", two), ("3.jpg", one), ("4.jpg", two)]
@@ -208,22 +189,13 @@ def test_unused_prompts(fresh: Service) -> None:
     assert "otter" in job["warnings"][0]["detail"]
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {},
-        {"epochs": 7, "alpha": 0.33, "learning_rate": 1e-5, "seed": 2**63 - 1},
-        {
-            "templates": ["{} 🦊", "a {{}}"],
-            "prompts": {"red fox": ["a fox", "ein Fuchs"]},
-            "precision": "bf16",
-        },
-    ],
-)
-def test_the_echoed_config_can_be_sent_again(fresh: Service, config: Body) -> None:
-    config = {k: v if k != "templates" else [t.replace("{{}}", "{}") for t in v] for k, v in config.items()}
+def test_the_echoed_config_can_be_sent_again(fresh: Service) -> None:
+    config = {
+        **{"epochs": 7, "alpha": 0.33, "learning_rate": 1e-5, "seed": 2**63 - 1, "precision": "bf16"},
+        **{"templates": ["{} 🦊", "a {}"], "prompts": {"red fox": ["a fox", "ein Fuchs"]}},
+    }
     job = fresh.accepted(**shots(), config=config)
-    assert {k: v for k, v in config.items() if v is not None}.items() <= job["config"].items()
+    assert config.items() <= job["config"].items()
     again = fresh.accepted(**shots(), config=job["config"])
     assert again["config"] == job["config"]
     assert fresh.client.get(f"/jobs/{job['id']}").json()["config"] == job["config"]

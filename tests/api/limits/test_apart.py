@@ -23,13 +23,12 @@ from api.jobs import upload as upload_module
 from api.jobs.report import routes as report_routes
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import routes as model_routes
-from api.threads import REQUESTS, Threads
-from core.store.accounts import api_keys, audit
+from api.threads import REQUESTS
+from core.store.accounts import api_keys
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.conftest import MakeService
-from tests.api.limits.test_hostile import eventually
 from tests.api.service import Service, assert_problem, form, listening, shots
 from tests.core.store import samples
 
@@ -166,45 +165,6 @@ def test_stalled_handlers_delay_no_key_lookup(
         finally:
             go_on.set()
         assert {answer.result().status_code for answer in lists} == {200}
-
-
-def test_a_second_owner_does_not_wait(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many requests of one owner wait for the database."""
-    service = make_service()
-    monkeypatch.setattr(REQUESTS, "wait_seconds", 600)
-    with service.database.write() as session:
-        key = api_keys.create(session, owner="other", scopes=list(api_keys.SCOPES)).key
-    begun: list[str] = []
-    go_on = threading.Semaphore(0)
-    list_page = models.list_page
-
-    def slow(*given: Any, owner: str, **filters: Any) -> Any:
-        begun.append(owner)
-        assert go_on.acquire(timeout=600)
-        return list_page(*given, owner=owner, **filters)
-
-    monkeypatch.setattr(models, "list_page", slow)
-    requested: list[str] = []
-    run = Threads.run
-
-    async def counted(self: Threads, *args: Any, **given: Any) -> Any:
-        if self is REQUESTS:
-            requested.append(audit.actor().owner)
-        return await run(self, *args, **given)
-
-    monkeypatch.setattr(Threads, "run", counted)
-    with connected(service) as (http, pool):
-        try:
-            lists = [pool.submit(http.get, "/models") for _ in range(UPLOADS)]
-            eventually(lambda: requested == ["team"] * UPLOADS)
-            theirs = ThreadPoolExecutor(1).submit(
-                http.get, "/models", headers={"Authorization": f"Bearer {key}"}
-            )
-            eventually(lambda: len(begun) == REQUESTS.admission.slots.most // 2 + 1)
-            assert begun.count("other") == 1
-        finally:
-            go_on.release(UPLOADS + 1)
-        assert {answer.result().status_code for answer in [*lists, theirs]} == {200}
 
 
 def unbounded_places(

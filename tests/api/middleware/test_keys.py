@@ -188,15 +188,6 @@ def test_without_the_scope_no_body_is_read(scoped: tuple[Service, dict[str, str]
 # --- quotas over HTTP ---
 
 
-def test_the_quota(make_service: MakeService) -> None:
-    service = make_service(max_stored_bytes=100_000)
-    service.accepted(**shots())
-    before = sorted(service.stored())
-    service.settings.max_stored_bytes = 10
-    assert_problem(service.adapt(**shots()), 507, "quota_stored_bytes", "DELETE /jobs")
-    assert sorted(service.stored()) == before
-
-
 # --- listen addresses ---
 
 

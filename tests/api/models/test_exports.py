@@ -63,20 +63,11 @@ def test_a_delta_is_the_stored_files(fresh: Service, backbone: Backbone) -> None
     assert set(archive.namelist()) == {"weights.safetensors", "manifest.json", "clipcite.json", "README.md"}
 
 
-@pytest.mark.parametrize(
-    ("query", "pointer"),
-    [
-        ({"alpha": 1.01}, "/alpha"),
-        ({"alpha": "x"}, "/alpha"),
-        ({"format": "pt"}, "/format"),
-    ],
-)
-def test_impossible_exports(
-    fresh: Service, backbone: Backbone, query: dict[str, object], pointer: str
-) -> None:
+def test_impossible_exports(fresh: Service, backbone: Backbone) -> None:
     model = publish_model(fresh.database, fresh.blobs, backbone)
-    response = fresh.client.get(f"/models/{model}/export", params=query)
-    assert_problem(response, 422, "invalid_request", errors=[{"pointer": pointer}])
+    for name, value in (("alpha", 1.01), ("format", "pt")):
+        response = fresh.client.get(f"/models/{model}/export", params={name: value})
+        assert_problem(response, 422, "invalid_request", errors=[{"pointer": f"/{name}"}])
 
 
 def test_a_damaged_model(fresh: Service, backbone: Backbone) -> None:

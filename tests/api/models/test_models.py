@@ -2,8 +2,6 @@
 
 from datetime import datetime
 
-import pytest
-
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.service import MODEL_KEYS, Service, assert_problem
@@ -61,8 +59,7 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
     }
 
 
-@pytest.mark.parametrize("warm", [False, True])
-def test_delete(either: Service, backbone: Backbone, warm: bool) -> None:
+def test_delete(either: Service, backbone: Backbone) -> None:
     model_id, other = published(either, backbone), published(either, backbone)
     body = {"images": [("images", ("a.jpg", crafted.jpeg()))]}
 
@@ -70,8 +67,7 @@ def test_delete(either: Service, backbone: Backbone, warm: bool) -> None:
         data = {"class_names": ["red fox", "badger"], "model": model}
         return either.client.post("/classify", data=data, files=body["images"]).status_code
 
-    if warm:
-        assert get_classification(model_id) == 200
+    assert get_classification(model_id) == 200
     response = either.client.delete(f"/models/{model_id}")
     assert (response.status_code, response.content) == (204, b"")
     assert either.blobs.list(f"models/{model_id}") == []

@@ -119,7 +119,7 @@ def test_frequent_checks_write_nothing_and_rarely_read(
         fresh.client.get("/readyz")
     assert asked == ["get"] * 10
     monkeypatch.setattr(health, "STORAGE_GOOD_SECONDS", 3600)
-    for _ in range(1_000):
+    for _ in range(20):
         assert fresh.client.get("/readyz").status_code == 200
     assert asked == ["get"] * 11
 
@@ -206,17 +206,8 @@ def test_with_a_read_only_database_images_are_classified(
         operator.close()
 
 
-def test_without_tables(make_service: MakeService, tmp_path: Path) -> None:
-    service = loaded(make_service(database_url=f"sqlite:///{tmp_path / 'empty.db'}"))
-    body = ready(service, 503)
-    assert body["status"] == "unavailable"
-    bad = bad_parts(body)
-    assert set(bad) == {"database"}
-    assert "clipcite db upgrade" in bad["database"]
-
-
-@pytest.mark.parametrize("url", ["sqlite:////nowhere/x.db", "postgresql://nobody:secret@127.0.0.1:1/none"])
-def test_without_a_database(make_service: MakeService, url: str) -> None:
+def test_without_a_database(make_service: MakeService) -> None:
+    url = "postgresql://nobody:secret@127.0.0.1:1/none"
     body = ready(loaded(make_service(database_url=url)), 503)
     bad = bad_parts(body)
     assert set(bad) == {"database"}

@@ -22,11 +22,8 @@ def report(page: Page, **changes: Any) -> None:
     page.route("**/readyz", answer)
 
 
-@pytest.mark.parametrize(("scheme", "size"), [("light", {}), ("dark", PHONE)])
-def test_the_starter_is_named_in_every_view(
-    browser: Browser, quick_url: str, scheme: str, size: dict[str, Any]
-) -> None:
-    with window(browser, quick_url, color_scheme=scheme, **size) as page:
+def test_the_starter_is_named_in_every_view(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url, **PHONE) as page:
         report(page, backbone="starter")
         Backbones(page)
         for path in VIEWS:
@@ -82,9 +79,8 @@ class Backbones:
         self.starter["default"], self.clip["default"], self.clip["state"] = False, True, "installed"
 
 
-@pytest.mark.parametrize("size", [{}, PHONE])
-def test_real_clip_is_one_click(browser: Browser, quick_url: str, size: dict[str, Any]) -> None:
-    with window(browser, quick_url, **size) as page:
+def test_real_clip_is_one_click(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url, **PHONE) as page:
         report(page, backbone="starter")
         backbones = Backbones(page)
         page.goto("/")

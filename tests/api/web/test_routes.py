@@ -2,20 +2,27 @@
 
 import posixpath
 import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
 from api.web.static_files import STATIC
-from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem
 
 FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.*"))
 MAX_BYTES = 250_000  # without the Sort view, which is loaded when it is opened (sort/test_size.py)
 
 
+@pytest.fixture(scope="module")
+def locked(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
+    with new_service(admin_key="k" * 32) as made:
+        yield made
+
+
 @pytest.mark.parametrize("path", ["/", "/docs", "/page/app.js", "/page/style.css", "/page/icon.svg"])
-def test_the_page_is_public_and_has_a_strict_policy(make_service: MakeService, path: str) -> None:
-    client = make_service(admin_key="k" * 32).client
+def test_the_page_is_public_and_has_a_strict_policy(locked: Service, path: str) -> None:
+    client = locked.client
     response = client.get(path)
     assert response.status_code == 200
     policy = dict(
@@ -42,8 +49,8 @@ def test_cached_files_are_not_sent_again(fresh: Service) -> None:
     assert fresh.client.get("/", headers={"if-none-match": '"other"'}).status_code == 200
 
 
-def test_the_page_opens_no_other_route(make_service: MakeService) -> None:
-    client = make_service(admin_key="k" * 32).client
+def test_the_page_opens_no_other_route(locked: Service) -> None:
+    client = locked.client
     assert_problem(client.get("/page/../jobs"), 401, "unauthorized")  # The client asks for /jobs.
     for path in ("/page/%2e%2e/jobs", "/page/__init__.py"):
         assert_problem(client.get(path), 404, "not_found")

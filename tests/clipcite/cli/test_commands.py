@@ -166,15 +166,6 @@ def wardrobe(taught: Job, service: Service) -> Iterator[str]:
         client.models.rename(taught.model_id, None)
 
 
-def test_bad_images_are_named_with_a_remedy(call: Any, folder: Path) -> None:
-    bad = folder / "train" / "red" / "broken.jpg"
-    bad.write_bytes(b"\xff\xd8\xff")
-    said = call("adapt", folder, status=5).stderr
-    assert f"{bad}: " in said
-    assert "use --on-bad-image skip to continue" in said
-    assert "422 bad_images, request req_" in said
-
-
 def test_an_empty_id_selects_no_job(call: Any, folder: Path) -> None:
     """An empty id comes from a shell variable that was never set."""
     job_id = call("adapt", folder, "--epochs", 1).stdout.strip()

@@ -262,35 +262,6 @@ def test_waiting_for_the_model_only(connect: Any, own_service: Service, hold: Ho
             cancelled.wait(until="model", timeout=PATIENCE)
 
 
-def test_async(service: Service, folder: Path) -> None:
-    """The same calls, awaited and concurrent."""
-
-    async def session() -> None:
-        async with AsyncClient(service.url) as client:
-            job = await client.adapt(folder, config={"epochs": 2})
-            seen: list[Job] = []
-            done = await job.wait(on_change=seen.append, timeout=60)
-            assert done.status == "succeeded"
-            assert (seen[-1].id, seen[-1].status) == (done.id, done.status)
-            assert [event.type async for event in job.follow()][-1] == "succeeded"
-            images = sorted((folder / "test").glob("*/*"))
-            async with anyio.create_task_group() as group:
-                for _ in range(3):
-                    group.start_soon(client.classify, images, ["red", "blue"])
-            many = await client.classify(
-                images * 6 + [b"bad"] * 30, ["red", "blue"], model=done.model_id or ""
-            )
-            assert [bool(one.predictions) for one in many.results] == [True] * 36 + [False] * 30
-            unnamed = [f"image-{number}" for number in range(37, 67)]
-            assert [one.file for one in many.results] == [*map(str, images * 6), *unnamed]
-            assert done.id in [one.id async for one in client.jobs.list()]
-            with pytest.raises(NotFoundError):
-                await client.jobs.get("job_x")
-            await job.delete()
-
-    anyio.run(session)
-
-
 def test_images_are_not_read_on_the_event_loop(service: Service, tmp_path: Path) -> None:
     readers: set[int] = set()
 

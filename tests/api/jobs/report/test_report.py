@@ -16,7 +16,6 @@ from clipcite.wire.report import Report
 from core.clip.evaluation.label_issues import LabelIssue
 from core.store.jobs import jobs, leases
 from core.store.storage import deletions
-from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
 from tests.core.clip.reports import held_out, report_fields
 from tests.core.store import samples
@@ -223,10 +222,3 @@ def test_a_report_follows_its_model(fresh: Service) -> None:
         deletions.announce(session, key)
         assert leases.finish(session, claim, {"verdict": made["verdict"]}, key)
     assert fresh.client.get(f"/jobs/{job_id}/report").json()["verdict"] == made["verdict"]
-
-
-def test_deleting_the_job_deletes_its_report(make_service: MakeService) -> None:
-    service = make_service()
-    job_id = reported(service)
-    assert service.client.delete(f"/jobs/{job_id}").status_code == 204
-    assert service.blobs.list(f"jobs/{job_id}") == []

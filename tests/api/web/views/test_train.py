@@ -44,7 +44,7 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
 
     page.get_by_label("Model name").fill("colours")
     page.get_by_text("Advanced").click()
-    page.get_by_label("Epochs").fill("60")
+    page.get_by_label("Epochs").fill("20")
     start.click()
 
     expect(page.get_by_role("heading", name="colours")).to_be_visible()
