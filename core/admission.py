@@ -144,12 +144,10 @@ class Admission:
             self._end(grant)
 
     @asynccontextmanager
-    async def admit_here(
-        self, owner: str, *, bytes: int = 0, slots: int = 0, wait: float = 0
-    ) -> AsyncIterator[Grant]:
+    async def admit_here(self, owner: str, *, slots: int, wait: float) -> AsyncIterator[Grant]:
         """Hold room like `admit`. The event loop goes on while the request waits."""
         grant = Grant(self, owner)
-        waiting = self._begin(grant, bytes, slots, wait)
+        waiting = self._begin(grant, 0, slots, wait)
         try:
             if waiting is not None:
                 with self._in_line(waiting):

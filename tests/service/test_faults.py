@@ -71,27 +71,6 @@ def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> 
 
 
 @pytest.mark.slow
-def test_a_job_that_always_kills_its_trainer_fails_at_the_third_attempt(service: Service) -> None:
-    with service.http as http:
-        job_id = submit(http, colours(), **LONG)
-        for _ in range(3):
-            training(http, job_id)
-            attempt = http.get(f"/jobs/{job_id}").json()["attempts"]
-            service.child("worker.trainer").kill()
-            wait_for(lambda a=attempt: _over(http, job_id, a))
-        job = wait_for_job(http, job_id)
-    assert (job["status"], job["attempts"]) == ("failed", 3)
-    assert job["error"]["code"] == "trainer_died"
-    assert "memory" in job["error"]["detail"]
-    assert job["model_id"] is None
-
-
-def _over(http: httpx.Client, job_id: str, attempt: int) -> bool:
-    job = http.get(f"/jobs/{job_id}").json()
-    return job["status"] == "failed" or job["attempts"] > attempt or job["status"] == "queued"
-
-
-@pytest.mark.slow
 def test_a_killed_api_and_dispatcher_are_restarted(service: Service) -> None:
     before = [service.child(module) for module in ("api", "worker.dispatcher")]
     for process in before:

@@ -203,14 +203,6 @@ def test_a_job_killed_before_its_model_trains_again(
     assert (job_of(worker.database, job.id).status, model_count(worker)) == ("succeeded", 1)
 
 
-def test_a_job_cancelled_before_its_model_has_none(
-    worker: JobRunner, interrupted: Callable[..., Job]
-) -> None:
-    job = interrupted(cancel, BEFORE_MODEL)
-    assert (job.status, job.model_id, job.metrics, model_count(worker)) == ("cancelled", None, None, 0)
-    assert list(worker.blobs.list("models")) == []
-
-
 @pytest.mark.parametrize("interrupt", [cancel, drain])
 def test_an_interrupt_after_the_evaluation_is_too_late(
     worker: JobRunner, interrupted: Callable[..., Job], interrupt: Interrupt

@@ -21,9 +21,7 @@ class Interval:
     high: float
 
 
-def difference_interval(
-    correct: NDArray[np.bool_], baseline_correct: NDArray[np.bool_], *, seed: int = 0
-) -> Interval:
+def difference_interval(correct: NDArray[np.bool_], baseline_correct: NDArray[np.bool_]) -> Interval:
     """Return the difference in accuracy of two classifiers on the *same* N images, with a 95% interval.
 
     Each image is gained, lost or unchanged. As for the interval of C. Clopper and E. Pearson (Biometrika
@@ -38,7 +36,7 @@ def difference_interval(
     n = len(correct)
     gained, lost = int((correct & ~baseline_correct).sum()), int((baseline_correct & ~correct).sum())
     # Gamma variables divided by their sum have a Dirichlet distribution.
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     gains, losses, same, one = (
         generator.standard_gamma(count, DRAWS) for count in (gained, lost, n - gained - lost, 1)
     )
@@ -48,9 +46,7 @@ def difference_interval(
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
-def accuracy_interval(
-    correct: NDArray[np.bool_], *, images_per_fold_model: int | None = None, seed: int = 0
-) -> Interval:
+def accuracy_interval(correct: NDArray[np.bool_], *, images_per_fold_model: int | None = None) -> Interval:
     """Return an accuracy with a 95% interval that is valid for few images and for 100% correct.
 
     Jeffreys' interval (L. Brown, T. Cai and A. DasGupta, Statistical Science 2001): the percentiles of
@@ -68,7 +64,7 @@ def accuracy_interval(
     """
     n, k = len(correct), int(correct.sum())
     share = 1.0 if images_per_fold_model is None else images_per_fold_model / (images_per_fold_model + n)
-    draws = np.random.default_rng(seed).beta(share * k + 0.5, share * (n - k) + 0.5, size=DRAWS)
+    draws = np.random.default_rng(0).beta(share * k + 0.5, share * (n - k) + 0.5, size=DRAWS)
     low, high = np.percentile(draws, [2.5, 97.5])
     return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
 

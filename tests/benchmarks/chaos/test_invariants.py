@@ -49,10 +49,10 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture
 def store(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Store:
     blobs = Blobs((tmp_path / "blobs").as_uri())
-    if request.param == "bucket":
+    if getattr(request, "param", "folder") == "bucket":
         blobs = bucket(request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket"))
     installation.check(database, blobs, bind=True)
     job_id, model_id = new_id("job"), new_id("mdl")
@@ -82,6 +82,7 @@ def store(request: pytest.FixtureRequest, database: Database, tmp_path: Path) ->
     return Store(database, blobs, job_id, model_id)
 
 
+@pytest.mark.parametrize("store", ["folder", "bucket"], indirect=True)
 def test_an_intact_store_violates_nothing(store: Store) -> None:
     assert store.broken() == set()
 

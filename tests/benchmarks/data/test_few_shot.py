@@ -40,14 +40,6 @@ def test_fewer_classes_are_among_more(split: int, classes: int, data: st.DataObj
             base_classes(split, classes, count=wrong)
 
 
-@given(split=st.integers(0, 50), classes=st.integers(2, 120))
-def test_any_split_is_half_of_the_classes(split: int, classes: int) -> None:
-    base = base_classes(split, classes)
-    assert len(base) == (classes + 1) // 2
-    assert base == sorted(set(base))
-    assert set(base) < set(range(classes))
-
-
 @given(shots=st.integers(1, 24), more=st.integers(1, 8), seed=st.integers(0, 1_000))
 def test_draws_of_one_seed_nest(shots: int, more: int, seed: int) -> None:
     for label in range(3):

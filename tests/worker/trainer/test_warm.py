@@ -149,9 +149,8 @@ def test_a_failed_start_of_the_warm_trainer_is_no_error(
     assert "No trainer waits" in caplog.text
 
 
-@pytest.mark.parametrize("warm", [True, False])
 def test_the_trainer_gets_no_secrets(
-    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
+    warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (
         "CLIPCITE_ADMIN_KEY",
@@ -169,8 +168,7 @@ def test_the_trainer_gets_no_secrets(
         monkeypatch.setenv(name, "http://user:hunter2@proxy.example:3128")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     stand_in("job(); say(type='done', metrics=dict(os.environ))")
-    if warm:
-        warm_trainer.prepare()
+    warm_trainer.prepare()
     seen = run(warm_trainer, tmp_path)["metrics"]
     assert "hunter2" not in json.dumps(seen)
     assert seen["OMP_NUM_THREADS"] == "1"

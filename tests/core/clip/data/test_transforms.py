@@ -89,8 +89,6 @@ def test_crops_take_every_share_ratio_and_place() -> None:
         assert place.mean() == pytest.approx(0.5, abs=0.1)
 
 
-
-
 def test_the_crop_is_that_part_of_the_image() -> None:
     # Red grows to the right and green downwards, so a colour gives a pixel's position.
     ramp = np.zeros((256, 200, 3), dtype=np.uint8)

@@ -55,8 +55,6 @@ def test_equal_differences_have_a_wide_interval(images: int) -> None:
     assert same.low < -0.3 < 0.3 < same.high
 
 
-
-
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=50))
 def test_the_interval_of_any_answers(pairs: list[tuple[bool, bool]]) -> None:
     right, baseline = (np.array(column) for column in zip(*pairs, strict=True))

@@ -135,13 +135,9 @@ HISTORIES = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 11)),
 
 
 @pytest.mark.usefixtures("few_positions")
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES)
 def test_any_history_gives_the_order_of_the_ranking(database: Database, history: list[Any]) -> None:
-    play(database, history)
-
-
-def play(database: Database, history: list[Any]) -> None:
     with database.write() as session:
         for table in (Job, WebhookSecret, Owner):
             session.execute(delete(table).where(Owner.name.in_(OWNERS)) if table is Owner else delete(table))
@@ -153,14 +149,6 @@ def play(database: Database, history: list[Any]) -> None:
         with database.write() as session, session.begin_nested() as sending:
             check_order(session, number=1 + number % 5, max_running=number % 3)
             sending.rollback()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("few_positions")
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=HISTORIES)
-def test_many_histories_give_the_order_of_the_ranking(database: Database, history: list[Any]) -> None:
-    play(database, history)
 
 
 def test_a_clock_set_back_by_a_day_holds_no_job_back(database: Database) -> None:

@@ -63,8 +63,6 @@ def test_a_job_from_the_queue_to_its_model(database: Database) -> None:
     ]
 
 
-
-
 def test_a_loss_that_is_not_a_number_is_stored_as_null(database: Database) -> None:
     job_id = new_job(database)
     claim = claimed(database, job_id)
