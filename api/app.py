@@ -18,6 +18,7 @@ from api.http.openapi import build_openapi
 from api.jobs import images
 from api.jobs import routes as jobs
 from api.jobs.event_stream import EventSource
+from api.jobs.form import JobForm
 from api.jobs.report import routes as report
 from api.jobs.submission import JobSubmission
 from api.last_use import LastUse
@@ -71,6 +72,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.last_use.close()
         app.state.database.close()
 
+    # One image more than allowed passes, because the later error is more helpful.
+    most = settings.max_images + 1
     app = FastAPI(
         title="CLIP-CITE",
         version=version("clipcite"),
@@ -79,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,  # function names in generated clients
+        form_limits={"max_files": most + 1, "max_fields": most + len(JobForm.model_fields)},
     )
     app.state.settings = settings
     app.state.database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
@@ -104,15 +108,14 @@ def create_app(settings: Settings) -> FastAPI:
     resources = (
         classify.router,  # routes are matched in order, and this one is called most often
         collection.router,
-        jobs.make_adapt_router(settings),
+        jobs.adapt_router,
         jobs.router,
         report.router,
         images.router,
         models.router,
         aliases.router,
-        models.make_extend_router(settings),
-        corrections.make_router(settings),
-        models.import_router,
+        models.form_router,
+        corrections.router,
         samples.router,
         backbones.router,
         metrics.router,

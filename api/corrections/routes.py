@@ -7,12 +7,10 @@ from api.corrections.forms import ImagesFormDep, checked_images
 from api.deps import CurrentOwner, DatabaseDep, ModelRef
 from api.http.forms import FormRoute
 from api.http.problems import responses
-from api.jobs.form import ImagesForm
 from api.jobs.submission import SubmissionDep
 from api.threads import REQUESTS, UPLOADS
 from clipcite.wire.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
 from core.clip.prompts import same_class
-from core.settings import Settings
 from core.store.db.ids import new_id
 from core.store.db.tables import FEEDBACK
 from core.store.jobs import corrections, jobs
@@ -20,26 +18,12 @@ from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage import deletions, installation
 
-
-def make_router(settings: Settings) -> APIRouter:
-    """Return the routes, with limits on the number of files and fields."""
-    parts = settings.max_images + 1
-    router = APIRouter(
-        prefix="/models/{model_id}",
-        tags=["models"],
-        route_class=FormRoute,
-        form_limits={"max_files": parts + 1, "max_fields": parts + len(ImagesForm.model_fields)},
-    )
-    errors = responses(400, 401, 404, 408, 409, 413, 422, 503, 507)
-    router.post("/feedback", status_code=201, responses=errors)(UPLOADS.runs(add_feedback))
-    router.get("/feedback", responses=responses(401, 404, 422, 503))(REQUESTS.runs(list_feedback))
-    router.delete("/feedback/{feedback_id}", status_code=204, responses=responses(401, 404, 422, 503, 507))(
-        UPLOADS.runs(delete_feedback)
-    )
-    router.post("/evaluate", responses=errors)(UPLOADS.runs(evaluate_model))
-    return router
+router = APIRouter(prefix="/models/{model_id}", tags=["models"], route_class=FormRoute)
+ERRORS = responses(400, 401, 404, 408, 409, 413, 422, 503, 507)
 
 
+@router.post("/feedback", status_code=201, responses=ERRORS)
+@UPLOADS.runs
 def add_feedback(
     submission: SubmissionDep,
     model_id: ModelRef,
@@ -86,6 +70,8 @@ def add_feedback(
     return FeedbackList(data=[Feedback.model_validate(row, from_attributes=True) for row in rows])
 
 
+@router.get("/feedback", responses=responses(401, 404, 422, 503))
+@REQUESTS.runs
 def list_feedback(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> FeedbackList:
     """List the corrections of a model, newest first."""
     with database.read() as session:
@@ -93,6 +79,8 @@ def list_feedback(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef
     return FeedbackList(data=[Feedback.model_validate(row, from_attributes=True) for row in rows])
 
 
+@router.delete("/feedback/{feedback_id}", status_code=204, responses=responses(401, 404, 422, 503, 507))
+@UPLOADS.runs
 def delete_feedback(
     submission: SubmissionDep, owner: CurrentOwner, model_id: ModelRef, feedback_id: str
 ) -> None:
@@ -102,6 +90,8 @@ def delete_feedback(
     deletions.finish(submission.database, submission.blobs, key)
 
 
+@router.post("/evaluate", responses=ERRORS)
+@UPLOADS.runs
 def evaluate_model(
     request: Request,
     submission: SubmissionDep,

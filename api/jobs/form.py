@@ -1,18 +1,14 @@
-"""Forms of POST /adapt and POST /models/{id}/extend, with limits on their parts."""
+"""Forms of POST /adapt and POST /models/{id}/extend."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Header, Query, Response, UploadFile
+from fastapi import File, Header, Query, UploadFile
 from pydantic import BaseModel, Field
 
-from api.http.forms import FormRoute, JsonText, Text, form_of
-from api.http.problems import responses
+from api.http.forms import JsonText, Text, form_of
 from api.jobs.upload import InvalidUpload
-from api.threads import UPLOADS
 from clipcite.wire.adapt import Preflight
-from clipcite.wire.jobs import Job
-from core.settings import MAX_IMAGES, Settings
+from core.settings import MAX_IMAGES
 
 LISTS = {"images", "labels", "test_images", "test_labels"}
 IdempotencyKey = Annotated[
@@ -87,28 +83,6 @@ def check_source(form: ImagesForm, *, optional: bool = False) -> None:
 
 
 JobFormDep = Annotated[JobForm, form_of(JobForm, LISTS)]
-PREFLIGHT = {"model": Preflight, "description": "Preflight, with `dry_run`. Nothing was stored."}
-
-
-def form_router(
-    settings: Settings, tag: str, path: str, endpoint: Callable[..., Response], *statuses: int
-) -> APIRouter:
-    """Return the router of one upload, with its own limits on the number of files and fields.
-
-    Args:
-        statuses: of the errors in the OpenAPI document.
-    """
-    # One more than allowed passes, because the later error is more helpful.
-    parts = settings.max_images + 1
-    router = APIRouter(
-        tags=[tag],
-        route_class=FormRoute,
-        form_limits={"max_files": parts + 1, "max_fields": parts + len(JobForm.model_fields)},
-    )
-    router.post(
-        path,
-        status_code=202,
-        response_model=Job,
-        responses={200: PREFLIGHT, **responses(*statuses)},
-    )(UPLOADS.runs(endpoint))
-    return router
+PREFLIGHT: dict[int | str, dict[str, Any]] = {
+    200: {"model": Preflight, "description": "Preflight, with `dry_run`. Nothing was stored."}
+}

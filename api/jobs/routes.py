@@ -8,16 +8,16 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse
 
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
+from api.http.forms import FormRoute
 from api.http.problems import responses
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
-from api.jobs.form import DryRun, IdempotencyKey, JobForm, JobFormDep, check_source, form_router
+from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
 from api.jobs.image_check import StoredImages
 from api.jobs.retrain import changed_settings, checked_moves
 from api.jobs.submission import SubmissionDep, to_job
 from api.threads import REQUESTS, UPLOADS
 from clipcite.wire.adapt import Retraining
 from clipcite.wire.jobs import EventList, Job, JobPage, Status, Until
-from core.settings import Settings
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
@@ -29,6 +29,7 @@ from core.store.registry.references import clean_name
 from core.store.storage import deletions
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+adapt_router = APIRouter(tags=["adapt"], route_class=FormRoute)
 MAX_SEQ = 2**31 - 1
 STREAM_EXAMPLE = """event: log
 data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
@@ -225,10 +226,13 @@ def list_events(
     return EventSourceResponse(source.stream(owner, job.id, seen), headers=STREAM_HEADERS)
 
 
-def make_adapt_router(settings: Settings) -> APIRouter:
-    return form_router(settings, "adapt", "/adapt", adapt, 400, 401, 408, 409, 413, 422, 503, 507)
-
-
+@adapt_router.post(
+    "/adapt",
+    status_code=202,
+    response_model=Job,
+    responses={**PREFLIGHT, **responses(400, 401, 408, 409, 413, 422, 503, 507)},
+)
+@UPLOADS.runs
 def adapt(
     submission: SubmissionDep,
     form: JobFormDep,

@@ -13,17 +13,17 @@ from starlette.responses import StreamingResponse
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, ServingDep
 from api.http.forms import FormRoute, form_of
 from api.http.problems import InvalidRequest, json_or_invalid, responses
-from api.jobs.form import DryRun, IdempotencyKey, JobFormDep, check_source, form_router
+from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobFormDep, check_source
 from api.jobs.image_check import StoredImages
 from api.jobs.retrain import changed_settings
 from api.jobs.submission import SubmissionDep
 from api.models.exports import ZIP, Download
 from api.models.imports import ImporterDep, ImportForm, to_model
 from api.threads import MODELS, REQUESTS, UPLOADS
+from clipcite.wire.jobs import Job
 from clipcite.wire.models import Model, ModelPage, ModelPatch, ModelQuery
 from core.clip.config import round_alpha
 from core.serving.exports import Format, export
-from core.settings import Settings
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.jobs import corrections, jobs
@@ -32,12 +32,7 @@ from core.store.registry.references import clean_name
 from core.store.storage import deletions
 
 router = APIRouter(prefix="/models", tags=["models"])
-import_router = APIRouter(
-    prefix="/models",
-    tags=["models"],
-    route_class=FormRoute,
-    form_limits={"max_files": 2, "max_fields": len(ImportForm.model_fields) + 1},
-)
+form_router = APIRouter(prefix="/models", tags=["models"], route_class=FormRoute)
 
 
 @router.get("", responses=responses(401, 422, 503))
@@ -150,7 +145,7 @@ def export_model(
     return Download(archive, held, headers)
 
 
-@import_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))
+@form_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))
 @MODELS.runs
 def import_model(
     response: Response,
@@ -166,11 +161,13 @@ def import_model(
     return importer.run(form, owner, response)
 
 
-def make_extend_router(settings: Settings) -> APIRouter:
-    path = "/models/{model_id}/extend"
-    return form_router(settings, "models", path, extend, 400, 401, 404, 408, 409, 413, 422, 503, 507)
-
-
+@form_router.post(
+    "/{model_id}/extend",
+    status_code=202,
+    response_model=Job,
+    responses={**PREFLIGHT, **responses(400, 401, 404, 408, 409, 413, 422, 503, 507)},
+)
+@UPLOADS.runs
 def extend(
     submission: SubmissionDep,
     model_id: ModelRef,
