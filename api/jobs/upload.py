@@ -85,6 +85,13 @@ def validate_upload(
     else:
         candidates = _from_lists(images, labels, test_images, test_labels)
     candidates = _merge_spellings([*(kept or ()), *candidates], warnings)
+    if kept:
+        detail = (
+            "These corrections are of test images. They set the images' labels, but the images are not "
+            "trained, so that the test stays fair: {names}"
+        )
+        held_out = [row.file_name for row in kept.rows if row.split == "test" and row.position in kept.moved]
+        warn(warnings, "corrected_test_images", detail, held_out)
     if len(candidates) > settings.max_images:
         stored = f" with the {len(kept):,} stored ones" if kept else ""
         raise InvalidUpload(

@@ -161,8 +161,11 @@ def test_a_correction_of_a_test_image_corrects_its_label(either: Service) -> Non
     made = samples.new_model(classes=["fox", "badger"])
     assert samples.publish(either.database, samples.claimed(either.database, job), made)
     corrected(either, made.id, (FOX, "badger"))
-    classes = either.client.post(f"/models/{made.id}/extend").json()["classes"]
-    assert [tuple(count.values()) for count in classes] == [("fox", 4, 0), ("badger", 4, 1)]
+    checked = either.client.post(f"/models/{made.id}/extend?dry_run=true").json()
+    new = either.client.post(f"/models/{made.id}/extend").json()
+    assert [tuple(count.values()) for count in new["classes"]] == [("fox", 4, 0), ("badger", 4, 1)]
+    for notice in (checked["warnings"][0], new["warnings"][0]):
+        assert (notice["code"], notice["detail"][-17:]) == ("corrected_test_images", ": 'held out.jpg'.")
 
 
 def test_refused_corrections_leave_nothing(
