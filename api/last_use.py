@@ -35,10 +35,6 @@ class LastUse:
         finally:
             self._waiting.discard(key_id)
 
-    def flush(self) -> None:
-        """Wait until the uses so far are written."""
-        self._thread.submit(lambda: None).result()
-
     def close(self) -> None:
         """Stop the thread after the uses so far."""
         self._thread.shutdown(wait=False)

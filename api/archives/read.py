@@ -53,6 +53,18 @@ class Entry:
     problem: BadImage | None = None
 
 
+@contextmanager
+def _broken_where_unreadable() -> Iterator[None]:
+    """Convert zipfile's exceptions for damaged archives to ArchiveError."""
+    try:
+        yield
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise broken(reason(error)) from error
+    except UNREADABLE as error:
+        raise broken("its directory can't be read") from error
+
+
+@_broken_where_unreadable()
 def read_archive(
     file: BinaryIO,
     folder: Path,
@@ -70,54 +82,6 @@ def read_archive(
     Raises:
         ArchiveError: the archive is unsafe, damaged, too large, or has no images.
     """
-    with _broken_where_unreadable():
-        return _read(file, folder, limits, take)
-
-
-def extract(
-    file: BinaryIO,
-    folder: Path,
-    wanted: Collection[str],
-    limits: ArchiveLimits,
-    take: Callable[[int], None],
-) -> None:
-    """Extract the files with a name in `wanted` to `folder`, from any folder of the archive.
-
-    `take` is that of `read_archive`.
-
-    Raises:
-        ArchiveError: the archive is unsafe, damaged, too large, or has one of the files twice.
-    """
-    budget = _Budget(limits.max_bytes, take)
-    with _broken_where_unreadable():
-        for member in members(file, limits):
-            parts = _safe_parts(member.name)
-            if not parts or member.is_folder or _is_hidden(parts) or parts[-1] not in wanted:
-                continue
-            path = folder / parts[-1]
-            if path.exists():
-                raise ArchiveError(
-                    "duplicate_entry",
-                    f"The archive has {parts[-1]!r} twice. Pack one model's files only.",
-                )
-            with member.open() as source:
-                _copy(b"", source, path, limits.max_bytes, budget)
-
-
-@contextmanager
-def _broken_where_unreadable() -> Iterator[None]:
-    """Convert zipfile's exceptions for damaged archives to ArchiveError."""
-    try:
-        yield
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise broken(reason(error)) from error
-    except UNREADABLE as error:
-        raise broken("its directory can't be read") from error
-
-
-def _read(
-    file: BinaryIO, folder: Path, limits: ArchiveLimits, take: Callable[[int], None]
-) -> tuple[list[Entry], Warnings]:
     images: dict[tuple[str, ...], tuple[Path, BadImage | None]] = {}
     hidden: list[str] = []
     other: list[str] = []
@@ -193,6 +157,36 @@ def _read(
             "No image of the archive is in a class folder. Pack one folder per class with its images.",
         )
     return entries, [*warnings, *more]
+
+
+@_broken_where_unreadable()
+def extract(
+    file: BinaryIO,
+    folder: Path,
+    wanted: Collection[str],
+    limits: ArchiveLimits,
+    take: Callable[[int], None],
+) -> None:
+    """Extract the files with a name in `wanted` to `folder`, from any folder of the archive.
+
+    `take` is that of `read_archive`.
+
+    Raises:
+        ArchiveError: the archive is unsafe, damaged, too large, or has one of the files twice.
+    """
+    budget = _Budget(limits.max_bytes, take)
+    for member in members(file, limits):
+        parts = _safe_parts(member.name)
+        if not parts or member.is_folder or _is_hidden(parts) or parts[-1] not in wanted:
+            continue
+        path = folder / parts[-1]
+        if path.exists():
+            raise ArchiveError(
+                "duplicate_entry",
+                f"The archive has {parts[-1]!r} twice. Pack one model's files only.",
+            )
+        with member.open() as source:
+            _copy(b"", source, path, limits.max_bytes, budget)
 
 
 def _safe_parts(name: str) -> tuple[str, ...]:
