@@ -35,7 +35,7 @@ OPEN_FOLDER = "/page/"  # static files of the page, without data
 NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     ("POST", re.compile(r"/classify(/collection)?"), frozenset({CLASSIFY})),
     ("GET", re.compile(r"/models(/[^/]+(/aliases(/[^/]+)?)?)?"), frozenset({CLASSIFY, ADAPT})),
-    ("GET", re.compile(r"/backbones|/samples(/[^/]+)?"), frozenset({CLASSIFY, ADAPT})),
+    ("GET", re.compile(r"/backbones|/qr|/samples(/[^/]+)?"), frozenset({CLASSIFY, ADAPT})),
     ("", re.compile(r"/(adapt|jobs|models)(/.*)?"), frozenset({ADAPT})),
 )
 KEYS_ASKED_SECONDS = 1.0

@@ -6,6 +6,7 @@ The page needs no key, but its API requests do once the service has keys.
 import hashlib
 import os
 from functools import cache
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from api.http.problems import InvalidRequest
+from api.threads import REQUESTS
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {
@@ -36,6 +40,7 @@ POLICY = "; ".join(
         "require-trusted-types-for 'script'",  # no user's text becomes markup
     )
 )
+MAX_URL = 500
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -91,3 +96,19 @@ async def index(request: Request) -> Response:
 @router.api_route("/docs", methods=["GET", "HEAD"])
 async def docs(request: Request) -> Response:
     return await files.get_response("docs.html", request.scope)
+
+
+@router.get("/qr")
+@REQUESTS.runs
+def qr_code(url: str = "") -> Response:
+    """Return the QR code of an https address as SVG, for *Use on phone*."""
+    import segno  # this module is loaded before the service listens
+
+    if not url.startswith("https://") or len(url) > MAX_URL:
+        detail = (
+            f"url must begin with https:// and have at most {MAX_URL} characters. Send the page's address."
+        )
+        raise InvalidRequest(detail, at="/url")
+    image = BytesIO()
+    segno.make_qr(url).save(image, "svg", scale=4, light="#fff")
+    return Response(image.getvalue(), headers=HEADERS, media_type=MEDIA_TYPES[".svg"])

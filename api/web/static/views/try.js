@@ -14,6 +14,7 @@ import { inspect } from "../lib/training/image_check.js";
 import { imageBlob, listImages, spread } from "../lib/training/job_images.js";
 import { liveAnswers } from "../components/try/live.js";
 import { modelSelect, STOCK } from "../components/try/model_select.js";
+import { hasAddress, showOnPhone } from "../components/try/phone.js";
 import { problemBox } from "../lib/problem.js";
 import { strengthSlider } from "../components/try/strength.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
@@ -50,6 +51,7 @@ export function tryView({ parameter, signal }) {
   const zone = dropZone({ title: onPhone ? "Add images" : "Drop images anywhere here", hint: "Best: images that weren't used for training.", small: true, add: take, drops: false });
   const camera = h("div", {});
   const live = hasCamera && h("button", { type: "button", class: "quiet", onclick: openLive }, "Live camera");
+  const phone = hasAddress && h("button", { type: "button", class: "quiet", onclick: () => showOnPhone(models.id(), signal).catch(failed) }, "Use on phone");
 
   async function openLive() {
     const asked = () => (kept.names.length ? request(models.id()) : null);
@@ -229,7 +231,7 @@ export function tryView({ parameter, signal }) {
     h(
       "div",
       { class: "two" },
-      h("div", { class: "side" }, h("h1", {}, "Try it"), h("div", { class: "card panel" }, models.element, early, chips.element, zone, live)),
+      h("div", { class: "side" }, h("h1", {}, "Try it"), h("div", { class: "card panel" }, models.element, early, chips.element, zone, live, phone)),
       h(
         "div",
         {},

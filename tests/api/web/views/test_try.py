@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from core.clip.models.backbone import Backbone
 from tests.api.service import shots
@@ -176,3 +176,26 @@ def test_a_new_class_close_to_a_trained_one_is_explained(browser: Browser, runni
         sure = {**skirt, "probability": 0.9, "similarity": 0.4}
         assert page.evaluate(CONFUSED, [sure, {**pants, "probability": 0.1}]) is None
         assert page.evaluate(CONFUSED, [{**skirt, "kind": "trained"}, pants]) is None
+
+
+def test_a_phone_gets_the_address_as_qr_code(browser: Browser, quick_url: str) -> None:
+    """Only over https, where phones reach the service."""
+    address = "https://clipcite.test"
+
+    def answer(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=route.request.url.replace(address, quick_url)))
+
+    with window(browser, address) as page:
+        page.route(f"{address}/**", answer)
+        page.goto("/#/try/stock")
+        button = page.get_by_role("button", name="Use on phone")
+        button.click()
+        code = page.get_by_role("dialog").get_by_role("img", name=f"QR code of {address}/#/try/stock")
+        expect(code).to_have_js_property("complete", True)
+        assert code.evaluate("image => image.naturalWidth") > 100
+        assert accessibility_problems(page) == []
+        page.keyboard.press("Escape")
+        expect(button).to_be_focused()
+        page.goto(f"{quick_url}/#/try/stock")
+        expect(page.get_by_role("button", name="Live camera")).to_be_visible()
+        expect(button).to_have_count(0)
