@@ -60,11 +60,6 @@ def blobs_below(service: Service, job: str) -> int:
     return len(service.blobs.list(jobs.blobs_of(job)))
 
 
-def key_of(service: Service, correction: dict[str, Any]) -> str:
-    with service.database.read() as session:
-        return session.get_one(JobImage, correction["id"]).blob_key
-
-
 def clean_up(service: Service) -> None:
     """Do all deletions, those that are due in a day too."""
     with service.database.write() as session:
@@ -83,9 +78,10 @@ def test_a_correction_is_listed_counted_shown_and_deleted(trained: tuple[Service
     assert image_bytes(service) == before + len(FOX) + len(OTHER)
     thumbnail = service.client.get(f"/jobs/{job}/images/{fox['position']}")
     assert thumbnail.headers["content-type"] == "image/jpeg"
-    service.blobs.delete(key_of(service, fox))
-    lost = f"{key_of(service, fox)}: missing"
-    assert lost in verify_installation(service.database, service.blobs).problems
+    with service.database.read() as session:
+        key = session.get_one(JobImage, fox["id"]).blob_key
+    service.blobs.delete(key)
+    assert f"{key}: missing" in verify_installation(service.database, service.blobs).problems
     assert service.client.delete(f"/models/{model}/feedback/{fox['id']}").status_code == 204
     gone = service.client.delete(f"/models/{model}/feedback/{fox['id']}")
     assert_problem(gone, 404, "feedback_not_found", "GET /models/{id}/feedback")
