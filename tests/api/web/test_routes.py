@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
+import httpx
 import pytest
 import segno
 
@@ -62,20 +63,20 @@ def test_the_page_opens_no_other_route(locked: Service) -> None:
     assert_problem(client.get("/jobs"), 401, "unauthorized")
 
 
-def test_an_https_address_as_qr_code(make_service: MakeService) -> None:
-    client = make_service(admin_key="k" * 32).client
+def test_an_https_address_as_qr_code(locked: Service) -> None:
+    def get(url: str, key: str = "k" * 32) -> httpx.Response:
+        return locked.client.get("/qr", params={"url": url}, headers={"Authorization": f"Bearer {key}"})
+
     address = "https://clipcite.test/#/try/mdl_1"
-    assert_problem(client.get("/qr", params={"url": address}), 401, "unauthorized")
+    assert_problem(get(address, "no key"), 401, "unauthorized")
     assert needed_scopes("GET", "/qr") == {"adapt", "classify"}
-    client.headers["Authorization"] = f"Bearer {'k' * 32}"
-    answer = client.get("/qr", params={"url": address})
-    assert answer.headers["content-type"] == "image/svg+xml"
+    assert get(address).headers["content-type"] == "image/svg+xml"
     drawn = io.BytesIO()
     segno.make_qr(address).save(drawn, "svg", scale=4, light="#fff")
-    assert answer.content == drawn.getvalue()
-    assert client.get("/qr", params={"url": f"{address:x<500}"}).status_code == 200
+    assert get(address).content == drawn.getvalue()
+    assert get(f"{address:x<500}").status_code == 200
     for wrong in ("", "http://clipcite.test/", f"{address:x<501}"):
-        assert_problem(client.get("/qr", params={"url": wrong}), 422, "invalid_request", "https://.*500")
+        assert_problem(get(wrong), 422, "invalid_request", "https://.*500")
 
 
 def test_the_page_is_small_and_loads_nothing_from_other_sites() -> None:
