@@ -11,18 +11,17 @@ from tests.neighbours.conftest import CLASSES, ENVIRONMENT, NODE, Neighbours
 
 INSPECTOR = "node_modules/.bin/mcp-inspector"
 PROGRAM = """
-import asyncio, json, os
+import asyncio, clipcite, json, os
 from pathlib import Path
-from clipcite import AsyncClient
 from clipcite.bridges.mcp import make_server
 from mcp import Client
 
 async def main():
     root = Path(os.environ["IMAGE"]).parents[1]
-    async with Client(make_server(AsyncClient(os.environ["URL"], "wrong"), root)) as client:
+    async with Client(make_server(clipcite.Client(os.environ["URL"], "wrong"), root)) as client:
         answer = await client.call_tool("list_models", {})
         no_key = answer.content[0].text if answer.is_error else ""
-    async with Client(make_server(AsyncClient(os.environ["URL"], os.environ["KEY"]), root)) as client:
+    async with Client(make_server(clipcite.Client(os.environ["URL"], os.environ["KEY"]), root)) as client:
         async def call(tool, **given):
             answer = await client.call_tool(tool, given)
             return answer.content[0].text if answer.is_error else answer.structured_content
@@ -49,8 +48,7 @@ def test_the_tools_in_memory(neighbours: Neighbours, client: Client, folder: Pat
     job = client.models.get("shoes@prod").job_id
     said = neighbours.python(PROGRAM.replace('os.environ["JOB"]', repr(job)))
     assert said["models"]["result"][-1]["model"] == "shoes@1"
-    image = folder / "boot" / "0.jpg"
-    best = client.classify(image, model="shoes@prod").results[0].predictions
+    best = client.classify(neighbours.image, model="shoes@prod").results[0].predictions
     probabilities = {p.class_name: pytest.approx(p.probability) for p in best}
     assert said["classes"]["result"] == [{"file": "boot/0.jpg", "probabilities": probabilities}]
     assert f"../secret.jpg is outside {folder}" in said["outside"]
@@ -62,6 +60,8 @@ def test_the_tools_in_memory(neighbours: Neighbours, client: Client, folder: Pat
     copies = [path.relative_to(folder) for path in folder.glob("boot-sorted/*/*.jpg")]
     assert len(copies) == sum(said["sorted"]["images"].values()) == 4
     assert {path.parts[1] for path in copies} <= set(CLASSES)
+    neighbours.run("sh", "-c", f"{ENVIRONMENT}/bin/{said['sorted']['undo']}")
+    assert not list(folder.glob("boot-sorted/*/*"))
     client.jobs.cancel(said["job"]["job"])
 
 

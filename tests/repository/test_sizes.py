@@ -23,7 +23,7 @@ CEILINGS = {
     "api/compat": 250,
     "api/corrections": 252,
     "benchmarks/sorting.py": 144,
-    "clipcite/bridges": 316,
+    "clipcite/bridges": 312,
     "clipcite/cli/evaluate.py": 63,
     "clipcite/client/_async/classifier.py": 156,
     "clipcite/sorting": 823,
