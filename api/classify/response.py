@@ -25,18 +25,19 @@ def to_response(answer: ClassifyResult, reference: str, subject: Subject, body: 
     model = subject if isinstance(subject, Model) else None
     results: list[dict[str, Any]] = []
     features = iter(answer.features)
-    calibrated = zip(answer.in_distribution_score, answer.rejected, strict=True)
+    calibrated = zip(answer.sets, answer.in_distribution_score, answer.rejected, strict=True)
     for file, result in zip(body.files, answer.results, strict=True):
         if isinstance(result, BadImage):
             results.append(
                 {**NO_RESULT, "file": file, "error": {"code": result.code, "detail": result.detail}}
             )
         else:
-            in_distribution_score, rejected = next(calibrated, (None, None))
+            prediction_set, in_distribution_score, rejected = next(calibrated, (None, None, None))
             results.append(
                 {
                     "file": file,
                     "predictions": [vars(prediction) for prediction in result],
+                    "prediction_set": prediction_set if body.options.coverage else None,
                     "in_distribution_score": in_distribution_score,
                     "rejected": rejected if body.options.reject else None,
                     "features": next(features, None),

@@ -106,6 +106,7 @@ def _compare(
         templates=None if options.templates is None else tuple(options.templates),
         new_class_balance=options.new_class_balance,
         top_k=options.top_k,
+        coverage=options.coverage,
         reject=options.reject,
         features=options.features,
     )

@@ -7,7 +7,14 @@ from numpy.typing import NDArray
 
 from benchmarks.trust.asking import AMONG, IN_DISTRIBUTION
 from benchmarks.trust.runs import Record
-from core.clip.inference.calibration import Calibration, Floats, calibration_error, softmax
+from core.clip.inference.calibration import (
+    Calibration,
+    Floats,
+    calibration_error,
+    softmax,
+)
+
+COVERAGE = 0.9
 
 
 def judged(record: Record) -> dict[str, Any]:
@@ -41,6 +48,9 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
     def error(scores: Floats, labels: NDArray[np.int64], temperature: float) -> float:
         return calibration_error(softmax(scale * scores / temperature), labels)
 
+    chances = softmax(scale * alone[listed] / fitted.temperature)
+    sets = chances >= fitted.conformal_threshold(COVERAGE)
+    sets[np.arange(len(sets)), chances.argmax(axis=1)] = True
     kept = arrays[IN_DISTRIBUTION] >= fitted.threshold
     return {
         "temperature": fitted.temperature,
@@ -48,6 +58,9 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
         "error_after": error(alone[listed], truth[listed], fitted.temperature),
         "mixed_before": error(among, truth, 1),
         "mixed_after": error(among, truth, fitted.temperature),
+        "covered": float(sets[np.arange(len(sets)), truth[listed]].mean()),
+        "set_size": float(sets.sum(axis=1).mean()),
+        "classes": float(alone.shape[1]),
         "kept": float(kept[listed].mean()),
         "let_through": float(kept[~listed].mean()),
     }

@@ -102,6 +102,14 @@ class Options(ScoreOptions):
         max_length=MAX_MODELS,
         description="Models to compare, instead of `model`. `comparison` has one answer per model, in order.",
     )
+    coverage: float | None = Field(
+        None,
+        ge=0.5,
+        le=0.99,
+        description="Return per image a `prediction_set` that contains the true class with this probability. "
+        "The guarantee holds for images like the held-out ones. It needs a calibrated model and exactly its "
+        "trained classes.",
+    )
     reject: bool = Field(
         False,
         description="Return per image `rejected`, true if it resembles none of the trained classes. The "

@@ -35,6 +35,9 @@ class ImageResult(ResponseModel):
     predictions: Annotated[list[Prediction], NullAsEmpty()] = Field(
         default_factory=list, description="Classes, most likely first; null if the image can't be read."
     )
+    prediction_set: list[str] | None = Field(
+        None, description="With `coverage`: set of classes that contains the true one with that probability."
+    )
     in_distribution_score: float | None = Field(
         None,
         description="Similarity to the nearest trained class, both to its name and its training images; null "
@@ -113,6 +116,7 @@ RESULT_EXAMPLE: JsonDict = {
         {"class_name": "red fox", "kind": "trained", "probability": 0.93, "similarity": 0.31},
         {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
     ],
+    "prediction_set": None,
     "in_distribution_score": None,
     "rejected": None,
     "features": None,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from core.clip.inference.calibration import Calibration
@@ -27,7 +28,7 @@ def holds_for(
     balance: float,
     shots: tuple[Tensor, Tensor] | None,
 ) -> bool:
-    """Return True if a calibration holds for such a request.
+    """Say whether the prediction sets of a calibration hold for such a request.
 
     It was fitted with exactly the trained classes as candidates, at the model's own prompts and balance, by
     the rule of a closed request in this version of the software.
@@ -54,28 +55,40 @@ def stored_calibration(model: Model, alpha: float) -> Calibration | None:
     return calibration if calibration is not None and math.isclose(alpha, calibration.alpha) else None
 
 
-def rejection_scores(
+def calibrate(
     calibration: Calibration,
     scores: Scores,
     features: Tensor,
     shots: tuple[Tensor, Tensor] | None,
     classes: Sequence[int],
-) -> Tensor:
-    """Return the in-distribution scores [N], which `reject` compares with the calibration's threshold.
+    *,
+    coverage: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the prediction sets, bool [N, C] and never empty, and the in-distribution scores [N].
 
     Args:
-        scores: scores [N, C] of N images, the trained classes in any order.
+        scores: scores [N, C] of N images at the calibration's temperature, the trained classes in any order.
         features: image features [N, D] behind the scores.
         shots: support set of the same model, features [S, D] and labels [S].
         classes: trained class per column.
+        coverage: probability, from 0 to 1, that a prediction set contains the true class.
     """
+    in_set = scores.probabilities >= calibration.conformal_threshold(coverage)
+    in_set[torch.arange(len(in_set)), scores.scores.argmax(dim=-1)] = True
     if shots is None or calibration.rejection_threshold is None:
-        return scores.scores.amax(dim=-1)
-    return in_distribution_score(features, scores.scores, *shots, classes)
+        return in_set, scores.scores.amax(dim=-1)
+    return in_set, in_distribution_score(features, scores.scores, *shots, classes)
+
+
+def prediction_sets(scores: Scores, in_set: Tensor, names: Sequence[str]) -> list[list[str]]:
+    """Return the names in the prediction set of each image, the most likely class first."""
+    order = scores.scores.argsort(dim=-1, descending=True).tolist()
+    rows = zip(order, in_set.tolist(), strict=True)
+    return [[names[c] for c in best_first if chosen[c]] for best_first, chosen in rows]
 
 
 class NotCalibrated(ClipCiteError):
-    """A request with `reject` for which no calibration is valid."""
+    """A request for `coverage` or `reject` for which no calibration is valid."""
 
     code = "not_calibrated"
     status = 422
@@ -84,14 +97,14 @@ class NotCalibrated(ClipCiteError):
         metrics = model.metrics if isinstance(model, Model) else None
         if (metrics or {}).get("verdict") == "evaluating":
             super().__init__(
-                "The model is still being evaluated, and reject needs the result. Send the request without "
-                "it, or again when the job has succeeded."
+                "The model is still being evaluated, and coverage and reject need the result. Send the "
+                "request without them, or again when the job has succeeded."
             )
             return
         super().__init__(
-            "reject needs a calibrated model, which takes an evaluation on at least 30 images (see "
-            "`calibration` in its metrics). Send exactly its trained classes, and omit alpha, templates, "
-            "prompts and new_class_balance."
+            "coverage and reject need a calibrated model, which takes an evaluation on at least 30 images "
+            "(see `calibration` in its metrics). Send exactly its trained classes, and omit alpha, "
+            "templates, prompts and new_class_balance."
         )
 
 

@@ -25,9 +25,10 @@ from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Pending
 from core.serving.calibrated import (
     NotCalibrated,
+    calibrate,
     holds_for,
+    prediction_sets,
     ranked,
-    rejection_scores,
     stored_calibration,
 )
 from core.serving.collection import SELF_TRAINED, Collection
@@ -142,7 +143,7 @@ class Predictor:
             )
         )
         calibration = fitted if valid else None
-        if calibration is None and request.reject:
+        if calibration is None and (request.reject or request.coverage is not None):
             raise NotCalibrated(model.row)
         key = self._key(request, model)
         make_classifier = partial(
@@ -189,9 +190,13 @@ class Predictor:
         if isinstance(images, Collection):
             sent_with = images.sent.suggest, images.sent.labelled
             collection["suggested"] = which_next(scores.probabilities, features, *sent_with)
+        sets: list[list[str]] = []
         in_distribution = scores.scores.new_empty(0)
         if calibration is not None:
-            in_distribution = rejection_scores(calibration, scores, features, served.shots, names.classes)
+            in_set, in_distribution = calibrate(
+                calibration, scores, features, served.shots, names.classes, coverage=request.coverage or 0.0
+            )
+            sets = prediction_sets(scores, in_set, names.names)
         encoded = time.perf_counter()
         kinds = names.kinds
         predictions = iter(ranked(scores, names, kinds, request.top_k))
@@ -207,6 +212,7 @@ class Predictor:
             results=[next(predictions) if problem is None else problem for problem in results],
             temperature=temperature,
             calibration=calibration,
+            sets=sets,
             in_distribution_score=in_distribution.tolist(),
             rejected=[] if calibration is None else (in_distribution < calibration.threshold).tolist(),
             features=[base64.b64encode(row).decode() for row in features.numpy().astype("<f2")]

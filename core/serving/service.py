@@ -221,7 +221,7 @@ class Serving:
             ModelNotFound: a model was deleted since.
             ModelUnavailable: its files are missing or damaged.
             NoReadableImage: none of the images can be read.
-            NotCalibrated: `reject` without a valid calibration.
+            NotCalibrated: `coverage` or `reject` without a valid calibration.
             ServerBusy: the turn did not come in time.
             WrongFeatures: the features of a collection are not of this model.
             UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.

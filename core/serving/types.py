@@ -32,6 +32,7 @@ class ClassifyRequest:
     templates: tuple[str, ...] | None = None
     new_class_balance: float = NEW_CLASS_BALANCE
     top_k: int | None = None
+    coverage: float | None = None
     reject: bool = False
     features: bool = False
 
@@ -69,6 +70,8 @@ class ClassifyResult:
     """Temperature of the probabilities; None for a model without one."""
     calibration: Calibration | None
     """The calibration of the probabilities; None if no calibration is valid for such a request."""
+    sets: list[list[str]]
+    """With a calibration, per readable image: its prediction set, the most likely class first."""
     in_distribution_score: list[float]
     """With a calibration, per readable image: similarity to the nearest trained class."""
     rejected: list[bool]

@@ -36,6 +36,7 @@ class AsyncClassifier:
         templates: Sequence[str] | None = None,
         new_class_balance: float | None = None,
         top_k: int | None = None,
+        coverage: float | None = None,
         reject: bool = False,
         features: bool = False,
     ) -> Classification:
@@ -50,6 +51,7 @@ class AsyncClassifier:
             templates: prompt templates such as "a photo of a {}." (default: the model's).
             new_class_balance: factor of the offset against trained classes (default: the service's).
             top_k: number of classes per image (default: all).
+            coverage: return per image a prediction set that contains the true class with this probability.
             reject: return per image `rejected`, True if the image resembles none of the classes.
             features: return per image `features`, for `classify_collection`.
 
@@ -73,6 +75,7 @@ class AsyncClassifier:
             "templates": None if templates is None else list(templates),
             "new_class_balance": new_class_balance,
             "top_k": top_k,
+            "coverage": coverage,
             "reject": reject,
             "features": features,
         }
@@ -99,7 +102,7 @@ class AsyncClassifier:
 
         Args:
             features: those of up to 20,000 images, from `classify(…, features=True)` with this model.
-            class_names, model, options: those of `classify`, without `reject`.
+            class_names, model, options: those of `classify`, without `coverage` and `reject`.
 
         The results have the order of `features`, without `file`. `method` and `reason` say what was done.
         """

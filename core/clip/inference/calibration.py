@@ -1,10 +1,11 @@
-"""Calibration: temperature scaling and a rejection threshold.
+"""Calibration: temperature scaling, conformal prediction sets, a rejection threshold.
 
-Both are fitted on held-out predictions with the trained classes as candidates. The threshold is valid for
-images like the training images and for the trained classes only. The temperature divides the logits of every
-request: beside other names the raw probabilities are further off.
+All three are fitted on held-out predictions with the trained classes as candidates. Prediction sets and the
+threshold are valid for images like the training images and for the trained classes only. The temperature
+divides the logits of every request: beside other names the raw probabilities are further off.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +20,7 @@ MIN_HELD_OUT = 30
 """Minimum number of held-out images: the 5% quantile of fewer is just their minimum."""
 ACCEPTANCE_RATE = 0.95
 """Share of images of trained classes that `reject` accepts."""
+MAX_SCORES = 100
 TEMPERATURES = np.geomspace(0.1, 1000, 401)
 """Search grid. The highest value makes all classes equally likely, for a model that knows none of them."""
 BINS = 10
@@ -33,6 +35,8 @@ class Calibration:
     """Number of held-out images in the fit."""
     temperature: float
     """Divisor of the logits of every request: scores are multiplied by logit_scale / temperature."""
+    nonconformity: tuple[float, ...]
+    """1 − probability of the true class, ascending; at most 100 values, evenly spaced in rank."""
     least_similarity: float
     """5th percentile of the best trained class's score."""
     rejection_threshold: float | None = None
@@ -47,13 +51,24 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
-        return asdict(self)
+        return {**asdict(self), "nonconformity": list(self.nonconformity)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Calibration":
-        """Restore a calibration from `to_dict()`, also of an earlier version."""
-        given = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
-        return cls(**{"scoring_version": 1, **given})
+        """Restore a calibration from `to_dict()`."""
+        return cls(**{"scoring_version": 1, **fields, "nonconformity": tuple(fields["nonconformity"])})
+
+    def conformal_threshold(self, coverage: float) -> float:
+        """Return the minimum calibrated probability of the classes in a prediction set.
+
+        Split conformal prediction (V. Vovk et al., 2005; score of M. Sadinle et al., JASA 2019): the set
+        contains the true class with probability `coverage` or more, for images like the held-out ones.
+
+        Returns:
+            0, which admits every class, if there are too few held-out images for this coverage.
+        """
+        rank = math.ceil((len(self.nonconformity) + 1) * coverage)
+        return 0.0 if rank > len(self.nonconformity) else 1 - self.nonconformity[rank - 1]
 
 
 def fit_calibration(
@@ -74,10 +89,12 @@ def fit_calibration(
     if len(truth) < MIN_HELD_OUT:
         return None
     temperature = fit_temperature(logit_scale * scores, truth)
+    true_probability = softmax(logit_scale * scores / temperature)[np.arange(len(truth)), truth]
     return Calibration(
         alpha=alpha,
         images=len(truth),
         temperature=temperature,
+        nonconformity=tuple(math.ceil(1e5 * score) / 1e5 for score in thinned(np.sort(1 - true_probability))),
         least_similarity=float(np.quantile(scores.max(axis=1), 1 - ACCEPTANCE_RATE)),
         rejection_threshold=None
         if in_distribution_score is None
@@ -128,3 +145,13 @@ def _log_softmax(logits: Floats) -> Floats:
     shifted = logits - logits.max(axis=1, keepdims=True)
     result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
+
+
+def thinned(ascending: Floats) -> Floats:
+    """Reduce to at most `MAX_SCORES` values, each the maximum of its group, so no quantile shrinks."""
+    count = len(ascending)
+    if count <= MAX_SCORES:
+        return ascending
+    ranks = np.ceil(np.arange(1, MAX_SCORES + 1) * count / MAX_SCORES).astype(int) - 1
+    thinned: Floats = ascending[ranks]
+    return thinned

@@ -1,4 +1,4 @@
-"""Calibrated probabilities and rejection in POST /classify, on a real model."""
+"""Calibrated probabilities, prediction sets and rejection in POST /classify, on a real model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -67,13 +67,21 @@ def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
         powers = {name: p ** (1 / 3) for name, p in before.items()}
         assert one == pytest.approx({name: p / sum(powers.values()) for name, p in powers.items()}, abs=1e-4)
     for result in calibrated["results"]:
+        assert result["prediction_set"] is None
         assert result["rejected"] is None
 
 
-def test_rejection(world: tuple[Service, str, str]) -> None:
+def test_sets_and_rejection(world: tuple[Service, str, str]) -> None:
     service, knows, _ = world
-    results = answered(service, knows, reject="true")["results"]
-    assert [result["rejected"] for result in results] == [False, None, False, False]
+    body = answered(service, knows, coverage="0.9", reject="true", top_k="1")
+    for result in (r for r in body["results"] if r["predictions"]):
+        assert len(result["predictions"]) == 1
+        assert result["prediction_set"][0] == result["predictions"][0]["class_name"]
+        assert set(result["prediction_set"]) <= set(NAMES)
+        assert result["rejected"] is False
+    assert body["results"][1]["prediction_set"] is None
+    most = answered(service, knows, coverage="0.99")
+    assert all(set(r["prediction_set"]) == set(NAMES) for r in most["results"] if r["predictions"])
 
 
 @pytest.mark.parametrize(
@@ -101,10 +109,11 @@ def test_the_calibration_holds_for_its_own_classes_and_settings_only(
     ):  # the temperature is for all requests
         powers = {name: p ** (1 / (temperature or 1)) for name, p in before.items()}
         assert one == pytest.approx({name: p / sum(powers.values()) for name, p in powers.items()}, abs=1e-4)
-    refused = post_classify(service, knows, **change, reject="true")
-    assert_problem(refused, 422, "not_calibrated", "exactly its trained classes")
+    for options in ({"coverage": "0.9"}, {"reject": "true"}):
+        refused = post_classify(service, knows, **change, **options)
+        assert_problem(refused, 422, "not_calibrated", "exactly its trained classes")
     for model in ("stock", other):
-        assert_problem(post_classify(service, model, reject="true"), 422, "not_calibrated")
+        assert_problem(post_classify(service, model, coverage="0.9"), 422, "not_calibrated")
 
 
 def test_a_model_is_not_calibrated_before_its_evaluation(
@@ -114,8 +123,14 @@ def test_a_model_is_not_calibrated_before_its_evaluation(
     metrics = {"verdict": "evaluating"}
     model = publish_model(service.database, service.blobs, backbone, classes=NAMES, metrics=metrics)
     assert answered(service, model)["calibration"]["calibrated"] is False
-    refused = post_classify(service, model, reject="true")
+    refused = post_classify(service, model, coverage="0.9")
     assert_problem(refused, 422, "not_calibrated", "still being evaluated")
     with service.database.write() as session:
         models.set_metrics(session, model, {"verdict": "better", "calibration": KNOWN.to_dict()})
-    assert answered(service, model, reject="true")["calibration"]["calibrated"] is True
+    assert answered(service, model, coverage="0.9")["calibration"]["calibrated"] is True
+
+
+@pytest.mark.parametrize("coverage", ["0.2", "1", "nan", "much"])
+def test_an_impossible_coverage_is_refused(world: tuple[Service, str, str], coverage: str) -> None:
+    service, knows, _ = world
+    assert_problem(post_classify(service, knows, coverage=coverage), 422, "invalid_request", "coverage")

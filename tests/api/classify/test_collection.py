@@ -178,7 +178,7 @@ def test_features_that_do_not_fit(shared: Service, model: str) -> None:
     assert_problem(other, 422, "invalid_features", "have 48 numbers each, and those of this model have 32")
     for many in ([], ["AAA="] * (MAX_COLLECTION_IMAGES + 1)):
         assert_problem(ask(shared, many, model=model), 422, "invalid_request", "features")
-    assert_problem(ask(shared, FEATURES, model=model, reject=True), 422, "invalid_request", "reject")
+    assert_problem(ask(shared, FEATURES, model=model, coverage=0.9), 422, "invalid_request", "coverage")
     large = ask(shared, FEATURES * 100, model=model, class_names=[f"name {i}" for i in range(10)])
     assert_problem(large, 422, "invalid_request", "Send `top_k` of at most 8")
 

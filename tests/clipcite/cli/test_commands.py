@@ -95,7 +95,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     assert model not in [each["id"] for each in json.loads(call("models", "list", "--json").stdout)]
 
 
-def test_classification_among_the_models_classes(call: Any, folder: Path, taught: Job) -> None:
+def test_offsets_sets_and_rejections(call: Any, folder: Path, taught: Job) -> None:
     """Without --classes, the classes are those of the model."""
     image = folder / "test" / "red" / "0.png"
     done = call("classify", image, "--model", taught.model_id)

@@ -8,13 +8,19 @@ import torch
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import RequestRule
-from core.serving.calibrated import holds_for, ranked, rejection_scores, stored_calibration
+from core.serving.calibrated import calibrate, holds_for, prediction_sets, ranked, stored_calibration
 from core.serving.names import ResolvedNames
 from core.store.db.tables import Model
 from tests.core.serving import adapted
 
 SHOTS = torch.eye(4)[:2], torch.tensor([0, 1])
 KNOWN = replace(adapted.KNOWN, least_similarity=0.2)
+
+
+def judged(given: Scores, coverage: float = 0.9) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return sets and scores by a calibration without in-distribution scores: shots count for nothing."""
+    rows, names = given.similarities.shape
+    return calibrate(KNOWN, given, torch.full((rows, 4), 0.5), SHOTS, range(names), coverage=coverage)
 
 
 def scores(*rows: list[float], offsets: list[float] | None = None, scale: float = 20.0) -> Scores:
@@ -25,15 +31,19 @@ def scores(*rows: list[float], offsets: list[float] | None = None, scale: float 
     return Scores((scale * less).softmax(dim=-1), less, similarities, rule)
 
 
+@pytest.mark.parametrize(("coverage", "names"), [(0.1, 1), (0.9, 2), (0.999, 3)])
+def test_more_coverage_gives_larger_sets(coverage: float, names: int) -> None:
+    in_set, _ = judged(scores([0.31, 0.30, 0.16]), coverage)
+    assert in_set.tolist() == [[True] * names + [False] * (3 - names)]
+
+
 def test_an_image_like_no_class_is_rejected() -> None:
     """Models without an in-distribution score are judged by the cosine."""
     for given, rejected in (
         (scores([0.25, 0.1], [0.1, 0.15]), [False, True]),
         (scores([0.25, 0.1], offsets=[0.1, 0.0]), [True]),
     ):
-        rows, names = given.similarities.shape
-        found = rejection_scores(KNOWN, given, torch.full((rows, 4), 0.5), SHOTS, range(names))
-        assert (found < KNOWN.threshold).tolist() == rejected
+        assert (judged(given)[1] < KNOWN.threshold).tolist() == rejected
 
 
 def test_an_image_like_none_of_the_trained_images_is_rejected() -> None:
@@ -42,7 +52,7 @@ def test_an_image_like_none_of_the_trained_images_is_rejected() -> None:
     features = torch.tensor([[0.8, 0.0, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0], [0.0, 0.8, 0.6, 0.0]])
 
     def rejected(classes: list[int]) -> list[bool]:
-        found = rejection_scores(known, given, features, SHOTS, classes)
+        _, found = calibrate(known, given, features, SHOTS, classes, coverage=0.9)
         rejections: list[bool] = (found < known.threshold).tolist()
         return rejections
 
@@ -69,6 +79,7 @@ def test_classes_are_ranked_by_score_where_probabilities_are_rounded_to_0() -> N
         kinds = dict.fromkeys(names, "trained")
         (found,) = ranked(given, ResolvedNames(names, tuple(range(5)), ()), kinds, None)
         assert [p.class_name for p in found] == list("aedcb")
+        assert prediction_sets(given, torch.ones(1, 5, dtype=torch.bool), names) == [list("aedcb")]
 
 
 def test_a_calibration_of_other_scores_or_another_alpha_is_not_applied() -> None:

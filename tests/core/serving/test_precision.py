@@ -54,13 +54,17 @@ def test_a_calibration_in_fp32_holds_for_probabilities_in_bf16(world: World, hal
     features = torch.nn.functional.normalize(torch.randn(3, 4, 32, generator=generator), dim=-1)
     shots = SupportSet(features, torch.tensor([0, 0, 1, 1]))
     model = world.publish(shots=shots, metrics={"calibration": KNOWN.to_dict()})
-    exact, rounded = (w.classify(CLASSES, model=model) for w in (world, half))
+    exact, rounded = (w.classify(CLASSES, model=model, coverage=0.9) for w in (world, half))
     assert exact.calibration == rounded.calibration == KNOWN
     assert exact.offsets == pytest.approx(rounded.offsets, abs=ROUNDING)
     assert numbers(exact) != numbers(rounded)
     for one, other in zip(numbers(exact), numbers(rounded), strict=True):
         for name, (probability, _) in one.items():
             assert other[name][0] == pytest.approx(probability, abs=4 * ROUNDING)
+    threshold = KNOWN.conformal_threshold(0.9)
+    for row, names in zip(numbers(rounded), rounded.sets, strict=True):
+        best = max(row, key=lambda name: row[name][0])
+        assert set(names) == {best} | {name for name, (p, _) in row.items() if p >= threshold}
 
 
 def test_an_export_is_in_fp32(world: World, half: World) -> None:

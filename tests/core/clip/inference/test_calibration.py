@@ -2,15 +2,19 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.clip.inference.calibration import (
     ACCEPTANCE_RATE,
+    MAX_SCORES,
     MIN_HELD_OUT,
     Calibration,
     calibration_error,
     fit_calibration,
     fit_temperature,
     softmax,
+    thinned,
 )
 
 
@@ -55,17 +59,35 @@ def test_a_probability_of_one_has_its_bin() -> None:
     assert calibration_error(np.array([[1.0, 0.0], [0.98, 0.02]]), np.array([0, 1])) == pytest.approx(0.49)
 
 
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.95])
+@pytest.mark.parametrize("held_out", [60, 500])
+def test_prediction_sets_reach_the_requested_coverage(coverage: float, held_out: int) -> None:
+    covered, asked = 0, 0
+    for seed in range(20):
+        logits, truth = drawn(held_out + 500, temperature=1.7, seed=seed)
+        fitted = fit_calibration(logits[:held_out], truth[:held_out], logit_scale=1.0, alpha=0.5)
+        chances = softmax(logits[held_out:] / fitted.temperature)[np.arange(500), truth[held_out:]]
+        covered += int((chances >= fitted.conformal_threshold(coverage)).sum())
+        asked += 500
+    assert coverage - 0.02 < covered / asked < coverage + 0.05
+
+
 def test_scores_in_units_of_the_cosine_are_scaled_first() -> None:
     logits, truth = drawn(60)
     cosines = fit_calibration(logits / 40, truth, logit_scale=40.0, alpha=0.5)
     plain = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert cosines.temperature == plain.temperature
+    assert cosines.nonconformity == pytest.approx(plain.nonconformity, abs=2e-5)
     assert cosines.least_similarity == pytest.approx(plain.least_similarity / 40)
 
 
-def test_few_images_give_no_calibration() -> None:
+def test_few_images_limit_the_coverage() -> None:
     logits, truth = drawn(MIN_HELD_OUT)
-    assert fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5) is not None
+    fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
+    # Of 30 images and a new one, 28 are 90%, and 30 are 95%.
+    assert fitted.conformal_threshold(0.9) == 1 - fitted.nonconformity[27] > 0
+    assert fitted.conformal_threshold(0.95) == 1 - fitted.nonconformity[29] > 0
+    assert fitted.conformal_threshold(0.99) == 0  # Every class is in the set.
     assert fit_calibration(logits[1:], truth[1:], logit_scale=1.0, alpha=0.5) is None
 
 
@@ -85,13 +107,29 @@ def test_most_held_out_images_are_accepted_by_their_in_distribution_score() -> N
 def test_calibrations_of_older_models_are_read() -> None:
     logits, truth = drawn(60)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
-    stored = {**fitted.to_dict(), "nonconformity": [0.1]}
+    stored = fitted.to_dict()
     del stored["rejection_threshold"]
     assert Calibration.from_dict(stored) == fitted
     assert Calibration.from_dict(stored).threshold == fitted.least_similarity
 
 
-def test_a_calibration_survives_json() -> None:
+@given(st.integers(1, 999), st.integers(0, 2**32 - 1))
+def test_stored_scores_shrink_no_quantile(count: int, seed: int) -> None:
+    """Each stored score is the largest of its group, so prediction sets only grow."""
+    ascending = np.sort(np.random.default_rng(seed).random(count))
+    kept = thinned(ascending)
+    assert len(kept) == min(count, MAX_SCORES)
+    starts = np.flatnonzero(np.isin(ascending, kept))
+    assert starts[-1] == count - 1
+    sizes = np.diff([-1, *starts])
+    assert sizes.max() - sizes.min() <= 1
+    for rank in (0.5, 0.8, 0.9, 0.95):
+        exact = ascending[min(count, int(np.ceil(count * rank))) - 1]
+        assert kept[int(np.ceil(len(kept) * rank)) - 1] >= exact
+
+
+def test_a_calibration_survives_json_and_stays_small() -> None:
     logits, truth = drawn(3000)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
+    assert len(fitted.nonconformity) == MAX_SCORES
     assert Calibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
