@@ -25,6 +25,7 @@ DESKTOP: dict[str, Any] = {"viewport": {"width": 1120, "height": 840}, "device_s
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 800},
     "device_scale_factor": 2,
+    "has_touch": True,
     "is_mobile": True,
 }
 HERO: dict[str, Any] = {"viewport": {"width": 960, "height": 600}, "device_scale_factor": 1.25}
@@ -179,10 +180,14 @@ def _take_views(page: Page, job: str, material: Material, look: str) -> None:
         page.locator(".answers").evaluate("element => element.scrollIntoView()")
     _take(page, f"try-{look}")
     page.goto("/#/sort")
+    page.get_by_label("Class names").fill(material.new_class)  # The folder has images of it.
+    page.get_by_label("Class names").press("Enter")
     drop(page, page.locator(".zone"), material.folder / "test")
     expect(page.get_by_role("button", name=re.compile("Ask me about"))).to_be_visible(timeout=GUARD)
-    page.locator(".sum").evaluate("element => element.scrollIntoView()")
     page.locator(".tile").first.click()
+    page.evaluate("() => scrollTo(0, 0)")
+    if look.endswith("phone"):
+        page.locator(".sum").evaluate("element => element.scrollIntoView()")
     _take(page, f"sort-{look}")
     page.goto("/#/models")
     expect(page.locator(".model").first).to_be_visible(timeout=GUARD)

@@ -1,18 +1,35 @@
-// One sorted image: a thumbnail that is made once it comes into view, and its class.
+// One sorted image: a thumbnail that is made while it is in or near the view, and its class.
 
 import { h } from "../../lib/dom.js";
 import { classOf, sureness } from "../../lib/sorting/groups.js";
 import { checked } from "../../lib/sorting/sorting.js";
 import { percent } from "../../lib/words.js";
 
-const tiles = new WeakMap(); // by element, for the observer
+const MAX_CONCURRENT = 4;
+
+const tiles = new WeakMap(); // functions that show the thumbnail, by element
+const waiting = new Set(); // elements in or near the view; those that were scrolled past are left out
+let busy = 0;
 const watcher = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    watcher.unobserve(target);
-    tiles.get(target)?.();
+    if (isIntersecting) waiting.add(target);
+    else waiting.delete(target);
   }
+  next();
 }, { rootMargin: "400px" });
+
+function next() {
+  for (const element of waiting) {
+    if (busy >= MAX_CONCURRENT) return;
+    waiting.delete(element);
+    watcher.unobserve(element);
+    busy += 1;
+    tiles.get(element)().finally(() => {
+      busy -= 1;
+      next();
+    });
+  }
+}
 
 /** Create the tile of an image. */
 export function tile(image) {

@@ -2,11 +2,16 @@
 
 import { newKey } from "../ids.js";
 import { call, requestJson, upload } from "../service/http.js";
-import { checked } from "./sorting.js";
+import { hashOf } from "../training/image_check.js";
 
 const PART = 32; // images per request
 const path = (model) => `/models/${encodeURIComponent(model)}`;
 const keyOf = newKey();
+
+/** Set the hash of the image, unless its file can't be read any more. */
+async function hashed(image) {
+  image.hash ??= await hashOf(image.file).catch(() => null);
+}
 
 /** Find the images that were corrected earlier, and set their labels. Returns their number. */
 export async function recall(sorting, signal) {
@@ -15,9 +20,11 @@ export async function recall(sorting, signal) {
   if (!data.length) return 0;
   const known = new Map(data.map((entry) => [entry.sha256, entry]));
   const images = sorting.images.filter(({ label }) => !label);
-  await Promise.all(images.map(checked));
+  for (const image of images) {
+    await hashed(image);
+    if (sorting.model !== model || signal.aborted) return 0;
+  }
   const found = images.filter(({ hash, label }) => !label && known.has(hash));
-  if (sorting.model !== model || signal.aborted) return 0;
   for (const image of found) {
     const { id, class_name } = known.get(image.hash);
     image.saved = { model, id, class_name };
@@ -41,8 +48,8 @@ export async function save(sorting, signal) {
     for (const { file, name } of part) form.append("images", file, name);
     for (const { label } of part) form.append("labels", label);
     const { data } = await upload(`${path(model)}/feedback`, form, { signal });
-    await Promise.all(part.map(checked));
     for (const image of part) {
+      await hashed(image);
       const found = data.find(({ sha256 }) => sha256 === image.hash); // none without a hash: then a label can only be replaced
       image.saved = { model, id: found?.id ?? null, class_name: image.label };
     }

@@ -107,7 +107,7 @@ class Sorting extends EventTarget {
 
 export const sorting = new Sorting();
 
-/** Set the hash and the thumbnail (`url`) of the image, once. */
+/** Set the thumbnail (`url`) of the image, once. */
 export function checked(image) {
   image.checked ??= inspect(image);
   return image.checked;

@@ -51,7 +51,8 @@ async function check(image) {
   bitmap.close();
 }
 
-async function hashOf(file) {
+/** Return the SHA-256 of the file, or null where browsers don't offer it. Throws if the file can't be read. */
+export async function hashOf(file) {
   // Browsers offer crypto.subtle on localhost and over https only. Elsewhere the service finds duplicates.
   if (!globalThis.crypto?.subtle) return null;
   const digest = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
