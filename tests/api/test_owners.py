@@ -163,8 +163,13 @@ def without(said: str, ids: dict[str, str]) -> str:
     return said
 
 
-@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
-@pytest.mark.parametrize("route", sorted(CASES), ids=" ".join)
+@pytest.mark.parametrize(
+    ("route", "accept"),
+    [
+        *((route, "application/json") for route in sorted(CASES)),
+        (("GET", "/jobs/{job_id}/events"), "text/event-stream"),
+    ],
+)
 def test_no_request_reveals_anything_of_another_owner(
     world: World, route: tuple[str, str], accept: str
 ) -> None:
