@@ -140,7 +140,6 @@ def _requeue(session: Session) -> list[str]:
             at=database_now(session),
             attempts=max(0, job.attempts - 1),
             exhausted=False,
-            reason="restored",
             code="restored",
             detail="The installation was restored from a backup while this job ran.",
         )

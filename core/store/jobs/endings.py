@@ -37,7 +37,6 @@ def end_lease(
     at: datetime,
     attempts: int,
     exhausted: bool,
-    reason: str,
     code: str,
     detail: str,
 ) -> Job | None:
@@ -53,7 +52,7 @@ def end_lease(
         before=RUNNING,
         token=job.lease_token,
         event="requeued",
-        data={"reason": reason, "detail": sanitize_text(detail)},
+        data={"reason": code, "detail": sanitize_text(detail)},
         status=QUEUED,
         attempts=attempts,
         lease_token=None,

@@ -233,7 +233,6 @@ def expire_leases(session: Session, *, max_attempts: int, lease_seconds: float) 
             at=at,
             attempts=job.attempts,
             exhausted=job.attempts >= max_attempts,
-            reason="worker_lost",
             code="worker_lost",
             detail=(
                 f"The worker {job.worker!r} stopped responding while it ran this job, which was started "

@@ -282,7 +282,6 @@ def requeue(
         at=at,
         attempts=attempts,
         exhausted=spend_attempt and attempts >= max_attempts,
-        reason=code,
         code=code,
         detail=detail,
     )
