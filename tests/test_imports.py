@@ -1,4 +1,4 @@
-"""Importing a module has no side effect: no process or thread starts, and no environment variable changes."""
+"""Importing a module has no side effect, and loads no package that its users lack or would wait for."""
 
 import json
 import os
@@ -48,3 +48,21 @@ def test_an_import_starts_nothing(module: str, libraries: str, tmp_path: Path) -
     assert changed == []
     assert (children, threads) == ([], [])
     assert started == []
+
+
+LIGHT = {
+    # Modules: packages and modules that they must not load.
+    "clipcite, clipcite.cli.main": "torch numpy PIL pydantic sqlalchemy fastapi api worker core pillow_heif "
+    "clipcite.wire.base",
+    "clipcite.wire.jobs": "httpx rich clipcite.client",
+    "api.__main__": "torch open_clip torchvision",
+    "core.clip.config, core.clip.errors, core.clip.prompts, core.clip.weights.manifest, "
+    "core.clip.training.progress": "torch open_clip numpy PIL transformers",
+}
+
+
+@pytest.mark.parametrize("modules", LIGHT)
+def test_an_import_stays_light(modules: str) -> None:
+    program = f"import sys, {modules}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {*LIGHT[modules].split()} & {*done.stdout.split()}

@@ -88,12 +88,6 @@ def test_the_loaded_service_responds_within_its_lifespan(tmp_path: Path) -> None
     assert seen == ["started", "stopped"]
 
 
-def test_no_torch_before_the_first_response() -> None:
-    code = "import api.__main__, sys; print({'torch', 'open_clip', 'torchvision'} & sys.modules.keys())"
-    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
-    assert printed.stdout == b"set()\n"
-
-
 @pytest.mark.parametrize("inherited", [False, True])
 def test_answers_on_a_kept_connection_are_not_delayed(listener: socket.socket, inherited: bool) -> None:
     """asyncio must turn off Nagle's algorithm, also for the socket that `clipcite serve` hands over."""

@@ -1,7 +1,5 @@
 """The types of requests and responses: a newer service, limits, results as text, and lazy imports."""
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -70,12 +68,6 @@ def test_a_long_result_is_a_short_text() -> None:
     assert lines[0] == "0: 0 20.0%, 1 20.0%, 2 20.0%, and 2 more"
     assert len(lines) == 21
     assert lines[-1] == "and 5 more images"
-
-
-def test_the_service_imports_no_client() -> None:
-    code = "import sys, clipcite.wire.jobs; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"httpx", "rich", "clipcite.client"} & set(done.stdout.split())
 
 
 def test_the_public_names() -> None:

@@ -1,7 +1,5 @@
 """The Python client on the running service."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -296,17 +294,3 @@ def test_an_unreachable_service() -> None:
     for wrong in ("localhost:8000", "ftp://x", "http://"):
         with pytest.raises(InvalidAddress, match="is not a valid address"):
             Client(wrong)
-
-
-def test_the_base_install_is_enough() -> None:
-    """The import loads neither torch, the server nor an optional package."""
-    program = (
-        "import sys, clipcite, clipcite.cli.main; "
-        "heavy = {'torch', 'numpy', 'PIL', 'pydantic', 'sqlalchemy', 'fastapi', 'api', 'worker', 'core', "
-        "'pillow_heif', 'clipcite.wire.base'} & set(sys.modules); "
-        "sys.exit(', '.join(sorted(heavy)) or 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
