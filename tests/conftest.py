@@ -255,6 +255,21 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture
+def pair_on_postgres(postgres_url: str, postgres_template: str) -> Iterator[tuple[Database, Database]]:
+    """Return two clients of one PostgreSQL database, which no other test uses."""
+    with postgres_database(postgres_url, postgres_template) as url:
+        pair = Database(url), Database(url)
+        yield pair
+        for database in pair:
+            database.close()
+
+
+@pytest.fixture
+def on_postgres(pair_on_postgres: tuple[Database, Database]) -> Database:
+    return pair_on_postgres[0]
+
+
 class ReusedDatabase:
     """Migrated PostgreSQL database that is emptied and renamed after each test.
 

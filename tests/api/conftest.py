@@ -47,6 +47,15 @@ def unchanged(new_service: Callable[..., AbstractContextManager[Service]]) -> It
         yield made
 
 
+@pytest.fixture(scope="module")
+def shared(
+    request: pytest.FixtureRequest, new_service: Callable[..., AbstractContextManager[Service]]
+) -> Iterator[Service]:
+    """Yield an application with the settings SETTINGS of a module, which its tests share."""
+    with new_service(**getattr(request.module, "SETTINGS", {})) as made:
+        yield made
+
+
 @pytest.fixture
 def either(make_service: MakeService, database_url: str) -> Service:
     """Run the test on SQLite and on PostgreSQL."""

@@ -122,26 +122,27 @@ def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[int]:
-    """Run a real uvicorn on its own port, for bodies that no client library sends."""
-    config = uvicorn.Config(
-        app,
-        port=0,
-        log_level="error",
-        timeout_graceful_shutdown=1,
-        lifespan="off",
-        http=WatchedProtocol,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+def uvicorn_with(app: Any, listener: socket.socket | None = None, **options: Any) -> Iterator[uvicorn.Server]:
+    """Run a real uvicorn, by default on a port of its own."""
+    usual = {"port": 0, "log_level": "error", "lifespan": "off", "http": WatchedProtocol}
+    server = uvicorn.Server(uvicorn.Config(app, **{**usual, **options}))
+    sockets = None if listener is None else [listener]
+    thread = threading.Thread(target=server.run, args=[sockets], daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
     try:
-        yield server.servers[0].sockets[0].getsockname()[1]
+        yield server
     finally:
         server.should_exit = True
         thread.join(600)
+
+
+@contextmanager
+def listening(app: Any, **options: Any) -> Iterator[int]:
+    """Yield the port of a real uvicorn, for bodies that no client library sends."""
+    with uvicorn_with(app, **{"timeout_graceful_shutdown": 1, **options}) as server:
+        yield server.servers[0].sockets[0].getsockname()[1]
 
 
 def form(

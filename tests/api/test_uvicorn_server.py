@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from api.uvicorn_server import WatchedProtocol, listen, watch_readers
+from tests.api.service import listening, uvicorn_with
+from tests.service.running import wait_for
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 PATIENCE = 0.8
@@ -37,17 +38,8 @@ async def slow_answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    config = uvicorn.Config(
-        slow_answer, port=0, log_level="error", lifespan="off", http=Hasty, timeout_keep_alive=60
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join(HANGS)
+    with listening(slow_answer, http=Hasty, timeout_keep_alive=60) as port:
+        yield port
 
 
 def wait_until_closed(connection: socket.socket) -> None:
@@ -108,17 +100,10 @@ async def large_answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextmanager
 def large_answers() -> Iterator[tuple[int, uvicorn.Server]]:
-    config = uvicorn.Config(large_answer, log_level="error", lifespan="off", http=ReadTimeout)
-    server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listener:
         watch_readers(listener, ReadTimeout.read_seconds)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield listener.getsockname()[1], server
-        server.should_exit = True
-        thread.join(HANGS)
+        with uvicorn_with(large_answer, listener, http=ReadTimeout) as server:
+            yield listener.getsockname()[1], server
 
 
 def reader(port: int, buffer: int = 2_048) -> socket.socket:
@@ -132,10 +117,7 @@ def reader(port: int, buffer: int = 2_048) -> socket.socket:
 
 
 def wait_for_connections(server: uvicorn.Server, wanted: int) -> None:
-    until = time.monotonic() + HANGS
-    while len(server.server_state.connections) != wanted:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_for(lambda: len(server.server_state.connections) == wanted)
 
 
 @pytest.mark.slow

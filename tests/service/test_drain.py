@@ -1,5 +1,6 @@
-"""A real API process stopped during requests, and the absence of keys in its logs and files."""
+"""A real API process that is stopped during requests and streams, and no keys in its logs and files."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -7,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,11 +18,29 @@ import pytest
 from core.store.accounts import api_keys
 from core.store.db.session import Database
 from tests.api import crafted
+from tests.api.streams import connect
+from tests.core.store import samples
 from tests.servers import free_port
 from tests.service.running import PATIENCE, is_ready, wait_for
 
 IN_FLIGHT = 20
 OPERATOR = "an operator's key of the environment"
+API = tuple[subprocess.Popen[bytes], int]
+"""The process, and its port."""
+
+
+@contextmanager
+def api(environment: dict[str, str], data: Path, **settings: str) -> Iterator[API]:
+    port = free_port()
+    given = {"CLIPCITE_DATA": str(data), "CLIPCITE_PORT": str(port), **settings}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api"], env={**os.environ, **environment, **given}, stderr=subprocess.PIPE
+    )
+    try:
+        wait_for(lambda: is_ready(f"http://127.0.0.1:{port}"))
+        yield process, port
+    finally:
+        process.kill()
 
 
 @pytest.mark.slow
@@ -36,14 +57,8 @@ def test_requests_under_way_at_sigterm_are_answered(
         api_keys.revoke(session, revoked[: api_keys.PREFIX_LENGTH])
     database.close()
     never = f"cc_{'n' * 43}"
-    port = free_port()
-    given = {"CLIPCITE_DATA": str(data), "CLIPCITE_PORT": str(port), "CLIPCITE_ADMIN_KEY": OPERATOR}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "api"], env={**os.environ, **environment, **given}, stderr=subprocess.PIPE
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: is_ready(url))
+    with api(environment, data, CLIPCITE_ADMIN_KEY=OPERATOR) as (process, port):
+        url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, timeout=PATIENCE) as http:
             for key in (good, revoked, never, OPERATOR):
                 bearer = {"authorization": f"Bearer {key}"}
@@ -77,8 +92,6 @@ def test_requests_under_way_at_sigterm_are_answered(
             with connection:
                 answers.append(b"".join(iter(lambda c=connection: c.recv(65_536), b"")))
         said = process.communicate(timeout=PATIENCE)[1].decode()
-    finally:
-        process.kill()
     assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * IN_FLIGHT
     assert all(json.loads(answer.partition(b"\r\n\r\n")[2])["results"] for answer in answers)
     assert process.returncode in {0, -signal.SIGTERM}  # uvicorn ends itself with the signal that it received.
@@ -95,3 +108,30 @@ def _listens(port: int) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+@pytest.mark.slow
+def test_fifty_open_streams_are_ended_properly_at_sigterm(
+    environment: dict[str, str], migrated: Path, tmp_path: Path
+) -> None:
+    """The process's log has one JSON object per line until then."""
+    shutil.copy(migrated, tmp_path / "clipcite.db")
+    database = Database(f"sqlite:///{tmp_path / 'clipcite.db'}")
+    job_id = samples.new_job(database, images=[])  # the storage has no file
+    database.close()
+    with api(environment, tmp_path, CLIPCITE_LOG="json") as (process, port):
+
+        async def follow() -> list[bytes]:
+            streams = await asyncio.gather(*(connect(port, job_id) for _ in range(50)))
+            for reader, _ in streams:
+                await asyncio.wait_for(reader.readuntil(b"event: log"), PATIENCE)
+            process.send_signal(signal.SIGTERM)
+            return await asyncio.wait_for(asyncio.gather(*(reader.read() for reader, _ in streams)), PATIENCE)
+
+        rest = asyncio.run(follow())
+        said = process.communicate(timeout=PATIENCE)[1].decode()
+    assert "Traceback" not in said, said
+    assert all(chunk.endswith(b"0\r\n\r\n") for chunk in rest)  # The streams end in order, and are not cut.
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert {"timestamp", "level", "logger", "process", "message"} == set(lines[0])
+    assert any("Shutting down" in line["message"] for line in lines)

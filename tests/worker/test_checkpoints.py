@@ -6,15 +6,14 @@ tests their contents.
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from core.clip.training.checkpoint_files import checkpoint_name, epoch_of, is_whole
-from core.settings import Settings
-from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import Deletion
 from core.store.errors import StorageFull
@@ -26,7 +25,7 @@ from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, job_of, new_job, types_of
 from tests.service.running import wait_for
-from tests.worker.conftest import StandIn
+from tests.worker.conftest import MakeWorker, StandIn
 from worker.checkpoints import CheckpointUploader
 from worker.dispatcher.cleanup import finish_deletions
 from worker.job_runner import JobRunner
@@ -222,22 +221,7 @@ def test_a_full_storage_does_not_end_the_training(
 # --- with a worker ---
 
 
-@pytest.fixture
-def make_worker(tmp_path: Path) -> Iterator[Callable[[], JobRunner]]:
-    made: list[JobRunner] = []
-
-    def make() -> JobRunner:
-        settings = Settings(
-            data=tmp_path / "data", device="cpu", warm_trainer=False, lease_seconds=5, max_attempts=5
-        )
-        migrate.upgrade(settings.sqlalchemy_url())
-        database, blobs = Database(settings.sqlalchemy_url()), Blobs(settings.blobs_url())
-        made.append(JobRunner(settings, database, blobs, name=f"w{len(made)}"))
-        return made[-1]
-
-    yield make
-    for worker in made:
-        worker.database.close()
+GIVEN: dict[str, Any] = {"warm_trainer": False, "lease_seconds": 5, "max_attempts": 5}
 
 
 @pytest.fixture
@@ -259,10 +243,8 @@ def epochs_of(worker: JobRunner, job_id: str, event: str) -> list[int]:
         return [e.data["epoch"] for e in after(session, job_id, 0) if e.type == event]
 
 
-def test_a_drain_a_death_and_a_torn_file_then_the_end(
-    make_worker: Callable[[], JobRunner], trainer: StandIn
-) -> None:
-    first = make_worker()
+def test_a_drain_a_death_and_a_torn_file_then_the_end(make_worker: MakeWorker, trainer: StandIn) -> None:
+    first = make_worker(**GIVEN)
     job_id = queue_job(first)
 
     # A stopping worker requeues the job: it uses no attempt, and the state is stored.
@@ -277,7 +259,7 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
     assert 3 in stored(first.blobs, job_id)
 
     # Another worker resumes from there. Its trainer dies just after writing its state.
-    second = make_worker()
+    second = make_worker(**GIVEN)
     trainer(DIES)
     second.run(job_id)
     job = job_of(second.database, job_id)
@@ -304,9 +286,9 @@ def test_a_drain_a_death_and_a_torn_file_then_the_end(
 
 @pytest.mark.parametrize("end", ["cancelled", "deleted"])
 def test_a_job_that_ends_while_requeued_leaves_no_checkpoint(
-    make_worker: Callable[[], JobRunner], trainer: StandIn, end: str
+    make_worker: MakeWorker, trainer: StandIn, end: str
 ) -> None:
-    worker = make_worker()
+    worker = make_worker(**GIVEN)
     job_id = queue_job(worker)
     trainer(DIES)
     worker.run(job_id)

@@ -4,9 +4,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -14,40 +13,15 @@ from PIL import Image
 from sqlalchemy import select
 
 from core.clip.config import resolve_config
-from core.settings import Settings
-from core.store.db import migrate
-from core.store.db.session import Database
 from core.store.db.tables import JobEvent
 from core.store.jobs.jobs import NewImage
 from core.store.registry import models
-from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.core.store.samples import job_of, new_job
 from tests.service.running import commands
+from tests.worker.conftest import MakeWorker
 from worker.job_runner import JobRunner
-
-MakeWorker = Callable[..., JobRunner]
-
-
-@pytest.fixture
-def make_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorker]:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # More threads only spin on work this small.
-    made = []
-
-    def make(**given: Any) -> JobRunner:
-        settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache", device="cpu", **given)
-        migrate.upgrade(settings.sqlalchemy_url())
-        made.append(
-            JobRunner(settings, Database(settings.sqlalchemy_url()), Blobs(settings.blobs_url()), name="w")
-        )
-        return made[-1]
-
-    yield make
-    for worker in made:
-        if worker.warm_trainer is not None:
-            worker.warm_trainer.close()
-        worker.database.close()
 
 
 def queue_job(worker: JobRunner, folder: Path, count: int = 4) -> str:

@@ -15,7 +15,8 @@ from core.store.errors import DatabaseUnavailable, StorageFull, StorageUnavailab
 from core.store.jobs import events, jobs
 from core.store.registry import models
 from tests.core.store.samples import OWNER, expire, job_of, let_lease_expire
-from tests.worker.test_job_runner import MakeWorker, make_worker, queue_job  # noqa: F401
+from tests.worker.conftest import MakeWorker
+from tests.worker.test_job_runner import queue_job
 from worker import job_runner, publication
 from worker.job_runner import JobRunner
 from worker.lease import Lease
@@ -26,7 +27,7 @@ OnMessage = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture
-def worker(make_worker: MakeWorker) -> JobRunner:  # noqa: F811
+def worker(make_worker: MakeWorker) -> JobRunner:
     return make_worker(warm_trainer=False, lease_seconds=5)
 
 

@@ -3,8 +3,7 @@
 import base64
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -20,12 +19,7 @@ from tests.core.serving.adapted import CLASSES, moved, publish_model
 IMAGES = [("a.jpg", crafted.jpeg(1)), ("b.png", crafted.png(2))]
 NAMES = ["red fox", "badger", "oak"]
 TEXTS = {"Badger": ["a striped digger"]}
-
-
-@pytest.fixture(scope="module")
-def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service(max_image_bytes=500_000) as made:
-        yield made
+SETTINGS = {"max_image_bytes": 500_000}
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 import base64
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -26,12 +25,6 @@ from tests.api.service import Body, Service, assert_problem, shots
 from tests.core.serving.adapted import CLASSES, KNOWN, publish_model
 
 WIDTH = 32
-
-
-@pytest.fixture(scope="module")
-def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Load shedding of POST /classify."""
 
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
 from tests.core.serving.adapted import moved, publish_model
+from tests.service.running import wait_for
 
 
 def classify(
@@ -71,24 +71,16 @@ def test_requests_over_the_limit_get_retry_after(
     with ThreadPoolExecutor(4) as pool:
         asked: list[Future[httpx.Response]] = []
 
-        def wait_for(images: int) -> None:
-            until = threading.Event()
-            for _ in range(1_000):
-                if slots.held == images:
-                    return
-                until.wait(0.01)
-            raise AssertionError(slots.held)
-
         for i, model in enumerate((first, second)):
             asked.append(pool.submit(classify, service, model))
-            wait_for(i + 1)
+            wait_for(lambda held=i + 1: slots.held == held)
         # One owner gets half of the limit for all its models, the others the rest.
         refused = classify(service, first)
         assert_problem(refused, 503, "busy", "Try again in 1 s")
         assert refused.headers["retry-after"] == "1"
         theirs = {"headers": {"Authorization": keys["other"]}}
         asked.append(pool.submit(classify, service, images=2, **theirs))
-        wait_for(4)
+        wait_for(lambda: slots.held == 4)
         for body in ({}, {"class_names": []}):  # The request is refused before the rest of it is read.
             assert_problem(classify(service, **body), 503, "busy")
         # Other routes keep answering.
@@ -118,8 +110,7 @@ def test_a_request_that_waits_too_long_gets_503(make_service: MakeService, held:
     at_once = service.app.state.serving.engine.batcher.workers
     with ThreadPoolExecutor(at_once) as pool:
         first = [pool.submit(classify, service) for _ in range(at_once)]
-        while held.waiting < at_once:
-            time.sleep(0.01)
+        wait_for(lambda: held.waiting >= at_once)
         late = classify(service)
         assert_problem(late, 503, "busy", "Try again")
         held.set()

@@ -5,7 +5,6 @@ import json
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,7 @@ from tests.api.service import Service, assert_problem, shots
 GOOD = crafted.jpeg()
 JPEG_CUT = GOOD[: len(GOOD) // 2]
 Problem = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def shared(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    limits = {"max_images": 10, "max_request_bytes": 2_000_000, "max_image_bytes": 500_000}
-    with new_service(**limits) as made:
-        yield made
+SETTINGS = {"max_images": 10, "max_request_bytes": 2_000_000, "max_image_bytes": 500_000}
 
 
 @pytest.fixture

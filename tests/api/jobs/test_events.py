@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
 from tests.api.streams import STREAM, Heard, connect, events_in
 from tests.core.store import samples
+from tests.service.running import wait_for
 
 PROGRESS = {
     **{"stage": "training", "epoch": 3, "epochs": 20, "step": 41, "steps": 200, "fraction": 0.2},
@@ -194,7 +194,7 @@ class Stream:
             self.problem = error
 
     def wait(self, what: Callable[[], object]) -> None:
-        wait(lambda: bool(what()) or self.problem is not None)
+        wait_for(lambda: bool(what()) or self.problem is not None)
         assert self.problem is None
 
     def read_to_end(self) -> list[Heard]:
@@ -212,13 +212,6 @@ class Stream:
         self._thread.join(SECONDS)
 
 
-def wait(what: Callable[[], object]) -> None:
-    until = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def types(found: list[Heard]) -> list[str]:
     return [item.type for item in found]
 
@@ -233,7 +226,7 @@ def followed(service: Service) -> Iterator[int]:
     """Yield the port of a real server, and assert at the end that no stream remains."""
     with listening(service.app) as port:
         yield port
-        wait(lambda: readers_of(service) == 0)
+        wait_for(lambda: readers_of(service) == 0)
 
 
 def test_events_arrive_while_the_job_runs(either: Service) -> None:
@@ -370,7 +363,7 @@ def test_two_hundred_readers_leave_room_for_requests(either: Service) -> None:
     async def follow(port: int) -> None:
         ids = [claim.job_id] * 100 + others * 5
         streams = await asyncio.gather(*(connect(port, job_id) for job_id in ids))
-        wait(lambda: readers_of(either) == 200)
+        wait_for(lambda: readers_of(either) == 200)
         assert threading.active_count() - threads < 100
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as http:
             assert (await http.get("/jobs")).status_code == 200
@@ -407,6 +400,6 @@ def test_streams_per_owner_are_limited(fresh: Service) -> None:
         assert_problem(streamed(fresh, job_id), 503, "busy", "Poll with")
         assert_problem(fresh.client.get(f"/jobs/{job_id}?wait=30"), 503, "busy", "Poll with")
         streams[0].cut()
-        wait(lambda: readers_of(fresh) == 1)
+        wait_for(lambda: readers_of(fresh) == 1)
         Stream(port, job_id).cut()
         streams[1].cut()

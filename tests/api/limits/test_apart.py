@@ -23,7 +23,7 @@ from api.jobs import upload as upload_module
 from api.jobs.report import routes as report_routes
 from api.middleware.body_limit import MAX_SMALL_BYTES
 from api.models import routes as model_routes
-from api.threads import REQUESTS
+from api.threads import REQUESTS, Threads
 from core.store.accounts import api_keys
 from core.store.registry import models
 from core.store.storage.blobs import Blobs
@@ -387,3 +387,14 @@ def test_uploads_are_spooled_to_the_scratch_folder(fresh: Service) -> None:
         assert folder.stat().st_mode & 0o077 == 0
     assert not folder.exists()
     assert tempfile.gettempdir() == str(fresh.temp)
+
+
+def test_an_error_passes_the_turn_on() -> None:
+    async def run() -> list[Any]:
+        threads = Threads(1)
+        results = await asyncio.gather(
+            threads.run(int, "no number"), threads.run(int, "1"), return_exceptions=True
+        )
+        return [isinstance(results[0], ValueError), results[1]]
+
+    assert asyncio.run(run()) == [True, 1]

@@ -5,9 +5,8 @@ leaves nothing.
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -15,23 +14,19 @@ import pytest
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, exchange, form, listening, parsed, shots
+from tests.service.running import wait_for
 
 HANGS = 600
 """Timeout of a test (seconds)."""
 BOUNDARY = b"harm"
 HEAD = b"POST /adapt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=harm\r\n"
 END = b"--harm--\r\n"
+SETTINGS = {"max_images": 100}
 
 
 @pytest.fixture(scope="module")
-def service(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service(max_images=100) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def port(service: Service) -> Iterator[int]:
-    with listening(service.app) as port:
+def port(shared: Service) -> Iterator[int]:
+    with listening(shared.app) as port:
         yield port
 
 
@@ -62,7 +57,7 @@ CROWDS = {
 
 
 @pytest.mark.parametrize("name", CROWDS)
-def test_too_many_parts_and_headers_are_refused_early(service: Service, port: int, name: str) -> None:
+def test_too_many_parts_and_headers_are_refused_early(shared: Service, port: int, name: str) -> None:
     body, status, code = CROWDS[name]
     post(port, END)  # Do the one-time work of a first request.
     started = time.process_time()
@@ -70,7 +65,7 @@ def test_too_many_parts_and_headers_are_refused_early(service: Service, port: in
     seconds = time.process_time() - started
     assert_problem(response, status, code)
     assert seconds < 0.5  # About 0.05 s on an idle machine.
-    assert service.stored() == []
+    assert shared.stored() == []
 
 
 @contextmanager
@@ -89,19 +84,12 @@ def uploads(port: int, number: int, sent: float) -> Iterator[list[socket.socket]
         yield opened
 
 
-def eventually(done: Callable[[], Any], seconds: float = HANGS) -> None:
-    until = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def test_a_hundred_aborted_uploads_leave_nothing(service: Service, port: int) -> None:
+def test_a_hundred_aborted_uploads_leave_nothing(shared: Service, port: int) -> None:
     before = open_files()
     with uploads(port, 100, sent=0.5):
-        eventually(lambda: open_files() >= before + 200)  # Each upload has a connection and a file.
+        wait_for(lambda: open_files() >= before + 200)  # Each upload has a connection and a file.
     # A few more than before: database connections stay in their pool.
-    eventually(lambda: service.stored() == [] and open_files() < before + 50)
+    wait_for(lambda: shared.stored() == [] and open_files() < before + 50)
 
 
 def test_fifty_slow_uploads_block_nobody_and_are_ended(

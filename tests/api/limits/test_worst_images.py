@@ -1,8 +1,7 @@
 """Images that cost too much are refused on every route. test_images.py compares the cost of accepted ones."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 
 import httpx
 import pytest
@@ -34,41 +33,36 @@ REFUSED = {
     "JPEG of scans": (crafted.jpeg_of_scans(101, 64), "image_too_costly"),
     "PNG": (crafted.pixel_bomb(SIDE + 1), "too_many_pixels"),
 }
+SETTINGS = {"max_image_pixels": LIMITS.max_pixels}
 
 
 @pytest.fixture(scope="module")
-def limited(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    with new_service(max_image_pixels=LIMITS.max_pixels) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def job_id(limited: Service) -> str:
+def job_id(shared: Service) -> str:
     """Return a job whose report shows its first COPIES images."""
     for key in SHOWN:
-        limited.blobs.put(key, SMALL)
+        shared.blobs.put(key, SMALL)
     rows = [NewImage("train", "ab"[i % 2], f"{i}.png", key, "0" * 64, 3) for i, key in enumerate(SHOWN)]
-    made = samples.new_job(limited.database, images=rows)
-    claim, model = samples.claimed(limited.database, made), samples.new_model()
+    made = samples.new_job(shared.database, images=rows)
+    claim, model = samples.claimed(shared.database, made), samples.new_model()
     shown = [LabelIssue(i, 0, 1, 0.8, 0.1) for i in range(COPIES)]
     found = report_fields(held_out(images=15), label_issues=shown) | {"mistakes": []}
-    limited.blobs.put(jobs.report_of(made, model.id), json.dumps(found).encode())
-    assert samples.publish(limited.database, claim, model)
+    shared.blobs.put(jobs.report_of(made, model.id), json.dumps(found).encode())
+    assert samples.publish(shared.database, claim, model)
     return made
 
 
 @pytest.fixture(params=["classify", "dry run", "thumbnails", "training"])
-def send(request: pytest.FixtureRequest, limited: Service) -> Send:
+def send(request: pytest.FixtureRequest, shared: Service) -> Send:
     """Send images by one route. Return the code of the first refusal, None if all were decoded."""
 
     def classify(contents: Sequence[bytes]) -> str | None:
         files = [("images", ("a", content)) for content in contents]
-        return code_of(limited.client.post("/classify", data=NAMES, files=files))
+        return code_of(shared.client.post("/classify", data=NAMES, files=files))
 
     def dry_run(contents: Sequence[bytes]) -> str | None:
         files = [("a", content) for content in [*contents, SMALL]]
         fields = form(images=files, labels=["a" if i else "b" for i in range(len(files))])
-        return code_of(limited.client.post("/adapt", params={"dry_run": True}, **fields))
+        return code_of(shared.client.post("/adapt", params={"dry_run": True}, **fields))
 
     def code_of(answer: httpx.Response) -> str | None:
         if answer.status_code == 200:
@@ -79,8 +73,8 @@ def send(request: pytest.FixtureRequest, limited: Service) -> Send:
     def thumbnails(contents: Sequence[bytes]) -> str | None:
         path = f"/jobs/{request.getfixturevalue('job_id')}/report"  # puts the images that are not replaced
         for key, content in zip(SHOWN, contents, strict=False):
-            limited.blobs.put(key, content)
-        answer = limited.client.get(path, headers={"accept": "text/html"})
+            shared.blobs.put(key, content)
+        answer = shared.client.get(path, headers={"accept": "text/html"})
         assert answer.status_code == 200, answer.text
         return None if answer.text.count('<img src="data:image/jpeg') == COPIES else NOT_SHOWN
 

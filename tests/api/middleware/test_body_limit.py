@@ -146,10 +146,6 @@ def assert_problem(reply: Reply, status: int, code: str) -> None:
     assert set(reply[2]) == {"type", "title", "status", "detail", "code", "errors", "request_id"}
 
 
-def test_a_whole_form(post: Post) -> None:
-    assert post(BODY)[2] == {"ok": [len(FILE), len(FILE)]}
-
-
 @pytest.mark.parametrize("epilogue", [b"", b"\r\n", b"\r\nan epilogue\r\n" + END + b"\r\n"])
 def test_data_after_the_final_boundary_is_ignored(post: Post, epilogue: bytes) -> None:
     assert post(BODY.removesuffix(b"\r\n") + epilogue)[2] == {"ok": [len(FILE), len(FILE)]}

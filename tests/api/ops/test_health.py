@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from tests.api.service import URL, Body, Service, assert_problem, shots
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import RETRIES, Hub
+from tests.service.running import wait_for
 
 PARTS = {"database", "storage", "backbone", "broker"}
 
@@ -68,11 +68,8 @@ def test_the_backbone_is_loaded_at_the_start(fresh: Service) -> None:
     """/readyz turns to 200 without any request; /healthz answers meanwhile."""
     assert ready(fresh, 503)["parts"]["backbone"]["status"] == "unavailable"
     with TestClient(fresh.app, URL) as client:
-        until = time.monotonic() + 600
-        while client.get("/readyz").status_code != 200:
-            assert client.get("/healthz").status_code == 200
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        assert client.get("/healthz").status_code == 200
+        wait_for(lambda: client.get("/readyz").status_code == 200)
 
 
 def test_a_download_is_shown_while_it_runs(make_service: MakeService, hub: Hub, tmp_path: Path) -> None:
@@ -241,11 +238,8 @@ def test_a_damaged_backbone(make_service: MakeService, tmp_path: Path) -> None:
     weights.write_bytes(b"damaged")
     service = make_service(backbone=name)
     with TestClient(service.app, URL) as client:  # The application's start loads the backbone.
-        until = time.monotonic() + 600
-        while "still being loaded" in (reason := bad_parts(ready(service, 503))["backbone"]):
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        assert str(folder) in reason
+        wait_for(lambda: "still being loaded" not in bad_parts(ready(service, 503))["backbone"])
+        assert str(folder) in bad_parts(ready(service, 503))["backbone"]
         weights.write_bytes(content)
         image = [("images", ("a.jpg", crafted.jpeg()))]
         assert client.post("/classify", data={"class_names": ["oak"]}, files=image).status_code == 200

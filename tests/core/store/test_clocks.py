@@ -12,7 +12,6 @@ from core.store.db import session
 from core.store.db.session import Database
 from core.store.jobs import events, jobs, leases
 from core.store.jobs.events import after
-from tests.conftest import postgres_database
 from tests.core.store.samples import expire, job_of, new_job
 
 
@@ -30,14 +29,6 @@ def clock_off(by: timedelta) -> Iterator[None]:
             patch.setattr(module, "datetime", Wrong, raising=False)
         patch.setattr("time.time", lambda: real.datetime.now().timestamp() + by.total_seconds())
         yield
-
-
-@pytest.fixture
-def on_postgres(postgres_url: str, postgres_template: str) -> Iterator[Database]:
-    with postgres_database(postgres_url, postgres_template) as url:
-        database = Database(url)
-        yield database
-        database.close()
 
 
 @pytest.mark.parametrize("worker", [-1, 0, 1])

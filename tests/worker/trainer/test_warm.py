@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.service.running import wait_for
 from tests.worker.conftest import StandIn
 from worker.trainer import supervisor
 from worker.trainer.process import MALLOC
@@ -46,11 +46,8 @@ def process_of(warm_trainer: WarmTrainer) -> psutil.Process:
 
 def wait_until_dead(process: psutil.Process) -> None:
     """Wait without reaping the process: the pool reads its exit status."""
-    until = time.monotonic() + 600
     with suppress(psutil.NoSuchProcess):
-        while process.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        wait_for(lambda: process.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_the_warm_trainer_gets_one_job(warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path) -> None:

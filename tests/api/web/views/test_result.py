@@ -97,14 +97,10 @@ SENTENCES = {
         held_out(0.5, 0.9, 40, new=20),
         "test",
     ),
-    "Better. 100% correct on your 20 test images, up from 70% (+30 points, "
-    "95% CI +2 to +55). | 70% → 100%.": (changed_by_hand(6, 0, 14), "test"),
     "Better. 58% correct on your 36 test images, up from 53% (+6 points, 95% CI −6 to +19). It is more "
     "certain of the right class on 36 of 36 images. | 53% → 58% (not proven).": (more_certain(), "test"),
     "Probably better. 95% correct in cross-validation on your 20 images, up from 80% (+15 points, 95% CI "
     "−12 to +41). | 80% → 95% (not proven).": (changed_by_hand(4, 1, 15), "cross_validation"),
-    "No measurable difference. 62% correct on your 8 test images, up from 38% (+25 points, 95% CI −52 to "
-    "+83). | 38% → 62% (not proven).": (changed_by_hand(5, 3, 0), "test"),
     "No measurable difference. 95% correct in cross-validation on your 20 images, unchanged from 95% (+0 "
     "points, 95% CI −22 to +22). | 95% → 95% (not proven).": (changed_by_hand(1, 1, 18), "cross_validation"),
     "No measurable difference. 88% correct on your 16 test images, up from 75% (+12 points, 95% CI −24 to "

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
 from core.clip.errors import BadImage
 from tests.api import crafted
+from tests.service.running import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes need Linux")
 LIMITS = ImageLimits()
@@ -200,10 +200,7 @@ def test_the_process_ends_with_its_parent() -> None:
         "print(DecoderProcess.start().pid, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    until = time.monotonic() + GUARD
-    while psutil.pid_exists(int(done.stdout)):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_for(lambda: not psutil.pid_exists(int(done.stdout)))
 
 
 def test_large_images_leave_no_shared_memory_behind(process: DecoderProcess) -> None:

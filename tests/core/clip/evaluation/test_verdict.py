@@ -11,6 +11,7 @@ from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.verdict import brier_gains, judge, signed_rank_p
 from core.clip.inference.calibration import MIN_HELD_OUT
+from tests.core.clip.reports import changed_by_hand
 
 K = 4
 
@@ -65,18 +66,6 @@ def test_lower_confidence_on_random_labels_is_no_gain() -> None:
     assert [judgement.verdict for judgement in found].count("better") <= 3
 
 
-def changed(gained: int, lost: int, both: int) -> HeldOutPredictions:
-    """Return predictions on gained + lost + both images of class 0."""
-    n = gained + lost + both
-    stock, adapted = np.zeros((n, K)), np.zeros((n, K))
-    stock[:, 0], adapted[:, 0] = 0.1, 0.1
-    stock[:gained, 1] = 0.2
-    adapted[gained : gained + lost, 1] = 0.2
-    before, after = (ClassScores(s, s, s[:, :0]) for s in (stock, adapted))
-    names = Candidates(tuple("abcd"), K, ((),) * K)
-    return HeldOutPredictions(names, np.arange(n), np.zeros(n, dtype=np.int64), before, after)
-
-
 @pytest.mark.parametrize(
     ("gained", "lost", "both", "expected"),
     [
@@ -92,7 +81,7 @@ def changed(gained: int, lost: int, both: int) -> HeldOutPredictions:
 )
 def test_below_thirty_images_the_changed_ones_count(gained: int, lost: int, both: int, expected: str) -> None:
     assert gained + lost + both < MIN_HELD_OUT
-    assert judge(changed(gained, lost, both), 40.0).verdict == expected
+    assert judge(changed_by_hand(gained, lost, both), 40.0).verdict == expected
 
 
 def test_nothing_is_judged_without_an_adapted_model() -> None:

@@ -15,7 +15,6 @@ from core.store.db import client_timeout
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.errors import DatabaseUnavailable
-from tests.conftest import postgres_database
 from tests.core.store.samples import job_of, new_job, types_of
 
 
@@ -74,16 +73,13 @@ def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
     assert job_of(database, job_id).name == "new"
 
 
-def test_a_writer_that_waits_too_long_fails(postgres_url: str, postgres_template: str) -> None:
-    with postgres_database(postgres_url, postgres_template) as url:
-        database = Database(url)
-        job_id = new_job(database)
-        with database.write() as first:
-            first.execute(update(Job).where(Job.id == job_id).values(name="a"))
-            assert first.scalar(text("SHOW lock_timeout")) == "2s"
-            with pytest.raises(DatabaseUnavailable, match="lock timeout"), database.write() as second:
-                second.execute(update(Job).where(Job.id == job_id).values(name="b"))
-        database.close()
+def test_a_writer_that_waits_too_long_fails(on_postgres: Database) -> None:
+    job_id = new_job(on_postgres)
+    with on_postgres.write() as first:
+        first.execute(update(Job).where(Job.id == job_id).values(name="a"))
+        assert first.scalar(text("SHOW lock_timeout")) == "2s"
+        with pytest.raises(DatabaseUnavailable, match="lock timeout"), on_postgres.write() as second:
+            second.execute(update(Job).where(Job.id == job_id).values(name="b"))
 
 
 @pytest.mark.parametrize(
@@ -104,72 +100,65 @@ def test_an_unreachable_database_is_named_without_its_password(url: str) -> None
 
 
 def test_a_server_that_is_read_only_for_a_while_is_unavailable(
-    postgres_url: str, postgres_template: str
+    pair_on_postgres: tuple[Database, Database],
 ) -> None:
     """After a failover, or because of a full disk. A connection of that time stays read-only."""
-    with postgres_database(postgres_url, postgres_template) as url:
-        operator, database = Database(url), Database(url)
-        setting = f'ALTER DATABASE "{operator.engine.url.database}" SET default_transaction_read_only ='
-        with operator.write() as session:
-            session.execute(text(f"{setting} on"))
-        with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
-            new_job(database)
-        with operator.write() as session:
-            session.execute(text(f"{setting} off"))
-        assert job_of(database, new_job(database)).status == "queued"
-        database.close()
-        operator.close()
+    database, operator = pair_on_postgres
+    setting = f'ALTER DATABASE "{operator.engine.url.database}" SET default_transaction_read_only ='
+    with operator.write() as session:
+        session.execute(text(f"{setting} on"))
+    with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
+        new_job(database)
+    with operator.write() as session:
+        session.execute(text(f"{setting} off"))
+    assert job_of(database, new_job(database)).status == "queued"
 
 
 def test_an_idle_session_that_the_server_has_ended_is_unavailable(
-    postgres_url: str, postgres_template: str
+    pair_on_postgres: tuple[Database, Database],
 ) -> None:
-    with postgres_database(postgres_url, postgres_template) as url:
-        database, other = Database(url), Database(url)
+    database, other = pair_on_postgres
 
-        def idle() -> None:
-            with database.write() as session:
-                session.execute(text("SET idle_in_transaction_session_timeout = 50"))
-                pid = session.scalar(text("SELECT pg_backend_pid()"))
-                ended = text("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = :pid)")
-                with other.read_single() as watcher:
-                    while not watcher.scalar(ended, {"pid": pid}):
-                        time.sleep(0.02)
+    def idle() -> None:
+        with database.write() as session:
+            session.execute(text("SET idle_in_transaction_session_timeout = 50"))
+            pid = session.scalar(text("SELECT pg_backend_pid()"))
+            ended = text("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = :pid)")
+            with other.read_single() as watcher:
+                while not watcher.scalar(ended, {"pid": pid}):
+                    time.sleep(0.02)
 
-        with pytest.raises(DatabaseUnavailable, match="idle-in-transaction timeout"):
-            idle()
-        assert job_of(database, new_job(database)).status == "queued"
-        database.close()
-        other.close()
+    with pytest.raises(DatabaseUnavailable, match="idle-in-transaction timeout"):
+        idle()
+    assert job_of(database, new_job(database)).status == "queued"
 
 
-def test_after_a_restart_of_the_server_the_next_call_works(postgres_url: str, postgres_template: str) -> None:
+def test_after_a_restart_of_the_server_the_next_call_works(
+    pair_on_postgres: tuple[Database, Database],
+) -> None:
     """All connections are cut, as by a restart. The pool must not hand out a dead one.
 
     Each cut waits until the server's processes have ended: one that is still ending answers the pool's ping.
     """
-    with postgres_database(postgres_url, postgres_template) as url:
-        database, other = Database(url), Database(url)
-        cut = text(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        job_id = new_job(database)
-        with other.write() as session:
-            session.execute(cut)
-        assert job_of(database, job_id).status == "queued"
+    database, other = pair_on_postgres
+    cut = text(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    job_id = new_job(database)
+    with other.write() as session:
+        session.execute(cut)
+    assert job_of(database, job_id).status == "queued"
 
-        def be_cut_in_the_middle() -> None:
-            with database.write() as session:
-                session.execute(update(Job).values(name="half"))
-                with other.write() as killer:
-                    killer.execute(cut)
+    def be_cut_in_the_middle() -> None:
+        with database.write() as session:
+            session.execute(update(Job).values(name="half"))
+            with other.write() as killer:
+                killer.execute(cut)
 
-        with pytest.raises(DatabaseUnavailable):
-            be_cut_in_the_middle()
-        assert job_of(database, job_id).name is None
-        database.close()
-        other.close()
+    with pytest.raises(DatabaseUnavailable):
+        be_cut_in_the_middle()
+    assert job_of(database, job_id).name is None
 
 
 @contextmanager
@@ -184,41 +173,31 @@ def frozen(process: int) -> Iterator[None]:
 @pytest.mark.skipif(
     "CLIPCITE_TEST_DATABASE_URL" in os.environ, reason="a server of another machine can't be frozen"
 )
-def test_a_hanging_server_is_detected_soon(
-    postgres_url: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hanging_server_is_detected_soon(on_postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """`statement_timeout` does not help, because the hanging server would enforce it."""
     monkeypatch.setattr(client_timeout, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(client_timeout, "PING_SECONDS", 0.5)
-    with postgres_database(postgres_url, postgres_template) as url:
-        database = Database(url)
-        backend = text("SELECT pg_backend_pid()")
+    backend = text("SELECT pg_backend_pid()")
 
-        def be_frozen_in_the_middle() -> None:
-            with database.write() as session, frozen(session.scalars(backend).one()):
-                session.execute(text("SELECT 1"))
+    def be_frozen_in_the_middle() -> None:
+        with on_postgres.write() as session, frozen(session.scalars(backend).one()):
+            session.execute(text("SELECT 1"))
 
-        begun = time.monotonic()
-        with pytest.raises(DatabaseUnavailable, match="no answer within 1 s"):
-            be_frozen_in_the_middle()
-        assert time.monotonic() - begun >= 1
-        with database.read() as session:
-            pooled = session.scalars(backend).one()
-        with frozen(pooled), database.read() as session:  # The pool opens another connection.
-            assert session.scalars(backend).one() != pooled
-        database.close()
+    begun = time.monotonic()
+    with pytest.raises(DatabaseUnavailable, match="no answer within 1 s"):
+        be_frozen_in_the_middle()
+    assert time.monotonic() - begun >= 1
+    with on_postgres.read() as session:
+        pooled = session.scalars(backend).one()
+    with frozen(pooled), on_postgres.read() as session:  # The pool opens another connection.
+        assert session.scalars(backend).one() != pooled
 
 
-def test_a_long_answer_is_waited_for(
-    postgres_url: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_answer_is_waited_for(on_postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The timeout limits silence, not the whole duration of the answer."""
     monkeypatch.setattr(client_timeout, "ANSWER_SECONDS", 1.0)
-    with postgres_database(postgres_url, postgres_template) as url:
-        database = Database(url)
-        with database.read() as session:
-            rows = session.execute(
-                text("SELECT repeat('x', 100000), pg_sleep(0.01) FROM generate_series(1, 150)")
-            )
-            assert len(rows.all()) == 150
-        database.close()
+    with on_postgres.read() as session:
+        rows = session.execute(
+            text("SELECT repeat('x', 100000), pg_sleep(0.01) FROM generate_series(1, 150)")
+        )
+        assert len(rows.all()) == 150

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from celery import Celery
 from core.settings import Settings
 from core.store.errors import QueueUnavailable
 from core.store.jobs import queue
+from tests.service.running import wait_for
 
 ROOT = Path(__file__).parents[4]
 
@@ -67,11 +67,8 @@ def worker(environment: dict[str, str], notes: Path) -> Iterator[subprocess.Pope
         process.wait(600)
 
 
-def wait_for(notes: Path, wanted: list[str], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while (got := notes.read_text().split() if notes.exists() else []) != wanted:
-        assert time.monotonic() < deadline, got
-        time.sleep(0.05)
+def noted(notes: Path) -> list[str]:
+    return notes.read_text().split() if notes.exists() else []
 
 
 def turn_into_a_pickle(environment: dict[str, str], folder: Path, bomb: Path) -> None:
@@ -110,9 +107,9 @@ def test_messages_reach_the_worker_and_a_pickle_is_refused(
     for job_id in first:
         queue.send_adapt(app, job_id)
     with worker(environment, notes):
-        wait_for(notes, first)
+        wait_for(lambda: noted(notes) == first)
         queue.send_adapt(app, "job_late")
-        wait_for(notes, [*first, "job_late"])
+        wait_for(lambda: noted(notes) == [*first, "job_late"])
     app.close()
     assert not bomb.exists()
     if "CLIPCITE_REDIS_URL" not in environment:
@@ -146,11 +143,11 @@ def test_a_busy_worker_leaves_messages_to_an_idle_one(environment: dict[str, str
     with worker(environment, busy):
         try:
             queue.send_adapt(app, "job_held")
-            wait_for(busy, ["job_held"])
+            wait_for(lambda: noted(busy) == ["job_held"])
             queue.send_adapt(app, "job_next")
             # The idle worker starts last: until then a busy one has time to take the message.
             with worker(environment, idle):
-                wait_for(idle, ["job_next"], 60)
+                wait_for(lambda: noted(idle) == ["job_next"], seconds=60)
         finally:
             (tmp_path / "released").touch()
     assert busy.read_text().split() == ["job_held"]

@@ -1,4 +1,4 @@
-"""The number of waiting jobs, and the age of the oldest."""
+"""The number of waiting jobs, the age of the oldest, and the durations of recent ones."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from sqlalchemy import update
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.jobs import fair_queue, leases
-from core.store.jobs.stats import Backlog, backlog
+from core.store.jobs.stats import Backlog, backlog, recent_successes
 from tests.core.store.samples import claimed, expire, let_lease_expire, new_job, publish
 
 
@@ -72,3 +72,21 @@ def test_the_lag_of_the_dispatcher(database: Database) -> None:
     assert now(database).dispatch_lag == 0
     aged(database, job_id, dispatched_at=50)  # The message is lost, and no dispatcher has sent it again.
     assert now(database).dispatch_lag == pytest.approx(20, abs=5)
+
+
+def end_job(database: Database, backbone: str, **settings: Any) -> None:
+    config = {"backbone": backbone, "image_size": None, **settings}
+    assert publish(database, claimed(database, new_job(database, config=config)))
+
+
+def test_only_jobs_of_the_same_image_size_and_without_large_settings_are_a_basis(database: Database) -> None:
+    def found(image_size: int | None) -> list[Any]:
+        with database.read() as session:
+            jobs = recent_successes(session, backbone="starter", image_size=image_size)
+        return [job.config.get("epochs") for job in jobs]
+
+    end_job(database, "starter", epochs=1)
+    end_job(database, "starter", epochs=2, image_size=160)
+    end_job(database, "starter", epochs=3, prompts={"red fox": ["x" * 300_000]})
+    end_job(database, "starter", epochs=4, image_size=160)
+    assert (found(None), found(160), found(224)) == ([1], [4, 2], [])
