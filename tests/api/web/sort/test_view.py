@@ -111,7 +111,7 @@ def test_the_sorted_images_are_saved(
             page.get_by_label("Class names").press("Enter")
         page.locator(".tile").first.focus()
         page.keyboard.press("0")  # the tenth class
-        page.wait_for_timeout(300)  # until the groups are drawn
+        expect(group(page, "a:b blue").last).to_have_accessible_name(re.compile("your correction$"))
         expected = sizes(page)
         with page.expect_download() as download:
             page.get_by_role("button", name="Download sorted zip").click()
