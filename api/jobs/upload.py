@@ -260,8 +260,7 @@ def _classes(
     warn(
         warnings,
         "few_images",
-        f"{{n}} classes have fewer than {GOOD_IMAGES[0]} training images, too few for good results: "
-        "{names}",
+        f"Fewer than {GOOD_IMAGES[0]} training images, too few for good results: {{names}}",
         few,
     )
     return [*trained.values(), *(count for count in new.values() if count["test_images"])]
