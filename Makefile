@@ -64,10 +64,10 @@ check: install-test
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.repository.unasync --check
 
-# Three processes for two cores, since many tests wait for servers. The models are too small for more than one
+# Four processes for two cores, since many tests wait for servers. The models are too small for more than one
 # thread.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" --ignore tests/benchmarks \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow" --ignore tests/benchmarks \
 		--ignore tests/neighbours --durations 25
 
 test-benchmarks: install-test
