@@ -112,6 +112,7 @@ def test_the_sorted_images_are_saved(
         page.locator(".tile").first.focus()
         page.keyboard.press("0")  # the tenth class
         expect(group(page, "a:b blue").last).to_have_accessible_name(re.compile("your correction$"))
+        expect(page.get_by_text("Only one image of a:b blue is labelled.")).to_be_visible()
         expected = sizes(page)
         with page.expect_download() as download:
             page.get_by_role("button", name="Download sorted zip").click()
@@ -148,10 +149,8 @@ def test_training_again_with_corrections(
         expect(asked).to_contain_text("1 of 10")
         expect(asked).to_contain_text(suggested[0])
         assert labelled == []
-        page.keyboard.press("3")
-        page.keyboard.press("Enter")
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("ArrowLeft")
+        for key in ("3", "Enter", "ArrowRight", "ArrowLeft"):
+            page.keyboard.press(key)
         expect(asked).to_contain_text("3 of 10")
         page.keyboard.press("Escape")
         expect(page.get_by_role("alert")).to_have_count(0)

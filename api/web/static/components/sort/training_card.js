@@ -14,6 +14,14 @@ function labelledWords(corrected, confirmed) {
   return `${count(corrected, "image")} corrected${confirmed ? `, ${confirmed.toLocaleString("en")} confirmed` : ""}.`;
 }
 
+/** Return a warning of new classes with a single image, which a training makes worse than their name alone. */
+function lonelyWords(labelled, trained) {
+  const added = labelled.map(({ label }) => label).filter((label) => !trained.includes(label));
+  const lonely = [...new Set(added)].filter((name) => added.filter((other) => other === name).length === 1);
+  if (!lonely.length) return "";
+  return ` Only one image of ${lonely.join(", ")} is labelled. Label more of it before you train: with one image, a new class may be recognised worse than by its name alone.`;
+}
+
 /** Create the card. `model` returns the chosen model, or nothing if it can't learn; `use` gets the id of the
  *  new model. */
 export function trainingCard(sorting, { model, use, signal }) {
@@ -132,7 +140,7 @@ export function trainingCard(sorting, { model, use, signal }) {
     const fresh = sorting.labelled.filter(({ saved }) => !(saved?.model === sorting.model && saved.learned)).length;
     element.hidden = !labels && !running && brought.hidden;
     const right = sorting.labelled.filter((image) => image.predictions?.[0].class_name === image.label).length;
-    sentence.textContent = !able ? "The pre-trained model can't learn. Choose a model that you have trained." : fresh ? labelledWords(labels - right, right) : "";
+    sentence.textContent = !able ? "The pre-trained model can't learn. Choose a model that you have trained." : fresh ? labelledWords(labels - right, right) + lonelyWords(sorting.labelled, sorting.trained) : "";
     sentence.hidden = !sentence.textContent;
     actions.hidden = !able || running || !(fresh || unsaved.length);
     train.disabled = busy;
