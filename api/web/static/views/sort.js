@@ -15,7 +15,7 @@ import { imagesOf } from "../lib/files/dropped_files.js";
 import { problemBox } from "../lib/problem.js";
 import { askInParts, askTogether } from "../lib/sorting/ask.js";
 import { recall } from "../lib/sorting/corrections.js";
-import { classOf, DIGITS } from "../lib/sorting/groups.js";
+import { classOf, nameOfKey } from "../lib/sorting/groups.js";
 import { MAX_IMAGES, sorting } from "../lib/sorting/sorting.js";
 import { count, percent } from "../lib/words.js";
 
@@ -119,9 +119,10 @@ export function sortView({ parameter, signal }) {
   /** Use a key that was pressed on an image. */
   function press(event, images) {
     const isCommand = event.ctrlKey || event.metaKey;
+    const name = nameOfKey(names(), event.key);
     if (isCommand && event.key === "z") undo();
     else if (isCommand || event.altKey) return false;
-    else if (names()[DIGITS.indexOf(event.key)]) move(images, names()[DIGITS.indexOf(event.key)]);
+    else if (name) move(images, name);
     else if (event.key === "/") askFor(images);
     else if (event.key === "Enter") approve(images);
     else if (event.key === "Delete" || event.key === "Backspace") takeBack(images);

@@ -1,7 +1,7 @@
 // Dialog that shows images one at a time and asks for their class.
 
 import { announce, h, replace } from "../../lib/dom.js";
-import { classOf, DIGITS, sureness } from "../../lib/sorting/groups.js";
+import { classOf, DIGITS, nameOfKey, sureness } from "../../lib/sorting/groups.js";
 import { percent } from "../../lib/words.js";
 import { askClass } from "./class_dialog.js";
 
@@ -67,10 +67,11 @@ export function walk(images, names, label) {
     }
     function keyDown(event) {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === "ArrowRight") go(1);
+      const name = nameOfKey(names(), event.key);
+      if (name) answer(name);
+      else if (event.key === "ArrowRight") go(1);
       else if (event.key === "ArrowLeft") go(-1);
       else if (event.key === "/") ask();
-      else if (names()[DIGITS.indexOf(event.key)]) answer(names()[DIGITS.indexOf(event.key)]);
       else return;
       event.preventDefault();
     }

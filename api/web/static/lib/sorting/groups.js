@@ -6,6 +6,9 @@ export const UNREAD = "unread";
 /** Keys of the first ten classes. */
 export const DIGITS = [..."1234567890"];
 
+/** Return the class name of a pressed key, if it has one. */
+export const nameOfKey = (names, key) => names[DIGITS.indexOf(key)];
+
 /** Return the class of an image: the person's label, else the most likely one. Null without an answer. */
 export function classOf({ label, predictions }) {
   return label ?? predictions?.[0].class_name ?? null;
