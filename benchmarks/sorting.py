@@ -1,4 +1,4 @@
-"""Accuracy of a sorted collection before and after corrections (benchmarks/plans/which-next.md, step 2).
+"""Accuracy of a sorted collection before and after corrections (benchmarks/pages/sorting.md).
 
     clipcite serve --data /tmp/sorting --port 8765
     CLIPCITE_DATA=/tmp/sorting python -m benchmarks.sorting --data clothing cifar10 clipart --out sorting.json

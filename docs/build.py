@@ -26,6 +26,7 @@ ELSEWHERE = {
     "benchmarks/pages/serving-speed.md": "benchmarks/serving-speed.md",
     "benchmarks/pages/preflight-and-preview.md": "benchmarks/preflight-and-preview.md",
     "benchmarks/pages/trust.md": "benchmarks/trust.md",
+    "benchmarks/pages/decisions.md": "benchmarks/decisions.md",
     "CHANGELOG.md": "project/changelog.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "SECURITY.md": "project/security-policy.md",

@@ -3,7 +3,6 @@
 Each part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`.
 """
 
-import ast
 import re
 import sys
 import tempfile
@@ -24,11 +23,7 @@ from docs.error_codes import all_codes
 from worker.metrics import DispatcherMetrics, WorkerMetrics
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    *sorted((ROOT / "docs" / "reference").glob("*.md")),
-    ROOT / "docs" / "explanation" / "architecture.md",
-]
-PRODUCT = ("admin", "api", "core", "worker")
+PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 USER_FOLDERS = {"data": "the user's data folder", "cache": "the user's cache folder"}
 
@@ -139,19 +134,6 @@ def _by_code(messages: dict[str, str]) -> str:
     return table(("code", "message"), [(f"`{code}`", text) for code, text in sorted(messages.items())])
 
 
-def modules() -> str:
-    """Return a table per folder of the product, with the first sentence of each module's docstring."""
-    folders: dict[str, list[tuple[str, str]]] = {}
-    for path in sorted(path for package in PRODUCT for path in (ROOT / package).rglob("*.py")):
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        folder = path.parent.relative_to(ROOT).as_posix()
-        if path.name != "__init__.py":
-            summary = " ".join(docstring.split("\n\n")[0].split()).rstrip(".:")
-            folders.setdefault(folder, []).append((f"`{path.name}`", summary))
-    head = ("module", "content")
-    return "\n".join(f"### Modules of {folder}/\n\n{table(head, rows)}" for folder, rows in folders.items())
-
-
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "training-config": training_config,
@@ -163,7 +145,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "job-errors": job_errors,
     "warnings": warnings,
     "findings": findings,
-    "modules": modules,
 }
 
 

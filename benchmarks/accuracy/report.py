@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from benchmarks.accuracy.harness import Trial, results, store_of
-from benchmarks.accuracy.measures import MEASURES, OPEN_WORLD
+from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.tables import (
     OURS,
     OVER,
@@ -74,16 +74,6 @@ def base_to_new_table(by_method: ByMethod, collected: Collected, names: Sequence
             by_data = [" / ".join(figure(values[n][m]) for n in names) for m in ("HM", "mixed HM")]
             count = sum(len(answers) for answers in runs.answers.values())
             table.rows.append([runs.label, str(count), *cells, *by_data])
-    return table
-
-
-def open_world_table(by_method: ByMethod, collected: Collected) -> Table:
-    """Return how well the scores separate images of trained classes from those of new ones."""
-    table = Table("Trained or new class: means over data sets", ["method", *OPEN_WORLD, "OwAUC"])
-    for method, trials in by_method.items():
-        for runs in collected(method, trials):
-            values = runs.means()["mean"]
-            table.rows.append([runs.label, *(figure(values[m]) for m in (*OPEN_WORLD, "OwAUC"))])
     return table
 
 
@@ -172,8 +162,6 @@ def base_to_new_page(trials: Sequence[Trial], backbone: Backbone, out: Path) -> 
     return {
         "bng": base_to_new_table(by_method, collected, names),
         "rivals": rivals_table(by_method, collected, SERVED),
-        "rivals-paper": rivals_table(by_method, collected, OURS),
-        "open-world": open_world_table(by_method, collected),
         "published": published_tables([])[0],
     }
 

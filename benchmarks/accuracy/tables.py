@@ -277,11 +277,6 @@ def published_tables(names: Sequence[str]) -> list[Table]:
     table = Table(
         "Published: ViT-B/16, OpenAI's weights, 16 shots, B / N / HM in per cent",
         ["method", "mean of 11", *known],
-        note="\n".join(
-            f"- {label}: {p.source}; read in {p.checked}."
-            + (f" Beyond the shots it uses {p.beyond_shots}." if p.beyond_shots else "")
-            for label, p in BASE_TO_NEW.items()
-        ),
     )
     for label, published in BASE_TO_NEW.items():
         figures = [published.average, *(published.datasets.get(name) for name in known)]

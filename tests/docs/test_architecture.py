@@ -29,7 +29,7 @@ def exists(path: str, name: str) -> bool:
         (ARCHITECTURE, r"`(?P<path>(?:[\w.]+/)+\w+\.\w+)(?:::(?P<name>\w+))?`", 40),
         (ARCHITECTURE, r"`(?P<path>(?:\w+/)+)`", 20),
         ("CONTRIBUTING.md", r"(?:(?<=`)|(?<= ))(?P<path>(?:\w+/)+(?:\w+\.py)?)(?=[`\s])", 15),
-        ("docs/project/fault-cases.md", r"`(?P<path>[\w/]+/test_\w+\.py)`", 10),
+        ("docs/explanation/guarantees.md", r"`(?P<path>tests/[\w/]+(?:\.py)?)`", 8),
         (
             "docs/explanation/security.md",
             r"\[(?P<name>test_\w+)\]\(\.\./\.\./(?P<path>tests/[\w/]+\.py)\)",
@@ -41,9 +41,8 @@ def exists(path: str, name: str) -> bool:
 )
 def test_everything_that_a_page_names_exists(page: str, pattern: str, least: int) -> None:
     found = {(one["path"], one.groupdict().get("name") or "") for one in re.finditer(pattern, text(page))}
-    folder = "tests/" if page.endswith("fault-cases.md") else ""
     assert len(found) >= least
-    assert [(path, name) for path, name in found if not exists(folder + path, name)] == []
+    assert [(path, name) for path, name in found if not exists(path, name)] == []
 
 
 @pytest.mark.parametrize("parent", FOLDERS_OF)

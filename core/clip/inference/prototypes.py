@@ -15,7 +15,7 @@ from core.clip.inference.request_rule import RequestRule, StockAnswer, kind_of, 
 TEXT_COUNTS_AS = 1.0
 """Weight of the prompt (shots); benchmarks/pages/preflight-and-preview.md has the measurements."""
 UNLIKE_QUANTILE = 0.05
-"""Quantile of each shot's similarity to the other classes; benchmarks/plans/one-rule.md has the decision."""
+"""Quantile of each shot's similarity to the other classes; benchmarks/pages/decisions.md has the decision."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ def which_next(
     The first is the least sure one. Then, one after the other, it is the image with the largest
     (1 − margin) · distance: the margin is that between its two most likely classes, and the distance is 1 −
     the largest cosine with an image that is chosen already. Of five orders it had the highest accuracy after
-    20 and 50 labels (benchmarks/plans/which-next.md).
+    20 and 50 labels (benchmarks/pages/decisions.md).
 
     Args:
         probabilities: [N, C] of the images.

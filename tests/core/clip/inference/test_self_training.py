@@ -1,4 +1,4 @@
-"""Self-training of a closed request, against the text of benchmarks/plans/collection.md."""
+"""Self-training of a closed request, against a plain form of the rule."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Images to label next, against the text of benchmarks/plans/which-next.md."""
+"""Images to label next, against a plain form of the rule."""
 
 import torch
 import torch.nn.functional as F
