@@ -58,10 +58,9 @@ class JobProgress:
 
     def step(self, message: Mapping[str, Any]) -> None:
         """Take the state after an optimiser step."""
-        names = ("epoch", "epochs", "step", "steps", "images_per_second")
-        losses = {name: message[name] for name in ("total", "dva", "scl", "vld")}
+        names = ("epoch", "epochs", "step", "steps", "images_per_second", "loss")
         with self._lock:
-            self._fields |= {**{name: message[name] for name in names}, "loss": losses}
+            self._fields |= {name: message[name] for name in names}
             self._report(self._training * message["step"] / message["steps"])
 
     def publish(self) -> None:

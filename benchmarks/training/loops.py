@@ -161,7 +161,7 @@ class Clock(Reporter):
         self.losses.append(cast(tuple[float, float, float, float], losses))
 
     def step(self, progress: StepProgress) -> None:
-        self.tick(progress.total, progress.dva, progress.scl, progress.vld)
+        self.tick(*progress.loss.values())
 
     @property
     def seconds_a_step(self) -> float:

@@ -24,15 +24,6 @@ class ClassCounts(ResponseModel):
     test_images: int = Field(description="Number of test images.")
 
 
-class Loss(ResponseModel):
-    """Loss and its three terms (paper, eq. 6), without their weights."""
-
-    total: float
-    dva: float
-    scl: float
-    vld: float
-
-
 class Progress(ResponseModel):
     """Progress of a job. Epochs, steps and losses are those of the training."""
 
@@ -58,7 +49,10 @@ class Progress(ResponseModel):
         "`model_id`.",
     )
     images_per_second: float | None = None
-    loss: Loss | None = None
+    loss: dict[str, float] | None = Field(
+        None,
+        description="Losses by name (paper, eq. 2 to 5), and their weighted sum `total` (eq. 6).",
+    )
 
 
 JOB_EXAMPLE: JsonDict = {

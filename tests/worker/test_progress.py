@@ -34,7 +34,7 @@ class Attempt:
         for step in range(first, last + 1):
             self.wait(TRAINING / STEPS * self.pace)
             counts = {"epoch": 1, "epochs": 1, "step": step, "steps": STEPS, "images_per_second": 9.5}
-            self.progress.step({**counts, **LOSSES})
+            self.progress.step({**counts, "loss": LOSSES})
 
     def publish(self) -> None:
         self.progress.enter("publishing")

@@ -1,12 +1,27 @@
-"""The three losses of CLIP-CITE (arXiv 2407.04003, eq. 2 to 6), as pure functions of features.
+"""The losses of CLIP-CITE (arXiv 2407.04003, eq. 2 to 6), as pure functions of features.
+
+`losses` names the losses of a training. A new loss is one more entry there and its weight in `total_loss`;
+progress, API and page carry the losses by name.
 
 Features are L2-normalised fp32 tensors of shape [B, D] for a batch of B images. `logit_scale` is 1/τ of
 the pre-trained model, already exponentiated (100 for OpenAI's CLIP). Every loss is a mean over the batch.
 """
 
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from core.clip.config import AdaptConfig
+
+
+class Features(NamedTuple):
+    """Features of a batch by one model. `texts` are those of the prompt of each image's class."""
+
+    images: Tensor
+    texts: Tensor
 
 
 def visual_text_alignment(
@@ -65,6 +80,27 @@ def similarity_distillation(
     return F.kl_div(log_p_hat, log_p, log_target=True, reduction="batchmean")
 
 
-def total_loss(dva: Tensor, scl: Tensor, vld: Tensor, scl_weight: float, vld_weight: float) -> Tensor:
-    """Return L, eq. 6, with λ = `scl_weight` and η = `vld_weight`."""
-    return dva + scl_weight * scl + vld_weight * vld
+def losses(
+    student: Features,
+    teacher: Features,
+    classifier: Tensor,
+    labels: Tensor,
+    logit_scale: float,
+    contrastive: Callable[[Tensor, Tensor, Tensor, float], Tensor] = supervised_contrastive,
+) -> dict[str, Tensor]:
+    """Return the losses of a batch by name, without their weights.
+
+    Args:
+        contrastive: L_SCL, which an ablation may replace.
+    """
+    return {
+        "dva": visual_text_alignment(student.images, classifier, labels, logit_scale),
+        "scl": contrastive(student.images, student.texts, labels, logit_scale),
+        "vld": similarity_distillation(*student, *teacher, logit_scale),
+    }
+
+
+def total_loss(losses: Mapping[str, Tensor], config: AdaptConfig) -> Tensor:
+    """Return L, eq. 6: the weighted sum, with λ = `scl_weight` and η = `vld_weight`."""
+    weights = {"dva": 1.0, "scl": config.scl_weight, "vld": config.vld_weight}
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()

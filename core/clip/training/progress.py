@@ -8,16 +8,14 @@ FOLD_TRAINING = 0.8
 
 @dataclass(frozen=True)
 class StepProgress:
-    """State after one optimiser step. Losses are means over the batch; only `total` is weighted."""
+    """State after one optimiser step."""
 
     epoch: int
     epochs: int
     step: int
     steps: int
-    total: float
-    dva: float
-    scl: float
-    vld: float
+    loss: dict[str, float]
+    """Losses by name, means over the batch. `total` is their weighted sum."""
     images_per_second: float
 
 

@@ -26,12 +26,7 @@ from core.clip.models.features import (
 )
 from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
 from core.clip.training.conv_bn import fuse_conv_bn
-from core.clip.training.losses import (
-    similarity_distillation,
-    supervised_contrastive,
-    total_loss,
-    visual_text_alignment,
-)
+from core.clip.training.losses import Features, losses, supervised_contrastive, total_loss
 from core.clip.training.microbatch import MicroBatcher
 from core.clip.training.progress import Reporter, StepProgress
 
@@ -155,25 +150,25 @@ def fine_tune(
 
     def losses_and_gradients(
         x: Tensor, y: Tensor, sentences: Tensor, text_of: Tensor, micro_batch_size: int | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return L, L_DVA, L_SCL and L_VLD of a batch; accumulate the gradients of L in the parameters."""
+    ) -> dict[str, Tensor]:
+        """Return the losses of a batch and their `total`; accumulate its gradients in the parameters."""
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             image_features = _encode(student, x, micro_batch_size, check)  # [B, D], fp32 from here on
             text_features = encode_tokens(student, tokens[sentences])[text_of]  # [B, D]
             with torch.no_grad():
                 teacher_image_features = _encode(teacher, x, micro_batch_size, check)
-        teacher_text_features = teacher_texts[sentences][text_of]
-
-        scale = backbone.logit_scale
-        dva = visual_text_alignment(image_features, classifier, y, scale)
-        scl = recipe.contrastive(image_features, text_features, y, scale)
-        vld = similarity_distillation(
-            image_features, text_features, teacher_image_features, teacher_text_features, scale
+        parts = losses(
+            Features(image_features, text_features),
+            Features(teacher_image_features, teacher_texts[sentences][text_of]),
+            classifier,
+            y,
+            backbone.logit_scale,
+            recipe.contrastive,
         )
-        loss = total_loss(dva, scl, vld, config.scl_weight, config.vld_weight)
-        scaler.scale(loss).backward()
-        return loss.detach(), dva.detach(), scl.detach(), vld.detach()
+        total = total_loss(parts, config)
+        scaler.scale(total).backward()
+        return {name: loss.detach() for name, loss in {"total": total, **parts}.items()}
 
     micro_batcher = MicroBatcher(config.micro_batch_size, reporter)
     all_labels = torch.tensor(labels)
@@ -191,11 +186,12 @@ def fine_tune(
         y, text_of = y.to(device), text_of.to(device)
 
         compute = partial(losses_and_gradients, x, y, sentences, text_of)
-        # One synchronisation of the GPU for all four.
-        loss, dva, scl, vld = torch.stack(micro_batcher.fit(compute, len(x))).tolist()
-        if not math.isfinite(loss):
+        computed = micro_batcher.fit(compute, len(x))
+        # One synchronisation of the GPU for all of them.
+        loss = dict(zip(computed, torch.stack(list(computed.values())).tolist(), strict=True))
+        if not math.isfinite(loss["total"]):
             raise TrainingDiverged(
-                f"The loss became {loss} at step {step} of {steps}. Use a lower learning_rate "
+                f"The loss became {loss['total']} at step {step} of {steps}. Use a lower learning_rate "
                 f"(now {config.learning_rate:g}) or precision fp32."
             )
 
@@ -210,10 +206,7 @@ def fine_tune(
                 epochs=config.epochs,
                 step=step,
                 steps=steps,
-                total=loss,
-                dva=dva,
-                scl=scl,
-                vld=vld,
+                loss=loss,
                 images_per_second=len(x) / max(per_step, 1e-9),
             )
         )

@@ -56,7 +56,7 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
         assert done.status == "succeeded"
         losses = [one.progress.loss for one in seen if one.progress and one.progress.loss]
         assert losses
-        assert losses[-1].total > 0
+        assert losses[-1]["total"] > 0
         assert done.metrics.measured_on.source == "test"
         assert (done.model_id, done.metrics) == (job.model_id, job.metrics)
         assert done.metrics.all_classes is not None

@@ -121,10 +121,10 @@ def test_cut_off_three_times_is_the_same_training(
     assert last.warnings == []
     assert same(resumed, reference)
     # The losses of all steps equal those of the uninterrupted training, also for repeated steps.
-    losses = {s.step: s.total for s in whole.steps}
+    losses = {s.step: s.loss["total"] for s in whole.steps}
     steps += last.steps
     assert {s.step for s in steps} == losses.keys()
-    assert all(s.total == losses[s.step] for s in steps)
+    assert all(s.loss["total"] == losses[s.step] for s in steps)
     assert [s.step for s in last.steps] == list(range(3 * STEPS + 1, 4 * STEPS + 1))
     assert {s.epoch for s in last.steps} == {4}
 

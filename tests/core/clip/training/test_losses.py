@@ -8,9 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.clip.config import resolve_config
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.losses import (
+    Features,
+    losses,
     similarity_distillation,
     supervised_contrastive,
     total_loss,
@@ -131,12 +134,8 @@ def test_the_losses_stay_finite_at_clips_temperature_in_fp32() -> None:
     images = F.normalize(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]), dim=-1).requires_grad_()
     texts = images.detach().clone().requires_grad_()
     y = torch.tensor([0, 1, 1])
-    losses = (
-        visual_text_alignment(images, -texts, y, 100.0),
-        supervised_contrastive(images, texts, y, 100.0),
-        similarity_distillation(images, texts, -images, texts, 100.0),
-    )
-    total = total_loss(*losses, 0.7, 0.1)
+    named = losses(Features(images, texts), Features(-images, texts), -texts, y, 100.0)
+    total = total_loss(named, resolve_config())
     total.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(total)
     assert torch.isfinite(images.grad).all()  # type: ignore[arg-type]
@@ -144,8 +143,9 @@ def test_the_losses_stay_finite_at_clips_temperature_in_fp32() -> None:
 
 
 def test_total_loss_is_the_weighted_sum() -> None:
-    dva, scl, vld = (torch.tensor(x, dtype=torch.float64) for x in (2.0, 3.0, 5.0))
-    assert total_loss(dva, scl, vld, 0.7, 0.1).item() == pytest.approx(2 + 0.7 * 3 + 0.1 * 5)
+    named = dict(zip(("dva", "scl", "vld"), torch.tensor([2.0, 3.0, 5.0], dtype=torch.float64), strict=True))
+    config = resolve_config(scl_weight=0.7, vld_weight=0.1)
+    assert total_loss(named, config).item() == pytest.approx(2 + 0.7 * 3 + 0.1 * 5)
 
 
 class Towers:

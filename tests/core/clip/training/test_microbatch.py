@@ -52,7 +52,7 @@ def test_the_batch_is_split_until_it_fits(tiny: Backbone, backward: bool) -> Non
     reporter, asked_for = Recorder(), Recorder()
     halved = train(small(tiny, 4, backward=backward), reporter)
     assert same_bits(halved, train(tiny, asked_for, micro_batch_size=4))  # No step was repeated.
-    assert [s.total for s in reporter.steps] == [s.total for s in asked_for.steps]
+    assert [s.loss["total"] for s in reporter.steps] == [s.loss["total"] for s in asked_for.steps]
     assert [code for code, _ in reporter.warnings] == ["micro_batch_reduced"] * 2
     assert "16 images" in reporter.warnings[0][1]
     assert "micro_batch_size 4," in reporter.warnings[1][1]

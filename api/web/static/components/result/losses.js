@@ -1,35 +1,44 @@
-// Charts of the three losses during training, each with its own scale.
+// Charts of the losses during training, each with its own scale.
 
 import { h, svg } from "../../lib/dom.js";
 
-const LOSSES = [
-  ["dva", "Telling your classes apart", "L_DVA"],
-  ["scl", "Matching images with text", "L_SCL"],
-  ["vld", "Staying close to the pre-trained model", "L_VLD"],
-];
+const LABELS = {
+  dva: "Telling your classes apart",
+  scl: "Matching images with text",
+  vld: "Staying close to the pre-trained model",
+};
 const WIDTH = 240;
 const HEIGHT = 72;
 const EDGE = 5;
 
 export function lossCharts() {
-  const charts = LOSSES.map(([name, label, term]) => chart(name, label, term));
+  const charts = new Map();
+  const row = h("div", { class: "charts" });
   const element = h(
     "div",
     { class: "losses", hidden: true },
     h("h2", {}, "Training progress"),
-    h("p", { class: "soft" }, "Three losses by training step. The first two should fall. The third shows the distance from the pre-trained model."),
-    h("div", { class: "charts" }, charts.map((c) => c.element)),
+    h("p", { class: "soft" }, "Losses by training step. The first two should fall. The third shows the distance from the pre-trained model."),
+    row,
   );
   /** Add the progress of a job. Progress without losses is ignored. */
   function add({ stage, step, loss }) {
     if (!loss || stage !== "training") return;
     element.hidden = false;
-    for (const item of charts) item.add(step, loss[item.name]);
+    for (const [name, value] of Object.entries(loss)) {
+      if (name === "total") continue;
+      if (!charts.has(name)) {
+        charts.set(name, chart(name, LABELS[name] ?? name));
+        row.append(charts.get(name).element);
+      }
+      charts.get(name).add(step, value);
+    }
   }
   return { element, add };
 }
 
-function chart(name, label, term) {
+function chart(name, label) {
+  const term = `L_${name.toUpperCase()}`;
   let points = [];
   const value = h("span", { class: "value" }); // no <output>: screen readers would announce each step
   const line = svg("polyline", { class: "line" });
@@ -63,7 +72,7 @@ function chart(name, label, term) {
     last.textContent = String(end);
     image.setAttribute("aria-label", `${label}: from ${formatted(values[0])} to ${formatted(loss)} in ${end} steps.`);
   }
-  return { name, element, add };
+  return { element, add };
 }
 
 function formatted(loss) {
