@@ -17,12 +17,13 @@ TESTS := '.[server,starter,heic,benchmarks,test]'
 with_dots = { $(1); } & job=$$!; while kill -0 $$job 2>/dev/null; do printf .; sleep 5; done; echo; wait $$job
 pip_install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable $(1)
 
-.PHONY: help install install-test demo check test test-benchmarks test-neighbours test-slow test-fast docs lock clean
+.PHONY: help install install-test demo wheel check test test-benchmarks test-neighbours test-slow test-fast docs lock clean
 
 help:
 	@echo "make install   install the service into $(VENV)"
 	@echo "make install-test install the packages of tests and benchmarks, too"
 	@echo "make demo      train on sample images and show the change; DATA=folder for your own"
+	@echo "make wheel     write dist/clipcite-….whl, which pip installs on other machines"
 	@echo "make check     check formatting, types, import contracts and the generated client"
 	@echo "make test      run the checks and the tests that are not slow, and name the slowest"
 	@echo "make test-benchmarks run the tests of the benchmarks that are not slow"
@@ -56,6 +57,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 export DATA  # preserves spaces and quotes in the path
 demo: install
 	@$(BIN)/python -m demo
+
+wheel: install
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 check: install-test
 	$(BIN)/ruff format --check .

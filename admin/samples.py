@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from admin.installation import errors_in_words
-from clipcite.cli.connection import stderr, stdout
+from clipcite.cli.connection import AsJson, print_json, stderr, stdout
 from core.samples import sample
 
 
@@ -17,6 +17,7 @@ def samples(
     folder: Annotated[
         Path, typer.Argument(metavar="[FOLDER]", help="Folder (default: the name of the sample).")
     ] = Path(sample.NAME),
+    as_json: AsJson = False,
 ) -> None:
     """Write sample images to a folder.
 
@@ -30,6 +31,17 @@ def samples(
             place = error.filename or folder  # a full disk names no file
             typer.echo(f"{place} cannot be written: {error.strerror}. Choose another folder.", err=True)
             raise typer.Exit(1) from None
+    if as_json:
+        print_json(
+            {
+                "train": str(folder / "train"),
+                "test": str(folder / "test"),
+                "trained_classes": list(sample.TRAINED),
+                "new_classes": list(sample.NEW),
+                "license": sample.LICENSE,
+            }
+        )
+        return
     train = sample.SHOTS * len(sample.TRAINED)
     test = sample.SIZE - train
     stdout().print(

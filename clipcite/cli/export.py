@@ -1,5 +1,6 @@
 """`clipcite export`: download a model."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,8 +26,15 @@ from clipcite.cli.render.progress import transfer_bar
 def export(
     model: Reference,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Path of the zip.", dir_okay=False, writable=True)
-    ],
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Path of the zip (default: model-format.zip).",
+            dir_okay=False,
+            writable=True,
+        ),
+    ] = None,
     format: Annotated[
         Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"],
         typer.Option(
@@ -43,6 +51,11 @@ def export(
 
     The zip contains a model card. The file is created once the download is complete.
     """
+    if output is None:
+        name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
+        output = Path(f"{name}-{format}.zip")
+        if output.exists():
+            give_up(f"{output} exists. Choose another name: -o FILE.", Exit.USAGE)
     try:
         with (
             connected(url, key) as client,

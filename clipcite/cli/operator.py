@@ -12,6 +12,20 @@ import typer
 from typer.core import TyperGroup
 
 OPERATOR_SECTION = "Commands for the service on this machine"
+OTHER_WORDS = {
+    "train": "adapt",
+    "finetune": "adapt",
+    "fine-tune": "adapt",
+    "predict": "classify",
+    "infer": "classify",
+    "label": "sort",
+    "organise": "sort",
+    "organize": "sort",
+    "group": "sort",
+    "start": "serve",
+    "run": "serve",
+}
+"""Commands by the words that other programs use for them."""
 
 
 def server_missing() -> str | None:
@@ -85,7 +99,8 @@ class WithOperator(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         names = self.list_commands(ctx)
         if args and args[0] not in names and not args[0].startswith("-"):
-            near = get_close_matches(args[0], names) or list(self._below(ctx, args[0]))
+            same = [OTHER_WORDS[args[0]]] if OTHER_WORDS.get(args[0]) in names else []
+            near = same or get_close_matches(args[0], names) or list(self._below(ctx, args[0]))
             meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             ctx.fail(f"No such command {args[0]!r}.{meant}")
         return super().resolve_command(ctx, args)

@@ -1,13 +1,14 @@
 """Detection of the format of labelled images."""
 
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import read_folders
 from clipcite.datasets.dataset import Dataset
-from clipcite.datasets.image import reading
+from clipcite.datasets.image import IMAGE_ENDINGS, reading
 from clipcite.datasets.label_studio import read_label_studio
 from clipcite.datasets.manifests import MANIFESTS, read_imagefolder, read_manifest
 
@@ -63,4 +64,9 @@ def _read_folder(root: Path, label_column: str | None) -> Dataset:
         raise InvalidImages(f"{root} contains several manifests ({names}). Specify one of them.")
     if folders is not None:
         return folders  # one class: the service explains what is missing
+    if any(path.suffix.lower() in IMAGE_ENDINGS for path in beside):
+        raise InvalidImages(
+            f"{root} contains images without labels. To train, put them into one folder per class. To group "
+            f"and sort them: clipcite sort {shlex.quote(str(root))}"
+        )
     raise InvalidImages(f"{root} contains no labelled images. {SUPPORTED}")

@@ -121,6 +121,9 @@ def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:
 MISTAKES = [
     (["clasify", "{images}"], 2, "No such command 'clasify'. Did you mean 'classify'?"),
     (["delete", "things"], 2, "Did you mean 'jobs delete' or 'models delete'?"),
+    (["train", "{images}"], 2, "No such command 'train'. Did you mean 'adapt'?"),
+    (["predict", "{images}"], 2, "No such command 'predict'. Did you mean 'classify'?"),
+    (["label", "{images}"], 2, "No such command 'label'. Did you mean 'sort'?"),
     (["adapt", "{images}", "--epoch", "5"], 2, "No such option: --epoch (Possible options: --epochs)"),
     (
         ["adapt", "{images}", "--config", '{{"epoch": 5}}'],
@@ -128,11 +131,21 @@ MISTAKES = [
         "epoch: Unknown field `epoch`. Did you mean `epochs`?",
     ),
     (["adapt", "{images}", "--config", "["], 2, "must be a JSON object or the path of a JSON file."),
-    (["adapt", "{images}/test/red"], 2, "contains no labelled images. Supported formats: class folders"),
+    (
+        ["adapt", "{images}/test/red"],
+        2,
+        "contains images without labels. To train, put them into one folder per",
+    ),
+    (["adapt", "{images}/test/red"], 2, "To group and sort them: clipcite sort {images}/test/red"),
     (["adapt", "gone"], 2, "'gone' does not exist."),
     (["classify", "{images}/test"], 2, "Invalid value for --classes: is required with the stock model."),
     (["classify", "gone/*.png", "-c", "a"], 2, "no image at gone/*.png."),
     (["classify", "", "-c", "a"], 2, "one of the names is empty."),
+    (
+        ["classify", "{images}/test", "-m", "wardrobe@prod"],
+        5,
+        "'wardrobe' has no alias 'prod'. `clipcite models promote wardrobe@prod wardrobe`",
+    ),
     (["classify", "{images}/test", "-m", "wardrob"], 5, "No model 'wardrob'. Did you mean 'wardrobe'?"),
     (["models", "show", "mdl_x"], 5, "There is no model 'mdl_x'. `clipcite models list` lists your models."),
     (["jobs", "show", "zzzzzz"], 2, "No jobs have an id that ends in 'zzzzzz'. Run `clipcite jobs list`."),
@@ -153,7 +166,7 @@ def test_a_mistake_is_answered_with_its_remedy(
     """The message stands on standard error, without a traceback, a route or a phrase of pydantic."""
     done = call(*(argument.format(images=folder) for argument in arguments), status=status)
     said = re.sub(r"[│╭╮╰╯─\s]+", " ", done.stderr)
-    assert words in said
+    assert words.format(images=folder) in said
     assert done.stdout == ""
     assert not re.search(r"Traceback|(GET|POST|DELETE|PUT|PATCH) /|Extra inputs", said)
 

@@ -5,6 +5,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from clipcite import Job
 from tests.clipcite.painted import paint
 
@@ -24,7 +26,14 @@ def test_report(call: Any, taught: Job, tmp_path: Path) -> None:
     assert "job_x" in call("report", "job_x", status=5).stderr
 
 
-def test_export_import_names_and_aliases(call: Any, taught: Job, tmp_path: Path) -> None:
+def test_export_import_names_and_aliases(
+    call: Any, taught: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"{taught.model_id}-delta.zip"
+    assert name in call("export", taught.model_id, "--format", "delta").stdout
+    assert f"{name} exists." in call("export", taught.model_id, "--format", "delta", status=2).stderr
+
     delta = tmp_path / "delta.zip"
     assert "MB" in call("export", taught.model_id, "--format", "delta", "-o", delta).stdout
     said = json.loads(
