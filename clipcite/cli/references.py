@@ -49,14 +49,10 @@ def find_model(client: Client, reference: str, *, or_job: bool = False) -> str:
         name, at, tag = reference.partition("@")
         if at and any(model.name == name for model in models):
             if tag.isdigit():
-                give_up(
-                    f"{name!r} has no version {tag}. `clipcite models list` shows its versions.", Exit.REFUSED
-                )
-            give_up(
-                f"{name!r} has no alias {tag!r}. `clipcite models promote {reference} {name}` points it at the "
-                "latest version.",
-                Exit.REFUSED,
-            )
+                advice = "`clipcite models list` shows its versions."
+                give_up(f"{name!r} has no version {tag}. {advice}", Exit.REFUSED)
+            advice = f"`clipcite models promote {reference} {name}` points it at the latest version."
+            give_up(f"{name!r} has no alias {tag!r}. {advice}", Exit.REFUSED)
         near = get_close_matches(reference, {model.name for model in models if model.name})
         meant = f"Did you mean {' or '.join(map(repr, near))}?" if near else "Run `clipcite models list`."
         give_up(f"No model {reference!r}. {meant}", Exit.REFUSED)
