@@ -10,12 +10,12 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from clipcite.sorting.log import Action, How, Log
-from clipcite.sorting.plan import Place, key_of
+from clipcite.sorting.plan import Image, Place, key_of
 
 PART = 64
 """Actions that are logged together, before the first of them."""
@@ -42,40 +42,32 @@ def carry_out(log: Log, places: Sequence[Place], how: How, on_done: Callable[[in
     for start in range(0, len(places), PART):
         part: list[tuple[Place, Action]] = []
         for place in places[start : start + PART]:
-            source, target = place.image.path, place.target or into
-            link = made = None
             try:
                 _make_folder(log, into / place.folder)
-                if how == "link":
-                    made = str(source)
-                elif how == "move" and source.is_symlink():
-                    link = str(source.readlink())
-                    real = Path(
-                        os.path.realpath(source)
-                    )  # a relative link would lead nowhere from another folder
-                    made = str(targets.get(real) or real)
+                part.append((place, _action(place, how, targets, root, into)))
             except OSError as error:
-                _leave(left, source, error)
+                _leave(left, place.image.path, error)
                 on_done(1)
-                continue
-            names = str(source.relative_to(root)), str(target.relative_to(into))
-            part.append((place, Action(how, *names, link, made)))
         log.write_actions([action for _, action in part])
         for place, action in part:
-            source = place.image.path
             try:
-                unchanged = (
-                    key_of(source, root) == place.image.key and not (how == "move" and source.is_symlink())
-                    if action.link is None
-                    else _leads_to(source, action.link)
-                )
-                if not unchanged:
-                    raise OSError(None, "It has changed since it was classified.")
-                _do(action, source, into / action.target)
+                _do(action, place.image, root, into)
             except OSError as error:
-                _leave(left, source, error)
+                _leave(left, place.image.path, error)
             on_done(1)
     return left
+
+
+def _action(place: Place, how: How, targets: Mapping[Path, Path | None], root: Path, into: Path) -> Action:
+    """Return what to do with an image. A moved link leads to where its file is after the sort."""
+    source, target = place.image.path, place.target or into
+    names = str(source.relative_to(root)), str(target.relative_to(into))
+    if how == "link":
+        return Action(how, *names, made=str(source))
+    if how == "move" and source.is_symlink():  # a relative link would lead nowhere from another folder
+        real = Path(os.path.realpath(source))
+        return Action(how, *names, str(source.readlink()), str(targets.get(real) or real))
+    return Action(how, *names)
 
 
 def _make_folder(log: Log, folder: Path) -> None:
@@ -87,16 +79,23 @@ def _make_folder(log: Log, folder: Path) -> None:
     _check(folder)
 
 
-def _do(action: Action, source: Path, target: Path) -> None:
-    if action.how == "copy":
-        copy(source, target)
-    elif action.how == "link":
-        target.symlink_to(action.made or "")
-    elif action.link is None:
-        move(source, target)
+def _do(action: Action, image: Image, root: Path, into: Path) -> None:
+    """Put one image into its place, unless it has changed since it was classified."""
+    source, target = image.path, into / action.target
+    if action.link is not None:
+        changed = not _leads_to(source, action.link)
     else:
-        target.symlink_to(action.made or "")
-        source.unlink()
+        changed = key_of(source, root) != image.key or (action.how == "move" and source.is_symlink())
+    if changed:
+        raise OSError(None, "It has changed since it was classified.")
+    if action.made is not None:
+        target.symlink_to(action.made)
+        if action.link is not None:
+            source.unlink()
+    elif action.how == "copy":
+        copy(source, target)
+    else:
+        move(source, target)
 
 
 def _leave(left: Left, path: Path, error: OSError) -> None:
@@ -183,13 +182,12 @@ def _tidy(action: Action, source: Path, target: Path) -> None:
     old, new = source.lstat(), target.lstat()
     _check(source.parent)
     _check(target.parent)
+    if source.parent.samefile(target.parent):
+        return  # perhaps one name, in upper and lower case
     if action.link is not None:
         if _leads_to(source, action.link) and _leads_to(target, action.made):
             target.unlink()
-    elif os.path.samestat(old, new):
-        if not source.parent.samefile(target.parent):  # else perhaps one name, in upper and lower case
-            target.unlink()
-    elif stat.S_ISREG(old.st_mode) and _is_copy(source, target):
+    elif stat.S_ISREG(old.st_mode) and (os.path.samestat(old, new) or _is_copy(source, target)):
         _unlink(target, new)
 
 
@@ -295,6 +293,7 @@ def rename(source: Path, target: Path) -> None:
     Raises:
         FileExistsError: the target exists.
     """
+    old = source.lstat()
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
@@ -305,8 +304,10 @@ def rename(source: Path, target: Path) -> None:
         source.rename(target)
         return
     try:
-        if os.path.samestat(source.lstat(), target.lstat()):  # else a new file, which stays
-            source.unlink()
+        now = source.lstat()
+        if not (os.path.samestat(now, target.lstat()) or _same(now, old)):
+            raise OSError(None, "It was replaced while it was moved. The old one is at its new place.")
+        source.unlink()
     except FileNotFoundError:  # moved away meanwhile
         return
     except PermissionError:

@@ -180,7 +180,7 @@ def locked(*folders: Path) -> Iterator[None]:
         held = set()
         for folder in folders:
             try:
-                handle = os.open(folder, os.O_RDONLY)
+                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, handle)
                 state = os.fstat(handle)
                 if (state.st_dev, state.st_ino) not in held:
@@ -202,7 +202,7 @@ def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:
         subject: `folder`, `model` and `classes`.
     """
     into.mkdir(parents=True, exist_ok=True)
-    found = [Log(path) for path in sorted(into.glob("clipcite-sort-*.jsonl"))]
+    found = [Log(path) for path in sorted(into.glob("clipcite-sort-*.jsonl")) if path.is_file()]
     found = [log for log in found if log.subject.get("folder") == subject["folder"]]
     others = [log for log in found if log.subject != subject]
     if len(others) < len(found):

@@ -98,7 +98,7 @@ def plan(images: Iterable[Image], log: Log, into: Path, unsure: float, how: How)
         name = label or answer.ranked[0][0]
         is_unsure = label is None and answer.ranked[0][1] < unsure
         folder = UNSURE if is_unsure else folders[name]
-        if image.path.parent == into / folder:
+        if _is_same_folder(image.path.parent, into / folder):
             places.append(Place(image, answer, name, folder, image.path, done=True))
             taken.add(str(image.path).casefold())
             continue
@@ -126,6 +126,13 @@ def safe_names(classes: Iterable[str]) -> Mapping[str, str]:
         names[class_name] = next(name for name in numbered if name.casefold() not in taken)
         taken.add(names[class_name].casefold())
     return names
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    """Return whether two paths are one folder, even if only their upper and lower case differ."""
+    return one == other or (
+        str(one).casefold() == str(other).casefold() and other.is_dir() and one.samefile(other)
+    )
 
 
 def _numbered(path: Path, number: int) -> str:

@@ -338,7 +338,8 @@ def test_what_appears_while_an_image_is_moved_stays(tmp_path: Path, monkeypatch:
         (folder / "new.jpg").replace(source)
 
     monkeypatch.setattr(os, "link", link_and_save)
-    assert run(folder, into, "move", {"a.jpg": "cat"})[1] == []
+    [(_, reason)] = run(folder, into, "move")[1][:1]
+    assert reason == "It was replaced while it was moved. The old one is at its new place."
     assert (folder / "a.jpg").read_text() == "saved"
     assert (into / "cat/a.jpg").read_text() == "content of a.jpg"
 
