@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from clipcite.cli.render.predictions import predictions_csv, tally
-from clipcite.cli.render.tables import as_csv
 from clipcite.cli.render.tables import (
+    as_csv,
     model_facts,
     print_table,
     table_of,
