@@ -74,11 +74,16 @@ class Log:
                     self.damaged += 1
 
     def write(self, *records: dict[str, Any]) -> None:
-        """Append records, and wait until the disk has them."""
-        with self.path.open("ab") as file:
-            file.write("".join(f"\n{json.dumps(record)}" for record in records).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        """Append records, and wait until the disk has them. After an error, the file is as it was."""
+        size = self.path.stat().st_size
+        try:
+            with self.path.open("ab") as file:
+                file.write("".join(f"\n{json.dumps(record)}" for record in records).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            os.truncate(self.path, size)
+            raise
         for record in records:
             self._take(record)
 

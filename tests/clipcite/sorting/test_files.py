@@ -186,9 +186,12 @@ def test_a_full_disk(tmp_path: Path, how: How) -> None:
         assert error.value.errno == errno.ENOSPC
         assert set(before.values()) <= {*state(folder).values(), *state(into).values()}
         assert not list(into.rglob("b.jpg"))
+        fill(disk)
+        with pytest.raises(OSError, match="No space left"):
+            Log(next(into.glob("*.jsonl"))).write({"folder": "f" * 5_000})
         ballast.unlink()
         log, left = run(folder, into, how)
-        assert left == []
+        assert (left, log.damaged) == ([], 0)
         assert (into / "cat" / "b.jpg").stat().st_size == 600_000
         assert undone(log) == []
         assert state(folder) == before

@@ -75,14 +75,16 @@ def test_interruptions(
     def arrived() -> int:
         return len(list(into.glob("*/*"))) - len(mine)
 
-    for turn in range(6):
-        by, some = SIGNALS[turn % 2], draw.randrange(IMAGES)
-        interrupt(service, command, by, lambda some=some: arrived() > some)
+    def interrupted(by: signal.Signals, some: int, *, finished: bool) -> None:
+        interrupt(service, command, by, lambda: arrived() > some)
         assert set(before.values()) <= {*state(folder).values(), *state(into).values()}
-        if turn % 3:
+        if finished:
             call(*command)
             assert arrived() == IMAGES
-            interrupt(service, undoing, by, lambda some=some: arrived() < some)
+            interrupt(service, undoing, by, lambda: arrived() < some)
             assert set(before.values()) <= {*state(folder).values(), *state(into).values()}
         call(*undoing)
         assert (state(folder), state(into)) == (before, untouched)
+
+    for turn in range(6):
+        interrupted(SIGNALS[turn % 2], draw.randrange(IMAGES), finished=turn % 3 > 0)
