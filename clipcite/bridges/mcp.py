@@ -12,9 +12,9 @@ import typer
 from clipcite.cli.connection import Exit, Key, Url, connected, give_up
 from clipcite.client.errors import APIStatusError, ClipCiteError
 from clipcite.datasets.detect import read
-from clipcite.sorting.files import carry_out
-from clipcite.sorting.log import open_log
-from clipcite.sorting.plan import find_images, plan
+from clipcite.sorting.files import carry_out, tidy
+from clipcite.sorting.log import locked, open_log
+from clipcite.sorting.plan import find_images, plan, without_sorted
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -130,15 +130,18 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
         """Copy each image of a folder into `FOLDER-sorted/CLASS/`. The command in `undo` undoes it."""
         source = inside(folder)
         into = inside(source.with_name(f"{source.name}-sorted"))
-        images = [image for image in find_images(source, into) if inside(image.path)]
         used = client.models.get(model)
         classes = dict.fromkeys(used.trained_classes)
-        log, _ = open_log(into, {"folder": str(source), "model": used.id, "classes": classes})
-        ask(client, log, images, None, lambda number: None)
-        ask_again(client, log, images, None, suggest=0)
-        places = plan(images, log, into, unsure=0, how="copy")
-        waiting = [place for place in places if place.target and inside(place.target) and not place.done]
-        left = carry_out(log, waiting, "copy", lambda number: None)
+        with locked(source, into):
+            found = [image for image in find_images(source, into) if inside(image.path)]
+            log, others = open_log(into, {"folder": str(source), "model": used.id, "classes": classes})
+            tidy(log)
+            images = without_sorted(found, log, others)
+            ask(client, log, images, None, lambda number: None)
+            ask_again(client, log, images, None, suggest=0)
+            places = plan(images, log, into, unsure=0, how="copy")
+            waiting = [place for place in places if place.target and inside(place.target) and not place.done]
+            left = carry_out(log, waiting, "copy", lambda number: None)
         counts = dict(Counter(place.class_name or "unreadable" for place in places))
         undo = f"clipcite sort --undo {shlex.quote(str(log.path))}"
         return {"folder": str(into), "images": counts, "failed": left, "undo": undo}

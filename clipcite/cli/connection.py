@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -105,10 +106,19 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file, or end the command with the reason."""
+    """Write a file, or end the command with the reason. An old file stays until the new one is complete."""
+    data = text.encode("utf-8", "backslashreplace")
+    place = Path(os.path.realpath(path))
+    part = place.with_name(f".{place.name[:100]}.{secrets.token_hex(4)}.part")
     try:
-        path.write_text(text, encoding="utf-8", newline="")
+        if place.exists() and not place.is_file():  # a pipe, for example
+            path.write_bytes(data)
+        else:
+            part.write_bytes(data)
+            part.replace(place)
     except OSError as error:
+        with suppress(OSError):
+            part.unlink()
         give_up(f"{path} cannot be written: {error.strerror or error}.", Exit.USAGE)
     stderr().print(f"Saved {path.absolute().as_uri()}", markup=False, soft_wrap=True)
 

@@ -28,13 +28,24 @@ def ask(
     names: ClassNames | None,
     on_done: Callable[[int], None],
 ) -> None:
-    """Ask for the images that the log has no answers for, and log each part of the answers."""
+    """Classify the images that are not in the log yet, and log each part of the answers.
+
+    A file that can't be opened is not logged: the next run tries it again.
+    """
     waiting = [image for image in images if image.key not in log.answers]
     on_done(len(images) - len(waiting))
     for start in range(0, len(waiting), CLASSIFY_BATCH_SIZE):
         part = waiting[start : start + CLASSIFY_BATCH_SIZE]
-        answers = _answers(client, log.subject["model"], part, names)
-        log.write(*({"image": image.key, "answer": asdict(answer)} for image, answer in answers))
+        sent = []
+        for image in part:
+            try:
+                image.path.open("rb").close()
+                sent.append(image)
+            except OSError as error:
+                log.answers[image.key] = Answer(error=error.strerror or str(error))
+        if sent:
+            answers = _answers(client, log.subject["model"], sent, names)
+            log.write(*({"image": image.key, "answer": asdict(answer)} for image, answer in answers))
         on_done(len(part))
 
 
@@ -68,18 +79,9 @@ def ask_again(
 
 
 def _answers(
-    client: Client, model: str, part: Sequence[Image], names: ClassNames | None
+    client: Client, model: str, sent: Sequence[Image], names: ClassNames | None
 ) -> Iterator[tuple[Image, Answer]]:
     """Yield the answer for each image of one request."""
-    sent = []
-    for image in part:
-        try:
-            image.path.open("rb").close()
-            sent.append(image)
-        except OSError as error:
-            yield image, Answer(error=error.strerror or str(error))
-    if not sent:
-        return
     paths = [image.path for image in sent]
     try:
         answer = client.classify(paths, names, model=model, top_k=RANKED, features=True)

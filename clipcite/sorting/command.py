@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shlex
 from collections import Counter
@@ -19,14 +17,25 @@ from rich.table import Table
 from rich.text import Text
 
 from clipcite.cli.classify import Classes, class_names, is_stock
-from clipcite.cli.connection import Exit, Key, Url, Yes, connected, give_up, stderr, stdout, write_file
+from clipcite.cli.connection import (
+    Exit,
+    Key,
+    Url,
+    Yes,
+    confirm,
+    connected,
+    give_up,
+    stderr,
+    stdout,
+    write_file,
+)
 from clipcite.cli.references import find_model
-from clipcite.cli.render.tables import print_table, table_of
+from clipcite.cli.render.tables import as_csv, print_table, table_of
 from clipcite.datasets.dataset import count_noun
 from clipcite.datasets.image import printable
 from clipcite.sorting.files import Left, carry_out, tidy, undo
-from clipcite.sorting.log import Log, open_log
-from clipcite.sorting.plan import UNSURE, How, Place, find_images, plan
+from clipcite.sorting.log import How, Log, locked, open_log
+from clipcite.sorting.plan import UNSURE, Image, Place, find_images, plan, without_sorted
 from clipcite.sorting.teaching import ask_labels, correct, still_wrong, train_again
 
 DONE = {"copy": "copied", "move": "moved", "link": "linked"}
@@ -69,7 +78,7 @@ def sort(
     ] = None,
     undo_log: Annotated[
         Path | None,
-        typer.Option("--undo", metavar="LOG", help="Undo the sort of this log."),
+        typer.Option("--undo", metavar="LOG", help="Undo the sort of this log.", exists=True, dir_okay=False),
     ] = None,
     yes: Yes = False,
     url: Url = None,
@@ -84,7 +93,7 @@ def sort(
 
     if undo_log is not None:
         with _explained("Give the same command again."):
-            _undo(undo_log)
+            _undo(undo_log, yes=yes)
         return
     if folder is None or not folder.is_dir():
         raise typer.BadParameter("must be a folder of images.", param_hint="FOLDER")
@@ -96,15 +105,16 @@ def sort(
     folder = folder.resolve()
     into = into.resolve() if into else folder.with_name(f"{folder.name}-sorted")
     names = None if classes is None else class_names(classes)
-    with connected(url, key) as client, _explained("The same command continues."):
-        images = find_images(folder, into)
-        if not images:
+    advice = "The same command continues."
+    with connected(url, key) as client, _explained(advice), locked(folder, into):
+        found = find_images(folder, into)
+        if not found:
             raise typer.BadParameter(f"has no images: {folder}.", param_hint="FOLDER")
         used = None if is_stock(model) else client.models.get(find_model(client, model))
         while True:
             given = names or dict.fromkeys(used.trained_classes if used else ())
             subject = {"folder": str(folder), "model": used.id if used else model, "classes": given}
-            log = _open(into, subject)
+            log, images = _open(into, subject, found)
             with _bar("asking", len(images)) as on_done:
                 ask(client, log, images, names, on_done)
             reason, suggested = ask_again(client, log, images, names, label or 0)
@@ -126,47 +136,60 @@ def sort(
         places = plan(images, log, into, unsure, how)
         print_table(stdout(), _table(places, into))
         if csv_file is not None:
-            write_file(csv_file, _csv(places))
+            write_file(csv_file, as_csv(_rows(places)))
         waiting = [place for place in places if place.target and not place.done]
         left: Left = []
         if waiting:
             todo = f"{how.capitalize()} {count_noun(len(waiting), 'image')} into {into}?"
-            if not yes and not typer.confirm(todo, err=True):
+            if not yes and not typer.confirm(printable(todo), err=True):
                 raise typer.Exit(Exit.FAILED)
             with _bar(DONE[how], len(waiting)) as on_done:
                 left = carry_out(log, waiting, how, on_done)
         _print_end(f"{DONE[how].capitalize()} {count_noun(len(waiting) - len(left), 'image')}.", left)
-        stdout().print(
-            f"undo  clipcite sort --undo {shlex.quote(str(log.path))}", markup=False, soft_wrap=True
-        )
+        stdout().print(f"undo  {_undoing(log)}", markup=False, soft_wrap=True)
         if left or len(places) > sum(place.target is not None for place in places):
             raise typer.Exit(Exit.FAILED)
 
 
-def _undo(path: Path) -> None:
-    log = Log(path)
-    if not log.subject:
-        raise typer.BadParameter(f"{path} is no log of `clipcite sort`.", param_hint="--undo")
-    with _bar("undoing", len(log.actions)) as on_done:
-        left = undo(log, on_done)
-    exceptions = f", {count_noun(len(left), 'image')} excepted" if left else ""
-    _print_end(f"Undone{exceptions}.", left)
-    if left:
-        raise typer.Exit(Exit.FAILED)
+def _undo(path: Path, *, yes: bool) -> None:
+    folder = Path(Log(path).subject.get("folder", ""))
+    if not folder.is_absolute():
+        raise typer.BadParameter(f"{printable(str(path))} is no log of `clipcite sort`.", param_hint="--undo")
+    with locked(folder, path.parent):
+        log = Log(path)
+        actions = len(set(log.actions))
+        confirm(printable(f"Undo the sort of {count_noun(actions, 'image')} of {folder}?"), yes=yes)
+        with _bar("undoing", actions) as on_done:
+            left = undo(log, on_done)
+        exceptions = f", {count_noun(len(left), 'image')} excepted" if left else ""
+        _print_end(f"Undone{exceptions}.", left)
+        _count_damaged(log)
+        if left or log.damaged:
+            raise typer.Exit(Exit.FAILED)
 
 
-def _open(into: Path, subject: dict[str, Any]) -> Log:
-    """Open the log of this sort, and say what it continues."""
+def _open(into: Path, subject: dict[str, Any], images: Sequence[Image]) -> tuple[Log, list[Image]]:
+    """Open the log of this sort, and say what it continues. Return it with the images to sort."""
     log, others = open_log(into, subject)
     tidy(log)
     if log.answers:
-        stderr().print(f"Continues {log.path}.", markup=False, soft_wrap=True)
+        stderr().print(printable(f"Continues {log.path}."), markup=False, soft_wrap=True)
+    _count_damaged(log)
     for other in others:
-        if any(os.path.lexists(into / action["to"]) for action in other.actions):
+        if any(os.path.lexists(into / action.target) for action in other.actions):
             note = f"{into} has images of a sort with another model or other classes. To undo that one first:"
-            undoing = f"{note} clipcite sort --undo {shlex.quote(str(other.path))}"
-            stderr().print(undoing, markup=False, soft_wrap=True)
-    return log
+            stderr().print(f"{printable(note)} {_undoing(other)}", markup=False, soft_wrap=True)
+    return log, without_sorted(images, log, others)
+
+
+def _undoing(log: Log) -> str:
+    return printable(f"clipcite sort --undo {shlex.quote(str(log.path))}")
+
+
+def _count_damaged(log: Log) -> None:
+    if log.damaged:
+        note = f"Skipped {count_noun(log.damaged, 'damaged record')} of {log.path}."
+        stderr().print(printable(note), markup=False, soft_wrap=True)
 
 
 def _table(places: Sequence[Place], into: Path) -> Table:
@@ -179,30 +202,27 @@ def _table(places: Sequence[Place], into: Path) -> Table:
     )
     table = table_of("class", "images", "folder")
     for (unreadable, _, folder, name), number in sorted(counts.items()):
-        shown = ("unreadable", "stays") if unreadable else (printable(name), str(into / folder))
+        shown = ("unreadable", "stays") if unreadable else (printable(name), printable(str(into / folder)))
         table.add_row(Text(shown[0]), f"{number:,}", Text(shown[1]))
     return table
 
 
-def _csv(places: Sequence[Place]) -> str:
-    """Return a line per image."""
-    output = io.StringIO()
-    table = csv.writer(output)
-    table.writerow(["file", "class", "probability", "second class", "unsure", "target"])
+def _rows(places: Sequence[Place]) -> Iterator[Sequence[object]]:
+    """Yield a header, then a row per image."""
+    yield "file", "class", "probability", "second class", "unsure", "target"
     for place in places:
         probabilities = dict(place.answer.ranked)
         second = next((name for name in probabilities if name != place.class_name), "")
         probability = probabilities.get(place.class_name)
         shown = "" if probability is None else f"{probability:.4f}"
         unsure = "yes" if place.folder == UNSURE else ""
-        table.writerow([place.image.path, place.class_name, shown, second, unsure, place.target or ""])
-    return output.getvalue()
+        yield place.image.path, place.class_name, shown, second, unsure, place.target or ""
 
 
 def _print_end(words: str, left: Left) -> None:
     """Print what was done, and the files that were left alone."""
     for path, reason in left[:SHOWN]:
-        stderr().print(f"left alone  {printable(path)}: {reason}", markup=False, soft_wrap=True)
+        stderr().print(f"left alone  {printable(f'{path}: {reason}')}", markup=False, soft_wrap=True)
     if len(left) > SHOWN:
         stderr().print(f"left alone  {len(left) - SHOWN:,} more")
     stdout().print(words, markup=False, soft_wrap=True)
@@ -230,6 +250,7 @@ def _explained(advice: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        give_up(f"{error.filename or 'The disk'}: {error.strerror or error}. {advice}", Exit.FAILED)
+        reason = f"{error.filename or 'The disk'}: {error.strerror or error}."
+        give_up(f"{printable(reason)} {advice}", Exit.FAILED)
     except KeyboardInterrupt:
         give_up(f"Stopped. {advice}", Exit.DETACHED)

@@ -1,23 +1,30 @@
-"""Images copied, moved or linked to their places, and put back. No file is overwritten, and none is lost."""
+"""Images copied, moved or linked to their places, and put back. No file is overwritten, and none is lost.
+
+Nothing is removed unless the same content has another name, or the removed link is recorded. A killed run
+leaves an image under both its names at worst; `tidy` then removes the new one.
+"""
 
 import errno
 import filecmp
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from clipcite.sorting.log import Log
-from clipcite.sorting.plan import How, Place
+from clipcite.sorting.log import Action, How, Log
+from clipcite.sorting.plan import Image, Place, key_of
 
 PART = 64
 """Actions that are logged together, before the first of them."""
 PREFIX, SUFFIX = ".clipcite-", ".part"
 """Name of a file that is not yet complete."""
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 """Errors that all further images would meet, too."""
+NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""Errors of a file system without hard links, such as a memory card's."""
 Left = list[tuple[str, str]]
 """Files that were left alone, with the reasons."""
 
@@ -26,43 +33,76 @@ def carry_out(log: Log, places: Sequence[Place], how: How, on_done: Callable[[in
     """Put images into their places. Return those whose files couldn't be read, written or moved.
 
     Raises:
-        OSError: no space or a read-only disk. Everything done so far is in the log.
+        OSError: no space. Everything done so far is in the log.
     """
-    root, into = Path(log.subject["folder"]), log.path.parent
+    root, into = folders_of(log)
     targets = {place.image.path: place.target for place in places}
     places = sorted(places, key=lambda place: not place.image.path.is_symlink())  # before what they lead to
     left: Left = []
     for start in range(0, len(places), PART):
-        records = []
-        for place in (part := places[start : start + PART]):
-            folder = into / place.folder
-            if not folder.is_dir():
-                log.write({"folder": place.folder})
-                folder.mkdir()
-            record = {"do": how, "from": str(place.image.path.relative_to(root)), "to": _below(place, into)}
-            if how == "move" and place.image.path.is_symlink():
-                record["link"] = str(place.image.path.readlink())
-            records.append(record)
-        log.write(*records)
-        for place in part:
-            source, target = place.image.path, place.target or into
+        part: list[tuple[Place, Action]] = []
+        for place in places[start : start + PART]:
             try:
-                if how == "link":
-                    target.symlink_to(source)
-                elif how == "copy":
-                    copy(source, target)
-                elif source.is_symlink():  # a relative link would lead nowhere from another folder
-                    real = source.resolve()
-                    target.symlink_to(targets.get(real) or real)
-                    source.unlink()
-                else:
-                    move(source, target)
+                _make_folder(log, into / place.folder)
+                part.append((place, _action(place, how, targets, root, into)))
             except OSError as error:
-                if error.errno in NO_SPACE:
-                    raise
-                left.append((str(source), error.strerror or str(error)))
+                _leave(left, place.image.path, error)
+                on_done(1)
+        log.write_actions([action for _, action in part])
+        for place, action in part:
+            try:
+                _do(action, place.image, root, into)
+            except OSError as error:
+                _leave(left, place.image.path, error)
             on_done(1)
     return left
+
+
+def _action(place: Place, how: How, targets: Mapping[Path, Path | None], root: Path, into: Path) -> Action:
+    """Return what to do with an image. A moved link leads to where its file is after the sort."""
+    source, target = place.image.path, place.target or into
+    names = str(source.relative_to(root)), str(target.relative_to(into))
+    if how == "link":
+        return Action(how, *names, made=str(source))
+    if how == "move" and source.is_symlink():  # a relative link would lead nowhere from another folder
+        real = Path(os.path.realpath(source))
+        return Action(how, *names, str(source.readlink()), str(targets.get(real) or real))
+    return Action(how, *names)
+
+
+def _make_folder(log: Log, folder: Path) -> None:
+    """Make a class folder, unless there is one. The log has it before."""
+    if not folder.is_dir():
+        if folder.name not in log.folders:
+            log.write({"folder": folder.name})
+        folder.mkdir()
+    _check(folder)
+
+
+def _do(action: Action, image: Image, root: Path, into: Path) -> None:
+    """Put one image into its place, unless it has changed since it was classified."""
+    source, target = image.path, into / action.target
+    if action.link is not None:
+        changed = not _leads_to(source, action.link)
+    else:
+        changed = key_of(source, root) != image.key or (action.how == "move" and source.is_symlink())
+    if changed:
+        raise OSError(None, "It has changed since it was classified.")
+    if action.made is not None:
+        target.symlink_to(action.made)
+        if action.link is not None:
+            source.unlink()
+    elif action.how == "copy":
+        copy(source, target)
+    else:
+        move(source, target)
+
+
+def _leave(left: Left, path: Path, error: OSError) -> None:
+    """Note the reason why a file is left alone. A full disk ends the sort."""
+    if error.errno in NO_SPACE:
+        raise error
+    left.append((str(path), error.strerror or str(error)))
 
 
 def undo(log: Log, on_done: Callable[[int], None]) -> Left:
@@ -72,12 +112,12 @@ def undo(log: Log, on_done: Callable[[int], None]) -> Left:
     place where nothing lies.
     """
     tidy(log)
-    root, into = Path(log.subject["folder"]), log.path.parent
+    root, into = folders_of(log)
     left: Left = []
-    for action in reversed(log.actions):
-        source, target = root / action["from"], into / action["to"]
+    for action in dict.fromkeys(reversed(log.actions)):
+        target = into / action.target
         try:
-            reason = _undo(action, source, target)
+            reason = _undo(action, root / action.source, target)
         except OSError as error:
             reason = error.strerror or str(error)
         if reason:
@@ -85,113 +125,191 @@ def undo(log: Log, on_done: Callable[[int], None]) -> Left:
         on_done(1)
     for folder in reversed(log.folders):
         with suppress(OSError):  # not empty, or gone
+            _check(into / folder)
             (into / folder).rmdir()
     return left
 
 
-def _undo(action: dict[str, str], source: Path, target: Path) -> str | None:
-    """Undo one action. Return the reason why it can't be undone, None also if there is nothing to undo."""
-    if not os.path.lexists(target):
-        moved = action["do"] == "move" and not os.path.lexists(source)
+def _undo(action: Action, source: Path, target: Path) -> str | None:
+    """Undo one action. Return the reason why it can't be undone, None even if there is nothing to undo."""
+    _check(source.parent)
+    _check(target.parent)
+    if not _exists(target):
+        moved = action.how == "move" and not _exists(source)
         return "It is no longer there, and not at its old place either." if moved else None
-    if action["do"] == "link":
-        if not target.is_symlink() or target.readlink() != source:
-            return "It is not the link that was made."
-        target.unlink()
-    elif action["do"] == "copy":
+    if action.made is not None and not _leads_to(target, action.made):
+        return "It is not the link that was made."
+    if action.how == "copy":
+        state = target.lstat()
         if not _is_copy(source, target):
             return f"It is not a copy of {source}, or no longer."
+        _unlink(target, state)
+    elif action.how == "link":
         target.unlink()
-    elif os.path.lexists(source):
+    elif _exists(source):
         return f"Another file lies at its old place, {source}."
     else:
         source.parent.mkdir(parents=True, exist_ok=True)
-        if "link" in action:
-            source.symlink_to(action["link"])
+        if action.link is not None:
+            source.symlink_to(action.link)
             target.unlink()
-        else:
+        elif stat.S_ISREG(target.lstat().st_mode):
             move(target, source)
+        else:
+            return "It is not the file that was moved."
     return None
 
 
 def tidy(log: Log) -> None:
-    """Remove what a killed run has left: parts of files, reserved names, and copies of what it was moving."""
-    root, into = Path(log.subject["folder"]), log.path.parent
-    pairs = [(root / action["from"], into / action["to"]) for action in log.actions]
-    for folder in {path.parent for pair in pairs for path in pair}:
-        for part in folder.glob(f"{PREFIX}*{SUFFIX}"):
-            part.unlink()
-    for (source, target), action in zip(pairs, log.actions, strict=True):
-        moves = action["do"] == "move"
-        for path in (source, target) if moves else (target,):
-            if path.is_file() and path.lstat().st_size == 0:
-                path.unlink()
-        if moves and source.is_symlink():
-            if target.is_symlink() and str(source.readlink()) == action.get("link"):
-                target.unlink()
-        elif moves and _is_copy(source, target):
+    """Remove what a killed run has left: parts of files, and second names of what it was moving.
+
+    A pair or folder whose files can't be read is left as it is.
+    """
+    root, into = folders_of(log)
+    for folder in {path.parent for a in log.actions for path in (root / a.source, into / a.target)}:
+        with suppress(OSError):
+            _check(folder)
+            for part in folder.glob(f"{PREFIX}*{SUFFIX}"):
+                part.unlink()
+    for action in log.actions:
+        if action.how == "move":
+            with suppress(OSError):
+                _tidy(action, root / action.source, into / action.target)
+
+
+def _tidy(action: Action, source: Path, target: Path) -> None:
+    """Remove the new name of an image that still has its old one."""
+    old, new = source.lstat(), target.lstat()
+    _check(source.parent)
+    _check(target.parent)
+    if source.parent.samefile(target.parent):
+        return  # perhaps one name, in upper and lower case
+    if action.link is not None:
+        if _leads_to(source, action.link) and _leads_to(target, action.made):
             target.unlink()
+    elif stat.S_ISREG(old.st_mode) and (os.path.samestat(old, new) or _is_copy(source, target)):
+        _unlink(target, new)
+
+
+def folders_of(log: Log) -> tuple[Path, Path]:
+    """Return the folder that is sorted, and that of the class folders."""
+    return Path(log.subject["folder"]).resolve(), log.path.parent.resolve()
+
+
+def _check(folder: Path) -> None:
+    """Raise if a folder isn't where its path says."""
+    if os.path.realpath(folder) != str(folder):
+        raise OSError(None, f"{folder} is a link to another folder, or lies behind one.")
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is a file or link. An unreadable folder is an error."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _leads_to(path: Path, target: str | None) -> bool:
+    return path.is_symlink() and str(path.readlink()) == target
 
 
 def _is_copy(source: Path, target: Path) -> bool:
     """Return whether the target is a file of its own with the content of the source."""
     if target.is_symlink() or not (source.exists() and target.exists()) or source.samefile(target):
         return False
+    filecmp.clear_cache()  # it knows files by their size and time
     return filecmp.cmp(source, target, shallow=False)
 
 
-def copy(source: Path, target: Path, *, durable: bool = False) -> None:
-    """Copy a file with its times. The target appears when it is complete; with `durable`, the disk has it."""
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    """Return whether a file is still the same one, without edits."""
+    return (
+        os.path.samestat(one, other) and one.st_size == other.st_size and one.st_mtime_ns == other.st_mtime_ns
+    )
+
+
+def _unlink(path: Path, state: os.stat_result) -> None:
+    """Remove a file that has another name or a copy, unless it was changed or replaced meanwhile."""
+    if not _same(path.lstat(), state):
+        raise OSError(None, "It was changed meanwhile.")
+    path.unlink()
+
+
+def copy(source: Path, target: Path, *, durable: bool = False) -> os.stat_result:
+    """Copy a file with its times. The target appears when it is complete; with `durable`, the disk has it.
+
+    Returns:
+        State of the source that was copied.
+    """
     handle, name = tempfile.mkstemp(SUFFIX, PREFIX, target.parent)
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file, source.open("rb") as original:
+            state = os.fstat(original.fileno())
             shutil.copyfileobj(original, file)
             file.flush()
+            with suppress(PermissionError):  # a disk without permissions
+                shutil.copystat(source, part)
             if durable:
                 os.fsync(handle)
-        if part.stat().st_size != source.stat().st_size:
-            raise OSError(None, "The file changed while it was copied.")
-        shutil.copystat(source, part)
+        if not _same(source.stat(), state):
+            raise OSError(None, "It was changed while it was copied.")
         rename(part, target)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    if durable and os.name == "posix":
+    if durable:
         folder = os.open(target.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+    return state
 
 
 def move(source: Path, target: Path) -> None:
-    """Move a file, also to another file system. The source is removed when the disk has the target."""
+    """Move a file, even to another file system. The source is removed when the disk has the target."""
     try:
         rename(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy(source, target, durable=True)
+        if not os.access(source.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, "Its folder can't be written to.") from None
+        state = copy(source, target, durable=True)
+        made = target.lstat()
         try:
-            source.unlink()
+            _unlink(source, state)
+        except FileNotFoundError:  # moved away meanwhile
+            return
         except OSError:
-            target.unlink()
+            _unlink(target, made)
             raise
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file. An empty file reserves the name first, so that no other file is replaced.
+    """Give a file another name, which nothing else has.
 
     Raises:
         FileExistsError: the target exists.
     """
-    target.open("x").close()
+    old = source.lstat()
     try:
-        source.replace(target)
-    except BaseException:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if _exists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        source.rename(target)
+        return
+    try:
+        now = source.lstat()
+        if not (os.path.samestat(now, target.lstat()) or _same(now, old)):
+            raise OSError(None, "It was replaced while it was moved. The old one is at its new place.")
+        source.unlink()
+    except FileNotFoundError:  # moved away meanwhile
+        return
+    except PermissionError:
         target.unlink()
         raise
-
-
-def _below(place: Place, into: Path) -> str:
-    assert place.target is not None
-    return str(place.target.relative_to(into))

@@ -1,13 +1,19 @@
 """Log of a sort, from which it continues and is undone: answers, labels and actions as lines of JSON."""
 
+import errno
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, Literal
 
+from clipcite.datasets.image import IMAGE_ENDINGS
+
+How = Literal["copy", "move", "link"]
 Ranked = Sequence[tuple[str, float]]
 """Most likely classes of an image with their probabilities, best first."""
 
@@ -26,6 +32,25 @@ class Answer:
     """True if the answer considers the other images of the folder."""
 
 
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One image copied, moved or linked. The log has it before it is done."""
+
+    how: How
+    source: str
+    """Path below the folder that is sorted."""
+    target: str
+    """Path below the folder of the log."""
+    link: str | None = None
+    """Where the source leads, if it is a link that is moved."""
+    made: str | None = None
+    """Where the target leads, if it is a link."""
+
+
+ACTIONS = {("copy", False, False), ("move", False, False), ("move", True, True), ("link", False, True)}
+"""Kinds of actions: how, and whether source and target are links that were recorded."""
+
+
 class Log:
     """Records of one folder, model and list of classes (`subject`), in memory and in a file.
 
@@ -33,44 +58,145 @@ class Log:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file. A line that was cut off, by a full disk for example, is ignored."""
+        """Read the file. Lines that were cut off or damaged are skipped and counted."""
         self.path = path
         self.subject: dict[str, Any] = {}
         self.answers: dict[str, Answer] = {}
         self.labels: dict[str, str] = {}
         self.folders: list[str] = []
-        self.actions: list[dict[str, str]] = []
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
+        self.actions: list[Action] = []
+        self.damaged = 0
+        with path.open("rb") as lines:
+            for line in filter(bytes.strip, lines):
                 try:
                     self._take(json.loads(line))
-                except (KeyError, TypeError, ValueError):
-                    continue
+                except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+                    self.damaged += 1
 
     def write(self, *records: dict[str, Any]) -> None:
-        """Append records, and wait until the disk has them."""
-        with self.path.open("ab") as file:
-            file.write("".join(f"\n{json.dumps(record)}" for record in records).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        """Append records, and wait until the disk has them. After an error, the file is as it was."""
+        size = self.path.stat().st_size
+        try:
+            with self.path.open("ab") as file:
+                file.write("".join(f"\n{json.dumps(record)}" for record in records).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            os.truncate(self.path, size)
+            raise
         for record in records:
             self._take(record)
 
+    def write_actions(self, actions: Sequence[Action]) -> None:
+        """Append actions, before they are done."""
+        records = [{"do": a.how, "from": a.source, "to": a.target} for a in actions]
+        for record, action in zip(records, actions, strict=True):
+            if action.made is not None:
+                record["made"] = action.made
+            if action.link is not None:
+                record["link"] = action.link
+        self.write(*records)
+
     def _take(self, record: Any) -> None:
+        """Read a record.
+
+        Raises:
+            ArithmeticError, LookupError, TypeError, ValueError: this command wrote no such record.
+        """
         match record:
-            case {"subject": subject}:
+            case {"subject": {"folder": str(folder), "model": str(), "classes": dict()} as subject}:
+                if not Path(_path(folder)).is_absolute():
+                    raise ValueError(folder)
                 self.subject = subject
-            case {"image": key, "answer": answer}:
-                self.answers[key] = Answer(**answer)
-            case {"image": key, "collection": ranked, "calibrated": calibrated}:
-                answer = self.answers[key]
-                self.answers[key] = replace(answer, ranked=ranked, calibrated=calibrated, in_collection=True)
-            case {"image": key, "label": name}:
+            case {"image": str(key), "answer": dict(answer)}:
+                self.answers[key] = _answer(**answer)
+            case {"image": str(key), "collection": ranked, "calibrated": bool(calibrated)}:
+                self.answers[key] = replace(
+                    self.answers[key], ranked=_ranked(ranked), calibrated=calibrated, in_collection=True
+                )
+            case {"image": str(key), "label": str(name)}:
+                name.encode()
                 self.labels[key] = name
-            case {"folder": folder}:
-                self.folders.append(folder)
-            case {"do": _}:
-                self.actions.append(record)
+            case {"folder": str(folder)}:
+                self.folders.append(_below(folder))
+            case {"do": how, "from": str(source), "to": str(target)}:
+                link, made = record.get("link"), record.get("made")
+                if (how, link is not None, made is not None) not in ACTIONS:
+                    raise ValueError(record)
+                if not {Path(source).suffix.lower(), Path(target).suffix.lower()} <= IMAGE_ENDINGS:
+                    raise ValueError(record)
+                for text in filter(None, (link, made)):
+                    _path(text)
+                self.actions.append(Action(how, _below(source), _below(target), link, made))
+            case _:
+                raise ValueError(record)
+
+
+def _answer(
+    ranked: Any = (),
+    error: Any = None,
+    features: Any = None,
+    calibrated: Any = False,
+    in_collection: Any = False,
+) -> Answer:
+    texts, flags = (error, features), (calibrated, in_collection)
+    if not all(text is None or isinstance(text, str) for text in texts) or (error is None and not ranked):
+        raise ValueError(texts)
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise ValueError(flags)
+    return Answer(_ranked(ranked), error, features, calibrated, in_collection)
+
+
+def _ranked(ranked: Any) -> Ranked:
+    pairs = [(str.encode(name).decode(), float(probability)) for name, probability in ranked]
+    if not all(math.isfinite(probability) for _, probability in pairs):
+        raise ValueError(ranked)
+    return pairs
+
+
+def _path(text: str) -> str:
+    """Return a path that the system accepts."""
+    os.fsencode(text)
+    if "\0" in text:
+        raise ValueError(text)
+    return text
+
+
+def _below(text: str) -> str:
+    """Return a path below a folder, whose parts are visible: neither absolute nor with `..`."""
+    parts = PurePath(_path(text)).parts
+    if not parts or any(part.startswith((".", os.sep)) for part in parts):
+        raise ValueError(text)
+    return text
+
+
+@contextmanager
+def locked(*folders: Path) -> Iterator[None]:
+    """Keep other sorts out of these folders, until the block or the process ends.
+
+    A folder that doesn't exist or can't be read, or whose file system has no locks, is left out.
+
+    Raises:
+        BlockingIOError: another sort has one of them.
+    """
+    import fcntl  # Windows has no such module
+
+    with ExitStack() as stack:
+        held = set()
+        for folder in folders:
+            try:
+                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                stack.callback(os.close, handle)
+                state = os.fstat(handle)
+                if (state.st_dev, state.st_ino) not in held:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.add((state.st_dev, state.st_ino))
+            except BlockingIOError:
+                reason = "Another sort of this folder is running. Wait until it ends"
+                raise BlockingIOError(errno.EWOULDBLOCK, reason, str(folder)) from None
+            except OSError:
+                continue
+        yield
 
 
 def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:
@@ -81,7 +207,7 @@ def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:
         subject: `folder`, `model` and `classes`.
     """
     into.mkdir(parents=True, exist_ok=True)
-    found = [Log(path) for path in sorted(into.glob("clipcite-sort-*.jsonl"))]
+    found = [Log(path) for path in sorted(into.glob("clipcite-sort-*.jsonl")) if path.is_file()]
     found = [log for log in found if log.subject.get("folder") == subject["folder"]]
     others = [log for log in found if log.subject != subject]
     if len(others) < len(found):

@@ -3,20 +3,20 @@
 import filecmp
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal
 
 from clipcite.datasets.class_folders import images_below
-from clipcite.sorting.log import Answer, Log
+from clipcite.sorting.log import Answer, How, Log
 
-How = Literal["copy", "move", "link"]
 UNSURE = "unsure"
 """Folder of the images whose class is unsure."""
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 """File names that Windows reserves."""
+MAX_NAME = 255
+"""Bytes of a file name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,34 @@ def find_images(folder: Path, into: Path) -> list[Image]:
     images = []
     for path in images_below(folder):
         if path.parent.resolve() == path.parent and not (folder in into.parents and into in path.parents):
-            state = path.stat()
-            key = f"{state.st_size} {state.st_mtime_ns} {path.relative_to(folder).as_posix()}"
-            images.append(Image(path, key))
+            images.append(Image(path, key_of(path, folder)))
     return images
+
+
+def key_of(path: Path, folder: Path) -> str:
+    """Return the key of an image: size, time and path below the folder."""
+    state = path.stat()
+    return f"{state.st_size} {state.st_mtime_ns} {path.relative_to(folder).as_posix()}"
+
+
+def without_sorted(images: Sequence[Image], log: Log, others: Iterable[Log]) -> list[Image]:
+    """Leave out copies and links that a sort has made, and images that this one has moved.
+
+    It matters if the folder contains the class folders.
+    """
+    folder, into = Path(log.subject["folder"]), log.path.parent
+    made = {
+        into / action.target: (folder / action.source, action.how)
+        for each in (*others, log)
+        for action in each.actions
+        if each is log or action.how != "move"
+    }
+
+    def is_sorted(path: Path) -> bool:
+        source, how = made.get(path, (path, "move"))
+        return not source.exists() if how == "move" else _is_at(source, path, how)
+
+    return [image for image in images if not is_sorted(image.path)]
 
 
 def plan(images: Iterable[Image], log: Log, into: Path, unsure: float, how: How) -> list[Place]:
@@ -74,14 +98,13 @@ def plan(images: Iterable[Image], log: Log, into: Path, unsure: float, how: How)
         name = label or answer.ranked[0][0]
         is_unsure = label is None and answer.ranked[0][1] < unsure
         folder = UNSURE if is_unsure else folders[name]
-        if image.path.parent == into / folder:
+        if _is_same_folder(image.path.parent, into / folder):
             places.append(Place(image, answer, name, folder, image.path, done=True))
             taken.add(str(image.path).casefold())
             continue
         slot = folder, image.path.name.casefold()
         for number in count(numbers.get(slot, 1)):
-            ending = f" ({number})" if number > 1 else ""
-            target = into / folder / f"{image.path.stem}{ending}{image.path.suffix}"
+            target = into / folder / _numbered(image.path, number)
             done = os.path.lexists(target)
             if str(target).casefold() not in taken and (not done or _is_at(image.path, target, how)):
                 break
@@ -105,8 +128,28 @@ def safe_names(classes: Iterable[str]) -> Mapping[str, str]:
     return names
 
 
+def _is_same_folder(one: Path, other: Path) -> bool:
+    """Return whether two paths are one folder, even if only their upper and lower case differ."""
+    return one == other or (
+        str(one).casefold() == str(other).casefold() and other.is_dir() and one.samefile(other)
+    )
+
+
+def _numbered(path: Path, number: int) -> str:
+    """Return the file's name with a number, unless it is 1. A stem that gets too long is cut."""
+    if number == 1:
+        return path.name
+    stem, ending = path.stem, f" ({number}){path.suffix}"
+    while len(os.fsencode(stem + ending)) > MAX_NAME:
+        stem = stem[:-1]
+    return stem + ending
+
+
 def _is_at(image: Path, target: Path, how: How) -> bool:
     """Return whether an earlier run has put this image there. A moved image is no longer at its old path."""
-    if how == "link":
-        return target.is_symlink() and target.readlink() == image
-    return how == "copy" and target.is_file() and not target.is_symlink() and filecmp.cmp(image, target)
+    try:
+        if how == "link":
+            return target.is_symlink() and target.readlink() == image
+        return how == "copy" and target.is_file() and not target.is_symlink() and filecmp.cmp(image, target)
+    except OSError:  # unreadable
+        return False

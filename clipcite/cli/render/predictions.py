@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from clipcite.cli.render.tables import table_of
+from clipcite.cli.render.tables import as_csv, table_of
 from clipcite.datasets.image import printable
 
 if TYPE_CHECKING:
@@ -35,12 +33,8 @@ def predictions_table(answer: Classification) -> Table:
 
 def predictions_csv(answer: Classification) -> str:
     """Return the same lines as CSV, with probabilities from 0 to 1."""
-    output = io.StringIO()
-    table = csv.writer(output)
-    table.writerow(["image", "class", "probability"])
-    for result in answer:
-        table.writerows([result.file, *row] for row in _rows(result))
-    return output.getvalue()
+    rows = ([result.file or "", *row] for result in answer for row in _rows(result))
+    return as_csv([["image", "class", "probability"], *rows])
 
 
 def tally(answer: Classification) -> str:

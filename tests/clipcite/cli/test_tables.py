@@ -10,6 +10,7 @@ from rich.text import Text
 
 from clipcite.cli.render.predictions import predictions_csv, tally
 from clipcite.cli.render.tables import (
+    as_csv,
     model_facts,
     print_table,
     table_of,
@@ -74,6 +75,15 @@ def answer() -> Classification:
         {"name": "skirt", "kind": "new", "offset": 0},
     ]
     return Classification.model_validate({**ANSWER_EXAMPLE, "class_names": names, "results": results})
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1.jpg", "@a", "\ta", "\ra"])
+def test_csv_has_no_formulas(text: str) -> None:
+    assert next(csv.reader(io.StringIO(as_csv([[text, "a=b", 0.5]]), newline=""))) == [
+        f"'{text}",
+        "a=b",
+        "0.5",
+    ]
 
 
 def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clipcite.sorting.files import Left, carry_out, tidy
-from clipcite.sorting.log import Log, open_log
-from clipcite.sorting.plan import How, find_images, plan
+from clipcite.sorting.log import How, Log, open_log
+from clipcite.sorting.plan import find_images, plan, without_sorted
 
 FILES = {"a.jpg": "cat", "b.jpg": "dog", "below/a.jpg": "cat", "below/c.jpg": "cat", "d.jpg": "unsure"}
 """Class of each file of `make`; the last one has a low probability."""
@@ -33,7 +33,8 @@ def run(folder: Path, into: Path, how: How, files: Mapping[str, str] = FILES) ->
     """Sort as the command does, and continue if it is not the first time."""
     log = start(folder, into, how, files)
     tidy(log)
-    places = plan(find_images(folder, into), log, into, 0.6, how)
+    images = without_sorted(find_images(folder, into), log, [])
+    places = plan(images, log, into, 0.6, how)
     waiting = [place for place in places if place.target and not place.done]
     return log, carry_out(log, waiting, how, lambda done: None)
 

@@ -1,6 +1,7 @@
 """Nothing is lost or overwritten, whatever happens during a sort or before its undoing."""
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -10,8 +11,8 @@ from typing import Any, get_args
 import pytest
 
 from clipcite.sorting.files import carry_out, undo
-from clipcite.sorting.log import Log
-from clipcite.sorting.plan import How, find_images, plan
+from clipcite.sorting.log import How, Log, locked
+from clipcite.sorting.plan import find_images, plan
 from tests.clipcite.sorting.sorted_folder import FILES, make, run, start, state
 from tests.disk import fill, small_disk
 
@@ -25,15 +26,45 @@ def no_settings_of_this_user() -> None:
 
 @pytest.fixture
 def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no file be renamed into another folder, as between file systems."""
-    replace = Path.replace
+    """Let no file get a name in another folder, as between file systems."""
+    link, rename = os.link, os.rename
 
-    def replace_in_one_folder(path: Path, target: Path) -> Path:
-        if path.parent != target.parent:
+    def refuse(source: Path, target: Path) -> None:
+        if Path(source).parent != Path(target).parent:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return replace(path, target)
 
-    monkeypatch.setattr(Path, "replace", replace_in_one_folder)
+    def link_in_one_folder(source: Path, target: Path, **options: Any) -> None:
+        refuse(source, target)
+        link(source, target, **options)
+
+    def rename_in_one_folder(source: Path, target: Path) -> None:
+        refuse(source, target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "link", link_in_one_folder)
+    monkeypatch.setattr(os, "rename", rename_in_one_folder)
+
+
+@pytest.fixture
+def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse hard links, as a memory card does."""
+
+    def refuse(*given: Any, **options: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+MOVES = {"move across": "two_file_systems", "move without links": "no_hard_links"}
+
+
+@pytest.fixture
+def how(request: pytest.FixtureRequest) -> str:
+    """Return how images are put into their places, on the file systems of the parameter."""
+    if request.param in MOVES:
+        request.getfixturevalue(MOVES[request.param])
+        return "move"
+    return str(request.param)
 
 
 def undone(log: Log) -> list[str]:
@@ -65,12 +96,10 @@ def test_sorts_beside_files_of_the_same_name_and_undoes_it(tmp_path: Path, how: 
     assert undone(log) == []
 
 
-@pytest.mark.parametrize("how", [*HOWS, "move across"])
-def test_killed_at_any_step(tmp_path: Path, how: Any, request: pytest.FixtureRequest) -> None:
-    """The process is killed before each of its changes in turn. Nothing is lost; it can resume and undo."""
-    if how == "move across":
-        request.getfixturevalue("two_file_systems")
-        how = "move"
+@pytest.mark.parametrize("how", [*HOWS, *MOVES], indirect=True)
+@pytest.mark.parametrize("by", ["SIGKILL", "Ctrl-C"])
+def test_stopped_at_any_step(tmp_path: Path, how: How, by: str) -> None:
+    """The process is stopped at each of its changes in turn. Nothing is lost; it can resume and undo."""
     contents = {f"content of {name}" for name in FILES}
     whole: dict[str, str] = {}
     steps = 0
@@ -83,10 +112,13 @@ def test_killed_at_any_step(tmp_path: Path, how: Any, request: pytest.FixtureReq
             log = run(folder, into, how)[0] if undoing else start(folder, into, how)
             child = os.fork()
             if child == 0:
-                _kill_at(step)
-                _ = undone(log) if undoing else run(folder, into, how)
+                (_kill_before if by == "SIGKILL" else _interrupt_after)(step)
+                try:
+                    _ = undone(log) if undoing else run(folder, into, how)
+                except KeyboardInterrupt:
+                    os._exit(1)
                 os._exit(0)
-            killed = os.waitpid(child, 0)[1] != 0
+            stopped = os.waitpid(child, 0)[1] != 0
             # A link to a content is no content.
             files = [path for path in root.rglob("*.jpg") if path.is_file() and not path.is_symlink()]
             assert contents <= {path.read_text() for path in files}
@@ -97,13 +129,31 @@ def test_killed_at_any_step(tmp_path: Path, how: Any, request: pytest.FixtureReq
                 assert result == (whole := whole or result)
             assert undone(log) == []
             assert state(root) == before
-            if not killed:
+            if not stopped:
                 steps += step
                 break
-    assert 20 < steps < 399
+    assert 15 < steps < 399
 
 
-def _kill_at(step: int) -> None:
+def _interrupt_after(step: int) -> None:
+    """Let change number `step` of this process succeed, and then raise KeyboardInterrupt, as Ctrl-C does."""
+    left = step
+
+    def interrupted(change: Any) -> Any:
+        def call(*given: Any, **options: Any) -> None:
+            nonlocal left
+            change(*given, **options)
+            left -= 1
+            if left == -1:
+                raise KeyboardInterrupt
+
+        return call
+
+    for name in ("link", "rename", "unlink", "symlink", "mkdir", "fsync"):
+        setattr(os, name, interrupted(getattr(os, name)))
+
+
+def _kill_before(step: int) -> None:
     """Kill this process before its change number `step`."""
     left = step
 
@@ -112,7 +162,7 @@ def _kill_at(step: int) -> None:
         writes = (
             event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         )
-        if writes or event in {"os.rename", "os.remove", "os.symlink", "os.mkdir"}:
+        if writes or event in {"os.link", "os.rename", "os.remove", "os.symlink", "os.mkdir"}:
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -136,35 +186,29 @@ def test_a_full_disk(tmp_path: Path, how: How) -> None:
         assert error.value.errno == errno.ENOSPC
         assert set(before.values()) <= {*state(folder).values(), *state(into).values()}
         assert not list(into.rglob("b.jpg"))
+        fill(disk)
+        with pytest.raises(OSError, match="No space left"):
+            Log(next(into.glob("*.jsonl"))).write({"folder": "f" * 5_000})
         ballast.unlink()
         log, left = run(folder, into, how)
-        assert left == []
+        assert (left, log.damaged) == ([], 0)
         assert (into / "cat" / "b.jpg").stat().st_size == 600_000
         assert undone(log) == []
         assert state(folder) == before
 
 
-@pytest.mark.parametrize("across", [False, True])
-def test_a_folder_that_is_read_only_and_a_file_that_appears(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, across: bool
+@pytest.mark.parametrize("how", ["move", *MOVES], indirect=True)
+def test_a_source_that_stays_and_a_file_that_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How
 ) -> None:
     folder, into = make(tmp_path / "photos"), tmp_path / "photos-sorted"
     before = state(folder)
-    if across:
-        request.getfixturevalue("two_file_systems")
-    method = "unlink" if across else "replace"
-    original = getattr(Path, method)
-
-    def refuse(path: Path, *given: Any, **options: Any) -> Any:
-        if path.name == "a.jpg" and folder in path.parents:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return original(path, *given, **options)
-
-    monkeypatch.setattr(Path, method, refuse)
-    log = start(folder, into, "move")
-    places = plan(find_images(folder, into), log, into, 0.6, "move")
+    for name in ("unlink", "rename"):
+        monkeypatch.setattr(os, name, _refusing_a(folder, getattr(os, name)))
+    log = start(folder, into, how)
+    places = plan(find_images(folder, into), log, into, 0.6, how)
     make(into, {"dog/b.jpg": ""})
-    left = carry_out(log, places, "move", lambda done: None)
+    left = carry_out(log, places, how, lambda done: None)
     assert [(Path(path).name, reason) for path, reason in left] == [
         ("a.jpg", "Permission denied"),
         ("b.jpg", "File exists"),
@@ -176,6 +220,17 @@ def test_a_folder_that_is_read_only_and_a_file_that_appears(
     monkeypatch.undo()
     assert undone(log) == ["b.jpg"]
     assert state(folder) == before
+
+
+def _refusing_a(folder: Path, change: Any) -> Any:
+    """Return a system call that fails for each `a.jpg` of a folder, as if that folder were read-only."""
+
+    def call(path: Path, *given: Any, **options: Any) -> None:
+        if Path(path).name == "a.jpg" and folder in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        change(path, *given, **options)
+
+    return call
 
 
 def test_links(tmp_path: Path) -> None:
@@ -273,3 +328,170 @@ def test_a_line_of_the_log_that_was_cut_off(tmp_path: Path) -> None:
     assert (again.path, left, Log(log.path).folders[-1]) == (log.path, [], "new")
     assert undone(log) == []
     assert state(tmp_path) == before
+
+
+def test_what_appears_while_an_image_is_moved_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person saves an image at the old place between the two calls that move the old one."""
+    folder, into = make(tmp_path / "photos"), tmp_path / "photos-sorted"
+    link = os.link
+
+    def link_and_save(source: Path, target: Path, **options: Any) -> None:
+        link(source, target, **options)
+        (folder / "new.jpg").write_text("saved")
+        (folder / "new.jpg").replace(source)
+
+    monkeypatch.setattr(os, "link", link_and_save)
+    [(_, reason)] = run(folder, into, "move")[1][:1]
+    assert reason == "It was replaced while it was moved. The old one is at its new place."
+    assert (folder / "a.jpg").read_text() == "saved"
+    assert (into / "cat/a.jpg").read_text() == "content of a.jpg"
+
+
+@pytest.mark.parametrize("how", ["copy", "move"])
+def test_an_image_that_changes_after_its_answer_waits_for_another_one(tmp_path: Path, how: How) -> None:
+    folder, into = make(tmp_path / "photos"), tmp_path / "photos-sorted"
+    log = start(folder, into, how)
+    places = plan(find_images(folder, into), log, into, 0.6, how)
+    (folder / "a.jpg").write_text("edited")
+    (folder / "b.jpg").unlink()
+    left = carry_out(log, places, how, lambda done: None)
+    assert [(Path(path).name, reason) for path, reason in left] == [
+        ("a.jpg", "It has changed since it was classified."),
+        ("b.jpg", "No such file or directory"),
+    ]
+    assert (folder / "a.jpg").read_text() == "edited"
+    assert run(folder, into, how)[1] == []
+
+
+def test_a_link_that_was_replaced_by_a_file(tmp_path: Path) -> None:
+    """A person saves a picture in the place of a link. Undoing leaves it alone, whatever the link was."""
+    folder, into = make(tmp_path / "photos"), tmp_path / "photos-sorted"
+    (folder / "e.jpg").symlink_to("a.jpg")
+    for how in ("move", "link"):
+        log, left = run(folder, into, how)
+        assert left == []
+        link = into / "cat" / "e.jpg"
+        link.unlink()
+        link.write_text("edited")
+        assert undone(log) == ["e.jpg"]
+        assert link.read_text() == "edited"
+        link.unlink()
+        log.path.unlink()
+        (folder / "e.jpg").unlink(missing_ok=True)
+        (folder / "e.jpg").symlink_to("a.jpg")
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_names_that_get_too_long_and_a_folder_that_fails(tmp_path: Path, how: How) -> None:
+    """The images of other folders are sorted, and put back. When the folder works again, so are the rest."""
+    long = {f"{number}/{'ö' * 125}x.jpg": "cat" for number in range(3)}
+    assert {len(os.fsencode(Path(name).name)) for name in long} == {255}
+    files = {**FILES, **long}
+    folder, into = make(tmp_path / "photos", files), tmp_path / "photos-sorted"
+    before = state(tmp_path)
+    log, left = run(folder, into, how, files)
+    assert left == []
+    names = sorted(len(os.fsencode(path.name)) for path in into.glob("cat/ö*"))
+    assert names == [254, 254, 255]
+    after = state(tmp_path)
+    (into / "dog").rename(into / "away")
+    (into / "dog").symlink_to("dog")  # each path below is an error now
+    assert {Path(path).name for path, _ in run(folder, into, how, files)[1]} <= {"b.jpg"}
+    assert undone(log) == ["b.jpg"]
+    assert len(state(folder)) == (len(files) - 1 if how == "move" else len(files))
+    (into / "dog").unlink()
+    (into / "away").rename(into / "dog")
+    assert undone(log) == []
+    assert state(tmp_path) == before
+    assert run(folder, into, how, files)[1] == []
+    assert state(tmp_path) == after
+
+
+def test_a_class_folder_that_leads_elsewhere(tmp_path: Path) -> None:
+    folder, into, elsewhere = make(tmp_path / "photos"), tmp_path / "photos-sorted", tmp_path / "elsewhere"
+    for path in (into, elsewhere):
+        path.mkdir()
+    (into / "cat").symlink_to(elsewhere)
+    log, left = run(folder, into, "move")
+    assert len(left) == 3
+    assert all("is a link to another folder" in reason for _, reason in left)
+    assert not state(elsewhere)
+    assert undone(log) == []
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_folder_that_is_its_own_target_again(tmp_path: Path, how: How) -> None:
+    """What the first run has put there is not sorted again, wherever it is in the order of names."""
+    files = {"z.jpg": "cat", "below/z.jpg": "cat", "a.jpg": "dog"}
+    folder = make(tmp_path / "photos", files)
+    before = state(tmp_path)
+    log, left = run(folder, folder, how, files)
+    after = state(tmp_path)
+    assert (left, len(after)) == ([], 3 if how == "move" else 6)
+    for _ in range(2):
+        assert run(folder, folder, how, files)[1] == []
+        assert state(tmp_path) == after
+    assert undone(log) == []
+    assert state(tmp_path) == before
+
+
+def test_the_log_of_a_stranger(tmp_path: Path) -> None:
+    """No path leads out of the two folders, and records that this command does not write are counted."""
+    folder, into, home = make(tmp_path / "photos"), tmp_path / "photos-sorted", tmp_path / "home"
+    make(home, {"key.jpg": "", "sub/id": "", "empty/x": ""})
+    (home / "empty/x").unlink()
+    before = state(tmp_path)
+    log, _ = run(folder, into, "move")
+    (into / "out").symlink_to(home)
+    actions = [
+        {"do": "move", "from": "stolen.jpg", "to": "../home/key.jpg"},
+        {"do": "move", "from": "stolen.jpg", "to": str(home / "key.jpg")},
+        {"do": "move", "from": "../home/new.jpg", "to": "cat/a.jpg"},
+        {"do": "move", "from": "stolen", "to": "out/sub/id"},
+        {"do": "move", "from": "a.jpg", "to": ".hidden/a.jpg"},
+        {"do": "move", "from": "a\0.jpg", "to": "cat/a.jpg"},
+        {"do": "move", "from": "a\ud800.jpg", "to": "cat/a.jpg"},
+        {"do": "move", "from": 1, "to": "cat/a.jpg"},
+        {"do": ["move"], "from": "a.jpg", "to": "cat/a.jpg"},
+        {"do": "erase", "from": "a.jpg", "to": "cat/a.jpg"},
+        {"do": "link", "from": "a.jpg", "to": "cat/a.jpg"},
+        {"do": "move", "from": "a.jpg", "to": "cat/a.jpg", "link": 1, "made": 2},
+        {"folder": "../home/empty"},
+        {"folder": ""},
+        {"subject": {"folder": "relative", "model": "m", "classes": {}}},
+        {"subject": 1},
+        {"image": "a", "answer": {"ranked": []}},
+        {"image": "a", "answer": {"ranked": [["cat"]]}},
+        {"image": "a", "answer": {"ranked": [["cat", 1e999]]}},
+        {"image": "a", "answer": {"ranked": [[1, 1]]}},
+        {"image": "a", "answer": {"error": 1}},
+        {"image": "a", "answer": {"unknown": 1}},
+        {"image": "nobody", "collection": [["cat", 1]], "calibrated": True},
+        {"image": "a", "label": "\ud800"},
+        ["a"],
+        None,
+    ]
+    lines = [json.dumps(action) for action in actions]
+    with log.path.open("ab") as file:
+        file.write("\n".join(["", *lines, "[" * 100_000, "9" * 5_000, "{", ""]).encode() + b"\xff\x00\n")
+        behind = {"do": "move", "from": "stolen.jpg", "to": "out/key.jpg"}
+        file.write(json.dumps(behind).encode())
+    assert Log(log.path).damaged == len(actions) + 4
+    assert run(folder, into, "move")[1] == []
+    assert undone(log) == ["key.jpg"]
+    assert (home / "empty").is_dir()
+    (into / "out").unlink()
+    assert state(tmp_path) == before
+
+
+def test_one_sort_of_a_folder_at_a_time(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    with locked(one, one, other):
+        for folders in ((one,), (other, one)):
+            with pytest.raises(BlockingIOError, match="Another sort"), locked(*folders):
+                pass
+        with locked(other):
+            pass
+    with locked(one):
+        pass

@@ -1,6 +1,8 @@
 """`clipcite sort` on the running service."""
 
+import asyncio
 import csv
+import errno
 import os
 import re
 import signal
@@ -10,13 +12,15 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import mcp
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from clipcite import Client, Job
+from clipcite.bridges.mcp import make_server
 from clipcite.cli.main import app
-from clipcite.sorting.log import Log
+from clipcite.sorting.log import Log, locked
 from tests.clipcite.painted import paint
 from tests.clipcite.sorting.sorted_folder import state
 from tests.service.running import Service, wait_for
@@ -143,6 +147,93 @@ def test_memory_does_not_grow_with_the_images(call: Any, taught: Job, tmp_path: 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 110_000_000
+
+
+def test_one_command_at_a_time(call: Any, service: Service, photos: Path, taught: Job) -> None:
+    """A second sort, an assistant's and an undoing wait while one is running."""
+    into = photos.with_name("photos-sorted")
+    command = ("sort", photos, "-m", taught.model_id, "--unsure", 0, "--yes")
+    call(*command, status=1)
+    before = state(photos, into)
+    with locked(photos), Client(service.url) as client:
+        for again in (command, ("sort", "--undo", log_of(into))):
+            assert (
+                "Another sort of this folder is running. Wait until it ends." in call(*again, status=1).stderr
+            )
+        answer = _sort_by_assistant(client, photos, taught)
+        assert "Another sort of this folder is running" in answer.content[0].text
+    assert state(photos, into) == before
+    call("sort", "--undo", log_of(into))
+
+
+def test_an_assistant_continues_a_killed_sort(service: Service, photos: Path, taught: Job) -> None:
+    """It removes what the killed one has left, and copies no image twice."""
+    into = photos.with_name("photos-sorted")
+    with Client(service.url) as client:
+        _sort_by_assistant(client, photos, taught)
+        after = state(into)
+        (class_folder, *_) = [path for path in into.iterdir() if path.is_dir()]
+        (class_folder / ".clipcite-x.part").write_bytes(b"half")
+        next(class_folder.iterdir()).unlink()
+        answer = _sort_by_assistant(client, photos, taught)
+    assert answer.structured_content["failed"] == []
+    assert state(into) == after
+
+
+def _sort_by_assistant(client: Client, folder: Path, taught: Job) -> Any:
+    async def call() -> Any:
+        async with mcp.Client(make_server(client, folder.parent)) as assistant:
+            return await assistant.call_tool("sort_folder", {"folder": folder.name, "model": taught.model_id})
+
+    return asyncio.run(call())
+
+
+def test_names_that_a_terminal_or_a_table_would_obey(
+    call: Any, photos: Path, taught: Job, monkeypatch: Any
+) -> None:
+    """A name that isn't UTF-8 is escaped in the table, which an error leaves as it was."""
+    table, into = photos.with_name("a.csv"), photos.with_name("photos-sorted")
+    odd = photos / os.fsdecode(b"\xff\x1b[31m.png")
+    odd.write_bytes((photos / "red/0.png").read_bytes())
+    command = ("sort", photos, "-m", taught.model_id, "--unsure", 0, "--csv", table, "--yes")
+    call(*command, "--move", status=1)
+    assert "\\udcff\x1b[31m.png" in (written := table.read_text())
+    odd.write_bytes(b"another one")
+    done = call("sort", "--undo", log_of(into), status=1)
+    assert "?[31m.png: Another file lies at its old place" in done.stderr
+    assert "\x1b" not in done.output
+    monkeypatch.setattr(Path, "replace", _no_space)
+    done = call(*command, status=2)
+    assert "No space left" in done.stderr
+    assert table.read_text() == written
+    assert not list(table.parent.glob(".a.csv*"))
+
+
+def _no_space(*paths: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_damaged_log(call: Any, photos: Path, taught: Job) -> None:
+    """What can be read is undone. The status says that there may be more."""
+    into = photos.with_name("photos-sorted")
+    command = ("sort", photos, "-m", taught.model_id, "--unsure", 0, "--move", "--yes")
+    call(*command, status=1)
+    with log_of(into).open("a") as file:
+        file.write('\n{"do": "move", "from": "../../key.jpg", "to": "red/a.jpg"}\n{"do": "mo')
+    for again, status in ((command, 1), (("sort", "--undo", log_of(into)), 1)):
+        assert f"Skipped 2 damaged records of {log_of(into)}." in call(*again, status=status).stderr
+    assert len(list(photos.rglob("*.png"))) == 12
+
+
+def test_undo_asks_a_person(call: Any, photos: Path, taught: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log may come from a stranger: a person sees the folder that gets the images."""
+    call("sort", photos, "-m", taught.model_id, "--unsure", 0, "--yes", status=1)
+    asked = []
+    monkeypatch.setattr("clipcite.sorting.command.confirm", lambda text, yes: asked.append((text, yes)))
+    for yes in ([], ["--yes"]):
+        call("sort", "--undo", log_of(photos.with_name("photos-sorted")), *yes)
+    question = f"Undo the sort of 12 images of {photos}?"
+    assert asked == [(question, False), (question, True)]
 
 
 MISTAKES = [

@@ -39,4 +39,8 @@ export function asCsv(sorting) {
   return `\ufeff${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
 }
 
-const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+/** Quote a cell. An apostrophe precedes a text that a spreadsheet would take for a formula. */
+function quoted(cell) {
+  const text = cell.replace(/^(?=[=+\-@\t\r\n])/, "'");
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
