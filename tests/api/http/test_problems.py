@@ -95,7 +95,17 @@ def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/docs", "/openapi.json", "/page/style.css", "/healthz", "/jobs", "/jobs/none", "/nothing", "/adapt"],
+    [
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/page/style.css",
+        "/healthz",
+        "/jobs",
+        "/jobs/none",
+        "/nothing",
+        "/adapt",
+    ],
 )
 def test_head_is_get_without_the_body(unchanged: Service, path: str) -> None:
     got, head = unchanged.client.get(path), unchanged.client.head(path)
