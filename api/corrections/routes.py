@@ -34,8 +34,8 @@ def add_feedback(
     """Correct a model: store images with their right classes, for `POST /models/{id}/extend`.
 
     `labels` are the right classes, trained or new, one per image. An image that is a correction already gets
-    the new class, so repeating is harmless. The model does not change. The images count as images of the model's job and are
-    deleted with it. If the job was deleted, the response is 409.
+    the new class, so repeating is harmless. The model does not change. The images count as images of the
+    model's job and are deleted with it. If the job was deleted, the response is 409.
     """
     database, blobs = submission.database, submission.blobs
     with database.read() as session:
