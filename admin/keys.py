@@ -13,7 +13,7 @@ from rich.text import Text
 from sqlalchemy import func, make_url, select
 
 from admin.installation import AsJson, Data, database_of, errors_in_words, settings_of, shown_time
-from clipcite.cli.connection import stderr, stdout
+from clipcite.cli.connection import Yes, confirm, stderr, stdout
 from clipcite.cli.render.tables import print_table, table_of
 from clipcite.client import address
 from clipcite.datasets.image import printable
@@ -43,6 +43,7 @@ def create(
     ] = None,
     as_json: AsJson = False,
     data: Data = None,
+    yes: Yes = False,
 ) -> None:
     """Create an API key.
 
@@ -51,6 +52,9 @@ def create(
     settings = settings_of(data)
     create_database(settings)
     lifetime = None if days is None else timedelta(days=days)
+    ends_token = address.local_token(settings.data) is not None
+    if ends_token:
+        confirm("After this every request needs a key, and the page's link ends. Create the key?", yes=yes)
     with database_of(settings) as database, database.write() as session:
         first = not api_keys.any_made(session)
         default_models = select(func.count()).select_from(Model).where(Model.owner == DEFAULT_OWNER)
@@ -73,11 +77,13 @@ def create(
         f"Created {row.id} for owner [bold]{row.owner}[/] ({', '.join(row.scopes)}; {expiry}). "
         "Copy the key now; it is shown only once."
     ]
-    if first:
+    if first and settings.admin_key is None:
         lines.append(
-            "[bold]Authentication is now required on every request.[/] The token and its link have ended. "
-            "Use the key with --key or CLIPCITE_API_KEY."
+            "[bold]Every request now needs a key.[/] Pass it with --key or CLIPCITE_API_KEY."
+            + ends_token * " The token and its link have ended."
         )
+    if ends_token and (page := address.local_address(settings.data)):
+        lines.append(f"The page is at {page} and asks for the key.")
     if hidden:
         some = "1 model of owner default isn't" if hidden == 1 else f"{hidden} models of owner default aren't"
         lines.append(

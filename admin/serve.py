@@ -1,6 +1,7 @@
 """`clipcite serve`: run the whole service as child processes."""
 
 import contextlib
+import fcntl
 import os
 import shlex
 import signal
@@ -10,7 +11,7 @@ import time
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 from rich.console import Console
@@ -49,6 +50,10 @@ def serve_until_stopped(
         verbose: print the log of all processes, not only warnings and errors.
     """
     console = Console(stderr=True)
+    lock = _lock(settings_of(data).data)
+    if isinstance(lock, str):
+        console.print(lock, style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
     try:
         listener = listen(host, port)
     except OSError as error:
@@ -59,6 +64,10 @@ def serve_until_stopped(
         )
         return 1
     port = listener.getsockname()[1]
+    shown = "127.0.0.1" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{port}"
+    lock.write(address)
+    lock.flush()
     log_level = None if verbose or "CLIPCITE_LOG_LEVEL" in os.environ else "warning"
     settings = environment(data, host=host, port=port, log_level=log_level, **options)
     settings[CHILD] = "1"
@@ -67,6 +76,7 @@ def serve_until_stopped(
     startup = command(STARTUP, *(["later"] if later else []))
     checked = subprocess.run(startup, env=settings, capture_output=True, text=True, check=False)
     if checked.returncode:
+        lock.truncate(0)
         console.print(checked.stderr.rstrip(), style="red", markup=False, highlight=False, soft_wrap=True)
         return checked.returncode
     if checked.stdout:  # the name of the backbone, whose download is requested
@@ -90,13 +100,8 @@ def serve_until_stopped(
 
     children = {name: start(name) for name in PROCESSES}
     token = local_token(None if data is None else data.absolute())
-    shown = "127.0.0.1" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{port}"
     # The fragment of the address has the token, since browsers send fragments to no server.
     lines = [f"[green]Ready:[/] {address}{'' if token is None else f'/#token={token}'}"]
-    file = settings_of(data).data / "address"  # for commands on this machine
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file.write_text(address)
     if token is not None and token != local_token():
         folder = escape(shlex.quote(settings["CLIPCITE_DATA"]))
         lines.append(f"In other terminals: export CLIPCITE_DATA={folder}")
@@ -117,11 +122,33 @@ def serve_until_stopped(
             stop.wait(1)
             children[name] = start(name)
     console.print("Stopping …")
-    with contextlib.suppress(OSError):  # the disk may have become read-only
-        file.unlink()
     listener.close()
     _stop([*children.values()])
+    with contextlib.suppress(OSError):  # the disk may have become read-only
+        lock.truncate(0)
     return status
+
+
+def _lock(folder: Path) -> TextIO | str:
+    """Return an open file that holds a lock on a data folder, or why another service should not start.
+
+    A second service could be newer, and change the tables below the first one. The system ends the lock with
+    this process. The file has the address, for a second service and for commands on this machine.
+    """
+    path = folder / "serve.lock"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = path.open("a+", encoding="ascii")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return (
+            f"`clipcite serve` already runs with the data folder {folder}, at {path.read_text()}. Use that "
+            "one, or stop it first. A second service needs another --data."
+        )
+    except OSError as error:
+        return f"{path} can't be used: {error.strerror}. Use another --data."
+    lock.truncate(0)
+    return lock
 
 
 def _stop(children: "list[subprocess.Popen[bytes]]") -> None:

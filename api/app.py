@@ -25,6 +25,7 @@ from api.last_use import LastUse
 from api.middleware.answers import AnswerMiddleware
 from api.middleware.auth import AuthMiddleware, bearer_scheme
 from api.middleware.body_limit import BodyLimitMiddleware
+from api.middleware.head import HeadMiddleware
 from api.middleware.refusals import Refusals
 from api.middleware.request_id import RequestId
 from api.models import aliases
@@ -141,6 +142,7 @@ def create_app(settings: Settings) -> FastAPI:
         last_use=app.state.last_use,
         refusals=Refusals(app.state.registry),
     )
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestId)
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
     return app

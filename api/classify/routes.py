@@ -9,11 +9,11 @@ from api.http.forms import MemoryFormRoute
 from api.http.problems import responses
 from clipcite.wire.predictions import Classification, Comparison
 
-DOT = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQV"
-    "R42mM8EaXBwMDAxMDAwMDAAAAQQgFOeLLOJwAAAABJRU5ErkJggg=="
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGklEQVR42mPcEqXBQApgYiARjGoY1TB0NAAA570BVmJm"
+    "5+oAAAAASUVORK5CYII="
 )
-"""An image of 2 × 2 pixels, which makes the example in /docs complete."""
+"""An image of 16 × 16 pixels, with which the example in /docs works as it is."""
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -25,7 +25,7 @@ REQUEST_BODY: dict[str, Any] = {
                 "example": {
                     "model": "stock",
                     "class_names": ["red fox", {"name": "MT_Fray", "prompts": ["a frayed metal surface"]}],
-                    "images": [{"base64": DOT}],
+                    "images": [{"base64": PICTURE}],
                     "top_k": 3,
                 },
             },

@@ -8,6 +8,7 @@ from api.deps import CurrentOwner, DatabaseDep, ModelRef
 from api.http.forms import FormRoute
 from api.http.problems import responses
 from api.jobs.submission import SubmissionDep
+from api.jobs.upload import InvalidUpload
 from api.threads import REQUESTS, UPLOADS
 from clipcite.wire.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
 from core.clip.prompts import same_class
@@ -32,9 +33,9 @@ def add_feedback(
 ) -> FeedbackList:
     """Correct a model: store images with their right classes, for `POST /models/{id}/extend`.
 
-    `labels` are the right classes, trained or new. An image that is a correction already gets the new class,
-    so repeating is harmless. The model does not change. The images count as images of the model's job and are
-    deleted with it. If the job was deleted, the response is 409.
+    `labels` are the right classes, trained or new, one per image. An image that is a correction already gets
+    the new class, so repeating is harmless. The model does not change. The images count as images of the
+    model's job and are deleted with it. If the job was deleted, the response is 409.
     """
     database, blobs = submission.database, submission.blobs
     with database.read() as session:
@@ -56,6 +57,24 @@ def add_feedback(
             )
             for number, shot in enumerate(checked.images)
         ]
+        first_of: dict[str, NewImage] = {}
+        twice = [new for new in images if first_of.setdefault(new.sha256, new).class_name != new.class_name]
+        if twice:
+            errors = [
+                {
+                    "file": new.file_name,
+                    "code": "image_in_two_classes",
+                    "detail": f"The image is {first.file_name!r} of class {first.class_name!r}, too.",
+                }
+                for new in twice
+                for first in [first_of[new.sha256]]
+            ]
+            raise InvalidUpload(
+                "image_in_two_classes",
+                f"{errors[0]['file']!r} has two classes in this request, {twice[0].class_name!r} and "
+                f"{first_of[twice[0].sha256].class_name!r}. Send each image once, with its right class.",
+                errors,
+            )
         blobs.put_all((new.blob_key, shot.read()) for new, shot in zip(images, checked.images, strict=True))
         with database.write() as session:
             rows = corrections.add(

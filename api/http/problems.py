@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope
 
 from clipcite.wire.problems import Problem, ProblemItem
@@ -204,6 +205,7 @@ def install(app: FastAPI) -> None:
             detail = f"There is no route {request.url.path}. /docs lists all routes."
         if error.status_code == 405:
             detail = f"{request.url.path} does not support {request.method}. /docs lists all routes."
+            error.headers = {"Allow": ", ".join(_methods(request))}
         return problem_response(request.scope, error.status_code, code, detail, (), error.headers)
 
     @app.exception_handler(Exception)
@@ -214,6 +216,16 @@ def install(app: FastAPI) -> None:
         # Starlette sends this response from outside the middleware that adds the header.
         headers = {"X-Request-ID": request_id} if request_id else None
         return problem_response(request.scope, 500, "internal_error", detail, (), headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return all methods of the path. Starlette names those of one route only; static files have no route."""
+    methods = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(r.matches({**request.scope, "method": method})[0] is Match.FULL for r in request.app.routes)
+    ]
+    return ["GET", "HEAD", *methods[1:]] if not methods or methods[0] == "GET" else methods
 
 
 def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:

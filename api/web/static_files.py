@@ -88,12 +88,12 @@ files = PageFiles()
 router = APIRouter(include_in_schema=False)
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def index(request: Request) -> Response:
     return await files.get_response("index.html", request.scope)
 
 
-@router.api_route("/docs", methods=["GET", "HEAD"])
+@router.get("/docs")
 async def docs(request: Request) -> Response:
     return await files.get_response("docs.html", request.scope)
 

@@ -1,21 +1,27 @@
 """`clipcite label-studio`: an ML backend for Label Studio, which predicts, and trains on the annotations."""
 
+import base64
 import json
+import secrets
 import threading
 from dataclasses import dataclass, field
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urljoin, urlsplit
-from wsgiref.simple_server import WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from xml.etree import ElementTree
 
 import typer
 
 from clipcite.cli.connection import Exit, Key, Url, connected, give_up
 from clipcite.client.errors import NotFoundError
+from clipcite.wire.foreign_site import LOOPBACK_HOST, foreign_reason
 
 if TYPE_CHECKING:
     from clipcite import Client
+
+MAX_BODY = 16_000_000
+"""Maximum size of a request (bytes). Label Studio sends the addresses of images, not their content."""
 
 
 def command(
@@ -25,6 +31,10 @@ def command(
     token: Annotated[str, typer.Option(help="Access token, in place of the one that it sends.")] = "",
     retrain_after: Annotated[int, typer.Option(help="Train after N annotations; 0 for never.")] = 0,
     allow_host: Annotated[list[str] | None, typer.Option(help="Another host of images.")] = None,
+    secret: Annotated[
+        str,
+        typer.Option(envvar="CLIPCITE_LABEL_STUDIO_SECRET", help="Password that Label Studio must send."),
+    ] = "",
     url: Url = None,
     key: Key = None,
 ) -> None:
@@ -33,10 +43,12 @@ def command(
     Its button "Start Training" trains the next version of the model, and moves the alias to it.
     """
     host, _, port = listen.rpartition(":")
+    if not secret and not LOOPBACK_HOST.fullmatch(listen):
+        give_up(f"--listen {listen}: other machines could start trainings. Set a --secret.", Exit.USAGE)
     with connected(url, key) as client:
-        backend = Backend(client, model, server, token, retrain_after, allow_host or [])
+        backend = Backend(client, model, server, token, retrain_after, allow_host or [], secret)
         try:
-            http = make_server(host, int(port), backend, Threads)
+            http = make_server(host, int(port), backend, Threads, Connection)
         except (OSError, OverflowError, ValueError) as error:
             give_up(f"--listen {listen}: {error}", Exit.USAGE)
         print(f"{model} is {backend.version()}. Listening at http://{listen} for {server}", flush=True)
@@ -46,10 +58,25 @@ def command(
 class Threads(ThreadingMixIn, WSGIServer):
     """A server with a thread per request."""
 
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: the client has left, or its time is over."""
+
+
+class Connection(WSGIRequestHandler):
+    """A connection that ends if nothing arrives for a minute."""
+
+    timeout = 60
+
 
 @dataclass
 class Backend:
-    """The answers to Label Studio's requests, by WSGI, if they are JSON: no page of another site sends it."""
+    """The answers to Label Studio's requests, by WSGI.
+
+    Requests must be JSON, which no page of another site sends, and carry the secret. Without a secret they
+    must come from this machine.
+    """
 
     client: "Client"
     model: str
@@ -57,15 +84,20 @@ class Backend:
     token: str
     retrain_after: int
     hosts: list[str]
+    secret: str = ""
     sent_token: str = ""
     changes: int = 0
     training: Any = field(default_factory=threading.Lock)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         """Answer a request. Label Studio shows the status of an error, and the terminal its text."""
-        path, body = environ["PATH_INFO"], environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"] or 0))
-        status, answer = "200 OK", dict[str, Any](status="UP", model_class="clipcite")
+        path, status = environ["PATH_INFO"], "200 OK"
+        answer = dict[str, Any](status="UP", model_class="clipcite")
         try:
+            if not 0 <= (length := int(environ["CONTENT_LENGTH"] or 0)) <= MAX_BODY:
+                raise ValueError(f"A request may have {MAX_BODY:,} bytes, not {length:,}.")
+            body = environ["wsgi.input"].read(length)
+            self.check_sender(environ)
             sent = json.loads(body) if environ["CONTENT_TYPE"].startswith("application/json") else {}
             match path:
                 case "/setup" | "/versions":
@@ -82,9 +114,29 @@ class Backend:
                         threading.Thread(target=self.train, args=(sent["project"],), daemon=True).start()
         except Exception as error:
             print(f"{path}: {type(error).__name__}: {error}", flush=True)
-            status, answer = "500 Internal Server Error", {"error": str(error)}
+            refused = isinstance(error, PermissionError)
+            status, answer = (
+                "403 Forbidden" if refused else "500 Internal Server Error",
+                {"error": str(error)},
+            )
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(answer).encode()]
+
+    def check_sender(self, environ: dict[str, Any]) -> None:
+        """Raise PermissionError for a request without the secret, or from elsewhere."""
+        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if self.secret:
+            if scheme.lower() == "basic":  # from the settings of a model; a webhook has headers of its own
+                given = base64.b64decode(given).decode().partition(":")[2]
+            if not secrets.compare_digest(given.encode(), self.secret.encode()):
+                raise PermissionError(
+                    "The secret is missing or wrong. Enter it in Label Studio as the password of the model."
+                )
+            return
+        names = (name for name in environ if name.startswith("HTTP_"))
+        headers = {name[5:].replace("_", "-").lower(): environ[name] for name in names}
+        if reason := foreign_reason(headers):
+            raise PermissionError(f"Refused, because {reason}. To allow it, start with a --secret.")
 
     def version(self) -> str:
         """Return the id of the model that predicts, or `stock` until the model exists."""

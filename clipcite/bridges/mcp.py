@@ -1,5 +1,6 @@
 """`clipcite mcp`: tools for assistants that speak the Model Context Protocol (MCP), over standard input."""
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable
@@ -74,7 +75,13 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
         return found
 
     def dataset(folder: str) -> "Dataset":
-        found = read(inside(folder))
+        start = inside(folder)
+        seen = {start}
+        for parent, folders, files in os.walk(start, followlinks=True):  # before one of them is opened
+            below = {name: inside(Path(parent, name)) for name in (*folders, *files) if name[0] != "."}
+            folders[:] = [name for name in folders if name in below and below[name] not in seen]
+            seen.update(below.values())
+        found = read(start)
         for item in found.images:
             if item.image.path is not None:
                 inside(item.image.path)
@@ -134,6 +141,8 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
         classes = dict.fromkeys(used.trained_classes)
         with locked(source, into):
             found = [image for image in find_images(source, into) if inside(image.path)]
+            for earlier_log in into.glob("*.jsonl"):
+                inside(earlier_log)
             log, others = open_log(into, {"folder": str(source), "model": used.id, "classes": classes})
             tidy(log)
             images = without_sorted(found, log, others)

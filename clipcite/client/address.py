@@ -25,7 +25,7 @@ def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -
         InvalidAddress: the address is not an http or https URL, the key is malformed, or SSL_CERT_FILE is
             unreadable.
     """
-    address = base_url or os.environ.get("CLIPCITE_URL") or _read("address", None) or DEFAULT_URL
+    address = base_url or os.environ.get("CLIPCITE_URL") or local_address() or DEFAULT_URL
     key = api_key or os.environ.get("CLIPCITE_API_KEY") or None
     try:
         url = httpx.URL(address)
@@ -62,6 +62,11 @@ def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -
         "trust_env": not loopback,
         "timeout": None,
     }
+
+
+def local_address(data: Path | None = None) -> str | None:
+    """Return the address of the running service with this data folder (default: CLIPCITE_DATA), or None."""
+    return _read("serve.lock", data)
 
 
 def local_token(data: Path | None = None) -> str | None:

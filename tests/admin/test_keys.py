@@ -1,14 +1,17 @@
 """`clipcite keys` and `audit` as an operator runs them."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 from typer.testing import CliRunner, Result
 
 from clipcite.cli.main import app
-from core.store.accounts import api_keys
+from clipcite.client import address
+from core.store.accounts import api_keys, local_token
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
@@ -48,7 +51,8 @@ def test_create_list_and_revoke(data: Path) -> None:
     assert "team-a" in made.stderr
     assert "(classify; expires " in made.stderr
     assert "Copy the key now; it is shown only once." in made.stderr
-    assert "Authentication is now required on every request." in made.stderr
+    assert "Every request now needs a key." in made.stderr
+    assert "token" not in made.stderr
     row = opened(data, key)
     assert (row.owner, row.scopes, row.name) == ("team-a", ["classify"], "[laptop]")
     assert (row.expires_at - row.created_at).days == 3
@@ -66,6 +70,38 @@ def test_create_list_and_revoke(data: Path) -> None:
     assert json.loads(call(data, "list", "--owner", "team-a", "--json").stdout)[0]["state"] == "revoked"
 
 
+@pytest.mark.parametrize("answer", ["n", "y", "--yes", "a script"])
+def test_the_first_key_ends_the_token_after_a_question(data: Path, answer: str) -> None:
+    local_token.ensure(data)
+    (data / "serve.lock").write_text("http://127.0.0.1:8123")
+    command = ["-m", "clipcite.cli.main", "keys", "create", "--data", str(data)]
+    if answer == "a script":
+        said = call(data, "create").stderr
+    else:
+        terminal = pexpect.spawn(sys.executable, [*command, *[answer] * (answer == "--yes")], timeout=600)
+        if answer != "--yes":
+            terminal.expect_exact("After this every request needs a key, and the page's link ends.")
+            terminal.sendline(answer)
+        terminal.expect(pexpect.EOF)
+        said = " ".join(terminal.before.decode().split())
+    refused = answer == "n"
+    assert (address.local_token(data) is not None) == refused
+    assert ("No keys." in call(data, "list").stderr) == refused
+    assert ("The token and its link have ended." in said) != refused
+    assert ("The page is at http://127.0.0.1:8123 and asks for the key." in said) != refused
+    if not refused:
+        assert "token" not in call(data, "create").stderr
+
+
+def test_nothing_changes_for_a_service_with_the_operators_key(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPCITE_ADMIN_KEY", "k" * 32)
+    said = call(data, "create").stderr
+    assert "token" not in said
+    assert "now needs" not in said
+
+
 @pytest.mark.slow
 def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
     migrate.upgrade(f"sqlite:///{data / 'clipcite.db'}")
@@ -79,7 +115,7 @@ def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
     assert "clipcite keys create --owner default" in said
     said = call(data, "create").stderr
     assert "visible" not in said
-    assert "Authentication is now required" not in said  # it has been since the first key
+    assert "now needs a key" not in said  # it has been since the first key
 
 
 @pytest.mark.slow

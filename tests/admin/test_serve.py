@@ -89,6 +89,24 @@ def test_the_link_with_the_token(tmp_path: Path, environment: dict[str, str]) ->
 
 
 @pytest.mark.slow
+def test_a_second_service_on_the_folder_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
+    """It names the first one, which goes on. Its end releases the folder, even a violent one."""
+    command = [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", "0", "--data", tmp_path / "data"]
+    with serving(tmp_path, environment) as (process, output):
+        url = ready(process, output)[0].removeprefix("Ready: ")
+        known = (tmp_path / "data" / "serve.lock").read_text()
+        second = subprocess.run(command, capture_output=True, text=True)
+        assert second.returncode == 1
+        assert f"already runs with the data folder {tmp_path / 'data'}, at {url}. Use" in second.stderr
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert (tmp_path / "data" / "serve.lock").read_text() == known == url
+        process.kill()
+    with serving(tmp_path, environment) as (process, output):
+        assert ready(process, output)[0].startswith("Ready: ")
+    assert (tmp_path / "data" / "serve.lock").read_text() == ""
+
+
+@pytest.mark.slow
 def test_no_token_is_the_open_mode(tmp_path: Path, environment: dict[str, str]) -> None:
     settings = {**environment, "CLIPCITE_REQUIRE_TOKEN": "true"}
     with serving(tmp_path, settings, "--no-token") as (process, output):
@@ -131,7 +149,7 @@ def test_a_new_backbone_comes_later_or_first(hub: Hub, tmp_path: Path, wait: boo
 Mistake = tuple[list[str], dict[str, str], str]
 MISTAKES: dict[str, Mistake] = {
     "no weights": (["--backbone", "hf-hub:tests/empty"], {}, "holds no open_clip_model.safetensors."),
-    "no rights": (["--data", "/proc/x"], {}, "/proc/x/clipcite.db can't be created: "),
+    "no rights": (["--data", "/proc/x"], {}, "/proc/x/serve.lock can't be used: "),
     "taken port": (["--port", "{port}"], {}, "Address already in use. Choose another --port."),
     "unknown value": ([], {"CLIPCITE_LOG_LEVEL": "loud"}, "CLIPCITE_LOG_LEVEL: Input should be 'info' or"),
 }

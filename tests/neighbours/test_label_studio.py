@@ -1,6 +1,5 @@
 """A real Label Studio server with `clipcite label-studio` as its ML backend."""
 
-import json
 import os
 import re
 import socket
@@ -9,15 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 
 from clipcite import Client
-from clipcite.bridges.label_studio import Backend
 from tests.neighbours.conftest import CLASSES, Neighbours
 from tests.service.running import ROOT, wait_for
 
@@ -116,42 +113,3 @@ def test_predictions_and_training(
         server.post(f"/api/ml/{connected['id']}/train", json={}).raise_for_status()
         wait_for(lambda: said().count("shoes@labelled is mdl_") == 3, seconds=200, explain=said)
         assert client.models.get("shoes@labelled").id not in {first, second}
-
-
-def test_other_hosts(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"image")
-    tokens: list[str | None] = []
-
-    class Images(SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            tokens.append(self.headers["Authorization"])
-            super().do_GET()
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: Images(*given, directory=tmp_path)) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        own, other = (f"http://{host}:{http.server_port}" for host in ("127.0.0.1", "localhost"))
-        backend = Backend(cast(Client, None), "shoes", own, TOKEN, 0, [])
-        with pytest.raises(ValueError, match=r"localhost.* is not at .* --allow-host localhost"):
-            backend.fetch(f"{other}/a.jpg")
-        assert tokens == []
-        backend.hosts.append("localhost")
-        assert backend.fetch(f"{other}/a.jpg") == backend.fetch("/a.jpg") == b"image"
-        assert tokens == [None, f"Token {TOKEN}"]
-        http.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "body", "says"),
-    [
-        ("/predict", "application/json", {"tasks": [], "label_config": "<View/>"}, "no Choices of an Image"),
-        ("/webhook", "text/plain", {"action": "START_TRAINING", "project": {"id": 1}}, "action"),
-    ],
-)
-def test_bad_requests(path: str, kind: str, body: Any, says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    backend = Backend(cast(Client, None), "shoes", "http://127.0.0.1:9", "", 0, [])
-    http = httpx.Client(transport=httpx.WSGITransport(backend), base_url="http://backend")
-    answer = http.post(path, content=json.dumps(body), headers={"Content-Type": kind})
-    assert answer.status_code == 500
-    assert says in answer.json()["error"]
-    assert says in capsys.readouterr().out
-    assert not backend.training.locked()

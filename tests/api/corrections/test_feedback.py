@@ -102,7 +102,7 @@ def test_the_same_image_again_replaces_its_class(trained: tuple[Service, str, st
     service, model, job = trained
     [first] = corrected(service, model, (FOX, "badger"))
     before = image_bytes(service)
-    [again] = corrected(service, model, (FOX, "badger"), (FOX, "Hare"))
+    [again] = corrected(service, model, (FOX, "Hare"), (FOX, "hare"))
     assert again == {**first, "class_name": "Hare"}
     assert listed(service, model) == [again]
     assert image_bytes(service) == before
@@ -179,6 +179,9 @@ def test_refused_corrections_leave_nothing(
         (service.client.post(f"/models/{model}/extend"), 422, "archive_or_images"),
     ):
         assert_problem(answer, status, code)
+    twice = correct(service, model, (FOX, "fox"), (OTHER, "hare"), (FOX, "Hare"))
+    says = "'2.jpg' has two classes in this request, 'hare' and 'fox'. Send each image once"
+    assert_problem(twice, 422, "image_in_two_classes", says, errors=[{"file": "2.jpg"}])
     monkeypatch.setattr(routes, "MAX_FEEDBACK", 1)
     too_many = correct(service, model, (FOX, "fox"), (OTHER, "fox"))
     assert_problem(too_many, 409, "too_much_feedback", "maximum is 1. .*/extend")

@@ -228,3 +228,41 @@ def test_every_example_satisfies_its_schema(document: dict[str, Any]) -> None:
     for schema, example in found:
         whole = {"allOf": [schema], "components": document["components"]}  # Resolves references.
         Draft202012Validator(whole).validate(example)
+
+
+def test_every_example_of_a_request_works(fresh: Service, backbone: Backbone) -> None:
+    document, client = fresh.app.openapi(), fresh.client
+    schemas = document["components"]["schemas"]
+    model = publish_model(fresh.database, fresh.blobs, backbone, name="animals")
+    client.put("/models/animals/aliases/prod", json={"model": model}).raise_for_status()
+    job = fresh.accepted(**shots(each=8))["id"]
+    extended = samples.new_model(classes=["red fox", "badger"])
+    samples.publish(fresh.database, samples.claimed(fresh.database, job), extended)
+    archive = {"archive": ("model.zip", client.get(f"/models/{model}/export").content)}
+    files = {"/adapt": form(**shots())["files"], "/models/{model_id}/extend": form(**shots())["files"]}
+    files["/models"] = list(archive.items())
+    sent = []
+    for method, path, operation in operations(document):
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+            schema = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+            address = path.format(job_id=job, model_id=extended.id, name="animals", alias="prod")
+            bodies = [content["example"]] if "example" in content else schema.get("examples", [])
+            for body in bodies:
+                if "features" in body:  # those of the network
+                    given = {"model": body["model"], "features": "true"}
+                    answer = client.post(
+                        "/classify", data=given, files=form(images=shots()["images"][:1])["files"]
+                    )
+                    body = {**body, "features": [answer.json()["results"][0]["features"]]}
+                sent.append((path, client.request(method, address, json=body)))
+            if kind == "multipart/form-data":
+                for name, field in schema["properties"].items():
+                    for value in field.get("examples", []):
+                        answer = client.request(method, address, data={name: value}, files=files[path])
+                        sent.append((path, answer))
+    assert {path for path, _ in sent} == {
+        *("/adapt", "/classify", "/classify/collection", "/jobs/{job_id}/retrain", "/models"),
+        "/models/{model_id}/extend",
+    }
+    for path, answer in sent:
+        assert answer.is_success, f"{path}: {answer.text}"

@@ -244,6 +244,14 @@ def test_events_arrive_while_the_job_runs(either: Service) -> None:
     assert [item.data for item in stream.found] == events_of(either, job_id)
 
 
+def test_head_of_a_stream_ends(fresh: Service) -> None:
+    with followed(fresh) as port:
+        address = f"http://127.0.0.1:{port}/jobs/{queued(fresh)}/events"
+        response = httpx.head(address, headers=STREAM, timeout=SECONDS)
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+
+
 def test_a_stream_resumes_at_another_process(
     new_service: Callable[..., AbstractContextManager[Service]], database_url: str
 ) -> None:

@@ -131,7 +131,7 @@ def test_the_address_of_this_machines_service_is_found(
     monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path))
     monkeypatch.delenv("CLIPCITE_URL", raising=False)
     assert str(settings_of(None, None)["base_url"]) == DEFAULT_URL
-    (tmp_path / "address").write_text("http://127.0.0.1:8123")
+    (tmp_path / "serve.lock").write_text("http://127.0.0.1:8123")
     (tmp_path / "token").write_text("t0ken\n")
     found = settings_of(None, None)
     assert str(found["base_url"]) == "http://127.0.0.1:8123"

@@ -1,8 +1,7 @@
-"""Requests that may come from elsewhere than this machine, for a service without keys and token."""
+"""Requests that may come from elsewhere than this machine, for a server without keys, token and secret."""
 
 import re
-
-from starlette.datastructures import Headers
+from collections.abc import Mapping
 
 LOOPBACK_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 PROXY_HEADERS = re.compile(
@@ -11,10 +10,13 @@ PROXY_HEADERS = re.compile(
 """Headers by which a proxy announces itself."""
 
 
-def foreign_reason(headers: Headers) -> str | None:
+def foreign_reason(headers: Mapping[str, str]) -> str | None:
     """Return why the request may come from elsewhere than this machine, or None.
 
-    It protects a service without keys from proxies, DNS rebinding and pages of other sites.
+    It protects a server without keys from proxies, DNS rebinding and pages of other sites.
+
+    Args:
+        headers: the headers of the request, with names in lower case.
     """
     proxy = next(filter(PROXY_HEADERS.fullmatch, headers), None)
     if proxy is not None:
