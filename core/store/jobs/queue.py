@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import celery
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from core.errors import ClipCiteError
@@ -25,7 +26,6 @@ PROBE = "probe"
 def make_celery(settings: Settings) -> celery.Celery:
     """Create the Celery app of the dispatcher, which sends tasks, and of the worker, which runs them."""
     url = settings.broker_url()
-    visibility_timeout = int(settings.deadline_seconds) + 900  # then the message goes to another worker
     app = celery.Celery("clipcite", set_as_current=False)
     app.conf.update(
         task_serializer="json",
@@ -33,10 +33,9 @@ def make_celery(settings: Settings) -> celery.Celery:
         task_ignore_result=True,
         result_backend=None,
         task_default_queue=QUEUE,
-        task_create_missing_queues=True,
-        # Acknowledged before the job runs. The lease requeues the job of a dead worker sooner than a
-        # redelivery, which would only fail at the claim.
-        task_acks_late=False,
+        # No message is acknowledged. The lease requeues the job of a dead worker sooner than a redelivery,
+        # which would only fail at the claim. And a worker whose acknowledgement fails receives nothing more.
+        task_queues=[Queue(QUEUE, Exchange(QUEUE), QUEUE, no_ack=True)],
         task_publish_retry=False,
         task_track_started=False,
         worker_pool="threads",
@@ -53,11 +52,7 @@ def make_celery(settings: Settings) -> celery.Celery:
         # Celery prefers its own CELERY_BROKER_URL to `broker_url`, but not to these two.
         broker_read_url=url,
         broker_write_url=url,
-        visibility_timeout=visibility_timeout,
         broker_transport_options={
-            "visibility_timeout": visibility_timeout,
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
             "socket_timeout": 5,  # a hanging server would block for ever; must exceed BRPOP's 1 s
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
