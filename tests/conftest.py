@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import hypothesis
 import pytest
+import redis
 from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
 
 from core.store.db import migrate
@@ -137,6 +138,13 @@ def redis_url() -> Iterator[str]:
             yield url
     except servers.ServerMissing as missing:
         pytest.fail(str(missing), pytrace=False)
+
+
+@pytest.fixture
+def empty_redis_url(redis_url: str) -> str:
+    """Return a broker without messages, which no other test uses meanwhile."""
+    redis.Redis.from_url(redis_url).flushdb()
+    return redis_url
 
 
 @pytest.fixture(scope="session")

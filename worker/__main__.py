@@ -1,14 +1,21 @@
-"""`python -m worker`: a Celery worker that runs one job at a time. Start one per GPU."""
+"""`python -m worker`: a Celery worker that runs one job at a time. Start one per GPU.
+
+`clipcite serve` adds `--dispatch`: a thread of this process is then the dispatcher.
+"""
 
 import os
 import sys
 import warnings
+from contextlib import nullcontext
+
+from celery import signals
 
 from core.log import start_logging
 from core.parent_watch import exit_with_parent, is_child
 from core.scratch import sweep_scratch
 from core.settings import get_settings
 from core.store.db.session import Database
+from worker.dispatcher.__main__ import beside_the_worker
 
 
 def main() -> None:
@@ -24,16 +31,19 @@ def main() -> None:
     sweep_scratch(settings.scratch())
     from worker.celery_app import app
 
-    app.worker_main(
-        [
-            "--quiet",  # no banner
-            "worker",
-            f"--hostname=adapt-{os.getpid()}@%h",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
-    )
+    with beside_the_worker(settings) if "--dispatch" in sys.argv else nullcontext() as stop:
+        if stop is not None:  # stopped while the worker requeues its job, as both take seconds
+            signals.worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
+        app.worker_main(
+            [
+                "--quiet",  # no banner
+                "worker",
+                f"--hostname=adapt-{os.getpid()}@%h",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            ]
+        )
 
 
 if __name__ == "__main__":

@@ -15,13 +15,11 @@ from core.store.storage.blobs import Blobs
 from core.tracing import start_tracing
 from worker.job_runner import JobRunner
 from worker.metrics import WorkerMetrics
-from worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 settings = get_settings()
 app = make_celery(settings)
 registry = new_registry()
-watchdog = Watchdog(app)
 
 
 class AdaptTask(Task):  # type: ignore[misc]  # celery has no types
@@ -32,7 +30,7 @@ class AdaptTask(Task):  # type: ignore[misc]  # celery has no types
     """Set when the worker starts."""
 
     def run(self, job_id: str) -> None:
-        with watchdog.message(), about(job_id=job_id):
+        with about(job_id=job_id):
             self.runner.run(job_id)
 
 
@@ -56,7 +54,6 @@ def _make_runner(**_: object) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(**_: object) -> None:
-    watchdog.start()
     if settings.metrics_port is not None:
         show_metrics(registry, settings.metrics_host, settings.metrics_port)
 

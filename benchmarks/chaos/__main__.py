@@ -4,7 +4,7 @@
     python -m benchmarks.chaos --cases
 
 The first command runs many small jobs under mixed faults, drawn by the seed, and then checks invariants
-(`--stores sqlite`: only on SQLite with files). The second runs single cases one by one (`--cases 2 5`: only
+(`--stores sqlite`: only on SQLite). The second runs single cases one by one (`--cases 2 5`: only
 these). Both start their own servers (see tests/servers.py) and leave nothing running. Finished parts are
 stored below --out and not repeated; remove the folder to repeat them. The exit status is 1 if a check failed.
 """

@@ -88,19 +88,16 @@ def freeze_worker(world: World, choice: float) -> None:
 
 def kill_redis(world: World, choice: float) -> None:
     """Kill Redis, which has no persistence and so loses all data."""
-    assert world.redis is not None
     world.redis.end(SIGKILL)
     time.sleep(2 * choice)
     world.redis.start()
 
 
 def flush_redis(world: World, choice: float) -> None:
-    assert world.redis is not None
     redis_client.Redis.from_url(world.redis.url).flushall()
 
 
 def hang_redis(world: World, choice: float) -> None:
-    assert world.redis is not None
     world.redis.freeze()
     time.sleep(HUNG_SECONDS)
     world.redis.thaw()
@@ -129,12 +126,6 @@ def hang_bucket(world: World, choice: float) -> None:
     world.bucket.thaw()
 
 
-def wipe_files(world: World, choice: float) -> None:
-    """Delete the messages of the file transport."""
-    for path in (world.data / "queue" / "messages").iterdir():
-        path.unlink(missing_ok=True)
-
-
 Fault = Callable[[World, float], None]
 EVERYWHERE: dict[str, Fault] = {
     "worker killed": kill_worker,
@@ -142,16 +133,13 @@ EVERYWHERE: dict[str, Fault] = {
     "dispatcher killed": kill_dispatcher,
     "API killed": kill_api,
     "worker frozen past its lease": freeze_worker,
-}
-WITH_SERVERS: dict[str, Fault] = {
-    **EVERYWHERE,
     "Redis killed": kill_redis,
     "Redis flushed": flush_redis,
     "Redis hung": hang_redis,
-    "PostgreSQL restarted": restart_postgres,
 }
+WITH_SERVERS: dict[str, Fault] = {**EVERYWHERE, "PostgreSQL restarted": restart_postgres}
 FAULTS: dict[str, dict[str, Fault]] = {
     "postgres": WITH_SERVERS,
-    "sqlite": {**EVERYWHERE, "messages wiped": wipe_files},
+    "sqlite": EVERYWHERE,
     "s3": {**WITH_SERVERS, "S3 killed": kill_bucket, "S3 hung": hang_bucket},
 }

@@ -31,7 +31,7 @@ MAX_ATTEMPTS = 3
 FORKS_SECONDS = 600.0
 STORES = {
     "postgres": "PostgreSQL + Redis",
-    "sqlite": "SQLite + files",
+    "sqlite": "SQLite + Redis",
     "s3": "PostgreSQL + Redis + S3",
 }
 FAILPOINTS = Path(__file__).parent / "failpoints"
@@ -47,7 +47,7 @@ class World:
     blobs: Blobs
     data: Path
     backbones: Path
-    redis: servers.Server | None
+    redis: servers.Server
     postgres: servers.Server | None
     bucket: servers.Server | None
 
@@ -115,13 +115,13 @@ def world(
             **{f"CLIPCITE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         stack.enter_context(_forks(folder / "forks", environment))
-        redis = postgres = bucket = None
+        postgres = bucket = None
+        redis = stack.enter_context(servers.redis_server())
+        environment["CLIPCITE_REDIS_URL"] = redis.url
         url = f"sqlite:///{data / 'clipcite.db'}"
         if store != "sqlite":
             postgres = stack.enter_context(servers.postgres_server())
-            redis = stack.enter_context(servers.redis_server())
-            url = postgres.url
-            environment |= {"CLIPCITE_DATABASE_URL": url, "CLIPCITE_REDIS_URL": redis.url}
+            url = environment["CLIPCITE_DATABASE_URL"] = postgres.url
         blobs = Blobs((data / "blobs").absolute().as_uri())
         if store == "s3":
             bucket = stack.enter_context(servers.durable_s3_server())

@@ -45,6 +45,9 @@ class Service:
         """Return the running `python -m module` below the service."""
         return wait_for(lambda: running_module(self.process.pid, module), seconds=PATIENCE)
 
+    def valkey(self) -> psutil.Process:
+        return next(process for process in self.processes() if process.name() == "valkey-server")
+
     def processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]

@@ -71,8 +71,8 @@ def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> 
 
 
 @pytest.mark.slow
-def test_a_killed_api_and_dispatcher_are_restarted(service: Service) -> None:
-    before = [service.child(module) for module in ("api", "worker.dispatcher")]
+def test_killed_processes_are_restarted(service: Service) -> None:
+    before = [service.child("api"), service.child("worker"), service.valkey()]
     for process in before:
         process.kill()
         wait_for(lambda process=process: not process.is_running())
@@ -149,7 +149,7 @@ def test_stopping_ends_everything_and_the_next_start_goes_on(
         epoch = checkpoint(http, cut_off)
         waiting = submit(http, colours(), epochs=1)
         everything = service.processes()
-        assert len(everything) >= 5  # serve, api, worker, dispatcher and trainer.
+        assert len(everything) >= 5  # serve, api, worker, Valkey and trainer.
         service.stop(signum)
         assert service.process.returncode == 0
         assert list((data / "tmp").iterdir()) == []
@@ -172,6 +172,7 @@ def test_kill_9_of_the_parent_leaves_nothing_running(environment: dict[str, str]
         job_id = submit(http, colours(), **(LONG | {"epochs": 200}))
         training(http, job_id)
         everything = service.processes()
+        assert service.valkey() in everything
         service.process.kill()
         psutil.wait_procs(everything, timeout=PATIENCE)
         assert [p for p in everything if p.is_running()] == []

@@ -4,6 +4,7 @@ Any number of dispatchers may run: the database lets only one of them take each 
 """
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -18,7 +19,6 @@ from prometheus_client import CollectorRegistry
 from core.errors import ClipCiteError
 from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
-from core.parent_watch import exit_with_parent, is_child
 from core.settings import Settings, get_settings
 from core.store.db.session import Database
 from core.store.jobs import fair_queue, jobs
@@ -93,18 +93,8 @@ def log_errors(metrics: DispatcherMetrics) -> Iterator[None]:
         logger.exception("A part of the round failed. The next round tries again.")
 
 
-def main() -> None:
-    settings = get_settings()
-    start_logging(settings)
-    if is_child():
-        exit_with_parent(grace_seconds=8)
-    stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
-    database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
-    error = database.startup_error()
-    if error is not None:
-        sys.exit(error)
+def run(settings: Settings, database: Database, stop: threading.Event) -> None:
+    """Run rounds until `stop` is set."""
     blobs = Blobs.of(settings)
     app = make_celery(settings)
     registry = new_registry()
@@ -116,6 +106,8 @@ def main() -> None:
     cleaner = Cleaner(settings, database, blobs, guard=partial(log_errors, metrics))
     cleaner.start()
     downloads = Downloads(settings, database)
+    with log_errors(metrics), database.write() as session:
+        fair_queue.forget_sent(session)
     grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
     while not stop.is_set():
@@ -135,6 +127,47 @@ def main() -> None:
     cleaner.stop(LAST_WORDS_SECONDS)
     webhooks.wait(LAST_WORDS_SECONDS)
     database.close()
+
+
+@contextmanager
+def beside_the_worker(settings: Settings) -> Iterator[threading.Event]:
+    """Run the dispatcher in a thread until the context ends, or until the event that it yields is set.
+
+    If the thread fails, the process ends, to be restarted: without a dispatcher no job starts.
+    """
+    stop = threading.Event()
+
+    def dispatch_until_stopped() -> None:
+        try:
+            run(settings, _database(settings), stop)
+        except Exception:
+            logger.exception("The dispatcher can't run")
+            os._exit(1)
+
+    thread = threading.Thread(target=dispatch_until_stopped, name="dispatcher", daemon=True)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(2 * LAST_WORDS_SECONDS)
+
+
+def _database(settings: Settings) -> Database:
+    return Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
+
+
+def main() -> None:
+    settings = get_settings()
+    start_logging(settings)
+    stop = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stop.set())
+    database = _database(settings)
+    error = database.startup_error()
+    if error is not None:
+        sys.exit(error)
+    run(settings, database, stop)
 
 
 if __name__ == "__main__":

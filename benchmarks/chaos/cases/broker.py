@@ -36,7 +36,6 @@ def submits_without(name: str, away: Callable[[Server], None], back: Callable[[S
     """Return a case of 50 submissions without the broker, compared with 50 with it."""
 
     def run(world: World, rng: random.Random) -> Measured:
-        assert world.redis is not None
         usual = _timed_submits(world, f"{name}-before")
         away(world.redis)
         try:
@@ -76,7 +75,6 @@ def _readiness(world: World) -> str:
 
 
 def flapping(world: World, rng: random.Random) -> Measured:
-    assert world.redis is not None
     rounds, begun = 8, []
     ids: list[str] = []
     for number in range(rounds):
@@ -102,7 +100,6 @@ def flapping(world: World, rng: random.Random) -> Measured:
 
 def full(world: World, rng: random.Random) -> Measured:
     """Fill Redis with `noeviction`, as other users of a broker might."""
-    assert world.redis is not None
     redis = Redis.from_url(world.redis.url)
     redis.config_set("maxmemory-policy", "noeviction")
     redis.config_set("maxmemory", redis.info("memory")["used_memory"] + 65_536)
@@ -127,7 +124,6 @@ def full(world: World, rng: random.Random) -> Measured:
 
 def starved(world: World, rng: random.Random) -> Measured:
     """Stop the consumers of both workers by remote control, which the workers do not notice."""
-    assert world.redis is not None
     app = make_celery(Settings(redis_url=world.redis.url))
     before = [worker.starts for worker in world.cluster.workers]
     stopped = app.control.cancel_consumer(QUEUE, reply=True, timeout=10)

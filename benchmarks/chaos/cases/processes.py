@@ -107,7 +107,6 @@ def frozen_past_its_lease(world: World, rng: random.Random) -> Measured:
 
 def sent_many_times(world: World, rng: random.Random) -> Measured:
     """Send each message five times, beside two dispatchers."""
-    assert world.redis is not None
     app = make_celery(Settings(redis_url=world.redis.url))
     second = world.cluster.dispatchers[1]
     second.release()
@@ -128,7 +127,6 @@ def sent_many_times(world: World, rng: random.Random) -> Measured:
 
 def no_redelivery(world: World, rng: random.Random) -> Measured:
     """Check that a message is acknowledged before its job runs, so that no timeout redelivers it."""
-    assert world.redis is not None
     ids = submit(world, "unacked", 1, **LONG)
     in_training(world, ids[0])
     held = int(Redis.from_url(world.redis.url).zcard("clipcite:unacked_index"))

@@ -49,6 +49,11 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_run
     return claimed
 
 
+def forget_sent(session: Session) -> None:
+    """Make all queued jobs due. The broker may have been restarted, and it stores nothing."""
+    session.execute(update(Job).where(_QUEUED).values(dispatched_at=None))
+
+
 def positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
     """Return the positions of the queued jobs by id, in the queue of all owners.
 

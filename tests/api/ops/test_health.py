@@ -54,14 +54,15 @@ def loaded(service: Service) -> Service:
     return service
 
 
+@pytest.fixture
+def make_service(make_service: MakeService, redis_url: str) -> MakeService:
+    return lambda **given: make_service(**{"redis_url": redis_url, **given})
+
+
 def test_ready(make_service: MakeService, database_url: str) -> None:
     body = ready(loaded(make_service(database_url=database_url)), 200)
     assert body["status"] == "ok"
     assert bad_parts(body) == {}
-
-
-def test_ready_with_redis(make_service: MakeService, redis_url: str) -> None:
-    assert ready(loaded(make_service(redis_url=redis_url)), 200)["status"] == "ok"
 
 
 def test_the_backbone_is_loaded_at_the_start(fresh: Service) -> None:

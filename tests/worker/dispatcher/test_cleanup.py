@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from core.settings import Settings
 from core.store.db.session import Database
@@ -19,9 +20,10 @@ GUARD_SECONDS = 600
 
 
 def test_a_storage_that_hangs_in_a_deletion_holds_only_the_cleaners_thread(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, empty_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, blobs = Settings(data=tmp_path), Blobs((tmp_path / "blobs").as_uri())
+    settings = Settings(data=tmp_path, redis_url=SecretStr(empty_redis_url))
+    blobs = Blobs((tmp_path / "blobs").as_uri())
     gone, other = stored_job(database, blobs), stored_job(database, blobs)
     delete_job(database, gone)  # The process died here.
     hanging, released = threading.Event(), threading.Event()

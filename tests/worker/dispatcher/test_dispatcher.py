@@ -1,12 +1,16 @@
-"""One round of the dispatcher, on real databases and the file queue."""
+"""One round of the dispatcher, on real databases and a real broker."""
 
 import os
+import subprocess
+import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import celery
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import update
 
 from core.settings import Settings
@@ -15,12 +19,13 @@ from core.store.db.tables import Job
 from core.store.jobs import fair_queue, leases
 from core.store.jobs.queue import make_celery, waiting
 from tests.core.store.samples import new_job, new_owner
-from worker.dispatcher.__main__ import MAX_AHEAD, dispatch
+from tests.service.running import wait_for
+from worker.dispatcher.__main__ import MAX_AHEAD, dispatch, run
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path / "data", lease_seconds=0.05)
+def settings(tmp_path: Path, empty_redis_url: str) -> Settings:
+    return Settings(data=tmp_path / "data", redis_url=SecretStr(empty_redis_url), lease_seconds=0.05)
 
 
 @pytest.fixture
@@ -63,6 +68,36 @@ def test_a_dead_workers_job_is_queued_again_but_not_after_a_sleep(
     time.sleep(0.05)
     assert dispatch(settings, database, app, after_sleep=True) == []
     assert dispatch(settings, database, app) == [job_id]
+
+
+def test_a_restart_sends_again_what_a_restarted_broker_has_lost(
+    database: Database, settings: Settings, app: celery.Celery
+) -> None:
+    patient = settings.model_copy(update={"lease_seconds": 600})
+    for _ in range(MAX_AHEAD):
+        new_job(database)
+    with database.write() as session:
+        assert len(fair_queue.take_due(session, redispatch_seconds=600, ahead=MAX_AHEAD)) == MAX_AHEAD
+    own, stop = Database(database.engine.url.render_as_string(hide_password=False)), threading.Event()
+    rounds = threading.Thread(target=run, args=(patient, own, stop))
+    rounds.start()
+    try:
+        wait_for(lambda: waiting(app) == MAX_AHEAD)
+    finally:
+        stop.set()
+        rounds.join()
+
+
+def test_a_worker_without_its_dispatcher_ends(tmp_path: Path) -> None:
+    """`clipcite serve` restarts it. The storage can't be opened here."""
+    code = (
+        "import sys, threading; from core.settings import Settings; "
+        "from worker.dispatcher.__main__ import beside_the_worker\n"
+        "with beside_the_worker(Settings(blob_url='ftp://nowhere')): threading.Event().wait(600)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "The dispatcher can't run" in ended.stderr
 
 
 def test_jobs_sent_per_owner_are_limited(database: Database, settings: Settings, app: celery.Celery) -> None:
