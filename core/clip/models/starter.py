@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.clip.errors import BackboneUnavailable
-from core.clip.models.folder import CONFIG, WEIGHTS, build_once
+from core.clip.models.backbones import CONFIG, WEIGHTS, build_once
 from core.clip.models.tokenizer import make_tokenizer
 
 # The folder name holds the version of the recipe below.
