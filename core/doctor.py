@@ -165,9 +165,7 @@ def _backbone(settings: Settings) -> str:
         return name
     if backbones.read(name, cache) is not None:
         return f"{name}, installed in {backbones.folder_of(name, cache)}"
-    from core.clip.models.download import check_source
-
-    check_source(name)
+    backbones.find_source(name)
     return f"{name}, downloaded at the first start; to do it now: clipcite backbones pull {name}"
 
 

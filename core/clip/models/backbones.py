@@ -14,8 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -175,15 +174,15 @@ def start(name: str, cache: Path, device: str = "") -> "subprocess.Popen[str]":
     Args:
         device: also load the backbone there, and measure the speed of its training.
     """
-    # Xet would write files with holes, so their size would not be the progress.
-    quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    # Without Xet the files grow with what has arrived, which is the progress.
+    plain = ("XET", "TELEMETRY", "PROGRESS_BARS")
     return subprocess.Popen(
         [sys.executable, "-m", "core.clip.models.download", name, str(cache.absolute()), device],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**quiet, **os.environ},
+        env={**{f"HF_HUB_DISABLE_{what}": "1" for what in plain}, **os.environ},
     )
 
 
@@ -198,17 +197,10 @@ def finish(process: "subprocess.Popen[str]") -> str:
     said = process.stdout.read().strip()
     status = process.wait()
     process.stdin.close()
-    if status < 0:
-        raise BackboneUnavailable(
-            f"The system ended the download or the check (signal {-status}). The usual cause is a lack of "
-            "memory. Close other programs, then try again."
-        )
-    if status > 0:
-        raise BackboneUnavailable(
-            said
-            or f"The download or the check failed (status {status}). The log has the reason. Try again, or "
-            "choose another backbone."
-        )
+    if status:
+        memory = "The usual cause is a lack of memory: close other programs, then try again."
+        cause = memory if status < 0 else "The log has the reason."
+        raise BackboneUnavailable(said or f"The download or the check ended with status {status}. {cause}")
     return said
 
 
@@ -247,7 +239,7 @@ def import_folder(folder: Path, cache: Path, name: str | None = None) -> Install
     problems = _differences(folder, made) if made else []
     if problems:
         raise BackboneUnavailable(f"{folder} is damaged: {' '.join(problems)} Copy it again.")
-    with building(name, cache) as partial:
+    with building(folder_of(name, cache)) as partial:
         if read(name, cache) is not None:
             raise BackboneUnavailable(
                 f"{name} is already installed. To replace it: clipcite backbones remove {name}"
@@ -284,13 +276,14 @@ def remove(name: str, cache: Path) -> int:
 
 
 @contextmanager
-def building(name: str, cache: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill and to publish, while no other process fills it.
+def building(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder, to fill and to rename to `folder`, while no other process does.
+
+    Readers never see an incomplete folder.
 
     Raises:
         BackboneUnavailable: the disk is full or read-only.
     """
-    folder = folder_of(name, cache)
     partial = _partial(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -401,26 +394,6 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
             "Choose another backbone."
         ) from error
     return content
-
-
-def build_once(folder: Path, build: Callable[[Path], object]) -> None:
-    """Let `build` fill a temporary folder that becomes `folder`, unless that exists.
-
-    Readers never see an incomplete folder. Of several processes that build it, the first one wins.
-    """
-    if folder.is_dir():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        build(temporary)
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # otherwise another process built it first
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _partial(folder: Path) -> Path:

@@ -53,7 +53,7 @@ def main() -> None:
     exit_with_parent(grace_seconds=STOP_SECONDS)
     name, cache, device = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     try:
-        with backbones.building(name, cache) as partial:
+        with backbones.building(backbones.folder_of(name, cache)) as partial:
             if not _is_intact(name, cache):
                 signal.signal(signal.SIGTERM, lambda *_: _give_up(partial, "The download was stopped."))
                 threading.Thread(target=_watch_disk, args=(partial,), daemon=True).start()
@@ -99,15 +99,14 @@ def fetch(repository: str, choose: Callable[[Iterable[str]], Collection[str]], f
         choose: selects from the names of the files at the top of the repository.
     """
     try:
-        commit, files = _list_files(repository)
+        commit = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha or constants.DEFAULT_REVISION
+        entries = HfApi().list_repo_tree(repository, revision=commit)
+        files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
         names = choose(files)
         if not names:
             raise BackboneUnavailable(f"{repository} has none of the needed files. Choose another backbone.")
         size = sum(files[name].size for name in names)
-        if size > (room := backbones.free_bytes(folder)):
-            raise _too_full(
-                folder, f"The download needs {_gigabytes(size)}, {_gigabytes(size - room)} too much"
-            )
+        _check_room(folder.parent, size)
         done = sum(path.stat().st_size for path in folder.iterdir())
         (folder / TOTAL).write_text(str(done + size))
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=sorted(names))
@@ -126,33 +125,11 @@ def fetch(repository: str, choose: Callable[[Iterable[str]], Collection[str]], f
     return commit
 
 
-def check_source(name: str) -> None:
-    """Raise if a download is bound to fail. An unreachable hub does not count.
-
-    Raises:
-        UnknownBackbone: there is no such name.
-        BackboneUnavailable: the weights are not safe.
-    """
-    source = backbones.find_source(name)
-    try:
-        _, files = _list_files(source.repository)
-    except Exception:  # the hub's library raises errors of three HTTP libraries
-        return
-    _choose_files(name, source, files)
-
-
 def _is_intact(name: str, cache: Path) -> bool:
     try:
         return not backbones.verify(name, cache)
     except ClipCiteError:  # not installed, or its manifest is damaged
         return False
-
-
-def _list_files(repository: str) -> tuple[str, dict[str, RepoFile]]:
-    """Return the newest commit of a repository, and the files at its top by name."""
-    commit = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha or constants.DEFAULT_REVISION
-    entries = HfApi().list_repo_tree(repository, revision=commit)
-    return commit, {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
 def _choose_files(name: str, source: Source, files: Iterable[str]) -> list[str]:
@@ -167,11 +144,8 @@ def _choose_files(name: str, source: Source, files: Iterable[str]) -> list[str]:
     if source.config is None and {TOWER_CONFIG, CLIP_MODEL_WEIGHTS} <= {*names}:
         return [file for file in CLIP_MODEL_FILES if file in names]
     pickle = next((file for file in names if file.endswith((".bin", ".pt", ".pth", ".npz"))), None)
-    if pickle is not None:
-        raise BackboneUnavailable(backbones.only_as(name, pickle))
-    raise BackboneUnavailable(
-        f"The repository {source.repository} has no {source.weights}. Choose another backbone."
-    )
+    missing = f"The repository {source.repository} has no {source.weights}. Choose another backbone."
+    raise BackboneUnavailable(backbones.only_as(name, pickle) if pickle else missing)
 
 
 def _explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
@@ -207,11 +181,23 @@ def _explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
     return BackboneUnavailable(detail)
 
 
+def _check_room(cache: Path, size: int = 0) -> None:
+    """Raise if so many bytes leave too little disk space."""
+    if (lacking := size - backbones.free_bytes(cache)) > 0:
+        raise BackboneUnavailable(
+            f"The disk of {cache} lacks {lacking / 1e9:.1f} GB for the download, which leaves "
+            f"{backbones.SPARE_SHARE:.0%} of the disk and at least {backbones.MIN_SPARE_BYTES / 1e9:.0f} GB "
+            "free. Free disk space, or set CLIPCITE_CACHE to a folder on another disk."
+        )
+
+
 def _watch_disk(partial: Path) -> None:
     """End the process when other programs fill the disk during the download."""
     while partial.is_dir():
-        if backbones.free_bytes(partial.parent) < 0:
-            _give_up(partial, _too_full(partial, "The download was stopped").detail)
+        try:
+            _check_room(partial.parent)
+        except BackboneUnavailable as full:
+            _give_up(partial, full.detail)
         time.sleep(WATCH_SECONDS)
 
 
@@ -221,19 +207,6 @@ def _give_up(partial: Path, reason: str) -> None:
     sys.stdout.write(reason)
     sys.stdout.flush()
     os._exit(1)
-
-
-def _too_full(folder: Path, what: str) -> BackboneUnavailable:
-    free = shutil.disk_usage(folder.parent).free
-    spare = free - backbones.free_bytes(folder.parent)
-    return BackboneUnavailable(
-        f"{what}: of the disk of {folder.parent}, {_gigabytes(free)} are free, and {_gigabytes(spare)} must "
-        "stay free. Free disk space, or set CLIPCITE_CACHE to a folder on another disk."
-    )
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.clip.errors import BackboneUnavailable
 from core.clip.models import backbones
-from core.clip.models.backbones import CLIP_MODEL_FILES, build_once
+from core.clip.models.backbones import CLIP_MODEL_FILES, building
 
 CONFIG, PREPROCESSOR, WEIGHTS = CLIP_MODEL_FILES
 VOCABULARY = 49_408
@@ -49,7 +49,11 @@ def converted(folder: Path, cache: Path) -> Path:
     state = [(str(folder.absolute()), name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
     digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
     target = cache.absolute() / f"transformers-{digest}"
-    build_once(target, lambda temporary: convert(folder, temporary))
+    if not target.is_dir():
+        with building(target) as partial:
+            if not target.is_dir():  # another process has converted it meanwhile
+                convert(folder, partial)
+                partial.rename(target)
     return target
 
 
