@@ -2,7 +2,7 @@
 
 import json
 import logging
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -18,13 +18,16 @@ from rich.table import Table
 from admin.installation import AsJson, database_of, errors_in_words, settings_of
 from clipcite.cli.render.tables import print_table
 from core.clip.config import STARTER, resolve_config
-from core.clip.models import installed
-from core.clip.models.recommend import CURATED, recommend, this_machine
+from core.clip.models import backbones as installed
+from core.settings import Settings
 from core.store import backbones as store
 
 backbones = typer.Typer(help="Manage pre-trained models.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Backbone, such as ViT-B-16/openai.")]
 PROGRESS_SECONDS = 0.3
+COLUMNS = """disk: size of the files.
+serving: memory of a service that classifies with the backbone and one model trained from it.
+training: memory of a training with 10 classes. Both are estimates; – is unknown."""
 
 
 @contextmanager
@@ -47,22 +50,27 @@ def list_backbones(
     every: Annotated[bool, typer.Option("--all", help="List all that open_clip knows.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List pre-trained models.
+    """List pre-trained models, with their size on disk and in memory.
 
-    Without a pattern, these are the recommended and the installed ones. The memory for training is an
-    estimate for 10 classes with the backbone's recipe.
+    Without a pattern, these are the recommended and the installed ones.
     """
     import open_clip
 
+    from core.clip.models.recommend import CURATED, recommend, this_machine
+
     with _cache() as cache:
-        machine = this_machine(settings_of().device, cache)
-        found = recommend(machine)
-        here = {backbone.name: backbone.bytes for backbone in installed.list_installed(cache)}
+        recommended, reason = recommend(this_machine(settings_of().device, cache))
+        here = {STARTER: _starter_bytes(cache)}
+        here |= {backbone.name: backbone.bytes for backbone in installed.list_installed(cache)}
         known = [each.name for each in CURATED]
         if every or pattern is not None:
             known = [f"{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained()]
         wanted = [name for name in known if fnmatchcase(name.lower(), (pattern or "*").lower())]
-        rows = [_describe(name, here.get(name), found.name) for name in dict.fromkeys([*here, *wanted])]
+        licences = {each.name: each.license for each in CURATED}
+        rows = [
+            _describe(name, name in here, here.get(name), name == recommended, licences.get(name))
+            for name in dict.fromkeys([*here, *wanted])
+        ]
     if as_json:
         print(json.dumps(rows))
         return
@@ -74,7 +82,8 @@ def list_backbones(
         sizes = (_size(row[f"{of}bytes"]) for of in ("", "serving_", "training_"))
         table.add_row(escape(row["name"]), mark, row["license"] or "", *sizes)
     print_table(Console(), table)
-    print(found.reason)
+    print(COLUMNS)
+    print(reason)
 
 
 @backbones.command()
@@ -97,35 +106,25 @@ def use(name: Name, as_json: AsJson = False) -> None:
 def pull(name: Name, as_json: AsJson = False) -> None:
     """Download a backbone.
 
-    Its files are checked and loaded. An interrupted download continues where it stopped. HF_ENDPOINT selects
-    a mirror, HF_TOKEN gives access to gated repositories.
+    Its files are checked and loaded. A damaged backbone is downloaded again. HF_ENDPOINT selects a mirror,
+    HF_TOKEN gives access to gated repositories.
     """
     _show(_pull(name, as_json), as_json)
 
 
 def _pull(name: str, as_json: bool) -> dict[str, Any]:
     """Install and check a backbone, with a progress bar."""
-    from core.clip.models.backbone import check_installed
-
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    done = threading.Event()
-    with _cache() as cache, Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
-        task = bar.add_task(escape(name), total=None)
-
-        def report() -> None:
-            while not done.wait(PROGRESS_SECONDS):
-                progress = installed.progress(name, cache)
-                if progress is not None:
+    with _cache() as cache:
+        process = installed.start(name, cache, settings_of().device)
+        with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
+            task = bar.add_task(escape(name), total=None)
+            while process.poll() is None:
+                if (progress := installed.progress(name, cache)) is not None:
                     bar.update(task, completed=progress.done_bytes, total=progress.total_bytes or None)
-
-        reporter = threading.Thread(target=report, daemon=True)
-        reporter.start()
-        try:
-            installed.install(name, cache)
-        finally:
-            done.set()
-            reporter.join()
-        return check_installed(name, cache)
+                time.sleep(PROGRESS_SECONDS)
+        described: dict[str, Any] = json.loads(installed.finish(process))
+        return described
 
 
 @backbones.command("import")
@@ -174,11 +173,7 @@ def verify(
         if not checked:
             print("No backbone is installed.")
         for backbone in damaged:
-            typer.echo(
-                f"To install it again: clipcite backbones remove {backbone['name']}, then clipcite backbones "
-                f"pull {backbone['name']}",
-                err=True,
-            )
+            typer.echo(f"To install it again: clipcite backbones pull {backbone['name']}", err=True)
     if damaged:
         raise typer.Exit(1)
 
@@ -187,10 +182,16 @@ def verify(
 def remove(name: Name, as_json: AsJson = False) -> None:
     """Delete a backbone.
 
-    A partial download is deleted, too. Models that were adapted from the backbone need it again.
+    It must not be the default, and no model or unfinished job of the service may need it.
     """
+    settings = settings_of()
     with _cache() as cache:
-        freed = installed.remove(name, cache)
+        if _has_database(settings):
+            with database_of(settings) as database, database.write() as session:
+                store.release(session, settings, name)
+                freed = installed.remove(name, cache)
+        else:
+            freed = installed.remove(name, cache)
     if as_json:
         print(json.dumps({"name": name, "freed_bytes": freed}))
     else:
@@ -205,22 +206,38 @@ def _show(backbone: dict[str, Any], as_json: bool) -> None:
     print(f"To use it in new trainings: clipcite backbones use {backbone['name']}")
 
 
+def _has_database(settings: Settings) -> bool:
+    """Return whether the service has run here, unless its database is elsewhere."""
+    url = settings.sqlalchemy_url()
+    return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).exists()
+
+
+def _starter_bytes(cache: Path) -> int | None:
+    """Return the size of the starter, or None before its first use."""
+    from core.clip.models.starter import FOLDER
+
+    files = [path for path in (cache / FOLDER).rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files) or None
+
+
 def _size(size: int | None) -> str:
     if size is None:
-        return "unknown"
+        return "–"
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def _describe(name: str, installed_bytes: int | None, recommended: str | None) -> dict[str, Any]:
+def _describe(
+    name: str, is_installed: bool, installed_bytes: int | None, recommended: bool, licence: str | None
+) -> dict[str, Any]:
     """Return the size of a backbone on disk and in memory; None where only the hub knows the shape."""
     from core.clip.models.sizes import find_size, training_memory
 
     size = find_size(name)
     return {
         "name": name,
-        "installed": installed_bytes is not None,
-        "recommended": name == recommended,
-        "license": next((each.license for each in CURATED if each.name == name), None),
+        "installed": is_installed,
+        "recommended": recommended,
+        "license": licence,
         "bytes": installed_bytes or (size.file_bytes if size else None),
         "parameters": size.parameters if size else None,
         "serving_bytes": size.serving_bytes if size else None,

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from api.startup import prepare_token, startup_error
 from core.clip.config import STARTER
-from core.clip.models import installed
+from core.clip.models import backbones
 from core.doctor import problems_of, start_problem
 from core.errors import ClipCiteError
 from core.settings import get_settings
-from core.store import backbones
+from core.store import backbones as store
 from core.store.db import migrate
 from core.store.db.session import Database, unavailability
 
@@ -32,10 +32,10 @@ def main() -> str | None:
         if problem is None:
             prepare_token(settings)
             name = settings.backbone
-            here = name == STARTER or name.startswith("local-dir:") or installed.read(name, settings.cache)
+            here = name == STARTER or name.startswith("local-dir:") or backbones.read(name, settings.cache)
             if "later" in sys.argv and not here:
                 with Database(settings.sqlalchemy_url()).write() as session:
-                    backbones.request_pull(session, name, use=True)
+                    store.request_pull(session, name, use=True)
                 print(name)
     except ClipCiteError as error:
         return error.detail

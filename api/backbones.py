@@ -1,17 +1,18 @@
-"""Routes of /backbones: pre-trained models, their download and the choice of the default."""
+"""Routes of /backbones: pre-trained models, their downloads, the choice of the default, and removals."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
-from api.deps import DatabaseDep, ServingDep
+from api.deps import CallerDep, DatabaseDep, ServingDep, operator_only
 from api.http.problems import responses
+from api.middleware.auth import Caller
 from api.threads import REQUESTS
 from clipcite.wire.backbones import BackboneList, BackboneRow, DefaultBackbone, DownloadProgress
 from core.clip.checks.estimate import estimate
 from core.clip.config import STARTER, resolve_config
 from core.clip.errors import UnknownBackbone
-from core.clip.models import hub, installed
+from core.clip.models.backbones import find_source, list_installed, progress, read, remove
 from core.clip.models.recommend import CURATED, Machine, find_speed, recommend, this_machine
 from core.clip.models.sizes import find_size, training_memory
 from core.serving.service import Serving
@@ -21,75 +22,97 @@ from core.store.db.session import Database
 
 IMAGES = 100
 """Number of images for which the list states a time."""
+OPERATOR = Depends(operator_only)
 router = APIRouter(prefix="/backbones", tags=["backbones"])
 Name = Annotated[str, Path(max_length=200, description="Backbone, such as `ViT-B-16/openai`.")]
 
 
 @router.get("", responses=responses(401))
 @REQUESTS.runs
-def list_backbones(database: DatabaseDep, serving: ServingDep) -> BackboneList:
+def list_backbones(database: DatabaseDep, serving: ServingDep, caller: CallerDep) -> BackboneList:
     """List the pre-trained models, with the recommendation for this machine. A key of any scope is enough."""
-    return _listed(database, serving)
+    return _listed(database, serving, caller)
 
 
-@router.put("/default", responses=responses(400, 401, 403, 409, 422))
+@router.put("/default", dependencies=[OPERATOR], responses=responses(400, 401, 403, 409, 422))
 @REQUESTS.runs
-def set_default_backbone(body: DefaultBackbone, database: DatabaseDep, serving: ServingDep) -> BackboneList:
-    """Choose the backbone of later jobs that name none. It must be installed.
+def set_default_backbone(
+    body: DefaultBackbone, database: DatabaseDep, serving: ServingDep, caller: CallerDep
+) -> BackboneList:
+    """Choose the backbone of later jobs that name none. It must be installed. For the operator alone.
 
     The service loads it while the present one answers. Models keep the backbone that they were trained with.
-    The scope admin is needed.
     """
     _set_default(database, serving, body.name)
-    return _listed(database, serving)
+    return _listed(database, serving, caller)
 
 
-@router.post("/{name:path}/pull", status_code=202, responses=responses(401, 403, 404, 409, 422, 503))
+@router.post(
+    "/{name:path}/pull",
+    status_code=202,
+    dependencies=[OPERATOR],
+    responses=responses(401, 403, 404, 409, 422, 503),
+)
 @REQUESTS.runs
 def pull_backbone(
     name: Name,
     database: DatabaseDep,
     serving: ServingDep,
+    caller: CallerDep,
     use: Annotated[bool, Query(description="Make it the default once it is installed.")] = False,
 ) -> BackboneRow:
-    """Download a backbone, and check it. The dispatcher does so, while the service answers.
+    """Download a backbone, and check it, while the service answers. For the operator alone.
 
-    A repeated request changes nothing, and tries again after a failure. The scope admin is needed.
+    A repeated request changes nothing, and tries again after a failure. At most 10 downloads may wait.
     """
     if name != STARTER:
-        hub.find_source(name)
-    if name != STARTER and installed.read(name, serving.settings.cache) is None:
+        find_source(name)
+    if name != STARTER and read(name, serving.settings.cache) is None:
         with database.write() as session:
             backbones.request_pull(session, name, use=use)
     elif use:
         _set_default(database, serving, name)
-    return next(row for row in _listed(database, serving).data if row.name == name)
+    return next(row for row in _listed(database, serving, caller).data if row.name == name)
 
 
-@router.delete("/{name:path}/pull", status_code=204, responses=responses(401, 403, 404, 422))
+@router.delete(
+    "/{name:path}/pull", status_code=204, dependencies=[OPERATOR], responses=responses(401, 403, 404, 422)
+)
 @REQUESTS.runs
 def stop_pull(name: Name, database: DatabaseDep) -> None:
-    """Stop a download, or dismiss a failed one. A later download continues where it stopped.
-
-    The scope admin is needed.
-    """
+    """Stop a download, or dismiss a failed one. For the operator alone."""
     with database.write() as session:
         backbones.stop_pull(session, name)
 
 
-def _listed(database: Database, serving: Serving) -> BackboneList:
+@router.delete(
+    "/{name:path}", status_code=204, dependencies=[OPERATOR], responses=responses(401, 403, 409, 422)
+)
+@REQUESTS.runs
+def remove_backbone(name: Name, database: DatabaseDep, serving: ServingDep) -> None:
+    """Delete an installed backbone. For the operator alone.
+
+    409: it is the default, or a model or an unfinished job needs it.
+    """
+    with database.write() as session:
+        backbones.release(session, serving.settings, name)
+        remove(name, serving.settings.cache)
+
+
+def _listed(database: Database, serving: Serving, caller: Caller) -> BackboneList:
     settings = serving.settings
     machine = this_machine(settings.device, settings.cache)
-    chosen = recommend(machine)
+    recommended, reason = recommend(machine)
     with database.read() as session:
         pulls = {row.name: row for row in backbones.pulls(session)}
         default = backbones.default(session, settings)
-    here = [backbone.name for backbone in installed.list_installed(settings.cache)]
+    here = [backbone.name for backbone in list_installed(settings.cache)]
     names = dict.fromkeys([STARTER, *(each.name for each in CURATED), *here, *pulls, default])
     rows = [_row(name, serving, machine, pulls.get(name)) for name in names]
     for row in rows:
-        row.default, row.recommended = row.name == default, row.name == chosen.name
-    return BackboneList(data=rows, recommendation=chosen.reason, fixed=backbones.is_fixed(settings))
+        row.default, row.recommended = row.name == default, row.name == recommended
+    fixed = backbones.is_fixed(settings) or not caller.is_operator
+    return BackboneList(data=rows, recommendation=reason, fixed=fixed)
 
 
 def _set_default(database: Database, serving: Serving, name: str) -> None:
@@ -103,8 +126,8 @@ def _row(name: str, serving: Serving, machine: Machine, pull: BackbonePull | Non
     cache = serving.settings.cache
     curated = next((each for each in CURATED if each.name == name), None)
     config, size = resolve_config(backbone=name), find_size(name)
-    found = installed.read(name, cache) if name != STARTER else None
-    download = None if pull is None or pull.error is not None else installed.progress(name, cache)
+    found = read(name, cache) if name != STARTER else None
+    download = None if pull is None or pull.error is not None else progress(name, cache)
     if pull is not None:
         complete = found is not None or (download is not None and download.done_bytes == download.total_bytes)
         state = "failed" if pull.error is not None else "checking" if complete else "downloading"

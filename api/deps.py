@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
 
-from api.middleware.auth import Caller
+from api.middleware.auth import Caller, OperatorOnly
 from core.scratch import ScratchSpace
 from core.serving.service import Serving
 from core.store.db.session import Database
@@ -23,11 +23,26 @@ def from_state(name: str) -> Any:
     return Depends(get)
 
 
-async def _owner(request: Request) -> str:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
-    return caller.owner
+    return caller
 
 
+async def _owner(request: Request) -> str:
+    return (await _caller(request)).owner
+
+
+async def operator_only(request: Request) -> None:
+    """Raise OperatorOnly unless the caller is the operator."""
+    if not (await _caller(request)).is_operator:
+        raise OperatorOnly(
+            "This changes the service for all owners, so only its operator may do it: with a key of the "
+            "owner default that has the scope admin, with CLIPCITE_ADMIN_KEY, or with the token of a service "
+            "without keys. Ask the operator."
+        )
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
 CurrentOwner = Annotated[str, Depends(_owner)]
 DatabaseDep = Annotated[Database, from_state("database")]
 BlobsDep = Annotated[Blobs, from_state("blobs")]

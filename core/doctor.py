@@ -143,8 +143,8 @@ def _storage(settings: Settings) -> str:
 
 
 def _backbone(settings: Settings) -> str:
-    from core.clip.models import installed, starter
-    from core.clip.models.folder import CONFIG, TOWER_CONFIG
+    from core.clip.models import backbones, starter
+    from core.clip.models.backbones import CONFIG, TOWER_CONFIG
 
     name, cache = settings.backbone, settings.cache
     if name == "starter":
@@ -164,9 +164,9 @@ def _backbone(settings: Settings) -> str:
                 "backbone."
             )
         return name
-    if installed.read(name, cache) is not None:
-        return f"{name}, installed in {installed.folder_of(name, cache)}"
-    installed.check_source(name)
+    if backbones.read(name, cache) is not None:
+        return f"{name}, installed in {backbones.folder_of(name, cache)}"
+    backbones.find_source(name)
     return f"{name}, downloaded at the first start; to do it now: clipcite backbones pull {name}"
 
 

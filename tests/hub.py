@@ -39,8 +39,6 @@ class Hub:
     ignores_ranges: bool = False
     lists_files: bool = True
     """False for a mirror that names no files in its description of a repository."""
-    has_tree: bool = True
-    """False for a mirror that answers 404 to the listing of a repository's tree."""
     delay_seconds: float = 0.0
     """Pause after each chunk of a large file."""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
@@ -96,11 +94,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(self.hub.status)
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
             self.describe(found[1])
-        elif (
-            found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path)
-            if self.hub.has_tree
-            else None
-        ):
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
             self.list_files(found[1])
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self.resolve(found[1], found[2], found[3])

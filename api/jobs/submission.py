@@ -21,6 +21,7 @@ from clipcite.wire.jobs import Job
 from core import tracing
 from core.clip.config import STARTER, AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
+from core.clip.models.backbones import find_source
 from core.clip.prompts import same_class
 from core.scratch import ScratchSpace, scratch_folder
 from core.serving.previews import JobPreview
@@ -212,6 +213,7 @@ def parse_config(text: str | None, serving: Serving, default: str) -> AdaptConfi
         raise invalid_model(error, "/config") from error
     backbone = fields.pop("backbone", default)
     if not serving.has_backbone(backbone):
+        find_source(backbone)  # a name that nobody can install has its own sentence
         raise UnknownBackbone(
             f"{backbone!r} is not installed here. Name another `backbone`, such as {STARTER!r}, or choose "
             "another default in the page or with `clipcite backbones use`. The operator installs it with "

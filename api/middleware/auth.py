@@ -56,6 +56,11 @@ class Caller:
     key_id: str
     """Id of the key, never the key itself."""
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether the caller may change what all owners share."""
+        return self.owner == DEFAULT_OWNER and ADMIN in self.scopes
+
 
 OPERATOR = Caller(DEFAULT_OWNER, frozenset(SCOPES), "CLIPCITE_ADMIN_KEY")
 WITH_TOKEN = Caller(DEFAULT_OWNER, frozenset(SCOPES), "token")
@@ -80,6 +85,13 @@ class ForeignSite(ClipCiteError):
 
 class MissingScope(ClipCiteError):
     code = "missing_scope"
+    status = 403
+
+
+class OperatorOnly(ClipCiteError):
+    """A change for all owners."""
+
+    code = "operator_only"
     status = 403
 
 

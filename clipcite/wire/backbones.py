@@ -41,7 +41,10 @@ class BackboneList(ResponseModel):
     object: Literal["list"] = "list"
     data: list[BackboneRow] = Field(description="Installed, described and requested backbones.")
     recommendation: str = Field(description="Reason for the recommendation, or for the lack of one.")
-    fixed: bool = Field(description="True if CLIPCITE_BACKBONE sets the default, so no request can.")
+    fixed: bool = Field(
+        description="True if this caller can't choose: CLIPCITE_BACKBONE sets the default, or the key is not "
+        "the operator's."
+    )
 
 
 class DefaultBackbone(RequestModel):

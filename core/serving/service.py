@@ -15,7 +15,7 @@ from core.clip.config import STARTER, USUAL_SIDE
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
 from core.clip.errors import NoDecoder, UnknownBackbone
-from core.clip.models import installed
+from core.clip.models import backbones
 from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
 from core.serving.collection import Collection, Features
@@ -26,7 +26,7 @@ from core.serving.previews import JobPreview, Previews, is_job
 from core.serving.threads import single_threaded
 from core.serving.types import MAX_SLOTS, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
 from core.settings import Settings
-from core.store import backbones
+from core.store import backbones as store
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.errors import DatabaseUnavailable
@@ -123,7 +123,7 @@ class Serving:
         """Load the default backbone unless it is in memory. Return why that failed."""
         try:
             with self.database.read_single() as session:
-                name = backbones.default(session, self.settings)
+                name = store.default(session, self.settings)
             if not self.has_backbone(name):  # removed since it was chosen
                 name = self.settings.backbone
         except DatabaseUnavailable:
@@ -157,7 +157,7 @@ class Serving:
         if name in {STARTER, self.settings.backbone, *self.settings.backbones}:
             return True
         try:
-            found = installed.read(name, self.settings.cache)
+            found = backbones.read(name, self.settings.cache)
         except (ClipCiteError, ValueError):  # damaged, or no file can have this name
             return False
         return found is not None and found.name == name
@@ -180,7 +180,7 @@ class Serving:
         name, cache = self._default.backbone, self.settings.cache
         if self._is_default_loaded():
             return None
-        download = installed.progress(name, cache)
+        download = backbones.progress(name, cache)
         if download is not None:
             return Preparing(f"Downloading {name}", download.done_bytes, download.total_bytes)
         if self._warm_up_error is not None:

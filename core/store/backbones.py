@@ -1,15 +1,21 @@
-"""Default backbone of the installation, and requested downloads, which the dispatcher does."""
+"""Default backbone of the installation, requested downloads, which the dispatcher does, and removals."""
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
 from core.store.accounts import audit
 from core.store.db.backbone_tables import BackbonePull
 from core.store.db.session import database_now
+from core.store.db.tables import QUEUED, RUNNING, Job, Model
 from core.store.db.text import sanitize_text
 from core.store.errors import Conflict
 from core.store.storage import installation
+
+MAX_WAITING = 10
+"""Downloads that may wait or run at a time."""
+NAMED = 5
+"""Models and jobs that a refusal names."""
 
 
 def is_fixed(settings: Settings) -> bool:
@@ -56,9 +62,19 @@ def request_pull(session: Session, name: str, *, use: bool) -> None:
 
     Args:
         use: make the backbone the default once it is installed.
+
+    Raises:
+        Conflict: too many downloads wait.
     """
     row = session.get(BackbonePull, name, with_for_update=True)
     if row is None or row.error is not None:
+        waiting = select(func.count()).where(BackbonePull.error.is_(None))
+        if (session.scalar(waiting) or 0) >= MAX_WAITING:
+            raise Conflict(
+                "too_many_downloads",
+                f"{MAX_WAITING} downloads are waiting. Try again when one has ended, or stop one in the page "
+                "or with DELETE /backbones/NAME/pull.",
+            )
         audit.record(session, "backbone.pull", name)
     if row is None:
         session.add(BackbonePull(name=name, requested_at=database_now(session), use=use))
@@ -80,8 +96,39 @@ def end_pull(session: Session, settings: Settings, name: str, error: str | None 
 
 
 def stop_pull(session: Session, name: str) -> None:
-    """Stop a download, or forget a failed one. What has arrived stays for the next download."""
+    """Stop a download, or forget a failed one."""
     row = session.get(BackbonePull, sanitize_text(name))
     if row is not None:
         session.delete(row)
         audit.record(session, "backbone.stop", name)
+
+
+def release(session: Session, settings: Settings, name: str) -> None:
+    """Allow the removal of a backbone, which is then not requested any more.
+
+    Raises:
+        Conflict: it is the default, or a model or an unfinished job needs it.
+    """
+    if default(session, settings) == name:
+        raise Conflict(
+            "backbone_in_use",
+            f"{name} is the model for new trainings. Choose another one first, in the page or with `clipcite "
+            "backbones use starter`.",
+        )
+    models = select(Model.id, Model.owner).where(Model.backbone == name).order_by(Model.created_at)
+    unfinished = select(Job.id, Job.owner, Job.config).where(Job.status.in_((QUEUED, RUNNING)))
+    users = [f"{model_id} of {owner}" for model_id, owner in session.execute(models)]
+    users += [
+        f"{job_id} of {owner}"
+        for job_id, owner, config in session.execute(unfinished)
+        if config["backbone"] == name
+    ]
+    if users:
+        more = f" and {len(users) - NAMED} more" if len(users) > NAMED else ""
+        raise Conflict(
+            "backbone_in_use",
+            f"Still in use: {name} is needed by {', '.join(users[:NAMED])}{more}. Delete the models and wait "
+            "for the jobs first.",
+        )
+    stop_pull(session, name)
+    audit.record(session, "backbone.remove", name)

@@ -39,15 +39,17 @@ def test_pull_verify_and_remove(cache: Path) -> None:
     assert pulled.exit_code == 0, pulled.output
     assert f"Installed {NAME}" in pulled.stdout
     assert f"clipcite backbones use {NAME}" in pulled.stdout
-    (row,) = json.loads(call("list", "nothing*", "--json").stdout)
-    assert (row["name"], row["installed"]) == (NAME, True)
+    rows = json.loads(call("list", "nothing*", "--json").stdout)
+    assert [(row["name"], row["installed"]) for row in rows] == [("starter", True), (NAME, True)]
     assert call("verify").stdout == f"{NAME}: ok\n"
     weights = next(cache.glob("backbones/*/open_clip_model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1])
     altered = call("verify", NAME)
     assert altered.exit_code == 1
-    assert "open_clip_model.safetensors has another content" in altered.stdout
-    assert f"clipcite backbones remove {NAME}" in altered.stderr
+    assert "open_clip_model.safetensors has changed" in altered.stdout
+    assert f"clipcite backbones pull {NAME}" in altered.stderr
+    assert call("pull", NAME).exit_code == 0
+    assert call("verify").stdout == f"{NAME}: ok\n"
     assert call("remove", NAME).stdout.startswith(f"Removed {NAME}, which frees 7 MB")
     again = call("remove", NAME)
     assert again.exit_code == 1
@@ -66,15 +68,16 @@ def test_weights_of_another_architecture_are_removed_again(cache: Path, tmp_path
 
 @pytest.mark.slow
 def test_the_list_has_sizes_on_disk_and_in_memory() -> None:
-    (row,) = json.loads(call("list", "vit-b-32/openai", "--json").stdout)
+    _, row = json.loads(call("list", "vit-b-32/openai", "--json").stdout)
     assert row["parameters"] == 151_277_313
     assert row["bytes"] == 4 * row["parameters"]
     assert row["serving_bytes"] < row["training_bytes"]
     shown = call("list", "vit-b-32/openai")
     assert shown.exit_code == 0
     assert "605 MB" in shown.stdout
+    assert "training: memory of a training with 10 classes." in shown.stdout
     assert "ViT-B-32/laion400m_e31" in call("list", "ViT-B-32/*").stdout
-    (unknown,) = json.loads(call("list", "roberta-vit-b-32/*", "--json").stdout)
+    _, unknown = json.loads(call("list", "roberta-vit-b-32/*", "--json").stdout)
     assert unknown["bytes"] is None
 
 
@@ -87,11 +90,21 @@ def test_use_makes_it_the_default(migrated: Path, tmp_path: Path, monkeypatch: p
     database = Database(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
     with database.read() as session:
         assert store.default(session, Settings()) == NAME
+    refused = call("remove", NAME)
+    assert refused.exit_code == 1
+    assert "is the model for new trainings" in refused.stderr
     database.close()
     monkeypatch.setenv("CLIPCITE_BACKBONE", "starter")
     refused = call("use", NAME)
     assert refused.exit_code == 1
     assert "CLIPCITE_BACKBONE is starter" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["pull", "use", "remove", "verify"])
+def test_a_name_that_nobody_can_download(command: str) -> None:
+    done = call(command, "local-dir:X")
+    assert done.exit_code == 1
+    assert "'local-dir:X' is a folder on the machine of the service" in done.stderr
 
 
 def test_a_download_has_a_line_per_tenth() -> None:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, select, update
 from starlette.testclient import TestClient
 
+from core.clip.models import backbones
 from core.clip.models.backbone import Backbone
 from core.store.accounts import api_keys
 from core.store.accounts.audit import DONE
@@ -46,6 +47,8 @@ class Steps:
     def __init__(self, service: Service, backbone: Backbone) -> None:
         self.call: Callable[..., httpx.Response] = service.client.request
         self.service, self.backbone = service, backbone
+        with service.database.write() as session:
+            self.operator = api_keys.create(session, owner="default", scopes=["admin"])
         self.job = self.more = self.first = self.second = self.corrected = self.correction = ""
 
     def publish(self) -> str:
@@ -108,14 +111,23 @@ class Steps:
     def delete_feedback(self) -> httpx.Response:
         return self.call("DELETE", f"/models/{self.corrected}/feedback/{self.correction}")
 
+    def operate(self, method: str, path: str, **given: Any) -> httpx.Response:
+        return self.call(method, path, headers={"Authorization": f"Bearer {self.operator.key}"}, **given)
+
     def choose_backbone(self) -> httpx.Response:
-        return self.call("PUT", "/backbones/default", json={"name": "starter"})
+        return self.operate("PUT", "/backbones/default", json={"name": "starter"})
 
     def pull_backbone(self) -> httpx.Response:
-        return self.call("POST", "/backbones/ViT-B-16/openai/pull")
+        return self.operate("POST", "/backbones/ViT-B-16/openai/pull")
 
     def stop_pull(self) -> httpx.Response:
-        return self.call("DELETE", "/backbones/ViT-B-16/openai/pull")
+        return self.operate("DELETE", "/backbones/ViT-B-16/openai/pull")
+
+    def remove_backbone(self) -> httpx.Response:
+        folder = backbones.folder_of("ViT-B-16/openai", self.service.settings.cache)
+        folder.mkdir(parents=True)
+        (folder / backbones.MANIFEST).write_text('{"name": "ViT-B-16/openai", "source": "", "files": {}}')
+        return self.operate("DELETE", "/backbones/ViT-B-16/openai")
 
     def delete_model(self) -> httpx.Response:
         return self.call("DELETE", f"/models/{self.second}")
@@ -137,6 +149,7 @@ STEPS: dict[tuple[str, str], tuple[str, str, Callable[[Steps], str]]] = {
     ("PUT", "/backbones/default"): ("choose_backbone", "backbone.default", lambda s: "starter"),
     ("POST", "/backbones/shoes/pull"): ("pull_backbone", "backbone.pull", lambda s: "ViT-B-16/openai"),
     ("DELETE", "/backbones/shoes/pull"): ("stop_pull", "backbone.stop", lambda s: "ViT-B-16/openai"),
+    ("DELETE", "/backbones/shoes"): ("remove_backbone", "backbone.remove", lambda s: "ViT-B-16/openai"),
     ("DELETE", "/models/mdl_x"): ("delete_model", "model.delete", lambda s: s.second),
 }
 
@@ -154,7 +167,8 @@ def test_each_change_has_one_entry(audited: tuple[Service, str], backbone: Backb
         answer = getattr(steps, name)()
         assert answer.is_success, answer.text
         [row] = entries(service)
-        assert (row.action, row.owner, row.key_id, row.outcome) == (action, "team-a", key_id, DONE)
+        caller = ("default", steps.operator.row.id) if "backbone" in name else ("team-a", key_id)
+        assert (row.action, (row.owner, row.key_id), row.outcome) == (action, caller, DONE)
         assert row.object == (object_of(steps) or answer.json()["id"])
         assert row.request_id == answer.headers["x-request-id"]
         assert row.address == "unknown"  # the test client has none

@@ -2,16 +2,23 @@
 
 from typing import Any
 
+import httpx
 import pytest
+from sqlalchemy import delete, update
 
-from core.clip.models import installed
+from core.clip.models import backbones as installed
+from core.clip.models.backbone import Backbone
 from core.store import backbones
+from core.store.accounts import api_keys
+from core.store.db.tables import Model
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
 from tests.core.clip.tiny import make_tiny_backbone
+from tests.core.serving.adapted import publish_model
 from tests.hub import Hub
 
 TINY = "hf-hub:tests/tiny"
+OWNERS = ("default", "team-a")
 
 
 @pytest.fixture
@@ -63,9 +70,84 @@ def test_a_download_is_requested_once_fails_and_is_stopped(open_service: Service
 
 
 def test_an_unknown_name_is_refused(open_service: Service) -> None:
-    assert_problem(open_service.client.post("/backbones/ViT-X/none/pull"), 422, "unknown_backbone")
+    for name in ("ViT-X/none", "local-dir:X", "local-dir:/etc/openai"):
+        assert_problem(open_service.client.post(f"/backbones/{name}/pull"), 422, "unknown_backbone")
     answer = open_service.client.put("/backbones/default", json={"name": "ViT-B-16/openai"})
     assert_problem(answer, 422, "unknown_backbone", "not installed")
+
+
+def test_only_the_operator_changes_what_all_owners_share(make_service: MakeService) -> None:
+    service = make_service(admin_key="operator")
+    service.settings.__pydantic_fields_set__.discard("backbone")
+    with service.database.write() as session:
+        keys = {owner: api_keys.create(session, owner=owner, scopes=["admin"]).key for owner in OWNERS}
+    name = "ViT-B-16/openai"
+    for method, path, given in (
+        ("POST", f"/backbones/{name}/pull", {"params": {"use": True}}),
+        ("PUT", "/backbones/default", {"json": {"name": "starter"}}),
+        ("DELETE", f"/backbones/{name}/pull", {}),
+        ("DELETE", f"/backbones/{name}", {}),
+    ):
+        answers = {
+            owner: service.client.request(method, path, headers={"Authorization": f"Bearer {key}"}, **given)
+            for owner, key in {**keys, "admin_key": "operator"}.items()
+        }
+        assert_problem(answers.pop("team-a"), 403, "operator_only", "only its operator")
+        assert 403 not in {answer.status_code for answer in answers.values()}
+    fixed = {
+        owner: service.client.get("/backbones", headers={"Authorization": f"Bearer {key}"}).json()["fixed"]
+        for owner, key in keys.items()
+    }
+    assert fixed == {"default": False, "team-a": True}
+
+
+def test_ten_downloads_may_wait(open_service: Service) -> None:
+    with open_service.database.write() as session:
+        for i in range(10):
+            backbones.request_pull(session, f"hf-hub:tests/{i}", use=False)
+    refused = open_service.client.post("/backbones/hf-hub:tests/10/pull")
+    assert_problem(refused, 409, "too_many_downloads", "10 downloads are waiting")
+    assert open_service.client.post("/backbones/hf-hub:tests/9/pull").status_code == 202
+    with open_service.database.write() as session:
+        backbones.end_pull(session, open_service.settings, "hf-hub:tests/3", "The hub is down.")
+    assert open_service.client.post("/backbones/hf-hub:tests/10/pull").status_code == 202
+    refused = open_service.client.post("/backbones/hf-hub:tests/3/pull")
+    assert_problem(refused, 409, "too_many_downloads")
+
+
+def test_a_backbone_is_removed_unless_it_is_needed(
+    open_service: Service, backbone: Backbone, tmp_path: Any
+) -> None:
+    make_tiny_backbone(tmp_path / "repository")
+    installed.import_folder(tmp_path / "repository", open_service.settings.cache, TINY)
+    job = open_service.accepted(**shots(), config=f'{{"backbone": "{TINY}"}}')["id"]
+    model = publish_model(open_service.database, open_service.blobs, backbone, owner="team-a")
+    with open_service.database.write() as session:
+        session.execute(update(Model).values(backbone=TINY))
+
+    def removed() -> httpx.Response:
+        return open_service.client.delete(f"/backbones/{TINY}")
+
+    assert_problem(removed(), 409, "backbone_in_use", f"{model} of team-a, {job} of default")
+    assert open_service.client.post(f"/jobs/{job}/cancel").status_code == 202
+    with open_service.database.write() as session:
+        session.execute(delete(Model))
+        backbones.set_default(session, open_service.settings, TINY)
+    assert_problem(removed(), 409, "backbone_in_use", "is the model for new trainings")
+    assert open_service.client.put("/backbones/default", json={"name": "starter"}).status_code == 200
+    assert removed().status_code == 204
+    assert installed.read(TINY, open_service.settings.cache) is None
+    assert_problem(removed(), 422, "unknown_backbone", "not installed")
+    assert_problem(open_service.client.delete("/backbones/starter"), 422, "unknown_backbone", "part of")
+
+
+def test_a_job_with_an_unknown_backbone_learns_what_a_download_would_say(open_service: Service) -> None:
+    pulled = open_service.client.post("/backbones/resnet50/pull").json()["detail"]
+    answer = open_service.adapt(**shots(), config='{"backbone": "resnet50"}')
+    assert_problem(answer, 422, "unknown_backbone", "There is no backbone 'resnet50'")
+    assert answer.json()["detail"] == pulled
+    answer = open_service.adapt(**shots(), config='{"backbone": "ViT-B-16/openai"}')
+    assert_problem(answer, 422, "unknown_backbone", "'ViT-B-16/openai' is not installed here")
 
 
 def test_the_environment_has_the_last_word(fresh: Service) -> None:

@@ -114,7 +114,8 @@ def renaming(model: str) -> dict[str, Any]:
 
 
 Case = dict[str, Any]
-SAME = {"/samples", "/samples/{name}.zip", "/backbones", "/backbones/default", "/backbones/{name}/pull"}
+BACKBONES = {"/backbones", "/backbones/default", "/backbones/{name}", "/backbones/{name}/pull"}
+SAME = {"/samples", "/samples/{name}.zip", *BACKBONES}
 """Routes that are the same for all owners."""
 # Requests of the second owner, with the first owner's ids in the path or the body.
 CASES: dict[tuple[str, str], Case] = {

@@ -19,7 +19,7 @@ PULL = f"/backbones/{TINY}/pull"
 
 @pytest.mark.slow
 def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> None:
-    """A download fails, is stopped and continues. Its backbone then answers, without a restart."""
+    """A download fails, is stopped and repeated. Its backbone then answers, without a restart."""
     make_tiny_backbone(tmp_path / "repository")
     hub.add("tests/tiny", tmp_path / "repository")
     image, answers, stop = io.BytesIO(), Counter[tuple[int, str | None]](), threading.Event()
@@ -56,12 +56,11 @@ def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> 
             wait_for(lambda: (row()["progress"] or {"done_bytes": 0})["done_bytes"] > 1_000_000)
             assert http.delete(PULL).status_code == 204
             assert row()["state"] == "unknown"
-            wait_for(lambda: not running_module(service.process.pid, "worker.dispatcher.backbones"))
+            wait_for(lambda: not running_module(service.process.pid, "core.clip.models.download"))
             before = answers.total()
-            assert http.post(PULL, params={"use": True}).json()["progress"]["done_bytes"] > 1_000_000
+            assert http.post(PULL, params={"use": True}).json()["state"] == "downloading"
             assert until("installed")["default"]
             assert answers.total() - before > 10
-            assert any(ranged is not None for ranged in hub.transfers())
             wait_for(lambda: http.get("/readyz").json()["backbone"] == TINY)
             wait_for(lambda: (200, TINY) in answers)
         finally:

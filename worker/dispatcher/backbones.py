@@ -1,22 +1,12 @@
-"""Downloads of backbones that were requested in the page, each in a process of its own.
+"""Downloads of backbones that were requested in the page, one at a time, each in a process of its own."""
 
-`python -m worker.dispatcher.backbones NAME` is this process. It downloads, checks and loads the backbone, and
-measures its speed. Dispatchers with one cache take turns by the lock of the download.
-"""
-
-import os
 import subprocess
-import sys
 
-from core.clip.models import installed
-from core.errors import ClipCiteError
-from core.parent_watch import exit_with_parent
-from core.settings import Settings, get_settings
+from core.clip.errors import BackboneUnavailable
+from core.clip.models.backbones import finish, start
+from core.settings import Settings
 from core.store import backbones
 from core.store.db.session import Database
-
-NICE = 10
-"""Reduction of the priority: classifications come first."""
 
 
 class Downloads:
@@ -35,51 +25,22 @@ class Downloads:
         if self._process is not None and self._name not in wanted:
             self.stop()
         elif self._process is not None and self._process.poll() is not None:
-            self._report(self._process)
+            error = None
+            try:
+                finish(self._process)
+            except BackboneUnavailable as failed:
+                error = failed.detail
             self._process = None
+            with self._database.write() as session:
+                backbones.end_pull(session, self._settings, self._name, error)
         elif self._process is None and wanted:
             self._name = wanted[0]
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker.dispatcher.backbones", self._name],
-                stdin=subprocess.PIPE,  # closes when this process ends, which ends the download
-                stdout=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
+            self._process = start(self._name, self._settings.cache, self._settings.device)
 
     def stop(self) -> None:
-        """Stop the download. The next one continues with what has arrived."""
+        """Stop the download, which removes its files."""
         if self._process is not None:
-            self._process.kill()
+            assert self._process.stdin is not None
+            self._process.stdin.close()
             self._process.wait()
             self._process = None
-
-    def _report(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdout is not None
-        said = process.stdout.read().strip()
-        error = None
-        if process.returncode:
-            error = said or (
-                f"The download or the check ended with status {process.returncode}. The usual cause is a "
-                "lack of memory. Close other programs, then try again."
-            )
-        with self._database.write() as session:
-            backbones.end_pull(session, self._settings, self._name, error)
-
-
-def main() -> None:
-    exit_with_parent(grace_seconds=0)
-    os.nice(NICE)
-    from core.clip.models.backbone import check_installed  # with torch, which the dispatcher does without
-
-    settings = get_settings()
-    try:
-        installed.install(sys.argv[1], settings.cache)
-        check_installed(sys.argv[1], settings.cache, settings.device)
-    except ClipCiteError as error:
-        sys.stdout.write(error.detail)
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

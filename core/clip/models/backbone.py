@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from core.clip.config import MAX_ENLARGEMENT, MAX_IMAGE_SIZE, STARTER, USUAL_SIDE
 from core.clip.errors import BackboneUnavailable, InvalidConfig
-from core.clip.models import installed, transformers_clip
+from core.clip.models import backbones, transformers_clip
+from core.clip.models.backbones import CONFIG, LOCAL, TOWER_CONFIG, WEIGHTS, read_config
 from core.clip.models.device import allow_tf32, device_problem, find_device
-from core.clip.models.folder import CONFIG, TOWER_CONFIG, WEIGHTS, read_config
-from core.clip.models.hub import LOCAL
 from core.clip.models.sizes import SPEED, training_speed
 from core.clip.models.starter import starter_folder, starter_identity
 from core.clip.models.tokenizer import make_tokenizer, masked_padding, trim_padding
@@ -213,9 +212,9 @@ def check_installed(name: str, cache: Path, device: str = "auto") -> dict[str, A
         backbone = load_backbone(name, cache=cache, device=device)
         backbone.tokenize(["a photo of a dog"])
     except ClipCiteError:
-        installed.remove(name, cache)
+        backbones.remove(name, cache)
         raise
-    folder, found = installed.folder_of(name, cache), installed.read(name, cache)
+    folder, found = backbones.folder_of(name, cache), backbones.read(name, cache)
     assert found is not None
     speed = {"images_per_second": training_speed(backbone.model, backbone.image_size)}
     (folder / SPEED).write_text(json.dumps(speed), encoding="utf-8")
@@ -231,7 +230,7 @@ def _folder(name: str, cache: Path) -> Path:
     if name == STARTER:
         return starter_folder(cache)
     if not name.startswith(LOCAL):
-        return installed.install(name, cache)
+        return backbones.install(name, cache)
     folder = Path(name.removeprefix(LOCAL))
     if not (folder / CONFIG).is_file() and transformers_clip.is_clip_folder(folder):
         return transformers_clip.converted(folder, cache)

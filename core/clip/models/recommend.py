@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,12 +9,13 @@ from pathlib import Path
 import torch
 
 from core.clip.checks.estimate import GUESS_SPREAD, Speed
-from core.clip.models import installed
+from core.clip.models import backbones
 from core.clip.models.device import find_device, mixed_precision
-from core.clip.models.hub import SPARE_BYTES
 from core.clip.models.sizes import SPEED
 
 GB = 1_000_000_000
+TRAINING_GB, SERVING_GB = 7, 2
+"""Memory that the smallest CLIP takes in a training, and in a service that only classifies."""
 
 
 @dataclass(frozen=True)
@@ -50,66 +50,34 @@ class Machine:
     memory: int
     """Available memory of the system or the container."""
     disk: int
-    """Free space for the download."""
+    """Disk space that a download may take; negative if too little is free."""
     bf16: bool
     """True if the CPU multiplies bf16 in hardware."""
     cores: int
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A row of the table of recommendations, of which the first that a machine fulfils counts."""
-
-    gpu: int
-    """Minimum memory of the GPU; 0 for a machine without one."""
-    memory: int
-    """Minimum available memory of a machine without a GPU."""
-    bf16: bool
-    """True if the CPU must compute in bf16."""
-    name: str
-
-
-RULES = (
-    Rule(8 * GB, 0, False, "ViT-B-16/openai"),
-    Rule(0, 12 * GB, True, "ViT-B-16/openai"),
-    Rule(0, 8 * GB, False, "ViT-B-32/openai"),
-)
-TRAINING_GB, SERVING_GB = 7, 2
-"""Memory that the smallest CLIP takes in a training, and in a service that only classifies."""
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    name: str | None
-    """Name of the model; None if the machine is too small."""
-    reason: str
-    """Reason, as a sentence."""
-
-
-def title_of(name: str) -> str:
-    """Return the name of a backbone for people."""
-    return next((each.title for each in CURATED if each.name == name), name)
-
-
-def recommend(machine: Machine) -> Recommendation:
-    """Return the first rule's model that fits the machine."""
-    for rule in RULES:
-        fits = machine.gpu is not None and machine.gpu >= rule.gpu if rule.gpu else _fits_cpu(machine, rule)
-        if not fits:
-            continue
-        size = next(each.bytes for each in CURATED if each.name == rule.name)
-        if machine.disk < size + SPARE_BYTES:
-            reason = (
-                f"{title_of(rule.name)} needs {(size + SPARE_BYTES) / GB:.1f} GB of disk space; "
-                f"{machine.disk / GB:.1f} GB are free."
-            )
-            return Recommendation(None, reason)
-        return Recommendation(rule.name, f"{title_of(rule.name)} fits this machine.")
-    return Recommendation(
-        None,
-        f"CLIP needs about {TRAINING_GB} GB of free memory; this machine has {machine.memory // GB}. You can "
-        f"keep the starter, or classify with CLIP without training ({SERVING_GB} GB).",
-    )
+def recommend(machine: Machine) -> tuple[str | None, str]:
+    """Return the name of the best model that fits the machine, or None, and the reason as a sentence."""
+    name = None
+    if machine.gpu is not None:
+        memory = machine.gpu
+        name = "ViT-B-16/openai" if memory >= 8 * GB else None
+    else:
+        memory = machine.memory
+        if memory >= 8 * GB:
+            name = "ViT-B-16/openai" if memory >= 12 * GB and machine.bf16 else "ViT-B-32/openai"
+    if name is None:
+        return None, (
+            f"CLIP needs about {TRAINING_GB} GB of free memory; this machine has {memory // GB}. You can "
+            f"keep the starter, or classify with CLIP without training ({SERVING_GB} GB)."
+        )
+    curated = next(each for each in CURATED if each.name == name)
+    if machine.disk < curated.bytes:
+        return None, (
+            f"{curated.title} needs {curated.bytes / GB:.1f} GB of disk space; a download may take "
+            f"{max(machine.disk, 0) / GB:.1f} GB here."
+        )
+    return name, f"{curated.title} fits this machine."
 
 
 def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
@@ -139,7 +107,7 @@ def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
 def _tested_speed(name: str, cache: Path) -> float | None:
     """Return the result of the speed test of an installed backbone; None without one."""
     try:
-        return float(json.loads((installed.folder_of(name, cache) / SPEED).read_text())["images_per_second"])
+        return float(json.loads((backbones.folder_of(name, cache) / SPEED).read_text())["images_per_second"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -157,14 +125,10 @@ def this_machine(device: str, cache: Path) -> Machine:
     return Machine(
         gpu=torch.cuda.get_device_properties(chosen).total_memory if chosen.type == "cuda" else None,
         memory=_available_memory(Path("/proc/meminfo"), Path("/sys/fs/cgroup")),
-        disk=shutil.disk_usage(folder).free,
+        disk=backbones.free_bytes(folder),
         bf16=mixed_precision("auto", torch.device("cpu")) is not None,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )
-
-
-def _fits_cpu(machine: Machine, rule: Rule) -> bool:
-    return machine.gpu is None and machine.memory >= rule.memory and (machine.bf16 or not rule.bf16)
 
 
 def _available_memory(meminfo: Path, cgroup: Path) -> int:

@@ -15,7 +15,6 @@ import importlib.util
 import json
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.clip.errors import BackboneUnavailable
-from core.clip.models.folder import CONFIG, WEIGHTS, build_once
+from core.clip.models.backbones import CONFIG, WEIGHTS, building
 from core.clip.models.tokenizer import make_tokenizer
 
 # The folder name holds the version of the recipe below.
@@ -63,7 +62,11 @@ def starter_folder(cache: Path) -> Path:
         BackboneUnavailable: one of the two packages is missing or has another SHA-256.
     """
     folder = cache.absolute() / FOLDER
-    build_once(folder, partial(_assemble, place=folder))
+    if not folder.is_dir():
+        with building(folder) as partial:
+            if not folder.is_dir():  # another process has assembled it meanwhile
+                _assemble(partial, place=folder)
+                partial.rename(folder)
     return folder
 
 

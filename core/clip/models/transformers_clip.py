@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.clip.errors import BackboneUnavailable
-from core.clip.models import folder as layout
-from core.clip.models.folder import CLIP_MODEL_FILES, build_once
+from core.clip.models import backbones
+from core.clip.models.backbones import CLIP_MODEL_FILES, building
 
 CONFIG, PREPROCESSOR, WEIGHTS = CLIP_MODEL_FILES
 VOCABULARY = 49_408
@@ -49,7 +49,11 @@ def converted(folder: Path, cache: Path) -> Path:
     state = [(str(folder.absolute()), name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
     digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
     target = cache.absolute() / f"transformers-{digest}"
-    build_once(target, lambda temporary: convert(folder, temporary))
+    if not target.is_dir():
+        with building(target) as partial:
+            if not target.is_dir():  # another process has converted it meanwhile
+                convert(folder, partial)
+                partial.rename(target)
     return target
 
 
@@ -65,15 +69,15 @@ def convert(folder: Path, into: Path | None = None) -> None:
         preprocess = json.loads(preprocessor.read_text(encoding="utf-8")) if preprocessor.is_file() else {}
         content = {"model_cfg": _model_config(config), "preprocess_cfg": _preprocess_config(preprocess)}
         state = _from_transformers(load_file(folder / WEIGHTS))
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, SafetensorError, RecursionError) as error:
         raise BackboneUnavailable(
-            f"The folder is no CLIPModel that open_clip can hold ({type(error).__name__}: {error}). A "
+            f"The folder is not a CLIPModel that open_clip can hold ({type(error).__name__}: {error}). A "
             f"CLIPModel has {CONFIG} with model_type clip, {WEIGHTS}, and CLIP's vocabulary of "
             f"{VOCABULARY:,} tokens. Choose another backbone."
         ) from error
     into = into or folder
-    save_file(state, into / layout.WEIGHTS, metadata={"format": "pt"})
-    (into / layout.CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    save_file(state, into / backbones.WEIGHTS, metadata={"format": "pt"})
+    (into / backbones.CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
     if into == folder:
         for name in CLIP_MODEL_FILES:
             (folder / name).unlink(missing_ok=True)

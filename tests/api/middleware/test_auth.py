@@ -49,6 +49,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
     ("PUT", "/backbones/default"): (422, {"admin"}),
     ("POST", "/backbones/{name}/pull"): (422, {"admin"}),
     ("DELETE", "/backbones/{name}/pull"): (204, {"admin"}),
+    ("DELETE", "/backbones/{name}"): (422, {"admin"}),
     ("GET", "/metrics"): (200, {"admin"}),
 }
 """Routes that need a key: the status with one, for ids that nothing has, and the scopes that open them."""

@@ -149,7 +149,10 @@ def test_the_last_use_is_not_written_in_the_path_of_the_request(fresh: Service) 
 @pytest.fixture(scope="module")
 def scoped(new_service: Callable[..., Any]) -> Any:
     with new_service() as service:
-        yield service, {scope: make(service.database, scopes=[scope]).key for scope in api_keys.SCOPES}
+        yield (
+            service,
+            {scope: make(service.database, "default", scopes=[scope]).key for scope in api_keys.SCOPES},
+        )
 
 
 @pytest.mark.parametrize("scope", api_keys.SCOPES)

@@ -11,8 +11,7 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from api.ops import health
-from core.clip.errors import BackboneUnavailable
-from core.clip.models import installed
+from core.clip.models import backbones
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.storage import installation
@@ -22,7 +21,7 @@ from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, assert_problem, shots
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.hub import RETRIES, Hub
+from tests.hub import Hub
 from tests.service.running import wait_for
 
 PARTS = {"database", "storage", "backbone", "broker"}
@@ -81,12 +80,15 @@ def test_a_download_is_shown_while_it_runs(make_service: MakeService, hub: Hub, 
     name = "hf-hub:tests/tiny"
     waiting = {"what": f"Loading {name}", "done_bytes": None, "total_bytes": None}
     assert ready(service, 503)["preparing"] == waiting
-    hub.cuts = [1_000_000, *RETRIES]
-    with pytest.raises(BackboneUnavailable, match="broke off"):
-        installed.install(name, service.settings.cache)
-    shown = ready(service, 503)["preparing"]
+    hub.delay_seconds = 0.1
+    download = backbones.start(name, service.settings.cache)
+    shown = wait_for(
+        lambda: ((now := ready(service, 503)["preparing"])["done_bytes"] or 0) > 1_000_000 and now
+    )
     assert shown["what"] == f"Downloading {name}"
-    assert 1_000_000 < shown["done_bytes"] < shown["total_bytes"] == size
+    assert shown["done_bytes"] < shown["total_bytes"] == size
+    hub.delay_seconds = 0
+    backbones.finish(download)
     assert ready(loaded(service), 200)["preparing"] is None
 
 

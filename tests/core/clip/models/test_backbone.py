@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from core.clip.errors import BackboneUnavailable, InvalidConfig, UnknownBackbone
-from core.clip.models import installed, tokenizer
+from core.clip.models import backbones, tokenizer
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from tests.core.clip.families import SMALL, write_repository
 from tests.core.clip.recorder import fingerprint, same_bits
@@ -166,7 +166,7 @@ def test_no_load_of_a_folder_runs_its_code(
     for load in (
         lambda: load_backbone(f"local-dir:{folder}", cache=tmp_path / "cache"),
         lambda: load_backbone("hf-hub:tests/evil", cache=tmp_path / "cache"),
-        lambda: installed.import_folder(folder, tmp_path / "cache", "hf-hub:tests/evil2"),
+        lambda: backbones.import_folder(folder, tmp_path / "cache", "hf-hub:tests/evil2"),
     ):
         with pytest.raises(BackboneUnavailable, match="would run code of its folder"):
             load()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.clip.models.installed import folder_of
+from core.clip.models.backbones import folder_of
 from core.clip.models.recommend import (
     GB,
     Machine,
@@ -16,7 +16,6 @@ from core.clip.models.recommend import (
 )
 from core.clip.models.sizes import SPEED
 
-DOCS = Path(__file__).parents[4] / "docs" / "operate" / "backbones.md"
 CPU = Machine(gpu=None, memory=32 * GB, disk=50 * GB, bf16=True, cores=8)
 B16, B32 = "ViT-B-16/openai", "ViT-B-32/openai"
 MACHINES = [replace(CPU, cores=cores, bf16=bf16) for cores in (2, 8) for bf16 in (True, False)]
@@ -34,8 +33,15 @@ MACHINES = [replace(CPU, cores=cores, bf16=bf16) for cores in (2, 8) for bf16 in
     ],
 )
 def test_each_machine_has_one(gpu: int | None, memory: int, bf16: bool, expected: str | None) -> None:
-    found = recommend(Machine(gpu=gpu, memory=memory, disk=50 * GB, bf16=bf16, cores=2))
-    assert found.name == expected
+    name, reason = recommend(Machine(gpu=gpu, memory=memory, disk=50 * GB, bf16=bf16, cores=2))
+    assert name == expected
+    assert f"this machine has {(gpu or memory) // GB}" in reason or "fits this machine" in reason
+
+
+def test_a_full_disk() -> None:
+    name, reason = recommend(replace(CPU, disk=-GB))
+    assert name is None
+    assert "needs 0.6 GB of disk space; a download may take 0.0 GB here" in reason
 
 
 def test_the_speed_is_measured_here_or_elsewhere(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_other_packages_are_refused(
     with pytest.raises(BackboneUnavailable, match=re.escape(copy.name)) as caught:
         starter_folder(cache)
     assert caught.value.status == 503
-    assert list(cache.iterdir()) == []  # No partial folder remains.
+    assert [path for path in cache.iterdir() if path.is_dir()] == []  # No partial folder remains.
 
 
 @pytest.mark.parametrize("name", [IMAGE_PACKAGE, TEXT_PACKAGE])
@@ -131,7 +131,7 @@ def test_a_missing_package_is_named(name: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == name else real(n, *a))
     with pytest.raises(BackboneUnavailable, match=name.replace("_", "-")):
         load_backbone("starter", cache=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 # --- contents

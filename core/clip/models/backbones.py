@@ -1,0 +1,431 @@
+"""Backbones on this machine: their names, their sources, and the folders that open_clip loads.
+
+A backbone is installed in the cache once, by a download (`core.clip.models.download`, a process of its own)
+or by an import. A later start needs no network, and a file that changes on the hub changes nothing here:
+adapted models are bound to their backbone's weights.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from safetensors import SafetensorError, safe_open
+
+from core.clip.config import STARTER
+from core.clip.errors import BackboneUnavailable, UnknownBackbone
+
+HUB, LOCAL = "hf-hub:", "local-dir:"
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+TOWER_CONFIG = "config.json"
+"""Shape of a Hugging Face text tower, or of a whole model in the layout of `transformers`."""
+CLIP_MODEL_WEIGHTS = "model.safetensors"
+CLIP_MODEL_FILES = (TOWER_CONFIG, "preprocessor_config.json", CLIP_MODEL_WEIGHTS)
+"""Files of a CLIPModel of `transformers`."""
+TOKENIZER_FILES = frozenset(
+    (
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+        *("vocab.txt", "vocab.json", "merges.txt"),
+        *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    )
+)
+TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language", "tokenizer_mode"}
+"""Options that a folder may set. Others, such as trust_remote_code, could run code of the folder."""
+FOLDER = "backbones"
+"""Folder of the installed backbones below the cache."""
+MANIFEST = "backbone.json"
+TOTAL = "total"
+"""File in the folder of a download: its expected size (bytes)."""
+MIN_SPARE_BYTES, SPARE_SHARE = 2_000_000_000, 0.05
+"""Disk space that a download leaves free: this share of the disk, and at least this size."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Repository of a backbone on the hub, and its architecture unless the repository describes it."""
+
+    repository: str
+    weights: str = WEIGHTS
+    config: dict[str, Any] | None = None
+    """Content of open_clip_config.json."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An installed backbone, as its manifest describes it."""
+
+    name: str
+    source: str
+    """Repository and commit, or the folder of an import."""
+    files: dict[str, dict[str, Any]]
+    """`size` (bytes) and `sha256` by file name."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(file["size"] for file in self.files.values())
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a download. The total is 0 until it is known."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+def find_source(name: str) -> Source:
+    """Return the source of `Model/pretrained` or `hf-hub:organisation/name`. Nothing is downloaded.
+
+    Raises:
+        UnknownBackbone: no backbone that can be downloaded has this name.
+    """
+    if name == STARTER:
+        raise UnknownBackbone(
+            "The starter is part of the service. It needs no download and can't be removed."
+        )
+    if name.startswith(LOCAL):
+        raise UnknownBackbone(
+            f"{name!r} is a folder on the machine of the service, so there is nothing to download. The "
+            "operator installs a copy with `clipcite backbones import FOLDER --name NAME`, or names the "
+            "folder in CLIPCITE_BACKBONE or CLIPCITE_BACKBONES."
+        )
+    if name.startswith(HUB):
+        repository = name.removeprefix(HUB)
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+            raise UnknownBackbone(f"{name!r} is not the name of a repository: {HUB}organisation/name.")
+        return Source(repository)
+    import open_clip  # with torch, which commands on installed backbones do without
+
+    architecture, _, tag = name.partition("/")
+    known = (
+        architecture in open_clip.list_models()
+    )  # else open_clip reads the name as a folder's or the hub's
+    entry = open_clip.get_pretrained_cfg(architecture, tag) if known and tag else None
+    if not entry:
+        raise UnknownBackbone(
+            f"There is no backbone {name!r}. Use {STARTER!r}, Model/pretrained as `clipcite backbones list "
+            f"--all` shows them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
+        )
+    repository, _, weights = str(entry.get("hf_hub") or "").rpartition("/")
+    if not repository:
+        raise UnknownBackbone(only_as(name, str(entry.get("url", "")).rpartition("/")[2]))
+    model = open_clip.get_model_config(architecture)
+    # Weights such as OpenAI's were trained with QuickGELU; without this flag open_clip only warns.
+    model["quick_gelu"] = bool(model.get("quick_gelu") or entry.get("quick_gelu"))
+    fields = ("mean", "std", "interpolation", "resize_mode")
+    preprocess = {field: entry[field] for field in fields if field in entry}
+    safe = f"{Path(weights).stem}.safetensors" if weights else WEIGHTS
+    return Source(repository, safe, {"model_cfg": model, "preprocess_cfg": preprocess})
+
+
+def only_as(name: str, file: str) -> str:
+    """Return the sentence on weights that only this file holds, which is a pickle."""
+    return (
+        f"The weights of {name!r} are only available as {file}. For safety only safetensors files are "
+        "loaded; choose another backbone."
+    )
+
+
+def folder_of(name: str, cache: Path) -> Path:
+    """Return the folder in which a backbone is or will be installed."""
+    return cache.absolute() / FOLDER / quote(name, safe="").replace("%2F", "--")
+
+
+def read(name: str, cache: Path) -> Installed | None:
+    """Return an installed backbone, or None."""
+    return _read(folder_of(name, cache))
+
+
+def list_installed(cache: Path) -> list[Installed]:
+    """Return all installed backbones, by name."""
+    found = (_read(manifest.parent) for manifest in (cache / FOLDER).glob(f"[!.]*/{MANIFEST}"))
+    return sorted((each for each in found if each is not None), key=lambda each: each.name)
+
+
+def install(name: str, cache: Path) -> Path:
+    """Return the folder of a backbone from the hub, after a download if it is not installed.
+
+    Raises:
+        UnknownBackbone: there is no such name.
+        BackboneUnavailable: the download failed, or the weights are not safe.
+    """
+    if read(name, cache) is None:
+        find_source(name)
+        finish(start(name, cache))
+    return folder_of(name, cache)
+
+
+def start(name: str, cache: Path, device: str = "") -> "subprocess.Popen[str]":
+    """Start the process that downloads a backbone, checks its files and installs it.
+
+    It ends when its standard input closes. Several of them with one cache take turns.
+
+    Args:
+        device: also load the backbone there, and measure the speed of its training.
+    """
+    # Without Xet the files grow with what has arrived, which is the progress.
+    plain = ("XET", "TELEMETRY", "PROGRESS_BARS")
+    return subprocess.Popen(
+        [sys.executable, "-m", "core.clip.models.download", name, str(cache.absolute()), device],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**{f"HF_HUB_DISABLE_{what}": "1" for what in plain}, **os.environ},
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    """Wait for the end of a process of `start`, and return what it printed.
+
+    Raises:
+        BackboneUnavailable: it failed.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    said = process.stdout.read().strip()
+    status = process.wait()
+    process.stdin.close()
+    if status:
+        memory = "The usual cause is a lack of memory: close other programs, then try again."
+        cause = memory if status < 0 else "The log has the reason."
+        raise BackboneUnavailable(said or f"The download or the check ended with status {status}. {cause}")
+    return said
+
+
+def progress(name: str, cache: Path) -> Progress | None:
+    """Return the state of a download by any process, or None without one."""
+    folder = _partial(folder_of(name, cache))
+    if not folder.is_dir():
+        return None
+    done, total = 0, 0
+    with suppress(OSError, ValueError):  # a file was just renamed, or there is no total yet
+        done = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        total = int((folder / TOTAL).read_text())
+    return Progress(min(done, total), total)
+
+
+def import_folder(folder: Path, cache: Path, name: str | None = None) -> Installed:
+    """Install a backbone from a folder that was installed elsewhere, or of open_clip or `transformers`.
+
+    Args:
+        name: name of the backbone. It may be left out for a folder with a manifest.
+
+    Raises:
+        UnknownBackbone: the name is missing or unknown, or the folder is of no known kind.
+        BackboneUnavailable: a file is missing or has another SHA-256 than its manifest states.
+    """
+    if not folder.is_dir():
+        raise UnknownBackbone(f"{folder} is not a folder. Give the folder that holds the backbone's files.")
+    made = _read(folder)
+    name = name or (made.name if made else None)
+    if name is None:
+        raise UnknownBackbone(
+            f"{folder} has no {MANIFEST}, so it does not state which backbone it is. Give its name as "
+            "`clipcite backbones` lists it: --name ViT-B-16/openai."
+        )
+    source = find_source(name)
+    problems = _differences(folder, made) if made else []
+    if problems:
+        raise BackboneUnavailable(f"{folder} is damaged: {' '.join(problems)} Copy it again.")
+    with building(folder_of(name, cache)) as partial:
+        if read(name, cache) is not None:
+            raise BackboneUnavailable(
+                f"{name} is already installed. To replace it: clipcite backbones remove {name}"
+            )
+        kind = {CONFIG, WEIGHTS, TOWER_CONFIG, *TOKENIZER_FILES}
+        for file in sorted(kind if (folder / WEIGHTS).exists() else CLIP_MODEL_FILES):
+            if (folder / file).is_file():
+                shutil.copyfile(folder / file, partial / file)
+        complete(name, source, partial)
+        return publish(partial, name, cache, made.source if made else f"imported from {folder.name}")
+
+
+def verify(name: str, cache: Path) -> list[str]:
+    """Return a sentence for each file that is missing or has changed since the installation.
+
+    Raises UnknownBackbone if the backbone is not installed.
+    """
+    return _differences(folder_of(name, cache), _require(name, cache))
+
+
+def remove(name: str, cache: Path) -> int:
+    """Delete an installed backbone. Return the freed disk space (bytes).
+
+    Raises UnknownBackbone if it is not installed.
+    """
+    folder = folder_of(name, cache)
+    if not folder.is_dir():
+        _require(name, cache)
+    paths = [path for path in (folder, _partial(folder)) if path.is_dir()]  # the second one after a kill
+    freed = sum(file.stat().st_size for path in paths for file in path.rglob("*") if file.is_file())
+    for path in paths:
+        shutil.rmtree(path)
+    return freed
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder, to fill and to rename to `folder`, while no other process does.
+
+    Readers never see an incomplete folder.
+
+    Raises:
+        BackboneUnavailable: the disk is full or read-only.
+    """
+    partial = _partial(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the end of the process, too
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+            partial.mkdir()
+            try:
+                yield partial
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise disk_problem(error, folder.parent) from error
+
+
+def complete(name: str, source: Source, partial: Path) -> dict[str, Any]:
+    """Bring the files into open_clip's layout, and return the content of its configuration, checked."""
+    if source.weights != WEIGHTS and (partial / source.weights).exists():
+        (partial / source.weights).replace(partial / WEIGHTS)
+    if not (partial / WEIGHTS).exists() and (partial / CLIP_MODEL_WEIGHTS).exists():
+        from core.clip.models import transformers_clip
+
+        transformers_clip.convert(partial)
+    if source.config is not None:
+        (partial / CONFIG).write_text(json.dumps(source.config, indent=2), encoding="utf-8")
+    content = read_config(partial, name)
+    try:
+        with safe_open(partial / WEIGHTS, "np"):
+            return content
+    except SafetensorError as error:
+        raise BackboneUnavailable(
+            f"The weights of {name} are not a safetensors file, although their name says so. They were "
+            "discarded. Choose another backbone, or another mirror in HF_ENDPOINT."
+        ) from error
+
+
+def publish(partial: Path, name: str, cache: Path, source: str) -> Installed:
+    """Turn a complete folder into the installed backbone. It replaces an earlier one."""
+    files = {
+        path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(partial.iterdir())
+    }
+    installed = Installed(name, source, files)
+    (partial / MANIFEST).write_text(json.dumps(asdict(installed), indent=2), encoding="utf-8")
+    folder = folder_of(name, cache)
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+    return installed
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the disk space that downloads into the folder may take; negative if too little is free."""
+    disk = shutil.disk_usage(folder)
+    return disk.free - int(max(MIN_SPARE_BYTES, SPARE_SHARE * disk.total))
+
+
+def disk_problem(error: OSError, folder: Path) -> BackboneUnavailable:
+    """Return the error for a file that can't be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        detail = f"The disk of {folder} is full. Free disk space"
+    else:
+        detail = f"{error.filename or folder} can't be written ({error.strerror}). Make it writable"
+    return BackboneUnavailable(f"{detail}, or set CLIPCITE_CACHE to a folder on another disk.")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """Return the content of open_clip_config.json, checked: nothing in it runs code of the folder.
+
+    Every load of a backbone passes this check, wherever its folder comes from.
+
+    Args:
+        name: name of the backbone, for messages.
+
+    Raises:
+        UnknownBackbone: the folder holds no weights or no configuration of open_clip.
+        BackboneUnavailable: the content is not a configuration of open_clip, or not a safe one.
+    """
+    for required in (CONFIG, WEIGHTS):
+        if not (folder / required).is_file():
+            raise UnknownBackbone(
+                f"The folder of {name} lacks {required}. It must hold {CONFIG} and {WEIGHTS} (open_clip), or "
+                f"{TOWER_CONFIG} and {CLIP_MODEL_WEIGHTS} (a CLIPModel of transformers)."
+            )
+    try:
+        content: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        towers = content["model_cfg"]["vision_cfg"], content["model_cfg"]["text_cfg"]
+        if not all(isinstance(tower, dict) for tower in towers):
+            raise TypeError("a tower is not an object")
+        if not {*towers[1].get("tokenizer_kwargs", {})} <= TOKENIZER_OPTIONS:
+            raise ValueError("an unknown option of the tokenizer")
+        tower = folder / TOWER_CONFIG
+        # Without this check, transformers asks at the terminal whether it may run the code.
+        if (
+            "hf_model_name" in towers[1]
+            and tower.is_file()
+            and "auto_map" in json.loads(tower.read_text("utf-8"))
+        ):
+            raise ValueError("the text tower needs code of its own")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BackboneUnavailable(
+            f"{CONFIG} of {name} is not a configuration of open_clip, or it would run code of its folder. "
+            "Choose another backbone."
+        ) from error
+    return content
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _read(folder: Path) -> Installed | None:
+    try:
+        return Installed(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise BackboneUnavailable(
+            f"{folder / MANIFEST} can't be read ({type(error).__name__}). To install the backbone again: "
+            "clipcite backbones pull NAME"
+        ) from error
+
+
+def _require(name: str, cache: Path) -> Installed:
+    installed = read(name, cache)
+    if installed is None:
+        find_source(name)
+        raise UnknownBackbone(f"{name} is not installed. To install it: clipcite backbones pull {name}")
+    return installed
+
+
+def _differences(folder: Path, installed: Installed) -> list[str]:
+    problems = []
+    for name, file in installed.files.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name} is missing.")
+        elif path.stat().st_size != file["size"] or sha256(path) != file["sha256"]:
+            problems.append(f"{name} has changed since it was installed.")
+    return problems
