@@ -13,7 +13,6 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
-    false,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -140,7 +139,7 @@ class Job(Base):
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16))
-    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
     config: Mapped[dict[str, Any]] = mapped_column(JSON_VALUE)
     classes: Mapped[list[dict[str, Any]]] = mapped_column(JSON_VALUE)
     """[{name, images, test_images}]"""
@@ -161,7 +160,7 @@ class Job(Base):
     model_id: Mapped[str | None] = mapped_column(ID)
     """Model of the job. A job that has not ended is then only evaluated, also by a later attempt."""
     report_key: Mapped[str | None] = mapped_column(Text)
-    """Blob key of the report. None: no report, or one of version 0.2.0 (`jobs.report_of`)."""
+    """Blob key of the report. None: no report."""
     webhook: Mapped[str | None] = mapped_column(Text)
     """URL that is notified of the model and of the end."""
     request_id: Mapped[str | None] = mapped_column(NAME)
@@ -193,7 +192,7 @@ class JobImage(Base):
     blob_key: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
-    label_confirmed: Mapped[bool] = mapped_column(default=False, server_default=false())
+    label_confirmed: Mapped[bool] = mapped_column(default=False)
     """True if the user has set or confirmed this label, so that it is no label issue."""
     created_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of a correction. None: the image came with the job."""
@@ -236,7 +235,7 @@ class Model(Base):
     manifest_key: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
-    delta_format: Mapped[str] = mapped_column(String(8), server_default="full")
+    delta_format: Mapped[str] = mapped_column(String(8))
     """Storage format of the delta."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

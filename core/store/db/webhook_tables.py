@@ -35,5 +35,4 @@ class WebhookDelivery(Base):
     body: Mapped[dict[str, Any]] = mapped_column(JSON_VALUE)
     attempts: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """None: it has ended, in the backup of a version that kept such rows."""
+    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -198,8 +198,7 @@ def blobs_of(job_id: str) -> str:
 def report_of(job_id: str, number: str) -> str:
     """Return a key for a report. It is deleted with the job's images, which the report shows.
 
-    Each evaluation has its own `number`, so that a worker without a lease overwrites nothing. Version 0.2.0
-    used the id of the model.
+    Each evaluation has its own `number`, so that a worker without a lease overwrites nothing.
     """
     return f"{blobs_of(job_id)}/report-{number}.json"
 
