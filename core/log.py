@@ -109,6 +109,9 @@ class JsonLines(logging.Formatter):
             "message": self._text(record.getMessage()),
             **_context.get(),
         }
+        audit = getattr(record, "audit", None)
+        if audit is not None:
+            line |= {"audit": True, **audit}
         if record.exc_info:
             line["exception"] = self._text("".join(traceback.format_exception(*record.exc_info)))
         return json.dumps(line)

@@ -43,7 +43,7 @@ def set_default(session: Session, settings: Settings, name: str) -> None:
     row = installation.find(session, lock=True)
     if row.default_backbone != name:
         row.default_backbone = name
-        audit.record(session, "backbone.default", name)
+        audit.record("backbone.default", name)
 
 
 def pulls(session: Session) -> list[BackbonePull]:
@@ -59,7 +59,7 @@ def request_pull(session: Session, name: str, *, use: bool) -> None:
     """
     row = session.get(BackbonePull, name, with_for_update=True)
     if row is None or row.error is not None:
-        audit.record(session, "backbone.pull", name)
+        audit.record("backbone.pull", name)
     if row is None:
         session.add(BackbonePull(name=name, requested_at=database_now(session), use=use))
     else:
@@ -84,4 +84,4 @@ def stop_pull(session: Session, name: str) -> None:
     row = session.get(BackbonePull, sanitize_text(name))
     if row is not None:
         session.delete(row)
-        audit.record(session, "backbone.stop", name)
+        audit.record("backbone.stop", name)

@@ -1,6 +1,7 @@
 """Jobs with their images and events, models with names and aliases, owners, keys, webhooks, deletions."""
 
 import secrets
+from base64 import b64encode
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,21 +18,6 @@ TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    op.create_table(
-        "audit",
-        sa.Column("id", ID, nullable=False),
-        sa.Column("at", TIME, nullable=False),
-        sa.Column("owner", NAME, nullable=False),
-        sa.Column("key_id", sa.String(80), nullable=False),
-        sa.Column("request_id", NAME),
-        sa.Column("action", sa.String(32), nullable=False),
-        sa.Column("object", sa.Text(), nullable=False),
-        sa.Column("outcome", sa.String(16), nullable=False),
-        sa.Column("address", NAME),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
-    )
-    op.create_index(op.f("ix_audit_at_id"), "audit", ["at", "id"])
-    op.create_index(op.f("ix_audit_owner_at_id"), "audit", ["owner", "at", "id"])
     op.create_table(
         "backbone_pulls",
         sa.Column("name", sa.String(200), nullable=False),
@@ -60,6 +46,7 @@ def upgrade() -> None:
         sa.Column("name", NAME, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("served_at", TIME),
+        sa.Column("webhook_secret", sa.String(80), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_owners")),
     )
     op.create_table(
@@ -74,6 +61,7 @@ def upgrade() -> None:
         sa.Column("expires_at", TIME),
         sa.Column("revoked_at", TIME),
         sa.Column("last_used_at", TIME),
+        sa.Column("created_by", sa.String(80), nullable=False),
         sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_api_keys_owner_owners")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("sha256", name=op.f("uq_api_keys_sha256")),
@@ -113,6 +101,7 @@ def upgrade() -> None:
         sa.Column("report_key", sa.Text()),
         sa.Column("webhook", sa.Text()),
         sa.Column("request_id", NAME),
+        sa.Column("created_by", sa.String(80), nullable=False),
         sa.Column("traceparent", NAME),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("started_at", TIME),
@@ -187,6 +176,7 @@ def upgrade() -> None:
         sa.Column("delta_format", sa.String(8), nullable=False),
         sa.Column("metrics", sa.JSON(none_as_null=True)),
         sa.Column("created_at", TIME, nullable=False),
+        sa.Column("created_by", sa.String(80), nullable=False),
         sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_models_owner_owners")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_models")),
         sa.UniqueConstraint("owner", "name", "version", name=op.f("uq_models_owner_name_version")),
@@ -195,16 +185,6 @@ def upgrade() -> None:
         op.f("ix_models_backbone_delta_format_bytes"), "models", ["backbone", "delta_format", "bytes"]
     )
     op.create_index(op.f("ix_models_owner_created_at_id"), "models", ["owner", "created_at", "id"])
-    op.create_table(
-        "webhook_secrets",
-        sa.Column("id", ID, nullable=False),
-        sa.Column("owner", NAME, nullable=False),
-        sa.Column("secret", sa.String(80), nullable=False),
-        sa.Column("created_at", TIME, nullable=False),
-        sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_webhook_secrets_owner_owners")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_secrets")),
-    )
-    op.create_index(op.f("ix_webhook_secrets_owner"), "webhook_secrets", ["owner"])
     op.create_table(
         "aliases",
         sa.Column("owner", NAME, nullable=False),
@@ -253,16 +233,12 @@ def upgrade() -> None:
         "webhook_deliveries",
         sa.Column("id", ID, nullable=False),
         sa.Column("job_id", ID, nullable=False),
-        sa.Column("owner", NAME, nullable=False),
-        sa.Column("url", sa.Text(), nullable=False),
         sa.Column("body", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("created_at", TIME, nullable=False),
         sa.Column("next_attempt_at", TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_webhook_deliveries_job_id_jobs"), ondelete="CASCADE"
         ),
-        sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_webhook_deliveries_owner_owners")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
     )
     op.create_index(op.f("ix_webhook_deliveries_job_id"), "webhook_deliveries", ["job_id"])
@@ -289,7 +265,11 @@ def upgrade() -> None:
     op.execute(
         f"INSERT INTO installation (id, created_at) VALUES ('ins_{secrets.token_hex(16)}', CURRENT_TIMESTAMP)"
     )
-    op.execute("INSERT INTO owners (name, created_at) VALUES ('default', CURRENT_TIMESTAMP)")
+    secret = f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
+    op.execute(
+        "INSERT INTO owners (name, created_at, webhook_secret) "
+        f"VALUES ('default', CURRENT_TIMESTAMP, '{secret}')"
+    )
 
 
 def downgrade() -> None:
@@ -299,7 +279,6 @@ def downgrade() -> None:
         "job_images",
         "job_events",
         "aliases",
-        "webhook_secrets",
         "models",
         "model_names",
         "jobs",
@@ -309,6 +288,5 @@ def downgrade() -> None:
         "installation",
         "deletions",
         "backbone_pulls",
-        "audit",
     ):
         op.drop_table(table)

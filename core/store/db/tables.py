@@ -16,12 +16,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-import core.store.db.backbone_tables
-import core.store.db.webhook_tables  # noqa: F401  # for METADATA
+import core.store.db.backbone_tables  # noqa: F401  # for METADATA
 from core.store.db.base import ID, JSON_VALUE, NAME, Base, UtcDateTime, partial_index
+from core.store.db.ids import new_webhook_secret
 
 METADATA = Base.metadata
-"""All tables, also those of `backbone_tables` and `webhook_tables`."""
+"""All tables, also that of `backbone_tables`."""
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 FINAL = (SUCCEEDED, FAILED, CANCELLED)
@@ -41,6 +41,8 @@ class Owner(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     served_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the owner's last job start, for the fair queue."""
+    webhook_secret: Mapped[str] = mapped_column(String(80), default=new_webhook_secret)
+    """Secret that signs the owner's webhooks, in plain text, because signing needs it."""
 
 
 class ApiKey(Base):
@@ -59,24 +61,8 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the last use, at minute resolution."""
-
-
-class AuditEntry(Base):
-    """Immutable record of a change. No foreign keys: the entry outlives what was changed."""
-
-    __tablename__ = "audit"
-    __table_args__ = (Index(None, "at", "id"), Index(None, "owner", "at", "id"))
-
-    id: Mapped[str] = mapped_column(ID, primary_key=True)
-    at: Mapped[datetime] = mapped_column(UtcDateTime)
-    owner: Mapped[str] = mapped_column(NAME)
-    key_id: Mapped[str] = mapped_column(String(80))
-    """Id of the key, `token`, or `local:` with the name of the machine's user for a command."""
-    request_id: Mapped[str | None] = mapped_column(NAME)
-    action: Mapped[str] = mapped_column(String(32))
-    object: Mapped[str] = mapped_column(Text)
-    outcome: Mapped[str] = mapped_column(String(16))
-    address: Mapped[str | None] = mapped_column(NAME)
+    created_by: Mapped[str] = mapped_column(String(80))
+    """Author (`Actor.key_id`)."""
 
 
 class IdempotencyKey(Base):
@@ -165,6 +151,8 @@ class Job(Base):
     """URL that is notified of the model and of the end."""
     request_id: Mapped[str | None] = mapped_column(NAME)
     """Id of the request that created the job."""
+    created_by: Mapped[str] = mapped_column(String(80))
+    """Author (`Actor.key_id`)."""
     traceparent: Mapped[str | None] = mapped_column(String(64))
     """W3C trace context of the request, if traces are on."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -210,6 +198,19 @@ class JobEvent(Base):
     data: Mapped[dict[str, Any]] = mapped_column(JSON_VALUE)
 
 
+class WebhookDelivery(Base):
+    """Message for a job's webhook that was not accepted yet: the job has a model, or has ended."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (Index(None, "job_id"), Index(None, "next_attempt_at"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    body: Mapped[dict[str, Any]] = mapped_column(JSON_VALUE)
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Model(Base):
     __tablename__ = "models"
     __table_args__ = (
@@ -239,6 +240,8 @@ class Model(Base):
     """Storage format of the delta."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_by: Mapped[str] = mapped_column(String(80))
+    """Author of the model, or of its job (`Actor.key_id`)."""
 
 
 class ModelName(Base):

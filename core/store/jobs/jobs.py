@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from core.log import current
+from core.store.accounts import audit
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
@@ -82,6 +83,7 @@ def create(
         webhook=webhook,
         traceparent=traceparent,
         request_id=request_id,
+        created_by=audit.actor().key_id,
     )
     session.add(job)
     session.flush()
