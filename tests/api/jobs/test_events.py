@@ -13,6 +13,7 @@ import pytest
 import api.jobs.event_stream
 from api.jobs.event_stream import EventSource
 from core.store.accounts import api_keys
+from core.store.db.session import database_now
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import leases
 from core.store.jobs.leases import Claim
