@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from admin.installation import AsJson, Data, database_of, settings_of
+from admin.installation import AsJson, Data, database_of, errors_in_words, settings_of
 from core.scratch import sweep_scratch
 from core.settings import Settings
-from core.store.accounts import audit
 from core.store.backup import create, snapshots
 from core.store.backup.restore import restore as restore_snapshot
 from core.store.backup.verify import verify_backup, verify_installation
@@ -47,8 +46,6 @@ def backup(
         pruned = create.prune(there, keep) if keep else []
         latest = datetime.now(UTC) + CLOCK_ERROR
         ahead = [known for known in snapshots.names(there) if snapshots.time_of(known) > latest]
-        with database.write() as session:
-            audit.record(session, "backup.create", name)
     if as_json:
         print(json.dumps({"snapshot": name, **asdict(made), "pruned": pruned, "ahead": ahead}))
     else:
@@ -84,12 +81,10 @@ def restore(
     """
     _check_folder(folder)
     settings = settings_of(data)
-    with database_of(settings, check=False) as database, snapshots.lock(folder, to_read=True):
+    with errors_in_words(), snapshots.lock(folder, to_read=True):
         there = _backup(folder, settings)
         url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
         made = restore_snapshot(url, blobs, there, name=snapshot, report=_report)
-        with database.write() as session:
-            audit.record(session, "backup.restore", made.snapshot)
     if as_json:
         print(json.dumps(asdict(made)))
         return

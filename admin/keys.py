@@ -18,7 +18,7 @@ from clipcite.cli.render.tables import print_table, table_of
 from clipcite.client import address
 from clipcite.datasets.image import printable
 from core.settings import Settings
-from core.store.accounts import api_keys, audit, local_token
+from core.store.accounts import api_keys, local_token
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db import migrate
 from core.store.db.tables import ApiKey, Model
@@ -66,7 +66,6 @@ def create(
             name=name,
             lifetime=lifetime,
         )
-        audit.record(session, "key.create", new.row.id, owner=new.row.owner)
     local_token.discard(settings.data)
     if as_json:
         print(json.dumps({**_json(new.row), "key": new.key, "first": first, "hidden_models": hidden}))
@@ -147,9 +146,7 @@ def revoke(
 ) -> None:
     """Revoke a key at once."""
     with database_of(settings_of(data)) as database, database.write() as session:
-        row, changed = api_keys.revoke(session, id)
-        if changed:
-            audit.record(session, "key.revoke", row.id, owner=row.owner)
+        row = api_keys.revoke(session, id)
     print(json.dumps(_json(row)) if as_json else f"Revoked {row.id} of {row.owner}.")
 
 
@@ -175,5 +172,6 @@ def _json(row: ApiKey) -> dict[str, Any]:
         "name": row.name,
         "scopes": row.scopes,
         "state": _state(row),
+        "created_by": row.created_by,
         **{name: at and at.isoformat(timespec="seconds") for name, at in times.items()},
     }

@@ -24,7 +24,6 @@ from api.uvicorn_server import listen
 from clipcite.client.address import local_token
 from core.errors import ClipCiteError
 from core.parent_watch import CHILD
-from core.removed_settings import removed_settings_warning
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8
@@ -85,8 +84,6 @@ def serve_until_stopped(
     if checked.stdout:  # the name of the backbone, whose download is requested
         del settings["CLIPCITE_BACKBONE"]
 
-    if warning := removed_settings_warning(os.environ):
-        console.print(f"[yellow]{warning}[/]")
     stop, ready = threading.Event(), threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())

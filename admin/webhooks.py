@@ -8,13 +8,11 @@ import typer
 
 from admin.installation import AsJson, Data, database_of, settings_of
 from admin.keys import create_database
-from core.store.accounts import audit
+from core.store.accounts import owners
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.text import utc_text
-from core.store.webhooks import deliveries
-from core.store.webhooks.deliveries import Delivery
-from worker.dispatcher.webhook_sender import DeliveryFailed, send
+from worker.dispatcher.webhooks import DeliveryFailed, send
 
 Owner = Annotated[str, typer.Option(help="Owner of the jobs.")]
 TYPE = "webhook.test"
@@ -35,16 +33,14 @@ def send_test(
     settings = settings_of(data)
     message_id = new_id("msg")
     with database_of(settings) as database, database.write() as session:
-        key = deliveries.secret(session, owner).secret
-        audit.record(session, TYPE, message_id, owner=owner)
+        key = owners.webhook_secret(session, owner)
     content = {"id": message_id, "object": "test"}
     body = {"type": TYPE, "timestamp": utc_text(datetime.now(UTC)), "data": content}
-    delivery = Delivery(message_id, "", owner, url, body, 1, key)
     sent: dict[str, Any] = {"id": message_id, "delivered": True, "status": None, "reason": None}
     try:
-        sent["status"] = send(delivery, allow_private=settings.webhook_allow_private)
+        sent["status"] = send(url, message_id, body, key, allow_private=settings.webhook_allow_private)
     except DeliveryFailed as failed:
-        sent |= {"delivered": False, "status": failed.status, "reason": str(failed)}
+        sent |= {"delivered": False, "reason": str(failed)}
     if as_json:
         print(json.dumps(sent))
     elif sent["delivered"]:
@@ -65,16 +61,9 @@ def secret(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Print the webhook secret of an owner.
-
-    The secret (`whsec_…`) is created on first use.
-    """
+    """Print the webhook secret of an owner (`whsec_…`)."""
     settings = settings_of(data)
     create_database(settings)
     with database_of(settings) as database, database.write() as session:
-        row = deliveries.secret(session, owner, rotate=rotate)
-        action = "webhook_secret.rotate" if rotate else "webhook_secret.show"
-        audit.record(session, action, row.id, owner=row.owner)
-    created = row.created_at.isoformat("T", "seconds")
-    found = {"owner": row.owner, "secret": row.secret, "created_at": created}
-    print(json.dumps(found) if as_json else row.secret)
+        found = owners.webhook_secret(session, owner, replace=rotate)
+    print(json.dumps({"owner": owner, "secret": found}) if as_json else found)

@@ -19,7 +19,6 @@ from types import MappingProxyType, TracebackType
 from urllib.parse import unquote, urlsplit
 
 from core.parent_watch import is_child
-from core.removed_settings import removed_settings_warning
 from core.settings import Settings
 
 OURS = ("api", "worker", "core", "celery.worker", "celery.apps.worker", "uvicorn.error")
@@ -74,9 +73,6 @@ def start_logging(settings: Settings) -> None:
         logging.captureWarnings(True)
         sys.excepthook = _uncaught
         threading.excepthook = _uncaught_in_thread
-    warning = removed_settings_warning(os.environ)
-    if warning and not is_child():  # `clipcite serve` warns for its children
-        logging.getLogger("core").warning(warning)
 
 
 def secrets_of(settings: Settings) -> list[str]:
@@ -113,6 +109,9 @@ class JsonLines(logging.Formatter):
             "message": self._text(record.getMessage()),
             **_context.get(),
         }
+        audit = getattr(record, "audit", None)
+        if audit is not None:
+            line |= {"audit": True, **audit}
         if record.exc_info:
             line["exception"] = self._text("".join(traceback.format_exception(*record.exc_info)))
         return json.dumps(line)

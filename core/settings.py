@@ -127,8 +127,8 @@ class Settings(BaseSettings):
     keep_days: int = _retention(
         0,
         ge=0,
-        description="Time for which ended jobs with their images, events and reports, and audit entries are "
-        "kept (days, 0: for ever). Models are kept. Audit entries are kept for a year at most.",
+        description="Time for which ended jobs with their images, events and reports are kept (days, 0: for "
+        "ever). Models are kept.",
     )
 
     log: Literal["text", "json"] = _operation(

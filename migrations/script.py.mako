@@ -11,8 +11,6 @@ depends_on = ${repr(depends_on)}
 
 def upgrade() -> None:
     ${upgrades if upgrades else "pass"}
-    # Oldest revision whose software works with these tables: ${repr(down_revision)} if the change only adds.
-    op.execute("UPDATE installation SET min_revision = '${up_revision}'")
 
 
 def downgrade() -> None:

@@ -65,7 +65,7 @@ class JobForm(ImagesForm):
         None,
         description="URL that is notified when the job has a model and when it ends. It receives "
         "`model.published`, then `job.succeeded`, `job.failed` or `job.cancelled`, signed according to "
-        "Standard Webhooks. Failed deliveries are retried for a day.",
+        "Standard Webhooks. A failed delivery is tried three times within an hour.",
         examples=["https://example.com/hooks/clipcite"],
     )
 

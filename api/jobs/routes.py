@@ -123,7 +123,7 @@ def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
         ended = before.cancel_requested or before.status in FINAL
         job = jobs.request_cancel(session, job_id, owner=owner)
         if not ended:
-            audit.record(session, "job.cancel", job.id)
+            audit.record("job.cancel", job.id)
         return to_job(job, fair_queue.position(session, job))
 
 
@@ -174,7 +174,7 @@ def delete_job(
     """Delete a job with its images, events and report. Its model is kept."""
     with database.write() as session:
         jobs.delete(session, job_id, owner=owner)
-        audit.record(session, "job.delete", job_id)
+        audit.record("job.delete", job_id)
     serving.previews.forget(job_id)
     deletions.finish(database, blobs, jobs.blobs_of(job_id))
 

@@ -151,7 +151,7 @@ class AuthMiddleware:
             return
         state = scope.setdefault("state", {})
         state["caller"] = caller
-        audit.act_as(audit.Actor(caller.owner, caller.key_id, state.get("request_id"), _address(scope)))
+        audit.act_as(audit.Actor(caller.owner, caller.key_id, _address(scope)))
 
         async def send_with_owner(message: Message) -> None:
             if message["type"] == "http.response.start":

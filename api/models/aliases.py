@@ -46,7 +46,7 @@ def promote(
     with database.write() as session:
         pointer = aliases.promote(session, name, alias, promotion.model, owner=owner)
         if pointer.moved:
-            audit.record(session, "alias.promote", f"{pointer.alias.name}@{alias}")
+            audit.record("alias.promote", f"{pointer.alias.name}@{alias}")
         return _shown(pointer)
 
 
@@ -56,7 +56,7 @@ def rollback(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: Alia
     """Undo the last promotion of an alias. Repeated calls go back further."""
     with database.write() as session:
         pointer = aliases.rollback(session, name, alias, owner=owner)
-        audit.record(session, "alias.rollback", f"{pointer.alias.name}@{alias}")
+        audit.record("alias.rollback", f"{pointer.alias.name}@{alias}")
         return _shown(pointer)
 
 
@@ -66,7 +66,7 @@ def delete_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: 
     """Delete an alias and its history. The models are kept."""
     with database.write() as session:
         aliases.remove(session, name, alias, owner=owner)
-        audit.record(session, "alias.delete", f"{references.normal(name)}@{alias}")
+        audit.record("alias.delete", f"{references.normal(name)}@{alias}")
 
 
 def _shown(pointer: Pointer) -> Alias:

@@ -68,7 +68,7 @@ def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef,
     name = clean_name(patch.name)
     with database.write() as session:
         model = models.rename(session, model_id, name, owner=owner)
-        audit.record(session, "model.rename", model.id)
+        audit.record("model.rename", model.id)
         return to_model(model, models.pointing(session, model))
 
 
@@ -85,7 +85,7 @@ def delete_model(
     """Delete a model and its weights. Requests in progress still finish."""
     with database.write() as session:
         model = models.delete(session, model_id, owner=owner, force=force)
-        audit.record(session, "model.delete", model.id)
+        audit.record("model.delete", model.id)
     try:
         deletions.finish(database, blobs, models.blobs_of(model.id))
     finally:

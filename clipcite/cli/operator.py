@@ -121,7 +121,6 @@ class Root(WithOperator):
         "samples": ("samples", "samples"),
         "backbones": ("backbones", "backbones"),
         "keys": ("keys", "keys"),
-        "audit": ("audit", "audit"),
         "backup": ("backup", "backup"),
         "restore": ("backup", "restore"),
         "verify": ("backup", "verify"),

@@ -24,6 +24,7 @@ MODEL_EXAMPLE: JsonDict = {
     "bytes": 105725000,
     "delta_format": "full",
     "created_at": "2026-11-25T02:06:03.690667Z",
+    "created_by": "key_01m880r1e3wjq5m2yd9hn7z4tb",
     "metrics": None,
 }
 
@@ -47,6 +48,7 @@ class Model(Resource):
     bytes: int = Field(description="Size of the stored weights.")
     delta_format: Open[Literal["full", "4bit"]] = Field(description="Storage format of the weights.")
     created_at: datetime
+    created_by: str | None = Field(None, description="Id of the key that made it; `token` without keys.")
     metrics: Metrics | None = Field(None, description="Summary of the evaluation; the report has more.")
 
 

@@ -68,7 +68,7 @@ class Accuracies(ResponseModel):
     candidates: int = Field(description="Number of classes to choose from.")
     stock: Interval = Field(description="Accuracy of the stock model.")
     adapted: Interval | None = Field(
-        None, description="Accuracy of the adapted model; null in reports of version 0.2 without fold models."
+        None, description="Accuracy of the adapted model; null without fold models."
     )
     adapted_against_stock: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
 

@@ -146,7 +146,6 @@ def resolve_config(*, backbone: str = STARTER, **settings: Any) -> AdaptConfig:
     Raises:
         InvalidConfig: an unknown field, or a value out of range.
     """
-    settings.pop("holdout", None)  # of jobs that version 0.2.0 has stored
     known = {f.name for f in fields(AdaptConfig)}
     for name in settings:
         if name not in known:

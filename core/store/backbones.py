@@ -49,7 +49,7 @@ def set_default(session: Session, settings: Settings, name: str) -> None:
     row = installation.find(session, lock=True)
     if row.default_backbone != name:
         row.default_backbone = name
-        audit.record(session, "backbone.default", name)
+        audit.record("backbone.default", name)
 
 
 def pulls(session: Session) -> list[BackbonePull]:
@@ -75,7 +75,7 @@ def request_pull(session: Session, name: str, *, use: bool) -> None:
                 f"{MAX_WAITING} downloads are waiting. Try again when one has ended, or stop one in the page "
                 "or with DELETE /backbones/NAME/pull.",
             )
-        audit.record(session, "backbone.pull", name)
+        audit.record("backbone.pull", name)
     if row is None:
         session.add(BackbonePull(name=name, requested_at=database_now(session), use=use))
     else:
@@ -100,7 +100,7 @@ def stop_pull(session: Session, name: str) -> None:
     row = session.get(BackbonePull, sanitize_text(name))
     if row is not None:
         session.delete(row)
-        audit.record(session, "backbone.stop", name)
+        audit.record("backbone.stop", name)
 
 
 def release(session: Session, settings: Settings, name: str) -> None:
@@ -131,4 +131,4 @@ def release(session: Session, settings: Settings, name: str) -> None:
             "for the jobs first.",
         )
     stop_pull(session, name)
-    audit.record(session, "backbone.remove", name)
+    audit.record("backbone.remove", name)

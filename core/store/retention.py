@@ -1,24 +1,18 @@
-"""Retention: deletion of old jobs and audit entries.
-
-Each function handles one batch in one transaction, by the database's clock. The caller repeats it until
-nothing is left. What is gone is not in the audit log: settings decide it.
-"""
+"""Retention: deletion of old jobs, by the database's clock."""
 
 import logging
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.store.db.session import database_now
-from core.store.db.tables import FINAL, AuditEntry, Job, Model
+from core.store.db.tables import FINAL, Job, Model
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 
-ROWS, FOLDERS = 1_000, 50
-"""Batch sizes: rows without files, and folders of files."""
-MAX_AUDIT_DAYS = 365
-"""Days after which audit entries are deleted, unless fewer days are set."""
+BATCH = 50
+"""Number of jobs that one transaction deletes."""
 CLOCK_STEP, CLOCK_LEAD = timedelta(hours=1), timedelta(days=1)
 """Largest step of the trusted time, and largest lead of the clock that is trusted."""
 logger = logging.getLogger(__name__)
@@ -52,29 +46,21 @@ def warn_of_clock(session: Session) -> None:
 
 def _newest(session: Session) -> datetime:
     """Return the time of the newest row, where no dispatcher has noted a time yet."""
-    times = [session.scalar(select(func.max(at))) for at in (Job.created_at, Model.created_at, AuditEntry.at)]
+    times = [session.scalar(select(func.max(at))) for at in (Job.created_at, Model.created_at)]
     return max(time for time in (*times, installation.find(session).created_at) if time is not None)
 
 
 def delete_jobs(session: Session, older_than: timedelta) -> list[str]:
-    """Delete jobs that ended before this period. Return the folders to delete after the commit."""
+    """Delete a batch of jobs that ended before this period. Return the folders to delete after the commit."""
     before = database_now(session) - older_than
     old = session.scalars(
         select(Job)
         .where(Job.finished_at < before, Job.status.in_(FINAL))
         .order_by(Job.finished_at)
-        .limit(FOLDERS)
+        .limit(BATCH)
         .with_for_update(skip_locked=True)
     ).all()
     for job in old:
         session.delete(job)  # foreign keys cascade to images, events and deliveries
         deletions.mark_for_deletion(session, jobs.blobs_of(job.id))
     return [jobs.blobs_of(job.id) for job in old]
-
-
-def delete_audit(session: Session, older_than: timedelta) -> list[str]:
-    """Delete the oldest entries of the audit log. Return their ids."""
-    before = database_now(session) - older_than
-    old = select(AuditEntry.id).where(AuditEntry.at < before).order_by(AuditEntry.at).limit(ROWS)
-    gone = delete(AuditEntry).where(AuditEntry.id.in_(old)).returning(AuditEntry.id)
-    return list(session.scalars(gone, execution_options={"synchronize_session": False}))

@@ -12,7 +12,6 @@ from core.store.db.tables import Job, Model
 from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.models import NewModel
-from core.store.webhooks import deliveries
 
 
 def submit_job(
@@ -37,10 +36,8 @@ def submit_job(
     )
     images = sum(image.bytes for image in job["images"])
     quotas.check_quota(session, owner, settings, more_bytes=images + reserved)
-    if job.get("webhook") is not None:
-        deliveries.secret(session, owner)  # needed to sign the delivery when the job ends
     created = jobs.create(session, owner=owner, reserved_bytes=reserved, **job)
-    audit.record(session, "job.create", created.id)
+    audit.record("job.create", created.id)
     return created
 
 
@@ -54,6 +51,14 @@ def admit_model(session: Session, settings: Settings, model: NewModel, *, owner:
     """
     owners.lock(session, owner)
     quotas.check_quota(session, owner, settings, more_bytes=model.bytes)
-    row = models.add_model(session, model, owner=owner, job_id=None, metrics=None, at=database_now(session))
-    audit.record(session, "model.import", row.id)
+    row = models.add_model(
+        session,
+        model,
+        owner=owner,
+        job_id=None,
+        metrics=None,
+        at=database_now(session),
+        created_by=audit.actor().key_id,
+    )
+    audit.record("model.import", row.id)
     return row

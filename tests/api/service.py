@@ -40,7 +40,7 @@ JOB_KEYS = {
 }
 MODEL_KEYS = {
     *("id", "object", "name", "version", "aliases", "job_id", "backbone", "trained_classes", "alpha"),
-    *("templates", "prompts", "bytes", "delta_format", "created_at", "metrics"),
+    *("templates", "prompts", "bytes", "delta_format", "created_at", "created_by", "metrics"),
 }
 
 File = tuple[str, bytes]

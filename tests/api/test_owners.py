@@ -4,7 +4,6 @@ The routes are those of the OpenAPI document. One that needs a body to be refuse
 """
 
 import base64
-import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import pytest
 
 from core.clip.models.backbone import Backbone
 from core.store.accounts import api_keys
-from core.store.jobs import jobs
 from tests.api import crafted
 from tests.api.middleware.test_auth import ENDPOINTS
 from tests.api.service import Service, assert_problem, form, shots
@@ -80,8 +78,7 @@ def world(new_service: Callable[..., AbstractContextManager[Service]], backbone:
             promoted = made.call(mine, "PUT", "/models/secret foxes/aliases/secret-alias", **body)
             assert promoted.status_code == 200, promoted.text
         mine["ended"] = made.call(mine, "GET", f"/models/{mine['model']}").json()["job_id"]
-        stored = json.dumps(report_fields(held_out())).encode()
-        service.blobs.put(jobs.report_of(mine["ended"], mine["model"]), stored)
+        samples.store_report(service.database, service.blobs, mine["ended"], report_fields(held_out()))
         yield made
 
 

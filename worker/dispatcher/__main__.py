@@ -26,7 +26,7 @@ from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
 from worker.dispatcher.backbones import Downloads
 from worker.dispatcher.cleanup import Cleaner
-from worker.dispatcher.webhook_sender import Webhooks
+from worker.dispatcher.webhooks import Webhooks
 from worker.metrics import DispatcherMetrics
 
 logger = logging.getLogger("worker.dispatcher")

@@ -4,18 +4,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
-
-from sqlalchemy.orm import Session
 
 from core.errors import ClipCiteError
 from core.settings import Settings
 from core.store import retention
 from core.store.accounts import idempotency
 from core.store.db.session import Database
-from core.store.retention import MAX_AUDIT_DAYS
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 
@@ -34,37 +31,26 @@ def enforce_retention(
     blobs: Blobs,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    guard: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> dict[str, int]:
-    """Delete what is older than `settings.keep_days` or a fixed time, in batches. Return the numbers by kind.
+) -> int:
+    """Delete jobs that ended more than `settings.keep_days` ago, in batches. Return their number.
 
     Nothing is deleted by a clock that is not trusted.
-
-    Args:
-        guard: returns a context manager that handles the errors of one kind.
     """
-    days = settings.keep_days
-    kinds: dict[str, tuple[int, Callable[[Session, timedelta], list[str]]]] = {
-        "jobs": (days, retention.delete_jobs),
-        "audit": (min(days or MAX_AUDIT_DAYS, MAX_AUDIT_DAYS), retention.delete_audit),
-    }
-    deleted = dict.fromkeys(kinds, 0)
+    days, deleted = settings.keep_days, 0
     with database.write() as session:
         if not retention.trusts_clock(session):
             retention.warn_of_clock(session)
-            return deleted
-    for kind, (limit, delete) in kinds.items():
-        with guard():
-            while limit and not should_stop():
-                with database.write() as session:
-                    gone = delete(session, timedelta(days=limit))
-                if not gone:
-                    break
-                deleted[kind] += len(gone)
-                for prefix in gone if kind == "jobs" else ():
-                    deletions.finish(database, blobs, prefix)
-        if deleted[kind]:
-            logger.info("retention: %s older than %d days deleted (%d)", kind, limit, deleted[kind])
+            return 0
+    while days and not should_stop():
+        with database.write() as session:
+            gone = retention.delete_jobs(session, timedelta(days=days))
+        if not gone:
+            break
+        deleted += len(gone)
+        for prefix in gone:
+            deletions.finish(database, blobs, prefix)
+    if deleted:
+        logger.info("retention: jobs older than %d days deleted (%d)", days, deleted)
     return deleted
 
 
@@ -138,7 +124,6 @@ class Cleaner:
                         self._database,
                         self._blobs,
                         should_stop=partial(self._stop.wait, RETENTION_PAUSE_SECONDS),
-                        guard=self._guard,
                     )
                 enforced = time.monotonic()
             self._stop.wait(DELETIONS_SECONDS)

@@ -91,14 +91,13 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
     for notice in job.warnings:
         if notice["code"] in endings.EVALUATION_SKIPPED:
             raise NotFound("report_not_found", f"The job has no report. {notice['detail']}")
-    try:
-        stored = json.loads(blobs.get(job.report_key or jobs.report_of(job.id, job.model_id)))
-    except BlobNotFound as error:
+    if job.report_key is None:
         raise NotFound(
             "report_not_found",
-            'The job has no report. It ran with `evaluate` "none", or on an older version. Train again with '
-            "POST /adapt to get one.",
-        ) from error
+            'The job has no report, because it ran with `evaluate` "none". Train again with POST /adapt to '
+            "get one.",
+        )
+    stored = json.loads(blobs.get(job.report_key))
     names = {row.position: row.file_name for row in rows}
     report = Report.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
     for image in (*report.fixed, *report.broken, *report.label_issues, *report.mistakes):

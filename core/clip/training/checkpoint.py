@@ -168,7 +168,7 @@ def identity_of(
 ) -> str:
     """Return a hash of all inputs of a training; equal hashes mean the same training."""
     inputs = [
-        {"holdout": 0.0, **config.to_dict()},  # a setting of version 0.2.0, whose checkpoints go on
+        config.to_dict(),
         backbone.sha256,
         backbone.image_size,
         list(labels),

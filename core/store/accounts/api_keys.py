@@ -15,7 +15,7 @@ from sqlalchemy import exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.errors import ClipCiteError
-from core.store.accounts import owners
+from core.store.accounts import audit, owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now, now_column
 from core.store.db.tables import ApiKey
@@ -85,6 +85,7 @@ def create(
         scopes=[scope for scope in SCOPES if scope in scopes],
         created_at=at,
         expires_at=None if lifetime is None else at + lifetime,
+        created_by=audit.actor().key_id,
     )
     session.add(row)
     session.flush()
@@ -147,8 +148,8 @@ def list_all(session: Session, owner: str | None = None) -> list[ApiKey]:
     return list(session.scalars(rows if owner is None else rows.where(ApiKey.owner == owner)))
 
 
-def revoke(session: Session, key_id: str) -> tuple[ApiKey, bool]:
-    """Revoke a key from the commit on. Return its row, and False if it was revoked before.
+def revoke(session: Session, key_id: str) -> ApiKey:
+    """Revoke a key from the commit on. Return its row. Repeated calls change nothing.
 
     Args:
         key_id: the key's id, or its prefix if no other key shares it.
@@ -157,11 +158,10 @@ def revoke(session: Session, key_id: str) -> tuple[ApiKey, bool]:
         KeyNotFound: no key matches, or several do.
     """
     row = _locked(session, key_id)
-    if row.revoked_at is not None:
-        return row, False
-    row.revoked_at = database_now(session)
-    session.flush()
-    return row, True
+    if row.revoked_at is None:
+        row.revoked_at = database_now(session)
+        session.flush()
+    return row
 
 
 def _locked(session: Session, key_id: str) -> ApiKey:

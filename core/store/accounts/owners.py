@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.errors import ClipCiteError
+from core.store.db.ids import new_webhook_secret
 from core.store.db.session import database_now
 from core.store.db.tables import Owner
 
@@ -29,6 +30,22 @@ def ensure(session: Session, name: str) -> None:
     if session.get(Owner, name) is None:
         session.add(Owner(name=name, created_at=database_now(session)))
         session.flush()
+
+
+def webhook_secret(session: Session, name: str, *, replace: bool = False) -> str:
+    """Return the secret that signs the owner's webhooks. A new owner is created.
+
+    Args:
+        replace: make a new secret, which alone signs from now on.
+
+    Raises:
+        InvalidOwner: the name is invalid.
+    """
+    ensure(session, name)
+    row = lock(session, name)
+    if replace:
+        row.webhook_secret = new_webhook_secret()
+    return row.webhook_secret
 
 
 def lock(session: Session, name: str) -> Owner:

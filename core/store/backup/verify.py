@@ -24,7 +24,7 @@ class Verification:
     """Blobs that were read and compared with their hash."""
     problems: list[str] = field(default_factory=list)
     unowned: list[str] = field(default_factory=list)
-    """Folders without a row of a job, a model or a deletion, as version 0.2.0 left them. They stay."""
+    """Folders without a row of a job, a model or a deletion. They stay."""
 
 
 def verify_backup(backup: Backup, name: str | None = None) -> Verification:

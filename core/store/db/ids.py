@@ -1,10 +1,16 @@
-"""Identifiers that sort by creation time: `job_06bz…`."""
+"""Identifiers that sort by creation time: `job_06bz…`. Secrets of webhooks."""
 
 import secrets
 import time
+from base64 import b64encode
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32: no i, l, o, u
 _RANDOM_BITS = 80
+
+
+def new_webhook_secret() -> str:
+    """Return a secret in the form of Standard Webhooks."""
+    return f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
 
 
 def new_id(prefix: str) -> str:

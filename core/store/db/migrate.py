@@ -20,8 +20,6 @@ from core.store.errors import DatabaseUnavailable
 
 # Beside `core`, both in the repository and in an installed package.
 FOLDER = Path(__file__).parents[3] / "migrations"
-BEFORE_0_2 = {f"000{number}" for number in range(1, 9)}
-"""Revisions of versions with another migration history."""
 _LOCK = 0x636C6970  # arbitrary unique number ("clip")
 
 
@@ -29,7 +27,7 @@ def upgrade(url: str) -> None:
     """Upgrade the tables to the newest revision, in one transaction. Repeated and concurrent calls are safe.
 
     Raises:
-        DatabaseUnavailable: a newer version, or one before 0.2.0, wrote the database. Nothing is changed.
+        DatabaseUnavailable: a newer version wrote the database. Nothing is changed.
     """
     with migrating(url) as connection:
         problem = _unknown_version(connection)
@@ -114,11 +112,6 @@ def _unknown_version(connection: Connection) -> str | None:
     stored = MigrationContext.configure(connection).get_current_revision()
     if stored is None or is_known(stored):
         return None
-    if stored in BEFORE_0_2:
-        return (
-            "The database was written by a version before 0.2.0, which this one can't upgrade. Keep a copy "
-            "of it, and start with an empty CLIPCITE_DATA or with another CLIPCITE_DATABASE_URL."
-        )
     return (
         f"The database has revision {stored!r}, which a newer version of clipcite wrote. Install that "
         "version, or restore a backup and run `clipcite db upgrade`."

@@ -13,16 +13,15 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
-    false,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-import core.store.db.backbone_tables
-import core.store.db.webhook_tables  # noqa: F401  # for METADATA
+import core.store.db.backbone_tables  # noqa: F401  # for METADATA
 from core.store.db.base import ID, JSON_VALUE, NAME, Base, UtcDateTime, partial_index
+from core.store.db.ids import new_webhook_secret
 
 METADATA = Base.metadata
-"""All tables, also those of `backbone_tables` and `webhook_tables`."""
+"""All tables, also that of `backbone_tables`."""
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 FINAL = (SUCCEEDED, FAILED, CANCELLED)
@@ -42,6 +41,8 @@ class Owner(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     served_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the owner's last job start, for the fair queue."""
+    webhook_secret: Mapped[str] = mapped_column(String(80), default=new_webhook_secret)
+    """Secret that signs the owner's webhooks, in plain text, because signing needs it."""
 
 
 class ApiKey(Base):
@@ -60,24 +61,8 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the last use, at minute resolution."""
-
-
-class AuditEntry(Base):
-    """Immutable record of a change. No foreign keys: the entry outlives what was changed."""
-
-    __tablename__ = "audit"
-    __table_args__ = (Index(None, "at", "id"), Index(None, "owner", "at", "id"))
-
-    id: Mapped[str] = mapped_column(ID, primary_key=True)
-    at: Mapped[datetime] = mapped_column(UtcDateTime)
-    owner: Mapped[str] = mapped_column(NAME)
-    key_id: Mapped[str] = mapped_column(String(80))
-    """Id of the key, `token`, or `local:` with the name of the machine's user for a command."""
-    request_id: Mapped[str | None] = mapped_column(NAME)
-    action: Mapped[str] = mapped_column(String(32))
-    object: Mapped[str] = mapped_column(Text)
-    outcome: Mapped[str] = mapped_column(String(16))
-    address: Mapped[str | None] = mapped_column(NAME)
+    created_by: Mapped[str] = mapped_column(String(80))
+    """Author (`Actor.key_id`)."""
 
 
 class IdempotencyKey(Base):
@@ -140,7 +125,7 @@ class Job(Base):
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16))
-    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
     config: Mapped[dict[str, Any]] = mapped_column(JSON_VALUE)
     classes: Mapped[list[dict[str, Any]]] = mapped_column(JSON_VALUE)
     """[{name, images, test_images}]"""
@@ -161,11 +146,13 @@ class Job(Base):
     model_id: Mapped[str | None] = mapped_column(ID)
     """Model of the job. A job that has not ended is then only evaluated, also by a later attempt."""
     report_key: Mapped[str | None] = mapped_column(Text)
-    """Blob key of the report. None: no report, or one of version 0.2.0 (`jobs.report_of`)."""
+    """Blob key of the report. None: no report."""
     webhook: Mapped[str | None] = mapped_column(Text)
     """URL that is notified of the model and of the end."""
     request_id: Mapped[str | None] = mapped_column(NAME)
     """Id of the request that created the job."""
+    created_by: Mapped[str] = mapped_column(String(80))
+    """Author (`Actor.key_id`)."""
     traceparent: Mapped[str | None] = mapped_column(String(64))
     """W3C trace context of the request, if traces are on."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -193,7 +180,7 @@ class JobImage(Base):
     blob_key: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
-    label_confirmed: Mapped[bool] = mapped_column(default=False, server_default=false())
+    label_confirmed: Mapped[bool] = mapped_column(default=False)
     """True if the user has set or confirmed this label, so that it is no label issue."""
     created_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of a correction. None: the image came with the job."""
@@ -209,6 +196,19 @@ class JobEvent(Base):
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     type: Mapped[str] = mapped_column(String(32))
     data: Mapped[dict[str, Any]] = mapped_column(JSON_VALUE)
+
+
+class WebhookDelivery(Base):
+    """Message for a job's webhook that was not accepted yet: the job has a model, or has ended."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (Index(None, "job_id"), Index(None, "next_attempt_at"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    body: Mapped[dict[str, Any]] = mapped_column(JSON_VALUE)
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Model(Base):
@@ -236,10 +236,12 @@ class Model(Base):
     manifest_key: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
-    delta_format: Mapped[str] = mapped_column(String(8), server_default="full")
+    delta_format: Mapped[str] = mapped_column(String(8))
     """Storage format of the delta."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_by: Mapped[str] = mapped_column(String(80))
+    """Author of the model, or of its job (`Actor.key_id`)."""
 
 
 class ModelName(Base):

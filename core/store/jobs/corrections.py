@@ -96,7 +96,7 @@ def add(
     quotas.check_quota(session, owner, settings, more_bytes=more_bytes)
     job.image_bytes += more_bytes
     if changed or len(known) > before:
-        audit.record(session, "feedback.add", model.id)
+        audit.record("feedback.add", model.id)
     return list({image.sha256: known[image.sha256] for image in images}.values())
 
 
@@ -117,5 +117,5 @@ def remove(session: Session, reference: str, correction_id: str, *, owner: str) 
     less = update(Job).where(Job.id == model.job_id).values(image_bytes=Job.image_bytes - row.bytes)
     session.execute(less, execution_options={"synchronize_session": False})
     deletions.mark_for_deletion(session, row.blob_key)
-    audit.record(session, "feedback.delete", model.id)
+    audit.record("feedback.delete", model.id)
     return str(row.blob_key)

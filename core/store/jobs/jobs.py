@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from core.log import current
+from core.store.accounts import audit
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
 from core.store.db.session import database_now
@@ -82,6 +83,7 @@ def create(
         webhook=webhook,
         traceparent=traceparent,
         request_id=request_id,
+        created_by=audit.actor().key_id,
     )
     session.add(job)
     session.flush()
@@ -198,8 +200,7 @@ def blobs_of(job_id: str) -> str:
 def report_of(job_id: str, number: str) -> str:
     """Return a key for a report. It is deleted with the job's images, which the report shows.
 
-    Each evaluation has its own `number`, so that a worker without a lease overwrites nothing. Version 0.2.0
-    used the id of the model.
+    Each evaluation has its own `number`, so that a worker without a lease overwrites nothing.
     """
     return f"{blobs_of(job_id)}/report-{number}.json"
 

@@ -203,7 +203,15 @@ def publish(
     if job is None:
         return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model.id
     mark_checkpoints(session, job)
-    add_model(session, model, owner=job.owner, job_id=claim.job_id, metrics=metrics, at=at)
+    add_model(
+        session,
+        model,
+        owner=job.owner,
+        job_id=claim.job_id,
+        metrics=metrics,
+        at=at,
+        created_by=job.created_by,
+    )
     enqueue_webhook(session, job, MODEL_PUBLISHED, at=at)
     if evaluate:
         append_event(session, job.id, at=at, type="stage", data={"stage": EVALUATING})

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.store.db.ids import new_id
-from core.store.db.tables import Job
+from core.store.db.tables import Job, WebhookDelivery
 from core.store.db.text import utc_text
-from core.store.db.webhook_tables import WebhookDelivery
 
 MODEL_PUBLISHED = "model.published"
 
@@ -27,11 +26,7 @@ def enqueue_webhook(session: Session, job: Job, type: str, *, at: datetime) -> N
         WebhookDelivery(
             id=new_id("msg"),
             job_id=job.id,
-            owner=job.owner,
-            url=job.webhook,
             body=_message(job, type, at),
-            attempts=0,
-            created_at=at,
             next_attempt_at=at,
         )
     )

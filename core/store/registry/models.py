@@ -50,6 +50,7 @@ def add_model(
     job_id: str | None,
     metrics: dict[str, Any] | None,
     at: datetime,
+    created_by: str,
 ) -> Model:
     """Insert the row of a model. Its files are stored, and `blobs_of` was announced before (`deletions`).
 
@@ -57,7 +58,15 @@ def add_model(
     and sets its job's `model_id` in one transaction.
     """
     version = None if model.name is None else _next_version(session, owner, model.name)
-    row = Model(**asdict(model), version=version, owner=owner, job_id=job_id, metrics=metrics, created_at=at)
+    row = Model(
+        **asdict(model),
+        version=version,
+        owner=owner,
+        job_id=job_id,
+        metrics=metrics,
+        created_at=at,
+        created_by=created_by,
+    )
     session.add(row)
     session.flush()
     deletions.keep(session, blobs_of(model.id))

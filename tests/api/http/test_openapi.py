@@ -1,6 +1,5 @@
 """The OpenAPI document against the service: equal by schemathesis, with every problem described."""
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -22,7 +21,6 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from core.clip.models.backbone import Backbone
-from core.store.jobs.jobs import report_of
 from tests.api.middleware.test_auth import ENDPOINTS
 from tests.api.service import URL, Service, form, shots
 from tests.core.clip.reports import held_out, report_fields
@@ -138,8 +136,7 @@ def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
     image = [("images", shots()["images"][0])]
     delta = client.get(f"/models/{model}/export", params={"format": "delta"}).content
     reported = client.get(f"/models/{model}").json()["job_id"]
-    stored = json.dumps(report_fields(held_out())).encode()
-    shared.blobs.put(report_of(reported, model), stored)
+    samples.store_report(shared.database, shared.blobs, reported, report_fields(held_out()))
     page = {"accept": "text/html"}
     for method, path, response in (
         ("POST", "/adapt", client.post("/adapt", **form(**shots()))),

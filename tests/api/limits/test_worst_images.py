@@ -1,6 +1,5 @@
 """Images that cost too much are refused on every route. test_images.py compares the cost of accepted ones."""
 
-import json
 from collections.abc import Callable, Sequence
 
 import httpx
@@ -11,7 +10,6 @@ from core.clip.data.header import ImageLimits
 from core.clip.data.loader import read_images
 from core.clip.errors import BadImage
 from core.clip.evaluation.label_issues import LabelIssue
-from core.store.jobs import jobs
 from core.store.jobs.jobs import NewImage
 from tests.api import crafted
 from tests.api.service import Service, form
@@ -43,11 +41,11 @@ def job_id(shared: Service) -> str:
         shared.blobs.put(key, SMALL)
     rows = [NewImage("train", "ab"[i % 2], f"{i}.png", key, "0" * 64, 3) for i, key in enumerate(SHOWN)]
     made = samples.new_job(shared.database, images=rows)
-    claim, model = samples.claimed(shared.database, made), samples.new_model()
+    claim = samples.claimed(shared.database, made)
     shown = [LabelIssue(i, 0, 1, 0.8, 0.1) for i in range(COPIES)]
     found = report_fields(held_out(images=15), label_issues=shown) | {"mistakes": []}
-    shared.blobs.put(jobs.report_of(made, model.id), json.dumps(found).encode())
-    assert samples.publish(shared.database, claim, model)
+    assert samples.publish(shared.database, claim)
+    samples.store_report(shared.database, shared.blobs, made, found)
     return made
 
 

@@ -37,6 +37,7 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
     model = either.client.get(f"/models/{model_id}").json()
     assert set(model) == MODEL_KEYS
     assert datetime.fromisoformat(model.pop("created_at")).tzinfo is not None
+    assert model.pop("created_by").startswith("local:")  # of this process, which is no request
     job = either.client.get(f"/jobs/{model['job_id']}").json()
     assert (job["status"], job["model_id"]) == ("succeeded", model_id)
     assert job["metrics"] == METRICS

@@ -1,7 +1,6 @@
 """Finished jobs with stored images, a model and a report, made without a training."""
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +15,12 @@ from core.clip.models.backbone import Backbone
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.tables import Job, JobImage
-from core.store.jobs import jobs
 from core.store.registry import models
 from tests.api.service import Service
 from tests.api.web.window import shot
 from tests.core.clip.reports import held_out, report_fields
 from tests.core.serving.adapted import publish_model
+from tests.core.store import samples
 
 CLASSES = ("red", "green", "yellow")
 NAMES = (*CLASSES, "oak", "elm")
@@ -81,7 +80,7 @@ def finish_job(
     _store_images(service, job_id, train, images)
     if evaluated:
         written = report_fields(held, source=source, label_issues=list(label_issues))
-        service.blobs.put(jobs.report_of(job_id, model_id), json.dumps(written).encode())
+        samples.store_report(service.database, service.blobs, job_id, written)
     return Finished(job_id, model_id)
 
 

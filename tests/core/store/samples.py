@@ -1,5 +1,6 @@
 """Jobs and models for the tests of the store, and lease expiry on demand."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from core.store.jobs.leases import Claim
 from core.store.registry import models
 from core.store.registry.models import NewModel
 from core.store.storage import deletions
+from core.store.storage.blobs import Blobs
 
 OWNER = DEFAULT_OWNER
 
@@ -138,6 +140,14 @@ def publish(
     with database.write() as session:
         deletions.announce(session, models.blobs_of(model.id))
         return leases.publish(session, claim, model, metrics, evaluate=evaluate)
+
+
+def store_report(database: Database, blobs: Blobs, job_id: str, report: dict[str, Any]) -> None:
+    """Store the report of an ended job."""
+    key = jobs.report_of(job_id, "1")
+    blobs.put(key, json.dumps(report).encode())
+    with database.write() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(report_key=key))
 
 
 def new_owner(database: Database, name: str) -> str:

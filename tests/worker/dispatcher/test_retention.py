@@ -1,8 +1,6 @@
 """Retention: what is older than the setting goes, in batches, and nothing else."""
 
-from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +9,16 @@ from sqlalchemy import select, update
 
 from core.settings import Settings
 from core.store import retention
-from core.store.accounts import audit
 from core.store.backup import create, snapshots
 from core.store.db.session import Database, database_now
-from core.store.db.tables import AuditEntry, Deletion, IdempotencyKey, Installation, Job, Model
-from core.store.errors import StorageUnavailable
+from core.store.db.tables import Deletion, IdempotencyKey, Installation, Job, Model
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.backup.test_backup import stored_job, stored_model
 from tests.core.store.samples import OWNER
 from tests.core.store.storage.test_blobs import bucket
-from worker.dispatcher.cleanup import (
-    enforce_retention,
-    finish_deletions,
-)
+from worker.dispatcher.cleanup import enforce_retention, finish_deletions
 
 DAYS = 30
 OLD, YOUNG = timedelta(days=DAYS, seconds=1), timedelta(days=DAYS, hours=-1)
@@ -39,9 +32,8 @@ def blobs(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> 
     return bucket(request.getfixturevalue("s3_endpoint"), request.getfixturevalue("s3_bucket"), "kept")
 
 
-def enforce(database: Database, blobs: Blobs, days: int = 0) -> dict[str, int]:
-    found = enforce_retention(Settings(keep_days=days), database, blobs)
-    return {kind: number for kind, number in found.items() if number}
+def enforce(database: Database, blobs: Blobs, days: int = 0) -> int:
+    return enforce_retention(Settings(keep_days=days), database, blobs)
 
 
 def ended_job(database: Database, blobs: Blobs, age: timedelta, **given: Any) -> str:
@@ -73,7 +65,7 @@ def test_nothing_is_deleted_by_default(database: Database, blobs: Blobs) -> None
     job_id = ended_job(database, blobs, timedelta(days=10_000))
     model_id = stored_model(database, blobs)
     before = keys(blobs)
-    assert enforce(database, blobs) == {}
+    assert enforce(database, blobs) == 0
     assert job_id in ids(database, Job)
     assert model_id in ids(database, Model)
     assert keys(blobs) == before
@@ -89,14 +81,14 @@ def test_old_jobs(database: Database, blobs: Blobs) -> None:
     assert trained is not None
     set_age(database, Job, trained, finished_at=OLD)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retention, "FOLDERS", 2)
-        assert enforce(database, blobs, DAYS) == {"jobs": 4}
+        patch.setattr(retention, "BATCH", 2)
+        assert enforce(database, blobs, DAYS) == 4
     assert ids(database, Job) == {young, queued}
     assert ids(database, Model) == {model_id}
     left = {key.split("/")[1] for key in keys(blobs)}
     assert left == {young, queued, model_id}
     assert not left & {*old, trained}
-    assert enforce(database, blobs, DAYS) == {}
+    assert enforce(database, blobs, DAYS) == 0
 
 
 def test_a_backup_that_begins_during_a_deletion_lacks_no_file(
@@ -113,53 +105,9 @@ def test_a_backup_that_begins_during_a_deletion_lacks_no_file(
         real(blobs, prefix, **given)
 
     monkeypatch.setattr(Blobs, "delete_prefix", delete)
-    assert enforce(database, blobs, DAYS) == {"jobs": 1}
+    assert enforce(database, blobs, DAYS) == 1
     assert [(manifest.rows["job_images"], manifest.missing) for manifest in made] == [(2, [])]
     assert keys(blobs) == {f"jobs/{young}/{number}" for number in range(2)}
-
-
-@pytest.mark.parametrize("days", [0, 1_000])
-def test_audit_entries_have_a_limit_of_their_own(database: Database, blobs: Blobs, days: int) -> None:
-    with database.write() as session:
-        for number in range(2):
-            audit.record(session, "key.create", f"key_{number}")
-    first, _ = sorted(ids(database, AuditEntry))
-    set_age(database, AuditEntry, first, at=timedelta(days=366))
-    assert enforce(database, blobs, days) == {"audit": 1}
-
-
-def test_old_audit_entries(database: Database, blobs: Blobs) -> None:
-    with database.write() as session:
-        for number in range(5):
-            audit.record(session, "key.create", f"key_{number}")
-    entries = sorted(ids(database, AuditEntry))
-    for entry in entries[:3]:
-        set_age(database, AuditEntry, entry, at=OLD)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retention, "ROWS", 2)
-        assert enforce(database, blobs, DAYS) == {"audit": 3}
-    assert sorted(ids(database, AuditEntry)) == entries[3:]
-
-
-def test_a_failing_storage_delays_no_other_kind(
-    database: Database, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id = ended_job(database, blobs, OLD)
-    with database.write() as session:
-        audit.record(session, "key.create", "key_1")
-    for entry in ids(database, AuditEntry):
-        set_age(database, AuditEntry, entry, at=OLD)
-    calls = []
-
-    def fail(blobs: Blobs, prefix: str) -> None:
-        calls.append(prefix)
-        raise StorageUnavailable("The storage is away.")
-
-    monkeypatch.setattr(Blobs, "delete_prefix", fail)
-    settings = Settings(keep_days=DAYS)
-    enforce_retention(settings, database, blobs, guard=partial(suppress, StorageUnavailable))
-    assert calls == [jobs.blobs_of(job_id)]
-    assert ids(database, AuditEntry) == set()
 
 
 def set_trusted(database: Database, ago: timedelta | None) -> None:
@@ -176,7 +124,6 @@ def test_a_clock_that_is_far_ahead_deletes_nothing(
     """Until a dispatcher has noted a time, the newest row counts."""
     job_id = ended_job(database, blobs, timedelta(days=399))
     with database.write() as session:
-        audit.record(session, "key.create", "key_1")
         session.add(Deletion(prefix="jobs/job_x", due_at=database_now(session) - timedelta(days=399)))
         deletions.mark_for_deletion(session, "models/mdl_x")
         session.add(
@@ -185,26 +132,24 @@ def test_a_clock_that_is_far_ahead_deletes_nothing(
             )
         )
     blobs.put("jobs/job_x/0", b"x")
-    entries = ids(database, AuditEntry)
     with database.write() as session:
         before = database_now(session) - timedelta(days=400)
-        session.execute(update(AuditEntry).values(at=before))
         session.execute(update(Job).values(created_at=before))
         session.execute(update(Installation).values(created_at=before))
     set_trusted(database, timedelta(days=400) if noted else None)
     stored = keys(blobs)
     for _ in range(10):
-        assert enforce(database, blobs, DAYS) == {}
+        assert enforce(database, blobs, DAYS) == 0
         assert finish_deletions(database, blobs) in ([], ["models/mdl_x"])  # which was deleted by a person
     assert keys(blobs) == stored
-    assert (ids(database, Job), ids(database, AuditEntry)) == ({job_id}, entries)
+    assert ids(database, Job) == {job_id}
     with database.read() as session:
         assert session.scalars(select(IdempotencyKey)).all() != []
         assert session.scalars(select(Deletion.prefix)).all() == ["jobs/job_x"]
     assert "The clock is far ahead" in caplog.text
     set_trusted(database, timedelta(0))
     assert finish_deletions(database, blobs) == ["jobs/job_x"]
-    assert enforce(database, blobs, DAYS) == {"jobs": 1, "audit": 1}
+    assert enforce(database, blobs, DAYS) == 1
 
 
 def test_a_pause_of_the_service_ends_by_itself(database: Database, blobs: Blobs) -> None:

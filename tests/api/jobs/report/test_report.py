@@ -40,9 +40,9 @@ def reported(
     made = report_fields(
         replace(held_out(images=images - new, new=new), positions=np.arange(images)), **given
     )
-    if stored:
-        service.blobs.put(jobs.report_of(job_id, model.id), json.dumps(made).encode())
     assert samples.publish(service.database, claim, model)
+    if stored:
+        samples.store_report(service.database, service.blobs, job_id, made)
     return str(job_id)
 
 

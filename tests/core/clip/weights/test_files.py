@@ -233,7 +233,6 @@ def test_a_manifest_of_another_format_is_refused(stored: tuple[bytes, Manifest],
 
 
 def test_an_unknown_delta_format_is_refused(stored: tuple[bytes, Manifest]) -> None:
-    """Version 0.2.0 also wrote 1bit."""
     with pytest.raises(CorruptWeights, match="stored as '1bit', which this version does not read"):
         read_manifest(json.dumps(fields(stored, delta_format="1bit")).encode())
 

@@ -62,7 +62,7 @@ def test_revoking(database: Database) -> None:
     made, kept, third = make(database), make(database), make(database)
     for _ in range(2):
         with database.write() as session:
-            at = api_keys.revoke(session, made.row.id)[0].revoked_at
+            at = api_keys.revoke(session, made.row.id).revoked_at
     with database.read() as session:
         assert api_keys.list_all(session)[0].revoked_at == at  # The second call changed nothing.
         assert [row.id for row in api_keys.list_all(session, "team-a")] == [

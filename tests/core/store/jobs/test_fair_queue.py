@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import QUEUED, RUNNING, Job, Owner
-from core.store.db.webhook_tables import WebhookSecret
 from core.store.jobs import fair_queue, jobs, leases
 from tests.core.store.samples import new_job, new_owner
 
@@ -139,7 +138,7 @@ HISTORIES = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 11)),
 @given(history=HISTORIES)
 def test_any_history_gives_the_order_of_the_ranking(database: Database, history: list[Any]) -> None:
     with database.write() as session:
-        for table in (Job, WebhookSecret, Owner):
+        for table in (Job, Owner):
             session.execute(delete(table).where(Owner.name.in_(OWNERS)) if table is Owner else delete(table))
     for owner in OWNERS:
         new_owner(database, owner)

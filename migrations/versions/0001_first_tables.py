@@ -1,17 +1,17 @@
 """Jobs with their images and events, models with names and aliases, owners, keys, webhooks, deletions."""
 
 import secrets
+from base64 import b64encode
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
+revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-# Written out, not imported from core.store.db.tables, because a migration must never change. Versions before
-# 0.2.0 had the revisions 0001 to 0008.
+# Written out, not imported from core.store.db.tables, because a migration never changes after its release.
 ID = sa.String(40)
 NAME = sa.String(64)
 TIME = sa.DateTime(timezone=True)
@@ -19,39 +19,36 @@ TIME = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     op.create_table(
+        "backbone_pulls",
+        sa.Column("name", sa.String(200), nullable=False),
+        sa.Column("requested_at", TIME, nullable=False),
+        sa.Column("use", sa.Boolean(), nullable=False),
+        sa.Column("error", sa.Text()),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_backbone_pulls")),
+    )
+    op.create_table(
         "deletions",
         sa.Column("prefix", sa.String(80), nullable=False),
-        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("due_at", TIME),
         sa.PrimaryKeyConstraint("prefix", name=op.f("pk_deletions")),
     )
     op.create_table(
         "installation",
         sa.Column("id", ID, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
-        sa.Column("refused_at", TIME),
-        sa.Column("swept_at", TIME),
-        sa.Column("folders", sa.Integer()),
-        sa.Column("checkpoints_until", TIME),
+        sa.Column("hold_until", TIME),
+        sa.Column("clock_at", TIME),
+        sa.Column("default_backbone", sa.Text()),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_installation")),
     )
-    op.execute(
-        f"INSERT INTO installation (id, created_at) VALUES ('ins_{secrets.token_hex(16)}', CURRENT_TIMESTAMP)"
-    )
     op.create_table(
-        "orphans",
-        sa.Column("prefix", sa.String(80), nullable=False),
-        sa.Column("first_seen", TIME, nullable=False),
-        sa.Column("deleted_at", TIME),
-        sa.PrimaryKeyConstraint("prefix", name=op.f("pk_orphans")),
-    )
-    owners = op.create_table(
         "owners",
         sa.Column("name", NAME, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("served_at", TIME),
+        sa.Column("webhook_secret", sa.String(80), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_owners")),
     )
-    op.execute(owners.insert().values(name="default", created_at=sa.func.current_timestamp()))
     op.create_table(
         "api_keys",
         sa.Column("id", ID, nullable=False),
@@ -59,11 +56,12 @@ def upgrade() -> None:
         sa.Column("name", sa.Text()),
         sa.Column("prefix", sa.String(16), nullable=False),
         sa.Column("sha256", NAME, nullable=False),
-        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("scopes", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("expires_at", TIME),
         sa.Column("revoked_at", TIME),
         sa.Column("last_used_at", TIME),
+        sa.Column("created_by", sa.String(80), nullable=False),
         sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_api_keys_owner_owners")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("sha256", name=op.f("uq_api_keys_sha256")),
@@ -79,18 +77,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "key", name=op.f("pk_idempotency_keys")),
     )
     op.create_index(op.f("ix_idempotency_keys_created_at"), "idempotency_keys", ["created_at"])
-
     op.create_table(
         "jobs",
         sa.Column("id", ID, nullable=False),
         sa.Column("owner", NAME, nullable=False),
         sa.Column("name", sa.Text()),
         sa.Column("status", sa.String(16), nullable=False),
-        sa.Column("cancel_requested", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.Column("config", sa.JSON(), nullable=False),
-        sa.Column("classes", sa.JSON(), nullable=False),
-        sa.Column("warnings", sa.JSON(), nullable=False),
-        sa.Column("progress", sa.JSON()),
+        sa.Column("cancel_requested", sa.Boolean(), nullable=False),
+        sa.Column("config", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("classes", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("warnings", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("progress", sa.JSON(none_as_null=True)),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("lease_token", ID),
         sa.Column("lease_expires_at", TIME),
@@ -99,9 +96,13 @@ def upgrade() -> None:
         sa.Column("dispatched_at", TIME),
         sa.Column("error_code", NAME),
         sa.Column("error_detail", sa.Text()),
-        sa.Column("metrics", sa.JSON()),
+        sa.Column("metrics", sa.JSON(none_as_null=True)),
         sa.Column("model_id", ID),
+        sa.Column("report_key", sa.Text()),
         sa.Column("webhook", sa.Text()),
+        sa.Column("request_id", NAME),
+        sa.Column("created_by", sa.String(80), nullable=False),
+        sa.Column("traceparent", NAME),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("started_at", TIME),
         sa.Column("finished_at", TIME),
@@ -113,13 +114,40 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_jobs_owner_owners")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
+    op.create_index(
+        op.f("ix_jobs_available_at"),
+        "jobs",
+        ["available_at"],
+        postgresql_where=sa.text("status = 'queued'"),
+        sqlite_where=sa.text("status = 'queued'"),
+    )
+    op.create_index(
+        op.f("ix_jobs_dispatched_at"),
+        "jobs",
+        ["dispatched_at"],
+        postgresql_where=sa.text("status = 'queued' AND dispatched_at IS NOT NULL"),
+        sqlite_where=sa.text("status = 'queued' AND dispatched_at IS NOT NULL"),
+    )
+    op.create_index(
+        op.f("ix_jobs_error_code"),
+        "jobs",
+        ["error_code"],
+        postgresql_where=sa.text("status = 'failed'"),
+        sqlite_where=sa.text("status = 'failed'"),
+    )
     op.create_index(op.f("ix_jobs_finished_at"), "jobs", ["finished_at"])
     op.create_index(op.f("ix_jobs_owner_created_at_id"), "jobs", ["owner", "created_at", "id"])
     op.create_index(
         op.f("ix_jobs_owner_status_created_at_id"), "jobs", ["owner", "status", "created_at", "id"]
     )
     op.create_index(op.f("ix_jobs_status_created_at_id"), "jobs", ["status", "created_at", "id"])
-
+    op.create_index(
+        op.f("ix_jobs_status_owner_created_at_id"),
+        "jobs",
+        ["status", "owner", "created_at", "id"],
+        postgresql_where=sa.text("status = 'queued'"),
+        sqlite_where=sa.text("status = 'queued'"),
+    )
     op.create_table(
         "model_names",
         sa.Column("owner", NAME, nullable=False),
@@ -137,35 +165,26 @@ def upgrade() -> None:
         sa.Column("job_id", ID),
         sa.Column("backbone", sa.Text(), nullable=False),
         sa.Column("image_size", sa.Integer()),
-        sa.Column("classes", sa.JSON(), nullable=False),
+        sa.Column("classes", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("alpha", sa.Double(), nullable=False),
-        sa.Column("templates", sa.JSON(), nullable=False),
-        sa.Column("prompts", sa.JSON(), nullable=False),
+        sa.Column("templates", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("prompts", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("weights_key", sa.Text(), nullable=False),
         sa.Column("manifest_key", sa.Text(), nullable=False),
         sa.Column("sha256", NAME, nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
-        sa.Column("delta_format", sa.String(8), server_default="full", nullable=False),
-        sa.Column("metrics", sa.JSON()),
+        sa.Column("delta_format", sa.String(8), nullable=False),
+        sa.Column("metrics", sa.JSON(none_as_null=True)),
         sa.Column("created_at", TIME, nullable=False),
+        sa.Column("created_by", sa.String(80), nullable=False),
         sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_models_owner_owners")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_models")),
         sa.UniqueConstraint("owner", "name", "version", name=op.f("uq_models_owner_name_version")),
     )
-    op.create_index(op.f("ix_models_owner_created_at_id"), "models", ["owner", "created_at", "id"])
-
-    op.create_table(
-        "webhook_secrets",
-        sa.Column("id", ID, nullable=False),
-        sa.Column("owner", NAME, nullable=False),
-        sa.Column("secret", sa.String(80), nullable=False),
-        sa.Column("created_at", TIME, nullable=False),
-        sa.Column("expires_at", TIME),
-        sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_webhook_secrets_owner_owners")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_secrets")),
+    op.create_index(
+        op.f("ix_models_backbone_delta_format_bytes"), "models", ["backbone", "delta_format", "bytes"]
     )
-    op.create_index(op.f("ix_webhook_secrets_owner"), "webhook_secrets", ["owner"])
-
+    op.create_index(op.f("ix_models_owner_created_at_id"), "models", ["owner", "created_at", "id"])
     op.create_table(
         "aliases",
         sa.Column("owner", NAME, nullable=False),
@@ -178,14 +197,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "name", "alias", name=op.f("pk_aliases")),
     )
     op.create_index(op.f("ix_aliases_model_id"), "aliases", ["model_id"])
-
     op.create_table(
         "job_events",
         sa.Column("job_id", ID, nullable=False),
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("at", TIME, nullable=False),
         sa.Column("type", sa.String(32), nullable=False),
-        sa.Column("data", sa.JSON(), nullable=False),
+        sa.Column("data", sa.JSON(none_as_null=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_job_events_job_id_jobs"), ondelete="CASCADE"
         ),
@@ -202,7 +220,9 @@ def upgrade() -> None:
         sa.Column("blob_key", sa.Text(), nullable=False),
         sa.Column("sha256", NAME, nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("split IN ('train', 'test')", name=op.f("ck_job_images_split")),
+        sa.Column("label_confirmed", sa.Boolean(), nullable=False),
+        sa.Column("created_at", TIME),
+        sa.CheckConstraint("split IN ('train', 'test', 'feedback')", name=op.f("ck_job_images_split")),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_job_images_job_id_jobs"), ondelete="CASCADE"
         ),
@@ -213,21 +233,16 @@ def upgrade() -> None:
         "webhook_deliveries",
         sa.Column("id", ID, nullable=False),
         sa.Column("job_id", ID, nullable=False),
-        sa.Column("owner", NAME, nullable=False),
-        sa.Column("url", sa.Text(), nullable=False),
-        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("body", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("created_at", TIME, nullable=False),
         sa.Column("next_attempt_at", TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_webhook_deliveries_job_id_jobs"), ondelete="CASCADE"
         ),
-        sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_webhook_deliveries_owner_owners")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
-        sa.UniqueConstraint("job_id", name=op.f("uq_webhook_deliveries_job_id")),
     )
+    op.create_index(op.f("ix_webhook_deliveries_job_id"), "webhook_deliveries", ["job_id"])
     op.create_index(op.f("ix_webhook_deliveries_next_attempt_at"), "webhook_deliveries", ["next_attempt_at"])
-
     op.create_table(
         "alias_moves",
         sa.Column("owner", NAME, nullable=False),
@@ -247,6 +262,14 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("owner", "name", "alias", "revision", name=op.f("pk_alias_moves")),
     )
+    op.execute(
+        f"INSERT INTO installation (id, created_at) VALUES ('ins_{secrets.token_hex(16)}', CURRENT_TIMESTAMP)"
+    )
+    secret = f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
+    op.execute(
+        "INSERT INTO owners (name, created_at, webhook_secret) "
+        f"VALUES ('default', CURRENT_TIMESTAMP, '{secret}')"
+    )
 
 
 def downgrade() -> None:
@@ -256,15 +279,14 @@ def downgrade() -> None:
         "job_images",
         "job_events",
         "aliases",
-        "webhook_secrets",
         "models",
         "model_names",
         "jobs",
         "idempotency_keys",
         "api_keys",
         "owners",
-        "orphans",
         "installation",
         "deletions",
+        "backbone_pulls",
     ):
         op.drop_table(table)

@@ -1,1 +1,0 @@
-"""Webhook secrets and deliveries. May import `jobs` and the layers below it."""

@@ -1,1 +1,0 @@
-"""Data folders of released versions, which every later version must open."""
