@@ -44,7 +44,7 @@ ALLOWED = {
     "clipcite": {"clipcite.wire"},
     "clipcite.wire": set(),
     "core.admission": {"core.errors"},
-    "core.clip": {"core.admission", "core.errors"},
+    "core.clip": {"core.errors"},
     "core.doctor": {"core.clip", "core.errors", "core.settings", "core.store"},
     "core.errors": set(),
     "core.log": {"core.parent_watch", "core.removed_settings", "core.settings"},
