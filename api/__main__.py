@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import logging
 import os
 import resource
 import socket
@@ -75,6 +76,8 @@ def main() -> None:
         )
     if is_child():
         exit_with_parent(grace_seconds=8)
+    # uvicorn's warnings are about malformed requests: a line for each, which anybody can send.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno != logging.WARNING)
     app = StartingApp(settings, lambda: load_service(settings))
     config = uvicorn.Config(
         app,

@@ -33,10 +33,9 @@ from api.models import routes as models
 from api.models.imports import ModelImport
 from api.ops import health, metrics
 from api.web import static_files as web
-from core.admission import Admission, Limit
+from core.admission import Budget
 from core.scratch import ScratchSpace, scratch_folder, sweep_scratch
 from core.serving.service import Serving
-from core.serving.types import MAX_SLOTS
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.jobs.queue import make_celery
@@ -47,9 +46,9 @@ DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POS
 then classify with **any** class names (`POST /classify`), trained or new. Errors are
 `application/problem+json`."""
 
-FORM_PATHS = re.compile(r"/(adapt|classify|models(/[^/]+/(extend|feedback|evaluate))?)")
-JSON_PATHS = re.compile(r"/classify(/collection)?")
-"""Paths that accept a large body, by its content type."""
+UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?)")
+MEMORY_PATHS = re.compile(r"/classify(/collection)?")
+"""Paths that accept a large body."""
 UNTRACED = "/healthz$,/readyz$,/metrics$,/page/"
 """Regular expressions of URLs without a trace."""
 SCRATCH_REQUESTS = 4
@@ -73,8 +72,6 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.last_use.close()
         app.state.database.close()
 
-    # One image more than allowed passes, because the later error is more helpful.
-    most = settings.max_images + 1
     app = FastAPI(
         title="CLIP-CITE",
         version=version("clipcite"),
@@ -83,16 +80,15 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,  # function names in generated clients
-        form_limits={"max_files": most + 1, "max_fields": most + len(JobForm.model_fields)},
     )
     app.state.settings = settings
     app.state.database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
     app.state.blobs = Blobs.of(settings)
-    app.state.admission = Admission(
-        bytes=Limit(settings.memory_bytes, "Other requests take the memory.", lambda: 10),
-        slots=Limit(MAX_SLOTS, "Too many classifications are waiting."),
-    )
-    app.state.serving = Serving(settings, app.state.database, app.state.blobs, app.state.admission)
+    # One image more than allowed passes, because the later error is more helpful.
+    most = settings.max_images + 1
+    app.state.form_limits = {"max_files": most + 1, "max_fields": most + len(JobForm.model_fields)}
+    app.state.memory = Budget(settings.memory_bytes, "Other requests take the memory.", retry_after=10)
+    app.state.serving = Serving(settings, app.state.database, app.state.blobs, app.state.memory)
     app.state.celery = make_celery(settings)
     app.state.last_use = LastUse(app.state.database)
     app.state.scratch = ScratchSpace(settings.scratch(), SCRATCH_REQUESTS * settings.max_request_bytes)
@@ -115,7 +111,6 @@ def create_app(settings: Settings) -> FastAPI:
         images.router,
         models.router,
         aliases.router,
-        models.form_router,
         corrections.router,
         samples.router,
         backbones.router,
@@ -131,9 +126,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_request_bytes,
-        admission=app.state.admission,
-        form_paths=FORM_PATHS,
-        json_paths=JSON_PATHS,
+        memory=app.state.memory,
+        disk=app.state.scratch,
+        upload_paths=UPLOAD_PATHS,
+        memory_paths=MEMORY_PATHS,
     )
     app.add_middleware(
         AuthMiddleware,

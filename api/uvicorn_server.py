@@ -1,4 +1,4 @@
-"""uvicorn's protocol with limits per connection: slow loris, and clients that do not read."""
+"""uvicorn's protocol with limits for strangers: connections, headers, and requests ahead of their turn."""
 
 import asyncio
 import resource
@@ -11,11 +11,12 @@ from api.http.problems import problem_response
 
 HEAD_SECONDS = 30.0
 READ_SECONDS = 30.0
-PIECE_BYTES = 65_536
-"""Maximum size of a response that waits in a connection, and of what a client must read per READ_SECONDS."""
+"""Maximum time in which a client takes nothing of its response."""
+UNSENT_BYTES = 65_536
+"""Maximum size of a response that waits in the system for its client."""
 MAX_HEAD_BYTES = 65_536
-RECEIVED_BYTES, HEAD_BYTES = 16_384, 2_048
-"""Maximum number of bytes that are parsed at once, and before a request is known. Other connections wait."""
+RECEIVED_BYTES = 16_384
+"""Maximum number of bytes that are parsed at once, while other connections wait."""
 MAX_PIPELINED = 100
 """Maximum number of requests of a connection that wait for the response of an earlier one."""
 MAX_CONNECTIONS = 4_096
@@ -50,34 +51,30 @@ def max_connections() -> int:
 
 
 def watch_readers(listener: socket.socket, seconds: float = READ_SECONDS) -> None:
-    """Let the system end connections whose clients take nothing, and show progress in small steps.
+    """Let the system end connections whose clients take nothing, and keep little for slow ones.
 
     Accepted sockets inherit both options, which exist on Linux.
     """
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1_000 * seconds))
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, PIECE_BYTES)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
-    """uvicorn's httptools protocol with limits on idle clients and on connections.
+    """uvicorn's httptools protocol with limits on what anybody can do without a key.
 
-    - A connection without complete headers after `head_seconds` is closed. uvicorn's own timeout covers only
-      the pause between two requests. BodyLimitMiddleware covers the body.
-    - A request whose headers, trailers or chunk extensions exceed MAX_HEAD_BYTES is refused.
-    - A connection with more than MAX_PIPELINED waiting requests is aborted: each takes kilobytes.
-    - A connection is aborted if its client does not read what waits for it within `read_seconds`.
-      AnswerMiddleware sends responses in pieces, so that slow clients can.
     - A connection above `max_connections` gets a 503.
+    - A connection without complete headers after `head_seconds` is closed. uvicorn keeps it for ever.
+    - A request whose headers, trailers or chunk extensions exceed MAX_HEAD_BYTES is refused. With uvicorn
+      alone, 100 MB of headers take 1 GB of memory, and a header of 100 MB stops all others for a minute.
+    - A connection with more than MAX_PIPELINED waiting requests is aborted: a read of 256 kB holds 9,000.
     """
 
     head_seconds = HEAD_SECONDS
-    read_seconds = READ_SECONDS
     max_connections = MAX_CONNECTIONS
     _received = memoryview(bytearray(RECEIVED_BYTES))
     """Shared by all connections: its content is parsed before the next one receives."""
     _head_timer: asyncio.TimerHandle | None = None
-    _read_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     """Bytes received since the last byte of a body, or the end of headers."""
 
@@ -90,25 +87,21 @@ class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._watch_head()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._received if self._is_answering() else self._received[:HEAD_BYTES]
+        return self._received
 
     def buffer_updated(self, nbytes: int) -> None:
         self._head_bytes += nbytes
         self.data_received(bytes(self._received[:nbytes]))
-        if len(self.pipeline) > MAX_PIPELINED:
+        if len(self.pipeline) > MAX_PIPELINED or (self._head_bytes > MAX_HEAD_BYTES and self._is_answering()):
             self.transport.abort()
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            if self._is_answering():
-                self.transport.abort()
-            else:
-                self.send_400_response("The headers of the request are too large.")
+        elif self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The headers of the request are too large.")
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for timer in (self._head_timer, self._read_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._head_timer is not None:
+            self._head_timer.cancel()
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
@@ -118,16 +111,6 @@ class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
         super().on_body(body)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._read_timer = self.loop.call_later(self.read_seconds, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

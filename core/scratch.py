@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from core.admission import Admission, Grant, Limit
+from core.admission import Budget, Take
 from core.errors import ClipCiteError
 
 LOCK = ".lock"
@@ -47,27 +47,36 @@ class ScratchExceeded(ClipCiteError):
         )
 
 
-class ScratchSpace(Admission):
-    """Limit on the temporary files of all requests. One request takes at most an owner's half."""
+class ScratchSpace(Budget):
+    """Budget of the temporary files of all requests (bytes). One request takes at most an owner's half."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
-        busy = "Other uploads and exports take the space for temporary files."
-        super().__init__(bytes=Limit(max_bytes, busy, lambda: 10))
+        super().__init__(max_bytes, "Other uploads and exports take the space for temporary files.", 10)
         self.root = root
 
-    def take(self, grant: Grant, bytes: int, slots: int) -> None:
-        """Count bytes before they are written.
+    @contextmanager
+    def hold(self, owner: str, size: int = 0) -> Iterator[Take]:
+        """Hold room for bytes that are not written yet. Yield the function that takes more.
 
         Raises:
             ScratchExceeded: this request alone needs too much.
             ServerBusy: other requests take the space.
             OSError: the disk is full.
         """
-        if bytes > 0 and grant.bytes + bytes > self.bytes.most // 2:
-            raise ScratchExceeded(self.bytes.most // 2)
-        if bytes > 0 and free_bytes(self.root) < bytes + MIN_FREE_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        super().take(grant, bytes, slots)
+        mine = 0
+        with super().hold(owner) as take_more:
+
+            def take(more: int) -> None:
+                nonlocal mine
+                if mine + more > self.share:
+                    raise ScratchExceeded(self.share)
+                if more > 0 and free_bytes(self.root) < more + MIN_FREE_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                take_more(more)
+                mine += more
+
+            take(size)
+            yield take
 
 
 def free_bytes(root: Path) -> int:

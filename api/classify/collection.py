@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from api.classify.request import ParsedBody, checked
 from api.classify.service import answer_classify
-from api.http.problems import InvalidRequest, invalid_model, responses
+from api.http.problems import InvalidRequest, parsed_json, responses
 from clipcite.wire.classify import CollectionJson, Options, ScoreOptions
 from clipcite.wire.predictions import CollectionAnswer
 from core.serving.collection import Features
@@ -60,10 +59,7 @@ async def received_collection(
 
 def _from_collection(body: bytes) -> ParsedBody:
     """Return the request of a CollectionJson. Raise InvalidRequest that lists every invalid element."""
-    try:
-        asked = CollectionJson.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid_model(error, "") from error
+    asked = parsed_json(CollectionJson, body)
     rows: list[NDArray[np.float16]] = []
     errors = []
     for index, text in enumerate(asked.features):

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, QueryParams, UploadFile
 
 from api.classify.class_names import class_names
-from api.http.forms import check_fields, display_name
-from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
+from api.http.forms import check_fields, display_name, read_form
+from api.http.problems import InvalidRequest, invalid_model, json_or_invalid, parsed_json
 from clipcite.wire.base import MAX_CLASSIFY_IMAGES
 from clipcite.wire.classify import ClassifyJson, ClassIn, Options
 from core.clip.errors import InvalidConfig
@@ -61,8 +61,9 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Callab
         image = await request.body()
         yield lambda: checked(_options_of(request.query_params), [image], [None])
     elif content_type == "multipart/form-data":
-        limits = {"max_files": settings.max_images, "max_fields": MAX_FORM_FIELDS}
-        form = await request.form(**limits)
+        form = await read_form(
+            request, in_memory=True, max_files=settings.max_images, max_fields=MAX_FORM_FIELDS
+        )
         try:
             yield lambda: _from_form(form, settings)
         finally:
@@ -76,10 +77,7 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Callab
 
 def from_json(body: bytes, settings: Settings) -> ParsedBody:
     """Return the request of a ClassifyJson. Raise InvalidRequest."""
-    try:
-        options = ClassifyJson.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid_model(error, "") from error
+    options = parsed_json(ClassifyJson, body)
     _check_count(len(options.images))
     images = _decode_base64([image.base64 for image in options.images], settings.max_image_bytes)
     files = [display_name(p.name) if p.name else None for p in options.images]

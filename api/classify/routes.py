@@ -5,7 +5,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api.classify.service import answer_classify
-from api.http.forms import MemoryFormRoute
 from api.http.problems import responses
 from clipcite.wire.predictions import Classification, Comparison
 
@@ -32,7 +31,7 @@ REQUEST_BODY: dict[str, Any] = {
         },
     },
 }
-router = APIRouter(tags=["classify"], route_class=MemoryFormRoute)
+router = APIRouter(tags=["classify"])
 
 
 @router.post(

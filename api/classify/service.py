@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from api.classify.request import ParsedBody, received, with_class_names
 from api.classify.response import to_response
 from api.http.problems import InvalidRequest
-from core.admission import Grant
+from core.admission import Take
 from core.clip.config import round_alpha
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import ClassifyRequest, ClassifyResult, NoReadableImage
@@ -38,40 +38,42 @@ async def answer_classify(request: Request, receive: Receive = received) -> byte
     """
     # Read from the state, because FastAPI's dependencies cost time on every request.
     state = request.app.state
-    state.serving.admission.check()  # before the body is read, so that load shedding is cheap
+    state.serving.images.check()  # before the body is read, so that load shedding is cheap
     async with receive(request, state.settings) as parse:
         return await run_admitted(request, partial(_answer, parse))
 
 
-async def run_admitted(request: Request, work: Callable[[Serving, Database, Grant], Result]) -> Result:
-    """Run the blocking part of a request, which holds a slot, in a thread.
+async def run_admitted(request: Request, work: Callable[[Serving, Database, str, Take], Result]) -> Result:
+    """Run the blocking part of a request, which counts as an image, in a thread.
 
     Raises:
         ServerBusy: other requests hold the room.
     """
-    state, grant = request.app.state, request.state.grant
+    state, owner = request.app.state, request.state.caller.owner
     serving: Serving = state.serving
-    with grant.more(slots=1):
+    with serving.images.hold(owner, 1) as take:
         # A separate executor, so that waiting here takes no threads from other routes.
         loop = asyncio.get_running_loop()
         run = contextvars.copy_context().run  # with the request's trace and its id for the log
-        return await loop.run_in_executor(serving.requests, run, work, serving, state.database, grant)
+        return await loop.run_in_executor(serving.requests, run, work, serving, state.database, owner, take)
 
 
-def _answer(parse: Callable[[], ParsedBody], serving: Serving, database: Database, grant: Grant) -> bytes:
-    """Parse and classify in one thread. The request holds a slot per image and model, one of them already."""
+def _answer(
+    parse: Callable[[], ParsedBody], serving: Serving, database: Database, owner: str, take: Take
+) -> bytes:
+    """Parse and classify in one thread. Images count once per model, one of them already."""
     body = parse()
     encoded = len(body.images) if isinstance(body.images, list) else 1  # a collection is encoded already
-    with grant.more(slots=encoded * len(body.options.references) - 1):
-        return _classify(body, serving, database, grant)
+    take(encoded * len(body.options.references) - 1)
+    return _classify(body, serving, database, owner, take)
 
 
-def _classify(body: ParsedBody, serving: Serving, database: Database, grant: Grant) -> bytes:
+def _classify(body: ParsedBody, serving: Serving, database: Database, owner: str, take: Take) -> bytes:
     """Classify and encode as JSON. A thousand classes for many images would block the event loop."""
     try:
-        subjects, named, answers = _compare(serving, database, body, grant)
+        subjects, named, answers = _compare(serving, database, body, owner, take)
     except ModelNotFound:  # deleted meanwhile; a name or an alias may now point to another model
-        subjects, named, answers = _compare(serving, database, body, grant)
+        subjects, named, answers = _compare(serving, database, body, owner, take)
     fields = [
         to_response(answer, reference, subject, body)
         for answer, reference, subject in zip(answers, body.options.references, subjects, strict=True)
@@ -93,12 +95,12 @@ def _classify(body: ParsedBody, serving: Serving, database: Database, grant: Gra
 
 
 def _compare(
-    serving: Serving, database: Database, body: ParsedBody, grant: Grant
+    serving: Serving, database: Database, body: ParsedBody, owner: str, take: Take
 ) -> tuple[list[Subject], ParsedBody, list[ClassifyResult]]:
     """Return the models of the request, its classes, and the answers."""
     options = body.options
     # Resolved once, so that a promotion in between can't mix two models.
-    subjects = look_up(database, options.references, owner=grant.owner)
+    subjects = look_up(database, options.references, owner=owner)
     body = with_class_names(body, subjects[0])
     request = ClassifyRequest(
         body.class_names or (),
@@ -111,7 +113,8 @@ def _compare(
         features=options.features,
     )
     try:
-        return subjects, body, serving.compare(body.images, request, models=subjects, grant=grant)
+        results = serving.compare(body.images, request, models=subjects, owner=owner, take=take)
+        return subjects, body, results
     except NoReadableImage as error:
         items = [
             {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
 from api.classify import request as classify
 from api.classify.service import answer_classify
-from api.http.problems import invalid_model
+from api.http.problems import parsed_json
 from clipcite.wire.base import RequestModel
 from clipcite.wire.classify import Options
 from clipcite.wire.problems import Problem
@@ -66,10 +66,7 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Callab
 
 
 def _from_json(body: bytes, model: str, settings: Settings) -> classify.ParsedBody:
-    try:
-        given = InferenceIn.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid_model(error, "") from error
+    given = parsed_json(InferenceIn, body)
     encoded = given.inputs if isinstance(given.inputs, str) else given.inputs.image
     template = given.parameters.hypothesis_template
     fields = {

@@ -8,17 +8,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 from pydantic_core import to_json
 
 from api.classify.service import run_admitted
 from api.deps import CurrentOwner, DatabaseDep
-from api.http.problems import InvalidRequest, invalid_model
+from api.http.problems import InvalidRequest, parsed_json
 from api.models.routes import list_models
 from clipcite.wire.base import RequestModel
 from clipcite.wire.models import ModelQuery
 from clipcite.wire.problems import Problem
-from core.admission import Grant
+from core.admission import Take
 from core.clip.config import round_alpha
 from core.clip.data.header import ImageLimits
 from core.clip.errors import BadImage
@@ -66,23 +66,24 @@ async def models(database: DatabaseDep, owner: CurrentOwner) -> Any:
 @router.post("/embeddings")
 async def embeddings(request: Request) -> Response:
     """Encode images and text: features of the model at `alpha`, L2-normalised, texts without a template."""
-    request.app.state.serving.admission.check()
+    request.app.state.serving.images.check()
     content, answer = await run_admitted(request, partial(_embeddings, await request.body()))
     return Response(answer, media_type="application/json", headers={"X-Clipcite-Content": content})
 
 
-def _embeddings(body: bytes, serving: Serving, database: Database, grant: Grant) -> tuple[str, bytes]:
+def _embeddings(
+    body: bytes, serving: Serving, database: Database, owner: str, take: Take
+) -> tuple[str, bytes]:
     """Return the identity of weights and α, and the response."""
     try:
-        asked = EmbeddingsIn.model_validate_json(body)
-    except ValidationError as error:
-        invalid = invalid_model(error, "")
-        raise BadRequest(invalid.detail, invalid.errors) from error
+        asked = parsed_json(EmbeddingsIn, body)
+    except InvalidRequest as invalid:
+        raise BadRequest(invalid.detail, invalid.errors) from invalid
     images, texts = _inputs(asked.input)
-    [subject] = look_up(database, [asked.model], owner=grant.owner)
-    slots = min(len(images) + len(texts) // PROMPTS_PER_IMAGE - 1, serving.admission.slots.most // 2)
-    with grant.more(slots=max(0, slots)), serving.acquire(subject, asked.alpha) as model:
-        rows = _features(images, texts, serving, model, grant.owner)
+    [subject] = look_up(database, [asked.model], owner=owner)
+    take(max(0, len(images) + len(texts) // PROMPTS_PER_IMAGE - 1))
+    with serving.acquire(subject, asked.alpha) as model:
+        rows = _features(images, texts, serving, model, owner)
     if asked.dimensions not in {None, rows.shape[1]}:
         detail = f"dimensions must be {rows.shape[1]}, the length of this model's features. Leave it out."
         raise BadRequest(detail, at="/dimensions")
@@ -115,7 +116,7 @@ def _features(
     if pixels:
         encoded += engine.encode_images(served, torch.stack(pixels), wait_seconds=engine.wait_seconds)
     if texts:
-        encoded += serving.predictor.encode_prompts(served, [(text,) for text in texts.values()], owner)
+        encoded += serving.predictor.encode_prompts(served, [(text,) for text in texts.values()])
     by_place = dict(zip([*images, *texts], encoded, strict=True))
     return torch.stack([by_place[i] for i in range(len(by_place))]).numpy().astype("<f4")
 

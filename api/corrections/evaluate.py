@@ -1,4 +1,4 @@
-"""Evaluation of a model on labelled images, in parts that take their turn among other requests."""
+"""Evaluation of a model on labelled images, in parts between which other requests have their turn."""
 
 import time
 from collections import Counter
@@ -11,7 +11,7 @@ from api.jobs.upload import ValidatedUpload
 from clipcite.wire.feedback import EvaluatedClass, Evaluation, Mistake
 from clipcite.wire.folders import warn
 from clipcite.wire.problems import Notice
-from core.admission import Grant, ServerBusy
+from core.admission import ServerBusy
 from core.clip.errors import BadImage
 from core.clip.evaluation.accuracy import accuracy_interval
 from core.clip.prompts import same_class
@@ -27,16 +27,13 @@ TURN_SECONDS = 60.0
 """Maximum wait of a part for its turn."""
 
 
-def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, grant: Grant) -> Evaluation:
+def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: str) -> Evaluation:
     """Compare the predictions of a model and of its pre-trained model with labels.
 
     The candidates are the classes of the model and of the images.
 
-    Args:
-        grant: room of the request, which is extended for each part.
-
     Raises:
-        ServerBusy: a part's turn did not come in time.
+        ServerBusy: other requests hold the room for a part, or a part was not computed in time.
         ClipCiteError: the model can't be loaded.
     """
     spelling = {same_class(name): name for name in model.classes}
@@ -52,9 +49,11 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, grant: Gr
     stock_right: list[bool] = []
     images, correct = Counter[str](), Counter[str]()
     mistakes = []
-    for start in range(0, len(labels), PART):
-        part = checked.images[start : start + PART]
-        adapted, stock = _classify(serving, model, part, request, grant)
+    parts = [checked.images[start : start + PART] for start in range(0, len(labels), PART)]
+    size = max(sum(image.bytes for image in part) for part in parts)
+    with serving.images.hold(owner, 2 * len(parts[0])), serving.memory.hold(owner, size):
+        answers = [_classify(serving, model, part, request, owner) for part in parts]
+    for part, (adapted, stock), start in zip(parts, answers, range(0, len(labels), PART), strict=True):
         for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
             if isinstance(best, BadImage) or isinstance(plain, BadImage):  # rare: it was decoded before
                 warnings.append({"code": "bad_image", "detail": f"{image.file_name} was skipped."})
@@ -89,17 +88,16 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, grant: Gr
 
 
 def _classify(
-    serving: Serving, model: Model, part: Sequence[LabelledImage], request: ClassifyRequest, grant: Grant
+    serving: Serving, model: Model, part: Sequence[LabelledImage], request: ClassifyRequest, owner: str
 ) -> tuple[Answers, Answers]:
-    """Return the answers of the model and of the pre-trained one. Wait while others hold the room."""
+    """Return the answers of the model and of the pre-trained one."""
     until = time.monotonic() + TURN_SECONDS
     subjects = (model, f"{STOCK}:{model.backbone}")
     while True:
         try:
-            with grant.more(bytes=sum(image.bytes for image in part), slots=len(subjects) * len(part)):
-                files = [image.read() for image in part]
-                adapted, stock = serving.compare(files, request, models=subjects, grant=grant)
-                return adapted.results, stock.results
+            files = [image.read() for image in part]
+            adapted, stock = serving.compare(files, request, models=subjects, owner=owner)
+            return adapted.results, stock.results
         except ServerBusy:
             if time.monotonic() > until:
                 raise

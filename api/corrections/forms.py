@@ -21,10 +21,10 @@ def checked_images(submission: JobSubmission, form: ImagesForm, owner: str) -> I
         InvalidUpload, ArchiveError: the form has no images, or bad ones.
     """
     check_source(form)
-    with submission.scratch.admit(owner) as grant, scratch_folder(submission.scratch.root) as folder:
+    with submission.scratch.hold(owner) as take, scratch_folder(submission.scratch.root) as folder:
         yield validate_upload(
             folder=folder,
-            take=lambda size: grant.take(bytes=size),
+            take=take,
             settings=submission.settings,
             decoders=submission.serving.decoding,
             owner=owner,

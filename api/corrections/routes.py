@@ -1,12 +1,13 @@
 """Routes of /models/{id}/feedback and /models/{id}/evaluate."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
 from api.corrections.evaluate import evaluate
 from api.corrections.forms import ImagesFormDep, checked_images
 from api.deps import CurrentOwner, DatabaseDep, ModelRef
-from api.http.forms import FormRoute
+from api.http.forms import form_body
 from api.http.problems import responses
+from api.jobs.form import ImagesForm
 from api.jobs.submission import SubmissionDep
 from api.jobs.upload import InvalidUpload
 from api.threads import REQUESTS, UPLOADS
@@ -19,11 +20,11 @@ from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage import deletions, installation
 
-router = APIRouter(prefix="/models/{model_id}", tags=["models"], route_class=FormRoute)
+router = APIRouter(prefix="/models/{model_id}", tags=["models"])
 ERRORS = responses(400, 401, 404, 408, 409, 413, 422, 503, 507)
 
 
-@router.post("/feedback", status_code=201, responses=ERRORS)
+@router.post("/feedback", status_code=201, responses=ERRORS, openapi_extra=form_body(ImagesForm))
 @UPLOADS.runs
 def add_feedback(
     submission: SubmissionDep,
@@ -109,10 +110,9 @@ def delete_feedback(
     deletions.finish(submission.database, submission.blobs, key)
 
 
-@router.post("/evaluate", responses=ERRORS)
+@router.post("/evaluate", responses=ERRORS, openapi_extra=form_body(ImagesForm))
 @UPLOADS.runs
 def evaluate_model(
-    request: Request,
     submission: SubmissionDep,
     model_id: ModelRef,
     form: ImagesFormDep,
@@ -125,4 +125,4 @@ def evaluate_model(
     with submission.database.read() as session:
         model = models.resolve(session, model_id, owner=owner)
     with checked_images(submission, form, owner) as checked:
-        return evaluate(submission.serving, model, checked, request.state.grant)
+        return evaluate(submission.serving, model, checked, owner)

@@ -1,30 +1,27 @@
-"""Multipart forms: limits on their text, which is held in memory, and room for their files."""
+"""Multipart forms: limits on their text, which is held in memory."""
 
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Collection
 from itertools import chain
 from typing import Annotated, Any
 
-from fastapi import Depends, Form, Request, Response
-from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field
+from fastapi import Depends, Request
+from pydantic import BaseModel, Field, ValidationError
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, Headers, QueryParams
+from starlette.datastructures import FormData, QueryParams, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.http.problems import BodyRefused, InvalidRequest
+from api.http.problems import BodyRefused, InvalidRequest, invalid_model
 from clipcite.wire.base import unknown_field
-from core.admission import Grant
+from core.admission import Take
 from core.clip.prompts import BIDI_CONTROLS
 
 MULTIPART = "multipart/form-data"
 MAX_FIELD_BYTES = 10_000
 MAX_JSON_FIELD_BYTES = 1_000_000
-JSON_FIELDS = {"class_names", "classes", "config", "models", "templates", "prompts"}
 Text = Annotated[str, Field(max_length=MAX_FIELD_BYTES)]
 JsonText = Annotated[str, Field(max_length=MAX_JSON_FIELD_BYTES)]
 SPOOL_BYTES = 16 * 1024
@@ -58,16 +55,6 @@ def check_fields(form: FormData | QueryParams, known: Collection[str], lists: Co
         )
 
 
-def form_of(kind: type[BaseModel], lists: Collection[str] = ()) -> Any:
-    """Return the dependency on a form without unknown fields and, except for `lists`, repeated ones."""
-
-    async def read(request: Request, form: Annotated[kind, Form(media_type=MULTIPART)]) -> Any:  # type: ignore[valid-type]
-        check_fields(await request.form(), kind.model_fields, lists)  # parsed already
-        return form
-
-    return Depends(read)
-
-
 def is_form(content_type: str) -> bool:
     """Return whether this is the content type of a multipart form."""
     return parse_options_header(content_type)[0] == MULTIPART.encode()
@@ -81,18 +68,17 @@ def display_name(name: str) -> str:
     return "".join("\ufffd" if unicodedata.category(c) in hidden or c in BIDI_CONTROLS else c for c in name)
 
 
-class _FormParser(MultiPartParser):
-    """Starlette's parser, with limits on each text field and on the sum of all, whose memory counts."""
+class _Parser(MultiPartParser):
+    """Starlette's parser, with a limit on the text of the whole form, and a check of its end.
+
+    Starlette limits each field. A config of 1 MB is honest, but 200 labels of 1 MB each took 200 MB of memory
+    (row A5 of benchmarks.attacks). A form that was cut off would have fewer files.
+    """
 
     spool_max_size = SPOOL_BYTES
-    file_bytes = SPOOL_BYTES
-    """Memory that counts for each file."""
     is_complete = False
     text_bytes = 0
-
-    def __init__(self, memory: Grant, headers: Headers, stream: Any, **limits: Any) -> None:
-        super().__init__(headers, stream, max_part_size=MAX_TEXT_BYTES, **limits)
-        self.memory = memory
+    take: Take
 
     def on_part_end(self) -> None:
         super().on_part_end()
@@ -101,12 +87,6 @@ class _FormParser(MultiPartParser):
         size = sys.getsizeof(name)
         if isinstance(value, str):
             size += sys.getsizeof(value)
-            limit = MAX_JSON_FIELD_BYTES if name in JSON_FIELDS else MAX_FIELD_BYTES
-            if len(value.encode()) > limit:
-                raise _too_large(
-                    f"The form field {name[:60]!r} exceeds {limit:,} bytes. Shorten it. If it is a file, "
-                    "send it with a file name."
-                )
         else:
             size += sys.getsizeof(value.filename) + sum(map(len, chain(*value.headers.raw)))
         self.text_bytes += size
@@ -116,80 +96,88 @@ class _FormParser(MultiPartParser):
                 f"The text fields of the form take more than {most:,} bytes of memory. Send fewer or shorter "
                 "ones."
             )
-        self.memory.take(bytes=size if isinstance(value, str) else size + self.file_bytes)
+        self.take(size if isinstance(value, str) or self.spool_max_size > SPOOL_BYTES else size + SPOOL_BYTES)
 
     def on_end(self) -> None:
         self.is_complete = True
-
-
-class _MemoryFormParser(_FormParser):
-    spool_max_size = sys.maxsize
-    file_bytes = 0  # all bytes of the form count already
 
 
 def _too_large(detail: str) -> BodyRefused:
     return BodyRefused(413, "text_too_large", detail)
 
 
-class FormRequest(Request):
-    """Request that reads its multipart form by `_FormParser`. All bytes of the form count."""
+async def read_form(request: Request, *, in_memory: bool = False, **limits: int) -> FormData:
+    """Read a form, whose files the caller closes.
 
-    files: Grant
-    parser: type[_FormParser]
-    _read: FormData | None = None
+    Args:
+        in_memory: keep the files in memory, where all bytes of the body count already.
+        limits: of Starlette, by default those of the application.
 
-    async def form(self, **limits: Any) -> FormData:  # type: ignore[override]
-        if not is_form(self.headers.get("content-type", "")):
-            return await super().form(**limits)
-        if self._read is None:
-            parser = self.parser(self.state.grant, self.headers, self._counted(), **limits)
-            try:
-                read = await parser.parse()
-            except MultiPartException as error:
-                raise HTTPException(400, error.message) from error
-            if not parser.is_complete:  # as a complete form it would have fewer files
-                await read.close()
-                raise BodyRefused(
-                    400,
-                    "truncated_body",
-                    "The multipart body ends without its closing boundary. The upload was cut off, or the "
-                    "boundary in Content-Type is not the one in the body. Nothing was stored. Send it again.",
-                )
-            self._read = read
-        return self._read
-
-    async def _counted(self) -> AsyncGenerator[bytes, None]:
-        async for chunk in self.stream():
-            self.files.take(bytes=len(chunk))
-            yield chunk
-
-
-class FormRoute(APIRoute):
-    """Route whose request is a FormRequest, with files on disk."""
-
-    parser = _FormParser
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_form(request: Request) -> Response:
-            form_request = FormRequest(request.scope, request.receive)
-            form_request.parser = self.parser
-            with self.room(request) as form_request.files:
-                return await handle(form_request)
-
-        return handle_form
-
-    def room(self, request: Request) -> AbstractContextManager[Grant]:
-        """Hold room for the files of a request."""
-        room: AbstractContextManager[Grant] = request.app.state.scratch.admit(request.state.caller.owner)
-        return room
+    Raises:
+        BodyRefused: the form breaks a limit or ends too early.
+    """
+    limits = limits or request.app.state.form_limits
+    if not is_form(request.headers.get("content-type", "")):
+        return await request.form(**limits)
+    parser = _Parser(request.headers, request.stream(), max_part_size=MAX_JSON_FIELD_BYTES, **limits)
+    parser.take = request.state.take_memory
+    if in_memory:
+        parser.spool_max_size = sys.maxsize
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Part exceeded"):
+            raise _too_large(
+                f"A field of the form exceeds {MAX_JSON_FIELD_BYTES:,} bytes. Shorten it. If it is a file, "
+                "send it with a file name."
+            ) from error
+        raise HTTPException(400, error.message) from error
+    if not parser.is_complete:
+        await form.close()
+        raise BodyRefused(
+            400,
+            "truncated_body",
+            "The multipart body ends without its closing boundary. The upload was cut off, or the boundary "
+            "in Content-Type is not the one in the body. Nothing was stored. Send it again.",
+        )
+    return form
 
 
-class MemoryFormRoute(FormRoute):
-    """Route whose files stay in memory, where they are needed soon."""
+def form_of(kind: type[BaseModel], lists: Collection[str] = ()) -> Any:
+    """Return the dependency on a form without unknown fields and, except for `lists`, repeated ones."""
 
-    parser = _MemoryFormParser
+    async def read(request: Request) -> AsyncIterator[Any]:
+        form = await read_form(request)
+        try:
+            yield _checked(form, kind, lists)
+        finally:
+            await form.close()
 
-    def room(self, request: Request) -> AbstractContextManager[Grant]:
-        return nullcontext(request.state.grant)
+    return Depends(read)
+
+
+def _checked(form: FormData, kind: type[BaseModel], lists: Collection[str]) -> BaseModel:
+    check_fields(form, kind.model_fields, lists)
+    fields: dict[str, Any] = {}
+    for name, value in form.multi_items():  # browsers send all fields, even without content
+        if isinstance(value, UploadFile) and not (value.filename or value.size):
+            continue
+        if name in lists:
+            fields.setdefault(name, []).append(value)
+        elif value != "":
+            fields[name] = value
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise invalid_model(error, "") from error
+
+
+FORMS: dict[str, type[BaseModel]] = {}
+"""Forms of routes, whose schemas `api.http.openapi` adds to the document."""
+
+
+def form_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI description of a route's form."""
+    FORMS[kind.__name__] = kind
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    return {"requestBody": {"required": True, "content": {MULTIPART: {"schema": schema}}}}

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from api.http.forms import FORMS
 from clipcite.wire.classify import ClassifyForm, ClassifyJson, CollectionJson
 from clipcite.wire.jobs import Job
 from clipcite.wire.models import Model
@@ -22,7 +23,6 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     CollectionJson: "validation",
 }
 """Schemas that routes reference by name only: the fields that are sent, or those that are accepted."""
-FORMS = ("JobForm", "ImportForm", "ImagesForm")
 WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification, CollectionAnswer)
 
 
@@ -41,7 +41,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             for operation in methods.values():
                 operation.setdefault("security", [])  # explicitly without authentication
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model, mode in NAMED.items():
+        for model, mode in [*NAMED.items(), *((form, "validation") for form in FORMS.values())]:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

@@ -14,7 +14,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from api.deps import from_state
 from api.threads import REQUESTS
 from clipcite.wire.jobs import Event
-from core.admission import Admission, Limit, ServerBusy
+from core.admission import Budget, ServerBusy
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, JobEvent
 from core.store.errors import DatabaseUnavailable
@@ -42,7 +42,7 @@ class EventSource:
     database: Database
     stopping: threading.Event
     """Set at the shutdown, which ends all streams."""
-    readers: Admission = field(default_factory=lambda: Admission(slots=Limit(MAX_STREAMS, _BUSY)))
+    readers: Budget = field(default_factory=lambda: Budget(MAX_STREAMS, _BUSY))
 
     async def follow(
         self, owner: str, job_id: str, seen: int, seconds: float
@@ -75,7 +75,7 @@ class EventSource:
         yield format_sse_event(retry=RETRY_MILLISECONDS)  # sends the headers at once
         sent = time.monotonic()
         # Another reader may have taken the room since the check.
-        with suppress(ServerBusy), self.readers.admit(owner, slots=1):
+        with suppress(ServerBusy), self.readers.hold(owner, 1):
             async for newer in self.follow(owner, job_id, seen, MAX_SECONDS):
                 if newer:
                     # Later events, about the webhook delivery, are only in the list.

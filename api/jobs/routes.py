@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse
 
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
-from api.http.forms import FormRoute
+from api.http.forms import form_body
 from api.http.problems import responses
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
@@ -29,7 +29,7 @@ from core.store.registry.references import clean_name
 from core.store.storage import deletions
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-adapt_router = APIRouter(tags=["adapt"], route_class=FormRoute)
+adapt_router = APIRouter(tags=["adapt"])
 MAX_SEQ = 2**31 - 1
 STREAM_EXAMPLE = """event: log
 data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
@@ -97,7 +97,7 @@ async def get_job(
     if not wait or job.reached(until):
         return job
     awaited = {*FINAL, PUBLISHED} if until == "model" else FINAL
-    with source.readers.admit(owner, slots=1):
+    with source.readers.hold(owner, 1):
         # From the first event on, since the awaited one may have come meanwhile.
         async for newer in source.follow(owner, job.id, 0, wait):
             if any(event.type in awaited for event in newer) or await request.is_disconnected():
@@ -221,7 +221,7 @@ def list_events(
     seen = min(after if last_event_id is None else last_event_id, last)
     if end is not None and seen >= end:
         return Response(status_code=204)  # browsers reconnect after every end until they get this status
-    with source.readers.admit(owner, slots=1):  # before the headers are sent
+    with source.readers.hold(owner, 1):  # before the headers are sent
         pass
     return EventSourceResponse(source.stream(owner, job.id, seen), headers=STREAM_HEADERS)
 
@@ -231,6 +231,7 @@ def list_events(
     status_code=202,
     response_model=Job,
     responses={**PREFLIGHT, **responses(400, 401, 408, 409, 413, 422, 503, 507)},
+    openapi_extra=form_body(JobForm),
 )
 @UPLOADS.runs
 def adapt(

@@ -76,10 +76,10 @@ class JobSubmission:
             config = parse_config(form.config, self.serving, backbones.default(session, self.settings))
             past = stats.recent_successes(session, backbone=config.backbone, image_size=config.image_size)
         name, webhook = clean_name(form.name), _checked_webhook(form.webhook, self.settings)
-        with self.scratch.admit(owner) as grant, scratch_folder(self.scratch.root) as folder:
+        with self.scratch.hold(owner) as take, scratch_folder(self.scratch.root) as folder:
             validated = validate_upload(
                 folder=folder,
-                take=lambda size: grant.take(bytes=size),
+                take=take,
                 settings=self.settings,
                 decoders=self.serving.decoding,
                 owner=owner,

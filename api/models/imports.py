@@ -15,7 +15,7 @@ from api.http.forms import JsonText, Text
 from api.http.problems import InvalidRequest, invalid_model
 from clipcite.wire.base import MAX_CLASSES, RawName
 from clipcite.wire.models import Model
-from core.admission import Grant
+from core.admission import Take
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.export.archive_info import WANTED, ArchiveInfo, inspect_folder
@@ -94,10 +94,10 @@ class ModelImport:
         """
         name = clean_name(form.name)
         installation.check(self.database, self.blobs)
-        with self.scratch.admit(owner) as grant, scratch_folder(self.scratch.root) as scratch:
+        with self.scratch.hold(owner) as take, scratch_folder(self.scratch.root) as scratch:
             folder = scratch / "model"
             folder.mkdir()
-            _unpack(form.archive, folder, self.settings, grant)
+            _unpack(form.archive, folder, self.settings, take)
             info = inspect_folder(folder)
             config = _resolved(info, self.serving, form)
             names = _class_names(info, form)
@@ -149,11 +149,11 @@ def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
     return Model.model_validate({**columns, "aliases": aliases, "trained_classes": row.classes})
 
 
-def _unpack(archive: UploadFile, folder: Path, settings: Settings, grant: Grant) -> None:
+def _unpack(archive: UploadFile, folder: Path, settings: Settings, take: Take) -> None:
     max_bytes = settings.max_request_bytes  # weights hardly compress
     limits = ArchiveLimits(max_bytes=max_bytes, max_entries=MAX_ENTRIES)
     try:
-        extract(archive.file, folder, WANTED, limits, lambda size: grant.take(bytes=size))
+        extract(archive.file, folder, WANTED, limits, take)
     except ArchiveError as error:
         if error.code == "archive_too_large":
             detail = f"The archive unpacks to more than {max_bytes:,} bytes or {MAX_ENTRIES:,} files."

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, ServingDep
-from api.http.forms import FormRoute, form_of
+from api.http.forms import form_body, form_of
 from api.http.problems import InvalidRequest, json_or_invalid, responses
-from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobFormDep, check_source
+from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
 from api.jobs.image_check import StoredImages
 from api.jobs.retrain import changed_settings
 from api.jobs.submission import SubmissionDep
@@ -32,7 +32,6 @@ from core.store.registry.references import clean_name
 from core.store.storage import deletions
 
 router = APIRouter(prefix="/models", tags=["models"])
-form_router = APIRouter(prefix="/models", tags=["models"], route_class=FormRoute)
 
 
 @router.get("", responses=responses(401, 422, 503))
@@ -132,10 +131,19 @@ def export_model(
         model = models.resolve(session, model_id, owner=owner)
     with ExitStack() as opened:
         # The file counts as a temporary file of the owner until it is sent, a large one as an owner's half.
-        grant, half = opened.enter_context(scratch.admit(owner)), scratch.bytes.most // 2
-        wanted = (model, model.alpha if alpha is None else round_alpha(alpha), format, names)
-        parts = (serving.settings, serving.engine.pool, serving.blobs, *wanted)
-        archive = opened.enter_context(export(*parts, lambda size: grant.take(bytes=min(size, half))))
+        take = opened.enter_context(scratch.hold(owner))
+        archive = opened.enter_context(
+            export(
+                serving.settings,
+                serving.engine.pool,
+                serving.blobs,
+                model,
+                model.alpha if alpha is None else round_alpha(alpha),
+                format,
+                names,
+                take=lambda size: take(min(size, scratch.share)),
+            )
+        )
         held = opened.pop_all()
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '', model.id)}-{format}.zip"
     headers = {
@@ -145,7 +153,12 @@ def export_model(
     return Download(archive, held, headers)
 
 
-@form_router.post("", status_code=201, responses=responses(400, 401, 408, 409, 413, 422, 503, 507))
+@router.post(
+    "",
+    status_code=201,
+    responses=responses(400, 401, 408, 409, 413, 422, 503, 507),
+    openapi_extra=form_body(ImportForm),
+)
 @MODELS.runs
 def import_model(
     response: Response,
@@ -161,11 +174,12 @@ def import_model(
     return importer.run(form, owner, response)
 
 
-@form_router.post(
+@router.post(
     "/{model_id}/extend",
     status_code=202,
     response_model=Job,
     responses={**PREFLIGHT, **responses(400, 401, 404, 408, 409, 413, 422, 503, 507)},
+    openapi_extra=form_body(JobForm),
 )
 @UPLOADS.runs
 def extend(

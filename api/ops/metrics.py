@@ -25,13 +25,13 @@ class ServingMetrics(Collector):
         self._serving = serving
 
     def collect(self) -> Iterator[Metric]:
-        pool, slots = self._serving.engine.pool, self._serving.admission.slots
+        pool, images = self._serving.engine.pool, self._serving.images
         models, batches = pool.warm.counts(MODEL), self._serving.engine.batcher.counts()
         for name, meaning, value in (
             ("warm_bytes", "Memory of models and deltas, without their shared backbones.", pool.warm.bytes),
             ("warm_budget_bytes", "CLIPCITE_MODEL_CACHE_BYTES.", pool.warm.budget_bytes),
-            ("queue_images", "Images of requests in progress.", slots.held),
-            ("queue_max_images", "Maximum number of images of requests in progress.", slots.most),
+            ("queue_images", "Images of requests in progress.", images.held),
+            ("queue_max_images", "Maximum number of images of requests in progress.", images.most),
         ):
             yield GaugeMetricFamily(f"clipcite_{name}", meaning, value=value)
         for name, meaning, count in (
@@ -43,7 +43,7 @@ class ServingMetrics(Collector):
                 "Loads that failed, because files were missing or damaged. The log names the models.",
                 pool.unavailable,
             ),
-            ("queue_refused", "Requests rejected with 503 by load shedding.", slots.refused),
+            ("queue_refused", "Requests rejected with 503 by load shedding.", images.refused),
             ("queue_batches", "Image batches.", batches.batches.get("images", 0)),
             ("queue_batched_images", "Images in those batches.", batches.rows.get("images", 0)),
             ("queue_busy_seconds", "Computing time, summed over threads.", batches.busy_seconds),
@@ -70,7 +70,7 @@ def install(app: FastAPI) -> None:
     )
     registry.register(ServingMetrics(app.state.serving))
     streams = Gauge("clipcite_event_streams", "Open event streams.", registry=registry)
-    streams.set_function(lambda: app.state.event_source.readers.slots.held)
+    streams.set_function(lambda: app.state.event_source.readers.held)
     Instrumentator(
         excluded_handlers=["/metrics"],
         should_exclude_streaming_duration=True,  # a stream lasts until its job ends

@@ -1,6 +1,6 @@
 """The CLIP-CITE method (arXiv 2407.04003): `pipeline` fine-tunes CLIP, `inference` classifies.
 
-May import `core.admission` and `core.errors` and nothing else of this project; the names below are imported
+May import `core.errors` and nothing else of this project; the names below are imported
 on first use, so that `core.clip.config` needs no torch.
 """
 

@@ -3,7 +3,6 @@
 import base64
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.admission import Admission, Limit
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
@@ -38,6 +36,7 @@ from core.serving.names import Prompts, resolve_class_names
 from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, Snapshot
 from core.serving.text_cache import TEXT_CACHE_BYTES, ClassifierKey, RequestClassifier, TextCache
+from core.serving.threads import single_threaded
 from core.serving.types import (
     ClassifyRequest,
     ClassifyResult,
@@ -50,8 +49,6 @@ from core.tracing import span
 Decoded = Tensor | BadImage
 PROMPTS_PER_TURN = 16
 """Prompts that are tokenized at once, in about 0.2 s if each has 1,000 of the costliest characters."""
-MAX_TOKENIZING_SECONDS = 60
-"""Maximum wait for the turn to tokenize prompts."""
 
 
 class Images:
@@ -105,9 +102,8 @@ class Predictor:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.texts = TextCache(TEXT_CACHE_BYTES)
-        # Hugging Face tokenizers take one caller at a time. Owners take turns, since one of them may have
-        # 20,000 prompts.
-        self._tokenizing = Admission(slots=Limit(1, "Many class names are waiting."))
+        # Hugging Face tokenizers take one caller at a time. One with 20,000 prompts lets others in between.
+        self._tokenizing = single_threaded(1, "tokenizer")
 
     def predict(
         self,
@@ -116,13 +112,13 @@ class Predictor:
         model: LoadedModel,
         started: float,
         *,
-        admit_prompts: Callable[[int], AbstractContextManager[None]],
+        take_prompts: Callable[[int], None],
     ) -> ClassifyResult:
         """Classify images, or a collection by its features.
 
         Args:
             started: `time.perf_counter()` at the start of the request, for the total time.
-            admit_prompts: returns the context in which this number of prompts may be encoded.
+            take_prompts: called with the number of prompts that are encoded; it may raise ServerBusy.
 
         Raises NoReadableImage, NotCalibrated, ServerBusy, WrongFeatures, and any error of the engine.
         """
@@ -149,7 +145,7 @@ class Predictor:
         make_classifier = partial(
             self.texts.classifier,
             key,
-            lambda: self._make_classifier(key, model, images.owner, admit_prompts),
+            lambda: self._make_classifier(key, model, take_prompts),
             wait_seconds=self._engine.wait_seconds,
         )
         decoding = time.perf_counter()
@@ -263,8 +259,7 @@ class Predictor:
         self,
         key: ClassifierKey,
         model: LoadedModel,
-        owner: str,
-        admit_prompts: Callable[[int], AbstractContextManager[None]],
+        take_prompts: Callable[[int], None],
     ) -> RequestClassifier:
         model_key, _, class_names, templates, balance = key
         row, served = model.row, model.served
@@ -273,21 +268,21 @@ class Predictor:
         )
 
         def encode(missing: Sequence[Prompts]) -> Tensor:
-            with admit_prompts(sum(map(len, missing))):
-                return self.encode_prompts(served, missing, owner)
+            take_prompts(sum(map(len, missing)))
+            return self.encode_prompts(served, missing)
 
         rows = self.texts.rows(model_key, names.prompts, encode)
         features = torch.stack([rows[prompts] for prompts in names.prompts])
         fitted_rule = request_rule(served.shots, features, names.classes, balance)
         return RequestClassifier(names, features, fitted_rule)
 
-    def encode_prompts(self, served: ServedModel, prompts: Sequence[Prompts], owner: str) -> Tensor:
+    def encode_prompts(self, served: ServedModel, prompts: Sequence[Prompts]) -> Tensor:
         """Return the classifier weights [C, D] of C classes."""
         sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
         tokens: list[Tensor] = []
         for start in range(0, len(sentences), PROMPTS_PER_TURN):
-            with self._tokenizing.admit(owner, slots=1, wait=MAX_TOKENIZING_SECONDS):
-                tokens.append(served.backbone.tokenizer(sentences[start : start + PROMPTS_PER_TURN]))
+            some = sentences[start : start + PROMPTS_PER_TURN]
+            tokens.append(self._tokenizing.submit(served.backbone.tokenizer, some).result())
         features = self._engine.encode_text(served, torch.cat(tokens), wait_seconds=self._engine.wait_seconds)
         return classifier_from_features(features, sentences, prompts)
 

@@ -1,16 +1,14 @@
 """Classification with any model at any α, for POST /classify."""
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 
 import torch
 
-from core.admission import Admission, Grant, Limit
+from core.admission import Budget, Take
 from core.clip.config import STARTER, USUAL_SIDE
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
@@ -24,7 +22,7 @@ from core.serving.pool.cache import StillLoading
 from core.serving.predictor import Images, LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews, is_job
 from core.serving.threads import single_threaded
-from core.serving.types import MAX_SLOTS, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
+from core.serving.types import MAX_IMAGES, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
 from core.settings import Settings
 from core.store import backbones as store
 from core.store.db.session import Database
@@ -38,12 +36,8 @@ from core.store.storage.blobs import Blobs
 MIN_DECODERS = 2
 PROMPTS_PER_IMAGE = 100
 """Number of prompts that take about as long as an image."""
-FEATURES_PER_IMAGE = 100
-"""Images of a collection, whose self-training takes about as long as encoding one."""
 COLLECTION_COPIES, SCORE_COPIES = 5, 2
 """Copies of a collection's features and scores in memory at once, in float32."""
-MAX_RETRY_AFTER = 30
-"""Largest `Retry-After`, in seconds."""
 WARM_UP_AGAIN_SECONDS = 10
 REFRESH_SECONDS = 2.0
 """Interval at which the default backbone is looked up."""
@@ -81,19 +75,19 @@ class Serving:
     """Classification service: loads models on first use and keeps the recently used ones."""
 
     def __init__(
-        self, settings: Settings, database: Database, blobs: Blobs, admission: Admission | None = None
+        self, settings: Settings, database: Database, blobs: Blobs, memory: Budget | None = None
     ) -> None:
         self.settings = settings
         self.database = database
         self.blobs = blobs
         self.engine = Engine(settings, database, blobs)
         self.decoders = max(MIN_DECODERS, torch.get_num_threads())
-        self.admission = admission or Admission(slots=Limit(MAX_SLOTS))
-        """One slot per image and model in flight. Each full PROMPTS_PER_IMAGE new prompts need one more."""
-        self.admission.slots.seconds_to_wait = self._seconds_to_wait
+        self.memory = memory or Budget(settings.memory_bytes)
+        self.images = Budget(MAX_IMAGES, "Too many classifications are in progress.", retry_after=2)
+        """Images in flight, once per model. Each full PROMPTS_PER_IMAGE new prompts count as one more."""
         self.decoding = Decoders(self.decoders)
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
-        self.requests = single_threaded(MAX_SLOTS, "request")
+        self.requests = single_threaded(MAX_IMAGES, "request")
         """One thread per admitted request, so that requests never wait for a thread."""
         self.predictor = Predictor(self.engine)
         self._default = WeightsKey(settings.backbone, recipe(settings.backbone).image_size)
@@ -208,14 +202,15 @@ class Serving:
         request: ClassifyRequest,
         *,
         models: Sequence[Subject],
-        grant: Grant | None = None,
+        owner: str = "",
+        take: Take = lambda images: None,
     ) -> list[ClassifyResult]:
         """Score images against class names with each model. Images are decoded once per preprocessing.
 
         Args:
             images: image files, or the features of a collection.
             models: from `look_up`: a model's row, a job's preview, `stock` or `stock:<backbone>`.
-            grant: the request's room, which is extended for its new prompts.
+            take: takes more of the budget `images`, for prompts and larger images.
 
         Raises:
             ModelNotFound: a model was deleted since.
@@ -226,19 +221,18 @@ class Serving:
             WrongFeatures: the features of a collection are not of this model.
             UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
         """
-        grant = grant or Grant(self.admission, "")
         shared: Images | Collection
         if isinstance(images, Features):
-            shared = Collection(images, grant.owner)
+            shared = Collection(images, owner)
         else:
             limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
-            shared = Images(images, limits, self.decoding, grant.owner)
+            shared = Images(images, limits, self.decoding, owner)
         results = []
         for model in models:
             started = time.perf_counter()
             with (
                 self.acquire(model, request.alpha) as loaded,
-                self._admit_work(grant, shared, len(request.class_names), loaded),
+                self._room(shared, len(request.class_names), loaded, owner, take),
             ):
                 results.append(
                     self.predictor.predict(
@@ -246,30 +240,21 @@ class Serving:
                         request,
                         loaded,
                         started,
-                        admit_prompts=partial(self._admit_prompts, grant),
+                        take_prompts=lambda prompts: take(prompts // PROMPTS_PER_IMAGE),
                     )
                 )
         return results
 
-    def _admit_work(
-        self, grant: Grant, images: Images | Collection, names: int, model: LoadedModel
-    ) -> AbstractContextManager[None]:
-        """Extend the room by what images above the usual size, or those of a collection, take in addition."""
+    def _room(
+        self, images: Images | Collection, names: int, model: LoadedModel, owner: str, take: Take
+    ) -> AbstractContextManager[object]:
+        """Take what images above the usual size, or those of a collection, need in addition."""
         if isinstance(images, Collection):
             size = 4 * len(images) * (COLLECTION_COPIES * images.features.shape[1] + SCORE_COPIES * names)
-            slots = len(images) // FEATURES_PER_IMAGE
-        else:
-            usual = len(images) * model.served.backbone.image_size**2 // USUAL_SIDE**2
-            size, slots = 0, max(0, usual - len(images))
-        # More than a half would never fit next to other requests.
-        return grant.more(bytes=size, slots=min(slots, self.admission.slots.most // 2))
-
-    def _admit_prompts(self, grant: Grant, prompts: int) -> AbstractContextManager[None]:
-        # More than a half would never fit next to other requests.
-        return grant.more(slots=min(prompts // PROMPTS_PER_IMAGE, self.admission.slots.most // 2))
-
-    def _seconds_to_wait(self) -> int:
-        return min(max(math.ceil(self.engine.batcher.counts().seconds_to_wait), 1), MAX_RETRY_AFTER)
+            return self.memory.hold(owner, size)
+        usual = len(images) * model.served.backbone.image_size**2 // USUAL_SIDE**2
+        take(max(0, usual - len(images)))
+        return nullcontext()
 
     @contextmanager
     def acquire(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:

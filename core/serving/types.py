@@ -11,7 +11,7 @@ from core.clip.inference.request_rule import RequestKind
 from core.errors import ClipCiteError
 from core.store.db.tables import Model
 
-MAX_SLOTS = 256
+MAX_IMAGES = 256
 """Maximum number of images of all requests in progress, once per model."""
 
 

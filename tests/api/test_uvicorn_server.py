@@ -81,8 +81,7 @@ def test_the_header_timeout_does_not_cut_slow_requests(port: int) -> None:
         wait_until_closed(connection)
 
 
-class ReadTimeout(WatchedProtocol):
-    read_seconds = 4 * PATIENCE
+class FewConnections(WatchedProtocol):
     max_connections = 8
 
 
@@ -101,8 +100,8 @@ async def large_answer(scope: Scope, receive: Receive, send: Send) -> None:
 @contextmanager
 def large_answers() -> Iterator[tuple[int, uvicorn.Server]]:
     with listen("127.0.0.1", 0) as listener:
-        watch_readers(listener, ReadTimeout.read_seconds)
-        with uvicorn_with(large_answer, listener, http=ReadTimeout) as server:
+        watch_readers(listener, 4 * PATIENCE)
+        with uvicorn_with(large_answer, listener, http=FewConnections) as server:
             yield listener.getsockname()[1], server
 
 

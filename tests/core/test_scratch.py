@@ -71,25 +71,23 @@ def test_a_process_that_is_killed_while_it_removes_its_folder_leaves_the_lock(tm
 
 def test_all_requests_share_the_space_and_an_owner_has_half_of_it(tmp_path: Path) -> None:
     space = ScratchSpace(tmp_path, 1_000)
-    with space.admit("ann") as first, space.admit("ann") as second, space.admit("bob") as other:
-        first.take(bytes=300)
-        second.take(bytes=200)
+    with space.hold("ann", 300), space.hold("ann", 200) as second, space.hold("bob", 500) as other:
         with pytest.raises(ServerBusy):
-            second.take(bytes=1)
-        other.take(bytes=500)
-        with space.admit("cid") as late, pytest.raises(ServerBusy):
-            late.take(bytes=1)
+            second(1)
+        with space.hold("cid") as late, pytest.raises(ServerBusy):
+            late(1)
         with pytest.raises(ScratchExceeded, match="500 bytes"):
-            other.take(bytes=1)
-    with space.admit("ann") as again:
-        again.take(bytes=500)
+            other(1)
+    with space.hold("ann", 500):
+        pass
 
 
 def test_the_free_space_is_looked_at_first(tmp_path: Path) -> None:
     free = free_bytes(tmp_path / "never" / "made")
-    with ScratchSpace(tmp_path, 10 * free).admit("ann") as share:
+    space = ScratchSpace(tmp_path, 10 * free)
+    with space.hold("ann") as take:
         with pytest.raises(OSError, match="No space") as caught:
-            share.take(bytes=free)
+            take(free)
         assert caught.value.errno in FULL
-        share.take(bytes=1)
-        assert share.bytes == 1
+        take(1)
+        assert space.held == 1

@@ -43,7 +43,7 @@ ALLOWED = {
     "clipcite": {"clipcite.wire"},
     "clipcite.wire": set(),
     "core.admission": {"core.errors"},
-    "core.clip": {"core.admission", "core.errors", "core.parent_watch"},
+    "core.clip": {"core.errors", "core.parent_watch"},
     "core.doctor": {"core.clip", "core.errors", "core.settings", "core.store"},
     "core.errors": set(),
     "core.log": {"core.parent_watch", "core.settings"},

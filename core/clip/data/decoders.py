@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.admission import Admission, Limit, ServerBusy
 from core.clip.data.decoder import INPUT_BYTES
 from core.clip.data.decoder_process import SECONDS, DecoderProcess, MoreRoom
 from core.clip.data.header import ImageLimits, read_file
@@ -34,7 +33,6 @@ SMALL_BYTES = 64 * 1024 * 1024
 """Memory of an image for which none is reserved. Each process may use as much."""
 LARGE_BYTES = 800_000_000
 """Memory of all larger images together. An image that needs more is decoded without other large ones."""
-MAX_WAIT_SECONDS = 86_400
 AHEAD = 4
 """Decoded images that wait for an earlier one of their request, per process."""
 Array = NDArray[np.uint8]
@@ -53,17 +51,48 @@ class _Flight:
     """Its slot, and the memory that is reserved for a large image."""
 
 
+class _Room:
+    """Counts what the images in flight take. Nobody overtakes those that wait."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._line: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    def take(self, size: int, *, patient: bool) -> bool:
+        """Wait for room, or return False unless `patient`. An image alone always has room."""
+        place = object()
+        with self._changed:
+            if not patient and (self._line or not self._fits(size)):
+                return False
+            self._line.append(place)
+            self._changed.wait_for(lambda: self._line[0] is place and self._fits(size))
+            self._line.popleft()
+            self._held += size
+            self._changed.notify_all()
+            return True
+
+    def give_back(self, size: int) -> None:
+        with self._changed:
+            self._held -= size
+            self._changed.notify_all()
+
+    def _fits(self, size: int) -> bool:
+        return not self._held or self._held + size <= self._most
+
+
 class Decoders:
     """A pool of decoder processes, for any number of threads.
 
-    Owners take turns. Large images occupy at most half of the processes, so that small ones do not wait for
+    Large images occupy at most half of the processes, so that small ones do not wait for
     them.
     """
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
-        self._slots = Admission(slots=Limit(processes, share=1))
-        self._large = Admission(bytes=Limit(LARGE_BYTES, share=1))
+        self._slots = _Room(processes)
+        self._large = _Room(LARGE_BYTES)
         self._lock = threading.Lock()
         self._idle: list[DecoderProcess] = []
         self._closed = False
@@ -163,14 +192,12 @@ class Decoders:
     ) -> _Flight | None:
         """Send an image to a process. Return None if there is none, unless `patient`."""
         large = 0 if room <= SMALL_BYTES else max(room, LARGE_BYTES // max(1, self.processes // 2))
-        wait = MAX_WAIT_SECONDS if patient else 0
         with ExitStack() as held:
-            try:
-                if large:
-                    held.enter_context(self._large.admit(owner, bytes=large, wait=wait))
-                held.enter_context(self._slots.admit(owner, slots=1, wait=wait))
-            except ServerBusy:
-                return None
+            for kind, size in ((self._large, large), (self._slots, 1)):
+                if size:
+                    if not kind.take(size, patient=patient):
+                        return None
+                    held.callback(kind.give_back, size)
             with self._lock:
                 process = self._idle.pop() if self._idle else None
             if process is None or not process.is_alive():
@@ -194,11 +221,13 @@ class Decoders:
         self, sources: Iterator[bytes], limits: ImageLimits, owner: str, how: How
     ) -> Iterator[Array | BadImage]:
         def read(source: bytes) -> Array | BadImage:
-            with self._slots.admit(owner, slots=1, wait=MAX_WAIT_SECONDS):
-                try:
-                    return np.asarray(begin(source, limits, **how).decode())
-                except BadImage as bad:
-                    return bad
+            self._slots.take(1, patient=True)
+            try:
+                return np.asarray(begin(source, limits, **how).decode())
+            except BadImage as bad:
+                return bad
+            finally:
+                self._slots.give_back(1)
 
         with ThreadPoolExecutor(self.processes) as threads:
             while some := list(islice(sources, AHEAD * self.processes)):

@@ -19,6 +19,7 @@ from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import SupportSet
 from core.serving import collection
 from core.serving.service import look_up
+from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.tables import Model
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem, shots
@@ -176,20 +177,22 @@ def test_features_that_do_not_fit(shared: Service, model: str) -> None:
     assert_problem(large, 422, "invalid_request", "Send `top_k` of at most 8")
 
 
-def test_the_largest_collection_leaves_room_for_others(
+def test_the_largest_collection_works_beside_another_request_of_its_owner(
     shared: Service, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admission, seen = shared.app.state.admission, []
+    images, memory = shared.app.state.serving.images, shared.app.state.memory
+    seen: list[tuple[str, int, int]] = []
 
     def watched(*given: Any) -> RequestRule:
-        seen.append((threading.current_thread().name, admission.slots.held, admission.bytes.held))
+        seen.append((threading.current_thread().name, images.held, memory.held))
         return self_trained(*given)
 
     monkeypatch.setattr(collection, "self_trained", watched)
-    body = ok(ask(shared, FEATURES[:100] * (MAX_COLLECTION_IMAGES // 100), model=model, top_k=1))
+    with images.hold(DEFAULT_OWNER, images.share - 1):
+        body = ok(ask(shared, FEATURES[:100] * (MAX_COLLECTION_IMAGES // 100), model=model, top_k=1))
     assert (body["method"], len(body["results"])) == ("self_training", MAX_COLLECTION_IMAGES)
-    [(thread, slots, held)] = seen
+    [(thread, held, size)] = seen
     assert thread.startswith("request")
-    assert slots == 1 + admission.slots.most // 2
-    assert held > 20 * MAX_COLLECTION_IMAGES * WIDTH
-    assert admission.slots.held == 0
+    assert held == images.share
+    assert size > 20 * MAX_COLLECTION_IMAGES * WIDTH
+    assert (images.held, memory.held) == (0, 0)

@@ -57,8 +57,8 @@ def test_requests_over_the_limit_get_retry_after(
     make_service: MakeService, backbone: Backbone, held: Held
 ) -> None:
     service = make_service()
-    slots = service.app.state.admission.slots
-    slots.most = 4
+    images = service.app.state.serving.images
+    images.most = 4
     first, second = (
         publish_model(service.database, service.blobs, backbone, theta_1=moved(backbone, seed))
         for seed in (1, 2)
@@ -73,29 +73,29 @@ def test_requests_over_the_limit_get_retry_after(
 
         for i, model in enumerate((first, second)):
             asked.append(pool.submit(classify, service, model))
-            wait_for(lambda held=i + 1: slots.held == held)
+            wait_for(lambda held=i + 1: images.held == held)
         # One owner gets half of the limit for all its models, the others the rest.
         refused = classify(service, first)
-        assert_problem(refused, 503, "busy", "Try again in 1 s")
-        assert refused.headers["retry-after"] == "1"
+        assert_problem(refused, 503, "busy", "Try again in 2 s")
+        assert refused.headers["retry-after"] == "2"
         theirs = {"headers": {"Authorization": keys["other"]}}
         asked.append(pool.submit(classify, service, images=2, **theirs))
-        wait_for(lambda: slots.held == 4)
+        wait_for(lambda: images.held == 4)
         for body in ({}, {"class_names": []}):  # The request is refused before the rest of it is read.
             assert_problem(classify(service, **body), 503, "busy")
         # Other routes keep answering.
         assert service.client.get("/models").status_code == 200
         assert service.client.get("/healthz").status_code == 200
-        assert slots.refused == 3
+        assert images.refused == 3
         held.set()
         assert [one.result(60).status_code for one in asked] == [200] * 3
     assert classify(service, first).status_code == 200
-    assert slots.held == 0
+    assert images.held == 0
 
 
 def test_one_large_request_is_admitted(make_service: MakeService) -> None:
     service = make_service()
-    service.app.state.admission.slots.most = 2
+    service.app.state.serving.images.most = 2
     assert len(classify(service, images=20).json()["results"]) == 20
     both = classify(service, images=3, model=[], models='["stock", "stock"]')
     assert len(both.json()["comparison"]) == 2
@@ -120,14 +120,14 @@ def test_a_request_that_waits_too_long_gets_503(make_service: MakeService, held:
 def test_the_unread_body_of_a_refused_request_does_no_harm(make_service: MakeService) -> None:
     """The request is refused unread. The next one succeeds, on the same connection or another."""
     service = make_service()
-    service.app.state.admission.slots.most = 1
+    service.app.state.serving.images.most = 2
     files = [("images", (f"{i}.jpg", crafted.jpeg(i, 900, 900))) for i in range(12)]
     with (
         listening(service.app) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         data = {"class_names": ["fox", "oak"]}
-        with service.app.state.admission.admit("default", slots=1):
+        with service.app.state.serving.images.hold("default", 1):
             for _ in range(3):
                 assert client.post("/classify", data=data, files=files).status_code == 503
                 assert client.get("/healthz").status_code == 200

@@ -8,6 +8,7 @@ import pytest
 
 from api.corrections import evaluate as evaluation
 from core.clip.models.backbone import Backbone
+from core.store.accounts.owners import DEFAULT_OWNER
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, form
 from tests.core.serving.adapted import publish_model
@@ -114,12 +115,10 @@ def test_bad_images_are_refused_or_left_out(unchanged: Service, model: str) -> N
     assert_problem(evaluate(unchanged, "nobody", archive=none), 404, "model_not_found")
 
 
-def test_a_part_waits_for_its_turn(unchanged: Service, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_without_room_is_refused_before_its_first_part(unchanged: Service, model: str) -> None:
     files = {"images": [("a.jpg", IMAGES[0])], "labels": ["badger"]}
-    admission = unchanged.app.state.admission
-    with admission.admit("another", slots=admission.slots.most) as other:
-        monkeypatch.setattr(evaluation.time, "sleep", lambda _: other.take(slots=-other.slots))
-        assert evaluate(unchanged, model, **files).status_code == 200
-    monkeypatch.setattr(evaluation, "TURN_SECONDS", -1)
-    with admission.admit("another", slots=admission.slots.most):
+    images = unchanged.app.state.serving.images
+    with images.hold(DEFAULT_OWNER, images.share):
         assert_problem(evaluate(unchanged, model, **files), 503, "busy", "Try again")
+    assert evaluate(unchanged, model, **files).status_code == 200
+    assert images.held == 0

@@ -217,7 +217,7 @@ def types(found: list[Heard]) -> list[str]:
 
 def readers_of(service: Service) -> int:
     source: EventSource = service.app.state.event_source
-    return source.readers.slots.held
+    return source.readers.held
 
 
 @contextmanager
@@ -399,7 +399,7 @@ def test_streams_end_when_the_service_stops(fresh: Service) -> None:
 
 def test_streams_per_owner_are_limited(fresh: Service) -> None:
     job_id = queued(fresh)
-    fresh.app.state.event_source.readers.slots.most = 4
+    fresh.app.state.event_source.readers.most = 4
     with followed(fresh) as port:
         streams = [Stream(port, job_id) for _ in range(2)]
         for stream in streams:

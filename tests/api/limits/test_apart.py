@@ -158,7 +158,7 @@ def test_stalled_handlers_delay_no_key_lookup(
     with connected(service) as (http, pool):
         try:
             lists = [pool.submit(http.get, "/models") for _ in range(UPLOADS)]
-            for _ in range(REQUESTS.admission.slots.most // 2):  # the others are left for other owners
+            for _ in range(REQUESTS.max_threads // 2):  # the others are left for other owners
                 assert stalled.acquire(timeout=600)
             unknown = {"Authorization": f"{http.headers['Authorization'][:-4]}AAAA"}
             assert http.get("/models", headers=unknown, timeout=60).status_code == 401

@@ -2,6 +2,7 @@
 leaves nothing.
 """
 
+import logging
 import os
 import socket
 import time
@@ -110,6 +111,19 @@ def test_fifty_slow_uploads_block_nobody_and_are_ended(
             assert_problem(response, 408, "upload_too_slow", "Nothing was stored. Send it again")
             assert response.headers["connection"] == "close"
     assert [item for item in service.stored() if item.startswith("temporary")] == []
+
+
+def test_a_client_that_leaves_during_its_body_is_no_error_of_the_service(
+    fresh: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    with listening(fresh.app) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=HANGS) as connection:
+            connection.sendall(head + b"Content-Length: 1000\r\n\r\n{")
+        counted = 'http_requests_total{handler="/classify",method="POST",status="%s"}'
+        wait_for(lambda: counted % "4xx" in fresh.client.get("/metrics").text)
+    assert counted % "5xx" not in fresh.client.get("/metrics").text
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def open_files() -> int:

@@ -31,6 +31,7 @@ class Process:
 
     port: int
     process: psutil.Process
+    log: Path
 
     def post(self, path: str, body: bytes, kind: str = "application/json") -> httpx.Response:
         """Return the answer, even if the connection closed before the whole body was sent."""
@@ -92,10 +93,10 @@ def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Back
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "MALLOC_TRIM_THRESHOLD_": "65536",
     }
-    command = [sys.executable, "-m", "api"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+    command, log = [sys.executable, "-m", "api"], data / "log"
+    with log.open("wb") as file, subprocess.Popen(command, env=environment, stderr=file) as process:
         try:
-            api = Process(port, psutil.Process(process.pid))
+            api = Process(port, psutil.Process(process.pid), log)
             for _ in range(6_000):
                 assert process.poll() is None
                 with suppress(OSError):
@@ -181,11 +182,21 @@ def test_a_refusal_is_short_and_cheap(api: Process, name: str) -> None:
     assert spent <= 2 * usual + 0.05  # The clock ticks every 0.01 s.
 
 
-def test_valid_json_of_very_many_values_is_refused_as_it_comes(api: Process) -> None:
+def test_valid_json_of_very_many_values_is_refused_before_it_is_parsed(api: Process) -> None:
     body = b'{"class_names":["a"],"images":[' + b'{"base64":""},' * 3_000_000 + b'{"base64":""}]}'
     response, growth = api.growth(lambda: api.post("/classify", body))
     assert (response.status_code, response.json()["code"]) == (413, "too_many_values")
-    assert growth <= 64 * MB
+    assert growth <= 3 * len(body) + 32 * MB
+
+
+def test_malformed_requests_write_nothing_to_the_log(api: Process) -> None:
+    before = api.log.read_bytes()
+    for head in (b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"):
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", api.port), timeout=600) as connection:
+                connection.sendall(head)
+                assert connection.recv(1_000)
+    assert api.log.read_bytes() == before
 
 
 def test_a_large_honest_body_passes(api: Process) -> None:

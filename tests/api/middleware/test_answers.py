@@ -2,20 +2,20 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from starlette.responses import Response
 from starlette.types import Message
 
-from api.middleware.answers import AnswerMiddleware
-from api.uvicorn_server import PIECE_BYTES
-from core.admission import Admission, Limit
+from api.middleware.answers import PIECE_BYTES, AnswerMiddleware
+from core.admission import Budget
 
 LARGE = 5_000_000
 
 
 async def answers(
-    admission: Admission,
+    memory: Budget,
     owner: str,
     sent: list[Message],
     body: bytes = bytes(LARGE),
@@ -31,8 +31,9 @@ async def answers(
     async def receive() -> Message:
         raise AssertionError("The request has no body.")
 
-    with admission.admit(owner) as grant:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": {"grant": grant}}
+    with memory.hold(owner) as take:
+        state = {"take_memory": take}
+        scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": state}
         await AnswerMiddleware(Response(body))(scope, receive, send)
 
 
@@ -44,24 +45,24 @@ def test_a_large_response_holds_memory_until_it_is_read() -> None:
     """An owner has half of the memory. Another owner is served meanwhile."""
 
     async def run() -> None:
-        admission = Admission(bytes=Limit(3 * LARGE, "Memory is taken.", lambda: 10))
+        memory = Budget(3 * LARGE, retry_after=10)
         go_on = asyncio.Event()
         slow: list[Message] = []
-        reading = asyncio.create_task(answers(admission, "ann", slow, go_on=go_on))
+        reading = asyncio.create_task(answers(memory, "ann", slow, go_on=go_on))
         await asyncio.sleep(0)
-        assert admission.bytes.held == LARGE
+        assert memory.held == LARGE
         refused: list[Message] = []
-        await answers(admission, "ann", refused)
+        await answers(memory, "ann", refused)
         assert refused[0]["status"] == 503
         assert dict(refused[0]["headers"])[b"retry-after"] == b"10"
         assert json.loads(body_of(refused))["code"] == "busy"
         others: list[Message] = []
-        await answers(admission, "bob", others)
+        await answers(memory, "bob", others)
         assert (others[0]["status"], len(body_of(others))) == (200, LARGE)
         go_on.set()
         await reading
         assert len(body_of(slow)) == LARGE
-        assert admission.bytes.held == 0
+        assert memory.held == 0
 
     asyncio.run(run())
 
@@ -70,7 +71,7 @@ def test_a_large_response_holds_memory_until_it_is_read() -> None:
 def test_a_response_arrives_whole_in_pieces_that_a_slow_client_can_read(size: int) -> None:
     body = bytes(i % 251 for i in range(size))
     sent: list[Message] = []
-    asyncio.run(answers(Admission(), "ann", sent, body))
+    asyncio.run(answers(Budget(3 * LARGE), "ann", sent, body))
     assert body_of(sent) == body
     assert [message.get("more_body", False) for message in sent[1:]] == [True] * (len(sent) - 2) + [False]
-    assert max(len(message["body"]) for message in sent[1:]) <= max(PIECE_BYTES, size // 20)
+    assert max(len(message["body"]) for message in sent[1:]) <= PIECE_BYTES

@@ -2,21 +2,23 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi import FastAPI, Request, UploadFile
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http import problems
-from api.http.forms import FormRoute
+from api.http.forms import form_of
 from api.middleware.auth import Caller
-from api.middleware.body_limit import BodyLimitMiddleware
-from core.admission import Admission, Limit
+from api.middleware.body_limit import ANY_PATH, BodyLimitMiddleware
+from core.admission import Budget
 from tests.api.service import exchange, listening
 
 LIMIT = 100_000
@@ -37,8 +39,9 @@ FILE = (b"\r\n--" + BOUNDARY[:-1] + b"\r\n--\r\n" + bytes(range(256))) * 20
 BODY = part("label", b"cat") + part("images", FILE, "a.jpg") + part("images", FILE, "b.jpg") + END + b"\r\n"
 
 
-def memory(size: int) -> Admission:
-    return Admission(bytes=Limit(size, "Others take the memory.", lambda: 10))
+class Upload(BaseModel):
+    images: list[UploadFile]
+    label: str = ""
 
 
 class Known:
@@ -54,12 +57,11 @@ class Known:
 
 def make_app(**limits: Any) -> FastAPI:
     app = FastAPI()
-    app.router.route_class = FormRoute
-    app.state.scratch = Admission()
+    app.state.form_limits = {"max_files": 10, "max_fields": 10}
 
     @app.post("/form")
-    def form(images: Annotated[list[UploadFile], File()], label: Annotated[str, Form()] = "") -> list[int]:
-        sizes = [len(image.file.read()) for image in images]
+    def form(sent: Annotated[Upload, form_of(Upload, {"images"})]) -> list[int]:
+        sizes = [len(image.file.read()) for image in sent.images]
         calls.append(sizes)
         return sizes
 
@@ -72,14 +74,15 @@ def make_app(**limits: Any) -> FastAPI:
         return "never reads its body"
 
     problems.install(app)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=LIMIT, **{"admission": memory(6 * LIMIT), **limits})
+    budgets = {"memory": Budget(6 * LIMIT, retry_after=10), "disk": Budget(6 * LIMIT)}
+    app.add_middleware(BodyLimitMiddleware, max_bytes=LIMIT, **{**budgets, **limits})
     app.add_middleware(Known)
     return app
 
 
 def test_a_body_without_room_is_refused_before_it_is_read() -> None:
     """Its length says so. Else several bodies could end each other half way."""
-    middleware = BodyLimitMiddleware(make_app(), LIMIT, memory(60_000))
+    middleware = BodyLimitMiddleware(make_app(), LIMIT, Budget(60_000, retry_after=10), Budget(60_000))
     headers = [(b"content-length", b"9000"), (b"content-type", b"text/plain")]
     scope = {"type": "http", "method": "POST", "path": "/raw", "headers": headers, "query_string": b""}
     sent: list[Any] = []
@@ -90,7 +93,7 @@ def test_a_body_without_room_is_refused_before_it_is_read() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    with middleware.admission.admit("", bytes=20_000):
+    with middleware.memory.hold("", 20_000):
         asyncio.run(middleware(scope, receive, send))
     assert sent[0]["status"] == 503
     assert dict(sent[0]["headers"])[b"retry-after"] == b"10"
@@ -206,13 +209,16 @@ def test_a_content_length_above_the_limit_is_refused_at_once(server: int) -> Non
 
 
 def test_bodies_held_in_memory_have_a_limit_of_their_own() -> None:
-    client = TestClient(make_app(admission=memory(6_000)))
+    client = TestClient(make_app(memory=Budget(6_000)))
     assert client.post("/raw", content=bytes(1_000)).status_code == 200
     for body in (bytes(1_001), iter([bytes(600), bytes(600)])):
         refused = client.post("/raw", content=body, headers={"content-type": "application/json"})
         assert refused.status_code == 413
         assert "1,000 bytes" in refused.json()["detail"]
-        assert "multipart/form-data, which may have 100,000" in refused.json()["detail"]
+        assert "multipart/form-data, which may have 3,000" in refused.json()["detail"]
+    client = TestClient(
+        make_app(memory=Budget(6_000), memory_paths=re.compile("/raw"), upload_paths=ANY_PATH)
+    )
     assert client.post("/form", content=BODY, headers={"content-type": FORM.decode()}).status_code == 200
 
 
