@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import celery
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from core.errors import ClipCiteError
@@ -35,7 +35,7 @@ def make_celery(settings: Settings) -> celery.Celery:
         task_default_queue=QUEUE,
         # No message is acknowledged. The lease requeues the job of a dead worker sooner than a redelivery,
         # which would only fail at the claim. And a worker whose acknowledgement fails receives nothing more.
-        task_queues=[Queue(QUEUE, Exchange(QUEUE), QUEUE, no_ack=True)],
+        task_queues=[Queue(QUEUE, Exchange(QUEUE), QUEUE, no_ack=True)],  # type: ignore[no-untyped-call]
         task_publish_retry=False,
         task_track_started=False,
         worker_pool="threads",
