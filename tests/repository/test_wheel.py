@@ -194,5 +194,5 @@ def test_the_wheel_alone_runs_the_session_of_the_readme(installed: Path, tmp_pat
         reader = {**without_paths(), "CLIPCITE_DATA": str(tmp_path / "data")}
         done = subprocess.run(command, cwd=tmp_path, env=reader, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
-    [result] = json.loads(done.stdout[done.stdout.index("{") :])["results"]
-    assert result["predictions"][0]["class_name"] == "screw"
+    *_, tally = done.stdout.splitlines()
+    assert "screw" in tally, done.stdout
