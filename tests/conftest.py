@@ -16,7 +16,7 @@ import pytest
 import redis
 from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
 
-from core.store.db import migrate
+from core.store.db import client_timeout, engine, migrate
 from core.store.db.session import Database
 from core.store.db.tables import METADATA
 from tests import disk, servers
@@ -35,6 +35,8 @@ its close exceeds the limit: two leaks reached 5.8 GB.
 MIN_FREE_MEMORY = 8_000_000_000
 """Minimum free memory for the tests' files (bytes); one run uses a quarter of it."""
 TABLES = METADATA.sorted_tables
+USUAL_LIMITS = {**engine.LIMITS, "busy": engine.BUSY_MILLISECONDS}
+"""Time limits of the product on databases. The tests have more patience."""
 _numbers = itertools.count()
 _peaks: dict[str, int] = {}
 """Peak memory of each test process (bytes)."""
@@ -51,9 +53,17 @@ def pytest_configure(config: pytest.Config) -> None:
     Services require no token, except in the tests of the token and of the documentation.
     """
     os.environ["CLIPCITE_REQUIRE_TOKEN"] = "false"
+    be_patient_with_databases()
     memory = Path("/dev/shm")
     if memory.is_dir() and shutil.disk_usage(memory).free > MIN_FREE_MEMORY:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+
+def be_patient_with_databases() -> None:
+    """Let no lock and no statement of this process fail because the machine is busy."""
+    engine.LIMITS.update(dict.fromkeys(engine.LIMITS, 600_000))
+    engine.POOL_SECONDS, engine.BUSY_MILLISECONDS = 600, 600_000
+    client_timeout.ANSWER_SECONDS = client_timeout.PING_SECONDS = 600.0
 
 
 @pytest.hookimpl(optionalhook=True)

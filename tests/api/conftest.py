@@ -9,6 +9,7 @@ import pytest
 
 from core.clip.models.backbone import Backbone
 from tests.api.service import Service, service
+from tests.conftest import TABLES
 
 MakeService = Callable[..., Service]
 
@@ -44,7 +45,16 @@ def fresh(make_service: MakeService) -> Service:
 def unchanged(new_service: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
     """Yield an application that the tests of a module share. They store nothing in it."""
     with new_service() as made:
+        before = everything(made)
         yield made
+        assert everything(made) == before
+
+
+def everything(service: Service) -> list[str]:
+    """List all rows, blobs and temporary files."""
+    with service.database.read() as session:
+        rows = [f"{table.name} {row}" for table in TABLES for row in session.execute(table.select())]
+    return sorted([*service.stored(), *rows])
 
 
 @pytest.fixture(scope="module")

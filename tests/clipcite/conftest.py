@@ -1,7 +1,7 @@
 """Shared fixtures for the client's tests, on the one running service."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,11 +27,28 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def taught(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """Return a finished job with its model, for read-only tests."""
+def trained(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    images = _colours(tmp_path_factory.mktemp("taught") / "colours")
     with Client(service.url) as client:
-        images = _colours(tmp_path_factory.mktemp("taught") / "colours")
-        return client.adapt(images, config={"epochs": 8}).wait(timeout=120)
+        return client.adapt(images, config={"epochs": 8}).wait(timeout=600)
+
+
+@pytest.fixture
+def taught(service: Service, trained: Job) -> Iterator[Job]:
+    """Yield a finished job with its model. A test that changes them fails: it needs `learner`."""
+    with Client(service.url) as client:
+        model = client.models.get(trained.model_id or "")
+        yield trained
+        assert client.models.get(model.id).raw == model.raw
+        assert client.jobs.get(trained.id).raw == trained.raw
+        assert list(model.feedback()) == []
+
+
+@pytest.fixture
+def learner(service: Service, folder: Path) -> Job:
+    """Return a finished job whose model a test may teach and rename."""
+    with Client(service.url) as client:
+        return client.adapt(folder, config={"epochs": 8}).wait(timeout=600)
 
 
 def _colours(root: Path) -> Path:

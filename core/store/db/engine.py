@@ -11,6 +11,13 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from core.store.db.client_timeout import be_patient
 from core.store.errors import DatabaseUnavailable
 
+LIMITS = {"statement_timeout": 5_000, "lock_timeout": 2_000, "idle_in_transaction_session_timeout": 10_000}
+"""Time limits on PostgreSQL (milliseconds)."""
+POOL_SECONDS = 2
+"""Timeout for a pooled connection, below `connect_timeout`: waits on a hanging server don't add up."""
+BUSY_MILLISECONDS = 5_000
+"""Timeout for the lock of SQLite."""
+
 
 def make_engine(url: str, *, migrating: bool = False, max_connections: int = 8) -> Engine:
     """Return an engine for the database at the URL.
@@ -46,7 +53,7 @@ def _sqlite(url: str, migrating: bool) -> Engine:
     def connected(connection: Any, record: object) -> None:
         connection.isolation_level = None  # transactions begin below, not in the driver
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {60_000 if migrating else 5_000}")
+        cursor.execute(f"PRAGMA busy_timeout = {60_000 if migrating else BUSY_MILLISECONDS}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")  # a job that was accepted survives a power cut
         cursor.execute(f"PRAGMA foreign_keys = {'OFF' if migrating else 'ON'}")
@@ -72,9 +79,7 @@ def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
     }
     if migrating:
         return create_engine(url, json_serializer=_json, poolclass=NullPool, connect_args=arguments)
-    arguments["options"] = (
-        "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000"
-    )
+    arguments["options"] = " ".join(f"-c {name}={limit}" for name, limit in LIMITS.items())
     engine = create_engine(
         url,
         json_serializer=_json,
@@ -83,7 +88,7 @@ def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
         pool_size=max_connections,
         max_overflow=0,
         pool_use_lifo=True,  # a connection that was just used needs no check
-        pool_timeout=2,  # below connect_timeout, so that waits on a hanging server don't add up
+        pool_timeout=POOL_SECONDS,
     )
     be_patient(engine)
 

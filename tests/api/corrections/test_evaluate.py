@@ -15,10 +15,10 @@ from tests.core.serving.adapted import publish_model
 
 
 @pytest.fixture(scope="module")
-def model(unchanged: Service, backbone: Backbone) -> str:
+def model(shared: Service, backbone: Backbone) -> str:
     """Return a model of a red fox and a badger."""
     prompts = {"red fox": ["a secret sentence"]}
-    return publish_model(unchanged.database, unchanged.blobs, backbone, name="animals", prompts=prompts)
+    return publish_model(shared.database, shared.blobs, backbone, name="animals", prompts=prompts)
 
 
 def evaluate(service: Service, model: str, **fields: Any) -> httpx.Response:
@@ -39,17 +39,17 @@ LABELS = ["RED FOX", "badger", "oak"] * 6 + ["badger", "oak"]
 
 
 def test_twenty_images_are_compared_with_their_labels(
-    unchanged: Service, model: str, monkeypatch: pytest.MonkeyPatch
+    shared: Service, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "PART", 7)
-    before = unchanged.stored()
+    before = shared.stored()
     files = [(f"{number}.jpg", data) for number, data in enumerate(IMAGES)]
-    answer = evaluate(unchanged, "animals", images=files, labels=LABELS)
+    answer = evaluate(shared, "animals", images=files, labels=LABELS)
     assert answer.status_code == 200, answer.text
     body = answer.json()
     names = ["red fox", "Badger", "oak"]
     labels = [next(name for name in names if name.lower() == label.lower()) for label in LABELS]
-    best = predicted(unchanged, model, IMAGES, names)
+    best = predicted(shared, model, IMAGES, names)
     right = [prediction["class_name"] == label for prediction, label in zip(best, labels, strict=True)]
     assert 0 < sum(right) < 20
     assert (body["images"], body["correct"], body["accuracy"]) == (20, sum(right), sum(right) / 20)
@@ -75,50 +75,50 @@ def test_twenty_images_are_compared_with_their_labels(
     assert body["mistakes"] == sorted(wrong, key=lambda row: -row["probability"].expected)
     assert [warning["code"] for warning in body["warnings"]] == ["new_classes"]
     assert "'oak'" in body["warnings"][0]["detail"]
-    assert unchanged.stored() == before  # no job, no image, no temporary file
+    assert shared.stored() == before  # no job, no image, no temporary file
 
 
 def test_the_pre_trained_model_is_asked_the_same_names_with_the_same_prompts(
-    unchanged: Service, model: str, backbone: Backbone
+    shared: Service, model: str, backbone: Backbone
 ) -> None:
     files = [(f"{number}.jpg", data) for number, data in enumerate(IMAGES)]
     labels = ["red fox"] * 20
-    body = evaluate(unchanged, model, images=files, labels=labels).json()
+    body = evaluate(shared, model, images=files, labels=labels).json()
     names = [{"name": "red fox", "prompts": ["a secret sentence"]}, {"name": "Badger"}]
     sent = [{"base64": base64.b64encode(data).decode()} for data in IMAGES]
     fields = {"model": f"stock:{backbone.name}", "class_names": names, "images": sent}
-    results = unchanged.client.post("/classify", json=fields).json()["results"]
+    results = shared.client.post("/classify", json=fields).json()["results"]
     stock = [result["predictions"][0]["class_name"] for result in results]
     assert body["stock_accuracy"] == stock.count("red fox") / 20
     assert body["warnings"] == []
 
 
 def test_an_archive_with_a_single_class_and_all_of_its_folders_are_test_images(
-    unchanged: Service, model: str
+    shared: Service, model: str
 ) -> None:
     files = {"train/badger/a.jpg": IMAGES[0], "test/badger/b.jpg": IMAGES[1]}
-    body = evaluate(unchanged, model, archive=crafted.zip_of(files)).json()
+    body = evaluate(shared, model, archive=crafted.zip_of(files)).json()
     assert body["classes"] == [{"name": "Badger", "images": 2, "correct": body["correct"]}]
 
 
-def test_bad_images_are_refused_or_left_out(unchanged: Service, model: str) -> None:
+def test_bad_images_are_refused_or_left_out(shared: Service, model: str) -> None:
     files = {"badger/a.jpg": IMAGES[0], "badger/b.jpg": b"no image"}
-    assert_problem(evaluate(unchanged, model, archive=crafted.zip_of(files)), 422, "bad_images")
-    body = evaluate(unchanged, model, archive=crafted.zip_of(files), on_bad_image="skip").json()
+    assert_problem(evaluate(shared, model, archive=crafted.zip_of(files)), 422, "bad_images")
+    body = evaluate(shared, model, archive=crafted.zip_of(files), on_bad_image="skip").json()
     assert (body["images"], [warning["code"] for warning in body["warnings"]]) == (1, ["bad_image"])
     none = crafted.zip_of({"badger/b.jpg": b"no image"})
     assert_problem(
-        evaluate(unchanged, model, archive=none, on_bad_image="skip"), 422, "bad_images", "None of"
+        evaluate(shared, model, archive=none, on_bad_image="skip"), 422, "bad_images", "None of"
     )
-    assert_problem(evaluate(unchanged, model), 422, "archive_or_images")
-    assert_problem(evaluate(unchanged, model, name="x"), 422, "invalid_request", "`name`")
-    assert_problem(evaluate(unchanged, "nobody", archive=none), 404, "model_not_found")
+    assert_problem(evaluate(shared, model), 422, "archive_or_images")
+    assert_problem(evaluate(shared, model, name="x"), 422, "invalid_request", "`name`")
+    assert_problem(evaluate(shared, "nobody", archive=none), 404, "model_not_found")
 
 
-def test_an_evaluation_without_room_is_refused_before_its_first_part(unchanged: Service, model: str) -> None:
+def test_an_evaluation_without_room_is_refused_before_its_first_part(shared: Service, model: str) -> None:
     files = {"images": [("a.jpg", IMAGES[0])], "labels": ["badger"]}
-    images = unchanged.app.state.serving.images
+    images = shared.app.state.serving.images
     with images.hold(DEFAULT_OWNER, images.share):
-        assert_problem(evaluate(unchanged, model, **files), 503, "busy", "Try again")
-    assert evaluate(unchanged, model, **files).status_code == 200
+        assert_problem(evaluate(shared, model, **files), 503, "busy", "Try again")
+    assert evaluate(shared, model, **files).status_code == 200
     assert images.held == 0

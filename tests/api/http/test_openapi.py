@@ -123,20 +123,21 @@ def fits(api: Any, method: str, path: str, response: httpx.Response) -> None:
     api[path][method].Case(path_parameters=parameters).validate_response(response, checks=CHECKS)
 
 
-def test_real_answers_fit_the_document(shared: Service, api: Any) -> None:
+def test_real_answers_fit_the_document(fresh: Service, backbone: Backbone, api: Any) -> None:
     """These answers are rarely reached by generated examples."""
-    client = shared.client
+    client = fresh.client
+    publish_model(fresh.database, fresh.blobs, backbone)
     names = {"class_names": ["red fox", "oak"]}
-    job = shared.accepted(**shots())["id"]
+    job = fresh.accepted(**shots())["id"]
     model = client.get("/models").json()["data"][0]["id"]
     client.patch(f"/models/{model}", json={"name": "shoes"})
     alias = "/models/{name}/aliases/{alias}"
     prod = alias.format(name="shoes", alias="prod")
-    claim = samples.claimed(shared.database, samples.new_job(shared.database))
+    claim = samples.claimed(fresh.database, samples.new_job(fresh.database))
     image = [("images", shots()["images"][0])]
     delta = client.get(f"/models/{model}/export", params={"format": "delta"}).content
     reported = client.get(f"/models/{model}").json()["job_id"]
-    samples.store_report(shared.database, shared.blobs, reported, report_fields(held_out()))
+    samples.store_report(fresh.database, fresh.blobs, reported, report_fields(held_out()))
     page = {"accept": "text/html"}
     for method, path, response in (
         ("POST", "/adapt", client.post("/adapt", **form(**shots()))),

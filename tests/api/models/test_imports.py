@@ -90,10 +90,10 @@ def model(fresh: Service, backbone: Backbone) -> str:
 
 
 @pytest.fixture(scope="module")
-def archives(unchanged: Service, backbone: Backbone) -> dict[str, bytes]:
+def archives(shared: Service, backbone: Backbone) -> dict[str, bytes]:
     """Return the archives of a model per format, for the service whose imports are all refused."""
-    model = publish(unchanged, backbone)
-    return {name: exported(unchanged, model, format=name) for name in ("open_clip", "delta")}
+    model = publish(shared, backbone)
+    return {name: exported(shared, model, format=name) for name in ("open_clip", "delta")}
 
 
 def test_a_delta_comes_back_as_it_was(fresh: Service, model: str) -> None:
@@ -187,12 +187,12 @@ def config(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, bytes
     ],
 )
 def test_folders_that_are_refused(
-    unchanged: Service, archives: dict[str, bytes], change: Callable[[dict[str, bytes]], Any], says: str
+    shared: Service, archives: dict[str, bytes], change: Callable[[dict[str, bytes]], Any], says: str
 ) -> None:
-    before = unchanged.blobs.list("")
-    assert_problem(bring(unchanged, changed(archives["open_clip"], change)), 422, "import_refused", says)
-    assert unchanged.blobs.list("") == before
-    assert unchanged.temp_files() == []
+    before = shared.blobs.list("")
+    assert_problem(bring(shared, changed(archives["open_clip"], change)), 422, "import_refused", says)
+    assert shared.blobs.list("") == before
+    assert shared.temp_files() == []
 
 
 @pytest.mark.parametrize(
@@ -214,23 +214,23 @@ def test_folders_that_are_refused(
     ],
 )
 def test_deltas_that_are_refused(
-    unchanged: Service, archives: dict[str, bytes], change: Callable[[dict[str, bytes]], Any], says: str
+    shared: Service, archives: dict[str, bytes], change: Callable[[dict[str, bytes]], Any], says: str
 ) -> None:
     archive = changed(archives["delta"], change)
-    assert_problem(bring(unchanged, archive), 422, "import_refused", says)
+    assert_problem(bring(shared, archive), 422, "import_refused", says)
 
 
 @pytest.mark.parametrize(
     ("format", "file"), [("open_clip", "open_clip_model.safetensors"), ("delta", "weights.safetensors")]
 )
 def test_the_number_of_tensors_has_a_limit(
-    unchanged: Service, archives: dict[str, bytes], format: str, file: str
+    shared: Service, archives: dict[str, bytes], format: str, file: str
 ) -> None:
     empty = {str(i): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(40_000)}
     header = json.dumps(empty).encode()
     content = len(header).to_bytes(8, "little") + header
     archive = changed(archives[format], lambda files: files.update({file: content}))
-    assert_problem(bring(unchanged, archive), 422, "import_refused", "2,000,000 bytes")
+    assert_problem(bring(shared, archive), 422, "import_refused", "2,000,000 bytes")
 
 
 def test_a_support_set_has_a_limit(fresh: Service, backbone: Backbone) -> None:
@@ -254,27 +254,27 @@ def test_a_support_set_has_a_limit(fresh: Service, backbone: Backbone) -> None:
     ],
 )
 def test_fields_that_are_refused(
-    unchanged: Service, archives: dict[str, bytes], fields: dict[str, str], code: str, pointer: str
+    shared: Service, archives: dict[str, bytes], fields: dict[str, str], code: str, pointer: str
 ) -> None:
-    response = bring(unchanged, archives["open_clip"], **fields)
+    response = bring(shared, archives["open_clip"], **fields)
     assert_problem(response, 422, code, errors=[{"pointer": pointer}])
 
 
-def test_a_backbone_that_is_not_here(unchanged: Service, archives: dict[str, bytes]) -> None:
-    response = bring(unchanged, archives["open_clip"], backbone="ViT-B-16/openai")
+def test_a_backbone_that_is_not_here(shared: Service, archives: dict[str, bytes]) -> None:
+    response = bring(shared, archives["open_clip"], backbone="ViT-B-16/openai")
     assert_problem(response, 422, "unknown_backbone", "CLIPCITE_BACKBONES")
 
 
-def test_hostile_archives(unchanged: Service, archives: dict[str, bytes]) -> None:
+def test_hostile_archives(shared: Service, archives: dict[str, bytes]) -> None:
     good = archives["open_clip"]
     outside = changed(good, lambda f: f.update({"../open_clip_config.json": b"{}"}))
-    assert_problem(bring(unchanged, outside), 422, "unsafe_path")
+    assert_problem(bring(shared, outside), 422, "unsafe_path")
     twice = changed(good, lambda f: f.update({"x/open_clip_config.json": b"{}"}))
-    assert_problem(bring(unchanged, twice), 422, "duplicate_entry")
-    assert_problem(bring(unchanged, b"no archive"), 422, "not_an_archive")
+    assert_problem(bring(shared, twice), 422, "duplicate_entry")
+    assert_problem(bring(shared, b"no archive"), 422, "not_an_archive")
     many = changed(good, lambda f: f.update({f"{i}": b"" for i in range(1_001)}))
-    assert_problem(bring(unchanged, many), 413, "archive_too_large")
-    assert unchanged.temp_files() == []
+    assert_problem(bring(shared, many), 413, "archive_too_large")
+    assert shared.temp_files() == []
 
 
 def test_a_bomb(make_service: Callable[..., Service]) -> None:
@@ -324,11 +324,11 @@ def retyped(tensor: str, kind: str) -> Callable[[dict[str, bytes]], None]:
     [("delta", "shot_features", ""), ("delta", "shot_labels", ""), ("open_clip", "visual.proj", "F32 F64")],
 )
 def test_tensors_of_another_type_are_refused(
-    unchanged: Service, archives: dict[str, bytes], format: str, tensor: str, good: str
+    shared: Service, archives: dict[str, bytes], format: str, tensor: str, good: str
 ) -> None:
     archive = archives[format]
     for kind in BITS.keys() - set(good.split()):
-        response = bring(unchanged, changed(archive, retyped(tensor, kind)), name="other")
+        response = bring(shared, changed(archive, retyped(tensor, kind)), name="other")
         assert_problem(response, 422, "import_refused")
 
 
@@ -340,7 +340,7 @@ def test_tensors_of_another_type_are_refused(
     ],
 )
 def test_tensors_that_do_not_fit_are_not_read(
-    unchanged: Service,
+    shared: Service,
     archives: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
     format: str,
@@ -352,15 +352,15 @@ def test_tensors_that_do_not_fit_are_not_read(
         archives[format],
         lambda files: files.update({file: save({"zeros": torch.zeros(1_000_000)})}),
     )
-    assert_problem(bring(unchanged, archive), 422, "import_refused")
+    assert_problem(bring(shared, archive), 422, "import_refused")
 
 
 def test_classes_are_counted_before_they_are_cleaned(
-    unchanged: Service, archives: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    shared: Service, archives: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "clean_class_name", lambda name: pytest.fail("cleaned"))
     archive = changed(
         archives["open_clip"],
         lambda files: files.update({"clipcite.json": json.dumps({"classes": ["a"] * 20_000}).encode()}),
     )
-    assert_problem(bring(unchanged, archive), 422, "invalid_request", "more than 10,000 names")
+    assert_problem(bring(shared, archive), 422, "invalid_request", "more than 10,000 names")

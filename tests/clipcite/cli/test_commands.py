@@ -171,12 +171,14 @@ def test_a_mistake_is_answered_with_its_remedy(
     assert not re.search(r"Traceback|(GET|POST|DELETE|PUT|PATCH) /|Extra inputs", said)
 
 
-@pytest.fixture
-def wardrobe(taught: Job, service: Service) -> Iterator[str]:
-    """Yield the name of a model, which has none before and after."""
+@pytest.fixture(scope="module")
+def wardrobe(trained: Job, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the name of a model of the tests of this module."""
     with Client(service.url) as client:
-        yield client.models.rename(taught.model_id, "wardrobe").name or ""
-        client.models.rename(taught.model_id, None)
+        path = client.models.export(trained.model_id or "", tmp_path_factory.mktemp("wardrobe") / "model.zip")
+        model = client.models.import_model(path, name="wardrobe")
+        yield "wardrobe"
+        model.delete()
 
 
 def test_an_empty_id_selects_no_job(call: Any, folder: Path) -> None:

@@ -15,10 +15,10 @@ from tests.service.running import Service
 
 @pytest.mark.parametrize("client_of", [Client, awaited_client])
 def test_corrections_are_stored_listed_extended_and_deleted(
-    service: Service, taught: Job, client_of: Callable[..., Client]
+    service: Service, learner: Job, client_of: Callable[..., Client]
 ) -> None:
     with client_of(service.url) as client:
-        model = client.models.get(taught.model_id or "")
+        model = client.models.get(learner.model_id or "")
         stored = model.add_feedback({"Violet": [crafted.jpeg(seed) for seed in range(3)]})
         assert [each.class_name for each in stored] == ["Violet"] * 3
         assert [each.id for each in model.feedback()] == [each.id for each in reversed(stored)]
@@ -30,8 +30,6 @@ def test_corrections_are_stored_listed_extended_and_deleted(
         extended = model.extend(config={"epochs": 1})
         assert ("Violet", 2) in [(count.name, count.images) for count in extended.classes]
         client.jobs.cancel(extended.id)
-        for correction in list(model.feedback()):
-            model.delete_feedback(correction.id)
 
 
 def test_a_model_is_evaluated_on_a_folder(

@@ -110,7 +110,7 @@ def test_a_killed_command_continues(service: Service, call: Any, taught: Job, tm
     assert len(list(tmp_path.glob("*.png"))) == 300
 
 
-def test_labels_decide_and_teach(service: Service, photos: Path, taught: Job, monkeypatch: Any) -> None:
+def test_labels_decide_and_teach(service: Service, photos: Path, learner: Job, monkeypatch: Any) -> None:
     monkeypatch.setenv("CLIPCITE_URL", service.url)
     table = photos.with_name("a.csv")
 
@@ -119,7 +119,7 @@ def test_labels_decide_and_teach(service: Service, photos: Path, taught: Job, mo
         return CliRunner().invoke(app, [str(each) for each in command], input="\n".join([*typed, ""]))
 
     typed = ["blue", "y", "2", "s", "q", "y", *["q", "y"]]  # trained once, then no more labels
-    done = sort(taught.model_id, 4, *typed)
+    done = sort(learner.model_id or "", 4, *typed)
     assert done.exit_code == 1, done.output  # the unreadable image
     assert len(re.findall(r"Perhaps \d+ of 12 are still wrong\.", done.stderr)) == 2
     asked = re.findall(r"\[\d/4\] (\S+\.png)", done.stderr)
@@ -131,7 +131,7 @@ def test_labels_decide_and_teach(service: Service, photos: Path, taught: Job, mo
     new = Log(second).subject["model"]
     with Client(service.url) as client:
         assert {*client.models.get(new).trained_classes} == {"blue", "green", "red"}
-        kept = client.models.get(taught.model_id).feedback()
+        kept = client.models.get(learner.model_id or "").feedback()
     assert sorted(each.class_name for each in kept) == ["blue", "red"]
     assert Log(second).labels == Log(first).labels
     again = sort(new, 40, "q")  # suggested although the log has all answers

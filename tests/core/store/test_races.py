@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 
 from core.store.db.session import Database
 from core.store.db.tables import Job, Model
@@ -152,14 +152,6 @@ def test_contending_writers_neither_fail_nor_lose_a_write(database: Database) ->
     """Each thread reads, changes and writes fifty times. Deferred transactions mostly fail on SQLite,
     immediately.
     """
-    # SQLite grants its lock to any waiting writer, so waiting takes longer on a busy machine.
-    if database.engine.dialect.name == "sqlite":
-
-        @event.listens_for(database.engine, "connect")
-        def wait_longer(connection: Any, record: object) -> None:
-            connection.execute("PRAGMA busy_timeout = 600000").close()
-
-        database.engine.dispose()
     job_id = new_job(database)
     claim = claimed(database, job_id)
 

@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 
-from core.store.db import client_timeout
+from core.store.db import client_timeout, engine
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
 from core.store.errors import DatabaseUnavailable
+from tests.conftest import USUAL_LIMITS
 from tests.core.store.samples import job_of, new_job, types_of
 
 
@@ -24,7 +25,15 @@ def setting(database: Database, name: str) -> str:
         return str(session.scalar(text(f"PRAGMA {name}" if pragma else f"SHOW {name}")))
 
 
-def test_the_settings_are_in_force(database: Database) -> None:
+@pytest.fixture
+def usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the limits of the product."""
+    limits = dict(USUAL_LIMITS)
+    monkeypatch.setattr(engine, "BUSY_MILLISECONDS", limits.pop("busy"))
+    monkeypatch.setattr(engine, "LIMITS", limits)
+
+
+def test_the_settings_are_in_force(usual: None, database: Database) -> None:
     wanted = {
         "sqlite": {"journal_mode": "wal", "synchronous": "2", "busy_timeout": "5000", "foreign_keys": "1"},
         "postgresql": {
@@ -73,7 +82,7 @@ def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
     assert job_of(database, job_id).name == "new"
 
 
-def test_a_writer_that_waits_too_long_fails(on_postgres: Database) -> None:
+def test_a_writer_that_waits_too_long_fails(usual: None, on_postgres: Database) -> None:
     job_id = new_job(on_postgres)
     with on_postgres.write() as first:
         first.execute(update(Job).where(Job.id == job_id).values(name="a"))
