@@ -3,8 +3,7 @@
 #   docker build --target cpu  -t clipcite:cpu .
 #   docker build --target cuda -t clipcite:cuda .
 #
-# The torch wheels on PyPI include CUDA, so both targets use the same slim Python image. For smaller images
-# without a GPU, set PIP_EXTRA_INDEX_URL to an index of PyTorch's CPU wheels.
+# On one machine without Compose: docker run -p 127.0.0.1:8000:8000 -v clipcite:/data clipcite:cpu serve
 
 # Version used by the tests; 3.11 to 3.14 are supported.
 ARG PYTHON=python:3.11-slim-trixie
@@ -19,42 +18,51 @@ wanted = project['dependencies'] + extras['server'] + extras['starter'] + extras
 open('/requirements.txt', 'w').write(''.join(line + chr(10) for line in wanted))"]
 
 FROM ${PYTHON} AS build
-ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # Without pip, since nothing is installed later.
 RUN python -m venv --without-pip /opt/clipcite
 COPY --from=requirements /requirements.txt /
 COPY constraints.txt /
-RUN pip --python /opt/clipcite/bin/python install --constraint /constraints.txt --requirement /requirements.txt
-COPY . /source
-RUN pip --python /opt/clipcite/bin/python install --no-deps /source
 
 FROM ${PYTHON} AS runtime
 RUN pip uninstall --yes --root-user-action=ignore pip \
     && groupadd --gid 10001 clipcite \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin clipcite \
-    && install -d -o 10001 -g 10001 -m 0700 /data /data/tmp /cache
-COPY --from=build /opt/clipcite /opt/clipcite
-# A container cannot serve on loopback, so an API key is required: see docs/operate/compose.md. Uploads are spooled
-# to the volume, since /tmp is in memory if the root file system is read-only.
+    && install -d -o 10001 -g 10001 -m 0700 /data /data/tmp
+# Uploads are spooled to the volume, since /tmp is in memory if the root file system is read-only.
 ENV PATH=/opt/clipcite/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TMPDIR=/data/tmp \
-    HF_HOME=/cache/huggingface \
+    HF_HOME=/data/cache/huggingface \
     CLIPCITE_HOST=0.0.0.0 \
     CLIPCITE_DATA=/data \
-    CLIPCITE_CACHE=/cache
+    CLIPCITE_CACHE=/data/cache
 USER 10001:10001
-VOLUME ["/data", "/cache"]
+VOLUME /data
 EXPOSE 8000
-# Health check of the API; those of the other parts are in docker-compose.yml. http.client ignores proxies.
-HEALTHCHECK --interval=10s --timeout=10s --retries=3 --start-period=5m \
-    CMD ["python", "-c", "import http.client, sys; api = http.client.HTTPConnection('127.0.0.1', 8000, timeout=8); api.request('GET', '/readyz'); sys.exit(api.getresponse().status != 200)"]
 ENTRYPOINT ["clipcite"]
 CMD ["api"]
 
+# PyTorch without CUDA. The wheels on PyPI include CUDA.
+FROM build AS build-cpu
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN test -z "$TORCH_INDEX" || pip --python /opt/clipcite/bin/python install --no-deps --constraint /constraints.txt \
+        --index-url "$TORCH_INDEX" torch torchvision \
+    || { echo "No PyTorch from $TORCH_INDEX (see above). Name a mirror with --build-arg TORCH_INDEX=URL, or take the wheels of" \
+        "PyPI, which are 4 GB larger, with --build-arg TORCH_INDEX=" >&2; exit 1; }
+RUN pip --python /opt/clipcite/bin/python install --constraint /constraints.txt --requirement /requirements.txt
+COPY . /source
+RUN pip --python /opt/clipcite/bin/python install --no-deps /source
+
 FROM runtime AS cpu
+COPY --from=build-cpu /opt/clipcite /opt/clipcite
+
+FROM build AS build-cuda
+RUN pip --python /opt/clipcite/bin/python install --constraint /constraints.txt --requirement /requirements.txt
+COPY . /source
+RUN pip --python /opt/clipcite/bin/python install --no-deps /source
 
 FROM runtime AS cuda
+COPY --from=build-cuda /opt/clipcite /opt/clipcite
 # Parts that the NVIDIA container toolkit mounts: the CUDA driver libraries and nvidia-smi.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -17,7 +17,7 @@ TESTS := '.[server,starter,heic,benchmarks,test]'
 with_dots = { $(1); } & job=$$!; while kill -0 $$job 2>/dev/null; do printf .; sleep 5; done; echo; wait $$job
 pip_install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable $(1)
 
-.PHONY: help install install-test demo wheel check test test-benchmarks test-neighbours test-slow test-fast docs lock clean
+.PHONY: help install install-test demo wheel check test test-benchmarks test-neighbours test-slow test-compose test-fast docs lock clean
 
 help:
 	@echo "make install   install the service into $(VENV)"
@@ -29,6 +29,7 @@ help:
 	@echo "make test-benchmarks run the tests of the benchmarks that are not slow"
 	@echo "make test-neighbours run other programs, such as OpenAI's clients, against the service"
 	@echo "make test-slow run the slow tests"
+	@echo "make test-compose run the containers by a Docker engine of its own (root, Linux, an hour)"
 	@echo "make test-fast run the tests without servers and training (one minute)"
 	@echo "make docs      build the documentation site: build/site/index.html"
 	@echo "make lock      pin all packages in constraints.txt; UPGRADE=1 for the newest versions"
@@ -100,6 +101,10 @@ $(LABEL_STUDIO)/.installed: tests/neighbours/label-studio.txt
 # Slow tests: killed processes, training and export of the starter.
 test-slow: install-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# Containers. Says why, if no engine can run here. CONTAINERS=folder keeps the images elsewhere.
+test-compose: install-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.compose $(CONTAINERS)
 
 # Tests without servers and training.
 FAST := api/archives clipcite/datasets \

@@ -13,7 +13,7 @@ db = typer.Typer(no_args_is_help=True, help="Manage the database schema.")
 Host = Annotated[
     str,
     typer.Option(
-        envvar="CLIPCITE_HOST", help="Address to listen on. Other machines need an API key to connect."
+        envvar="CLIPCITE_HOST", help="Address to listen on. Other machines need the token or an API key."
     ),
 ]
 Port = Annotated[

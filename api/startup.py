@@ -20,13 +20,14 @@ def startup_error(settings: Settings) -> str | None:
         )
     if (
         settings.admin_key is None
+        and not settings.require_token
         and not is_loopback(settings.host)
         and not _ask(settings, api_keys.any_good)
     ):
         return (
-            f"Without a key the service listens on this machine only, not on {settings.host}. Create a key "
-            "with `clipcite keys create`, or set CLIPCITE_ADMIN_KEY (for example to the output of "
-            "`openssl rand -hex 32`), or use --host 127.0.0.1."
+            f"Without a key and a token the service listens on this machine only, not on {settings.host}. "
+            "Leave out --no-token (or CLIPCITE_REQUIRE_TOKEN=false), create a key with `clipcite keys "
+            "create`, or use --host 127.0.0.1."
         )
     return None
 

@@ -127,7 +127,9 @@ class AuthMiddleware:
         self.settings = settings
         self.database = database
         self.last_use = last_use
-        self._keys_made = settings.admin_key is not None or not is_loopback(settings.host)
+        self._keys_made = settings.admin_key is not None or not (
+            settings.require_token or is_loopback(settings.host)
+        )
         self._keys_asked = -KEYS_ASKED_SECONDS
         self._token: str | None = None
 

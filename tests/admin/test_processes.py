@@ -14,8 +14,8 @@ from core.store.db import migrate
 from tests.service.running import wait_for
 
 
-def clipcite(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("CLIPCITE_")}
+def clipcite(*arguments: str, cwd: Path, **more: str) -> "subprocess.Popen[str]":
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("CLIPCITE_")} | more
     command = [sys.executable, "-m", "clipcite.cli.main", *arguments, "--data", str(cwd / "data")]
     return subprocess.Popen(command, env=variables, cwd=cwd, stderr=subprocess.PIPE, text=True)
 
@@ -45,17 +45,18 @@ def test_the_api_alone_gets_variables_of_threads_and_memory() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["api", "serve"])
-def test_off_loopback_a_key_is_needed(command: str, tmp_path: Path) -> None:
+def test_off_loopback_the_token_or_a_key_is_needed(command: str, tmp_path: Path) -> None:
     """The error comes from this project's `api`, whatever the current folder contains."""
     for name in ("api.py", "worker.py", "core.py"):
         (tmp_path / name).write_text("raise SystemExit(0)")
     (tmp_path / "data").mkdir()
     migrate.upgrade(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
-    process = clipcite(command, "--host", "0.0.0.0", "--port", "58123", cwd=tmp_path)
+    open_to_all = {"CLIPCITE_REQUIRE_TOKEN": "false"}
+    process = clipcite(command, "--host", "0.0.0.0", "--port", "58123", cwd=tmp_path, **open_to_all)
     try:
         _, said = process.communicate(timeout=200)  # Long enough to import torch on a busy machine.
     finally:
         process.kill()
     assert process.returncode == 1, said
-    assert "Without a key the service listens on this machine only, not on 0.0.0.0" in said
+    assert "Without a key and a token the service listens on this machine only, not on 0.0.0.0" in said
     assert "Traceback" not in said

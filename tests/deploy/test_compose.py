@@ -3,13 +3,15 @@
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.settings import Settings
-from tests.deploy.files import COMPOSE, compose, own_services
+from tests.deploy.files import COMPOSE, compose, lineage, own_services
 
 FILE = compose()
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
@@ -55,8 +57,37 @@ def test_every_service_is_hardened(name: str) -> None:
     assert service["mem_limit"]
     assert "cpus" in service
     assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
-    # That service uses the image's default.
-    assert name == "migrate" or "healthcheck" in service or name in ("api", "api-gpu")
+    # `up --wait` waits for health. In some versions, a check that is turned off makes it fail.
+    assert ("healthcheck" in service) == (name != "migrate")
+    assert not service.get("healthcheck", {}).get("disable")
+
+
+def test_the_image_has_no_check_of_its_own() -> None:
+    assert not [line for stage in lineage("cpu") for line in stage.of("HEALTHCHECK")]
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "path"),
+    [("api", 8000, "/readyz"), ("worker", 9100, "/metrics"), ("dispatcher", 9101, "/metrics")],
+)
+@pytest.mark.parametrize("good", [True, False])
+def test_a_health_check_asks_its_process(name: str, port: int, path: str, good: bool) -> None:
+    class Process(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if good and self.path == path else 503)
+            self.end_headers()
+
+    kind, python, *arguments = SERVICES[name]["healthcheck"]["test"]
+    assert (kind, python) == ("CMD", "python")
+    with HTTPServer(("127.0.0.1", 0), Process) as server:
+        threading.Thread(target=server.handle_request).start()
+        arguments = [argument.replace(str(port), str(server.server_port)) for argument in arguments]
+        assert (subprocess.run([sys.executable, *arguments], check=False).returncode == 0) == good
+
+
+def test_the_ports_of_the_health_checks_are_open() -> None:
+    for name in ("worker", "dispatcher"):
+        assert SERVICES[name]["environment"]["CLIPCITE_METRICS_PORT"] == "9100"  # the dispatcher adds one
 
 
 def test_only_the_api_is_reachable_and_from_this_machine_only() -> None:

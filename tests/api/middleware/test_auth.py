@@ -243,17 +243,18 @@ def test_foreign_pages_reach_no_route(unchanged: Service, method: str, path: str
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
 def test_loopback_needs_no_key(host: str) -> None:
     assert is_loopback(host)
-    assert startup_error(Settings(host=host)) is None
+    assert startup_error(Settings(host=host, require_token=True, data=tmp_path)) is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "localhost.example.org"])
-def test_other_addresses_need_a_key(host: str, tmp_path: Path) -> None:
+def test_other_addresses_need_the_token_or_a_key(host: str, tmp_path: Path) -> None:
     assert not is_loopback(host)
-    refusal = startup_error(Settings(host=host, data=tmp_path / "data"))
+    refusal = startup_error(Settings(host=host, require_token=False, data=tmp_path / "data"))
     assert refusal is not None
-    assert "CLIPCITE_ADMIN_KEY" in refusal
+    assert "Leave out --no-token" in refusal
     assert "127.0.0.1" in refusal
-    assert startup_error(Settings(host=host, admin_key="x" * 16)) is None
+    assert startup_error(Settings(host=host, require_token=False, admin_key="x" * 16)) is None
+    assert startup_error(Settings(host=host, require_token=True, data=tmp_path)) is None
 
 
 @pytest.mark.parametrize("key", ["", "short", "x" * 15])

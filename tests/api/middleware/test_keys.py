@@ -200,7 +200,7 @@ def test_without_the_scope_no_body_is_read(scoped: tuple[Service, dict[str, str]
 
 
 def test_keys_in_the_database_allow_any_address(fresh: Service) -> None:
-    settings = Settings(data=fresh.settings.data, host="0.0.0.0")
+    settings = Settings(data=fresh.settings.data, host="0.0.0.0", require_token=False)
     assert "clipcite keys create" in (startup_error(settings) or "")
     made = make(fresh.database)
     assert startup_error(settings) is None

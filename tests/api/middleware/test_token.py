@@ -81,6 +81,13 @@ def test_no_header_replaces_the_token(guarded: Service, headers: dict[str, str])
     assert guarded.client.get("/jobs", headers={**headers, **bearer(token_of(guarded))}).status_code == 200
 
 
+def test_off_loopback(make_service: MakeService) -> None:
+    """As in a container."""
+    service = make_service(host="0.0.0.0", require_token=True)
+    assert_problem(service.client.get("/jobs"), 401, "token_needed")
+    assert service.client.get("/jobs", headers=bearer(token_of(service))).status_code == 200
+
+
 def test_behind_nginx_with_proxy_pass_alone(guarded: Service) -> None:
     with listening(guarded.app) as port:
         refused = exchange(port, NGINX.format("").encode())
