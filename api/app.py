@@ -10,7 +10,6 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 
 from api import backbones, compat, samples
-from api.classify import collection
 from api.classify import routes as classify
 from api.corrections import routes as corrections
 from api.http import problems
@@ -104,7 +103,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/page", web.files)
     resources = (
         classify.router,  # routes are matched in order, and this one is called most often
-        collection.router,
         jobs.adapt_router,
         jobs.router,
         report.router,

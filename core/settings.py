@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         gt=0,
         description="Memory for request bodies in the API (bytes), half of it per owner. "
         "JSON counts three times, and forms with their text and all images of `/classify`. Further requests "
-        "get a 503. One form alone may take more.",
+        "get a 503.",
     )
     max_images: int = _uploads(5_000, gt=0, le=MAX_IMAGES, description="Maximum number of images per job.")
     max_image_bytes: int = _uploads(20 * MB, gt=0, description="Maximum size of an image file (bytes).")

@@ -1,53 +1,51 @@
-"""Parsing and validation of the body of POST /classify."""
+"""Bodies of POST /classify and POST /classify/collection: what arrives, and what is asked."""
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from fastapi import Request
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.datastructures import FormData, QueryParams, UploadFile
 
-from api.classify.class_names import class_names
 from api.http.forms import check_fields, display_name, read_form
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid, parsed_json
 from clipcite.wire.base import MAX_CLASSIFY_IMAGES
-from clipcite.wire.classify import ClassifyJson, ClassIn, Options
+from clipcite.wire.classify import ClassifyJson, CollectionJson, Options, ScoreOptions
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
 from core.serving.collection import Features
-from core.serving.service import Subject, is_stock
-from core.serving.types import ClassName
 from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is more helpful
-MAX_PROMPTS = 20_000
-MAX_PREDICTIONS = 100_000
-"""Maximum number of predictions of all images and models, each with its class name."""
 LISTS = ("class_names", "templates", "models")
 """Fields that may be repeated, or have a JSON list."""
 WHITESPACE = b" \t\n\r\v\f"
-Images = list[bytes] | Features
-"""Files, or the features of a collection."""
+NOT_FEATURES = "Not base64 of finite float16 numbers, as many as in the first element."
 
 
 @dataclass(frozen=True)
-class ParsedBody:
-    """A validated request."""
+class Asked:
+    """A request."""
 
-    images: Images
+    images: list[bytes] | Features
+    """Files, or the features of a collection."""
     files: list[str | None]
-    class_names: tuple[ClassName, ...] | None
-    """None stands for the classes of the model."""
+    """Names of the files."""
     options: Options
-    warnings: list[dict[str, str]]
+    warnings: list[dict[str, str]] = field(default_factory=list)
+
+
+Parse = Callable[[], Asked]
 
 
 @asynccontextmanager
-async def received(request: Request, settings: Settings) -> AsyncIterator[Callable[[], ParsedBody]]:
+async def received(request: Request, settings: Settings) -> AsyncIterator[Parse]:
     """Receive the body: a form, JSON or an image. Yield the function that parses it, for a thread.
 
     The function raises:
@@ -59,7 +57,7 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Callab
         yield lambda: from_json(body, settings)
     elif content_type.startswith("image/") or content_type == "application/octet-stream":
         image = await request.body()
-        yield lambda: checked(_options_of(request.query_params), [image], [None])
+        yield lambda: Asked([image], [None], checked(_options_of(request.query_params)))
     elif content_type == "multipart/form-data":
         form = await read_form(
             request, in_memory=True, max_files=settings.max_images, max_fields=MAX_FORM_FIELDS
@@ -75,16 +73,16 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Callab
         )
 
 
-def from_json(body: bytes, settings: Settings) -> ParsedBody:
+def from_json(body: bytes, settings: Settings) -> Asked:
     """Return the request of a ClassifyJson. Raise InvalidRequest."""
     options = parsed_json(ClassifyJson, body)
     _check_count(len(options.images))
     images = _decode_base64([image.base64 for image in options.images], settings.max_image_bytes)
     files = [display_name(p.name) if p.name else None for p in options.images]
-    return checked(options, images, files)
+    return Asked(images, files, checked(options))
 
 
-def _from_form(form: FormData, settings: Settings) -> ParsedBody:
+def _from_form(form: FormData, settings: Settings) -> Asked:
     options = _options_of(form)
     uploads = [upload for upload in form.getlist("images") if isinstance(upload, UploadFile)]
     if len(uploads) != len(form.getlist("images")):
@@ -95,16 +93,16 @@ def _from_form(form: FormData, settings: Settings) -> ParsedBody:
         images.append(upload.file.read(settings.max_image_bytes + 1))
         upload.file.close()  # its memory is the image's now
     files = [display_name(upload.filename) if upload.filename else None for upload in uploads]
-    parsed = checked(options, images, files)
+    warnings = []
     names = form.getlist("class_names")
     if len(names) == 1 and "," in str(names[0]) and not str(names[0]).lstrip().startswith("["):
         detail = "The class name has a comma. To send several names, repeat the field or send a JSON list."
-        parsed.warnings.append({"code": "comma_in_class_name", "detail": detail})
-    return parsed
+        warnings.append({"code": "comma_in_class_name", "detail": detail})
+    return Asked(images, files, checked(options), warnings)
 
 
-def checked(options: Options, images: Images, files: list[str | None]) -> ParsedBody:
-    """Return the request of these files. Raise InvalidRequest."""
+def checked(options: Options) -> Options:
+    """Return the options. Raise InvalidRequest if they contradict each other."""
     if options.models and "model" in options.model_fields_set:
         raise InvalidRequest(
             "Send either `model` or `models`. To compare models, put all of them into `models`.", at="/models"
@@ -114,39 +112,7 @@ def checked(options: Options, images: Images, files: list[str | None]) -> Parsed
             check_templates(options.templates)
         except InvalidConfig as error:
             raise InvalidRequest(error.detail, at="/templates") from error
-    names: tuple[ClassName, ...] | None = None
-    warnings: list[dict[str, str]] = []
-    if options.class_names is not None:
-        names, warnings = _checked_names(options.class_names, len(images), options)
-    if options.alpha and any(map(is_stock, options.references)):
-        detail = "The stock model has no alpha. The value was ignored."
-        warnings.append({"code": "alpha_unused", "detail": detail})
-    return ParsedBody(images, files, names, options, warnings)
-
-
-def with_class_names(body: ParsedBody, subject: Subject) -> ParsedBody:
-    """Return the request with the classes of the model, if it names none itself.
-
-    Raises:
-        InvalidRequest: the stock model has none, or the model has too many for one request.
-    """
-    if body.class_names is not None:
-        return body
-    if isinstance(subject, str):
-        detail = "The stock model has no classes of its own. Send `class_names`, or a trained `model`."
-        raise InvalidRequest(detail, at="/class_names")
-    names, warnings = _checked_names(subject.classes, len(body.images), body.options)
-    return replace(body, class_names=names, warnings=[*body.warnings, *warnings])
-
-
-def _checked_names(
-    given: Sequence[str | ClassIn], images: int, options: Options
-) -> tuple[tuple[ClassName, ...], list[dict[str, str]]]:
-    """Return the names and warnings about them. Raise InvalidRequest if they are too many or invalid."""
-    _check_prompt_count(given, options)
-    names, warnings = class_names(given)
-    _check_predictions(images, len(names), options)
-    return names, warnings
+    return options
 
 
 def _options_of(form: FormData | QueryParams) -> Options:
@@ -198,26 +164,38 @@ def _decode_base64(texts: list[str], max_bytes: int) -> list[bytes]:
     return decoded
 
 
-def _check_prompt_count(names: Sequence[str | ClassIn], options: Options) -> None:
-    """Limit the total number of prompts, before any of them is processed."""
-    own = [None if isinstance(name, str) else name.prompts for name in names]
-    count = sum(len(prompts or options.templates or [""]) for prompts in own)
-    if count > MAX_PROMPTS:
-        raise InvalidRequest(
-            f"The class names and templates give {count:,} prompts, and the maximum is {MAX_PROMPTS:,}. Send "
-            "fewer class names or templates.",
-            at="/templates",
-        )
+@asynccontextmanager
+async def received_collection(request: Request, settings: Settings) -> AsyncIterator[Parse]:
+    """Receive the features of a collection; see `received`."""
+    body = await request.body()
+    yield lambda: _from_collection(body)
 
 
-def _check_predictions(images: int, names: int, options: Options) -> None:
-    """Limit the size of the response."""
-    models = len(options.references)
-    count = images * min(names, options.top_k or names) * models
-    if count > MAX_PREDICTIONS:
-        most = max(1, MAX_PREDICTIONS // (images * models))
+def _from_collection(body: bytes) -> Asked:
+    """Return the request of a CollectionJson. Raise InvalidRequest that lists every invalid element."""
+    asked = parsed_json(CollectionJson, body)
+    rows: list[NDArray[np.float16]] = []
+    errors = []
+    for index, text in enumerate(asked.features):
+        try:
+            rows.append(np.frombuffer(base64.b64decode(text, validate=True), "<f2"))
+            if len(rows[-1]) != len(rows[0]) or not np.isfinite(rows[-1]).all():
+                raise ValueError
+        except ValueError:
+            errors.append({"pointer": f"/features/{index}", "detail": NOT_FEATURES})
+    if errors:
         raise InvalidRequest(
-            f"The response would have {count:,} predictions, and the maximum is {MAX_PREDICTIONS:,}. Send "
-            f"`top_k` of at most {most:,}, or fewer images, class names or models.",
-            at="/top_k",
+            f"{len(errors)} of {len(asked.features)} features are not base64 of equally many finite float16 "
+            "numbers. Send `features` as POST /classify returned them, all for one model and alpha.",
+            errors,
+            code="invalid_features",
         )
+    wrong = [i for i, position in enumerate(asked.labelled) if not 0 <= position < len(rows)]
+    if wrong:
+        raise InvalidRequest(
+            f"`labelled` has a position that is none of the {len(rows)} features. They count from 0.",
+            [{"pointer": f"/labelled/{i}", "detail": "No such position."} for i in wrong],
+        )
+    options = Options.model_construct(**{name: getattr(asked, name) for name in ScoreOptions.model_fields})
+    features = Features(np.stack(rows), asked.suggest, frozenset(asked.labelled))
+    return Asked(features, [None] * len(rows), checked(options))

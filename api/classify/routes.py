@@ -1,13 +1,35 @@
-"""Route of POST /classify."""
+"""POST /classify and POST /classify/collection, from the body to the response."""
 
-from typing import Any
+import asyncio
+import contextvars
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
 
-from api.classify.service import answer_classify
-from api.http.problems import responses
-from clipcite.wire.predictions import Classification, Comparison
+from api.classify.request import Asked, Parse, received, received_collection
+from api.http.problems import InvalidRequest, responses
+from clipcite.wire.classify import Options
+from clipcite.wire.predictions import Classification, CollectionAnswer, Comparison, ImageResult
+from core.admission import Take
+from core.clip.errors import BadImage
+from core.serving.classify import Images, classify, classify_collection
+from core.serving.collection import Features
+from core.serving.service import Serving, Subject, look_up
+from core.serving.types import NoReadableImage, Result
+from core.settings import Settings
+from core.store.db.session import Database
+from core.store.db.tables import Model
+from core.store.errors import ModelNotFound
 
+MAX_PROMPTS = 20_000
+MAX_PREDICTIONS = 100_000
+"""Maximum number of predictions of all images and models, each with its class name."""
+Receive = Callable[[Request, Settings], AbstractAsyncContextManager[Parse]]
+Answer = TypeVar("Answer")
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGklEQVR42mPcEqXBQApgYiARjGoY1TB0NAAA570BVmJm"
     "5+oAAAAASUVORK5CYII="
@@ -31,6 +53,17 @@ REQUEST_BODY: dict[str, Any] = {
         },
     },
 }
+COLLECTION_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/CollectionJson"},
+                "example": {"model": "animals@prod", "features": ["AAC4OwAAuDs="], "top_k": 1},
+            }
+        },
+    },
+}
 router = APIRouter(tags=["classify"])
 
 
@@ -39,8 +72,9 @@ router = APIRouter(tags=["classify"])
     response_model=Classification | Comparison,
     responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
     openapi_extra=REQUEST_BODY,
+    name="classify",
 )
-async def classify(request: Request) -> Response:
+async def classify_images(request: Request) -> Response:
     """Rank class names for each image. Any class names are allowed, trained or new.
 
     The body may also be one image alone, such as `image/jpeg`, with the other fields as query parameters.
@@ -48,3 +82,156 @@ async def classify(request: Request) -> Response:
     With `models` the response has one answer per model, in `comparison`.
     """
     return Response(await answer_classify(request), media_type="application/json")
+
+
+@router.post(
+    "/classify/collection",
+    response_model=CollectionAnswer,
+    responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
+    openapi_extra=COLLECTION_BODY,
+    name="classify_collection",
+)
+async def classify_features(request: Request) -> Response:
+    """Rank class names for the images of a collection, from the `features` that `POST /classify` returned.
+
+    If the model was trained on all class names, the surer images join the training images for this answer
+    (`method` is `self_training`). Otherwise each image is classified alone, and `reason` says why. Nothing
+    is stored.
+    """
+    return Response(await answer_classify(request, received_collection), media_type="application/json")
+
+
+async def answer_classify(request: Request, receive: Receive = received) -> bytes:
+    """Classify the images of a request. Return the response as JSON.
+
+    Args:
+        receive: receives the body, and yields the function that parses it.
+
+    Raises:
+        InvalidRequest: the body is invalid, or none of its images can be read.
+        ServerBusy: other requests hold the room.
+        ClipCiteError: a model is missing or can't be loaded.
+    """
+    # Read from the state, because FastAPI's dependencies cost time on every request.
+    state = request.app.state
+    state.serving.images.check()  # before the body is read, so that load shedding is cheap
+    async with receive(request, state.settings) as parse:
+        return await run_admitted(request, partial(_answer, parse))
+
+
+async def run_admitted(request: Request, work: Callable[[Serving, Database, str, Take], Answer]) -> Answer:
+    """Run the blocking part of a request, which counts as an image, in a thread.
+
+    Raises:
+        ServerBusy: other requests hold the room.
+    """
+    state, owner = request.app.state, request.state.caller.owner
+    serving: Serving = state.serving
+    with serving.images.hold(owner, 1) as take:
+        # A separate executor, so that waiting here takes no threads from other routes.
+        loop = asyncio.get_running_loop()
+        run = contextvars.copy_context().run  # with the request's trace and its id for the log
+        return await loop.run_in_executor(serving.requests, run, work, serving, state.database, owner, take)
+
+
+def _answer(parse: Parse, serving: Serving, database: Database, owner: str, take: Take) -> bytes:
+    """Parse, classify and encode as JSON. A thousand classes for many images would block the event loop."""
+    asked = parse()
+    if isinstance(asked.images, list):  # a collection is encoded already
+        take(len(asked.images) * len(asked.options.references) - 1)
+    try:
+        return _classified(asked, serving, database, owner, take)
+    except ModelNotFound:  # deleted meanwhile; a name or an alias may now point to another model
+        return _classified(asked, serving, database, owner, take)
+
+
+def _classified(asked: Asked, serving: Serving, database: Database, owner: str, take: Take) -> bytes:
+    # Resolved once, so that a promotion in between can't mix two models.
+    models = look_up(database, asked.options.references, owner=owner)
+    options = _with_class_names(asked.options, models[0])
+    _check_size(options, len(asked.images))
+    results: list[Result]
+    if isinstance(asked.images, Features):
+        results = [classify_collection(serving, asked.images, options, models[0], owner=owner, take=take)]
+    else:
+        images = Images(asked.images, serving, owner)
+        try:
+            results = [classify(serving, images, options, model, take=take) for model in models]
+        except NoReadableImage as error:
+            items = [
+                {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}
+                for i, (file, problem) in enumerate(zip(asked.files, error.problems, strict=True))
+            ]
+            raise InvalidRequest(error.detail, items, code=error.code) from error
+    answers = [
+        _fields(result, reference, model, asked.files)
+        for result, reference, model in zip(results, options.references, models, strict=True)
+    ]
+    each = [*asked.warnings, *(warning for result in results for warning in result.warnings)]
+    warnings = [warning for i, warning in enumerate(each) if warning not in each[:i]]
+    if options.models:
+        return to_json({"comparison": answers, "warnings": warnings})
+    return to_json({**answers[0], **results[0].collection, "warnings": warnings})
+
+
+def _with_class_names(options: Options, model: Subject) -> Options:
+    """Return the options with the classes of the model, if they name none.
+
+    Raises:
+        InvalidRequest: the stock model has none.
+    """
+    if options.class_names is not None:
+        return options
+    if isinstance(model, str):
+        detail = "The stock model has no classes of its own. Send `class_names`, or a trained `model`."
+        raise InvalidRequest(detail, at="/class_names")
+    return options.model_copy(update={"class_names": model.classes})
+
+
+def _check_size(options: Options, images: int) -> None:
+    """Raise InvalidRequest if there are too many prompts or predictions, before any name is processed."""
+    names = options.class_names or []
+    own = [None if isinstance(name, str) else name.prompts for name in names]
+    count = sum(len(prompts or options.templates or [""]) for prompts in own)
+    if count > MAX_PROMPTS:
+        raise InvalidRequest(
+            f"The class names and templates give {count:,} prompts, and the maximum is {MAX_PROMPTS:,}. Send "
+            "fewer class names or templates.",
+            at="/templates",
+        )
+    models = len(options.references)
+    count = images * min(len(names), options.top_k or len(names)) * models
+    if count > MAX_PREDICTIONS:
+        most = max(1, MAX_PREDICTIONS // (images * models))
+        raise InvalidRequest(
+            f"The response would have {count:,} predictions, and the maximum is {MAX_PREDICTIONS:,}. Send "
+            f"`top_k` of at most {most:,}, or fewer images, class names or models.",
+            at="/top_k",
+        )
+
+
+NO_RESULT = dict.fromkeys(ImageResult.model_fields)
+
+
+def _fields(result: Result, reference: str, model: Subject, files: list[str | None]) -> dict[str, Any]:
+    """Return the fields of a ModelAnswer, which are not validated: thousands of predictions take too long."""
+    row = model if isinstance(model, Model) else None
+    return {
+        "model": result.model,
+        "reference": reference,
+        "name": row.name if row else None,
+        "version": row.version if row else None,
+        "preview": result.preview,
+        "backbone": result.backbone,
+        "alpha": result.alpha,
+        "rule": result.rule,
+        "calibration": result.calibration,
+        "class_names": result.class_names,
+        "results": [
+            {**NO_RESULT, "file": file, "error": {"code": scores.code, "detail": scores.detail}}
+            if isinstance(scores, BadImage)
+            else {"file": file, **vars(scores), "error": None}
+            for file, scores in zip(files, result.results, strict=True)
+        ],
+        "timing_ms": result.timing_ms,
+    }

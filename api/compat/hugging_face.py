@@ -1,15 +1,15 @@
 """Hugging Face's inference schema: `POST /hf/{model}` classifies an image, among given or trained classes."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import pydantic_core
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
-from pydantic_core import from_json, to_json
 
-from api.classify import request as classify
-from api.classify.service import answer_classify
+from api.classify.request import Asked, Parse, checked, from_json
+from api.classify.routes import answer_classify
 from api.http.problems import parsed_json
 from clipcite.wire.base import RequestModel
 from clipcite.wire.classify import Options
@@ -52,20 +52,20 @@ def render(problem: Problem) -> Mapping[str, Any]:
 @router.post("/{model:path}")
 async def infer(request: Request) -> list[dict[str, Any]]:
     """Classify an image: base64 with parameters, or the file itself. The best class is the first."""
-    [result] = from_json(await answer_classify(request, received))["results"]
+    [result] = pydantic_core.from_json(await answer_classify(request, received))["results"]
     return [{"label": p["class_name"], "score": p["probability"]} for p in result["predictions"]]
 
 
 @asynccontextmanager
-async def received(request: Request, settings: Settings) -> AsyncIterator[Callable[[], classify.ParsedBody]]:
+async def received(request: Request, settings: Settings) -> AsyncIterator[Parse]:
     body, options = await request.body(), Options.model_construct(model=request.path_params["model"])
     if request.headers.get("content-type", "").startswith("application/json"):
         yield lambda: _from_json(body, options.model, settings)
     else:
-        yield lambda: classify.checked(options, [body], [None])
+        yield lambda: Asked([body], [None], checked(options))
 
 
-def _from_json(body: bytes, model: str, settings: Settings) -> classify.ParsedBody:
+def _from_json(body: bytes, model: str, settings: Settings) -> Asked:
     given = parsed_json(InferenceIn, body)
     encoded = given.inputs if isinstance(given.inputs, str) else given.inputs.image
     template = given.parameters.hypothesis_template
@@ -76,4 +76,4 @@ def _from_json(body: bytes, model: str, settings: Settings) -> classify.ParsedBo
         "templates": None if template is None else [template],
         "top_k": given.parameters.top_k,
     }
-    return classify.from_json(to_json(fields), settings)
+    return from_json(pydantic_core.to_json(fields), settings)

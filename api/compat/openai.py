@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 from pydantic_core import to_json
 
-from api.classify.service import run_admitted
+from api.classify.routes import run_admitted
 from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import InvalidRequest, parsed_json
 from api.models.routes import list_models
@@ -20,10 +20,10 @@ from clipcite.wire.models import ModelQuery
 from clipcite.wire.problems import Problem
 from core.admission import Take
 from core.clip.config import round_alpha
-from core.clip.data.header import ImageLimits
 from core.clip.errors import BadImage
-from core.serving.predictor import Images, LoadedModel
-from core.serving.service import PROMPTS_PER_IMAGE, Serving, look_up
+from core.serving.classify import Images
+from core.serving.service import Serving, look_up
+from core.serving.texts import PROMPTS_PER_IMAGE, HeldModel
 from core.store.db.session import Database
 from core.store.db.tables import Model
 
@@ -82,7 +82,7 @@ def _embeddings(
     images, texts = _inputs(asked.input)
     [subject] = look_up(database, [asked.model], owner=owner)
     take(max(0, len(images) + len(texts) // PROMPTS_PER_IMAGE - 1))
-    with serving.acquire(subject, asked.alpha) as model:
+    with serving.hold(subject, asked.alpha) as model:
         rows = _features(images, texts, serving, model, owner)
     if asked.dimensions not in {None, rows.shape[1]}:
         detail = f"dimensions must be {rows.shape[1]}, the length of this model's features. Leave it out."
@@ -98,16 +98,14 @@ def _embeddings(
 
 
 def _features(
-    images: dict[int, bytes], texts: dict[int, str], serving: Serving, model: LoadedModel, owner: str
+    images: dict[int, bytes], texts: dict[int, str], serving: Serving, model: HeldModel, owner: str
 ) -> NDArray[np.float32]:
     """Return the features of the inputs by their places, little-endian [N, D], L2-normalised."""
     import torch  # here, since it takes seconds
 
-    served, engine, settings = model.served, serving.engine, serving.settings
-    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-    files = Images(list(images.values()), limits, serving.decoding, owner)
+    served, engine = model.served, serving.engine
     pixels: list[torch.Tensor] = []
-    for batch in files.decoded(served.preprocess, served.backbone.image_size, engine.max_images(served)):
+    for batch in Images(list(images.values()), serving, owner).decoded(served):
         for image in batch:
             if isinstance(image, BadImage):
                 raise _bad_input(list(images)[len(pixels)], image.detail, image.code)
@@ -116,7 +114,7 @@ def _features(
     if pixels:
         encoded += engine.encode_images(served, torch.stack(pixels), wait_seconds=engine.wait_seconds)
     if texts:
-        encoded += serving.predictor.encode_prompts(served, [(text,) for text in texts.values()])
+        encoded += serving.texts.features(served, [(text,) for text in texts.values()])
     by_place = dict(zip([*images, *texts], encoded, strict=True))
     return torch.stack([by_place[i] for i in range(len(by_place))]).numpy().astype("<f4")
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from api.jobs.image_check import LabelledImage
 from api.jobs.upload import ValidatedUpload
+from clipcite.wire.classify import ClassIn, Options
 from clipcite.wire.feedback import EvaluatedClass, Evaluation, Mistake
 from clipcite.wire.folders import warn
 from clipcite.wire.problems import Notice
@@ -15,16 +16,17 @@ from core.admission import ServerBusy
 from core.clip.errors import BadImage
 from core.clip.evaluation.accuracy import accuracy_interval
 from core.clip.prompts import same_class
+from core.serving.classify import Images, classify
 from core.serving.service import Serving
-from core.serving.types import ClassifyRequest, ClassName, Prediction
+from core.serving.types import ImageScores
 from core.store.db.tables import Model
 from core.store.registry.references import STOCK
 
-Answers = list[list[Prediction] | BadImage]
+Answers = list[ImageScores | BadImage]
 PART = 32
 """Images that are classified at a time."""
 TURN_SECONDS = 60.0
-"""Maximum wait of a part for its turn."""
+"""Maximum time to try a part."""
 
 
 def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: str) -> Evaluation:
@@ -38,9 +40,11 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
     """
     spelling = {same_class(name): name for name in model.classes}
     labels = [spelling.setdefault(same_class(image.class_name), image.class_name) for image in checked.images]
-    own = {name: tuple(prompts) for name, prompts in model.prompts.items()}
-    names = tuple(ClassName(name, own.get(name)) for name in spelling.values())
-    request = ClassifyRequest(names, templates=tuple(model.templates), top_k=1)
+    names = [
+        ClassIn(name=name, prompts=model.prompts[name]) if name in model.prompts else name
+        for name in spelling.values()
+    ]
+    options = Options.model_construct(class_names=names, templates=model.templates, top_k=1)
     warnings = list(checked.warnings)
     new = [name for name in spelling.values() if name not in model.classes]
     warn(warnings, "new_classes", "The model was not trained on {names}: asked as new classes", new)
@@ -52,19 +56,19 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
     parts = [checked.images[start : start + PART] for start in range(0, len(labels), PART)]
     size = max(sum(image.bytes for image in part) for part in parts)
     with serving.images.hold(owner, 2 * len(parts[0])), serving.memory.hold(owner, size):
-        answers = [_classify(serving, model, part, request, owner) for part in parts]
+        answers = [_classified(serving, model, part, options, owner) for part in parts]
     for part, (adapted, stock), start in zip(parts, answers, range(0, len(labels), PART), strict=True):
         for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
             if isinstance(best, BadImage) or isinstance(plain, BadImage):  # rare: it was decoded before
                 warnings.append({"code": "bad_image", "detail": f"{image.file_name} was skipped."})
                 continue
-            predicted = best[0].class_name
+            predicted = best.predictions[0].class_name
             right.append(predicted == label)
-            stock_right.append(plain[0].class_name == label)
+            stock_right.append(plain.predictions[0].class_name == label)
             images[label] += 1
             correct[label] += right[-1]
             if not right[-1]:
-                probability = best[0].probability
+                probability = best.predictions[0].probability
                 mistakes.append(
                     Mistake(
                         file=image.file_name, class_name=label, predicted=predicted, probability=probability
@@ -87,16 +91,18 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
     )
 
 
-def _classify(
-    serving: Serving, model: Model, part: Sequence[LabelledImage], request: ClassifyRequest, owner: str
+def _classified(
+    serving: Serving, model: Model, part: Sequence[LabelledImage], options: Options, owner: str
 ) -> tuple[Answers, Answers]:
-    """Return the answers of the model and of the pre-trained one."""
+    """Return the results of the model and of the pre-trained one. An overload may pass."""
     until = time.monotonic() + TURN_SECONDS
     subjects = (model, f"{STOCK}:{model.backbone}")
     while True:
         try:
-            files = [image.read() for image in part]
-            adapted, stock = serving.compare(files, request, models=subjects, owner=owner)
+            images = Images([image.read() for image in part], serving, owner)
+            adapted, stock = (
+                classify(serving, images, options, subject, take=lambda more: None) for subject in subjects
+            )
             return adapted.results, stock.results
         except ServerBusy:
             if time.monotonic() > until:

@@ -20,9 +20,8 @@ from benchmarks.accuracy.tables import Table, figure
 from benchmarks.run_store import runs_parser
 from core.clip.inference.request_rule import request_rule
 from core.clip.inference.self_training import self_trained
-from core.serving.collection import Collection, Features
-from core.serving.pool.served_model import ServedModel
-from core.serving.text_cache import RequestClassifier
+from core.serving.collection import rule_or_reason
+from core.serving.texts import HeldModel, RequestClassifier
 
 DRAWS, LOGIT_SCALE = 5, 100.0
 SERIES = "half, 16 shots"
@@ -80,12 +79,15 @@ def accuracies(
     texts, classes = run.texts[ALPHA][list(run.trained)], tuple(range(len(run.trained)))
     alone = request_rule(shots, texts, classes)
     trained = self_trained(shots, texts, classes, features, LOGIT_SCALE)
-    names = SimpleNamespace(names=list(map(str, classes)), classes=classes)
-    served = Collection(Features(features.numpy()), "").rule_or_reason(
-        cast(RequestClassifier, SimpleNamespace(names=names, rule=alone, text_features=texts)),
-        cast(ServedModel, SimpleNamespace(shots=shots, backbone=SimpleNamespace(logit_scale=LOGIT_SCALE))),
+    classifier = SimpleNamespace(
+        names=list(map(str, classes)), classes=classes, rule=alone, text_features=texts
+    )
+    network = SimpleNamespace(shots=shots, backbone=SimpleNamespace(logit_scale=LOGIT_SCALE))
+    served = rule_or_reason(
+        features,
+        cast(RequestClassifier, classifier),
+        cast(HeldModel, SimpleNamespace(served=network, preview=None)),
         0.35,
-        preview=False,
     )
     place = {label: i for i, label in enumerate(run.trained)}
     truth = torch.tensor([place[label] for label in run.truth[rows].tolist()])

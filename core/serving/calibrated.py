@@ -1,7 +1,7 @@
 """Scores of a request: a model's calibration, and the most likely classes."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.request_rule import SCORING_VERSION
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
-from core.serving.names import ResolvedNames
 from core.serving.types import Prediction
 from core.store.db.tables import Model
 
@@ -109,15 +108,15 @@ class NotCalibrated(ClipCiteError):
 
 
 def ranked(
-    scores: Scores, names: ResolvedNames, kinds: Mapping[str, str], top_k: int | None
+    scores: Scores, names: Sequence[str], kinds: Sequence[str], top_k: int | None
 ) -> Iterator[list[Prediction]]:
     """Yield the K most likely classes of each image, best first."""
-    count = len(names.names)
+    count = len(names)
     # By score, since far below the first class probabilities are rounded to equal zeros.
     top = scores.scores.topk(min(top_k or count, count), dim=-1).indices
     columns = (scores.probabilities.gather(1, top), top, scores.similarities.gather(1, top))
     for row in zip(*(column.tolist() for column in columns), strict=True):
         yield [
-            Prediction(names.names[c], kinds[names.names[c]], probability, similarity)
+            Prediction(names[c], kinds[c], probability, similarity)
             for probability, c, similarity in zip(*row, strict=True)
         ]

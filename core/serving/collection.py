@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.request_rule import RequestRule
 from core.clip.inference.self_training import self_trained
 from core.errors import ClipCiteError
-from core.serving.pool.served_model import ServedModel
-from core.serving.text_cache import RequestClassifier
+from core.serving.texts import HeldModel, RequestClassifier
 
 MIN_IMAGES, MIN_IMAGES_PER_CLASS, MIN_CLASS_SHARE = 100, 20, 0.5
 """Images, their mean per class name, and the part of that mean that must be predicted for each class.
@@ -43,54 +41,45 @@ class Features:
         return len(self.rows)
 
 
-class Collection:
-    """The features of a collection, in place of its images."""
+def rule_or_reason(
+    features: Tensor, classifier: RequestClassifier, model: HeldModel, balance: float
+) -> RequestRule | str:
+    """Return the rule after self-training, or the reason why each image is classified alone.
 
-    def __init__(self, sent: Features, owner: str) -> None:
-        self.features = F.normalize(torch.from_numpy(sent.rows.astype(np.float32)), dim=-1)
-        """[N, D]."""
-        self.sent = sent
-        self.owner = owner
+    Args:
+        features: [N, D], normalised.
 
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def rule_or_reason(
-        self, classifier: RequestClassifier, served: ServedModel, balance: float, *, preview: bool
-    ) -> RequestRule | str:
-        """Return the rule after self-training, or the reason why each image is classified alone.
-
-        Raises:
-            WrongFeatures: they are not of this model.
-        """
-        sent, needed = self.features.shape[1], classifier.text_features.shape[1]
-        if sent != needed:
-            raise WrongFeatures(
-                f"The features have {sent} numbers each, and those of this model have {needed}. Send the "
-                "`features` that POST /classify returned for the same model and alpha."
-            )
-        names, classes = classifier.names.names, classifier.names.classes
-        least = max(MIN_IMAGES, MIN_IMAGES_PER_CLASS * len(names))
-        if preview:
-            return "The model is not trained yet, and its instant preview answers image by image."
-        if served.shots is None:
-            return "There are no features of training images, as in every pre-trained model and at alpha 0."
-        if NEW_CLASS in classes:
-            new = names[classes.index(NEW_CLASS)]
-            return f"The model was not trained on {new!r}. A collection helps only among trained classes."
-        if len(names) == 1:
-            return "There is only one class name."
-        if classifier.rule.among_trained is None:
-            return "The scores use no training images: new_class_balance is 0, or a class has none."
-        if len(served.shots[1]) > MAX_SHOTS * len(served.shots[1].unique()):
-            return f"With more than {MAX_SHOTS} training images per class a collection does not help."
-        if len(self) < least:
-            return (
-                f"{len(self)} images are too few. With these class names a collection helps from {least} on."
-            )
-        counts = classifier.rule.scores(self.features).argmax(dim=1).bincount(minlength=len(names))
-        if counts.min() < MIN_CLASS_SHARE * len(self) / len(names):
-            few = f"Only {int(counts.min())} images look like {names[int(counts.argmin())]!r}."
-            return f"{few} A collection helps if it has about equally many images of each class."
-        scale = served.backbone.logit_scale
-        return self_trained(served.shots, classifier.text_features, classes, self.features, scale, balance)
+    Raises:
+        WrongFeatures: they are not of this model.
+    """
+    sent, needed = features.shape[1], classifier.text_features.shape[1]
+    if sent != needed:
+        raise WrongFeatures(
+            f"The features have {sent} numbers each, and those of this model have {needed}. Send the "
+            "`features` that POST /classify returned for the same model and alpha."
+        )
+    names, classes, served = classifier.names, classifier.classes, model.served
+    least = max(MIN_IMAGES, MIN_IMAGES_PER_CLASS * len(names))
+    if model.preview is not None:
+        return "The model is not trained yet, and its instant preview answers image by image."
+    if served.shots is None:
+        return "There are no features of training images, as in every pre-trained model and at alpha 0."
+    if NEW_CLASS in classes:
+        new = names[classes.index(NEW_CLASS)]
+        return f"The model was not trained on {new!r}. A collection helps only among trained classes."
+    if len(names) == 1:
+        return "There is only one class name."
+    if classifier.rule.among_trained is None:
+        return "The scores use no training images: new_class_balance is 0, or a class has none."
+    if len(served.shots[1]) > MAX_SHOTS * len(served.shots[1].unique()):
+        return f"With more than {MAX_SHOTS} training images per class a collection does not help."
+    if len(features) < least:
+        return (
+            f"{len(features)} images are too few. With these class names a collection helps from {least} on."
+        )
+    counts = classifier.rule.scores(features).argmax(dim=1).bincount(minlength=len(names))
+    if counts.min() < MIN_CLASS_SHARE * len(features) / len(names):
+        few = f"Only {int(counts.min())} images look like {names[int(counts.argmin())]!r}."
+        return f"{few} A collection helps if it has about equally many images of each class."
+    scale = served.backbone.logit_scale
+    return self_trained(served.shots, classifier.text_features, classes, features, scale, balance)

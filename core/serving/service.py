@@ -1,28 +1,27 @@
-"""Classification with any model at any α, for POST /classify."""
+"""Models of classifications in memory, and the default one."""
 
 import logging
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 
-from core.admission import Budget, Take
-from core.clip.config import STARTER, USUAL_SIDE
+from core.admission import Budget
+from core.clip.config import STARTER, round_alpha
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
 from core.clip.errors import NoDecoder, UnknownBackbone
 from core.clip.models import backbones
 from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
-from core.serving.collection import Collection, Features
+from core.serving.calibrated import stored_calibration
 from core.serving.engine import Engine
 from core.serving.pool.cache import StillLoading
-from core.serving.predictor import Images, LoadedModel, Predictor, recipe
 from core.serving.previews import JobPreview, Previews, is_job
+from core.serving.texts import HeldModel, Texts, recipe
 from core.serving.threads import single_threaded
-from core.serving.types import MAX_IMAGES, ClassifyRequest, ClassifyResult, Preparing, WeightsKey
+from core.serving.types import MAX_IMAGES, Preparing, WeightsKey
 from core.settings import Settings
 from core.store import backbones as store
 from core.store.db.session import Database
@@ -34,10 +33,6 @@ from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 
 MIN_DECODERS = 2
-PROMPTS_PER_IMAGE = 100
-"""Number of prompts that take about as long as an image."""
-COLLECTION_COPIES, SCORE_COPIES = 5, 2
-"""Copies of a collection's features and scores in memory at once, in float32."""
 WARM_UP_AGAIN_SECONDS = 10
 REFRESH_SECONDS = 2.0
 """Interval at which the default backbone is looked up."""
@@ -89,7 +84,8 @@ class Serving:
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_IMAGES, "request")
         """One thread per admitted request, so that requests never wait for a thread."""
-        self.predictor = Predictor(self.engine)
+        self.texts = Texts(self.engine)
+        self.limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._default = WeightsKey(settings.backbone, recipe(settings.backbone).image_size)
         self._resident = ExitStack()
         self._warm_up_error: ClipCiteError | None = None
@@ -188,82 +184,27 @@ class Serving:
         self._closed.set()
         self.engine.close()
         self.previews.close()
+        self.texts.close()
         self.decoding.close()
         self.requests.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, model_id: str) -> None:
         """Drop a deleted model. Requests that hold it still finish."""
         self.engine.pool.forget(model_id)
-        self.predictor.texts.forget(lambda model: model.startswith(f"{model_id}/"))
-
-    def compare(
-        self,
-        images: Sequence[bytes] | Features,
-        request: ClassifyRequest,
-        *,
-        models: Sequence[Subject],
-        owner: str = "",
-        take: Take = lambda images: None,
-    ) -> list[ClassifyResult]:
-        """Score images against class names with each model. Images are decoded once per preprocessing.
-
-        Args:
-            images: image files, or the features of a collection.
-            models: from `look_up`: a model's row, a job's preview, `stock` or `stock:<backbone>`.
-            take: takes more of the budget `images`, for prompts and larger images.
-
-        Raises:
-            ModelNotFound: a model was deleted since.
-            ModelUnavailable: its files are missing or damaged.
-            NoReadableImage: none of the images can be read.
-            NotCalibrated: `coverage` or `reject` without a valid calibration.
-            ServerBusy: the turn did not come in time.
-            WrongFeatures: the features of a collection are not of this model.
-            UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
-        """
-        shared: Images | Collection
-        if isinstance(images, Features):
-            shared = Collection(images, owner)
-        else:
-            limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
-            shared = Images(images, limits, self.decoding, owner)
-        results = []
-        for model in models:
-            started = time.perf_counter()
-            with (
-                self.acquire(model, request.alpha) as loaded,
-                self._room(shared, len(request.class_names), loaded, owner, take),
-            ):
-                results.append(
-                    self.predictor.predict(
-                        shared,
-                        request,
-                        loaded,
-                        started,
-                        take_prompts=lambda prompts: take(prompts // PROMPTS_PER_IMAGE),
-                    )
-                )
-        return results
-
-    def _room(
-        self, images: Images | Collection, names: int, model: LoadedModel, owner: str, take: Take
-    ) -> AbstractContextManager[object]:
-        """Take what images above the usual size, or those of a collection, need in addition."""
-        if isinstance(images, Collection):
-            size = 4 * len(images) * (COLLECTION_COPIES * images.features.shape[1] + SCORE_COPIES * names)
-            return self.memory.hold(owner, size)
-        usual = len(images) * model.served.backbone.image_size**2 // USUAL_SIDE**2
-        take(max(0, usual - len(images)))
-        return nullcontext()
+        self.texts.forget(model_id)
 
     @contextmanager
-    def acquire(self, model: Subject, alpha: float | None) -> Iterator[LoadedModel]:
-        """Hold a model in memory, at α or at its own. Raise the errors of `compare`."""
+    def hold(self, model: Subject, alpha: float | None) -> Iterator[HeldModel]:
+        """Hold a model in memory, at α, rounded to 0.01, or at its own.
+
+        Raises ModelNotFound, ModelUnavailable, UnknownBackbone, StillLoading, BackboneUnavailable,
+        StorageUnavailable, BlobNotFound.
+        """
         wait = self.engine.wait_seconds
         if isinstance(model, JobPreview):
             stock = WeightsKey(model.backbone, model.image_size)
             with self.engine.pool.acquire(stock, 0, wait_seconds=wait) as served:
-                yield LoadedModel(served, self.previews.get(model), model, model.id, model.backbone, 0.0)
+                yield HeldModel(served, self.previews.get(model), model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):
             name = model.removeprefix(STOCK).removeprefix(":") or self._default.backbone
             if not self.has_backbone(name):
@@ -272,11 +213,12 @@ class Serving:
                 )
             stock = WeightsKey(name, recipe(name).image_size)
             with self.engine.pool.acquire(stock, 0, wait_seconds=wait) as served:
-                yield LoadedModel(served, None, None, model, name, 0.0)
+                yield HeldModel(served, None, None, model, name, 0.0)
         else:
-            alpha = model.alpha if alpha is None else alpha
+            alpha = model.alpha if alpha is None else round_alpha(alpha)
             with self.engine.pool.acquire(WeightsKey.of(model), alpha, wait_seconds=wait) as served:
-                yield LoadedModel(served, None, model, model.id, model.backbone, alpha)
+                fitted = stored_calibration(model, alpha)
+                yield HeldModel(served, None, model, model.id, model.backbone, alpha, fitted)
 
     def _is_default_loaded(self) -> bool:
         return self.engine.pool.has_stock(self._default.backbone, self._default.image_size)

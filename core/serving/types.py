@@ -1,40 +1,17 @@
-"""Plain data: requests and results of POST /classify, keys of weights, and counters."""
+"""Plain data: results of a classification, keys of weights, and counters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
+from clipcite.wire import predictions as wire
 from core.clip.errors import BadImage
-from core.clip.inference.calibration import Calibration
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.request_rule import RequestKind
 from core.errors import ClipCiteError
 from core.store.db.tables import Model
 
 MAX_IMAGES = 256
 """Maximum number of images of all requests in progress, once per model."""
-
-
-class ClassName(NamedTuple):
-    """A class name with its prompts: a tuple, because each request hashes up to 1,000 of them."""
-
-    name: str
-    prompts: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class ClassifyRequest:
-    """Class names and options, for all images and models of a request."""
-
-    class_names: tuple[ClassName, ...]
-    alpha: float | None = None
-    """None is the model's α; likewise for `templates`."""
-    templates: tuple[str, ...] | None = None
-    new_class_balance: float = NEW_CLASS_BALANCE
-    top_k: int | None = None
-    coverage: float | None = None
-    reject: bool = False
-    features: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,39 +25,38 @@ class Prediction:
     similarity: float
 
 
+@dataclass
+class ImageScores:
+    """Result for one image, with fields of the response (`clipcite.wire.predictions.ImageResult`)."""
+
+    predictions: list[Prediction]
+    """The most likely classes, best first."""
+    prediction_set: list[str] | None = None
+    in_distribution_score: float | None = None
+    rejected: bool | None = None
+    features: str | None = None
+
+
 @dataclass(frozen=True)
-class ClassifyResult:
-    """Predictions of one model for all images of a request."""
+class Result:
+    """Result of one model for all images of a request.
+
+    The fields until `timing_ms` are those of the response (`clipcite.wire.predictions.ModelAnswer`).
+    """
 
     model: str
     preview: bool
-    """The result comes from the instant preview of a job without a model."""
-    preview_lacks: int
-    """Images of the preview that are not encoded yet."""
     backbone: str
     alpha: float
-    kinds: dict[str, str]
     rule: RequestKind
-    """The rule that was used (`core.clip.inference.request_rule`)."""
-    offsets: dict[str, float]
-    """Offset per class, subtracted from the cosines before the softmax."""
-    results: list[list[Prediction] | BadImage]
-    """Per image the most likely classes, best first, or the reason why the image can't be read."""
-    temperature: float | None
-    """Temperature of the probabilities; None for a model without one."""
-    calibration: Calibration | None
-    """The calibration of the probabilities; None if no calibration is valid for such a request."""
-    sets: list[list[str]]
-    """With a calibration, per readable image: its prediction set, the most likely class first."""
-    in_distribution_score: list[float]
-    """With a calibration, per readable image: similarity to the nearest trained class."""
-    rejected: list[bool]
-    """With a calibration, per readable image: whether the image resembles none of the classes."""
-    features: list[str]
-    """If requested, per readable image: features [D] as base64 of little-endian float16."""
-    collection: dict[str, Any]
-    """`method`, `reason` and `suggested` of a collection; empty for images."""
+    calibration: wire.Calibration
+    class_names: list[dict[str, Any]]
+    results: list[ImageScores | BadImage]
+    """One per image, or the reason why it can't be read."""
     timing_ms: dict[str, float]
+    warnings: list[dict[str, str]]
+    collection: dict[str, Any] = field(default_factory=dict)
+    """`method`, `reason` and `suggested` of a collection; empty for images."""
 
 
 class NoReadableImage(ClipCiteError):
@@ -140,8 +116,6 @@ class BatchCounts:
     """Rows of those batches."""
     busy_seconds: float
     """Sum over all threads."""
-    seconds_to_wait: float
-    """Estimated duration of the rows that wait now."""
 
 
 @dataclass(frozen=True)

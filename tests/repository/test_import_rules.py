@@ -52,6 +52,7 @@ ALLOWED = {
     "core.samples": {"core.errors"},
     "core.scratch": {"core.admission", "core.errors"},
     "core.serving": {
+        "clipcite.wire",
         "core.admission",
         "core.clip",
         "core.errors",

@@ -28,8 +28,6 @@ MAX_BATCH_DELAY = 0.25
 """Maximum wait for images that are being decoded, as a part of the duration of a batch."""
 MAX_BATCH_DELAY_SECONDS = 0.01
 """Maximum of the same wait in seconds."""
-SMOOTHING = 0.1
-"""Weight of the newest batch in the moving average of seconds per row."""
 
 
 @dataclass(eq=False)
@@ -65,8 +63,6 @@ class Batcher:
         self._queues: OrderedDict[QueueKey, deque[BatchItem]] = OrderedDict()
         """Waiting items; the first queue has the next turn."""
         self._pending: Counter[QueueKey] = Counter()
-        self._seconds: dict[str, float] = {}
-        """Moving average of seconds per row, by kind."""
         self._batch_seconds = 0.0
         self._batches: Counter[str] = Counter()
         self._rows: Counter[str] = Counter()
@@ -150,14 +146,11 @@ class Batcher:
     def counts(self) -> BatchCounts:
         """Return the counters."""
         with self._changed:
-            waiting = self._waiting()
             return BatchCounts(
-                waiting=waiting,
+                waiting=self._waiting(),
                 batches=dict(self._batches),
                 rows=dict(self._rows),
                 busy_seconds=self._busy_seconds,
-                seconds_to_wait=sum(self._seconds.get(kind, 0.0) * rows for kind, rows in waiting.items())
-                / self.workers,
             )
 
     def close(self) -> None:
@@ -262,8 +255,6 @@ class Batcher:
         took, kind, size = time.monotonic() - started, queue[1], len(rows)
         with self._changed:
             self._done()
-            before = self._seconds.get(kind, took / size)
-            self._seconds[kind] = before + SMOOTHING * (took / size - before)
             if kind == "images":
                 self._batch_seconds = took
             self._batches[kind] += 1

@@ -99,9 +99,9 @@ def test_a_closed_collection_is_evidence(shared: Service, model: str) -> None:
     serving = shared.app.state.serving
     (subject,) = look_up(shared.database, [model], owner="default")
     assert isinstance(subject, Model)
-    with serving.acquire(subject, None) as loaded:
+    with serving.hold(subject, None) as loaded:
         prompts = [tuple(template.format(name) for template in subject.templates) for name in CLASSES]
-        texts = serving.predictor.encode_prompts(loaded.served, prompts, "")
+        texts = serving.texts.features(loaded.served, prompts)
         rows = F.normalize(torch.from_numpy(numbers(FEATURES).astype(np.float32)), dim=-1)
         scale, kept = loaded.served.backbone.logit_scale, loaded.served.shots
     found = [[one[name] for name in CLASSES] for one in chances(body)]

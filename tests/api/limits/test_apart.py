@@ -17,7 +17,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from api.classify import service as classify_service
+from api.classify import routes as classify_routes
 from api.jobs import images as image_service
 from api.jobs import upload as upload_module
 from api.jobs.report import routes as report_routes
@@ -354,7 +354,7 @@ def test_the_memory_for_bodies_is_shared_by_owners(
     """Each body takes two fifths of the limit. An owner has half of it, and a third owner finds no room."""
     service = make_service(memory_bytes=limit)
     if path == "/classify":
-        stalled, go_on = stall(monkeypatch, classify_service, "_classify")
+        stalled, go_on = stall(monkeypatch, classify_routes, "_classified")
     else:
         stalled, go_on = stall(monkeypatch, upload_module, "check_candidates")
     with connected(service) as (http, pool):

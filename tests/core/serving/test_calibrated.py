@@ -9,7 +9,6 @@ from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import RequestRule
 from core.serving.calibrated import calibrate, holds_for, prediction_sets, ranked, stored_calibration
-from core.serving.names import ResolvedNames
 from core.store.db.tables import Model
 from tests.core.serving import adapted
 
@@ -63,8 +62,8 @@ def test_an_image_like_none_of_the_trained_images_is_rejected() -> None:
 
 def test_the_most_likely_classes_come_first_with_their_cosines() -> None:
     given = scores([0.22, 0.31, 0.30], offsets=[0.0, 0.05, 0.0])
-    names, kinds = ["oak", "fox", "badger"], {"oak": "new", "fox": "trained", "badger": "trained"}
-    (found,) = ranked(given, ResolvedNames(names, (-1, 0, 1), ()), kinds, 2)
+    names, kinds = ["oak", "fox", "badger"], ["new", "trained", "trained"]
+    (found,) = ranked(given, names, kinds, 2)
     assert [(p.class_name, p.kind) for p in found] == [("badger", "trained"), ("fox", "trained")]
     assert [p.similarity for p in found] == pytest.approx([0.30, 0.31])
     assert [p.probability for p in found] == pytest.approx(given.probabilities[0, [2, 1]].tolist())
@@ -76,8 +75,7 @@ def test_classes_are_ranked_by_score_where_probabilities_are_rounded_to_0() -> N
     for names in (tuple(values), tuple(reversed(values))):
         given = scores([values[name] for name in names], scale=1000.0)
         assert (given.probabilities == 0).sum() > 1
-        kinds = dict.fromkeys(names, "trained")
-        (found,) = ranked(given, ResolvedNames(names, tuple(range(5)), ()), kinds, None)
+        (found,) = ranked(given, names, ["trained"] * 5, None)
         assert [p.class_name for p in found] == list("aedcb")
         assert prediction_sets(given, torch.ones(1, 5, dtype=torch.bool), names) == [list("aedcb")]
 

@@ -11,10 +11,10 @@ from core.clip.errors import InvalidConfig
 from core.clip.models.features import encode_tokens
 from core.clip.weights.support_set import SupportSet
 from core.serving.exports import export
-from core.serving.types import WeightsKey
+from core.serving.types import ImageScores, WeightsKey
 from tests.core.serving.adapted import CLASSES, KNOWN
 from tests.core.serving.test_engine import images
-from tests.core.serving.world import NAMES, World, numbers
+from tests.core.serving.world import NAMES, World, numbers, offsets
 
 ROUNDING = 0.05
 """Bound of the difference of a normalised feature or a probability of the tiny network in bf16."""
@@ -55,16 +55,20 @@ def test_a_calibration_in_fp32_holds_for_probabilities_in_bf16(world: World, hal
     shots = SupportSet(features, torch.tensor([0, 0, 1, 1]))
     model = world.publish(shots=shots, metrics={"calibration": KNOWN.to_dict()})
     exact, rounded = (w.classify(CLASSES, model=model, coverage=0.9) for w in (world, half))
-    assert exact.calibration == rounded.calibration == KNOWN
-    assert exact.offsets == pytest.approx(rounded.offsets, abs=ROUNDING)
+    assert exact.calibration == rounded.calibration
+    assert (exact.calibration.calibrated, exact.calibration.temperature) == (True, KNOWN.temperature)
+    assert offsets(exact) == pytest.approx(offsets(rounded), abs=ROUNDING)
     assert numbers(exact) != numbers(rounded)
     for one, other in zip(numbers(exact), numbers(rounded), strict=True):
         for name, (probability, _) in one.items():
             assert other[name][0] == pytest.approx(probability, abs=4 * ROUNDING)
     threshold = KNOWN.conformal_threshold(0.9)
-    for row, names in zip(numbers(rounded), rounded.sets, strict=True):
+    for row, result in zip(numbers(rounded), rounded.results, strict=True):
+        assert isinstance(result, ImageScores)
         best = max(row, key=lambda name: row[name][0])
-        assert set(names) == {best} | {name for name, (p, _) in row.items() if p >= threshold}
+        assert set(result.prediction_set or ()) == {best} | {
+            name for name, (p, _) in row.items() if p >= threshold
+        }
 
 
 def test_an_export_is_in_fp32(world: World, half: World) -> None:

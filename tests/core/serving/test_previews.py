@@ -23,7 +23,7 @@ from core.serving.pool.cache import StillLoading
 from core.serving.pool.served_model import ServedModel
 from core.serving.previews import JobPreview, chosen_shots
 from core.serving.service import Serving, look_up
-from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, WeightsKey
+from core.serving.types import Result, WeightsKey
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.tables import JobImage
@@ -31,7 +31,7 @@ from core.store.errors import BlobNotFound, JobNotFound, ShotsGone
 from core.store.jobs import jobs, leases
 from core.store.jobs.jobs import NewImage
 from tests.api import crafted
-from tests.core.serving.world import World, exactly
+from tests.core.serving.world import World, ask, exactly, kinds, offsets
 from tests.core.store.samples import create_job
 from tests.service.running import wait_for
 
@@ -68,12 +68,9 @@ class PreviewWorld(World):
             )
         return job_id
 
-    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> ClassifyResult:
-        names = tuple(ClassName(name) for name in options.pop("names", NAMES))
+    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> Result:
         (subject,) = look_up(self.database, [model], owner=DEFAULT_OWNER)
-        request = ClassifyRequest(names, **options)
-        (result,) = (serving or self.serving).compare(IMAGES, request, models=[subject])
-        return result
+        return ask(serving or self.serving, subject, options.pop("names", NAMES), IMAGES, **options)
 
 
 @pytest.fixture
@@ -94,7 +91,7 @@ def test_the_preview_equals_the_plain_reference(world: PreviewWorld, balance: fl
     assert answer.preview
     assert answer.model.startswith("job_")
     assert (answer.backbone, answer.alpha) == (world.backbone.name, 0.0)
-    assert answer.kinds == {"Badger": "trained", "a tree {with} braces": "new", "red fox": "trained"}
+    assert kinds(answer) == {"Badger": "trained", "a tree {with} braces": "new", "red fox": "trained"}
 
     classifier = Classifier(world.backbone)
     seeds = [seed for of_class in SHOTS.values() for seed in of_class]
@@ -113,15 +110,15 @@ def test_the_preview_equals_the_plain_reference(world: PreviewWorld, balance: fl
             column = NAMES.index(name)
             assert probability == pytest.approx(float(probabilities[row, column]), abs=1e-4)
             assert similarity == pytest.approx(float(cosines[row, column]), abs=1e-5)
-    assert list(answer.offsets.values()) == pytest.approx(rule.offsets.tolist(), abs=1e-5)
+    assert offsets(answer) == pytest.approx(rule.offsets.tolist(), abs=1e-5)
 
 
 def test_classes_with_training_images_are_the_trained_ones(world: PreviewWorld) -> None:
     """The stock model has the same features of the names, but no trained class."""
     names = [*NAMES, "owl"]
     for model, trained in ((world.job(), ["Badger", "red fox"]), ("stock", [])):
-        kinds = world.ask(model, names=names).kinds
-        assert [name for name, kind in kinds.items() if kind == "trained"] == trained
+        found = kinds(world.ask(model, names=names))
+        assert [name for name, kind in found.items() if kind == "trained"] == trained
 
 
 def test_the_preview_serves_until_there_is_a_model(world: PreviewWorld) -> None:
@@ -222,12 +219,13 @@ def test_a_partial_preview_answers(world: PreviewWorld, monkeypatch: pytest.Monk
     monkeypatch.setattr(previews, "TURN_SECONDS", 0)
     monkeypatch.setattr(previews, "BATCH_SIZE", 1)
     first = world.ask(job)
-    assert first.preview_lacks == 3  # of five; each class has one
+    (warning,) = first.warnings
+    assert "still processing 3 of" in warning["detail"]  # of five; each class has one
     more.set()
-    wait_for(lambda: world.ask(job).preview_lacks == 0)
+    wait_for(lambda: not world.ask(job).warnings)
     last = world.ask(job)
 
-    def probabilities(answer: ClassifyResult) -> torch.Tensor:
+    def probabilities(answer: Result) -> torch.Tensor:
         return torch.tensor([[p[1] for p in result] for result in exactly(answer)])
 
     torch.testing.assert_close(probabilities(last), probabilities(expected), rtol=0, atol=1e-5)

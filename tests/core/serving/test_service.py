@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from clipcite.wire.classify import ClassIn
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.inference.request_rule import RequestKind
@@ -25,7 +26,6 @@ from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 from core.serving.pool.cache import StillLoading
 from core.serving.pool.model_pool import MODEL, ModelPool, ModelUnavailable
-from core.serving.types import ClassifyRequest, ClassName
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.registry import models
 from core.store.registry.references import STOCK
@@ -35,11 +35,14 @@ from tests.core.serving.world import (
     IMAGES,
     NAMES,
     World,
+    ask,
     assert_close,
     content_of,
     exactly,
     in_order,
+    kinds,
     numbers,
+    offsets,
 )
 from tests.service.running import wait_for
 
@@ -94,7 +97,7 @@ def test_the_stock_backbone_equals_the_formulas(world: World) -> None:
     answer = world.classify()
     plain = plain_numbers(world.backbone, None, 0, {name: [f"a photo of a {name}."] for name in NAMES})
     assert_close([{name: row[name] for name in NAMES} for row in numbers(answer)], plain)
-    assert set(answer.kinds.values()) == {"new"}
+    assert set(kinds(answer).values()) == {"new"}
 
 
 def test_alpha_0_is_the_stock_backbone_bit_for_bit(world: World) -> None:
@@ -132,15 +135,14 @@ def test_many_prompts_let_others_in_between(world: World) -> None:
     world.before_tokenizing = tokenize
 
     def classify(owner: str, prompts: int) -> None:
-        names = tuple(ClassName(f"{owner} {i}") for i in range(prompts))
-        request = ClassifyRequest(names, templates=("{}",))
-        world.serving.compare(IMAGES[:1], request, models=[STOCK], owner=owner)
+        names = [f"{owner} {i}" for i in range(prompts)]
+        ask(world.serving, STOCK, names, IMAGES[:1], templates=["{}"])
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(classify, "a", 200)
         assert tokenizing.acquire(timeout=60)
         other = pool.submit(classify, "b", 1)
-        wait_for(lambda: world.serving.predictor._tokenizing._work_queue.qsize() == 1)
+        wait_for(lambda: world.serving.texts._tokenizing._work_queue.qsize() == 1)
         for _ in range(100):
             release.release()
         other.result(60)
@@ -163,11 +165,11 @@ def test_the_precedence_of_prompts(world: World) -> None:
     """The request's prompts win; then the model's for its classes under any spelling; then the templates."""
     own = {"Badger": ["a striped digger"]}
     model = world.publish(prompts=own, templates=["a drawing of a {}"])
-    names = ["BADGER", "red fox", ClassName("oak", ("a tree", "a large plant"))]
+    names = ["BADGER", "red fox", ClassIn(name="oak", prompts=["a tree", "a large plant"])]
     world.classify(names, model=model)
     assert world.sentences == ["a striped digger", "a drawing of a red fox", "a tree", "a large plant"]
     world.sentences.clear()
-    world.classify([ClassName("badger", ("something else",))], model=model)
+    world.classify([ClassIn(name="badger", prompts=["something else"])], model=model)
     assert world.sentences == ["something else"]
     world.sentences.clear()
     world.classify(["badger", "elk"], model=model, templates=["my {}"])
@@ -213,7 +215,7 @@ def test_forget(world: World) -> None:
     world.serving.forget(model)
     assert not world.pool.warm.has((MODEL, gone, 0.2))
     assert world.pool.warm.has((MODEL, content_of(world, other), 0.5))
-    assert len(world.serving.predictor.texts.kept) == len(NAMES)
+    assert len(world.serving.texts.kept) == len(NAMES) + 1
     assert exactly(world.classify(model=other)) == expected
 
 
@@ -265,7 +267,7 @@ def test_the_rule_follows_the_classes(world: World, names: list[str], kind: Requ
     answer = world.classify(names, model=model, new_class_balance=0.5)
     assert answer.rule == kind
     for stock in (world.classify(names), world.classify(names, model=model, alpha=0)):
-        assert (stock.rule, set(stock.offsets.values())) == ("untrained", {0})
+        assert (stock.rule, set(offsets(stock))) == ("untrained", {0})
 
     classifier = Classifier(world.backbone, Weights(Delta("full", theta_1), shots), 0.8)
     expected = classifier.scores(
@@ -274,7 +276,7 @@ def test_the_rule_follows_the_classes(world: World, names: list[str], kind: Requ
         classes=class_indices(names, CLASSES),
         balance=0.5,
     )
-    assert list(answer.offsets.values()) == pytest.approx(expected.rule.offsets.tolist(), abs=1e-3)
+    assert offsets(answer) == pytest.approx(expected.rule.offsets.tolist(), abs=1e-3)
     for i, row in enumerate(numbers(answer)):
         for c, name in enumerate(names):
             found = (float(expected.probabilities[i, c]), float(expected.similarities[i, c]))

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from clipcite.wire.classify import ClassIn, Options
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
+from core.serving.classify import Images, classify
 from core.serving.pool import model_pool as serving_networks
-from core.serving.service import Serving, look_up
-from core.serving.types import ClassifyRequest, ClassifyResult, ClassName, WeightsKey
+from core.serving.service import Serving, Subject, look_up
+from core.serving.types import Result, WeightsKey
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
@@ -25,6 +27,18 @@ from tests.core.serving.adapted import publish_model
 
 IMAGES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
 NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]
+
+
+def ask(
+    serving: Serving,
+    model: Subject,
+    names: Sequence[str | ClassIn] = NAMES,
+    images: Sequence[bytes] = IMAGES,
+    **options: Any,
+) -> Result:
+    """Classify by one model."""
+    asked = Options(class_names=list(names), **options)
+    return classify(serving, Images(images, serving, ""), asked, model, take=lambda more: None)
 
 
 class World:
@@ -59,15 +73,10 @@ class World:
     def publish(self, **given: Any) -> str:
         return publish_model(self.database, self.blobs, self.backbone, **given)
 
-    def classify(self, names: Sequence[str | ClassName] = NAMES, **options: Any) -> ClassifyResult:
-        given = [name if isinstance(name, ClassName) else ClassName(name) for name in names]
+    def classify(self, names: Sequence[str | ClassIn] = NAMES, **options: Any) -> Result:
         (model,) = look_up(self.database, [options.pop("model", STOCK)], owner=DEFAULT_OWNER)
-        templates = options.pop("templates", None)
-        options["templates"] = None if templates is None else tuple(templates)
         images = options.pop("images", IMAGES)
-        request = ClassifyRequest(tuple(given), **options)
-        (result,) = self.serving.compare(images, request, models=[model])
-        return result
+        return ask(self.serving, model, names, images, **options)
 
     def row(self, model: str) -> Model:
         with self.database.read() as session:
@@ -78,21 +87,29 @@ class World:
         self.database.close()
 
 
-def numbers(answer: ClassifyResult) -> list[dict[str, tuple[float, float]]]:
+def kinds(answer: Result) -> dict[str, str]:
+    return {one["name"]: one["kind"] for one in answer.class_names}
+
+
+def offsets(answer: Result) -> list[float]:
+    return [one["offset"] for one in answer.class_names]
+
+
+def numbers(answer: Result) -> list[dict[str, tuple[float, float]]]:
     """Return (probability, similarity) per class name for each image."""
     found = []
     for result in answer.results:
         assert not isinstance(result, BadImage)
-        found.append({p.class_name: (p.probability, p.similarity) for p in result})
+        found.append({p.class_name: (p.probability, p.similarity) for p in result.predictions})
     return found
 
 
-def exactly(answer: ClassifyResult) -> list[list[tuple[str, float, float]]]:
+def exactly(answer: Result) -> list[list[tuple[str, float, float]]]:
     """Return names and numbers exactly and in order."""
     found = []
     for result in answer.results:
         assert not isinstance(result, BadImage)
-        found.append([(p.class_name, p.probability, p.similarity) for p in result])
+        found.append([(p.class_name, p.probability, p.similarity) for p in result.predictions])
     return found
 
 
@@ -105,7 +122,7 @@ def assert_close(
             assert a[name] == pytest.approx(b[name], abs=2e-5), name
 
 
-def in_order(answer: ClassifyResult) -> list[dict[str, tuple[float, float]]]:
+def in_order(answer: Result) -> list[dict[str, tuple[float, float]]]:
     return [{name: row[name] for name in NAMES} for row in numbers(answer)]
 
 

@@ -16,12 +16,12 @@ from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
 from core.serving.pool.cache import CacheStats, StillLoading
 from core.serving.pool.model_pool import BACKBONE, DELTA, MAX_BACKBONES, MODEL
-from core.serving.types import ClassifyRequest, ClassName, WeightsKey
+from core.serving.types import WeightsKey
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.registry import models
 from tests.core.serving.adapted import moved
-from tests.core.serving.world import IMAGES, NAMES, World, content_of, exactly, in_order
+from tests.core.serving.world import IMAGES, NAMES, World, ask, content_of, exactly, in_order
 
 
 def counts(world: World, kind: str = MODEL) -> CacheStats:
@@ -103,7 +103,7 @@ def test_deleted_while_it_is_used(world: World) -> None:
         assert world.pool.warm.bytes > 0
     assert world.pool.warm.bytes == 0
     with pytest.raises(ModelNotFound):
-        world.serving.compare(IMAGES, ClassifyRequest((ClassName("oak"),)), models=[row])
+        ask(world.serving, row)
     assert world.pool.warm.bytes == 0
 
 

@@ -1,0 +1,291 @@
+"""Classification by one model: of images, or of the features of a collection."""
+
+import base64
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipcite.wire import predictions as wire
+from clipcite.wire.classify import Options
+from core.admission import Take
+from core.clip.config import USUAL_SIDE
+from core.clip.errors import BadImage
+from core.clip.inference.calibration import Calibration
+from core.clip.inference.classifier import Scores, scored
+from core.clip.inference.request_rule import RequestRule
+from core.clip.inference.which_next import which_next
+from core.serving.batching.batch import BatchItem
+from core.serving.batching.batcher import Pending
+from core.serving.calibrated import (
+    NotCalibrated,
+    calibrate,
+    holds_for,
+    prediction_sets,
+    ranked,
+)
+from core.serving.collection import SELF_TRAINED, Features, rule_or_reason
+from core.serving.decoding import fitted
+from core.serving.pool.served_model import ServedModel
+from core.serving.service import Serving, Subject
+from core.serving.texts import HeldModel, RequestClassifier
+from core.serving.types import ImageScores, NoReadableImage, Result
+from core.store.db.tables import Model
+from core.tracing import span
+
+Decoded = Tensor | BadImage
+COLLECTION_COPIES, SCORE_COPIES = 5, 2
+"""Copies of a collection's features and scores in memory at once, in float32."""
+
+
+class Images:
+    """The images of one request, decoded once for all models with the same preprocessing.
+
+    Not thread-safe: a request runs its models one after the other.
+    """
+
+    def __init__(self, files: Sequence[bytes], serving: Serving, owner: str) -> None:
+        self._files = files
+        self._serving = serving
+        self._owner = owner
+        self._decoded: dict[tuple[str, int], list[Decoded]] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def decoded(self, model: ServedModel) -> Iterator[list[Decoded]]:
+        """Yield batches of pixels (`Pixels.fit`), or the reason why an image can't be read.
+
+        A batch is yielded when it is ready, while later images are still being decoded.
+        """
+        key = model.preprocess, model.backbone.image_size
+        limits, decoders = self._serving.limits, self._serving.decoding
+        images = iter(self._decoded.get(key) or fitted(self._files, *key, limits, decoders, self._owner))
+        done: list[Decoded] = []
+        while batch := list(islice(images, self._serving.engine.max_images(model))):
+            done += batch
+            yield batch
+        self._decoded[key] = done
+
+
+def classify(serving: Serving, images: Images, options: Options, model: Subject, *, take: Take) -> Result:
+    """Score images against class names.
+
+    Args:
+        options: with class names.
+        model: from `look_up`.
+        take: takes images from the budget `serving.images`, for prompts and for images above the usual size.
+
+    Raises:
+        InvalidNames: a class name can't be used.
+        ModelNotFound: the model was deleted since.
+        ModelUnavailable: its files are missing or damaged.
+        NoReadableImage: none of the images can be read.
+        NotCalibrated: `coverage` or `reject` without a valid calibration.
+        ServerBusy: other requests hold the room, or the rows are not computed in time.
+        UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
+    """
+    started = time.perf_counter()
+    with serving.hold(model, options.alpha) as held:
+        classifier = serving.texts.classifier(held, options)
+        calibration = _calibration(held, classifier, options)
+        usual = len(images) * held.served.backbone.image_size**2 // USUAL_SIDE**2
+        take(max(0, usual - len(images)))
+        decoding = time.perf_counter()
+        problems: list[BadImage | None] = []
+        batcher, sent = serving.engine.batcher, list[BatchItem]()
+        try:
+            with (
+                span("classify batch", images=len(images)),
+                batcher.pending((held.served, "images")) as coming,
+            ):
+                _send(serving, images, held.served, problems, sent, coming)
+                encoding = time.perf_counter()
+                serving.texts.encode(classifier, held, take)  # prompts and images are encoded concurrently
+                features = torch.cat([batcher.wait(part, serving.engine.wait_seconds) for part in sent])
+        finally:
+            for part in sent:  # the model must stay in memory until then
+                batcher.end(part)
+        rule = _rule(held, classifier, options)
+        scores, readable = score(held, classifier, rule, features, options, calibration)
+        encoded = time.perf_counter()
+        found = iter(readable)
+        results = [next(found) if problem is None else problem for problem in problems]
+        seconds = {"decode": encoding - decoding, "encode": encoded - encoding}
+        return _result(held, classifier, scores, results, options, calibration, started, seconds)
+
+
+def classify_collection(
+    serving: Serving, collection: Features, options: Options, model: Subject, *, owner: str, take: Take
+) -> Result:
+    """Score the images of a collection by their features. Raise the errors of `classify`, and WrongFeatures.
+
+    Args:
+        owner: whose memory it takes.
+    """
+    started = time.perf_counter()
+    count, width = collection.rows.shape
+    copies = COLLECTION_COPIES * width + SCORE_COPIES * len(options.class_names or ())
+    with serving.hold(model, options.alpha) as held, serving.memory.hold(owner, 4 * count * copies):
+        classifier = serving.texts.classifier(held, options)
+        serving.texts.encode(classifier, held, take)
+        features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
+        rule = rule_or_reason(features, classifier, held, options.new_class_balance)
+        if isinstance(rule, str):
+            method = {"method": "image_by_image", "reason": rule}
+            rule = _rule(held, classifier, options)
+        else:
+            method = {"method": "self_training", "reason": SELF_TRAINED}
+        scores, results = score(held, classifier, rule, features, options)
+        suggested = which_next(scores.probabilities, features, collection.suggest, collection.labelled)
+        seconds = {"decode": 0.0, "encode": time.perf_counter() - started}
+        result = _result(held, classifier, scores, results, options, None, started, seconds)
+        return replace(result, collection={**method, "suggested": suggested})
+
+
+def score(
+    model: HeldModel,
+    classifier: RequestClassifier,
+    rule: RequestRule,
+    features: Tensor,
+    options: Options,
+    calibration: Calibration | None = None,
+) -> tuple[Scores, list[ImageScores]]:
+    """Score image features [N, D] by a rule, and return the scores with what an answer says of each image.
+
+    Args:
+        calibration: valid for this request; None if there is none.
+    """
+    names = classifier.names
+    scale = model.served.backbone.logit_scale
+    if model.calibration is not None:
+        scale /= model.calibration.temperature
+    scores = scored(features, classifier.text_features, rule, scale)
+    images = [ImageScores(best) for best in ranked(scores, names, classifier.kinds, options.top_k)]
+    if calibration is not None:
+        in_set, in_distribution = calibrate(
+            calibration,
+            scores,
+            features,
+            model.served.shots,
+            classifier.classes,
+            coverage=options.coverage or 0.0,
+        )
+        sets = prediction_sets(scores, in_set, names)
+        for image, chosen, likeness in zip(images, sets, in_distribution.tolist(), strict=True):
+            image.in_distribution_score = likeness
+            if options.coverage is not None:
+                image.prediction_set = chosen
+            if options.reject:
+                image.rejected = likeness < calibration.threshold
+    if options.features:
+        for image, row in zip(images, features.numpy().astype("<f2"), strict=True):
+            image.features = base64.b64encode(row).decode()
+    return scores, images
+
+
+def _rule(model: HeldModel, classifier: RequestClassifier, options: Options) -> RequestRule:
+    """Return the rule of a request without self-training."""
+    if model.preview is None:
+        return classifier.rule
+    texts, balance = classifier.text_features, options.new_class_balance
+    return model.preview.preview.rule(texts, classifier.classes, balance)
+
+
+def _calibration(model: HeldModel, classifier: RequestClassifier, options: Options) -> Calibration | None:
+    """Return the calibration that is valid for a request. Raise NotCalibrated if it needs one."""
+    found = model.calibration
+    if (
+        found is None
+        or model.row is None
+        or not holds_for(
+            found,
+            model.row.classes,
+            classifier.names,
+            own_prompts=any(not isinstance(name, str) and name.prompts for name in options.class_names or ()),
+            templates=options.templates,
+            balance=options.new_class_balance,
+            shots=model.served.shots,
+        )
+    ):
+        found = None
+    if found is None and (options.reject or options.coverage is not None):
+        raise NotCalibrated(model.row)
+    return found
+
+
+def _send(
+    serving: Serving,
+    images: Images,
+    served: ServedModel,
+    problems: list[BadImage | None],
+    sent: list[BatchItem],
+    last_of: Pending,
+) -> None:
+    """Send images to the batcher as they are decoded.
+
+    Appends one element per image to `problems`: None, or the reason why it can't be read.
+
+    Raises NoReadableImage.
+    """
+    last, queue = None, (served, "images")
+    for batch in images.decoded(served):
+        problems += [None if isinstance(image, Tensor) else image for image in batch]
+        if good := [image for image in batch if isinstance(image, Tensor)]:
+            if last is not None:
+                sent.append(serving.engine.batcher.submit(queue, last))
+            last = torch.stack(good)
+    if last is None:
+        raise NoReadableImage([problem for problem in problems if problem is not None])
+    sent.append(serving.engine.batcher.submit(queue, last, last_of))
+
+
+def _result(
+    model: HeldModel,
+    classifier: RequestClassifier,
+    scores: Scores,
+    results: Sequence[ImageScores | BadImage],
+    options: Options,
+    calibration: Calibration | None,
+    started: float,
+    seconds: Mapping[str, float],
+) -> Result:
+    warnings = list(classifier.warnings)
+    if options.alpha and not isinstance(model.row, Model):
+        which = "The stock model has" if model.row is None else "An instant preview has"
+        warnings.append({"code": "alpha_unused", "detail": f"{which} no alpha. The value was ignored."})
+    if model.preview is not None and model.preview.missing:
+        detail = (
+            f"The preview is still processing {model.preview.missing} of the job's images. Send the request "
+            "again for a preview of all images."
+        )
+        warnings.append({"code": "preview_unfinished", "detail": detail})
+    offsets = scores.rule.offsets.tolist()
+    return Result(
+        model=model.name,
+        preview=model.preview is not None,
+        backbone=model.backbone,
+        alpha=model.alpha,
+        rule=scores.rule.kind,
+        calibration=wire.Calibration(
+            calibrated=calibration is not None,
+            temperature=None if model.calibration is None else model.calibration.temperature,
+            held_out_images=None if calibration is None else calibration.images,
+            rejection_threshold=None if calibration is None else calibration.threshold,
+        ),
+        class_names=[
+            {"name": name, "kind": kind, "offset": offset}
+            for name, kind, offset in zip(classifier.names, classifier.kinds, offsets, strict=True)
+        ],
+        results=list(results),
+        timing_ms={
+            name: round(1000 * value, 2)
+            for name, value in {**seconds, "total": time.perf_counter() - started}.items()
+        },
+        warnings=warnings,
+    )

@@ -1,0 +1,299 @@
+"""Class names of requests: cleaned, resolved to prompts and encoded, with one cache of the features.
+
+Entries may outlive the model that computed them.
+"""
+
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+from clipcite.wire.base import MAX_CLASS_NAMES
+from clipcite.wire.classify import ScoreOptions
+from core.admission import ServerBusy, Take
+from core.clip.config import AdaptConfig, resolve_config
+from core.clip.errors import InvalidClassNames, InvalidConfig
+from core.clip.inference.calibration import Calibration
+from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.inference.request_rule import RequestRule, request_rule
+from core.clip.models.features import classifier_from_features
+from core.clip.prompts import all_class_prompts, check_prompts, class_indices, clean_class_name, same_class
+from core.serving.engine import Engine
+from core.serving.pool.served_model import ServedModel
+from core.serving.previews import JobPreview, Snapshot
+from core.serving.threads import single_threaded
+from core.store.db.tables import Model
+
+Prompts = tuple[str, ...]
+"""The prompts of one class."""
+Given = tuple[str | tuple[str, Prompts | None], ...]
+"""Class names as they were sent."""
+TEXT_CACHE_BYTES = 250_000_000
+"""Memory for features and classifiers of all class names, about 5 kB per class name."""
+OVERHEAD = 1_000
+"""Bytes of a tensor object, its key and its cache entry, without the numbers (upper bound)."""
+CLASS_OVERHEAD = 150
+"""Bytes per class in a key, without its prompts (upper bound)."""
+PROMPTS_PER_IMAGE = 100
+"""Number of prompts that take about as long as an image."""
+PROMPTS_PER_TURN = 16
+"""Prompts that are tokenized at once, in about 0.2 s if each has 1,000 of the costliest characters."""
+
+
+@dataclass(frozen=True)
+class HeldModel:
+    """A model in memory for one request, with the row or preview behind it."""
+
+    served: ServedModel
+    preview: Snapshot | None
+    row: Model | JobPreview | None
+    name: str
+    backbone: str
+    alpha: float
+    calibration: Calibration | None = None
+    """Fitted at this α. Not every request can use it."""
+
+
+class InvalidNames(InvalidClassNames):
+    """Class names of a request that can't be used. `errors` lists all of them."""
+
+    def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
+        super().__init__(errors[0]["detail"])
+        self.errors = list(errors)
+
+
+class RequestClassifier:
+    """The class names of a request for one model; once encoded, their features and the rule of the request.
+
+    Never changed after that.
+    """
+
+    text_features: Tensor
+    """[C, D], normalised."""
+    rule: RequestRule
+    """The rule of the adapted model; that of a preview changes while its images are encoded."""
+
+    def __init__(
+        self,
+        key: Any,
+        names: Sequence[str],
+        classes: Sequence[int],
+        prompts: Sequence[Prompts],
+        warnings: Sequence[dict[str, str]] = (),
+    ) -> None:
+        self.key = key
+        """Key in the cache: all that decides the features and the rule."""
+        self.names = names
+        self.classes = classes
+        """Trained class per name, or `NEW_CLASS`."""
+        self.prompts = prompts
+        self.warnings = warnings
+        self.kinds = ["new" if c == NEW_CLASS else "trained" for c in classes]
+        self.encoded = False
+        self.encoding = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        """Memory (upper bound), including the class names of the request, which are part of the key."""
+        names = zip(self.names, self.prompts, strict=True)
+        return (
+            OVERHEAD
+            + self.text_features.nbytes
+            + self.rule.nbytes
+            + sum(
+                2 * CLASS_OVERHEAD + sys.getsizeof(name) + _prompts_bytes(prompts) for name, prompts in names
+            )
+        )
+
+
+class LruCache:
+    """A thread-safe LRU cache of values that are cheap to compute again.
+
+    A value larger than the whole budget is not kept.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.bytes = 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Hashable) -> Any:
+        """Return the value for the key, or None."""
+        with self._lock:
+            entry = self._kept.get(key)
+            if entry is None:
+                return None
+            self._kept.move_to_end(key)
+            return entry[0]
+
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        """Keep a value of `size` bytes, unless there is one."""
+        with self._lock:
+            if key in self._kept:
+                return
+            if size <= self.budget_bytes:
+                self._kept[key] = value, size
+                self.bytes += size
+            while self.bytes > self.budget_bytes:
+                _, (_, freed) = self._kept.popitem(last=False)
+                self.bytes -= freed
+
+    def forget(self, where: Callable[[Any], bool]) -> None:
+        """Drop the values whose key satisfies `where`."""
+        with self._lock:
+            for key in [key for key in self._kept if where(key)]:
+                self.bytes -= self._kept.pop(key)[1]
+
+
+class Texts:
+    """Classifiers of requests."""
+
+    def __init__(self, engine: Engine, budget_bytes: int = TEXT_CACHE_BYTES) -> None:
+        self._engine = engine
+        self.kept = LruCache(budget_bytes)
+        """Features [D] of a class by model and prompts, and classifiers by all that decides them."""
+        self._lock = threading.Lock()
+        self._making: WeakValueDictionary[Hashable, RequestClassifier] = WeakValueDictionary()
+        # Hugging Face tokenizers take one caller at a time. One with 20,000 prompts lets others in between.
+        self._tokenizing = single_threaded(1, "tokenizer")
+
+    def forget(self, model_id: str) -> None:
+        """Drop the text of a deleted model."""
+        self.kept.forget(lambda key: key[0].startswith(f"{model_id}/"))
+
+    def classifier(self, model: HeldModel, options: ScoreOptions) -> RequestClassifier:
+        """Return the classifier of a request, of which `encode` computes the features.
+
+        Raises:
+            InvalidNames: there are no names or invalid ones; every invalid name is listed.
+        """
+        row = model.row
+        templates = options.templates or (row.templates if row else recipe(model.backbone).templates)
+        given = tuple(
+            name
+            if isinstance(name, str)
+            else (name.name, None if name.prompts is None else tuple(name.prompts))
+            for name in options.class_names or ()
+        )
+        key = model.served.key, model.name, given, tuple(templates), options.new_class_balance
+        found: RequestClassifier | None = self.kept.get(key)
+        if found is not None:
+            return found
+        own, warnings = _cleaned(given)
+        names = list(own)
+        defaults = all_class_prompts(names, templates, row.prompts if row else {})
+        prompts = [sentences or default for sentences, default in zip(own.values(), defaults, strict=True)]
+        classes = class_indices(names, row.classes if row else ())
+        with self._lock:
+            return self._making.setdefault(key, RequestClassifier(key, names, classes, prompts, warnings))
+
+    def encode(self, classifier: RequestClassifier, model: HeldModel, take: Take) -> None:
+        """Compute what is missing of a classifier. If another request does and fails, this one tries.
+
+        Args:
+            take: takes images from the budget, for the prompts that are encoded.
+
+        Raises:
+            ServerBusy: other requests take too long or hold too much.
+        """
+        if not classifier.encoding.acquire(timeout=self._engine.wait_seconds):
+            raise ServerBusy("The class names are being processed. Try again in a few seconds.")
+        try:
+            if classifier.encoded:
+                return
+            rows: dict[Prompts, Tensor] = {}
+            missing: list[Prompts] = []
+            for prompts in dict.fromkeys(classifier.prompts):
+                row = self.kept.get((model.served.key, prompts))
+                if row is None:
+                    missing.append(prompts)
+                else:
+                    rows[prompts] = row
+            if missing:
+                take(sum(map(len, missing)) // PROMPTS_PER_IMAGE)
+                for prompts, row in zip(missing, self.features(model.served, missing), strict=True):
+                    # Copied, because a view would keep the whole batch in memory.
+                    rows[prompts] = row = row.clone()
+                    size = row.nbytes + OVERHEAD + CLASS_OVERHEAD + _prompts_bytes(prompts)
+                    self.kept.put((model.served.key, prompts), row, size)
+            features = torch.stack([rows[prompts] for prompts in classifier.prompts])
+            balance = classifier.key[-1]
+            classifier.rule = request_rule(model.served.shots, features, classifier.classes, balance)
+            classifier.text_features = features
+            classifier.encoded = True
+            self.kept.put(classifier.key, classifier, classifier.bytes)
+        finally:
+            classifier.encoding.release()
+
+    def features(self, served: ServedModel, prompts: Sequence[Prompts]) -> Tensor:
+        """Return the features [C, D] of C classes, normalised. Raise ServerBusy."""
+        sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
+        tokens: list[Tensor] = []
+        for start in range(0, len(sentences), PROMPTS_PER_TURN):
+            some = sentences[start : start + PROMPTS_PER_TURN]
+            tokens.append(self._tokenizing.submit(served.backbone.tokenizer, some).result())
+        encoded = self._engine.encode_text(served, torch.cat(tokens), wait_seconds=self._engine.wait_seconds)
+        return classifier_from_features(encoded, sentences, prompts)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._tokenizing.shutdown(wait=False, cancel_futures=True)
+
+
+@lru_cache
+def recipe(backbone: str) -> AdaptConfig:
+    """Return the default configuration of a backbone."""
+    return resolve_config(backbone=backbone)
+
+
+def _cleaned(given: Given) -> tuple[dict[str, Prompts | None], list[dict[str, str]]]:
+    """Return the cleaned names with their own prompts, and warnings about what was changed."""
+    if not given:
+        detail = f"0 class names were sent. Send 1 to {MAX_CLASS_NAMES}."
+        raise InvalidNames([{"pointer": "/class_names", "detail": detail}])
+    own: dict[str, Prompts | None] = {}
+    seen: set[str] = set()
+    errors: list[dict[str, str]] = []
+    repeated: list[str] = []
+    for index, item in enumerate(given):
+        spelled, sentences = (item, None) if isinstance(item, str) else item
+        try:
+            name = clean_class_name(spelled)
+            prompts = check_prompts({name: sentences})[name] if sentences is not None else None
+        except (InvalidClassNames, InvalidConfig) as error:
+            errors.append({"pointer": f"/class_names/{index}", "code": error.code, "detail": error.detail})
+            continue
+        if same_class(name) in seen:
+            repeated.append(name)
+        else:
+            seen.add(same_class(name))
+            own[name] = prompts
+    if errors:
+        raise InvalidNames(errors)
+    warnings = []
+    if repeated:
+        detail = f"Duplicate class names were merged: {', '.join(repeated[:5])}."
+        warnings.append({"code": "repeated_class_names", "detail": detail})
+    if len(own) == 1:
+        detail = (
+            "With a single class name the probability is always 1. Add the classes it could be confused "
+            "with, or use `similarity`."
+        )
+        warnings.append({"code": "one_class_name", "detail": detail})
+    return own, warnings
+
+
+def _prompts_bytes(prompts: Prompts) -> int:
+    """Return the memory of the prompts of one class: 1 to 4 bytes per character, and their objects."""
+    return sum(map(sys.getsizeof, prompts)) + 8 * len(prompts)
