@@ -107,9 +107,7 @@ def test_bad_images_are_refused_or_left_out(shared: Service, model: str) -> None
     body = evaluate(shared, model, archive=crafted.zip_of(files), on_bad_image="skip").json()
     assert (body["images"], [warning["code"] for warning in body["warnings"]]) == (1, ["bad_image"])
     none = crafted.zip_of({"badger/b.jpg": b"no image"})
-    assert_problem(
-        evaluate(shared, model, archive=none, on_bad_image="skip"), 422, "bad_images", "None of"
-    )
+    assert_problem(evaluate(shared, model, archive=none, on_bad_image="skip"), 422, "bad_images", "None of")
     assert_problem(evaluate(shared, model), 422, "archive_or_images")
     assert_problem(evaluate(shared, model, name="x"), 422, "invalid_request", "`name`")
     assert_problem(evaluate(shared, "nobody", archive=none), 404, "model_not_found")

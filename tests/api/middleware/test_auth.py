@@ -241,7 +241,7 @@ def test_foreign_pages_reach_no_route(unchanged: Service, method: str, path: str
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
-def test_loopback_needs_no_key(host: str) -> None:
+def test_loopback_needs_no_key(host: str, tmp_path: Path) -> None:
     assert is_loopback(host)
     assert startup_error(Settings(host=host, require_token=True, data=tmp_path)) is None
 
