@@ -121,14 +121,14 @@ def test_a_backbone_is_removed_unless_it_is_needed(
     make_tiny_backbone(tmp_path / "repository")
     installed.import_folder(tmp_path / "repository", open_service.settings.cache, TINY)
     job = open_service.accepted(**shots(), config=f'{{"backbone": "{TINY}"}}')["id"]
-    model = publish_model(open_service.database, open_service.blobs, backbone, owner="team-a")
+    model = publish_model(open_service.database, open_service.blobs, backbone, owner="default")
     with open_service.database.write() as session:
         session.execute(update(Model).values(backbone=TINY))
 
     def removed() -> httpx.Response:
         return open_service.client.delete(f"/backbones/{TINY}")
 
-    assert_problem(removed(), 409, "backbone_in_use", f"{model} of team-a, {job} of default")
+    assert_problem(removed(), 409, "backbone_in_use", f"{model} of default, {job} of default")
     assert open_service.client.post(f"/jobs/{job}/cancel").status_code == 202
     with open_service.database.write() as session:
         session.execute(delete(Model))

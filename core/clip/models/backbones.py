@@ -174,15 +174,16 @@ def start(name: str, cache: Path, device: str = "") -> "subprocess.Popen[str]":
     Args:
         device: also load the backbone there, and measure the speed of its training.
     """
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
     # Without Xet the files grow with what has arrived, which is the progress.
-    plain = ("XET", "TELEMETRY", "PROGRESS_BARS")
+    plain = {f"HF_HUB_DISABLE_{what}": "1" for what in ("XET", "TELEMETRY", "PROGRESS_BARS")}
     return subprocess.Popen(
         [sys.executable, "-m", "core.clip.models.download", name, str(cache.absolute()), device],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**{f"HF_HUB_DISABLE_{what}": "1" for what in plain}, **os.environ},
+        env={**plain, **os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
     )
 
 
