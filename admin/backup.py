@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +10,10 @@ import typer
 from admin.installation import AsJson, Data, database_of, errors_in_words, settings_of
 from core.scratch import sweep_scratch
 from core.settings import Settings
-from core.store.backup import create, snapshots
-from core.store.backup.restore import restore as restore_snapshot
-from core.store.backup.verify import verify_backup, verify_installation
+from core.store import backup as backups
 from core.store.db.text import printable
 from core.store.storage.blobs import Blobs
 
-CLOCK_ERROR = timedelta(minutes=5)
-"""Difference between the clocks of two machines that is no reason for a warning."""
 Snapshot = Annotated[
     str | None, typer.Option("--snapshot", help="Name of the snapshot (default: the newest one).")
 ]
@@ -36,35 +31,26 @@ def backup(
 
     The service may run meanwhile. Each call adds a snapshot to the folder and copies only new files. The
     folder contains private images and webhook secrets; keep it as safe as the installation. Exits with status
-    1 if a file is missing, or if a snapshot lies in the future.
+    1 if a file is missing.
     """
     settings = settings_of(data)
-    with database_of(settings) as database, snapshots.lock(folder):
+    with database_of(settings) as database, backups.lock(folder):
         there = _backup(folder, settings)
         url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
-        name, made = create.create(url, database, blobs, there, report=_report)
-        pruned = create.prune(there, keep) if keep else []
-        latest = datetime.now(UTC) + CLOCK_ERROR
-        ahead = [known for known in snapshots.names(there) if snapshots.time_of(known) > latest]
+        made = backups.create(url, database, blobs, there, report=_report)
+        pruned = backups.prune(there, keep) if keep else []
     if as_json:
-        print(json.dumps({"snapshot": name, **asdict(made), "pruned": pruned, "ahead": ahead}))
+        print(json.dumps({**asdict(made), "pruned": pruned}))
     else:
         print(
-            f"Snapshot {name}: {sum(made.rows.values()):,} rows and {made.blobs:,} files, "
+            f"Snapshot {made.name}: {sum(made.rows.values()):,} rows and {made.blobs:,} files, "
             f"{made.blob_bytes / 1e6:,.1f} MB."
         )
         for old in pruned:
             print(f"Deleted snapshot {old}.")
         for key in made.missing:
             typer.echo(f"{printable(key)}: missing in the storage", err=True)
-        if ahead:
-            typer.echo(
-                f"The snapshot {ahead[0]} lies in the future: the clock was ahead when it was made, or is "
-                "behind now. Correct the clock. If it is right, back up into another folder, and delete this "
-                "one later, because its next snapshots will lie in the future, too.",
-                err=True,
-            )
-    if made.missing or ahead:
+    if made.missing:
         raise typer.Exit(1)
 
 
@@ -81,10 +67,10 @@ def restore(
     """
     _check_folder(folder)
     settings = settings_of(data)
-    with errors_in_words(), snapshots.lock(folder, to_read=True):
+    with errors_in_words(), backups.lock(folder, to_read=True):
         there = _backup(folder, settings)
         url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
-        made = restore_snapshot(url, blobs, there, name=snapshot, report=_report)
+        made = backups.restore(url, blobs, there, name=snapshot, report=_report)
     if as_json:
         print(json.dumps(asdict(made)))
         return
@@ -119,9 +105,9 @@ def verify(
     settings = settings_of(data)
     with database_of(settings, check=folder is None) as database:
         if folder is None:
-            result = verify_installation(database, Blobs.of(settings))
+            result = backups.verify_installation(database, Blobs.of(settings))
         else:
-            result = verify_backup(_backup(folder, settings), snapshot)
+            result = backups.verify_backup(_backup(folder, settings), snapshot)
     if as_json:
         print(json.dumps(asdict(result)))
     else:
@@ -135,9 +121,9 @@ def verify(
         raise typer.Exit(1)
 
 
-def _backup(folder: Path, settings: Settings) -> snapshots.Backup:
+def _backup(folder: Path, settings: Settings) -> backups.Backup:
     sweep_scratch(settings.scratch())  # files of killed backups
-    return snapshots.Backup(folder, settings.scratch())
+    return backups.Backup(folder, settings.scratch())
 
 
 def _check_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ import httpx
 import hypothesis
 import pytest
 import redis
-from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
+from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
 from core.store.db import client_timeout, engine, migrate
 from core.store.db.session import Database
@@ -181,13 +181,6 @@ def postgres_template(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def reused_postgres(postgres_url: str, postgres_template: str) -> Iterator["ReusedDatabase"]:
-    reused = ReusedDatabase(postgres_url, postgres_template)
-    yield reused
-    reused.drop()
-
-
-@pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
     """Return a tiny real backbone, shared and read-only. CLIPCITE_BACKBONE accepts its name."""
     from core.clip.models.backbone import load_backbone  # Imports torch, which most test folders do without.
@@ -242,28 +235,13 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Return a database without tables, on each database system."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}"
-    else:
-        with postgres_database(request.getfixturevalue("postgres_url")) as url:
-            yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Return a fresh migrated database, on each database system."""
-    if request.param == "sqlite":
-        path = tmp_path / "data" / "clipcite.db"
-        path.parent.mkdir(mode=0o700)
-        shutil.copy(request.getfixturevalue("migrated"), path)
-        yield f"sqlite:///{path}"
-    else:
-        reused = request.getfixturevalue("reused_postgres")
-        yield reused.url
-        reused.renew()
+@pytest.fixture
+def database_url(migrated: Path, tmp_path: Path) -> str:
+    """Return a fresh migrated database. `tests/core/store/databases` replaces it by one on each system."""
+    path = tmp_path / "data" / "clipcite.db"
+    path.parent.mkdir(mode=0o700)
+    shutil.copy(migrated, path)
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -271,81 +249,6 @@ def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.close()
-
-
-@pytest.fixture
-def pair_on_postgres(postgres_url: str, postgres_template: str) -> Iterator[tuple[Database, Database]]:
-    """Return two clients of one PostgreSQL database, which no other test uses."""
-    with postgres_database(postgres_url, postgres_template) as url:
-        pair = Database(url), Database(url)
-        yield pair
-        for database in pair:
-            database.close()
-
-
-@pytest.fixture
-def on_postgres(pair_on_postgres: tuple[Database, Database]) -> Database:
-    return pair_on_postgres[0]
-
-
-class ReusedDatabase:
-    """Migrated PostgreSQL database that is emptied and renamed after each test.
-
-    That takes a tenth of a copy's time. A thread that a test has left behind does not know the next name.
-    After a change of a table or of the schema's version, the database is replaced.
-    """
-
-    def __init__(self, server: str, template: str) -> None:
-        self._server = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        self._base = make_url(server)
-        self._template = template
-        self._name = _copy_database(self._server, template)
-        with self._connect() as connection:
-            self._schema = _schema(connection)
-            self._rows = {table: connection.execute(table.select()).mappings().all() for table in TABLES}
-
-    @property
-    def url(self) -> str:
-        return self._base.set(database=self._name).render_as_string(hide_password=False)
-
-    def renew(self) -> None:
-        with self._connect() as connection:
-            is_as_before = _schema(connection) == self._schema
-        if not is_as_before:
-            self.drop()
-            self._name = _copy_database(self._server, self._template)
-            return
-        name = _database_name()
-        with self._server.connect() as connection:
-            connection.execute(
-                text(
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                    "WHERE datname = :name AND backend_type = 'client backend'"
-                ),
-                {"name": self._name},
-            )
-            connection.execute(text(f"ALTER DATABASE {self._name} RENAME TO {name}"))
-        self._name = name
-        with self._connect() as connection:
-            for table in reversed(TABLES):
-                connection.execute(table.delete())
-            for table, rows in self._rows.items():
-                if rows:
-                    connection.execute(table.insert(), [dict(row) for row in rows])
-
-    def drop(self) -> None:
-        _drop_database(self._server, self._name)
-
-    @contextmanager
-    def _connect(self) -> Iterator[Connection]:
-        with create_engine(self.url, poolclass=NullPool).begin() as connection:
-            yield connection
-
-
-def _schema(connection: Connection) -> tuple[Any, ...]:
-    """Return the number of columns in the database, and the versions of its schema."""
-    columns = connection.scalar(text("SELECT count(*) FROM pg_attribute"))
-    return columns, *connection.scalars(text("SELECT version_num FROM alembic_version"))
 
 
 def _database_name() -> str:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,18 @@ from typer.testing import CliRunner, Result
 
 from clipcite.cli.main import app
 from core.settings import Settings
-from core.store.backup import snapshots
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
-from tests.core.store.backup.test_backup import stored_job
+from tests.core.store.samples import stored_job
 from worker.dispatcher.cleanup import finish_deletions
 
 ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal
 from clipcite.cli.main import app
-from core.store.backup import snapshots
-snapshots.Backup.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from core.store import backup
+backup.Backup.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 app()
 """
 
@@ -69,50 +67,42 @@ def test_a_killed_backup_leaves_nothing_for_long(data: Path, tmp_path: Path) -> 
     assert list(scratch.iterdir()) == []
 
 
-def test_snapshots_in_the_future_are_named(data: Path, tmp_path: Path) -> None:
-    folder = str(tmp_path / "backup")
-    assert json.loads(run(data, "backup", folder, "--json").stdout)["ahead"] == []
-    (first,) = (tmp_path / "backup" / "snapshots").iterdir()
-    future = (datetime.now(UTC) + timedelta(days=365)).strftime(snapshots.TIME)
-    first.rename(first.with_name(future))
-    made = run(data, "backup", folder, "--keep", "2")
-    assert made.exit_code == 1
-    assert f"The snapshot {future} lies in the future" in made.stderr
-    assert "Deleted" not in made.stdout
-    assert len(list((tmp_path / "backup" / "snapshots").iterdir())) == 2
-
-
-def tampered(backup: Path, file: str, change: Callable[[list[Any]], object]) -> None:
-    """Change the rows of a file, and its hash in the manifest."""
+def tampered(backup: Path, kind: str, change: Callable[[list[Any]], object]) -> None:
+    """Change the lines of a kind in a snapshot, and its hash."""
     (snapshot,) = (backup / "snapshots").iterdir()
-    manifest = json.loads((snapshot / "manifest.json").read_text())
-    if file == "manifest.json":
-        change([manifest])
-    else:
-        path = snapshot / file
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        change(rows)
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        manifest["files"][file] = hashlib.sha256(path.read_bytes()).hexdigest()
-        manifest["rows"].setdefault(file.removesuffix(".jsonl"), len(rows))
-    (snapshot / "manifest.json").write_text(json.dumps(manifest))
+    lines = [json.loads(line) for line in snapshot.read_text().splitlines()]
+    at = next((number for number, line in enumerate(lines) if line[0] == kind), len(lines) - 1)
+    rows = [content for found, content in lines if found == kind]
+    change(rows)
+    lines = [line for line in lines if line[0] != kind]
+    lines[at:at] = [[kind, content] for content in rows]
+    text = [f"{json.dumps(line)}\n" for line in lines]
+    if lines[-1][0] == "end" and isinstance(lines[-1][1], dict):
+        lines[-1][1]["sha256"] = hashlib.sha256("".join(text[:-1]).encode()).hexdigest()
+        text[-1] = f"{json.dumps(lines[-1])}\n"
+    snapshot.write_text("".join(text))
 
 
 TAMPERED: dict[str, tuple[str, Callable[[list[Any]], object]]] = {
-    "path": ("blobs.jsonl", lambda rows: rows[0].update(key="../../x")),
-    "escape": ("blobs.jsonl", lambda rows: rows[0].update(key="jobs/\x1b[2K")),
-    "missing blob with an escape": ("manifest.json", lambda rows: rows[0].update(format="\x1b[2J")),
-    "size": ("blobs.jsonl", lambda rows: rows[0].update(bytes="many")),
-    "no object": ("jobs.jsonl", lambda rows: rows.append([])),
-    "time": ("jobs.jsonl", lambda rows: rows[0].update(created_at="\x1b[2K")),
-    "type": ("jobs.jsonl", lambda rows: rows[0].update(created_at=7)),
-    "status": ("jobs.jsonl", lambda rows: rows[0].update(status="x")),
-    "missing column": ("jobs.jsonl", lambda rows: rows[0].pop("owner")),
-    "nested": ("jobs.jsonl", lambda rows: rows[0].update(id={"a": 1})),
-    "twice": ("jobs.jsonl", lambda rows: rows.append(rows[0])),
-    "no installation": ("installation.jsonl", lambda rows: rows.clear()),
-    "manifest": ("manifest.json", lambda rows: rows[0].update(rows=[1])),
-    "no files": ("manifest.json", lambda rows: rows[0].update(files=None)),
+    "path": ("blob", lambda rows: rows[0].update(key="../../x")),
+    "escape": ("blob", lambda rows: rows[0].update(key="jobs/\x1b[2K")),
+    "size": ("blob", lambda rows: rows[0].update(bytes="many")),
+    "hash": ("blob", lambda rows: rows[0].pop("sha256")),
+    "format": ("backup", lambda rows: rows[0].update(format="\x1b[2J")),
+    "revision": ("backup", lambda rows: rows[0].update(revision="\x1b[2J")),
+    "no header": ("backup", lambda rows: rows.clear()),
+    "no end": ("end", lambda rows: rows.clear()),
+    "no object": ("jobs", lambda rows: rows.append([])),
+    "time": ("jobs", lambda rows: rows[0].update(created_at="\x1b[2K")),
+    "type": ("jobs", lambda rows: rows[0].update(created_at=7)),
+    "status": ("jobs", lambda rows: rows[0].update(status="x")),
+    "missing column": ("jobs", lambda rows: rows[0].pop("owner")),
+    "unknown column": ("jobs", lambda rows: rows[0].update(x=1)),
+    "nested": ("jobs", lambda rows: rows[0].update(id={"a": 1})),
+    "twice": ("jobs", lambda rows: rows.append(rows[0])),
+    "no installation": ("installation", lambda rows: rows.clear()),
+    "no rows": ("end", lambda rows: rows[0].update(rows=[1])),
+    "another table": ("end", lambda rows: rows[0]["rows"].update(blob=1)),
 }
 
 
@@ -132,9 +122,8 @@ def test_a_tampered_backup_ends_in_one_sentence(data: Path, tmp_path: Path, how:
 
 def test_deletions_of_a_backup_are_not_restored(data: Path, tmp_path: Path) -> None:
     assert run(data, "backup", str(tmp_path / "backup")).exit_code == 0
-    tampered(
-        tmp_path / "backup", "deletions.jsonl", lambda rows: rows.append({"prefix": "jobs", "due_at": None})
-    )
+    tampered(tmp_path / "backup", "deletions", lambda rows: rows.append({"prefix": "jobs", "due_at": None}))
+    tampered(tmp_path / "backup", "end", lambda rows: rows[0]["rows"].update(deletions=1))
     settings = Settings(data=tmp_path / "copy")
     assert run(settings.data, "restore", str(tmp_path / "backup")).exit_code == 0
     database = Database(settings.sqlalchemy_url())

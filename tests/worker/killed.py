@@ -32,7 +32,7 @@ from core.clip.config import resolve_config
 from core.clip.training.checkpoint_files import checkpoint_name
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.settings import Settings
-from core.store.backup import create, restore, snapshots, verify
+from core.store import backup as backups
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
@@ -41,8 +41,7 @@ from core.store.jobs import jobs, leases
 from core.store.jobs.endings import CHECKPOINT, checkpoints_of
 from core.store.storage import atomic_write, deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.backup.test_backup import delete_job, stored_job, stored_model
-from tests.core.store.samples import OWNER, claimed, new_job, new_model
+from tests.core.store.samples import OWNER, claimed, delete_job, new_job, new_model, stored_job, stored_model
 from tests.core.store.storage.test_blobs import sha256
 from worker.checkpoints import CheckpointUploader
 from worker.dispatcher.cleanup import finish_deletions
@@ -272,7 +271,7 @@ def main(scenario: str, folder: Path) -> None:
         rows = {table.__tablename__: len(session.scalars(select(table)).all()) for table in (Job, Model)}
         left = session.scalars(select(Deletion.prefix)).all()
     extra = {blob.key for blob in blobs.list("")} - needed - {installation.KEY}
-    assert verify.verify_installation(database, blobs).problems == []
+    assert backups.verify_installation(database, blobs).problems == []
     json.dump(
         {"kills": kills, **rows, "stored": len(stored), "extra": sorted(extra), "left": list(left)},
         sys.stdout,
@@ -312,22 +311,22 @@ def restored(settings: Settings, folder: Path) -> dict[str, Any]:
     def back_up() -> None:
         database, blobs = Database(url), Blobs.of(settings)
         stored_model(database, blobs)
-        create.create(url, database, blobs, snapshots.Backup(folder / "backup", folder / "scratch"))
+        backups.create(url, database, blobs, backups.Backup(folder / "backup", folder / "scratch"))
 
     def attempt(steps: Steps | None) -> None:
         if steps is not None:
             steps.begin(None)
         to, blobs = f"sqlite:///{target}/clipcite.db", Blobs((target / "blobs").as_uri())
         try:
-            restore.restore(to, blobs, snapshots.Backup(folder / "backup", folder / "scratch"))
-        except snapshots.BackupError as error:
+            backups.restore(to, blobs, backups.Backup(folder / "backup", folder / "scratch"))
+        except backups.BackupError as error:
             if "already has" not in error.detail:  # as after a kill that follows the commit
                 raise
         if steps is None:
             database = Database(to)
             installation.check(database, blobs, bind=True)
             finish_deletions(database, blobs)
-            assert verify.verify_installation(database, blobs).problems == []
+            assert backups.verify_installation(database, blobs).problems == []
             assert len(living(database, blobs)) == 4
 
     def work(steps: Steps) -> None:

@@ -35,7 +35,7 @@ TESTED = [
         "18",
         "contending writers on SQLite",
         "0 errors, 0 lost",
-        "tests/core/store/test_races.py::test_contending_writers_neither_fail_nor_lose_a_write",
+        "tests/core/store/databases/test_races.py::test_contending_writers_neither_fail_nor_lose_a_write",
     ),
     (
         "21",
@@ -47,7 +47,7 @@ TESTED = [
         "28b",
         "leases and clocks of the processes",
         "the database's clock only",
-        "tests/core/store/test_clocks.py",
+        "tests/core/store/databases/test_clocks.py",
     ),
     (
         "29",

@@ -33,9 +33,14 @@ def upgrade(url: str) -> None:
         problem = _unknown_version(connection)
         if problem:
             raise DatabaseUnavailable(problem)
-        config = alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        to_revision(connection, "head")
+
+
+def to_revision(connection: Connection, revision: str) -> None:
+    """Run the migrations up to a revision, or down to `base`, within the transaction of the connection."""
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    (command.downgrade if revision == "base" else command.upgrade)(config, revision)
 
 
 @contextmanager

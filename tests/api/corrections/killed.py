@@ -11,8 +11,7 @@ from api.jobs.submission import JobSubmission
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
-from tests.core.store.backup.test_backup import stored_model
-from tests.core.store.samples import OWNER
+from tests.core.store.samples import OWNER, stored_model
 from tests.core.store.storage.test_blobs import sha256
 from tests.worker import killed
 

@@ -12,14 +12,14 @@ from sqlalchemy import select, update
 
 from api.corrections import routes
 from core.store.accounts import quotas
-from core.store.backup.verify import verify_installation
+from core.store.backup import verify_installation
 from core.store.db.session import database_now
 from core.store.db.tables import Deletion, JobImage
 from core.store.jobs import jobs
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, form, shots
 from tests.core.store import samples
-from tests.core.store.test_races import at_once
+from tests.core.store.databases.test_races import at_once
 from worker.dispatcher.cleanup import finish_deletions
 
 FOX, OTHER = crafted.jpeg(9001), crafted.jpeg(9002)

@@ -1,5 +1,6 @@
 """Jobs and models for the tests of the store, and lease expiry on demand."""
 
+import hashlib
 import json
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,7 @@ from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 
 OWNER = DEFAULT_OWNER
+CONTENT = [b"first image", b"second image"]
 
 
 def new_job(database: Database, **given: Any) -> str:
@@ -154,3 +156,43 @@ def new_owner(database: Database, name: str) -> str:
     with database.write() as session:
         owners.ensure(session, name)
     return name
+
+
+def stored_job(database: Database, blobs: Blobs, **given: Any) -> str:
+    """Create a job with two stored images."""
+    job_id = new_id("job")
+    images = []
+    for number, content in enumerate(CONTENT):
+        key = f"jobs/{job_id}/{number}"
+        blobs.put(key, content)
+        images.append(
+            NewImage(
+                "train", "red fox", f"{number}.jpg", key, hashlib.sha256(content).hexdigest(), len(content)
+            )
+        )
+    return new_job(database, job_id=job_id, images=images, **given)
+
+
+def stored_model(database: Database, blobs: Blobs, **given: Any) -> str:
+    """Publish a model of a new job, with its files."""
+    model_id = new_id("mdl")
+    weights = f"weights of {model_id}".encode()
+    blobs.put(f"models/{model_id}/weights", weights)
+    blobs.put(f"models/{model_id}/manifest", b"{}")
+    model = new_model(
+        id=model_id,
+        weights_key=f"models/{model_id}/weights",
+        manifest_key=f"models/{model_id}/manifest",
+        sha256=hashlib.sha256(weights).hexdigest(),
+        bytes=len(weights),
+        **given,
+    )
+    assert publish(database, claimed(database, stored_job(database, blobs)), model)
+    return model_id
+
+
+def delete_job(database: Database, job_id: str) -> None:
+    """Delete a queued job. Its files are left."""
+    with database.write() as session:
+        jobs.request_cancel(session, job_id, owner="default")
+        jobs.delete(session, job_id, owner="default")

@@ -11,7 +11,7 @@ from core.settings import Settings
 from core.store.db.session import Database
 from core.store.jobs.queue import make_celery
 from core.store.storage.blobs import Blobs
-from tests.core.store.backup.test_backup import delete_job, stored_job
+from tests.core.store.samples import delete_job, stored_job
 from worker.dispatcher.__main__ import dispatch
 from worker.dispatcher.cleanup import Cleaner
 

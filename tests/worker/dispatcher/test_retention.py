@@ -8,15 +8,14 @@ import pytest
 from sqlalchemy import select, update
 
 from core.settings import Settings
+from core.store import backup as backups
 from core.store import retention
-from core.store.backup import create, snapshots
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion, IdempotencyKey, Installation, Job, Model
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.backup.test_backup import stored_job, stored_model
-from tests.core.store.samples import OWNER
+from tests.core.store.samples import OWNER, stored_job, stored_model
 from tests.core.store.storage.test_blobs import bucket
 from worker.dispatcher.cleanup import enforce_retention, finish_deletions
 
@@ -97,11 +96,11 @@ def test_a_backup_that_begins_during_a_deletion_lacks_no_file(
     """The storage is called without a transaction: while it hangs, others write to the database."""
     ended_job(database, blobs, OLD)
     young = ended_job(database, blobs, YOUNG)
-    backup = snapshots.Backup(tmp_path / "backup", tmp_path / "scratch")
+    backup = backups.Backup(tmp_path / "backup", tmp_path / "scratch")
     real, made = Blobs.delete_prefix, []
 
     def delete(blobs: Blobs, prefix: str, **given: Any) -> None:
-        made.append(create.create(database_url, database, blobs, backup)[1])
+        made.append(backups.create(database_url, database, blobs, backup))
         real(blobs, prefix, **given)
 
     monkeypatch.setattr(Blobs, "delete_prefix", delete)

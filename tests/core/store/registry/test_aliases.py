@@ -9,7 +9,7 @@ from core.store.db.tables import AliasMove, Model
 from core.store.errors import Conflict
 from core.store.registry import aliases, models
 from core.store.registry.aliases import Pointer
-from tests.core.store.registry.test_models import published, resolved
+from tests.core.store.databases.test_models import published, resolved
 from tests.core.store.samples import OWNER
 
 

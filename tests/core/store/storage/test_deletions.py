@@ -14,8 +14,7 @@ from core.store.errors import StorageUnavailable
 from core.store.jobs import jobs
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
-from tests.core.store.backup.test_backup import delete_job, stored_job, stored_model
-from tests.core.store.samples import OWNER, new_job
+from tests.core.store.samples import OWNER, delete_job, new_job, stored_job, stored_model
 from worker.dispatcher.cleanup import finish_deletions
 
 

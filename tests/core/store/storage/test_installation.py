@@ -11,7 +11,7 @@ from core.store.errors import StorageUnavailable
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.conftest import postgres_database
-from tests.core.store.backup.test_backup import delete_job, stored_job
+from tests.core.store.samples import delete_job, stored_job
 from tests.core.store.storage.test_blobs import bucket
 
 
@@ -77,11 +77,10 @@ def test_of_two_installations_the_second_one_is_refused(
     second.close()
 
 
-def test_ids_differ_between_installations(empty_database_url: str, postgres_url: str) -> None:
-    migrate.upgrade(empty_database_url)
+def test_ids_differ_between_installations(database_url: str, postgres_url: str) -> None:
     with postgres_database(postgres_url) as url:
         migrate.upgrade(url)
-        databases = [Database(empty_database_url), Database(url)]
+        databases = [Database(database_url), Database(url)]
         assert len({id_of(database) for database in databases}) == 2
         for database in databases:
             database.close()

@@ -15,6 +15,7 @@ from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import fair_queue, jobs, leases
 from core.store.registry import models
+from tests.core.store.databases.test_races import at_once
 from tests.core.store.samples import (
     OWNER,
     claimed,
@@ -26,7 +27,6 @@ from tests.core.store.samples import (
     publish,
     submit,
 )
-from tests.core.store.test_races import at_once
 
 
 def published(database: Database, **given: Any) -> str:

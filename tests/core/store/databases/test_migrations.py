@@ -1,12 +1,10 @@
 """The migrations, on both databases: they build the tables that the classes declare."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,39 +45,6 @@ def test_downgrade_to_nothing_and_upgrade_again(empty_database_url: str) -> None
     assert tables(empty_database_url) == {"alembic_version"}
     migrate.upgrade(empty_database_url)
     alembic(empty_database_url, "check")
-
-
-SECOND = """
-import sqlalchemy as sa
-from alembic import op
-
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
-
-
-def upgrade() -> None:
-    with op.batch_alter_table("jobs") as jobs:
-        jobs.add_column(sa.Column("note", sa.Text(), nullable=False, server_default="old"))
-        jobs.alter_column("name", new_column_name="title")
-
-
-def downgrade() -> None:
-    with op.batch_alter_table("jobs") as jobs:
-        jobs.alter_column("title", new_column_name="name")
-        jobs.drop_column("note")
-"""
-"""A migration of a later version: a new column, and a new name of one."""
-
-
-@pytest.fixture
-def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Replace this version by one with a migration more."""
-    folder = tmp_path / "migrations"
-    shutil.copytree(migrate.FOLDER, folder)
-    (folder / "versions" / "0002_of_a_test.py").write_text(SECOND, encoding="utf-8")
-    monkeypatch.setattr(migrate, "FOLDER", folder)
-    migrate._scripts.cache_clear()
-    yield
-    migrate._scripts.cache_clear()
 
 
 def test_an_upgrade_keeps_the_rows(empty_database_url: str, request: pytest.FixtureRequest) -> None:

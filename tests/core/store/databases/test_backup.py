@@ -6,73 +6,33 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from clipcite.cli.main import app
 from core.store import backbones
+from core.store import backup as backups
 from core.store.accounts import api_keys, owners
-from core.store.backup import create, restore, snapshots, verify
-from core.store.backup.snapshots import TABLES, Backup, BackupError
+from core.store.backup import TABLES, Backup, BackupError
 from core.store.db import migrate
-from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import QUEUED, Job, Model
 from core.store.errors import BlobDamaged
 from core.store.jobs import jobs
-from core.store.jobs.jobs import NewImage
 from core.store.registry import aliases
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import claimed, job_of, new_job, new_model, publish
-from tests.core.store.storage.test_blobs import bucket, sha256
+from tests.core.store.samples import claimed, delete_job, job_of, stored_job, stored_model
+from tests.core.store.storage.test_blobs import bucket
 from worker.dispatcher.cleanup import finish_deletions
 
-CONTENT = [b"first image", b"second image"]
 Target = tuple[str, Blobs]
-
-
-def stored_job(database: Database, blobs: Blobs, **given: Any) -> str:
-    """Create a job with two stored images."""
-    job_id = new_id("job")
-    images = []
-    for number, content in enumerate(CONTENT):
-        key = f"jobs/{job_id}/{number}"
-        blobs.put(key, content)
-        images.append(NewImage("train", "red fox", f"{number}.jpg", key, sha256(content), len(content)))
-    return new_job(database, job_id=job_id, images=images, **given)
-
-
-def stored_model(database: Database, blobs: Blobs, **given: Any) -> str:
-    """Publish a model of a new job, with its files."""
-    model_id = new_id("mdl")
-    weights = f"weights of {model_id}".encode()
-    blobs.put(f"models/{model_id}/weights", weights)
-    blobs.put(f"models/{model_id}/manifest", b"{}")
-    model = new_model(
-        id=model_id,
-        weights_key=f"models/{model_id}/weights",
-        manifest_key=f"models/{model_id}/manifest",
-        sha256=sha256(weights),
-        bytes=len(weights),
-        **given,
-    )
-    assert publish(database, claimed(database, stored_job(database, blobs)), model)
-    return model_id
-
-
-def delete_job(database: Database, job_id: str) -> None:
-    """Delete a queued job. Its files are left."""
-    with database.write() as session:
-        jobs.request_cancel(session, job_id, owner="default")
-        jobs.delete(session, job_id, owner="default")
 
 
 def rows_of(database: Database) -> dict[str, list[str]]:
@@ -80,7 +40,7 @@ def rows_of(database: Database) -> dict[str, list[str]]:
     with database.read() as session:
         return {
             table.name: sorted(
-                json.dumps(snapshots.encode_row(row._asdict()), sort_keys=True)
+                json.dumps(row._asdict(), sort_keys=True, default=datetime.isoformat)
                 for row in session.execute(select(table))
             )
             for table in TABLES
@@ -99,11 +59,11 @@ class Source:
     def job(self, **given: Any) -> str:
         return stored_job(self.database, self.blobs, **given)
 
-    def back_up(self) -> tuple[str, snapshots.Manifest]:
-        return create.create(self.url, self.database, self.blobs, self.backup)
+    def back_up(self) -> backups.Snapshot:
+        return backups.create(self.url, self.database, self.blobs, self.backup)
 
     def problems(self) -> list[str]:
-        return verify.verify_installation(self.database, self.blobs).problems
+        return backups.verify_installation(self.database, self.blobs).problems
 
 
 @pytest.fixture
@@ -148,10 +108,9 @@ def test_the_other_kind_of_installation_is_equal(source: Source, target: Target)
     with source.database.write() as session:
         backbones.request_pull(session, "ViT-B-16/openai", use=True)
 
-    _, manifest = source.back_up()
-    assert not manifest.missing
+    assert not source.back_up().missing
     before = rows_of(source.database)
-    result = restore.restore(*target, source.backup)
+    result = backups.restore(*target, source.backup)
 
     assert (result.requeued, result.keys) == ([running], [kept.row.prefix])
     restored = Database(target[0])
@@ -170,7 +129,7 @@ def test_the_other_kind_of_installation_is_equal(source: Source, target: Target)
         assert all(
             target[1].get(blob.key) == source.blobs.get(blob.key) for blob in source.blobs.list("models")
         )
-        assert verify.verify_installation(restored, target[1]).problems == []
+        assert backups.verify_installation(restored, target[1]).problems == []
         installation.check(restored, target[1])
         with restored.read() as session:
             assert backbones.pulls(session) == []  # nothing is downloaded again
@@ -216,14 +175,14 @@ def test_changes_during_a_backup(source: Source, target: Target) -> None:
         for thread in threads:
             thread.join()
     assert not failures
-    for name, manifest in made:
-        assert not manifest.missing
-        assert manifest.rows["job_images"] == 2 * manifest.rows["jobs"]
-        checked = verify.verify_backup(source.backup, name)
+    for snapshot in made:
+        assert not snapshot.missing
+        assert snapshot.rows["job_images"] == 2 * snapshot.rows["jobs"]
+        checked = backups.verify_backup(source.backup, snapshot.name)
         assert checked.problems == []
-        assert checked.blobs == manifest.rows["job_images"]
-    restored = restore.restore(*target, source.backup)
-    assert restored.rows == sum(made[-1][1].rows.values())
+        assert checked.blobs == snapshot.rows["job_images"]
+    restored = backups.restore(*target, source.backup)
+    assert restored.rows == sum(made[-1].rows.values())
 
 
 def test_deletions_wait_for_the_backup(source: Source) -> None:
@@ -249,34 +208,34 @@ def test_nothing_is_deleted_while_the_database_is_down(source: Source, tmp_path:
 
 def test_a_second_snapshot_copies_only_new_files(source: Source, tmp_path: Path) -> None:
     source.job()
-    first, _ = source.back_up()
+    first = source.back_up().name
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "backup" / "blobs").rglob("*.*")}
     gone = source.job()
-    second, manifest = source.back_up()
-    assert (first != second, manifest.blobs) == (True, 4)
+    second = source.back_up()
+    assert (first != second.name, second.blobs) == (True, 4)
     assert all(path.stat().st_mtime_ns == at for path, at in written.items())
     delete_job(source.database, gone)
     with source.database.write() as session:
         installation.find(session).hold_until = None
     deletions.finish(source.database, source.blobs, jobs.blobs_of(gone))
-    third, _ = source.back_up()
-    assert create.prune(source.backup, keep=1) == [first, second]
-    assert snapshots.names(source.backup) == [third]
+    third = source.back_up().name
+    assert backups.prune(source.backup, keep=1) == [first, second.name]
+    assert source.backup.names() == [third]
     assert len(source.backup.list("blobs")) == 2
-    assert verify.verify_backup(source.backup).problems == []
+    assert backups.verify_backup(source.backup).problems == []
 
 
 def test_an_interrupted_backup_counts_as_none(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     source.job()
-    for step in ("write_lines", "write_manifest"):
+    for step in ("fetch", "put"):
         with monkeypatch.context() as patch:
-            patch.setattr(snapshots, step, _interrupt)
+            patch.setattr(Blobs, step, _interrupt)
             with pytest.raises(KeyboardInterrupt):
                 source.back_up()
         with pytest.raises(BackupError, match="no complete backup"):
-            verify.verify_backup(source.backup)
+            backups.verify_backup(source.backup)
     source.back_up()
-    assert len(source.backup.folders("snapshots")) == 1
+    assert len(source.backup.names()) == 1
 
 
 def test_an_interrupted_restoration_can_be_repeated(
@@ -285,30 +244,12 @@ def test_an_interrupted_restoration_can_be_repeated(
     source.job()
     source.back_up()
     with monkeypatch.context() as patch:
-        patch.setattr(restore, "_insert_rows", _interrupt)
+        patch.setattr(backups, "_insert_rows", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            restore.restore(*target, source.backup)
-    restore.restore(*target, source.backup)
+            backups.restore(*target, source.backup)
+    backups.restore(*target, source.backup)
     with pytest.raises(BackupError, match="already has jobs"):
-        restore.restore(*target, source.backup)
-
-
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_restoration_may_be_idle_while_it_copies_the_file_of_a_table(
-    source: Source, target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Copying takes longer than the 10 s for which PostgreSQL otherwise keeps an idle transaction."""
-    source.job()
-    source.back_up()
-    insert, limits = restore._insert_rows, []
-
-    def watch(session: Session, *given: Any) -> int:
-        limits.append(session.scalar(text("SHOW idle_in_transaction_session_timeout")))
-        return insert(session, *given)
-
-    monkeypatch.setattr(restore, "_insert_rows", watch)
-    restore.restore(*target, source.backup)
-    assert limits == ["0"]
+        backups.restore(*target, source.backup)
 
 
 def test_a_used_storage_is_refused(source: Source, target: Target) -> None:
@@ -316,7 +257,7 @@ def test_a_used_storage_is_refused(source: Source, target: Target) -> None:
     source.back_up()
     target[1].put("jobs/other/1", b"of somebody else")
     with pytest.raises(BackupError, match="other files"):
-        restore.restore(*target, source.backup)
+        backups.restore(*target, source.backup)
 
 
 def test_a_changed_file_is_found(source: Source, target: Target) -> None:
@@ -327,11 +268,11 @@ def test_a_changed_file_is_found(source: Source, target: Target) -> None:
     source.blobs.delete(f"models/{model}/manifest")
     assert f"models/{model}/manifest: missing" in source.problems()
     source.backup.put(f"blobs/models/{model}/manifest", b"[]")
-    assert verify.verify_backup(source.backup).problems == [
+    assert backups.verify_backup(source.backup).problems == [
         f"models/{model}/manifest: its content has changed"
     ]
     with pytest.raises(BlobDamaged):
-        restore.restore(*target, source.backup)
+        backups.restore(*target, source.backup)
     restored = Database(target[0])
     with restored.read() as session:
         assert session.scalars(select(Job)).all() == []
@@ -363,39 +304,30 @@ def test_a_backup_on_a_read_only_mount_is_restored(migrated: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("to_read", [False, True])
 def test_a_backup_is_held_by_one_process(tmp_path: Path, to_read: bool) -> None:
-    with snapshots.lock(tmp_path), pytest.raises(BackupError, match="Another process"):
-        snapshots.lock(tmp_path, to_read=to_read).__enter__()
+    with backups.lock(tmp_path), pytest.raises(BackupError, match="Another process"):
+        backups.lock(tmp_path, to_read=to_read).__enter__()
 
 
 def test_a_copy_has_an_id_of_its_own(source: Source, target: Target) -> None:
     installation.check(source.database, source.blobs, bind=True)
     source.back_up()
-    restore.restore(*target, source.backup)
+    backups.restore(*target, source.backup)
     copy = Database(target[0])
     installation.check(copy, target[1], bind=True)
     copy.close()
     assert target[1].get(installation.KEY) != source.blobs.get(installation.KEY)
 
 
-def test_a_backup_of_a_version_without_a_table_is_complete(
-    source: Source, target: Target, monkeypatch: pytest.MonkeyPatch
+def test_a_backup_of_an_older_version_is_migrated(
+    source: Source, target: Target, request: pytest.FixtureRequest
 ) -> None:
-    source.job()
-    monkeypatch.setattr(create, "TABLES", [table for table in TABLES if table.name != "audit"])
-    _, manifest = source.back_up()
-    assert "audit" not in manifest.rows
-    assert verify.verify_backup(source.backup).problems == []
-    assert restore.restore(*target, source.backup).rows == sum(manifest.rows.values())
-    source.backup.delete(f"snapshots/{snapshots.names(source.backup)[0]}/jobs.jsonl")
-    assert verify.verify_backup(source.backup).problems == ["jobs.jsonl: missing"]
-
-
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_columns_of_an_older_version_are_left_out_and_those_of_a_newer_one_refused(source: Source) -> None:
-    _, manifest = source.back_up()
-    assert snapshots.decode_row(TABLES[0], {"gone": 1}, manifest) == {}
-    with pytest.raises(BackupError, match="does not know: later"):
-        snapshots.decode_row(TABLES[0], {"later": 1}, replace(manifest, revision="9999"))
+    """A newer one is refused."""
+    job_id = source.job(name="shoes")
+    source.back_up()
+    request.getfixturevalue("next_version")
+    backups.restore(*target, source.backup)
+    with migrate.migrating(target[0]) as connection:
+        assert connection.execute(text("SELECT id, title, note FROM jobs")).one() == (job_id, "shoes", "old")
 
 
 def test_files_that_are_being_stored_are_in_no_backup(source: Source, target: Target) -> None:
@@ -413,7 +345,7 @@ def test_files_that_are_being_stored_are_in_no_backup(source: Source, target: Ta
     try:
         with restored.write() as session:  # of a job that was deleted in this database before
             deletions.mark_for_deletion(session, f"jobs/{job_id}")
-        restore.restore(*target, source.backup)
+        backups.restore(*target, source.backup)
         assert finish_deletions(restored, target[1]) == []
         assert {key for key in (b.key for b in target[1].list("jobs"))} == {
             f"jobs/{job_id}/{number}" for number in range(2)
@@ -433,12 +365,12 @@ def test_a_clock_that_was_ahead_costs_no_new_snapshot(
 
     made = []
     for clock in (Ahead, Ahead, datetime, datetime):
-        monkeypatch.setattr(create, "datetime", clock)
-        made.append(source.back_up()[0])
-        assert made[-1] not in create.prune(source.backup, keep=2)
-        assert snapshots.read_manifest(source.backup, None)[0] == made[-1]
+        monkeypatch.setattr(backups, "datetime", clock)
+        made.append(source.back_up().name)
+        assert made[-1] not in backups.prune(source.backup, keep=2)
+        assert backups.read(source.backup, None).name == made[-1]
     assert made == sorted(set(made))
-    assert snapshots.names(source.backup) == made[-2:]
+    assert source.backup.names() == made[-2:]
 
 
 def _interrupt(*given: Any, **named: Any) -> Any:

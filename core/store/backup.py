@@ -1,0 +1,505 @@
+"""Backup of an installation while it works, restoration into an empty one, and verification.
+
+A backup is a folder, which does not depend on the kind of database or storage:
+
+    blobs/KEY               content of a blob, which never changes
+    snapshots/TIME.jsonl    a header, the rows of all tables, the blobs that belong to them, and an end
+
+A snapshot is one file, which gets its name when it is complete. Its last line has the hash of the others.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import JSON, Connection, DateTime, MetaData, insert, inspect, select, update
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from core.errors import ClipCiteError
+from core.scratch import scratch_folder
+from core.store.db import migrate
+from core.store.db.base import JSON_VALUE
+from core.store.db.engine import make_engine
+from core.store.db.ids import new_id
+from core.store.db.session import Database, database_now, unavailability
+from core.store.db.tables import METADATA, QUEUED, RUNNING, ApiKey, Deletion, Job, JobImage, Model
+from core.store.errors import BlobDamaged, BlobNotFound, DatabaseUnavailable, StorageUnavailable
+from core.store.jobs.endings import end_lease
+from core.store.storage import deletions, installation
+from core.store.storage.atomic_write import PART
+from core.store.storage.blobs import PROBE, Blobs, is_key
+
+logger = logging.getLogger(__name__)
+FORMAT = 2
+LEFT_OUT = {"alembic_version", "backbone_pulls", "deletions"}
+"""Tables without rows in a backup: a restored installation neither deletes files nor downloads backbones."""
+TABLES = [table for table in METADATA.sorted_tables if table.name not in LEFT_OUT]
+TIME = "%Y%m%dT%H%M%SZ"
+HOLD_RENEWAL_SECONDS = 30.0
+BATCH = 1_000
+Report = Callable[[str], None]
+
+
+class BackupError(ClipCiteError):
+    """The backup can't be created, read or restored. The detail says what to do."""
+
+
+class Backup(Blobs):
+    """Folder of a backup, which is created if necessary."""
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        """Open the folder.
+
+        Args:
+            scratch: place of temporary files.
+        """
+        super().__init__(folder.absolute().as_uri())
+        self.scratch = scratch
+        self.snapshots = folder.absolute() / "snapshots"
+
+    def names(self) -> list[str]:
+        """Return the names of the snapshots, oldest first."""
+        return sorted(path.stem for path in self.snapshots.glob("*.jsonl"))
+
+
+@dataclass
+class Snapshot:
+    """What a snapshot has. `create`, `restore` and `verify_backup` return it."""
+
+    name: str
+    revision: str = ""
+    """Revision of the tables."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """Number of rows by table."""
+    blobs: int = 0
+    blob_bytes: int = 0
+    missing: list[str] = field(default_factory=list)
+    """Keys that the rows name and that the storage did not have."""
+
+
+@contextmanager
+def lock(folder: Path, *, to_read: bool = False) -> Iterator[None]:
+    """Hold the backup for one process.
+
+    Args:
+        to_read: do without the lock where it can't be written, for example on a read-only mount.
+
+    Raises:
+        BackupError: another process has the backup, or the folder can't be written.
+    """
+    with ExitStack() as opened:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = opened.enter_context((folder / ".lock").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            text = f"Another process uses the backup {folder}. Wait until it has ended."
+            raise BackupError(text) from error
+        except OSError as error:
+            if not to_read:
+                raise BackupError(
+                    f"The backup {folder} can't be written ({error.strerror}). Give a folder in which this "
+                    "user may write."
+                ) from error
+        yield
+
+
+def create(
+    url: str, database: Database, blobs: Blobs, backup: Backup, *, report: Report = lambda line: None
+) -> Snapshot:
+    """Add a snapshot to a backup. Blobs that the backup has are not copied again.
+
+    The rows come from one transaction. No blob that they name is deleted until all are copied.
+
+    Args:
+        url: SQLAlchemy URL of the database.
+        report: receives a line on the progress.
+
+    Raises:
+        DatabaseUnavailable, StorageUnavailable: there is no new snapshot.
+    """
+    names = backup.names()
+    known = (
+        {entry["key"]: entry for kind, entry in _lines(backup, names[-1]) if kind == "blob"} if names else {}
+    )
+    # After all others, even if the clock was ahead when one of them was made.
+    times = [datetime.strptime(name, TIME).replace(tzinfo=UTC) + timedelta(seconds=1) for name in names]
+    made = Snapshot(max(datetime.now(UTC), *times, datetime.now(UTC)).strftime(TIME))
+    with hold(database), _at_one_moment(url) as connection, scratch_folder(backup.scratch) as folder:
+        made.revision = str(MigrationContext.configure(connection).get_current_revision())
+        with (folder / "snapshot.jsonl").open("wb") as file:
+            digest = hashlib.sha256()
+
+            def write(kind: str, content: dict[str, Any]) -> None:
+                line = (
+                    json.dumps([kind, content], ensure_ascii=False, default=datetime.isoformat).encode()
+                    + b"\n"
+                )
+                digest.update(line)
+                file.write(line)
+
+            write("backup", {"format": FORMAT, "version": version("clipcite"), "revision": made.revision})
+            for table in TABLES:
+                made.rows[table.name] = 0
+                for row in connection.execute(select(table)):
+                    write(table.name, row._asdict())
+                    made.rows[table.name] += 1
+            report(f"{sum(made.rows.values()):,} rows")
+            owned = {f"jobs/{job}" for job in connection.scalars(select(Job.id))}
+            owned |= {f"models/{model}" for model in connection.scalars(select(Model.id))}
+            required = set(connection.scalars(select(JobImage.blob_key)))
+            for keys in connection.execute(select(Model.weights_key, Model.manifest_key)):
+                required |= set(keys)
+            # Files that are being stored or deleted, also in folders of living jobs.
+            pending = set(connection.scalars(select(Deletion.prefix)))
+            connection.rollback()  # no transaction stays open while files are copied
+            there = {stored.key: stored.bytes for stored in backup.list("blobs")}
+            for stored in (*blobs.list("jobs"), *blobs.list("models")):
+                parts = stored.key.split("/")
+                if "/".join(parts[:2]) not in owned or pending & {
+                    "/".join(parts[:number]) for number in range(1, len(parts) + 1)
+                }:
+                    continue
+                entry = known.get(stored.key)
+                if entry is None or not entry["bytes"] == stored.bytes == there.get(f"blobs/{stored.key}"):
+                    entry = _copy(blobs, backup, stored.key, folder / "blob")
+                if entry is None:
+                    continue
+                write("blob", entry)
+                required.discard(stored.key)
+                made.blobs, made.blob_bytes = made.blobs + 1, made.blob_bytes + entry["bytes"]
+                if made.blobs % BATCH == 0:
+                    report(f"{made.blobs:,} files")
+            made.missing = sorted(required)
+            content = {"rows": made.rows, "blobs": made.blobs, "missing": made.missing}
+            write("end", {**content, "sha256": digest.hexdigest()})
+        backup.put(f"snapshots/{made.name}.jsonl", folder / "snapshot.jsonl")
+    return made
+
+
+def prune(backup: Backup, keep: int) -> list[str]:
+    """Delete all but the newest `keep` snapshots, and the blobs of no other. Return their names."""
+    gone, kept = backup.names()[:-keep], backup.names()[-keep:]
+    for name in gone:
+        (backup.snapshots / f"{name}.jsonl").unlink()
+    if gone:
+        needed = {entry["key"] for name in kept for kind, entry in _lines(backup, name) if kind == "blob"}
+        for stored in backup.list("blobs"):
+            if stored.key.removeprefix("blobs/") not in needed:
+                backup.delete(stored.key)
+    return gone
+
+
+@dataclass
+class Restored:
+    """Outcome of a restoration."""
+
+    snapshot: str
+    rows: int
+    blobs: int
+    requeued: list[str]
+    """Jobs that ran at the time of the snapshot. They are queued again and lose no attempt."""
+    keys: list[str]
+    """Prefixes of API keys that are valid again. Some may have been revoked after the snapshot."""
+
+
+def restore(
+    url: str, blobs: Blobs, backup: Backup, *, name: str | None = None, report: Report = lambda line: None
+) -> Restored:
+    """Restore a snapshot, with a new id: the original may still exist. An interrupted call can be repeated.
+
+    The rows are stored by one transaction, after all files.
+
+    Args:
+        url: SQLAlchemy URL of a database without jobs, models and keys, or without tables.
+        blobs: storage that is empty, or has only blobs of this snapshot.
+        name: name of the snapshot; None is the newest one.
+
+    Raises:
+        BackupError: the installation is not empty, or the snapshot does not fit this version.
+        BlobNotFound, BlobDamaged: the backup is damaged. The database is still empty.
+    """
+    snapshot = read(backup, name)
+    if not migrate.is_known(snapshot.revision):
+        raise BackupError(
+            f"The snapshot {snapshot.name} is of a newer version of clipcite. Install that one, then restore."
+        )
+    with unavailability(), migrate.migrating(url) as connection:
+        _check_empty(connection)
+    entries = [entry for kind, entry in _lines(backup, snapshot.name) if kind == "blob"]
+    own = {installation.KEY, PROBE, *(entry["key"] for entry in entries)}
+    foreign = {blob.key for blob in blobs.list("")} - own
+    for key in [key for key in foreign if PART.sub("", key) in own]:  # of a killed restoration
+        blobs.delete(key)
+        foreign.discard(key)
+    if foreign:
+        raise BackupError(
+            f"The storage has {len(foreign):,} other files, for example {min(foreign)}. Restore into an "
+            "empty folder or bucket."
+        )
+    with scratch_folder(backup.scratch) as folder:
+        for number, entry in enumerate(entries, start=1):
+            backup.fetch(f"blobs/{entry['key']}", folder / "blob", sha256=entry["sha256"])
+            blobs.put(entry["key"], folder / "blob")
+            if number % BATCH == 0:
+                report(f"{number:,} of {len(entries):,} files")
+    blobs.delete(installation.KEY)  # the service binds the storage at its start
+    with unavailability(), migrate.migrating(url) as connection, _damage(snapshot.name):
+        _check_empty(connection)
+        # The tables of the snapshot's version get the rows. Then the migrations change both.
+        migrate.to_revision(connection, "base")
+        migrate.to_revision(connection, snapshot.revision)
+        _insert_rows(connection, backup, snapshot)
+        migrate.to_revision(connection, "head")
+        with Session(connection) as session:
+            # What was true of the old processes and the old storage is forgotten.
+            row = installation.find(session)
+            row.id, row.hold_until, row.clock_at = new_id("ins"), None, None
+            session.execute(update(Job).where(Job.status == QUEUED).values(dispatched_at=None))
+            requeued, keys = _requeue(session), _valid_keys(session)
+            session.flush()
+    return Restored(snapshot.name, sum(snapshot.rows.values()), len(entries), requeued, keys)
+
+
+@dataclass
+class Verification:
+    """Outcome of a verification."""
+
+    rows: int = 0
+    blobs: int = 0
+    """Blobs that were read and compared with their hash."""
+    problems: list[str] = field(default_factory=list)
+    unowned: list[str] = field(default_factory=list)
+    """Folders without a row of a job, a model or a deletion. They stay."""
+
+
+def verify_backup(backup: Backup, name: str | None = None) -> Verification:
+    """Read a snapshot, by default the newest one, and compare everything in it with its hashes.
+
+    Raises:
+        BackupError: there is no such snapshot, or its file is damaged.
+    """
+    snapshot = read(backup, name)
+    result = Verification(rows=sum(snapshot.rows.values()))
+    result.problems = [f"{key}: was missing at the time of the backup" for key in snapshot.missing]
+    for kind, entry in _lines(backup, snapshot.name):
+        if kind == "blob":
+            _compare(result, backup, "blobs/", entry["key"], entry["bytes"], entry["sha256"])
+    return result
+
+
+def verify_installation(database: Database, blobs: Blobs) -> Verification:
+    """Read all images and models of an installation, and compare them with the hashes in their rows."""
+    result = Verification()
+    try:
+        installation.check(database, blobs)
+    except StorageUnavailable as error:
+        result.problems.append(error.detail)
+    stored = {*blobs.folders("jobs"), *blobs.folders("models")}
+    with database.read() as session:
+        files = list(session.execute(select(JobImage.blob_key, JobImage.bytes, JobImage.sha256)))
+        files += session.execute(select(Model.weights_key, Model.bytes, Model.sha256))
+        manifests = session.scalars(select(Model.manifest_key)).all()
+        owned = {f"jobs/{job}" for job in session.scalars(select(Job.id))}
+        owned |= {f"models/{model}" for model in session.scalars(select(Model.id))}
+        owned |= set(session.scalars(select(Deletion.prefix)))
+    result.rows = len(files)
+    for key, size, sha256 in files:
+        _compare(result, blobs, "", key, size, sha256)
+    result.problems += [f"{key}: missing" for key in manifests if not blobs.exists(key)]
+    result.unowned = sorted(stored - owned)
+    return result
+
+
+def _compare(result: Verification, blobs: Blobs, folder: str, key: str, size: int, sha256: str) -> None:
+    try:
+        blobs.verify(folder + key, bytes=size, sha256=sha256)
+        result.blobs += 1
+    except BlobNotFound:
+        result.problems.append(f"{key}: missing")
+    except BlobDamaged:
+        result.problems.append(f"{key}: its content has changed")
+
+
+def read(backup: Backup, name: str | None) -> Snapshot:
+    """Return a snapshot, by default the newest one, after its hash was checked.
+
+    Raises:
+        BackupError: there is no such snapshot, it is damaged, or another version wrote it.
+    """
+    names = backup.names()
+    if not names:
+        raise BackupError("The folder has no complete backup. Give the folder that `clipcite backup` wrote.")
+    if name is not None and name not in names:
+        raise BackupError(f"There is no snapshot {name}. The folder has: {', '.join(names)}.")
+    snapshot = Snapshot(name or names[-1])
+    with _damage(snapshot.name), (backup.snapshots / f"{snapshot.name}.jsonl").open("rb") as file:
+        digest, last = hashlib.sha256(), next(file)
+        kind, header = json.loads(last)
+        if kind != "backup" or header["format"] != FORMAT:
+            raise BackupError(
+                f"The snapshot {snapshot.name} has another format. Restore it with the version of clipcite "
+                "that wrote it."
+            )
+        for line in file:
+            digest.update(last)
+            last = line
+        kind, end = json.loads(last)
+        if kind != "end" or end["sha256"] != digest.hexdigest():
+            raise ValueError("another hash")
+        snapshot.revision = str(header["revision"])
+        snapshot.rows = {str(name): int(number) for name, number in end["rows"].items()}
+        snapshot.blobs, snapshot.missing = int(end["blobs"]), list(map(str, end["missing"]))
+    return snapshot
+
+
+def _lines(backup: Backup, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the kind and the content of each line of a snapshot."""
+    with (backup.snapshots / f"{name}.jsonl").open("rb") as file:
+        for line in file:
+            with _damage(name):
+                kind, content = json.loads(line)
+                if kind == "blob" and not (
+                    is_key(content["key"])
+                    and isinstance(content["bytes"], int)
+                    and isinstance(content["sha256"], str)
+                ):
+                    raise ValueError("not a blob")
+            yield kind, content
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Convert the errors of lines that no backup writes."""
+    try:
+        yield
+    except (OperationalError, InterfaceError):  # of the database itself
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
+        raise _damaged(name) from error
+    except SQLAlchemyError as error:
+        raise _damaged(name) from error
+
+
+def _damaged(name: str) -> BackupError:
+    return BackupError(f"The snapshot {name} is damaged. Use another one (--snapshot NAME).")
+
+
+@contextmanager
+def hold(database: Database) -> Iterator[None]:
+    """Stop all deletions of blobs. The hold ends by itself soon after this process."""
+    ended = threading.Event()
+    with database.write() as session:
+        deletions.hold(session)
+
+    def renew() -> None:
+        while not ended.wait(HOLD_RENEWAL_SECONDS):
+            with suppress(DatabaseUnavailable), database.write() as session:
+                deletions.hold(session)
+
+    thread = threading.Thread(target=renew, name="hold", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def _at_one_moment(url: str) -> Iterator[Connection]:
+    """Yield a connection that sees the database at one point in time, without a time limit."""
+    engine = make_engine(url, migrating=True)
+    options: dict[str, Any] = {"sqlite_begin": "BEGIN", "yield_per": BATCH}
+    if engine.dialect.name == "postgresql":
+        options["isolation_level"] = "REPEATABLE READ"
+    try:
+        with unavailability(), engine.connect().execution_options(**options) as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _copy(blobs: Blobs, backup: Backup, key: str, path: Path) -> dict[str, Any] | None:
+    """Copy a blob. Return its key, size and hash, or None if it has vanished."""
+    try:
+        blobs.fetch(key, path)
+    except BlobNotFound:
+        logger.info("%s: deleted meanwhile", key)
+        return None
+    backup.put(f"blobs/{key}", path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"key": key, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def _check_empty(connection: Connection) -> None:
+    for name in ("jobs", "models", "api_keys"):
+        if (
+            inspect(connection).has_table(name)
+            and connection.exec_driver_sql(f"SELECT 1 FROM {name}").first()
+        ):
+            raise BackupError(
+                f"The database already has {name.replace('_', ' ')}. Restore into an empty one: set "
+                "CLIPCITE_DATA or CLIPCITE_DATABASE_URL to a new place."
+            )
+
+
+def _insert_rows(connection: Connection, backup: Backup, snapshot: Snapshot) -> None:
+    """Replace the rows of all tables, which are those of the snapshot's version."""
+    tables = MetaData()
+    tables.reflect(connection)
+    for table in reversed(tables.sorted_tables):
+        if table.name != "alembic_version":
+            connection.execute(table.delete())
+    for table in tables.sorted_tables:
+        for column in table.columns:
+            if isinstance(column.type, JSON):
+                column.type = JSON_VALUE
+    for kind, lines in groupby(_lines(backup, snapshot.name), key=lambda line: line[0]):
+        if kind in snapshot.rows.keys() - LEFT_OUT:
+            table = tables.tables[kind]
+            times = {column.name for column in table.columns if isinstance(column.type, DateTime)}
+            while batch := [_with_times(row, times) for _, row in islice(lines, BATCH)]:
+                connection.execute(insert(table), batch)
+
+
+def _with_times(row: dict[str, Any], times: set[str]) -> dict[str, Any]:
+    return {
+        name: datetime.fromisoformat(value) if name in times and value is not None else value
+        for name, value in row.items()
+    }
+
+
+def _requeue(session: Session) -> list[str]:
+    """End the leases of the workers that had running jobs. Return the ids of these jobs."""
+    jobs = list(session.scalars(select(Job).where(Job.status == RUNNING)))
+    for job in jobs:
+        end_lease(
+            session,
+            job,
+            at=database_now(session),
+            attempts=max(0, job.attempts - 1),
+            exhausted=False,
+            code="restored",
+            detail="The installation was restored from a backup while this job ran.",
+        )
+    return [job.id for job in jobs]
+
+
+def _valid_keys(session: Session) -> list[str]:
+    at = database_now(session)
+    keys = session.scalars(select(ApiKey).where(ApiKey.revoked_at.is_(None)).order_by(ApiKey.created_at))
+    return [key.prefix for key in keys if key.expires_at is None or key.expires_at > at]

@@ -1,0 +1,83 @@
+"""Fixtures of the tests that run on both database systems, because locks, claims, time-outs or SQL differ."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.store.db import migrate
+from core.store.db.session import Database
+from tests.conftest import postgres_database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return a database without tables, on each database system."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}"
+    else:
+        with postgres_database(request.getfixturevalue("postgres_url")) as url:
+            yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return a fresh migrated database, on each database system."""
+    if request.param == "sqlite":
+        path = tmp_path / "data" / "clipcite.db"
+        path.parent.mkdir(mode=0o700)
+        shutil.copy(request.getfixturevalue("migrated"), path)
+        yield f"sqlite:///{path}"
+    else:
+        server, template = (request.getfixturevalue(f"postgres_{name}") for name in ("url", "template"))
+        with postgres_database(server, template) as url:
+            yield url
+
+
+@pytest.fixture
+def pair_on_postgres(postgres_url: str, postgres_template: str) -> Iterator[tuple[Database, Database]]:
+    """Return two clients of one PostgreSQL database, which no other test uses."""
+    with postgres_database(postgres_url, postgres_template) as url:
+        pair = Database(url), Database(url)
+        yield pair
+        for database in pair:
+            database.close()
+
+
+@pytest.fixture
+def on_postgres(pair_on_postgres: tuple[Database, Database]) -> Database:
+    return pair_on_postgres[0]
+
+
+SECOND = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("jobs") as jobs:
+        jobs.add_column(sa.Column("note", sa.Text(), nullable=False, server_default="old"))
+        jobs.alter_column("name", new_column_name="title")
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("jobs") as jobs:
+        jobs.alter_column("title", new_column_name="name")
+        jobs.drop_column("note")
+"""
+"""A migration of a later version: a new column, and a new name of one."""
+
+
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Replace this version by one with a migration more."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrate.FOLDER, folder)
+    (folder / "versions" / "0002_of_a_test.py").write_text(SECOND, encoding="utf-8")
+    monkeypatch.setattr(migrate, "FOLDER", folder)
+    migrate._scripts.cache_clear()
+    yield
+    migrate._scripts.cache_clear()
