@@ -11,7 +11,9 @@ benchmarks/plans/something-else.md, groups.md, labels-at-once.md and switch.md d
 to pile-BACKBONE.json below --out.
 """
 
+import argparse
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +27,13 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
-from benchmarks.accuracy.encodings import Encodings
+from benchmarks.accuracy.encodings import Encodings, read, store_of
 from benchmarks.accuracy.rules import ALPHA, Request, outcomes, served, stored_series
 from benchmarks.accuracy.tables import Table, figure
 from benchmarks.run_store import runs_parser
 from core.clip.inference.in_distribution import in_distribution_score
-from core.clip.inference.pile import NONE, REST, Answer, Foreign, Support, alone, doubt_of, groups, something_else
-from core.clip.inference.request_rule import request_rule
+from core.clip.inference.pile import NONE, REST, Answer, Foreign, Support, alone, doubt_of, groups, less_prior, something_else
+from core.clip.inference.request_rule import request_rule, without_prior
 from core.clip.inference.self_training import self_trained
 from core.clip.inference.which_next import which_next
 from core.clip.models.starter import LOGIT_SCALE
@@ -70,6 +72,15 @@ class Job:
         return self.run.texts[ALPHA][list(self.run.trained)]
 
     @property
+    def order(self) -> list[int]:
+        """Labels of the set: the trained classes first."""
+        return [*self.run.trained, *sorted(set(range(len(self.run.class_names))) - set(self.run.trained))]
+
+    @property
+    def all_texts(self) -> torch.Tensor:
+        return self.run.texts[ALPHA][self.order]
+
+    @property
     def classes(self) -> tuple[int, ...]:
         return tuple(range(len(self.run.trained)))
 
@@ -89,7 +100,7 @@ class Pile:
 def drawn(job: Job, kind: str) -> Pile:
     """Return a pile; benchmarks/plans/something-else.md describes the kinds."""
     run, generator = job.run, np.random.default_rng([job.split, zlib.crc32(kind.encode())])
-    place = {label: i for i, label in enumerate([*run.trained, *sorted(set(range(len(run.class_names))) - set(run.trained))])}
+    place = {label: i for i, label in enumerate(job.order)}
     truth = np.array([place[label] for label in run.truth.tolist()])
     known = generator.permutation(np.flatnonzero(truth < len(run.trained)))
     near = generator.permutation(np.flatnonzero(truth >= len(run.trained)))
@@ -135,6 +146,26 @@ def today(job: Job, pile: Pile, kept: Floats | slice = slice(None)) -> tuple[Int
     return best.numpy(), sure.numpy()
 
 
+def answered(job: Job, support: Support, pile: Pile, how: str) -> Ints:
+    """Return the class of each image, or REST, after labels: the flag is that of the walk, and `how` gives the class."""
+    answer = something_else(support, pile.images)
+    if how == "walk":
+        return answer.label
+    rows, classes = torch.from_numpy(support.labels >= 0), support.classes.tolist()
+    shots = torch.from_numpy(support.features)[rows], torch.from_numpy(support.labels)[rows]
+    images, texts = torch.from_numpy(pile.images), job.all_texts[classes]
+    kept = images[torch.from_numpy(answer.known)]
+    if how == "self-trained" and len(kept) >= 20 * len(classes) and len(job.shots[1]) <= 8 * len(job.classes):
+        rule = self_trained(shots, texts, classes, kept, LOGIT_SCALE)
+    else:
+        rule = request_rule(shots, texts, classes)
+    best = np.array(classes)[rule.scores(images).argmax(dim=1).numpy()]
+    return np.where(answer.known, best, REST)
+
+
+LABEL_RULES = ("walk", "rule", "self-trained")
+
+
 def labels_of(job: Job, pile: Pile, answer: Answer) -> dict[str, Ints]:
     """Return the class of each image by arm, whether it is something else or not."""
     images = torch.from_numpy(pile.images)
@@ -147,6 +178,14 @@ def labels_of(job: Job, pile: Pile, answer: Answer) -> dict[str, Ints]:
         "self-trained": rule.scores(images).argmax(dim=1).numpy(),
         "self-trained under today's conditions": today(job, pile, answer.known)[0],
     }
+
+
+def alone_with_texts(job: Job, pile: Pile, lost: float) -> Ints:
+    support, texts = job.support, job.texts.numpy()
+    scores = pile.images @ (support.means + texts).T
+    own = support.labels[support.left_out]
+    left_out = support.near_left_out() + (support.features[support.left_out] * texts[own]).sum(axis=1)
+    return np.where(scores.max(axis=1) >= np.quantile(left_out, lost), scores.argmax(axis=1), REST)
 
 
 def measured(pile: Pile, label: Ints) -> Measured:
@@ -182,6 +221,7 @@ def piles(job: Job) -> Iterator[tuple[str, str, Measured]]:
     for percent in (5, 10):
         answer = alone(job.support, pile.images, lost=percent / 100)
         found = measured(pile, answer.label)
+        yield f"alone with texts, {percent}%", "both", measured(pile, alone_with_texts(job, pile, percent / 100))
         yield f"alone, {percent}%", "both", found
         limit = np.quantile(score[pile.known], 1 - found["kept"])
         yield f"score of the evaluation, as many kept as {percent}%", "both", measured(pile, np.where(score >= limit, answer.best, REST))
@@ -197,7 +237,7 @@ def key_of(truth: Ints) -> int | None:
     return int(values[counts.argmax()]) if counts.max() >= enough else None
 
 
-def by_groups(job: Job, pile: Pile, keys: int, *, untick: bool) -> tuple[Ints, float]:
+def by_groups(job: Job, pile: Pile, keys: int, *, untick: bool, how: str = "walk") -> tuple[Ints, float]:
     """Return the label of each image after keys for groups, and the share of new classes found."""
     support, answer = job.support, something_else(job.support, pile.images)
     done = 0
@@ -212,7 +252,7 @@ def by_groups(job: Job, pile: Pile, keys: int, *, untick: bool) -> tuple[Ints, f
             centre = centre[pile.truth[centre] == key]
         support = support.add(pile.images[centre], np.full(len(centre), key))
     new = set(pile.truth[pile.truth >= pile.trained].tolist())
-    return something_else(support, pile.images).label, len(new & set(support.labels.tolist())) / max(1, len(new))
+    return answered(job, support, pile, how), len(new & set(support.labels.tolist())) / max(1, len(new))
 
 
 def by_singles(job: Job, pile: Pile, keys: int, *, chosen: bool) -> Ints:
@@ -244,6 +284,8 @@ def grouped(job: Job) -> Iterator[tuple[str, str, Measured]]:
         for keys in KEYS:
             shown, found = by_groups(job, pile, keys, untick=False)
             yield f"groups, {keys} keys", kind, {"right": right(shown), "new classes": found}
+            for how in LABEL_RULES[1:]:
+                yield f"groups, {how}, {keys} keys", kind, {"right": right(by_groups(job, pile, keys, untick=False, how=how)[0])}
             if keys:
                 yield f"groups un-ticked, {keys} keys", kind, {"right": right(by_groups(job, pile, keys, untick=True)[0])}
                 for name, chosen in (("which next", True), ("random", False)):
@@ -261,19 +303,21 @@ def taught(job: Job) -> Iterator[tuple[str, str, Measured]]:
         first = something_else(job.support, pile.images)
         order = np.argsort(np.where(first.known, first.score, np.inf), kind="stable")
         looked = order[: len(order) // 5]
-        mistakes = looked[first.label[looked] != truth[looked]]
+        for how in LABEL_RULES:
 
-        def after(rows: Ints, pile: Pile = pile, truth: Ints = truth, looked: Ints = looked) -> float:
-            marks = np.where(truth[rows] == REST, NONE, truth[rows])
-            label = something_else(job.support.add(pile.images[rows], marks), pile.images).label
-            label[looked] = truth[looked]
-            return float((label == truth).mean())
+            def after(rows: Ints, pile: Pile = pile, truth: Ints = truth, looked: Ints = looked, how: str = how) -> float:
+                marks = np.where(truth[rows] == REST, NONE, truth[rows])
+                label = answered(job, job.support.add(pile.images[rows], marks), pile, how)
+                label[looked] = truth[looked]
+                return float((label == truth).mean())
 
-        known = looked[truth[looked] != REST]
-        rows = {"corrected pile": looked[:0], "mistakes join": mistakes, "all join": looked, "all but marks join": known}
-        yield "before", kind, {"right": float((first.label == truth).mean())}
-        for arm, joined in rows.items():
-            yield arm, kind, {"right": after(joined)}
+            before = answered(job, job.support, pile, how)
+            mistakes = looked[before[looked] != truth[looked]]
+            rows = {"corrected pile": looked[:0], "mistakes join": mistakes, "all join": looked}
+            rows["all but marks join"] = looked[truth[looked] != REST]
+            yield f"{how}: before", kind, {"right": float((before == truth).mean())}
+            for arm, joined in rows.items():
+                yield f"{how}: {arm}", kind, {"right": after(joined)}
 
 
 # --- the switch ---
@@ -302,6 +346,72 @@ def switches(job: Job) -> Iterator[tuple[str, str, Measured]]:
         yield arm, "mixed", {name: float(np.nanmean(found[name])) for name in shown}
 
 
+# --- few beside many, and steps of small jobs ---
+
+STRENGTHS = (0.0, 0.5, 1.0)
+
+
+def unequal(run: Encodings, few: Sequence[int]) -> Iterator[tuple[str, str, Measured]]:
+    """Yield closed and mixed accuracy by strength; `few` are the positions of the small classes."""
+    shots, images, texts = (run.shots[ALPHA], run.shot_labels), run.images[ALPHA], run.texts[ALPHA]
+    is_trained, is_few = (torch.from_numpy(np.isin(run.truth.numpy(), labels)) for labels in (run.trained, np.array(run.trained)[few]))
+    place = {label: i for i, label in enumerate(run.trained)}
+    counts = np.bincount(run.shot_labels.numpy(), minlength=len(run.trained))
+    closed_truth = torch.tensor([place.get(label, -1) for label in run.truth.tolist()])
+    closed = request_rule(shots, texts[list(run.trained)], range(len(run.trained)))
+    mixed = request_rule(shots, texts, run.classes)
+    collection = self_trained(shots, texts[list(run.trained)], range(len(run.trained)), images[is_trained], LOGIT_SCALE)
+    for strength in STRENGTHS:
+        less = torch.from_numpy(less_prior(counts, LOGIT_SCALE, strength))
+        for kind, rule in (("closed", closed), ("collection", collection), ("mixed", mixed)):
+            scores = without_prior(rule, less, run.classes if kind == "mixed" else range(len(run.trained))).scores(images)
+            right = scores.argmax(dim=1) == (run.truth if kind == "mixed" else closed_truth)
+            among = torch.ones_like(is_trained) if kind == "mixed" else is_trained
+            yield f"τ {strength:g}", kind, {"few": float(right[is_few].float().mean()), "all": float(right[among].float().mean())}
+
+
+def steps_of(run: Encodings) -> Measured:
+    found = outcomes(served, run)
+    return {m: float(np.nanmean(found[m])) for m in ("B", "N", "unrelated", "beside trained", "all")}
+
+
+def trained_tables(options: argparse.Namespace, written: dict[str, Any]) -> Iterator[Table]:
+    store = store_of(options.backbone, options.few)
+    pattern = re.compile(r"([^/]+)/split(\d+)-seed\2-(\d+)shots-\d+classes-\d+tests-(\d+)fewer/features")
+    runs: dict[str, dict[Key, Encodings]] = {}
+    for key in store.names():
+        if match := pattern.fullmatch(key):
+            stored = store.get(key)
+            assert stored is not None
+            runs.setdefault(f"{match[3]} and {match[4]} shots", {})[match[1], int(match[2])] = read(stored)
+    for title, found in runs.items():
+        rows = rows_of(found, lambda job: unequal(job.run, range(0, len(job.run.trained), 2)))
+        title = f"{title}, {len(found)} runs"
+        written[title] = as_json(rows)
+        for half in (CHOSEN, CHECK):
+            names = [n for n in half if n in {name for name, _ in found}]
+            for measure in ("few", "all"):
+                what = f"{title}: {measure}, {', '.join(names)}"
+                yield plain_table(what, rows, ["closed", "collection", "mixed"], measure, names, "τ 0")
+    if options.steps is None:
+        return
+    for shots in (5, 2):
+        before, after = (stored_series(options.backbone, out).get(f"half, {shots} shots", {}) for out in (options.few, options.steps))
+        both = sorted(before.keys() & after.keys())
+        arms = {"recipe": before, "30 steps": after}
+        rows = {
+            (arm, m): {} for arm in arms for m in ("B", "N", "unrelated", "beside trained", "all")
+        }
+        for name in dict.fromkeys(name for name, _ in both):
+            for arm, found in arms.items():
+                values = [steps_of(found[key]) for key in both if key[0] == name]
+                for m in values[0]:
+                    rows[arm, m][name] = {"accuracy": float(np.mean([v[m] for v in values]))}
+        written[f"steps, {shots} shots"] = as_json(rows)
+        names = sorted({name for name, _ in both})
+        yield plain_table(f"Steps, {shots} shots, {len(both)} runs", rows, ["B", "all", "N", "unrelated", "beside trained"], "accuracy", names, "recipe")
+
+
 # --- tables ---
 
 Rows = Mapping[tuple[str, str], Mapping[str, Measured]]
@@ -317,6 +427,10 @@ def rows_of(runs: Mapping[Key, Encodings], question: Callable[[Job], Iterator[tu
         key: {name: {m: float(np.mean([v[m] for v in values])) for m in values[0]} for name, values in by_set.items()}
         for key, by_set in found.items()
     }
+
+
+def as_json(rows: Rows) -> list[dict[str, Any]]:
+    return [{"arm": arm, "kind": kind, "sets": by_set} for (arm, kind), by_set in rows.items()]
 
 
 def over(rows: Mapping[str, Measured], measure: str, sets: Sequence[str]) -> Floats:
@@ -384,7 +498,8 @@ def plain_table(title: str, rows: Rows, kinds: Sequence[str], measure: str, sets
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = runs_parser(__doc__)
     parser.add_argument("--few", type=Path, required=True, help="folder of the 5-shot runs")
-    parser.add_argument("--only", nargs="+", default=["piles", "groups", "labels", "switch"])
+    parser.add_argument("--steps", type=Path, help="folder of the runs with at least 30 steps")
+    parser.add_argument("--only", nargs="+", default=["piles", "groups", "labels", "switch", "trained"])
     options = parser.parse_args(arguments)
     series = {
         "5 shots": stored_series(options.backbone, options.few).get("half, 5 shots", {}),
@@ -398,7 +513,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sets = sorted({name for name, _ in runs})
         halves = {"chosen": [s for s in CHOSEN if s in sets], "check": [s for s in CHECK if s in sets]}
         title = f"{title}, {len(runs)} runs"
-        written[title] = {n: [{"arm": a, "kind": k, "sets": v} for (a, k), v in rows.items()] for n, rows in found.items()}
+        written[title] = {name: as_json(rows) for name, rows in found.items()}
         if "piles" in found:
             rows = found["piles"]
             for half, names in halves.items():
@@ -413,12 +528,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in ("groups", "labels"):
             if name in found:
                 kinds = ["near", "both"] if name == "groups" else ["none", "near"]
-                less = None if name == "groups" else "corrected pile"
-                for half, names in (halves if name == "groups" else {"all sets": sets}).items():
-                    tables.append(plain_table(f"{title}: {name}, {half}", found[name], kinds, "right", names, less))
+                if name == "groups":
+                    for half, names in halves.items():
+                        tables.append(plain_table(f"{title}: {name}, {half}", found[name], kinds, "right", names))
+                    continue
+                for how in LABEL_RULES:
+                    of_rule = {key: v for key, v in found[name].items() if key[0].startswith(how)}
+                    less = f"{how}: corrected pile"
+                    tables.append(plain_table(f"{title}: {name}, {how}", of_rule, kinds, "right", sets, less))
         if "switch" in found:
             for m in ("beside trained", "all", "one new", "mixed N"):
                 tables.append(plain_table(f"{title}: switch, {m}", found["switch"], ["mixed"], m, sets, "served"))
+    if "trained" in options.only:
+        tables += trained_tables(options, written)
     for table in tables:
         Console(width=200).print(table.markdown() + "\n", markup=False, soft_wrap=True)
     path = options.out / f"pile-{options.backbone}.json"

@@ -237,6 +237,22 @@ def doubt_of(answer: Answer) -> Floats:
     return doubt
 
 
+def less_prior(counts: Ints, logit_scale: float, strength: float) -> Floats:
+    """Return [K]: the share of each class's score that is due to its number of training images alone.
+
+    Training has seen class c n_c times, so it prefers large classes by about log n_c (A. K. Menon et al., "Long-tail
+    learning via logit adjustment", ICLR 2021). Equal classes lose nothing. It is not for previews, whose network has not seen
+    the images.
+
+    Args:
+        counts: [K], training images, without those labelled since.
+        strength: τ.
+    """
+    n = np.maximum(counts, 1)
+    less: Floats = (strength / logit_scale * np.log(n / n.min())).astype(np.float32)
+    return less
+
+
 # --- the graph ---
 
 
