@@ -210,7 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.folds:
             seconds, arrays = fold_scores(trial, backbone)
         else:
-            seconds, arrays = encode(trial, backbone, options.unrelated, sorted({0.0, *options.alphas}), options.min_steps)
+            seconds, arrays = encode(
+                trial, backbone, options.unrelated, sorted({0.0, *options.alphas}), options.min_steps
+            )
         store.add(key, {"seconds": seconds, **facts(backbone)}, arrays)
         print(key, flush=True)
 
@@ -219,7 +221,9 @@ def command_line() -> argparse.ArgumentParser:
     options = parser(__doc__, ["clip_cite"])
     options.add_argument("--unrelated", type=Path, help="folder of images of ImageNet's classes")
     options.add_argument("--alphas", type=float, nargs="+", default=ALPHAS, help="α besides 0")
-    options.add_argument("--min-steps", type=int, default=0, help="minimum steps of a training (default: the recipe's)")
+    options.add_argument(
+        "--min-steps", type=int, default=0, help="minimum steps of a training (default: the recipe's)"
+    )
     options.add_argument("--folds", action="store_true", help="train fold models")
     return options
 

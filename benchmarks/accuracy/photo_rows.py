@@ -1,9 +1,10 @@
 """Estimates of a job whose photos were taken in rows, with rows in one fold and as before.
 
-    python -m benchmarks.accuracy.photo_rows --data clothing cifar10 trashnet signs clipart --out benchmarks/results
+    python -m benchmarks.accuracy.photo_rows --data clothing cifar10 trashnet signs clipart
+    --out benchmarks/results
 
-benchmarks/plans/rows-of-photos.md decides. Rows are made of four views of a photo. Instead of fold models, the instant
-preview answers, so that nothing is trained.
+benchmarks/plans/rows-of-photos.md decides. Rows are made of four views of a photo. Instead of fold models,
+the instant preview answers, so that nothing is trained.
 """
 
 import json
@@ -37,10 +38,15 @@ SPLITS, SEEDS = range(56, 66), range(4)
 
 def view(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     """Return another view: turned, cropped, with other light."""
-    turned = image.rotate(generator.uniform(-12, 12), Image.Resampling.BICUBIC, fillcolor=image.getpixel((0, 0)))
+    turned = image.rotate(
+        generator.uniform(-12, 12), Image.Resampling.BICUBIC, fillcolor=image.getpixel((0, 0))
+    )
     share = np.sqrt(generator.uniform(0.6, 0.9))
     width, height = (max(8, round(share * side)) for side in image.size)
-    left, top = (round(generator.uniform(0, whole - part)) for whole, part in zip(image.size, (width, height), strict=True))
+    left, top = (
+        round(generator.uniform(0, whole - part))
+        for whole, part in zip(image.size, (width, height), strict=True)
+    )
     cropped = turned.crop((left, top, left + width, top + height))
     for change in (ImageEnhance.Brightness, ImageEnhance.Contrast):
         cropped = change(cropped).enhance(generator.uniform(0.75, 1.25))
@@ -49,7 +55,12 @@ def view(image: Image.Image, generator: np.random.Generator) -> Image.Image:
 
 def encoded(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:
     parts = [images[i : i + 64] for i in range(0, len(images), 64)]
-    return torch.cat([image_features(backbone.model, torch.stack([backbone.preprocess(i) for i in part])) for part in parts])
+    return torch.cat(
+        [
+            image_features(backbone.model, torch.stack([backbone.preprocess(i) for i in part]))
+            for part in parts
+        ]
+    )
 
 
 def copies_of(images: Sequence[Image.Image], labels: Sequence[int]) -> list[int]:
@@ -141,7 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = {data.name: jobs_of(replace(data), backbone) for data in read_sets(options)}
     tables = [
         Table("Consecutive pairs joined", ["pairs", *map(str, LIMITS)]),
-        Table("Estimate less truth: mean (mean distance)", ["jobs", "truth", "today", *(f"rows {t}" for t in LIMITS), "copies"]),
+        Table(
+            "Estimate less truth: mean (mean distance)",
+            ["jobs", "truth", "today", *(f"rows {t}" for t in LIMITS), "copies"],
+        ),
     ]
     for name, of_set in found.items():
         for kind in ("ordinary", "made rows"):
@@ -155,10 +169,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for arm in ("today", *(f"rows {t}" for t in LIMITS)):
                 gap = np.array([row[arm] for row in rows]) - truth
                 cells.append(f"{np.nanmean(gap):+.3f} ({np.nanmean(np.abs(gap)):.3f})".replace("-", "−"))
-            tables[1].rows.append([f"{name}, {kind}", f"{truth.mean():.3f}", *cells, f"{of_set[f'{kind}: copies']:.2f}"])
+            tables[1].rows.append(
+                [f"{name}, {kind}", f"{truth.mean():.3f}", *cells, f"{of_set[f'{kind}: copies']:.2f}"]
+            )
     for table in tables:
         Console(width=200).print(table.markdown() + "\n", markup=False, soft_wrap=True)
-    (options.out / f"photo-rows-{options.backbone}.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
+    (options.out / f"photo-rows-{options.backbone}.json").write_text(
+        json.dumps(found) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

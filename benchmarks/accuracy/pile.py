@@ -4,11 +4,12 @@
 
 The 16-shot runs below --out and the 5-shot runs below --few are those of `benchmarks.accuracy.encodings`:
 
-    python -m benchmarks.accuracy.encodings --data clothing cifar10 trashnet stamps signs digits clipart symbols
-    living things --tests 60 --alphas 0.5 --unrelated imagenet --first-split 56 --splits 2 --shots 5 --out FOLDER
+    DATA="clothing cifar10 trashnet stamps signs digits clipart symbols living things"
+    python -m benchmarks.accuracy.encodings --data $DATA --tests 60 --alphas 0.5 --unrelated imagenet
+    --first-split 56 --splits 2 --shots 5 --out FOLDER
 
-benchmarks/plans/something-else.md, groups.md, labels-at-once.md and switch.md decide. The figures are also written
-to pile-BACKBONE.json below --out.
+benchmarks/plans/something-else.md, groups.md, labels-at-once.md, less-prior.md and switch.md decide. The
+figures are also written to pile-BACKBONE.json below --out.
 """
 
 import argparse
@@ -24,7 +25,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 
 from benchmarks.accuracy.encodings import Encodings, read, store_of
@@ -32,7 +32,18 @@ from benchmarks.accuracy.rules import ALPHA, Request, outcomes, served, stored_s
 from benchmarks.accuracy.tables import Table, figure
 from benchmarks.run_store import runs_parser
 from core.clip.inference.in_distribution import in_distribution_score
-from core.clip.inference.pile import NONE, REST, Answer, Foreign, Support, alone, doubt_of, groups, less_prior, something_else
+from core.clip.inference.pile import (
+    NONE,
+    REST,
+    Answer,
+    Foreign,
+    Support,
+    alone,
+    doubt_of,
+    groups,
+    less_prior,
+    something_else,
+)
 from core.clip.inference.request_rule import request_rule, without_prior
 from core.clip.inference.self_training import self_trained
 from core.clip.inference.which_next import which_next
@@ -107,7 +118,12 @@ def drawn(job: Job, kind: str) -> Pile:
     far = generator.permutation(len(run.unrelated_truth))
     n = min(len(known), len(near))
     if kind in PILES:
-        counts = {"near": (n, n, 0), "far": (len(known), 0, len(known)), "both": (n // 2,) * 3, "small": (20, 20, 0)}
+        counts = {
+            "near": (n, n, 0),
+            "far": (len(known), 0, len(known)),
+            "both": (n // 2,) * 3,
+            "small": (20, 20, 0),
+        }
         counts |= {"none": (len(known), 0, 0), "only strangers": (0, n // 2, n // 2)}
         a, b, c = counts[kind]
         known, near, far = known[:a], near[:b], far[:c]
@@ -124,8 +140,16 @@ def drawn(job: Job, kind: str) -> Pile:
             present = generator.permutation(len(by_class)) >= (len(by_class) + 1) // 2
             sizes = [len(rows) * here for rows, here in zip(by_class, present, strict=True)]
         known = np.concatenate([rows[:size] for rows, size in zip(by_class, sizes, strict=True)])
-    images = [run.images[ALPHA].numpy()[known], run.images[ALPHA].numpy()[near], run.unrelated_images[ALPHA].numpy()[far]]
-    return Pile(np.concatenate(images), np.concatenate([truth[known], truth[near], np.full(len(far), FAR)]), len(run.trained))
+    images = [
+        run.images[ALPHA].numpy()[known],
+        run.images[ALPHA].numpy()[near],
+        run.unrelated_images[ALPHA].numpy()[far],
+    ]
+    return Pile(
+        np.concatenate(images),
+        np.concatenate([truth[known], truth[near], np.full(len(far), FAR)]),
+        len(run.trained),
+    )
 
 
 # --- something else ---
@@ -137,7 +161,9 @@ def today(job: Job, pile: Pile, kept: Floats | slice = slice(None)) -> tuple[Int
     names = SimpleNamespace(names=list(map(str, job.classes)), classes=job.classes)
     rule = Collection(Features(pile.images[kept]), "").rule_or_reason(
         cast(RequestClassifier, SimpleNamespace(names=names, rule=alone_rule, text_features=job.texts)),
-        cast(ServedModel, SimpleNamespace(shots=job.shots, backbone=SimpleNamespace(logit_scale=LOGIT_SCALE))),
+        cast(
+            ServedModel, SimpleNamespace(shots=job.shots, backbone=SimpleNamespace(logit_scale=LOGIT_SCALE))
+        ),
         0.35,
         preview=False,
     )
@@ -147,7 +173,7 @@ def today(job: Job, pile: Pile, kept: Floats | slice = slice(None)) -> tuple[Int
 
 
 def answered(job: Job, support: Support, pile: Pile, how: str) -> Ints:
-    """Return the class of each image, or REST, after labels: the flag is that of the walk, and `how` gives the class."""
+    """Return the class of each image by `how`, or REST by the walk, after labels."""
     answer = something_else(support, pile.images)
     if how == "walk":
         return answer.label
@@ -190,7 +216,12 @@ def measured(pile: Pile, label: Ints) -> Measured:
     def share(of: Floats, among: Floats) -> float:
         return float(of[among].mean()) if among.any() else np.nan
 
-    return {"P": share(right, inside), "R": share(right, known), "let": share(inside, ~known), "kept": share(inside, known)}
+    return {
+        "P": share(right, inside),
+        "R": share(right, known),
+        "let": share(inside, ~known),
+        "kept": share(inside, known),
+    }
 
 
 def piles(job: Job) -> Iterator[tuple[str, str, Measured]]:
@@ -204,7 +235,11 @@ def piles(job: Job) -> Iterator[tuple[str, str, Measured]]:
             yield f"walk, {percent}%", kind, found
         if pile.known.any():  # a limit that nobody can know
             limit = np.quantile(sure[pile.known], 1 - found["kept"])
-            yield "probability, as many kept as 10%", kind, measured(pile, np.where(sure >= limit, best, REST))
+            yield (
+                "probability, as many kept as 10%",
+                kind,
+                measured(pile, np.where(sure >= limit, best, REST)),
+            )
     for kind in (*(k for k in PILES if k not in ("both", "only strangers")), *KNOWN_ONLY):
         pile = drawn(job, kind)
         for arm, label in labels_of(job, pile, something_else(job.support, pile.images)).items():
@@ -218,7 +253,11 @@ def piles(job: Job) -> Iterator[tuple[str, str, Measured]]:
         found = measured(pile, answer.label)
         yield f"alone, {percent}%", "both", found
         limit = np.quantile(score[pile.known], 1 - found["kept"])
-        yield f"score of the evaluation, as many kept as {percent}%", "both", measured(pile, np.where(score >= limit, answer.best, REST))
+        yield (
+            f"score of the evaluation, as many kept as {percent}%",
+            "both",
+            measured(pile, np.where(score >= limit, answer.best, REST)),
+        )
 
 
 # --- groups ---
@@ -250,7 +289,7 @@ def by_groups(job: Job, pile: Pile, keys: int, *, untick: bool, how: str = "walk
 
 
 def by_singles(job: Job, pile: Pile, keys: int, *, chosen: bool) -> Ints:
-    """Return the label of each image after keys for single ones, in the order of `which_next` or at random."""
+    """Return the label of each image after keys for single ones, `which_next` or random ones."""
     generator = np.random.default_rng([job.split, 7])
     support, labelled = job.support, list[int]()
     while len(labelled) < keys:
@@ -259,7 +298,9 @@ def by_singles(job: Job, pile: Pile, keys: int, *, chosen: bool) -> Ints:
             sure = (LOGIT_SCALE * near).softmax(dim=1)
             more = which_next(sure, torch.from_numpy(pile.images), min(10, keys - len(labelled)), labelled)
         else:
-            more = [i for i in generator.permutation(len(pile.images)).tolist() if i not in labelled][: keys - len(labelled)]
+            more = [i for i in generator.permutation(len(pile.images)).tolist() if i not in labelled][
+                : keys - len(labelled)
+            ]
         labelled += more
         support = support.add(pile.images[more], pile.truth[more])
     label = something_else(support, pile.images).label
@@ -279,11 +320,23 @@ def grouped(job: Job) -> Iterator[tuple[str, str, Measured]]:
             shown, found = by_groups(job, pile, keys, untick=False)
             yield f"groups, {keys} keys", kind, {"right": right(shown), "new classes": found}
             for how in LABEL_RULES[1:]:
-                yield f"groups, {how}, {keys} keys", kind, {"right": right(by_groups(job, pile, keys, untick=False, how=how)[0])}
+                yield (
+                    f"groups, {how}, {keys} keys",
+                    kind,
+                    {"right": right(by_groups(job, pile, keys, untick=False, how=how)[0])},
+                )
             if keys:
-                yield f"groups un-ticked, {keys} keys", kind, {"right": right(by_groups(job, pile, keys, untick=True)[0])}
+                yield (
+                    f"groups un-ticked, {keys} keys",
+                    kind,
+                    {"right": right(by_groups(job, pile, keys, untick=True)[0])},
+                )
                 for name, chosen in (("which next", True), ("random", False)):
-                    yield f"single photos, {name}, {keys} keys", kind, {"right": right(by_singles(job, pile, keys, chosen=chosen))}
+                    yield (
+                        f"single photos, {name}, {keys} keys",
+                        kind,
+                        {"right": right(by_singles(job, pile, keys, chosen=chosen))},
+                    )
 
 
 # --- labels at once ---
@@ -299,7 +352,9 @@ def taught(job: Job) -> Iterator[tuple[str, str, Measured]]:
         looked = order[: len(order) // 5]
         for how in LABEL_RULES:
 
-            def after(rows: Ints, pile: Pile = pile, truth: Ints = truth, looked: Ints = looked, how: str = how) -> float:
+            def after(
+                rows: Ints, pile: Pile = pile, truth: Ints = truth, looked: Ints = looked, how: str = how
+            ) -> float:
                 marks = np.where(truth[rows] == REST, NONE, truth[rows])
                 label = answered(job, job.support.add(pile.images[rows], marks), pile, how)
                 label[looked] = truth[looked]
@@ -334,7 +389,11 @@ def switched(alpha: float) -> Callable[[Encodings, Request], torch.Tensor]:
 
 def switches(job: Job) -> Iterator[tuple[str, str, Measured]]:
     shown = ("all", "one new", "N", "mixed N", "beside trained")
-    arms = {"served": served, "switch, pre-trained features": switched(0.0), "switch, adapted features": switched(ALPHA)}
+    arms = {
+        "served": served,
+        "switch, pre-trained features": switched(0.0),
+        "switch, adapted features": switched(ALPHA),
+    }
     for arm, rule in arms.items():
         found = outcomes(rule, job.run)
         yield arm, "mixed", {name: float(np.nanmean(found[name])) for name in shown}
@@ -348,20 +407,31 @@ STRENGTHS = (0.0, 0.5, 1.0)
 def unequal(run: Encodings, few: Sequence[int]) -> Iterator[tuple[str, str, Measured]]:
     """Yield closed and mixed accuracy by strength; `few` are the positions of the small classes."""
     shots, images, texts = (run.shots[ALPHA], run.shot_labels), run.images[ALPHA], run.texts[ALPHA]
-    is_trained, is_few = (torch.from_numpy(np.isin(run.truth.numpy(), labels)) for labels in (run.trained, np.array(run.trained)[few]))
+    is_trained, is_few = (
+        torch.from_numpy(np.isin(run.truth.numpy(), labels))
+        for labels in (run.trained, np.array(run.trained)[few])
+    )
     place = {label: i for i, label in enumerate(run.trained)}
     counts = np.bincount(run.shot_labels.numpy(), minlength=len(run.trained))
     closed_truth = torch.tensor([place.get(label, -1) for label in run.truth.tolist()])
     closed = request_rule(shots, texts[list(run.trained)], range(len(run.trained)))
     mixed = request_rule(shots, texts, run.classes)
-    collection = self_trained(shots, texts[list(run.trained)], range(len(run.trained)), images[is_trained], LOGIT_SCALE)
+    collection = self_trained(
+        shots, texts[list(run.trained)], range(len(run.trained)), images[is_trained], LOGIT_SCALE
+    )
     for strength in STRENGTHS:
         less = torch.from_numpy(less_prior(counts, LOGIT_SCALE, strength))
         for kind, rule in (("closed", closed), ("collection", collection), ("mixed", mixed)):
-            scores = without_prior(rule, less, run.classes if kind == "mixed" else range(len(run.trained))).scores(images)
+            scores = without_prior(
+                rule, less, run.classes if kind == "mixed" else range(len(run.trained))
+            ).scores(images)
             right = scores.argmax(dim=1) == (run.truth if kind == "mixed" else closed_truth)
             among = torch.ones_like(is_trained) if kind == "mixed" else is_trained
-            yield f"τ {strength:g}", kind, {"few": float(right[is_few].float().mean()), "all": float(right[among].float().mean())}
+            yield (
+                f"τ {strength:g}",
+                kind,
+                {"few": float(right[is_few].float().mean()), "all": float(right[among].float().mean())},
+            )
 
 
 def steps_of(run: Encodings) -> Measured:
@@ -390,12 +460,13 @@ def trained_tables(options: argparse.Namespace, written: dict[str, Any]) -> Iter
     if options.steps is None:
         return
     for shots in (5, 2):
-        before, after = (stored_series(options.backbone, out).get(f"half, {shots} shots", {}) for out in (options.few, options.steps))
+        before, after = (
+            stored_series(options.backbone, out).get(f"half, {shots} shots", {})
+            for out in (options.few, options.steps)
+        )
         both = sorted(before.keys() & after.keys())
         arms = {"recipe": before, "30 steps": after}
-        rows = {
-            (arm, m): {} for arm in arms for m in ("B", "N", "unrelated", "beside trained", "all")
-        }
+        rows = {(arm, m): {} for arm in arms for m in ("B", "N", "unrelated", "beside trained", "all")}
         for name in dict.fromkeys(name for name, _ in both):
             for arm, found in arms.items():
                 values = [steps_of(found[key]) for key in both if key[0] == name]
@@ -403,7 +474,14 @@ def trained_tables(options: argparse.Namespace, written: dict[str, Any]) -> Iter
                     rows[arm, m][name] = {"accuracy": float(np.mean([v[m] for v in values]))}
         written[f"steps, {shots} shots"] = as_json(rows)
         names = sorted({name for name, _ in both})
-        yield plain_table(f"Steps, {shots} shots, {len(both)} runs", rows, ["B", "all", "N", "unrelated", "beside trained"], "accuracy", names, "recipe")
+        yield plain_table(
+            f"Steps, {shots} shots, {len(both)} runs",
+            rows,
+            ["B", "all", "N", "unrelated", "beside trained"],
+            "accuracy",
+            names,
+            "recipe",
+        )
 
 
 # --- tables ---
@@ -412,13 +490,18 @@ Rows = Mapping[tuple[str, str], Mapping[str, Measured]]
 """Means over the splits, by (arm, kind), then set."""
 
 
-def rows_of(runs: Mapping[Key, Encodings], question: Callable[[Job], Iterator[tuple[str, str, Measured]]]) -> Rows:
+def rows_of(
+    runs: Mapping[Key, Encodings], question: Callable[[Job], Iterator[tuple[str, str, Measured]]]
+) -> Rows:
     found: dict[tuple[str, str], dict[str, list[Measured]]] = {}
     for (name, split), run in runs.items():
         for arm, kind, values in question(Job(run, split)):
             found.setdefault((arm, kind), {}).setdefault(name, []).append(values)
     return {
-        key: {name: {m: float(np.mean([v[m] for v in values])) for m in values[0]} for name, values in by_set.items()}
+        key: {
+            name: {m: float(np.mean([v[m] for v in values])) for m in values[0]}
+            for name, values in by_set.items()
+        }
         for key, by_set in found.items()
     }
 
@@ -447,9 +530,16 @@ def piles_table(title: str, rows: Rows, sets: Sequence[str]) -> Table:
                 cells.append("–")
                 continue
             by_set = rows[arm, kind]
-            mean = {m: float(np.nanmean(over(by_set, m, sets))) for m in ("P", "R", "let", "kept") if not np.isnan(over(by_set, m, sets)).all()}
+            mean = {
+                m: float(np.nanmean(over(by_set, m, sets)))
+                for m in ("P", "R", "let", "kept")
+                if not np.isnan(over(by_set, m, sets)).all()
+            }
             if kind == "none":
-                cells.append(f"{figure(mean['R'])} / {figure(mean['kept'])}, {figure(over(by_set, 'kept', sets).min())}")
+                cells.append(
+                    " / ".join(figure(mean[m]) for m in ("R", "kept"))
+                    + f", {figure(over(by_set, 'kept', sets).min())}"
+                )
             elif kind == "only strangers":
                 cells.append(f"let {figure(mean['let'])}, {figure(over(by_set, 'let', sets).max())}")
             else:
@@ -462,16 +552,21 @@ def differences_table(rows: Rows, arm: str, sets: Sequence[str]) -> Table:
     """Return the gain of an arm over today with its interval over sets."""
     table = Table(f"{arm} less today, check sets", ["pile", "P", "R", "let", "worst let"])
     for kind in PILES[1:]:
+
         def gain(m: str, kind: str = kind) -> str:
             values = over(rows[arm, kind], m, sets) - over(rows["today", kind], m, sets)
             return "–" if np.isnan(values).any() else interval(values)
 
-        table.rows.append([kind, gain("P"), gain("R"), gain("let"), figure(over(rows[arm, kind], "let", sets).max())])
+        table.rows.append(
+            [kind, gain("P"), gain("R"), gain("let"), figure(over(rows[arm, kind], "let", sets).max())]
+        )
     return table
 
 
-def plain_table(title: str, rows: Rows, kinds: Sequence[str], measure: str, sets: Sequence[str], less: str | None = None) -> Table:
-    """Return the mean over sets per arm and kind; with `less`, the difference to that arm, its interval and worst set."""
+def plain_table(
+    title: str, rows: Rows, kinds: Sequence[str], measure: str, sets: Sequence[str], less: str | None = None
+) -> Table:
+    """Return the mean over sets per arm and kind, or the difference to the arm `less` with its interval."""
     table = Table(title, ["arm", *kinds])
     for arm in dict.fromkeys(arm for arm, _ in rows):
         cells = []
@@ -503,7 +598,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     written: dict[str, Any] = {}
     questions = {"piles": piles, "groups": grouped, "labels": taught, "switch": switches}
     for title, runs in series.items():
-        found = {name: rows_of(runs, question) for name, question in questions.items() if name in options.only}
+        found = {
+            name: rows_of(runs, question) for name, question in questions.items() if name in options.only
+        }
         sets = sorted({name for name, _ in runs})
         halves = {"chosen": [s for s in CHOSEN if s in sets], "check": [s for s in CHECK if s in sets]}
         title = f"{title}, {len(runs)} runs"
@@ -524,7 +621,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 kinds = ["near", "both"] if name == "groups" else ["none", "near"]
                 if name == "groups":
                     for half, names in halves.items():
-                        tables.append(plain_table(f"{title}: {name}, {half}", found[name], kinds, "right", names))
+                        tables.append(
+                            plain_table(f"{title}: {name}, {half}", found[name], kinds, "right", names)
+                        )
                     continue
                 for how in LABEL_RULES:
                     of_rule = {key: v for key, v in found[name].items() if key[0].startswith(how)}
@@ -532,7 +631,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     tables.append(plain_table(f"{title}: {name}, {how}", of_rule, kinds, "right", sets, less))
         if "switch" in found:
             for m in ("beside trained", "all", "one new", "mixed N"):
-                tables.append(plain_table(f"{title}: switch, {m}", found["switch"], ["mixed"], m, sets, "served"))
+                tables.append(
+                    plain_table(f"{title}: switch, {m}", found["switch"], ["mixed"], m, sets, "served")
+                )
     if "trained" in options.only:
         tables += trained_tables(options, written)
     for table in tables:

@@ -16,11 +16,11 @@ MIN_FOLD_IMAGES = 100
 MAX_FOLD_IMAGES = 400
 """Maximum number of images in a single fold: with 400, the accuracy is known to ± 5 points."""
 NEARLY_EQUAL = 0.9
-"""Minimum cosine of the stock features of photos in a row; benchmarks/plans/rows-of-photos.md has the decision."""
+"""Minimum cosine of stock features of photos in a row (benchmarks/plans/rows-of-photos.md)."""
 
 
 def photo_rows(labels: Sequence[int], features: NDArray[np.float32]) -> list[int]:
-    """Return the number of each image's row: consecutive images of a class, each nearly equal to the one before.
+    """Return the number of each image's row: consecutive images of a class, each like the one before.
 
     Photos taken one after the other show the same thing.
 
@@ -39,7 +39,7 @@ def make_folds(labels: Sequence[int], seed: int, rows: Sequence[int] | None = No
     be too small (16 images give ± 20 points), so there are two folds of one half each. Every image is then
     predicted, and both fold models together take as long as the training.
 
-    Folds are stratified by class. Images of classes with fewer than 5 images, or with one row, are in no fold.
+    Folds are stratified by class. Images of a class with fewer than 5 images, or one row, are in no fold.
 
     Args:
         rows: number of each image's row (`photo_rows`), which stays in one fold; None: each image is its own.

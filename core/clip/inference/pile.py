@@ -5,18 +5,18 @@ the shots and the folder's images (D. Zhou et al., "Learning with Local and Glob
 A. Iscen et al., CVPR 2019). An image that the walks of no class reach, or that is unlike the mean of every
 class, is something else. No image of a stranger, no evaluation and no training is needed.
 
-Two questions have two limits, which differ about tenfold in strictness:
+Two questions have two limits. The first is about ten times as strict.
 
-| question | limit | used by |
+| question | limit | form |
 |---|---|---|
-| is it one of mine? | `LOST` quantile of the shots, each left out of its own class | `something_else`, `alone` |
-| is it like anything trained? | `UNLIKE` quantile of the shots against the *other* classes | `Foreign`: the pre-trained model answers |
+| is it one of mine? | `LOST` quantile of the shots, each left out of its class | `something_else`, `alone` |
+| is it like anything trained? | `UNLIKE` quantile of the shots against the *other* classes | `Foreign` |
 
 benchmarks/pages/pile.md has the measurements.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -36,10 +36,11 @@ LOST = 0.1
 UNLIKE = 0.05
 """Share of the shots that are this unlike the classes that they do not belong to."""
 GROUP, MAX_GROUPS = 12, 500
-"""Mean number of images of a group. Small groups are purer, and several may get one name. Beyond `MAX_GROUPS`,
-which nobody looks through, groups grow."""
+"""Mean number of images of a group, and maximum number of groups. Small groups are purer, and several may
+get one name. Nobody looks through more groups: they grow instead."""
 MIN_GROUP, DENSE = 4, 4
-"""Minimum number of images of a group; nearest images, with itself, whose mean cosine is the density of an image."""
+"""Minimum number of images of a group; number of nearest images, with itself, whose mean cosine is the
+density of an image."""
 ROUNDS = 30
 """Maximum number of rounds of k-means."""
 BLOCK = 1024
@@ -57,8 +58,8 @@ class Support:
     labels: Ints
     """[S], class or NONE."""
     shots: int | None = None
-    """Number of first rows that set the limit; None is all. Labelled images were chosen, and the central ones of a
-    group are too like it to do so."""
+    """Number of first rows that set the limit; None is all. Labelled images do not: they were chosen, and the
+    central ones of a group are too like it."""
 
     def add(self, features: Floats, labels: Ints) -> "Support":
         """Return the support set grown by labelled images: they count at once, and nothing is trained."""
@@ -128,14 +129,15 @@ class Answer:
 def something_else(support: Support, images: Floats, lost: float = LOST) -> Answer:
     """Sort a folder's images [N, D], normalised, into the classes and something else.
 
-    An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean over
-    the shots), and its cosine with the nearest class mean. Both are in standard deviations of the shots' own
-    scores, each shot left out of its class. The lower one counts. A mark NONE lowers only images that it reaches more
-    than any class does. One shot per class leaves nothing out: then nothing is something else.
+    An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
+    over the shots), and its cosine with the nearest class mean. Both are in standard deviations of the shots'
+    own scores, each shot left out of its class. The lower one counts. A mark NONE lowers only images that it
+    reaches more than any class does. One shot per class leaves nothing out: then nothing is something else.
     """
     n, rows, classes = len(support.labels), support.left_out, support.classes
     if not len(classes):
-        return Answer(np.full(len(images), REST), np.zeros(len(images), np.float32), -np.inf, np.ones(len(images), bool))
+        nothing = np.zeros(len(images), np.float32)
+        return Answer(np.full(len(images), REST), nothing, -np.inf, np.ones(len(images), bool))
     none = (support.labels == NONE).astype(np.float32)[:, None]
     count = support.members.sum(axis=0)
     start = np.concatenate([support.members / count, none / max(1.0, float(none.sum()))], axis=1)
@@ -159,7 +161,7 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Answ
 
 
 def alone(support: Support, images: Floats, classes: Ints | None = None, lost: float = LOST) -> Answer:
-    """Judge each image [N, D] by itself: by its cosine with the nearest class mean, and the left-out shots' limit.
+    """Judge each image [N, D] by itself: by its cosine with the nearest class mean.
 
     Args:
         classes: those of the request; None is all. The limit is that of all classes.
@@ -197,10 +199,10 @@ class Foreign:
 
 
 def groups(images: Floats, doubt: Floats | None = None, done: Bools | None = None) -> list[Ints]:
-    """Return the rows of groups of images [N, D] that look alike: the most useful question first, central images first.
+    """Return the rows of groups of images [N, D] that look alike, the most useful question first.
 
-    Strangers hide in class folders, too, so all images take part, except those shown before. k-means on the
-    sphere starts from dense images far from each other.
+    The central images of a group come first. Strangers hide in class folders, too, so all images take part,
+    except those shown before. k-means on the sphere starts from dense images far from each other.
 
     Args:
         doubt: [N] (`doubt_of`): a group is as useful as its sum. None: as its number of images.
@@ -211,7 +213,9 @@ def groups(images: Floats, doubt: Floats | None = None, done: Bools | None = Non
     wanted = min(MAX_GROUPS, len(x) // GROUP)
     if wanted < 1:
         return []
-    density = np.concatenate([np.sort(_largest(rows, min(DENSE, len(x))), axis=1).mean(axis=1) for rows in cosines(x)])
+    density = np.concatenate(
+        [np.sort(_largest(rows, min(DENSE, len(x))), axis=1).mean(axis=1) for rows in cosines(x)]
+    )
     chosen, nearest = [int(density.argmax())], np.full(len(x), -np.inf, np.float32)
     while len(chosen) < wanted:
         nearest = np.maximum(nearest, x @ x[chosen[-1]])
@@ -222,11 +226,17 @@ def groups(images: Floats, doubt: Floats | None = None, done: Bools | None = Non
         if np.array_equal(found, group):
             break
         group = found
-        of_group = sparse.csr_matrix((np.ones(len(x), np.float32), (group, np.arange(len(x)))), (wanted, len(x)))
+        of_group = sparse.csr_matrix(
+            (np.ones(len(x), np.float32), (group, np.arange(len(x)))), (wanted, len(x))
+        )
         centres = unit(of_group @ x + 1e-6 * centres)
     use = np.ones(len(x)) if doubt is None else doubt[rest]
     members = [np.flatnonzero(group == g) for g in range(wanted)]
-    kept = [m[np.argsort(-(x[m] @ centres[g]), kind="stable")] for g, m in enumerate(members) if len(m) >= MIN_GROUP]
+    kept = [
+        m[np.argsort(-(x[m] @ centres[g]), kind="stable")]
+        for g, m in enumerate(members)
+        if len(m) >= MIN_GROUP
+    ]
     return [rest[m] for m in sorted(kept, key=lambda m: -use[m].sum())]
 
 
@@ -240,9 +250,9 @@ def doubt_of(answer: Answer) -> Floats:
 def less_prior(counts: Ints, logit_scale: float, strength: float) -> Floats:
     """Return [K]: the share of each class's score that is due to its number of training images alone.
 
-    Training has seen class c n_c times, so it prefers large classes by about log n_c (A. K. Menon et al., "Long-tail
-    learning via logit adjustment", ICLR 2021). Equal classes lose nothing. It is not for previews, whose network has not seen
-    the images.
+    Training has seen class c n_c times, so it prefers large classes by about log n_c (A. K. Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021). Equal classes lose nothing. It is not for previews,
+    whose network has not seen the images.
 
     Args:
         counts: [K], training images, without those labelled since.
@@ -271,7 +281,9 @@ def steps(features: Floats) -> sparse.csr_matrix:
         first += len(cosine)
     typical = np.median(values.min(axis=1))
     weights = np.exp((values - typical) / WIDTH)
-    one_way = sparse.csr_matrix((weights.ravel(), columns.ravel(), np.arange(0, count * k + 1, k)), (count, count))
+    one_way = sparse.csr_matrix(
+        (weights.ravel(), columns.ravel(), np.arange(0, count * k + 1, k)), (count, count)
+    )
     both = one_way.maximum(one_way.T)
     root = sparse.diags(1 / np.sqrt(np.asarray(both.sum(axis=1)).ravel()))
     return (root @ both @ root).tocsr().astype(np.float32)

@@ -51,7 +51,9 @@ class PrototypeClassifier:
         foreign = self._foreign if kind == "mixed" else None
         if_unlike = None
         if foreign is not None:
-            if_unlike = StockAnswer(torch.from_numpy(foreign.means), torch.tensor(foreign.limit), text_weights)
+            if_unlike = StockAnswer(
+                torch.from_numpy(foreign.means), torch.tensor(foreign.limit), text_weights
+            )
         return RequestRule(kind, weights, offsets, among, if_unlike)
 
     @cached_property

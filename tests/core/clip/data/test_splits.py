@@ -83,7 +83,9 @@ def test_a_row_stays_in_one_fold(sizes: list[int], seed: int, classes: int) -> N
     for fold in folds:
         assert all(set(np.flatnonzero(np.equal(rows, rows[i]))) <= set(fold) for i in fold)
         for label in {labels[i] for i in fold}:
-            assert {i for i, own in enumerate(labels) if own == label} - set(fold), "a class is held out whole"
+            assert {i for i, own in enumerate(labels) if own == label} - set(fold), (
+                "a class is held out whole"
+            )
     asked = [i for fold in folds for i in fold]
     assert len(asked) == len(set(asked))
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from core.clip.inference import pile
 from core.clip.inference.pile import (
     LOST,
     NEIGHBOURS,
@@ -19,7 +20,6 @@ from core.clip.inference.pile import (
     groups,
     something_else,
 )
-from core.clip.inference import pile
 
 CLASSES, SHOTS, SIDE = 4, 5, 64
 CENTRES = np.linalg.qr(np.random.default_rng(1).normal(size=(SIDE, SIDE)))[0][:8].astype(np.float32)
@@ -39,7 +39,7 @@ IMAGES = around(TRUTH, seed=3)
 
 
 def slowly(support: Support, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return classes, scores and limit by the definition: dense, in float64, one shot left out after the other."""
+    """Return classes, scores and limit by the definition: dense, one shot left out after the other."""
     x = np.concatenate([support.features, images]).astype(np.float64)
     cosine = x @ x.T
     np.fill_diagonal(cosine, -np.inf)
