@@ -32,7 +32,8 @@ from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.prompts import class_prompts
 
 PHOTOS, VIEWS, TESTS = 4, 4, 30
-LIMITS = (0.8, 0.85, 0.9, 0.95)
+LIMITS = (0.3, 0.4, 0.5, 0.6, 0.7)
+"""Shares of the median distance in the class."""
 SPLITS, SEEDS = range(56, 66), range(4)
 
 
@@ -102,6 +103,7 @@ def jobs_of(data: DataSet, backbone: Backbone) -> dict[str, object]:
         labels["ordinary"] += [c] * len(opened)
         labels["made rows"] += [c] * (len(opened[:PHOTOS]) * VIEWS)
     features = {kind: encoded(backbone, of_kind) for kind, of_kind in images.items()}
+    np.savez(f"/tmp/pile/rows-{data.name}.npz", **{k: v.numpy() for k, v in features.items()})
     tests = [e for c in classes for e in [e for e in data.test if e.label == c][:TESTS]]
     test = encoded(backbone, [read_image(e.path, backbone) for e in tests])
     test_labels = torch.tensor([e.label for e in tests])
@@ -110,12 +112,16 @@ def jobs_of(data: DataSet, backbone: Backbone) -> dict[str, object]:
     )
     found: dict[str, object] = {}
     for kind in images:
-        alike = (features[kind][1:] * features[kind][:-1]).sum(dim=1)
         place = torch.tensor(labels[kind])
-        within = place[1:] == place[:-1]
+        within = (place[1:] == place[:-1]).numpy()
         if kind == "made rows":
-            within &= torch.arange(1, len(place)) % VIEWS != 0
-        found[f"{kind}: pairs joined"] = {str(t): float((alike[within] >= t).float().mean()) for t in LIMITS}
+            within &= np.arange(1, len(place)) % VIEWS != 0
+        joined = {}
+        for limit in LIMITS:
+            splits.NEAR = limit
+            number = np.array(splits.photo_rows(labels[kind], features[kind].numpy()))
+            joined[str(limit)] = float((number[1:] == number[:-1])[within].mean())
+        found[f"{kind}: pairs joined"] = joined
         originals = copies_of(images[kind], labels[kind])
         distinct = torch.tensor([i == original for i, original in enumerate(originals)])
         found[f"{kind}: copies"] = 1 - float(distinct.float().mean())
@@ -123,9 +129,9 @@ def jobs_of(data: DataSet, backbone: Backbone) -> dict[str, object]:
         for split in SPLITS:
             own = base_classes(split, len(data.class_names))
             here = torch.isin(place, torch.tensor(own))
-            number = {c: i for i, c in enumerate(own)}
+            number_of = {c: i for i, c in enumerate(own)}
 
-            def numbered(of: Tensor, number: dict[int, int] = number) -> Tensor:
+            def numbered(of: Tensor, number: dict[int, int] = number_of) -> Tensor:
                 return torch.tensor([number[c] for c in of.tolist()])
 
             t = texts[own]
@@ -137,7 +143,7 @@ def jobs_of(data: DataSet, backbone: Backbone) -> dict[str, object]:
                 today = estimate(t, x, y, splits.make_folds(y.tolist(), seed))
                 row = {"truth": truth, "today": today}
                 for limit in LIMITS:
-                    splits.NEARLY_EQUAL = limit
+                    splits.NEAR = limit
                     groups = splits.photo_rows(y.tolist(), x.numpy())
                     folds = splits.make_folds(y.tolist(), seed, groups)
                     row[f"rows {limit}"] = estimate(t, x, y, folds) if folds else float("nan")

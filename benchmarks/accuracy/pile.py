@@ -1,15 +1,16 @@
 """Piles: something else, groups, labels that count at once, and the switch, on stored features.
 
-    python -m benchmarks.accuracy.pile --few FOLDER --out benchmarks/results
+    python -m benchmarks.accuracy.pile
+    python -m benchmarks.accuracy.pile --few FOLDER --steps FOLDER --out benchmarks/results
 
+The first command prints the tables of pile-BACKBONE.json below --out. The second one measures what is not in it.
 The 16-shot runs below --out and the 5-shot runs below --few are those of `benchmarks.accuracy.encodings`:
 
     DATA="clothing cifar10 trashnet stamps signs digits clipart symbols living things"
     python -m benchmarks.accuracy.encodings --data $DATA --tests 60 --alphas 0.5 --unrelated imagenet
     --first-split 56 --splits 2 --shots 5 --out FOLDER
 
-benchmarks/plans/something-else.md, groups.md, labels-at-once.md, less-prior.md and switch.md decide. The
-figures are also written to pile-BACKBONE.json below --out.
+benchmarks/plans/something-else.md, groups.md, labels-at-once.md, less-prior.md and switch.md decide.
 """
 
 import argparse
@@ -404,8 +405,9 @@ def switches(job: Job) -> Iterator[tuple[str, str, Measured]]:
 STRENGTHS = (0.0, 0.5, 1.0)
 
 
-def unequal(run: Encodings, few: Sequence[int]) -> Iterator[tuple[str, str, Measured]]:
-    """Yield closed and mixed accuracy by strength; `few` are the positions of the small classes."""
+def unequal(job: Job) -> Iterator[tuple[str, str, Measured]]:
+    """Yield closed and mixed accuracy by strength. Every second class is small, the first one included."""
+    run, few = job.run, range(0, len(job.run.trained), 2)
     shots, images, texts = (run.shots[ALPHA], run.shot_labels), run.images[ALPHA], run.texts[ALPHA]
     is_trained, is_few = (
         torch.from_numpy(np.isin(run.truth.numpy(), labels))
@@ -434,13 +436,53 @@ def unequal(run: Encodings, few: Sequence[int]) -> Iterator[tuple[str, str, Meas
             )
 
 
-def steps_of(run: Encodings) -> Measured:
-    found = outcomes(served, run)
-    return {m: float(np.nanmean(found[m])) for m in ("B", "N", "unrelated", "beside trained", "all")}
+def retained(job: Job) -> Iterator[tuple[str, str, Measured]]:
+    found = outcomes(served, job.run)
+    for m in ("B", "all", "N", "unrelated", "beside trained"):
+        yield "served", m, {"accuracy": float(np.nanmean(found[m]))}
 
 
-def trained_tables(options: argparse.Namespace, written: dict[str, Any]) -> Iterator[Table]:
-    store = store_of(options.backbone, options.few)
+# --- measured once, and kept ---
+
+Question = Callable[[Job], Iterator[tuple[str, str, Measured]]]
+QUESTIONS: Mapping[str, Question] = {
+    "piles": piles,
+    "groups": grouped,
+    "labels": taught,
+    "switch": switches,
+    "unequal": unequal,
+    "steps": retained,
+}
+RECIPE, STEPS = "5 shots", "5 shots, 30 steps"
+
+
+def measure(options: argparse.Namespace, path: Path, kept: dict[str, Any]) -> None:
+    """Answer the questions of all stored runs that `kept` has no answer for, and write it."""
+    work: list[tuple[str, Key, Encodings, Sequence[str]]] = []
+
+    def add(series: str, runs: Mapping[Key, Encodings], *questions: str) -> None:
+        work.extend((series, key, run, questions) for key, run in runs.items())
+
+    few = stored_series(options.backbone, options.few).get("half, 5 shots", {})
+    steps = stored_series(options.backbone, options.steps).get("half, 5 shots", {}) if options.steps else {}
+    add(RECIPE, few, "piles", "groups", "labels", "switch")
+    add(RECIPE, {key: run for key, run in few.items() if key in steps}, "steps")
+    add(STEPS, steps, "steps")
+    for title, runs in stored_unequal(options.backbone, options.few).items():
+        add(title, runs, "unequal")
+    sixteen = stored_series(options.backbone, options.out)["half, 16 shots"]
+    add("16 shots", sixteen, "piles", "groups", "labels", "switch")
+    for series, (name, split), run, questions in work:
+        for question in questions:
+            key = f"{question}/{series}/{name}/{split}"
+            if key not in kept:
+                kept[key] = [[*row] for row in QUESTIONS[question](Job(run, split))]
+                path.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+
+
+def stored_unequal(backbone: str, out: Path) -> dict[str, dict[Key, Encodings]]:
+    """Return the stored runs with fewer shots in every second class, by shots, set and split."""
+    store = store_of(backbone, out)
     pattern = re.compile(r"([^/]+)/split(\d+)-seed\2-(\d+)shots-\d+classes-\d+tests-(\d+)fewer/features")
     runs: dict[str, dict[Key, Encodings]] = {}
     for key in store.names():
@@ -448,40 +490,7 @@ def trained_tables(options: argparse.Namespace, written: dict[str, Any]) -> Iter
             stored = store.get(key)
             assert stored is not None
             runs.setdefault(f"{match[3]} and {match[4]} shots", {})[match[1], int(match[2])] = read(stored)
-    for title, found in runs.items():
-        rows = rows_of(found, lambda job: unequal(job.run, range(0, len(job.run.trained), 2)))
-        title = f"{title}, {len(found)} runs"
-        written[title] = as_json(rows)
-        for half in (CHOSEN, CHECK):
-            names = [n for n in half if n in {name for name, _ in found}]
-            for measure in ("few", "all"):
-                what = f"{title}: {measure}, {', '.join(names)}"
-                yield plain_table(what, rows, ["closed", "collection", "mixed"], measure, names, "τ 0")
-    if options.steps is None:
-        return
-    for shots in (5, 2):
-        before, after = (
-            stored_series(options.backbone, out).get(f"half, {shots} shots", {})
-            for out in (options.few, options.steps)
-        )
-        both = sorted(before.keys() & after.keys())
-        arms = {"recipe": before, "30 steps": after}
-        rows = {(arm, m): {} for arm in arms for m in ("B", "N", "unrelated", "beside trained", "all")}
-        for name in dict.fromkeys(name for name, _ in both):
-            for arm, found in arms.items():
-                values = [steps_of(found[key]) for key in both if key[0] == name]
-                for m in values[0]:
-                    rows[arm, m][name] = {"accuracy": float(np.mean([v[m] for v in values]))}
-        written[f"steps, {shots} shots"] = as_json(rows)
-        names = sorted({name for name, _ in both})
-        yield plain_table(
-            f"Steps, {shots} shots, {len(both)} runs",
-            rows,
-            ["B", "all", "N", "unrelated", "beside trained"],
-            "accuracy",
-            names,
-            "recipe",
-        )
+    return runs
 
 
 # --- tables ---
@@ -490,12 +499,14 @@ Rows = Mapping[tuple[str, str], Mapping[str, Measured]]
 """Means over the splits, by (arm, kind), then set."""
 
 
-def rows_of(
-    runs: Mapping[Key, Encodings], question: Callable[[Job], Iterator[tuple[str, str, Measured]]]
-) -> Rows:
+def rows_of(kept: Mapping[str, Any], question: str, series: str) -> tuple[Rows, int]:
+    """Return the means over the splits, and the number of runs."""
     found: dict[tuple[str, str], dict[str, list[Measured]]] = {}
-    for (name, split), run in runs.items():
-        for arm, kind, values in question(Job(run, split)):
+    runs = [
+        (key.split("/")[2], rows) for key, rows in kept.items() if key.startswith(f"{question}/{series}/")
+    ]
+    for name, rows in runs:
+        for arm, kind, values in rows:
             found.setdefault((arm, kind), {}).setdefault(name, []).append(values)
     return {
         key: {
@@ -503,11 +514,7 @@ def rows_of(
             for name, values in by_set.items()
         }
         for key, by_set in found.items()
-    }
-
-
-def as_json(rows: Rows) -> list[dict[str, Any]]:
-    return [{"arm": arm, "kind": kind, "sets": by_set} for (arm, kind), by_set in rows.items()]
+    }, len(runs)
 
 
 def over(rows: Mapping[str, Measured], measure: str, sets: Sequence[str]) -> Floats:
@@ -584,62 +591,60 @@ def plain_table(
     return table
 
 
+def tables_of(kept: Mapping[str, Any]) -> Iterator[Table]:
+    for series in dict.fromkeys(key.split("/")[1] for key in kept):
+        for question in QUESTIONS:
+            rows, runs = rows_of(kept, question, series)
+            if not rows:
+                continue
+            sets = list(dict.fromkeys(name for by_set in rows.values() for name in by_set))
+            chosen, check = ([s for s in half if s in sets] for half in (CHOSEN, CHECK))
+            title = f"{series}, {runs} runs"
+            if question == "piles":
+                yield piles_table(f"{title}: chosen", rows, chosen)
+                yield piles_table(f"{title}: check", rows, check)
+                yield differences_table(rows, "walk, 5%", check)
+                labels = {key: v for key, v in rows.items() if key[0].startswith("label")}
+                kinds = list(dict.fromkeys(kind for _, kind in labels))
+                yield plain_table(f"{title}: class of known images", labels, kinds, "right", sets)
+                singles = {key: v for key, v in rows.items() if key[0].startswith(("alone", "score"))}
+                for m in ("kept", "let"):
+                    yield plain_table(f"{title}: one image at a time, {m}", singles, ["both"], m, sets)
+            elif question == "groups":
+                for half, names in (("chosen", chosen), ("check", check)):
+                    yield plain_table(f"{title}: groups, {half}", rows, ["near", "both"], "right", names)
+            elif question == "labels":
+                for how in LABEL_RULES:
+                    of_rule = {key: v for key, v in rows.items() if key[0].startswith(how)}
+                    less = f"{how}: corrected pile"
+                    yield plain_table(f"{title}: labels", of_rule, ["none", "near"], "right", sets, less)
+            elif question == "switch":
+                for m in ("beside trained", "all", "one new", "mixed N"):
+                    yield plain_table(f"{title}: switch, {m}", rows, ["mixed"], m, sets, "served")
+            elif question == "unequal":
+                for names in (chosen, check):
+                    for m in ("few", "all"):
+                        what = f"{title}: {m}, {', '.join(names)}"
+                        yield plain_table(what, rows, ["closed", "collection", "mixed"], m, names, "τ 0")
+            elif series == RECIPE:
+                longer, _ = rows_of(kept, question, STEPS)
+                both = {("recipe", m): v for (_, m), v in rows.items()}
+                both |= {("30 steps", m): v for (_, m), v in longer.items()}
+                kinds = [m for _, m in rows]
+                yield plain_table(f"{title}: steps", both, kinds, "accuracy", sets, "recipe")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = runs_parser(__doc__)
-    parser.add_argument("--few", type=Path, required=True, help="folder of the 5-shot runs")
+    parser.add_argument("--few", type=Path, help="folder of the runs with 5 shots; omit it to print only")
     parser.add_argument("--steps", type=Path, help="folder of the runs with at least 30 steps")
-    parser.add_argument("--only", nargs="+", default=["piles", "groups", "labels", "switch", "trained"])
     options = parser.parse_args(arguments)
-    series = {
-        "5 shots": stored_series(options.backbone, options.few).get("half, 5 shots", {}),
-        "16 shots": stored_series(options.backbone, options.out)["half, 16 shots"],
-    }
-    tables: list[Table] = []
-    written: dict[str, Any] = {}
-    questions = {"piles": piles, "groups": grouped, "labels": taught, "switch": switches}
-    for title, runs in series.items():
-        found = {
-            name: rows_of(runs, question) for name, question in questions.items() if name in options.only
-        }
-        sets = sorted({name for name, _ in runs})
-        halves = {"chosen": [s for s in CHOSEN if s in sets], "check": [s for s in CHECK if s in sets]}
-        title = f"{title}, {len(runs)} runs"
-        written[title] = {name: as_json(rows) for name, rows in found.items()}
-        if "piles" in found:
-            rows = found["piles"]
-            for half, names in halves.items():
-                tables.append(piles_table(f"{title}: {half}", rows, names))
-            tables.append(differences_table(rows, "walk, 10%", halves["check"]))
-            of_labels = {key: v for key, v in rows.items() if key[0].startswith("label")}
-            kinds = list(dict.fromkeys(kind for _, kind in of_labels))
-            tables.append(plain_table(f"{title}: class of known images", of_labels, kinds, "right", sets))
-            singles = {key: v for key, v in rows.items() if key[0].startswith(("alone", "score"))}
-            for m in ("kept", "let"):
-                tables.append(plain_table(f"{title}: one image at a time, {m}", singles, ["both"], m, sets))
-        for name in ("groups", "labels"):
-            if name in found:
-                kinds = ["near", "both"] if name == "groups" else ["none", "near"]
-                if name == "groups":
-                    for half, names in halves.items():
-                        tables.append(
-                            plain_table(f"{title}: {name}, {half}", found[name], kinds, "right", names)
-                        )
-                    continue
-                for how in LABEL_RULES:
-                    of_rule = {key: v for key, v in found[name].items() if key[0].startswith(how)}
-                    less = f"{how}: corrected pile"
-                    tables.append(plain_table(f"{title}: {name}, {how}", of_rule, kinds, "right", sets, less))
-        if "switch" in found:
-            for m in ("beside trained", "all", "one new", "mixed N"):
-                tables.append(
-                    plain_table(f"{title}: switch, {m}", found["switch"], ["mixed"], m, sets, "served")
-                )
-    if "trained" in options.only:
-        tables += trained_tables(options, written)
-    for table in tables:
-        Console(width=200).print(table.markdown() + "\n", markup=False, soft_wrap=True)
     path = options.out / f"pile-{options.backbone}.json"
-    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if options.few is not None:
+        measure(options, path, kept)
+    for table in tables_of(kept):
+        Console(width=200).print(table.markdown() + "\n", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -15,21 +15,28 @@ MIN_FOLD_IMAGES = 100
 """Minimum number of images in a fifth for cross-validation with a single fold."""
 MAX_FOLD_IMAGES = 400
 """Maximum number of images in a single fold: with 400, the accuracy is known to ± 5 points."""
-NEARLY_EQUAL = 0.9
-"""Minimum cosine of stock features of photos in a row (benchmarks/plans/rows-of-photos.md)."""
+NEAR = 0.5
+"""Distance of photos in a row, as a share of the median distance in their class, at most
+(benchmarks/plans/rows-of-photos.md)."""
 
 
 def photo_rows(labels: Sequence[int], features: NDArray[np.float32]) -> list[int]:
-    """Return the number of each image's row: consecutive images of a class, each like the one before.
+    """Return the number of each image's row: each is much more like the image of its class before it than usual.
 
-    Photos taken one after the other show the same thing.
+    Photos taken one after the other show the same thing. What is usual depends on the network and the class.
 
     Args:
         features: [N, D], normalised, of the stock model, in the order of the upload.
     """
-    alike = (features[1:] * features[:-1]).sum(axis=1) >= NEARLY_EQUAL
-    same = np.equal(labels[1:], labels[:-1])
-    return np.concatenate([[0], np.cumsum(~(alike & same))]).astype(int).tolist()[: len(labels)]
+    rows = np.arange(len(labels))
+    for label in set(labels):
+        own = np.flatnonzero(np.equal(labels, label))
+        distance = 1 - features[own] @ features[own].T
+        usual = np.median(distance[np.triu_indices(len(own), 1)]) if len(own) > 1 else 0
+        for place in np.flatnonzero(np.diagonal(distance, 1) < NEAR * usual):
+            rows[own[place + 1]] = rows[own[place]]
+    found: list[int] = rows.tolist()
+    return found
 
 
 def make_folds(labels: Sequence[int], seed: int, rows: Sequence[int] | None = None) -> list[list[int]]:

@@ -31,7 +31,7 @@ NEIGHBOURS, WIDTH, RESTART = 10, 0.1, 0.3
 """Neighbours of an image in the graph, width of the weights (cosine), and probability to start again."""
 STEPS = 30
 """Steps of a walk: fewer than 3 walks of 100,000 are longer."""
-LOST = 0.1
+LOST = 0.05
 """Share of the classes' own images that may become something else."""
 UNLIKE = 0.05
 """Share of the shots that are this unlike the classes that they do not belong to."""

@@ -68,10 +68,18 @@ def test_very_many_classes_do_not_exceed_the_limit() -> None:
     assert max(classes) > 900 > 100 > min(classes)
 
 
-def test_a_row_of_photos_is_consecutive_alike_and_of_one_class() -> None:
-    photos = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 1, 0, 0]]
-    assert photo_rows([0, 0, 1, 1, 1, 1, 1], photos) == [0, 0, 1, 2, 2, 3, 3]
-    assert photo_rows([0], photos[:1]) == [0]
+def test_a_row_of_photos_is_consecutive_in_its_class_and_unusually_alike() -> None:
+    things = np.eye(8, dtype=np.float32)
+    photos = things[[0, 0, 1, 2, 2, 3, 3, 0]] + 0.1 * things[[4, 5, 4, 5, 6, 4, 7, 7]]
+    photos /= np.linalg.norm(photos, axis=1, keepdims=True)
+    assert photo_rows([0] * 8, photos) == [0, 0, 2, 3, 3, 5, 5, 7]
+    in_turns = [i for pair in zip(range(8), range(8), strict=True) for i in pair]
+    assert photo_rows([0, 1] * 8, photos[in_turns]) == [0, 1, 0, 1, 4, 5, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15]
+    # Nearly equal in all: the network sees no difference, so nothing is unusual.
+    alike = 100 * things[0] + photos[[2, 3, 5, 7]]
+    assert photo_rows([0] * 4, alike / np.linalg.norm(alike, axis=1, keepdims=True)) == [0, 1, 2, 3]
+    assert photo_rows([0, 1], photos[:2]) == [0, 1]
+    assert photo_rows([0, 0], photos[:1][[0, 0]]) == [0, 1]
     assert photo_rows([], photos[:0]) == []
 
 
