@@ -103,7 +103,6 @@ def jobs_of(data: DataSet, backbone: Backbone) -> dict[str, object]:
         labels["ordinary"] += [c] * len(opened)
         labels["made rows"] += [c] * (len(opened[:PHOTOS]) * VIEWS)
     features = {kind: encoded(backbone, of_kind) for kind, of_kind in images.items()}
-    np.savez(f"/tmp/pile/rows-{data.name}.npz", **{k: v.numpy() for k, v in features.items()})
     tests = [e for c in classes for e in [e for e in data.test if e.label == c][:TESTS]]
     test = encoded(backbone, [read_image(e.path, backbone) for e in tests])
     test_labels = torch.tensor([e.label for e in tests])

@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy.pile
     python -m benchmarks.accuracy.pile --few FOLDER --steps FOLDER --out benchmarks/results
 
-The first command prints the tables of pile-BACKBONE.json below --out. The second one measures what is not in it.
+The first command prints the tables of pile-BACKBONE.json below --out. The second measures what is missing.
 The 16-shot runs below --out and the 5-shot runs below --few are those of `benchmarks.accuracy.encodings`:
 
     DATA="clothing cifar10 trashnet stamps signs digits clipart symbols living things"

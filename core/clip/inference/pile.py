@@ -35,6 +35,8 @@ LOST = 0.05
 """Share of the classes' own images that may become something else."""
 UNLIKE = 0.05
 """Share of the shots that are this unlike the classes that they do not belong to."""
+PRIOR = 1.0
+"""Share of the logarithm of a class's number of training images that is taken off its score (τ)."""
 GROUP, MAX_GROUPS = 12, 500
 """Mean number of images of a group, and maximum number of groups. Small groups are purer, and several may
 get one name. Nobody looks through more groups: they grow instead."""
@@ -247,7 +249,7 @@ def doubt_of(answer: Answer) -> Floats:
     return doubt
 
 
-def less_prior(counts: Ints, logit_scale: float, strength: float) -> Floats:
+def less_prior(counts: Ints, logit_scale: float, strength: float = PRIOR) -> Floats:
     """Return [K]: the share of each class's score that is due to its number of training images alone.
 
     Training has seen class c n_c times, so it prefers large classes by about log n_c (A. K. Menon et al.,

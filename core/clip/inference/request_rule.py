@@ -130,19 +130,20 @@ def request_rule(
 
 
 def without_prior(rule: RequestRule, less: Tensor, classes: Sequence[int]) -> RequestRule:
-    """Return the rule of a trained model whose training images are not equally many per class.
+    """Return the rule of a trained model whose classes had unequal numbers of training images.
 
-    Beside new classes, the order of the trained ones changes, and their highest score does not.
+    Beside new classes, the order of the trained ones changes, and their highest score stays. The paper's
+    scores stay, too.
 
     Args:
         less: [K], of each trained class (`pile.less_prior`).
         classes: trained class of each candidate, or NEW_CLASS.
     """
-    own = [c for c in classes if c != NEW_CLASS]
     trained = rule.among_trained
-    if trained is not None:
-        return replace(rule, among_trained=replace(trained, biases=trained.biases - less[own]))
-    return replace(rule, offsets=rule.offsets + less[own]) if rule.kind == "closed" else rule
+    if trained is None:
+        return rule
+    biases = trained.biases - less[[c for c in classes if c != NEW_CLASS]]
+    return replace(rule, among_trained=replace(trained, biases=biases))
 
 
 def trained_scores(

@@ -18,6 +18,7 @@ from core.clip.inference.pile import (
     alone,
     doubt_of,
     groups,
+    less_prior,
     something_else,
 )
 
@@ -196,3 +197,11 @@ def test_groups_of_many_images_grow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_answers_without_a_class_are_rest() -> None:
     answer = Answer(np.array([0, 1]), np.array([0.0, 2.0], np.float32), 1.0, np.array([False, False]))
     assert answer.label.tolist() == [REST, 1]
+
+
+def test_large_classes_lose_what_their_number_gave_them() -> None:
+    less = less_prior(np.array([16, 2, 4]), logit_scale=40.0)
+    assert less == pytest.approx([np.log(8) / 40, 0, np.log(2) / 40])
+    assert not less_prior(np.array([5, 5, 5]), logit_scale=40.0).any()
+    assert np.isfinite(less_prior(np.array([3, 0]), logit_scale=40.0)).all()
+    assert less_prior(np.array([16, 2]), 40.0, strength=0.5) == pytest.approx([np.log(8) / 80, 0])
