@@ -13,9 +13,10 @@ A stored run is not repeated. A run takes about 1 MB.
 """
 
 import argparse
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,23 @@ def read(run: Run) -> Encodings:
 
 
 def encode(
-    trial: Trial, backbone: Backbone, unrelated: Path | None, alphas: Sequence[float] = ALPHAS
+    trial: Trial,
+    backbone: Backbone,
+    unrelated: Path | None,
+    alphas: Sequence[float] = ALPHAS,
+    min_steps: int = 0,
 ) -> tuple[float, dict[str, Array]]:
-    """Train; return the seconds of the training and the arrays of the run. α 0 is one of `alphas`."""
+    """Train; return the seconds of the training and the arrays of the run. α 0 is one of `alphas`.
+
+    Args:
+        min_steps: more epochs than those of the recipe if it takes fewer steps.
+    """
     (data,) = trial.tests
     task = task_of(trial, backbone)
     started = time.monotonic()
-    theta_1 = train(task, config_of(task)).theta_1
+    config = config_of(task)
+    epochs = math.ceil(min_steps / math.ceil(len(task.labels) / config.batch_size))
+    theta_1 = train(task, replace(config, epochs=max(config.epochs, epochs))).theta_1
     seconds = time.monotonic() - started
     arrays: dict[str, Array] = {
         "class_names": np.array(data.class_names),
@@ -199,7 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.folds:
             seconds, arrays = fold_scores(trial, backbone)
         else:
-            seconds, arrays = encode(trial, backbone, options.unrelated, sorted({0.0, *options.alphas}))
+            seconds, arrays = encode(
+                trial, backbone, options.unrelated, sorted({0.0, *options.alphas}), options.min_steps
+            )
         store.add(key, {"seconds": seconds, **facts(backbone)}, arrays)
         print(key, flush=True)
 
@@ -208,6 +221,9 @@ def command_line() -> argparse.ArgumentParser:
     options = parser(__doc__, ["clip_cite"])
     options.add_argument("--unrelated", type=Path, help="folder of images of ImageNet's classes")
     options.add_argument("--alphas", type=float, nargs="+", default=ALPHAS, help="α besides 0")
+    options.add_argument(
+        "--min-steps", type=int, default=0, help="minimum steps of a training (default: the recipe's)"
+    )
     options.add_argument("--folds", action="store_true", help="train fold models")
     return options
 

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_means, class_offsets
+from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
+from core.clip.inference.pile import Foreign, Support
 from core.clip.inference.request_rule import RequestRule, StockAnswer, kind_of, trained_scores
 
 TEXT_COUNTS_AS = 1.0
 """Weight of the prompt (shots); benchmarks/pages/preflight-and-preview.md has the measurements."""
-UNLIKE_QUANTILE = 0.05
-"""Quantile of each shot's similarity to the other classes; benchmarks/pages/decisions.md has the decision."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +48,18 @@ class PrototypeClassifier:
             *shots, text_weights, classes, balance, TEXT_COUNTS_AS, self._discriminants
         )
         offsets = class_offsets(*shots, weights, classes, balance)
-        bound = self._bound if kind == "mixed" else None
-        if_unlike = None if bound is None else StockAnswer(*bound, text_weights)
+        foreign = self._foreign if kind == "mixed" else None
+        if_unlike = None
+        if foreign is not None:
+            if_unlike = StockAnswer(
+                torch.from_numpy(foreign.means), torch.tensor(foreign.limit), text_weights
+            )
         return RequestRule(kind, weights, offsets, among, if_unlike)
 
     @cached_property
-    def _bound(self) -> tuple[Tensor, Tensor] | None:
-        """The means [K, D] of the classes, and the similarity below which an image is unlike the shots.
-
-        It is a quantile of the shots' similarities to the nearest other class. None with a single class.
-        """
-        present, means = class_means(self.features, self.labels)
-        if len(present) < 2:
-            return None
-        means = F.normalize(means, dim=-1)
-        own = (self.labels[:, None] == present).float().argmax(dim=1, keepdim=True)
-        others = (self.features @ means.T).scatter(1, own, -torch.inf).amax(dim=1)
-        return means, others.quantile(UNLIKE_QUANTILE)
+    def _foreign(self) -> Foreign | None:
+        """The limit of images unlike anything trained. None with a single class."""
+        return Foreign.of(Support(self.features.numpy(), self.labels.numpy()))
 
     @cached_property
     def _discriminants(self) -> tuple[Tensor, Tensor] | None:

@@ -10,7 +10,7 @@ benchmarks/pages/requests.md has the measurements.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import harmonic_mean
 from typing import Literal
 
@@ -127,6 +127,23 @@ def request_rule(
     if among is None or kind == "mixed":
         weights = text_weights
     return RequestRule(kind, weights, class_offsets(*shots, weights, classes, balance), among)
+
+
+def without_prior(rule: RequestRule, less: Tensor, classes: Sequence[int]) -> RequestRule:
+    """Return the rule of a trained model whose classes had unequal numbers of training images.
+
+    Beside new classes, the order of the trained ones changes, and their highest score stays. The paper's
+    scores stay, too.
+
+    Args:
+        less: [K], of each trained class (`pile.less_prior`).
+        classes: trained class of each candidate, or NEW_CLASS.
+    """
+    trained = rule.among_trained
+    if trained is None:
+        return rule
+    biases = trained.biases - less[[c for c in classes if c != NEW_CLASS]]
+    return replace(rule, among_trained=replace(trained, biases=biases))
 
 
 def trained_scores(

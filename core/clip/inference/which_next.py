@@ -7,7 +7,11 @@ from torch import Tensor
 
 
 def which_next(
-    probabilities: Tensor, features: Tensor, count: int, labelled: Collection[int] = ()
+    probabilities: Tensor,
+    features: Tensor,
+    count: int,
+    labelled: Collection[int] = (),
+    last: Collection[int] = (),
 ) -> list[int]:
     """Return the positions of the images whose labels teach most: unsure ones, spread over the collection.
 
@@ -21,15 +25,18 @@ def which_next(
         features: [N, D], normalised.
         count: number of positions; fewer are returned if fewer images are left.
         labelled: positions that have a label.
+        last: positions that are chosen when no other is left: something else.
     """
     best = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values
     unsure = 1 - (best[:, 0] - best[:, 1] if best.shape[1] == 2 else best[:, 0])
     free = torch.ones(len(unsure), dtype=torch.bool)
     free[torch.tensor(sorted(labelled), dtype=torch.long)] = False
+    later = torch.zeros(len(unsure))
+    later[torch.tensor(sorted(last), dtype=torch.long)] = 4  # more than any doubt
     distance = torch.ones(len(unsure))
     chosen: list[int] = []
     while len(chosen) < count and free.any():
-        position = int(torch.where(free, unsure * distance, -1.0).argmax())
+        position = int(torch.where(free, unsure * distance - later, -torch.inf).argmax())
         chosen.append(position)
         free[position] = False
         distance = torch.minimum(distance, (1 - features @ features[position]).clamp(min=0))

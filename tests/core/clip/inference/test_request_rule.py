@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
-from core.clip.inference.request_rule import kind_of, request_rule
+from core.clip.inference.request_rule import kind_of, request_rule, without_prior
 
 
 def unit(*shape: int, seed: int) -> Tensor:
@@ -180,3 +180,19 @@ def test_scores_do_not_depend_on_the_order_of_the_classes(
     rule = request_rule(SHOTS, texts, classes, balance)
     other = request_rule(SHOTS, texts[order], [classes[i] for i in order.tolist()], balance)
     torch.testing.assert_close(other.scores(IMAGES), rule.scores(IMAGES)[:, order])
+
+
+def test_the_prior_is_taken_off_trained_classes_and_their_best_score_stays_beside_new_ones() -> None:
+    less = torch.tensor([0.3, 0.0, 0.1])
+    closed = request_rule(SHOTS, TEXTS[:3], CLOSED)
+    expected = closed.scores(IMAGES) - less[CLOSED]
+    torch.testing.assert_close(without_prior(closed, less, CLOSED).scores(IMAGES), expected)
+    mixed = request_rule(SHOTS, TEXTS, MIXED)
+    before, after = mixed.scores(IMAGES), without_prior(mixed, less, MIXED).scores(IMAGES)
+    trained, new = [0, 2, 3], [1, 4]
+    torch.testing.assert_close(after[:, new], before[:, new])
+    torch.testing.assert_close(after[:, trained].amax(dim=1), before[:, trained].amax(dim=1))
+    assert not torch.equal(after[:, trained].argmax(dim=1), before[:, trained].argmax(dim=1))
+    for classes in (CLOSED, UNTRAINED):
+        paper = request_rule(SHOTS, TEXTS[:3], classes, balance=0)
+        assert without_prior(paper, less, classes) is paper

@@ -39,3 +39,10 @@ def test_there_are_no_more_than_are_left() -> None:
         2,
         3,
     ]  # one class, one image four times
+
+
+def test_something_else_is_asked_about_last() -> None:
+    last = set(by_the_plan(30, set()))
+    found = which_next(PROBABILITIES, FEATURES, 60, last=last)
+    assert set(found[:30]) == set(range(60)) - last
+    assert which_next(PROBABILITIES, FEATURES, 30, last=last) == by_the_plan(30, last)

@@ -1,0 +1,341 @@
+"""A pile: which images of a folder belong to none of the classes, which look alike, and what labels change.
+
+The folder is evidence about itself. Random walks with restarts run on the graph of the nearest neighbours of
+the shots and the folder's images (D. Zhou et al., "Learning with Local and Global Consistency", NIPS 2003;
+A. Iscen et al., CVPR 2019). An image that the walks of no class reach, or that is unlike the mean of every
+class, is something else. No image of a stranger, no evaluation and no training is needed.
+
+Two questions have two limits. The first is about ten times as strict.
+
+| question | limit | form |
+|---|---|---|
+| is it one of mine? | `LOST` quantile of the shots, each left out of its class | `something_else`, `alone` |
+| is it like anything trained? | `UNLIKE` quantile of the shots against the *other* classes | `Foreign` |
+
+benchmarks/pages/pile.md has the measurements.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+NEIGHBOURS, WIDTH, RESTART = 10, 0.1, 0.3
+"""Neighbours of an image in the graph, width of the weights (cosine), and probability to start again."""
+STEPS = 30
+"""Steps of a walk: fewer than 3 walks of 100,000 are longer."""
+LOST = 0.05
+"""Share of the classes' own images that may become something else."""
+UNLIKE = 0.05
+"""Share of the shots that are this unlike the classes that they do not belong to."""
+PRIOR = 1.0
+"""Share of the logarithm of a class's number of training images that is taken off its score (τ)."""
+GROUP, MAX_GROUPS = 12, 500
+"""Mean number of images of a group, and maximum number of groups. Small groups are purer, and several may
+get one name. Nobody looks through more groups: they grow instead."""
+MIN_GROUP, DENSE = 4, 4
+"""Minimum number of images of a group; number of nearest images, with itself, whose mean cosine is the
+density of an image."""
+ROUNDS = 30
+"""Maximum number of rounds of k-means."""
+BLOCK = 1024
+"""Rows of a matrix of cosines that are in memory at a time."""
+REST, NONE = -1, -2
+"""`REST`: something else, by the rule. `NONE`: a person's mark "none of these"."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """The shots of a model, and what a person has labelled since."""
+
+    features: Floats
+    """[S, D], normalised."""
+    labels: Ints
+    """[S], class or NONE."""
+    shots: int | None = None
+    """Number of first rows that set the limit; None is all. Labelled images do not: they were chosen, and the
+    central ones of a group are too like it."""
+
+    def add(self, features: Floats, labels: Ints) -> "Support":
+        """Return the support set grown by labelled images: they count at once, and nothing is trained."""
+        return Support(
+            np.concatenate([self.features, features]).astype(np.float32),
+            np.concatenate([self.labels, labels]).astype(np.int64),
+            len(self.labels) if self.shots is None else self.shots,
+        )
+
+    @cached_property
+    def classes(self) -> Ints:
+        """[K], ascending."""
+        return np.unique(self.labels[self.labels >= 0])
+
+    @cached_property
+    def members(self) -> Floats:
+        """[S, K], 1 where the row is of the class."""
+        return (self.labels[:, None] == self.classes).astype(np.float32)
+
+    @cached_property
+    def sums(self) -> Floats:
+        """[K, D]."""
+        return self.members.T @ self.features
+
+    @cached_property
+    def means(self) -> Floats:
+        """[K, D], normalised."""
+        return unit(self.sums)
+
+    @cached_property
+    def left_out(self) -> Ints:
+        """Rows of the shots that set the limit: their class has another image."""
+        count = self.members.sum(axis=0)
+        more = (self.members @ count) > 1
+        return np.flatnonzero(more[: self.shots])
+
+    def near_left_out(self) -> Floats:
+        """Return the cosine of each `left_out` shot with the mean of the others of its class."""
+        rows = self.left_out
+        others = self.members[rows] @ self.sums - self.features[rows]
+        return (self.features[rows] * unit(others)).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Scores of N images."""
+
+    best: Ints
+    """[N], the class that is most like the image, also of something else."""
+    score: Floats
+    """[N]; below `limit` an image is something else."""
+    limit: float
+    marked: Bools
+    """[N], claimed by images that a person marked as none of the classes."""
+
+    @property
+    def known(self) -> Bools:
+        """[N], whether an image is one of the classes."""
+        return (self.score >= self.limit) & ~self.marked
+
+    @property
+    def label(self) -> Ints:
+        """[N], class or REST."""
+        return np.where(self.known, self.best, REST)
+
+
+def something_else(support: Support, images: Floats, lost: float = LOST) -> Answer:
+    """Sort a folder's images [N, D], normalised, into the classes and something else.
+
+    An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
+    over the shots), and its cosine with the nearest class mean. Both are in standard deviations of the shots'
+    own scores, each shot left out of its class. The lower one counts. A mark NONE lowers only images that it
+    reaches more than any class does. One shot per class leaves nothing out: then nothing is something else.
+    """
+    n, rows, classes = len(support.labels), support.left_out, support.classes
+    if not len(classes):
+        nothing = np.zeros(len(images), np.float32)
+        return Answer(np.full(len(images), REST), nothing, -np.inf, np.ones(len(images), bool))
+    none = (support.labels == NONE).astype(np.float32)[:, None]
+    count = support.members.sum(axis=0)
+    start = np.concatenate([support.members / count, none / max(1.0, float(none.sum()))], axis=1)
+    step = steps(np.concatenate([support.features, images]).astype(np.float32))
+    visits = walk(step, start)  # [S + N, K + 1]
+    reach, by_none = visits[n:, :-1], visits[n:, -1]
+    best = classes[reach.argmax(axis=1)]
+    marked = (by_none > reach.max(axis=1)) & bool(none.any())
+    if not len(rows):
+        return Answer(best, np.zeros(len(images), np.float32), -np.inf, marked)
+    own = support.members[rows].argmax(axis=1)
+    # A shot's visits from its own class, without those of the walks that it started.
+    others = (visits[rows, own] * count[own] - returns(step, rows)) / (count[own] - 1)
+    walked, near = _log(others), support.near_left_out()
+    score = np.minimum(
+        standardised(_log(reach.max(axis=1)), walked),
+        standardised((images @ support.means.T).max(axis=1), near),
+    )
+    limit = np.quantile(np.minimum(standardised(walked, walked), standardised(near, near)), lost)
+    return Answer(best, score, float(limit), marked)
+
+
+def alone(support: Support, images: Floats, classes: Ints | None = None, lost: float = LOST) -> Answer:
+    """Judge each image [N, D] by itself: by its cosine with the nearest class mean.
+
+    Args:
+        classes: those of the request; None is all. The limit is that of all classes.
+    """
+    rows = slice(None) if classes is None else np.isin(support.classes, classes)
+    near = images @ support.means[rows].T
+    left_out = support.near_left_out()
+    limit = float(np.quantile(left_out, lost)) if len(left_out) else -np.inf
+    return Answer(
+        support.classes[rows][near.argmax(axis=1)], near.max(axis=1), limit, np.zeros(len(images), bool)
+    )
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """The switch: an image unlike anything trained is answered by the pre-trained model."""
+
+    means: Floats
+    """[K, D], normalised means of the trained classes."""
+    limit: float
+
+    @classmethod
+    def of(cls, support: Support) -> "Foreign | None":
+        """Return the limit of the shots, each against the other classes; None with a single class."""
+        if len(support.classes) < 2:
+            return None
+        near = support.features @ support.means.T
+        others = np.where(support.members > 0, -np.inf, near).max(axis=1)[support.labels >= 0]
+        return cls(support.means, float(np.quantile(others, UNLIKE)))
+
+    def __call__(self, images: Floats) -> Bools:
+        """Say which images [N, D] are unlike anything trained."""
+        found: Bools = (images @ self.means.T).max(axis=1) < self.limit
+        return found
+
+
+def groups(images: Floats, doubt: Floats | None = None, done: Bools | None = None) -> list[Ints]:
+    """Return the rows of groups of images [N, D] that look alike, the most useful question first.
+
+    The central images of a group come first. Strangers hide in class folders, too, so all images take part,
+    except those shown before. k-means on the sphere starts from dense images far from each other.
+
+    Args:
+        doubt: [N] (`doubt_of`): a group is as useful as its sum. None: as its number of images.
+        done: [N], images that were shown before.
+    """
+    rest = np.arange(len(images)) if done is None else np.flatnonzero(~done)
+    x = images[rest].astype(np.float32)
+    wanted = min(MAX_GROUPS, len(x) // GROUP)
+    if wanted < 1:
+        return []
+    density = np.concatenate(
+        [np.sort(_largest(rows, min(DENSE, len(x))), axis=1).mean(axis=1) for rows in cosines(x)]
+    )
+    chosen, nearest = [int(density.argmax())], np.full(len(x), -np.inf, np.float32)
+    while len(chosen) < wanted:
+        nearest = np.maximum(nearest, x @ x[chosen[-1]])
+        chosen.append(int((density * (1 - nearest)).argmax()))
+    centres, group = x[chosen], np.full(len(x), -1)
+    for _ in range(ROUNDS):
+        found = np.concatenate([rows.argmax(axis=1) for rows in cosines(x, centres)])
+        if np.array_equal(found, group):
+            break
+        group = found
+        of_group = sparse.csr_matrix(
+            (np.ones(len(x), np.float32), (group, np.arange(len(x)))), (wanted, len(x))
+        )
+        centres = unit(of_group @ x + 1e-6 * centres)
+    use = np.ones(len(x)) if doubt is None else doubt[rest]
+    members = [np.flatnonzero(group == g) for g in range(wanted)]
+    kept = [
+        m[np.argsort(-(x[m] @ centres[g]), kind="stable")]
+        for g, m in enumerate(members)
+        if len(m) >= MIN_GROUP
+    ]
+    return [rest[m] for m in sorted(kept, key=lambda m: -use[m].sum())]
+
+
+def doubt_of(answer: Answer) -> Floats:
+    """Return [N]: how useful a question about an image is. Something else counts twice."""
+    above = np.maximum(answer.score - (answer.limit if np.isfinite(answer.limit) else 0), 0)
+    doubt: Floats = np.exp(-above) * np.where(answer.known, 1, 2)
+    return doubt
+
+
+def less_prior(counts: Ints, logit_scale: float, strength: float = PRIOR) -> Floats:
+    """Return [K]: the share of each class's score that is due to its number of training images alone.
+
+    Training has seen class c n_c times, so it prefers large classes by about log n_c (A. K. Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021). Equal classes lose nothing. It is not for previews,
+    whose network has not seen the images.
+
+    Args:
+        counts: [K], training images, without those labelled since.
+        strength: τ.
+    """
+    n = np.maximum(counts, 1)
+    less: Floats = (strength / logit_scale * np.log(n / n.min())).astype(np.float32)
+    return less
+
+
+# --- the graph ---
+
+
+def steps(features: Floats) -> sparse.csr_matrix:
+    """Return [N, N]: the normalised graph of mutual or one-sided nearest neighbours of rows [N, D]."""
+    count, k = len(features), min(NEIGHBOURS, len(features) - 1)
+    if k < 1:
+        return sparse.csr_matrix((count, count), dtype=np.float32)
+    columns, values, first = np.empty((count, k), np.int64), np.empty((count, k), np.float32), 0
+    for cosine in cosines(features):
+        own = np.arange(len(cosine))
+        cosine[own, first + own] = -np.inf
+        near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+        columns[first : first + len(cosine)] = near
+        values[first : first + len(cosine)] = np.take_along_axis(cosine, near, axis=1)
+        first += len(cosine)
+    typical = np.median(values.min(axis=1))
+    weights = np.exp((values - typical) / WIDTH)
+    one_way = sparse.csr_matrix(
+        (weights.ravel(), columns.ravel(), np.arange(0, count * k + 1, k)), (count, count)
+    )
+    both = one_way.maximum(one_way.T)
+    root = sparse.diags(1 / np.sqrt(np.asarray(both.sum(axis=1)).ravel()))
+    return (root @ both @ root).tocsr().astype(np.float32)
+
+
+def walk(step: sparse.csr_matrix, start: Floats) -> Floats:
+    """Return [N, K]: visits of each row by walks that start in the first rows [S, K] with these weights."""
+    visits = np.zeros((step.shape[0], start.shape[1]), np.float32)
+    visits[: len(start)] = start
+    first = visits.copy()
+    for _ in range(STEPS):
+        visits = (1 - RESTART) * (step @ visits)
+        visits += first
+    return visits
+
+
+def returns(step: sparse.csr_matrix, rows: Ints) -> Floats:
+    """Return how often walks that start in each of these rows visit it."""
+    found = np.empty(len(rows), np.float32)
+    for first in range(0, len(rows), 64):
+        some = rows[first : first + 64]
+        start = np.zeros((step.shape[0], len(some)), np.float32)
+        start[some, np.arange(len(some))] = 1
+        found[first : first + 64] = walk(step, start)[some, np.arange(len(some))]
+    return found
+
+
+def cosines(x: Floats, y: Floats | None = None) -> Iterator[Floats]:
+    """Yield the cosines of rows [N, D] with rows of `y`, or their own, in blocks of rows."""
+    y = x if y is None else y
+    for first in range(0, len(x), BLOCK):
+        yield x[first : first + BLOCK] @ y.T
+
+
+def unit(rows: Floats) -> Floats:
+    """Normalise rows."""
+    normalised: Floats = rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + 1e-9)
+    return normalised
+
+
+def standardised(values: Floats, shots: Floats) -> Floats:
+    """Return values in standard deviations of the shots' from their mean."""
+    scaled: Floats = (values - shots.mean()) / (shots.std() + 1e-9)
+    return scaled
+
+
+def _log(visits: Floats) -> Floats:
+    logarithm: Floats = np.log(np.maximum(visits, 0) + 1e-9)
+    return logarithm
+
+
+def _largest(rows: Floats, k: int) -> Floats:
+    return -np.partition(-rows, k - 1, axis=1)[:, :k]

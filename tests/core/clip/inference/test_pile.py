@@ -1,0 +1,207 @@
+"""Something else, groups and labels of a pile, against slow forms and on piles whose truth is known."""
+
+import numpy as np
+import pytest
+
+from core.clip.inference import pile
+from core.clip.inference.pile import (
+    LOST,
+    NEIGHBOURS,
+    NONE,
+    REST,
+    RESTART,
+    UNLIKE,
+    WIDTH,
+    Answer,
+    Foreign,
+    Support,
+    alone,
+    doubt_of,
+    groups,
+    less_prior,
+    something_else,
+)
+
+CLASSES, SHOTS, SIDE = 4, 5, 64
+CENTRES = np.linalg.qr(np.random.default_rng(1).normal(size=(SIDE, SIDE)))[0][:8].astype(np.float32)
+"""Classes 0 to 3 are trained; 4 to 7 are strangers."""
+
+
+def around(truth: np.ndarray, seed: int, spread: float = 0.7) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(len(truth), SIDE)) * spread / np.sqrt(SIDE)
+    rows = CENTRES[truth] + noise
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+SHOT_LABELS = np.repeat(np.arange(CLASSES), SHOTS)
+SUPPORT = Support(around(SHOT_LABELS, seed=2), SHOT_LABELS)
+TRUTH = np.arange(400) % 8
+IMAGES = around(TRUTH, seed=3)
+
+
+def slowly(support: Support, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return classes, scores and limit by the definition: dense, one shot left out after the other."""
+    x = np.concatenate([support.features, images]).astype(np.float64)
+    cosine = x @ x.T
+    np.fill_diagonal(cosine, -np.inf)
+    near = np.argsort(-cosine, axis=1)[:, :NEIGHBOURS]
+    linked = np.zeros(cosine.shape, bool)
+    for row, columns in enumerate(near):
+        linked[row, columns] = linked[columns, row] = True
+    typical = np.median([cosine[row, columns].min() for row, columns in enumerate(near)])
+    weight = np.where(linked, np.exp((cosine - typical) / WIDTH), 0)
+    degree = weight.sum(axis=1)
+    visits = np.linalg.inv(np.eye(len(x)) - (1 - RESTART) * weight / np.sqrt(np.outer(degree, degree)))
+
+    def both(row: int, label: int, without: int | None) -> tuple[float, float]:
+        own = [i for i in np.flatnonzero(support.labels == label) if i != without]
+        mean = x[own].sum(axis=0)
+        return np.log(visits[row, own].mean() + 1e-9), x[row] @ mean / np.linalg.norm(mean)
+
+    first = len(support.labels) if support.shots is None else support.shots
+    left_out = np.array([both(i, support.labels[i], without=i) for i in range(first)])
+    deviations = lambda values: (values - left_out.mean(axis=0)) / left_out.std(axis=0)  # noqa: E731
+    best, scores = [], []
+    for row in range(len(support.labels), len(x)):
+        of_class = np.array([both(row, label, None) for label in support.classes])
+        best.append(support.classes[of_class[:, 0].argmax()])
+        scores.append(deviations(of_class.max(axis=0)).min())
+    return np.array(best), np.array(scores), float(np.quantile(deviations(left_out).min(axis=1), LOST))
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_it_is_the_slow_form(grown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pile, "BLOCK", 50)  # several blocks
+    support = SUPPORT.add(around(np.array([5, 5, 0]), seed=9), np.array([6, 6, 0])) if grown else SUPPORT
+    answer = something_else(support, IMAGES)
+    best, scores, limit = slowly(support, IMAGES)
+    assert (answer.best == best).all()
+    assert np.allclose(answer.score, scores, atol=2e-3)
+    assert answer.limit == pytest.approx(limit, abs=2e-3)
+    assert set(np.unique(answer.label)) <= {REST, *support.classes}
+
+
+def test_strangers_are_something_else_and_the_classes_stay() -> None:
+    answer = something_else(SUPPORT, IMAGES)
+    known = TRUTH < CLASSES
+    assert (answer.label == TRUTH)[known].mean() > 0.8
+    assert (answer.label == REST)[~known].mean() > 0.9
+    without = something_else(SUPPORT, IMAGES[known])
+    assert (without.label == TRUTH[known]).mean() > 0.8
+
+
+def test_an_image_alone() -> None:
+    answer = alone(SUPPORT, IMAGES)
+    assert answer.known[TRUTH < CLASSES].mean() > 0.8
+    assert answer.known[TRUTH >= CLASSES].mean() < 0.2
+    assert np.allclose(alone(SUPPORT, IMAGES[7:8]).score, answer.score[7:8], atol=1e-6)
+    # Each left-out shot against the mean of the others of its class.
+    left_out = []
+    for i, (row, label) in enumerate(zip(SUPPORT.features, SHOT_LABELS, strict=True)):
+        others = SUPPORT.features[[j for j in range(len(SHOT_LABELS)) if SHOT_LABELS[j] == label and j != i]]
+        left_out.append(row @ others.sum(axis=0) / np.linalg.norm(others.sum(axis=0)))
+    assert answer.limit == pytest.approx(np.quantile(left_out, LOST), abs=1e-5)
+    of_two = alone(SUPPORT, IMAGES, classes=np.array([1, 3]))
+    assert of_two.limit == answer.limit
+    assert not of_two.known[TRUTH == 0].any()
+    assert set(of_two.best) == {1, 3}
+
+
+def test_one_shot_per_class_rejects_nothing() -> None:
+    one = Support(CENTRES[:4], np.arange(4))
+    for answer in (something_else(one, IMAGES), alone(one, IMAGES)):
+        assert answer.known.all()
+        assert (answer.label == TRUTH)[TRUTH < CLASSES].mean() > 0.85
+        assert np.isfinite(doubt_of(answer)).all()
+
+
+def test_one_image_and_none() -> None:
+    assert something_else(SUPPORT, IMAGES[:1]).label.tolist() == [0]
+    assert something_else(SUPPORT, IMAGES[:0]).label.tolist() == []
+    assert something_else(Support(CENTRES[:1], np.array([NONE])), IMAGES[:3]).label.tolist() == [REST] * 3
+
+
+def test_a_mark_lowers_only_what_it_reaches() -> None:
+    before = something_else(SUPPORT, IMAGES)
+    marked = IMAGES[TRUTH == 0][:3]  # a person says that these are none of the classes
+    far = something_else(SUPPORT.add(around(np.array([6, 6, 6]), seed=5), np.full(3, NONE)), IMAGES)
+    near = something_else(SUPPORT.add(marked, np.full(3, NONE)), IMAGES)
+    own = TRUTH < CLASSES
+    assert (far.label[own] == before.label[own]).mean() > 0.98
+    assert not far.label[TRUTH == 6].max() >= 0
+    assert near.marked.any()
+    assert set(TRUTH[near.marked]) == {0}
+
+
+def test_labels_count_at_once() -> None:
+    """Three images of a stranger make it a class; the limit stays that of the shots."""
+    rows = np.flatnonzero(TRUTH == 5)[:3]
+    grown = SUPPORT.add(IMAGES[rows], np.full(3, 9))
+    answer = something_else(grown, IMAGES)
+    assert (answer.label == 9)[TRUTH == 5].mean() > 0.6
+    assert not (answer.label == 9)[TRUTH < CLASSES].any()
+    assert len(grown.left_out) == len(SHOT_LABELS)
+    assert grown.add(IMAGES[:1], np.array([0])).shots == len(SHOT_LABELS)
+    assert alone(grown, IMAGES).limit == alone(SUPPORT, IMAGES).limit
+
+
+def test_the_two_limits_are_two() -> None:
+    """Strangers near the classes are something else long before they are unlike anything trained."""
+    foreign = Foreign.of(SUPPORT)
+    assert foreign is not None
+    others = [
+        max(row @ mean for k, mean in enumerate(SUPPORT.means) if k != label)
+        for row, label in zip(SUPPORT.features, SHOT_LABELS, strict=True)
+    ]
+    assert foreign.limit == pytest.approx(np.quantile(others, UNLIKE), abs=1e-6)
+    assert foreign.limit < alone(SUPPORT, IMAGES).limit
+    assert not foreign(SUPPORT.features).any()
+    assert foreign(-SUPPORT.means.sum(axis=0, keepdims=True)).all()
+    assert Foreign.of(Support(CENTRES[:1], np.array([0]))) is None
+
+
+def test_groups_are_alike_and_central_images_come_first() -> None:
+    answer = something_else(SUPPORT, IMAGES)
+    found = groups(IMAGES, doubt_of(answer))
+    assert len(found) == pytest.approx(len(IMAGES) / 12, abs=12)
+    rows = np.concatenate(found)
+    assert len(rows) == len(set(rows.tolist()))
+    purity = [np.bincount(TRUTH[group[:9]]).max() / len(group[:9]) for group in found]
+    assert np.mean(purity) > 0.95
+    for group in found:
+        near = IMAGES[group] @ IMAGES[group].sum(axis=0)
+        assert near[:3].mean() > near[-3:].mean()
+    # Strangers are asked about first.
+    assert (TRUTH[np.concatenate(found[:10])] >= CLASSES).mean() > 0.7
+    largest = [len(group) for group in groups(IMAGES)]
+    assert largest == sorted(largest, reverse=True)
+
+
+def test_groups_leave_out_what_was_shown_and_need_images() -> None:
+    done = TRUTH % 2 == 0
+    shown = np.concatenate(groups(IMAGES, done=done))
+    assert not done[shown].any()
+    assert groups(IMAGES[:11]) == []
+    assert groups(IMAGES, done=np.ones(len(IMAGES), bool)) == []
+    same = groups(np.repeat(IMAGES[:1], 40, axis=0))
+    assert sum(map(len, same)) == 40
+
+
+def test_groups_of_many_images_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pile, "MAX_GROUPS", 8)
+    found = groups(IMAGES)
+    assert len(found) <= 8
+    assert sum(map(len, found)) == len(IMAGES)
+
+
+def test_answers_without_a_class_are_rest() -> None:
+    answer = Answer(np.array([0, 1]), np.array([0.0, 2.0], np.float32), 1.0, np.array([False, False]))
+    assert answer.label.tolist() == [REST, 1]
+
+
+def test_large_classes_lose_what_their_number_gave_them() -> None:
+    less = less_prior(np.array([16, 2, 4]), logit_scale=40.0)
+    assert less == pytest.approx([np.log(8) / 40, 0, np.log(2) / 40])
+    assert not less_prior(np.array([5, 5, 5]), logit_scale=40.0).any()
+    assert np.isfinite(less_prior(np.array([3, 0]), logit_scale=40.0)).all()
+    assert less_prior(np.array([16, 2]), 40.0, strength=0.5) == pytest.approx([np.log(8) / 80, 0])
