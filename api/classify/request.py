@@ -190,12 +190,12 @@ def _from_collection(body: bytes) -> Asked:
             errors,
             code="invalid_features",
         )
-    wrong = [i for i, position in enumerate(asked.labelled) if not 0 <= position < len(rows)]
+    wrong = [position for position in asked.labels if not 0 <= position < len(rows)]
     if wrong:
         raise InvalidRequest(
-            f"`labelled` has a position that is none of the {len(rows)} features. They count from 0.",
-            [{"pointer": f"/labelled/{i}", "detail": "No such position."} for i in wrong],
+            f"`labels` has a position that is none of the {len(rows)} features. They count from 0.",
+            [{"pointer": f"/labels/{position}", "detail": "No such position."} for position in wrong],
         )
     options = Options.model_construct(**{name: getattr(asked, name) for name in ScoreOptions.model_fields})
-    features = Features(np.stack(rows), asked.suggest, frozenset(asked.labelled))
+    features = Features(np.stack(rows), asked.suggest, asked.groups, asked.labels)
     return Asked(features, [None] * len(rows), checked(options))

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from clipcite.wire.classify import Options
 from clipcite.wire.predictions import Classification, CollectionAnswer, Comparison, ImageResult
 from core.admission import Take
 from core.clip.errors import BadImage
-from core.serving.classify import Images, classify, classify_collection
+from core.serving.classify import Images, classify, classify_collection, group_collection
 from core.serving.collection import Features
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import NoReadableImage, Result
@@ -148,9 +148,14 @@ def _answer(parse: Parse, serving: Serving, database: Database, owner: str, take
 def _classified(asked: Asked, serving: Serving, database: Database, owner: str, take: Take) -> bytes:
     # Resolved once, so that a promotion in between can't mix two models.
     models = look_up(database, asked.options.references, owner=owner)
+    results: list[Result]
+    collection = asked.images if isinstance(asked.images, Features) else None
+    if collection and collection.groups and asked.options.class_names is None and isinstance(models[0], str):
+        options = asked.options
+        results = [group_collection(serving, collection, models[0], owner=owner)]
+        return _encoded(asked, options, models, results)
     options = _with_class_names(asked.options, models[0])
     _check_size(options, len(asked.images))
-    results: list[Result]
     if isinstance(asked.images, Features):
         results = [classify_collection(serving, asked.images, options, models[0], owner=owner, take=take)]
     else:
@@ -163,6 +168,11 @@ def _classified(asked: Asked, serving: Serving, database: Database, owner: str, 
                 for i, (file, problem) in enumerate(zip(asked.files, error.problems, strict=True))
             ]
             raise InvalidRequest(error.detail, items, code=error.code) from error
+    return _encoded(asked, options, models, results)
+
+
+def _encoded(asked: Asked, options: Options, models: Sequence[Subject], results: Sequence[Result]) -> bytes:
+    """Return the response as JSON."""
     answers = [
         _fields(result, reference, model, asked.files)
         for result, reference, model in zip(results, options.references, models, strict=True)

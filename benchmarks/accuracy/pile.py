@@ -26,6 +26,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from core.serving.text_cache import RequestClassifier
 from rich.console import Console
 
 from benchmarks.accuracy.encodings import Encodings, read, store_of
@@ -51,7 +52,6 @@ from core.clip.inference.which_next import which_next
 from core.clip.models.starter import LOGIT_SCALE
 from core.serving.collection import Collection, Features
 from core.serving.pool.served_model import ServedModel
-from core.serving.text_cache import RequestClassifier
 
 CHOSEN = ("clothing", "stamps", "signs", "clipart", "living")
 CHECK = ("cifar10", "trashnet", "digits", "symbols", "things")

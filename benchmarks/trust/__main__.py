@@ -1,4 +1,4 @@
-"""Reliability of the reports: intervals, verdicts, label issues, calibration, rejection, cost.
+"""Reliability of the reports: intervals, verdicts, label issues, calibration, cost.
 
     python -m benchmarks.trust --data clothing cifar10 stamps --splits 5 --tests 60
 

@@ -23,7 +23,6 @@ from core.clip.pipeline import Adapted
 from core.clip.prompts import class_prompts
 
 AMONG = "among "
-IN_DISTRIBUTION = "rule in-distribution score"
 
 
 def score_test_images(
@@ -61,8 +60,6 @@ def score_test_images(
         arrays[f"{AMONG}{alpha}"] = scores.all_classes.astype(np.float32)
         if alpha == config.alpha:
             arrays["alone"] = scores.trained_only.astype(np.float32)
-            assert scores.in_distribution_score is not None
-            arrays[IN_DISTRIBUTION] = scores.in_distribution_score.astype(np.float32)
     return arrays
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trust.asking import AMONG, IN_DISTRIBUTION
+from benchmarks.trust.asking import AMONG
 from benchmarks.trust.runs import Record
 from core.clip.inference.calibration import (
     Calibration,
@@ -36,8 +36,14 @@ def judged(record: Record) -> dict[str, Any]:
         "true_gain": alone[str(reported["alpha"])] - alone["0.0"],
     }
     if reported["calibration"] is not None:
-        judgement["confident"] = _confident(record, Calibration.from_dict(reported["calibration"]), listed)
+        judgement["confident"] = _confident(record, _calibration(reported["calibration"]), listed)
     return judgement
+
+
+def _calibration(stored: dict[str, Any]) -> Calibration:
+    """Return a calibration. Older records have fields that are gone."""
+    names = {field.name for field in fields(Calibration)}
+    return Calibration.from_dict({name: value for name, value in stored.items() if name in names})
 
 
 def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -> dict[str, float]:
@@ -51,7 +57,6 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
     chances = softmax(scale * alone[listed] / fitted.temperature)
     sets = chances >= fitted.conformal_threshold(COVERAGE)
     sets[np.arange(len(sets)), chances.argmax(axis=1)] = True
-    kept = arrays[IN_DISTRIBUTION] >= fitted.threshold
     return {
         "temperature": fitted.temperature,
         "error_before": error(alone[listed], truth[listed], 1),
@@ -61,6 +66,4 @@ def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -
         "covered": float(sets[np.arange(len(sets)), truth[listed]].mean()),
         "set_size": float(sets.sum(axis=1).mean()),
         "classes": float(alone.shape[1]),
-        "kept": float(kept[listed].mean()),
-        "let_through": float(kept[~listed].mean()),
     }

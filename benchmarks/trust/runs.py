@@ -53,7 +53,6 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
 
         held_truth [N]: labels.
         held_alone_A [N, K]: scores of the trained classes, for A = 0 and the served α.
-        held_in_distribution_A [N]: in-distribution scores.
         held_named_A [N, 2]: the best trained class, and the best with 20 distractors.
 
     A real run adds the arrays of `asking.score_test_images`.
@@ -131,6 +130,4 @@ def _held_out_arrays(held: HeldOutPredictions, alpha: float) -> dict[str, NDArra
     for at, scores in ((0.0, held.stock), (alpha, held.adapted)):
         arrays[f"held_alone_{at}"] = scores.trained_only.astype(np.float32)
         arrays[f"held_named_{at}"] = best_names(scores.trained_only, scores.all_classes)
-        if scores.in_distribution_score is not None:
-            arrays[f"held_in_distribution_{at}"] = scores.in_distribution_score.astype(np.float32)
     return arrays

@@ -110,11 +110,8 @@ def _confidences(records: Runs, sets: Sequence[str]) -> Table:
         "Calibration on the large test set, trained classes as candidates; mixed: with the new ones",
         [
             *("images", "runs", "ECE before", "ECE after", "mixed ECE before", "mixed ECE after"),
-            *("temperature", "90% sets contain the true class", "classes per set", "listed kept"),
-            "unlisted let through",
+            *("temperature", "90% sets contain the true class", "classes per set"),
         ],
-        note="Unlisted: images of classes that are neither trained nor candidates. Listed kept and unlisted "
-        "let through show the effect of `reject`.",
     )
     for data in sets:
         runs = [r["confident"] for r in _of(records, "real", data) if "confident" in r]
@@ -128,7 +125,6 @@ def _confidences(records: Runs, sets: Sequence[str]) -> Table:
                     f"{mean['temperature']:.2f}",
                     f"{mean['covered']:.3f}",
                     f"{mean['set_size']:.2f} of {mean['classes']:.0f}",
-                    *(f"{mean[key]:.3f}" for key in ("kept", "let_through")),
                 ]
             )
     return table

@@ -19,6 +19,7 @@ STOCK = "stock"
 MAX_MODELS = 5
 MAX_COLLECTION_IMAGES = 20_000
 MAX_SUGGESTED = 1_000
+MAX_GROUPS = 500
 MAX_FEATURE_CHARACTERS = 20_000
 NEW_CLASS_BALANCE = 0.35
 Rule = Literal["closed", "mixed", "untrained"]
@@ -90,6 +91,12 @@ class ScoreOptions(RequestModel):
     top_k: int | None = Field(
         None, ge=1, description="Return only the K most likely classes. Default: all classes."
     )
+    reject: bool = Field(
+        False,
+        description="Return per image `rejected`, true if it is something else: unlike the training images "
+        "of all requested classes. The limit keeps 95% of these training images, each compared with the "
+        "others. Images whose most likely name was never trained are not rejected.",
+    )
 
 
 class Options(ScoreOptions):
@@ -109,12 +116,6 @@ class Options(ScoreOptions):
         description="Return per image a `prediction_set` that contains the true class with this probability. "
         "The guarantee holds for images like the held-out ones. It needs a calibrated model and exactly its "
         "trained classes.",
-    )
-    reject: bool = Field(
-        False,
-        description="Return per image `rejected`, true if it resembles none of the trained classes. The "
-        "threshold lets 95% of held-out images pass. It needs a calibrated model and exactly its trained "
-        "classes.",
     )
     features: bool = Field(False, description="Return per image `features`, for `POST /classify/collection`.")
 
@@ -156,8 +157,16 @@ class CollectionJson(ScoreOptions):
         le=MAX_SUGGESTED,
         description="Number of images to return in `suggested`: those whose labels would teach most.",
     )
-    labelled: list[int] = Field(
-        [],
+    groups: int = Field(
+        0,
+        ge=0,
+        le=MAX_GROUPS,
+        description="Number of groups to return in `groups`: images that look alike, the most useful first. "
+        "Without a trained model and class names there are only groups.",
+    )
+    labels: dict[int, RawName | None] = Field(
+        {},
         max_length=MAX_COLLECTION_IMAGES,
-        description="Positions of images that have a label and are not suggested.",
+        description="Class name of an image by its position, one of `class_names`, or null for none of "
+        "these. These images count as training images of this answer and are not suggested.",
     )

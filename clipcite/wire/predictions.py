@@ -40,11 +40,11 @@ class ImageResult(ResponseModel):
     )
     in_distribution_score: float | None = Field(
         None,
-        description="Similarity to the nearest trained class, both to its name and its training images; null "
-        "without calibration. Images below `rejection_threshold` are rejected.",
+        description="With `reject`: likeness to the training images. Images below `rejection_threshold` are "
+        "something else.",
     )
     rejected: bool | None = Field(
-        None, description="With `reject`: true if the image resembles none of the classes."
+        None, description="With `reject`: true if the image is something else, none of the classes."
     )
     features: str | None = Field(
         None,
@@ -98,7 +98,7 @@ class Calibration(ResponseModel):
     temperature: float | None = Field(None, description="Temperature of the softmax; null without one.")
     held_out_images: int | None = Field(None, description="Number of images used for the calibration.")
     rejection_threshold: float | None = Field(
-        None, description="Images with a lower `in_distribution_score` are rejected."
+        None, description="With `reject`: images with a lower `in_distribution_score` are something else."
     )
 
 
@@ -149,8 +149,9 @@ COLLECTION_EXAMPLE: JsonDict = {
     **ANSWER_EXAMPLE,
     "results": [{**RESULT_EXAMPLE, "file": None}],
     "method": "image_by_image",
-    "reason": "The model was not trained on 'hedgehog'. A collection helps only among trained classes.",
+    "reason": "The model was not trained on 'hedgehog'.",
     "suggested": [],
+    "groups": [],
 }
 
 
@@ -216,6 +217,10 @@ class CollectionAnswer(Classification):
     reason: str = Field(description="Reason for the method, for a person.")
     suggested: list[int] = Field(
         description="With `suggest`: positions of the images to label next, the most useful first."
+    )
+    groups: list[list[int]] = Field(
+        description="With `groups`: positions of images that look alike, the most useful group first and the "
+        "most typical image of a group first."
     )
 
 

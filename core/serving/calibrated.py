@@ -9,7 +9,6 @@ from torch import Tensor
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
-from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.request_rule import SCORING_VERSION
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
@@ -54,40 +53,24 @@ def stored_calibration(model: Model, alpha: float) -> Calibration | None:
     return calibration if calibration is not None and math.isclose(alpha, calibration.alpha) else None
 
 
-def calibrate(
-    calibration: Calibration,
-    scores: Scores,
-    features: Tensor,
-    shots: tuple[Tensor, Tensor] | None,
-    classes: Sequence[int],
-    *,
-    coverage: float,
-) -> tuple[Tensor, Tensor]:
-    """Return the prediction sets, bool [N, C] and never empty, and the in-distribution scores [N].
+def prediction_sets(
+    calibration: Calibration, scores: Scores, names: Sequence[str], coverage: float
+) -> list[list[str]]:
+    """Return the names in the prediction set of each image, never none, the most likely class first.
 
     Args:
         scores: scores [N, C] of N images at the calibration's temperature, the trained classes in any order.
-        features: image features [N, D] behind the scores.
-        shots: support set of the same model, features [S, D] and labels [S].
-        classes: trained class per column.
         coverage: probability, from 0 to 1, that a prediction set contains the true class.
     """
     in_set = scores.probabilities >= calibration.conformal_threshold(coverage)
     in_set[torch.arange(len(in_set)), scores.scores.argmax(dim=-1)] = True
-    if shots is None or calibration.rejection_threshold is None:
-        return in_set, scores.scores.amax(dim=-1)
-    return in_set, in_distribution_score(features, scores.scores, *shots, classes)
-
-
-def prediction_sets(scores: Scores, in_set: Tensor, names: Sequence[str]) -> list[list[str]]:
-    """Return the names in the prediction set of each image, the most likely class first."""
     order = scores.scores.argsort(dim=-1, descending=True).tolist()
     rows = zip(order, in_set.tolist(), strict=True)
     return [[names[c] for c in best_first if chosen[c]] for best_first, chosen in rows]
 
 
 class NotCalibrated(ClipCiteError):
-    """A request for `coverage` or `reject` for which no calibration is valid."""
+    """A request for `coverage` for which no calibration is valid."""
 
     code = "not_calibrated"
     status = 422
@@ -96,12 +79,12 @@ class NotCalibrated(ClipCiteError):
         metrics = model.metrics if isinstance(model, Model) else None
         if (metrics or {}).get("verdict") == "evaluating":
             super().__init__(
-                "The model is still being evaluated, and coverage and reject need the result. Send the "
-                "request without them, or again when the job has succeeded."
+                "The model is still being evaluated, and coverage needs the result. Send the request without "
+                "it, or again when the job has succeeded."
             )
             return
         super().__init__(
-            "coverage and reject need a calibrated model, which takes an evaluation on at least 30 images "
+            "coverage needs a calibrated model, which takes an evaluation on at least 30 images "
             "(see `calibration` in its metrics). Send exactly its trained classes, and omit alpha, "
             "templates, prompts and new_class_balance."
         )

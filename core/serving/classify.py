@@ -16,20 +16,23 @@ from clipcite.wire.classify import Options
 from core.admission import Take
 from core.clip.config import USUAL_SIDE
 from core.clip.errors import BadImage
+from core.clip.inference import pile
 from core.clip.inference.calibration import Calibration
+from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import RequestRule
 from core.clip.inference.which_next import which_next
 from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Pending
-from core.serving.calibrated import (
-    NotCalibrated,
-    calibrate,
-    holds_for,
-    prediction_sets,
-    ranked,
+from core.serving.calibrated import NotCalibrated, holds_for, prediction_sets, ranked
+from core.serving.collection import (
+    SELF_TRAINED,
+    Features,
+    NothingToCompare,
+    check_features,
+    self_training_or_reason,
+    shots_of,
 )
-from core.serving.collection import SELF_TRAINED, Features, rule_or_reason
 from core.serving.decoding import fitted
 from core.serving.pool.served_model import ServedModel
 from core.serving.service import Serving, Subject
@@ -86,7 +89,8 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
         ModelNotFound: the model was deleted since.
         ModelUnavailable: its files are missing or damaged.
         NoReadableImage: none of the images can be read.
-        NotCalibrated: `coverage` or `reject` without a valid calibration.
+        NotCalibrated: `coverage` without a valid calibration.
+        NothingToCompare: `reject` with a model that has no training images.
         ServerBusy: other requests hold the room, or the rows are not computed in time.
         UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
     """
@@ -112,18 +116,21 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
             for part in sent:  # the model must stay in memory until then
                 batcher.end(part)
         rule = _rule(held, classifier, options)
-        scores, readable = score(held, classifier, rule, features, options, calibration)
+        judgement = _alone(held, classifier, features) if options.reject else None
+        scores, readable = score(held, classifier, rule, features, options, calibration, judgement)
         encoded = time.perf_counter()
         found = iter(readable)
         results = [next(found) if problem is None else problem for problem in problems]
         seconds = {"decode": encoding - decoding, "encode": encoded - encoding}
-        return _result(held, classifier, scores, results, options, calibration, started, seconds)
+        return _result(held, classifier, scores, results, options, calibration, judgement, started, seconds)
 
 
 def classify_collection(
     serving: Serving, collection: Features, options: Options, model: Subject, *, owner: str, take: Take
 ) -> Result:
-    """Score the images of a collection by their features. Raise the errors of `classify`, and WrongFeatures.
+    """Score the images of a collection by their features.
+
+    Raise the errors of `classify`, and WrongFeatures, WrongLabels.
 
     Args:
         owner: whose memory it takes.
@@ -135,17 +142,66 @@ def classify_collection(
         classifier = serving.texts.classifier(held, options)
         serving.texts.encode(classifier, held, take)
         features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
-        rule = rule_or_reason(features, classifier, held, options.new_class_balance)
-        if isinstance(rule, str):
-            method = {"method": "image_by_image", "reason": rule}
-            rule = _rule(held, classifier, options)
+        check_features(features, classifier.text_features.shape[1])
+        shots = shots_of(held, classifier, collection, features)
+        judgement, known = None, torch.ones(count, dtype=torch.bool)
+        if options.reject or collection.groups:
+            support = shots.support()
+            if not len(support.classes) and options.reject:
+                raise NothingToCompare
+            judgement = pile.something_else(support, features.numpy())
+        balance = options.new_class_balance
+        rule = shots.rule(held, classifier.text_features, balance) if len(shots.labels) else classifier.rule
+        if judgement is not None and options.reject:
+            best = rule.scores(features).argmax(dim=1)
+            new = torch.tensor([c == NEW_CLASS for c in shots.classes])[best]
+            known = torch.from_numpy(judgement.known) | new
+        trained = self_training_or_reason(features[known], classifier, held, shots, rule, balance)
+        if isinstance(trained, str):
+            method = {"method": "image_by_image", "reason": trained}
         else:
-            method = {"method": "self_training", "reason": SELF_TRAINED}
-        scores, results = score(held, classifier, rule, features, options)
-        suggested = which_next(scores.probabilities, features, collection.suggest, collection.labelled)
+            method, rule = {"method": "self_training", "reason": SELF_TRAINED}, trained
+        rejecting = judgement if options.reject else None
+        scores, results = score(held, classifier, rule, features, options, None, rejecting, shots.classes)
+        unknown = (~known).nonzero()[:, 0].tolist()
+        suggested = which_next(scores.probabilities, features, collection.suggest, collection.labels, unknown)
         seconds = {"decode": 0.0, "encode": time.perf_counter() - started}
-        result = _result(held, classifier, scores, results, options, None, started, seconds)
-        return replace(result, collection={**method, "suggested": suggested})
+        result = _result(held, classifier, scores, results, options, None, rejecting, started, seconds)
+        groups = grouped(features, collection, judgement)
+        return replace(result, collection={**method, "suggested": suggested, "groups": groups})
+
+
+def group_collection(serving: Serving, collection: Features, model: str, *, owner: str) -> Result:
+    """Group the images of a collection, without class names. Each result has no prediction."""
+    started = time.perf_counter()
+    count, width = collection.rows.shape
+    with serving.memory.hold(owner, 4 * count * COLLECTION_COPIES * width):
+        features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
+        groups = grouped(features, collection)
+    reason = "No class names were sent, so the images are grouped and not classified."
+    return Result(
+        model=model,
+        preview=False,
+        backbone=model.partition(":")[2] or serving.default_backbone,
+        alpha=0.0,
+        rule="untrained",
+        calibration=wire.Calibration(calibrated=False),
+        class_names=[],
+        results=[ImageScores([]) for _ in range(count)],
+        timing_ms={"decode": 0.0, "encode": 0.0, "total": round(1000 * (time.perf_counter() - started), 2)},
+        warnings=[],
+        collection={"method": "image_by_image", "reason": reason, "suggested": [], "groups": groups},
+    )
+
+
+def grouped(features: Tensor, collection: Features, judgement: pile.Answer | None = None) -> list[list[int]]:
+    """Return the positions of images [N, D] that look alike, the most useful question first."""
+    if not collection.groups:
+        return []
+    done = np.isin(np.arange(len(features)), list(collection.labels))
+    doubt = None if judgement is None or not len(collection.labels) else pile.doubt_of(judgement)
+    found = pile.groups(features.numpy(), doubt, done)
+    return [group.tolist() for group in found[: collection.groups]]
 
 
 def score(
@@ -155,11 +211,15 @@ def score(
     features: Tensor,
     options: Options,
     calibration: Calibration | None = None,
+    judgement: pile.Answer | None = None,
+    classes: Sequence[int] | None = None,
 ) -> tuple[Scores, list[ImageScores]]:
     """Score image features [N, D] by a rule, and return the scores with what an answer says of each image.
 
     Args:
         calibration: valid for this request; None if there is none.
+        judgement: which images are something else; None if that is not asked.
+        classes: class per name, `NEW_CLASS` for a name without a training image (default: the classifier's).
     """
     names = classifier.names
     scale = model.served.backbone.logit_scale
@@ -167,26 +227,36 @@ def score(
         scale /= model.calibration.temperature
     scores = scored(features, classifier.text_features, rule, scale)
     images = [ImageScores(best) for best in ranked(scores, names, classifier.kinds, options.top_k)]
-    if calibration is not None:
-        in_set, in_distribution = calibrate(
-            calibration,
-            scores,
-            features,
-            model.served.shots,
-            classifier.classes,
-            coverage=options.coverage or 0.0,
-        )
-        sets = prediction_sets(scores, in_set, names)
-        for image, chosen, likeness in zip(images, sets, in_distribution.tolist(), strict=True):
+    if calibration is not None and options.coverage is not None:
+        for image, chosen in zip(
+            images, prediction_sets(calibration, scores, names, options.coverage), strict=True
+        ):
+            image.prediction_set = chosen
+    if judgement is not None:
+        # A name without a training image has nothing to compare with, so its images are never rejected.
+        new = [c == NEW_CLASS for c in (classifier.classes if classes is None else classes)]
+        best = scores.scores.argmax(dim=1).tolist()
+        judged = zip(images, judgement.score.tolist(), judgement.known.tolist(), best, strict=True)
+        for image, likeness, known, column in judged:
             image.in_distribution_score = likeness
-            if options.coverage is not None:
-                image.prediction_set = chosen
-            if options.reject:
-                image.rejected = likeness < calibration.threshold
+            image.rejected = not known and not new[column]
     if options.features:
         for image, row in zip(images, features.numpy().astype("<f2"), strict=True):
             image.features = base64.b64encode(row).decode()
     return scores, images
+
+
+def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) -> pile.Answer:
+    """Say of each image by itself whether it is like the training images. Raise NothingToCompare."""
+    shots = model.served.shots
+    if model.preview is not None:
+        shots = model.preview.preview.features, model.preview.preview.labels
+    if shots is None:
+        raise NothingToCompare
+    asked = np.array([c for c in classifier.classes if c != NEW_CLASS], np.int64)
+    if not len(asked):
+        raise NothingToCompare
+    return pile.alone(pile.Support(shots[0].numpy(), shots[1].numpy()), features.numpy(), asked)
 
 
 def _rule(model: HeldModel, classifier: RequestClassifier, options: Options) -> RequestRule:
@@ -214,7 +284,7 @@ def _calibration(model: HeldModel, classifier: RequestClassifier, options: Optio
         )
     ):
         found = None
-    if found is None and (options.reject or options.coverage is not None):
+    if found is None and options.coverage is not None:
         raise NotCalibrated(model.row)
     return found
 
@@ -252,6 +322,7 @@ def _result(
     results: Sequence[ImageScores | BadImage],
     options: Options,
     calibration: Calibration | None,
+    judgement: pile.Answer | None,
     started: float,
     seconds: Mapping[str, float],
 ) -> Result:
@@ -276,7 +347,7 @@ def _result(
             calibrated=calibration is not None,
             temperature=None if model.calibration is None else model.calibration.temperature,
             held_out_images=None if calibration is None else calibration.images,
-            rejection_threshold=None if calibration is None else calibration.threshold,
+            rejection_threshold=None if judgement is None else judgement.limit,
         ),
         class_names=[
             {"name": name, "kind": kind, "offset": offset}

@@ -1,14 +1,19 @@
-"""Collections of images by their features, for POST /classify/collection."""
+"""Collections of images by their features, for POST /classify/collection: a pile and its labels."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.clip.inference import pile
 from core.clip.inference.class_offsets import NEW_CLASS
-from core.clip.inference.request_rule import RequestRule
+from core.clip.inference.prototypes import PrototypeClassifier
+from core.clip.inference.request_rule import RequestRule, request_rule
 from core.clip.inference.self_training import self_trained
+from core.clip.prompts import same_class
 from core.errors import ClipCiteError
 from core.serving.texts import HeldModel, RequestClassifier
 
@@ -18,7 +23,7 @@ MIN_IMAGES, MIN_IMAGES_PER_CLASS, MIN_CLASS_SHARE = 100, 20, 0.5
 With fewer images, or without those of a class, self-training loses (benchmarks/pages/requests.md).
 """
 MAX_SHOTS = 8
-"""Training images per class above which it does not gain."""
+"""Training images per class above which self-training does not gain. Labels of the collection don't count."""
 SELF_TRAINED = "The model was trained on all class names: the surer images count as training images here."
 
 
@@ -27,59 +32,153 @@ class WrongFeatures(ClipCiteError):
     status = 422
 
 
+class WrongLabels(ClipCiteError):
+    code = "invalid_labels"
+    status = 422
+
+
+class NothingToCompare(ClipCiteError):
+    """`reject` without a training image."""
+
+    code = "no_training_images"
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__(
+            "reject compares images with training images, and the pre-trained model has none. Use a trained "
+            "model, or label images of a collection."
+        )
+
+
 @dataclass(frozen=True)
 class Features:
-    """Features [N, D] of a collection as they were sent."""
+    """Features [N, D] of a collection as they were sent, and what is asked of them."""
 
     rows: NDArray[np.float16]
     suggest: int = 0
     """Number of images to suggest for labelling."""
-    labelled: frozenset[int] = frozenset()
-    """Positions of images that are not suggested."""
+    groups: int = 0
+    """Number of groups to return."""
+    labels: Mapping[int, str | None] = field(default_factory=dict)
+    """Class name of an image by its position; None is "none of these"."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def rule_or_reason(
-    features: Tensor, classifier: RequestClassifier, model: HeldModel, balance: float
+@dataclass(frozen=True)
+class Shots:
+    """Training images of a request's model, and the images of the collection that have a label."""
+
+    features: Tensor
+    """[S, D], the training images first."""
+    labels: Tensor
+    """[S], class."""
+    trained: int
+    """Number of training images."""
+    none: Tensor
+    """[M, D], images that a person marked as none of the classes."""
+    classes: list[int]
+    """Class per name. A new name with a label has one of its own; without it is NEW_CLASS."""
+
+    def rule(self, model: HeldModel, text_features: Tensor, balance: float) -> RequestRule:
+        """Return the rule of the request: labels count like training images, and nothing is trained."""
+        shots = self.features, self.labels
+        if model.served.shots is None:
+            return PrototypeClassifier(*shots).rule(text_features, self.classes, balance)
+        return request_rule(shots, text_features, self.classes, balance)
+
+    def support(self) -> pile.Support:
+        """Return the images of the requested classes, as `pile` takes them."""
+        asked = torch.isin(self.labels, torch.tensor(self.classes))
+        labels = torch.cat([self.labels[asked], torch.full((len(self.none),), pile.NONE)])
+        features = torch.cat([self.features[asked], self.none])
+        # Labelled images alone set the limit of a model without training images.
+        trained = int(asked[: self.trained].sum()) or None
+        return pile.Support(features.numpy(), labels.numpy(), trained)
+
+
+def shots_of(model: HeldModel, classifier: RequestClassifier, collection: Features, rows: Tensor) -> Shots:
+    """Return the training images of a model with the labelled images [N, D] of a collection.
+
+    Raises:
+        WrongLabels: a label is none of the class names.
+    """
+    if model.preview is not None:
+        features, labels = model.preview.preview.features, model.preview.preview.labels
+    elif model.served.shots is not None:
+        features, labels = model.served.shots
+    else:
+        features, labels = rows[:0], torch.empty(0, dtype=torch.long)
+    column = {same_class(name): i for i, name in enumerate(classifier.names)}
+    given = {
+        at: None if name is None else column.get(same_class(name), -1)
+        for at, name in collection.labels.items()
+    }
+    if unknown := [at for at, label in given.items() if label == -1]:
+        raise WrongLabels(
+            f"{collection.labels[unknown[0]]!r} in `labels` is none of the class names. Add it to "
+            "`class_names`."
+        )
+    classes = list(classifier.classes)
+    free = 1 + max([NEW_CLASS, *classes, *labels.tolist()])
+    for label in dict.fromkeys(label for label in given.values() if label is not None):
+        if classes[label] == NEW_CLASS:
+            classes[label], free = free, free + 1
+    labelled = [at for at, label in given.items() if label is not None]
+    added = torch.tensor([classes[given[at] or 0] for at in labelled], dtype=torch.long)
+    none = [at for at, label in given.items() if label is None]
+    return Shots(
+        torch.cat([features, rows[labelled]]), torch.cat([labels, added]), len(features), rows[none], classes
+    )
+
+
+def check_features(features: Tensor, width: int) -> None:
+    """Raise WrongFeatures unless features [N, D] have this width."""
+    if features.shape[1] != width:
+        raise WrongFeatures(
+            f"The features have {features.shape[1]} numbers each, and those of this model have {width}. Send "
+            "the `features` that POST /classify returned for the same model and alpha."
+        )
+
+
+def self_training_or_reason(
+    features: Tensor,
+    classifier: RequestClassifier,
+    model: HeldModel,
+    shots: Shots,
+    rule: RequestRule,
+    balance: float,
 ) -> RequestRule | str:
     """Return the rule after self-training, or the reason why each image is classified alone.
 
     Args:
-        features: [N, D], normalised.
-
-    Raises:
-        WrongFeatures: they are not of this model.
+        features: [N, D], normalised, of the images that may belong to the classes.
+        rule: without self-training.
     """
-    sent, needed = features.shape[1], classifier.text_features.shape[1]
-    if sent != needed:
-        raise WrongFeatures(
-            f"The features have {sent} numbers each, and those of this model have {needed}. Send the "
-            "`features` that POST /classify returned for the same model and alpha."
-        )
-    names, classes, served = classifier.names, classifier.classes, model.served
+    names, classes, served = classifier.names, shots.classes, model.served
     least = max(MIN_IMAGES, MIN_IMAGES_PER_CLASS * len(names))
     if model.preview is not None:
         return "The model is not trained yet, and its instant preview answers image by image."
     if served.shots is None:
-        return "There are no features of training images, as in every pre-trained model and at alpha 0."
+        return "The pre-trained model answers image by image, with the labels that were sent."
     if NEW_CLASS in classes:
-        new = names[classes.index(NEW_CLASS)]
-        return f"The model was not trained on {new!r}. A collection helps only among trained classes."
+        return f"The model was not trained on {names[classes.index(NEW_CLASS)]!r}."
     if len(names) == 1:
         return "There is only one class name."
-    if classifier.rule.among_trained is None:
+    if rule.among_trained is None:
         return "The scores use no training images: new_class_balance is 0, or a class has none."
     if len(served.shots[1]) > MAX_SHOTS * len(served.shots[1].unique()):
-        return f"With more than {MAX_SHOTS} training images per class a collection does not help."
+        return f"With more than {MAX_SHOTS} training images per class self-training does not help."
     if len(features) < least:
         return (
-            f"{len(features)} images are too few. With these class names a collection helps from {least} on."
+            f"{len(features)} images are too few. With these class names self-training helps from {least} on."
         )
-    counts = classifier.rule.scores(features).argmax(dim=1).bincount(minlength=len(names))
+    counts = rule.scores(features).argmax(dim=1).bincount(minlength=len(names))
     if counts.min() < MIN_CLASS_SHARE * len(features) / len(names):
         few = f"Only {int(counts.min())} images look like {names[int(counts.argmin())]!r}."
-        return f"{few} A collection helps if it has about equally many images of each class."
+        return f"{few} Self-training helps if there are about equally many images of each class."
     scale = served.backbone.logit_scale
-    return self_trained(served.shots, classifier.text_features, classes, features, scale, balance)
+    return self_trained(
+        (shots.features, shots.labels), classifier.text_features, classes, features, scale, balance
+    )

@@ -111,7 +111,6 @@ def evaluate(
     calibration = fit_calibration(
         held_out.adapted.trained_only[rows],
         held_out.truth[rows],
-        held_out.adapted[rows].in_distribution_score,
         logit_scale=scale,
         alpha=config.alpha,
     )

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from core.clip.errors import Cancelled
 from core.clip.evaluation.context import Candidates, EvalContext
-from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
@@ -32,27 +31,18 @@ class ClassScores:
     """[N, C], with all classes as candidates, the trained classes first."""
     new_only: Floats
     """[N, C − K], with the new classes as candidates."""
-    in_distribution_score: Floats | None = None
-    """[N] (`core.clip.inference.in_distribution`); None without a support set."""
 
     @classmethod
     def concatenate(cls, parts: Sequence["ClassScores"]) -> "ClassScores":
         """Concatenate the scores of several groups of images."""
-        in_distribution = [s.in_distribution_score for s in parts if s.in_distribution_score is not None]
         return cls(
             np.concatenate([s.trained_only for s in parts]),
             np.concatenate([s.all_classes for s in parts]),
             np.concatenate([s.new_only for s in parts]),
-            np.concatenate(in_distribution) if len(in_distribution) == len(parts) else None,
         )
 
     def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "ClassScores":
-        return ClassScores(
-            self.trained_only[rows],
-            self.all_classes[rows],
-            self.new_only[rows],
-            None if self.in_distribution_score is None else self.in_distribution_score[rows],
-        )
+        return ClassScores(self.trained_only[rows], self.all_classes[rows], self.new_only[rows])
 
 
 @dataclass(frozen=True)
@@ -153,7 +143,7 @@ def balanced_scores(
     alpha: float,
     candidates: Candidates,
 ) -> ClassScores:
-    """Return the scores by the rule of each request, and the in-distribution scores.
+    """Return the scores by the rule of each request.
 
     Without a support set or at α = 0 they are plain cosines.
     """
@@ -161,9 +151,9 @@ def balanced_scores(
         return cosine_scores(features, classifier_weights, candidates)
     support = shots.at(alpha), shots.labels
     classes, k = candidates.classes, candidates.trained
-    trained_only, all_classes, new_only = (
-        request_rule(support, classifier_weights[of], classes[of]).scores(features)
-        for of in (slice(k), slice(None), slice(k, None))
+    return ClassScores(
+        *(
+            request_rule(support, classifier_weights[of], classes[of]).scores(features).double().numpy()
+            for of in (slice(k), slice(None), slice(k, None))
+        )
     )
-    in_distribution = in_distribution_score(features, trained_only, *support, range(k))
-    return ClassScores(*(x.double().numpy() for x in (trained_only, all_classes, new_only, in_distribution)))

@@ -1,8 +1,8 @@
-"""Calibration: temperature scaling, conformal prediction sets, a rejection threshold.
+"""Calibration: temperature scaling and conformal prediction sets.
 
-All three are fitted on held-out predictions with the trained classes as candidates. Prediction sets and the
-threshold are valid for images like the training images and for the trained classes only. The temperature
-divides the logits of every request: beside other names the raw probabilities are further off.
+Both are fitted on held-out predictions with the trained classes as candidates. Prediction sets are valid for
+images like the training images and for the trained classes only. The temperature divides the logits of
+every request: beside other names the raw probabilities are further off.
 """
 
 import math
@@ -17,9 +17,7 @@ from core.clip.inference.request_rule import SCORING_VERSION
 
 Floats = NDArray[np.float64]
 MIN_HELD_OUT = 30
-"""Minimum number of held-out images: the 5% quantile of fewer is just their minimum."""
-ACCEPTANCE_RATE = 0.95
-"""Share of images of trained classes that `reject` accepts."""
+"""Minimum number of held-out images."""
 MAX_SCORES = 100
 TEMPERATURES = np.geomspace(0.1, 1000, 401)
 """Search grid. The highest value makes all classes equally likely, for a model that knows none of them."""
@@ -37,17 +35,8 @@ class Calibration:
     """Divisor of the logits of every request: scores are multiplied by logit_scale / temperature."""
     nonconformity: tuple[float, ...]
     """1 − probability of the true class, ascending; at most 100 values, evenly spaced in rank."""
-    least_similarity: float
-    """5th percentile of the best trained class's score."""
-    rejection_threshold: float | None = None
-    """5th percentile of the in-distribution score; None for the stock model, which has no support set."""
     scoring_version: int = SCORING_VERSION
     """`request_rule.SCORING_VERSION` of the scores in the fit."""
-
-    @property
-    def threshold(self) -> float:
-        """Rejection threshold: in-distribution score, or similarity for the stock model."""
-        return self.least_similarity if self.rejection_threshold is None else self.rejection_threshold
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
@@ -74,7 +63,6 @@ class Calibration:
 def fit_calibration(
     scores: Floats,
     truth: NDArray[np.int64],
-    in_distribution_score: Floats | None = None,
     *,
     logit_scale: float,
     alpha: float,
@@ -84,7 +72,6 @@ def fit_calibration(
     Args:
         scores: [N, K], of the trained classes by the rule of a closed request.
         truth: [N], trained classes.
-        in_distribution_score: [N]; None without a support set.
     """
     if len(truth) < MIN_HELD_OUT:
         return None
@@ -95,10 +82,6 @@ def fit_calibration(
         images=len(truth),
         temperature=temperature,
         nonconformity=tuple(math.ceil(1e5 * score) / 1e5 for score in thinned(np.sort(1 - true_probability))),
-        least_similarity=float(np.quantile(scores.max(axis=1), 1 - ACCEPTANCE_RATE)),
-        rejection_threshold=None
-        if in_distribution_score is None
-        else float(np.quantile(in_distribution_score, 1 - ACCEPTANCE_RATE)),
     )
 
 
