@@ -182,10 +182,9 @@ def answered(job: Job, support: Support, pile: Pile, how: str) -> Ints:
     shots = torch.from_numpy(support.features)[rows], torch.from_numpy(support.labels)[rows]
     images, texts = torch.from_numpy(pile.images), job.all_texts[classes]
     kept = images[torch.from_numpy(answer.known)]
+    rule = request_rule(shots, texts, classes)
     if how == "self-trained" and len(kept) >= 20 * len(classes) and len(job.shots[1]) <= 8 * len(job.classes):
         rule = self_trained(shots, texts, classes, kept, LOGIT_SCALE)
-    else:
-        rule = request_rule(shots, texts, classes)
     best = np.array(classes)[rule.scores(images).argmax(dim=1).numpy()]
     return np.where(answer.known, best, REST)
 
@@ -223,6 +222,14 @@ def measured(pile: Pile, label: Ints) -> Measured:
         "let": share(inside, ~known),
         "kept": share(inside, known),
     }
+
+
+def answers(job: Job) -> Iterator[tuple[str, str, Measured]]:
+    """Yield the measures of the flag at its limit with the class by the rule."""
+    for kind in PILES:
+        pile = drawn(job, kind)
+        for how in LABEL_RULES[1:]:
+            yield f"{how}, 5%", kind, measured(pile, answered(job, job.support, pile, how))
 
 
 def piles(job: Job) -> Iterator[tuple[str, str, Measured]]:
@@ -447,6 +454,7 @@ def retained(job: Job) -> Iterator[tuple[str, str, Measured]]:
 Question = Callable[[Job], Iterator[tuple[str, str, Measured]]]
 QUESTIONS: Mapping[str, Question] = {
     "piles": piles,
+    "answers": answers,
     "groups": grouped,
     "labels": taught,
     "switch": switches,
@@ -465,13 +473,13 @@ def measure(options: argparse.Namespace, path: Path, kept: dict[str, Any]) -> No
 
     few = stored_series(options.backbone, options.few).get("half, 5 shots", {})
     steps = stored_series(options.backbone, options.steps).get("half, 5 shots", {}) if options.steps else {}
-    add(RECIPE, few, "piles", "groups", "labels", "switch")
+    add(RECIPE, few, "answers", "piles", "groups", "labels", "switch")
     add(RECIPE, {key: run for key, run in few.items() if key in steps}, "steps")
     add(STEPS, steps, "steps")
     for title, runs in stored_unequal(options.backbone, options.few).items():
         add(title, runs, "unequal")
     sixteen = stored_series(options.backbone, options.out)["half, 16 shots"]
-    add("16 shots", sixteen, "piles", "groups", "labels", "switch")
+    add("16 shots", sixteen, "answers", "piles", "groups", "labels", "switch")
     for series, (name, split), run, questions in work:
         for question in questions:
             key = f"{question}/{series}/{name}/{split}"
@@ -530,7 +538,7 @@ def interval(values: Floats) -> str:
 
 def piles_table(title: str, rows: Rows, sets: Sequence[str]) -> Table:
     table = Table(title, ["arm", *PILES], note="P / R / let; *none*: R / kept, worst set's kept.")
-    for arm in ("today", "probability, as many kept as 10%", "walk, 5%", "walk, 10%"):
+    for arm in dict.fromkeys(arm for arm, _ in rows if not arm.startswith(("label", "alone", "score"))):
         cells = []
         for kind in PILES:
             if (arm, kind) not in rows:
@@ -601,9 +609,11 @@ def tables_of(kept: Mapping[str, Any]) -> Iterator[Table]:
             chosen, check = ([s for s in half if s in sets] for half in (CHOSEN, CHECK))
             title = f"{series}, {runs} runs"
             if question == "piles":
+                rows = {**rows, **rows_of(kept, "answers", series)[0]}
                 yield piles_table(f"{title}: chosen", rows, chosen)
                 yield piles_table(f"{title}: check", rows, check)
-                yield differences_table(rows, "walk, 5%", check)
+                for arm in ("walk, 5%", "self-trained, 5%"):
+                    yield differences_table(rows, arm, check)
                 labels = {key: v for key, v in rows.items() if key[0].startswith("label")}
                 kinds = list(dict.fromkeys(kind for _, kind in labels))
                 yield plain_table(f"{title}: class of known images", labels, kinds, "right", sets)
@@ -626,7 +636,7 @@ def tables_of(kept: Mapping[str, Any]) -> Iterator[Table]:
                     for m in ("few", "all"):
                         what = f"{title}: {m}, {', '.join(names)}"
                         yield plain_table(what, rows, ["closed", "collection", "mixed"], m, names, "τ 0")
-            elif series == RECIPE:
+            elif question == "steps" and series == RECIPE:
                 longer, _ = rows_of(kept, question, STEPS)
                 both = {("recipe", m): v for (_, m), v in rows.items()}
                 both |= {("30 steps", m): v for (_, m), v in longer.items()}
