@@ -26,7 +26,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from core.serving.text_cache import RequestClassifier
 from rich.console import Console
 
 from benchmarks.accuracy.encodings import Encodings, read, store_of
@@ -50,8 +49,8 @@ from core.clip.inference.request_rule import request_rule, without_prior
 from core.clip.inference.self_training import self_trained
 from core.clip.inference.which_next import which_next
 from core.clip.models.starter import LOGIT_SCALE
-from core.serving.collection import Collection, Features
-from core.serving.pool.served_model import ServedModel
+from core.serving.collection import rule_or_reason
+from core.serving.texts import HeldModel, RequestClassifier
 
 CHOSEN = ("clothing", "stamps", "signs", "clipart", "living")
 CHECK = ("cifar10", "trashnet", "digits", "symbols", "things")
@@ -159,14 +158,15 @@ def drawn(job: Job, kind: str) -> Pile:
 def today(job: Job, pile: Pile, kept: Floats | slice = slice(None)) -> tuple[Ints, Floats]:
     """Return the class of each image as it is served, and its probability."""
     alone_rule = request_rule(job.shots, job.texts, job.classes)
-    names = SimpleNamespace(names=list(map(str, job.classes)), classes=job.classes)
-    rule = Collection(Features(pile.images[kept]), "").rule_or_reason(
-        cast(RequestClassifier, SimpleNamespace(names=names, rule=alone_rule, text_features=job.texts)),
-        cast(
-            ServedModel, SimpleNamespace(shots=job.shots, backbone=SimpleNamespace(logit_scale=LOGIT_SCALE))
-        ),
+    classifier = SimpleNamespace(
+        names=list(map(str, job.classes)), classes=job.classes, rule=alone_rule, text_features=job.texts
+    )
+    network = SimpleNamespace(shots=job.shots, backbone=SimpleNamespace(logit_scale=LOGIT_SCALE))
+    rule = rule_or_reason(
+        torch.from_numpy(pile.images[kept]),
+        cast(RequestClassifier, classifier),
+        cast(HeldModel, SimpleNamespace(served=network, preview=None)),
         0.35,
-        preview=False,
     )
     scores = (alone_rule if isinstance(rule, str) else rule).scores(torch.from_numpy(pile.images))
     sure, best = (LOGIT_SCALE * scores).softmax(dim=1).max(dim=1)

@@ -21,7 +21,7 @@ NEAR = 0.5
 
 
 def photo_rows(labels: Sequence[int], features: NDArray[np.float32]) -> list[int]:
-    """Return the number of each image's row: it is much more like the one before it than usual.
+    """Return the number of each image's row: each is unusually like the image of its class before it.
 
     Photos taken one after the other show the same thing. What is usual depends on the network and the class.
 
