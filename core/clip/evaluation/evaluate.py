@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from core.clip.data.images import Shot
-from core.clip.data.splits import make_folds, photo_rows
+from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import Candidates, EvalContext
@@ -138,8 +138,7 @@ def _cross_validate(
 ) -> HeldOutPredictions | None:
     """Cross-validate; return None if images or time are too few, or if a fold model fails."""
     trained = context.trained
-    rows = photo_rows(trained.labels, trained.stock_features.numpy())
-    folds = make_folds(trained.labels, context.config.seed, rows)
+    folds = make_folds(trained.labels, context.config.seed)
     if not folds:
         return None
     if seconds_left is not None and seconds_left < SLACK * trained.seconds:
