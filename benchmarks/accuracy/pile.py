@@ -21,8 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +31,6 @@ from benchmarks.accuracy.encodings import Encodings, read, store_of
 from benchmarks.accuracy.rules import ALPHA, Request, outcomes, served, stored_series
 from benchmarks.accuracy.tables import Table, figure
 from benchmarks.run_store import runs_parser
-from core.clip.inference.in_distribution import in_distribution_score
 from core.clip.inference.pile import (
     NONE,
     REST,
@@ -49,8 +47,6 @@ from core.clip.inference.request_rule import request_rule, without_prior
 from core.clip.inference.self_training import self_trained
 from core.clip.inference.which_next import which_next
 from core.clip.models.starter import LOGIT_SCALE
-from core.serving.collection import rule_or_reason
-from core.serving.texts import HeldModel, RequestClassifier
 
 CHOSEN = ("clothing", "stamps", "signs", "clipart", "living")
 CHECK = ("cifar10", "trashnet", "digits", "symbols", "things")
@@ -156,19 +152,20 @@ def drawn(job: Job, kind: str) -> Pile:
 
 
 def today(job: Job, pile: Pile, kept: Floats | slice = slice(None)) -> tuple[Ints, Floats]:
-    """Return the class of each image as it is served, and its probability."""
-    alone_rule = request_rule(job.shots, job.texts, job.classes)
-    classifier = SimpleNamespace(
-        names=list(map(str, job.classes)), classes=job.classes, rule=alone_rule, text_features=job.texts
-    )
-    network = SimpleNamespace(shots=job.shots, backbone=SimpleNamespace(logit_scale=LOGIT_SCALE))
-    rule = rule_or_reason(
+    """Return the class of each image as before this page, and its probability."""
+    rule, images, classes = (
+        request_rule(job.shots, job.texts, job.classes),
         torch.from_numpy(pile.images[kept]),
-        cast(RequestClassifier, classifier),
-        cast(HeldModel, SimpleNamespace(served=network, preview=None)),
-        0.35,
+        job.classes,
     )
-    scores = (alone_rule if isinstance(rule, str) else rule).scores(torch.from_numpy(pile.images))
+    counts = rule.scores(images).argmax(dim=1).bincount(minlength=len(classes))
+    if (
+        len(job.shots[1]) <= 8 * len(classes)
+        and len(images) >= max(100, 20 * len(classes))
+        and counts.min() >= 0.5 * len(images) / len(classes)
+    ):
+        rule = self_trained(job.shots, job.texts, classes, images, LOGIT_SCALE)
+    scores = rule.scores(torch.from_numpy(pile.images))
     sure, best = (LOGIT_SCALE * scores).softmax(dim=1).max(dim=1)
     return best.numpy(), sure.numpy()
 
@@ -255,7 +252,7 @@ def piles(job: Job) -> Iterator[tuple[str, str, Measured]]:
     pile = drawn(job, "both")
     images = torch.from_numpy(pile.images)
     scores = request_rule(job.shots, job.texts, job.classes).scores(images)
-    score = in_distribution_score(images, scores, *job.shots, job.classes).numpy()
+    score = (scores.numpy() + pile.images @ job.support.means.T).max(axis=1)
     for percent in (5, 10):
         answer = alone(job.support, pile.images, lost=percent / 100)
         found = measured(pile, answer.label)
