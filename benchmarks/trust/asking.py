@@ -55,7 +55,7 @@ def score_test_images(
             model = with_parameters(backbone, theta)
         images = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
         classifier = build_zero_shot_classifier(model, backbone.tokenize, prompts).cpu()
-        scores = balanced_scores(images, classifier, shots, alpha, known)
+        scores = balanced_scores(images, classifier, shots, alpha, known, backbone.logit_scale)
         arrays[f"named_{alpha}"] = best_names(scores.trained_only, scores.all_classes)
         arrays[f"{AMONG}{alpha}"] = scores.all_classes.astype(np.float32)
         if alpha == config.alpha:

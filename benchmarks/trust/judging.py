@@ -1,5 +1,6 @@
 """Comparison of a report with the large test set."""
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
@@ -24,7 +23,6 @@ def holds_for(
     own_prompts: bool,
     templates: Sequence[str] | None,
     balance: float,
-    shots: tuple[Tensor, Tensor] | None,
 ) -> bool:
     """Say whether the prediction sets of a calibration hold for such a request.
 
@@ -34,15 +32,10 @@ def holds_for(
     Args:
         own_prompts: the request has prompts of its own.
         templates: of the request; None is the model's.
-        shots: support set of the model.
     """
     same_names = {same_class(name) for name in names} == {same_class(name) for name in trained}
     plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
-    same_scores = calibration.scoring_version == SCORING_VERSION or (
-        calibration.scoring_version == 2
-        and shots is not None
-        and len(shots[1].unique(return_counts=True)[1].unique()) == 1
-    )
+    same_scores = calibration.scoring_version == SCORING_VERSION
     return plain and same_scores and same_names
 
 

@@ -280,7 +280,6 @@ def _calibration(model: HeldModel, classifier: RequestClassifier, options: Optio
             own_prompts=any(not isinstance(name, str) and name.prompts for name in options.class_names or ()),
             templates=options.templates,
             balance=options.new_class_balance,
-            shots=model.served.shots,
         )
     ):
         found = None

@@ -11,19 +11,17 @@ from torch import Tensor
 from core.clip.inference import pile
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.prototypes import PrototypeClassifier
-from core.clip.inference.request_rule import RequestRule, request_rule
+from core.clip.inference.request_rule import RequestRule, request_rule, without_prior
 from core.clip.inference.self_training import self_trained
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
 from core.serving.texts import HeldModel, RequestClassifier
 
-MIN_IMAGES, MIN_IMAGES_PER_CLASS, MIN_CLASS_SHARE = 100, 20, 0.5
-"""Images, their mean per class name, and the part of that mean that must be predicted for each class.
+MIN_CLASS_SHARE = 0.5
+"""Part of the mean number of images per class name that must be predicted for each class.
 
-With fewer images, or without those of a class, self-training loses (benchmarks/pages/requests.md).
+Without images of a class self-training loses (benchmarks/pages/pile.md).
 """
-MAX_SHOTS = 8
-"""Training images per class above which self-training does not gain. Labels of the collection don't count."""
 SELF_TRAINED = "The model was trained on all class names: the surer images count as training images here."
 
 
@@ -86,7 +84,8 @@ class Shots:
         shots = self.features, self.labels
         if model.served.shots is None:
             return PrototypeClassifier(*shots).rule(text_features, self.classes, balance)
-        return request_rule(shots, text_features, self.classes, balance)
+        rule = request_rule(shots, text_features, self.classes, balance)
+        return without_prior(rule, model.served.shots[1], self.classes, model.served.backbone.logit_scale)
 
     def support(self) -> pile.Support:
         """Return the images of the requested classes, as `pile` takes them."""
@@ -157,7 +156,6 @@ def self_training_or_reason(
         rule: without self-training.
     """
     names, classes, served = classifier.names, shots.classes, model.served
-    least = max(MIN_IMAGES, MIN_IMAGES_PER_CLASS * len(names))
     if model.preview is not None:
         return "The model is not trained yet, and its instant preview answers image by image."
     if served.shots is None:
@@ -168,17 +166,11 @@ def self_training_or_reason(
         return "There is only one class name."
     if rule.among_trained is None:
         return "The scores use no training images: new_class_balance is 0, or a class has none."
-    if len(served.shots[1]) > MAX_SHOTS * len(served.shots[1].unique()):
-        return f"With more than {MAX_SHOTS} training images per class self-training does not help."
-    if len(features) < least:
-        return (
-            f"{len(features)} images are too few. With these class names self-training helps from {least} on."
-        )
     counts = rule.scores(features).argmax(dim=1).bincount(minlength=len(names))
-    if counts.min() < MIN_CLASS_SHARE * len(features) / len(names):
+    if counts.min() < max(1, MIN_CLASS_SHARE * len(features) / len(names)):
         few = f"Only {int(counts.min())} images look like {names[int(counts.argmin())]!r}."
         return f"{few} Self-training helps if there are about equally many images of each class."
     scale = served.backbone.logit_scale
-    return self_trained(
-        (shots.features, shots.labels), classifier.text_features, classes, features, scale, balance
-    )
+    own = shots.features, shots.labels
+    trained = self_trained(own, classifier.text_features, classes, features, scale, balance)
+    return without_prior(trained, served.shots[1], classes, scale)

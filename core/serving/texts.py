@@ -22,7 +22,7 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS
-from core.clip.inference.request_rule import RequestRule, request_rule
+from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.models.features import classifier_from_features
 from core.clip.prompts import all_class_prompts, check_prompts, class_indices, clean_class_name, same_class
 from core.serving.engine import Engine
@@ -229,7 +229,8 @@ class Texts:
                     self.kept.put((model.served.key, prompts), row, size)
             features = torch.stack([rows[prompts] for prompts in classifier.prompts])
             balance = classifier.key[-1]
-            classifier.rule = request_rule(model.served.shots, features, classifier.classes, balance)
+            scale = model.served.backbone.logit_scale
+            classifier.rule = adapted_rule(model.served.shots, features, classifier.classes, scale, balance)
             classifier.text_features = features
             classifier.encoded = True
             self.kept.put(classifier.key, classifier, classifier.bytes)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.clip.errors import Cancelled
 from core.clip.evaluation.context import Candidates, EvalContext
-from core.clip.inference.request_rule import request_rule
+from core.clip.inference.request_rule import adapted_rule
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.training.progress import Reporter
@@ -124,7 +124,9 @@ def predict(
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
         classifier = build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
-        return balanced_scores(torch.cat(parts), classifier, weights.shots, at, candidates)
+        return balanced_scores(
+            torch.cat(parts), classifier, weights.shots, at, candidates, backbone.logit_scale
+        )
 
     found = scores(stock, of_stock, 0), scores(adapted, features, alpha)
     return HeldOutPredictions(candidates, np.asarray(positions), np.asarray(truth), *found)
@@ -142,6 +144,7 @@ def balanced_scores(
     shots: SupportSet | None,
     alpha: float,
     candidates: Candidates,
+    logit_scale: float,
 ) -> ClassScores:
     """Return the scores by the rule of each request.
 
@@ -153,7 +156,10 @@ def balanced_scores(
     classes, k = candidates.classes, candidates.trained
     return ClassScores(
         *(
-            request_rule(support, classifier_weights[of], classes[of]).scores(features).double().numpy()
+            adapted_rule(support, classifier_weights[of], classes[of], logit_scale)
+            .scores(features)
+            .double()
+            .numpy()
             for of in (slice(k), slice(None), slice(k, None))
         )
     )

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE
-from core.clip.inference.request_rule import RequestRule, request_rule
+from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.weights.files import Weights
@@ -79,8 +79,9 @@ class Classifier:
             balance: as in `core.clip.inference.request_rule`; 0 gives the paper's scores.
         """
         image_features, text_features = image_features.cpu(), text_features.cpu()
-        rule = request_rule(self._shots, text_features, classes, balance)
-        return scored(image_features, text_features, rule, self.backbone.logit_scale)
+        scale = self.backbone.logit_scale
+        rule = adapted_rule(self._shots, text_features, classes, scale, balance)
+        return scored(image_features, text_features, rule, scale)
 
     def classify(
         self,

@@ -84,7 +84,8 @@ class Support:
     @cached_property
     def sums(self) -> Floats:
         """[K, D]."""
-        return self.members.T @ self.features
+        sums: Floats = self.members.T @ self.features
+        return sums
 
     @cached_property
     def means(self) -> Floats:
@@ -102,7 +103,8 @@ class Support:
         """Return the cosine of each `left_out` shot with the mean of the others of its class."""
         rows = self.left_out
         others = self.members[rows] @ self.sums - self.features[rows]
-        return (self.features[rows] * unit(others)).sum(axis=1)
+        near: Floats = (self.features[rows] * unit(others)).sum(axis=1)
+        return near
 
 
 @dataclass(frozen=True)

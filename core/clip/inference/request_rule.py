@@ -20,13 +20,11 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_means, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
+from core.clip.inference.pile import less_prior
 
 RequestKind = Literal["closed", "mixed", "untrained"]
-SCORING_VERSION = 3
-"""Changes with the scores of closed requests: a calibration of other scores is not applied.
-
-Version 2 had the same scores for classes with equally many shots.
-"""
+SCORING_VERSION = 4
+"""Changes with the scores of closed requests: a calibration of other scores is not applied."""
 TEXT_COUNTS_AS = 3.0
 """Weight of the text of a class against its shots (shots)."""
 DISCRIMINANT_WEIGHT = 3.0
@@ -129,19 +127,39 @@ def request_rule(
     return RequestRule(kind, weights, class_offsets(*shots, weights, classes, balance), among)
 
 
-def without_prior(rule: RequestRule, less: Tensor, classes: Sequence[int]) -> RequestRule:
+def adapted_rule(
+    shots: tuple[Tensor, Tensor] | None,
+    text_weights: Tensor,
+    classes: Sequence[int],
+    logit_scale: float,
+    balance: float = NEW_CLASS_BALANCE,
+) -> RequestRule:
+    """Return the rule of a request to a trained model. The arguments are those of `request_rule`.
+
+    Args:
+        logit_scale: factor of the scores in the softmax.
+    """
+    rule = request_rule(shots, text_weights, classes, balance)
+    return rule if shots is None else without_prior(rule, shots[1], classes, logit_scale)
+
+
+def without_prior(
+    rule: RequestRule, labels: Tensor, classes: Sequence[int], logit_scale: float
+) -> RequestRule:
     """Return the rule of a trained model whose classes had unequal numbers of training images.
 
     Beside new classes, the order of the trained ones changes, and their highest score stays. The paper's
     scores stay, too.
 
     Args:
-        less: [K], of each trained class (`pile.less_prior`).
+        labels: [S], of the training images.
         classes: trained class of each candidate, or NEW_CLASS.
     """
-    trained = rule.among_trained
+    trained, counts = rule.among_trained, labels.bincount()
     if trained is None:
         return rule
+    less = torch.zeros(max(len(counts), *(c + 1 for c in classes)))  # none for a class of labels alone
+    less[counts.nonzero()[:, 0]] = torch.from_numpy(less_prior(counts[counts > 0].numpy(), logit_scale))
     biases = trained.biases - less[[c for c in classes if c != NEW_CLASS]]
     return replace(rule, among_trained=replace(trained, biases=biases))
 
