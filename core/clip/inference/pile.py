@@ -74,7 +74,8 @@ class Support:
     @cached_property
     def classes(self) -> Ints:
         """[K], ascending."""
-        return np.unique(self.labels[self.labels >= 0])
+        found: Ints = np.unique(self.labels[self.labels >= 0])
+        return found
 
     @cached_property
     def members(self) -> Floats:
