@@ -23,19 +23,8 @@ from PIL import Image
 from clipcite import APIStatusError, Client, Job
 from core.samples import parts, sample
 from core.store.db.migrate import alembic_config
-from tests.deploy.engine import (
-    OURS,
-    PYTHON,
-    Engine,
-    Failed,
-    build,
-    docker,
-    eventually,
-    get_images,
-    run,
-    small_disk,
-    why_not,
-)
+from tests.deploy import engine as own
+from tests.deploy.engine import OURS, Engine, Failed, docker, eventually, run
 from tests.deploy.files import ROOT
 from tests.disk import fill
 
@@ -43,18 +32,7 @@ NAME, PORT = "clipcite-test", 8100
 MAX_IMAGE_BYTES = 2_200_000_000
 NAMES = ["washer", "gear", "screw"]
 PHOTOS = [parts.load(name, 0) for name in NAMES]  # `screw` is a new class
-LONG = {"epochs": 60}
-S3 = f"""FROM {PYTHON}
-RUN pip install -q nanio
-ENTRYPOINT ["sh", "-c", "mkdir -p /var/lib/garage/clipcite; NANIO_ACCESS_KEY=$GARAGE_DEFAULT_ACCESS_KEY \
-NANIO_SECRET_KEY=$GARAGE_DEFAULT_SECRET_KEY exec nanio serve --data-dir /var/lib/garage --host 0.0.0.0 \
---port 3900 --region garage"]"""
-S3_SERVICE = """services:
-  s3:
-    image: clipcite-test-s3
-    healthcheck:
-      test: [CMD, python3, -c, "import socket; socket.create_connection(('127.0.0.1', 3900)).close()"]
-"""
+LONG = {"epochs": 30}
 MIGRATION = """import sqlalchemy as sa
 from alembic import op
 revision = "next"
@@ -311,9 +289,9 @@ def upgraded(project: Project) -> None:
 
 
 def with_s3(box: Path, images: Path) -> None:
-    docker("build", "--quiet", "--tag", "clipcite-test-s3", "-", text=S3)
+    docker("build", "--quiet", "--tag", "clipcite-test-s3", "-", text=own.S3)
     settings = {"COMPOSE_PROFILES": "s3", "CLIPCITE_BLOB_URL": "s3://clipcite/blobs"}
-    project = Project(box / "s3", f"{NAME}-s3", S3_SERVICE, **settings)
+    project = Project(box / "s3", f"{NAME}-s3", own.S3_SERVICE, **settings)
     try:
         with step("profile s3, by a stand-in: up and a job") as note:
             project.up()
@@ -331,7 +309,7 @@ def with_s3(box: Path, images: Path) -> None:
 
 
 def main() -> None:
-    if reason := why_not():
+    if reason := own.why_not():
         sys.exit(f"The containers were not tested. {reason}")
     box = Path(*sys.argv[1:2] or [tempfile.gettempdir(), "clipcite-compose"]).absolute()
     images = box / "images"
@@ -343,14 +321,14 @@ def main() -> None:
     say(f"Load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     try:
         with step("images of Python, PostgreSQL and Valkey") as note:
-            note(get_images(box))
+            note(own.get_images(box))
         with step("docker build --target cpu") as note:
-            note(build(box))
-        size, base = (int(docker("image", "inspect", "--format={{.Size}}", i)) for i in (OURS, PYTHON))
+            note(own.build(box))
+        size, base = (int(docker("image", "inspect", "--format={{.Size}}", i)) for i in (OURS, own.PYTHON))
         say(f"   {size / 1e9:.2f} GB, with {base / 1e9:.2f} GB of Debian and Python")
         assert size <= MAX_IMAGE_BYTES
         one_container()
-        with small_disk(box, megabytes=3_000) as disk:
+        with own.small_disk(box, megabytes=3_000) as disk:
             override = f"volumes: {{data: {{driver_opts: {{type: none, o: bind, device: {disk}}}}}}}\n"
             project = Project(box / "project", NAME, override)
             try:

@@ -52,6 +52,18 @@ RUN groupadd -g 999 valkey && useradd -u 999 -g 999 valkey && {INSTALL} valkey-s
 VOLUME /data
 WORKDIR /data""",
 }
+# With the keys of Garage; its arguments follow and are ignored.
+S3 = f"""FROM {PYTHON}
+RUN pip install -q nanio
+ENTRYPOINT ["sh", "-c", "mkdir -p /var/lib/garage/clipcite; NANIO_ACCESS_KEY=$GARAGE_DEFAULT_ACCESS_KEY \
+NANIO_SECRET_KEY=$GARAGE_DEFAULT_SECRET_KEY exec nanio serve --data-dir /var/lib/garage --host 0.0.0.0 \
+--port 3900 --region garage"]"""
+S3_SERVICE = """services:
+  s3:
+    image: clipcite-test-s3
+    healthcheck:
+      test: [CMD, python3, -c, "import socket; socket.create_connection(('127.0.0.1', 3900)).close()"]
+"""
 
 
 class Failed(Exception):
