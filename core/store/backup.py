@@ -130,6 +130,9 @@ def create(
     Raises:
         DatabaseUnavailable, StorageUnavailable: there is no new snapshot.
     """
+    for stored in backup.list(""):
+        if PART.search(stored.key):  # of a killed backup
+            backup.delete(stored.key)
     names = backup.names()
     known = (
         {entry["key"]: entry for kind, entry in _lines(backup, names[-1]) if kind == "blob"} if names else {}
