@@ -12,7 +12,7 @@ from types import TracebackType
 from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, epoch_of, is_whole, newest_first
 from core.errors import ClipCiteError
 from core.store.db.session import Database
-from core.store.jobs.endings import checkpoints_of
+from core.store.jobs.jobs import checkpoints_of
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 

@@ -8,7 +8,7 @@ from core import tracing
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.settings import Settings
 from core.store.db.tables import Model
-from core.store.jobs import jobs, leases
+from core.store.jobs import jobs, lifecycle
 from core.store.storage.blobs import Blobs
 from worker.lease import Lease
 from worker.trainer.protocol import TASK, Task
@@ -28,7 +28,7 @@ def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path
         images = jobs.images(session, claim.job_id)
         if claim.model_id is not None:
             model = session.get(Model, claim.model_id)
-            trained_seconds = leases.training_seconds(session, claim.job_id)
+            trained_seconds = lifecycle.training_seconds(session, claim.job_id)
     shots = []
     for image in images:
         if lease.should_stop():

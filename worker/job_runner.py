@@ -16,10 +16,9 @@ from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED
 from core.store.errors import ServerUnavailable, StorageFull, StorageUnavailable
-from core.store.jobs import leases
-from core.store.jobs.endings import RESUMED, checkpoints_of
-from core.store.jobs.leases import Claim
-from core.store.jobs.transitions import of_request
+from core.store.jobs import lifecycle
+from core.store.jobs.jobs import checkpoints_of
+from core.store.jobs.lifecycle import RESUMED, Claim, of_request
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from worker.checkpoints import CheckpointUploader
@@ -68,7 +67,7 @@ class JobRunner:
         if self.draining.is_set():
             return
         with self.database.write() as session:
-            claim = leases.claim(
+            claim = lifecycle.claim(
                 session,
                 job_id,
                 worker=self.name,
@@ -105,7 +104,7 @@ class JobRunner:
                         self.blobs,
                         claim.job_id,
                         folder / CHECKPOINTS,
-                        lambda stored, epoch: lease.write(leases.record_checkpoint, stored, epoch),
+                        lambda stored, epoch: lease.write(lifecycle.record_checkpoint, stored, epoch),
                     ) as uploader,
                 ):
                     self._train_and_evaluate(lease, folder, clock, uploader, progress)
@@ -115,7 +114,7 @@ class JobRunner:
             except TrainerFailed as error:
                 logger.warning("%s: failed, %s: %s", claim.job_id, error.code, error)
                 code = error.code
-                outcome = lease.write(leases.finish_failed, code=code, detail=error.detail) or LOST
+                outcome = lease.write(lifecycle.finish_failed, code=code, detail=error.detail) or LOST
             except Exception as error:
                 code, detail = _reason(error)
                 log = logger.exception if code == "internal_error" else logger.warning
@@ -143,12 +142,12 @@ class JobRunner:
         def on_message(message: dict[str, Any]) -> None:
             kind = message.pop("type")
             if kind == "warning":
-                lease.write(leases.record_warning, **message)
+                lease.write(lifecycle.record_warning, **message)
             elif kind == "checkpoint":
                 uploader.notify()
             elif kind == "resumed":
                 logger.info("%s: resumed after epoch %d", claim.job_id, message["epoch"])
-                lease.write(leases.record, RESUMED, epoch=message["epoch"])
+                lease.write(lifecycle.record, RESUMED, epoch=message["epoch"])
             elif kind == "stage":
                 clock.begin(message["stage"])
                 progress.enter(message["stage"])
@@ -185,7 +184,7 @@ class JobRunner:
                 "A stored checkpoint is damaged. Training resumes from an earlier one, or starts again. "
                 "Check the disk or the bucket of the storage."
             )
-            lease.write(leases.record_warning, "checkpoint_damaged", detail)
+            lease.write(lifecycle.record_warning, "checkpoint_damaged", detail)
         try:
             result = run_trainer(
                 folder,
@@ -217,7 +216,7 @@ class JobRunner:
             logger.warning("%s: the lease is lost; attempt %d is discarded", claim.job_id, claim.attempt)
             return LOST
         if lease.cancelled.is_set():
-            status = lease.write(leases.finish_cancelled)
+            status = lease.write(lifecycle.finish_cancelled)
             logger.info("%s: cancelled", claim.job_id)
             return status or LOST
         detail = "The worker was stopped. The job is queued again."
@@ -228,7 +227,7 @@ class JobRunner:
     def _requeue(self, lease: Lease, code: str, detail: str, *, spend_attempt: bool) -> str:
         """Requeue the job, or fail it after its last attempt. Return the attempt's outcome."""
         status = lease.write(
-            leases.requeue,
+            lifecycle.requeue,
             spend_attempt=spend_attempt,
             max_attempts=self.settings.max_attempts,
             code=code,

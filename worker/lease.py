@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
-from core.store.jobs import leases
-from core.store.jobs.leases import Claim
+from core.store.jobs import lifecycle
+from core.store.jobs.lifecycle import Claim
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -92,7 +92,7 @@ class Lease:
             started = time.monotonic()
             try:
                 with self.database.write() as session:
-                    cancel = leases.heartbeat(
+                    cancel = lifecycle.heartbeat(
                         session, self.claim, lease_seconds=self._lease_seconds, progress=self._progress()
                     )
             except Exception as error:  # the heartbeat goes on after any error

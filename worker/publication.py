@@ -10,7 +10,7 @@ from core.clip.errors import CorruptWeights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256, read_manifest
 from core.store.db.ids import new_id
 from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
-from core.store.jobs import jobs, leases
+from core.store.jobs import jobs, lifecycle
 from core.store.registry import models
 from core.store.registry.models import NewModel
 from core.store.storage import deletions
@@ -66,7 +66,7 @@ def publish_model(
             bytes=manifest.bytes,
             delta_format=manifest.delta_format,
         )
-        if not lease.write(leases.publish, model, metrics, seconds=seconds, evaluate=claim.is_evaluated):
+        if not lease.write(lifecycle.publish, model, metrics, seconds=seconds, evaluate=claim.is_evaluated):
             lease.lost.set()
             raise Stopped
     logger.info("%s: published %s", claim.job_id, model_id)
@@ -82,7 +82,7 @@ def end_job(lease: Lease, blobs: Blobs, report: bytes, metrics: dict[str, Any] |
     key = jobs.report_of(lease.claim.job_id, new_id("rep"))
     with deletions.unless_kept(lease.database, blobs, key):
         blobs.put(key, report)
-        if not lease.write(leases.finish, metrics, key):
+        if not lease.write(lifecycle.finish, metrics, key):
             lease.lost.set()
             raise Stopped
     logger.info("%s: evaluated", lease.claim.job_id)

@@ -19,6 +19,7 @@ from core.store.db.session import Database
 from core.store.db.tables import FINAL, JobEvent
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import events
+from core.store.jobs.lifecycle import PROGRESS
 
 logger = logging.getLogger(__name__)
 MAX_STREAMS = 400
@@ -95,7 +96,7 @@ def to_event(row: JobEvent) -> Event:
 
 
 def _encoded(event: JobEvent) -> bytes:
-    name = "done" if event.type in FINAL else "progress" if event.type == events.PROGRESS else "log"
+    name = "done" if event.type in FINAL else "progress" if event.type == PROGRESS else "log"
     return format_sse_event(event=name, id=str(event.seq), data_str=to_event(event).model_dump_json())
 
 

@@ -23,8 +23,8 @@ from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
 from core.store.errors import ShotsGone
-from core.store.jobs import events, fair_queue, jobs
-from core.store.jobs.leases import PUBLISHED
+from core.store.jobs import events, fair_queue, jobs, lifecycle
+from core.store.jobs.lifecycle import PUBLISHED
 from core.store.registry.references import clean_name
 from core.store.storage import deletions
 
@@ -121,7 +121,7 @@ def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
     with database.write() as session:
         before = jobs.get(session, job_id, owner=owner)
         ended = before.cancel_requested or before.status in FINAL
-        job = jobs.request_cancel(session, job_id, owner=owner)
+        job = lifecycle.request_cancel(session, job_id, owner=owner)
         if not ended:
             audit.record("job.cancel", job.id)
         return to_job(job, fair_queue.position(session, job))
@@ -173,7 +173,7 @@ def delete_job(
 ) -> None:
     """Delete a job with its images, events and report. Its model is kept."""
     with database.write() as session:
-        jobs.delete(session, job_id, owner=owner)
+        lifecycle.delete(session, job_id, owner=owner)
         audit.record("job.delete", job_id)
     serving.previews.forget(job_id)
     deletions.finish(database, blobs, jobs.blobs_of(job_id))

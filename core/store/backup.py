@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import JSON, Connection, DateTime, MetaData, insert, inspect, select, update
+from sqlalchemy import JSON, Connection, DateTime, MetaData, Table, insert, inspect, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -36,7 +36,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now, unavailability
 from core.store.db.tables import METADATA, QUEUED, RUNNING, ApiKey, Deletion, Job, JobImage, Model
 from core.store.errors import BlobDamaged, BlobNotFound, DatabaseUnavailable, StorageUnavailable
-from core.store.jobs.endings import end_lease
+from core.store.jobs.lifecycle import end_lease
 from core.store.storage import deletions, installation
 from core.store.storage.atomic_write import PART
 from core.store.storage.blobs import PROBE, Blobs, is_key
@@ -130,6 +130,9 @@ def create(
     Raises:
         DatabaseUnavailable, StorageUnavailable: there is no new snapshot.
     """
+    for stored in backup.list(""):
+        if PART.search(stored.key):  # of a killed backup
+            backup.delete(stored.key)
     names = backup.names()
     known = (
         {entry["key"]: entry for kind, entry in _lines(backup, names[-1]) if kind == "blob"} if names else {}
@@ -471,12 +474,13 @@ def _insert_rows(connection: Connection, backup: Backup, snapshot: Snapshot) -> 
     for kind, lines in groupby(_lines(backup, snapshot.name), key=lambda line: line[0]):
         if kind in snapshot.rows.keys() - LEFT_OUT:
             table = tables.tables[kind]
-            times = {column.name for column in table.columns if isinstance(column.type, DateTime)}
-            while batch := [_with_times(row, times) for _, row in islice(lines, BATCH)]:
+            while batch := [_with_times(table, row) for _, row in islice(lines, BATCH)]:
                 connection.execute(insert(table), batch)
 
 
-def _with_times(row: dict[str, Any], times: set[str]) -> dict[str, Any]:
+def _with_times(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose times are no longer text. Raise KeyError for an unknown column."""
+    times = {name for name in row if isinstance(table.columns[name].type, DateTime)}
     return {
         name: datetime.fromisoformat(value) if name in times and value is not None else value
         for name, value in row.items()

@@ -9,7 +9,7 @@ from core.store.accounts import audit, idempotency, owners, quotas
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db.session import database_now
 from core.store.db.tables import Job, Model
-from core.store.jobs import jobs
+from core.store.jobs import lifecycle
 from core.store.registry import models
 from core.store.registry.models import NewModel
 
@@ -17,7 +17,7 @@ from core.store.registry.models import NewModel
 def submit_job(
     session: Session, settings: Settings, claim: IdempotencyClaim | None, *, owner: str, **job: Any
 ) -> Job:
-    """Create a job with the arguments of `jobs.create`, or return the job of an earlier identical request.
+    """Create a job with the arguments of `lifecycle.create`, or return that of an earlier identical request.
 
     The owner is locked, so that concurrent requests can neither exceed a quota nor create two jobs for a key.
 
@@ -36,7 +36,7 @@ def submit_job(
     )
     images = sum(image.bytes for image in job["images"])
     quotas.check_quota(session, owner, settings, more_bytes=images + reserved)
-    created = jobs.create(session, owner=owner, reserved_bytes=reserved, **job)
+    created = lifecycle.create(session, owner=owner, reserved_bytes=reserved, **job)
     audit.record("job.create", created.id)
     return created
 

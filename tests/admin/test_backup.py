@@ -25,8 +25,7 @@ ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal
 from clipcite.cli.main import app
-from core.store import backup
-backup.Backup.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 app()
 """
 
@@ -63,8 +62,11 @@ def test_a_killed_backup_leaves_nothing_for_long(data: Path, tmp_path: Path) -> 
     assert list(system.iterdir()) == []
     scratch = Settings(data=data).scratch()
     assert len(list(scratch.iterdir())) == 1
+    assert len(list((tmp_path / "backup").rglob("*.part"))) == 1
+    assert run(data, "restore", str(tmp_path / "backup")).exit_code == 1
     assert run(data, "backup", str(tmp_path / "backup")).exit_code == 0
     assert list(scratch.iterdir()) == []
+    assert list((tmp_path / "backup").rglob("*.part")) == []
 
 
 def tampered(backup: Path, kind: str, change: Callable[[list[Any]], object]) -> None:

@@ -25,7 +25,7 @@ from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobEvent, JobImage
 from core.store.errors import DatabaseUnavailable, StorageUnavailable
-from core.store.jobs import jobs
+from core.store.jobs import lifecycle
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
@@ -94,7 +94,7 @@ class Service:
         found = self.stored()
         with self.database.write() as session:
             for job in session.scalars(select(Job)).all():
-                jobs.delete(session, job.id, owner=job.owner)
+                lifecycle.delete(session, job.id, owner=job.owner)
         for top in self.blobs.folders(""):
             self.blobs.delete_prefix(top)
         for path in self.temp.iterdir():

@@ -37,8 +37,9 @@ from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion, Job, JobEvent, JobImage, Model
-from core.store.jobs import jobs, leases
-from core.store.jobs.endings import CHECKPOINT, checkpoints_of
+from core.store.jobs import jobs, lifecycle
+from core.store.jobs.jobs import checkpoints_of
+from core.store.jobs.lifecycle import CHECKPOINT
 from core.store.storage import atomic_write, deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, claimed, delete_job, new_job, new_model, stored_job, stored_model
@@ -169,7 +170,7 @@ def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path
 
     def record(stored: str, epoch: int) -> bool:
         with database.write() as session:
-            return leases.record_checkpoint(session, claim, stored, epoch)
+            return lifecycle.record_checkpoint(session, claim, stored, epoch)
 
     uploader = CheckpointUploader(database, blobs, claim.job_id, folder, record)
     uploader.fetch()
@@ -178,7 +179,7 @@ def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path
         (folder / checkpoint_name(epoch, sha256(b"state"))).write_bytes(b"state")
         uploader._store_newest()
     with database.write() as session:
-        leases.finish_failed(session, claim, code="x", detail="x")
+        lifecycle.finish_failed(session, claim, code="x", detail="x")
     deletions.finish(database, blobs, checkpoints_of(claim.job_id))
 
 

@@ -17,10 +17,9 @@ from core.clip.training.checkpoint_files import checkpoint_name, epoch_of, is_wh
 from core.store.db.session import Database
 from core.store.db.tables import Deletion
 from core.store.errors import StorageFull
-from core.store.jobs import jobs
-from core.store.jobs.endings import checkpoints_of
+from core.store.jobs import jobs, lifecycle
 from core.store.jobs.events import after
-from core.store.jobs.jobs import NewImage
+from core.store.jobs.jobs import NewImage, checkpoints_of
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, job_of, new_job, types_of
@@ -295,9 +294,9 @@ def test_a_job_that_ends_while_requeued_leaves_no_checkpoint(
     assert stored(worker.blobs, job_id) == [1]
     with worker.database.write() as session:
         if end == "cancelled":
-            jobs.request_cancel(session, job_id, owner=OWNER)
+            lifecycle.request_cancel(session, job_id, owner=OWNER)
         else:
-            jobs.delete(session, job_id, owner=OWNER)
+            lifecycle.delete(session, job_id, owner=OWNER)
     gone = checkpoints_of(job_id) if end == "cancelled" else jobs.blobs_of(job_id)
     assert finish_deletions(worker.database, worker.blobs) == [gone]
     assert stored(worker.blobs, job_id) == []

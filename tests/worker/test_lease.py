@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from core.store.db.session import Database
 from core.store.db.tables import Job
 from core.store.errors import DatabaseUnavailable
-from core.store.jobs import jobs
+from core.store.jobs import lifecycle
 from tests.core.store.samples import OWNER, claimed, new_job
 from worker.lease import Lease
 
@@ -60,7 +60,7 @@ def test_a_heartbeat_learns_of_a_cancellation_and_of_another_lease(database: Dat
     job_id = new_job(database)
     with Lease(database, claimed(database, job_id), lease_seconds=600, beat_seconds=0.01) as lease:
         with database.write() as session:
-            jobs.request_cancel(session, job_id, owner=OWNER)
+            lifecycle.request_cancel(session, job_id, owner=OWNER)
         assert lease.cancelled.wait(60)
         assert not lease.lost.is_set()
         with database.write() as session:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db.tables import Job, JobEvent, Model
 from core.store.errors import DatabaseUnavailable, StorageFull, StorageUnavailable
-from core.store.jobs import events, jobs
+from core.store.jobs import events, lifecycle
 from core.store.registry import models
 from tests.core.store.samples import OWNER, expire, job_of, let_lease_expire
 from tests.worker.conftest import MakeWorker
@@ -143,7 +143,7 @@ def out_of_memory(worker: JobRunner, job_id: str) -> None:
 
 def cancel(worker: JobRunner, job_id: str) -> None:
     with worker.database.write() as session:
-        jobs.request_cancel(session, job_id, owner=OWNER)
+        lifecycle.request_cancel(session, job_id, owner=OWNER)
 
 
 def drain(worker: JobRunner, job_id: str) -> None:

@@ -21,7 +21,7 @@ from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.settings import Settings, get_settings
 from core.store.db.session import Database
-from core.store.jobs import fair_queue, jobs
+from core.store.jobs import fair_queue, jobs, lifecycle
 from core.store.jobs.queue import make_celery, send_adapt, waiting
 from core.store.storage.blobs import Blobs
 from worker.dispatcher.backbones import Downloads
@@ -56,7 +56,7 @@ def dispatch(
     metrics = metrics or DispatcherMetrics(CollectorRegistry())
     if not after_sleep:
         with database.write() as session:
-            lost = jobs.expire_leases(
+            lost = lifecycle.expire_leases(
                 session, max_attempts=settings.max_attempts, lease_seconds=settings.lease_seconds
             )
         for job in lost:

@@ -24,7 +24,7 @@ from core.settings import Settings
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, Owner, WebhookDelivery
 from core.store.db.text import sanitize_text, utc_text
-from core.store.jobs.transitions import append_event, of_request
+from core.store.jobs.lifecycle import append_event, of_request
 from core.url_guard import Destination, InvalidDestination, NotPublic, Resolve
 from worker.metrics import DispatcherMetrics
 

@@ -18,7 +18,7 @@ from core.clip.errors import BadImage
 from core.serving.service import Serving
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage
 from core.store.errors import BlobNotFound, NotFound, ReportPending
-from core.store.jobs import endings, jobs
+from core.store.jobs import jobs, lifecycle
 from core.store.storage.blobs import Blobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -89,7 +89,7 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
         )
         raise NotFound("report_not_found", detail)
     for notice in job.warnings:
-        if notice["code"] in endings.EVALUATION_SKIPPED:
+        if notice["code"] in lifecycle.EVALUATION_SKIPPED:
             raise NotFound("report_not_found", f"The job has no report. {notice['detail']}")
     if job.report_key is None:
         raise NotFound(

@@ -1,4 +1,4 @@
-"""Training jobs, from submission to end: states, leases, events, outbox and broker.
+"""Training jobs: their rows, their life (`lifecycle`), events, the queue and the broker.
 
 May import `registry` and the layers below it.
 """

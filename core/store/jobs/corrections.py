@@ -16,8 +16,7 @@ from core.store.db.tables import FEEDBACK, Job, JobImage, Model
 from core.store.db.text import sanitize_text
 from core.store.errors import Conflict, NotFound, ShotsGone
 from core.store.jobs import jobs
-from core.store.jobs.jobs import NewImage
-from core.store.jobs.transitions import locked
+from core.store.jobs.jobs import NewImage, locked
 from core.store.registry import models
 from core.store.storage import deletions
 

@@ -5,34 +5,10 @@ channel, so any API process can report on any worker. The job's row is locked wh
 numbers become visible in order and readers miss none.
 """
 
-from datetime import datetime
-from typing import Any
-
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.store.db.tables import FINAL, Job, JobEvent
-from core.store.jobs.transitions import append_event
-
-PROGRESS = "progress"
-
-
-def record_progress(session: Session, job: Job, progress: dict[str, Any], *, at: datetime) -> None:
-    """Append a progress event, and delete the previous one if it has the same stage and percent.
-
-    About a hundred events remain, regardless of the job's duration. The job's row must be locked, and
-    `job.progress` must still be the previous progress.
-    """
-    previous = None
-    if job.progress is not None and _stage_and_percent(job.progress) == _stage_and_percent(progress):
-        rows = select(func.max(JobEvent.seq)).where(JobEvent.job_id == job.id, JobEvent.type == PROGRESS)
-        previous = session.scalar(rows)
-    append_event(session, job.id, at=at, type=PROGRESS, data=progress)
-    if previous is not None:  # after the append, so that the new number exceeds the previous one
-        session.execute(
-            delete(JobEvent).where(JobEvent.job_id == job.id, JobEvent.seq == previous),
-            execution_options={"synchronize_session": False},
-        )
+from core.store.db.tables import FINAL, JobEvent
 
 
 def after(session: Session, job_id: str, seq: int) -> list[JobEvent]:
@@ -59,7 +35,3 @@ def newer(session: Session, job_id: str, seq: int) -> list[JobEvent] | None:
     if not last:
         return None
     return after(session, job_id, seq) if last > seq else []
-
-
-def _stage_and_percent(progress: dict[str, Any]) -> tuple[Any, int]:
-    return progress.get("stage"), int(100 * (progress.get("fraction") or 0))

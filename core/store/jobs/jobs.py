@@ -1,31 +1,14 @@
-"""Jobs: operations of the API and the dispatcher. Those of the worker are in `leases`.
+"""Jobs with their images: reading, and the keys of their blobs. `lifecycle` has the changes."""
 
-States: queued -> running -> succeeded | failed | cancelled, and running -> queued if the worker is lost. A
-job with a model can only succeed: then its evaluation is what fails or is cancelled.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.log import current
-from core.store.accounts import audit
-from core.store.db.ids import new_id
 from core.store.db.pagination import page
-from core.store.db.session import database_now
-from core.store.db.tables import CANCELLED, FEEDBACK, FINAL, QUEUED, RUNNING, Job, JobImage
+from core.store.db.tables import FEEDBACK, QUEUED, Job, JobImage
 from core.store.db.text import sanitize_text
-from core.store.errors import Conflict, JobNotFound
-from core.store.jobs.endings import EVALUATION_CANCELLED, cancel, end_lease
-from core.store.jobs.transitions import append_event, locked, of_request, transition
-from core.store.storage import deletions
-
-FAR_LEASES = 10
-"""Number of lease durations after which no true lease ends, also if a worker's setting differs."""
+from core.store.errors import JobNotFound
 
 
 @dataclass(frozen=True)
@@ -39,69 +22,6 @@ class NewImage:
     sha256: str
     bytes: int
     label_confirmed: bool = False
-
-
-def create(
-    session: Session,
-    *,
-    job_id: str,
-    owner: str,
-    name: str | None,
-    config: dict[str, Any],
-    classes: list[dict[str, Any]],
-    warnings: list[dict[str, Any]],
-    images: Sequence[NewImage],
-    reserved_bytes: int = 0,
-    webhook: str | None = None,
-    traceparent: str | None = None,
-) -> Job:
-    """Create a queued job that is due now. The dispatcher sends its wake-up, so requests need no broker.
-
-    Its blobs are stored, and `blobs_of` was announced before (`deletions`).
-
-    Args:
-        reserved_bytes: expected size of the job's model.
-        webhook: URL that was already checked.
-        traceparent: trace of the request.
-    """
-    at = database_now(session)
-    request_id = current("request_id")
-    job = Job(
-        id=job_id,
-        owner=owner,
-        name=name,
-        status=QUEUED,
-        cancel_requested=False,
-        config=config,
-        classes=classes,
-        warnings=warnings,
-        attempts=0,
-        available_at=at,
-        created_at=at,
-        image_bytes=sum(image.bytes for image in images),
-        reserved_bytes=reserved_bytes,
-        webhook=webhook,
-        traceparent=traceparent,
-        request_id=request_id,
-        created_by=audit.actor().key_id,
-    )
-    session.add(job)
-    session.flush()
-    deletions.keep(session, blobs_of(job_id))
-    rows = [
-        {
-            **vars(image),
-            "id": new_id("pic"),
-            "job_id": job_id,
-            "position": position,
-            "file_name": sanitize_text(image.file_name),  # shown, never used as a path
-        }
-        for position, image in enumerate(images)
-    ]
-    if rows:
-        session.execute(insert(JobImage), rows)
-    append_event(session, job_id, at=at, type="queued", data={"images": len(rows), **of_request(request_id)})
-    return job
 
 
 def get(session: Session, job_id: str, *, owner: str) -> Job:
@@ -142,54 +62,15 @@ def image(session: Session, job_id: str, position: int) -> JobImage | None:
     return session.scalar(select(JobImage).where(JobImage.job_id == job_id, JobImage.position == position))
 
 
-def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
-    """Cancel a queued job, or ask a running one to stop. Repeated calls change nothing.
+def locked(session: Session, job_id: str, *, owner: str) -> Job | None:
+    """Return the owner's job, locked until this transaction ends, or None if there is none.
 
-    Raises:
-        JobNotFound: the owner has no such job.
-        Conflict: the job has succeeded or failed.
+    On SQLite the whole transaction is the lock (`Database.write`).
     """
-    job = locked(session, job_id, owner=owner)
-    if job is None:
-        raise JobNotFound(job_id)
-    if any(notice["code"] == EVALUATION_CANCELLED for notice in job.warnings):
-        return job
-    if job.status in FINAL and job.status != CANCELLED:
-        raise Conflict(
-            "job_already_finished",
-            f"The job has already {job.status} and can't be cancelled. Delete it with DELETE /jobs/{job_id}.",
-        )
-    if job.status == CANCELLED or job.cancel_requested:
-        return job
-    at = database_now(session)
-    if job.status == QUEUED:
-        changed = cancel(session, job_id, token=None, before=QUEUED, at=at)
-    else:
-        changed = transition(
-            session, job_id, at=at, before=RUNNING, event="cancel_requested", cancel_requested=True
-        )
-    return changed or get(session, job_id, owner=owner)
-
-
-def delete(session: Session, job_id: str, *, owner: str) -> None:
-    """Delete the job with its images and events. After the commit the caller must delete its `blobs_of`.
-
-    Raises:
-        JobNotFound: the owner has no such job.
-        Conflict: the job is running.
-    """
-    job = locked(session, job_id, owner=owner)
-    if job is None:
-        raise JobNotFound(job_id)
-    if job.status == RUNNING:
-        raise Conflict(
-            "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
-        )
-    if job.status == QUEUED and job.model_id is not None:  # its model stays, without an evaluation
-        cancel(session, job_id, token=None, before=QUEUED, at=database_now(session))
-    session.delete(job)  # foreign keys cascade to images and events
-    session.flush()
-    deletions.mark_for_deletion(session, blobs_of(job.id))
+    query = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
+    return session.scalars(
+        query.with_for_update(), execution_options={"populate_existing": True}
+    ).one_or_none()
 
 
 def blobs_of(job_id: str) -> str:
@@ -205,42 +86,6 @@ def report_of(job_id: str, number: str) -> str:
     return f"{blobs_of(job_id)}/report-{number}.json"
 
 
-def expire_leases(session: Session, *, max_attempts: int, lease_seconds: float) -> list[Job]:
-    """End the expired leases of lost workers. Return the changed jobs.
-
-    A job is requeued, fails at its last attempt, or is cancelled if that was requested. A lease that ends far
-    in the future was renewed while the clock was ahead. It is shortened, and a living worker renews it.
-    """
-    at = database_now(session)
-    lease = timedelta(seconds=lease_seconds)
-    session.execute(
-        update(Job)
-        .where(Job.status == RUNNING, Job.lease_expires_at > at + FAR_LEASES * lease)
-        .values(lease_expires_at=at + lease),
-        execution_options={"synchronize_session": False},
-    )
-    expired = (
-        select(Job)
-        .where(Job.status == RUNNING, Job.lease_expires_at < at)
-        .order_by(Job.created_at, Job.id)
-        .with_for_update(skip_locked=True)
-    )
-    changed = []
-    for job in session.scalars(expired, execution_options={"populate_existing": True}).all():
-        times = "once" if job.attempts == 1 else f"{job.attempts} times"
-        released = end_lease(
-            session,
-            job,
-            at=at,
-            attempts=job.attempts,
-            exhausted=job.attempts >= max_attempts,
-            code="worker_lost",
-            detail=(
-                f"The worker {job.worker!r} stopped responding while it ran this job, which was started "
-                f"{times}. The usual cause is a lack of memory. Try a smaller batch_size or image_size, or "
-                "check the worker's log."
-            ),
-        )
-        if released is not None:
-            changed.append(released)
-    return changed
+def checkpoints_of(job_id: str) -> str:
+    """Return the folder of a job's checkpoints. Deleting the job's folder deletes it, too."""
+    return f"jobs/{job_id}/checkpoints"

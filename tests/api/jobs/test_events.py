@@ -15,9 +15,8 @@ from api.jobs.event_stream import EventSource
 from core.store.accounts import api_keys
 from core.store.db.session import database_now
 from core.store.errors import DatabaseUnavailable
-from core.store.jobs import leases
-from core.store.jobs.leases import Claim
-from core.store.jobs.transitions import append_event
+from core.store.jobs import lifecycle
+from core.store.jobs.lifecycle import Claim, append_event
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
 from tests.api.streams import STREAM, Heard, connect, events_in
@@ -44,12 +43,12 @@ def running(service: Service) -> Claim:
 def beat(service: Service, claim: Claim, fraction: float) -> None:
     progress = {**PROGRESS, "fraction": fraction}
     with service.database.write() as session:
-        assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
 
 
 def warn(service: Service, claim: Claim, detail: str = "Less memory than thought.") -> None:
     with service.database.write() as session:
-        assert leases.record_warning(session, claim, "batch_halved", detail)
+        assert lifecycle.record_warning(session, claim, "batch_halved", detail)
 
 
 def finished_job(service: Service) -> str:
@@ -152,7 +151,7 @@ def test_every_final_state_ends_the_stream_with_done(fresh: Service) -> None:
     fresh.client.post(f"/jobs/{cancelled}/cancel")
     failed = running(fresh)
     with fresh.database.write() as session:
-        leases.finish_failed(session, failed, code="out_of_memory", detail="Use a smaller batch_size.")
+        lifecycle.finish_failed(session, failed, code="out_of_memory", detail="Use a smaller batch_size.")
     for job_id, how in ((cancelled, "cancelled"), (failed.job_id, "failed")):
         last = heard(streamed(fresh, job_id))[-1]
         assert (last.event, last.type) == ("done", how)

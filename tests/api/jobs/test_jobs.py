@@ -11,8 +11,8 @@ from core.clip.models.backbone import Backbone
 from core.store.db import pagination
 from core.store.db.tables import Deletion
 from core.store.errors import StorageUnavailable
-from core.store.jobs import leases
-from core.store.jobs.leases import Claim
+from core.store.jobs import lifecycle
+from core.store.jobs.lifecycle import Claim
 from core.store.storage import deletions
 from tests.api.conftest import MakeService
 from tests.api.models.test_models import published
@@ -51,7 +51,7 @@ def succeeded(service: Service) -> str:
 def failed(service: Service) -> str:
     claim = running(service)
     with service.database.write() as session:
-        leases.finish_failed(session, claim, code="out_of_memory", detail="Use a smaller batch_size.")
+        lifecycle.finish_failed(session, claim, code="out_of_memory", detail="Use a smaller batch_size.")
     return claim.job_id
 
 
@@ -80,7 +80,7 @@ def test_a_job_in_every_state(either: Service) -> None:
 
     claim = running(either)
     with either.database.write() as session:
-        leases.heartbeat(session, claim, lease_seconds=30, progress=PROGRESS)
+        lifecycle.heartbeat(session, claim, lease_seconds=30, progress=PROGRESS)
     body = get(either, claim.job_id)
     assert (body["status"], body["attempts"], body["queue_position"]) == ("running", 1, None)
     assert body["progress"] == PROGRESS
@@ -288,7 +288,7 @@ def test_cancelling_an_evaluation_leaves_the_model(fresh: Service) -> None:
     asked = fresh.client.post(f"/jobs/{claim.job_id}/cancel")
     assert (asked.status_code, asked.json()["cancel_requested"]) == (202, True)
     with fresh.database.write() as session:
-        assert leases.finish_cancelled(session, claim)
+        assert lifecycle.finish_cancelled(session, claim)
     body = get(fresh, claim.job_id)
     assert (body["status"], body["metrics"]["verdict"]) == ("succeeded", "not_evaluated")
     assert [warning["code"] for warning in body["warnings"]] == ["evaluation_cancelled"]
@@ -343,8 +343,8 @@ def test_cancel_a_running_job_and_again(fresh: Service) -> None:
         assert response.status_code == 202
         assert (response.json()["status"], response.json()["cancel_requested"]) == ("running", True)
     with fresh.database.write() as session:
-        assert leases.heartbeat(session, claim, lease_seconds=30, progress=None) is True
-        assert leases.finish_cancelled(session, claim)
+        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=None) is True
+        assert lifecycle.finish_cancelled(session, claim)
     assert get(fresh, claim.job_id)["status"] == "cancelled"
     assert fresh.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202
 
@@ -398,7 +398,7 @@ def test_delete_while_running(fresh: Service) -> None:
     assert fresh.stored() == before
     fresh.client.post(f"/jobs/{job_id}/cancel")
     with fresh.database.write() as session:
-        leases.finish_cancelled(session, claim)
+        lifecycle.finish_cancelled(session, claim)
     assert fresh.client.delete(f"/jobs/{job_id}").status_code == 204
     assert fresh.stored() == []
 

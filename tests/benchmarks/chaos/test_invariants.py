@@ -12,9 +12,9 @@ from benchmarks.chaos.invariants import check
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Model
-from core.store.jobs import jobs, leases
+from core.store.jobs import jobs, lifecycle
 from core.store.jobs.jobs import NewImage
-from core.store.jobs.transitions import append_event
+from core.store.jobs.lifecycle import append_event
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, claimed, create_job, new_model, publish
@@ -78,7 +78,7 @@ def store(request: pytest.FixtureRequest, database: Database, tmp_path: Path) ->
     assert publish(database, claim, model, evaluate=True)
     with database.write() as session:
         deletions.announce(session, jobs.report_of(job_id, model_id))
-        assert leases.finish(session, claim, {"verdict": "better"}, jobs.report_of(job_id, model_id))
+        assert lifecycle.finish(session, claim, {"verdict": "better"}, jobs.report_of(job_id, model_id))
     return Store(database, blobs, job_id, model_id)
 
 

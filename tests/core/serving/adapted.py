@@ -18,7 +18,7 @@ from core.clip.weights.support_set import SupportSet
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.jobs import leases
+from core.store.jobs import lifecycle
 from core.store.registry.models import NewModel
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
@@ -104,8 +104,8 @@ def publish_model(
             warnings=[],
             images=[],
         )
-        claim = leases.claim(session, job_id, worker="a test", lease_seconds=60)
+        claim = lifecycle.claim(session, job_id, worker="a test", lease_seconds=60)
         assert claim is not None
         deletions.announce(session, f"models/{model_id}")
-        assert leases.publish(session, claim, model, metrics)
+        assert lifecycle.publish(session, claim, model, metrics)
     return model_id

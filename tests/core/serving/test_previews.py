@@ -28,7 +28,7 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.tables import JobImage
 from core.store.errors import BlobNotFound, JobNotFound, ShotsGone
-from core.store.jobs import jobs, leases
+from core.store.jobs import jobs, lifecycle
 from core.store.jobs.jobs import NewImage
 from tests.api import crafted
 from tests.core.serving.world import World, ask, exactly, kinds, offsets
@@ -124,12 +124,12 @@ def test_classes_with_training_images_are_the_trained_ones(world: PreviewWorld) 
 def test_the_preview_serves_until_there_is_a_model(world: PreviewWorld) -> None:
     queued, failed, cancelled = world.job(), world.job(), world.job()
     with world.database.write() as session:
-        jobs.request_cancel(session, cancelled, owner=DEFAULT_OWNER)
-        claim = leases.claim(session, failed, worker="w", lease_seconds=60)
+        lifecycle.request_cancel(session, cancelled, owner=DEFAULT_OWNER)
+        claim = lifecycle.claim(session, failed, worker="w", lease_seconds=60)
     assert claim is not None
     assert world.ask(failed).preview  # Running.
     with world.database.write() as session:
-        leases.finish_failed(session, claim, code="out_of_memory", detail="Too little memory.")
+        lifecycle.finish_failed(session, claim, code="out_of_memory", detail="Too little memory.")
     for job in (queued, failed, cancelled):
         assert world.ask(job).preview
 
@@ -148,7 +148,7 @@ def test_the_preview_is_deleted_with_its_job(world: PreviewWorld) -> None:
     job = world.job()
     world.ask(job)
     with world.database.write() as session:
-        jobs.delete(session, job, owner=DEFAULT_OWNER)
+        lifecycle.delete(session, job, owner=DEFAULT_OWNER)
     world.serving.previews.forget(job)
     with pytest.raises(JobNotFound):
         world.ask(job)

@@ -16,10 +16,10 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from core.store.jobs import jobs, leases
+from core.store.jobs import jobs, lifecycle
 from core.store.jobs.events import after
 from core.store.jobs.jobs import NewImage
-from core.store.jobs.leases import Claim
+from core.store.jobs.lifecycle import Claim
 from core.store.registry import models
 from core.store.registry.models import NewModel
 from core.store.storage import deletions
@@ -47,7 +47,7 @@ def create_job(session: Session, **given: Any) -> Job:
         **given,
     }
     deletions.announce(session, jobs.blobs_of(fields["job_id"]))
-    return jobs.create(session, **fields)
+    return lifecycle.create(session, **fields)
 
 
 def submit(
@@ -102,7 +102,7 @@ def new_model(**given: Any) -> NewModel:
 
 def claimed(database: Database, job_id: str, *, lease_seconds: float = 30) -> Claim:
     with database.write() as session:
-        claim = leases.claim(session, job_id, worker="w1", lease_seconds=lease_seconds)
+        claim = lifecycle.claim(session, job_id, worker="w1", lease_seconds=lease_seconds)
     assert claim is not None
     return claim
 
@@ -129,7 +129,7 @@ def let_lease_expire(database: Database, job_id: str) -> None:
 
 def expire(database: Database, *, max_attempts: int = 3) -> list[str]:
     with database.write() as session:
-        ended = jobs.expire_leases(session, max_attempts=max_attempts, lease_seconds=30)
+        ended = lifecycle.expire_leases(session, max_attempts=max_attempts, lease_seconds=30)
         return [job.status for job in ended]
 
 
@@ -141,7 +141,7 @@ def publish(
     model = model or new_model()
     with database.write() as session:
         deletions.announce(session, models.blobs_of(model.id))
-        return leases.publish(session, claim, model, metrics, evaluate=evaluate)
+        return lifecycle.publish(session, claim, model, metrics, evaluate=evaluate)
 
 
 def store_report(database: Database, blobs: Blobs, job_id: str, report: dict[str, Any]) -> None:
@@ -194,5 +194,5 @@ def stored_model(database: Database, blobs: Blobs, **given: Any) -> str:
 def delete_job(database: Database, job_id: str) -> None:
     """Delete a queued job. Its files are left."""
     with database.write() as session:
-        jobs.request_cancel(session, job_id, owner="default")
-        jobs.delete(session, job_id, owner="default")
+        lifecycle.request_cancel(session, job_id, owner="default")
+        lifecycle.delete(session, job_id, owner="default")

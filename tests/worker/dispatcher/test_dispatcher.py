@@ -16,7 +16,7 @@ from sqlalchemy import update
 from core.settings import Settings
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from core.store.jobs import fair_queue, leases
+from core.store.jobs import fair_queue, lifecycle
 from core.store.jobs.queue import make_celery, waiting
 from tests.core.store.samples import new_job, new_owner
 from tests.service.running import wait_for
@@ -64,7 +64,7 @@ def test_a_dead_workers_job_is_queued_again_but_not_after_a_sleep(
 ) -> None:
     job_id = new_job(database)
     with database.write() as session:
-        assert leases.claim(session, job_id, worker="w", lease_seconds=0.01)
+        assert lifecycle.claim(session, job_id, worker="w", lease_seconds=0.01)
     time.sleep(0.05)
     assert dispatch(settings, database, app, after_sleep=True) == []
     assert dispatch(settings, database, app) == [job_id]

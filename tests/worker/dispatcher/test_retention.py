@@ -12,7 +12,7 @@ from core.store import backup as backups
 from core.store import retention
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion, IdempotencyKey, Installation, Job, Model
-from core.store.jobs import jobs
+from core.store.jobs import lifecycle
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, stored_job, stored_model
@@ -39,7 +39,7 @@ def ended_job(database: Database, blobs: Blobs, age: timedelta, **given: Any) ->
     """Create a cancelled job with images, whose end is `age` ago by the database's clock."""
     job_id = stored_job(database, blobs, **given)
     with database.write() as session:
-        jobs.request_cancel(session, job_id, owner=given.get("owner", OWNER))
+        lifecycle.request_cancel(session, job_id, owner=given.get("owner", OWNER))
     set_age(database, Job, job_id, finished_at=age)
     return job_id
 

@@ -21,7 +21,7 @@ from core.settings import Settings
 from core.store.accounts import owners
 from core.store.db.session import Database, database_now
 from core.store.db.tables import JobEvent, WebhookDelivery
-from core.store.jobs import jobs, leases
+from core.store.jobs import lifecycle
 from tests.core.store.samples import OWNER, claimed, create_job, new_job, new_owner, publish, types_of
 from tests.core.test_url_guard import INSIDE, MALFORMED
 from tests.receiver import Receiver, receiver
@@ -75,7 +75,7 @@ def cancelled(database: Database, url: str, owner: str = OWNER) -> str:
     secret(database, owner)
     job_id = new_job(database, webhook=url, owner=owner, name="animals")
     with database.write() as session:
-        jobs.request_cancel(session, job_id, owner=owner)
+        lifecycle.request_cancel(session, job_id, owner=owner)
     return job_id
 
 
@@ -84,7 +84,7 @@ def cancelled_at_once(database: Database, urls: list[str]) -> None:
     secret(database)
     with database.write() as session:
         for url in urls:
-            jobs.request_cancel(session, create_job(session, webhook=url).id, owner=OWNER)
+            lifecycle.request_cancel(session, create_job(session, webhook=url).id, owner=OWNER)
 
 
 def let_be_due(database: Database, **values: Any) -> None:
@@ -150,17 +150,17 @@ def test_every_final_state_has_its_event_type(one_database: Database, there: Rec
     key = secret(one_database)
     failed = claimed(one_database, new_job(one_database, webhook=there.url))
     with one_database.write() as session:
-        assert leases.finish_failed(session, failed, code="diverged", detail="Lower the rate.")
+        assert lifecycle.finish_failed(session, failed, code="diverged", detail="Lower the rate.")
     stopped = claimed(one_database, new_job(one_database, webhook=there.url))
     with one_database.write() as session:
-        assert leases.finish_cancelled(session, stopped)
+        assert lifecycle.finish_cancelled(session, stopped)
     lost = claimed(one_database, new_job(one_database, webhook=there.url), lease_seconds=-1)
     with one_database.write() as session:
-        [job] = jobs.expire_leases(session, max_attempts=1, lease_seconds=30)
+        [job] = lifecycle.expire_leases(session, max_attempts=1, lease_seconds=30)
         assert job.status == "failed"
     requeued = claimed(one_database, new_job(one_database, webhook=there.url), lease_seconds=-1)
     with one_database.write() as session:
-        [job] = jobs.expire_leases(session, max_attempts=2, lease_seconds=30)
+        [job] = lifecycle.expire_leases(session, max_attempts=2, lease_seconds=30)
         assert job.status == "queued"
     send(one_database)
     told = {(news := verified(hit, key))["data"]["id"]: news for hit in there.hits}
@@ -179,7 +179,7 @@ def test_a_rolled_back_end_is_not_delivered(database: Database, there: Receiver)
 
     def cut_off() -> None:
         with database.write() as session:
-            jobs.request_cancel(session, job_id, owner=OWNER)
+            lifecycle.request_cancel(session, job_id, owner=OWNER)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -383,12 +383,12 @@ def test_a_deleted_job_sends_nothing(
 ) -> None:
     gone = cancelled(database, there.url)
     with database.write() as session:
-        jobs.delete(session, gone, owner=OWNER)
+        lifecycle.delete(session, gone, owner=OWNER)
     assert send(database) == []
     gone = cancelled(database, there.url)
     made, begun = killed(database)
     with database.write() as session:
-        jobs.delete(session, gone, owner=OWNER)
+        lifecycle.delete(session, gone, owner=OWNER)
     made._record(begun, status=200)
     assert (there.hits, waiting(database)) == ([], [])
 

@@ -14,7 +14,7 @@ import pytest
 from api.jobs.report.render import MAX_CHANGES, shown_images
 from clipcite.wire.report import Report
 from core.clip.evaluation.label_issues import LabelIssue
-from core.store.jobs import jobs, leases
+from core.store.jobs import jobs, lifecycle
 from core.store.storage import deletions
 from tests.api.service import Service, assert_problem, shots
 from tests.core.clip.reports import held_out, report_fields
@@ -201,7 +201,7 @@ def test_a_job_without_a_report(fresh: Service) -> None:
     failed = samples.new_job(fresh.database)
     claim = samples.claimed(fresh.database, failed)
     with fresh.database.write() as session:
-        assert leases.finish_failed(session, claim, code="training_diverged", detail="It diverged.")
+        assert lifecycle.finish_failed(session, claim, code="training_diverged", detail="It diverged.")
     assert_problem(fresh.client.get(f"/jobs/{failed}/report"), 404, "report_not_found", "has failed")
     without = reported(fresh, stored=False)
     assert_problem(fresh.client.get(f"/jobs/{without}/report"), 404, "report_not_found", "none")
@@ -220,5 +220,5 @@ def test_a_report_follows_its_model(fresh: Service) -> None:
     fresh.blobs.put(key, json.dumps(made).encode())
     with fresh.database.write() as session:
         deletions.announce(session, key)
-        assert leases.finish(session, claim, {"verdict": made["verdict"]}, key)
+        assert lifecycle.finish(session, claim, {"verdict": made["verdict"]}, key)
     assert fresh.client.get(f"/jobs/{job_id}/report").json()["verdict"] == made["verdict"]

@@ -11,7 +11,7 @@ from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.accounts.quotas import ByteQuota
 from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey
-from core.store.jobs import jobs
+from core.store.jobs import lifecycle
 from tests.core.store.samples import OWNER, submit
 
 ONCE = IdempotencyClaim("k", "a" * 64)
@@ -47,6 +47,6 @@ def test_a_refused_request_may_be_retried(database: Database) -> None:
     with pytest.raises(ByteQuota):
         submit(database, full, ONCE, image_bytes=10)
     with database.write() as session:
-        jobs.delete(session, blocking, owner=OWNER)
+        lifecycle.delete(session, blocking, owner=OWNER)
     first = submit(database, full, ONCE, image_bytes=10)
     assert submit(database, full, ONCE, image_bytes=10) == first

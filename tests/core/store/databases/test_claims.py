@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from core.settings import Settings
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, WebhookDelivery
-from core.store.jobs import jobs
+from core.store.jobs import lifecycle
 from core.store.storage.blobs import Blobs
 from tests.core.store.databases.test_races import at_once
 from tests.core.store.samples import OWNER, new_job, stored_job, types_of
@@ -25,7 +25,7 @@ def test_several_senders_deliver_each_message_once(database: Database) -> None:
         job_ids = [new_job(database, webhook=there.url) for _ in range(6)]
         with database.write() as session:
             for job_id in job_ids:
-                jobs.request_cancel(session, job_id, owner=OWNER)
+                lifecycle.request_cancel(session, job_id, owner=OWNER)
 
         def send() -> None:
             settings = Settings(webhook_allow_private=True)
@@ -48,7 +48,7 @@ def test_several_cleaners_delete_each_job_once(database: Database, tmp_path: Pat
     job_ids = [stored_job(database, blobs) for _ in range(6)]
     with database.write() as session:
         for job_id in job_ids:
-            jobs.request_cancel(session, job_id, owner=OWNER)
+            lifecycle.request_cancel(session, job_id, owner=OWNER)
         session.execute(update(Job).values(finished_at=database_now(session) - timedelta(days=2)))
     deleted: list[int] = []
     at_once(*[lambda: deleted.append(enforce_retention(Settings(keep_days=1), database, blobs))] * 3)

@@ -10,7 +10,7 @@ import pytest
 
 from core.store.db import session
 from core.store.db.session import Database
-from core.store.jobs import events, jobs, leases
+from core.store.jobs import events, jobs, lifecycle
 from core.store.jobs.events import after
 from tests.core.store.samples import expire, job_of, new_job
 
@@ -25,7 +25,7 @@ def clock_off(by: timedelta) -> Iterator[None]:
             return real.datetime.now(tz) + by
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (events, jobs, leases, session):
+        for module in (events, jobs, lifecycle, session):
             patch.setattr(module, "datetime", Wrong, raising=False)
         patch.setattr("time.time", lambda: real.datetime.now().timestamp() + by.total_seconds())
         yield
@@ -37,10 +37,10 @@ def test_a_wrong_clock_expires_no_lease(on_postgres: Database, worker: int, disp
     job_id = new_job(on_postgres)
     with clock_off(timedelta(hours=worker)):
         with on_postgres.write() as session:
-            claim = leases.claim(session, job_id, worker="w", lease_seconds=30)
+            claim = lifecycle.claim(session, job_id, worker="w", lease_seconds=30)
         assert claim is not None
         with on_postgres.write() as session:
-            assert leases.heartbeat(session, claim, lease_seconds=30, progress={"step": 1}) is False
+            assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress={"step": 1}) is False
     with clock_off(timedelta(hours=dispatcher)):
         assert expire(on_postgres) == []
     assert job_of(on_postgres, job_id).status == "running"
@@ -52,6 +52,6 @@ def test_a_wrong_clock_expires_no_lease(on_postgres: Database, worker: int, disp
 def test_a_wrong_clock_keeps_no_lease_alive(on_postgres: Database) -> None:
     job_id = new_job(on_postgres)
     with clock_off(timedelta(hours=1)), on_postgres.write() as session:
-        assert leases.claim(session, job_id, worker="w", lease_seconds=0.001)
+        assert lifecycle.claim(session, job_id, worker="w", lease_seconds=0.001)
     with clock_off(timedelta(hours=-1)):
         assert expire(on_postgres) == ["queued"]

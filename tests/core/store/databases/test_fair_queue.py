@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import QUEUED, RUNNING, Job, Owner
-from core.store.jobs import fair_queue, jobs, leases
+from core.store.jobs import fair_queue, lifecycle
 from tests.core.store.samples import new_job, new_owner
 
 DELAY = timedelta(seconds=30)
@@ -66,7 +66,7 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.claims: list[leases.Claim] = []
+        self.claims: list[lifecycle.Claim] = []
 
     def submit(self, number: int) -> None:
         new_job(self.database, owner=OWNERS[number % len(OWNERS)], images=[])
@@ -79,7 +79,7 @@ class History:
         with self.database.write() as session:
             sent = select(Job.id).where(Job.status == QUEUED).order_by(Job.dispatched_at, Job.id)
             job_id = session.scalar(sent.offset(number % 3).limit(1)) or ""
-            claim = leases.claim(session, job_id, worker="w", lease_seconds=30, max_running=number % 4)
+            claim = lifecycle.claim(session, job_id, worker="w", lease_seconds=30, max_running=number % 4)
         if claim is not None:
             self.claims.append(claim)
 
@@ -89,12 +89,12 @@ class History:
         claim = self.claims.pop(number % len(self.claims))
         with self.database.write() as session:
             if number % 4 == 0:
-                leases.finish_failed(session, claim, code="x", detail="y")
+                lifecycle.finish_failed(session, claim, code="x", detail="y")
             elif number % 4 == 1:
-                leases.finish_cancelled(session, claim)
+                lifecycle.finish_cancelled(session, claim)
             else:
                 reason: dict[str, Any] = {"max_attempts": 9, "code": "x", "detail": "y"}
-                leases.requeue(session, claim, spend_attempt=True, **reason)
+                lifecycle.requeue(session, claim, spend_attempt=True, **reason)
 
     def lose_message(self, number: int) -> None:
         with self.database.write() as session:
@@ -110,9 +110,9 @@ class History:
             if job is None:
                 return
             if number % 2 and job.status == QUEUED:
-                jobs.request_cancel(session, job.id, owner=job.owner)
+                lifecycle.request_cancel(session, job.id, owner=job.owner)
             else:
-                jobs.delete(session, job.id, owner=job.owner)
+                lifecycle.delete(session, job.id, owner=job.owner)
 
 
 OPERATIONS = (

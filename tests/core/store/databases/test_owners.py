@@ -13,7 +13,7 @@ from core.store.accounts.owners import InvalidOwner
 from core.store.accounts.quotas import ByteQuota
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
-from core.store.jobs import fair_queue, jobs, leases
+from core.store.jobs import fair_queue, lifecycle
 from core.store.registry import models
 from tests.core.store.databases.test_races import at_once
 from tests.core.store.samples import (
@@ -61,9 +61,9 @@ def test_stored_bytes(database: Database) -> None:
     with database.read() as session:
         assert quotas.stored_bytes(session, OWNER) == 1_000
     with database.write() as session:
-        jobs.request_cancel(session, job, owner=OWNER)  # The job creates no model any more.
+        lifecycle.request_cancel(session, job, owner=OWNER)  # The job creates no model any more.
         assert quotas.stored_bytes(session, OWNER) == 800
-        jobs.delete(session, job, owner=OWNER)
+        lifecycle.delete(session, job, owner=OWNER)
         models.delete(session, model, owner=OWNER)
         assert quotas.stored_bytes(session, OWNER) == 300
 
@@ -113,7 +113,7 @@ def test_jobs_started_per_owner_are_limited(database: Database) -> None:
 
     def start(job_id: str) -> bool:
         with database.write() as session:
-            return leases.claim(session, job_id, worker="w", lease_seconds=30, max_running=3) is not None
+            return lifecycle.claim(session, job_id, worker="w", lease_seconds=30, max_running=3) is not None
 
     ids = several(database, OWNER, 8)
     assert sum(at_once(*[lambda job_id=job_id: start(job_id) for job_id in ids])) == 3
@@ -128,7 +128,7 @@ def test_a_job_that_had_to_wait_is_sent_as_soon_as_another_ends(database: Databa
     assert take(database, 2) == [first, second]
     claim = claimed(database, first)
     with database.write() as session:
-        assert leases.claim(session, second, worker="w", lease_seconds=30, max_running=1) is None
+        assert lifecycle.claim(session, second, worker="w", lease_seconds=30, max_running=1) is None
     assert take(database, 2, max_running=1) == []
     publish(database, claim)
     assert take(database, 2, max_running=1) == [second]

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from core.store.db.session import Database
 from core.store.db.tables import Job, Model
 from core.store.errors import Conflict, ModelNotFound, NotFound
-from core.store.jobs import fair_queue, jobs, leases
+from core.store.jobs import fair_queue, lifecycle
 from core.store.registry import aliases, models
 from tests.core.store.samples import (
     OWNER,
@@ -56,7 +56,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 def test_one_of_many_claims_wins(database: Database) -> None:
     def claim(job_id: str) -> bool:
         with database.write() as session:
-            return leases.claim(session, job_id, worker="w", lease_seconds=30) is not None
+            return lifecycle.claim(session, job_id, worker="w", lease_seconds=30) is not None
 
     for _ in range(ROUNDS):
         job_id = new_job(database)
@@ -68,15 +68,15 @@ def test_one_of_many_claims_wins(database: Database) -> None:
 def test_cancel_and_publish_leave_one_final_state(database: Database) -> None:
     def cancel(job_id: str) -> None:
         with database.write() as session:
-            jobs.request_cancel(session, job_id, owner=OWNER)
+            lifecycle.request_cancel(session, job_id, owner=OWNER)
 
-    def stop_or_publish(claim: leases.Claim) -> bool:
+    def stop_or_publish(claim: lifecycle.Claim) -> bool:
         with database.write() as session:
-            stop = leases.heartbeat(session, claim, lease_seconds=30, progress=None)
+            stop = lifecycle.heartbeat(session, claim, lease_seconds=30, progress=None)
         if not stop:
             return publish(database, claim)
         with database.write() as session:
-            assert leases.finish_cancelled(session, claim)
+            assert lifecycle.finish_cancelled(session, claim)
         return False
 
     ends: Counter[str] = Counter()
@@ -105,17 +105,17 @@ def test_lease_expiry_and_publish_leave_one_winner(database: Database) -> None:
         assert (published, expired, status) in [(True, [], "succeeded"), (False, ["queued"], "queued")]
         with database.write() as session:
             if status == "queued":
-                jobs.delete(session, job_id, owner=OWNER)
+                lifecycle.delete(session, job_id, owner=OWNER)
 
 
 def test_delete_and_claim_leave_one_winner(database: Database) -> None:
     def delete(job_id: str) -> None:
         with database.write() as session:
-            jobs.delete(session, job_id, owner=OWNER)
+            lifecycle.delete(session, job_id, owner=OWNER)
 
-    def claim(job_id: str) -> leases.Claim | None:
+    def claim(job_id: str) -> lifecycle.Claim | None:
         with database.write() as session:
-            return leases.claim(session, job_id, worker="w", lease_seconds=30)
+            return lifecycle.claim(session, job_id, worker="w", lease_seconds=30)
 
     for _ in range(ROUNDS):
         job_id = new_job(database)
@@ -145,7 +145,7 @@ def test_two_dispatchers_expire_a_lease_once(database: Database) -> None:
         assert sorted(map(len, at_once(lambda: expire(database), lambda: expire(database)))) == [0, 1]
         assert types_of(database, job_id) == ["queued", "started", "requeued"]
         with database.write() as session:
-            jobs.delete(session, job_id, owner=OWNER)
+            lifecycle.delete(session, job_id, owner=OWNER)
 
 
 def test_contending_writers_neither_fail_nor_lose_a_write(database: Database) -> None:
@@ -162,7 +162,7 @@ def test_contending_writers_neither_fail_nor_lose_a_write(database: Database) ->
                     select(Job.progress).where(Job.id == job_id).with_for_update()
                 ).one()
                 count = (progress or {}).get("step", 0)
-                leases.heartbeat(session, claim, lease_seconds=30, progress={"step": count + 1})
+                lifecycle.heartbeat(session, claim, lease_seconds=30, progress={"step": count + 1})
 
     at_once(*[add] * 4)
     assert job_of(database, job_id).progress == {"step": 200}
@@ -175,7 +175,7 @@ def test_events_of_concurrent_transitions_are_numbered_without_gap(database: Dat
     def warn(name: str) -> None:
         for number in range(5):
             with database.write() as session:
-                assert leases.record_warning(session, claim, name, str(number))
+                assert lifecycle.record_warning(session, claim, name, str(number))
 
     at_once(*[lambda name=name: warn(name) for name in "abc"])
     assert types_of(database, job_id) == ["queued", "started", *["warning"] * 15]

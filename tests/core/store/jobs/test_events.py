@@ -9,9 +9,9 @@ import pytest
 from core.store.db.session import Database
 from core.store.db.tables import JobEvent
 from core.store.errors import Conflict
-from core.store.jobs import events, jobs, leases
+from core.store.jobs import events, lifecycle
 from core.store.jobs.events import after
-from core.store.jobs.leases import Claim
+from core.store.jobs.lifecycle import Claim
 from tests.core.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
 
 
@@ -22,7 +22,7 @@ def step(fraction: float, stage: str = "training", **more: Any) -> dict[str, Any
 def beat(database: Database, claim: Claim, *steps: dict[str, Any]) -> None:
     for progress in steps:
         with database.write() as session:
-            assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+            assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
 
 
 def progress_of(database: Database, job_id: str) -> list[dict[str, Any]]:
@@ -78,16 +78,16 @@ def test_a_follower_misses_no_event(database: Database) -> None:
         try:
             for i in range(20):
                 with database.write() as session:
-                    leases.heartbeat(session, claim, lease_seconds=30, progress=step(i / 20))
+                    lifecycle.heartbeat(session, claim, lease_seconds=30, progress=step(i / 20))
                 with database.write() as session:
-                    leases.record_warning(session, claim, "w", str(i))
+                    lifecycle.record_warning(session, claim, "w", str(i))
             publish(database, claim)
         except BaseException as error:
             failures.append(error)
 
     def cancel() -> None:
         with suppress(Conflict), database.write() as session:  # The cancel may come after the end.
-            jobs.request_cancel(session, claim.job_id, owner=OWNER)
+            lifecycle.request_cancel(session, claim.job_id, owner=OWNER)
 
     threads = [threading.Thread(target=target) for target in (work, cancel)]
     for thread in threads:

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
-from core.store.jobs import fair_queue, leases
+from core.store.jobs import fair_queue, lifecycle
 from core.store.jobs.stats import Backlog, backlog, recent_successes
 from tests.core.store.samples import claimed, expire, let_lease_expire, new_job, publish
 
@@ -39,7 +39,7 @@ def test_jobs_by_status_and_failures_by_code(database: Database) -> None:
     for code in ("out_of_memory", "trainer_died", "out_of_memory"):
         claim = claimed(database, new_job(database))
         with database.write() as session:
-            leases.finish_failed(session, claim, code=code, detail="x")
+            lifecycle.finish_failed(session, claim, code=code, detail="x")
     found = now(database)
     assert found.jobs == {"queued": 2, "running": 1, "succeeded": 1, "failed": 3, "cancelled": 0}
     assert found.failures == {"out_of_memory": 2, "trainer_died": 1}

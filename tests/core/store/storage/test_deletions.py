@@ -11,7 +11,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion
 from core.store.errors import StorageUnavailable
-from core.store.jobs import jobs
+from core.store.jobs import lifecycle
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, delete_job, new_job, stored_job, stored_model
@@ -103,7 +103,7 @@ def test_a_deletion_that_has_begun_can_not_be_stopped(
             back = {"due_at": database_now(session) + timedelta(days=400)}
             session.execute(update(Deletion).where(Deletion.due_at.is_not(None)).values(**back))
         with pytest.raises(StorageUnavailable), database.write() as session:
-            jobs.create(
+            lifecycle.create(
                 session, job_id=job_id, owner=OWNER, name=None, config={}, classes=[], warnings=[], images=[]
             )
 
@@ -116,7 +116,7 @@ def test_a_deletion_that_has_begun_can_not_be_stopped(
 
 def test_nothing_is_created_without_a_record(database: Database) -> None:
     with pytest.raises(StorageUnavailable, match="not recorded"), database.write() as session:
-        jobs.create(
+        lifecycle.create(
             session, job_id="job_1", owner=OWNER, name=None, config={}, classes=[], warnings=[], images=[]
         )
 

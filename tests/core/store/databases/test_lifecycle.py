@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import RUNNING, Job, Model
-from core.store.jobs import fair_queue, jobs, leases
-from core.store.jobs.leases import Claim
+from core.store.jobs import fair_queue, lifecycle
+from core.store.jobs.lifecycle import Claim
 from core.store.registry import models
 from core.store.storage import deletions
 from tests.core.store.samples import (
@@ -32,14 +32,14 @@ def test_a_job_from_the_queue_to_its_model(database: Database) -> None:
     claim = claimed(database, job_id)
     assert (claim.attempt, claim.name, claim.config["backbone"]) == (1, "foxes", "starter")
     with database.write() as session:
-        assert leases.claim(session, job_id, worker="w2", lease_seconds=30) is None  # A duplicate message.
+        assert lifecycle.claim(session, job_id, worker="w2", lease_seconds=30) is None  # A duplicate message.
     for progress in (
         {"stage": "preparing"},
         {"stage": "training", "step": 1},
         {"stage": "training", "step": 2},
     ):
         with database.write() as session:
-            assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+            assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
     assert job_of(database, job_id).progress == {"stage": "training", "step": 2}
 
     model = new_model()
@@ -68,7 +68,7 @@ def test_a_loss_that_is_not_a_number_is_stored_as_null(database: Database) -> No
     claim = claimed(database, job_id)
     progress = {"stage": "training", "loss": {"total": float("nan"), "dva": [float("inf"), 1.0]}}
     with database.write() as session:
-        assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
     stored = job_of(database, job_id).progress
     assert stored == {"stage": "training", "loss": {"total": None, "dva": [None, 1.0]}}
 
@@ -78,7 +78,7 @@ def test_a_warning_is_recorded_once(database: Database) -> None:
     claim = claimed(database, job_id)
     for _ in range(2):
         with database.write() as session:
-            assert leases.record_warning(session, claim, "batch", "Halved.")
+            assert lifecycle.record_warning(session, claim, "batch", "Halved.")
     assert [w["code"] for w in job_of(database, job_id).warnings] == ["few", "batch"]
 
 
@@ -86,7 +86,7 @@ def test_a_failure_keeps_the_trainers_message(database: Database) -> None:
     job_id = new_job(database)
     claim = claimed(database, job_id)
     with database.write() as session:
-        assert leases.finish_failed(session, claim, code="worker_crashed", detail="a\0b \udcff")
+        assert lifecycle.finish_failed(session, claim, code="worker_crashed", detail="a\0b \udcff")
     job = job_of(database, job_id)
     assert (job.status, job.error_code, job.error_detail) == ("failed", "worker_crashed", "a\ufffdb ?")
 
@@ -114,7 +114,7 @@ def test_an_expired_lease_of_a_job_to_be_cancelled_cancels_it(database: Database
     job_id = new_job(database)
     claimed(database, job_id)
     with database.write() as session:
-        jobs.request_cancel(session, job_id, owner=OWNER)
+        lifecycle.request_cancel(session, job_id, owner=OWNER)
     let_lease_expire(database, job_id)
     assert expire(database) == ["cancelled"]
 
@@ -129,7 +129,7 @@ def test_a_requeued_job(
     job_id = new_job(database)
     claim = claimed(database, job_id)
     with database.write() as session:
-        assert leases.requeue(
+        assert lifecycle.requeue(
             session,
             claim,
             spend_attempt=spend,
@@ -148,7 +148,7 @@ def test_a_second_attempt_keeps_the_start_of_the_first(database: Database) -> No
     first = job_of(database, job_id).started_at
     assert first is not None
     with database.write() as session:
-        leases.requeue(session, claim, spend_attempt=True, max_attempts=2, code="oom", detail="Killed.")
+        lifecycle.requeue(session, claim, spend_attempt=True, max_attempts=2, code="oom", detail="Killed.")
     assert job_of(database, job_id).started_at == first
     time.sleep(0.01)
     assert claimed(database, job_id).attempt == 2
@@ -159,22 +159,22 @@ def test_a_job_requeued_after_a_cancel_is_cancelled(database: Database) -> None:
     job_id = new_job(database)
     claim = claimed(database, job_id)
     with database.write() as session:
-        jobs.request_cancel(session, job_id, owner=OWNER)
+        lifecycle.request_cancel(session, job_id, owner=OWNER)
     with database.write() as session:
-        assert leases.requeue(session, claim, spend_attempt=False, max_attempts=3, code="c", detail="d")
+        assert lifecycle.requeue(session, claim, spend_attempt=False, max_attempts=3, code="c", detail="d")
     assert job_of(database, job_id).status == "cancelled"
 
 
 STALE_WRITES: dict[str, Callable[[Any, Claim], bool | str | None]] = {
-    "heartbeat": lambda s, c: leases.heartbeat(s, c, lease_seconds=30, progress={"stage": "late"}),
-    "warning": lambda s, c: leases.record_warning(s, c, "late", "late"),
-    "failed": lambda s, c: leases.finish_failed(s, c, code="late", detail="late"),
-    "cancelled": lambda s, c: leases.finish_cancelled(s, c),
-    "requeue": lambda s, c: leases.requeue(
+    "heartbeat": lambda s, c: lifecycle.heartbeat(s, c, lease_seconds=30, progress={"stage": "late"}),
+    "warning": lambda s, c: lifecycle.record_warning(s, c, "late", "late"),
+    "failed": lambda s, c: lifecycle.finish_failed(s, c, code="late", detail="late"),
+    "cancelled": lambda s, c: lifecycle.finish_cancelled(s, c),
+    "requeue": lambda s, c: lifecycle.requeue(
         s, c, spend_attempt=True, max_attempts=1, code="late", detail="late"
     ),
-    "publish": lambda s, c: leases.publish(s, c, new_model(), None),
-    "finish": lambda s, c: leases.finish(s, c, None, "jobs/x/report-late.json"),
+    "publish": lambda s, c: lifecycle.publish(s, c, new_model(), None),
+    "finish": lambda s, c: lifecycle.finish(s, c, None, "jobs/x/report-late.json"),
 }
 
 
@@ -194,7 +194,7 @@ def test_a_worker_that_wakes_after_its_lease_writes_nothing(
             assert publish(database, second)
     if taken == "deleted":
         with database.write() as session:
-            jobs.delete(session, job_id, owner=OWNER)
+            lifecycle.delete(session, job_id, owner=OWNER)
         before = None
     else:
         before = _columns(job_of(database, job_id))
@@ -224,7 +224,7 @@ def test_publish_is_both_or_neither(database: Database) -> None:
         with database.write() as session:
             model = new_model()
             deletions.announce(session, f"models/{model.id}")
-            assert leases.publish(session, claim, model, None)
+            assert lifecycle.publish(session, claim, model, None)
             raise Crash
 
     with pytest.raises(Crash):
@@ -248,11 +248,11 @@ def test_a_returned_message_is_sent_again_at_once(database: Database) -> None:
         assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [first]
         assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == []
     with database.write() as session:
-        leases.hand_back(session, first)
+        lifecycle.hand_back(session, first)
         assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [first]
     held = claimed(database, first)
     with database.write() as session:
-        leases.hand_back(session, first)  # Too late to have an effect.
+        lifecycle.hand_back(session, first)  # Too late to have an effect.
         assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [second]
     assert job_of(database, first).lease_token == held.token
 
@@ -282,23 +282,23 @@ def test_a_model_is_published_before_its_evaluation(database: Database) -> None:
     model, progress = new_model(), {"stage": "publishing", "fraction": 0.5}
     announce(database, f"models/{model.id}", "jobs/x/report-1.json")
     with database.write() as session:
-        assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
     for _ in range(2):  # The second call is a retry after a lost answer.
         with database.write() as session:
             metrics = {"verdict": "evaluating"}
-            assert leases.publish(session, claim, model, metrics, seconds=12.5, evaluate=True)
+            assert lifecycle.publish(session, claim, model, metrics, seconds=12.5, evaluate=True)
     job = job_of(database, claim.job_id)
     assert (job.status, job.model_id, job.metrics) == ("running", model.id, {"verdict": "evaluating"})
     assert (job.progress, job.reserved_bytes) == ({"stage": "evaluating", "fraction": 0.5}, 0)
     assert metrics_of_model(database, claim.job_id) == {"verdict": "evaluating"}
     with database.write() as session:
-        assert leases.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
-        assert leases.training_seconds(session, claim.job_id) == 12.5
+        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert lifecycle.training_seconds(session, claim.job_id) == 12.5
     assert (job_of(database, claim.job_id).progress or {})["stage"] == "evaluating"
 
     for _ in range(2):
         with database.write() as session:
-            assert leases.finish(session, claim, {"verdict": "better"}, "jobs/x/report-1.json")
+            assert lifecycle.finish(session, claim, {"verdict": "better"}, "jobs/x/report-1.json")
     job = job_of(database, claim.job_id)
     assert (job.status, job.metrics, job.report_key) == (
         "succeeded",
@@ -320,8 +320,8 @@ def test_a_job_that_lost_its_worker_in_the_evaluation_keeps_its_model(database: 
         again = claimed(database, claim.job_id)
         assert (again.attempt, again.model_id) == (attempt, model_id)
         with database.write() as session:
-            assert not leases.publish(session, again, new_model(), None)  # It already has a model.
-            assert not leases.finish(session, claim, None, "late")  # The first worker wakes up.
+            assert not lifecycle.publish(session, again, new_model(), None)  # It already has a model.
+            assert not lifecycle.finish(session, claim, None, "late")  # The first worker wakes up.
     let_lease_expire(database, claim.job_id)
     assert expire(database) == ["succeeded"]
     assert_not_evaluated(database, claim.job_id, "evaluation_failed")
@@ -344,27 +344,27 @@ def test_a_cancel_ends_the_evaluation_only(database: Database, moment: str) -> N
         let_lease_expire(database, claim.job_id)
         assert expire(database) == ["queued"]
     with database.write() as session:
-        jobs.request_cancel(session, claim.job_id, owner=OWNER)
+        lifecycle.request_cancel(session, claim.job_id, owner=OWNER)
     if moment == "running":
         with database.write() as session:
-            assert leases.heartbeat(session, claim, lease_seconds=30, progress=None) is True
-            assert leases.finish_cancelled(session, claim) == "succeeded"
+            assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=None) is True
+            assert lifecycle.finish_cancelled(session, claim) == "succeeded"
     elif moment == "lost":
         let_lease_expire(database, claim.job_id)
         assert expire(database) == ["succeeded"]
     elif moment == "requeue":
         with database.write() as session:
             given: dict[str, Any] = {"max_attempts": 3, "code": "worker_stopped", "detail": "Stopped."}
-            assert leases.requeue(session, claim, spend_attempt=False, **given) == "succeeded"
+            assert lifecycle.requeue(session, claim, spend_attempt=False, **given) == "succeeded"
     assert_not_evaluated(database, claim.job_id, "evaluation_cancelled")
     with database.write() as session:  # Repeating is harmless.
-        assert jobs.request_cancel(session, claim.job_id, owner=OWNER).status == "succeeded"
+        assert lifecycle.request_cancel(session, claim.job_id, owner=OWNER).status == "succeeded"
 
 
 def test_an_evaluation_that_fails_does_not_fail_the_job(database: Database) -> None:
     claim = evaluating(database)
     with database.write() as session:
-        failed = leases.finish_failed(session, claim, code="out_of_memory", detail="Use less.")
+        failed = lifecycle.finish_failed(session, claim, code="out_of_memory", detail="Use less.")
         assert failed == "succeeded"
     assert_not_evaluated(database, claim.job_id, "evaluation_failed")
     assert "Use less." in job_of(database, claim.job_id).warnings[0]["detail"]
@@ -375,7 +375,7 @@ def test_a_deleted_job_leaves_no_model_that_waits_for_an_evaluation(database: Da
     let_lease_expire(database, claim.job_id)
     assert expire(database) == ["queued"]
     with database.write() as session:
-        jobs.delete(session, claim.job_id, owner=OWNER)
+        lifecycle.delete(session, claim.job_id, owner=OWNER)
     assert metrics_of_model(database, claim.job_id) == {"verdict": "not_evaluated"}
 
 
@@ -385,7 +385,7 @@ def test_a_deleted_model_does_not_stop_the_end(database: Database) -> None:
         models.delete(session, str(job_of(database, claim.job_id).model_id), owner=OWNER)
     announce(database, "jobs/x/report-1.json")
     with database.write() as session:
-        assert leases.finish(session, claim, {"verdict": "better"}, "jobs/x/report-1.json")
+        assert lifecycle.finish(session, claim, {"verdict": "better"}, "jobs/x/report-1.json")
     assert job_of(database, claim.job_id).status == "succeeded"
 
 
@@ -394,7 +394,7 @@ def test_a_lease_that_a_wrong_clock_wrote_ends_soon(database: Database) -> None:
     dead, alive = (claimed(database, new_job(database), lease_seconds=86_400) for _ in range(2))
     assert expire(database) == []
     with database.write() as session:
-        assert leases.heartbeat(session, alive, lease_seconds=60, progress=None) is False
+        assert lifecycle.heartbeat(session, alive, lease_seconds=60, progress=None) is False
         ends = database_now(session) + timedelta(seconds=31)
         due = select(Job.id).where(Job.status == RUNNING, Job.lease_expires_at < ends)
         assert session.scalars(due).all() == [dead.job_id]
