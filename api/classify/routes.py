@@ -177,7 +177,7 @@ def _encoded(asked: Asked, options: Options, models: Sequence[Subject], results:
         _fields(result, reference, model, asked.files)
         for result, reference, model in zip(results, options.references, models, strict=True)
     ]
-    each = [*asked.warnings, *(warning for result in results for warning in result.warnings)]
+    each = [*(warning for result in results for warning in result.warnings), *asked.warnings]
     warnings = [warning for i, warning in enumerate(each) if warning not in each[:i]]
     if options.models:
         return to_json({"comparison": answers, "warnings": warnings})

@@ -101,14 +101,15 @@ class RequestClassifier:
 
     @property
     def bytes(self) -> int:
-        """Memory (upper bound), including the class names of the request, which are part of the key."""
+        """Memory (upper bound), including the class names as they were sent, which are part of the key."""
         names = zip(self.names, self.prompts, strict=True)
         return (
             OVERHEAD
             + self.text_features.nbytes
             + self.rule.nbytes
             + sum(
-                2 * CLASS_OVERHEAD + sys.getsizeof(name) + _prompts_bytes(prompts) for name, prompts in names
+                2 * (CLASS_OVERHEAD + sys.getsizeof(name)) + _prompts_bytes(prompts)
+                for name, prompts in names
             )
         )
 
