@@ -107,6 +107,7 @@ def serve_until_stopped(
         try:
             children[VALKEY] = valkey.start_first(socket)
         except ClipCiteError as error:
+            lock.truncate(0)
             console.print(error.detail, style="red", markup=False, highlight=False, soft_wrap=True)
             return 1
     children |= {name: start(name) for name in PROCESSES}
@@ -137,8 +138,8 @@ def serve_until_stopped(
     broker = [children.pop(VALKEY)] if VALKEY in children else []
     _stop([*children.values()])
     _stop(broker)
-    socket.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # the disk may have become read-only
+        socket.unlink(missing_ok=True)
         lock.truncate(0)
     return status
 
