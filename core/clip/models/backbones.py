@@ -417,7 +417,7 @@ def _require(name: str, cache: Path) -> Installed:
     installed = read(name, cache)
     if installed is None:
         find_source(name)
-        raise UnknownBackbone(f"{name} is not installed. To install it: clipcite backbones pull {name}")
+        raise UnknownBackbone(f"{name} is not installed. `clipcite backbones pull {name}` installs it.")
     return installed
 
 
