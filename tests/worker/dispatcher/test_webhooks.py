@@ -39,6 +39,13 @@ OPEN = Settings(webhook_allow_private=True)
 GUARDED = Settings()
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine nothing is due again before a test makes it so."""
+    monkeypatch.setattr(webhooks, "DELAYS", (timedelta(days=1),) * len(DELAYS))
+    monkeypatch.setattr(webhooks, "CLAIMED", timedelta(days=1))
+
+
 @pytest.fixture
 def there() -> Iterator[Receiver]:
     with receiver() as made:
@@ -54,6 +61,7 @@ def one_database(migrated: Path, tmp_path: Path) -> Iterator[Database]:
 
 
 def sender(database: Database, settings: Settings = OPEN, **given: Any) -> Webhooks:
+    given = {"seconds": PATIENCE, **given}
     return Webhooks(settings, database, DispatcherMetrics(CollectorRegistry()), **given)
 
 

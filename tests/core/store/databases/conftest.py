@@ -59,16 +59,15 @@ revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
 
 def upgrade() -> None:
     with op.batch_alter_table("jobs") as jobs:
-        jobs.add_column(sa.Column("note", sa.Text(), nullable=False, server_default="old"))
-        jobs.alter_column("name", new_column_name="title")
+        jobs.add_column(sa.Column("note", sa.Text(), nullable=False, server_default=""))
+    op.execute("UPDATE jobs SET note = 'was ' || name")
 
 
 def downgrade() -> None:
     with op.batch_alter_table("jobs") as jobs:
-        jobs.alter_column("title", new_column_name="name")
         jobs.drop_column("note")
 """
-"""A migration of a later version: a new column, and a new name of one."""
+"""A migration of a later version: a new column, filled from another one."""
 
 
 @pytest.fixture

@@ -58,9 +58,9 @@ def test_an_upgrade_keeps_the_rows(empty_database_url: str, request: pytest.Fixt
     migrate.upgrade(empty_database_url)
     database.check()
     with database.read() as session:
-        stored = session.execute(text("SELECT id, title, note FROM jobs")).one()
+        stored = session.execute(text("SELECT id, name, note FROM jobs")).one()
         images = session.scalar(text("SELECT count(*) FROM job_images"))
-    assert (*stored, images) == (job_id, "shoes", "old", 2)
+    assert (*stored, images) == (job_id, "shoes", "was shoes", 2)
     database.close()
 
 
