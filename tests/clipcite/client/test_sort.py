@@ -74,7 +74,7 @@ def test_a_reference_that_changes_meanwhile(service: Service, taught: Job, tmp_p
 def test_nothing_to_sort(service: Service, taught: Job) -> None:
     with Client(service.url) as client:
         for images in ([], [b""] * (MAX_COLLECTION_IMAGES + 1)):
-            with pytest.raises(InvalidImages, match="Sort 1 to 20,000 images at a time"):
+            with pytest.raises(InvalidImages, match="Send 1 to 20,000 images at a time"):
                 client.sort(images, model="stock")
         with pytest.raises(UnprocessableEntityError, match=r"image-1: "):
             client.sort([b"", b""], ["a", "b"], model="stock")
