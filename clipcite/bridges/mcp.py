@@ -134,7 +134,10 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
 
     @tool
     def sort_folder(folder: str, model: str) -> dict[str, Any]:
-        """Copy each image of a folder into `FOLDER-sorted/CLASS/`. The command in `undo` undoes it."""
+        """Copy each image of a folder into `FOLDER-sorted/CLASS/`, or `something else/`.
+
+        The latter are images that are none of the classes. The command in `undo` undoes it.
+        """
         source = inside(folder)
         into = inside(source.with_name(f"{source.name}-sorted"))
         used = client.models.get(model)

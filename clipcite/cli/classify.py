@@ -58,7 +58,7 @@ def classify(
         list[str] | None, typer.Option(help="Prompt template such as 'a photo of a {}.'; repeatable.")
     ] = None,
     reject: Annotated[
-        bool, typer.Option("--reject", help="Mark images that resemble none of the classes.")
+        bool, typer.Option("--reject", help="Mark images that are none of the classes of a trained model.")
     ] = False,
     csv_file: Annotated[
         Path | None,
@@ -76,6 +76,9 @@ def classify(
     if names is None and is_stock(model):
         raise typer.BadParameter("is required with the stock model.", param_hint="--classes")
     files = [path for argument in images for path in _files(argument)]
+    if reject and is_stock(model):
+        reason = "compares with training images: name a trained model with --model, or leave --reject out."
+        raise typer.BadParameter(reason, param_hint="--reject")
     with connected(url, key) as client:
         answer = client.classify(
             files,

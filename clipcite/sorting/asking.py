@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from heapq import nsmallest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from clipcite.cli.classify import is_stock
 from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames, unreadable
 from clipcite.client.errors import UnprocessableEntityError
 from clipcite.sorting.log import Answer, Log, Ranked
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 RANKED = 2
 """Classes per image."""
+T = TypeVar("T")
 
 
 def ask(
@@ -34,6 +37,7 @@ def ask(
     """
     waiting = [image for image in images if image.key not in log.answers]
     on_done(len(images) - len(waiting))
+    reject = not is_stock(log.subject["model"])
     for start in range(0, len(waiting), CLASSIFY_BATCH_SIZE):
         part = waiting[start : start + CLASSIFY_BATCH_SIZE]
         sent = []
@@ -44,8 +48,10 @@ def ask(
             except OSError as error:
                 log.answers[image.key] = Answer(error=error.strerror or str(error))
         if sent:
-            answers = _answers(client, log.subject["model"], sent, names)
-            log.write(*({"image": image.key, "answer": asdict(answer)} for image, answer in answers))
+            model = log.subject["model"]
+            answers, reject = _rejecting(partial(_answers, client, model, sent, names), reject)
+            pairs = zip(sent, answers, strict=True)
+            log.write(*({"image": image.key, "answer": asdict(answer)} for image, answer in pairs))
         on_done(len(part))
 
 
@@ -53,6 +59,8 @@ def ask_again(
     client: Client, log: Log, images: Sequence[Image], names: ClassNames | None, suggest: int
 ) -> tuple[str | None, list[Image]]:
     """Ask for all images as a collection, whose images are evidence for each other, unless it is done.
+
+    Labels count as training images at once, also of classes that only they name.
 
     Returns:
         The service's sentence on what it did with the collection, and the `suggest` images to label next:
@@ -62,37 +70,73 @@ def ask_again(
     if len(readable) > MAX_COLLECTION_IMAGES:
         unlabelled = [image for image in readable if image.key not in log.labels]
         return None, nsmallest(suggest, unlabelled, lambda image: log.answers[image.key].ranked[0][1])
-    if not readable or (not suggest and all(log.answers[image.key].in_collection for image in readable)):
+    done = not suggest and not log.labels and all(log.answers[image.key].in_collection for image in readable)
+    if done or not readable:
         return None, []
-    answer = client.classify_collection(
+    labels = {
+        position: log.labels[image.key] for position, image in enumerate(readable) if image.key in log.labels
+    }
+    known = {name.casefold() for name in log.subject["classes"]}
+    new = dict.fromkeys(name for name in labels.values() if name and name.casefold() not in known)
+    ask = partial(
+        client.classify_collection,
         [log.answers[image.key].features or "" for image in readable],
-        names,
+        {**log.subject["classes"], **new} if new else names,
         model=log.subject["model"],
         top_k=RANKED,
         suggest=suggest,
-        labelled=[position for position, image in enumerate(readable) if image.key in log.labels],
+        labels=labels,
     )
+    reject = None in labels.values() or not is_stock(log.subject["model"])
+    answer, _ = _rejecting(lambda reject: ask(reject=reject), reject)
     calibrated = answer.calibration.temperature is not None
-    pairs = zip(readable, map(_ranked, answer), strict=True)
-    log.write(*({"image": i.key, "collection": ranked, "calibrated": calibrated} for i, ranked in pairs))
+    log.write(
+        *(
+            {
+                "image": image.key,
+                "collection": _ranked(result),
+                "calibrated": calibrated,
+                "rejected": bool(result.rejected),
+            }
+            for image, result in zip(readable, answer, strict=True)
+        )
+    )
     return answer.reason, [readable[position] for position in answer.suggested]
 
 
+def _rejecting(ask: Callable[[bool], T], reject: bool) -> tuple[T, bool]:
+    """Ask with `reject`, unless the model has no training images. Return the answer, and whether it has."""
+    if reject:
+        try:
+            return ask(True), True
+        except UnprocessableEntityError as error:
+            if error.code != "no_training_images":
+                raise
+    return ask(False), False
+
+
 def _answers(
-    client: Client, model: str, sent: Sequence[Image], names: ClassNames | None
-) -> Iterator[tuple[Image, Answer]]:
-    """Yield the answer for each image of one request."""
+    client: Client, model: str, sent: Sequence[Image], names: ClassNames | None, reject: bool
+) -> list[Answer]:
+    """Return the answer for each image of one request."""
     paths = [image.path for image in sent]
     try:
-        answer = client.classify(paths, names, model=model, top_k=RANKED, features=True)
+        answer = client.classify(paths, names, model=model, top_k=RANKED, features=True, reject=reject)
         results, calibrated = answer.results, answer.calibration.temperature is not None
     except UnprocessableEntityError as error:
         if error.code != "bad_images":
             raise
         results, calibrated = unreadable(error, [image.key for image in sent]), False
-    for image, result in zip(sent, results, strict=True):
-        reason = None if result.error is None else result.error.detail
-        yield image, Answer(_ranked(result), reason, result.features, calibrated)
+    return [
+        Answer(
+            _ranked(result),
+            None if result.error is None else result.error.detail,
+            result.features,
+            calibrated,
+            rejected=bool(result.rejected),
+        )
+        for result in results
+    ]
 
 
 def _ranked(result: ImageResult) -> Ranked:

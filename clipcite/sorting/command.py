@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections import Counter
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from clipcite.cli.classify import Classes, class_names, is_stock
 from clipcite.cli.connection import (
+    AsJson,
     Exit,
     Key,
     Url,
@@ -25,22 +24,32 @@ from clipcite.cli.connection import (
     confirm,
     connected,
     give_up,
+    print_json,
     stderr,
     stdout,
     write_file,
 )
 from clipcite.cli.references import find_model
-from clipcite.cli.render.tables import as_csv, print_table, table_of
+from clipcite.cli.render.tables import as_csv, print_table
 from clipcite.datasets.dataset import count_noun
 from clipcite.datasets.image import printable
 from clipcite.sorting.files import Left, carry_out, tidy, undo
 from clipcite.sorting.log import How, Log, locked, open_log
-from clipcite.sorting.plan import UNSURE, Image, Place, find_images, plan, without_sorted
-from clipcite.sorting.teaching import ask_labels, correct, still_wrong, train_again
+from clipcite.sorting.output import place_of, plan_csv, plan_table
+from clipcite.sorting.plan import Image, find_images, plan, without_sorted
+from clipcite.sorting.teaching import rounds, train_again
+
+if TYPE_CHECKING:
+    from clipcite.client._sync.client import Client
+    from clipcite.client.classification import ClassNames
 
 DONE = {"copy": "copied", "move": "moved", "link": "linked"}
 MAX_LABELS = 1_000
 """Labels of a round: `MAX_SUGGESTED` of a request to the service."""
+WAYS = (
+    "Say how to sort: by a model (--model NAME, see `clipcite models list`), by names (--classes a,b,c), or "
+    "by groups on the page (`clipcite open`)."
+)
 SHOWN = 10
 """Files with a reason that are listed."""
 
@@ -51,8 +60,13 @@ def sort(
         typer.Argument(metavar="FOLDER", help="Folder of images, also in folders below.", file_okay=False),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Model: id, name, name@version, name@alias, or stock.")
-    ] = "stock",
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model: id, name, name@version, name@alias, or stock (default with --classes).",
+        ),
+    ] = None,
     classes: Classes = None,
     into: Annotated[
         Path | None,
@@ -62,14 +76,24 @@ def sort(
     move: Annotated[bool, typer.Option("--move", help="Move the images.")] = False,
     link: Annotated[bool, typer.Option("--link", help="Make symbolic links, which need no space.")] = False,
     unsure: Annotated[
-        float, typer.Option(min=0, max=1, help="Images below this probability go to the folder unsure.")
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Images below this probability go to the folder unsure; above 1 it is a percentage.",
+        ),
     ] = 0.6,
+    no_reject: Annotated[
+        bool,
+        typer.Option("--no-reject", help="Sort images that are none of the trained classes into them, too."),
+    ] = False,
     label: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=MAX_LABELS,
-            help="First ask for the classes of this many images, and train again with them.",
+            help="First ask for the classes of this many images. They count at once; a model can be trained "
+            "again with them.",
         ),
     ] = None,
     csv_file: Annotated[
@@ -81,15 +105,17 @@ def sort(
         typer.Option("--undo", metavar="LOG", help="Undo the sort of this log.", exists=True, dir_okay=False),
     ] = None,
     yes: Yes = False,
+    as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
     """Sort images into a folder per class.
 
-    Shows the plan and asks before it copies, moves or links. Nothing is overwritten. After an interruption,
-    the same command continues.
+    With a trained model, images that are none of its classes go to the folder something else. Shows the plan
+    and asks before it copies, moves or links. Nothing is overwritten. After an interruption, the same command
+    continues.
     """
-    from clipcite.sorting.asking import ask, ask_again  # loads pydantic, which help does not need
+    from clipcite.sorting.asking import ask  # loads pydantic, which help does not need
 
     if undo_log is not None:
         with _explained("Give the same command again."):
@@ -99,56 +125,72 @@ def sort(
         raise typer.BadParameter("must be a folder of images.", param_hint="FOLDER")
     if copy + move + link > 1:
         raise typer.BadParameter("exclude each other.", param_hint="--copy, --move and --link")
-    if is_stock(model) and (classes is None or label):
-        raise typer.BadParameter("needs --classes and takes no --label if it is stock.", param_hint="--model")
+    names: ClassNames | None = None if classes is None else class_names(classes)
+    nothing = names is None and (model is None or is_stock(model))
+    if nothing and not sys.stdin.isatty():
+        give_up(WAYS, Exit.USAGE)
     how: How = "move" if move else "link" if link else "copy"
     folder = folder.resolve()
     into = into.resolve() if into else folder.with_name(f"{folder.name}-sorted")
-    names = None if classes is None else class_names(classes)
     advice = "The same command continues."
     with connected(url, key) as client, _explained(advice), locked(folder, into):
         found = find_images(folder, into)
         if not found:
             raise typer.BadParameter(f"has no images: {folder}.", param_hint="FOLDER")
-        used = None if is_stock(model) else client.models.get(find_model(client, model))
+        if nothing:
+            model, names = _chosen(client)
+        used = None if model is None or is_stock(model) else client.models.get(find_model(client, model))
         while True:
             given = names or dict.fromkeys(used.trained_classes if used else ())
-            subject = {"folder": str(folder), "model": used.id if used else model, "classes": given}
+            subject = {
+                "folder": str(folder),
+                "model": used.id if used else model or "stock",
+                "classes": given,
+            }
             log, images = _open(into, subject, found)
             with _bar("asking", len(images)) as on_done:
                 ask(client, log, images, names, on_done)
-            reason, suggested = ask_again(client, log, images, names, label or 0)
-            if reason is not None:
-                stderr().print(reason, markup=False, soft_wrap=True)
-            if used is None or label is None:
+            taught = rounds(client, log, images, names, label or 0, used)
+            if used is None or not any(log.labels[image.key] for image in taught):
                 break
-            stderr().print(still_wrong(log, images))
-            labelled = ask_labels(log, suggested, list(given))
-            if not labelled:
-                break
-            correct(used, log, labelled)
             if not yes and not typer.confirm("Train again with these corrections?", err=True):
                 break
             used = train_again(client, used)
-            if names is not None:
-                for image in labelled:
-                    names.setdefault(log.labels[image.key], None)
-        places = plan(images, log, into, unsure, how)
-        print_table(stdout(), _table(places, into))
+        places = plan(images, log, into, unsure if unsure <= 1 else unsure / 100, how, reject=not no_reject)
+        if not as_json:
+            print_table(stdout(), plan_table(places, into))
         if csv_file is not None:
-            write_file(csv_file, as_csv(_rows(places)))
+            write_file(csv_file, as_csv(plan_csv(places, folder)))
         waiting = [place for place in places if place.target and not place.done]
         left: Left = []
-        if waiting:
-            todo = f"{how.capitalize()} {count_noun(len(waiting), 'image')} into {into}?"
-            if not yes and not typer.confirm(printable(todo), err=True):
-                raise typer.Exit(Exit.FAILED)
+        agreed = yes or not waiting or _agreed(how, len(waiting), into)
+        if agreed:
             with _bar(DONE[how], len(waiting)) as on_done:
                 left = carry_out(log, waiting, how, on_done)
-        _print_end(f"{DONE[how].capitalize()} {count_noun(len(waiting) - len(left), 'image')}.", left)
-        stdout().print(f"undo  {_undoing(log)}", markup=False, soft_wrap=True)
-        if left or len(places) > sum(place.target is not None for place in places):
+        if as_json:
+            print_json(
+                {
+                    "into": str(into),
+                    "done": agreed,
+                    "images": list(map(place_of, places)),
+                    "left_alone": [{"file": path, "reason": reason} for path, reason in left],
+                    "log": str(log.path),
+                }
+            )
+        elif agreed:
+            _print_end(f"{DONE[how].capitalize()} {count_noun(len(waiting) - len(left), 'image')}.", left)
+            stdout().print(f"undo  {_undoing(log)}", markup=False, soft_wrap=True)
+        if not agreed or left or any(place.target is None for place in places):
             raise typer.Exit(Exit.FAILED)
+
+
+def _agreed(how: How, count: int, into: Path) -> bool:
+    """Ask a person whether to go on. Nobody answers for a script."""
+    with suppress(typer.Abort):
+        return typer.confirm(
+            printable(f"{how.capitalize()} {count_noun(count, 'image')} into {into}?"), err=True
+        )
+    return False
 
 
 def _undo(path: Path, *, yes: bool) -> None:
@@ -192,31 +234,21 @@ def _count_damaged(log: Log) -> None:
         stderr().print(printable(note), markup=False, soft_wrap=True)
 
 
-def _table(places: Sequence[Place], into: Path) -> Table:
-    """Return the number of images per class, then of the unsure and the unreadable ones."""
-    counts = Counter(
-        (place.target is None, place.folder == UNSURE, place.folder, place.class_name)
-        if place.folder != UNSURE
-        else (False, True, UNSURE, UNSURE)
-        for place in places
-    )
-    table = table_of("class", "images", "folder")
-    for (unreadable, _, folder, name), number in sorted(counts.items()):
-        shown = ("unreadable", "stays") if unreadable else (printable(name), printable(str(into / folder)))
-        table.add_row(Text(shown[0]), f"{number:,}", Text(shown[1]))
-    return table
-
-
-def _rows(places: Sequence[Place]) -> Iterator[Sequence[object]]:
-    """Yield a header, then a row per image."""
-    yield "file", "class", "probability", "second class", "unsure", "target"
-    for place in places:
-        probabilities = dict(place.answer.ranked)
-        second = next((name for name in probabilities if name != place.class_name), "")
-        probability = probabilities.get(place.class_name)
-        shown = "" if probability is None else f"{probability:.4f}"
-        unsure = "yes" if place.folder == UNSURE else ""
-        yield place.image.path, place.class_name, shown, second, unsure, place.target or ""
+def _chosen(client: Client) -> tuple[str, ClassNames | None]:
+    """Ask a person for a model or class names. Return the model, and the names if they were typed."""
+    models = list(client.models.list())
+    names = {model.name or model.id: ", ".join(model.trained_classes) for model in reversed(models)}
+    if names:
+        shown = "; ".join(f"{name} ({classes})" for name, classes in names.items())
+        stderr().print(printable(f"Your models: {shown}"), markup=False, soft_wrap=True)
+    page = client.base_url.rstrip("/")
+    note = f"To group the images first and name the groups, open {page} and choose Sort."
+    stderr().print(note, markup=False, soft_wrap=True)
+    ask = "A model, or class names separated by commas" if names else "Class names, separated by commas"
+    typed: str = typer.prompt(ask, err=True).strip()
+    if typed in names or (names and "," not in typed):
+        return find_model(client, typed), None
+    return "stock", class_names([typed])
 
 
 def _print_end(words: str, left: Left) -> None:

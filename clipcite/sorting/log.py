@@ -30,6 +30,8 @@ class Answer:
     """True if the probabilities have the temperature of held-out images."""
     in_collection: bool = False
     """True if the answer considers the other images of the folder."""
+    rejected: bool = False
+    """True if the image is something else, none of the classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class Log:
         self.path = path
         self.subject: dict[str, Any] = {}
         self.answers: dict[str, Answer] = {}
-        self.labels: dict[str, str] = {}
+        self.labels: dict[str, str | None] = {}
+        """Class that a person gave; None is none of the classes."""
         self.folders: list[str] = []
         self.actions: list[Action] = []
         self.damaged = 0
@@ -110,12 +113,22 @@ class Log:
                 self.subject = subject
             case {"image": str(key), "answer": dict(answer)}:
                 self.answers[key] = _answer(**answer)
-            case {"image": str(key), "collection": ranked, "calibrated": bool(calibrated)}:
+            case {
+                "image": str(key),
+                "collection": ranked,
+                "calibrated": bool(calibrated),
+                "rejected": bool(rejected),
+            }:
                 self.answers[key] = replace(
-                    self.answers[key], ranked=_ranked(ranked), calibrated=calibrated, in_collection=True
+                    self.answers[key],
+                    ranked=_ranked(ranked),
+                    calibrated=calibrated,
+                    in_collection=True,
+                    rejected=rejected,
                 )
-            case {"image": str(key), "label": str(name)}:
-                name.encode()
+            case {"image": str(key), "label": str() | None as name}:
+                if name is not None:
+                    name.encode()
                 self.labels[key] = name
             case {"folder": str(folder)}:
                 self.folders.append(_below(folder))
@@ -138,13 +151,14 @@ def _answer(
     features: Any = None,
     calibrated: Any = False,
     in_collection: Any = False,
+    rejected: Any = False,
 ) -> Answer:
-    texts, flags = (error, features), (calibrated, in_collection)
+    texts, flags = (error, features), (calibrated, in_collection, rejected)
     if not all(text is None or isinstance(text, str) for text in texts) or (error is None and not ranked):
         raise ValueError(texts)
     if not all(isinstance(flag, bool) for flag in flags):
         raise ValueError(flags)
-    return Answer(_ranked(ranked), error, features, calibrated, in_collection)
+    return Answer(_ranked(ranked), error, features, calibrated, in_collection, rejected)
 
 
 def _ranked(ranked: Any) -> Ranked:
@@ -200,7 +214,9 @@ def locked(*folders: Path) -> Iterator[None]:
 
 
 def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:
-    """Return the log of this subject, and the other logs of its folder, whose labels it gets.
+    """Return the log of this subject, and the other logs of its folder.
+
+    A new log gets their labels, unless they have no class in common.
 
     Args:
         into: folder of the logs, which is created.
@@ -215,6 +231,7 @@ def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:
     path = into / f"clipcite-sort-{datetime.now():%Y%m%d-%H%M%S-%f}.jsonl"
     path.touch(exist_ok=False)
     log = Log(path)
-    labels = {key: name for other in others for key, name in other.labels.items()}
+    alike = [other for other in others if {*other.subject["classes"]} & {*subject["classes"]}]
+    labels = {key: name for other in alike for key, name in other.labels.items()}
     log.write({"subject": subject}, *({"image": key, "label": name} for key, name in labels.items()))
     return log, others

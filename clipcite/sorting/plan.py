@@ -13,6 +13,8 @@ from clipcite.sorting.log import Answer, How, Log
 
 UNSURE = "unsure"
 """Folder of the images whose class is unsure."""
+SOMETHING_ELSE = "something else"
+"""Folder of the images that are none of the classes."""
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 """File names that Windows reserves."""
 MAX_NAME = 255
@@ -78,26 +80,36 @@ def without_sorted(images: Sequence[Image], log: Log, others: Iterable[Log]) -> 
     return [image for image in images if not is_sorted(image.path)]
 
 
-def plan(images: Iterable[Image], log: Log, into: Path, unsure: float, how: How) -> list[Place]:
+def plan(
+    images: Iterable[Image], log: Log, into: Path, unsure: float, how: How, *, reject: bool = True
+) -> list[Place]:
     """Return the place of each image that has an answer.
 
-    A label of a person decides, else the most likely class; below the probability `unsure` the image goes to
-    the folder `UNSURE`. An unreadable image stays. File names stay, with a number if the name is taken.
+    A label of a person decides, else the most likely class. Images that are none of the classes go to the
+    folder `SOMETHING_ELSE`; with `reject` False only those that a person put there. Below the probability
+    `unsure` an image goes to the folder `UNSURE`. An unreadable image stays. File names stay, with a number
+    if the name is taken.
     """
     best = (answer.ranked[0][0] for answer in log.answers.values() if answer.ranked)
-    folders = safe_names(dict.fromkeys([*log.subject["classes"], *log.labels.values(), *best]))
+    given = (name for name in log.labels.values() if name is not None)
+    folders = safe_names(dict.fromkeys([*log.subject["classes"], *given, *best]))
     taken: set[str] = set()
     numbers: dict[tuple[str, str], int] = {}
     places = []
     for image in images:
         answer = log.answers[image.key]
-        label = log.labels.get(image.key)
-        if label is None and answer.error is not None:
+        labelled = image.key in log.labels
+        if not labelled and answer.error is not None:
             places.append(Place(image, answer, ""))
             continue
-        name = label or answer.ranked[0][0]
-        is_unsure = label is None and answer.ranked[0][1] < unsure
-        folder = UNSURE if is_unsure else folders[name]
+        if labelled:
+            name = log.labels[image.key]
+        else:
+            name = None if answer.rejected and reject else answer.ranked[0][0]
+        if name is None:
+            name = folder = SOMETHING_ELSE
+        else:
+            folder = folders[name] if labelled or answer.ranked[0][1] >= unsure else UNSURE
         if _is_same_folder(image.path.parent, into / folder):
             places.append(Place(image, answer, name, folder, image.path, done=True))
             taken.add(str(image.path).casefold())
@@ -116,7 +128,7 @@ def plan(images: Iterable[Image], log: Log, into: Path, unsure: float, how: How)
 
 def safe_names(classes: Iterable[str]) -> Mapping[str, str]:
     """Return a folder name per class that every system accepts, different also in lower case."""
-    taken = {UNSURE}
+    taken = {UNSURE, SOMETHING_ELSE}
     names = {}
     for class_name in classes:
         plain = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "_", class_name)

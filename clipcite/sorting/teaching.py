@@ -1,4 +1,4 @@
-"""Rounds of labels: a person labels the images that teach most, and the model is trained with them."""
+"""Rounds of labels: a person labels the images that teach most. Labels count at once, and may train."""
 
 from __future__ import annotations
 
@@ -17,13 +17,63 @@ from clipcite.sorting.plan import Image
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
     from clipcite.client._sync.models import Model
+    from clipcite.client.classification import ClassNames
+
+SKIP = ""
+"""Answer of a person who labels the next image instead."""
 
 
-def ask_labels(log: Log, images: Sequence[Image], classes: Sequence[str]) -> list[Image]:
-    """Ask a person for the classes of images. Return those with a label, which the log has."""
+def rounds(
+    client: Client,
+    log: Log,
+    images: Sequence[Image],
+    names: ClassNames | None,
+    label: int,
+    used: Model | None,
+) -> list[Image]:
+    """Ask for all images as a collection, and with `label` for labels, until a person has no more.
+
+    Args:
+        label: number of labels of a round; 0 for none.
+        used: model, which keeps the labels as corrections; None is a pre-trained one.
+
+    Returns:
+        The images that got a label.
+    """
+    from clipcite.sorting.asking import ask_again  # loads pydantic, which help does not need
+
+    taught: list[Image] = []
+    said, more = None, label
+    while True:
+        reason, suggested = ask_again(client, log, images, names, more)
+        if reason not in (None, said):
+            stderr().print(reason, markup=False, soft_wrap=True)
+            said = reason
+        if label:
+            stderr().print(still_wrong(log, images))
+        if not more:
+            return taught
+        given = (name for name in log.labels.values() if name is not None)
+        classes = dict.fromkeys([*log.subject["classes"], *given])
+        labelled, stopped = ask_labels(log, suggested, list(classes))
+        if not labelled:
+            return taught
+        if used is not None:
+            correct(used, log, labelled)
+        taught += labelled
+        if stopped:
+            more = 0
+
+
+def ask_labels(log: Log, images: Sequence[Image], classes: Sequence[str]) -> tuple[list[Image], bool]:
+    """Ask a person for the classes of images.
+
+    Returns:
+        The images with a label, which the log has, and whether the person stopped.
+    """
     menu = "  ".join(f"{number} {name}" for number, name in enumerate(classes, 1))
-    stderr().print(f"{menu}  s skip  q stop", markup=False, soft_wrap=True)
-    labelled = []
+    stderr().print(f"{menu}  x none of these  s skip  q stop", markup=False, soft_wrap=True)
+    labelled: list[Image] = []
     try:
         for number, image in enumerate(images, 1):
             ranked = log.answers[image.key].ranked
@@ -31,16 +81,17 @@ def ask_labels(log: Log, images: Sequence[Image], classes: Sequence[str]) -> lis
             line = f"[{number}/{len(images)}] {printable(str(image.path))}  {likely}"
             stderr().print(line, markup=False, soft_wrap=True)
             label = _typed_class(classes, ranked[0][0])
-            if label is not None:
+            if label != SKIP:
                 log.write({"image": image.key, "label": label})
                 labelled.append(image)
     except typer.Abort:  # also Ctrl-C and the end of the input
         stderr().print()
-    return labelled
+        return labelled, True
+    return labelled, False
 
 
 def _typed_class(classes: Sequence[str], likely: str) -> str | None:
-    """Return the class that a person types, by name or number, or None to skip the image.
+    """Return the class that a person types, by name or number, SKIP, or None for none of these.
 
     Raises:
         typer.Abort: no more images.
@@ -52,19 +103,25 @@ def _typed_class(classes: Sequence[str], likely: str) -> str | None:
         if typed.isdecimal() and 1 <= int(typed) <= len(classes):
             return classes[int(typed) - 1]
         if typed == "s":
+            return SKIP
+        if typed == "x":
             return None
         if typed == "q":
             raise typer.Abort
+        if found := next((name for name in classes if name.casefold() == typed.casefold()), None):
+            return found
         if typer.confirm(f"{typed!r} is a new class?", err=True):
             return typed
 
 
 def correct(model: Model, log: Log, labelled: Sequence[Image]) -> None:
-    """Store labelled images as corrections of the model."""
+    """Store labelled images as corrections of the model, except those of none of the classes."""
     by_class: dict[str, list[Path]] = {}
     for image in labelled:
-        by_class.setdefault(log.labels[image.key], []).append(image.path)
-    model.add_feedback(by_class)
+        if name := log.labels[image.key]:
+            by_class.setdefault(name, []).append(image.path)
+    if by_class:
+        model.add_feedback(by_class)
 
 
 def train_again(client: Client, model: Model) -> Model:
@@ -77,11 +134,16 @@ def train_again(client: Client, model: Model) -> Model:
 def still_wrong(log: Log, images: Sequence[Image]) -> str:
     """Return how many images are likely in the wrong class, such as `About 12 of 480 are still wrong.`
 
-    Those that a person labelled are right, and unreadable ones don't count.
+    Those that a person labelled are right, and unreadable ones don't count. Something else is counted apart:
+    nothing estimates how many of these are right.
     """
     answers = [log.answers[image.key] for image in images]
     readable = [image for image, answer in zip(images, answers, strict=True) if answer.ranked]
-    rest = [log.answers[image.key] for image in readable if image.key not in log.labels]
+    unlabelled = [log.answers[image.key] for image in readable if image.key not in log.labels]
+    rest = [answer for answer in unlabelled if not answer.rejected]
     wrong = round(sum(1 - answer.ranked[0][1] for answer in rest))
     word = "About" if all(answer.calibrated for answer in rest) else "Perhaps"
-    return f"{word} {wrong:,} of {len(readable):,} are still wrong."
+    marked = sum(log.labels.get(image.key, "") is None for image in images)
+    other = len(unlabelled) - len(rest) + marked
+    more = f", and {other:,} are something else" if other else ""
+    return f"{word} {wrong:,} of {len(readable):,} are still wrong{more}."

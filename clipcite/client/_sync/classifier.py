@@ -16,7 +16,7 @@ from clipcite.client.classification import (
 )
 from clipcite.client.errors import InvalidImages, UnprocessableEntityError
 from clipcite.datasets.image import ImageLike, as_image, is_one_image
-from clipcite.wire.classify import MAX_COLLECTION_IMAGES
+from clipcite.wire.classify import MAX_COLLECTION_IMAGES, MAX_GROUPS, STOCK
 from clipcite.wire.predictions import Classification, CollectionAnswer, ImageResult
 
 
@@ -51,7 +51,8 @@ class Classifier:
             new_class_balance: factor of the offset against trained classes (default: the service's).
             top_k: number of classes per image (default: all).
             coverage: return per image a prediction set that contains the true class with this probability.
-            reject: return per image `rejected`, True if the image resembles none of the classes.
+            reject: return per image `rejected`, True if the image is something else, unlike the training
+                images of all these classes.
             features: return per image `features`, for `classify_collection`.
 
         The results can be indexed: `client.classify("a.jpg", model="shoes")[0].class_name`. Each has the path
@@ -101,7 +102,11 @@ class Classifier:
 
         Args:
             features: those of up to 20,000 images, from `classify(…, features=True)` with this model.
-            class_names, model, options: those of `classify`, without `coverage` and `reject`.
+            class_names, model, options: those of `classify`, without `coverage`; and as options:
+                `labels`, a mapping from positions to class names, or None for none of these: labelled images
+                count as training images of this answer;
+                `suggest`, the number of images to return in `suggested`: those whose labels teach most;
+                `groups`, the number of groups of images that look alike to return in `groups`.
 
         The results have the order of `features`, without `file`. `method` and `reason` say what was done.
         """
@@ -123,16 +128,55 @@ class Classifier:
         Args:
             on_results: called with the results of each part. The answer may differ from them.
 
-        Other arguments: see `classify_collection`. The results have the paths of the images, and an `error`
-        for images that can't be read.
+        Other arguments: see `classify`, without `coverage`. The results have the paths of the images, and an
+        `error` for images that can't be read.
 
         Raises:
             InvalidImages: there are no images or too many.
             UnprocessableEntityError: no image is readable, or an argument is invalid.
         """
-        if not 1 <= len(images) <= MAX_COLLECTION_IMAGES:
-            raise InvalidImages(f"Sort 1 to {MAX_COLLECTION_IMAGES:,} images at a time, not {len(images):,}.")
         options["top_k"] = top_k
+        model, rows = self._in_parts(images, class_names, model, on_results, options)
+        features = [row.features for row in rows if row.features]
+        collection = self.classify_collection(features, class_names, model=model, **options)
+        if collection.model != model:  # a job has its model now, whose features are others
+            model = collection.model
+            return self.sort(images, class_names, model=model, on_results=on_results, **options)
+        found = iter(collection.results)
+        results = [next(found).model_copy(update={"file": r.file}) if r.features else r for r in rows]
+        return collection.model_copy(update={"results": results})
+
+    def group(self, images: Sequence[ImageLike], *, groups: int = MAX_GROUPS) -> list[list[ImageLike]]:
+        """Group up to 20,000 images that look alike, without a model or class names.
+
+        Args:
+            groups: maximum number of groups. They have about 12 images each.
+
+        Returns:
+            Images of each group, the most typical ones first. The largest groups come first. Unreadable
+            images, and those like few others, are in none.
+
+        Raises:
+            InvalidImages: there are no images or too many.
+            UnprocessableEntityError: no image is readable.
+        """
+        model, rows = self._in_parts(images, ["photo"], STOCK, None, {"top_k": 1})
+        readable = [(image, row.features) for image, row in zip(images, rows, strict=True) if row.features]
+        features = [each for _, each in readable]
+        answer = self.classify_collection(features, model=model, groups=groups)
+        return [[readable[position][0] for position in group] for group in answer.groups]
+
+    def _in_parts(
+        self,
+        images: Sequence[ImageLike],
+        class_names: ClassNames | None,
+        model: str,
+        on_results: Callable[[list[ImageResult]], None] | None,
+        options: dict[str, Any],
+    ) -> tuple[str, list[ImageResult]]:
+        """Classify the images of a collection. Return the model that answered, and their features."""
+        if not 1 <= len(images) <= MAX_COLLECTION_IMAGES:
+            raise InvalidImages(f"Send 1 to {MAX_COLLECTION_IMAGES:,} images at a time, not {len(images):,}.")
         rows: list[ImageResult] = []
         for end in range(CLASSIFY_BATCH_SIZE, len(images) + CLASSIFY_BATCH_SIZE, CLASSIFY_BATCH_SIZE):
             part = images[end - CLASSIFY_BATCH_SIZE : end]
@@ -148,11 +192,4 @@ class Classifier:
             if on_results is not None:
                 on_results(results)
             rows += [row.model_copy(update={"predictions": []}) for row in results]
-        features = [row.features for row in rows if row.features]
-        collection = self.classify_collection(features, class_names, model=model, **options)
-        if collection.model != model:  # a job has its model now, whose features are others
-            model = collection.model
-            return self.sort(images, class_names, model=model, on_results=on_results, **options)
-        found = iter(collection.results)
-        results = [next(found).model_copy(update={"file": r.file}) if r.features else r for r in rows]
-        return collection.model_copy(update={"results": results})
+        return model, rows

@@ -1,16 +1,21 @@
-"""Calibrated probabilities, prediction sets and rejection in POST /classify, on a real model."""
+"""Calibrated probabilities, prediction sets and something else in POST /classify, on a real model."""
 
+import base64
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from core.clip.inference import pile
 from core.clip.models.backbone import Backbone
+from core.clip.weights.support_set import SupportSet
 from core.store.registry import models
 from tests.api import crafted
-from tests.api.service import Body, Service, assert_problem
+from tests.api.service import Body, Service, assert_problem, shots
 from tests.core.serving import adapted
 from tests.core.serving.adapted import publish_model
 
@@ -60,7 +65,7 @@ def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
         "calibrated": True,
         "temperature": 3.0,
         "held_out_images": 40,
-        "rejection_threshold": -1.0,
+        "rejection_threshold": None,
     }
     assert plain["calibration"]["calibrated"] is False
     for one, before in zip(chances(calibrated), chances(plain), strict=True):
@@ -71,14 +76,14 @@ def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
         assert result["rejected"] is None
 
 
-def test_sets_and_rejection(world: tuple[Service, str, str]) -> None:
+def test_prediction_sets(world: tuple[Service, str, str]) -> None:
     service, knows, _ = world
-    body = answered(service, knows, coverage="0.9", reject="true", top_k="1")
+    body = answered(service, knows, coverage="0.9", top_k="1")
     for result in (r for r in body["results"] if r["predictions"]):
         assert len(result["predictions"]) == 1
         assert result["prediction_set"][0] == result["predictions"][0]["class_name"]
         assert set(result["prediction_set"]) <= set(NAMES)
-        assert result["rejected"] is False
+        assert result["rejected"] is None
     assert body["results"][1]["prediction_set"] is None
     most = answered(service, knows, coverage="0.99")
     assert all(set(r["prediction_set"]) == set(NAMES) for r in most["results"] if r["predictions"])
@@ -109,9 +114,8 @@ def test_the_calibration_holds_for_its_own_classes_and_settings_only(
     ):  # the temperature is for all requests
         powers = {name: p ** (1 / (temperature or 1)) for name, p in before.items()}
         assert one == pytest.approx({name: p / sum(powers.values()) for name, p in powers.items()}, abs=1e-4)
-    for options in ({"coverage": "0.9"}, {"reject": "true"}):
-        refused = post_classify(service, knows, **change, **options)
-        assert_problem(refused, 422, "not_calibrated", "exactly its trained classes")
+    refused = post_classify(service, knows, **change, coverage="0.9")
+    assert_problem(refused, 422, "not_calibrated", "exactly its trained classes")
     for model in ("stock", other):
         assert_problem(post_classify(service, model, coverage="0.9"), 422, "not_calibrated")
 
@@ -128,6 +132,54 @@ def test_a_model_is_not_calibrated_before_its_evaluation(
     with service.database.write() as session:
         models.set_metrics(session, model, {"verdict": "better", "calibration": KNOWN.to_dict()})
     assert answered(service, model, coverage="0.9")["calibration"]["calibrated"] is True
+
+
+def test_reject_needs_training_images_and_no_evaluation(
+    world: tuple[Service, str, str], backbone: Backbone
+) -> None:
+    """The score is the cosine with the nearest class mean; the limit is that of the images themselves."""
+    service, knows, other = world
+    asked = {"images": [], "model": other, "class_names": NAMES, "features": True}
+    asked["images"] = [
+        {"base64": base64.b64encode(crafted.jpeg(i, *size)).decode()}
+        for size in ((40, 30), (30, 200))
+        for i in range(9)
+    ]
+    body: Body = service.client.post("/classify", json=asked).json()
+    rows = np.stack([np.frombuffer(base64.b64decode(r["features"]), "<f2") for r in body["results"]])
+    rows = pile.unit(rows.astype(np.float32))
+    labels = np.arange(9) % 3
+    support = SupportSet(torch.from_numpy(rows[:9]).expand(3, -1, -1), torch.from_numpy(labels))
+    model = publish_model(service.database, service.blobs, backbone, classes=NAMES, shots=support)
+    for names in (NAMES, NAMES[:2], [*NAMES, "oak", "elm", "ash"]):
+        asked |= {"model": model, "class_names": names, "reject": True}
+        response = service.client.post("/classify", json=asked)
+        assert response.status_code == 200, response.text
+        body = response.json()
+        trained = np.arange(min(3, len(names)))
+        expected = pile.alone(pile.Support(rows[:9], labels), rows, trained)
+        assert body["calibration"]["calibrated"] is False
+        limit = body["calibration"]["rejection_threshold"]
+        assert limit == pytest.approx(expected.limit, abs=2e-3)
+        scores = [result["in_distribution_score"] for result in body["results"]]
+        assert scores == pytest.approx(expected.score.tolist(), abs=2e-3)
+        best = [result["predictions"][0]["class_name"] for result in body["results"]]
+        new = [name not in NAMES for name in best]  # nothing to compare with
+        flags = [score < limit and not is_new for score, is_new in zip(scores, new, strict=True)]
+        assert [result["rejected"] for result in body["results"]] == flags
+    for names, reference in ((["oak"], model), (NAMES, "stock"), (NAMES, knows)):
+        refused = post_classify(service, reference, names, reject="true")
+        assert_problem(refused, 422, "no_training_images", "Use a trained model")
+
+
+def test_an_instant_preview_rejects(world: tuple[Service, str, str]) -> None:
+    service, _, _ = world
+    job = service.accepted(**shots())["id"]
+    body = answered(service, job, ["red fox", "badger"], reject="true")
+    assert body["preview"]
+    readable = [result for result in body["results"] if result["predictions"]]
+    assert {type(result["rejected"]) for result in readable} == {bool}
+    assert body["results"][1]["rejected"] is None
 
 
 @pytest.mark.parametrize("coverage", ["0.2", "1", "nan", "much"])

@@ -114,15 +114,15 @@ def test_a_closed_collection_is_evidence(shared: Service, model: str) -> None:
 
 
 def test_images_to_label_next(shared: Service, model: str) -> None:
-    body = ok(ask(shared, FEATURES, model=model, suggest=5, labelled=[0, 1]))
+    labels = {0: CLASSES[0], 1: CLASSES[1]}
+    body = ok(ask(shared, FEATURES, model=model, suggest=5, labels=labels))
     first = body["suggested"]
     assert len(first) == len({*first, 0, 1}) - 2 == 5
-    again = ok(ask(shared, FEATURES, model=model, suggest=5, labelled=[0, 1, *first]))
+    labels |= dict.fromkeys(first)  # none of the classes
+    again = ok(ask(shared, FEATURES, model=model, suggest=5, labels=labels))
     assert not set(again["suggested"]) & set(first)
     assert first[0] == min(range(2, len(FEATURES)), key=lambda i: max(chances(body)[i].values()))
     assert ok(ask(shared, FEATURES, model=model))["suggested"] == []
-    refused = ask(shared, FEATURES, labelled=[120])
-    assert_problem(refused, 422, "invalid_request", "none of the 120 features")
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,10 @@ def test_images_to_label_next(shared: Service, model: str) -> None:
         ({"class_names": [*CLASSES, "oak"]}, "was not trained on 'oak'"),
         ({"class_names": ["red fox"]}, "only one class name"),
         ({"new_class_balance": 0}, "new_class_balance is 0"),
-        ({"alpha": 0}, "no features of training images"),
-        ({"model": "stock", "class_names": [*CLASSES]}, "no features of training images"),
-        ({"model": "WITHOUT SHOTS"}, "no features of training images"),
+        ({"alpha": 0}, "pre-trained model answers image by image"),
+        ({"model": "stock", "class_names": [*CLASSES]}, "pre-trained model answers image by image"),
+        ({"model": "WITHOUT SHOTS"}, "pre-trained model answers image by image"),
         ({"model": "A JOB"}, "not trained yet"),
-        ({}, "4 images are too few. With these class names a collection helps from 100 on"),
     ],
 )
 def test_other_collections_are_classified_image_by_image(
@@ -160,6 +159,135 @@ def test_a_collection_without_a_class_is_classified_image_by_image(shared: Servi
     body = ok(ask(shared, [*FEATURES[::2], *FEATURES[::2]], model=model))
     assert body["method"] == "image_by_image"
     assert body["reason"].startswith("Only 0 images look like 'Badger'.")
+
+
+def like(row: Tensor, count: int, seed: int, spread: float = 0.3) -> Tensor:
+    """Return features [count, D] of images that look like one."""
+    noise = torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return F.normalize(row + spread * noise / WIDTH**0.5, dim=-1)
+
+
+STRANGER = F.normalize(torch.randn(WIDTH, generator=torch.Generator().manual_seed(5)), dim=-1)
+PILE = encoded(torch.cat([around(60, seed=2), like(STRANGER, 30, seed=6)]))
+"""60 images of the trained classes, then 30 that look like each other."""
+OTHERS = range(60, 90)
+
+
+def first_names(body: Body) -> list[str]:
+    return [result["predictions"][0]["class_name"] for result in body["results"]]
+
+
+@pytest.mark.parametrize("reference", ["A MODEL", "stock"])
+def test_labels_count_at_once(shared: Service, model: str, reference: str) -> None:
+    """They change the answer for the images beside them, and nothing is kept."""
+    asked: Body = {"model": model if reference == "A MODEL" else "stock", "class_names": [*CLASSES]}
+    before = ok(ask(shared, PILE, **asked))
+    for label in CLASSES:
+        labels = {60: label, 61: label.upper(), 62: label, 0: CLASSES[0], 1: CLASSES[1]}
+        after = ok(ask(shared, PILE, **asked, labels=labels))
+        assert {first_names(after)[position] for position in OTHERS} == {label}
+        for position in OTHERS[3:]:
+            assert chances(after)[position][label] > chances(before)[position][label]
+    assert ok(ask(shared, PILE, **asked))["results"] == before["results"]
+
+
+def test_a_class_that_only_labels_name(shared: Service, model: str) -> None:
+    asked: Body = {"model": model, "class_names": [*CLASSES, "oak"]}
+    before = ok(ask(shared, PILE, **asked))
+    assert "was not trained on 'oak'" in before["reason"]
+    after = ok(ask(shared, PILE, **asked, labels=dict.fromkeys((60, 61, 62), "oak")))
+    assert {first_names(after)[position] for position in OTHERS} == {"oak"}
+    assert first_names(after)[:60].count("oak") <= 3
+    assert [each["kind"] for each in after["class_names"]] == ["trained", "trained", "new"]
+
+
+def test_something_else(shared: Service, model: str) -> None:
+    """Most trained images are kept, and images unlike them are apart, although each has a likely class."""
+    body = ok(ask(shared, PILE, model=model, reject=True))
+    rejected = [result["rejected"] for result in body["results"]]
+    assert all(rejected[position] for position in OTHERS)
+    assert sum(rejected[:60]) <= 15
+    limit = body["calibration"]["rejection_threshold"]
+    assert rejected == [result["in_distribution_score"] < limit for result in body["results"]]
+    assert all(result["predictions"] for result in body["results"])
+    plain = ok(ask(shared, PILE, model=model))
+    assert {result["rejected"] for result in plain["results"]} == {None}
+    suggested = ok(ask(shared, PILE, model=model, reject=True, suggest=90))["suggested"]
+    known = rejected.count(False)
+    assert not any(rejected[position] for position in suggested[:known])
+    assert all(rejected[position] for position in suggested[known:])
+
+
+def test_marks_of_none_of_these_reach_the_images_beside_them(shared: Service, model: str) -> None:
+    near = F.normalize(around(60, seed=9)[::2] + 0.3 * STRANGER, dim=-1)  # like the first class
+    pile = [*encoded(around(60, seed=2)), *encoded(near)]
+    before = ok(ask(shared, pile, model=model, reject=True))
+    after = ok(ask(shared, pile, model=model, reject=True, labels=dict.fromkeys((60, 61, 62, 63))))
+    known, still_known = ([not result["rejected"] for result in body["results"]] for body in (before, after))
+    assert sum(known[60:]) > 15
+    assert sum(still_known[60:]) < sum(known[60:]) / 2
+    assert not any(still_known[60:64])
+    assert sum(still_known[:60]) >= sum(known[:60]) - 8
+
+
+def test_reject_leaves_names_that_were_never_trained(shared: Service, model: str) -> None:
+    """There is nothing to compare their images with."""
+    asked: Body = {"model": model, "class_names": [*CLASSES, "oak", "elm", "ash", "fir", "yew"]}
+    body = ok(ask(shared, PILE, **asked, reject=True))
+    judged = list(zip(first_names(body), (result["rejected"] for result in body["results"]), strict=True))
+    assert {rejected for name, rejected in judged if name not in CLASSES} == {False}
+    assert True in {rejected for name, rejected in judged if name in CLASSES}
+
+
+def test_reject_needs_a_training_image_or_a_label(shared: Service, backbone: Backbone, model: str) -> None:
+    without = publish_model(shared.database, shared.blobs, backbone)
+    for asked in (
+        {"model": "stock", "class_names": [*CLASSES]},
+        {"model": without},
+        {"model": model, "class_names": ["oak"]},
+    ):
+        refused = ask(shared, PILE, **asked, reject=True)
+        assert_problem(refused, 422, "no_training_images", "label images of a collection")
+    labels = {0: CLASSES[0], 2: CLASSES[0], 4: CLASSES[0], 1: CLASSES[1], 3: CLASSES[1], 5: CLASSES[1]}
+    body = ok(ask(shared, PILE, model="stock", class_names=[*CLASSES], labels=labels, reject=True))
+    assert {type(result["rejected"]) for result in body["results"]} == {bool}
+
+
+def test_groups_need_no_model_and_no_names(shared: Service, model: str) -> None:
+    kinds = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(8))
+    rows = torch.cat([like(F.normalize(kind, dim=-1), 15, seed=i) for i, kind in enumerate(kinds)])
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(9))
+    pile, kind_of = encoded(rows[order]), (order // 15).tolist()
+    body = ok(ask(shared, pile, model="stock", groups=500))
+    groups = body["groups"]
+    assert 4 <= len(groups) <= 5
+    assert [len({kind_of[position] for position in group}) for group in groups] == [1] * len(groups)
+    assert len({position for group in groups for position in group}) == sum(map(len, groups)) > 50
+    assert (body["class_names"], len(body["results"])) == ([], 60)
+    assert not any(result["predictions"] for result in body["results"])
+    for group in groups:  # the most typical image first
+        members = rows[order][group]
+        assert int((members @ members.mean(dim=0)).argmax()) == 0
+    assert ok(ask(shared, pile, model="stock", groups=2))["groups"] == groups[:2]
+    shown = dict.fromkeys(groups[0])
+    rest = ok(ask(shared, pile, model=model, groups=9, labels=shown))["groups"]
+    assert not any(position in shown for group in rest for position in group)
+    refused = ask(shared, pile, model="stock")
+    assert_problem(refused, 422, "invalid_request", "no classes of its own")
+
+
+@pytest.mark.parametrize(
+    ("labels", "code", "words"),
+    [
+        ({"90": CLASSES[0]}, "invalid_request", "none of the 90 features"),
+        ({"-1": None}, "invalid_request", "none of the 90 features"),
+        ({"first": CLASSES[0]}, "invalid_request", "labels"),
+        ({"0": CLASSES[0], "1": "elm"}, "invalid_labels", "'elm' in `labels` is none of the class names"),
+        ([0, 1], "invalid_request", "labels"),
+    ],
+)
+def test_labels_that_do_not_fit(shared: Service, model: str, labels: Any, code: str, words: str) -> None:
+    assert_problem(ask(shared, PILE, model=model, labels=labels), 422, code, words)
 
 
 def test_features_that_do_not_fit(shared: Service, model: str) -> None:

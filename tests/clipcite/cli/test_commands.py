@@ -104,8 +104,11 @@ def test_offsets_sets_and_rejections(call: Any, folder: Path, taught: Job) -> No
         answer = json.loads(call("classify", image, "-m", reference, "--json").stdout)
         assert {each["class_name"] for each in answer["results"][0]["predictions"]} == {"red", "green"}
 
-    # Calibration needs more images than this model has.
-    assert "not_calibrated" in call("classify", image, "-m", taught.model_id, "--reject", status=5).stderr
+    blue = folder / "test" / "blue" / "0.png"
+    said = call("classify", image, blue, "-m", taught.model_id, "--reject").stdout
+    assert re.search(r"blue/0\.png +none of these", said)
+    refused = call("classify", image, "-c", "red,blue", "--reject", status=2).stderr
+    assert "name a trained model with --model, or leave --reject out" in " ".join(refused.split())
 
 
 def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:

@@ -81,3 +81,18 @@ def test_a_deletion_is_confirmed(service: Service, taught: Job) -> None:
         assert session.exitstatus == 1
     with Client(service.url) as client:
         assert client.models.get(taught.model_id or "").job_id == client.jobs.get(taught.id).id
+
+
+def test_sort_without_a_model_asks_for_one(service: Service, taught: Job, folder: Path) -> None:
+    """It names the models and the page; names for the pre-trained model are an answer, too."""
+    for typed in (str(taught.model_id), "red, blue"):
+        session = terminal(service, "sort", str(folder))
+        session.expect(f"Your models: .*{taught.model_id}")
+        session.expect("To group the images first and name the groups, open http://")
+        session.expect("A model, or class names separated by commas: ")
+        session.sendline(typed)
+        session.expect(r"Copy \d+ images into")
+        session.sendline("n")
+        session.expect(pexpect.EOF)
+        session.close()
+        assert session.exitstatus == 1

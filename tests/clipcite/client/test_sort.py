@@ -54,6 +54,24 @@ def test_sorting_in_parts_equals_one_collection(
     assert [result.error for result in shown] == [result.error for result in answer]
 
 
+@pytest.mark.parametrize("connect", [Client, awaited_client])
+def test_groups_without_a_model(connect: Any, service: Service, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(300)]
+    for path, photo in zip(paths, photos(), strict=True):
+        path.write_bytes(photo)
+    with connect(service.url) as client:
+        groups = client.group(paths)
+        assert client.group(paths, groups=3) == groups[:3]
+        encoded = client.classify(paths, ["photo"], features=True)
+        features = {str(p): r.features for p, r in zip(paths, encoded, strict=True) if r.features}
+        whole = client.classify_collection(list(features.values()), model="stock", groups=500)
+    readable = [path for number, path in enumerate(paths) if number not in UNREADABLE]
+    assert groups == [[readable[position] for position in group] for group in whole.groups]
+    found = [path for group in groups for path in group]
+    assert len({*found}) == len(found) > 200
+    assert {*found} <= {*readable}
+
+
 def test_a_reference_that_changes_meanwhile(service: Service, taught: Job, tmp_path: Path) -> None:
     images = [photo for photo in photos() if photo != b"no image"][:40]
     seen: list[list[ImageResult]] = []
@@ -74,7 +92,9 @@ def test_a_reference_that_changes_meanwhile(service: Service, taught: Job, tmp_p
 def test_nothing_to_sort(service: Service, taught: Job) -> None:
     with Client(service.url) as client:
         for images in ([], [b""] * (MAX_COLLECTION_IMAGES + 1)):
-            with pytest.raises(InvalidImages, match="Sort 1 to 20,000 images at a time"):
+            with pytest.raises(InvalidImages, match="Send 1 to 20,000 images at a time"):
                 client.sort(images, model="stock")
+            with pytest.raises(InvalidImages, match="Send 1 to 20,000 images at a time"):
+                client.group(images)
         with pytest.raises(UnprocessableEntityError, match=r"image-1: "):
             client.sort([b"", b""], ["a", "b"], model="stock")

@@ -7,7 +7,9 @@ import pytest
 
 from clipcite import Client
 from clipcite.sorting import asking
+from clipcite.sorting.log import Log
 from clipcite.sorting.plan import Image, plan, safe_names
+from clipcite.sorting.teaching import still_wrong
 from tests.clipcite.sorting.sorted_folder import start
 
 
@@ -24,6 +26,7 @@ from tests.clipcite.sorting.sorted_folder import start
         ("end. ", "end"),
         ("", "_"),
         ("unsure", "unsure (2)"),
+        ("Something Else", "Something Else (2)"),
         ("Größe 猫", "Größe 猫"),
         ("猫" * 100, "猫" * 40),
     ],
@@ -53,6 +56,24 @@ def test_labels_decide_and_unreadable_images_stay(tmp_path: Path) -> None:
     assert [
         place.target and place.target.relative_to(tmp_path / "sorted").as_posix() for place in places
     ] == [*("cat/a (2).jpg", "cat/A.jpg", "cat/a (3).JPG", None, "horse/labelled.jpg")]
+
+
+def test_something_else_and_marks(tmp_path: Path) -> None:
+    """A label outweighs the service's rejection, and a mark its best class."""
+    log = start(tmp_path, tmp_path / "sorted", "copy")
+    images = [Image(tmp_path / name, name) for name in ("0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg")]
+    for number, image in enumerate(images):
+        ranked, rejected = [("cat", 0.3 if number == 4 else 0.9)], number in (1, 2, 4)
+        log.write({"image": image.key, "answer": {"ranked": ranked, "rejected": rejected}})
+    log.write({"image": "2.jpg", "label": "dog"}, {"image": "3.jpg", "label": None})
+    log = Log(log.path)
+
+    def folders(**options: bool) -> list[str]:
+        return [place.folder for place in plan(images, log, tmp_path / "sorted", 0.6, "copy", **options)]
+
+    assert folders() == ["cat", "something else", "dog", "something else", "something else"]
+    assert folders(reject=False) == ["cat", "cat", "dog", "something else", "unsure"]
+    assert still_wrong(log, images) == "Perhaps 0 of 5 are still wrong, and 3 are something else."
 
 
 def test_of_too_many_for_a_collection_the_least_sure_are_labelled(tmp_path: Path, monkeypatch: Any) -> None:

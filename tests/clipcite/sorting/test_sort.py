@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import errno
+import json
 import os
 import re
 import signal
@@ -45,7 +46,7 @@ def log_of(into: Path) -> Path:
 
 def test_plans_asks_sorts_and_undoes(call: Any, photos: Path, taught: Job) -> None:
     before, into, table = state(photos), photos.with_name("photos-sorted"), photos.with_name("a.csv")
-    command = ("sort", photos, "-m", taught.model_id, "--unsure", 0, "--csv", table)
+    command = ("sort", photos, "-m", taught.model_id, "--unsure", 0, "--no-reject", "--csv", table)
     planned = call(*command, status=1)  # nobody says yes
     assert "Copy 12 images into" in planned.stderr
     assert planned.stdout.split()[-3:] == ["unreadable", "1", "stays"]
@@ -70,7 +71,8 @@ def test_plans_asks_sorts_and_undoes(call: Any, photos: Path, taught: Job) -> No
 def test_unsure_images_and_another_model(call: Any, photos: Path, taught: Job) -> None:
     into = photos.with_name("sorted")
     options = ("--into", into, "--yes")
-    done = call("sort", photos, "-m", taught.model_id, "--unsure", 1, *options, status=1)
+    command = ("sort", photos, "-m", taught.model_id, "--no-reject")
+    done = call(*command, "--unsure", 1, *options, status=1)
     assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [
         ["unsure", "12"],
         ["unreadable", "1"],
@@ -121,7 +123,8 @@ def test_labels_decide_and_teach(service: Service, photos: Path, learner: Job, m
     typed = ["blue", "y", "2", "s", "q", "y", *["q", "y"]]  # trained once, then no more labels
     done = sort(learner.model_id or "", 4, *typed)
     assert done.exit_code == 1, done.output  # the unreadable image
-    assert len(re.findall(r"Perhaps \d+ of 12 are still wrong\.", done.stderr)) == 2
+    # before the labels, with them, and after the training
+    assert len(re.findall(r"Perhaps \d+ of 12 are still wrong", done.stderr)) == 3
     asked = re.findall(r"\[\d/4\] (\S+\.png)", done.stderr)
     rows = {row["file"]: row for row in csv.DictReader(table.open())}
     assert [rows[file]["class"] for file in asked[:2]] == ["blue", "red"]
@@ -136,6 +139,53 @@ def test_labels_decide_and_teach(service: Service, photos: Path, learner: Job, m
     assert Log(second).labels == Log(first).labels
     again = sort(new, 40, "q")  # suggested although the log has all answers
     assert re.findall(r"\[1/10\] (\S+\.png)", again.stderr) == [asked[4]]
+
+
+def test_something_else_has_a_folder(call: Any, tmp_path: Path, taught: Job) -> None:
+    """Blue images are none of the trained classes. JSON has the plan, and nothing is done without --yes."""
+    for name in ("red", "green", "blue"):
+        paint(tmp_path, f"pile/{name}", 4)
+    into, table = tmp_path / "pile-sorted", tmp_path / "a.csv"
+    command = ("sort", tmp_path / "pile", "-m", taught.model_id, "--unsure", 0)
+    planned = json.loads(call(*command, "--json", "--csv", table, status=1).stdout)
+    assert planned["done"] is False
+    assert [path.suffix for path in into.iterdir()] == [".jsonl"]
+    for image in planned["images"]:
+        if Path(image["file"]).parent.name == "blue":
+            assert (image["class"], image["something_else"]) == ("something else", True)
+            assert (image["probability"], Path(image["target"]).parent) == (None, into / "something else")
+    known = [image["class"] for image in planned["images"] if not image["something_else"]]
+    assert sorted({*known}) == ["green", "red"]
+    assert len(known) >= 6
+    rows = list(csv.DictReader(table.open()))
+    assert {row["class"] for row in rows if row["folder"] == "blue"} == {"something else"}
+    assert {(row["width"], row["height"], row["time"]) for row in rows} == {("48", "40", "")}
+    everything = call(*command, "--no-reject", status=1)
+    assert "something else" not in everything.stdout
+    done = call(*command, "--yes")
+    assert re.search(rf"^something else +{12 - len(known)} +{into}/something else", done.stdout, re.M)
+    assert len(list((into / "something else").iterdir())) == 12 - len(known)
+    finished = json.loads(call(*command, "--json", "--yes").stdout)
+    assert (finished["done"], finished["left_alone"], finished["log"]) == (True, [], str(log_of(into)))
+    call("sort", "--undo", log_of(into))
+
+
+def test_labels_teach_the_pre_trained_model(service: Service, tmp_path: Path) -> None:
+    """They count at once, also those of none of these; there is no model to train."""
+    for name in ("red", "green", "blue"):
+        paint(tmp_path, f"pile/{name}", 4)
+    into, kinds = tmp_path / "pile-sorted", {"red": "RED", "green": "2", "blue": "x"}
+    command = ["sort", str(tmp_path / "pile"), "-c", "red,green", "--label", "12", "--json"]
+    environment = {"CLIPCITE_URL": service.url}
+    for number in range(6):  # the service chooses the image, so each run answers the one that it asks
+        asked = CliRunner().invoke(app, command, input="q\nn\n", env=environment)
+        (file,) = re.findall(rf"\[1/{12 - number}\] (\S+\.png)", asked.stderr)
+        typed = kinds[Path(file).parent.name]
+        done = CliRunner().invoke(app, command, input=f"{typed}\nq\nn\n", env=environment)
+        assert "Train again" not in done.stderr
+        image = next(image for image in json.loads(done.stdout)["images"] if image["file"] == file)
+        assert image["class"] == {"RED": "red", "2": "green", "x": "something else"}[typed]
+    assert len(Log(log_of(into)).labels) == 6
 
 
 def test_memory_does_not_grow_with_the_images(call: Any, taught: Job, tmp_path: Path) -> None:
@@ -239,8 +289,9 @@ def test_undo_asks_a_person(call: Any, photos: Path, taught: Job, monkeypatch: p
 MISTAKES = [
     ((), 2, "must be a folder of images"),
     (("gone",), 2, "must be a folder of images"),
-    (("{photos}",), 2, "needs --classes"),
-    (("{photos}", "-c", "a", "--label", "3"), 2, "takes no --label"),
+    (("{photos}",), 2, "Say how to sort: by a model (--model NAME"),
+    (("{photos}", "-m", "stock", "--label", "3"), 2, "Say how to sort: by a model (--model NAME"),
+    (("{photos}", "-c", "a", "--unsure", "101"), 2, "--unsure"),
     (("{photos}", "-c", "a", "--copy", "--move"), 2, "exclude each other"),
     (("{photos}", "-m", "nosuch"), 5, "No model 'nosuch'."),
     (

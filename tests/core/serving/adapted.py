@@ -30,9 +30,8 @@ KNOWN = Calibration(
     images=40,
     temperature=2.0,
     nonconformity=tuple((i + 0.5) / 40 for i in range(40)),
-    least_similarity=-1.0,
 )
-"""A calibration whose thresholds are easily computed. No image is below its least similarity."""
+"""A calibration whose thresholds are easily computed."""
 
 
 def moved(backbone: Backbone, seed: int = 1, size: float = 0.05) -> dict[str, Tensor]:

@@ -115,7 +115,6 @@ def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
         tiny, shots("red", "green", "blue", each=MIN_HELD_OUT // 3), config(epochs=1, batch_size=16)
     )
     fitted = result.evaluation.metrics["calibration"]
-    assert fitted["least_similarity"] < fitted["rejection_threshold"] <= fitted["least_similarity"] + 1
     assert fitted["images"] == len(fitted["nonconformity"]) == MIN_HELD_OUT
     assert fitted["alpha"] == 0.5
     assert read(result.evaluation.report).calibration.calibrated

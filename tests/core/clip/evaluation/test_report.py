@@ -10,7 +10,7 @@ from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.inference.calibration import Calibration, fit_calibration
 from tests.core.clip.reports import NAMES, K, changed_by_hand, held_out, more_certain, report, report_fields
 
-CALIBRATION = Calibration(0.5, 30, temperature=2.0, nonconformity=(0.5,), least_similarity=0.0)
+CALIBRATION = Calibration(0.5, 30, temperature=2.0, nonconformity=(0.5,))
 
 
 def codes(made: Report) -> list[str]:
