@@ -48,6 +48,15 @@ class Sorting extends EventTarget {
     this.changed();
   }
 
+  /** Begin anew with a pile, which the pre-trained model groups. */
+  begin(images) {
+    this.clear();
+    this.names.length = 0;
+    this.useModel("stock", []);
+    this.add(images);
+    this.grouping = images.length > 0;
+  }
+
   /** Use another model. The answers of the last one stay until its own are there. */
   useModel(id, trained) {
     for (const image of this.images) image.features = null;
