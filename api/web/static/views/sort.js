@@ -245,7 +245,7 @@ export function sortView({ parameter, signal }) {
     const hasNames = sorting.names.length > 0;
     try {
       if (!sorting.images.length || !sorting.model) return;
-      replace(trouble);
+      if (sorting.open.length) replace(trouble);
       draw();
       await askInParts(sorting.open, { class_names: [ANY_NAME], ...request }, (images, answer) => both.aborted || sorting.take(images, answer, hasNames), both);
       for (;;) {
@@ -253,6 +253,7 @@ export function sortView({ parameter, signal }) {
         const whole = { ...request, ...teaching(known) };
         const asked = JSON.stringify([whole, known.length]);
         if (!hasNames || !known.length || sorting.together === asked) break;
+        replace(trouble);
         sorting.take(known, await askTogether(known, whole, both), true);
         sorting.together = asked;
       }
