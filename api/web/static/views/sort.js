@@ -99,9 +99,8 @@ export function sortView({ parameter, signal }) {
   }
   /** Let the labels count. `before` is the number of class names before they changed. */
   function relabelled(before) {
-    if (sorting.names.length === before) return teach();
-    chips.set([...sorting.names]);
-    renamed();
+    if (sorting.names.length !== before) chips.set([...sorting.names]);
+    teach();
   }
   function move(images, name) {
     label(images.map((image) => [image, name]), `moved to ${wordsFor(name)}`);
@@ -241,18 +240,17 @@ export function sortView({ parameter, signal }) {
     asking?.abort();
     const mine = (asking = new AbortController());
     const both = AbortSignal.any([mine.signal, signal]);
-    const request = options();
-    const hasNames = sorting.names.length > 0;
     try {
       if (!sorting.images.length || !sorting.model) return;
       if (sorting.open.length) replace(trouble);
       draw();
-      await askInParts(sorting.open, { class_names: [ANY_NAME], ...request }, (images, answer) => both.aborted || sorting.take(images, answer, hasNames), both);
+      const hasNames = sorting.names.length > 0;
+      await askInParts(sorting.open, { class_names: [ANY_NAME], ...options() }, (images, answer) => both.aborted || sorting.take(images, answer, hasNames), both);
       for (;;) {
         const known = sorting.images.filter(({ features }) => features);
-        const whole = { ...request, ...teaching(known) };
+        const whole = { ...options(), ...teaching(known) };
         const asked = JSON.stringify([whole, known.length]);
-        if (!hasNames || !known.length || sorting.together === asked) break;
+        if (!sorting.names.length || !known.length || sorting.together === asked) break;
         replace(trouble);
         sorting.take(known, await askTogether(known, whole, both), true);
         sorting.together = asked;
@@ -268,10 +266,7 @@ export function sortView({ parameter, signal }) {
   }
   /** Ask again once labels have changed; a running request sees them at its end. */
   const teach = debounce(500, () => asking || choosing || ask());
-  const renamed = debounce(400, () => {
-    choosing?.abort(); // its answer would have other classes
-    ask();
-  });
+  const renamed = debounce(400, ask);
   for (const later of [teach, renamed]) signal.addEventListener("abort", later.cancel);
 
   function draw() {
