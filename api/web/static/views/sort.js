@@ -48,7 +48,7 @@ export function sortView({ parameter, signal }) {
   const chips = chipField(sorting.names, () => renamed());
   const zone = dropZone({
     title: onPhone ? "Add photos" : "Drop a folder here",
-    hint: "Images are classified, not stored. Only those that you correct are kept, with the model.",
+    hint: "Images are classified, not stored. Only those that you train with, or save as corrections, are kept.",
     folders: true,
     small: true,
     add: take,
