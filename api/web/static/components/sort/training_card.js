@@ -65,10 +65,11 @@ export function trainingCard(sorting, { model, use, signal }) {
   function begin() {
     return guarded(async () => {
       const before = model() ?? { id: sorting.model };
+      const labels = sorting.lessons.map((image) => [image, image.label]); // others may follow during the upload
       if (model()) await save(sorting, signal);
       const job = model() ? await trainAgain(sorting, signal) : await trainFirst(sorting, (sent) => (saved.textContent = `Sending ${percent(sent)}`), signal);
       const classes = new Map(sorting.images.map((image) => [image, image.predictions?.[0].class_name]));
-      sorting.training = { id: job.id, before, classes, labels: sorting.lessons.map((image) => [image, image.label]), unsure: unsureOf(sorting.images, sorting.threshold).length, adopted: null, words: "" };
+      sorting.training = { id: job.id, before, classes, labels, unsure: unsureOf(sorting.images, sorting.threshold).length, adopted: null, words: "" };
       watch().catch(() => {}); // shows its own errors
     });
   }
