@@ -281,7 +281,7 @@ def test_a_pile_is_grouped_and_makes_a_model(browser: Browser, service: Service,
         expect(asked).to_contain_text("2 classes, 10 photos labelled.")
         page.keyboard.press("x")
         expect(asked).to_have_count(0)
-        expect(page.get_by_text("2 classes, 10 photos labelled.")).to_be_visible()
+        expect(page.locator(".training")).to_contain_text("2 classes, 10 photos labelled.")
         expect(page.locator(".group.class")).to_have_count(2)
         expect(page.locator(".tile.yours")).to_have_count(15)
         page.get_by_role("button", name="Make a model").click()

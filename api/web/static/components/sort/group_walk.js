@@ -79,7 +79,7 @@ export function groupWalk(groups, names, label, tally) {
       go(1);
     }
     async function ask() {
-      const name = await askClass("What are these?", names());
+      const name = await askClass("Name them", names());
       if (name) answer(name);
     }
     function keyDown(event) {
