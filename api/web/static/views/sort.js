@@ -1,13 +1,14 @@
-// Sort view: many images in groups by class, the unsure ones first. Corrections train the next version of the model.
+// Sort view: many images in groups by class, the unsure ones first. Labels count in the groups at once, and train a model.
 
 import { announce, confirmed, debounce, h, newId, replace } from "../lib/dom.js";
 import { codeFor, literal, python } from "../components/code.js";
 import { acceptDrops, dropZone, onPhone } from "../components/dropzone.js";
 import { askClass } from "../components/sort/class_dialog.js";
+import { groupWalk } from "../components/sort/group_walk.js";
 import { imageGroups } from "../components/sort/groups.js";
 import { selectionBar } from "../components/sort/selection_bar.js";
 import { ROUND, summaryCard } from "../components/sort/summary_card.js";
-import { trainingCard } from "../components/sort/training_card.js";
+import { labelledWords, trainingCard } from "../components/sort/training_card.js";
 import { walk } from "../components/sort/walk.js";
 import { chipField } from "../components/try/chips.js";
 import { modelSelect } from "../components/try/model_select.js";
@@ -15,22 +16,26 @@ import { imagesOf } from "../lib/files/dropped_files.js";
 import { problemBox } from "../lib/problem.js";
 import { askInParts, askTogether } from "../lib/sorting/ask.js";
 import { recall } from "../lib/sorting/corrections.js";
-import { classOf, nameOfKey } from "../lib/sorting/groups.js";
+import { classOf, classOfKey, isGuess, wordsFor } from "../lib/sorting/groups.js";
 import { MAX_IMAGES, sorting } from "../lib/sorting/sorting.js";
 import { count, percent } from "../lib/words.js";
 
+const MAX_GROUPS = 500;
+const MAX_SUGGESTED = 1000;
+const MIN_ASKED = 4; // images of a group without an answer; fewer are not worth a question
+const ANY_NAME = "photo"; // the service wants a class name, even for the features alone
 const STEPS = [
   onPhone
     ? ["Add", "Choose photos. They are sorted by class, the unsure ones first."]
     : ["Drop", "Add a folder of images. They are sorted by class, the unsure ones first."],
   ["Correct", onPhone ? "Tap images and move them to their class." : "Select images and drag them onto their class, or press its digit."],
-  ["Train again", "The next version learns from your corrections, and the groups update."],
+  ["Make a model", "The groups follow your corrections at once. A model that learns from them knows the next photos, too."],
 ];
 
 export function sortView({ parameter, signal }) {
   const picked = new Set();
   let asking = null; // AbortController of the running requests
-  let choosing = null; // AbortController of the request for the images to label next
+  let choosing = null; // AbortController of the request for the images or groups to label next
 
   const trouble = h("div", {});
   const failed = (error) => error.name !== "AbortError" && replace(trouble, problemBox(error));
@@ -43,7 +48,7 @@ export function sortView({ parameter, signal }) {
   const chips = chipField(sorting.names, () => renamed());
   const zone = dropZone({
     title: onPhone ? "Add photos" : "Drop a folder here",
-    hint: "Images are classified, not stored. Only those that you correct are kept, with the model.",
+    hint: "Images are classified, not stored. Only those that you train with, or save as corrections, are kept.",
     folders: true,
     small: true,
     add: take,
@@ -66,13 +71,13 @@ export function sortView({ parameter, signal }) {
   limit.value = sorting.threshold;
   const slider = h("div", { class: "field limit" }, h("label", { for: limitId }, "Unsure below ", limitText), limit);
 
-  const summary = summaryCard(sorting, { isRunning: () => asking !== null, isChoosing: () => choosing !== null, stop: () => asking?.abort(), resume: ask, askMe, removeAll, failed, signal });
+  const summary = summaryCard(sorting, { isRunning: () => asking !== null, isChoosing: () => choosing !== null, stop: () => asking?.abort(), resume: ask, askMe, groupThem, removeAll, failed, signal });
   const hint = h("p", { class: "soft" });
   const steps = h("ol", { class: "steps" }, STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))));
 
   const chosen = () => [...picked];
   const training = trainingCard(sorting, { model: ownModel, use: (id) => models.load(id), signal });
-  const groups = imageGroups(sorting, picked, { changed: () => selection.refresh(), move, press, look });
+  const groups = imageGroups(sorting, picked, { changed: () => selection.refresh(), move, right: approve, press, look });
   const selection = selectionBar(sorting, picked, {
     move: (name) => move(chosen(), name),
     ask: () => askFor(chosen()),
@@ -87,39 +92,44 @@ export function sortView({ parameter, signal }) {
   /** Set labels [[image, name]]. A class that is new here joins the names. */
   function label(pairs, done) {
     if (!pairs.length) return;
+    const before = sorting.names.length;
     groups.leave(pairs.map(([image]) => image), () => sorting.label(pairs));
     announce(`${count(pairs.length, "image")} ${done}.`);
-    const fresh = pairs.map(([, name]) => name).find((name) => name && !names().includes(name));
-    if (!fresh) return;
-    chips.set([...sorting.names, { name: fresh, prompts: [] }]);
-    renamed();
+    relabelled(before);
+  }
+  /** Let the labels count. `before` is the number of class names before they changed. */
+  function relabelled(before) {
+    if (sorting.names.length !== before) chips.set([...sorting.names]);
+    teach();
   }
   function move(images, name) {
-    label(images.map((image) => [image, name]), `moved to ${name}`);
+    label(images.map((image) => [image, name]), `moved to ${wordsFor(name)}`);
   }
   function takeBack(images) {
     label(images.filter((image) => image.label).map((image) => [image, null]), "taken back");
   }
   function approve(images) {
-    label(images.filter((image) => image.predictions && !image.label).map((image) => [image, classOf(image)]), "confirmed");
+    label(images.filter(isGuess).map((image) => [image, classOf(image)]), "confirmed");
   }
   async function askFor(images) {
     const name = await askClass(`Move ${count(images.length, "image")} to`, names());
     if (name) move(images, name);
   }
   function undo() {
+    const before = sorting.names.length;
     const images = sorting.undo();
     groups.refresh();
     groups.select(images);
     announce(`Undone: ${count(images.length, "image")}.`);
+    relabelled(before);
   }
-  function look(images) {
-    return walk(images, names, (image, name) => move([image], name));
+  function look(images, skip) {
+    return walk(images, names, (image, name) => move([image], name), skip);
   }
   /** Use a key that was pressed on an image. */
   function press(event, images) {
     const isCommand = event.ctrlKey || event.metaKey;
-    const name = nameOfKey(names(), event.key);
+    const name = classOfKey(names(), event.key);
     if (isCommand && event.key === "z") undo();
     else if (isCommand || event.altKey) return false;
     else if (name) move(images, name);
@@ -130,28 +140,43 @@ export function sortView({ parameter, signal }) {
     else return false;
     return true;
   }
-  /** Ask the service which images to label next, and the person for their classes. */
-  async function askMe() {
+  /** Ask the service for images to label next, and let the person label them: `show` gets its answer and the images. */
+  async function question(extra, show) {
     choosing?.abort();
     const mine = (choosing = new AbortController());
     const known = sorting.images.filter(({ features }) => features);
-    const labelled = [...known.keys()].filter((i) => known[i].label);
     const before = sorting.labelled.length;
     replace(trouble);
     draw();
     try {
-      const { suggested } = await askTogether(known, { ...options(), suggest: ROUND, labelled }, AbortSignal.any([mine.signal, signal]));
+      const answer = await askTogether(known, { ...options(), ...teaching(known), ...extra }, AbortSignal.any([mine.signal, signal]));
       choosing = null;
       draw();
-      await look(suggested.map((i) => known[i]));
-      announce(`${count(sorting.labelled.length - before, "image")} labelled. ${summary.left()}`);
+      await show(answer, known);
+      announce(`${count(Math.max(0, sorting.labelled.length - before), "image")} labelled. ${summary.left()}`);
       summary.focus();
     } catch (error) {
       failed(error);
     } finally {
       if (choosing === mine) choosing = null;
       draw();
+      teach();
     }
+  }
+  const isOpen = ({ label, skipped }) => !label && !skipped;
+  function askMe() {
+    const passed = sorting.images.filter((image) => !isOpen(image)).length; // some of them may be suggested
+    return question({ suggest: Math.min(MAX_SUGGESTED, ROUND + passed) }, ({ suggested }, known) =>
+      look(suggested.map((i) => known[i]).filter(isOpen).slice(0, ROUND), (image) => (image.skipped = true)),
+    );
+  }
+  function groupThem() {
+    sorting.grouping = false;
+    return question({ groups: MAX_GROUPS }, async ({ groups: found }, known) => {
+      const open = found.map((group) => group.map((i) => known[i]).filter(isOpen)).filter((group) => group.length >= MIN_ASKED);
+      if (!open.length) return replace(trouble, problemBox("There are no groups to ask about: the photos are too few, or most have an answer. Select the others, and move them to a class."));
+      await groupWalk(open, names, (pairs) => label(pairs, "labelled"), () => labelledWords(sorting));
+    });
   }
 
   async function take(items) {
@@ -182,7 +207,11 @@ export function sortView({ parameter, signal }) {
     if (!ownModel() || !sorting.images.length) return;
     try {
       const found = await recall(sorting, signal);
-      if (found) announce(`${count(found, "earlier correction")} found.`);
+      if (!found) return;
+      announce(`${count(found, "earlier correction")} found.`);
+      const before = sorting.names.length;
+      sorting.names.push(...sorting.labelledClasses.filter((name) => !names().includes(name)).map((name) => ({ name, prompts: [] })));
+      relabelled(before);
     } catch (error) {
       failed(error);
     }
@@ -196,6 +225,7 @@ export function sortView({ parameter, signal }) {
       const typed = sorting.names.filter(({ name }) => !sorting.trained.includes(name) && !trained.includes(name));
       chips.set([...trained.map((name) => ({ name, prompts: [] })), ...typed]);
       sorting.useModel(id, trained);
+      choosing?.abort();
       remember();
     }
     chips.kinds(new Set(trained));
@@ -203,26 +233,27 @@ export function sortView({ parameter, signal }) {
     ask();
   }
 
-  const options = () => ({ model: sorting.model, class_names: sorting.names.map((entry) => (entry.prompts.length ? entry : entry.name)) });
-  /** Classify what has no answer yet, then all images together. */
+  const options = () => ({ model: sorting.model, ...(sorting.names.length && { class_names: sorting.names.map((entry) => (entry.prompts.length ? entry : entry.name)) }) });
+  const teaching = (images) => ({ labels: sorting.labelsOf(images), ...(sorting.rejects && { reject: true }) });
+  /** Classify what has no answer yet, then all images together, until all labels count. */
   async function ask() {
     asking?.abort();
-    choosing?.abort();
     const mine = (asking = new AbortController());
     const both = AbortSignal.any([mine.signal, signal]);
-    const request = options();
-    const asked = JSON.stringify(request);
     try {
-      if (!sorting.images.length || !request.class_names.length || !sorting.model) return;
-      replace(trouble);
-      sorting.request = asked;
+      if (!sorting.images.length || !sorting.model) return;
+      if (sorting.open.length) replace(trouble);
       draw();
-      await askInParts(sorting.open, request, (images, answer) => both.aborted || sorting.take(images, answer, asked), both);
-      const known = sorting.images.filter(({ features }) => features);
-      const whole = `${asked} ${known.length}`;
-      if (known.some((image) => image.asked !== asked) || (sorting.answer?.rule === "closed" && sorting.together !== whole)) {
-        sorting.take(known, await askTogether(known, request, both), asked);
-        sorting.together = whole;
+      const hasNames = sorting.names.length > 0;
+      await askInParts(sorting.open, { class_names: [ANY_NAME], ...options() }, (images, answer) => both.aborted || sorting.take(images, answer, hasNames), both);
+      for (;;) {
+        const known = sorting.images.filter(({ features }) => features);
+        const whole = { ...options(), ...teaching(known) };
+        const asked = JSON.stringify([whole, known.length]);
+        if (!sorting.names.length || !known.length || sorting.together === asked) break;
+        replace(trouble);
+        sorting.take(known, await askTogether(known, whole, both), true);
+        sorting.together = asked;
       }
       announce(summary.words());
     } catch (error) {
@@ -231,15 +262,18 @@ export function sortView({ parameter, signal }) {
       if (asking === mine) asking = null;
       draw();
     }
+    if (sorting.grouping && !both.aborted && sorting.images.length && !sorting.open.length) groupThem();
   }
+  /** Ask again once labels have changed; a running request sees them at its end. */
+  const teach = debounce(500, () => asking || choosing || ask());
   const renamed = debounce(400, ask);
-  signal.addEventListener("abort", renamed.cancel);
+  for (const later of [teach, renamed]) signal.addEventListener("abort", later.cancel);
 
   function draw() {
     const total = sorting.images.length;
     zone.classList.toggle("slim", total > 0);
     steps.hidden = total > 0;
-    hint.textContent = total && !sorting.names.length ? "Type the class names to sort by." : "";
+    hint.textContent = total && !sorting.names.length ? "Type the class names to sort by. Or group the photos that look alike, and name the groups." : "";
     hint.hidden = !hint.textContent;
     slider.hidden = !total;
     limitText.textContent = percent(sorting.threshold);

@@ -75,6 +75,22 @@ export function trainView({ signal }) {
   }
   document.addEventListener("paste", paste, { signal });
 
+  const pileWords = h("span", {});
+  const pile = h("p", { class: "running", hidden: true }, pileWords, " ", h("button", { type: "button", class: "main small", onclick: group }, "Group them"));
+  /** Take the pile to Sort, which groups it. */
+  async function group() {
+    try {
+      const { sorting } = await import("../lib/sorting/sorting.js");
+      const lost = sorting.unsaved.length;
+      if (lost && !(await confirmed(`Sort has other images. Remove them? ${count(lost, "label")} ${lost === 1 ? "isn't" : "aren't"} saved.`, "Remove them"))) return;
+      sorting.begin(shots.images.map(({ path, file, name }) => ({ path, file, name })));
+      shots.clear();
+      location.hash = "#/sort/stock";
+    } catch (error) {
+      replace(dropTrouble, problemBox(error));
+    }
+  }
+
   const sample = sampleButton(signal);
   const steps = h("ol", { class: "steps" }, STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))));
   const panel = settingsPanel(settings, shots, signal);
@@ -131,6 +147,8 @@ export function trainView({ signal }) {
     zone.classList.toggle("slim", hasClasses);
     steps.hidden = sample.hidden = hasClasses;
     next.hidden = go.hidden = !hasClasses;
+    pile.hidden = !shots.pile || draft.sent !== null;
+    pileWords.textContent = shots.pile?.name ? `These photos are in one folder, “${shots.pile.name}”. If it has several kinds of photos:` : "These photos are not in folders.";
     panel.refresh();
     drawSending();
   }
@@ -205,6 +223,7 @@ export function trainView({ signal }) {
     runningJob(signal),
     zone,
     dropTrouble,
+    pile,
     sample,
     steps,
     box,

@@ -1,7 +1,7 @@
 // The groups of sorted images: selection by mouse, touch and keys, and dragging onto a group.
 
 import { h, newId } from "../../lib/dom.js";
-import { DIGITS, groupsOf, UNSURE } from "../../lib/sorting/groups.js";
+import { DIGITS, ELSE, groupsOf, isGuess, NONE, UNREAD, UNSURE } from "../../lib/sorting/groups.js";
 import { onPhone } from "../dropzone.js";
 import { tile } from "./tile.js";
 
@@ -10,9 +10,9 @@ const DRAGGED = "application/x-clipcite-images";
 const HINTS = { [UNSURE]: "No image is below the limit.", class: "No images." };
 
 /** Create the groups. `picked` is the set of selected images. `changed` is called after a change of the selection.
- *  `move` gets images and the name of a class, and `press` a key that is none of the selection's: it returns true if it
- *  has used the key. */
-export function imageGroups(sorting, picked, { changed, move, press, look }) {
+ *  `move` gets images and a class, `right` images whose class is right, and `press` a key that is none of the selection's:
+ *  it returns true if it has used the key. */
+export function imageGroups(sorting, picked, { changed, move, right, press, look }) {
   const tiles = new Map(); // by image
   const groups = new Map(); // by name and kind
   const unfolded = new Set();
@@ -39,10 +39,12 @@ export function imageGroups(sorting, picked, { changed, move, press, look }) {
     const list = h("ul", { class: "tiles", role: "listbox", "aria-multiselectable": "true", "aria-labelledby": id });
     const hint = h("p", { class: "soft" }, HINTS[kind]);
     const all = h("button", { type: "button", class: "quiet small", onclick: () => select(shownIn(list)) }, "Select all", h("span", { class: "unseen" }, ` of ${name}`));
+    const rest = h("button", { type: "button", class: "quiet small", onclick: () => right(shownIn(list).filter(isGuess)) }, "The others shown are right", h("span", { class: "unseen" }, `: ${name}`));
     const more = h("button", { type: "button", class: "quiet small", onclick: unfold });
-    const section = h("section", { class: `card group ${kind}` }, h("div", { class: "row" }, h("h2", { id }, digit, name, " ", number), all), hint, list, more);
+    const section = h("section", { class: `card group ${kind}` }, h("div", { class: "row" }, h("h2", { id }, digit, name, " ", number), rest, all), hint, list, more);
     if (kind === "class") acceptImages(section, () => move([...picked], name));
-    groups.set(key, { section, digit, number, list, hint, all, more });
+    if (kind === ELSE) acceptImages(section, () => move([...picked], NONE));
+    groups.set(key, { section, digit, number, list, hint, all, rest, more });
     return groups.get(key);
     function unfold() {
       const first = list.children.length;
@@ -65,8 +67,8 @@ export function imageGroups(sorting, picked, { changed, move, press, look }) {
     }
     const shown = groupsOf(sorting.images, names, sorting.threshold).map(({ kind, name, images: members }) => {
       const key = `${kind} ${name}`;
-      const { section, digit, number, list, hint, all, more } = group(key, kind, name);
-      digit.textContent = kind === "class" ? (DIGITS[names.indexOf(name)] ?? "") : "";
+      const { section, digit, number, list, hint, all, rest: others, more } = group(key, kind, name);
+      digit.textContent = kind === ELSE ? "X" : kind === "class" ? (DIGITS[names.indexOf(name)] ?? "") : "";
       digit.hidden = !digit.textContent;
       number.textContent = members.length.toLocaleString("en");
       let rest = unfolded.has(key) ? Infinity : SHOWN;
@@ -81,12 +83,18 @@ export function imageGroups(sorting, picked, { changed, move, press, look }) {
       for (const option of options) option.tabIndex = option === stop ? 0 : -1;
       hint.hidden = members.length > 0;
       list.hidden = all.hidden = !members.length;
+      others.hidden = kind === UNSURE || kind === UNREAD || !members.some(isGuess);
       more.hidden = visible.length === members.length;
       more.textContent = `Show all ${members.length.toLocaleString("en")}`;
       return section;
     });
     arrange(element, shown);
-    if (focused && document.activeElement !== focused && focused.isConnected) focused.focus({ preventScroll: true });
+    if (!focused) return;
+    if (!focused.isConnected || focused.closest("[hidden]")) focusActive();
+    else if (document.activeElement !== focused) {
+      focused.focus({ preventScroll: true });
+      if (focused.matches(":focus-visible")) focused.scrollIntoView({ block: "nearest" }); // it was sorted elsewhere
+    }
   }
 
   function setActive(image) {

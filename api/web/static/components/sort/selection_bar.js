@@ -1,7 +1,7 @@
 // Bar with what can be done with the selected images. It stays at the bottom of the window.
 
 import { h, replace } from "../../lib/dom.js";
-import { DIGITS } from "../../lib/sorting/groups.js";
+import { DIGITS, NONE } from "../../lib/sorting/groups.js";
 import { count } from "../../lib/words.js";
 import { onPhone } from "../dropzone.js";
 import { acceptImages } from "./groups.js";
@@ -13,12 +13,13 @@ export function selectionBar(sorting, picked, acts) {
   const button = (text, key, act) => h("button", { type: "button", class: "quiet small", onclick: act }, text, key && h("kbd", { "aria-hidden": "true" }, key));
   const right = button("It's right", "Enter", acts.right);
   const ask = button("Move to …", "/", acts.ask);
+  const none = button("None of these", "X", () => acts.move(NONE));
   const look = button("Look closer", "L", acts.look);
   const back = button("Take back", "Del", acts.back);
   const undo = button("Undo", "", acts.undo);
   const clear = button("Clear", "Esc", acts.clear);
   const classes = h("div", { class: "row moves", role: "group", "aria-label": "Move to a class" });
-  const element = h("div", { class: "card begin picked", role: "group", "aria-label": "Selected images" }, h("div", { class: "row" }, tally, right, ask, look, back, clear, undo), classes);
+  const element = h("div", { class: "card begin picked", role: "group", "aria-label": "Selected images" }, h("div", { class: "row" }, tally, right, ask, none, look, back, clear, undo), classes);
   let shown = "";
 
   function refresh() {
@@ -26,8 +27,8 @@ export function selectionBar(sorting, picked, acts) {
     const chosen = [...picked];
     const any = chosen.length > 0;
     element.hidden = !any && !sorting.canUndo;
-    tally.textContent = any ? `${count(chosen.length, "image")} selected` : `${count(sorting.labelled.length, "correction")}`;
-    for (const one of [right, ask, look, clear]) one.hidden = !any;
+    tally.textContent = any ? `${count(chosen.length, "image")} selected` : `${count(sorting.labelled.length, "label")}`;
+    for (const one of [right, ask, none, look, clear]) one.hidden = !any;
     right.hidden = !any || !chosen.some(({ predictions, label }) => predictions && !label);
     back.hidden = !chosen.some(({ label }) => label);
     undo.hidden = !sorting.canUndo;

@@ -3,15 +3,16 @@
 import { h } from "../../lib/dom.js";
 import { zipped } from "../../lib/sorting/zip.js";
 import { saveBlob } from "../../lib/service/http.js";
-import { classOf, isGuess, likelyWrong, unsureOf } from "../../lib/sorting/groups.js";
+import { classOf, elseOf, isGuess, likelyWrong, unsureOf } from "../../lib/sorting/groups.js";
 import { asCsv, sortedFiles } from "../../lib/sorting/output.js";
 import { count, percent } from "../../lib/words.js";
 
 export const ROUND = 10; // images to ask about
+const MIN_GROUP = 12; // images; the service makes no groups of fewer
 
 /** Create the card. `isRunning` tells whether requests are under way, and `isChoosing` whether one is for the images to ask
  *  about; `failed` gets errors. */
-export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askMe, removeAll, failed, signal }) {
+export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askMe, groupThem, removeAll, failed, signal }) {
   const tally = h("p", { class: "tally" });
   const wrong = h("p", {});
   const reason = h("p", { class: "soft" });
@@ -20,14 +21,15 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
   const halt = button("Stop", stop);
   const goOn = button("Go on", resume, true);
   const next = button("", askMe, true);
+  const group = button("Group them", groupThem);
   const zip = button("Download sorted zip", saveZip);
   const csv = button("Save as CSV", () => saveBlob(new Blob([asCsv(sorting)], { type: "text/csv" }), "sorted.csv"));
   const clear = button("Remove all", removeAll);
-  const element = h("div", { class: "card sum" }, tally, wrong, reason, bar, h("div", { class: "row" }, halt, goOn, next, zip, csv, clear));
+  const element = h("div", { class: "card sum" }, tally, wrong, reason, bar, h("div", { class: "row" }, halt, goOn, next, group, zip, csv, clear));
 
-  /** Focus the button for the next images, and show the card: a closing dialog gives back the focus without scrolling. */
+  /** Focus the button for more labels, and show the card: a closing dialog gives back the focus without scrolling. */
   function focus() {
-    next.focus();
+    [next, group].find(({ hidden }) => !hidden)?.focus();
     element.scrollIntoView({ block: "nearest" });
   }
   async function saveZip() {
@@ -48,20 +50,26 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
     const done = images.length - open.length;
     const running = isRunning();
     const focused = document.activeElement;
-    element.hidden = !images.length || !names.length;
-    tally.textContent = open.length ? `${digits(done)} of ${digits(images.length)}` : `${count(images.length, "image")}, ${digits(unsureOf(images, threshold).length)} unsure`;
-    tell(wrong, open.length ? "" : leftOver(images, answer?.calibration));
-    tell(reason, open.length ? "" : (answer?.reason ?? ""));
+    const sorted = !open.length && names.length > 0;
+    const others = elseOf(images).length;
+    element.hidden = !images.length;
+    tally.textContent = open.length
+      ? `${digits(done)} of ${digits(images.length)}`
+      : [count(images.length, "image"), sorted && `${digits(unsureOf(images, threshold).length)} unsure`, others > 0 && `${digits(others)} something else`].filter(Boolean).join(", ");
+    tell(wrong, sorted ? leftOver(images, answer?.calibration) : "");
+    tell(reason, sorted ? (answer?.reason ?? "") : "");
     bar.hidden = !open.length;
     bar.max = images.length || 1;
     bar.value = done;
     halt.hidden = !running || !open.length;
     goOn.hidden = running || !open.length;
-    const useful = Math.min(ROUND, images.filter(isGuess).length);
-    next.hidden = open.length > 0 || !useful;
+    const useful = Math.min(ROUND, images.filter((image) => isGuess(image) && !image.skipped).length);
+    next.hidden = !sorted || !useful;
     next.textContent = isChoosing() ? "Choosing images …" : `Ask me about ${useful}`;
-    zip.hidden = csv.hidden = !done || (running && open.length > 0);
-    if (element.contains(focused) && focused.hidden) [goOn, halt, next, zip].find(({ hidden }) => !hidden)?.focus();
+    group.hidden = open.length > 0 || images.length < MIN_GROUP;
+    group.className = names.length ? "quiet" : "main";
+    zip.hidden = csv.hidden = !names.length || !done || (running && open.length > 0);
+    if (element.contains(focused) && focused.hidden) [goOn, halt, next, group, zip].find(({ hidden }) => !hidden)?.focus();
   }
   return { element, refresh, words: () => tally.textContent, left: () => wrong.textContent, focus };
 }

@@ -1,7 +1,7 @@
 // One sorted image: a thumbnail that is made while it is in or near the view, and its class.
 
 import { h } from "../../lib/dom.js";
-import { classOf, sureness } from "../../lib/sorting/groups.js";
+import { classOf, NONE, sureness, wordsFor } from "../../lib/sorting/groups.js";
 import { checked } from "../../lib/sorting/sorting.js";
 import { percent } from "../../lib/words.js";
 
@@ -48,14 +48,16 @@ export function tile(image) {
   let shown = "";
   function refresh({ withClass, isPicked }) {
     element.setAttribute("aria-selected", String(isPicked));
-    const name = classOf(image);
-    const sure = name && (image.label ? "✓" : percent(sureness(image)));
+    const group = classOf(image);
+    const name = wordsFor(group);
+    const sure = group && (image.label ? "✓" : group === NONE ? "" : percent(sureness(image)));
     const state = `${name} ${sure} ${withClass} ${image.error}`;
     if (state === shown) return;
     shown = state;
     element.classList.toggle("yours", Boolean(image.label));
-    words.textContent = image.error && !name ? "" : `${sure}${withClass ? ` ${name}` : ""}`;
-    element.setAttribute("aria-label", `${image.name}, ${image.label ? `${name}, your correction` : name ? `${name} ${sure}` : image.error}`);
+    words.textContent = name ? `${sure}${withClass ? ` ${name}` : ""}` : "";
+    words.hidden = !words.textContent;
+    element.setAttribute("aria-label", `${image.name}, ${image.label ? `${name}, your correction` : name ? `${name} ${sure}`.trim() : image.error}`);
   }
   return { element, refresh };
 }

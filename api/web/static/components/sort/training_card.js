@@ -3,15 +3,16 @@
 import { announce, h, replace } from "../../lib/dom.js";
 import { follow } from "../../lib/service/event_stream.js";
 import { requestJson } from "../../lib/service/http.js";
-import { learned, save, trainAgain } from "../../lib/sorting/corrections.js";
+import { learned, save, trainAgain, trainFirst } from "../../lib/sorting/corrections.js";
 import { unsureOf } from "../../lib/sorting/groups.js";
-import { count, stageWords, STATUSES, timeLeft } from "../../lib/words.js";
+import { count, percent, stageWords, STATUSES, timeLeft } from "../../lib/words.js";
 import { problemBox } from "../../lib/problem.js";
 import { comparisonOf, earlierVersion } from "../result/verdict.js";
+import { STOCK } from "../try/model_select.js";
 
-function labelledWords(corrected, confirmed) {
-  if (!corrected) return `${count(confirmed, "image")} confirmed.`;
-  return `${count(corrected, "image")} corrected${confirmed ? `, ${confirmed.toLocaleString("en")} confirmed` : ""}.`;
+/** Return what is labelled, in words. */
+export function labelledWords({ labelledClasses: classes, lessons }) {
+  return lessons.length ? `${count(classes.length, "class", "classes")}, ${count(lessons.length, "photo")} labelled.` : "";
 }
 
 /** Return a warning of new classes with a single image, which a training makes worse than their name alone. */
@@ -22,11 +23,11 @@ function lonelyWords(labelled, trained) {
   return ` Only one image of ${lonely.join(", ")} is labelled. Label more of it before you train: with one image, a new class may be recognised worse than by its name alone.`;
 }
 
-/** Create the card. `model` returns the chosen model, or nothing if it can't learn; `use` gets the id of the
- *  new model. */
+/** Create the card. `model` returns the chosen model, or nothing for the pre-trained one and for previews; `use` gets the
+ *  id of the new model. */
 export function trainingCard(sorting, { model, use, signal }) {
   const sentence = h("p", {});
-  const train = h("button", { type: "button", class: "main", onclick: begin }, "Train again with these corrections");
+  const train = h("button", { type: "button", class: "main", onclick: begin });
   const keep = h("button", { type: "button", class: "quiet", onclick: store }, "Save corrections");
   const saved = h("span", { class: "soft", role: "status" });
   const stage = h("p", { class: "stage" });
@@ -63,11 +64,12 @@ export function trainingCard(sorting, { model, use, signal }) {
   }
   function begin() {
     return guarded(async () => {
-      const before = model();
-      await save(sorting, signal);
-      const job = await trainAgain(sorting, signal);
+      const before = model() ?? { id: sorting.model };
+      const labels = sorting.lessons.map((image) => [image, image.label]); // others may follow during the upload
+      if (model()) await save(sorting, signal);
+      const job = model() ? await trainAgain(sorting, signal) : await trainFirst(sorting, (sent) => (saved.textContent = `Sending ${percent(sent)}`), signal);
       const classes = new Map(sorting.images.map((image) => [image, image.predictions?.[0].class_name]));
-      sorting.training = { id: job.id, before, classes, labels: sorting.labelled.map((image) => [image, image.label]), unsure: unsureOf(sorting.images, sorting.threshold).length, adopted: null, words: "" };
+      sorting.training = { id: job.id, before, classes, labels, unsure: unsureOf(sorting.images, sorting.threshold).length, adopted: null, words: "" };
       watch().catch(() => {}); // shows its own errors
     });
   }
@@ -131,19 +133,21 @@ export function trainingCard(sorting, { model, use, signal }) {
     return [words, `${count(moved.length, "image")} moved, ${now} unsure (${unsure} before).`].filter(Boolean).join(" ");
   }
   function refresh() {
-    const labels = sorting.labelled.length;
-    const { training, unsaved } = sorting;
+    const { training, unsaved, lessons } = sorting;
     const running = Boolean(training) && !training.ended;
-    const able = Boolean(model());
+    const isFirst = sorting.model === STOCK;
+    const able = isFirst ? lessons.length > 0 : Boolean(model()) && lessons.length + unsaved.length > 0;
+    const tooFew = isFirst && sorting.labelledClasses.length < 2;
     brought.textContent = training ? result(training) : "";
     brought.hidden = !brought.textContent;
-    const fresh = sorting.labelled.filter(({ saved }) => !(saved?.model === sorting.model && saved.learned)).length;
-    element.hidden = !labels && !running && brought.hidden;
-    const right = sorting.labelled.filter((image) => image.predictions?.[0].class_name === image.label).length;
-    sentence.textContent = !able ? "The pre-trained model can't learn. Choose a model that you have trained." : fresh ? labelledWords(labels - right, right) + lonelyWords(sorting.labelled, sorting.trained) : "";
+    element.hidden = !lessons.length && !unsaved.length && !running && brought.hidden;
+    const advice = tooFew ? " A model needs at least two." : isFirst ? "" : !model() ? " The model is still being made. It can learn from them afterwards." : lonelyWords(lessons, sorting.trained);
+    sentence.textContent = lessons.length ? labelledWords(sorting) + advice : "";
     sentence.hidden = !sentence.textContent;
-    actions.hidden = !able || running || !(fresh || unsaved.length);
-    train.disabled = busy;
+    actions.hidden = !able || running;
+    train.textContent = isFirst ? "Make a model" : "Train again with these corrections";
+    train.disabled = busy || tooFew;
+    keep.hidden = isFirst;
     keep.disabled = busy || !unsaved.length;
     saved.textContent = busy ? "Saving …" : unsaved.length ? "" : "Saved.";
     meter.hidden = !running;

@@ -1,12 +1,13 @@
 // Dialog that shows images one at a time and asks for their class.
 
 import { announce, h, replace } from "../../lib/dom.js";
-import { classOf, DIGITS, nameOfKey, sureness } from "../../lib/sorting/groups.js";
+import { classOf, classOfKey, DIGITS, NONE, sureness, wordsFor } from "../../lib/sorting/groups.js";
 import { percent } from "../../lib/words.js";
 import { askClass } from "./class_dialog.js";
 
-/** Walk through the images. `names` returns the class names, and `label` gets an image and its class. Resolves once the dialog is closed. */
-export function walk(images, names, label) {
+/** Walk through the images. `names` returns the class names, and `label` gets an image and its class, and `skip` an image
+ *  that is left without an answer. Resolves once the dialog is closed. */
+export function walk(images, names, label, skip = () => {}) {
   return new Promise((resolve) => {
     let place = 0;
     let url = "";
@@ -16,9 +17,9 @@ export function walk(images, names, label) {
     const file = h("p", { class: "file soft" });
     const right = h("button", { type: "button", class: "main", onclick: () => answer(classOf(images[place])) }, "Right", h("kbd", { "aria-hidden": "true" }, "Enter"));
     const others = h("div", { class: "row" });
-    const step = (text, key, by) => h("button", { type: "button", class: "quiet", onclick: () => go(by) }, text, h("kbd", { "aria-hidden": "true" }, key));
-    const back = step("Back", "←", -1);
-    const skip = step("Skip", "→", 1);
+    const button = (text, key, act) => h("button", { type: "button", class: "quiet", onclick: act }, text, h("kbd", { "aria-hidden": "true" }, key));
+    const back = button("Back", "←", () => go(-1));
+    const skip = button("Skip", "→", leaveOut);
     const done = h("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Close", h("kbd", { "aria-hidden": "true" }, "Esc"));
     const dialog = h(
       "dialog",
@@ -32,7 +33,7 @@ export function walk(images, names, label) {
 
     function draw() {
       const image = images[place];
-      const name = classOf(image);
+      const name = wordsFor(classOf(image));
       URL.revokeObjectURL(url);
       picture.hidden = false;
       picture.src = url = URL.createObjectURL(image.file);
@@ -42,13 +43,13 @@ export function walk(images, names, label) {
       file.textContent = [image.path.join("/"), ...likely].join(" · ");
       right.hidden = !name;
       back.disabled = place === 0;
-      const choice = (text, key, act) => h("button", { type: "button", class: "quiet", onclick: act }, text, h("kbd", { "aria-hidden": "true" }, key));
       replace(
         others,
-        names().slice(0, DIGITS.length).map((other, i) => choice(other, DIGITS[i], () => answer(other))),
-        choice("Another class …", "/", ask),
+        names().slice(0, DIGITS.length).map((other, i) => button(other, DIGITS[i], () => answer(other))),
+        button("Another class …", "/", ask),
+        button("None of these", "X", () => answer(NONE)),
       );
-      announce(`${position.textContent}. ${question.textContent}${name && !image.label ? ` ${percent(sureness(image))}.` : ""}`);
+      announce(`${position.textContent}. ${question.textContent}${name && !image.label && !image.rejected ? ` ${percent(sureness(image))}.` : ""}`);
       (name ? right : others.firstChild).focus();
     }
     function go(by) {
@@ -56,6 +57,10 @@ export function walk(images, names, label) {
       place += by;
       if (place < images.length) draw();
       else dialog.close();
+    }
+    function leaveOut() {
+      skip(images[place]);
+      go(1);
     }
     function answer(name) {
       label(images[place], name);
@@ -67,9 +72,9 @@ export function walk(images, names, label) {
     }
     function keyDown(event) {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      const name = nameOfKey(names(), event.key);
+      const name = classOfKey(names(), event.key);
       if (name) answer(name);
-      else if (event.key === "ArrowRight") go(1);
+      else if (event.key === "ArrowRight") leaveOut();
       else if (event.key === "ArrowLeft") go(-1);
       else if (event.key === "/") ask();
       else return;

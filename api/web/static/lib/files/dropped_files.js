@@ -73,7 +73,7 @@ export function imagesOf(items) {
   return images.map(({ path, file }) => ({ path, file, name: path.at(-1) }));
 }
 
-/** Return class and split (train or test) of each image, by its folders: [{file, name, className, split}].
+/** Return class and split (train or test) of each image, by its folders: [{path, file, name, className, split}].
  *
  *  The rules equal those of the service for archives (api/archives/layout.py). Folders that enclose all
  *  files are ignored, and so is a validation split beside a test split. `className` is null outside class folders.
@@ -107,6 +107,7 @@ export function assignClasses(items) {
   return images
     .filter(({ path }) => !areSplits || path.length <= depth + 1 || train.has(path[root]) || testFolders.has(path[root]))
     .map(({ path, file, name }) => ({
+      path,
       file,
       name,
       className: path.length > depth + 1 ? path[depth] : null,

@@ -37,7 +37,7 @@ async function answerTo(images, options, signal) {
   }
 }
 
-/** Classify images again, by the features of their first answers. Nothing is uploaded. */
+/** Classify or group images by the features of their first answers. No image is uploaded. */
 export function askTogether(images, options, signal) {
   return requestJson("/classify/collection", {
     method: "POST",

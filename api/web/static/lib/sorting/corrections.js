@@ -3,6 +3,7 @@
 import { newKey } from "../ids.js";
 import { call, requestJson, upload } from "../service/http.js";
 import { hashOf } from "../training/image_check.js";
+import { NONE } from "./groups.js";
 
 const PART = 32; // images per request
 const path = (model) => `/models/${encodeURIComponent(model)}`;
@@ -37,11 +38,12 @@ export async function recall(sorting, signal) {
 /** Store the labels with the model, and remove those that were taken back. */
 export async function save(sorting, signal) {
   const { model, unsaved } = sorting;
-  for (const image of unsaved.filter(({ label }) => !label)) {
+  const isKept = ({ label }) => label && label !== NONE;
+  for (const image of unsaved.filter((image) => !isKept(image))) {
     if (image.saved.id) await call(`${path(model)}/feedback/${encodeURIComponent(image.saved.id)}`, { method: "DELETE", signal });
     image.saved = null;
   }
-  const open = unsaved.filter(({ label }) => label);
+  const open = unsaved.filter(isKept);
   while (open.length) {
     const part = open.splice(0, PART);
     const form = new FormData();
@@ -59,8 +61,19 @@ export async function save(sorting, signal) {
 
 /** Train again from the model's images and its corrections. Returns the job. */
 export function trainAgain(sorting, signal) {
-  const headers = { "Idempotency-Key": keyOf([sorting.model, sorting.training?.id, sorting.labelled.map(({ label, saved }) => [saved.id, label])]) };
+  const headers = { "Idempotency-Key": keyOf([sorting.model, sorting.training?.id, sorting.lessons.map(({ label, saved }) => [saved.id, label])]) };
   return upload(`${path(sorting.model)}/extend`, new FormData(), { headers, signal });
+}
+
+/** Train a model with the labelled images. Returns the job. */
+export function trainFirst(sorting, onprogress, signal) {
+  const form = new FormData();
+  for (const { file, name, label } of sorting.lessons) {
+    form.append("images", file, name);
+    form.append("labels", label);
+  }
+  const headers = { "Idempotency-Key": keyOf([sorting.training?.id, sorting.lessons.map(({ path, file, label }) => [path, file.size, file.lastModified, label])]) };
+  return upload("/adapt", form, { headers, onprogress, signal });
 }
 
 /** Note that the model was trained with these labels [[image, label]]. */

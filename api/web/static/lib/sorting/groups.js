@@ -1,17 +1,25 @@
-// Groups of sorted images: the unsure ones, one group per class, and those that can't be read.
+// Groups of sorted images: the unsure ones, one group per class, something else, and those that can't be read.
 
 export const UNSURE = "unsure";
+export const ELSE = "else";
 export const UNREAD = "unread";
+
+/** Class of an image that is none of the classes, and label "none of these". No name that a person types is equal to it. */
+export const NONE = Symbol("none of these");
+const LOST = 0.05; // share of the classes' own images that the service calls something else
 
 /** Keys of the first ten classes. */
 export const DIGITS = [..."1234567890"];
 
-/** Return the class name of a pressed key, if it has one. */
-export const nameOfKey = (names, key) => names[DIGITS.indexOf(key)];
+/** Return the class of a pressed key, if it has one. */
+export const classOfKey = (names, key) => (key.toLowerCase() === "x" ? NONE : names[DIGITS.indexOf(key)]);
 
-/** Return the class of an image: the person's label, else the most likely one. Null without an answer. */
-export function classOf({ label, predictions }) {
-  return label ?? predictions?.[0].class_name ?? null;
+/** Return the words for a class. */
+export const wordsFor = (name) => (name === NONE ? "something else" : name);
+
+/** Return the class of an image: the person's label, else NONE or the most likely one. Null without an answer. */
+export function classOf({ label, rejected, predictions }) {
+  return label ?? (rejected ? NONE : predictions?.[0].class_name) ?? null;
 }
 
 /** Return the probability that the class of an image is right, which is 1 for the person's label. */
@@ -22,31 +30,41 @@ export function sureness({ label, predictions }) {
 /** Say whether the image has an answer and no label. */
 export const isGuess = ({ label, predictions }) => !label && Boolean(predictions);
 
-/** Return the images without a label whose probability is below the threshold. */
+/** Return the images without a label that belong to a class with a probability below the threshold. */
 export function unsureOf(images, threshold) {
-  return images.filter((image) => isGuess(image) && sureness(image) < threshold);
+  return images.filter((image) => isGuess(image) && !image.rejected && sureness(image) < threshold);
 }
 
-/** Return the groups [{kind, name, images}], each with the least certain image first. `kind` is "unsure", "class" or
- *  "unread". Classes without images have a group if they are among `names`. */
+/** Return the images that are none of the classes: by the person's label, or by the answer. */
+export const elseOf = (images) => images.filter((image) => classOf(image) === NONE);
+
+/** Return the groups [{kind, name, images}], each with the least certain image first. `kind` is "unsure", "class", "else"
+ *  or "unread". Classes without images have a group if they are among `names`. */
 export function groupsOf(images, names, threshold) {
   const unsure = new Set(unsureOf(images, threshold));
   const answered = images.filter(classOf).sort((a, b) => sureness(a) - sureness(b));
   const classes = new Map(names.map((name) => [name, []]));
   for (const image of answered) {
-    if (unsure.has(image)) continue;
-    if (!classes.has(classOf(image))) classes.set(classOf(image), []);
-    classes.get(classOf(image)).push(image);
+    const name = classOf(image);
+    if (unsure.has(image) || name === NONE) continue;
+    if (!classes.has(name)) classes.set(name, []);
+    classes.get(name).push(image);
   }
+  const others = elseOf(images).sort((a, b) => Boolean(a.label) - Boolean(b.label) || b.likeness - a.likeness);
   const unread = images.filter(({ label, error }) => error && !label);
   return [
     { kind: UNSURE, name: "Unsure", images: answered.filter((image) => unsure.has(image)) },
     ...[...classes].map(([name, members]) => ({ kind: "class", name, images: members })),
+    ...(others.length ? [{ kind: ELSE, name: "Something else", images: others }] : []),
     ...(unread.length ? [{ kind: UNREAD, name: "Can't be read", images: unread }] : []),
   ];
 }
 
-/** Return how many images without a label are probably in a wrong class: the sum of their uncertainties. */
+/** Return how many images without a label are probably in a wrong group: what the probabilities lack to 1, and the classes'
+ *  own images that are probably in something else. */
 export function likelyWrong(images) {
-  return images.filter(isGuess).reduce((sum, image) => sum + 1 - sureness(image), 0);
+  const guesses = images.filter(isGuess);
+  const kept = guesses.filter(({ rejected }) => !rejected);
+  const lost = Math.min(guesses.length - kept.length, (kept.length * LOST) / (1 - LOST));
+  return kept.reduce((sum, image) => sum + 1 - sureness(image), lost);
 }

@@ -1,9 +1,9 @@
 // The sorted images as files: folders of a zip, and a table. Folders and columns are those of `clipcite sort`.
 
 import { unique } from "./zip.js";
-import { classOf, groupsOf, UNREAD, UNSURE } from "./groups.js";
+import { classOf, ELSE, groupsOf, UNREAD, UNSURE, wordsFor } from "./groups.js";
 
-const FOLDERS = { [UNSURE]: "unsure", [UNREAD]: "unreadable" };
+const FOLDERS = { [UNSURE]: "unsure", [ELSE]: "something else", [UNREAD]: "unreadable" };
 const DEVICES = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i; // names that Windows reserves
 
 /** Return the files of the zip [{path, image}], with a folder per group. */
@@ -33,7 +33,7 @@ export function asCsv(sorting) {
     const probability = known.find(({ class_name: other }) => other === name)?.probability;
     const second = known.find(({ class_name: other }) => other !== name)?.class_name;
     const target = targets.get(image) ?? "";
-    return [image.path.join("/"), name ?? "", probability?.toFixed(4) ?? "", second ?? "", target.startsWith(`${FOLDERS[UNSURE]}/`) ? "yes" : "", target];
+    return [image.path.join("/"), wordsFor(name) ?? "", probability?.toFixed(4) ?? "", second ?? "", target.startsWith(`${FOLDERS[UNSURE]}/`) ? "yes" : "", target];
   });
   const header = ["file", "class", "probability", "second class", "unsure", "target"];
   return `\ufeff${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;

@@ -1,14 +1,15 @@
 // The images that are being sorted, and the person's labels. They outlive the view.
 
 import { inspect } from "../training/image_check.js";
+import { NONE } from "./groups.js";
 
 export const MAX_IMAGES = 3000;
 const DEFAULT_THRESHOLD = 0.6;
 
 class Sorting extends EventTarget {
-  /** Each with file, path, name; `predictions` and `features`, or `error`, once it is classified; `label`, the class that
-   *  the person has set; and `saved`, the label that the service has: {model, id,
-   *  class_name, learned}, `learned` if the model was trained with it. */
+  /** Each with file, path, name; `predictions`, `rejected`, `likeness` and `features`, or `error`, once it is classified;
+   *  `label`, the class that the person has set, or NONE; `skipped`, if the person doesn't know it; and `saved`, the label
+   *  that the service has: {model, id, class_name, learned}, `learned` if the model was trained with it. */
   images = [];
   /** Class names, as in the field: [{name, prompts}]. */
   names = [];
@@ -16,10 +17,10 @@ class Sorting extends EventTarget {
   /** Id of the model that has answered. */
   model = null;
   trained = [];
-  /** Request of the present model and class names, as JSON. */
-  request = "";
-  /** Request of the last answer for all images together. */
+  /** Request of the last answer for all images together, as JSON. */
   together = "";
+  /** Whether the groups are asked for as soon as all images have features. */
+  grouping = false;
   /** Last answer of the service, without its results. */
   answer = null;
   /** The training with the corrections: {id, before, labels, classes, unsure, adopted, words, ended}. */
@@ -35,7 +36,7 @@ class Sorting extends EventTarget {
     const key = ({ path, file }) => `${path.join("/")} ${file.size} ${file.lastModified}`;
     const known = new Set(this.images.map(key));
     const fresh = images.filter((image) => !known.has(key(image))).slice(0, MAX_IMAGES - this.images.length);
-    this.images.push(...fresh.map(({ file, path, name }) => ({ file, path, name, predictions: null, features: null, error: "", asked: "", label: null, saved: null })));
+    this.images.push(...fresh.map(({ file, path, name }) => ({ file, path, name, predictions: null, rejected: false, likeness: 0, features: null, error: "", label: null, skipped: false, saved: null })));
     this.changed();
     return fresh.length;
   }
@@ -47,59 +48,103 @@ class Sorting extends EventTarget {
     this.changed();
   }
 
+  /** Begin anew with a pile, which the pre-trained model groups. */
+  begin(images) {
+    this.clear();
+    this.names.length = 0;
+    this.useModel("stock", []);
+    this.add(images);
+    this.grouping = images.length > 0;
+  }
+
   /** Use another model. The answers of the last one stay until its own are there. */
   useModel(id, trained) {
-    for (const image of this.images) Object.assign(image, { features: null, asked: "" });
-    Object.assign(this, { model: id, trained, request: "", together: "", answer: null });
+    for (const image of this.images) image.features = null;
+    Object.assign(this, { model: id, trained, together: "", answer: null });
     this.changed();
   }
 
-  /** Take the answer for these images. `asked` is the request without them. */
-  take(images, { results, ...answer }, asked) {
+  /** Take the answer for these images. `withClasses` is false if only their features were asked for. */
+  take(images, { results, ...answer }, withClasses) {
     images.forEach((image, i) => {
-      const { predictions, features, error } = results[i];
-      image.predictions = predictions;
+      const { predictions, rejected, in_distribution_score: likeness, features, error } = results[i];
+      Object.assign(image, { predictions: withClasses ? predictions : null, rejected: Boolean(rejected), likeness });
       image.features = features ?? image.features; // an answer for all together has none
       image.error = error?.detail ?? "";
-      image.asked = asked;
     });
     if (answer.calibration) this.answer = answer;
     this.changed();
   }
 
-  /** Images without an answer of the model. Those with features are classified again without an upload. */
+  /** Images that are still to be uploaded. Those with features are classified again without an upload. */
   get open() {
-    return this.images.filter(({ predictions, error, features, asked }) => !error && (!predictions || (!features && asked !== this.request)));
+    return this.images.filter(({ error, features }) => !error && !features);
   }
 
   get labelled() {
     return this.images.filter(({ label }) => label);
   }
 
-  /** Images whose label, or whose missing label, the service doesn't know yet. */
+  /** Classes of the labels. */
+  get labelledClasses() {
+    return [...new Set(this.images.map(({ label }) => label))].filter((label) => label && label !== NONE);
+  }
+
+  /** Say whether the model was trained with the label of the image. */
+  isLearned({ label, saved }) {
+    return saved?.model === this.model && Boolean(saved.learned) && saved.class_name === label;
+  }
+
+  /** Labelled images that can still teach the model. */
+  get lessons() {
+    return this.images.filter((image) => image.label && image.label !== NONE && !this.isLearned(image));
+  }
+
+  /** Return the labels of a request for these images, by position: a class name, or null for none of them. A label that
+   *  the model was trained with counts already. */
+  labelsOf(images) {
+    const names = new Set(this.names.map(({ name }) => name.toLowerCase()));
+    const sent = [...images.entries()].filter(([, image]) => image.label === NONE || (image.label && !this.isLearned(image) && names.has(image.label.toLowerCase())));
+    return Object.fromEntries(sent.map(([i, { label }]) => [i, label === NONE ? null : label]));
+  }
+
+  /** Whether the answer says which images are something else: once the request has training images. The pre-trained
+   *  model has only the labels, so there the person says first that there is something else. */
+  get rejects() {
+    const hasTrained = this.names.some(({ name }) => this.trained.includes(name));
+    return hasTrained || (this.labelledClasses.length > 0 && this.images.some(({ label }) => label === NONE));
+  }
+
+  /** Images whose label, or whose missing label, the service doesn't know yet. It keeps no "none of these". */
   get unsaved() {
-    return this.images.filter((image) => image.label !== this.savedLabel(image));
+    return this.images.filter((image) => (image.label === NONE ? null : image.label) !== this.savedLabel(image));
   }
 
   savedLabel({ saved }) {
     return saved && saved.model === this.model ? saved.class_name : null;
   }
 
-  /** Set labels [[image, name]]; null takes one back. */
+  /** Set labels [[image, name]]; null takes one back. Classes that are new here join the names, and are returned. */
   label(pairs) {
-    this.#undo.push(pairs.map(([image]) => [image, image.label]));
+    const known = new Set([null, NONE, ...this.names.map(({ name }) => name)]);
+    const added = [...new Set(pairs.map(([, name]) => name))].filter((name) => !known.has(name));
+    this.#undo.push({ before: pairs.map(([image]) => [image, image.label]), added });
     for (const [image, name] of pairs) image.label = name;
+    this.names.push(...added.map((name) => ({ name, prompts: [] })));
     this.changed();
+    return added;
   }
 
   get canUndo() {
     return this.#undo.length > 0;
   }
 
-  /** Undo the last call of `label`, and return its images. */
+  /** Undo the last call of `label`, and return its images. A class that only it had made goes. */
   undo() {
-    const before = this.#undo.pop() ?? [];
+    const { before, added } = this.#undo.pop() ?? { before: [], added: [] };
     for (const [image, label] of before) image.label = label;
+    const used = new Set(this.labelledClasses);
+    this.names.splice(0, Infinity, ...this.names.filter(({ name }) => !added.includes(name) || used.has(name)));
     this.changed();
     return before.map(([image]) => image);
   }

@@ -5,6 +5,7 @@ import { assignClasses } from "../files/dropped_files.js";
 import { count } from "../words.js";
 
 const NAMELESS = "";
+const MIN_PILE = 12; // images; Sort makes no groups of fewer
 let lastImageId = 0;
 const MAX_NAME_LENGTH = 150; // the service shortens file names above 200 characters in its responses
 
@@ -23,6 +24,12 @@ export class Shots extends EventTarget {
 
   get bad() {
     return this.images.filter((image) => image.problem?.level === "bad");
+  }
+
+  /** Class of many images that may be a pile: the only one, and in no folder or in a single one. */
+  get pile() {
+    const [entry, ...others] = this.classes.filter(({ images }) => images.length);
+    return entry && !others.length && entry.images.length >= MIN_PILE ? entry : null;
   }
 
   get bytes() {
@@ -60,10 +67,10 @@ export class Shots extends EventTarget {
    *  Returns the number of images. */
   async add(items, target = null) {
     const added = assignClasses(items);
-    const checks = added.map(({ file, name, className, split }) => {
+    const checks = added.map(({ path, file, name, className, split }) => {
       const entry = target ?? this.classNamed(className ?? NAMELESS);
       lastImageId += 1;
-      const image = { id: lastImageId, file, name, split, problem: null };
+      const image = { id: lastImageId, path, file, name, split, problem: null };
       entry.images.push(image);
       return inspect(image).then(() => this.changed());
     });
