@@ -54,7 +54,8 @@ PILES = ("none", "near", "far", "both", "only strangers", "small")
 KNOWN_ONLY = ("5 per class", "unequal", "half of the classes")
 UNSURE, FAR = 0.5, NONE
 KEYS, SHOWN, SEEDS = (0, 10, 20, 30), 9, 5
-Floats, Ints = np.ndarray[Any, Any], np.ndarray[Any, Any]
+Floats = np.ndarray[Any, Any]
+Ints = np.ndarray[Any, Any]
 Key = tuple[str, int]
 Measured = dict[str, float]
 

@@ -37,7 +37,7 @@ from core.clip.models.features import (
 from core.clip.pipeline import Shot, adapt
 from core.clip.prompts import class_prompts
 from core.clip.weights.files import Weights
-from core.serving.calibrated import calibrate
+from core.serving.calibrated import prediction_sets
 
 RULE = 1.0
 """Maximum number of changed answers of 1,000."""
@@ -195,15 +195,12 @@ def _coverage(backbone: Backbone, task: Task, exact: Measured, other: Measured) 
     )
     assert calibration is not None, "A calibration needs 60 test images of trained classes."
     logits = backbone.logit_scale / calibration.temperature * scores.scores
-    in_set, _ = calibrate(
-        calibration,
-        replace(scores, probabilities=logits.softmax(dim=-1)),
-        torch.zeros(0),
-        None,
-        range(len(candidates)),
-        coverage=COVERAGE,
+    names = list(map(str, range(len(candidates))))
+    sets = prediction_sets(
+        calibration, replace(scores, probabilities=logits.softmax(dim=-1)), names, COVERAGE
     )
-    return float(in_set[torch.arange(len(truth)), truth][1::2].float().mean())
+    covered = [str(label) in chosen for label, chosen in zip(truth.tolist(), sets, strict=True)]
+    return float(np.mean(covered[1::2]))
 
 
 def table(results: Mapping[str, Measured], title: str) -> Table:

@@ -80,7 +80,8 @@ class Support:
     @cached_property
     def members(self) -> Floats:
         """[S, K], 1 where the row is of the class."""
-        return (self.labels[:, None] == self.classes).astype(np.float32)
+        members: Floats = (self.labels[:, None] == self.classes).astype(np.float32)
+        return members
 
     @cached_property
     def sums(self) -> Floats:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.clip.inference.classifier import Classifier
-from core.clip.inference.request_rule import request_rule
+from core.clip.inference.request_rule import adapted_rule
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import (
     CPU_IMAGE_BATCH_SIZE,
@@ -134,7 +134,8 @@ def test_probabilities_follow_the_rule_of_the_request(tiny: Backbone, theta_1: d
 
     scores = classifier.classify(images(4), TEXTS, classes=classes, balance=0.4)
     unbalanced = classifier.classify(images(4), TEXTS, classes=classes, balance=0)
-    expected = request_rule((features, shots.labels), plain.text_features(TEXTS), classes, 0.4)
+    texts = plain.text_features(TEXTS)
+    expected = adapted_rule((features, shots.labels), texts, classes, tiny.logit_scale, 0.4)
     torch.testing.assert_close(scores.rule.offsets, expected.offsets)
     torch.testing.assert_close(scores.rule.classifier_weights, expected.classifier_weights)
     assert expected.among_trained is not None

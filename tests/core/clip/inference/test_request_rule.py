@@ -10,6 +10,8 @@ from torch import Tensor
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.inference.request_rule import kind_of, request_rule, without_prior
 
+LOGIT_SCALE = 5.0
+
 
 def unit(*shape: int, seed: int) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
@@ -183,16 +185,17 @@ def test_scores_do_not_depend_on_the_order_of_the_classes(
 
 
 def test_the_prior_is_taken_off_trained_classes_and_their_best_score_stays_beside_new_ones() -> None:
-    less = torch.tensor([0.3, 0.0, 0.1])
+    labels = torch.tensor([0] * 16 + [1] * 2 + [2] * 4)
+    less = torch.tensor([8.0, 1.0, 2.0]).log() / LOGIT_SCALE
     closed = request_rule(SHOTS, TEXTS[:3], CLOSED)
     expected = closed.scores(IMAGES) - less[CLOSED]
-    torch.testing.assert_close(without_prior(closed, less, CLOSED).scores(IMAGES), expected)
+    torch.testing.assert_close(without_prior(closed, labels, CLOSED, LOGIT_SCALE).scores(IMAGES), expected)
     mixed = request_rule(SHOTS, TEXTS, MIXED)
-    before, after = mixed.scores(IMAGES), without_prior(mixed, less, MIXED).scores(IMAGES)
+    before, after = mixed.scores(IMAGES), without_prior(mixed, labels, MIXED, LOGIT_SCALE).scores(IMAGES)
     trained, new = [0, 2, 3], [1, 4]
     torch.testing.assert_close(after[:, new], before[:, new])
     torch.testing.assert_close(after[:, trained].amax(dim=1), before[:, trained].amax(dim=1))
     assert not torch.equal(after[:, trained].argmax(dim=1), before[:, trained].argmax(dim=1))
     for classes in (CLOSED, UNTRAINED):
         paper = request_rule(SHOTS, TEXTS[:3], classes, balance=0)
-        assert without_prior(paper, less, classes) is paper
+        assert without_prior(paper, labels, classes, LOGIT_SCALE) is paper
