@@ -5,9 +5,9 @@ import { classOf, classOfKey, DIGITS, NONE, sureness, wordsFor } from "../../lib
 import { percent } from "../../lib/words.js";
 import { askClass } from "./class_dialog.js";
 
-/** Walk through the images. `names` returns the class names, and `label` gets an image and its class, and `skip` an image
+/** Walk through the images. `names` returns the class names, and `label` gets an image and its class, and `pass` an image
  *  that is left without an answer. Resolves once the dialog is closed. */
-export function walk(images, names, label, skip = () => {}) {
+export function walk(images, names, label, pass = () => {}) {
   return new Promise((resolve) => {
     let place = 0;
     let url = "";
@@ -59,7 +59,7 @@ export function walk(images, names, label, skip = () => {}) {
       else dialog.close();
     }
     function leaveOut() {
-      skip(images[place]);
+      pass(images[place]);
       go(1);
     }
     function answer(name) {

@@ -43,7 +43,7 @@ class Sorting extends EventTarget {
 
   clear() {
     for (const { url } of this.images) if (url) URL.revokeObjectURL(url);
-    Object.assign(this, { images: [], together: "", answer: null, training: null });
+    Object.assign(this, { images: [], together: "", grouping: false, answer: null, training: null });
     this.#undo = [];
     this.changed();
   }
