@@ -40,7 +40,6 @@ from core.clip.inference.pile import (
     alone,
     doubt_of,
     groups,
-    less_prior,
     something_else,
 )
 from core.clip.inference.request_rule import request_rule, without_prior
@@ -426,12 +425,11 @@ def unequal(job: Job) -> Iterator[tuple[str, str, Measured]]:
     collection = self_trained(
         shots, texts[list(run.trained)], range(len(run.trained)), images[is_trained], LOGIT_SCALE
     )
+    trained_on = torch.arange(len(counts)).repeat_interleave(torch.as_tensor(counts))
     for strength in STRENGTHS:
-        less = torch.from_numpy(less_prior(counts, LOGIT_SCALE, strength))
         for kind, rule in (("closed", closed), ("collection", collection), ("mixed", mixed)):
-            scores = without_prior(
-                rule, less, run.classes if kind == "mixed" else range(len(run.trained))
-            ).scores(images)
+            asked = run.classes if kind == "mixed" else range(len(run.trained))
+            scores = without_prior(rule, trained_on, asked, LOGIT_SCALE, strength).scores(images)
             right = scores.argmax(dim=1) == (run.truth if kind == "mixed" else closed_truth)
             among = torch.ones_like(is_trained) if kind == "mixed" else is_trained
             yield (

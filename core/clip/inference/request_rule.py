@@ -20,7 +20,7 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_means, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
-from core.clip.inference.pile import less_prior
+from core.clip.inference.pile import PRIOR, less_prior
 
 RequestKind = Literal["closed", "mixed", "untrained"]
 SCORING_VERSION = 4
@@ -144,7 +144,11 @@ def adapted_rule(
 
 
 def without_prior(
-    rule: RequestRule, labels: Tensor, classes: Sequence[int], logit_scale: float
+    rule: RequestRule,
+    labels: Tensor,
+    classes: Sequence[int],
+    logit_scale: float,
+    strength: float = PRIOR,
 ) -> RequestRule:
     """Return the rule of a trained model whose classes had unequal numbers of training images.
 
@@ -153,13 +157,16 @@ def without_prior(
 
     Args:
         labels: [S], of the training images.
+        strength: τ (`pile.less_prior`).
         classes: trained class of each candidate, or NEW_CLASS.
     """
     trained, counts = rule.among_trained, labels.bincount()
     if trained is None:
         return rule
     less = torch.zeros(max(len(counts), *(c + 1 for c in classes)))  # none for a class of labels alone
-    less[counts.nonzero()[:, 0]] = torch.from_numpy(less_prior(counts[counts > 0].numpy(), logit_scale))
+    less[counts.nonzero()[:, 0]] = torch.from_numpy(
+        less_prior(counts[counts > 0].numpy(), logit_scale, strength)
+    )
     biases = trained.biases - less[[c for c in classes if c != NEW_CLASS]]
     return replace(rule, among_trained=replace(trained, biases=biases))
 
