@@ -113,7 +113,7 @@ def release(session: Session, settings: Settings, name: str) -> None:
         raise Conflict(
             "backbone_in_use",
             f"{name} is the model for new trainings. Choose another one first, in the page or with `clipcite "
-            "backbones use starter`.",
+            "backbones use`.",
         )
     models = select(Model.id, Model.owner).where(Model.backbone == name).order_by(Model.created_at)
     unfinished = select(Job.id, Job.owner, Job.config).where(Job.status.in_((QUEUED, RUNNING)))

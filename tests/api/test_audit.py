@@ -175,7 +175,8 @@ def test_each_change_has_one_entry(
         answer = getattr(steps, name)()
         assert answer.is_success, answer.text
         [row] = entries()
-        owner, actor = ("default", steps.operator.row.id) if "backbone" in name else ("team-a", key_id)
+        by_operator = action.startswith("backbone")
+        owner, actor = ("default", steps.operator.row.id) if by_operator else ("team-a", key_id)
         target = object_of(steps) or answer.json()["id"]
         who = {"actor": actor, "owner": owner, "address": "unknown"}  # the test client has no address
         assert row == {"action": action, "target": target, **who}

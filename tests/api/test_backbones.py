@@ -138,7 +138,6 @@ def test_a_backbone_is_removed_unless_it_is_needed(
     assert removed().status_code == 204
     assert installed.read(TINY, open_service.settings.cache) is None
     assert_problem(removed(), 422, "unknown_backbone", "not installed")
-    assert_problem(open_service.client.delete("/backbones/starter"), 422, "unknown_backbone", "part of")
 
 
 def test_a_job_with_an_unknown_backbone_learns_what_a_download_would_say(open_service: Service) -> None:
