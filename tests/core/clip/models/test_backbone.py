@@ -3,7 +3,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub.constants
 import open_clip
 import pytest
 import torch
@@ -192,7 +191,9 @@ def test_a_damaged_folder_is_unavailable(tiny_folder: Path, tmp_path: Path, kind
         state = load_file(weights)
         del state["visual.proj"]
         save_file(state, weights)
-    with pytest.raises(BackboneUnavailable, match=r"can't be loaded|no configuration of open_clip") as caught:
+    with pytest.raises(
+        BackboneUnavailable, match=r"can't be loaded|is not a configuration of open_clip"
+    ) as caught:
         load_backbone(f"local-dir:{folder}", cache=tmp_path)
     assert caught.value.status == 503
 
@@ -200,7 +201,7 @@ def test_a_damaged_folder_is_unavailable(tiny_folder: Path, tmp_path: Path, kind
 def test_an_uncached_hub_name_is_unavailable(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in ("hf-hub:tests/nothing", "ViT-B-32/laion2b_s34b_b79k"):
         with pytest.raises(BackboneUnavailable, match="HF_HUB_OFFLINE"):
             load_backbone(name, cache=tmp_path)
@@ -219,7 +220,7 @@ def test_weights_that_are_only_a_pickle_are_not_loaded(hub: Hub, tmp_path: Path)
         load_backbone("RN50/yfcc15m", cache=tmp_path / "cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(open_clip, "get_pretrained_cfg", lambda *_: {"url": "https://example.org/a/yfcc15m.pt"})
-        with pytest.raises(BackboneUnavailable, match=r"only available as yfcc15m\.pt"):
+        with pytest.raises(UnknownBackbone, match=r"only available as yfcc15m\.pt"):
             load_backbone("RN50/yfcc15m", cache=tmp_path / "cache")
 
 

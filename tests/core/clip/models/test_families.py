@@ -21,7 +21,9 @@ from core.clip.export.importer import read_weights
 from core.clip.export.model_card import ModelInfo
 from core.clip.export.open_clip_folder import write_open_clip_folder
 from core.clip.inference.classifier import Classifier
+from core.clip.models import backbones
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
+from core.clip.models.download import download
 from core.clip.models.features import encode_tokens
 from core.clip.pipeline import Shot, adapt
 from core.clip.weights.files import Weights
@@ -200,7 +202,10 @@ def test_a_name_of_open_clip_has_its_activation_and_preprocessing(
     )
     small = {key: value for key, value in config.items() if key != "quick_gelu"}
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32", small)
-    backbone = load_backbone("ViT-B-32/openai", cache=tmp_path / "cache")
+    name, cache = "ViT-B-32/openai", tmp_path / "cache"
+    with backbones.building(backbones.folder_of(name, cache)) as partial:  # here, with the small network
+        backbones.publish(partial, name, cache, download(name, partial))
+    backbone = load_backbone(name, cache=cache)
     direct = load_backbone(f"local-dir:{tmp_path / 'repository'}", cache=tmp_path)
     assert backbone.sha256 == direct.sha256
     assert backbone.mean == pytest.approx(preprocess["mean"])
