@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.forms import is_form
 from api.http.problems import BodyRefused, dialect_of, error_response, problem_response
 from core.admission import Budget, ServerBusy
+from core.scratch import ScratchExceeded
 
 MAX_SMALL_BYTES = 64_000
 """Maximum bytes of a body, unless its path has a larger limit."""
@@ -101,7 +102,7 @@ class BodyLimitMiddleware:
         except BodyRefused as error:  # before the application has begun: it answers its own
             answer = problem_response(scope, error.status_code, error.code, error.detail, (), error.headers)
             await answer(scope, receive, send)
-        except ServerBusy as error:
+        except (ServerBusy, ScratchExceeded) as error:
             await error_response(scope, error, CLOSE)(scope, receive, send)
 
     def _place(self, path: str, *, of_form: bool, copies: int) -> tuple[bool, int]:

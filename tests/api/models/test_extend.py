@@ -142,9 +142,9 @@ def test_an_invalid_form_reads_no_stored_image(
 def test_stored_images_count_as_temporary_files(model: tuple[Service, str, str]) -> None:
     service, model_id, _ = model
     space = service.app.state.scratch
-    space.bytes.most = 2 * 8 * 500
+    space.most = 2 * 8 * 500
     assert_problem(extend(service, model_id, **more("hare")), 413, "request_too_large", "4,000 bytes")
-    space.bytes.most = 1_000_000
+    space.most = 1_000_000
     assert extend(service, model_id, **more("hare")).status_code == 202
 
 

@@ -99,7 +99,7 @@ def archives(shared: Service, backbone: Backbone) -> dict[str, bytes]:
 def test_a_delta_comes_back_as_it_was(fresh: Service, model: str) -> None:
     body = brought(fresh, exported(fresh, model, format="delta"))
     original = fresh.client.get(f"/models/{model}").json()
-    same = MODEL_KEYS - {"id", "job_id", "created_at", "version", "aliases", "bytes"}
+    same = MODEL_KEYS - {"id", "job_id", "created_at", "version", "aliases", "bytes", "created_by"}
     assert {key: body[key] for key in same} == {key: original[key] for key in same}
     assert body["job_id"] is None
     assert body["id"] != model

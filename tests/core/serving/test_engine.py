@@ -13,7 +13,7 @@ from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from core.serving.pool.model_pool import BACKBONE
 from core.serving.pool.served_model import ServedModel
-from core.serving.types import WeightsKey
+from core.serving.types import ImageScores, WeightsKey
 from tests.api import crafted
 from tests.core.serving.world import IMAGES, World
 
@@ -35,9 +35,10 @@ def test_many_images_come_back_in_their_order(world: World) -> None:
     del together.results[25]
     for images_, result in zip(images, together.results, strict=True):
         (alone,) = world.classify(images=[images_]).results
-        assert isinstance(alone, list)
-        assert isinstance(result, list)
-        assert [p.probability for p in result] == pytest.approx([p.probability for p in alone], abs=2e-5)
+        assert isinstance(alone, ImageScores)
+        assert isinstance(result, ImageScores)
+        found, expected = ([p.probability for p in each.predictions] for each in (result, alone))
+        assert found == pytest.approx(expected, abs=2e-5)
 
 
 def test_the_model_is_held_until_its_images_end_if_the_prompts_fail(
