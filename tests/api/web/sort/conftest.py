@@ -6,7 +6,7 @@ import pytest
 
 from clipcite import Client
 from clipcite.wire.models import Model
-from tests.api.web.window import write_class_folders
+from tests.api.web.window import shot, write_class_folders
 from tests.service.running import Service
 
 CLASSES = {"red": 5, "green": 5, "yellow": 5}
@@ -14,8 +14,12 @@ CLASSES = {"red": 5, "green": 5, "yellow": 5}
 
 @pytest.fixture(scope="session")
 def trained(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Train a model of three colours."""
-    shots = write_class_folders(tmp_path_factory.mktemp("trained"), CLASSES)
+    """Train a model of three colours, whose images are as light as those of the folder."""
+    shots = tmp_path_factory.mktemp("trained")
+    for name, images in CLASSES.items():
+        (shots / name).mkdir()
+        for number in range(images):
+            (shots / name / f"{number}.png").write_bytes(shot(name, 21 + 2 * number))
     with Client(service.url) as client:
         job = client.adapt(shots, name="colours of tests", config={"epochs": 1}).wait()
         return client.models.get(job.model_id)
