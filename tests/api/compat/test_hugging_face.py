@@ -80,7 +80,7 @@ def test_errors(shared: Service, model: str, sent: dict[str, Any], status: int, 
 
 
 def test_a_model_that_loads(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared.app.state.serving, "compare", Mock(side_effect=StillLoading))
+    monkeypatch.setattr(shared.app.state.serving, "hold", Mock(side_effect=StillLoading))
     response = shared.client.post("/hf/shoes", content=JPEG)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
     assert response.json()["error"] == "The model is still being loaded. Try again in a few seconds."

@@ -104,7 +104,7 @@ def test_errors_are_those_of_openai(
 
 
 def test_a_model_that_loads(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared.app.state.serving, "acquire", Mock(side_effect=StillLoading))
+    monkeypatch.setattr(shared.app.state.serving, "hold", Mock(side_effect=StillLoading))
     response = embed(shared, "a boot")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
     error = response.json()["error"]

@@ -124,7 +124,7 @@ def test_the_sorted_images_are_saved(
             page.get_by_label("Class names").press("Enter")
         page.locator(".tile").first.focus()
         page.keyboard.press("0")  # the tenth class
-        expect(group(page, "+a:b blue").last).to_have_accessible_name(re.compile("your correction$"))
+        expect(group(page, r"\+a:b blue").last).to_have_accessible_name(re.compile("your correction$"))
         expect(page.get_by_text("Only one image of +a:b blue is labelled.")).to_be_visible()
         expected = sizes(page)
         with page.expect_download() as download:
