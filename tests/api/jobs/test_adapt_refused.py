@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[int, str, str, list[dict[str, str]] | None, dict[str, A
         {**shots(each=4), "test_images": [("t.jpg", GOOD)] * 3, "test_labels": ["fox"] * 3},
     ),
     "a huge text": (
-        *(413, "text_too_large", "'config' exceeds 1,000,000", None),
+        *(413, "text_too_large", "A field of the form exceeds 1,000,000", None),
         {**GOOD_SHOTS, "config": json.dumps({"prompts": {"a": ["x" * 1_100_000]}})},
     ),
 }
@@ -232,12 +232,20 @@ def test_config_with_a_number_out_of_range(refused: Problem) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["nonsense", "hf-hub:someone/something", "local-dir:/etc", "local-dir:a\0b"])
-def test_a_backbone_that_is_not_on_the_list(refused: Problem, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nonsense", "There is no backbone 'nonsense'. Use 'starter'"),
+        ("hf-hub:someone/something", "is not installed here. Name another .backbone.*CLIPCITE_BACKBONES"),
+        ("local-dir:/etc", "is a folder on the machine of the service.*CLIPCITE_BACKBONES"),
+        ("local-dir:a\0b", "is a folder on the machine of the service.*CLIPCITE_BACKBONES"),
+    ],
+)
+def test_a_backbone_that_is_not_on_the_list(refused: Problem, name: str, words: str) -> None:
     refused(
         422,
         "unknown_backbone",
-        "is not installed here. Name another .backbone.*CLIPCITE_BACKBONES",
+        words,
         **shots(),
         config={"backbone": name},
     )

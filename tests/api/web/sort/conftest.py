@@ -19,7 +19,7 @@ def trained(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Model
     for name, images in CLASSES.items():
         (shots / name).mkdir()
         for number in range(images):
-            (shots / name / f"{number}.png").write_bytes(shot(name, 21 + 2 * number))
+            (shots / name / f"{number}.png").write_bytes(shot(name, 21 + 2 * number, size=40))
     with Client(service.url) as client:
         job = client.adapt(shots, name="colours of tests", config={"epochs": 1}).wait()
         return client.models.get(job.model_id)

@@ -127,6 +127,7 @@ def test_the_sorted_images_are_saved(
         expect(group(page, r"\+a:b blue").last).to_have_accessible_name(re.compile("your correction$"))
         expect(page.get_by_text("Only one image of +a:b blue is labelled.")).to_be_visible()
         expected = sizes(page)
+        expected["something else"] = expected.pop("Something else", 0)
         with page.expect_download() as download:
             page.get_by_role("button", name="Download sorted zip").click()
         with zipfile.ZipFile(download.value.path()) as archive:
