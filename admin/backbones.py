@@ -50,7 +50,7 @@ def list_backbones(
     every: Annotated[bool, typer.Option("--all", help="List all that open_clip knows.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List pre-trained models, with their size on disk and in memory.
+    """List pre-trained models and their sizes.
 
     Without a pattern, these are the recommended and the installed ones.
     """

@@ -61,7 +61,7 @@ def secret(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Print the webhook secret of an owner (`whsec_…`)."""
+    """Print the secret that signs webhooks."""
     settings = settings_of(data)
     create_database(settings)
     with database_of(settings) as database, database.write() as session:

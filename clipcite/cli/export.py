@@ -30,7 +30,7 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="Path of the zip (default: model-format.zip).",
+            help="Path of the zip (default: a name from model and format).",
             dir_okay=False,
             writable=True,
         ),

@@ -123,7 +123,9 @@ def test_the_sorted_images_are_saved(
         with page.expect_response("**/classify/collection"):
             page.get_by_label("Class names").press("Enter")
         page.locator(".tile").first.focus()
-        page.keyboard.press("0")  # the tenth class
+        with page.expect_response("**/classify/collection"):  # the label counts at once
+            page.keyboard.press("0")  # the tenth class
+        page.wait_for_load_state("networkidle")
         expect(group(page, r"\+a:b blue").last).to_have_accessible_name(re.compile("your correction$"))
         expect(page.get_by_text("Only one image of +a:b blue is labelled.")).to_be_visible()
         expected = sizes(page)
