@@ -240,7 +240,7 @@ def test_class_folders_come_before_a_table_beside_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({}, "contains no labelled images"),
+        ({}, "contains images without labels"),
         ({"a.csv": "file,label\nx.png,red\n"}, "'x.png' is not below"),
         ({"a.csv": "file,label\n0.png,\n"}, "No image in this CSV manifest has a label"),
         ({"a.csv": "one,two\n1,2\n"}, "no column of file names"),
