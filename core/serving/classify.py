@@ -145,13 +145,15 @@ def classify_collection(
         check_features(features, classifier.text_features.shape[1])
         shots = shots_of(held, classifier, collection, features)
         judgement, known = None, torch.ones(count, dtype=torch.bool)
-        if options.reject or collection.groups:
+        if options.reject or (collection.groups and collection.labels):
             support = shots.support()
             if not len(support.classes) and options.reject:
                 raise NothingToCompare
             judgement = pile.something_else(support, features.numpy())
         balance = options.new_class_balance
-        rule = shots.rule(held, classifier.text_features, balance) if len(shots.labels) else classifier.rule
+        rule = _rule(held, classifier, options)  # kept with the class names
+        if len(shots.labels) > shots.trained:
+            rule = shots.rule(held, classifier.text_features, balance)
         if judgement is not None and options.reject:
             best = rule.scores(features).argmax(dim=1)
             new = torch.tensor([c == NEW_CLASS for c in shots.classes])[best]
@@ -199,7 +201,7 @@ def grouped(features: Tensor, collection: Features, judgement: pile.Answer | Non
     if not collection.groups:
         return []
     done = np.isin(np.arange(len(features)), list(collection.labels))
-    doubt = None if judgement is None or not len(collection.labels) else pile.doubt_of(judgement)
+    doubt = None if judgement is None or not collection.labels else pile.doubt_of(judgement)
     found = pile.groups(features.numpy(), doubt, done)
     return [group.tolist() for group in found[: collection.groups]]
 
@@ -248,15 +250,11 @@ def score(
 
 def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) -> pile.Answer:
     """Say of each image by itself whether it is like the training images. Raise NothingToCompare."""
-    shots = model.served.shots
-    if model.preview is not None:
-        shots = model.preview.preview.features, model.preview.preview.labels
-    if shots is None:
-        raise NothingToCompare
     asked = np.array([c for c in classifier.classes if c != NEW_CLASS], np.int64)
-    if not len(asked):
+    if model.shots is None or not len(asked):
         raise NothingToCompare
-    return pile.alone(pile.Support(shots[0].numpy(), shots[1].numpy()), features.numpy(), asked)
+    images, labels = model.shots
+    return pile.alone(pile.Support(images.numpy(), labels.numpy()), features.numpy(), asked)
 
 
 def _rule(model: HeldModel, classifier: RequestClassifier, options: Options) -> RequestRule:

@@ -103,12 +103,7 @@ def shots_of(model: HeldModel, classifier: RequestClassifier, collection: Featur
     Raises:
         WrongLabels: a label is none of the class names.
     """
-    if model.preview is not None:
-        features, labels = model.preview.preview.features, model.preview.preview.labels
-    elif model.served.shots is not None:
-        features, labels = model.served.shots
-    else:
-        features, labels = rows[:0], torch.empty(0, dtype=torch.long)
+    features, labels = model.shots or (rows[:0], torch.empty(0, dtype=torch.long))
     column = {same_class(name): i for i, name in enumerate(classifier.names)}
     given = {
         at: None if name is None else column.get(same_class(name), -1)

@@ -60,6 +60,13 @@ class HeldModel:
     calibration: Calibration | None = None
     """Fitted at this α. Not every request can use it."""
 
+    @property
+    def shots(self) -> tuple[Tensor, Tensor] | None:
+        """Features [S, D] and labels [S] of the training images; None for the pre-trained model."""
+        if self.preview is not None:
+            return self.preview.preview.features, self.preview.preview.labels
+        return self.served.shots
+
 
 class InvalidNames(InvalidClassNames):
     """Class names of a request that can't be used. `errors` lists all of them."""
