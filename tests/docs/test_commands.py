@@ -50,6 +50,8 @@ def test_every_command_exists(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
         "stick/ViT-B-16--openai",
     ):
         (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "new-sorted").mkdir()
+    (tmp_path / "new-sorted" / "clipcite-sort-20261129-101500-000000.jsonl").touch()
     for line in commands(page):
         monkeypatch.chdir(tmp_path)
         program, *words = shlex.split(line, comments=True)
