@@ -20,6 +20,12 @@ import { classOf, classOfKey, isGuess, wordsFor } from "../lib/sorting/groups.js
 import { MAX_IMAGES, sorting } from "../lib/sorting/sorting.js";
 import { count, percent } from "../lib/words.js";
 
+const style = h("link", { rel: "stylesheet", href: "/page/components/sort/style.css" });
+await new Promise((done) => {
+  style.onload = style.onerror = done;
+  document.head.append(style);
+});
+
 const MAX_GROUPS = 500;
 const MAX_SUGGESTED = 1000;
 const MIN_ASKED = 4; // images of a group without an answer; fewer are not worth a question

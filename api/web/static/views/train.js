@@ -81,9 +81,7 @@ export function trainView({ signal }) {
   async function group() {
     try {
       const { sorting } = await import("../lib/sorting/sorting.js");
-      const lost = sorting.unsaved.length;
-      if (lost && !(await confirmed(`Sort has other images. Remove them? ${count(lost, "label")} ${lost === 1 ? "isn't" : "aren't"} saved.`, "Remove them"))) return;
-      sorting.begin(shots.images.map(({ path, file, name }) => ({ path, file, name })));
+      if (!(await sorting.takePile(shots.images))) return;
       shots.clear();
       location.hash = "#/sort/stock";
     } catch (error) {

@@ -18,7 +18,7 @@ export function groupWalk(groups, names, label, tally) {
     const button = (text, key, act, kind = "quiet") => h("button", { type: "button", class: kind, onclick: act }, text, h("kbd", { "aria-hidden": "true" }, key));
     const question = h("h2", { id: "group-question", tabindex: "-1" }, "What are these?");
     const position = h("p", { class: "soft" });
-    const ticks = h("div", { class: "ticks", role: "group", "aria-label": "Images of the group: take the tick from those that don't belong" });
+    const picks = h("div", { class: "picks", role: "group", "aria-label": "Images of the group: take the tick from those that don't belong" });
     const classes = h("div", { class: "row" });
     const naming = button("New name …", "/", ask, "main");
     const none = button("None of these", "X", () => answer(NONE));
@@ -30,7 +30,7 @@ export function groupWalk(groups, names, label, tally) {
       "dialog",
       { class: "card walk", "aria-labelledby": question.id, onkeydown: keyDown, onclose: () => (dialog.remove(), resolve()) },
       h("div", { class: "headline" }, question, position),
-      ticks,
+      picks,
       classes,
       h("div", { class: "row" }, naming, none, skip),
       h("div", { class: "row end" }, so, back, done),
@@ -39,7 +39,7 @@ export function groupWalk(groups, names, label, tally) {
     function tick(image) {
       const picture = h("img", { alt: "", hidden: true });
       const blank = h("span", { class: "blank" }, image.name);
-      const one = h("button", { type: "button", class: "tick", "aria-pressed": String(!left.has(image)), "aria-label": image.name, title: image.name, onclick: toggle }, blank, picture);
+      const one = h("button", { type: "button", class: "pick", "aria-pressed": String(!left.has(image)), "aria-label": image.name, title: image.name, onclick: toggle }, blank, picture);
       checked(image).then(() => {
         if (!image.url) return; // a format that this browser can't show
         picture.src = image.url;
@@ -55,7 +55,7 @@ export function groupWalk(groups, names, label, tally) {
     const shown = () => groups[place].slice(0, SHOWN);
     function draw() {
       position.textContent = `Group ${place + 1} of ${groups.length}, ${count(groups[place].length, "image")}`;
-      replace(ticks, shown().map(tick));
+      replace(picks, shown().map(tick));
       replace(classes, names().slice(0, DIGITS.length).map((name, i) => button(name, DIGITS[i], () => answer(name))));
       back.disabled = place === 0;
       so.textContent = tally();

@@ -1,6 +1,8 @@
 // The images that are being sorted, and the person's labels. They outlive the view.
 
+import { confirmed } from "../dom.js";
 import { inspect } from "../training/image_check.js";
+import { count } from "../words.js";
 import { NONE } from "./groups.js";
 
 export const MAX_IMAGES = 3000;
@@ -55,6 +57,14 @@ class Sorting extends EventTarget {
     this.useModel("stock", []);
     this.add(images);
     this.grouping = images.length > 0;
+  }
+
+  /** Begin with the images of another view, once the person agrees to lose labels. Returns whether it has begun. */
+  async takePile(images) {
+    const lost = this.unsaved.length;
+    if (lost && !(await confirmed(`Sort has other images. Remove them? ${count(lost, "label")} ${lost === 1 ? "isn't" : "aren't"} saved.`, "Remove them"))) return false;
+    this.begin(images.map(({ path, file, name }) => ({ path, file, name })));
+    return true;
   }
 
   /** Use another model. The answers of the last one stay until its own are there. */
