@@ -142,7 +142,7 @@ def still_wrong(log: Log, images: Sequence[Image]) -> str:
     unlabelled = [log.answers[image.key] for image in readable if image.key not in log.labels]
     rest = [answer for answer in unlabelled if not answer.rejected]
     wrong = round(sum(1 - answer.ranked[0][1] for answer in rest))
-    word = "About" if all(answer.calibrated for answer in rest) else "Perhaps"
+    word = "About" if rest and all(answer.calibrated for answer in rest) else "Perhaps"
     marked = sum(log.labels.get(image.key, "") is None for image in images)
     other = len(unlabelled) - len(rest) + marked
     more = f", and {other:,} are something else" if other else ""

@@ -183,7 +183,8 @@ def test_labels_teach_the_pre_trained_model(service: Service, tmp_path: Path) ->
         typed = kinds[Path(file).parent.name]
         done = CliRunner().invoke(app, command, input=f"{typed}\nq\nn\n", env=environment)
         assert "Train again" not in done.stderr
-        image = next(image for image in json.loads(done.stdout)["images"] if image["file"] == file)
+        answer = json.loads(done.stdout[done.stdout.index("{") :])  # after the echo of what was typed
+        image = next(image for image in answer["images"] if image["file"] == file)
         assert image["class"] == {"RED": "red", "2": "green", "x": "something else"}[typed]
     assert len(Log(log_of(into)).labels) == 6
 

@@ -194,8 +194,8 @@ export function sortView({ parameter, signal }) {
       if (!images.length) replace(trouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."));
       else if (images.length > added && sorting.images.length >= MAX_IMAGES) replace(trouble, problemBox(`The page sorts up to ${count(MAX_IMAGES, "image")} at once. For more, use the command clipcite sort.`));
       if (added) remember();
-      if (onPhone) summary.element.scrollIntoView(); // it is below the fields
       ask();
+      summary.element.scrollIntoView({ block: onPhone ? "start" : "nearest" }); // on a phone it is below the fields
     } catch (error) {
       failed(error);
     }
