@@ -41,11 +41,11 @@ def evaluate(
         return
     console = stdout()
     accuracy, low, high, stock = (
-        f"{100 * share:.0f}%" for share in (answer.accuracy, *answer.interval, answer.stock_accuracy)
+        f"{100 * share:.0f}" for share in (answer.accuracy, *answer.interval, answer.stock_accuracy)
     )
     console.print(
-        f"[bold]{answer.correct:,} of {answer.images:,} right[/] ({accuracy}, 95% CI {low} to {high}). "
-        f"Pre-trained: {stock}.",
+        f"[bold]{answer.correct:,} of {answer.images:,} right[/] ({accuracy}%, likely {low} to {high}). "
+        f"Pre-trained: {stock}%.",
         soft_wrap=True,
     )
     for warning in answer.warnings:

@@ -24,6 +24,7 @@ class ComparedAccuracies(ResponseModel):
 
     stock: float
     adapted: float
+    interval: tuple[float, float] | None = Field(None, description="95% confidence interval of `adapted`.")
     difference: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
 
 

@@ -48,7 +48,9 @@ def demo(folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
 def test_the_default_sample_wins(tmp_path: Path) -> None:
     done = demo(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"verdict +Better\. \d+% correct, up from \d+% \(.* on 96 test images\)", done.stdout)
+    assert re.search(
+        r"verdict +Better\. \d+% correct \(likely .* on your 96 test images, up from \d+% \(", done.stdout
+    )
     fixed, broken = map(int, re.findall(r"(\d+) of 96[\w ]*: \w+ before, \w+ now", done.stdout))
     assert fixed > 4 * broken
     new = re.findall(r"  \w+ \(new, never trained\): (\d+) of 24 correct, (\d+) before", done.stdout)

@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clipcite.wire.report import ComparedAccuracies, Interval, Metrics
-
-SOURCES = {
-    "test": "on {} test images",
-    "cross_validation": "cross-validated on {} images",
-}
+    from clipcite.wire.report import ComparedAccuracies, Interval, MeasuredOn, Metrics
 
 
 def verdict(metrics: Metrics | None) -> str:
@@ -20,14 +15,15 @@ def verdict(metrics: Metrics | None) -> str:
     if metrics is None or metrics.verdict == "not_evaluated":
         return "[yellow]Ready, not evaluated.[/] To get a verdict, add images to test/."
     compared = _compared(metrics)
-    difference = compared.difference if compared else None
     colour = "green" if metrics.verdict in {"better", "probably_better"} else "yellow"
     words = f"[{colour}]{_title(metrics)}.[/]"
     if compared is None:
         return words
-    numbers = f"{100 * compared.adapted:.0f}% correct, {_direction(compared)} {100 * compared.stock:.0f}%"
-    where = SOURCES.get(metrics.measured_on.source, "on {} images").format(metrics.measured_on.images)
-    line = f"{words} {numbers} ({_points(difference)}{where})"
+    line = (
+        f"{words} {100 * compared.adapted:.0f}% correct{_likely(compared)}"
+        f"{_evaluated_on(metrics.measured_on)}, {_direction(compared)} {100 * compared.stock:.0f}%"
+        f"{_points(compared.difference)}"
+    )
     new = metrics.new_classes
     if new is None:
         return line
@@ -53,11 +49,25 @@ def _direction(compared: ComparedAccuracies) -> str:
     return "down from" if compared.adapted < compared.stock else "up from"
 
 
+def _likely(compared: ComparedAccuracies) -> str:
+    if compared.interval is None:
+        return ""
+    low, high = compared.interval
+    return f" (likely {100 * low:.0f} to {100 * high:.0f})"
+
+
+def _evaluated_on(measured: MeasuredOn) -> str:
+    if measured.source == "test":
+        return f" on your {measured.images} test images"
+    of = "" if measured.images == measured.trained_images else f"{measured.images} of "
+    return f", estimated from {of}your {measured.trained_images} training images"
+
+
 def _points(difference: Interval | None) -> str:
     if difference is None:
         return ""
     value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
-    return f"{value:+.0f} points, 95% CI {low:+.0f} to {high:+.0f}; "
+    return f" ({value:+.0f} points, 95% CI {low:+.0f} to {high:+.0f})"
 
 
 def short_verdict(metrics: Metrics | None, *, with_gain: bool) -> str:

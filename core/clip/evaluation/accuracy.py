@@ -158,6 +158,7 @@ def job_metrics(
         return {
             "stock": measured.stock.value,
             "adapted": measured.adapted.value,
+            "interval": [measured.adapted.low, measured.adapted.high],
             "difference": vars(measured.adapted_against_stock),
         }
 

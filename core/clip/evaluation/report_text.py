@@ -57,7 +57,8 @@ def summary(judgement: Judgement, measured: Accuracies | None, source: str, trai
     difference = measured.adapted_against_stock
     trend = "up" if difference.value > 0 else "down" if difference.value < 0 else "unchanged"
     numbers = (
-        f"{_percent(measured.adapted)} correct {_evaluated_on(source, measured.images, trained_images)}, "
+        f"{_percent(measured.adapted)} correct ({_likely(measured.adapted)})"
+        f"{_evaluated_on(source, measured.images, trained_images)}, "
         f"{trend} from {_percent(measured.stock)} ({_points(difference)})."
     )
     # The interval counts only images whose prediction changed. The verdict counts all.
@@ -71,9 +72,9 @@ def summary(judgement: Judgement, measured: Accuracies | None, source: str, trai
 
 def _evaluated_on(source: str, images: int, trained_images: int) -> str:
     if source == "test":
-        return f"on your {images} test images"
+        return f" on your {images} test images"
     of = "" if images == trained_images else f"{images} of "
-    return f"in cross-validation on {of}your {trained_images} images"
+    return f", estimated from {of}your {trained_images} training images"
 
 
 def recommend(
@@ -155,6 +156,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _percent(accuracy: Interval) -> str:
     return f"{100 * accuracy.value:.0f}%"
+
+
+def _likely(accuracy: Interval) -> str:
+    return f"likely {100 * accuracy.low:.0f} to {100 * accuracy.high:.0f}"
 
 
 def _points(difference: Interval) -> str:

@@ -29,7 +29,7 @@ NOT_YET = Metrics(measured_on=MeasuredOn(source="none", images=0, trained_images
 MEASURED = Metrics(
     measured_on=MeasuredOn(source="test", images=4, trained_images=8),
     verdict="better",
-    trained_classes=ComparedAccuracies(stock=0.5, adapted=1.0),
+    trained_classes=ComparedAccuracies(stock=0.5, adapted=1.0, interval=(0.7, 1.0)),
 )
 TRAINING = QUEUED.model_copy(update={"status": "running", "progress": BEGIN})
 EVALUATING = TRAINING.model_copy(
@@ -61,6 +61,8 @@ def test_the_model_then_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.err.count("The model is ready. Its evaluation follows.") == 1
     assert captured.err.index("training") < captured.err.index(TRY)
-    assert "verdict  Better. 100% correct, up from 50%" in captured.out
+    assert (
+        "verdict  Better. 100% correct (likely 70 to 100) on your 4 test images, up from 50%" in captured.out
+    )
     assert TRY in captured.out
     assert "evaluation follows" not in captured.out

@@ -32,10 +32,12 @@ def printed(table: Table, width: int, terminal: bool = True) -> str:
 
 def metrics(word: Verdict, stock: float, adapted: float, source: str = "test") -> Metrics:
     gain = adapted - stock
-    interval = Interval(value=gain, low=gain - 0.09, high=gain + 0.08)
-    compared = ComparedAccuracies(stock=stock, adapted=adapted, difference=interval)
+    gained = Interval(value=gain, low=gain - 0.09, high=gain + 0.08)
+    compared = ComparedAccuracies(
+        stock=stock, adapted=adapted, interval=(adapted - 0.07, adapted + 0.04), difference=gained
+    )
     return Metrics(
-        measured_on=MeasuredOn(source=source, images=96, trained_images=48),
+        measured_on=MeasuredOn(source=source, images=96, trained_images=192),
         verdict=word,
         trained_classes=compared,
         all_classes=AllClasses(trained=compared, all=compared),
@@ -99,14 +101,25 @@ def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:
     [
         (
             metrics("better", 0.78, 0.94, "cross_validation"),
-            "Better. 94% correct, up from 78% (+16 points, 95% CI +7 to +24; cross-validated on 96 images)",
+            "Better. 94% correct (likely 87 to 98), estimated from 96 of your 192 training images, up from "
+            "78% (+16 points, 95% CI +7 to +24)",
         ),
-        (metrics("no_clear_gain", 0.84, 0.91), "No measurable difference. 91% correct, up from 84% ("),
-        (metrics("no_clear_gain", 0.84, 0.8), "No measurable difference. 80% correct, down from 84% ("),
-        (metrics("no_clear_gain", 0.8, 0.8), "No measurable difference. 80% correct, unchanged from 80% ("),
+        (
+            metrics("no_clear_gain", 0.84, 0.91),
+            "No measurable difference. 91% correct (likely 84 to 95) on your 96 test images, up from 84% (",
+        ),
+        (
+            metrics("no_clear_gain", 0.84, 0.8),
+            "No measurable difference. 80% correct (likely 73 to 84) on your 96 test images, down from 84% (",
+        ),
+        (
+            metrics("no_clear_gain", 0.8, 0.8),
+            "80% correct (likely 73 to 84) on your 96 test images, unchanged from 80% (",
+        ),
         (
             metrics("worse", 0.83, 0.72, "test"),
-            "Worse. 72% correct, down from 83% (-11 points, 95% CI -20 to -3; on 96 test images)",
+            "Worse. 72% correct (likely 65 to 76) on your 96 test images, down from 83% (-11 points, 95% CI "
+            "-20 to -3)",
         ),
         (metrics("evaluating", 0, 0), "Ready, evaluating. The verdict follows."),
         (None, "Ready, not evaluated. To get a verdict, add images to test/."),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.clip.evaluation.accuracy import difference_interval, job_metrics
+from core.clip.evaluation.accuracy import accuracy_interval, difference_interval, job_metrics
 from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.verdict import judge
@@ -80,9 +80,11 @@ def test_on_a_hand_made_example(order: list[int]) -> None:
     assert accuracies(everything["trained"]) == pytest.approx((1 / 3, 1))
     assert accuracies(everything["all"]) == pytest.approx((2 / 5, 4 / 5))
     assert everything["all"]["difference"]["value"] == pytest.approx(0.4)
+    interval = accuracy_interval(np.array([True, False]))
     assert everything["new"] == {
         "stock": 0.5,
         "adapted": 0.5,
+        "interval": [interval.low, interval.high],
         "difference": vars(difference_interval(np.array([False, True]), np.array([True, False]))),
     }
 

@@ -193,7 +193,9 @@ def test_training_again_with_corrections(
         expect(page.get_by_label("Model", exact=True)).to_have_value(model.id)
         job = client.jobs.get(model.job_id)
         assert sum(entry.images for entry in job.classes) == 17
-        expect(brought).to_have_text(re.compile(r"^Version 1: \d+%\. .+: \d+%\. \d+ images? moved"))
+        expect(brought).to_have_text(
+            re.compile(r"^Version 1: \d+% \(likely .+: \d+% \(likely \d+ to \d+\)\. \d+ images? moved")
+        )
         expect(page.get_by_role("button", name="Train again with these corrections")).to_be_hidden()
         for entry in client.models.get(trained.id).feedback():  # other tests begin without corrections
             client.models.get(trained.id).delete_feedback(entry.id)

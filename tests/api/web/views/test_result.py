@@ -91,24 +91,31 @@ SAID = """async ([job, report]) => {
 }"""
 # The report's summary | the accuracies with two other names: the predictions and their source.
 SENTENCES = {
-    "Better. 87% correct in cross-validation on your 60 images, up from 55% (+32 points, 95% CI +15 to "
-    "+47). | 55% → 87%.": (held_out(), "cross_validation"),
-    "Better. 87% correct on your 60 test images, up from 55% (+32 points, 95% CI +15 to +47). | 57% → 90%.": (
-        held_out(0.5, 0.9, 40, new=20),
+    "Better. 87% correct (likely 77 to 93), estimated from your 60 training images, up from 55% (+32 points, "
+    "95% CI +15 to +47). | 55% → 87%.": (held_out(), "cross_validation"),
+    "Better. 87% correct (likely 77 to 93) on your 60 test images, up from 55% (+32 points, 95% CI +15 to "
+    "+47). | 57% → 90%.": (held_out(0.5, 0.9, 40, new=20), "test"),
+    "Better. 58% correct (likely 42 to 73) on your 36 test images, up from 53% (+6 points, 95% CI −6 to "
+    "+19). It is more certain of the right class on 36 of 36 images. | 53% → 58% (not proven).": (
+        more_certain(),
         "test",
     ),
-    "Better. 58% correct on your 36 test images, up from 53% (+6 points, 95% CI −6 to +19). It is more "
-    "certain of the right class on 36 of 36 images. | 53% → 58% (not proven).": (more_certain(), "test"),
-    "Probably better. 95% correct in cross-validation on your 20 images, up from 80% (+15 points, 95% CI "
-    "−12 to +41). | 80% → 95% (not proven).": (changed_by_hand(4, 1, 15), "cross_validation"),
-    "No measurable difference. 95% correct in cross-validation on your 20 images, unchanged from 95% (+0 "
-    "points, 95% CI −22 to +22). | 95% → 95% (not proven).": (changed_by_hand(1, 1, 18), "cross_validation"),
-    "No measurable difference. 88% correct on your 16 test images, up from 75% (+12 points, 95% CI −24 to "
-    "+46). | 75% → 88% (not proven).": (changed_by_hand(4, 2, 10, new=True), "test"),
-    "Probably worse. 75% correct on your 20 test images, down from 100% (−25 points, 95% CI −49 to +1). | "
-    "100% → 75% (not proven).": (changed_by_hand(0, 5, 15), "test"),
-    "Worse. 55% correct on your 20 test images, down from 100% (−45 points, 95% CI −69 to −13). | 100% → "
-    "55%.": (changed_by_hand(0, 9, 11), "test"),
+    "Probably better. 95% correct (likely 79 to 99), estimated from your 20 training images, up from 80% "
+    "(+15 points, 95% CI −12 to +41). | 80% → 95% (not proven).": (
+        changed_by_hand(4, 1, 15),
+        "cross_validation",
+    ),
+    "No measurable difference. 95% correct (likely 79 to 99), estimated from your 20 training images, "
+    "unchanged from 95% (+0 points, 95% CI −22 to +22). | 95% → 95% (not proven).": (
+        changed_by_hand(1, 1, 18),
+        "cross_validation",
+    ),
+    "No measurable difference. 88% correct (likely 66 to 97) on your 16 test images, up from 75% (+12 "
+    "points, 95% CI −24 to +46). | 75% → 88% (not proven).": (changed_by_hand(4, 2, 10, new=True), "test"),
+    "Probably worse. 75% correct (likely 54 to 90) on your 20 test images, down from 100% (−25 points, 95% "
+    "CI −49 to +1). | 100% → 75% (not proven).": (changed_by_hand(0, 5, 15), "test"),
+    "Worse. 55% correct (likely 33 to 75) on your 20 test images, down from 100% (−45 points, 95% CI −69 to "
+    "−13). | 100% → 55%.": (changed_by_hand(0, 9, 11), "test"),
 }
 
 
@@ -121,9 +128,12 @@ def test_card_and_report_have_the_same_numbers(browser: Browser, quick_url: str)
             assert made.summary == summary
             metrics = job_metrics(held, made.verdict, source=source, trained_images=trained)
             card = page.evaluate(SAID, [{"metrics": metrics}, made.model_dump(mode="json")])
-            shorter = re.sub(r"your | \([^)]*\)", "", summary)  # the interval is a tooltip
+            shorter = re.sub(r" \([^)]*points[^)]*\)", "", summary)  # the interval of the change is a tooltip
             assert card == f"{shorter} If you also ask 2 other names: {further}"
             shown = render_page(made, {}, name=None, backbone="starter", date=None, service_url="/")
+            assert re.search(r"likely \d+ to \d+", summary)[0] in re.findall(
+                r"<dd.*?>(likely .*?)</dd>", shown
+            )
             row = re.findall(r"With 2 further.*?(\d+)% .*?(\d+)% ", shown, re.DOTALL)
             before, now = re.findall(r"<dt>(?:Before|After)</dt><dd>(\d+)%", shown)
             assert [(now, before), *row] == [(*re.findall(r"(\d+)%", text)[:2],) for text in (card, further)]
@@ -201,7 +211,9 @@ def test_a_result_is_compared_with_that_of_another_base_model(
     finished = finish_job(made, backbone, stock=0.6, adapted=0.9)
     with window(browser, url) as page:
         show(page, finished.job)
-        expect(page.locator(".result")).to_contain_text("Version 1: 83%. This version: 93%.")
+        expect(page.locator(".result")).to_contain_text(
+            re.compile(r"Version 1: 83% \(likely \d+ to \d+\)\. This version: 93% \(likely \d+ to \d+\)\.")
+        )
         with made.database.write() as session:
             job = session.get_one(Job, before.job)
             job.config = {**job.config, "backbone": "starter"}
@@ -221,12 +233,16 @@ def test_a_result_is_compared_with_that_of_another_base_model(
             images[3].split = "test"  # added since then
             images[5].file_name = images[8].file_name = "other.png"  # two removed, two added
         show(page, finished.job)
-        expect(page.locator(".result")).to_contain_text("Version 1: 83%. After your 6 corrections: 93%.")
+        expect(page.locator(".result")).to_contain_text(
+            re.compile(r"Version 1: 83% .+\. After your 6 corrections: 93% ")
+        )
         expect(page.locator(".result p strong", has_text="93%")).to_be_visible()
         with made.database.write() as session:
             session.execute(update(JobImage).filter_by(job_id=before.job).values(file_name="gone.png"))
         page.reload()
-        expect(page.locator(".result")).to_contain_text("Version 1: 83%. This version: 93%.")
+        expect(page.locator(".result")).to_contain_text(
+            re.compile(r"Version 1: 83% \(likely \d+ to \d+\)\. This version: 93% \(likely \d+ to \d+\)\.")
+        )
 
 
 def test_test_images_are_added_and_the_model_is_trained_again(

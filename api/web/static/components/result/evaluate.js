@@ -6,6 +6,7 @@ import { problemBox } from "../../lib/problem.js";
 import { upload } from "../../lib/service/http.js";
 import { Shots } from "../../lib/training/training_form.js";
 import { count, percent } from "../../lib/words.js";
+import { likely } from "./verdict.js";
 
 const MAX = 60;
 
@@ -38,9 +39,9 @@ export function evaluateFold(model, name, signal) {
   );
 }
 
-function summary({ images, correct, accuracy, interval: [low, high], stock_accuracy: stock, warnings }) {
+function summary({ images, correct, accuracy, interval, stock_accuracy: stock, warnings }) {
   const text = `${correct.toLocaleString("en")} of ${images.toLocaleString("en")} right`;
-  const numbers = ` (${percent(accuracy)}, ${percent(low)} to ${percent(high)}). Pre-trained: ${percent(stock)}.`;
+  const numbers = ` (${percent(accuracy)}, ${likely(interval)}). Pre-trained: ${percent(stock)}.`;
   announce(text + numbers);
   return [h("p", {}, h("strong", {}, text), numbers), warnings.map(({ detail }) => h("p", { class: "soft" }, detail))];
 }

@@ -12,7 +12,7 @@ import { problemBox } from "../../lib/problem.js";
 import { shareModel } from "./share.js";
 import { changeStrip } from "./strip.js";
 import { tip } from "../tip.js";
-import { comparisonOf, earlierVersion, explained, interval, otherNames, verdictOf, versionBefore } from "./verdict.js";
+import { changeInterval, comparisonOf, earlierVersion, explained, likely, otherNames, verdictOf, versionBefore } from "./verdict.js";
 import { count, percent, points } from "../../lib/words.js";
 
 /** Create the panel of a job that has a model. `eta` is an element with the time until the report. */
@@ -95,9 +95,9 @@ export function resultPanel(job, { eta, signal }) {
 
 const finished = ({ status }) => status === "succeeded";
 
-function threeNumbers({ stock, adapted, difference }) {
-  const number = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
-  return h("dl", { class: "three" }, number("Before", percent(stock)), number("Now", percent(adapted)), number("Change", tip(`${points(difference.value)} points`, interval(difference), { class: "gain" })));
+function threeNumbers({ stock, adapted, interval, difference }) {
+  const number = (name, value, range) => h("div", {}, h("dt", {}, name), h("dd", {}, value), range && h("dd", { class: "soft" }, range));
+  return h("dl", { class: "three" }, number("Before", percent(stock)), number("Now", percent(adapted), interval && likely(interval)), number("Change", tip(`${points(difference.value)} points`, changeInterval(difference), { class: "gain" })));
 }
 
 function tell(element, words) {

@@ -4,7 +4,7 @@ import { h } from "../../lib/dom.js";
 import { requestJson, saveBlob } from "../../lib/service/http.js";
 import { imageBlob, listImages, spread } from "../../lib/training/job_images.js";
 import { count, list, percent, points, when } from "../../lib/words.js";
-import { comparisonOf, explained, verdictOf } from "./verdict.js";
+import { comparisonOf, explained, likely, verdictOf } from "./verdict.js";
 
 const MAX_IMAGES = 12;
 const MAX_BYTES = 1_400_000; // of images; base64 adds a third, and the file stays below 2 MB
@@ -18,7 +18,7 @@ ul { list-style: none; padding: 0; margin: 1.5rem 0; display: grid; grid-templat
 li { background: var(--card); border: 1px solid var(--line); border-radius: 12px; overflow: hidden; }
 img { width: 100%; aspect-ratio: 1; object-fit: cover; display: block; } li p { margin: 0; padding: .5rem .7rem; overflow-wrap: anywhere; }
 .wrong { color: var(--bad); text-decoration: line-through; } .right { color: var(--accent); font-weight: 650; }
-dl { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1.5rem 0; } dd { margin: 0; font-size: 2rem; font-weight: 680; } dt { color: var(--soft); }
+dl { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1.5rem 0; } dd { margin: 0; font-size: 2rem; font-weight: 680; } dd.soft { font-size: 1rem; font-weight: 400; } dt { color: var(--soft); }
 `;
 
 /** Save the file. Give the job, or its id with the model.
@@ -69,12 +69,12 @@ function page(name, job, report, items) {
     h("meta", { name: "viewport", content: "width=device-width, initial-scale=1" }),
     document.createComment("style"), // the policy of this page forbids a <style> here
   );
-  const number = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
+  const number = (label, value, range) => h("div", {}, h("dt", {}, label), h("dd", {}, value), range && h("dd", { class: "soft" }, range));
   file.body.append(
     h("h1", {}, name),
     h("p", { class: "soft" }, [verdictOf(job.metrics).title, when(job.finished_at ?? job.created_at), `trained from ${job.config.backbone}`].join(" · ")),
     h("ul", {}, items),
-    ...(comparison ? [h("dl", {}, number("Before", percent(comparison.stock)), number("Now", percent(comparison.adapted)), number("Change in points", points(comparison.difference.value)))] : []),
+    ...(comparison ? [h("dl", {}, number("Before", percent(comparison.stock)), number("Now", percent(comparison.adapted), comparison.interval && likely(comparison.interval)), number("Change in points", points(comparison.difference.value)))] : []),
     h("p", {}, explained(job, report)),
     ...(report ? [h("p", { class: "soft" }, `${count(report.fixed.length, "image")} wrong before, right now. ${count(report.broken.length, "image")} right before, wrong now.`)] : []),
   );

@@ -15,11 +15,10 @@ const VERDICTS = {
   not_evaluated: ["Ready, not evaluated", "open"],
 };
 
-const EVALUATED_ON = {
-  test: (images) => `on ${count(images, "test image")}`,
-  holdout: (images) => `on ${count(images, "held-out image")}`,
-  cross_validation: (images) => `in cross-validation on ${count(images, "image")}`,
-};
+function evaluatedOn({ source, images, trained_images: trained }) {
+  if (source === "test") return ` on your ${count(images, "test image")}`;
+  return `, estimated from ${images === trained ? "" : `${images.toLocaleString("en")} of `}your ${count(trained, "training image")}`;
+}
 
 /** Return the comparison behind the verdict: all classes as candidates. */
 export function comparisonOf(metrics) {
@@ -39,10 +38,10 @@ export function explained(job, report) {
   if (kind === "evaluating") return "The report follows.";
   const comparison = comparisonOf(job.metrics);
   if (kind === "not_evaluated" || !comparison) return notEvaluated(job);
-  const { stock, adapted } = comparison;
-  const { images, source } = job.metrics.measured_on;
+  const { stock, adapted, interval } = comparison;
+  const { images } = job.metrics.measured_on;
   const trend = adapted > stock ? "up from" : adapted < stock ? "down from" : "unchanged from";
-  const facts = `${percent(adapted)} correct ${(EVALUATED_ON[source] ?? EVALUATED_ON.holdout)(images)}, ${trend} ${percent(stock)}.`;
+  const facts = `${percent(adapted)} correct${interval ? ` (${likely(interval)})` : ""}${evaluatedOn(job.metrics.measured_on)}, ${trend} ${percent(stock)}.`;
   // The interval counts only images whose prediction changed. The verdict counts all.
   if (kind === "better" && comparison.difference.low <= 0 && typeof report?.more_certain === "number")
     return `${facts} It is more certain of the right class on ${report.more_certain} of ${count(images, "image")}.`;
@@ -64,13 +63,14 @@ export async function versionBefore(job, signal) {
 }
 
 /** Return a sentence on the version before this one; empty without one. Each was evaluated on its own images. */
-export async function earlierVersion(job, { adapted }, before, signal) {
+export async function earlierVersion(job, { adapted, interval }, before, signal) {
   const comparison = comparisonOf(before?.metrics);
   if (!comparison) return "";
   const images = await Promise.all([before.job_id, job.id].map((id) => listImages(id, signal))).catch(() => null); // deleted
   const corrections = images && countCorrections(...images);
   const now = corrections ? `After your ${count(corrections, "correction")}` : "This version";
-  return [`${before.version ? `Version ${before.version}` : "Before"}: ${percent(comparison.adapted)}. ${now}: `, h("strong", {}, percent(adapted)), "."];
+  const range = (ends) => (ends ? ` (${likely(ends)})` : "");
+  return [`${before.version ? `Version ${before.version}` : "Before"}: ${percent(comparison.adapted)}${range(comparison.interval)}. ${now}: `, h("strong", {}, percent(adapted)), `${range(interval)}.`];
 }
 
 /** Return the number of training images that were moved to another class, removed or added; 0 if most of the earlier
@@ -100,8 +100,13 @@ function notEvaluated({ config, warnings }) {
   return reason?.detail ?? "There are too few images for an evaluation.";
 }
 
+/** Return the 95% confidence interval of an accuracy: "likely 65 to 94". */
+export function likely([low, high]) {
+  return `likely ${percent(low).slice(0, -1)} to ${percent(high).slice(0, -1)}`;
+}
+
 /** Return the 95% confidence interval of the change as a sentence. */
-export function interval({ low, high }) {
+export function changeInterval({ low, high }) {
   return `True change: ${points(low)} to ${points(high)} points (95% confidence).`;
 }
 
