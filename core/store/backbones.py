@@ -1,4 +1,4 @@
-"""Default backbone of the installation, requested downloads, which the dispatcher does, and removals."""
+"""Default backbone of the installation, requests for downloads, and removals. The dispatcher downloads."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ from core.store.storage import installation
 MAX_WAITING = 10
 """Downloads that may wait or run at a time."""
 NAMED = 5
-"""Models and jobs that a refusal names."""
+"""Maximum number of models and jobs that an error names."""
 
 
 def is_fixed(settings: Settings) -> bool:
@@ -24,7 +24,7 @@ def is_fixed(settings: Settings) -> bool:
 
 
 def fixed(settings: Settings) -> Conflict:
-    """Return the error of a choice that the environment of the service has made already."""
+    """Return the error for a choice that the service's environment has already made."""
     return Conflict(
         "set_by_environment",
         f"The operator has chosen the model: CLIPCITE_BACKBONE is {settings.backbone}. Start the service "
@@ -33,16 +33,16 @@ def fixed(settings: Settings) -> Conflict:
 
 
 def default(session: Session, settings: Settings) -> str:
-    """Return the default backbone: that of the environment, else the chosen one, else the starter."""
+    """Return the default backbone: from the environment, else the chosen one, else the starter."""
     chosen = None if is_fixed(settings) else installation.find(session).default_backbone
     return chosen or settings.backbone
 
 
 def set_default(session: Session, settings: Settings, name: str) -> None:
-    """Choose the default backbone, which must be installed.
+    """Set the default backbone. It must be installed.
 
     Raises:
-        Conflict: the environment sets it.
+        Conflict: the environment sets the default.
     """
     if is_fixed(settings):
         raise fixed(settings)
@@ -53,12 +53,12 @@ def set_default(session: Session, settings: Settings, name: str) -> None:
 
 
 def pulls(session: Session) -> list[BackbonePull]:
-    """Return the requested and the failed downloads, the oldest first."""
+    """Return the requested and the failed downloads, oldest first."""
     return list(session.scalars(select(BackbonePull).order_by(BackbonePull.requested_at)))
 
 
 def request_pull(session: Session, name: str, *, use: bool) -> None:
-    """Request a download, again after a failure. A download in progress goes on.
+    """Request a download. A failed one is tried again, and one in progress continues.
 
     Args:
         use: make the backbone the default once it is installed.
@@ -83,7 +83,7 @@ def request_pull(session: Session, name: str, *, use: bool) -> None:
 
 
 def end_pull(session: Session, settings: Settings, name: str, error: str | None = None) -> None:
-    """End a download: with its error, or else with the installed backbone. A stopped one has no row."""
+    """End a download, with `error` or as installed. If the download was stopped, its row no longer exists."""
     row = session.get(BackbonePull, name, with_for_update=True)
     if row is None:
         return
@@ -104,10 +104,10 @@ def stop_pull(session: Session, name: str) -> None:
 
 
 def release(session: Session, settings: Settings, name: str) -> None:
-    """Allow the removal of a backbone, which is then not requested any more.
+    """Check that a backbone may be removed, and delete its download request.
 
     Raises:
-        Conflict: it is the default, or a model or an unfinished job needs it.
+        Conflict: the backbone is the default, or a model or an unfinished job needs it.
     """
     if default(session, settings) == name:
         raise Conflict(

@@ -1,11 +1,11 @@
-"""Backup of an installation while it works, restoration into an empty one, and verification.
+"""Backup of a running installation, restoration into an empty one, and verification.
 
-A backup is a folder, which does not depend on the kind of database or storage:
+A backup is a folder. Its format does not depend on the kind of database or storage:
 
     blobs/KEY               content of a blob, which never changes
-    snapshots/TIME.jsonl    a header, the rows of all tables, the blobs that belong to them, and an end
+    snapshots/TIME.jsonl    a header, the rows of all tables, a list of their blobs, and an end
 
-A snapshot is one file, which gets its name when it is complete. Its last line has the hash of the others.
+A snapshot is one file. It gets its name once it is complete. Its last line has the hash of all other lines.
 """
 
 import fcntl
@@ -44,7 +44,7 @@ from core.store.storage.blobs import PROBE, Blobs, is_key
 logger = logging.getLogger(__name__)
 FORMAT = 2
 LEFT_OUT = {"alembic_version", "backbone_pulls", "deletions"}
-"""Tables without rows in a backup: a restored installation neither deletes files nor downloads backbones."""
+"""Tables whose rows are not backed up, so that a restored installation deletes and downloads nothing."""
 TABLES = [table for table in METADATA.sorted_tables if table.name not in LEFT_OUT]
 TIME = "%Y%m%dT%H%M%SZ"
 HOLD_RENEWAL_SECONDS = 30.0
@@ -53,17 +53,17 @@ Report = Callable[[str], None]
 
 
 class BackupError(ClipCiteError):
-    """The backup can't be created, read or restored. The detail says what to do."""
+    """The backup can't be created, read or restored. `detail` says what to do."""
 
 
 class Backup(Blobs):
-    """Folder of a backup, which is created if necessary."""
+    """Folder of a backup. It is created if necessary."""
 
     def __init__(self, folder: Path, scratch: Path) -> None:
         """Open the folder.
 
         Args:
-            scratch: place of temporary files.
+            scratch: folder for temporary files.
         """
         super().__init__(folder.absolute().as_uri())
         self.scratch = scratch
@@ -76,28 +76,28 @@ class Backup(Blobs):
 
 @dataclass
 class Snapshot:
-    """What a snapshot has. `create`, `restore` and `verify_backup` return it."""
+    """Content of a snapshot."""
 
     name: str
     revision: str = ""
-    """Revision of the tables."""
+    """Alembic revision of the tables."""
     rows: dict[str, int] = field(default_factory=dict)
     """Number of rows by table."""
     blobs: int = 0
     blob_bytes: int = 0
     missing: list[str] = field(default_factory=list)
-    """Keys that the rows name and that the storage did not have."""
+    """Keys of blobs that the rows name, but the storage did not have."""
 
 
 @contextmanager
 def lock(folder: Path, *, to_read: bool = False) -> Iterator[None]:
-    """Hold the backup for one process.
+    """Lock the backup for this process.
 
     Args:
-        to_read: do without the lock where it can't be written, for example on a read-only mount.
+        to_read: continue without a lock if the lock file can't be written, for example on a read-only mount.
 
     Raises:
-        BackupError: another process has the backup, or the folder can't be written.
+        BackupError: another process holds the lock, or the folder can't be written.
     """
     with ExitStack() as opened:
         try:
@@ -105,7 +105,7 @@ def lock(folder: Path, *, to_read: bool = False) -> Iterator[None]:
             file = opened.enter_context((folder / ".lock").open("a"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            text = f"Another process uses the backup {folder}. Wait until it has ended."
+            text = f"Another process uses the backup {folder}. Wait until that process has ended."
             raise BackupError(text) from error
         except OSError as error:
             if not to_read:
@@ -119,16 +119,16 @@ def lock(folder: Path, *, to_read: bool = False) -> Iterator[None]:
 def create(
     url: str, database: Database, blobs: Blobs, backup: Backup, *, report: Report = lambda line: None
 ) -> Snapshot:
-    """Add a snapshot to a backup. Blobs that the backup has are not copied again.
+    """Add a snapshot to a backup. Blobs that the backup already has are not copied again.
 
-    The rows come from one transaction. No blob that they name is deleted until all are copied.
+    One transaction reads all rows. The blobs that they name are kept until all are copied.
 
     Args:
         url: SQLAlchemy URL of the database.
-        report: receives a line on the progress.
+        report: receives progress as lines of text.
 
     Raises:
-        DatabaseUnavailable, StorageUnavailable: there is no new snapshot.
+        DatabaseUnavailable, StorageUnavailable: no snapshot was added.
     """
     for stored in backup.list(""):
         if PART.search(stored.key):  # of a killed backup
@@ -137,7 +137,7 @@ def create(
     known = (
         {entry["key"]: entry for kind, entry in _lines(backup, names[-1]) if kind == "blob"} if names else {}
     )
-    # After all others, even if the clock was ahead when one of them was made.
+    # The name sorts after all others, even if one of them was made while the clock was ahead.
     times = [datetime.strptime(name, TIME).replace(tzinfo=UTC) + timedelta(seconds=1) for name in names]
     made = Snapshot(max(datetime.now(UTC), *times, datetime.now(UTC)).strftime(TIME))
     with hold(database), _at_one_moment(url) as connection, scratch_folder(backup.scratch) as folder:
@@ -165,9 +165,9 @@ def create(
             required = set(connection.scalars(select(JobImage.blob_key)))
             for keys in connection.execute(select(Model.weights_key, Model.manifest_key)):
                 required |= set(keys)
-            # Files that are being stored or deleted, also in folders of living jobs.
+            # Files that are being stored or deleted, even within folders of existing jobs.
             pending = set(connection.scalars(select(Deletion.prefix)))
-            connection.rollback()  # no transaction stays open while files are copied
+            connection.rollback()  # end the transaction before files are copied
             there = {stored.key: stored.bytes for stored in backup.list("blobs")}
             for stored in (*blobs.list("jobs"), *blobs.list("models")):
                 parts = stored.key.split("/")
@@ -193,7 +193,7 @@ def create(
 
 
 def prune(backup: Backup, keep: int) -> list[str]:
-    """Delete all but the newest `keep` snapshots, and the blobs of no other. Return their names."""
+    """Delete all but the newest `keep` snapshots, and blobs that only these had. Return their names."""
     gone, kept = backup.names()[:-keep], backup.names()[-keep:]
     for name in gone:
         (backup.snapshots / f"{name}.jsonl").unlink()
@@ -213,7 +213,7 @@ class Restored:
     rows: int
     blobs: int
     requeued: list[str]
-    """Jobs that ran at the time of the snapshot. They are queued again and lose no attempt."""
+    """Jobs that were running at the time of the snapshot. They are requeued without losing an attempt."""
     keys: list[str]
     """Prefixes of API keys that are valid again. Some may have been revoked after the snapshot."""
 
@@ -221,14 +221,15 @@ class Restored:
 def restore(
     url: str, blobs: Blobs, backup: Backup, *, name: str | None = None, report: Report = lambda line: None
 ) -> Restored:
-    """Restore a snapshot, with a new id: the original may still exist. An interrupted call can be repeated.
+    """Restore a snapshot. An interrupted call can be repeated.
 
-    The rows are stored by one transaction, after all files.
+    The installation gets a new id, because the original may still exist. One transaction stores all rows,
+    after the files.
 
     Args:
-        url: SQLAlchemy URL of a database without jobs, models and keys, or without tables.
+        url: SQLAlchemy URL of a database without tables, or without jobs, models and keys.
         blobs: storage that is empty, or has only blobs of this snapshot.
-        name: name of the snapshot; None is the newest one.
+        name: name of the snapshot. None: the newest one.
 
     Raises:
         BackupError: the installation is not empty, or the snapshot does not fit this version.
@@ -237,7 +238,7 @@ def restore(
     snapshot = read(backup, name)
     if not migrate.is_known(snapshot.revision):
         raise BackupError(
-            f"The snapshot {snapshot.name} is of a newer version of clipcite. Install that one, then restore."
+            f"A newer version of clipcite wrote the snapshot {snapshot.name}. Install it, then restore."
         )
     with unavailability(), migrate.migrating(url) as connection:
         _check_empty(connection)
@@ -258,16 +259,16 @@ def restore(
             blobs.put(entry["key"], folder / "blob")
             if number % BATCH == 0:
                 report(f"{number:,} of {len(entries):,} files")
-    blobs.delete(installation.KEY)  # the service binds the storage at its start
+    blobs.delete(installation.KEY)  # the service writes the new id when it starts
     with unavailability(), migrate.migrating(url) as connection, _damage(snapshot.name):
         _check_empty(connection)
-        # The tables of the snapshot's version get the rows. Then the migrations change both.
+        # Create the tables in the snapshot's version, insert the rows, then migrate both.
         migrate.to_revision(connection, "base")
         migrate.to_revision(connection, snapshot.revision)
         _insert_rows(connection, backup, snapshot)
         migrate.to_revision(connection, "head")
         with Session(connection) as session:
-            # What was true of the old processes and the old storage is forgotten.
+            # Forget what concerned the old processes and the old storage.
             row = installation.find(session)
             row.id, row.hold_until, row.clock_at = new_id("ins"), None, None
             session.execute(update(Job).where(Job.status == QUEUED).values(dispatched_at=None))
@@ -282,17 +283,17 @@ class Verification:
 
     rows: int = 0
     blobs: int = 0
-    """Blobs that were read and compared with their hash."""
+    """Number of blobs that were read and compared with their hash."""
     problems: list[str] = field(default_factory=list)
     unowned: list[str] = field(default_factory=list)
-    """Folders without a row of a job, a model or a deletion. They stay."""
+    """Folders that no job, model or deletion names. They are kept."""
 
 
 def verify_backup(backup: Backup, name: str | None = None) -> Verification:
-    """Read a snapshot, by default the newest one, and compare everything in it with its hashes.
+    """Read a snapshot, by default the newest one, and check all hashes in it.
 
     Raises:
-        BackupError: there is no such snapshot, or its file is damaged.
+        BackupError: the snapshot does not exist, or its file is damaged.
     """
     snapshot = read(backup, name)
     result = Verification(rows=sum(snapshot.rows.values()))
@@ -304,7 +305,7 @@ def verify_backup(backup: Backup, name: str | None = None) -> Verification:
 
 
 def verify_installation(database: Database, blobs: Blobs) -> Verification:
-    """Read all images and models of an installation, and compare them with the hashes in their rows."""
+    """Read all images and models of an installation, and check them against the hashes in their rows."""
     result = Verification()
     try:
         installation.check(database, blobs)
@@ -337,10 +338,10 @@ def _compare(result: Verification, blobs: Blobs, folder: str, key: str, size: in
 
 
 def read(backup: Backup, name: str | None) -> Snapshot:
-    """Return a snapshot, by default the newest one, after its hash was checked.
+    """Check the hash of a snapshot, by default the newest one, and return it.
 
     Raises:
-        BackupError: there is no such snapshot, it is damaged, or another version wrote it.
+        BackupError: the snapshot does not exist, is damaged, or was written by another version.
     """
     names = backup.names()
     if not names:
@@ -385,7 +386,7 @@ def _lines(backup: Backup, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @contextmanager
 def _damage(name: str) -> Iterator[None]:
-    """Convert the errors of lines that no backup writes."""
+    """Convert errors from malformed lines to BackupError."""
     try:
         yield
     except (OperationalError, InterfaceError):  # of the database itself
@@ -402,7 +403,7 @@ def _damaged(name: str) -> BackupError:
 
 @contextmanager
 def hold(database: Database) -> Iterator[None]:
-    """Stop all deletions of blobs. The hold ends by itself soon after this process."""
+    """Stop all deletions of blobs. The hold expires soon after this process ends."""
     ended = threading.Event()
     with database.write() as session:
         deletions.hold(session)
@@ -436,7 +437,7 @@ def _at_one_moment(url: str) -> Iterator[Connection]:
 
 
 def _copy(blobs: Blobs, backup: Backup, key: str, path: Path) -> dict[str, Any] | None:
-    """Copy a blob. Return its key, size and hash, or None if it has vanished."""
+    """Copy a blob. Return its key, size and hash, or None if it no longer exists."""
     try:
         blobs.fetch(key, path)
     except BlobNotFound:
@@ -461,7 +462,7 @@ def _check_empty(connection: Connection) -> None:
 
 
 def _insert_rows(connection: Connection, backup: Backup, snapshot: Snapshot) -> None:
-    """Replace the rows of all tables, which are those of the snapshot's version."""
+    """Replace the rows of all tables. The tables must have the snapshot's version."""
     tables = MetaData()
     tables.reflect(connection)
     for table in reversed(tables.sorted_tables):
@@ -479,7 +480,7 @@ def _insert_rows(connection: Connection, backup: Backup, snapshot: Snapshot) -> 
 
 
 def _with_times(table: Table, row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row whose times are no longer text. Raise KeyError for an unknown column."""
+    """Return the row with its times parsed. Raise KeyError for an unknown column."""
     times = {name for name in row if isinstance(table.columns[name].type, DateTime)}
     return {
         name: datetime.fromisoformat(value) if name in times and value is not None else value
@@ -488,7 +489,7 @@ def _with_times(table: Table, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _requeue(session: Session) -> list[str]:
-    """End the leases of the workers that had running jobs. Return the ids of these jobs."""
+    """Requeue the jobs that were running. Return their ids."""
     jobs = list(session.scalars(select(Job).where(Job.status == RUNNING)))
     for job in jobs:
         end_lease(

@@ -4,7 +4,7 @@ from core.errors import ClipCiteError, CodedError
 
 
 class ServerUnavailable(ClipCiteError):
-    """A server of the operator fails."""
+    """A server of the installation, such as the database, fails."""
 
     status = 503
 
@@ -12,7 +12,7 @@ class ServerUnavailable(ClipCiteError):
         """Make an error.
 
         Args:
-            public_detail: text for clients, if `detail` may name addresses of the operator's network.
+            public_detail: text for clients, if `detail` may contain addresses of the operator's network.
         """
         super().__init__(detail)
         self.public_detail = public_detail
@@ -43,28 +43,28 @@ class StorageFull(StorageUnavailable):
 
 
 class BlobNotFound(ClipCiteError):
-    """A row refers to a missing blob."""
+    """A blob that a row names is missing."""
 
     code = "blob_missing"
     status = 503
 
 
 class BlobDamaged(ClipCiteError):
-    """A blob has other bytes than were stored."""
+    """The bytes of a blob have changed since it was stored."""
 
     code = "blob_damaged"
     status = 503
 
 
 class QueueUnavailable(ClipCiteError):
-    """The broker accepts no message. Jobs are safe and wait in the database."""
+    """The broker does not accept messages. Jobs are safe and wait in the database."""
 
     code = "queue_unavailable"
     status = 503
 
 
 class NotFound(CodedError):
-    """Something that a job or a name doesn't have. `code` is what is missing."""
+    """A job or a name lacks something. `code` says what."""
 
     status = 404
 

@@ -12,18 +12,18 @@ from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 
 BATCH = 50
-"""Number of jobs that one transaction deletes."""
+"""Maximum number of jobs that one transaction deletes."""
 CLOCK_STEP, CLOCK_LEAD = timedelta(hours=1), timedelta(days=1)
-"""Largest step of the trusted time, and largest lead of the clock that is trusted."""
+"""Largest step of the trusted time, and largest lead over it at which the clock is trusted."""
 logger = logging.getLogger(__name__)
 
 
 def trusts_clock(session: Session) -> bool:
-    """Return whether the clock may decide what is old: it is at most CLOCK_LEAD ahead of the trusted time.
+    """Return whether the clock is at most CLOCK_LEAD ahead of the trusted time. Only then may it decide age.
 
-    The trusted time follows the clock by at most CLOCK_STEP per call. Each dispatcher calls this function
-    once a minute, so that a clock which was set ahead and back deletes nothing, and one that is right after a
-    pause of the service, for example a week, is trusted again soon (after 3 hours).
+    The trusted time follows the clock by at most CLOCK_STEP per call, and each dispatcher calls once a
+    minute. So a clock that is briefly set ahead deletes nothing. After a pause of the service, a correct
+    clock is trusted again soon: after 3 hours for a pause of a week.
     """
     row = installation.find(session, lock=True)
     now = database_now(session)
@@ -37,21 +37,21 @@ def warn_of_clock(session: Session) -> None:
     """Log why nothing is deleted."""
     row = installation.find(session)
     logger.warning(
-        "The clock is far ahead of %s, when this service last ran, so nothing is deleted because of its age. "
-        "Correct the clock if it is wrong. Otherwise, for example after a long pause, this ends by itself, a "
-        "minute for each hour.",
+        "The clock is far ahead of %s, when this service last ran, so old data is not deleted. Correct the "
+        "clock if it is wrong. If it is right, for example after a long pause, wait: each hour of the pause "
+        "takes a minute.",
         row.clock_at and row.clock_at.isoformat(timespec="minutes"),
     )
 
 
 def _newest(session: Session) -> datetime:
-    """Return the time of the newest row, where no dispatcher has noted a time yet."""
+    """Return the time of the newest row, for use before any dispatcher has stored a time."""
     times = [session.scalar(select(func.max(at))) for at in (Job.created_at, Model.created_at)]
     return max(time for time in (*times, installation.find(session).created_at) if time is not None)
 
 
 def delete_jobs(session: Session, older_than: timedelta) -> list[str]:
-    """Delete a batch of jobs that ended before this period. Return the folders to delete after the commit."""
+    """Delete a batch of jobs that ended longer ago. Return the folders to delete after the commit."""
     before = database_now(session) - older_than
     old = session.scalars(
         select(Job)

@@ -17,9 +17,9 @@ from core.store.registry.models import NewModel
 def submit_job(
     session: Session, settings: Settings, claim: IdempotencyClaim | None, *, owner: str, **job: Any
 ) -> Job:
-    """Create a job with the arguments of `lifecycle.create`, or return that of an earlier identical request.
+    """Create a job with the arguments of `lifecycle.create`, or return the job of an identical request.
 
-    The owner is locked, so that concurrent requests can neither exceed a quota nor create two jobs for a key.
+    The owner is locked, so concurrent requests can't exceed a quota or create two jobs for one key.
 
     Raises:
         ByteQuota: the quota is exceeded.
@@ -44,7 +44,7 @@ def submit_job(
 def admit_model(session: Session, settings: Settings, model: NewModel, *, owner: str) -> Model:
     """Add an imported model.
 
-    The owner is locked, so that concurrent requests can't exceed a quota.
+    The owner is locked, so concurrent requests can't exceed a quota.
 
     Raises:
         ByteQuota: the quota is exceeded.

@@ -1,4 +1,4 @@
-"""API keys: 32 random bytes, of which only the SHA-256 is stored.
+"""API keys: 32 random bytes. Only their SHA-256 is stored.
 
 A key authorises its holder to act for its owner, within its scopes.
 """
@@ -51,7 +51,7 @@ class KeyNotFound(ClipCiteError):
 
 @dataclass(frozen=True)
 class NewKey:
-    """A new key's row, and the key itself, which is never available again."""
+    """Row of a new key, and the key itself, which can't be read again later."""
 
     row: ApiKey
     key: str
@@ -69,7 +69,7 @@ def create(
 
     Raises:
         InvalidOwner: the owner's name is invalid.
-        InvalidScopes: there is no scope, or an unknown one.
+        InvalidScopes: a scope is unknown, or none is given.
     """
     if not scopes or not set(scopes) <= set(SCOPES):
         raise InvalidScopes(f"The scopes of the key are invalid. Use one or more of {', '.join(SCOPES)}.")
@@ -93,19 +93,19 @@ def create(
 
 
 def is_formed(text: str) -> bool:
-    """Return whether the text has the format of a key. If not, a database query is not needed."""
+    """Return whether the text has the format of a key. This saves a query for anything else."""
     return _FORM.fullmatch(text) is not None
 
 
 def find(session: Session, key: str) -> ApiKey | None:
-    """Return the row of a valid key, or None for an unknown key.
+    """Return the row of a valid key, or None if the key is unknown.
 
-    The query uses the hash, so its duration reveals nothing about existing keys.
+    The query compares hashes, so its duration reveals nothing about existing keys.
 
     Raises:
         KeyRefused: the key is revoked or expired.
     """
-    # One statement with the time, because every request executes it.
+    # One statement reads the row and the time, because every request executes it.
     found = session.execute(select(ApiKey, now_column(session)).where(ApiKey.sha256 == _hash(key))).first()
     if found is None:
         return None
@@ -130,7 +130,7 @@ def record_use(session: Session, key_id: str) -> None:
 
 
 def any_made(session: Session) -> bool:
-    """Return whether any key exists or existed. The end of the last key must not open the service."""
+    """Return whether a key exists or existed. The service stays closed after the last key has ended."""
     return bool(session.scalar(select(exists(select(ApiKey.id)))))
 
 
@@ -149,7 +149,7 @@ def list_all(session: Session, owner: str | None = None) -> list[ApiKey]:
 
 
 def revoke(session: Session, key_id: str) -> ApiKey:
-    """Revoke a key from the commit on. Return its row. Repeated calls change nothing.
+    """Revoke a key and return its row. The revocation applies from the commit. Repeated calls change nothing.
 
     Args:
         key_id: the key's id, or its prefix if no other key shares it.
@@ -172,12 +172,10 @@ def _locked(session: Session, key_id: str) -> ApiKey:
         .with_for_update()
     ).all()
     if len(rows) != 1:
-        raise KeyNotFound(
-            f"There is no key with the id {key_id!r}. `clipcite keys list` shows those that exist."
-        )
+        raise KeyNotFound(f"There is no key with the id {key_id!r}. `clipcite keys list` shows all keys.")
     return rows[0]
 
 
 def _hash(key: str) -> str:
-    """Return the SHA-256. A slow hash would not help, because 256 random bits can't be guessed."""
+    """Return the SHA-256. A slow hash is unnecessary, because nobody can guess 256 random bits."""
     return sha256(key.encode()).hexdigest()

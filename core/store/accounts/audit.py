@@ -1,7 +1,7 @@
-"""Audit log: who changed what, from where, as a log line with `audit: true` in JSON.
+"""Audit log: one log line per change, with `audit: true` in JSON. It says who changed what, and from where.
 
-The line is written just before the commit. It has ids and names of models, but no secrets and no names of
-images or classes.
+The line is written just before the commit. It has ids and names of models, but never secrets, file names or
+class names.
 """
 
 import getpass
@@ -20,28 +20,28 @@ class Actor:
 
     owner: str
     key_id: str
-    """Id of the key, `token`, or `local:` with the name of the machine's user for a command."""
+    """Id of the key, `token`, or for a command `local:` and the name of the machine's user."""
     address: str | None = None
-    """Address of the client. None: a command on the machine of the service."""
+    """Address of the client, or None for a command on the service's machine."""
 
 
 _actor: ContextVar[Actor | None] = ContextVar("actor", default=None)
 
 
 def act_as(actor: Actor) -> None:
-    """Set the actor of all later changes of this task. Threads that copy its context act for it too."""
+    """Set the actor of all later changes in this task, and in threads that copy its context."""
     _actor.set(actor)
 
 
 def actor() -> Actor:
-    """Return the present actor, which is a command unless the API has set one."""
+    """Return the current actor. Unless the API has set one, it is a command."""
     return _actor.get() or Actor(DEFAULT_OWNER, f"local:{_user()}")
 
 
 def record(action: str, target: str) -> None:
-    """Log a change, at the end of its transaction.
+    """Log a change. Call this at the end of its transaction.
 
-    A request that changes nothing must log nothing: repeated, it would fill the log.
+    A request that changes nothing must log nothing. Otherwise its repetition would fill the log.
 
     Args:
         action: kind of object and verb, such as `job.cancel`.

@@ -1,4 +1,4 @@
-"""Idempotency keys: a client that lost a response can repeat its request without creating a second job."""
+"""Idempotency keys: a client that lost a response can retry without creating a second job."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,10 +43,10 @@ class IdempotentJobGone(ClipCiteError):
 
 
 def find(session: Session, owner: str, claim: IdempotencyClaim) -> Job | None:
-    """Return the job of a request with this key within 24 hours, or None if there was none.
+    """Return the job that a request with this key created in the last 24 hours, or None.
 
     Raises:
-        IdempotencyKeyReused: that request had other content.
+        IdempotencyKeyReused: the content of that request differs.
         IdempotentJobGone: the job was deleted.
     """
     row = session.get(IdempotencyKey, (owner, claim.key))
@@ -61,7 +61,7 @@ def find(session: Session, owner: str, claim: IdempotencyClaim) -> Job | None:
 
 
 def remember(session: Session, owner: str, claim: IdempotencyClaim, job_id: str) -> None:
-    """Store the key, after `find`, with the owner locked, in the transaction that creates the job."""
+    """Store the key in the transaction that creates the job, after `find`. The owner must be locked."""
     session.merge(  # replaces an expired row
         IdempotencyKey(
             owner=owner,

@@ -35,5 +35,5 @@ def ensure(folder: Path) -> str:
 
 
 def discard(folder: Path) -> None:
-    """Delete the token, which has no use once there are keys."""
+    """Delete the token. It is not needed once a key exists."""
     (folder / FILE).unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def webhook_secret(session: Session, name: str, *, replace: bool = False) -> str
     """Return the secret that signs the owner's webhooks. A new owner is created.
 
     Args:
-        replace: make a new secret, which alone signs from now on.
+        replace: create a new secret. The old one no longer signs.
 
     Raises:
         InvalidOwner: the name is invalid.
@@ -49,9 +49,9 @@ def webhook_secret(session: Session, name: str, *, replace: bool = False) -> str
 
 
 def lock(session: Session, name: str) -> Owner:
-    """Lock the owner's row until the transaction ends, so that no other one creates or starts a job.
+    """Lock the owner's row until the transaction ends, so that no other transaction creates or starts a job.
 
-    The lock is `FOR NO KEY UPDATE`, which still allows writes to rows that refer to the owner.
+    The lock is `FOR NO KEY UPDATE`, so rows that refer to the owner can still be written.
     """
     return session.scalars(
         select(Owner).where(Owner.name == name).with_for_update(key_share=True),

@@ -14,10 +14,10 @@ class ByteQuota(ClipCiteError):
 
 
 def check_quota(session: Session, owner: str, settings: Settings, *, more_bytes: int) -> None:
-    """Check that the owner may store `more_bytes`. The result is reliable only while the owner is locked.
+    """Check that the owner may store `more_bytes`. The owner must be locked.
 
     Raises:
-        ByteQuota: they exceed the quota.
+        ByteQuota: the bytes exceed the quota.
     """
     if settings.max_stored_bytes:
         stored = stored_bytes(session, owner)
@@ -30,7 +30,7 @@ def check_quota(session: Session, owner: str, settings: Settings, *, more_bytes:
 
 
 def stored_bytes(session: Session, owner: str) -> int:
-    """Return the size of the owner's images and models, and of reservations by unfinished jobs."""
+    """Return the bytes of the owner's images and models, and the bytes that unfinished jobs reserve."""
     reserved = case((Job.status.in_([QUEUED, RUNNING]), Job.reserved_bytes), else_=0)
     jobs = select(func.coalesce(func.sum(Job.image_bytes + reserved), 0)).where(Job.owner == owner)
     models = select(func.coalesce(func.sum(Model.bytes), 0)).where(Model.owner == owner)
@@ -38,7 +38,7 @@ def stored_bytes(session: Session, owner: str) -> int:
 
 
 def expected_model_bytes(session: Session, backbone: str, delta_format: str) -> int:
-    """Return the size of the largest model with this backbone and format so far, or 0 without any."""
+    """Return the size of the largest existing model with this backbone and format, or 0."""
     largest = select(func.max(Model.bytes)).where(
         Model.backbone == backbone, Model.delta_format == delta_format
     )

@@ -1,4 +1,4 @@
 """Tables, sessions, engines, migrations and pagination.
 
-May import `core.store.errors` and `core.settings`, no other part of `core.store`.
+May import `core.store.errors` and `core.settings`, but nothing else of `core.store`.
 """

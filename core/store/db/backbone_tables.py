@@ -9,7 +9,7 @@ from core.store.db.base import Base, UtcDateTime
 
 
 class BackbonePull(Base):
-    """Requested download of a backbone. The row ends with the installation."""
+    """Requested download of a backbone. The row is deleted once the backbone is installed."""
 
     __tablename__ = "backbone_pulls"
 
@@ -18,4 +18,4 @@ class BackbonePull(Base):
     use: Mapped[bool]
     """True if the backbone becomes the default."""
     error: Mapped[str | None] = mapped_column(Text)
-    """Reason why the last try failed. None: the download is due or in progress."""
+    """Error of the last try. None: the download is due or in progress."""

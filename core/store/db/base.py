@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, String, TypeDecorator, text
 from sqlalchemy.orm import DeclarativeBase
 
-# Later migrations can change named constraints, also on SQLite.
+# Migrations can change a constraint only by its name, even on SQLite.
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -34,7 +34,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-# None is always SQL's NULL, never JSON's null, so that queries need only one test.
+# None is stored as SQL's NULL, never as JSON's null, so queries need only one test.
 JSON_VALUE = JSON(none_as_null=True)
 ID = String(40)
 NAME = String(64)
@@ -45,5 +45,5 @@ class Base(DeclarativeBase):
 
 
 def partial_index(where: str, *columns: str) -> Index:
-    """Return an index of the rows that fulfil a condition."""
+    """Return an index of the rows that satisfy a condition."""
     return Index(None, *columns, postgresql_where=text(where), sqlite_where=text(where))

@@ -1,9 +1,9 @@
 """Client-side timeout and check of PostgreSQL connections.
 
-The server enforces `statement_timeout`, but a server that hangs (frozen machine, stuck disk) does not. TCP
-notices nothing while the other kernel responds. The client therefore needs a timeout of its own. Without one,
-a statement to a stopped server (SIGSTOP, over TCP) had no answer after 90 s, although `statement_timeout` was
-5 s, `tcp_user_timeout` 10 s and keepalives were on. The heartbeat of a worker would hang as long.
+A server that hangs (frozen machine, stuck disk) can't enforce `statement_timeout`, and TCP notices nothing
+while the other kernel responds. So the client needs a timeout of its own. Without one, a statement to a
+stopped server (SIGSTOP, over TCP) was still waiting after 90 s, although `statement_timeout` was 5 s,
+`tcp_user_timeout` 10 s and keepalives were on. A worker's heartbeat would hang as long.
 """
 
 import time
@@ -17,15 +17,15 @@ from sqlalchemy.exc import InvalidatePoolError
 
 T = TypeVar("T")
 ANSWER_SECONDS = 6.0
-"""Timeout of a statement. It exceeds the server's own limits, whose errors are more precise."""
+"""Timeout of a statement. It is longer than the server's own limits, because their errors say more."""
 PING_SECONDS = 1.0
-"""Timeout of the check of a pooled connection. After it a new connection is opened."""
+"""Timeout for the check of a pooled connection. A connection that exceeds it is replaced."""
 
 
-class NoAnswer(psycopg.OperationalError):
+class NoResponse(psycopg.OperationalError):
     """The server did not respond in time.
 
-    The connection is closed, because a late response would be taken for that of another statement.
+    The connection is closed. Otherwise a late response would be read as that of the next statement.
     """
 
 
@@ -38,12 +38,12 @@ class PatientConnection(psycopg.Connection[Any]):
         seconds = PING_SECONDS if self._is_checked else ANSWER_SECONDS
         try:
             return super().wait(self._within(seconds, gen), *arguments, **options)
-        except NoAnswer:
+        except NoResponse:
             self.close()
             raise
 
     def _within(self, seconds: float, gen: PQGen[T]) -> Generator[Any, Any, T]:
-        """Run psycopg's generator, which wakes every 0.1 s. Raise NoAnswer after `seconds` of silence."""
+        """Run psycopg's generator, which wakes every 0.1 s. Raise NoResponse after `seconds` of silence."""
         until = time.monotonic() + seconds
         try:
             awaited = next(gen)
@@ -52,14 +52,14 @@ class PatientConnection(psycopg.Connection[Any]):
                 if ready:
                     until = time.monotonic() + seconds
                 elif time.monotonic() > until:
-                    raise NoAnswer(f"no answer within {seconds:g} s")
+                    raise NoResponse(f"no answer within {seconds:g} s")
                 awaited = gen.send(ready)
         except StopIteration as stop:
             value: T = stop.value
             return value
 
     def is_alive(self) -> bool:
-        """Return whether the server answers. Call this between transactions."""
+        """Return whether the server responds. Call this between transactions."""
         if self.closed:
             return False
         self._is_checked = True
@@ -75,7 +75,7 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 def be_patient(engine: Engine) -> None:
-    """Let the engine open connections with a client-side timeout, and check those of its pool."""
+    """Make the engine open connections with a client-side timeout, and check them on leaving the pool."""
 
     @event.listens_for(engine, "do_connect")
     def connect(

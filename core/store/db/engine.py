@@ -14,9 +14,10 @@ from core.store.errors import DatabaseUnavailable
 LIMITS = {"statement_timeout": 5_000, "lock_timeout": 2_000, "idle_in_transaction_session_timeout": 10_000}
 """Time limits on PostgreSQL (milliseconds)."""
 POOL_SECONDS = 2
-"""Timeout for a pooled connection, below `connect_timeout`: waits on a hanging server don't add up."""
+"""Timeout for a pooled connection. It is below `connect_timeout`, so that waits for a hanging server don't
+add up."""
 BUSY_MILLISECONDS = 5_000
-"""Timeout for the lock of SQLite."""
+"""Timeout for SQLite's lock."""
 
 
 def make_engine(url: str, *, migrating: bool = False, max_connections: int = 8) -> Engine:
@@ -24,12 +25,12 @@ def make_engine(url: str, *, migrating: bool = False, max_connections: int = 8) 
 
     Args:
         url: SQLAlchemy URL.
-        migrating: disable time limits on PostgreSQL, and foreign keys on SQLite, where a migration copies a
-            table and drops the old one.
-        max_connections: limit on PostgreSQL.
+        migrating: disable time limits on PostgreSQL. Disable foreign keys on SQLite, where a migration copies
+            a table and drops the old one.
+        max_connections: maximum number of connections to PostgreSQL.
 
     Raises:
-        DatabaseUnavailable: the URL is invalid or of another kind of database.
+        DatabaseUnavailable: the URL is invalid, or of an unsupported database.
     """
     try:
         kind = make_url(url).get_backend_name()
@@ -39,7 +40,7 @@ def make_engine(url: str, *, migrating: bool = False, max_connections: int = 8) 
             return _postgresql(url, migrating, max_connections)
     except (ArgumentError, NoSuchModuleError, ImportError):
         kind = "something else"
-    # The URL may contain a password and is never quoted.
+    # Never quote the URL, because it may contain a password.
     raise DatabaseUnavailable(
         f"CLIPCITE_DATABASE_URL must be sqlite:///path or postgresql://user:password@host/name, not {kind}."
     )
@@ -55,7 +56,7 @@ def _sqlite(url: str, migrating: bool) -> Engine:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {60_000 if migrating else BUSY_MILLISECONDS}")
         cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")  # a job that was accepted survives a power cut
+        cursor.execute("PRAGMA synchronous = FULL")  # accepted jobs survive a power cut
         cursor.execute(f"PRAGMA foreign_keys = {'OFF' if migrating else 'ON'}")
         cursor.close()
 
@@ -71,7 +72,7 @@ def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
     arguments: dict[str, Any] = {
         "connect_timeout": 3,
         "application_name": "clipcite",
-        # A server that vanished is noticed within the lease of a job.
+        # The client notices a lost server within the lease of a job.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
@@ -83,11 +84,11 @@ def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
     engine = create_engine(
         url,
         json_serializer=_json,
-        hide_parameters=True,  # users' data, which errors would quote
+        hide_parameters=True,  # errors would quote users' data
         connect_args=arguments,
         pool_size=max_connections,
         max_overflow=0,
-        pool_use_lifo=True,  # a connection that was just used needs no check
+        pool_use_lifo=True,  # recently used connections need no check
         pool_timeout=POOL_SECONDS,
     )
     be_patient(engine)
@@ -102,7 +103,7 @@ def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
 
 
 def _json(value: Any) -> str:
-    """Encode as strict JSON. NaN and infinity, for example of a loss, become null."""
+    """Encode as strict JSON. NaN and infinity, which a loss may be, become null."""
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:

@@ -9,7 +9,7 @@ _RANDOM_BITS = 80
 
 
 def new_webhook_secret() -> str:
-    """Return a secret in the form of Standard Webhooks."""
+    """Return a secret in the format of Standard Webhooks."""
     return f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
 
 

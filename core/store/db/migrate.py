@@ -18,7 +18,7 @@ from core.settings import get_settings
 from core.store.db.engine import make_engine
 from core.store.errors import DatabaseUnavailable
 
-# Beside `core`, both in the repository and in an installed package.
+# The folder lies beside `core`, both in the repository and in an installed package.
 FOLDER = Path(__file__).parents[3] / "migrations"
 _LOCK = 0x636C6970  # arbitrary unique number ("clip")
 
@@ -27,7 +27,7 @@ def upgrade(url: str) -> None:
     """Upgrade the tables to the newest revision, in one transaction. Repeated and concurrent calls are safe.
 
     Raises:
-        DatabaseUnavailable: a newer version wrote the database. Nothing is changed.
+        DatabaseUnavailable: a newer version wrote the database. It is unchanged.
     """
     with migrating(url) as connection:
         problem = _unknown_version(connection)
@@ -48,12 +48,12 @@ def migrating(url: str) -> Iterator[Connection]:
     """Yield a connection for migrations: one transaction under an exclusive lock.
 
     Raises:
-        DatabaseUnavailable: the file of SQLite can't be created, or is damaged.
+        DatabaseUnavailable: SQLite's file can't be created, or is damaged.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        # Images, models and webhook secrets are private, so only the user may read a new folder and file.
-        # SQLite gives the files of its log the same mode.
+        # Only the user may read a new folder and file, because images, models and webhook secrets are
+        # private. SQLite gives its log files the same mode.
         path = Path(parsed.database)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def migrating(url: str) -> Iterator[Connection]:
         if type(error) is not DatabaseError:  # SQLite raises exactly this class for a damaged file
             raise
         raise DatabaseUnavailable(
-            f"The file {parsed.database} is damaged or is no database ({error.orig}). Move it away, then "
+            f"The file {parsed.database} is damaged, or not a database ({error.orig}). Move it away, then "
             "restore a backup with `clipcite restore`, or start without data."
         ) from error
     finally:
@@ -81,14 +81,14 @@ def migrating(url: str) -> Iterator[Connection]:
 
 
 def alembic_config() -> Config:
-    """Return Alembic's configuration without the URL, in which Alembic would expand a %."""
+    """Return Alembic's configuration, without the URL: Alembic would expand a % in it."""
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     return config
 
 
 def problem_of(connection: Connection) -> str | None:
-    """Return why this version can't work with the database's tables, or None if it can."""
+    """Return why this version can't use the database's tables, or None if it can."""
     stored = MigrationContext.configure(connection).get_current_revision()
     newest = _scripts().get_current_head()
     if stored == newest:

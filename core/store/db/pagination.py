@@ -1,7 +1,6 @@
 """Keyset pagination of lists, newest first.
 
-A cursor is a position in the order, not a row or a number of rows. Rows that are added or deleted meanwhile
-shift nothing.
+A cursor is a position in the order, not a row or a row number. So added and deleted rows do not shift pages.
 """
 
 import re
@@ -19,17 +18,18 @@ Row = TypeVar("Row", Job, Model)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-z_]{1,40})")
 MAX_PAGE_BYTES = 4_000_000
-"""Maximum JSON in the rows of a page, which takes several times as much as objects. One row may exceed it."""
+"""Maximum JSON in the rows of a page (bytes). As objects it takes several times as much. A single row may
+exceed it."""
 
 
 def json_bytes(*columns: InstrumentedAttribute[Any]) -> ColumnElement[int]:
-    """Return the size of stored JSON, which the database computes. JSON is stored as ASCII."""
+    """Return the size of stored JSON as an expression in SQL. JSON is stored as ASCII."""
     sizes = [func.coalesce(func.length(cast(column, Text)), 0) for column in columns]
     return sum(sizes[1:], sizes[0])
 
 
 def cursor_of(row: Job | Model) -> str:
-    """Return the row's position, `<microseconds since 1970>-<id>`, which is opaque to callers."""
+    """Return the row's position, `<microseconds since 1970>-<id>`. Callers must not parse it."""
     return f"{(row.created_at - EPOCH) // timedelta(microseconds=1)}-{row.id}"
 
 
@@ -38,7 +38,7 @@ def page(
 ) -> tuple[list[Row], bool]:
     """Return up to `limit` of the owner's `rows` after the cursor, and whether there are more.
 
-    The cursor's row may be deleted. A page whose rows have much JSON ends early.
+    The cursor's row may have been deleted. A page ends early if its rows have much JSON.
 
     Raises:
         InvalidCursor: `after` is not a cursor.

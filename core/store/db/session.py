@@ -1,4 +1,4 @@
-"""Database sessions: a `write()` is one transaction, stored completely or not at all."""
+"""Database sessions: each `write()` is one transaction."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,16 +23,16 @@ PUBLIC_DETAIL = (
 class Database:
     """Sessions on one database. Rows stay readable after their session has ended.
 
-    `read()` and `write()` raise DatabaseUnavailable for any failure of the server: unreachable, restarting, a
-    lock or a statement that takes too long. A full disk is the subclass DatabaseFull. If a commit fails, the
-    change may be stored or not, so callers must check before they act on it.
+    `read()` and `write()` raise DatabaseUnavailable for any failure of the server: it is unreachable or
+    restarting, or a lock or a statement takes too long. A full disk raises the subclass DatabaseFull. If a
+    commit fails, the change may be stored or not, so callers must check before they act on it.
     """
 
     def __init__(self, url: str, *, max_connections: int = 8) -> None:
-        """Open the database at the URL, on PostgreSQL with at most this number of connections."""
+        """Open the database at the URL. `max_connections` limits connections to PostgreSQL."""
         self.engine = make_engine(url, max_connections=max_connections)
-        # On SQLite a transaction that reads and then writes fails if another one wrote in between. BEGIN
-        # IMMEDIATE waits for its turn instead.
+        # On SQLite, a transaction that reads and then writes fails if another one wrote in between. BEGIN
+        # IMMEDIATE waits for the lock instead.
         self._readers = sessionmaker(self.engine, expire_on_commit=False)
         self._writers = sessionmaker(
             self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE"), expire_on_commit=False
@@ -50,9 +50,9 @@ class Database:
 
     @contextmanager
     def read_single(self) -> Iterator[Session]:
-        """Yield a session without a transaction, for statements that are correct one by one.
+        """Yield a session without a transaction, for independent statements.
 
-        Each costs PostgreSQL one message. A transaction needs two more.
+        Each statement is one message to PostgreSQL. A transaction needs two more.
         """
         with unavailability(), self._single_reads() as session:
             yield session
@@ -72,8 +72,8 @@ class Database:
     def startup_error(self) -> str | None:
         """Return why a process must not start on this database, or None if it may.
 
-        The reason is a version of the tables that the process could damage. An unavailable database is no
-        reason, because that is temporary.
+        A process must not start on tables of another version, which it could damage. It may start while the
+        database is unavailable, because that is temporary.
         """
         try:
             return self._problem()
@@ -91,8 +91,8 @@ class Database:
 def database_now(session: Session) -> datetime:
     """Return the current time for leases, aware, in UTC.
 
-    PostgreSQL's clock is used, because workers on several machines must agree. `now()` would stand still
-    while a transaction waits for a lock. SQLite runs on one machine and needs only its clock.
+    This is PostgreSQL's clock, because workers on several machines must agree. It is not `now()`, which
+    stands still while a transaction waits for a lock. SQLite uses this machine's clock.
     """
     if session.get_bind().dialect.name != "postgresql":
         return datetime.now(UTC)
@@ -100,7 +100,7 @@ def database_now(session: Session) -> datetime:
 
 
 def now_column(session: Session) -> ColumnElement[datetime]:
-    """Return the time of `database_now` as a column, for a statement that needs it with other columns."""
+    """Return the time of `database_now` as a column of a statement."""
     if session.get_bind().dialect.name != "postgresql":
         return literal(datetime.now(UTC), UtcDateTime)
     return type_coerce(func.clock_timestamp(), UtcDateTime)
@@ -108,7 +108,7 @@ def now_column(session: Session) -> ColumnElement[datetime]:
 
 @contextmanager
 def unavailability() -> Iterator[None]:
-    """Raise DatabaseUnavailable for any failure of the server, and for a damaged file of SQLite."""
+    """Raise DatabaseUnavailable for any failure of the server, and for a damaged SQLite file."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
@@ -119,8 +119,8 @@ def unavailability() -> Iterator[None]:
             ) from error
         raise DatabaseUnavailable(_sentence(error), PUBLIC_DETAIL) from error
     except DatabaseError as error:
-        # SQLite raises exactly this class, no subclass, for a damaged file. PostgreSQL's errors of a
-        # read-only server and of an idle session invalidate the connection.
+        # For a damaged file SQLite raises this class itself, not a subclass. On PostgreSQL, a read-only
+        # server and an idle session invalidate the connection.
         if type(error) is DatabaseError or error.connection_invalidated:
             raise DatabaseUnavailable(_sentence(error), PUBLIC_DETAIL) from error
         raise
@@ -136,7 +136,7 @@ def _is_full(error: Exception) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    """Return cause and remedy, without the statement and its values, which contain users' data."""
+    """Return cause and remedy. Leave out the statement and its values, which contain users' data."""
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return (
         f"The database does not respond properly ({lines[0] if lines else type(error).__name__}). Stored "

@@ -1,4 +1,4 @@
-"""Database tables. A new column needs a migration, which `alembic check` in the tests enforces."""
+"""Database tables. A new column needs a migration: `alembic check` in the tests enforces it."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ from core.store.db.base import ID, JSON_VALUE, NAME, Base, UtcDateTime, partial_
 from core.store.db.ids import new_webhook_secret
 
 METADATA = Base.metadata
-"""All tables, also that of `backbone_tables`."""
+"""All tables, including that of `backbone_tables`."""
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 FINAL = (SUCCEEDED, FAILED, CANCELLED)
@@ -29,7 +29,7 @@ PREPARING, TRAINING, PUBLISHING, EVALUATING = "preparing", "training", "publishi
 STAGES = (PREPARING, TRAINING, PUBLISHING, EVALUATING)
 """Stages of a running job. From `evaluating` on, the job has a model."""
 FEEDBACK = "feedback"
-"""Split of the corrections of a job's model (`jobs.corrections`)."""
+"""Split of a job's images that are corrections of its model (`jobs.corrections`)."""
 
 
 class Owner(Base):
@@ -40,9 +40,9 @@ class Owner(Base):
     name: Mapped[str] = mapped_column(NAME, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     served_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Time of the owner's last job start, for the fair queue."""
+    """Time at which a job of this owner last started, for the fair queue."""
     webhook_secret: Mapped[str] = mapped_column(String(80), default=new_webhook_secret)
-    """Secret that signs the owner's webhooks, in plain text, because signing needs it."""
+    """Secret that signs the owner's webhooks. It is stored in plain text, because signing needs it."""
 
 
 class ApiKey(Base):
@@ -75,7 +75,7 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(ID)
-    """Id of the job; no foreign key, because a retry must not recreate a deleted job."""
+    """Id of the job. This is not a foreign key, because a retry must not recreate a deleted job."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -86,20 +86,20 @@ class Deletion(Base):
 
     prefix: Mapped[str] = mapped_column(String(80), primary_key=True)
     due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Time of the deletion, unless the job or model that owns it is created before. None: at once."""
+    """Time of the deletion, unless a job or a model that owns the blobs is created before. None: at once."""
 
 
 class Installation(Base):
-    """Single row with the installation's id, which `installation.json` in the storage repeats."""
+    """Single row with the installation's id. `installation.json` in the storage repeats the id."""
 
     __tablename__ = "installation"
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Time until which a backup in progress forbids the deletion of blobs."""
+    """Time until which a backup in progress forbids deleting blobs."""
     clock_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Trusted time, which follows the clock in small steps (`retention.trusts_clock`)."""
+    """Trusted time. It follows the clock in small steps (`retention.trusts_clock`)."""
     default_backbone: Mapped[str | None] = mapped_column(Text)
     """Default backbone, unless the environment sets it. None: the starter."""
 
@@ -112,7 +112,7 @@ class Job(Base):
         Index(None, "owner", "created_at", "id"),
         Index(None, "owner", "status", "created_at", "id"),
         # For the queue and its metrics.
-        # Without `status` in its columns SQLite would prefer the next index.
+        # Without `status` among its columns, SQLite would prefer the next index.
         partial_index("status = 'queued'", "status", "owner", "created_at", "id"),
         Index(None, "status", "created_at", "id"),
         partial_index("status = 'queued'", "available_at"),
@@ -137,31 +137,31 @@ class Job(Base):
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str | None] = mapped_column(Text)
     available_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """Time at which the job was queued, also after a lost lease."""
+    """Time at which the job was last queued, for example after a lost lease."""
     dispatched_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Time of the last wake-up for a queued job. None: no wake-up is under way."""
+    """Time of the last wake-up for a queued job. None: no wake-up is in transit."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
     model_id: Mapped[str | None] = mapped_column(ID)
-    """Model of the job. A job that has not ended is then only evaluated, also by a later attempt."""
+    """Model of the job. Once it is set, any attempt only evaluates the model."""
     report_key: Mapped[str | None] = mapped_column(Text)
     """Blob key of the report. None: no report."""
     webhook: Mapped[str | None] = mapped_column(Text)
-    """URL that is notified of the model and of the end."""
+    """URL that is notified when the job has a model, and when it ends."""
     request_id: Mapped[str | None] = mapped_column(NAME)
     """Id of the request that created the job."""
     created_by: Mapped[str] = mapped_column(String(80))
     """Author (`Actor.key_id`)."""
     traceparent: Mapped[str | None] = mapped_column(String(64))
-    """W3C trace context of the request, if traces are on."""
+    """W3C trace context of the request, if tracing is on."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Start of the first attempt."""
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     image_bytes: Mapped[int] = mapped_column(BigInteger)
     reserved_bytes: Mapped[int] = mapped_column(BigInteger)
-    """Bytes reserved for the model until it is published or the job ends."""
+    """Bytes that are reserved for the model until it is published or the job ends."""
 
 
 class JobImage(Base):
@@ -181,13 +181,13 @@ class JobImage(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
     label_confirmed: Mapped[bool] = mapped_column(default=False)
-    """True if the user has set or confirmed this label, so that it is no label issue."""
+    """True if the user set or confirmed this label. It is then never reported as a label issue."""
     created_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of a correction. None: the image came with the job."""
 
 
 class JobEvent(Base):
-    """Immutable event of a job, shown to users and checked by the tests."""
+    """Immutable event of a job."""
 
     __tablename__ = "job_events"
 
@@ -199,7 +199,7 @@ class JobEvent(Base):
 
 
 class WebhookDelivery(Base):
-    """Message for a job's webhook that was not accepted yet: the job has a model, or has ended."""
+    """Webhook message that was not accepted yet. It says that a job has a model, or has ended."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (Index(None, "job_id"), Index(None, "next_attempt_at"))
@@ -223,9 +223,9 @@ class Model(Base):
     owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
     name: Mapped[str | None] = mapped_column(Text)
     version: Mapped[int | None]
-    """Version within the name, in the order of naming; None without a name."""
+    """Version among the models with this name, in the order of naming. None: no name."""
     job_id: Mapped[str | None] = mapped_column(ID)
-    """Job that trained the model; no foreign key, because models outlive jobs. None: imported."""
+    """Job that trained the model. None: imported. This is not a foreign key, because models outlive jobs."""
     backbone: Mapped[str] = mapped_column(Text)
     image_size: Mapped[int | None]
     classes: Mapped[list[str]] = mapped_column(JSON_VALUE)
@@ -245,7 +245,7 @@ class Model(Base):
 
 
 class ModelName(Base):
-    """Name that an owner's models have or had, so that version numbers are never reused."""
+    """Name that an owner's models have or had. The row ensures that versions are never reused."""
 
     __tablename__ = "model_names"
 
@@ -265,7 +265,7 @@ class Alias(Base):
     alias: Mapped[str] = mapped_column(NAME, primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     revision: Mapped[int]
-    """Number of the last move."""
+    """Number of the alias's last move."""
 
 
 class AliasMove(Base):
@@ -284,7 +284,7 @@ class AliasMove(Base):
     revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     action: Mapped[str] = mapped_column(String(16))
     model_id: Mapped[str] = mapped_column(ID)
-    """Id of the model; no foreign key, because a model without aliases may be deleted."""
+    """Id of the model. This is not a foreign key, because a model without aliases may be deleted."""
     version: Mapped[int]
     back: Mapped[int | None]
     """Revision to which a rollback from here returns."""

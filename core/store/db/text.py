@@ -1,4 +1,4 @@
-"""Text for storage, and times as text."""
+"""Text that can be stored or printed, and times as text."""
 
 from datetime import datetime
 
@@ -6,13 +6,13 @@ from datetime import datetime
 def sanitize_text(text: str) -> str:
     """Replace NULs and lone surrogates, which PostgreSQL and UTF-8 reject.
 
-    The output of crashed processes and ids in requests may contain anything.
+    Output of crashed processes and ids in requests may contain any character.
     """
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 def printable(text: str) -> str:
-    """Replace control characters, which a terminal would obey."""
+    """Replace control characters, which a terminal would execute."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Training jobs: their rows, their life (`lifecycle`), events, the queue and the broker.
+"""Training jobs: rows, life cycle, events, queue and broker.
 
 May import `registry` and the layers below it.
 """

@@ -1,6 +1,6 @@
-"""Corrections of a model: images with their right class, which are rows of its job with the split `feedback`.
+"""Corrections of a model: images with their true class, as rows of its job with the split `feedback`.
 
-So they are in its quota and backups, and are deleted with the job. Only `extend` trains from them.
+So they count for the quota, are in backups, and are deleted with the job. Only `extend` trains from them.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ from core.store.storage import deletions
 
 
 def trained_from(session: Session, reference: str, *, owner: str) -> tuple[Model, Job]:
-    """Return a model and its job, which is locked until the transaction ends.
+    """Return a model and its job. Lock the job until the transaction ends.
 
     Raises:
         ModelNotFound: the owner has no such model.
-        ShotsGone: the model has no job, or the job no images.
+        ShotsGone: the model has no job, or the job has no images.
     """
     model = models.resolve(session, reference, owner=owner)
     job = locked(session, model.job_id or "", owner=owner)  # imported models have none
@@ -51,10 +51,10 @@ def add(
     folder: str,
     most: int,
 ) -> list[JobImage]:
-    """Add corrections whose blobs are stored in `folder`, which was announced before (`deletions`).
+    """Add corrections. Their blobs are stored in `folder`, which was announced before (`deletions`).
 
-    An image that is a correction already gets the new class, and its blob is deleted. The owner is locked, so
-    that concurrent requests can neither exceed a limit nor add an image twice.
+    If an image is already a correction, it gets the new class, and the new blob is deleted. The owner is
+    locked, so concurrent requests can't exceed a limit or add an image twice.
 
     Args:
         most: maximum number of corrections of the model.
@@ -64,7 +64,7 @@ def add(
 
     Raises:
         ModelNotFound, ShotsGone: see `trained_from`.
-        Conflict: they are too many.
+        Conflict: the model would have more than `most` corrections.
         ByteQuota: the quota is exceeded.
     """
     owners.lock(session, owner)
@@ -89,8 +89,8 @@ def add(
     if len(known) > most:
         raise Conflict(
             "too_much_feedback",
-            f"The model would have {len(known):,} corrections, and the maximum is {most:,}. Train a new one "
-            "from them with POST /models/{id}/extend, and correct that one.",
+            f"The model would have {len(known):,} corrections, and the maximum is {most:,}. Train a new "
+            "model from them with POST /models/{id}/extend, and correct that model.",
         )
     quotas.check_quota(session, owner, settings, more_bytes=more_bytes)
     job.image_bytes += more_bytes
@@ -100,7 +100,7 @@ def add(
 
 
 def remove(session: Session, reference: str, correction_id: str, *, owner: str) -> str:
-    """Delete a correction. Return the key of its blob, which the caller must delete after the commit.
+    """Delete a correction and return the key of its blob. The caller must delete the blob after the commit.
 
     Raises:
         ModelNotFound: the owner has no such model.

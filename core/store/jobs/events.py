@@ -1,8 +1,8 @@
-"""Events of a job, numbered, written in the same transactions as the changes that they describe.
+"""Numbered events of a job. Each is written in the transaction of the change that it describes.
 
-A reader follows a job by reading events after the last number that it has seen. The database is the only
-channel, so any API process can report on any worker. The job's row is locked while an event is appended, so
-numbers become visible in order and readers miss none.
+A reader follows a job by reading the events after the last number it has seen. Events travel only through
+the database, so any API process can report on any worker. The job's row is locked while an event is appended,
+so numbers become visible in order and readers miss none.
 """
 
 from sqlalchemy import func, select
@@ -18,12 +18,12 @@ def after(session: Session, job_id: str, seq: int) -> list[JobEvent]:
 
 
 def last_seq(session: Session, job_id: str) -> int:
-    """Return the number of the newest event, or 0 if there is no such job."""
+    """Return the number of the newest event, or 0 if the job does not exist."""
     return session.scalar(select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id)) or 0
 
 
 def end_seq(session: Session, job_id: str) -> int | None:
-    """Return the number of the job's final event, or None. Later events are about its webhook."""
+    """Return the number of the event that ended the job, or None. Later events are about its webhook."""
     return session.scalar(
         select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id, JobEvent.type.in_(FINAL))
     )

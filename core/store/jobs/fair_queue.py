@@ -1,10 +1,10 @@
 """Fair queue: the order in which the owners' jobs start.
 
-The `turn` of a queued job is the number of its owner's running jobs once this job and the owner's earlier
-ones have started. Jobs are ordered by turn, then by the owner's last start (the longest ago first), then by
-age. The owner with the fewest running jobs is therefore served first.
+The `turn` of a queued job is the number of running jobs that its owner would have if this job and the owner's
+earlier ones had started. Jobs are ordered by turn, then by the owner's last start (oldest first), then by
+age. So the owner with the fewest running jobs comes first.
 
-One query ranks the queued jobs, which have an index of their own.
+One query ranks the queued jobs, through an index of their own.
 """
 
 from collections.abc import Iterable
@@ -16,20 +16,20 @@ from sqlalchemy.orm import Session
 from core.store.db.session import database_now
 from core.store.db.tables import QUEUED, RUNNING, Job, Owner
 
-# SQLite does not compare a parameter with an index.
+# A literal, because SQLite does not use a partial index for a parameter.
 _QUEUED = Job.status == literal(QUEUED, literal_execute=True)
 _NONE = false()
 MAX_POSITION = 1_000
-"""Greatest position that is reported. It stands for all later ones, too."""
+"""Positions are capped at this value."""
 
 
 def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_running: int = 0) -> list[str]:
-    """Claim the jobs whose wake-ups should be sent now. Return their ids in the order of the queue.
+    """Claim the jobs whose wake-ups must be sent now. Return their ids in queue order.
 
     Args:
         redispatch_seconds: time after which a wake-up counts as lost and its job is due again. A wake-up
-            further ahead was written by a wrong clock and is ignored.
-        ahead: maximum wake-ups under way. All other jobs wait in the database, where they stay in fair order.
+            more than this in the future comes from a wrong clock, and is ignored.
+        ahead: maximum number of wake-ups in transit. All other jobs wait in the database, in fair order.
         max_running: maximum running jobs per owner; 0 means no limit.
     """
     at = database_now(session)
@@ -50,14 +50,14 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_run
 
 
 def forget_sent(session: Session) -> None:
-    """Make all queued jobs due. The broker may have been restarted, and it stores nothing."""
+    """Make all queued jobs due. A restarted broker has lost its messages."""
     session.execute(update(Job).where(_QUEUED).values(dispatched_at=None))
 
 
 def positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
     """Return the positions of the queued jobs by id, in the queue of all owners.
 
-    1 is next. MAX_POSITION stands for all later positions, too.
+    1 is next. Positions are capped at MAX_POSITION.
     """
     queued = [job.id for job in jobs if job.status == QUEUED]
     if not queued:
@@ -67,7 +67,7 @@ def positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
 
 
 def position(session: Session, job: Job) -> int | None:
-    """Return the job's position as `positions` does, or None unless it is queued."""
+    """Return the job's position as in `positions`, or None if it is not queued."""
     return positions(session, [job]).get(job.id)
 
 
@@ -75,8 +75,8 @@ def _first(number: int, *, sent: ColumnElement[bool] = _NONE, max_turn: int = 0)
     """Select the ids of the first jobs in the queue, in order.
 
     Args:
-        sent: condition on the queued jobs that count as running, because they are about to start.
-        max_turn: last turn that takes part; 0 means all.
+        sent: condition on queued jobs that are about to start. They count as running.
+        max_turn: highest turn to include; 0 means all.
     """
     # Each condition has its own index, and the ranked columns have another one.
     busy = [select(Job.owner).where(Job.status == RUNNING), select(Job.owner).where(_QUEUED, sent)]
@@ -93,7 +93,7 @@ def _first(number: int, *, sent: ColumnElement[bool] = _NONE, max_turn: int = 0)
         select(line.c.id)
         .join(Owner, Owner.name == line.c.owner)
         .outerjoin(load, load.c.owner == line.c.owner)
-        .where(line.c.rank <= number)  # an owner has at most all of them
+        .where(line.c.rank <= number)  # enough, even if all belong to one owner
         .order_by(turn, Owner.served_at.asc().nulls_first(), line.c.created_at, line.c.id)
         .limit(number)
     )

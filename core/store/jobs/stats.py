@@ -1,4 +1,4 @@
-"""Statistics of jobs: the queue for the metrics, and durations of recent jobs for estimates of new ones."""
+"""Statistics of jobs: of the queue for metrics, and durations of recent jobs for estimates."""
 
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -11,13 +11,14 @@ from core.store.db.session import database_now
 from core.store.db.tables import FAILED, QUEUED, STATUSES, SUCCEEDED, Job
 
 MAX_LOOKS = 1_000
-"""Maximum number of jobs that are searched for a backbone, because no index has it."""
+"""Maximum number of jobs to search for a backbone, which has no index."""
 MAX_JSON_BYTES = 200_000
-"""Jobs with larger settings, because of their prompts, are no basis: all of them are in memory at once."""
+"""Maximum size of the settings of a job that counts for estimates. All are in memory at once, and prompts
+can be long."""
 
 
 class Backlog(NamedTuple):
-    """Statistics of all jobs, as the metrics of `core.metrics` explain them (seconds)."""
+    """Statistics of all jobs, explained by the metrics in `core.metrics` (seconds)."""
 
     jobs: dict[str, int]
     failures: dict[str, int]
@@ -30,7 +31,7 @@ def backlog(session: Session, *, redispatch_seconds: float) -> Backlog:
     now = database_now(session)
     counts = session.execute(select(Job.status, func.count()).group_by(Job.status))
     failed = select(Job.error_code, func.count()).where(Job.status == FAILED).group_by(Job.error_code)
-    # A requeued job is available again from then on.
+    # For a requeued job, the time of its return to the queue counts.
     queued = select(func.min(Job.available_at)).where(Job.status == QUEUED)
     lost = select(func.min(Job.dispatched_at)).where(Job.status == QUEUED, Job.dispatched_at.is_not(None))
     lost_lag = _seconds(session.scalar(lost), now - timedelta(seconds=redispatch_seconds))
@@ -54,7 +55,7 @@ class Succeeded(NamedTuple):
 def recent_successes(
     session: Session, *, backbone: str, image_size: int | None, max_jobs: int = 20
 ) -> list[Succeeded]:
-    """Return jobs of all owners that succeeded at their first attempt, from the newest MAX_LOOKS jobs."""
+    """Return jobs that succeeded at the first attempt, of all owners, among the newest MAX_LOOKS jobs."""
     newest = select(Job.id).where(Job.status == SUCCEEDED).order_by(Job.created_at.desc(), Job.id.desc())
     rows = session.execute(
         select(Job.config, Job.classes, Job.started_at, Job.finished_at)

@@ -1,6 +1,6 @@
 """Aliases: pointers such as `shoes@prod` that move from one version of a model to another.
 
-Every function that moves an alias locks the owner, so that moves are serialised.
+Every function that moves an alias locks the owner, so moves are serialised.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from core.store.registry import models, references
 
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 MAX_MOVES = 100
-"""Number of moves that an alias keeps, the newest ones."""
+"""Number of an alias's newest moves that are kept."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Pointer:
     model: Model
     moves: list[AliasMove]
     moved: bool = True
-    """False after the promotion of its present model."""
+    """False after a promotion of the model to which the alias already pointed."""
 
 
 def list_all(session: Session, name: str, *, owner: str) -> list[Pointer]:
@@ -63,7 +63,7 @@ def promote(session: Session, name: str, alias: str, reference: str, *, owner: s
     if model.name != name or references.parse(name) != references.Reference(name=name):
         raise Conflict(
             "alias_of_another_name",
-            f"An alias of {name!r} can only point to versions of this name, and {reference!r} is not one. "
+            f"An alias of {name!r} can only point to a version of {name!r}, and {reference!r} is not one. "
             "Promote a version of it, or rename the model first (PATCH /models/{id}).",
         )
     row = session.get(Alias, (owner, name, alias))
@@ -80,7 +80,7 @@ def promote(session: Session, name: str, alias: str, reference: str, *, owner: s
 
 
 def rollback(session: Session, name: str, alias: str, *, owner: str) -> Pointer:
-    """Undo the last promotion that was not undone yet.
+    """Undo the last promotion that has not been undone yet.
 
     Raises:
         NotFound: the owner has no such alias.
@@ -90,7 +90,7 @@ def rollback(session: Session, name: str, alias: str, *, owner: str) -> Pointer:
     row = _row(session, name, alias, owner)
     back = session.get_one(AliasMove, (row.owner, row.name, row.alias, row.revision)).back
     target = None if back is None else session.get(AliasMove, (row.owner, row.name, row.alias, back))
-    if target is None:  # or it is older than the last MAX_MOVES moves
+    if target is None:  # never existed, or is older than the last MAX_MOVES moves
         raise Conflict(
             "nothing_to_roll_back",
             f"{row.name}@{alias} has no earlier model. Promote another model (PUT), or delete the alias "
@@ -108,7 +108,7 @@ def rollback(session: Session, name: str, alias: str, *, owner: str) -> Pointer:
 
 
 def remove(session: Session, name: str, alias: str, *, owner: str) -> None:
-    """Delete an alias with its history, but not its models. Raise NotFound if it does not exist."""
+    """Delete an alias and its history, but not its models. Raise NotFound if it does not exist."""
     owners.lock(session, owner)
     session.delete(_row(session, name, alias, owner))
     session.flush()

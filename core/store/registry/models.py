@@ -1,6 +1,7 @@
-"""Rows of adapted models. Their weights are blobs.
+"""Rows of adapted models. Weights are blobs.
 
-Models of an owner with the same name are versions 1, 2, 3 …. A model that gets a name gets the next version.
+An owner's models with the same name are versions 1, 2, 3, … of it. A model that gets a name gets the next
+version.
 """
 
 from collections.abc import Iterable
@@ -52,10 +53,11 @@ def add_model(
     at: datetime,
     created_by: str,
 ) -> Model:
-    """Insert the row of a model. Its files are stored, and `blobs_of` was announced before (`deletions`).
+    """Insert the row of a model.
 
-    Only `leases.publish` and `submission.admit_model` may call this function. The former inserts the model
-    and sets its job's `model_id` in one transaction.
+    Its files must be stored, and `blobs_of` must have been announced before (`deletions`). Only
+    `lifecycle.publish` and `submission.admit_model` may call this function. `publish` also sets the job's
+    `model_id`, in the same transaction.
     """
     version = None if model.name is None else _next_version(session, owner, model.name)
     row = Model(
@@ -91,7 +93,7 @@ def get(session: Session, model_id: str, *, owner: str) -> Model:
 
 
 def resolve(session: Session, reference: str, *, owner: str) -> Model:
-    """Return the model to which an id, `name`, `name@version` or `name@alias` refers now.
+    """Return the model to which an id, `name`, `name@version` or `name@alias` currently refers.
 
     Raises:
         ModelNotFound: the owner has no such model.
@@ -115,7 +117,7 @@ def resolve(session: Session, reference: str, *, owner: str) -> Model:
 
 
 def exists(session: Session, model_id: str) -> bool:
-    """Return whether a model exists, of any owner."""
+    """Return whether any owner has this model."""
     return session.get(Model, model_id) is not None
 
 
@@ -133,7 +135,7 @@ def list_page(
     """Return a page of models, newest first, and whether there are more.
 
     Args:
-        name: filter, as are the next ones; None is no filter.
+        name: name of the models. None, here and below: any.
         class_name: trained class, in exact spelling.
 
     Raises:
@@ -156,7 +158,7 @@ def list_page(
 
 
 def aliases_of(session: Session, models: Iterable[Model]) -> dict[str, list[str]]:
-    """Return the aliases of the models by model id, in alphabetical order. Models without any are missing."""
+    """Return the aliases by model id, in alphabetical order. Models without aliases are left out."""
     ids = [model.id for model in models]
     aliases: dict[str, list[str]] = {}
     rows = select(Alias.model_id, Alias.alias).where(Alias.model_id.in_(ids)).order_by(Alias.alias)
@@ -171,7 +173,7 @@ def pointing(session: Session, model: Model) -> list[str]:
 
 
 def rename(session: Session, reference: str, name: str | None, *, owner: str) -> Model:
-    """Make the model the next version of `name`, or remove its name. An unchanged name changes nothing.
+    """Make the model the next version of `name`, or remove its name. If it has this name, change nothing.
 
     Args:
         name: the cleaned name, or None.
@@ -197,7 +199,7 @@ def rename(session: Session, reference: str, name: str | None, *, owner: str) ->
 
 
 def delete(session: Session, reference: str, *, owner: str, force: bool = False) -> Model:
-    """Delete the model and return its row. After the commit the caller must delete its `blobs_of`.
+    """Delete the model and return its row. The caller must delete its `blobs_of` after the commit.
 
     Args:
         force: delete the model's aliases too.
@@ -228,7 +230,7 @@ def blobs_of(model_id: str) -> str:
 
 
 def _next_version(session: Session, owner: str, name: str) -> int:
-    """Return a version that the name never had. Concurrent callers wait until this transaction ends."""
+    """Return the next unused version of the name. Concurrent callers wait until this transaction ends."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     increment = (
         insert(ModelName)

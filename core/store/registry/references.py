@@ -70,7 +70,7 @@ def clean_name(name: str | None) -> str | None:
     """Return the trimmed name in NFC, or None if it is empty.
 
     Raises:
-        InvalidName: the name is too long, or could be taken for another kind of reference.
+        InvalidName: the name is too long, or could be read as another kind of reference.
     """
     cleaned = _composed((name or "").strip())
     if problem := _problem(cleaned):
@@ -79,12 +79,12 @@ def clean_name(name: str | None) -> str | None:
 
 
 def _composed(text: str) -> str:
-    """Return the text in NFC, unless it is too long for a name: accents in a row take quadratic time."""
+    """Return the text in NFC, or unchanged if it is too long: a row of accents takes quadratic time."""
     return unicodedata.normalize("NFC", text) if len(text) <= 10 * MAX_CHARACTERS else text
 
 
 def check_alias(alias: str) -> None:
-    """Raise InvalidAlias if the alias could be taken for a version, or needs quoting in a URL."""
+    """Raise InvalidAlias if the alias could be read as a version, or needs quoting in a URL."""
     if not _ALIAS.fullmatch(alias) or alias.lower() == LATEST:
         raise InvalidAlias(
             "The alias is invalid. Use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', with a letter first, for "

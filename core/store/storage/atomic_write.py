@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PART = re.compile(r"\.[0-9a-f]{8}\.part$")
-"""End of the name of a temporary file, which a killed process leaves."""
+"""Suffix of temporary files. A killed process leaves them."""
 
 
 def write_files(root: Path, files: Iterable[tuple[Path, bytes | Path]]) -> None:
-    """Write bytes or a file's content to each path, which is below the existing `root`.
+    """Write bytes or a file's content to each path. All paths are below `root`, which must exist.
 
-    The data is written to a temporary file, synced and renamed. At the end the folders are synced, each once.
-    Readers never see a partial file. The files survive a power cut once this function has returned. A killed
+    Each file is written under a temporary name, synced and renamed. At the end each folder is synced once.
+    Readers never see a partial file. Once this function has returned, the files survive a power cut. A killed
     process leaves a `.part` file.
 
     Raises:
@@ -24,7 +24,7 @@ def write_files(root: Path, files: Iterable[tuple[Path, bytes | Path]]) -> None:
     folders: set[Path] = set()
     for path, data in files:
         _write(path, data)
-        while path != root:  # a new folder is an entry of its parent
+        while path != root:  # a new folder is an entry in its parent
             path = path.parent
             folders.add(path)
     for folder in sorted(folders, reverse=True):
@@ -54,9 +54,9 @@ def _write(path: Path, data: bytes | Path) -> None:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove empty folders below `folder`, and `folder` itself.
+    """Remove empty folders below `folder`, and `folder` itself if it is empty.
 
-    The parents are kept, because another process may be about to write there.
+    Parents are kept, because another process may be about to write there.
     """
     for path, _, files in os.walk(folder, topdown=False):
         if not files:

@@ -1,6 +1,6 @@
 """Blob storage for images and weights, in a folder or in a bucket.
 
-Keys consist of ids and hashes, never of users' file or class names. The content of a key never changes.
+Keys consist of ids and hashes, never of users' file or class names. The content under a key never changes.
 """
 
 import hashlib
@@ -27,14 +27,14 @@ _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*
 # Messages of a full disk, an exceeded quota and a full S3 server such as MinIO.
 _FULL = re.compile(r"No space left|Disk quota|507 Insufficient Storage|StorageFull|QuotaExceeded")
 PARALLEL_PUTS = 16
-"""Uploads to a bucket at a time, each of which waits for the server most of the time."""
+"""Maximum number of parallel uploads to a bucket. Each waits for the server most of the time."""
 PROBE = "probe"
-"""Key of the blob that `Blobs.check` writes. The next check removes that of a killed process."""
+"""Key of the blob that `Blobs.check` writes. If a killed process leaves it, the next check removes it."""
 ABSENT = (
     "The storage can't be found. Try again in a moment. If the error persists, the operator finds the cause "
     "in the service's log."
 )
-"""Text for clients, because the operator's names folders."""
+"""Text for clients. The operator's text contains folders."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class Blobs:
         return cls(settings.blobs_url())
 
     def put(self, key: str, data: bytes | Path) -> None:
-        """Store bytes or a file's content, atomically. The blob survives a power cut afterwards."""
+        """Store bytes or a file's content, atomically. After the call the blob survives a power cut."""
         self.put_all([(key, data)])
 
     def put_all(self, blobs: Iterable[tuple[str, bytes | Path]]) -> None:
-        """Store several blobs as `put` does, in a bucket PARALLEL_PUTS at a time.
+        """Store several blobs as `put` does. A bucket gets PARALLEL_PUTS at a time.
 
-        If one can't be stored, the others may be. The iterable is consumed as they are stored.
+        After a failure, any part of the blobs may be stored. The iterable is consumed as blobs are stored.
         """
-        self.check_folder()  # a write would create the folder again
+        self.check_folder()  # otherwise a write would recreate a lost folder
         with _storage_errors("written"):
             if self.folder is not None:
                 folder = self.folder
@@ -148,30 +148,30 @@ class Blobs:
             raise _damaged(key)
 
     def folders(self, prefix: str) -> list[str]:
-        """Return the full paths of the folders directly below `prefix`; an empty `prefix` is the root.
+        """Return the full paths of the folders directly below `prefix`. An empty `prefix` is the root.
 
-        A bucket needs one request per 1,000 folders, regardless of their number of blobs.
+        A bucket needs one request per 1,000 folders, however many blobs they have.
         """
         with _storage_errors("listed"):
             listing = obstore.list_with_delimiter(self._store, _checked(prefix) if prefix else None)
             return sorted(listing["common_prefixes"])
 
     def list(self, prefix: str) -> list[Stored]:
-        """Return all blobs below the folder `prefix`; an empty `prefix` is the root."""
+        """Return all blobs below the folder `prefix`. An empty `prefix` is the root."""
         with _storage_errors("listed"):
             chunks = obstore.list(self._store, _checked(prefix) if prefix else None)
             return [Stored(i["path"], i["size"]) for chunk in chunks for i in chunk]
 
     def delete(self, key: str) -> None:
-        """Delete a blob. A missing blob is no error."""
+        """Delete a blob, if it exists."""
         with suppress(BlobNotFound), _storage_errors("deleted", key):
             obstore.delete(self._store, _checked(key))
 
     def delete_prefix(self, prefix: str, *, only: re.Pattern[str] | None = None) -> None:
-        """Delete all blobs below the folder `prefix`. Missing blobs are no error.
+        """Delete all blobs below the folder `prefix`, if any.
 
         Args:
-            only: pattern of the rest of the keys to delete.
+            only: pattern that the rest of a key must match.
         """
         _checked(prefix)
         for attempt in range(5):
@@ -183,7 +183,7 @@ class Blobs:
             try:
                 with _storage_errors("deleted", prefix):
                     obstore.delete(self._store, keys)
-            except BlobNotFound:  # another process deletes the same blobs
+            except BlobNotFound:  # another process deleted it meanwhile
                 if attempt == 4:
                     raise
         if self.folder is not None:
@@ -203,16 +203,16 @@ class Blobs:
             self.put(PROBE, PROBE.encode())
             if self.get(PROBE) != PROBE.encode():
                 raise StorageUnavailable(
-                    "The storage returned other bytes than were written. Check the disk or the bucket of "
+                    "The storage did not return the bytes that were written. Check the disk or the bucket of "
                     "CLIPCITE_BLOB_URL."
                 )
         except BlobNotFound:
-            pass  # the check of another process wrote and deleted it meanwhile
+            pass  # the check of another process deleted it meanwhile
         finally:
             self.delete(PROBE)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
-        """Yield a blob in chunks. Only errors of the storage are converted, not those of the consumer."""
+        """Yield a blob in chunks. Convert errors of the storage, but not of the consumer."""
         with _storage_errors("read", key):
             chunks = iter(obstore.get(self._store, _checked(key)).stream())
         while True:
@@ -229,12 +229,12 @@ def _raise_first(done: Iterable[Future[object]]) -> None:
 
 
 def is_key(text: str) -> bool:
-    """Return whether the text may be a key: no key leaves the storage."""
+    """Return whether the text is a valid key. A valid key can't point outside the storage."""
     return _KEY.fullmatch(text) is not None
 
 
 def _checked(key: str) -> str:
-    """Return the key. Raise ValueError for any other text, as a last defence against path traversal."""
+    """Return the key, or raise ValueError if it is invalid: a last defence against path traversal."""
     if not is_key(key):
         raise ValueError(f"Not a blob key: {key!r}.")
     return key
@@ -249,7 +249,7 @@ def _damaged(key: str) -> BlobDamaged:
 
 @contextmanager
 def _storage_errors(verb: str, key: str | None = None) -> Iterator[None]:
-    """Convert exceptions of the storage. BlobNotFound needs a `key`."""
+    """Convert exceptions of the storage. Without a `key`, BlobNotFound is never raised."""
     try:
         yield
     except (BaseError, OSError) as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from obstore.store import S3Store
 
-if TYPE_CHECKING:  # these are in obstore's type hints only
+if TYPE_CHECKING:  # only obstore's type hints have these
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 RETRY_SECONDS = 20
@@ -22,8 +22,8 @@ SILENCE_SECONDS = 15
 def open_bucket(url: str) -> S3Store:
     """Return the store at `s3://bucket/prefix`, without a request. Invalid URLs raise obstore's errors.
 
-    The variables of AWS (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID` …) or the machine's role give
-    access.
+    Credentials come from AWS variables (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID` …) or from the
+    machine's role.
     """
     options: ClientConfig = {
         "connect_timeout": timedelta(seconds=3),
@@ -32,7 +32,7 @@ def open_bucket(url: str) -> S3Store:
         "allow_http": True,  # used only if the operator's endpoint has http://, in a private network
     }
     retry: RetryConfig = {
-        # More than fit into the time limit: after jitter, eight retries may take a second only.
+        # More than usually fit into the time limit: with jitter, eight retries may take only a second.
         "max_retries": 200,
         "backoff": {
             "init_backoff": timedelta(milliseconds=100),
@@ -45,7 +45,7 @@ def open_bucket(url: str) -> S3Store:
 
 
 def _shared_credentials() -> "S3Config":
-    """Return the keys in AWS_SHARED_CREDENTIALS_FILE, which obstore does not read, unless others are set.
+    """Return the keys in AWS_SHARED_CREDENTIALS_FILE, unless other keys are set. obstore does not read it.
 
     Raises:
         OSError: the file has no keys.
@@ -62,5 +62,5 @@ def _shared_credentials() -> "S3Config":
             "access_key_id": keys["aws_access_key_id"],
             "secret_access_key": keys["aws_secret_access_key"],
         }
-    except (OSError, ValueError, KeyError, ConfigParserError):  # whose text may have a key
+    except (OSError, ValueError, KeyError, ConfigParserError):  # never quoted: the text may contain a key
         raise OSError(f"{path} has no keys of the profile {profile}") from None

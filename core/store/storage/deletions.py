@@ -1,8 +1,8 @@
-"""Deletion of blobs by record: a row of `deletions` names each folder or file that will go.
+"""Deletion of blobs by record: a row of `deletions` names each folder or file to delete.
 
-The row is written before the first blob is stored, and removed by the transaction that creates the job or the
-model. A transaction that deletes a job or a model writes such a row for its blobs. The dispatcher deletes
-what is due. No blob is deleted because a row is missing.
+The row is written before the first blob is stored. The transaction that creates the job or the model removes
+it. A transaction that deletes a job or a model writes a row for its blobs. The dispatcher deletes what is
+due. A blob is never deleted because a row is missing.
 """
 
 import logging
@@ -25,27 +25,27 @@ logger = logging.getLogger(__name__)
 GRACE = timedelta(days=1)
 """Time to store blobs and to commit the row that owns them."""
 HOLD = timedelta(minutes=2)
-"""Duration of a hold on deletions. A backup renews it, and a killed backup leaves it to expire."""
+"""Duration of a hold on deletions. A backup renews it. After a killed backup it expires."""
 
 
 @contextmanager
 def unless_kept(database: Database, blobs: Blobs, prefix: str) -> Iterator[None]:
-    """Record the deletion of blobs that are stored in this context.
+    """Delete the blobs that are stored in this context, unless a transaction in it calls `keep` and commits.
 
-    They stay if a transaction in the context calls `keep` and commits. Otherwise they are deleted at the end
-    or, if that fails or the process is killed, by the dispatcher after GRACE.
+    They are deleted at the end of the context. If that fails or the process is killed, the dispatcher deletes
+    them after GRACE.
 
     Args:
-        prefix: a folder, or the key of a file with a dot in its name. It was never used before.
+        prefix: a folder, or the key of a file with a dot in its name. It must never have been used.
 
     Raises:
-        DatabaseUnavailable: nothing may be stored.
+        DatabaseUnavailable: the deletion can't be recorded, so nothing may be stored.
     """
     with database.write() as session:
         announce(session, prefix)
     try:
         yield
-    except (StorageFull, DatabaseFull):  # nothing is committed, and the rest needs room on the disk
+    except (StorageFull, DatabaseFull):  # nothing was committed, and space is needed now
         with suppress(StorageUnavailable):
             _delete(blobs, prefix)
         raise
@@ -54,13 +54,13 @@ def unless_kept(database: Database, blobs: Blobs, prefix: str) -> Iterator[None]
 
 
 def announce(session: Session, prefix: str) -> None:
-    """Insert the deletion of blobs that are about to be stored, due after GRACE."""
+    """Record the deletion of blobs that are about to be stored. It is due after GRACE."""
     session.add(Deletion(prefix=prefix, due_at=database_now(session) + GRACE))
     session.flush()
 
 
 def keep(session: Session, prefix: str) -> None:
-    """Remove the deletion, in the transaction that creates the owner of the blobs.
+    """Remove the deletion. Call this in the transaction that creates the blobs' job or model.
 
     Raises:
         StorageUnavailable: the deletion is due or was never recorded, so the blobs may be gone.
@@ -74,7 +74,7 @@ def keep(session: Session, prefix: str) -> None:
 
 
 def mark_for_deletion(session: Session, prefix: str) -> None:
-    """Insert a deletion that is due at once, in the transaction that deletes the owner of the blobs.
+    """Record a deletion that is due at once. Call this in the transaction that deletes the job or model.
 
     Args:
         prefix: as for `unless_kept`.
@@ -84,10 +84,10 @@ def mark_for_deletion(session: Session, prefix: str) -> None:
 
 
 def finish(database: Database, blobs: Blobs, prefix: str) -> bool:
-    """Delete the blobs of a deletion that is due, then its row. Call this after the commit.
+    """Delete the blobs of a due deletion, then its row. Call this after the commit.
 
-    Return False if nothing is deleted, because of a backup or because the database can't be asked for one.
-    The dispatcher tries again.
+    Return False, without deleting, if a backup is in progress or the database is unavailable. The dispatcher
+    tries again.
 
     Raises:
         StorageUnavailable: the blobs can't be deleted now. The dispatcher tries again.
@@ -105,16 +105,16 @@ def finish(database: Database, blobs: Blobs, prefix: str) -> bool:
         deleted = "It is deleted, but its files are not yet. They will be deleted once the storage works. "
         public = error.public_detail
         raise StorageUnavailable(f"{deleted}{error}", public and f"{deleted}{public}") from error
-    with suppress(DatabaseUnavailable), database.write() as session:  # a leftover row is harmless
+    with suppress(DatabaseUnavailable), database.write() as session:  # a remaining row is harmless
         session.execute(delete(Deletion).where(Deletion.prefix == prefix))
     return True
 
 
 def take_due(session: Session, *, trusts_clock: bool = True) -> list[str]:
-    """Return the prefixes to delete now, and bar every later `keep` of them, whatever the clock will show.
+    """Return the prefixes to delete now. From now on `keep` fails for them, even if the clock is set back.
 
     Args:
-        trusts_clock: False leaves out those whose time came.
+        trusts_clock: False ignores the clock and returns only deletions that were already due.
     """
     if trusts_clock:
         now = database_now(session)
@@ -128,7 +128,7 @@ def hold(session: Session) -> None:
 
 
 def _discard(database: Database, blobs: Blobs, prefix: str) -> None:
-    """Delete the blobs now, unless they were kept. The row decides, also after a commit without an answer."""
+    """Delete the blobs now, unless they were kept. The row decides, even if a commit's result is unknown."""
     try:
         with database.read() as session:
             if session.get(Deletion, prefix) is None:
@@ -145,6 +145,7 @@ def _discard(database: Database, blobs: Blobs, prefix: str) -> None:
 def _delete(blobs: Blobs, prefix: str) -> None:
     folder, _, name = prefix.rpartition("/")
     if "." in name:
-        blobs.delete_prefix(folder, only=re.compile(re.escape(name) + r"(\..*)?"))  # also a half-written one
+        # Includes temporary files of this name.
+        blobs.delete_prefix(folder, only=re.compile(re.escape(name) + r"(\..*)?"))
     else:
         blobs.delete_prefix(prefix)

@@ -1,4 +1,4 @@
-"""Id of the installation, in the database and in the storage, so that no database uses another's files."""
+"""Id of the installation in database and storage, so that a database never uses another one's files."""
 
 import json
 
@@ -14,7 +14,7 @@ KEY = "installation.json"
 
 
 def find(session: Session, *, lock: bool = False) -> Installation:
-    """Return the single row, with `lock` locked until the transaction ends."""
+    """Return the single row. With `lock` it stays locked until the transaction ends."""
     query = select(Installation)
     return session.scalars(query.with_for_update() if lock else query).one()
 
@@ -22,21 +22,21 @@ def find(session: Session, *, lock: bool = False) -> Installation:
 def check(database: Database, blobs: Blobs, *, bind: bool = False) -> None:
     """Check that the storage belongs to the database.
 
-    A storage without an id does if it has a file that the database names, or if neither has any.
+    A storage without an id belongs to it if it has a file that the database names, or if both have no files.
 
     Args:
-        bind: write the id to such a storage.
+        bind: if the storage has no id but belongs to the database, write the id to it.
 
     Raises:
         DatabaseUnavailable: the check failed.
-        StorageUnavailable: the check failed, or the storage is another one.
+        StorageUnavailable: the check failed, or the storage belongs to another database.
     """
     try:
         stored = blobs.get(KEY)
     except BlobNotFound:
         blobs.check_folder()
         stored = None
-    with database.read() as session:  # before the listing, because files are stored before their row
+    with database.read() as session:  # before the listing, because a file is stored before its row
         own_id = find(session).id
         newest = session.scalar(select(Model.manifest_key).order_by(Model.created_at.desc()).limit(1))
         named = newest or session.scalar(select(JobImage.blob_key).limit(1))
@@ -48,7 +48,7 @@ def check(database: Database, blobs: Blobs, *, bind: bool = False) -> None:
             blobs.put(KEY, content.encode())
     elif _id_in(stored) != own_id:
         raise StorageUnavailable(
-            f"The storage is not that of this database: its {KEY} has {_id_in(stored) or 'no id'} instead of "
+            f"The storage belongs to another database: its {KEY} has {_id_in(stored) or 'no id'} instead of "
             f"{own_id}. Nothing is stored in it. If the storage is a mount, mount it. If a restore was "
             "interrupted, repeat it. If CLIPCITE_BLOB_URL or CLIPCITE_DATABASE_URL is wrong, correct it and "
             f"restart. To use this storage all the same, write {content} into its {KEY}.",
