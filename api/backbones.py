@@ -86,7 +86,7 @@ def stop_pull(name: Name, database: DatabaseDep) -> None:
 
 
 @router.delete(
-    "/{name:path}", status_code=204, dependencies=[OPERATOR], responses=responses(401, 403, 409, 422)
+    "/{name:path}", status_code=204, dependencies=[OPERATOR], responses=responses(401, 403, 404, 409, 422)
 )
 @REQUESTS.runs
 def remove_backbone(name: Name, database: DatabaseDep, serving: ServingDep) -> None:
