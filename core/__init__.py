@@ -1,4 +1,4 @@
-"""The method, the store, serving, and modules shared by all processes, such as settings.
+"""The method, the store, serving, and modules that all processes share, such as settings.
 
-May import neither `api`, `worker` nor `clipcite`.
+May not import `api`, `worker` or `clipcite`.
 """

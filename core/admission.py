@@ -1,6 +1,6 @@
-"""Budgets of this process: what the requests in flight hold, of which one owner gets at most half.
+"""Budgets of this process for requests in flight. One owner may use at most half of a budget.
 
-A request takes its part or is refused at once. Nobody waits here.
+A request gets its part at once, or is refused. It never waits.
 """
 
 import threading
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from core.errors import ClipCiteError
 
 Take = Callable[[int], None]
-"""Takes more for a request that holds a part of a budget already. Raises ServerBusy."""
+"""Function that takes more of a budget for a request that already holds a part. Raises ServerBusy."""
 
 
 class ServerBusy(ClipCiteError):
-    """A request that is refused because of overload or shutdown."""
+    """The request is refused because of overload or shutdown."""
 
     code = "busy"
     status = 503
@@ -31,7 +31,7 @@ class Budget:
     def __init__(
         self, most: int, busy: str = "Too many requests like this one are in progress.", retry_after: int = 5
     ) -> None:
-        """Make an empty budget. `busy` is the sentence of a refusal."""
+        """Create an unused budget. `busy` is the first sentence of a refusal."""
         self.most = most
         self.busy = busy
         self.retry_after = retry_after
@@ -43,14 +43,15 @@ class Budget:
 
     @property
     def share(self) -> int:
-        """The most that one owner may use."""
+        """Maximum for one owner."""
         return max(1, self.most // 2)
 
     @contextmanager
     def hold(self, owner: str, size: int = 0) -> Iterator[Take]:
-        """Hold a part for a request until the end of the context. Yield the function that takes more.
+        """Hold a part for a request until the context ends. Yield the function that takes more.
 
-        A request counts as at most an owner's share, so a lone one finds room. Its size is limited elsewhere.
+        A request counts as at most one owner's share, so a lone request is always admitted. Its size is
+        limited elsewhere.
 
         Raises:
             ServerBusy: other requests hold too much.

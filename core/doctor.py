@@ -1,6 +1,6 @@
-"""Checks whether the service can run here with its present settings. `clipcite doctor` shows them.
+"""Checks of whether the service can run here with its current settings, for `clipcite doctor`.
 
-Nothing is changed, created or downloaded.
+They change, create and download nothing.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from core.errors import ClipCiteError
 from core.settings import Settings, read_settings
 
 TOO_LITTLE_DISK, SCARCE_DISK = 1_000_000_000, 5_000_000_000
-"""Free bytes below which a job with the starter fails, and below which the disk is scarce."""
+"""Free disk space (bytes) below which a job with the starter fails, and below which a warning is due."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Finding:
     name: str
     state: Literal["ok", "warning", "problem"]
     detail: str
-    """The state, with a remedy unless it is ok."""
+    """The state, and the remedy if there is a problem."""
 
 
 class Scarce(ClipCiteError):
-    """A state that is no problem yet."""
+    """A warning: the service still works."""
 
 
 def problems_of(error: ValidationError) -> list[str]:
-    """Return a sentence with the variable's name for each invalid setting."""
+    """Return one sentence per invalid setting, with the name of its variable."""
     return [
         f"CLIPCITE_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}."
         for problem in error.errors(include_url=False, include_input=False)
@@ -60,7 +60,7 @@ def finding(name: str, settings: Settings) -> Finding:
 
 
 def start_problem(settings: Settings) -> str | None:
-    """Return a problem of device or backbone that no later try solves, with its remedy, or None."""
+    """Return a permanent problem of the device or the backbone, with its remedy, or None."""
     names = ["backbone"] if settings.device in {"auto", "cpu"} else ["device", "backbone"]
     found = [finding(name, settings) for name in names]
     return next((each.detail for each in found if each.state == "problem"), None)
@@ -76,7 +76,7 @@ def _device(settings: Settings) -> str:
     device = torch.device(chosen if chosen != "auto" else "cuda" if has_gpu else "cpu")
     problem = device_problem(device)
     if problem is not None:
-        raise Scarce(problem) if chosen == "auto" else ClipCiteError(problem)  # `auto` takes the CPU
+        raise Scarce(problem) if chosen == "auto" else ClipCiteError(problem)  # `auto` uses the CPU then
     try:
         mixed_precision(settings.serving_precision, find_device(chosen))
     except InvalidConfig as error:
@@ -160,8 +160,8 @@ def _backbone(settings: Settings) -> str:
         folder = Path(name.removeprefix("local-dir:"))
         if not any((folder / config).is_file() for config in (CONFIG, TOWER_CONFIG)):
             raise ClipCiteError(
-                f"{folder} holds no model of open_clip or transformers. Set CLIPCITE_BACKBONE to another "
-                "backbone."
+                f"{folder} does not contain a model of open_clip or transformers. Set CLIPCITE_BACKBONE to "
+                "another backbone."
             )
         return name
     if backbones.read(name, cache) is not None:

@@ -1,4 +1,4 @@
-"""The base of all expected failures."""
+"""Base classes of expected failures."""
 
 
 class ClipCiteError(Exception):
@@ -13,7 +13,7 @@ class ClipCiteError(Exception):
 
 
 class CodedError(ClipCiteError):
-    """An expected failure whose `code` is the reason."""
+    """An expected failure. Its `code` identifies the reason."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

@@ -1,7 +1,7 @@
-"""Logging as text or JSON: the project's own messages, and the warnings of libraries.
+"""Logging as text or JSON: messages of this project, and warnings of libraries.
 
-A context variable holds the request or job that a line belongs to. Every line is redacted: secrets of
-the settings, API keys, bearer tokens and webhook secrets.
+A context variable holds the request or the job of a line. In every line, secrets from the settings, API keys,
+bearer tokens and webhook secrets are redacted.
 """
 
 import json
@@ -23,7 +23,7 @@ from core.settings import Settings
 
 OURS = ("api", "worker", "core", "celery.worker", "celery.apps.worker", "uvicorn.error")
 MAX_CHARACTERS = 10_000
-"""Maximum length of a message or traceback: some quote an image or a whole request."""
+"""Maximum length of a message or traceback. Some quote an image or a whole request."""
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s'\",]+")
 _KEY = re.compile(r"\bcc_[A-Za-z0-9_-]{43}")
 """An API key anywhere in the text, for example in a URL."""
@@ -35,13 +35,13 @@ _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=Mapp
 def from_here(**ids: str) -> Token[Mapping[str, str]]:
     """Add a `request_id` or `job_id` to all later log lines of this task or thread.
 
-    Threads that copy its context, such as those of `def` routes, log them too.
+    Threads that copy the context, such as those of `def` routes, log the ids too.
     """
     return _context.set({**_context.get(), **ids})
 
 
 def current(name: str) -> str | None:
-    """Return an id that `from_here` or `about` has set, or None."""
+    """Return the id that `from_here` or `about` has set, or None."""
     return _context.get().get(name)
 
 
@@ -56,20 +56,20 @@ def about(**ids: str) -> Iterator[None]:
 
 
 def start_logging(settings: Settings) -> None:
-    """Configure logging; call this once, at the start of a process.
+    """Configure logging. Call this once, at the start of a process.
 
-    Libraries that log much (open_clip, alembic, the access log) are limited to warnings.
+    Verbose libraries (open_clip, alembic, the access log) log only warnings.
     """
     handler = logging.StreamHandler()
     secrets = secrets_of(settings)
-    # `clipcite serve` shows its user only warnings, as sentences.
+    # `clipcite serve` shows only warnings, as sentences.
     plain = is_child() and settings.log_level == "warning"
     handler.setFormatter(JsonLines(secrets) if settings.log == "json" else TextLines(secrets, plain=plain))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in OURS:
         logging.getLogger(name).setLevel(settings.log_level.upper())
     if settings.log == "json":
-        # Warnings and uncaught exceptions become log lines too.
+        # Log warnings and uncaught exceptions too.
         logging.captureWarnings(True)
         sys.excepthook = _uncaught
         threading.excepthook = _uncaught_in_thread

@@ -1,6 +1,6 @@
 """Prometheus metrics that several processes export.
 
-Labels are states, stages and error codes, never owners, jobs or models: the number of series stays small.
+Labels are states, stages and error codes, never owners, jobs or models, so the number of series stays small.
 """
 
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class BacklogCollector(Collector):
     """Metrics of the job queue, read from the database at every scrape.
 
-    Every process exports the same values: aggregate them with `max`.
+    Every process exports the same values. Aggregate them with `max`.
     """
 
     def __init__(self, database: Database, *, redispatch_seconds: float) -> None:
@@ -36,11 +36,11 @@ class BacklogCollector(Collector):
         return []  # otherwise registering would query the database
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("clipcite_database_up", "1 if the database answered this scrape, else 0.")
+        up = GaugeMetricFamily("clipcite_database_up", "1 if the database responded to this scrape, else 0.")
         try:
             with self._database.read() as session:
                 queue = backlog(session, redispatch_seconds=self._redispatch_seconds)
-        except Exception as error:  # the other metrics matter even more now
+        except Exception as error:  # the other metrics are needed even more now
             logger.warning("The queue metrics are missing: %s", error)
             up.add_metric([], 0)
             yield up
@@ -62,13 +62,13 @@ class BacklogCollector(Collector):
         )
         yield GaugeMetricFamily(
             "clipcite_dispatch_lag_seconds",
-            "Time since a job became due for dispatch without being sent (seconds), limits included; else 0.",
+            "Longest wait of a due job for its dispatch (seconds), even if a limit delays it; 0 if none is due.",
             value=queue.dispatch_lag,
         )
 
 
 def new_registry() -> CollectorRegistry:
-    """Return a registry for one application or process, with Prometheus's process metrics."""
+    """Return a registry for one application or process, with the standard process metrics."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -1,7 +1,7 @@
 """Exit with the parent process, even after `kill -9`.
 
-`clipcite serve` sets a variable for its child processes. The parent holds the other end of this process's
-standard input; the system closes it when the parent ends.
+`clipcite serve` sets a variable for its child processes. The parent holds the other end of a child's standard
+input. The system closes it when the parent ends.
 """
 
 import ctypes
@@ -12,31 +12,31 @@ import threading
 import time
 
 CHILD = "CLIPCITE_EXIT_WITH_PARENT"
-"""Variable of the child processes of `clipcite serve`."""
+"""Environment variable that `clipcite serve` sets for its child processes."""
 
 
 def die_with(parent: int) -> None:
-    """Let the system kill this process when the thread that started it ends. Linux only.
+    """Make the system kill this process when the thread that started it ends. Linux only.
 
-    For programs without Python. Call this in the new process, with the id of its parent.
+    This is for child programs that are not Python. Call it in the new process, with the id of its parent.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it has ended already
+        if os.getppid() != parent:  # the parent has already ended
             os._exit(1)
 
 
 def is_child() -> bool:
-    """Return whether `clipcite serve` has started this process."""
+    """Return whether `clipcite serve` started this process."""
     return CHILD in os.environ
 
 
 def exit_with_parent(*, grace_seconds: float) -> None:
-    """Send this process SIGTERM when standard input closes, and exit hard after the grace period."""
+    """Send this process SIGTERM when standard input closes, and kill it after the grace period."""
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1024):
-            pass  # nobody writes; only end of file matters
+            pass  # only the end of file matters
         if grace_seconds > 0:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(grace_seconds)

@@ -1,7 +1,7 @@
-"""Temporary files: folders that are removed even if their process was killed, and a limit on their bytes.
+"""Temporary folders that are removed even if their process was killed, and a limit on their bytes.
 
-The folders hold users' images. Each is locked by its process; the next process to start removes the unlocked
-ones.
+The folders hold users' images. A process locks its folders. The next process to start removes unlocked
+folders.
 """
 
 import errno
@@ -18,13 +18,13 @@ from core.errors import ClipCiteError
 
 LOCK = ".lock"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""`errno` values of a full or read-only disk and an exceeded quota."""
+"""`errno` values of a full disk, a read-only disk and an exceeded quota."""
 MIN_FREE_BYTES = 16_000_000
-"""Free disk space below which no temporary file is written."""
+"""Free disk space below which temporary files are refused (bytes)."""
 
 
 class WorkerDiskFull(ClipCiteError):
-    """A disk of the worker that is full or read-only."""
+    """A disk of the worker is full or read-only."""
 
     code = "storage_full"
 
@@ -48,7 +48,7 @@ class ScratchExceeded(ClipCiteError):
 
 
 class ScratchSpace(Budget):
-    """Budget of the temporary files of all requests (bytes). One request takes at most an owner's half."""
+    """Budget of the temporary files of all requests (bytes). One owner may use at most half of it."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
         super().__init__(max_bytes, "Other uploads and exports take the space for temporary files.", 10)
@@ -56,11 +56,11 @@ class ScratchSpace(Budget):
 
     @contextmanager
     def hold(self, owner: str, size: int = 0) -> Iterator[Take]:
-        """Hold room for bytes that are not written yet. Yield the function that takes more.
+        """Reserve space for bytes before they are written. Yield the function that takes more.
 
         Raises:
             ScratchExceeded: this request alone needs too much.
-            ServerBusy: other requests take the space.
+            ServerBusy: other requests use the space.
             OSError: the disk is full.
         """
         mine = 0
@@ -80,7 +80,7 @@ class ScratchSpace(Budget):
 
 
 def free_bytes(root: Path) -> int:
-    """Return the free bytes of the disk of `root`, which need not exist."""
+    """Return the free bytes on the disk of `root`. `root` need not exist."""
     while not root.exists():
         root = root.parent
     return shutil.disk_usage(root).free
@@ -88,7 +88,7 @@ def free_bytes(root: Path) -> int:
 
 @contextmanager
 def scratch_folder(root: Path) -> Iterator[Path]:
-    """Make a private folder below `root`, and remove it at the end."""
+    """Create a private folder below `root`, and remove it when the context ends."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         folder = Path(tempfile.mkdtemp(dir=root))
@@ -96,7 +96,7 @@ def scratch_folder(root: Path) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / LOCK).exists():
             break
-        os.close(lock)  # a sweep removed the folder before it was locked
+        os.close(lock)  # a sweep removed the folder before the lock
     try:
         yield folder
     finally:
@@ -105,12 +105,12 @@ def scratch_folder(root: Path) -> Iterator[Path]:
 
 
 def sweep_scratch(root: Path) -> int:
-    """Remove the folders below `root` whose process has ended. Return their number."""
+    """Remove the folders of ended processes below `root`. Return their number."""
     removed = 0
     for folder in root.iterdir() if root.is_dir() else ():
         try:
             lock = os.open(folder / LOCK, os.O_RDWR)
-        except OSError:  # without a lock, it is being made or removed, and empty
+        except OSError:  # no lock file: the folder is empty, because it is being created or removed
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,7 +124,7 @@ def sweep_scratch(root: Path) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, its lock last, so that a sweep finds the rest if this process is killed."""
+    """Remove a folder and finally its lock, so that a sweep finds the rest if this process is killed."""
     with suppress(OSError):
         for path in folder.iterdir():
             if path.is_dir():

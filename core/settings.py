@@ -13,9 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MB = 1_000_000
 SECRETS = Path("/run/secrets")
 MAX_IMAGES = 100_000
-"""Upper bound of the setting `max_images`; the API's schemas state it."""
+"""Upper bound of the setting `max_images`. The OpenAPI document states it."""
 
-# Fields of one group, which share a table in docs/reference/settings.md.
+# Fields of a group share a table in docs/reference/settings.md.
 _storage = partial(Field, json_schema_extra={"group": "Storage"})
 _http = partial(Field, json_schema_extra={"group": "HTTP"})
 _backbones = partial(Field, json_schema_extra={"group": "Backbones"})
@@ -38,8 +38,8 @@ class Settings(BaseSettings):
     )
     cache: Path = _storage(
         default_factory=lambda: user_cache_path("clipcite"),
-        description="Folder of the assembled starter and of installed backbones, which a service without a "
-        "network cannot download again.",
+        description="Folder of the starter and of installed backbones. A service without a network cannot "
+        "download them again.",
     )
     database_url: SecretStr | None = _storage(
         None, description="`postgresql://…` or `sqlite:///…`. Default: SQLite in the data folder."
@@ -89,9 +89,8 @@ class Settings(BaseSettings):
     memory_bytes: int = _uploads(
         1_000 * MB,
         gt=0,
-        description="Memory for request bodies in the API (bytes), half of it per owner. "
-        "JSON counts three times, and forms with their text and all images of `/classify`. Further requests "
-        "get a 503.",
+        description="Memory for request bodies in the API (bytes), half of it per owner. JSON counts three "
+        "times. Forms count with their text and, at `/classify`, all images. Further requests get a 503.",
     )
     max_images: int = _uploads(5_000, gt=0, le=MAX_IMAGES, description="Maximum number of images per job.")
     max_image_bytes: int = _uploads(20 * MB, gt=0, description="Maximum size of an image file (bytes).")
@@ -114,8 +113,8 @@ class Settings(BaseSettings):
     lease_seconds: float = _jobs(
         30,
         gt=0,
-        description="Time without a heartbeat (seconds) after which a worker loses its job. Other intervals "
-        "follow from it.",
+        description="Time without a heartbeat (seconds) after which a worker loses its job. It determines "
+        "other intervals.",
     )
     deadline_seconds: float = _jobs(6 * 3600, gt=0, description="Maximum duration of a training (seconds).")
     warm_trainer: bool = _jobs(
@@ -127,8 +126,8 @@ class Settings(BaseSettings):
     keep_days: int = _retention(
         0,
         ge=0,
-        description="Time for which ended jobs with their images, events and reports are kept (days, 0: for "
-        "ever). Models are kept.",
+        description="Time for which ended jobs, their images, events and reports are kept (days, 0: for "
+        "ever). Models are always kept.",
     )
 
     log: Literal["text", "json"] = _operation(
@@ -153,12 +152,12 @@ class Settings(BaseSettings):
     serving_precision: Literal["fp32", "tf32", "bf16", "fp16"] = _serving(
         "fp32",
         description="Precision in which the API computes features: `fp32`, `bf16`, and on a GPU `tf32` or "
-        "`fp16`. All but `fp32` change some answers (docs/operate/gpu.md).",
+        "`fp16`. All but `fp32` change some results (docs/operate/gpu.md).",
     )
     model_cache_bytes: int = _serving(
         2_000 * MB,
         gt=0,
-        description="Memory for the API's cache of models (bytes), in addition to the shared backbones. "
+        description="Memory for the API's cache of models (bytes), not counting the shared backbones. "
         "Models in use are never evicted, so the cache may exceed this size.",
     )
     serving_reserve_bytes: int = _serving(
@@ -224,4 +223,4 @@ def read_settings() -> Settings:
 
 
 get_settings = cache(read_settings)
-"""Return the settings of this process, which are read only once."""
+"""Return the settings of this process. They are read only once."""

@@ -1,8 +1,8 @@
-"""OpenTelemetry traces from a request to its trainer, off unless an OTLP endpoint is set.
+"""OpenTelemetry traces from a request to its trainer. They are off unless an OTLP endpoint is set.
 
-The standard variables configure them: `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`
-turns them on, and `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER` and others are those of the SDK. The job's row
-carries the trace, because a message to a worker is only a wake-up, which may be lost or repeated.
+`OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` turns them on. Other variables of the SDK
+apply too, such as `OTEL_SERVICE_NAME` and `OTEL_TRACES_SAMPLER`. The job's row carries the trace context,
+because a wake-up to a worker may be lost or repeated.
 """
 
 import os
@@ -21,13 +21,13 @@ def is_on() -> bool:
 
 
 def start_tracing(process: str) -> None:
-    """Export the spans of this process, if traces are on. Call this once, at its start.
+    """Export the spans of this process, if tracing is on. Call this once, at the start of the process.
 
     Args:
         process: name of the service in the traces, unless OTEL_SERVICE_NAME is set.
 
     Raises:
-        SystemExit: traces are on, but the packages are not installed.
+        SystemExit: tracing is on, but its packages are not installed.
     """
     if not is_on():
         return
@@ -39,7 +39,7 @@ def start_tracing(process: str) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise SystemExit(
-            f"{' or '.join(ENDPOINTS)} is set, but the packages for traces are not installed. Run "
+            f"{' or '.join(ENDPOINTS)} is set, but the packages for tracing are not installed. Run "
             "`pip install '.[tracing]'`, or unset the variable."
         ) from error
     name = os.environ.get("OTEL_SERVICE_NAME") or process
@@ -57,7 +57,7 @@ def flush() -> None:
 
 
 def current() -> str | None:
-    """Return the current span as a W3C `traceparent`, or None if traces are off."""
+    """Return the current span as a W3C `traceparent`, or None if tracing is off."""
     if not is_on():
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -69,7 +69,7 @@ def current() -> str | None:
 
 @contextmanager
 def span(name: str, parent: str | None = None, **attributes: Any) -> Iterator[None]:
-    """Record a span, below `parent` (a `traceparent`) or the current span."""
+    """Record a span as a child of `parent` (a `traceparent`) or of the current span."""
     if not is_on():
         yield
         return
@@ -81,7 +81,7 @@ def span(name: str, parent: str | None = None, **attributes: Any) -> Iterator[No
 
 
 def record(name: str, parent: str | None, start: datetime, end: datetime) -> None:
-    """Record a span that has ended already."""
+    """Record a span that has already ended."""
     if is_on():
         from opentelemetry import trace
 

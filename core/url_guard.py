@@ -1,7 +1,7 @@
 """SSRF protection: webhook URLs must resolve to public addresses only.
 
-The text of a URL is checked on submission, so that a mistake is reported at once. Its addresses are checked
-before each delivery, because DNS answers change. That check decides, also for hosts such as 0x7f.1.
+The text of a URL is checked on submission, to report mistakes at once. Its addresses are checked before each
+delivery, because DNS records change. Only the second check is authoritative, for example for the host 0x7f.1.
 """
 
 import ipaddress
@@ -17,21 +17,21 @@ MAX_LENGTH = 2_000
 PORTS = {"http": 80, "https": 443}
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], list[str]]
-"""A function from host and port to the host's addresses, which may raise OSError."""
+"""Function that maps host and port to the host's addresses. It may raise OSError."""
 
 _PRINTABLE = re.compile(r"[!-~]+")
 _NAME = re.compile(
     r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 )
 _LOCAL = {"localhost", "local", "internal", "lan"}
-# In addition to Python's `is_global`, whose tables grow from version to version.
+# In addition to Python's `is_global`, whose tables differ between versions.
 _NOT_PUBLIC = [
     ipaddress.ip_network(network)
     for network in (
         "192.0.0.0/24",
         "192.88.99.0/24",
-        "168.63.129.16/32",  # a cloud's metadata service, which serves secrets
-        "2001::/32",  # this one (Teredo) and the next (6to4) embed an IPv4 address
+        "168.63.129.16/32",  # Azure's metadata service, which has secrets
+        "2001::/32",  # this network (Teredo) and the next (6to4) embed an IPv4 address
         "2002::/16",
         "3fff::/20",
     )
@@ -47,7 +47,7 @@ class InvalidDestination(ClipCiteError):
 
 
 class NotPublic(ClipCiteError):
-    """A webhook URL with an address that is not public."""
+    """The address in a webhook URL is not public."""
 
     code = "webhook_not_public"
     status = 422
@@ -55,11 +55,11 @@ class NotPublic(ClipCiteError):
 
 @dataclass(frozen=True)
 class Destination:
-    """A URL, parsed once, so that no second parser reads it differently."""
+    """A parsed URL. It is parsed only once, because a second parser could read it differently."""
 
     scheme: str
     host: str
-    """In lower case; an IPv6 address without its brackets."""
+    """Host in lower case. An IPv6 address has no brackets."""
     port: int
     target: str
     """Path and query."""
@@ -76,7 +76,7 @@ def parse(url: str, *, allow_private: bool) -> Destination:
 
     Raises:
         InvalidDestination: the URL is malformed or not supported.
-        NotPublic: its host is a private address or a local name.
+        NotPublic: the host is a private address or a local name.
     """
     try:
         parts = urlsplit(url)
@@ -106,13 +106,13 @@ def parse(url: str, *, allow_private: bool) -> Destination:
 
 
 def addresses(destination: Destination, *, allow_private: bool, resolve: Resolve | None = None) -> list[str]:
-    """Return the present addresses of the host.
+    """Return the current addresses of the host.
 
-    Connect to these, not to the name: a second look-up may return others (DNS rebinding).
+    Connect to these addresses, not to the name: a second look-up may return others (DNS rebinding).
 
     Raises:
-        OSError: the name can't be resolved, or at least one address is not public. The message is the same,
-            so that it does not tell which names exist in the network of the service.
+        OSError: the name can't be resolved, or an address is not public. Both cases have the same message,
+            so that it does not reveal which names exist in the service's network.
     """
     try:
         texts = (resolve or resolve_host)(destination.host, destination.port)
@@ -126,7 +126,7 @@ def addresses(destination: Destination, *, allow_private: bool, resolve: Resolve
 
 
 def resolve_host(host: str, port: int) -> list[str]:
-    """Return the addresses of a host, by the system's resolver."""
+    """Return the addresses of a host from the system's resolver."""
     entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
@@ -140,7 +140,7 @@ def is_public(address: Address) -> bool:
 
 
 def _address(host: str) -> Address | None:
-    """Return the address that a host is, or None for a name."""
+    """Return the host as an address, or None if it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Classification for the API: the model pool, batching across requests, instant previews, exports.
+"""Classification for the API: models in memory, batches across requests, instant previews, exports.
 
 May import `core.clip`, `core.store` and the modules of `core`; `worker` never imports it.
 """

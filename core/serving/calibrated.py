@@ -1,4 +1,4 @@
-"""Scores of a request: a model's calibration, and the most likely classes."""
+"""Results from scores: prediction sets of a calibrated model, and the most likely classes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ def holds_for(
     templates: Sequence[str] | None,
     balance: float,
 ) -> bool:
-    """Say whether the prediction sets of a calibration hold for such a request.
+    """Return whether the prediction sets of a calibration are valid for a request.
 
-    It was fitted with exactly the trained classes as candidates, at the model's own prompts and balance, by
-    the rule of a closed request in this version of the software.
+    They are valid for exactly the trained classes, with the model's own prompts and balance, and if the
+    calibration was fitted with this version of the scores.
 
     Args:
         own_prompts: the request has prompts of its own.
-        templates: of the request; None is the model's.
+        templates: prompt templates of the request. None: those of the model.
     """
     same_names = {same_class(name) for name in names} == {same_class(name) for name in trained}
     plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts
@@ -49,10 +49,11 @@ def stored_calibration(model: Model, alpha: float) -> Calibration | None:
 def prediction_sets(
     calibration: Calibration, scores: Scores, names: Sequence[str], coverage: float
 ) -> list[list[str]]:
-    """Return the names in the prediction set of each image, never none, the most likely class first.
+    """Return the names in each image's prediction set, the most likely class first. A set is never empty.
 
     Args:
-        scores: scores [N, C] of N images at the calibration's temperature, the trained classes in any order.
+        scores: scores [N, C] of N images at the calibration's temperature, with the trained classes in any
+            order.
         coverage: probability, from 0 to 1, that a prediction set contains the true class.
     """
     in_set = scores.probabilities >= calibration.conformal_threshold(coverage)
@@ -63,7 +64,7 @@ def prediction_sets(
 
 
 class NotCalibrated(ClipCiteError):
-    """A request for `coverage` for which no calibration is valid."""
+    """A request for `coverage` without a valid calibration."""
 
     code = "not_calibrated"
     status = 422
@@ -72,8 +73,8 @@ class NotCalibrated(ClipCiteError):
         metrics = model.metrics if isinstance(model, Model) else None
         if (metrics or {}).get("verdict") == "evaluating":
             super().__init__(
-                "The model is still being evaluated, and coverage needs the result. Send the request without "
-                "it, or again when the job has succeeded."
+                "coverage needs the model's evaluation, which is still running. Send the request without "
+                "coverage, or again when the job has succeeded."
             )
             return
         super().__init__(
@@ -88,7 +89,7 @@ def ranked(
 ) -> Iterator[list[Prediction]]:
     """Yield the K most likely classes of each image, best first."""
     count = len(names)
-    # By score, since far below the first class probabilities are rounded to equal zeros.
+    # Sort by score, because small probabilities are all rounded to 0.
     top = scores.scores.topk(min(top_k or count, count), dim=-1).indices
     columns = (scores.probabilities.gather(1, top), top, scores.similarities.gather(1, top))
     for row in zip(*(column.tolist() for column in columns), strict=True):

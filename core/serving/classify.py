@@ -1,4 +1,4 @@
-"""Classification by one model: of images, or of the features of a collection."""
+"""Classification with one model, of images or of a collection's features."""
 
 import base64
 import time
@@ -43,13 +43,13 @@ from core.tracing import span
 
 Decoded = Tensor | BadImage
 COLLECTION_COPIES, SCORE_COPIES = 5, 2
-"""Copies of a collection's features and scores in memory at once, in float32."""
+"""Number of copies of a collection's features and scores that are in memory at once, in float32."""
 
 
 class Images:
-    """The images of one request, decoded once for all models with the same preprocessing.
+    """The images of one request. Models with the same preprocessing share decoded images.
 
-    Not thread-safe: a request runs its models one after the other.
+    Not thread-safe: a request runs its models one at a time.
     """
 
     def __init__(self, files: Sequence[bytes], serving: Serving, owner: str) -> None:
@@ -62,9 +62,9 @@ class Images:
         return len(self._files)
 
     def decoded(self, model: ServedModel) -> Iterator[list[Decoded]]:
-        """Yield batches of pixels (`Pixels.fit`), or the reason why an image can't be read.
+        """Yield batches of images: pixels (`Pixels.fit`), or the reason why an image can't be read.
 
-        A batch is yielded when it is ready, while later images are still being decoded.
+        Each batch is yielded as soon as it is ready, while later images are still being decoded.
         """
         key = model.preprocess, model.backbone.image_size
         limits, decoders = self._serving.limits, self._serving.decoding
@@ -80,18 +80,18 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
     """Score images against class names.
 
     Args:
-        options: with class names.
+        options: options with class names.
         model: from `look_up`.
-        take: takes images from the budget `serving.images`, for prompts and for images above the usual size.
+        take: takes more from the budget `serving.images`, for prompts and for unusually large images.
 
     Raises:
         InvalidNames: a class name can't be used.
-        ModelNotFound: the model was deleted since.
-        ModelUnavailable: its files are missing or damaged.
+        ModelNotFound: the model was deleted after `look_up`.
+        ModelUnavailable: the model's files are missing or damaged.
         NoReadableImage: none of the images can be read.
         NotCalibrated: `coverage` without a valid calibration.
-        NothingToCompare: `reject` with a model that has no training images.
-        ServerBusy: other requests hold the room, or the rows are not computed in time.
+        NothingToCompare: `reject` with a model without training images.
+        ServerBusy: other requests use the budget, or the features are not computed in time.
         UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
     """
     started = time.perf_counter()
@@ -113,7 +113,7 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
                 serving.texts.encode(classifier, held, take)  # prompts and images are encoded concurrently
                 features = torch.cat([batcher.wait(part, serving.engine.wait_seconds) for part in sent])
         finally:
-            for part in sent:  # the model must stay in memory until then
+            for part in sent:  # the model must stay in memory until all are computed
                 batcher.end(part)
         rule = _rule(held, classifier, options)
         judgement = _alone(held, classifier, features) if options.reject else None
@@ -133,7 +133,7 @@ def classify_collection(
     Raise the errors of `classify`, and WrongFeatures, WrongLabels.
 
     Args:
-        owner: whose memory it takes.
+        owner: owner of the request, whose memory budget it uses.
     """
     started = time.perf_counter()
     count, width = collection.rows.shape
@@ -151,7 +151,7 @@ def classify_collection(
                 raise NothingToCompare
             judgement = pile.something_else(support, features.numpy())
         balance = options.new_class_balance
-        rule = _rule(held, classifier, options)  # kept with the class names
+        rule = _rule(held, classifier, options)  # cached with the class names
         if len(shots.labels) > shots.trained:
             rule = shots.rule(held, classifier.text_features, balance)
         if judgement is not None and options.reject:
@@ -174,13 +174,13 @@ def classify_collection(
 
 
 def group_collection(serving: Serving, collection: Features, model: str, *, owner: str) -> Result:
-    """Group the images of a collection, without class names. Each result has no prediction."""
+    """Group the images of a collection without class names. The results have no predictions."""
     started = time.perf_counter()
     count, width = collection.rows.shape
     with serving.memory.hold(owner, 4 * count * COLLECTION_COPIES * width):
         features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
         groups = grouped(features, collection)
-    reason = "No class names were sent, so the images are grouped and not classified."
+    reason = "No class names were sent, so the images are grouped but not classified."
     return Result(
         model=model,
         preview=False,
@@ -197,7 +197,7 @@ def group_collection(serving: Serving, collection: Features, model: str, *, owne
 
 
 def grouped(features: Tensor, collection: Features, judgement: pile.Answer | None = None) -> list[list[int]]:
-    """Return the positions of images [N, D] that look alike, the most useful question first."""
+    """Return groups of similar images [N, D], as positions. Groups most worth labelling come first."""
     if not collection.groups:
         return []
     done = np.isin(np.arange(len(features)), list(collection.labels))
@@ -216,12 +216,12 @@ def score(
     judgement: pile.Answer | None = None,
     classes: Sequence[int] | None = None,
 ) -> tuple[Scores, list[ImageScores]]:
-    """Score image features [N, D] by a rule, and return the scores with what an answer says of each image.
+    """Score image features [N, D] with a rule. Return the scores and the result for each image.
 
     Args:
-        calibration: valid for this request; None if there is none.
-        judgement: which images are something else; None if that is not asked.
-        classes: class per name, `NEW_CLASS` for a name without a training image (default: the classifier's).
+        calibration: calibration that is valid for this request, or None.
+        judgement: which images belong to none of the classes. None: not requested.
+        classes: class per name, `NEW_CLASS` for a name without training images (default: the classifier's).
     """
     names = classifier.names
     scale = model.served.backbone.logit_scale
@@ -235,7 +235,7 @@ def score(
         ):
             image.prediction_set = chosen
     if judgement is not None:
-        # A name without a training image has nothing to compare with, so its images are never rejected.
+        # Without training images there is nothing to compare with, so images of such a name are not rejected.
         new = [c == NEW_CLASS for c in (classifier.classes if classes is None else classes)]
         best = scores.scores.argmax(dim=1).tolist()
         judged = zip(images, judgement.score.tolist(), judgement.known.tolist(), best, strict=True)
@@ -249,7 +249,7 @@ def score(
 
 
 def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) -> pile.Answer:
-    """Say of each image by itself whether it is like the training images. Raise NothingToCompare."""
+    """Judge each image alone: is it like the training images? Raise NothingToCompare."""
     asked = np.array([c for c in classifier.classes if c != NEW_CLASS], np.int64)
     if model.shots is None or not len(asked):
         raise NothingToCompare
@@ -266,7 +266,7 @@ def _rule(model: HeldModel, classifier: RequestClassifier, options: Options) -> 
 
 
 def _calibration(model: HeldModel, classifier: RequestClassifier, options: Options) -> Calibration | None:
-    """Return the calibration that is valid for a request. Raise NotCalibrated if it needs one."""
+    """Return the calibration that is valid for a request, or None. Raise NotCalibrated if one is needed."""
     found = model.calibration
     if (
         found is None
@@ -296,7 +296,7 @@ def _send(
 ) -> None:
     """Send images to the batcher as they are decoded.
 
-    Appends one element per image to `problems`: None, or the reason why it can't be read.
+    Append one element per image to `problems`: None, or the reason why it can't be read.
 
     Raises NoReadableImage.
     """

@@ -1,4 +1,4 @@
-"""Collections of images by their features, for POST /classify/collection: a pile and its labels."""
+"""Collections of images for POST /classify/collection: their features and labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ from core.errors import ClipCiteError
 from core.serving.texts import HeldModel, RequestClassifier
 
 MIN_CLASS_SHARE = 0.5
-"""Part of the mean number of images per class name that must be predicted for each class.
+"""Minimum number of images predicted for a class, as a fraction of the mean per class name.
 
-Without images of a class self-training loses (benchmarks/pages/pile.md).
+Self-training loses accuracy if a class has no images (benchmarks/pages/pile.md).
 """
-SELF_TRAINED = "The model was trained on all class names: the surer images count as training images here."
+SELF_TRAINED = "The model was trained on all class names: the more certain images count as training images."
 
 
 class WrongFeatures(ClipCiteError):
@@ -36,7 +36,7 @@ class WrongLabels(ClipCiteError):
 
 
 class NothingToCompare(ClipCiteError):
-    """`reject` without a training image."""
+    """`reject` without training images."""
 
     code = "no_training_images"
     status = 422
@@ -50,7 +50,7 @@ class NothingToCompare(ClipCiteError):
 
 @dataclass(frozen=True)
 class Features:
-    """Features [N, D] of a collection as they were sent, and what is asked of them."""
+    """Features [N, D] of a collection as they were sent, and what is requested of them."""
 
     rows: NDArray[np.float16]
     suggest: int = 0
@@ -58,7 +58,7 @@ class Features:
     groups: int = 0
     """Number of groups to return."""
     labels: Mapping[int, str | None] = field(default_factory=dict)
-    """Class name of an image by its position; None is "none of these"."""
+    """Class names of images by position. None means "none of these"."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,21 +66,21 @@ class Features:
 
 @dataclass(frozen=True)
 class Shots:
-    """Training images of a request's model, and the images of the collection that have a label."""
+    """Training images of a request's model, and the labelled images of the collection."""
 
     features: Tensor
-    """[S, D], the training images first."""
+    """[S, D], training images first."""
     labels: Tensor
-    """[S], class."""
+    """[S], classes."""
     trained: int
     """Number of training images."""
     none: Tensor
     """[M, D], images that a person marked as none of the classes."""
     classes: list[int]
-    """Class per name. A new name with a label has one of its own; without it is NEW_CLASS."""
+    """Class per name. A new name has its own class if an image is labelled with it, else NEW_CLASS."""
 
     def rule(self, model: HeldModel, text_features: Tensor, balance: float) -> RequestRule:
-        """Return the rule of the request: labels count like training images, and nothing is trained."""
+        """Return the rule of the request. Labels count as training images; nothing is trained."""
         shots = self.features, self.labels
         if model.served.shots is None:
             return PrototypeClassifier(*shots).rule(text_features, self.classes, balance)
@@ -88,20 +88,20 @@ class Shots:
         return without_prior(rule, model.served.shots[1], self.classes, model.served.backbone.logit_scale)
 
     def support(self) -> pile.Support:
-        """Return the images of the requested classes, as `pile` takes them."""
+        """Return the images of the requested classes in the format of `pile`."""
         asked = torch.isin(self.labels, torch.tensor(self.classes))
         labels = torch.cat([self.labels[asked], torch.full((len(self.none),), pile.NONE)])
         features = torch.cat([self.features[asked], self.none])
-        # Labelled images alone set the limit of a model without training images.
+        # If the model has no training images, the labelled images alone set the limit.
         trained = int(asked[: self.trained].sum()) or None
         return pile.Support(features.numpy(), labels.numpy(), trained)
 
 
 def shots_of(model: HeldModel, classifier: RequestClassifier, collection: Features, rows: Tensor) -> Shots:
-    """Return the training images of a model with the labelled images [N, D] of a collection.
+    """Return the training images of a model, and the labelled ones among the images [N, D] of a collection.
 
     Raises:
-        WrongLabels: a label is none of the class names.
+        WrongLabels: a label is not a class name of the request.
     """
     features, labels = model.shots or (rows[:0], torch.empty(0, dtype=torch.long))
     column = {same_class(name): i for i, name in enumerate(classifier.names)}
@@ -111,8 +111,7 @@ def shots_of(model: HeldModel, classifier: RequestClassifier, collection: Featur
     }
     if unknown := [at for at, label in given.items() if label == -1]:
         raise WrongLabels(
-            f"{collection.labels[unknown[0]]!r} in `labels` is none of the class names. Add it to "
-            "`class_names`."
+            f"{collection.labels[unknown[0]]!r} in `labels` is not in `class_names`. Add it there."
         )
     classes = list(classifier.classes)
     free = 1 + max([NEW_CLASS, *classes, *labels.tolist()])
@@ -131,8 +130,8 @@ def check_features(features: Tensor, width: int) -> None:
     """Raise WrongFeatures unless features [N, D] have this width."""
     if features.shape[1] != width:
         raise WrongFeatures(
-            f"The features have {features.shape[1]} numbers each, and those of this model have {width}. Send "
-            "the `features` that POST /classify returned for the same model and alpha."
+            f"The features have {features.shape[1]} numbers each, but this model needs {width}. Send the "
+            "`features` that POST /classify returned for the same model and alpha."
         )
 
 
@@ -147,18 +146,18 @@ def self_training_or_reason(
     """Return the rule after self-training, or the reason why each image is classified alone.
 
     Args:
-        features: [N, D], normalised, of the images that may belong to the classes.
-        rule: without self-training.
+        features: normalised features [N, D] of the images that may belong to the classes.
+        rule: rule without self-training.
     """
     names, classes, served = classifier.names, shots.classes, model.served
     if model.preview is not None:
-        return "The model is not trained yet, and its instant preview answers image by image."
+        return "The model is not trained yet. Its instant preview classifies each image alone."
     if served.shots is None:
-        return "The pre-trained model answers image by image, with the labels that were sent."
+        return "The pre-trained model classifies each image alone, with the labels that were sent."
     if NEW_CLASS in classes:
         return f"The model was not trained on {names[classes.index(NEW_CLASS)]!r}."
     if len(names) == 1:
-        return "There is only one class name."
+        return "Only one class name was sent."
     if rule.among_trained is None:
         return "The scores use no training images: new_class_balance is 0, or a class has none."
     counts = rule.scores(features).argmax(dim=1).bincount(minlength=len(names))

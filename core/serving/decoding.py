@@ -1,4 +1,4 @@
-"""Decoding of images to the input of a model."""
+"""Decoding of image files to the input of a model."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -23,13 +23,13 @@ def fitted(
     decoders: Decoders,
     owner: str,
 ) -> Iterator[Tensor | BadImage]:
-    """Decode files, and scale and crop them by `Pixels.fit`.
+    """Decode files, and scale and crop the images with `Pixels.fit`.
 
     Args:
-        preprocess: settings of the image transform to `image_size`.
+        preprocess: settings of the transform to `image_size`.
 
     Yields:
-        The pixels of an image, or the reason why it can't be read, in the order of the files.
+        The pixels of each image, or the reason why it can't be read, in the order of the files.
 
     Raises NoDecoder.
     """

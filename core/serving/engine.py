@@ -1,4 +1,4 @@
-"""Models at any α, and their features of images and text, computed in batches across requests."""
+"""Models at any α, and features of images and text, computed in batches across requests."""
 
 import logging
 from typing import cast
@@ -22,16 +22,16 @@ MAX_BATCH_ROWS = {
     "cpu": {"images": CPU_IMAGE_BATCH_SIZE, "prompts": 32},
     "cuda": {"images": IMAGE_BATCH_SIZE, "prompts": 256},
 }
-"""Maximum rows of a batch. On a CPU, larger prompt batches would delay other requests."""
+"""Maximum number of rows per batch. On a CPU, larger batches of prompts would delay other requests."""
 MAX_WORKERS = 4
-"""Maximum number of concurrent batches on a CPU, each of which reads all weights of its model."""
+"""Maximum number of concurrent batches on a CPU. Each reads all weights of its model."""
 
 
 class Engine:
     """A pool of models, and a batcher across requests. Thread-safe."""
 
     wait_seconds: float = 10.0
-    """Maximum wait of a request for a model, and for the turn of its rows."""
+    """Maximum time that a request waits for a model, and for its rows to start."""
 
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
         device = find_device(settings.device)
@@ -40,7 +40,7 @@ class Engine:
         self.pool = ModelPool(settings, database, blobs, mixed_precision(self.precision, device))
         if self.precision != "fp32":
             logger.warning(
-                "CLIPCITE_SERVING_PRECISION is %s: some answers differ from those in fp32, the precision of "
+                "CLIPCITE_SERVING_PRECISION is %s: some results differ from fp32, the precision of "
                 "evaluations and calibrations.",
                 self.precision,
             )
@@ -48,16 +48,16 @@ class Engine:
         self.batcher = Batcher(MAX_BATCH_ROWS[self.device], workers, _encode)
 
     def max_images(self, model: ServedModel) -> int:
-        """Return the images of one batch; a call may have more."""
+        """Return the maximum number of images per batch. A call may have more."""
         return batch_rows(self.batcher.largest["images"], model.backbone.image_size**2)
 
     def encode_images(self, model: ServedModel, images: Tensor, *, wait_seconds: float | None) -> Tensor:
         """Return image features, float32 [N, D], normalised.
 
         Args:
-            model: acquired, and held until the call returns.
+            model: acquired model, held until the call returns.
             images: uint8 [N, S, S, 3] from `Pixels.fit`, N > 0.
-            wait_seconds: maximum wait for the turn; None waits without limit.
+            wait_seconds: maximum time until the first row starts. None: no limit.
 
         Raises ServerBusy.
         """
@@ -74,7 +74,7 @@ class Engine:
         return self.batcher.wait(self.batcher.submit((model, "prompts"), tokens), wait_seconds)
 
     def close(self) -> None:
-        """Refuse further work, and end waiting calls with ServerBusy."""
+        """Refuse new calls, and end waiting ones with ServerBusy."""
         self.batcher.close()
         self.pool.close()
 
@@ -82,7 +82,7 @@ class Engine:
 def _encode(queue: QueueKey, rows: Tensor) -> Tensor:
     model, kind = cast(ServedModel, queue[0]), queue[1]
     try:
-        # Other processes use a GPU too.
+        # Other processes may use the GPU too.
         return in_parts(model.encode_images if kind == "images" else model.encode_tokens, rows)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -34,7 +34,7 @@ Format = Literal["open_clip", "onnx", "delta", "classifier", "transformers", "im
 
 
 class OnnxMissing(ClipCiteError):
-    """An ONNX export without the packages for it."""
+    """The packages for an ONNX export are not installed."""
 
     code = "onnx_not_installed"
     status = 501
@@ -50,16 +50,16 @@ def export(
     names: Sequence[str] | None = None,
     take: Callable[[int], None] = lambda size: None,
 ) -> IO[bytes]:
-    """Export a model at α. Return an open zip file, which is deleted when it is closed.
+    """Export a model at α. Return an open zip file. Closing the file deletes it.
 
-    Backbone and weights are those in memory. On a GPU, the backbone is loaded for the export, onto the CPU.
+    Backbone and weights come from memory. On a GPU, the backbone is loaded again, onto the CPU.
 
     Args:
-        names: class names that the files answer; None are the trained classes.
-        take: called with the size of the zip before it is written; it may raise an error.
+        names: class names of the exported classifier. None: the trained classes.
+        take: called with the size of the zip file before it is written. It may raise an error.
 
     Raises:
-        InvalidClassNames: a name can't be used, or the format holds none.
+        InvalidClassNames: a name can't be used, or the format has no class names.
         OnnxMissing, OnnxDiffers, ServerBusy, NotPlainClip: for all formats but `open_clip` and `delta`.
         OSError: writing failed, for example because the disk is full.
         ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
@@ -71,7 +71,7 @@ def export(
             clean = {same_class(name): name for name in map(clean_class_name, names or model.classes)}
             _write_model(folder, settings.cache, pool, model, alpha, format, [*clean.values()])
         elif names:
-            raise InvalidClassNames("A delta holds no class names. Leave them out, or choose another format.")
+            raise InvalidClassNames("A delta has no class names. Leave them out, or choose another format.")
         else:  # the stored files, unchanged
             blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
             blobs.fetch(model.manifest_key, folder / MANIFEST)
@@ -80,7 +80,7 @@ def export(
             describe_delta(folder, info)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         take(sum(file.stat().st_size for file in files))
-        # Not compressed: weights don't shrink, and compressing takes longer than sending.
+        # Not compressed: weights barely shrink, and compressing takes longer than sending.
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for file in files:
                 archive.write(file, file.relative_to(folder))
@@ -112,14 +112,14 @@ def _write_model(
         theta = tower_parameters(classifier.model)
         save_file({name: parameter.detach() for name, parameter in theta.items()}, parameters)
     del classifier, theta
-    # In a process of its own: while torch traces a network for ONNX, other threads can't run traced ones.
-    # Besides, it takes seconds of the GIL, and hundreds of MB that would stay.
+    # In a separate process: while torch traces a network for ONNX, other threads can't run traced networks.
+    # An export also holds the GIL for seconds, and uses hundreds of MB that would not be freed.
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=os.nice, initargs=(10,)) as process:
         try:
             process.submit(export_format, format, folder, parameters, cache, info).result()
         except BrokenProcessPool as error:
             raise ServerBusy(
-                "The process that wrote ONNX ended, probably because memory is short. Try later, or use "
+                "The process that wrote ONNX ended, probably for lack of memory. Try again later, or use "
                 "format=open_clip."
             ) from error
 

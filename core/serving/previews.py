@@ -1,4 +1,4 @@
-"""Instant preview: a prototype classifier from a job's images, for jobs without a model."""
+"""Instant previews: prototype classifiers from a job's images, until the job has a model."""
 
 import logging
 import threading
@@ -31,13 +31,13 @@ from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
 MAX_SHOTS = 512
-"""Maximum number of images per preview: more do not improve the prototypes."""
+"""Maximum number of images per preview. More images do not improve the prototypes."""
 BUDGET_BYTES = 64_000_000
 THREADS = 4
 BATCH_SIZE = 16
-"""Images that are decoded and encoded at a time."""
+"""Number of images that are decoded and encoded at a time."""
 TURN_SECONDS = 1.0
-"""Time after which a preview is usable with part of its images, if every class has one."""
+"""Time after which an incomplete preview can be used, if every class has an image."""
 
 
 def is_job(reference: str) -> bool:
@@ -47,7 +47,7 @@ def is_job(reference: str) -> bool:
 
 @dataclass(frozen=True)
 class JobPreview:
-    """The fields of a job that its preview needs, named like those of a model's row."""
+    """The fields of a job that its preview needs. They have the names of a model's columns."""
 
     id: str
     backbone: str
@@ -67,7 +67,7 @@ class JobPreview:
 
 
 class PartialPrototypes:
-    """A preview that is usable while further images are still being encoded."""
+    """A preview that can be used while more images are being encoded."""
 
     def __init__(self) -> None:
         self.shots: list[JobImage] = []
@@ -76,7 +76,7 @@ class PartialPrototypes:
         """Features [n, D] of the images encoded so far."""
         self.usable = False
         self.error: Exception | None = None
-        """Why it will never be usable."""
+        """Reason why the preview can never be used."""
 
     @property
     def encoded(self) -> int:
@@ -90,24 +90,24 @@ class PartialPrototypes:
 
     @property
     def has_every_class(self) -> bool:
-        """Every class has an encoded image."""
+        """True if every class has an encoded image."""
         return len(self.labels[: self.encoded].unique()) == len(self.labels.unique())
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A preview at one moment."""
+    """State of a preview at one moment."""
 
     preview: PrototypeClassifier
     missing: int
-    """Images that are not encoded yet."""
+    """Number of images that are not encoded yet."""
 
 
 class Previews:
-    """The most recent instant previews, built from stored images on submission or on first use.
+    """The most recent instant previews. They are built from stored images, on submission or on first use.
 
-    Previews take turns, and one with many images is usable before all of them are encoded. Each API process
-    builds its own previews and stores none.
+    Previews take turns. A preview with many images can be used before all of them are encoded. Each API
+    process builds its own previews, in memory only.
     """
 
     def __init__(
@@ -124,13 +124,13 @@ class Previews:
         self._blobs = blobs
         self._engine = engine
         self._kept: OrderedDict[str, PartialPrototypes] = OrderedDict()
-        """By job, the least recently used first."""
+        """Previews by job id, the least recently used first."""
         self._changed = threading.Condition()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="preview")
         self._closed = False
 
     def prepare(self, job: JobPreview) -> PartialPrototypes:
-        """Start building a preview, without waiting. Errors are left to the first request for it."""
+        """Start building a preview without waiting. The first request for it gets any error."""
         with self._changed:
             prototypes = self._kept.get(job.id)
             if prototypes is None:
@@ -145,7 +145,7 @@ class Previews:
         """Return a preview.
 
         Raises:
-            StillLoading: it is not usable in time; building goes on.
+            StillLoading: the preview can't be used in time. Building continues.
             ShotsGone: the images or the job were deleted.
             BackboneUnavailable, StorageUnavailable, BlobNotFound.
         """
@@ -180,7 +180,7 @@ class Previews:
             self._threads.submit(self._build, job, prototypes)
 
     def _build(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
-        """Encode images for one turn. Then other previews have theirs."""
+        """Encode images for one turn, then let other previews have theirs."""
         try:
             if not prototypes.shots:
                 self._choose_shots(job, prototypes)
@@ -192,7 +192,7 @@ class Previews:
             with self._changed:
                 if not prototypes.usable:
                     prototypes.error = error
-                    if self._kept.get(job.id) is prototypes:  # the next request tries again
+                    if self._kept.get(job.id) is prototypes:  # so that the next request tries again
                         del self._kept[job.id]
                 self._changed.notify_all()
             return
@@ -221,7 +221,7 @@ class Previews:
                     return
 
     def _features(self, stock: ServedModel, shots: Sequence[JobImage]) -> Tensor:
-        """Return the features [n, D] of a small batch, so that other requests come in between."""
+        """Return the features [n, D] of a batch. It is small, so that other requests run in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
         pixels = []
         how = (stock.preprocess, stock.backbone.image_size, self._limits)
@@ -233,9 +233,9 @@ class Previews:
 
 
 def chosen_shots(images: Sequence[JobImage], max_shots: int = MAX_SHOTS) -> list[JobImage]:
-    """Return training images, evenly over the classes and in the order of the upload.
+    """Return training images in the order of the upload, spread evenly over the classes.
 
-    At most `max_shots` images are returned, and at least one per class.
+    There are at most `max_shots` images, but at least one per class.
     """
     trained = [image for image in images if image.split == "train"]
     names = [image.class_name for image in trained]

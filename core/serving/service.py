@@ -1,4 +1,4 @@
-"""Models of classifications in memory, and the default one."""
+"""Models for classification: look-up, models in memory, and the default backbone."""
 
 import logging
 import threading
@@ -35,10 +35,10 @@ from core.store.storage.blobs import Blobs
 MIN_DECODERS = 2
 WARM_UP_AGAIN_SECONDS = 10
 REFRESH_SECONDS = 2.0
-"""Interval at which the default backbone is looked up."""
+"""Interval at which the choice of the default backbone is read (seconds)."""
 
 Subject = Model | JobPreview | str
-"""A classifier of images. A string is `stock` or `stock:<backbone>`."""
+"""What a request classifies with. A string is `stock` or `stock:<backbone>`."""
 logger = logging.getLogger(__name__)
 
 
@@ -48,7 +48,7 @@ def is_stock(reference: str) -> bool:
 
 
 def look_up(database: Database, references: Sequence[str], *, owner: str) -> list[Subject]:
-    """Resolve references. A job's id stands for its model or, until that exists, for its instant preview.
+    """Resolve references. A job's id means its model or, until that exists, its instant preview.
 
     Raises JobNotFound, ModelNotFound.
     """
@@ -67,7 +67,7 @@ def look_up(database: Database, references: Sequence[str], *, owner: str) -> lis
 
 
 class Serving:
-    """Classification service: loads models on first use and keeps the recently used ones."""
+    """Classification service. It loads models on first use and keeps recently used ones."""
 
     def __init__(
         self, settings: Settings, database: Database, blobs: Blobs, memory: Budget | None = None
@@ -79,11 +79,11 @@ class Serving:
         self.decoders = max(MIN_DECODERS, torch.get_num_threads())
         self.memory = memory or Budget(settings.memory_bytes)
         self.images = Budget(MAX_IMAGES, "Too many classifications are in progress.", retry_after=2)
-        """Images in flight, once per model. Each full PROMPTS_PER_IMAGE new prompts count as one more."""
+        """Images in flight. Each counts once per model. Every PROMPTS_PER_IMAGE new prompts count as one."""
         self.decoding = Decoders(self.decoders)
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_IMAGES, "request")
-        """One thread per admitted request, so that requests never wait for a thread."""
+        """Threads of the requests, one for each that `images` can admit, so requests never wait for one."""
         self.texts = Texts(self.engine)
         self.limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._default = WeightsKey(settings.backbone, recipe(settings.backbone).image_size)
@@ -94,9 +94,9 @@ class Serving:
     def warm_up(self) -> None:
         """Load the default backbone and keep it.
 
-        Loading is tried again until it succeeds: missing files or an unreachable hub may come back.
+        Loading is retried until it succeeds, because missing files or an unreachable hub may come back.
         """
-        with suppress(NoDecoder):  # logged; an image tries again
+        with suppress(NoDecoder):  # it is logged, and the next image tries again
             self.decoding.start()
         while not self._closed.is_set():
             if self._load_default() is None:
@@ -104,17 +104,17 @@ class Serving:
             self._closed.wait(WARM_UP_AGAIN_SECONDS)
 
     def follow_default(self) -> None:
-        """Load another default backbone when one is chosen, while the present one answers; until `close`."""
+        """Until `close`, load each newly chosen default backbone, while the old one still serves."""
         wait = REFRESH_SECONDS
         while not self._closed.wait(wait):
             wait = REFRESH_SECONDS if self._load_default() is None else WARM_UP_AGAIN_SECONDS
 
     def _load_default(self) -> ClipCiteError | None:
-        """Load the default backbone unless it is in memory. Return why that failed."""
+        """Load the default backbone unless it is in memory. Return the error, if any."""
         try:
             with self.database.read_single() as session:
                 name = store.default(session, self.settings)
-            if not self.has_backbone(name):  # removed since it was chosen
+            if not self.has_backbone(name):  # removed after it was chosen
                 name = self.settings.backbone
         except DatabaseUnavailable:
             name = self._default.backbone
@@ -139,7 +139,7 @@ class Serving:
 
     @property
     def default_backbone(self) -> str:
-        """Name of the backbone that answers for `stock`."""
+        """Name of the backbone that `stock` denotes."""
         return self._default.backbone
 
     def has_backbone(self, name: str) -> bool:
@@ -148,24 +148,25 @@ class Serving:
             return True
         try:
             found = backbones.read(name, self.settings.cache)
-        except (ClipCiteError, ValueError):  # damaged, or no file can have this name
+        except (ClipCiteError, ValueError):  # damaged, or not a valid file name
             return False
         return found is not None and found.name == name
 
     def prepare_preview(self, job: JobPreview) -> None:
-        """Start the instant preview of a new job, if its backbone is in memory already."""
+        """Start the instant preview of a new job, if its backbone is already in memory."""
         if WeightsKey(job.backbone, job.image_size) == self._default and self._is_default_loaded():
             self.previews.prepare(job)
 
     def ready(self) -> None:
-        """Raise the reason if the default backbone is not loaded. Nothing is loaded here."""
+        """Raise the error, or StillLoading, if the default backbone is not loaded. Nothing is loaded here."""
         if not self._is_default_loaded():
             raise self._warm_up_error or StillLoading("The default backbone")
 
     def preparing(self) -> Preparing | None:
-        """Return the current step until the default backbone is loaded; None after a failure, too.
+        """Return the current step of loading the default backbone. None: it is loaded, or has failed.
 
-        A download is followed in the cache, since the trainer may be the process that downloads.
+        The progress of a download is read from the cache, because the trainer may be the process that
+        downloads.
         """
         name, cache = self._default.backbone, self.settings.cache
         if self._is_default_loaded():
@@ -180,7 +181,7 @@ class Serving:
         return Preparing(f"Loading {name}")
 
     def close(self) -> None:
-        """Refuse further work, and stop the threads."""
+        """Refuse new work, and stop the threads."""
         self._closed.set()
         self.engine.close()
         self.previews.close()
@@ -189,13 +190,13 @@ class Serving:
         self.requests.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, model_id: str) -> None:
-        """Drop a deleted model. Requests that hold it still finish."""
+        """Drop a deleted model. Requests that hold it can finish."""
         self.engine.pool.forget(model_id)
         self.texts.forget(model_id)
 
     @contextmanager
     def hold(self, model: Subject, alpha: float | None) -> Iterator[HeldModel]:
-        """Hold a model in memory, at α, rounded to 0.01, or at its own.
+        """Hold a model in memory, at α rounded to 0.01, or at the model's own α.
 
         Raises ModelNotFound, ModelUnavailable, UnknownBackbone, StillLoading, BackboneUnavailable,
         StorageUnavailable, BlobNotFound.

@@ -1,6 +1,6 @@
-"""Class names of requests: cleaned, resolved to prompts and encoded, with one cache of the features.
+"""Class names of requests: cleaned, resolved to prompts and encoded, with a cache of the features.
 
-Entries may outlive the model that computed them.
+Cached features may outlive the model that computed them.
 """
 
 import sys
@@ -36,20 +36,20 @@ Prompts = tuple[str, ...]
 Given = tuple[str | tuple[str, Prompts | None], ...]
 """Class names as they were sent."""
 TEXT_CACHE_BYTES = 250_000_000
-"""Memory for features and classifiers of all class names, about 5 kB per class name."""
+"""Memory for features and classifiers of all class names (bytes), about 5 kB per class name."""
 OVERHEAD = 1_000
-"""Bytes of a tensor object, its key and its cache entry, without the numbers (upper bound)."""
+"""Bytes of a tensor object, its key and its cache entry, without the tensor's data (upper bound)."""
 CLASS_OVERHEAD = 150
 """Bytes per class in a key, without its prompts (upper bound)."""
 PROMPTS_PER_IMAGE = 100
 """Number of prompts that take about as long as an image."""
 PROMPTS_PER_TURN = 16
-"""Prompts that are tokenized at once, in about 0.2 s if each has 1,000 of the costliest characters."""
+"""Prompts that are tokenized at once. They take up to 0.2 s, with 1,000 of the slowest characters each."""
 
 
 @dataclass(frozen=True)
 class HeldModel:
-    """A model in memory for one request, with the row or preview behind it."""
+    """A model that a request holds in memory, with its row or preview."""
 
     served: ServedModel
     preview: Snapshot | None
@@ -58,18 +58,18 @@ class HeldModel:
     backbone: str
     alpha: float
     calibration: Calibration | None = None
-    """Fitted at this α. Not every request can use it."""
+    """Calibration that was fitted at this α. Not every request can use it."""
 
     @property
     def shots(self) -> tuple[Tensor, Tensor] | None:
-        """Features [S, D] and labels [S] of the training images; None for the pre-trained model."""
+        """Features [S, D] and labels [S] of the training images, or None for the pre-trained model."""
         if self.preview is not None:
             return self.preview.preview.features, self.preview.preview.labels
         return self.served.shots
 
 
 class InvalidNames(InvalidClassNames):
-    """Class names of a request that can't be used. `errors` lists all of them."""
+    """Invalid class names of a request. `errors` lists all of them."""
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         super().__init__(errors[0]["detail"])
@@ -77,15 +77,15 @@ class InvalidNames(InvalidClassNames):
 
 
 class RequestClassifier:
-    """The class names of a request for one model; once encoded, their features and the rule of the request.
+    """The class names of a request for one model. `encode` adds their features and the rule of the request.
 
-    Never changed after that.
+    After that it never changes.
     """
 
     text_features: Tensor
     """[C, D], normalised."""
     rule: RequestRule
-    """The rule of the adapted model; that of a preview changes while its images are encoded."""
+    """Rule of an adapted model. A preview does not use it, because its rule changes as images are encoded."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class RequestClassifier:
         warnings: Sequence[dict[str, str]] = (),
     ) -> None:
         self.key = key
-        """Key in the cache: all that decides the features and the rule."""
+        """Key in the cache. It has everything that determines the features and the rule."""
         self.names = names
         self.classes = classes
         """Trained class per name, or `NEW_CLASS`."""
@@ -108,7 +108,7 @@ class RequestClassifier:
 
     @property
     def bytes(self) -> int:
-        """Memory (upper bound), including the class names as they were sent, which are part of the key."""
+        """Memory (bytes, upper bound), including the class names as sent, which are part of the key."""
         names = zip(self.names, self.prompts, strict=True)
         return (
             OVERHEAD
@@ -122,9 +122,9 @@ class RequestClassifier:
 
 
 class LruCache:
-    """A thread-safe LRU cache of values that are cheap to compute again.
+    """A thread-safe LRU cache of values that are cheap to recompute.
 
-    A value larger than the whole budget is not kept.
+    A value that exceeds the whole budget is not kept.
     """
 
     def __init__(self, budget_bytes: int) -> None:
@@ -146,7 +146,7 @@ class LruCache:
             return entry[0]
 
     def put(self, key: Hashable, value: Any, size: int) -> None:
-        """Keep a value of `size` bytes, unless there is one."""
+        """Keep a value of `size` bytes, unless the key has one."""
         with self._lock:
             if key in self._kept:
                 return
@@ -170,21 +170,21 @@ class Texts:
     def __init__(self, engine: Engine, budget_bytes: int = TEXT_CACHE_BYTES) -> None:
         self._engine = engine
         self.kept = LruCache(budget_bytes)
-        """Features [D] of a class by model and prompts, and classifiers by all that decides them."""
+        """Features [D] of classes by model and prompts, and classifiers by `RequestClassifier.key`."""
         self._lock = threading.Lock()
         self._making: WeakValueDictionary[Hashable, RequestClassifier] = WeakValueDictionary()
-        # Hugging Face tokenizers take one caller at a time. One with 20,000 prompts lets others in between.
+        # Hugging Face tokenizers serve one caller at a time. A caller with 20,000 prompts yields in between.
         self._tokenizing = single_threaded(1, "tokenizer")
 
     def forget(self, model_id: str) -> None:
-        """Drop the text of a deleted model."""
+        """Drop the features and classifiers of a deleted model."""
         self.kept.forget(lambda key: key[0].startswith(f"{model_id}/"))
 
     def classifier(self, model: HeldModel, options: ScoreOptions) -> RequestClassifier:
-        """Return the classifier of a request, of which `encode` computes the features.
+        """Return the classifier of a request. `encode` computes its features.
 
         Raises:
-            InvalidNames: there are no names or invalid ones; every invalid name is listed.
+            InvalidNames: names are missing or invalid. Every invalid name is listed.
         """
         row = model.row
         templates = options.templates or (row.templates if row else recipe(model.backbone).templates)
@@ -207,10 +207,10 @@ class Texts:
             return self._making.setdefault(key, RequestClassifier(key, names, classes, prompts, warnings))
 
     def encode(self, classifier: RequestClassifier, model: HeldModel, take: Take) -> None:
-        """Compute what is missing of a classifier. If another request does and fails, this one tries.
+        """Compute the missing features of a classifier. If another request computes them, wait for it.
 
         Args:
-            take: takes images from the budget, for the prompts that are encoded.
+            take: takes images from the budget, for the prompts to encode.
 
         Raises:
             ServerBusy: other requests take too long or hold too much.
@@ -231,7 +231,7 @@ class Texts:
             if missing:
                 take(sum(map(len, missing)) // PROMPTS_PER_IMAGE)
                 for prompts, row in zip(missing, self.features(model.served, missing), strict=True):
-                    # Copied, because a view would keep the whole batch in memory.
+                    # A view instead of a copy would keep the whole batch in memory.
                     rows[prompts] = row = row.clone()
                     size = row.nbytes + OVERHEAD + CLASS_OVERHEAD + _prompts_bytes(prompts)
                     self.kept.put((model.served.key, prompts), row, size)
@@ -267,9 +267,9 @@ def recipe(backbone: str) -> AdaptConfig:
 
 
 def _cleaned(given: Given) -> tuple[dict[str, Prompts | None], list[dict[str, str]]]:
-    """Return the cleaned names with their own prompts, and warnings about what was changed."""
+    """Return the cleaned names with their own prompts, and warnings about changed names."""
     if not given:
-        detail = f"0 class names were sent. Send 1 to {MAX_CLASS_NAMES}."
+        detail = f"No class names were sent. Send 1 to {MAX_CLASS_NAMES}."
         raise InvalidNames([{"pointer": "/class_names", "detail": detail}])
     own: dict[str, Prompts | None] = {}
     seen: set[str] = set()
@@ -304,5 +304,5 @@ def _cleaned(given: Given) -> tuple[dict[str, Prompts | None], list[dict[str, st
 
 
 def _prompts_bytes(prompts: Prompts) -> int:
-    """Return the memory of the prompts of one class: 1 to 4 bytes per character, and their objects."""
+    """Return the memory of one class's prompts: the objects, and 1 to 4 bytes per character."""
     return sum(map(sys.getsizeof, prompts)) + 8 * len(prompts)

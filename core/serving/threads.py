@@ -1,7 +1,7 @@
-"""Auxiliary threads beside those that compute.
+"""Threads beside the compute threads.
 
 By default, torch splits even small operations over all cores, and starts a thread pool per calling thread.
-While a model computes on every core, such split operations wait for cores that are busy.
+While a model computes on every core, such operations wait for busy cores.
 """
 
 import threading
@@ -14,14 +14,14 @@ _lock = threading.Lock()
 
 
 def single_threaded(workers: int, name: str) -> ThreadPoolExecutor:
-    """Return a pool of threads in which torch uses no further threads."""
+    """Return a pool of threads in which torch does not start threads of its own."""
     return ThreadPoolExecutor(workers, thread_name_prefix=name, initializer=partial(use_threads, 1))
 
 
 def use_threads(count: int) -> None:
     """Set torch's intra-op thread count for this thread.
 
-    Torch also makes the count the default of new threads. A helper thread restores the former default.
+    Torch also makes the count the default for new threads. A helper thread restores the old default.
     """
     with _lock:
         default = torch.get_num_threads()  # inherited by this thread

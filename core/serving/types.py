@@ -1,4 +1,4 @@
-"""Plain data: results of a classification, keys of weights, and counters."""
+"""Plain data: results of classifications, keys of weights, and counters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from core.errors import ClipCiteError
 from core.store.db.tables import Model
 
 MAX_IMAGES = 256
-"""Maximum number of images of all requests in progress, once per model."""
+"""Maximum number of images in all requests in progress. Each image counts once per model."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class with its probability for one image."""
+    """A class and its probability for one image."""
 
     class_name: str
     kind: str
@@ -27,7 +27,7 @@ class Prediction:
 
 @dataclass
 class ImageScores:
-    """Result for one image, with fields of the response (`clipcite.wire.predictions.ImageResult`)."""
+    """Result for one image. It has the fields of the response (`clipcite.wire.predictions.ImageResult`)."""
 
     predictions: list[Prediction]
     """The most likely classes, best first."""
@@ -41,7 +41,7 @@ class ImageScores:
 class Result:
     """Result of one model for all images of a request.
 
-    The fields until `timing_ms` are those of the response (`clipcite.wire.predictions.ModelAnswer`).
+    The fields up to `timing_ms` are those of the response (`clipcite.wire.predictions.ModelAnswer`).
     """
 
     model: str
@@ -52,7 +52,7 @@ class Result:
     calibration: wire.Calibration
     class_names: list[dict[str, Any]]
     results: list[ImageScores | BadImage]
-    """One per image, or the reason why it can't be read."""
+    """One element per image: its scores, or the reason why it can't be read."""
     timing_ms: dict[str, float]
     warnings: list[dict[str, str]]
     collection: dict[str, Any] = field(default_factory=dict)
@@ -60,13 +60,13 @@ class Result:
 
 
 class NoReadableImage(ClipCiteError):
-    """A request without a readable image; `problems` holds one reason per image."""
+    """A request without readable images. `problems` has one reason per image."""
 
     code = "bad_images"
     status = 422
 
     def __init__(self, problems: Sequence[BadImage]) -> None:
-        super().__init__("None of the images can be read. See errors for the reason of each.")
+        super().__init__("None of the images can be read. See `errors` for the reasons.")
         self.problems = list(problems)
 
 
@@ -79,9 +79,9 @@ class WeightsKey:
 
     backbone: str
     image_size: int | None = None
-    """None is the backbone's own image size."""
+    """Image size. None: that of the backbone."""
     model_id: str = ""
-    """Empty for the pre-trained model, which has no stored files."""
+    """Id of the model. Empty for the pre-trained model, which has no stored files."""
     weights: str = field(default="", compare=False)
     manifest: str = field(default="", compare=False)
     """Blob keys of the two files."""
@@ -110,12 +110,12 @@ class BatchCounts:
     """Counters of the batcher since its start."""
 
     waiting: dict[str, int]
-    """Rows that wait now, by `images` and `prompts`."""
+    """Number of waiting rows, of `images` and of `prompts`."""
     batches: dict[str, int]
     rows: dict[str, int]
-    """Rows of those batches."""
+    """Number of rows in these batches."""
     busy_seconds: float
-    """Sum over all threads."""
+    """Compute time, summed over all threads."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Preparing:
     """Current step of the preparation of the default backbone."""
 
     what: str
-    """The step, for a person: "Downloading ViT-B-16/openai"."""
+    """Name of the step for people, such as "Downloading ViT-B-16/openai"."""
     done_bytes: int | None = None
     total_bytes: int | None = None
-    """Progress of a download; None for other steps, and until the size is known."""
+    """Finished and total bytes of a download. None for other steps, and until the size is known."""

@@ -1,4 +1,4 @@
-"""Batch items, and the slices of them that form a batch."""
+"""Batch items, and their slices that form a batch."""
 
 from collections import deque
 from collections.abc import Hashable, Iterable
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 QueueKey = tuple[Hashable, str]
-"""The model, and `images` or `prompts`. Equal models share a queue."""
+"""A model, and `images` or `prompts`. Equal models share a queue."""
 
 
 @dataclass(eq=False)
@@ -19,14 +19,14 @@ class BatchItem:
     queue: QueueKey
     rows: Tensor
     taken: int = 0
-    """Rows that are part of a batch already."""
+    """Number of rows that already belong to a batch."""
     parts: dict[int, Tensor] = field(default_factory=dict)
     """Computed features, keyed by their first row."""
     features: Future[Tensor] = field(default_factory=Future)
 
     @property
     def left(self) -> int:
-        """Rows that are part of no batch yet."""
+        """Number of rows that do not belong to a batch yet."""
         return len(self.rows) - self.taken
 
     def add(self, start: int, features: Tensor) -> None:
@@ -36,7 +36,7 @@ class BatchItem:
         """
         self.parts[start] = features
         if sum(map(len, self.parts.values())) == len(self.rows):
-            # Copied, because a view would keep the whole batch in memory.
+            # A view instead of a copy would keep the whole batch in memory.
             self.features.set_result(torch.cat([self.parts[start] for start in sorted(self.parts)]))
 
 
@@ -50,12 +50,12 @@ class Slice:
 
 
 def rows_left(items: Iterable[BatchItem]) -> int:
-    """Return the number of rows that are part of no batch yet."""
+    """Return the number of rows that do not belong to a batch yet."""
     return sum(item.left for item in items)
 
 
 def take(items: deque[BatchItem], max_rows: int) -> list[Slice]:
-    """Remove and return the next rows of a queue: at most `max_rows`, all of one shape."""
+    """Remove and return the next rows of a queue: at most `max_rows`, all with the same shape."""
     batch: list[Slice] = []
     shape = items[0].rows.shape[1:]
     while items and max_rows > 0 and items[0].rows.shape[1:] == shape:

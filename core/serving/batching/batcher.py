@@ -1,10 +1,10 @@
 """Compute threads that batch the rows of concurrent requests to the same model.
 
-A request hands its rows to a thread and waits, which takes 60 µs there and back. If the requests' own threads
+A request hands its rows to a thread and waits. The round trip takes 60 µs. If the requests' own threads
 computed the batches, each of them would start a pool of OpenMP threads.
 
-Several batches run side by side, each on some of the cores: that is faster than one after the other on
-all cores, which synchronise after every operation. A lone batch gets all cores.
+Several batches run in parallel, each on some of the cores. That is faster than one batch at a time on all
+cores, because cores that share a batch synchronise after every operation. A lone batch gets all cores.
 """
 
 import threading
@@ -25,24 +25,24 @@ from core.serving.threads import use_threads
 from core.serving.types import BatchCounts
 
 MAX_BATCH_DELAY = 0.25
-"""Maximum wait for images that are being decoded, as a part of the duration of a batch."""
+"""Maximum wait for images that are being decoded, as a fraction of the duration of a batch."""
 MAX_BATCH_DELAY_SECONDS = 0.01
-"""Maximum of the same wait in seconds."""
+"""Maximum of the same wait (seconds)."""
 
 
 @dataclass(eq=False)
 class Pending:
-    """A request that will submit further rows."""
+    """A request that will submit more rows."""
 
     queue: QueueKey
     over: bool = False
 
 
 class Batcher:
-    """A fair batcher: models take turns, whatever their number of requests.
+    """A fair batcher: models take turns, however many requests each has.
 
-    A turn is one batch of images or prompts from all waiting requests. A lone request is computed at once;
-    longer queues form larger batches.
+    A turn is one batch, of images or prompts, from all waiting requests to a model. A lone request is
+    computed at once. Longer queues form larger batches.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Batcher:
         self.threads = torch.get_num_threads()
         self._changed = threading.Condition()
         self._queues: OrderedDict[QueueKey, deque[BatchItem]] = OrderedDict()
-        """Waiting items; the first queue has the next turn."""
+        """Waiting items. The first queue has the next turn."""
         self._pending: Counter[QueueKey] = Counter()
         self._batch_seconds = 0.0
         self._batches: Counter[str] = Counter()
@@ -78,14 +78,14 @@ class Batcher:
 
     @contextmanager
     def pending(self, queue: QueueKey) -> Iterator[Pending]:
-        """Announce rows, so that a partial batch may wait a moment for them.
+        """Announce rows, so that a partial batch may wait briefly for them.
 
-        The announcement ends when the last rows are submitted or the context is left.
+        The announcement ends with the last submitted rows, or with the context.
         """
         pending = Pending(queue)
         with self._changed:
             self._pending[queue] += 1
-            if self._queues:  # waiting items are no longer alone
+            if self._queues:  # a waiting item is no longer alone
                 self._changed.notify_all()
         try:
             yield pending
@@ -94,10 +94,10 @@ class Batcher:
                 self._end(pending)
 
     def submit(self, queue: QueueKey, rows: Tensor, last_of: Pending | None = None) -> BatchItem:
-        """Queue rows [n, ...], n > 0. The caller keeps the model in memory until they are computed.
+        """Queue rows [n, ...], n > 0. The caller must keep the model in memory until they are computed.
 
         Args:
-            last_of: announcement that ends with these rows.
+            last_of: announcement that these rows end.
         """
         item = BatchItem(queue, rows)
         with self._changed:
@@ -113,20 +113,20 @@ class Batcher:
         """Wait for the features [n, D] of an item.
 
         Raises:
-            ServerBusy: no row was started within this time; the item is withdrawn.
+            ServerBusy: no row was started within this time, and the item is withdrawn.
             Exception: any error of the model.
         """
         try:
             return item.features.result(timeout=seconds)
         except TimeoutError:
-            if item.features.done():  # the model itself raised it
+            if item.features.done():  # the model itself raised the error
                 raise
         if self.withdraw(item):
             raise ServerBusy("Other classifications are in progress. Try again in a few seconds.")
         return item.features.result()
 
     def withdraw(self, item: BatchItem) -> bool:
-        """Remove an item from its queue, unless it was started. Return whether it was removed."""
+        """Remove an item from its queue, unless it has started. Return whether it was removed."""
         with self._changed:
             queue = self._queues.get(item.queue)
             if queue is None or item.taken or item not in queue:
@@ -134,12 +134,12 @@ class Batcher:
             queue.remove(item)
             if not queue:
                 del self._queues[item.queue]
-            if self._queues:  # a waiting item may be alone now
+            if self._queues:  # another item may be alone now
                 self._changed.notify_all()
             return True
 
     def end(self, item: BatchItem) -> None:
-        """Remove an item, or wait until it is computed. An item that `wait` has withdrawn needs neither."""
+        """Remove an item or, if it has started, wait until it is computed."""
         if not self.withdraw(item) and item.taken:
             wait([item.features])
 
@@ -182,15 +182,15 @@ class Batcher:
         use_threads(threads)
         while (batch := self._next_batch(wanted)) is not None:
             self._compute(batch)
-            del batch  # frees its memory before the next wait
+            del batch  # free its memory before the next wait
 
     def _most_rows(self, kind: str, items: deque[BatchItem]) -> int:
-        """Return the maximum rows of the next batch. Images have three values per pixel."""
+        """Return the maximum number of rows in the next batch. An image has three values per pixel."""
         most = self.largest[kind]
         return most if kind != "images" else batch_rows(most, max(1, items[0].rows[0].numel() // 3))
 
     def _is_alone(self) -> bool:
-        """Return whether exactly one batch waits, and no other is being computed or pending."""
+        """Return whether a single batch waits, while none is computed and no rows are pending."""
         if self._computing or self._pending or len(self._queues) != 1:
             return False
         ((_, kind), items) = next(iter(self._queues.items()))
@@ -212,7 +212,7 @@ class Batcher:
                         )
                 self._queues.clear()
                 return None
-            if not self._queues:  # withdrawn in the meantime
+            if not self._queues:  # the item was withdrawn meanwhile
                 return []
             queue, items = self._queues.popitem(last=False)
             batch = take(items, self._most_rows(queue[1], items))
@@ -224,7 +224,7 @@ class Batcher:
     def _linger(self) -> None:
         """Wait for pending rows of the only queue, if its batch has room.
 
-        Several workers don't wait: concurrent small batches are as fast as one large batch.
+        Not called with several workers: concurrent small batches are as fast as one large batch.
         """
         (queue, items), *others = self._queues.items()
         largest = self._most_rows(queue[1], items)
@@ -271,9 +271,9 @@ class Batcher:
     def _fail(self, items: Iterable[BatchItem], error: BaseException) -> None:
         for item in items:
             queue = self._queues.get(item.queue)
-            if queue is not None and item in queue:  # its other rows
+            if queue is not None and item in queue:  # the item has more rows
                 queue.remove(item)
                 if not queue:
                     del self._queues[item.queue]
-            if not item.features.done():  # its other rows may have failed first
+            if not item.features.done():  # other rows of the item may have failed first
                 item.features.set_exception(error)

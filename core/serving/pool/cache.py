@@ -1,4 +1,4 @@
-"""Cache of loaded values with a byte budget. Values in use stay, and concurrent requests share one load."""
+"""Cache of loaded values with a byte budget. Values in use are kept. Concurrent requests share one load."""
 
 import threading
 from collections import OrderedDict
@@ -13,14 +13,14 @@ from core.errors import ClipCiteError
 
 Value = TypeVar("Value")
 Key = tuple[Hashable, ...]
-"""Cache key. Its first element is the kind of the value; statistics are kept per kind."""
+"""Cache key. Its first element is the kind of the value, for statistics per kind."""
 LOADERS = 8
 PATIENCE_SECONDS = 5.0
 
 
 @dataclass
 class CacheStats:
-    """Present contents of one kind, and counters since the start."""
+    """Current contents of one kind, and counters since the start."""
 
     values: int = 0
     in_use: int = 0
@@ -32,7 +32,7 @@ class CacheStats:
 
 
 class StillLoading(ClipCiteError):
-    """A value that is not loaded in time. Loading goes on."""
+    """A value is not loaded in time. Loading continues."""
 
     code = "model_loading"
     status = 503
@@ -50,18 +50,18 @@ class _Entry(Generic[Value]):
         self.future: Future[Value] = Future()
         self.bytes = expected_bytes
         self.admitted = False
-        """The bytes count against the budget."""
-        self.users = 1  # the load itself
+        """True once the bytes count towards the budget."""
+        self.users = 1  # the load itself counts as a user
         self.forgotten = False
-        """The key no longer leads here; the value goes with its last user."""
+        """True if the key was removed. The value is dropped with its last user."""
 
 
 class WarmCache(Generic[Value]):
     """An LRU cache that never evicts values in use.
 
-    The size is at most the budget, or the size of the values in use if that is larger. A load starts when
-    its value fits beside the values in use, or when no value is in use. If those in use leave no room, it
-    starts after `patience_seconds`, one such value at a time.
+    The size is at most the budget or, if larger, the size of the values in use. A load starts when its value
+    fits beside the values in use, or when no value is in use. A value that does not fit is loaded after
+    `patience_seconds`, one such value at a time.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class WarmCache(Generic[Value]):
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
         self._orphans: set[_Entry[Value]] = set()  # forgotten, but still in use
         self._excess: _Entry[Value] | None = None
-        """A value that was loaded after its patience ended, although it did not fit beside those in use."""
+        """The value that was loaded after `patience_seconds`, although it did not fit."""
         self._bytes = 0
         self._counts: dict[Hashable, CacheStats] = {}
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="loader")
@@ -95,17 +95,17 @@ class WarmCache(Generic[Value]):
         wait_seconds: float | None,
         expected_bytes: int = 0,
     ) -> Iterator[Value]:
-        """Hold the value of `key` in memory until the context is left.
+        """Hold the value of `key` in memory until the context ends.
 
         Args:
-            load: makes the value on a miss.
-            wait_seconds: maximum wait for a load by another thread. None loads in this thread, without
+            load: creates the value on a miss.
+            wait_seconds: maximum wait for a load in another thread. None: load in this thread and without
                 a limit, unless a load is in progress. Use None only within a load.
             expected_bytes: size that counts during the load.
 
         Raises:
             StillLoading: loading takes longer than `wait_seconds`.
-            Exception: any error of `load`. The next call tries again.
+            Exception: any error of `load`. The next call loads again.
         """
         with self._changed:
             entry = self._entries.get(key)
@@ -135,9 +135,9 @@ class WarmCache(Generic[Value]):
             return entry is not None and entry.future.done()
 
     def forget(self, where: Callable[[Key], bool]) -> None:
-        """Drop the values whose key satisfies `where`, loading ones included.
+        """Drop the values whose key satisfies `where`, including those being loaded.
 
-        Values in use are dropped by their last user.
+        A value in use is dropped by its last user.
         """
         with self._changed:
             matching = [entry for key, entry in self._entries.items() if where(key)]
@@ -163,12 +163,12 @@ class WarmCache(Generic[Value]):
 
     @property
     def bytes(self) -> int:
-        """Size of all values, including those being loaded and forgotten ones in use."""
+        """Size of all values, including those being loaded and forgotten ones still in use."""
         with self._changed:
             return self._bytes
 
     def close(self) -> None:
-        """Refuse further loads."""
+        """Refuse new loads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -212,7 +212,7 @@ class WarmCache(Generic[Value]):
         self._release(entry)
 
     def _wait_for_room(self, entry: _Entry[Value]) -> None:
-        """Wait until the value fits, or may be loaded all the same. The caller holds the lock."""
+        """Wait until the value fits, or may be loaded although it does not. The caller holds the lock."""
         if self._changed.wait_for(lambda: self._closed or self._fits(entry), self._patience_seconds):
             return
         self._changed.wait_for(lambda: self._closed or self._fits(entry) or self._excess is None)
@@ -246,7 +246,7 @@ class WarmCache(Generic[Value]):
         self._free(gone)
 
     def _fits(self, entry: _Entry[Value]) -> bool:
-        """Return whether the value fits beside those in use, or none is in use."""
+        """Return whether the value fits beside those in use, or no value is in use."""
         used = [e for e in (*self._orphans, *self._entries.values()) if e.admitted and e.users]
         return not used or sum(e.bytes for e in used) + entry.bytes <= self.budget_bytes
 
@@ -271,6 +271,6 @@ class WarmCache(Generic[Value]):
             entry.admitted = False
 
     def _free(self, entries: list[_Entry[Value]]) -> None:
-        """Free values. Called without the lock, because freeing much memory takes time."""
+        """Free values. Call this without the lock, because freeing much memory takes time."""
         while entries:
             self._on_drop(entries.pop().future.result())

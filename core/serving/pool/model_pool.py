@@ -1,4 +1,4 @@
-"""Pool of models at any α: backbones, deltas, and the models built from both."""
+"""Pool of models at any α: backbones, deltas, and models built from them."""
 
 import logging
 import threading
@@ -25,12 +25,12 @@ from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
 MAX_BACKBONES = 6
-"""Maximum number of backbones in memory, apart from those that loaded models use."""
+"""Maximum number of backbones in memory. Backbones that loaded models use do not count."""
 BACKBONE, DELTA, MODEL = "backbone", "delta", "model"
 
 
 class ModelUnavailable(ClipCiteError):
-    """A model whose files are missing or damaged. Other models are not affected."""
+    """The files of a model are missing or damaged. Other models are not affected."""
 
     code = "model_unavailable"
     status = 503
@@ -38,15 +38,15 @@ class ModelUnavailable(ClipCiteError):
 
 
 class ModelPool:
-    """Caches of backbones, deltas and models at one α."""
+    """Caches of backbones, of deltas, and of models at an α."""
 
     def __init__(
         self, settings: Settings, database: Database, blobs: Blobs, dtype: torch.dtype | None
     ) -> None:
-        """Start empty.
+        """Create an empty pool.
 
         Args:
-            dtype: autocast type of all models; None is fp32.
+            dtype: autocast type of all models. None: fp32.
         """
         self._settings = settings
         self._dtype = dtype
@@ -57,20 +57,20 @@ class ModelPool:
             settings.model_cache_bytes, lambda value: value.bytes, on_drop=_release
         )
         self.unavailable = 0
-        """Number of loads that failed, because files were missing or damaged."""
+        """Number of loads that failed because files were missing or damaged."""
         self._lock = threading.Lock()
         self._own_sizes: dict[str, int] = {}
         """Default image sizes of the backbones loaded so far."""
         self._bytes: dict[tuple[str, int | None], int] = {}
         """Size of an adapted model, by backbone and image size."""
-        # One model is built at a time, on all cores; files are read concurrently.
+        # One model is built at a time, on all cores. Files are read concurrently.
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="builder")
 
     @contextmanager
     def stock(
         self, name: str, image_size: int | None, *, wait_seconds: float | None
     ) -> Iterator[ServedModel]:
-        """Hold a pre-trained model, which every model on this backbone equals at α = 0.
+        """Hold a pre-trained model in memory. Every model on this backbone equals it at α = 0.
 
         Raises StillLoading, BackboneUnavailable.
         """
@@ -93,10 +93,10 @@ class ModelPool:
         """Hold a model at α in memory. At α = 0, or without stored weights, this is the pre-trained model.
 
         Args:
-            wait_seconds: maximum wait for loading. None loads in this thread, and waits without limit.
+            wait_seconds: maximum wait for loading. None: load in this thread, without limit.
 
         Raises:
-            StillLoading: loading takes longer, and goes on.
+            StillLoading: loading takes longer. It continues.
             ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
         """
         if not weights_key.model_id or alpha == 0:
@@ -115,7 +115,7 @@ class ModelPool:
 
     @contextmanager
     def stored(self, key: WeightsKey) -> Iterator[tuple[ServedModel, Weights]]:
-        """Hold the pre-trained model and the stored weights of a model, loaded in this thread if needed.
+        """Hold a model's pre-trained model and its stored weights. Load them in this thread if needed.
 
         Raises ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
         """
@@ -132,7 +132,7 @@ class ModelPool:
             yield stock, weights
 
     def forget(self, model_id: str) -> None:
-        """Drop a deleted model. Weights in use are dropped by their last user."""
+        """Drop a deleted model. The last user drops weights in use."""
         self.warm.forget(lambda key: isinstance(key[1], WeightsKey) and key[1].model_id == model_id)
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class ModelPool:
         try:
             manifest = read_manifest(self._blobs.get(key.manifest))
             if manifest.sha256 != key.sha256:
-                raise CorruptWeights("Its manifest belongs to other weights.")
+                raise CorruptWeights("The manifest does not match the weights.")
             return load_weights(self._blobs.get(key.weights), manifest, backbone)
         except (CorruptWeights, BlobNotFound) as error:
             with self._database.read() as session:
@@ -174,7 +174,7 @@ class ModelPool:
             ) from error
 
     def _backbone_key(self, name: str, image_size: int | None) -> Key:
-        """Return one key for a backbone at its default image size, whether the size is given or None."""
+        """Return the key of a backbone. Its default image size and None give the same key."""
         return BACKBONE, name, None if image_size == self._own_sizes.get(name) else image_size
 
     def _load_stock(self, name: str, image_size: int | None) -> ServedModel:

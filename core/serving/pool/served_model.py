@@ -18,13 +18,13 @@ from core.clip.weights.files import Weights
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model at one α. Models with equal keys are equal, since they give equal features.
+    """A model at one α. Models with equal keys compare equal, because their features are equal.
 
-    The features are normalised, fp32 and on the CPU, whatever the device and the precision of the towers.
+    Features are normalised, in fp32 and on the CPU, for any device and precision of the towers.
     """
 
     key: str
-    """Key of weights and α."""
+    """Key of the weights and α."""
     backbone: Backbone = field(compare=False)
     model: InferenceNetwork = field(compare=False)
     shots: tuple[Tensor, Tensor] | None = field(compare=False)
@@ -32,7 +32,7 @@ class ServedModel:
     bytes: int = field(compare=False)
     """Memory that is not shared with the backbone."""
     plan: InferencePlan = field(compare=False)
-    """Inference plan, shared by all models on this backbone."""
+    """Inference plan, which all models on this backbone share."""
     preprocess: str = field(compare=False)
     """`Backbone.preprocess_settings`."""
     release: Callable[[], None] = field(default=lambda: None, compare=False)
@@ -42,7 +42,7 @@ class ServedModel:
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Return features [N, D] of fitted images [N, ...] (`core.clip.data.transforms`).
 
-        A GPU is synchronised once, by the copy of the features.
+        A GPU synchronises only once, when the features are copied.
         """
         return self.model.encode_fitted(pixels.to(self.backbone.device, non_blocking=True)).cpu()
 
@@ -61,7 +61,7 @@ def stock_model(key: str, backbone: Backbone, dtype: torch.dtype | None = None) 
 
 
 def adapted_model(key: str, stock: ServedModel, weights: Weights, alpha: float) -> ServedModel:
-    """Return the model θ(α), α ≠ 0, which shares all other parameters with its backbone."""
+    """Return the model θ(α), α ≠ 0. It shares all unchanged parameters with its backbone."""
     backbone = stock.backbone
     theta = weights.theta(tower_parameters(backbone.model), alpha)
     model = stock.plan.of(with_parameters(backbone, theta))
@@ -80,7 +80,7 @@ def own_bytes(model: nn.Module, backbone: Backbone) -> int:
 
 
 def _storages(model: Any) -> dict[int, int]:
-    """Return address and size of each distinct tensor storage."""
+    """Return the address and size of each distinct tensor storage."""
     sizes: dict[int, int] = {}
     for tensor in chain(model.parameters(), model.buffers()):
         if tensor.is_mkldnn:  # oneDNN's opaque layout has no accessible address

@@ -131,9 +131,9 @@ def test_images_to_label_next(shared: Service, model: str) -> None:
         ({"class_names": [*CLASSES, "oak"]}, "was not trained on 'oak'"),
         ({"class_names": ["red fox"]}, "only one class name"),
         ({"new_class_balance": 0}, "new_class_balance is 0"),
-        ({"alpha": 0}, "pre-trained model answers image by image"),
-        ({"model": "stock", "class_names": [*CLASSES]}, "pre-trained model answers image by image"),
-        ({"model": "WITHOUT SHOTS"}, "pre-trained model answers image by image"),
+        ({"alpha": 0}, "pre-trained model classifies each image alone"),
+        ({"model": "stock", "class_names": [*CLASSES]}, "pre-trained model classifies each image alone"),
+        ({"model": "WITHOUT SHOTS"}, "pre-trained model classifies each image alone"),
         ({"model": "A JOB"}, "not trained yet"),
     ],
 )
@@ -282,7 +282,7 @@ def test_groups_need_no_model_and_no_names(shared: Service, model: str) -> None:
         ({"90": CLASSES[0]}, "invalid_request", "none of the 90 features"),
         ({"-1": None}, "invalid_request", "none of the 90 features"),
         ({"first": CLASSES[0]}, "invalid_request", "labels"),
-        ({"0": CLASSES[0], "1": "elm"}, "invalid_labels", "'elm' in `labels` is none of the class names"),
+        ({"0": CLASSES[0], "1": "elm"}, "invalid_labels", "'elm' in `labels` is not in `class_names`"),
         ([0, 1], "invalid_request", "labels"),
     ],
 )
@@ -297,7 +297,7 @@ def test_features_that_do_not_fit(shared: Service, model: str) -> None:
         says = "1 of 121 features .* as POST /classify returned them"
         assert_problem(response, 422, "invalid_features", says, errors=[{"pointer": "/features/120"}])
     other = ask(shared, encoded(torch.ones(4, 48)), model=model)
-    assert_problem(other, 422, "invalid_features", "have 48 numbers each, and those of this model have 32")
+    assert_problem(other, 422, "invalid_features", "have 48 numbers each, but this model needs 32")
     for many in ([], ["AAA="] * (MAX_COLLECTION_IMAGES + 1)):
         assert_problem(ask(shared, many, model=model), 422, "invalid_request", "features")
     assert_problem(ask(shared, FEATURES, model=model, coverage=0.9), 422, "invalid_request", "coverage")
