@@ -1,4 +1,4 @@
-"""Commands of the operator, which work on database, storage and processes of this machine.
+"""Commands of the operator. They work on the database, storage and processes of this machine.
 
-May import everything; nothing imports them but the command `clipcite`, by name.
+They may import everything. Only the command `clipcite` imports them, by name.
 """

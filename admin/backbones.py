@@ -26,13 +26,13 @@ backbones = typer.Typer(help="Manage pre-trained models.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Backbone, such as ViT-B-16/openai.")]
 PROGRESS_SECONDS = 0.3
 COLUMNS = """disk: size of the files.
-serving: memory of a service that classifies with the backbone and one model trained from it.
-training: memory of a training with 10 classes. Both are estimates; – is unknown."""
+serving: memory of a service that classifies with the backbone and one model trained from it (estimate).
+training: memory of a training with 10 classes (estimate). – means unknown."""
 
 
 @contextmanager
 def _cache() -> Iterator[Path]:
-    """Yield the folder of the backbones. Errors are shown in words, and open_clip's warnings are not.
+    """Yield the folder of the backbones. Print expected errors, and hide open_clip's warnings.
 
     open_clip warns that networks without weights are random.
     """
@@ -47,12 +47,12 @@ def _cache() -> Iterator[Path]:
 @backbones.command("list")
 def list_backbones(
     pattern: Annotated[str | None, typer.Argument(help="Pattern such as 'ViT-L*'.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="List all that open_clip knows.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List all models of open_clip.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List pre-trained models and their sizes.
 
-    Without a pattern, these are the recommended and the installed ones.
+    Without a pattern, list the recommended and the installed models.
     """
     import open_clip
 
@@ -143,7 +143,7 @@ def import_folder(
 ) -> None:
     """Install a backbone from a folder.
 
-    No network is needed.
+    This needs no network.
     """
     from core.clip.models.backbone import check_installed
 
@@ -182,7 +182,7 @@ def verify(
 def remove(name: Name, as_json: AsJson = False) -> None:
     """Delete a backbone.
 
-    It must not be the default, and no model or unfinished job of the service may need it.
+    It must not be the default, or in use by a model or an unfinished job of the service.
     """
     settings = settings_of()
     with _cache() as cache:
@@ -207,7 +207,7 @@ def _show(backbone: dict[str, Any], as_json: bool) -> None:
 
 
 def _has_database(settings: Settings) -> bool:
-    """Return whether the service has run here, unless its database is elsewhere."""
+    """Return whether this machine has the service's database, or the settings name one elsewhere."""
     url = settings.sqlalchemy_url()
     return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).exists()
 
@@ -229,7 +229,7 @@ def _size(size: int | None) -> str:
 def _describe(
     name: str, is_installed: bool, installed_bytes: int | None, recommended: bool, licence: str | None
 ) -> dict[str, Any]:
-    """Return the size of a backbone on disk and in memory; None where only the hub knows the shape."""
+    """Return the size of a backbone on disk and in memory. Sizes are None if only the hub knows the shape."""
     from core.clip.models.sizes import find_size, training_memory
 
     size = find_size(name)

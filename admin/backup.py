@@ -29,8 +29,8 @@ def backup(
 ) -> None:
     """Back up database, images and models.
 
-    The service may run meanwhile. Each call adds a snapshot to the folder and copies only new files. The
-    folder contains private images and webhook secrets; keep it as safe as the installation. Exits with status
+    The service may keep running. Each call adds a snapshot to the folder and copies only new files. The
+    folder contains private images and webhook secrets: keep it as safe as the installation. Exits with status
     1 if a file is missing.
     """
     settings = settings_of(data)
@@ -60,10 +60,10 @@ def restore(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Restore a backup, into an empty target.
+    """Restore a backup into an empty installation.
 
-    The target uses SQLite or PostgreSQL, and a folder or a bucket. Stop the service first.
-    Jobs that ran at the time of the backup are queued again.
+    The installation may use SQLite or PostgreSQL, and a folder or a bucket. Stop the service first.
+    Jobs that were running at the time of the backup are queued again.
     """
     _check_folder(folder)
     settings = settings_of(data)
@@ -79,8 +79,8 @@ def restore(
         print(f"Queued again: {printable(', '.join(made.requeued))}.")
     if made.keys:
         print(
-            f"These API keys work again: {printable(', '.join(made.keys))}. Revoke those that were revoked "
-            "after the backup: clipcite keys revoke KEY."
+            f"These API keys work again: {printable(', '.join(made.keys))}. If you revoked some after the "
+            "backup, revoke them again: clipcite keys revoke KEY."
         )
     print("Start the service: clipcite serve")
 

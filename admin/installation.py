@@ -1,4 +1,4 @@
-"""The installation that a command works on, and its errors in words."""
+"""The installation that a command works on, and the output of its errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @contextmanager
 def errors_in_words() -> Iterator[None]:
-    """End the command with status 1 and the sentence of an expected error."""
+    """Print an expected error, and end the command with status 1."""
     try:
         yield
     except ClipCiteError as error:
@@ -30,7 +30,7 @@ def errors_in_words() -> Iterator[None]:
 
 
 def settings_of(data: Path | None = None) -> Settings:
-    """Return the settings, with another data folder if one is given. Invalid settings end the command."""
+    """Return the settings, with the data folder `data` if given. Invalid settings end the command."""
     try:
         settings = read_settings()
     except ValidationError as error:
@@ -41,7 +41,7 @@ def settings_of(data: Path | None = None) -> Settings:
 
 @contextmanager
 def database_of(settings: Settings, *, check: bool = True) -> Iterator[Database]:
-    """Yield the database, by default one whose tables this version can work with."""
+    """Yield the database. With `check`, raise an error if this version can't use its tables."""
     with errors_in_words():
         database = Database(settings.sqlalchemy_url())
         try:
@@ -53,5 +53,5 @@ def database_of(settings: Settings, *, check: bool = True) -> Iterator[Database]
 
 
 def shown_time(at: datetime | None) -> str:
-    """Return a time of the database to the minute, in UTC; empty for None."""
+    """Return a time from the database in UTC, to the minute, or an empty text for None."""
     return "" if at is None else f"{at:%Y-%m-%d %H:%M}"

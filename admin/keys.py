@@ -1,6 +1,6 @@
 """`clipcite keys`: the API keys of the service on this machine.
 
-The commands work on the database directly, so that creating the first key needs no key.
+The commands work on the database directly, because creating the first key must not need a key.
 """
 
 import json
@@ -54,7 +54,7 @@ def create(
     lifetime = None if days is None else timedelta(days=days)
     ends_token = address.local_token(settings.data) is not None
     if ends_token:
-        confirm("After this every request needs a key, and the page's link ends. Create the key?", yes=yes)
+        confirm("From then on, every request needs a key, and the page's link ends. Create the key?", yes=yes)
     with database_of(settings) as database, database.write() as session:
         first = not api_keys.any_made(session)
         default_models = select(func.count()).select_from(Model).where(Model.owner == DEFAULT_OWNER)
@@ -84,9 +84,9 @@ def create(
     if ends_token and (page := address.local_address(settings.data)):
         lines.append(f"The page is at {page} and asks for the key.")
     if hidden:
-        some = "1 model of owner default isn't" if hidden == 1 else f"{hidden} models of owner default aren't"
+        some = "1 model of owner default is" if hidden == 1 else f"{hidden} models of owner default are"
         lines.append(
-            f"[yellow]{some} visible with this key.[/] A key of that owner shows them: "
+            f"[yellow]{some} not visible with this key.[/] A key of that owner shows them: "
             "`clipcite keys create --owner default`."
         )
     for line in lines:
@@ -115,7 +115,7 @@ def list_keys(
     for row in rows:
         until, used = shown_time(row.expires_at)[:10], shown_time(row.last_used_at)
         status = _state(row) + (f"\nuntil {until}" if until else "") + (f"\nused {used}" if used else "")
-        # The prefix identifies a key. `revoke` takes it, too.
+        # The prefix identifies a key, and `revoke` accepts it.
         cells = (f"{row.prefix}…", row.owner, row.name or "")
         table.add_row(*(Text(printable(cell)) for cell in cells), "\n".join(row.scopes), status)
     print_table(stdout(), table)
@@ -151,7 +151,7 @@ def revoke(
 
 
 def create_database(settings: Settings) -> None:
-    """Create the database file if there is none: beyond loopback, keys must exist before the first start."""
+    """Create the database file if it is missing. Beyond loopback, a key must exist before the first start."""
     parsed = make_url(settings.sqlalchemy_url())
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
         with errors_in_words():

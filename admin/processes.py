@@ -16,9 +16,9 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def environment(data: Path | None = None, **settings: object) -> dict[str, str]:
-    """Return the environment of this process with `settings` as CLIPCITE_ variables; None sets nothing.
+    """Return the environment of this process with `settings` as CLIPCITE_ variables. None is left out.
 
-    PYTHONSAFEPATH keeps modules such as `api` or `worker` in the working directory from being imported.
+    PYTHONSAFEPATH prevents the import of modules such as `api` or `worker` from the working directory.
     """
     options = {"data": None if data is None else data.absolute(), **settings}
     ours = {f"CLIPCITE_{name.upper()}": str(value) for name, value in options.items() if value is not None}
@@ -27,19 +27,19 @@ def environment(data: Path | None = None, **settings: object) -> dict[str, str]:
 
 
 def api_defaults() -> dict[str, str]:
-    """Return variables for the API process alone, read when its libraries are loaded.
+    """Return variables for the API process only. Its libraries read them when they are loaded.
 
-    A trainer must not inherit MALLOC_* variables, since they disable its own settings.
+    A trainer must not inherit MALLOC_* variables, because they would disable its own settings.
     """
     if sys.platform != "linux":
         return {"OMP_WAIT_POLICY": "passive"}
     return {
         # OpenMP threads wait for each other after every step. Waking a thread takes longer than most steps,
-        # so waiting threads spin for about ten microseconds. The default of milliseconds would take the cores
-        # from the threads that decode images and serve requests. PyTorch's GNU OpenMP needs both variables.
+        # so waiting threads spin for about ten microseconds. By default they spin for milliseconds, which
+        # would block threads that decode images or serve requests. PyTorch's GNU OpenMP needs both variables.
         "OMP_WAIT_POLICY": "active",
         "GOMP_SPINCOUNT": "1000",
-        # glibc defaults to eight arenas per processor, each of which retains memory that its threads freed.
+        # glibc defaults to eight arenas per processor, and each retains memory that its threads freed.
         "MALLOC_ARENA_MAX": str(max(2, os.cpu_count() or 1)),
     }
 
@@ -50,7 +50,7 @@ def with_defaults(module: str, environment: dict[str, str]) -> dict[str, str]:
 
 
 def become(module: str, environment: dict[str, str]) -> NoReturn:
-    """Replace this process (exec), so that signals and the exit status are those of `module`."""
+    """Replace this process (exec), so that `module` gets its signals and sets its exit status."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command(module), with_defaults(module, environment))

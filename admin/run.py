@@ -36,7 +36,7 @@ def serve(
         typer.Option(help="Pre-trained model, such as ViT-B-16/openai (default: CLIPCITE_BACKBONE)."),
     ] = None,
     wait_for_backbone: Annotated[
-        bool, typer.Option("--wait-for-backbone", help="Answer only once --backbone is downloaded.")
+        bool, typer.Option("--wait-for-backbone", help="Classify only once --backbone is downloaded.")
     ] = False,
     device: Device = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the web page in the browser.")] = False,
@@ -44,15 +44,15 @@ def serve(
         bool,
         typer.Option(
             "--no-token",
-            help="Without keys, give every program on this machine full access, without a token.",
+            help="Without keys, give every program on this machine full access.",
         ),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the log of all processes.")] = False,
 ) -> None:
     """Run the service on this machine.
 
-    The service consists of API, worker and Valkey, a message broker. Ctrl-C stops everything. On the next
-    start, queued jobs continue; a running job resumes from its last checkpoint, if any.
+    It consists of API, worker and the message broker Valkey. Ctrl-C stops all of them. On the next start,
+    queued jobs continue, and a running job resumes from its last checkpoint, if any.
     """
     from admin.serve import serve_until_stopped
 
@@ -71,7 +71,7 @@ def api(
 ) -> None:
     """Run an API process.
 
-    Any number may share one database and one blob storage.
+    Any number of API processes may share one database and one blob storage.
     """
     become(API, environment(data, host=host, port=port))
 
@@ -105,6 +105,6 @@ def show_path() -> None:
 def upgrade() -> None:
     """Migrate the database to this version.
 
-    The database is that of CLIPCITE_DATABASE_URL, or the one in the data folder.
+    This is the database of CLIPCITE_DATABASE_URL, by default the one in the data folder.
     """
     raise typer.Exit(subprocess.call(command(MIGRATE), env=environment()))

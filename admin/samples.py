@@ -21,14 +21,14 @@ def samples(
 ) -> None:
     """Write sample images to a folder.
 
-    The folder gets train/ and test/, each with one folder per class. Nothing is downloaded.
+    The folder gets train/ and test/, each with one folder per class. This needs no network.
     """
     with errors_in_words():
         sample.check_name(name)
         try:
             sample.write(folder)
         except OSError as error:
-            place = error.filename or folder  # a full disk names no file
+            place = error.filename or folder  # the error of a full disk has no file name
             typer.echo(f"{place} cannot be written: {error.strerror}. Choose another folder.", err=True)
             raise typer.Exit(1) from None
     if as_json:

@@ -27,7 +27,7 @@ from core.parent_watch import CHILD
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8
-"""Maximum time for all children to stop (seconds), after which they are killed."""
+"""Time after which children that have not stopped are killed (seconds)."""
 ANY_ADDRESS = {"0.0.0.0", "::"}
 PROCESSES = {"api": (API,), "worker": (WORKER, "--dispatch")}
 VALKEY = "valkey"
@@ -46,8 +46,8 @@ def serve_until_stopped(
     """Run until SIGINT or SIGTERM and return the exit status.
 
     Args:
-        options: further settings by name; None sets nothing.
-        later: download a new backbone while the present one answers.
+        options: further settings by name. None is left out.
+        later: classify with the current backbone while a new one is downloaded.
         open_page: open the web page in a browser.
         verbose: print the log of all processes, not only warnings and errors.
     """
@@ -74,14 +74,14 @@ def serve_until_stopped(
     settings = environment(data, host=host, port=port, log_level=log_level, **options)
     settings[CHILD] = "1"
     if log_level is not None:
-        settings = {"PYTHONWARNINGS": "ignore", **settings}  # warnings of libraries, such as torch's tracer
+        settings = {"PYTHONWARNINGS": "ignore", **settings}  # hide warnings of libraries
     startup = command(STARTUP, *(["later"] if later else []))
     checked = subprocess.run(startup, env=settings, capture_output=True, text=True, check=False)
     if checked.returncode:
         lock.truncate(0)
         console.print(checked.stderr.rstrip(), style="red", markup=False, highlight=False, soft_wrap=True)
         return checked.returncode
-    if checked.stdout:  # the name of the backbone, whose download is requested
+    if checked.stdout:  # name of the backbone to download
         del settings["CLIPCITE_BACKBONE"]
 
     stop, ready = threading.Event(), threading.Event()
@@ -98,8 +98,8 @@ def serve_until_stopped(
             command(*PROCESSES[name], *(f"--fd={fd}" for fd in fds)),
             pass_fds=fds,
             env=with_defaults(PROCESSES[name][0], settings),
-            stdin=subprocess.PIPE,  # the child exits when this pipe closes, however this process ends
-            start_new_session=True,  # Ctrl-C reaches this process only, which stops the children in order
+            stdin=subprocess.PIPE,  # the child exits when this pipe closes, even after `kill -9`
+            start_new_session=True,  # Ctrl-C must reach only this process, which stops the children in order
         )
 
     children: dict[str, subprocess.Popen[bytes]] = {}
@@ -112,7 +112,7 @@ def serve_until_stopped(
             return 1
     children |= {name: start(name) for name in PROCESSES}
     token = local_token(None if data is None else data.absolute())
-    # The fragment of the address has the token, since browsers send fragments to no server.
+    # The token is in the URL's fragment, because browsers never send fragments to a server.
     lines = [f"[green]Ready:[/] {address}{'' if token is None else f'/#token={token}'}"]
     if token is not None and token != local_token():
         folder = escape(shlex.quote(settings["CLIPCITE_DATA"]))
@@ -145,10 +145,10 @@ def serve_until_stopped(
 
 
 def _lock(folder: Path) -> TextIO | str:
-    """Return an open file that holds a lock on a data folder, or why another service should not start.
+    """Lock a data folder. Return the open lock file, or why the service must not start.
 
-    A second service could be newer, and change the tables below the first one. The system ends the lock with
-    this process. The file has the address, for a second service and for commands on this machine.
+    A second, newer service could change the tables while the first one uses them. The system releases the
+    lock when this process ends. The file has the address, for a second service and for commands.
     """
     path = folder / "serve.lock"
     try:
@@ -158,7 +158,7 @@ def _lock(folder: Path) -> TextIO | str:
     except BlockingIOError:
         return (
             f"`clipcite serve` already runs with the data folder {folder}, at {path.read_text()}. Use that "
-            "one, or stop it first. A second service needs another --data."
+            "service, or stop it first. A second service needs another --data."
         )
     except OSError as error:
         return f"{path} can't be used: {error.strerror}. Use another --data."
@@ -190,7 +190,7 @@ def _announce(
 ) -> None:
     """Print the progress of a download, and `lines` once the service is ready.
 
-    The page is opened earlier, once the API responds.
+    The page is opened as soon as the API responds.
     """
     step: str | None = None
     while not stop.wait(0.3):
@@ -212,14 +212,14 @@ def _announce(
 
 
 def _advice(address: str, token: str | None) -> list[str]:
-    """Return a line on the model that is downloaded, or else on one that this machine could use."""
+    """Return a line about the backbone being downloaded, or about one that suits this machine."""
     with contextlib.suppress(httpx.HTTPError, ValueError):
         headers = {"Authorization": f"Bearer {token}"}
         listed = httpx.get(f"{address}/backbones", headers=headers, timeout=30, trust_env=False).json()
         rows = listed.get("data", ())
         if coming := next((row["name"] for row in rows if row["state"] in {"downloading", "checking"}), None):
             present = next(row["name"] for row in rows if row["default"])
-            return [f"Getting {coming}: the page shows the progress. Until it is ready, {present} answers."]
+            return [f"Downloading {coming}: the page shows the progress. Until then, {present} is used."]
         best = next((row for row in rows if row["recommended"]), None)
         if best is not None and not listed["fixed"] and not best["default"]:
             size = f"{best['bytes'] / 1e6:,.0f} MB"
@@ -228,7 +228,7 @@ def _advice(address: str, token: str | None) -> list[str]:
 
 
 def preparing_line(preparing: Mapping[str, Any] | None) -> str | None:
-    """Return a line about the field `preparing` of GET /readyz, except for loading, which takes seconds.
+    """Return a line about the field `preparing` of GET /readyz, or None for loading, which takes seconds.
 
     The line changes with every tenth of a download.
     """

@@ -1,7 +1,7 @@
-"""`python -m admin.startup`: checks before `clipcite serve` starts any process, and the database's tables.
+"""`python -m admin.startup`: run checks and create the tables before `clipcite serve` starts a process.
 
-A problem that no later try solves ends the start with one sentence. No model is loaded. With the argument
-`later`, the download of a new backbone is requested, and its name is printed.
+A permanent problem ends the start with one sentence. No model is loaded. With the argument `later`, request
+the download of a new backbone and print its name.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""The broker of `clipcite serve`: a Valkey on a socket in the data folder.
+"""The broker of `clipcite serve`: Valkey on a socket in the data folder.
 
-It stores nothing on disk, because its messages are only wake-ups (`core.store.jobs.queue`).
+It does not use the disk, because its messages are only wake-ups (`core.store.jobs.queue`).
 """
 
 import os
@@ -15,12 +15,12 @@ from core.parent_watch import die_with
 from core.store.jobs.queue import valkey_program
 
 MAX_PATH = 103
-"""Longest path of a socket on Linux and macOS (bytes)."""
+"""Maximum length of a socket's path on Linux and macOS (bytes)."""
 START_SECONDS = 30
 
 
 def start(path: Path, output: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
-    """Start Valkey on the socket `path`. It ends with this process, on Linux however that ends."""
+    """Start Valkey on the socket `path`. It ends with this process, on Linux even after `kill -9`."""
     options = {"port": 0, "unixsocket": path, "unixsocketperm": 700, "save": "", "appendonly": "no"}
     parent = os.getpid()
     return subprocess.Popen(
@@ -34,10 +34,10 @@ def start(path: Path, output: int = subprocess.DEVNULL) -> "subprocess.Popen[byt
 
 
 def start_first(path: Path) -> "subprocess.Popen[bytes]":
-    """Start Valkey and wait until it answers. One that an earlier `serve` left behind is stopped before.
+    """Stop a Valkey that an earlier `serve` left, start a new one, and wait until it responds.
 
     Raises:
-        ClipCiteError: it does not start here.
+        ClipCiteError: Valkey does not start.
     """
     if len(os.fsencode(path)) > MAX_PATH:
         raise ClipCiteError(
@@ -46,7 +46,7 @@ def start_first(path: Path) -> "subprocess.Popen[bytes]":
         )
     with suppress(OSError), _connected(path) as left:
         left.sendall(b"SHUTDOWN NOSAVE\r\n")
-        left.recv(1)  # returns when it has ended
+        left.recv(1)  # returns when the old Valkey has ended
     process = start(path, subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout as output:

@@ -56,7 +56,7 @@ def secret(
     owner: Owner = DEFAULT_OWNER,
     rotate: Annotated[
         bool,
-        typer.Option("--rotate", help="Replace the secret. From now on, the new one alone signs."),
+        typer.Option("--rotate", help="Replace the secret. The old one no longer signs."),
     ] = False,
     as_json: AsJson = False,
     data: Data = None,

@@ -62,7 +62,7 @@ class BacklogCollector(Collector):
         )
         yield GaugeMetricFamily(
             "clipcite_dispatch_lag_seconds",
-            "Longest wait of a due job for its dispatch (seconds), even if a limit delays it; 0 if none is due.",
+            "Longest wait of a due job for dispatch (seconds), including delays by limits; 0 if none is due.",
             value=queue.dispatch_lag,
         )
 

@@ -1,6 +1,6 @@
 """OpenTelemetry traces from a request to its trainer. They are off unless an OTLP endpoint is set.
 
-`OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` turns them on. Other variables of the SDK
+`OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` turns them on. The SDK's other variables
 apply too, such as `OTEL_SERVICE_NAME` and `OTEL_TRACES_SAMPLER`. The job's row carries the trace context,
 because a wake-up to a worker may be lost or repeated.
 """

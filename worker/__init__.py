@@ -1,4 +1,4 @@
-"""Celery: one task that claims a training job, trains it and records the result.
+"""Celery worker: one task that claims a training job, runs it and records the result.
 
-May import `core` except `core.serving`, and neither `api` nor `clipcite`.
+May import `core` without `core.serving`, but not `api` or `clipcite`.
 """

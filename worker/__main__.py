@@ -1,6 +1,6 @@
 """`python -m worker`: a Celery worker that runs one job at a time. Start one per GPU.
 
-`clipcite serve` adds `--dispatch`: a thread of this process is then the dispatcher.
+`clipcite serve` adds `--dispatch`: then a thread of this process is the dispatcher.
 """
 
 import os
@@ -21,7 +21,7 @@ from worker.dispatcher.__main__ import beside_the_worker
 def main() -> None:
     settings = get_settings()
     start_logging(settings)
-    # Celery warns about root because of pickled messages; only JSON is accepted (core.store.jobs.queue).
+    # Celery warns about root because of pickled messages. This worker accepts only JSON.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if is_child():
         exit_with_parent(grace_seconds=8)
@@ -32,7 +32,7 @@ def main() -> None:
     from worker.celery_app import app
 
     with beside_the_worker(settings) if "--dispatch" in sys.argv else nullcontext() as stop:
-        if stop is not None:  # stopped while the worker requeues its job, as both take seconds
+        if stop is not None:  # stop while the worker requeues its job, because both take seconds
             signals.worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
         app.worker_main(
             [

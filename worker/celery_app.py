@@ -1,4 +1,4 @@
-"""The Celery application with its only task."""
+"""The Celery application and its only task."""
 
 import logging
 import os
@@ -39,7 +39,7 @@ app.register_task(AdaptTask())
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _make_runner(**_: object) -> None:
-    """Make the runner, which starts a trainer. Errors end the process, because Celery would only log them."""
+    """Create the runner. It starts a trainer. An error ends the process: Celery would only log it."""
     try:
         start_tracing("clipcite-worker")
         database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
@@ -60,5 +60,5 @@ def _ready(**_: object) -> None:
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _drain(**_: object) -> None:
-    """Requeue the job on SIGTERM, because Celery waits for its task to end."""
+    """Requeue the job on SIGTERM, because Celery waits until its task ends."""
     AdaptTask.runner.draining.set()

@@ -22,13 +22,13 @@ SETTLE_SECONDS = 5
 
 
 class CheckpointUploader:
-    """A thread that uploads checkpoints, so that slow storage delays neither training nor cancellation.
+    """A thread that uploads checkpoints, so that slow storage does not delay training or cancellation.
 
-    The trainer's folder is authoritative; `notify` only wakes the thread.
+    The trainer's folder is authoritative. `notify` only wakes the thread.
 
     Args:
-        record: called with blob folder and epoch of each stored checkpoint, which the transaction keeps;
-            returns False if the lease is lost.
+        record: called with the blob folder and epoch of each stored checkpoint. Its transaction keeps the
+            checkpoint. It returns False if the lease is lost.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CheckpointUploader:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._dropped = threading.Event()
-        run = partial(copy_context().run, self._run)  # for the job's id in the log
+        run = partial(copy_context().run, self._run)  # the context has the job's id for the log
         self._thread = threading.Thread(target=run, name="checkpoints", daemon=True)
 
     def __enter__(self) -> "CheckpointUploader":
@@ -59,16 +59,16 @@ class CheckpointUploader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Flush after an error, because another attempt may follow; else discard."""
+        """Flush after an error, because another attempt may follow. Otherwise discard."""
         if error is None:
             self.discard()
         else:
             self.flush(SETTLE_SECONDS)
 
     def fetch(self) -> int:
-        """Download the newest intact checkpoint, and remove damaged ones. Return the number of the latter.
+        """Download the newest intact checkpoint. Remove damaged ones, and return their number.
 
-        They are removed because they would count among the newest.
+        Otherwise damaged checkpoints would count among the newest.
         """
         self._folder.mkdir()
         damaged = 0
@@ -92,14 +92,14 @@ class CheckpointUploader:
     def flush(self, seconds: float) -> None:
         """Wait for the upload of the last checkpoint, for at most this time.
 
-        The trainer writes no further checkpoints, and another attempt follows.
+        Call this when the trainer has stopped and another attempt follows.
         """
         self._closing.set()
         self._wake.set()
         self._thread.join(seconds)
 
     def discard(self) -> None:
-        """Store no further checkpoints, not even the one being uploaded: the job has ended."""
+        """Stop storing checkpoints, including the one being uploaded. Call this when the job has ended."""
         self._dropped.set()
         self._closing.set()
         self._wake.set()
@@ -111,7 +111,7 @@ class CheckpointUploader:
             last = self._closing.is_set()
             try:
                 self._store_newest()
-            except ClipCiteError as error:  # training goes on; the next checkpoint may be stored
+            except ClipCiteError as error:  # training continues, and the next upload may succeed
                 logger.warning("%s: a checkpoint could not be stored: %s", self._job_id, error)
             except Exception:
                 logger.exception("%s: a checkpoint could not be stored", self._job_id)
@@ -122,7 +122,7 @@ class CheckpointUploader:
         path = next(iter(newest_first(self._folder)), None)
         if path is None or path.name == self._newest or self._dropped.is_set():
             return
-        # A folder of its own: on a CPU, another attempt may write the same file under the same name.
+        # Each upload has its own folder: on a CPU, another attempt may write the same file name.
         stored = f"{checkpoints_of(self._job_id)}/{secrets.token_hex(4)}"
         with deletions.unless_kept(self._database, self._blobs, stored):
             self._blobs.put(f"{stored}/{path.name}", path)

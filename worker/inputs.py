@@ -1,4 +1,4 @@
-"""Inputs of a trainer: the images, the task and a published model, as files."""
+"""Input files of a trainer: images, task and, for an evaluation, the published model."""
 
 import json
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from worker.trainer.supervisor import Stopped, TrainerFailed
 
 
 def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path) -> None:
-    """Write all of the trainer's input to `folder`.
+    """Write the trainer's input to `folder`.
 
     Raises:
         Stopped: the attempt must stop.

@@ -33,13 +33,13 @@ from worker.trainer.warm import WarmTrainer
 
 logger = logging.getLogger(__name__)
 WAITS = {StorageFull.code, StorageUnavailable.code}
-"""Errors after which a job waits for the storage. Its attempt does not count."""
+"""Errors after which a job waits for the storage. The attempt does not count."""
 LOST, REQUEUED = "lost", "requeued"
-"""Outcomes of an attempt that does not end its job."""
+"""Outcomes of attempts that do not end their job."""
 
 
 class JobRunner:
-    """A runner of jobs. The database row is authoritative; the message with the id is only a wake-up."""
+    """Runs jobs. The database row is authoritative. The message with the id is only a wake-up."""
 
     def __init__(
         self,
@@ -119,13 +119,13 @@ class JobRunner:
                 code, detail = _reason(error)
                 log = logger.exception if code == "internal_error" else logger.warning
                 log("%s: attempt %d failed, %s: %s", claim.job_id, claim.attempt, code, error)
-                # A full or absent storage is not the job's fault: the job waits without spending attempts.
+                # The job did not cause full or missing storage, so it waits without losing an attempt.
                 outcome = self._requeue(lease, code, detail, spend_attempt=code not in WAITS)
             self.metrics.record_end(outcome, code)
             if outcome in FINAL:
                 self._remove_checkpoints(claim.job_id)
         if code in WAITS:
-            # Meanwhile, jobs go to other workers; here, the next one would most likely fail too.
+            # Leave jobs to other workers meanwhile, because the next one would probably fail here too.
             self.draining.wait(settings.redispatch_seconds)
 
     def _train_and_evaluate(
@@ -196,7 +196,7 @@ class JobRunner:
             )
         finally:
             if self.warm_trainer is not None and not self.draining.is_set():
-                self.warm_trainer.prepare()  # for the next job, while this one ends
+                self.warm_trainer.prepare()  # for the next job, while this job ends
         if claim.is_evaluated:
             end_job(lease, self.blobs, (folder / REPORT).read_bytes(), result["metrics"])
         else:
@@ -237,7 +237,7 @@ class JobRunner:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """Return code and detail of an error that the next attempt may not meet. The job's owner sees both."""
+    """Return the code and detail of an error that another attempt may avoid. The job's owner sees both."""
     if isinstance(error, ServerUnavailable):
         return error.code, error.public_detail or error.detail
     if isinstance(error, OSError) and error.errno in FULL:

@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 
 class Lease:
-    """A heartbeat that renews the lease, writes the progress and reads a cancellation in one statement.
+    """A heartbeat. Each beat renews the lease, writes the progress and reads a cancellation in one statement.
 
     `lost` is set when another worker may run the job: the lease has another token, or the database was
-    unreachable until the lease must have expired. Nothing may be written after that.
+    unreachable for so long that the lease must have expired. From then on, nothing may be written.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Lease:
         beat_seconds: float,
         draining: threading.Event | None = None,
     ) -> None:
-        """Make a lease, which begins as a context. `draining` is set when the worker must stop."""
+        """Create a lease. Renewal starts with the context. `draining` is set when the worker must stop."""
         self.database = database
         self.claim = claim
         self.cancelled = threading.Event()
@@ -49,7 +49,7 @@ class Lease:
         self._beat_seconds = beat_seconds
         self._ended = threading.Event()
         self._renewed = time.monotonic()
-        beat = partial(copy_context().run, self._beat_until_ended)  # for the job's id in the log
+        beat = partial(copy_context().run, self._beat_until_ended)  # the context has the job's id for the log
         self._thread = threading.Thread(target=beat, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
@@ -63,19 +63,19 @@ class Lease:
         self._thread.join()
 
     def is_over(self) -> bool:
-        """Return whether the job was cancelled or the lease is lost, so that nothing is to be published."""
+        """Return whether the job was cancelled or the lease is lost. Then nothing may be published."""
         return self.cancelled.is_set() or self.lost.is_set()
 
     def should_stop(self) -> bool:
-        """Return whether the attempt must stop, because it is over or because the worker stops."""
+        """Return whether the attempt must stop because it is over, or because the worker stops."""
         return self.is_over() or self._draining.is_set()
 
     def write(
         self, transition: Callable[Concatenate[Session, Claim, P], T], *args: P.args, **options: P.kwargs
     ) -> T:
-        """Run a transition of the job in a transaction, and retry while the database is unavailable.
+        """Run a transition of the job in a transaction. Retry while the database is unavailable.
 
-        Repeating a transition tells a commit whose answer was lost from one that never happened.
+        Retrying is safe, because transitions are idempotent.
         """
         until = time.monotonic() + self._lease_seconds / 2
         while True:
@@ -95,7 +95,7 @@ class Lease:
                     cancel = lifecycle.heartbeat(
                         session, self.claim, lease_seconds=self._lease_seconds, progress=self._progress()
                     )
-            except Exception as error:  # the heartbeat goes on after any error
+            except Exception as error:  # the heartbeat continues after any error
                 logger.warning("%s: the lease was not renewed: %s", self.claim.job_id, error)
                 if time.monotonic() - self._renewed > 0.8 * self._lease_seconds:
                     self.lost.set()

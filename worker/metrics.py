@@ -1,4 +1,4 @@
-"""Prometheus metrics of the worker and the dispatcher, each served on its own port if one is set."""
+"""Prometheus metrics of the worker and the dispatcher. Each is served on its own port, if one is set."""
 
 import time
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class StageClock:
         self._since = 0.0
 
     def begin(self, stage: str | None) -> None:
-        """End the present stage and start the next; None starts no other."""
+        """End the current stage and start the next. None starts no stage."""
         now = time.monotonic()
         if self._stage in STAGES:
             self._seconds.labels(self._stage).observe(now - self._since)

@@ -1,4 +1,4 @@
-"""Progress of a job: the fraction done and the time left, from the trainer's steps and predictions."""
+"""Progress of a job: the fraction done and the time left, from the trainer's messages."""
 
 import threading
 import time
@@ -8,22 +8,22 @@ from typing import Any
 from core.store.db.tables import EVALUATING, PREPARING
 
 BEFORE, AFTER = 0.05, 0.01
-"""Fractions for what precedes and what follows training and evaluation."""
+"""Fractions of the progress before and after training and evaluation."""
 MIN_SECONDS = 2.0
-"""Measured time before which no time left is stated."""
+"""Minimum measured time before the time left is reported (seconds)."""
 WRONG = (1.5, 5.0)
-"""A stated time left is wrong if the estimate exceeds it by this factor and these seconds."""
+"""A reported time left is wrong if the new estimate exceeds it by both this factor and these seconds."""
 
 
 class JobProgress:
     """The field `progress` of one attempt at a job.
 
-    `fraction` covers training and evaluation, and never falls. The times left never rise: a higher estimate
-    is withheld, and if it is much higher the time is unknown (None). Epochs, steps and losses are those of
+    `fraction` covers training and evaluation, and never falls. Times left never rise: a higher estimate is
+    not reported, and if it is much higher, the time is unknown (None). Epochs, steps and losses are those of
     the model, not of the fold models. Thread-safe.
 
     Args:
-        published: the model exists, and this attempt only evaluates it.
+        published: True if the model exists and this attempt only evaluates it.
     """
 
     def __init__(self, *, published: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,34 +37,34 @@ class JobProgress:
         self._training = self._evaluation = 0.0
         """Expected work (`core.clip.checks.estimate.expected_work`)."""
         self._first: tuple[float, float] | None = None
-        """Time and finished work of the first report since the beginning of training or evaluation."""
+        """Time and finished work at the first report of the training or the evaluation."""
         self._last = clock(), 0.0
-        """Those of the last report."""
+        """Time and finished work at the last report."""
         self._pace: float | None = None
         """Measured seconds per unit of work."""
         self._fraction = 0.0
         self._end_left, self._model_left = TimeLeft(), TimeLeft()
 
     def enter(self, stage: str) -> None:
-        """Enter a stage. A published model is evaluated, whatever the trainer prepares."""
+        """Enter a stage. With a published model, every stage counts as evaluation."""
         with self._lock:
             if not self._published:
                 self._fields["stage"] = stage
 
     def plan(self, training: float, evaluation: float) -> None:
-        """Take the expected work."""
+        """Store the expected work."""
         with self._lock:
             self._training, self._evaluation = 0.0 if self._published else training, evaluation
 
     def step(self, message: Mapping[str, Any]) -> None:
-        """Take the state after an optimiser step."""
+        """Store the state after an optimiser step."""
         names = ("epoch", "epochs", "step", "steps", "images_per_second", "loss")
         with self._lock:
             self._fields |= {name: message[name] for name in names}
             self._report(self._training * message["step"] / message["steps"])
 
     def publish(self) -> None:
-        """The model is published, and its evaluation begins."""
+        """Start the evaluation of the published model."""
         with self._lock:
             self._published = True
             self._fields["stage"] = EVALUATING
@@ -72,12 +72,12 @@ class JobProgress:
             self._report(self._training)
 
     def evaluated(self, share: float) -> None:
-        """Take the finished share of the evaluation."""
+        """Store the finished fraction of the evaluation."""
         with self._lock:
             self._report(self._training + self._evaluation * share)
 
     def fields(self) -> dict[str, Any]:
-        """Return the field `progress` at this moment."""
+        """Return the current value of the field `progress`."""
         with self._lock:
             total = self._training + self._evaluation
             at, done = self._last
@@ -111,7 +111,7 @@ class TimeLeft:
         self._stated: float | None = None
 
     def state(self, estimate: float | None) -> float | None:
-        """Return the time left to state (seconds), given the present estimate."""
+        """Return the time left to report (seconds), given the current estimate."""
         if estimate is None:
             return None
         if self._stated is None or estimate < self._stated:

@@ -1,4 +1,4 @@
-"""Publication: the files of a model or a report are stored, then the row that names them is committed."""
+"""Publication: store the files of a model or a report, then commit the row that names them."""
 
 import logging
 import time
@@ -20,8 +20,8 @@ from worker.trainer.supervisor import Stopped
 
 logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 3_600
-"""Maximum wait for full or unreachable storage. Without the wait the finished training would be lost, and no
-other job could be published either."""
+"""Maximum wait for full or unreachable storage (seconds). Without the wait the finished training would be
+lost, and no other job could be published either."""
 PAUSE_SECONDS = 5.0
 
 
@@ -33,10 +33,10 @@ def publish_model(
     metrics: dict[str, Any] | None,
     seconds: float,
 ) -> None:
-    """Upload the weights in `folder` under unused names, then commit the model.
+    """Upload the weights in `folder` under new keys, then commit the model.
 
     Args:
-        metrics: metrics of the job so far.
+        metrics: current metrics of the job.
         seconds: duration of the training.
 
     Raises:
@@ -73,7 +73,7 @@ def publish_model(
 
 
 def end_job(lease: Lease, blobs: Blobs, report: bytes, metrics: dict[str, Any] | None) -> None:
-    """Store the report, then commit the end of the job, whose model is published.
+    """Store the report, then commit the end of the job. Its model must be published.
 
     Raises:
         Stopped: the lease is lost.

@@ -80,7 +80,7 @@ def test_the_first_key_ends_the_token_after_a_question(data: Path, answer: str) 
     else:
         terminal = pexpect.spawn(sys.executable, [*command, *[answer] * (answer == "--yes")], timeout=600)
         if answer != "--yes":
-            terminal.expect_exact("After this every request needs a key, and the page's link ends.")
+            terminal.expect_exact("From then on, every request needs a key, and the page's link ends.")
             terminal.sendline(answer)
         terminal.expect(pexpect.EOF)
         said = " ".join(terminal.before.decode().split())
@@ -111,7 +111,7 @@ def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
     samples.publish(database, samples.claimed(database, samples.new_job(database, owner="default")))
     database.close()
     said = " ".join(call(data, "create", "--owner", "team-a").stderr.split())
-    assert "1 model of owner default isn't visible with this key." in said
+    assert "1 model of owner default is not visible with this key." in said
     assert "clipcite keys create --owner default" in said
     said = call(data, "create").stderr
     assert "visible" not in said

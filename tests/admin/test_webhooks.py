@@ -25,7 +25,7 @@ def test_a_test_message_is_signed(data: Path, monkeypatch: pytest.MonkeyPatch) -
         there.answers = [500]
         refused = call(data, "test", there.url, group="webhooks")
         assert refused.exit_code == 1
-        assert "was not accepted: the receiver answered with 500." in refused.stderr
+        assert "was not accepted: the receiver responded with 500." in refused.stderr
         monkeypatch.delenv("CLIPCITE_WEBHOOK_ALLOW_PRIVATE")
         guarded = call(data, "test", there.url, "--json", group="webhooks")
         assert guarded.exit_code == 1

@@ -1,6 +1,6 @@
 """`python -m worker.dispatcher`: send wake-ups, expire leases, deliver webhooks, delete, download backbones.
 
-Any number of dispatchers may run: the database lets only one of them take each row.
+Any number of dispatchers may run. The database gives each row to only one of them.
 """
 
 import logging
@@ -31,9 +31,9 @@ from worker.metrics import DispatcherMetrics
 
 logger = logging.getLogger("worker.dispatcher")
 MAX_AHEAD = 4
-"""Wake-ups that may be under way. Further jobs wait in the database, where they stay in fair order."""
+"""Maximum number of wake-ups in transit. Other jobs wait in the database, in fair order."""
 LAST_WORDS_SECONDS = 2
-"""Time at shutdown for webhook deliveries and a deletion to finish."""
+"""Time that webhook deliveries and a deletion have to finish at shutdown."""
 
 
 def dispatch(
@@ -46,12 +46,12 @@ def dispatch(
 ) -> list[str]:
     """Run one round. Return the ids of the jobs whose wake-up was sent.
 
-    The commit precedes the sending. If the process dies in between, the rows are due again after
+    Rows are committed before wake-ups are sent. If the process dies in between, the rows are due again after
     `redispatch_seconds`.
 
     Args:
-        after_sleep: expire no leases, because after a suspension of the machine every lease looks expired
-            and the workers need time to renew them.
+        after_sleep: do not expire leases. After the machine was suspended, every lease looks expired, and
+            workers need time to renew them.
     """
     metrics = metrics or DispatcherMetrics(CollectorRegistry())
     if not after_sleep:
@@ -67,7 +67,7 @@ def dispatch(
         if not jobs.any_queued(session):
             return []
     if waiting(app) >= MAX_AHEAD:
-        return []  # the workers are busy; further wake-ups would only pile up
+        return []  # the workers are busy, and more wake-ups would only pile up
     with database.write() as session:
         due = fair_queue.take_due(
             session,
@@ -82,7 +82,7 @@ def dispatch(
 
 @contextmanager
 def log_errors(metrics: DispatcherMetrics) -> Iterator[None]:
-    """Log and count an error in one part of a round, so that the other parts still run."""
+    """Log and count an error in a part of a round, so that other parts still run."""
     try:
         yield
     except ClipCiteError as error:
@@ -111,7 +111,7 @@ def run(settings: Settings, database: Database, stop: threading.Event) -> None:
     grace_until = 0.0
     wall, steady = time.time(), time.monotonic()
     while not stop.is_set():
-        # The monotonic clock stands still while the machine is suspended.
+        # The monotonic clock stops while the machine is suspended.
         slept = (time.time() - wall) - (time.monotonic() - steady)
         wall, steady = time.time(), time.monotonic()
         if slept > settings.lease_seconds / 2:
@@ -131,9 +131,9 @@ def run(settings: Settings, database: Database, stop: threading.Event) -> None:
 
 @contextmanager
 def beside_the_worker(settings: Settings) -> Iterator[threading.Event]:
-    """Run the dispatcher in a thread until the context ends, or until the event that it yields is set.
+    """Run the dispatcher in a thread until the context ends, or until the yielded event is set.
 
-    If the thread fails, the process ends, to be restarted: without a dispatcher no job starts.
+    If the thread fails, the process ends and is restarted, because no job starts without a dispatcher.
     """
     stop = threading.Event()
 

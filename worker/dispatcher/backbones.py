@@ -1,4 +1,4 @@
-"""Downloads of backbones that were requested in the page, one at a time, each in a process of its own."""
+"""Downloads of requested backbones, one at a time, each in its own process."""
 
 import subprocess
 
@@ -10,7 +10,7 @@ from core.store.db.session import Database
 
 
 class Downloads:
-    """The download in progress, if there is one."""
+    """The download in progress, if any."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
@@ -19,7 +19,7 @@ class Downloads:
         self._process: subprocess.Popen[str] | None = None
 
     def round(self) -> None:
-        """Start the oldest requested download, stop one that is no longer requested, or report its end."""
+        """Start the oldest requested download, stop one that is no longer requested, or record its end."""
         with self._database.read() as session:
             wanted = [row.name for row in backbones.pulls(session) if row.error is None]
         if self._process is not None and self._name not in wanted:
@@ -38,7 +38,7 @@ class Downloads:
             self._process = start(self._name, self._settings.cache, self._settings.device)
 
     def stop(self) -> None:
-        """Stop the download, which removes its files."""
+        """Stop the download and remove its files."""
         if self._process is not None:
             assert self._process.stdin is not None
             self._process.stdin.close()

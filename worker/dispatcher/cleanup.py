@@ -1,4 +1,4 @@
-"""Cleanup: deletions that are due, and retention. Any number of processes may do it."""
+"""Cleanup: due deletions, and retention. Any number of processes may do it."""
 
 import logging
 import threading
@@ -18,11 +18,11 @@ from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger("worker.dispatcher.cleanup")
 RETENTION_SECONDS = 3_600.0
-"""Interval between rounds of the retention, and time until a process's first one."""
+"""Interval between rounds of retention (seconds). The first round starts after the same time."""
 DELETIONS_SECONDS = 60.0
-"""Interval at which due deletions are done."""
+"""Interval between rounds of deletions (seconds)."""
 RETENTION_PAUSE_SECONDS = 0.2
-"""Pause between batches of the retention, in which other processes can write to SQLite."""
+"""Pause between batches of retention (seconds). It lets other processes write to SQLite."""
 
 
 def enforce_retention(
@@ -34,7 +34,7 @@ def enforce_retention(
 ) -> int:
     """Delete jobs that ended more than `settings.keep_days` ago, in batches. Return their number.
 
-    Nothing is deleted by a clock that is not trusted.
+    Nothing is deleted while the clock is not trusted.
     """
     days, deleted = settings.keep_days, 0
     with database.write() as session:
@@ -57,7 +57,7 @@ def enforce_retention(
 def finish_deletions(
     database: Database, blobs: Blobs, *, should_stop: Callable[[], bool] = lambda: False
 ) -> list[str]:
-    """Do the deletions that are due, and remove expired idempotency keys. Return the deleted prefixes."""
+    """Delete what is due, and remove expired idempotency keys. Return the deleted prefixes."""
     with database.write() as session:
         trusts_clock = retention.trusts_clock(session)
         if trusts_clock:
@@ -70,7 +70,7 @@ def finish_deletions(
         try:
             if not deletions.finish(database, blobs, prefix):
                 break
-        except ClipCiteError as error:  # the others may succeed
+        except ClipCiteError as error:  # other deletions may succeed
             logger.warning("%s: %s", prefix, error)
             continue
         logger.info("%s: deleted", prefix)
@@ -79,7 +79,7 @@ def finish_deletions(
 
 
 class Cleaner:
-    """A thread for deletions and retention, so that a slow storage does not delay dispatching."""
+    """A thread for deletions and retention, so that slow storage does not delay dispatching."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Cleaner:
         *,
         guard: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """Make a cleaner.
+        """Create a cleaner.
 
         Args:
             guard: returns a context manager that handles the errors of a part of a round.
@@ -106,7 +106,7 @@ class Cleaner:
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Stop the thread, and wait for at most this time. An interrupted deletion is repeated."""
+        """Stop the thread, and wait for at most this time. An interrupted deletion is repeated later."""
         self._stop.set()
         self._thread.join(seconds)
 

@@ -1,6 +1,6 @@
-"""Webhook deliveries: signed by Standard Webhooks, in three tries within an hour, to public addresses only.
+"""Webhook deliveries: signed as in Standard Webhooks, three tries within an hour, public addresses only.
 
-Each owner has a thread of its own while deliveries are due, so that a slow receiver delays no other owner.
+Each owner with due deliveries has its own thread, so that a slow receiver does not delay other owners.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from worker.metrics import DispatcherMetrics
 
 logger = logging.getLogger(__name__)
 DELAYS = (timedelta(minutes=1), timedelta(minutes=30))
-"""Times between the tries."""
+"""Delays between the tries."""
 SECONDS = 10.0
-"""Time limit of a try."""
+"""Time limit of a try (seconds)."""
 CLAIMED = timedelta(minutes=2)
-"""Time after which a delivery is tried again whose dispatcher was killed."""
+"""Time after which a delivery is tried again if its dispatcher was killed."""
 MAX_OWNERS = 32
-"""Maximum number of owners to which messages are sent at a time."""
+"""Maximum number of owners whose messages are sent in parallel."""
 
 
 class DeliveryFailed(Exception):
@@ -44,7 +44,7 @@ class DeliveryFailed(Exception):
 
 
 class Webhooks:
-    """Sender of the messages in the table `webhook_deliveries`."""
+    """Sends the messages in the table `webhook_deliveries`."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Webhooks:
         self._threads: dict[str, threading.Thread] = {}
 
     def round(self) -> list[str]:
-        """Start the due deliveries, without waiting for them. Return the owners that they belong to."""
+        """Start the due deliveries without waiting for them. Return their owners."""
         self._threads = {owner: thread for owner, thread in self._threads.items() if thread.is_alive()}
         with self._database.read() as session:
             due = select(Job.owner).join(WebhookDelivery, WebhookDelivery.job_id == Job.id)
@@ -73,24 +73,24 @@ class Webhooks:
             waiting = session.scalars(due.order_by(func.min(WebhookDelivery.next_attempt_at))).all()
         started = [owner for owner in waiting if owner not in self._threads]
         for owner in started[: MAX_OWNERS - len(self._threads)]:
-            # A daemon thread: shutdown must not wait for receivers. Interrupted deliveries are repeated.
+            # A daemon thread: shutdown must not wait for receivers. Interrupted deliveries are retried.
             thread = threading.Thread(target=self._deliver, args=(owner,), name="webhooks", daemon=True)
             thread.start()
             self._threads[owner] = thread
         return started
 
     def wait(self, seconds: float) -> None:
-        """Wait for the started deliveries, for at most this time."""
+        """Wait until the started deliveries have ended, for at most this time."""
         until = time.monotonic() + seconds
         for thread in self._threads.values():
             thread.join(max(0.0, until - time.monotonic()))
 
     def _deliver(self, owner: str) -> None:
-        """Send the owner's due messages, until one fails: then other owners have their turn."""
+        """Send the owner's due messages. After a failure other owners have their turn."""
         try:
             while self._deliver_next(owner):
                 pass
-        except ClipCiteError as error:  # database unavailable: repeated later, with the same id
+        except ClipCiteError as error:  # database unavailable: retried later, with the same id
             logger.warning("%s: %s", error.code, error)
         except Exception:
             logger.exception("A webhook delivery failed by an internal error.")
@@ -104,7 +104,7 @@ class Webhooks:
             row = session.scalars(first.with_for_update(of=WebhookDelivery, skip_locked=True)).one_or_none()
             if row is None:
                 return False
-            row.attempts += 1  # counted before it is made, so that one that ends with the process counts
+            row.attempts += 1  # count the try before making it, in case the process is killed
             row.next_attempt_at = at + CLAIMED
             job, secret = session.get_one(Job, row.job_id), session.get_one(Owner, owner).webhook_secret
         named: dict[str, Any] = {**of_request(job.request_id)}
@@ -162,14 +162,14 @@ def send(
     resolve: Resolve = url_guard.resolve_host,
     seconds: float = SECONDS,
 ) -> int:
-    """Send a message, and return the status of the answer, which is 2xx.
+    """Send a message and return the status of the response, which is 2xx.
 
     Args:
-        message_id: id that is the same for every try, so that receivers notice duplicates.
+        message_id: id of the message. All tries have the same id, so that receivers notice duplicates.
         request_id: id of the request that created the job.
 
     Raises:
-        DeliveryFailed: the message says what the receiver did.
+        DeliveryFailed: the receiver did not accept the message. The text says what the receiver did.
     """
     content, at = json.dumps(body), datetime.now(UTC)
     headers = {
@@ -187,22 +187,22 @@ def send(
     except (InvalidDestination, NotPublic) as error:
         raise DeliveryFailed(f"is not allowed: {error.detail}") from error
     except (TimeoutError, httpx.TimeoutException) as error:
-        raise DeliveryFailed(f"did not answer within {seconds:g} s") from error
+        raise DeliveryFailed(f"did not respond within {seconds:g} s") from error
     except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
         raise DeliveryFailed(f"could not be reached: {error or type(error).__name__}") from error
     if not 200 <= status < 300:
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
-        raise DeliveryFailed(f"answered with {status}{hint}")
+        raise DeliveryFailed(f"responded with {status}{hint}")
     return status
 
 
 async def _post(
     to: Destination, addresses: Sequence[str], headers: dict[str, str], content: str, seconds: float
 ) -> int:
-    """Post to the first address that accepts a connection. Only the status is read.
+    """Post to the first address that accepts a connection, and return the status.
 
-    The connection goes to a checked address, whatever the name resolves to now. The Host header and the
-    certificate have the name. Proxies are not used.
+    The connection goes to a checked address, even if the name resolves to another one now. The Host header
+    has the name, and the certificate is checked against it. Proxies are not used.
     """
     timeout = httpx.Timeout(None, connect=seconds / max(1, len(addresses)))
     tls = httpx.create_ssl_context() if to.scheme == "https" else False

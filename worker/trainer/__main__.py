@@ -1,8 +1,8 @@
-"""The trainer process: `python -m worker.trainer [FOLDER]`. Without a folder, it stands by for a job.
+"""The trainer process: `python -m worker.trainer [FOLDER]`. Without a folder, it waits for a job.
 
-The trainer has no access to database and broker. The folder holds `task.json`, the images and possibly a
-checkpoint of an earlier attempt. The trainer adds checkpoints and the weights. Standard output carries one
-JSON object per line for the supervisor.
+The trainer can't access the database or the broker. The folder has `task.json`, the images and possibly a
+checkpoint of an earlier attempt. The trainer adds checkpoints and the weights, and writes one JSON object per
+line to standard output for the supervisor.
 """
 
 import json
@@ -24,8 +24,8 @@ from core.parent_watch import exit_with_parent
 from core.scratch import FULL, WorkerDiskFull
 from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
 
-# Imports of a training, including those for a Hugging Face text tower such as the starter's (0.5 s). The GPU
-# is not touched: a CUDA context belongs to a job.
+# Imports for a training, including a Hugging Face text tower such as the starter's (0.5 s). They do not use
+# the GPU, because a CUDA context belongs to a job.
 IMPORTS = (
     "core.clip.pipeline",
     "core.clip.weights.files",
@@ -75,12 +75,12 @@ class Channel(Reporter):
         self.send("resumed", epoch=epoch)
 
     def cancelled(self) -> bool:
-        self.send("alive")  # called between steps and (micro-)batches, also during evaluation
+        self.send("alive")  # called between steps and (micro-)batches, including those of the evaluation
         return False
 
 
 def main(folder: Path | None) -> None:
-    # Standard output is for messages only; the output of libraries goes to the log.
+    # Standard output is for messages only. The output of libraries goes to the log.
     channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
     if folder is None:
@@ -110,7 +110,7 @@ def main(folder: Path | None) -> None:
 
 @contextmanager
 def traced(task: Task, channel: Channel) -> Iterator[None]:
-    """Send the spans of a task before its last message, after which the supervisor kills this process."""
+    """Send the spans of a task before its last message: after it the supervisor kills this process."""
     tracing.start_tracing("clipcite-trainer")
     try:
         with tracing.span("trainer", task.traceparent):
@@ -123,10 +123,10 @@ def traced(task: Task, channel: Channel) -> Iterator[None]:
 
 
 def stand_by() -> Path:
-    """Import modules, then wait for the folder of a job, which arrives as a line on standard input.
+    """Import modules, then wait for a line on standard input with the folder of a job.
 
-    A thread reads standard input from the start: its end means that the parent has ended, and must stop
-    this process even during the imports.
+    A thread reads standard input from the start. When it closes, the parent has ended, and this process must
+    stop even during the imports.
     """
     folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
 
@@ -137,21 +137,21 @@ def stand_by() -> Path:
             if not read:
                 os._exit(1)
             line += read
-        exit_with_parent(grace_seconds=0)  # no second line follows
+        exit_with_parent(grace_seconds=0)  # there is no second line
         folders.put(Path(json.loads(line)["folder"]))
 
     threading.Thread(target=listen, name="job", daemon=True).start()
     for module in IMPORTS:
-        with suppress(ImportError):  # the job reports a missing module
+        with suppress(ImportError):  # the job will report a missing module
             import_module(module)
     return folders.get()
 
 
 def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
-    """Run a task: train and write the weights into the folder, then evaluate and write the report.
+    """Run a task: train and write the weights to the folder, then evaluate and write the report.
 
     Returns:
-        The content of the last message.
+        Content of the last message.
     """
     started = time.monotonic()
     channel.stage("preparing")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-# Environment variables that a trainer inherits: how to run, but no locations or secrets of the service.
+# Environment variables that a trainer inherits. They contain no locations or secrets of the service.
 KEPT = {
     "PATH",
     "HOME",
@@ -28,12 +28,12 @@ KEPT = {
     "GLIBC_TUNABLES",
 }
 SECRET = re.compile(r"TOKEN|HEADERS")
-"""Part of the names of variables that may hold a secret, such as HF_TOKEN."""
+"""Pattern in the names of variables that may hold a secret, such as HF_TOKEN."""
 KEPT_PREFIXES = (
     *("LC_", "LD_", "PYTHON", "SSL_", "XDG_", "HF_", "TORCH", "PYTORCH", "CUDA", "NVIDIA", "NCCL"),
     *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_", "OTEL_"),
 )
-# Keep freed memory in the process: returning it to the system after each step costs page faults.
+# Keep freed memory in the process, because returning it to the system after each step costs page faults.
 MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30),
@@ -41,13 +41,13 @@ MALLOC = {
 
 
 class TrainerProcess:
-    """A process of `python -m worker.trainer`, the leader of its own process group, for one job."""
+    """A process of `python -m worker.trainer` for one job. It leads its own process group."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Start a trainer for the job in `folder`. Without a folder, the trainer stands by."""
+        """Start a trainer for the job in `folder`. Without a folder, the trainer waits for one."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "worker.trainer", *([] if folder is None else [str(folder)])],
-            stdin=subprocess.PIPE,  # closes when this process ends, which ends the trainer
+            stdin=subprocess.PIPE,  # closes when this process ends, and then the trainer ends
             stdout=subprocess.PIPE,
             env=trainer_environment(os.environ),
             start_new_session=True,
@@ -73,9 +73,9 @@ class TrainerProcess:
             self._process.stdin.flush()
 
     def read_line(self, seconds: float) -> bytes | None:
-        """Return the next line of output, or None if there is none in this time.
+        """Return the next line of output, or None if none arrives in this time.
 
-        A line without a line end means that the process has ended.
+        A line without a newline means that the process has ended.
         """
         try:
             return self._lines.get(timeout=seconds)
@@ -90,7 +90,7 @@ class TrainerProcess:
             return None
 
     def kill(self) -> None:
-        """Kill the whole process group. A trainer has nothing to clean up; the worker removes its folder."""
+        """Kill the whole process group. The worker removes the trainer's folder."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -101,9 +101,9 @@ class TrainerProcess:
 
 
 def trainer_environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a trainer: the inherited variables, and settings of malloc unless set.
+    """Return the environment of a trainer: inherited variables, and defaults for malloc.
 
-    A URL of a proxy loses its password.
+    Passwords are removed from the URLs of proxies.
     """
     kept = {
         name: re.sub(r"//[^/]*@", "//", value) if name.upper().endswith("_PROXY") else value

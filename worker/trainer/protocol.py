@@ -1,4 +1,4 @@
-"""Protocol between worker and trainer: the task and file names."""
+"""Protocol between worker and trainer: the task, and file names."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -27,8 +27,8 @@ class Task:
     traceparent: str | None = None
     """Trace of the attempt."""
     trained_seconds: float | None = None
-    """Duration of the training whose weights are in the folder, to be evaluated only. None: train."""
+    """Duration of the training whose weights are in the folder; they are only evaluated. None: train."""
     ids: dict[str, str] = field(default_factory=dict)
-    """Job and request, for the trainer's log lines."""
+    """Ids of the job and the request, for the trainer's log lines."""
     log: Literal["text", "json"] = "text"
     log_level: Literal["info", "warning"] = "info"

@@ -14,22 +14,22 @@ from worker.trainer.warm import WarmTrainer
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
-# A warm trainer answers once its imports are done. A warm trainer that is silent for longer hangs.
+# A warm trainer responds once its imports are done. One that is silent for longer hangs.
 TAKE_SECONDS = 60
-# Errors of the trainer that may not occur at the next attempt.
+# Errors of the trainer that the next attempt may avoid.
 TRANSIENT_CODES = {"backbone_unavailable", "storage_full"}
 
 
 class TrainerFailed(CodedError):
-    """A permanent error of the trainer, which is not retried."""
+    """A permanent error of the trainer. It is not retried."""
 
 
 class TrainerDied(CodedError):
-    """A trainer that died or hung, which is retried."""
+    """The trainer died or hung. The job is retried."""
 
 
 class Stopped(Exception):
-    """A stop that the caller requested."""
+    """The caller requested a stop."""
 
 
 def run_trainer(
@@ -41,12 +41,11 @@ def run_trainer(
     stall_seconds: float,
     warm_trainer: WarmTrainer | None = None,
 ) -> dict[str, Any]:
-    """Train the job in `folder`, by the warm trainer if there is one. Return the trainer's last message.
+    """Train the job in `folder`, with the warm trainer if there is one. Return the trainer's last message.
 
-    The files of the model are complete when `on_message` receives `trained`, and the evaluation goes on.
-    Without an evaluation they are complete at the end.
-
-    The process group has ended when this function returns or raises.
+    The model's files are complete when `on_message` receives `trained`; the evaluation follows. Without an
+    evaluation, they are complete at the end. When this function returns or raises, the process group has
+    ended.
 
     Raises:
         TrainerFailed: a permanent error, or the deadline.
@@ -55,9 +54,9 @@ def run_trainer(
     """
     waiting = warm_trainer.take() if warm_trainer is not None else None
     trainer = waiting or TrainerProcess(folder)
-    taken = trainer is not waiting  # the trainer has certainly received the job
+    taken = trainer is not waiting  # True once the trainer has certainly received the job
     started = heard = time.monotonic()
-    loading = True  # the download of a backbone is silent, so only the deadline limits it
+    loading = True  # it may include a download without messages, so only the deadline limits it
     try:
         if not taken:
             trainer.assign(folder)
@@ -80,8 +79,8 @@ def run_trainer(
             line = trainer.read_line(POLL_SECONDS)
             ended = line is not None and not line.endswith(b"\n")  # possibly within a line
             if not taken and (ended or now - started > TAKE_SECONDS):
-                # A failure of the warm trainer is not the job's fault, and costs no attempt.
-                logger.warning("The warm trainer does not take the job; another one is started")
+                # The job did not cause a failure of the warm trainer, so it does not cost an attempt.
+                logger.warning("The warm trainer does not take the job. Another trainer is started.")
                 useless, trainer, taken = trainer, TrainerProcess(folder), True
                 useless.kill()
                 continue
@@ -95,17 +94,17 @@ def run_trainer(
                 kind = TrainerDied if message["code"] in TRANSIENT_CODES else TrainerFailed
                 raise kind(message["code"], message["detail"])
             if message["type"] == "done":
-                return message  # the files are closed
+                return message  # all files are closed
             loading = message.get("stage") == "preparing" or (loading and message["type"] != "stage")
             if message["type"] != "alive":
                 on_message(message)
-                heard = time.monotonic()  # the caller may have published the model, and waited for space
+                heard = time.monotonic()  # the caller may have published the model, which may take long
     finally:
         trainer.kill()
 
 
 def _died(trainer: TrainerProcess) -> TrainerDied:
-    exit_status = trainer.wait(10) or 0  # it may have closed its output but still run
+    exit_status = trainer.wait(10) or 0  # it may still run with its output closed
     advice = "See the worker's log."
     if exit_status == -signal.SIGKILL:
         how = "was killed (signal 9), most often because the machine ran out of memory"

@@ -129,7 +129,7 @@ def test_images_to_label_next(shared: Service, model: str) -> None:
     ("fields", "reason"),
     [
         ({"class_names": [*CLASSES, "oak"]}, "was not trained on 'oak'"),
-        ({"class_names": ["red fox"]}, "only one class name"),
+        ({"class_names": ["red fox"]}, "Only one class name"),
         ({"new_class_balance": 0}, "new_class_balance is 0"),
         ({"alpha": 0}, "pre-trained model classifies each image alone"),
         ({"model": "stock", "class_names": [*CLASSES]}, "pre-trained model classifies each image alone"),

@@ -229,7 +229,7 @@ def test_a_failed_delivery_is_retried_later(database: Database, there: Receiver)
     assert first[2] == second[2]
     failed, delivered = webhook_events(database, job_id)
     assert failed[0] == "webhook_failed"
-    assert (failed[1]["attempt"], failed[1]["reason"]) == (1, "answered with 500")
+    assert (failed[1]["attempt"], failed[1]["reason"]) == (1, "responded with 500")
     assert failed[1]["next_attempt_at"].endswith("Z")
     assert delivered == ("webhook_delivered", {**delivered[1], "attempt": 2, "status": 200})
 
@@ -342,7 +342,7 @@ def test_a_slow_receiver_delays_no_other(drip: bytes, one_database: Database, th
     fates = [webhook_events(one_database, job_id) for job_id in hung]
     assert sorted(map(len, fates)) == [0, 0, 0, 0, 0, 1]
     assert {data["reason"] for found in fates for _, data in found} == {
-        f"did not answer within {SLOW_SECONDS:g} s"
+        f"did not respond within {SLOW_SECONDS:g} s"
     }
     assert webhook_events(one_database, quick)[0][0] == "webhook_delivered"
 

@@ -143,7 +143,7 @@ def test_a_failed_start_of_the_warm_trainer_is_no_error(
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     warm_trainer.prepare()
     assert warm_trainer.pid is None
-    assert "No trainer waits" in caplog.text
+    assert "A warm trainer could not be started" in caplog.text
 
 
 def test_the_trainer_gets_no_secrets(
