@@ -166,6 +166,8 @@ class JobImage(ResponseModel):
     split: Open[Literal["train", "test"]]
     class_name: str = Field(description="Label of the image.")
     file_name: str
+    sha256: str = Field(description="SHA-256 of the file.")
+    bytes: int
 
 
 class JobImageList(ResponseModel):

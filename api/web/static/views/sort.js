@@ -7,12 +7,13 @@ import { askClass } from "../components/sort/class_dialog.js";
 import { groupWalk } from "../components/sort/group_walk.js";
 import { imageGroups } from "../components/sort/groups.js";
 import { selectionBar } from "../components/sort/selection_bar.js";
-import { ROUND, summaryCard } from "../components/sort/summary_card.js";
+import { CHECKED, ROUND, summaryCard } from "../components/sort/summary_card.js";
 import { labelledWords, trainingCard } from "../components/sort/training_card.js";
 import { walk } from "../components/sort/walk.js";
 import { chipField } from "../components/try/chips.js";
 import { modelSelect } from "../components/try/model_select.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
+import { drawn } from "../lib/sorting/check.js";
 import { problemBox } from "../lib/problem.js";
 import { askInParts, askTogether } from "../lib/sorting/ask.js";
 import { recall } from "../lib/sorting/corrections.js";
@@ -77,7 +78,7 @@ export function sortView({ parameter, signal }) {
   limit.value = sorting.threshold;
   const slider = h("div", { class: "field limit" }, h("label", { for: limitId }, "Unsure below ", limitText), limit);
 
-  const summary = summaryCard(sorting, { isRunning: () => asking !== null, isChoosing: () => choosing !== null, stop: () => asking?.abort(), resume: ask, askMe, groupThem, removeAll, failed, signal });
+  const summary = summaryCard(sorting, { isRunning: () => asking !== null, isChoosing: () => choosing !== null, stop: () => asking?.abort(), resume: ask, askMe, groupThem, check, release, removeAll, failed, signal });
   const hint = h("p", { class: "soft" });
   const steps = h("ol", { class: "steps" }, STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))));
 
@@ -95,11 +96,11 @@ export function sortView({ parameter, signal }) {
     left: () => groups.focus(),
   });
 
-  /** Set labels [[image, name]]. A class that is new here joins the names. */
-  function label(pairs, done) {
+  /** Set labels [[image, name]]. A class that is new here joins the names. `held` is the size of the pile of a check. */
+  function label(pairs, done, held) {
     if (!pairs.length) return;
     const before = sorting.names.length;
-    groups.leave(pairs.map(([image]) => image), () => sorting.label(pairs));
+    groups.leave(pairs.map(([image]) => image), () => sorting.label(pairs, held));
     announce(`${count(pairs.length, "image")} ${done}.`);
     relabelled(before);
   }
@@ -130,7 +131,7 @@ export function sortView({ parameter, signal }) {
     relabelled(before);
   }
   function look(images, skip) {
-    return walk(images, names, (image, name) => move([image], name), skip);
+    return walk(images, names, (image, name) => move([image], name), { pass: skip });
   }
   /** Use a key that was pressed on an image. */
   function press(event, images) {
@@ -173,7 +174,7 @@ export function sortView({ parameter, signal }) {
   function askMe() {
     const passed = sorting.images.filter((image) => !isOpen(image)).length; // some of them may be suggested
     return question({ suggest: Math.min(MAX_SUGGESTED, ROUND + passed) }, ({ suggested }, known) =>
-      look(suggested.map((i) => known[i]).filter(isOpen).slice(0, ROUND), (image) => (image.skipped = true)),
+      look(suggested.map((i) => known[i]).filter(isOpen).slice(0, ROUND), (image) => sorting.skip([image])),
     );
   }
   function groupThem() {
@@ -181,8 +182,27 @@ export function sortView({ parameter, signal }) {
     return question({ groups: MAX_GROUPS }, async ({ groups: found }, known) => {
       const open = found.map((group) => group.map((i) => known[i]).filter(isOpen)).filter((group) => group.length >= MIN_ASKED);
       if (!open.length) return replace(trouble, problemBox("There are no groups to ask about: the photos are too few, or most have an answer. Select the others, and move them to a class."));
-      await groupWalk(open, names, (pairs) => label(pairs, "labelled"), () => labelledWords(sorting));
+      await groupWalk(open, names, (pairs) => label(pairs, "labelled"), (images) => sorting.skip(images), () => labelledWords(sorting));
     });
+  }
+
+  /** Ask for the classes of some images drawn at random. Their labels say how good the sort is, and don't change it. */
+  async function check() {
+    const pile = summary.pile();
+    const truths = new Map();
+    const unknown = new Set();
+    const answer = (image, name) => truths.set(image, name) && unknown.delete(image);
+    await walk(drawn(pile, CHECKED), names, answer, { pass: (image) => truths.has(image) || unknown.add(image), truths });
+    if (!truths.size) return;
+    sorting.skip([...unknown]);
+    label([...truths, ...[...unknown].map((image) => [image, null])], "checked", pile.length);
+    draw();
+    announce(summary.left());
+    summary.focus();
+  }
+  function release() {
+    sorting.release();
+    teach();
   }
 
   async function take(items) {
@@ -208,13 +228,13 @@ export function sortView({ parameter, signal }) {
     sorting.clear();
     zone.querySelector("button").focus();
   }
-  /** Find the corrections that were kept with the model. */
+  /** Find the labels that were kept with the model, or have trained it. */
   async function remember() {
     if (!ownModel() || !sorting.images.length) return;
     try {
-      const found = await recall(sorting, signal);
+      const found = await recall(sorting, models.current().job_id, signal);
       if (!found) return;
-      announce(`${count(found, "earlier correction")} found.`);
+      announce(`${count(found, "earlier label")} found.`);
       const before = sorting.names.length;
       sorting.names.push(...sorting.labelledClasses.filter((name) => !names().includes(name)).map((name) => ({ name, prompts: [] })));
       relabelled(before);

@@ -61,6 +61,23 @@ def suggestions(page: Page) -> tuple[list[str], list[str]]:
     return labelled, suggested
 
 
+def check(page: Page) -> tuple[int, int]:
+    """Label 19 of 20 images by their folders, and skip one. Return how many of them are sorted right."""
+    page.get_by_role("button", name="Check with 20").click()
+    asked = page.get_by_role("dialog")
+    for place in range(1, 21):
+        expect(asked).to_contain_text(f"{place} of 20")
+        folder = re.search(r"test/(\w+)/", asked.inner_text())[1]
+        key = {"green": "1", "red": "2"}.get(folder, "x")
+        page.keyboard.press("ArrowRight" if place == 4 else key)
+    expect(asked).to_have_count(0)
+    said = page.locator(".sum").get_by_text("drawn at random").inner_text()
+    right, known = re.search(r"Of (\d+) photos drawn at random from \d+, (\d+) (?:is|are)", said).groups()[
+        ::-1
+    ]
+    return int(right), int(known)
+
+
 def test_images_are_sorted_and_corrected_by_keys(
     browser: Browser, service: Service, trained: Model, folder: Path
 ) -> None:
@@ -184,19 +201,29 @@ def test_training_again_with_corrections(
         page.reload()
         sort(page, trained, folder)
         expect(page.locator(".tile.yours")).to_have_count(2)  # the kept corrections
+        right, checked = check(page)
         with page.expect_response("**/classify/collection"):  # of the next version
             page.get_by_role("button", name="Train again with these corrections").click()
         brought = page.locator(".brought")
-        expect(brought).to_have_text(re.compile(r"\d+ images? moved, \d+ unsure \(\d+ before\)\.$"))
+        compared = (
+            rf"Of the {checked} photos that you checked, {right} were sorted right before, and \d+ are now\."
+        )
+        expect(brought).to_have_text(
+            re.compile(rf"\d+ images? moved, \d+ unsure \(\d+ before\)\. {compared}")
+        )
         model = client.models.get("colours of tests")
         assert model.version == 2
         expect(page.get_by_label("Model", exact=True)).to_have_value(model.id)
         job = client.jobs.get(model.job_id)
-        assert sum(entry.images for entry in job.classes) == 17
+        assert sum(entry.images for entry in job.classes) == 17  # without those that were checked
         expect(brought).to_have_text(
             re.compile(r"^Version 1: \d+% \(likely .+: \d+% \(likely \d+ to \d+\)\. \d+ images? moved")
         )
         expect(page.get_by_role("button", name="Train again with these corrections")).to_be_hidden()
+        page.reload()
+        sort(page, model, folder)
+        expect(page.locator(".tile.yours")).to_have_count(2 + checked)  # also those of the version before
+        expect(page.get_by_text("labelled.")).to_have_count(0)  # it has learned them
         for entry in client.models.get(trained.id).feedback():  # other tests begin without corrections
             client.models.get(trained.id).delete_feedback(entry.id)
 
@@ -268,6 +295,46 @@ def test_labels_count_at_once(browser: Browser, service: Service, trained: Model
         assert found.count("something else") == sizes(page)["Something else"]
 
 
+def test_a_check_says_how_good_the_sort_is_and_changes_nothing(
+    browser: Browser, service: Service, trained: Model, folder: Path
+) -> None:
+    with window(browser, service.url) as page:
+        sort(page, trained, folder)
+        asked: list[dict[str, Any]] = []
+        page.on("response", lambda response: asked.append(asked_of(response)))
+        guessed = page.evaluate(
+            """async () => {
+              const { sorting } = await import("/page/lib/sorting/sorting.js");
+              return sorting.images.map(({ path, rejected, predictions }) =>
+                [path.join("/"), rejected ? "blue" : predictions[0].class_name]);
+            }"""
+        )
+        share = sum(f"/{name}/" in path for path, name in guessed) / 30
+        right, known = check(page)
+        assert known == 19
+        said = page.locator(".sum").get_by_text("drawn at random")
+        shown = rf"{100 * right / 19:.0f}% \(likely (\d+) to (\d+)\)\. 1 photo that you didn't know"
+        words = rf"Of 19 photos drawn at random from 30, .*: {shown}"
+        expect(said).to_have_text(re.compile(words))
+        low, high = re.search(words, said.inner_text()).groups()
+        assert int(low) - 1 <= 100 * share <= int(high) + 1
+        expect(page.locator(".tile.yours")).to_have_count(19)
+        expect(page.get_by_role("button", name="Train again with these corrections")).to_be_hidden()
+        expect(page.get_by_text("still wrong")).to_be_hidden()
+        assert not any(request.get("labels") for request in asked)
+        page.reload()
+        sort(page, trained, folder)
+        expect(said).to_have_text(re.compile(words))
+        page.on("response", lambda response: asked.append(asked_of(response)))
+        with page.expect_response(lambda response: "suggest" in asked_of(response)):
+            page.get_by_role("button", name="Ask me about 10").click()
+        expect(page.get_by_role("dialog")).to_contain_text("1 of 10")
+        page.keyboard.press("Escape")
+        with page.expect_response(lambda response: len(asked_of(response).get("labels", {})) == 19):
+            page.get_by_role("button", name="Train with the checked photos, too").click()
+        expect(page.get_by_role("button", name="Check with 11")).to_be_visible()
+
+
 def test_a_pile_is_grouped_and_makes_a_model(browser: Browser, service: Service, tmp_path: Path) -> None:
     pile = write_class_folders(tmp_path / "pile", {"red": 14, "blue": 14, "yellow": 14})
     photos = [photo.rename(pile / f"{photo.parent.name}{photo.name}") for photo in pile.glob("*/*.png")]
@@ -295,7 +362,9 @@ def test_a_pile_is_grouped_and_makes_a_model(browser: Browser, service: Service,
         expect(page.locator(".tile.yours")).to_have_count(15)
         page.get_by_role("button", name="Make a model").click()
         expect(page.get_by_label("Model", exact=True)).to_have_value(re.compile("^mdl_"))
-        expect(page.locator(".brought")).to_have_text(re.compile(r"\d+ images? moved"))
+        expect(page.locator(".brought")).to_have_text(
+            re.compile(r"\d+ images? moved.*All your labels trained it")
+        )
         expect(page.locator(".tile.yours")).to_have_count(15)
         with Client(service.url) as client:
             model = client.models.get(page.get_by_label("Model", exact=True).input_value())

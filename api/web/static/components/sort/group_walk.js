@@ -10,8 +10,8 @@ const SHOWN = 9; // images of a group
 const TAUGHT = 5; // central images that get the label
 
 /** Walk through the groups, lists of images with the most typical first. `names` returns the class names, `label` gets
- *  pairs [[image, class]], and `tally` returns what was labelled so far, in words. Resolves once the dialog is closed. */
-export function groupWalk(groups, names, label, tally) {
+ *  pairs [[image, class]], `skip` images without an answer, and `tally` returns what was labelled so far, in words. Resolves once the dialog is closed. */
+export function groupWalk(groups, names, label, skip, tally) {
   return new Promise((resolve) => {
     let place = 0;
     const left = new Set(); // images without a tick
@@ -75,7 +75,7 @@ export function groupWalk(groups, names, label, tally) {
       go(1);
     }
     function leaveOut() {
-      for (const image of groups[place]) image.skipped = true;
+      skip(groups[place]);
       go(1);
     }
     async function ask() {

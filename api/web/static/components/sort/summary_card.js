@@ -4,15 +4,18 @@ import { h } from "../../lib/dom.js";
 import { zipped } from "../../lib/sorting/zip.js";
 import { saveBlob } from "../../lib/service/http.js";
 import { classOf, elseOf, isGuess, likelyWrong, unsureOf } from "../../lib/sorting/groups.js";
+import { judged, shareInterval } from "../../lib/sorting/check.js";
 import { asCsv, sortedFiles } from "../../lib/sorting/output.js";
 import { count, percent } from "../../lib/words.js";
+import { likely } from "../result/verdict.js";
 
 export const ROUND = 10; // images to ask about
+export const CHECKED = 20; // images of a check
 const MIN_GROUP = 12; // images; the service makes no groups of fewer
 
 /** Create the card. `isRunning` tells whether requests are under way, and `isChoosing` whether one is for the images to ask
  *  about; `failed` gets errors. */
-export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askMe, groupThem, removeAll, failed, signal }) {
+export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askMe, groupThem, check, release, removeAll, failed, signal }) {
   const tally = h("p", { class: "tally" });
   const wrong = h("p", {});
   const reason = h("p", { class: "soft" });
@@ -22,10 +25,15 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
   const goOn = button("Go on", resume, true);
   const next = button("", askMe, true);
   const group = button("Group them", groupThem);
+  const test = button("", check);
+  const teach = button("Train with the checked photos, too", release);
   const zip = button("Download sorted zip", saveZip);
   const csv = button("Save as CSV", () => saveBlob(new Blob([asCsv(sorting)], { type: "text/csv" }), "sorted.csv"));
   const clear = button("Remove all", removeAll);
-  const element = h("div", { class: "card sum" }, tally, wrong, reason, bar, h("div", { class: "row" }, halt, goOn, next, group, zip, csv, clear));
+  const element = h("div", { class: "card sum" }, tally, wrong, reason, bar, h("div", { class: "row" }, halt, goOn, next, group, test, teach, zip, csv, clear));
+
+  /** Images that a check is about: all that the person hasn't labelled. */
+  const pile = () => sorting.images.filter((image) => isGuess(image) && !image.held && !image.saved);
 
   /** Focus the button for more labels, and show the card: a closing dialog gives back the focus without scrolling. */
   function focus() {
@@ -56,7 +64,8 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
     tally.textContent = open.length
       ? `${digits(done)} of ${digits(images.length)}`
       : [count(images.length, "image"), sorted && `${digits(unsureOf(images, threshold).length)} unsure`, others > 0 && `${digits(others)} something else`].filter(Boolean).join(", ");
-    tell(wrong, sorted ? leftOver(images, answer?.calibration) : "");
+    const results = [...judged(images).values()];
+    tell(wrong, !sorted ? "" : results.length ? checkedWords(sorting, results) : leftOver(images, answer?.calibration));
     tell(reason, sorted ? (answer?.reason ?? "") : "");
     bar.hidden = !open.length;
     bar.max = images.length || 1;
@@ -66,12 +75,15 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
     const useful = Math.min(ROUND, images.filter((image) => isGuess(image) && !image.skipped).length);
     next.hidden = !sorted || !useful;
     next.textContent = isChoosing() ? "Choosing images …" : `Ask me about ${useful}`;
+    test.hidden = !sorted || results.length > 0 || !pile().length;
+    test.textContent = `Check with ${Math.min(CHECKED, pile().length)}`;
+    teach.hidden = !results.length;
     group.hidden = open.length > 0 || images.length < MIN_GROUP;
     group.className = names.length ? "quiet" : "main";
     zip.hidden = csv.hidden = !names.length || !done || (running && open.length > 0);
     if (element.contains(focused) && focused.hidden) [goOn, halt, next, group, zip].find(({ hidden }) => !hidden)?.focus();
   }
-  return { element, refresh, words: () => tally.textContent, left: () => wrong.textContent, focus };
+  return { element, refresh, words: () => tally.textContent, left: () => wrong.textContent, focus, pile };
 }
 
 /** Return how many images are probably still wrong. Without a temperature the percentages may be far off. */
@@ -81,6 +93,20 @@ function leftOver(images, calibration) {
   if (!readable) return "";
   const word = calibration?.calibrated || typeof calibration?.temperature === "number" ? "About" : "Perhaps";
   return left ? `${word} ${digits(left)} of ${digits(readable)} ${left === 1 ? "is" : "are"} still wrong.` : "Probably none is wrong.";
+}
+
+/** Return what the checked images say about the sort. `results` tells for each known one whether it is right. */
+function checkedWords({ held, taught }, results) {
+  const pile = held[0].held;
+  const right = results.filter(Boolean).length;
+  const unknown = held.filter(({ label }) => !label).length;
+  return [
+    `Of ${count(results.length, "photo")} drawn at random from ${digits(pile)}, ${right} ${right === 1 ? "is" : "are"} sorted right: ${percent(right / results.length)} (${likely(shareInterval(right, results.length, pile))}).`,
+    unknown && `${count(unknown, "photo")} that you didn't know ${unknown === 1 ? "is" : "are"} left out.`,
+    taught.length > 0 && "Photos that you labelled yourself come on top.",
+  ]
+    .filter(Boolean)
+    .join(" ");
 }
 
 const digits = (number) => number.toLocaleString("en");

@@ -4,6 +4,7 @@ import { announce, h, replace } from "../../lib/dom.js";
 import { follow } from "../../lib/service/event_stream.js";
 import { requestJson } from "../../lib/service/http.js";
 import { learned, save, trainAgain, trainFirst } from "../../lib/sorting/corrections.js";
+import { isChance, judged } from "../../lib/sorting/check.js";
 import { unsureOf } from "../../lib/sorting/groups.js";
 import { count, percent, stageWords, STATUSES, timeLeft } from "../../lib/words.js";
 import { problemBox } from "../../lib/problem.js";
@@ -21,6 +22,16 @@ function lonelyWords(labelled, trained) {
   const lonely = [...new Set(added)].filter((name) => added.filter((other) => other === name).length === 1);
   if (!lonely.length) return "";
   return ` Only one image of ${lonely.join(", ")} is labelled. Label more of it before you train: with one image, a new class may be recognised worse than by its name alone.`;
+}
+
+/** Return how the sorts before and after the training compare on the checked images, which are left out of it. */
+function comparedWords(before, after) {
+  const both = [...after].filter(([image]) => before.has(image));
+  if (!both.length) return "All your labels trained it, so none is left to compare both sorts. Check with 20 before the next training.";
+  const changed = (to) => both.filter(([image, right]) => right === to && before.get(image) !== to).length;
+  const [gained, lost, now] = [changed(true), changed(false), both.filter(([, right]) => right).length];
+  const verdict = isChance(gained, lost) ? " Chance may explain the difference." : gained > lost ? "" : " The earlier sort is better: choose its model above.";
+  return `Of the ${count(both.length, "photo")} that you checked, ${now - gained + lost} were sorted right before, and ${now} are now.${now === now - gained + lost ? "" : verdict}`;
 }
 
 /** Create the card. `model` returns the chosen model, or nothing for the pre-trained one and for previews; `use` gets the
@@ -69,7 +80,7 @@ export function trainingCard(sorting, { model, use, signal }) {
       if (model()) await save(sorting, signal);
       const job = model() ? await trainAgain(sorting, signal) : await trainFirst(sorting, (sent) => (saved.textContent = `Sending ${percent(sent)}`), signal);
       const classes = new Map(sorting.images.map((image) => [image, image.predictions?.[0].class_name]));
-      sorting.training = { id: job.id, before, classes, labels, unsure: unsureOf(sorting.images, sorting.threshold).length, adopted: null, words: "" };
+      sorting.training = { id: job.id, before, classes, labels, unsure: unsureOf(sorting.images, sorting.threshold).length, checked: judged(sorting.images), adopted: null, words: "" };
       watch().catch(() => {}); // shows its own errors
     });
   }
@@ -126,11 +137,11 @@ export function trainingCard(sorting, { model, use, signal }) {
   }
 
   /** Return what the corrections brought: the accuracies of both versions, and what has changed here. */
-  function result({ words, adopted, classes, unsure }) {
+  function result({ words, adopted, classes, unsure, checked }) {
     if (!adopted || sorting.model !== adopted || sorting.open.length) return words;
     const moved = sorting.images.filter((image) => image.predictions && classes.get(image) && image.predictions[0].class_name !== classes.get(image));
     const now = unsureOf(sorting.images, sorting.threshold).length;
-    return [words, `${count(moved.length, "image")} moved, ${now} unsure (${unsure} before).`].filter(Boolean).join(" ");
+    return [words, `${count(moved.length, "image")} moved, ${now} unsure (${unsure} before).`, comparedWords(checked, judged(sorting.images))].filter(Boolean).join(" ");
   }
   function refresh() {
     const { training, unsaved, lessons } = sorting;

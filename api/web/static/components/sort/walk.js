@@ -5,9 +5,10 @@ import { classOf, classOfKey, DIGITS, NONE, sureness, wordsFor } from "../../lib
 import { percent } from "../../lib/words.js";
 import { askClass } from "./class_dialog.js";
 
-/** Walk through the images. `names` returns the class names, and `label` gets an image and its class, and `pass` an image
- *  that is left without an answer. Resolves once the dialog is closed. */
-export function walk(images, names, label, pass = () => {}) {
+/** Walk through the images. `names` returns the class names, `label` gets an image and its class, and `pass` an image
+ *  that is left without an answer. With `truths`, a map of the labels so far, no answer of the service is shown.
+ *  Resolves once the dialog is closed. */
+export function walk(images, names, label, { pass = () => {}, truths = null } = {}) {
   return new Promise((resolve) => {
     let place = 0;
     let url = "";
@@ -33,15 +34,16 @@ export function walk(images, names, label, pass = () => {}) {
 
     function draw() {
       const image = images[place];
-      const name = wordsFor(classOf(image));
+      const said = truths ? truths.get(image) : image.label;
+      const name = wordsFor(truths ? said : classOf(image));
       URL.revokeObjectURL(url);
       picture.hidden = false;
       picture.src = url = URL.createObjectURL(image.file);
-      question.textContent = name ? (image.label ? `You said: ${name}` : `Is it ${name}?`) : "Which class is it?";
+      question.textContent = name ? (said ? `You said: ${name}` : `Is it ${name}?`) : "Which class is it?";
       position.textContent = `${place + 1} of ${images.length}`;
-      const likely = (image.predictions ?? []).map(({ class_name: one, probability }) => `${one} ${percent(probability)}`);
+      const likely = truths ? [] : (image.predictions ?? []).map(({ class_name: one, probability }) => `${one} ${percent(probability)}`);
       file.textContent = [image.path.join("/"), ...likely].join(" · ");
-      right.hidden = !name;
+      right.hidden = Boolean(truths) || !name;
       back.disabled = place === 0;
       replace(
         others,
@@ -49,8 +51,8 @@ export function walk(images, names, label, pass = () => {}) {
         button("Another class …", "/", ask),
         button("None of these", "X", () => answer(NONE)),
       );
-      announce(`${position.textContent}. ${question.textContent}${name && !image.label && !image.rejected ? ` ${percent(sureness(image))}.` : ""}`);
-      (name ? right : others.firstChild).focus();
+      announce(`${position.textContent}. ${question.textContent}${name && !said && !image.rejected ? ` ${percent(sureness(image))}.` : ""}`);
+      (right.hidden ? others.firstChild : right).focus();
     }
     function go(by) {
       if (place + by < 0) return;

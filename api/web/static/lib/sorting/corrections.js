@@ -2,37 +2,33 @@
 
 import { newKey } from "../ids.js";
 import { call, requestJson, upload } from "../service/http.js";
-import { hashOf } from "../training/image_check.js";
+import { listImages } from "../training/job_images.js";
 import { NONE } from "./groups.js";
+import { found, hashed } from "./remembered.js";
 
 const PART = 32; // images per request
 const path = (model) => `/models/${encodeURIComponent(model)}`;
 const keyOf = newKey();
 
-/** Set the hash of the image, unless its file can't be read any more. */
-async function hashed(image) {
-  image.hash ??= await hashOf(image.file).catch(() => null);
-}
-
-/** Find the images that were corrected earlier, and set their labels. Returns their number. */
-export async function recall(sorting, signal) {
+/** Find the images that were corrected earlier, or that have trained the model, and set their labels. The images of a
+ *  version contain the corrections of the versions before. Returns their number. */
+export async function recall(sorting, job, signal) {
   const model = sorting.model;
-  const { data } = await requestJson(`${path(model)}/feedback`, { signal });
-  if (!data.length) return 0;
-  const known = new Map(data.map((entry) => [entry.sha256, entry]));
-  const images = sorting.images.filter(({ label }) => !label);
-  for (const image of images) {
-    await hashed(image);
-    if (sorting.model !== model || signal.aborted) return 0;
-  }
-  const found = images.filter(({ hash, label }) => !label && known.has(hash));
-  for (const image of found) {
-    const { id, class_name } = known.get(image.hash);
-    image.saved = { model, id, class_name };
+  const [{ data: corrections }, trained] = await Promise.all([
+    requestJson(`${path(model)}/feedback`, { signal }),
+    listImages(job, signal).catch(() => []), // the job may have been deleted
+  ]);
+  const entries = trained.filter(({ split }) => split === "train").map((entry) => ({ ...entry, id: null, learned: true }));
+  const known = new Map([...entries, ...corrections].map((entry) => [entry.sha256, entry])); // a correction replaces the label
+  const images = await found(sorting.images.filter(({ label, held }) => !label && !held), known, signal);
+  if (sorting.model !== model || signal.aborted) return 0;
+  for (const [image, { id, class_name, learned }] of images) {
+    if (image.label) continue;
+    image.saved = { model, id, class_name, learned };
     image.label = class_name;
   }
-  if (found.length) sorting.changed();
-  return found.length;
+  if (images.size) sorting.changed();
+  return images.size;
 }
 
 /** Store the labels with the model, and remove those that were taken back. */
@@ -52,8 +48,8 @@ export async function save(sorting, signal) {
     const { data } = await upload(`${path(model)}/feedback`, form, { signal });
     for (const image of part) {
       await hashed(image);
-      const found = data.find(({ sha256 }) => sha256 === image.hash); // none without a hash: then a label can only be replaced
-      image.saved = { model, id: found?.id ?? null, class_name: image.label };
+      const stored = data.find(({ sha256 }) => sha256 === image.hash); // none without a hash: then a label can only be replaced
+      image.saved = { model, id: stored?.id ?? null, class_name: image.label };
     }
   }
   sorting.changed();

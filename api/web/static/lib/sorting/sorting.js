@@ -4,14 +4,16 @@ import { confirmed } from "../dom.js";
 import { inspect } from "../training/image_check.js";
 import { count } from "../words.js";
 import { NONE } from "./groups.js";
+import { note, recallNoted } from "./remembered.js";
 
 export const MAX_IMAGES = 3000;
 const DEFAULT_THRESHOLD = 0.6;
 
 class Sorting extends EventTarget {
   /** Each with file, path, name; `predictions`, `rejected`, `likeness` and `features`, or `error`, once it is classified;
-   *  `label`, the class that the person has set, or NONE; `skipped`, if the person doesn't know it; and `saved`, the label
-   *  that the service has: {model, id, class_name, learned}, `learned` if the model was trained with it. */
+   *  `label`, the class that the person has set, or NONE; `skipped`, if the person doesn't know it; `held`, the
+   *  size of the pile that it was drawn from, if its label checks the sort and is kept out of training, else 0; and `saved`,
+   *  the label that the service has: {model, id, class_name, learned}, `learned` if the model was trained with it. */
   images = [];
   /** Class names, as in the field: [{name, prompts}]. */
   names = [];
@@ -38,7 +40,9 @@ class Sorting extends EventTarget {
     const key = ({ path, file }) => `${path.join("/")} ${file.size} ${file.lastModified}`;
     const known = new Set(this.images.map(key));
     const fresh = images.filter((image) => !known.has(key(image))).slice(0, MAX_IMAGES - this.images.length);
-    this.images.push(...fresh.map(({ file, path, name }) => ({ file, path, name, predictions: null, rejected: false, likeness: 0, features: null, error: "", label: null, skipped: false, saved: null })));
+    const added = fresh.map(({ file, path, name }) => ({ file, path, name, predictions: null, rejected: false, likeness: 0, features: null, error: "", label: null, skipped: false, held: 0, saved: null }));
+    this.images.push(...added);
+    recallNoted(added).then(() => this.changed());
     this.changed();
     return fresh.length;
   }
@@ -95,9 +99,34 @@ class Sorting extends EventTarget {
     return this.images.filter(({ label }) => label);
   }
 
-  /** Classes of the labels. */
+  /** Images whose label counts in the sort. Those of a check don't. */
+  get taught() {
+    return this.labelled.filter(({ held }) => !held);
+  }
+
+  /** Classes of these labels. */
   get labelledClasses() {
-    return [...new Set(this.images.map(({ label }) => label))].filter((label) => label && label !== NONE);
+    return [...new Set(this.taught.map(({ label }) => label))].filter((label) => label !== NONE);
+  }
+
+  /** Images that were drawn to check the sort. */
+  get held() {
+    return this.images.filter(({ held }) => held);
+  }
+
+  /** Note that the person doesn't know these images. */
+  skip(images) {
+    for (const image of images) image.skipped = true;
+    note(images);
+    this.changed();
+  }
+
+  /** Let the labels of the check teach, too. */
+  release() {
+    const { held } = this;
+    for (const image of held) image.held = 0;
+    note(held);
+    this.changed();
   }
 
   /** Say whether the model was trained with the label of the image. */
@@ -107,14 +136,14 @@ class Sorting extends EventTarget {
 
   /** Labelled images that can still teach the model. */
   get lessons() {
-    return this.images.filter((image) => image.label && image.label !== NONE && !this.isLearned(image));
+    return this.taught.filter((image) => image.label !== NONE && !this.isLearned(image));
   }
 
   /** Return the labels of a request for these images, by position: a class name, or null for none of them. A label that
    *  the model was trained with counts already. */
   labelsOf(images) {
     const names = new Set(this.names.map(({ name }) => name.toLowerCase()));
-    const sent = [...images.entries()].filter(([, image]) => image.label === NONE || (image.label && !this.isLearned(image) && names.has(image.label.toLowerCase())));
+    const sent = [...images.entries()].filter(([, image]) => !image.held && (image.label === NONE || (image.label && !this.isLearned(image) && names.has(image.label.toLowerCase()))));
     return Object.fromEntries(sent.map(([i, { label }]) => [i, label === NONE ? null : label]));
   }
 
@@ -122,24 +151,27 @@ class Sorting extends EventTarget {
    *  model has only the labels, so there the person says first that there is something else. */
   get rejects() {
     const hasTrained = this.names.some(({ name }) => this.trained.includes(name));
-    return hasTrained || (this.labelledClasses.length > 0 && this.images.some(({ label }) => label === NONE));
+    return hasTrained || (this.labelledClasses.length > 0 && this.taught.some(({ label }) => label === NONE));
   }
 
-  /** Images whose label, or whose missing label, the service doesn't know yet. It keeps no "none of these". */
+  /** Images whose label, or whose missing label, the service doesn't know yet. It keeps no "none of these", and no label
+   *  of a check. */
   get unsaved() {
-    return this.images.filter((image) => (image.label === NONE ? null : image.label) !== this.savedLabel(image));
+    return this.images.filter((image) => !image.held && (image.label === NONE ? null : image.label) !== this.savedLabel(image));
   }
 
   savedLabel({ saved }) {
     return saved && saved.model === this.model ? saved.class_name : null;
   }
 
-  /** Set labels [[image, name]]; null takes one back. Classes that are new here join the names, and are returned. */
-  label(pairs) {
+  /** Set labels [[image, name]]; null takes one back. Classes that are new here join the names, and are returned. Those
+   *  of a check come with the size of the pile (`held`), and are null for images that the person doesn't know. */
+  label(pairs, held = 0) {
     const known = new Set([null, NONE, ...this.names.map(({ name }) => name)]);
     const added = [...new Set(pairs.map(([, name]) => name))].filter((name) => !known.has(name));
-    this.#undo.push({ before: pairs.map(([image]) => [image, image.label]), added });
-    for (const [image, name] of pairs) image.label = name;
+    this.#undo.push({ before: pairs.map(([image]) => [image, image.label, image.held]), added });
+    for (const [image, name] of pairs) Object.assign(image, { label: name, held: held || (name ? image.held : 0) });
+    note(pairs.map(([image]) => image));
     this.names.push(...added.map((name) => ({ name, prompts: [] })));
     this.changed();
     return added;
@@ -152,8 +184,9 @@ class Sorting extends EventTarget {
   /** Undo the last call of `label`, and return its images. A class that only it had made goes. */
   undo() {
     const { before, added } = this.#undo.pop() ?? { before: [], added: [] };
-    for (const [image, label] of before) image.label = label;
-    const used = new Set(this.labelledClasses);
+    for (const [image, label, held] of before) Object.assign(image, { label, held });
+    note(before.map(([image]) => image));
+    const used = new Set(this.images.map(({ label }) => label));
     this.names.splice(0, Infinity, ...this.names.filter(({ name }) => !added.includes(name) || used.has(name)));
     this.changed();
     return before.map(([image]) => image);
