@@ -162,8 +162,12 @@ def self_training_or_reason(
         return "The scores use no training images: new_class_balance is 0, or a class has none."
     counts = rule.scores(features).argmax(dim=1).bincount(minlength=len(names))
     if counts.min() < max(1, MIN_CLASS_SHARE * len(features) / len(names)):
-        few = f"Only {int(counts.min())} images look like {names[int(counts.argmin())]!r}."
-        return f"{few} Self-training helps if there are about equally many images of each class."
+        fewest = int(counts.min())
+        few = f"Only {fewest} image{'s look' if fewest > 1 else ' looks'}" if fewest else "No image looks"
+        return (
+            f"{few} like {names[int(counts.argmin())]!r}, so each image is sorted on its own. Images help to "
+            "sort each other if every class has about equally many."
+        )
     scale = served.backbone.logit_scale
     own = shots.features, shots.labels
     trained = self_trained(own, classifier.text_features, classes, features, scale, balance)
