@@ -1,5 +1,6 @@
 """The images of a job: a list with labels, and thumbnails."""
 
+import hashlib
 from io import BytesIO
 
 from PIL import Image
@@ -19,6 +20,8 @@ def test_the_images_are_listed_in_the_order_of_the_upload(fresh: Service) -> Non
         "split": "test",
         "class_name": "badger",
         "file_name": "held out.jpg",
+        "sha256": hashlib.sha256(crafted.jpeg(900)).hexdigest(),
+        "bytes": len(crafted.jpeg(900)),
     }
 
 
