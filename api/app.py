@@ -32,6 +32,7 @@ from api.models import routes as models
 from api.models.imports import ModelImport
 from api.ops import health, metrics
 from api.web import static_files as web
+from api.web import thumbnail
 from core.admission import Budget
 from core.scratch import ScratchSpace, scratch_folder, sweep_scratch
 from core.serving.service import Serving
@@ -46,7 +47,7 @@ then classify with **any** class names (`POST /classify`), trained or new. Error
 `application/problem+json`."""
 
 UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?)")
-MEMORY_PATHS = re.compile(r"/classify(/collection)?")
+MEMORY_PATHS = re.compile(r"/classify(/collection)?|/thumbnail")
 """Paths that accept a large body."""
 UNTRACED = "/healthz$,/readyz$,/metrics$,/page/"
 """Regular expressions of URLs without a trace."""
@@ -111,6 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
         aliases.router,
         corrections.router,
         samples.router,
+        thumbnail.router,
         backbones.router,
         metrics.router,
     )

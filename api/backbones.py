@@ -126,6 +126,7 @@ def _row(name: str, serving: Serving, machine: Machine, pull: BackbonePull | Non
     cache = serving.settings.cache
     curated = next((each for each in CURATED if each.name == name), None)
     config, size = resolve_config(backbone=name), find_size(name)
+    speed = find_speed(name, cache, machine)
     found = read(name, cache) if name != STARTER else None
     download = None if pull is None or pull.error is not None else progress(name, cache)
     if pull is not None:
@@ -143,9 +144,8 @@ def _row(name: str, serving: Serving, machine: Machine, pull: BackbonePull | Non
         bytes=found.bytes if found else curated.bytes if curated else None,
         serving_bytes=None if size is None else size.serving_bytes,
         training_bytes=training_memory(config),
-        seconds_per_100_images=estimate(
-            config, IMAGES, 0, [], speed=find_speed(name, cache, machine)
-        ).seconds,
+        seconds_per_100_images=estimate(config, IMAGES, 0, [], speed=speed).seconds,
+        seconds_measured=speed is not None and speed.here,
         progress=None if download is None else DownloadProgress(**vars(download)),
         error=None if pull is None else pull.error,
     )

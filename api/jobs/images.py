@@ -71,9 +71,13 @@ def jpeg_thumbnail(serving: Serving, key: str, owner: str, side: int) -> bytes:
         BlobNotFound: the file is lost.
         BadImage: the file can't be decoded.
     """
+    return jpeg_of(serving, serving.blobs.get(key), owner, side)
+
+
+def jpeg_of(serving: Serving, content: bytes, owner: str, side: int) -> bytes:
+    """Return the image file as JPEG of at most `side` × `side` pixels. Raise BadImage."""
     settings = serving.settings
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-    content = serving.blobs.get(key)
     image = serving.decoding.open_image(content, limits, owner=owner, shortest_side=side)
     image.thumbnail((side, side))
     file = BytesIO()

@@ -33,6 +33,9 @@ class BackboneRow(ResponseModel):
     seconds_per_100_images: float | None = Field(
         description="Rough time of a job with 100 images and an evaluation; null if unknown."
     )
+    seconds_measured: bool = Field(
+        False, description="True if the time rests on a speed test on this machine, else it is a guess."
+    )
     progress: DownloadProgress | None = Field(description="Progress of the download, else null.")
     error: str | None = Field(description="Reason why the download failed, else null.")
 

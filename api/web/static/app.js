@@ -65,7 +65,7 @@ function notFoundView() {
 }
 
 addEventListener("hashchange", () => {
-  takeToken();
+  if (takeToken()) closeKeyDialog();
   show();
 });
 document.querySelector(".skip").addEventListener("click", (event) => {
@@ -75,6 +75,6 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 // A file dropped outside a drop zone must not replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 takeToken();
-keyDialog(() => show({ first: true }));
+const closeKeyDialog = keyDialog(() => show({ first: true }));
 pageFrame();
 show({ first: true });

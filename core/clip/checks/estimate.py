@@ -35,6 +35,8 @@ class Speed:
     """Factor of the interval."""
     basis: str
     """Source of the speed, as a sentence."""
+    here: bool = False
+    """Whether it was measured with this backbone on this machine."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
     unknown backbone, and on a GPU without a tested one.
     """
     if (tested := _tested_speed(name, cache)) is not None:
-        return Speed(tested, GUESS_SPREAD / 2, "From the speed test of this backbone on this machine.")
+        basis = "From the speed test of this backbone on this machine."
+        return Speed(tested, GUESS_SPREAD / 2, basis, here=True)
     curated = next((each for each in CURATED if each.name == name), None)
     if curated is None:
         return None

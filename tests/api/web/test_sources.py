@@ -179,6 +179,7 @@ def test_photos_of_a_phone_are_taken(browser: Browser, quick_url: str, tmp_path:
     with window(browser, quick_url) as page, Client(quick_url) as client:
         page.goto("/")
         drop(page, page.locator(".zone"), shots)
+        expect(page.locator(IMAGES)).to_have_count(7)  # the service makes the thumbnails of TIFF and HEIC
         page.get_by_role("button", name="Start training").click()
         page.wait_for_url(re.compile("#/jobs/job_"))
         job = client.jobs.get(page.url.rpartition("/")[2])

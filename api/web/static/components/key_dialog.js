@@ -3,7 +3,8 @@
 import { h, replace } from "../lib/dom.js";
 import { key } from "../lib/service/http.js";
 
-/** Ask for an API key when the service requires one. `retry` redraws the view. */
+/** Ask for an API key when the service requires one. `retry` redraws the view. Returns a function that closes the dialog
+ *  once another way, such as the link with the token, has set the key. */
 export function keyDialog(retry) {
   const button = document.getElementById("key");
   const field = h("input", { type: "password", id: "key-field", autocomplete: "off", spellcheck: "false", required: true });
@@ -27,6 +28,11 @@ export function keyDialog(retry) {
   );
   document.body.append(dialog);
 
+  function close() {
+    refused = false;
+    field.value = "";
+    if (dialog.open) dialog.close();
+  }
   function open(code) {
     replace(text, code === "token_needed" ? TOKEN_TEXT() : KEY_TEXT());
     button.hidden = false;
@@ -37,16 +43,13 @@ export function keyDialog(retry) {
   }
   function submit(event) {
     event.preventDefault(); // the content security policy forbids form submission
-    refused = false;
     key.set(field.value.trim());
-    field.value = "";
-    dialog.close();
+    close();
     retry();
   }
   function forgetKey() {
-    refused = false;
     key.forget();
-    dialog.close();
+    close();
     retry();
   }
   button.hidden = !key.get();
@@ -57,6 +60,7 @@ export function keyDialog(retry) {
     key.forget();
     open(code);
   });
+  return close;
 }
 
 const TOKEN_TEXT = () => ["Open the link that ", h("code", {}, "clipcite serve"), " printed, or run ", h("code", {}, "clipcite open"), " on the machine of the service. Or paste the token that ", h("code", {}, "clipcite keys token"), " prints; the page keeps it in this browser."];

@@ -45,6 +45,12 @@ export function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} hours`;
 }
 
+/** Return how long this machine trains on so many photos with a row of GET /backbones; empty if unknown. */
+export function timeToTrain({ seconds_per_100_images: seconds, seconds_measured: measured }, photos) {
+  if (!seconds) return "";
+  return `about ${duration((seconds * photos) / 100)} for ${count(photos, "photo")} on this machine, ${measured ? "by a test of its speed" : "as a rough guess"}`;
+}
+
 /** Return {take, restart}: the remaining time of a job, which never grows. `take` gets the stage, and the seconds to the
  *  model and to the report, null if unknown. It returns a `text`, and `eta`: words for the report alone. `restart`
  *  forgets the times, for a new attempt. */

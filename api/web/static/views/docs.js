@@ -3,6 +3,8 @@
 import { h, replace } from "../lib/dom.js";
 import { codeFor, curl, literal } from "../components/code.js";
 import { pageFrame } from "../components/frame.js";
+import { keyDialog } from "../components/key_dialog.js";
+import { tryRoute } from "../components/try_route.js";
 import { key, requestJson } from "../lib/service/http.js";
 import { problemBox } from "../lib/problem.js";
 import { exampleOf, fieldsOf, typeOf } from "../lib/service/openapi_schema.js";
@@ -67,6 +69,7 @@ function article({ path, method, operation, id }, spec) {
       Object.entries(response.content ?? {}).map(([kind, content]) => responseBody(kind, content, spec)),
     ]),
     problems.length > 0 && h("p", { class: "soft" }, "Errors: ", problems.map(([status, { description }]) => `${status} ${description}`).join(", "), ", as ", h("code", {}, "application/problem+json"), "."),
+    tryRoute({ path, method, parameters: operation.parameters, body: body[0] }, spec),
     code(path, method, body),
   );
 }
@@ -131,5 +134,6 @@ function overHttp(lines) {
   return [...(headers ? ["import os", ""] : []), "import httpx", "", start, ...lines].join("\n");
 }
 
+keyDialog(() => {}); // the reference itself needs no key
 pageFrame();
 draw();

@@ -48,6 +48,7 @@ def test_the_speed_is_measured_here_or_elsewhere(tmp_path: Path) -> None:
     guess = find_speed(B16, tmp_path, replace(CPU, cores=2))
     assert guess.images_per_second == pytest.approx(4.0)
     assert "another machine" in guess.basis
+    assert not guess.here
     gpu = Machine(gpu=8 * GB, memory=0, disk=0, bf16=False, cores=1)
     assert find_speed(B32, tmp_path, gpu) is None
     assert find_speed("RN50/openai", tmp_path, CPU) is None
@@ -56,7 +57,7 @@ def test_the_speed_is_measured_here_or_elsewhere(tmp_path: Path) -> None:
     (folder / SPEED).write_text(json.dumps({"images_per_second": 7.5}))
     for machine in (CPU, gpu):
         measured = find_speed(B32, tmp_path, machine)
-        assert measured.images_per_second == 7.5
+        assert (measured.images_per_second, measured.here) == (7.5, True)
 
 
 @pytest.mark.parametrize("tested", [None, B16, "ViT-L-14/openai"])

@@ -3,7 +3,7 @@
 import { announce, h, replace } from "../../lib/dom.js";
 import { call, requestJson } from "../../lib/service/http.js";
 import { retrain } from "../../lib/training/retrain.js";
-import { list, size } from "../../lib/words.js";
+import { list, size, timeToTrain } from "../../lib/words.js";
 import { modelsDialog } from "./models.js";
 
 const POLL_MS = 1_000;
@@ -77,7 +77,7 @@ export function clipBanner(banner) {
     if (localStorage.getItem(ANSWERED)) return show("answered", starter, [others()]);
     if (!best) return show("too small", `${starter} ${recommendation}`, [others(), notNow()]);
     const here = best.state === "installed";
-    const facts = [!here && size(best.bytes), best.seconds_per_100_images && `about ${minutes(best.seconds_per_100_images * (PHOTOS / 100))} per ${PHOTOS} photos`].filter(Boolean);
+    const facts = [!here && size(best.bytes), timeToTrain(best, PHOTOS)].filter(Boolean);
     return show("offer", [`${starter} `, h("strong", {}, `${best.title} ${here ? "is installed" : "fits this machine"}`), facts.length ? ` (${facts.join(", ")}).` : "."], [button(here ? "Use it" : "Get it", () => (here ? use(best) : get(best))), others(), notNow()]);
   }
   const notNow = () => button("Not now", () => localStorage.setItem(ANSWERED, "no"));

@@ -2,7 +2,7 @@
 
 import { h, replace } from "../../lib/dom.js";
 import { requestJson } from "../../lib/service/http.js";
-import { duration, size } from "../../lib/words.js";
+import { size, timeToTrain } from "../../lib/words.js";
 
 const STATES = { downloading: "Downloading", checking: "Checking", failed: "Failed" };
 
@@ -22,7 +22,7 @@ export async function modelsDialog({ get, use }) {
   );
 
   function entry(row) {
-    const facts = [row.bytes && size(row.bytes), row.training_bytes && `${size(row.training_bytes)} of memory to train`, row.seconds_per_100_images && `about ${duration(row.seconds_per_100_images)} per 100 images`, row.license && `licence ${row.license}`];
+    const facts = [row.bytes && size(row.bytes), row.training_bytes && `${size(row.training_bytes)} of memory to train`, timeToTrain(row, 100), row.license && `licence ${row.license}`];
     return h("li", { class: "model-choice" }, h("div", {}, h("strong", {}, row.title), row.recommended && " (recommended)", h("p", { class: "soft" }, facts.filter(Boolean).join(" · "))), action(row));
   }
   function action(row) {

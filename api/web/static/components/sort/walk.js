@@ -2,6 +2,7 @@
 
 import { announce, h, replace } from "../../lib/dom.js";
 import { classOf, classOfKey, DIGITS, NONE, sureness, wordsFor } from "../../lib/sorting/groups.js";
+import { checked } from "../../lib/sorting/sorting.js";
 import { percent } from "../../lib/words.js";
 import { askClass } from "./class_dialog.js";
 
@@ -14,7 +15,7 @@ export function walk(images, names, label, { pass = () => {}, truths = null } = 
     let url = "";
     const position = h("p", { class: "soft" });
     const question = h("h2", { id: "walk-question" });
-    const picture = h("img", { alt: "", onerror: () => (picture.hidden = true) });
+    const picture = h("img", { alt: "", onerror: () => showThumbnail() });
     const file = h("p", { class: "file soft" });
     const right = h("button", { type: "button", class: "main", onclick: () => answer(classOf(images[place])) }, "Right", h("kbd", { "aria-hidden": "true" }, "Enter"));
     const others = h("div", { class: "row" });
@@ -32,6 +33,14 @@ export function walk(images, names, label, { pass = () => {}, truths = null } = 
       h("div", { class: "row end" }, back, skip, done),
     );
 
+    /** Show the thumbnail of a format that this browser can't show. */
+    async function showThumbnail() {
+      const image = images[place];
+      await checked(image);
+      if (image !== images[place]) return;
+      if (image.url && picture.src !== image.url) picture.src = image.url;
+      else picture.hidden = true;
+    }
     function draw() {
       const image = images[place];
       const said = truths ? truths.get(image) : image.label;

@@ -40,6 +40,7 @@ export function predictionCard(image, { remove, judged, names }) {
   let past = false; // shows the predictions of the pre-trained model
   let offered = ""; // the classes of the open choice after "Wrong"
   const thumb = h("img", { alt: image.name, hidden: true });
+  const blank = h("span", { class: "blank" }, image.name);
   const best = h("p", { class: "best" });
   const track = h("span", { class: "track", "aria-hidden": "true" });
   const marks = h("div", { class: "marks" });
@@ -48,7 +49,7 @@ export function predictionCard(image, { remove, judged, names }) {
   const element = h(
     "li",
     { class: "card answer" },
-    h("div", { class: "shot", onclick: () => (details.open = !details.open) }, thumb, h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: (event) => (event.stopPropagation(), remove()) }, "×")),
+    h("div", { class: "shot", onclick: () => (details.open = !details.open) }, blank, thumb, h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: (event) => (event.stopPropagation(), remove()) }, "×")),
     best,
     track,
     h("div", { class: "foot" }, marks, details),
@@ -59,6 +60,7 @@ export function predictionCard(image, { remove, judged, names }) {
     if (image.url && thumb.hidden) {
       thumb.src = image.url;
       thumb.hidden = false;
+      blank.hidden = true;
     }
     if (image.problem?.level === "bad") replace(best, h("span", { class: "bad-text" }, image.problem.detail));
   }

@@ -20,15 +20,18 @@ export const key = {
 
 /** Move the token of the link that `clipcite serve` printed into the browser's storage, out of the address bar.
  *
- * Anyone can write such a link, so API keys are not accepted, and another key is replaced only after a question.
+ * Anyone can write such a link, so API keys are not accepted, and another key is replaced only after a question. Returns
+ * whether the page uses the token.
  */
 export function takeToken() {
-  if (!location.hash.startsWith("#token=")) return;
+  if (!location.hash.startsWith("#token=")) return false;
   const [, token] = /^#token=([\w-]{43})$/.exec(location.hash) ?? [];
   history.replaceState(null, "", "/");
-  if (!token) return;
+  if (!token) return false;
   const question = "This link has another key than the page uses. Images that you upload will belong to its owner. Use the link's key?";
-  if (!key.get() || key.get() === token || confirm(question)) key.set(token);
+  const taken = !key.get() || key.get() === token || confirm(question);
+  if (taken) key.set(token);
+  return taken;
 }
 
 /** An error response, with the service's problem+json fields. */

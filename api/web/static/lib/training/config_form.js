@@ -2,7 +2,7 @@
 
 import { h, newId, replace } from "../dom.js";
 import { requestJson } from "../service/http.js";
-import { count, duration, size } from "../words.js";
+import { size, timeToTrain } from "../words.js";
 
 /** Create the panel. The base model is a choice once more than one is installed. */
 export function settingsPanel(settings, shots, signal) {
@@ -67,8 +67,8 @@ export function settingsPanel(settings, shots, signal) {
   );
   function refresh() {
     const images = shots.images.filter((image) => image.split === "train").length;
-    const { seconds_per_100_images: seconds, training_bytes: memory } = backbones.find(({ name }) => name === backbone.value) ?? {};
-    const needs = [seconds && images && `about ${duration((seconds * images) / 100)} for ${count(images, "image")}`, memory && `${size(memory)} of memory`];
+    const row = backbones.find(({ name }) => name === backbone.value);
+    const needs = row ? [images && timeToTrain(row, images), row.training_bytes && `${size(row.training_bytes)} of memory`] : [];
     time.textContent = needs.some(Boolean) ? `Takes ${needs.filter(Boolean).join(", ")}.` : "";
     const hasTests = shots.images.some((image) => image.split === "test");
     evaluation.textContent = hasTests

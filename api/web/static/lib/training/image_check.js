@@ -1,5 +1,7 @@
 // Image checks in the browser, before the upload.
 
+import { call } from "../service/http.js";
+
 const MAX_CONCURRENT = 4;
 const THUMBNAIL_SIDE = 168; // pixels
 const MIN_SIDE = 32; // pixels
@@ -36,10 +38,9 @@ async function check(image) {
   try {
     bitmap = await createImageBitmap(image.file);
   } catch {
-    // The service reads formats that browsers can't show, so these are left to its check.
-    if (!UNSUPPORTED_BY_BROWSERS.test(image.file.name)) {
-      image.problem = { level: "bad", detail: "Can't be read as an image: damaged, or another kind of file." };
-    }
+    // The service reads formats that browsers can't show, so these are left to its check, and it makes their thumbnails.
+    if (UNSUPPORTED_BY_BROWSERS.test(image.file.name)) image.url = await thumbnailOf(image.file);
+    else image.problem = { level: "bad", detail: "Can't be read as an image: damaged, or another kind of file." };
     return;
   }
   image.width = bitmap.width;
@@ -49,6 +50,16 @@ async function check(image) {
   }
   image.url = URL.createObjectURL(await downscale(bitmap, THUMBNAIL_SIDE, "image/webp", 0.8));
   bitmap.close();
+}
+
+/** Return the URL of a thumbnail from the service; undefined if it can't make one. */
+async function thumbnailOf(file) {
+  try {
+    const headers = { "Content-Type": "application/octet-stream" };
+    return URL.createObjectURL(await (await call("/thumbnail", { method: "POST", body: file, headers, quiet: true })).blob());
+  } catch {
+    return undefined;
+  }
 }
 
 /** Return the SHA-256 of the file, or null where browsers don't offer it. Throws if the file can't be read. */

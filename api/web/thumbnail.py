@@ -1,0 +1,18 @@
+"""`POST /thumbnail`: a small JPEG of an image that browsers can't show, such as HEIC, for the page's tiles."""
+
+from fastapi import APIRouter, Request, Response
+
+from api.deps import CurrentOwner, ServingDep
+from api.jobs.images import HEADERS, jpeg_of
+from api.threads import UPLOADS
+
+SIDE = 512
+"""Maximum width and height (pixels)."""
+router = APIRouter(include_in_schema=False)
+
+
+@router.post("/thumbnail")
+async def thumbnail(request: Request, serving: ServingDep, owner: CurrentOwner) -> Response:
+    """Return the image of the body as JPEG. Nothing is stored."""
+    jpeg = await UPLOADS.run(jpeg_of, serving, await request.body(), owner, SIDE)
+    return Response(jpeg, media_type="image/jpeg", headers=HEADERS)
