@@ -1,4 +1,4 @@
-"""`POST /thumbnail`: a small JPEG of an image that browsers can't show, such as HEIC, for the page's tiles."""
+"""`POST /thumbnail`: an image that browsers can't show, such as HEIC, as a small JPEG for the page."""
 
 from fastapi import APIRouter, Request, Response
 

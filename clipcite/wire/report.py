@@ -93,7 +93,7 @@ class ReportMeasuredOn(ResponseModel):
 
 class ClassReport(ResponseModel):
     name: str
-    trained_images: int = Field(description="Number of training images.")
+    trained_images: int = Field(description="Number of training images; 0 of a new class.")
     images: int = Field(description="Number of evaluated images.")
     recall: float | None = Field(
         None, description="Share of the class's images that are predicted as the class."
@@ -117,6 +117,15 @@ class ChangedImage(ImageReport):
     """An image that exactly one of the pre-trained and the adapted model classifies correctly."""
 
     before: str = Field(description="Class predicted by the stock model; `predicted` is the adapted model's.")
+
+
+class RejectionLimit(ResponseModel):
+    """What `reject` of `POST /classify` does to the evaluated images at one threshold."""
+
+    share: float = Field(description="Share of the training images below the threshold; `reject` uses 0.05.")
+    threshold: float = Field(description="Compare it with `in_distribution_score`.")
+    kept: float | None = Field(None, description="Share of the images of trained classes that pass.")
+    marked: float | None = Field(None, description="Share of the images of new classes that are marked.")
 
 
 class Reliability(ResponseModel):
@@ -173,8 +182,10 @@ class Report(Resource):
         None, description="Images of new classes, with the new classes as candidates."
     )
     distractor_classes: list[str] = Field(description="Candidates that were not trained.")
-    classes: list[ClassReport]
-    confusion: list[list[int]] | None = Field(
+    classes: list[ClassReport] = Field(
+        description="Trained classes, then new ones of the test images, with the candidates of `overall`."
+    )
+    confusion_matrix: list[list[int]] | None = Field(
         None,
         description="Confusion matrix: a row per true class, a column per predicted one, as in `classes`; "
         "null for more than 200 classes.",
@@ -193,3 +204,7 @@ class Report(Resource):
         description="Training images that fold models assign to another class; at most 24."
     )
     calibration: Reliability
+    rejection: list[RejectionLimit] = Field(
+        default_factory=list,
+        description="Thresholds for `reject`, ascending; empty without two images per class.",
+    )

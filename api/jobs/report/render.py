@@ -77,16 +77,16 @@ def render_page(
         accuracies=_accuracies(report),
         max_changes=MAX_CHANGES,
         max_distractors=MAX_DISTRACTORS,
-        confusion=report.confusion if len(report.classes) <= MAX_COLUMNS else None,
+        confusion=report.confusion_matrix if len(report.classes) <= MAX_COLUMNS else None,
     )
 
 
 def _accuracies(report: Report) -> list[tuple[str, Accuracies]]:
     further = len(report.distractor_classes)
+    names = f"With {further} further name{'s' if further != 1 else ''}"
     rows = (
-        ("Trained classes as candidates", report.trained_classes),
-        (f"With {further} further class{'es' if further != 1 else ''}", report.all_classes),
-        ("Images of new classes", report.new_classes),
+        ("Your trained classes to choose from", report.trained_classes),
+        (names, report.overall if report.new_classes else report.all_classes),
     )
     return [(label, measured) for label, measured in rows if measured is not None]
 

@@ -24,10 +24,11 @@ def verdict(metrics: Metrics | None) -> str:
         f"{_evaluated_on(metrics.measured_on)}, {_direction(compared)} {100 * compared.stock:.0f}%"
         f"{_points(compared.difference)}"
     )
-    new = metrics.new_classes
+    new = metrics.all_classes.new if metrics.all_classes else None
     if new is None:
         return line
-    return f"{line}. New classes alone: {100 * new.adapted:.0f}%, {_direction(new)} {100 * new.stock:.0f}%"
+    numbers = f"{100 * new.adapted:.0f}%, {_direction(new)} {100 * new.stock:.0f}%"
+    return f"{line}. Of the new classes alone: {numbers}"
 
 
 def _title(metrics: Metrics) -> str:

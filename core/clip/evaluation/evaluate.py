@@ -13,7 +13,7 @@ from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import Candidates, EvalContext
 from core.clip.evaluation.cross_validation import cross_validate
 from core.clip.evaluation.label_issues import agreed_label_issues
-from core.clip.evaluation.predictions import HeldOutPredictions, predict
+from core.clip.evaluation.predictions import HeldOutPredictions, predict, rejection_limits
 from core.clip.evaluation.report import build_report
 from core.clip.evaluation.report_text import how_measured
 from core.clip.evaluation.verdict import judge
@@ -125,6 +125,7 @@ def evaluate(
         calibration=calibration,
         judgement=judgement,
         label_issues=agreed_label_issues(context, text_features, cross_validated),
+        limits=rejection_limits(weights.shots, config.alpha),
     )
     metrics = {
         **job_metrics(held_out, judgement.verdict, source=source, trained_images=trained_images),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from core.clip.errors import Cancelled
 from core.clip.evaluation.context import Candidates, EvalContext
+from core.clip.inference import pile
 from core.clip.inference.request_rule import adapted_rule
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
@@ -19,6 +20,8 @@ from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 
 Floats = NDArray[np.float64]
+LOST = (0.01, pile.LOST, 0.1, 0.2)
+"""Shares of the training images below the limits of `reject` that the report compares."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class HeldOutPredictions:
     """[N], indices of the candidates."""
     stock: ClassScores
     adapted: ClassScores
+    known: NDArray[np.bool_] | None = None
+    """[N, len(LOST)], whether `reject` lets an image pass at each limit; None if it has no limit."""
     images_per_fold_model: int | None = None
     """Training images per fold model; None if the N images are separate from the training images."""
     fold_models: int = 0
@@ -77,6 +82,9 @@ class HeldOutPredictions:
             truth=np.concatenate([part.truth for part in parts]),
             stock=ClassScores.concatenate([part.stock for part in parts]),
             adapted=ClassScores.concatenate([part.adapted for part in parts]),
+            known=None
+            if any(part.known is None for part in parts)
+            else np.concatenate([part.known for part in parts if part.known is not None]),
             images_per_fold_model=parts[0].images_per_fold_model,
             fold_models=len(parts),
         )
@@ -129,7 +137,32 @@ def predict(
         )
 
     found = scores(stock, of_stock, 0), scores(adapted, features, alpha)
-    return HeldOutPredictions(candidates, np.asarray(positions), np.asarray(truth), *found)
+    limits = rejection_limits(weights.shots, alpha)
+    if limits is None:
+        known = None
+    else:
+        known = pile.alone(limits.support, torch.cat(features).numpy()).score[:, None] >= limits.at
+    return HeldOutPredictions(candidates, np.asarray(positions), np.asarray(truth), *found, known)
+
+
+@dataclass(frozen=True)
+class RejectionLimits:
+    """Limits of `reject` for single images, of a model's training images."""
+
+    support: pile.Support
+    at: NDArray[np.float32]
+    """[len(LOST)], the limit for each share of the training images."""
+
+
+def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits | None:
+    """Return the limits: each training image against the others of its class. None if no class has two."""
+    if shots is None:
+        return None
+    support = pile.Support(shots.at(alpha).numpy(), shots.labels.numpy())
+    left_out = support.near_left_out()
+    if not len(left_out):
+        return None
+    return RejectionLimits(support, np.quantile(left_out, LOST).astype(np.float32))
 
 
 def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN, Mistake, find_changes, find_mistakes
-from core.clip.evaluation.predictions import HeldOutPredictions
+from core.clip.evaluation.predictions import LOST, HeldOutPredictions, RejectionLimits
 from core.clip.evaluation.report_text import ClassResult, recommend, summary
 from core.clip.evaluation.verdict import Judgement
 from core.clip.inference.calibration import Calibration, calibration_error, cross_calibrated, softmax
@@ -30,6 +30,7 @@ def build_report(
     calibration: Calibration | None,
     judgement: Judgement,
     label_issues: Sequence[LabelIssue],
+    limits: RejectionLimits | None,
 ) -> dict[str, Any]:
     """Return the report of held-out predictions, ready for JSON. `clipcite.wire.report` has its fields.
 
@@ -38,21 +39,27 @@ def build_report(
         how: a sentence about the method of evaluation.
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.
+        limits: those of the model for `reject`.
     """
     candidates = held_out.candidates
     is_new = held_out.truth >= candidates.trained
     trained, new = np.flatnonzero(~is_new), np.flatnonzero(is_new)
-    scores, truth = held_out.adapted.trained_only[trained], held_out.truth[trained]
+    # Classes, mistakes and changes have the candidates of the verdict, so all of them add up to its accuracy.
+    which, truth = candidates_of(held_out), held_out.truth
+    scores: NDArray[np.float64] = getattr(held_out.adapted, which)
     temperature = calibration.temperature if calibration else 1.0
-    fixed, broken = find_changes(held_out, candidates_of(held_out), logit_scale, temperature)
+    fixed, broken = find_changes(held_out, which, logit_scale, temperature)
     confusion = _confusion(scores, truth)
-    classes = _classes(candidates.names, trained_images, confusion, held_out, trained)
+    stock_confusion = _confusion(getattr(held_out.stock, which), truth)
+    classes = _classes(candidates.names, trained_images, confusion, stock_confusion)
     recommendations = recommend(
-        judgement, overall(held_out), classes, len(label_issues), half_trained=held_out.fold_models == 2
+        judgement,
+        overall(held_out),
+        classes[: candidates.trained],
+        len(label_issues),
+        half_trained=held_out.fold_models == 2,
     )
-    mistakes = find_mistakes(
-        scores, truth, held_out.positions[trained], candidates.names, logit_scale / temperature
-    )
+    mistakes = find_mistakes(scores, truth, held_out.positions, candidates.names, logit_scale / temperature)
     issues = [
         Mistake(s.position, candidates.names[s.label], candidates.names[s.suggested_label], s.probability)
         for s in label_issues[:MAX_SHOWN]
@@ -81,12 +88,17 @@ def build_report(
         "new_classes": measured(new, "new"),
         "distractor_classes": candidates.names[candidates.trained :],
         "classes": [asdict(each) for each in classes],
-        "confusion": confusion.tolist() if len(truth) and len(confusion) <= MAX_CONFUSION_CLASSES else None,
+        "confusion_matrix": confusion.tolist()
+        if len(truth) and len(confusion) <= MAX_CONFUSION_CLASSES
+        else None,
         "fixed": [asdict(each) for each in fixed],
         "broken": [asdict(each) for each in broken],
         "mistakes": [asdict(each) for each in mistakes],
         "label_issues": [asdict(each) for each in issues],
-        "calibration": _reliability(logit_scale * scores, truth, calibration),
+        "calibration": _reliability(
+            logit_scale * held_out.adapted.trained_only[trained], truth[trained], calibration
+        ),
+        "rejection": _rejection(held_out, is_new, limits),
     }
 
 
@@ -100,17 +112,15 @@ def _classes(
     names: Sequence[str],
     trained_images: Sequence[int],
     confusion: NDArray[np.int64],
-    held_out: HeldOutPredictions,
-    trained: NDArray[np.int64],
+    stock_confusion: NDArray[np.int64],
 ) -> list[ClassResult]:
-    stock_confusion = _confusion(held_out.stock.trained_only[trained], held_out.truth[trained])
     results = []
-    for k, count in enumerate(trained_images):
+    for k in range(len(confusion)):
         images, predicted = int(confusion[k].sum()), int(confusion[:, k].sum())
         results.append(
             ClassResult(
                 name=names[k],
-                trained_images=count,
+                trained_images=trained_images[k] if k < len(trained_images) else 0,
                 images=images,
                 recall=float(confusion[k, k]) / images if images else None,
                 precision=float(confusion[k, k]) / predicted if predicted else None,
@@ -118,6 +128,23 @@ def _classes(
             )
         )
     return results
+
+
+def _rejection(
+    held_out: HeldOutPredictions, is_new: NDArray[np.bool_], limits: RejectionLimits | None
+) -> list[dict[str, Any]]:
+    """Return what `reject` does to the images at each limit."""
+    if held_out.known is None or limits is None:
+        return []
+    return [
+        {
+            "share": share,
+            "threshold": float(threshold),
+            "kept": float(known[~is_new].mean()) if not is_new.all() else None,
+            "marked": float(1 - known[is_new].mean()) if is_new.any() else None,
+        }
+        for share, threshold, known in zip(LOST, limits.at, held_out.known.T, strict=True)
+    ]
 
 
 def _reliability(

@@ -102,9 +102,7 @@ def recommend(
         recommendations.append(Recommendation("evaluate", detail))
     else:
         if measured is None or measured.adapted_against_stock.value <= 0:
-            detail = (
-                "Classify with the pre-trained model (alpha 0). Check class names and labels, and add images."
-            )
+            detail = "Classify with the pre-trained model. Check class names and labels, and add images."
             recommendations.append(Recommendation("stay_with_stock", detail))
         else:
             detail = "The gain is not proven. Send test images to measure it, or training images to raise it."

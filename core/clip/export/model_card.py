@@ -158,8 +158,8 @@ moved."""
 )
 
 LOAD_DELTA = """This archive holds only the delta. It needs exactly the backbone named by SHA-256 in
-`manifest.json`. The delta includes features of training images, which a service uses for requests
-with a trained class. A service with that backbone imports the archive:
+`manifest.json`. It also holds what the network computes from the training images, not the images. A service
+uses that for requests with a trained class. A service with that backbone imports the archive:
 
 ```sh
 curl -F archive=@this.zip $API/models

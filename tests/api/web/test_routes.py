@@ -17,7 +17,9 @@ from api.web.static_files import STATIC
 from tests.api.service import Service, assert_problem
 
 FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.*"))
-MAX_BYTES = 245_000  # without the Sort view (sort/test_size.py) and /docs, which are loaded when they are opened
+MAX_BYTES = (
+    245_000  # without the Sort view (sort/test_size.py) and /docs, which are loaded when they are opened
+)
 OF_DOCS = ("docs.html", "views/docs.js", "components/try_route.js", "lib/service/openapi_schema.js")
 
 

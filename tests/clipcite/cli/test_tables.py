@@ -131,8 +131,9 @@ def test_verdicts(measured: Metrics | None, words: str) -> None:
 
 def test_new_classes_have_a_sentence() -> None:
     compared = ComparedAccuracies(stock=0.6, adapted=0.55)
-    measured = metrics("better", 0.78, 0.94).model_copy(update={"new_classes": compared})
-    assert verdict(measured).endswith(". New classes alone: 55%, down from 60%")
+    measured = metrics("better", 0.78, 0.94)
+    measured.all_classes.new = compared
+    assert verdict(measured).endswith(". Of the new classes alone: 55%, down from 60%")
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80])

@@ -140,10 +140,12 @@ def test_untrained_classes_are_measured_on_images_of_new_classes(fresh: Service)
     without = page(fresh, reported(fresh))
     assert "Not measured on images." in without
     job_id = reported(fresh, images=60, new=20, source="test")
-    new = fresh.client.get(f"/jobs/{job_id}/report").json()["new_classes"]
-    text = page(fresh, job_id)
-    correct, before = (f"{100 * new[model]['value']:.0f}%" for model in ("adapted", "stock"))
-    assert f"On your 20 images of new classes, {correct} are correct, and {before} were before (" in text
+    new = fresh.client.get(f"/jobs/{job_id}/report").json()["classes"][3:]
+    text = " ".join(re.sub(r"<[^>]+>", " ", page(fresh, job_id)).split())
+    assert [row["name"] for row in new] == ["oak", "elm"]
+    for row in new:
+        before, after = (f"{100 * row[recall]:.0f}%" for recall in ("stock_recall", "recall"))
+        assert f"{row['name']} none: a new class {row['images']} {before} {after}" in text
     assert "Not measured on images." not in text
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from clipcite.wire.report import Report
 from core.clip.evaluation.label_issues import LabelIssue
-from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
+from core.clip.evaluation.mistakes import MAX_SHOWN
+from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions, RejectionLimits
 from core.clip.inference.calibration import Calibration, fit_calibration
+from core.clip.inference.pile import Support
 from tests.core.clip.reports import NAMES, K, changed_by_hand, held_out, more_certain, report, report_fields
 
 CALIBRATION = Calibration(0.5, 30, temperature=2.0, nonconformity=(0.5,))
@@ -99,7 +101,7 @@ def test_without_images_nothing_is_evaluated() -> None:
     assert (made.verdict, made.p, made.fixed, made.broken) == ("not_evaluated", None, [], [])
     assert made.summary.startswith("Not evaluated. ")
     assert codes(made)[0] == "evaluate"
-    assert (made.overall, made.trained_classes, made.confusion) == (None, None, None)
+    assert (made.overall, made.trained_classes, made.confusion_matrix) == (None, None, None)
     assert [(c.trained_images, c.images, c.recall) for c in made.classes] == [(20, 0, None)] * K
 
 
@@ -111,6 +113,40 @@ def test_new_classes_are_counted_separately() -> None:
     assert "test images" in made.summary
 
 
+@pytest.mark.parametrize("new", [0, 20])
+def test_all_tables_add_up_to_the_accuracy(new: int) -> None:
+    made = report(held_out(0.5, 0.8, images=60, new=new), source="test", trained_images=[20, 20, 2])
+    images = made.overall.images
+    right = round(made.overall.adapted.value * images)
+    matrix = np.array(made.confusion_matrix)
+    assert (matrix.sum(), matrix.trace()) == (images, right)
+    assert [row.name for row in made.classes] == list(NAMES if new else NAMES[:K])
+    assert sum(row.images * row.recall for row in made.classes) == pytest.approx(right)
+    assert sum(row.images * row.stock_recall for row in made.classes) == pytest.approx(
+        made.overall.stock.value * images
+    )
+    assert len(made.mistakes) == min(MAX_SHOWN, images - right)
+    assert [row.trained_images for row in made.classes][K:] == [0] * (2 if new else 0)
+    for step in made.recommendations:
+        assert not {"oak", "elm"} & {*step.class_names}
+
+
+def test_thresholds_of_reject() -> None:
+    held = held_out(images=6, new=4)
+    known = np.array([[1, 1, 1, 0]] * 3 + [[1, 0, 0, 0]] * 3 + [[1, 1, 0, 0]] * 2 + [[0, 0, 0, 0]] * 2, bool)
+    limits = RejectionLimits(Support(np.zeros((0, 1)), np.zeros(0)), np.array([0.3, 0.4, 0.5, 0.6]))
+    made = report(replace(held, known=known), limits=limits)
+    assert [(row.share, row.kept, row.marked) for row in made.rejection] == [
+        (0.01, 1.0, 0.5),
+        (0.05, 0.5, 0.5),
+        (0.1, 0.5, 1.0),
+        (0.2, 0.0, 1.0),
+    ]
+    assert [row.threshold for row in made.rejection] == pytest.approx([0.3, 0.4, 0.5, 0.6])
+    assert report(replace(held_out(), known=known[[0] * 60]), limits=limits).rejection[0].marked is None
+    assert report(held, limits=limits).rejection == []
+
+
 def test_classes_and_confusion_by_hand() -> None:
     truth = np.array([0, 0, 0, 1, 1, 2])
     named = np.array([0, 0, 1, 1, 1, 1])
@@ -120,7 +156,7 @@ def test_classes_and_confusion_by_hand() -> None:
     base = held_out(images=6)
     held = replace(base, truth=truth, stock=given, adapted=given, positions=np.arange(6))
     made = report(held, trained_images=[5, 5, 2])
-    assert made.confusion == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
+    assert made.confusion_matrix == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
     fox, badger, hare = made.classes
     assert (fox.recall, fox.precision) == (pytest.approx(2 / 3), 1.0)
     assert (badger.recall, badger.precision) == (1.0, 0.5)
@@ -161,9 +197,9 @@ def test_calibration_needs_images() -> None:
 
 
 def test_a_large_confusion_matrix_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert report(held_out()).confusion is not None
+    assert report(held_out()).confusion_matrix is not None
     monkeypatch.setattr("core.clip.evaluation.report.MAX_CONFUSION_CLASSES", 2)
     made = report(held_out())
-    assert made.confusion is None
+    assert made.confusion_matrix is None
     assert [found.recall for found in made.classes] == [found.recall for found in report(held_out()).classes]
     assert all(found.recall is not None for found in made.classes)

@@ -5,13 +5,15 @@ import { percent, points } from "../../lib/words.js";
 
 const at = (fraction) => `${(100 * fraction).toFixed(2)}%`; // relative to the width, so text and dots keep their size
 
-/** Return the evaluated groups of classes as [label, comparison]. */
-function groups({ trained_classes: trained, new_classes: others, all_classes: all }) {
-  const candidates = [
-    ["Your classes", trained],
-    ["New classes", others],
-    ["All classes", others && all?.all],
-  ];
+/** Return the evaluated groups of classes as [label, comparison]. All have the candidates of the verdict, so they add up to it. */
+function groups({ trained_classes: trained, all_classes: all }) {
+  const candidates = all?.new
+    ? [
+        ["Your classes", all.trained],
+        ["New classes", all.new],
+        ["All classes", all.all],
+      ]
+    : [["Your classes", trained]];
   return candidates.filter(([, comparison]) => comparison);
 }
 

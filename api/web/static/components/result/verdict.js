@@ -48,12 +48,12 @@ export function explained(job, report) {
   return facts;
 }
 
-/** Return a sentence on the accuracy if further names are asked, too; empty without such an evaluation. */
-export function otherNames({ all_classes: all, distractor_classes: names }) {
-  if (!all?.adapted || !names?.length) return "";
+/** Return a sentence on the accuracy with further names; empty without such an evaluation, or if the verdict has them. */
+export function otherNames({ all_classes: all, new_classes: others, distractor_classes: names }) {
+  if (!all?.adapted || !names?.length || others) return "";
   const { low, high } = all.adapted_against_stock;
   const proven = low > 0 || high < 0;
-  return `If you also ask ${count(names.length, "other name")}: ${percent(all.stock.value)} → ${percent(all.adapted.value)}${proven ? "" : " (not proven)"}.`;
+  return `With ${count(names.length, "further name")} to choose from, such as ${names[0]}, ${percent(all.adapted.value)} are correct; before the training, ${percent(all.stock.value)} were${proven ? "" : " (the change is not proven)"}.`;
 }
 
 /** Return the version of a job's model before this one; null without one. */
