@@ -44,7 +44,7 @@ def test_two_processes_at_once_end_with_one_folder(assembled: Assembled) -> None
     for returncode, out, err in results:
         assert returncode == 0, err
         assert out == f"{cache / FOLDER}\n"
-    assert [path.name for path in cache.iterdir()] == [FOLDER]  # No leftovers, hidden or not.
+    assert {path.name for path in cache.iterdir()} == {FOLDER, f".{FOLDER}.lock"}
     names = {path.name for path in (cache / FOLDER).iterdir()}
     assert names == {
         "open_clip_config.json",
