@@ -66,6 +66,15 @@ def be_patient_with_databases() -> None:
     client_timeout.ANSWER_SECONDS = client_timeout.PING_SECONDS = 600.0
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need a running service or a browser as slow, except the smoke tests."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & {"service", "browser"} and item.get_closest_marker("smoke") is None:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Record the peak memory of an xdist worker. A crashed worker reports none."""

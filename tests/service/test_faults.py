@@ -83,17 +83,14 @@ def test_killed_processes_are_restarted(service: Service) -> None:
 
 @pytest.mark.slow
 def test_a_worker_killed_before_its_claim_loses_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
-
-    def is_sent(job_id: str) -> bool:
-        with database.read() as session:
-            return session.get_one(Job, job_id).dispatched_at is not None
-
+    """The message was sent and is lost with the worker, so the next dispatcher sends it again."""
     with serve(tmp_path / "data", environment) as service, service.http as http:
         worker = service.child("worker")
-        worker.suspend()  # The worker is frozen with an open broker connection.
+        worker.suspend()
         job_id = submit(http, colours(), epochs=1)
-        wait_for(lambda: is_sent(job_id))
+        database = Database(f"sqlite:///{tmp_path / 'data' / 'clipcite.db'}")
+        with database.write() as session:
+            session.get_one(Job, job_id).dispatched_at = database_now(session)
         database.close()
         worker.kill()
         job = wait_for_job(http, job_id)

@@ -21,6 +21,7 @@ from tests.clipcite.painted import paint
 from tests.service.running import Service
 
 
+@pytest.mark.smoke
 def test_adapt_wait_classify(call: Any, folder: Path) -> None:
     done = call(
         "adapt", folder, "--wait", "--epochs", 60, "--name", "[colours]", "--config", '{"batch_size": 8}'
