@@ -12,11 +12,12 @@ METRICS = {
     "trained_classes": {
         "stock": 0.70,
         "adapted": 0.92,
+        "interval": [0.8, 0.97],
         "difference": {"value": 0.22, "low": 0.11, "high": 0.33},
     },
     "new_classes": None,
     "all_classes": {
-        "trained": {"stock": 0.6, "adapted": 0.9, "difference": None},
+        "trained": {"stock": 0.6, "adapted": 0.9, "interval": None, "difference": None},
         "new": None,
         "all": None,
     },
