@@ -135,7 +135,7 @@ def sort(
     advice = "The same command continues."
     with connected(url, key) as client, _explained(advice), locked(folder, into):
         found = find_images(folder, into)
-        if not found:
+        if not found and not any(into.glob("clipcite-sort-*.jsonl")):  # unless a sort has moved all of them
             raise typer.BadParameter(f"has no images: {folder}.", param_hint="FOLDER")
         if nothing:
             model, names = _chosen(client)

@@ -200,6 +200,19 @@ def test_memory_does_not_grow_with_the_images(call: Any, taught: Job, tmp_path: 
     assert peak < 110_000_000
 
 
+def test_the_same_command_after_all_images_were_moved(call: Any, photos: Path, taught: Job) -> None:
+    """Its last line was lost with the terminal, for example."""
+    (photos / "broken.jpg").unlink()
+    before = state(photos)
+    command = ("sort", photos, "-m", taught.model_id, "--move", "--yes")
+    call(*command)
+    again = call(*command)
+    assert "Moved 0 images." in again.stdout
+    assert str(log_of(photos.with_name("photos-sorted"))) in again.stdout
+    call("sort", "--undo", log_of(photos.with_name("photos-sorted")))
+    assert state(photos) == before
+
+
 def test_one_command_at_a_time(call: Any, service: Service, photos: Path, taught: Job) -> None:
     """A second sort, an assistant's and an undoing wait while one is running."""
     into = photos.with_name("photos-sorted")
