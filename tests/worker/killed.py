@@ -10,7 +10,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from functools import wraps
@@ -24,6 +25,7 @@ from safetensors.numpy import save_file
 from sqlalchemy import event, select, update
 
 import worker.job_runner
+from api.corrections import routes as correction_routes
 from api.jobs import routes as job_routes
 from api.jobs.submission import JobSubmission
 from api.models import routes as model_routes
@@ -37,7 +39,7 @@ from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion, Job, JobEvent, JobImage, Model
-from core.store.jobs import jobs, lifecycle
+from core.store.jobs import corrections, jobs, lifecycle
 from core.store.jobs.jobs import checkpoints_of
 from core.store.jobs.lifecycle import CHECKPOINT
 from core.store.storage import atomic_write, deletions, installation
@@ -127,20 +129,22 @@ def publish(settings: Settings, database: Database, blobs: Blobs, ready: Path, s
     JobRunner(settings, database, blobs, name="w").run(job_id)
 
 
+def shot(content: bytes, class_name: str = "a") -> SimpleNamespace:
+    """Return a checked image of a request."""
+    return SimpleNamespace(
+        split="train",
+        class_name=class_name,
+        file_name="a.jpg",
+        sha256=sha256(content),
+        bytes=len(content),
+        label_confirmed=False,
+        read=lambda: content,
+    )
+
+
 def upload(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
     """Store the images of a request and create its job."""
-    shots = [
-        SimpleNamespace(
-            split="train",
-            class_name="a",
-            file_name="a.jpg",
-            sha256=sha256(b"image"),
-            bytes=5,
-            label_confirmed=False,
-            read=lambda: b"image",
-        )
-        for _ in range(2)
-    ]
+    shots = [shot(b"image"), shot(b"image")]
     counts = [{"name": "a", "images": 2, "test_images": 0}]
     validated = cast(Any, SimpleNamespace(images=shots, classes=counts))
     checked = cast(Any, SimpleNamespace(warnings=[], model_dump_json=lambda: "{}"))
@@ -183,6 +187,26 @@ def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path
     deletions.finish(database, blobs, checkpoints_of(claim.job_id))
 
 
+def correct(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
+    """Store two corrections, another class for one of them, and delete the other one."""
+    model_id = stored_model(database, blobs)
+    submission = JobSubmission(settings, database, blobs, SERVING, cast(Any, None))
+    steps.begin(database)
+    for shots in ([shot(b"one"), shot(b"two")], [shot(b"two", "b")]):
+
+        @contextmanager
+        def checked(*_: object, shots: Any = shots) -> Iterator[SimpleNamespace]:
+            yield SimpleNamespace(images=shots)
+
+        correction_routes.checked_images = checked
+        correction_routes.add_feedback.__wrapped__(submission, model_id, None, OWNER)
+    with database.read() as session:
+        rows = {row.sha256: row for row in corrections.of_model(session, session.get_one(Model, model_id))}
+    assert {row.class_name for row in rows.values()} == {"a", "b"}
+    first = rows[sha256(b"one")].id
+    correction_routes.delete_feedback.__wrapped__(submission, OWNER, model_id, first)
+
+
 def delete(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
     """Delete a job and a model."""
     stored_job(database, blobs)
@@ -209,6 +233,7 @@ SCENARIOS = {
     "upload": upload,
     "import": import_model,
     "checkpoint": checkpoint,
+    "correct": correct,
     "delete": delete,
     "clean": clean,
 }

@@ -25,7 +25,9 @@ def killed(scenario: str, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["publish", "upload", "import", "checkpoint", "delete", "clean"])
+@pytest.mark.parametrize(
+    "scenario", ["publish", "upload", "import", "checkpoint", "correct", "delete", "clean"]
+)
 def test_no_needed_file_is_lost_and_no_other_one_stays(scenario: str, tmp_path: Path) -> None:
     left = killed(scenario, tmp_path)
     assert left["kills"] >= 8
