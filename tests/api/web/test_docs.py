@@ -22,13 +22,13 @@ def test_the_reference_sends_requests(browser: Browser, quick_url: str) -> None:
         models.get_by_label("model_id").fill("none")
         models.get_by_role("button", name="Send GET").click()
         expect(models.get_by_role("status")).to_contain_text("404")
-        expect(models.get_by_label("Response")).to_contain_text("There is no model 'none'")
+        expect(models.get_by_label("Response", exact=True)).to_contain_text("There is no model 'none'")
         classify = page.locator("#post-classify")
         classify.get_by_text("Try it").click()
         files = classify.get_by_label(re.compile("^images"))
         files.set_input_files({"name": "red.png", "mimeType": "image/png", "buffer": shot("red", 1)})
         classify.get_by_label(re.compile("^class_names")).fill('["red", "green"]')
         classify.get_by_role("button", name="Send POST").click()
-        expect(classify.get_by_label("Response")).to_contain_text('"file": "red.png"')
+        expect(classify.get_by_label("Response", exact=True)).to_contain_text('"file": "red.png"')
         assert accessibility_problems(page) == []
         assert too_wide(page) <= 0
