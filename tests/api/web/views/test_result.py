@@ -300,7 +300,8 @@ def test_a_shared_file_opens_without_the_service(
         assert all(image.evaluate("image => image.naturalWidth") for image in images.all())
         expect(page.get_by_text(f"{len(report.fixed)} images wrong before, right now")).to_be_visible()
         both = (report.trained_classes.stock.value, report.trained_classes.adapted.value)
-        before, now, _ = page.locator("dd").all_inner_texts()
+        before, now, likely, _ = page.locator("dd").all_inner_texts()
+        assert re.fullmatch(r"likely \d+ to \d+", likely)
         assert (before, now) == tuple(f"{100 * value:.0f}%" for value in both)
         assert page.locator("script").count() == 0
         assert all(url.startswith(("file:", "data:")) for url in asked)
