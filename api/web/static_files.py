@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from api.http.problems import InvalidRequest
+from api.jobs.report.style import STYLE_SOURCE
 from api.threads import REQUESTS
 
 STATIC = Path(__file__).parent / "static"
@@ -31,7 +32,7 @@ POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
-        "style-src 'self'",
+        f"style-src 'self' {STYLE_SOURCE}",  # a report that the page opens with a key has the page's policy
         "img-src 'self' blob: data:",
         "connect-src 'self'",
         "base-uri 'none'",

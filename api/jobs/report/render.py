@@ -1,34 +1,18 @@
 """Rendering of the report as a self-contained HTML page, with the summary on top."""
 
-import base64
-import hashlib
-import re
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from api.jobs.report.style import FOLDER, STATIC, STYLE, STYLE_SOURCE
 from clipcite.wire.report import Accuracies, Interval, Report
 
-FOLDER = Path(__file__).parent
-STATIC = FOLDER.parents[1] / "web" / "static"
 LOGO = Markup((STATIC / "icon.svg").read_text(encoding="utf-8"))
-
-
-def _style() -> str:
-    """Return the report's CSS with the colours of the web page; prints are always light."""
-    light, dark = re.findall(r":root \{[^}]*\}", (STATIC / "style.css").read_text(encoding="utf-8"))
-    own = (FOLDER / "report.css").read_text(encoding="utf-8")
-    return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n@media print {{ {light} }}\n{own}"
-
-
-STYLE = _style()
-_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
+    f"default-src 'none'; img-src data:; style-src {STYLE_SOURCE}; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 MAX_COLUMNS = 30
 """Maximum classes in a confusion matrix. Larger ones are unreadable and left out."""

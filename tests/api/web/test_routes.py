@@ -12,6 +12,7 @@ import pytest
 import segno
 from PIL import Image
 
+from api.jobs.report.style import STYLE_SOURCE
 from api.middleware.auth import needed_scopes
 from api.web.static_files import STATIC
 from tests.api.service import Service, assert_problem
@@ -38,7 +39,8 @@ def test_the_page_is_public_and_has_a_strict_policy(locked: Service, path: str) 
         part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";")
     )
     assert policy["default-src"] == "'none'"
-    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["script-src"] == policy["connect-src"] == "'self'"
+    assert policy["style-src"] == f"'self' {STYLE_SOURCE}"
     assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert "unsafe" not in str(policy)
     assert response.headers["x-content-type-options"] == "nosniff"

@@ -276,6 +276,20 @@ def test_test_images_are_added_and_the_model_is_trained_again(
     assert splits == ["train"] * 12 + ["test"] * 33
 
 
+def test_a_report_has_its_styles_with_a_key(browser: Browser, running: Running, backbone: Backbone) -> None:
+    made, url = running
+    finished = finish_job(made, backbone)
+    with window(browser, url) as page:
+        page.goto("/")
+        page.evaluate("sessionStorage.setItem('clipcite-key', 'a key')")
+        show(page, finished.job)
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name="Full report").click()
+        expect(opened.value.get_by_role("heading", name="Results per class")).to_be_visible()
+        assert opened.value.url.startswith("blob:")
+        assert opened.value.evaluate("document.styleSheets.length") == 1
+
+
 def test_a_shared_file_opens_without_the_service(
     browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
 ) -> None:
