@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 
-DRAWS = 10_000
-"""Number of draws from a distribution whose quantiles are needed."""
+MIDDLES = (np.arange(200) + 0.5) / 200
+"""Probabilities whose quantiles stand for a distribution, each for as much of it."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,29 @@ def difference_interval(correct: NDArray[np.bool_], baseline_correct: NDArray[np
 
     Each image is gained, lost or unchanged. As for the interval of C. Clopper and E. Pearson (Biometrika
     1934), the lower end is that of the shares if one more image were lost, the upper end if one more were
-    gained. So the interval lies above 0 exactly if a one-sided sign test of the changed images has a p below
-    0.025, also if all images are gained. In a cross-validation it describes these fold models, and doesn't
-    count that others might differ.
+    gained. So the interval is above 0 if and only if a one-sided sign test of the changed images has a p
+    below 0.025, even when every image is gained. In a cross-validation it describes these fold models, and
+    doesn't count that others might differ.
 
     Args:
         correct, baseline_correct: [N], True for each image that was classified correctly.
     """
     n = len(correct)
     gained, lost = int((correct & ~baseline_correct).sum()), int((baseline_correct & ~correct).sum())
-    # Gamma variables divided by their sum have a Dirichlet distribution.
-    generator = np.random.default_rng(0)
-    gains, losses, same, one = (
-        generator.standard_gamma(count, DRAWS) for count in (gained, lost, n - gained - lost, 1)
-    )
-    total, value = gains + losses + same + one, (gained - lost) / n
-    low = np.percentile((gains - losses - one) / total, 2.5)
-    high = np.percentile((gains + one - losses) / total, 97.5)
+    # Dirichlet: the share of changed images and that of gained ones among them are independent, both Beta.
+    changed, value = _shares(gained + lost + 1, n - gained - lost), (gained - lost) / n
+    lows = np.outer(changed, 2 * _shares(gained, lost + 1) - 1)
+    highs = np.outer(changed, 2 * _shares(gained + 1, lost) - 1)
+    low, high = np.quantile(lows, 0.025, method="hazen"), np.quantile(highs, 0.975, method="hazen")
     return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def _shares(counted: int, others: int) -> NDArray[np.float64]:
+    """Return quantiles of a share with this Beta distribution."""
+    if not counted or not others:
+        return np.full(1, float(counted > 0))
+    shares: NDArray[np.float64] = betaincinv(counted, others, MIDDLES)
+    return shares
 
 
 def accuracy_interval(correct: NDArray[np.bool_], *, images_per_fold_model: int | None = None) -> Interval:
@@ -64,8 +70,7 @@ def accuracy_interval(correct: NDArray[np.bool_], *, images_per_fold_model: int 
     """
     n, k = len(correct), int(correct.sum())
     share = 1.0 if images_per_fold_model is None else images_per_fold_model / (images_per_fold_model + n)
-    draws = np.random.default_rng(0).beta(share * k + 0.5, share * (n - k) + 0.5, size=DRAWS)
-    low, high = np.percentile(draws, [2.5, 97.5])
+    low, high = betaincinv(share * k + 0.5, share * (n - k) + 0.5, [0.025, 0.975])
     return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
 
 

@@ -1,10 +1,10 @@
 """The verdict: one signed-rank test of the gains per image."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom, wilcoxon
 
 from core.clip.evaluation.accuracy import candidates_of, is_correct
 from core.clip.evaluation.predictions import HeldOutPredictions
@@ -14,8 +14,6 @@ MAX_P = 0.025
 """Largest one-sided p of a proven gain, or loss."""
 MAX_PROBABLE_P = 0.2
 """Largest one-sided p of a probable gain, or loss."""
-MAX_EXACT = 50
-"""Largest number of differences for which `signed_rank_p` is exact."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +57,13 @@ def judge(held_out: HeldOutPredictions, logit_scale: float) -> Judgement:
 def signed_rank_p(differences: NDArray[np.float64]) -> float:
     """Return the one-sided p of Wilcoxon's signed-rank test that the differences tend to be above 0.
 
-    Zeros are dropped and ties get mean ranks (F. Wilcoxon, Biometrics Bulletin 1945). For up to `MAX_EXACT`
-    differences, p is the share of all 2ⁿ signs with a rank sum at least as large. Above, it is the normal
-    approximation, whose variance allows for ties.
+    Zeros are dropped. With differences of one size it is a sign test, which is exact. Otherwise it is exact
+    for up to 50 differences without ties, and a normal approximation that allows for ties.
     """
     differences = differences[differences != 0]
-    n = len(differences)
-    if n == 0:
-        return 1.0
-    _, place, counts = np.unique(np.abs(differences), return_inverse=True, return_counts=True)
-    ranks = (2 * np.cumsum(counts) - counts + 1)[place]  # twice the mean ranks, which are whole numbers
-    observed, total = int(ranks[differences > 0].sum()), int(ranks.sum())
-    if n > MAX_EXACT:
-        deviation = math.sqrt(float(np.square(ranks.astype(np.float64)).sum())) / 2
-        return math.erfc((observed - total / 2) / deviation / math.sqrt(2)) / 2
-    ways = np.zeros(total + 1)  # number of choices of signs by rank sum
-    ways[0] = 1
-    for rank in ranks:
-        ways[rank:] += ways[:-rank].copy()
-    return float(ways[observed:].sum() / 2.0**n)
+    if len(np.unique(np.abs(differences))) <= 1:
+        return float(binom.sf((differences > 0).sum() - 1, len(differences), 0.5))
+    return float(wilcoxon(differences, alternative="greater").pvalue)
 
 
 def brier_gains(held_out: HeldOutPredictions, logit_scale: float) -> NDArray[np.float64] | None:
