@@ -5,7 +5,6 @@ from PIL import Image, ImageFilter
 
 from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
 from core.clip.checks.near_duplicates import (
-    MIN_SIMILARITY,
     find_near_duplicates,
     find_originals,
 )
@@ -23,6 +22,7 @@ COPIES = {
     "saved again": lambda p: p,
     "smaller": lambda p: p.resize((90, 68), Image.Resampling.BICUBIC),
     "brighter": lambda p: p.point(lambda value: min(255, round(value * 1.1) + 10)),
+    "cropped": lambda p: p.crop((2, 2, p.width - 2, p.height - 2)),
     "a little blurred": lambda p: p.filter(ImageFilter.GaussianBlur(0.7)),
 }
 
@@ -36,7 +36,6 @@ def test_a_copy_is_found(kind: str, mirrored: bool) -> None:
         copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     (pair,) = find_near_duplicates([*map(stats_of, images), stats_of(copy, quality=50)])
     assert (pair.first, pair.second, pair.mirrored) == (7, 20, mirrored)
-    assert MIN_SIMILARITY <= pair.similarity <= 1
 
 
 def test_different_images_are_no_near_duplicates() -> None:
