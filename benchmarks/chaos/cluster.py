@@ -31,8 +31,6 @@ class Member:
         self.module = {"api": "api", "worker": "worker", "dispatcher": "worker.dispatcher"}[
             name.partition("-")[0]
         ]
-        self.wanted = True
-        """Restart the process when it has ended."""
         self.starts = 0
         self.environment = dict(environment)
         self._log = log
@@ -54,15 +52,6 @@ class Member:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-    def hold(self) -> None:
-        """Kill the process, and prevent its restart."""
-        self.wanted = False
-        self.kill()
-
-    def release(self) -> None:
-        """Allow the restart of the process, as if it had died."""
-        self.wanted = True
 
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
@@ -100,14 +89,6 @@ class Cluster:
     def workers(self) -> list[Member]:
         return [member for member in self.members.values() if member.module == "worker"]
 
-    @property
-    def dispatchers(self) -> list[Member]:
-        return [member for member in self.members.values() if member.module == "worker.dispatcher"]
-
-    @property
-    def api(self) -> Member:
-        return self.members["api"]
-
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         self._over = threading.Event()
@@ -139,5 +120,5 @@ class Cluster:
     def _supervise(self) -> None:
         while not self._over.wait(RESTART_SECONDS):
             for member in self.members.values():
-                if member.wanted and member.process.poll() is not None:
+                if member.process.poll() is not None:
                     member.start()

@@ -70,12 +70,12 @@ def kill_trainer(world: World, choice: float) -> None:
 
 
 def kill_dispatcher(world: World, choice: float) -> None:
-    world.cluster.dispatchers[0].kill()
+    world.cluster.members["dispatcher"].kill()
 
 
 def kill_api(world: World, choice: float) -> None:
     time.sleep(0.2 * choice)
-    world.cluster.api.kill()
+    world.cluster.members["api"].kill()
 
 
 def freeze_worker(world: World, choice: float) -> None:

@@ -1,30 +1,82 @@
-"""Many small jobs during a sequence of planned faults."""
+"""Many small jobs during a sequence of planned faults, and a check of the invariants."""
 
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from benchmarks.chaos.client import shots
-from benchmarks.chaos.faults import BURST, FAULTS, Planned
-from benchmarks.chaos.world import World
+from benchmarks.chaos.faults import BURST, FAULTS, Planned, schedule
+from benchmarks.chaos.invariants import Finding, check
+from benchmarks.chaos.world import MAX_ATTEMPTS, World, world
+from core.store.db.tables import Job
 
 OUTSTANDING = 12
 """Jobs in flight, enough that the queue is never empty."""
 SUBMITTERS = 4
+POISON = (0.25, 0.75)
+"""Positions in the run of the two jobs whose trainer always dies."""
+CANCELLED = 10
+"""One of this many jobs is cancelled, at a random moment."""
+CANCEL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of a run."""
+
+    faults: dict[str, int]
+    findings: list[Finding]
+    statuses: dict[str, int]
+    attempts: dict[str, int]
+    """Number of jobs by number of attempts."""
+    retries: int
+    restarts: int
+    seconds: float
+
+
+def run_mixed(store: str, folder: Path, *, seed: int, jobs: int, faults: int, until: float) -> Outcome:
+    """Run one seed.
+
+    Raises:
+        TimeoutError: the run is not over at `until` (of time.monotonic).
+    """
+    plan = schedule(seed, faults, jobs, list(FAULTS[store]))
+    poison_at = {int(share * jobs) for share in POISON}
+    begun = time.monotonic()
+    with world(store, folder) as the_world:
+        client = the_world.client
+        ids = storm(the_world, plan, seed=seed, jobs=jobs, until=until, poison_at=poison_at)
+        findings = check(
+            the_world.database,
+            the_world.blobs,
+            client.accepted,
+            poison={ids[number] for number in poison_at},
+            cancelled=client.cancelled,
+            max_attempts=MAX_ATTEMPTS,
+        )
+        rows = the_world.query(lambda s: s.execute(select(Job.status, Job.attempts)).all())
+        restarts = sum(member.starts - 1 for member in the_world.cluster.members.values())
+    return Outcome(
+        faults=dict(Counter(planned.kind for planned in plan)),
+        findings=findings,
+        statuses=dict(Counter(status for status, _ in rows)),
+        attempts={str(n): count for n, count in sorted(Counter(a for _, a in rows).items())},
+        retries=client.retries,
+        restarts=restarts,
+        seconds=time.monotonic() - begun,
+    )
 
 
 def storm(
-    world: World,
-    plan: Sequence[Planned],
-    *,
-    name: str,
-    seed: int,
-    jobs: int,
-    until: float,
-    poison_at: Collection[int] = (),
+    world: World, plan: Sequence[Planned], *, seed: int, jobs: int, until: float, poison_at: Collection[int]
 ) -> list[str]:
     """Submit all jobs, inject all faults, wait for both to end, and return the ids of the jobs.
 
@@ -35,17 +87,21 @@ def storm(
     """
     rng = random.Random(seed)
     images = [shots(rng.randrange(2**31)) for _ in range(jobs)]
+    cancel_after = [rng.uniform(0, CANCEL_SECONDS) for _ in range(jobs)]
     room = threading.Semaphore(OUTSTANDING)
     sent: list[Future[str]] = []
     waiting = list(plan)
-    before = world.finished_jobs()
     seen = 0
 
     def submit(number: int) -> str:
         config: dict[str, Any] = {"epochs": 1}
         if number in poison_at:
-            config["backbone"] = world.backbone("aborts")
-        return world.client.submit(f"{name}-{number}", images[number], **config)
+            config["backbone"] = world.aborting_backbone
+        job_id = world.client.submit(f"mixed-{number}", images[number], **config)
+        if number % CANCELLED == 0 and number not in poison_at:
+            time.sleep(cancel_after[number])
+            world.client.cancel(job_id)
+        return job_id
 
     with ThreadPoolExecutor(SUBMITTERS) as pool:
 
@@ -54,7 +110,7 @@ def storm(
                 sent.append(pool.submit(submit, len(sent)))
 
         while True:
-            ended = world.finished_jobs() - before
+            ended = world.finished_jobs()
             if ended >= jobs and not waiting:
                 return [answered.result() for answered in sent]
             if ended > seen:

@@ -28,7 +28,6 @@ from tests.core.clip.tiny import make_tiny_backbone
 T = TypeVar("T")
 LEASE_SECONDS = 3.0
 MAX_ATTEMPTS = 3
-FORKS_SECONDS = 600.0
 STORES = {
     "postgres": "PostgreSQL + Redis",
     "sqlite": "SQLite + Redis",
@@ -45,19 +44,15 @@ class World:
     client: Client
     database: Database
     blobs: Blobs
-    data: Path
-    backbones: Path
+    aborting_backbone: str
+    """A backbone that the trainer does not survive (sitecustomize.py)."""
     redis: servers.Server
     postgres: servers.Server | None
     bucket: servers.Server | None
 
-    def backbone(self, name: str) -> str:
-        """Return a backbone that the trainer does not survive: `aborts` or `spins` (sitecustomize.py)."""
-        return f"local-dir:{self.backbones / name}"
-
-    def query(self, statement: Callable[[Session], T], *, seconds: float = 60) -> T:
-        """Run a query, repeated while the database is unavailable."""
-        until = time.monotonic() + seconds
+    def query(self, statement: Callable[[Session], T]) -> T:
+        """Run a query, repeated for a minute while the database is unavailable."""
+        until = time.monotonic() + 60
         while True:
             try:
                 with self.database.read() as session:
@@ -72,47 +67,26 @@ class World:
         counted = select(func.count()).select_from(Job).where(Job.status.in_(FINAL))
         return self.query(lambda s: s.scalar(counted)) or 0
 
-    def wait(self, condition: Callable[[], T], *, seconds: float, what: str) -> T:
-        """Wait until the condition is truthy, and return its value.
-
-        Raises:
-            TimeoutError: the condition is still falsy after `seconds`.
-        """
-        until = time.monotonic() + seconds
-        while True:
-            value = condition()
-            if value:
-                return value
-            if time.monotonic() > until:
-                raise TimeoutError(f"Not within {seconds:g} s: {what}.")
-            time.sleep(0.1)
-
 
 @contextmanager
-def world(
-    store: str, folder: Path, *, workers: int = 2, dispatchers: int = 1, **settings: float
-) -> Iterator[World]:
-    """Run the service on `store` in an empty folder, and stop everything at the end.
-
-    `settings` are further settings of the service, for example `deadline_seconds=10`.
-    """
+def world(store: str, folder: Path) -> Iterator[World]:
+    """Run the service on `store` in an empty folder, and stop everything at the end."""
     with ExitStack() as stack:
         backbones = folder / "backbones"
         tiny = make_tiny_backbone(backbones / "tiny")
-        others = [make_tiny_backbone(backbones / name) for name in ("aborts", "spins")]
+        aborting = make_tiny_backbone(backbones / "aborts")
         data = folder / "data"
         environment = {
             "CLIPCITE_DATA": str(data),
             "CLIPCITE_REQUIRE_TOKEN": "false",
             "CLIPCITE_CACHE": str(folder / "cache"),
             "CLIPCITE_BACKBONE": tiny,
-            "CLIPCITE_BACKBONES": json.dumps(others),
+            "CLIPCITE_BACKBONES": json.dumps([aborting]),
             "CLIPCITE_LEASE_SECONDS": str(LEASE_SECONDS),
             "CLIPCITE_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "OMP_NUM_THREADS": "1",  # more threads only spin on work this small
             "PYTHONPATH": f"{FAILPOINTS}:{ROOT}",
             FORKS: str(folder / "forks"),
-            **{f"CLIPCITE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         stack.enter_context(_forks(folder / "forks", environment))
         postgres = bucket = None
@@ -133,12 +107,10 @@ def world(
         migrate.upgrade(url)
         database = Database(url)
         stack.callback(database.close)
-        names = ["api", *(f"worker-{i}" for i in range(1, workers + 1))]
-        names += [f"dispatcher-{i}" for i in range(1, dispatchers + 1)]
-        cluster = Cluster(names, environment, folder / "logs")
+        cluster = Cluster(["api", "worker-1", "worker-2", "dispatcher"], environment, folder / "logs")
         stack.enter_context(cluster.running())
-        client = Client(cluster.url, folder / "accepted.jsonl")
-        yield World(store, cluster, client, database, blobs, data, backbones, redis, postgres, bucket)
+        client = Client(cluster.url)
+        yield World(store, cluster, client, database, blobs, aborting, redis, postgres, bucket)
 
 
 @contextmanager
@@ -150,7 +122,7 @@ def _forks(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
         stdin=subprocess.PIPE,
     )
     try:
-        until = time.monotonic() + FORKS_SECONDS
+        until = time.monotonic() + 600
         while not path.exists():
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError("The process from which trainers are forked did not start.")

@@ -1,11 +1,6 @@
-"""The schedule derived from a seed, and the stored results of a run."""
+"""The schedule derived from a seed."""
 
-from pathlib import Path
-
-from benchmarks.chaos.cases.all import CASES, TESTED
 from benchmarks.chaos.faults import FAULTS, schedule
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_a_seed_decides_and_no_kind_is_left_out() -> None:
@@ -16,11 +11,3 @@ def test_a_seed_decides_and_no_kind_is_left_out() -> None:
     at = [planned.after_jobs for planned in plan]
     assert at == sorted(at)
     assert 0 <= at[0] <= at[-1] < 200
-
-
-def test_every_case_is_named_once_and_every_test_is_there() -> None:
-    numbers = [case.number for case in CASES] + [tested[0] for tested in TESTED]
-    assert len(set(numbers)) == len(numbers)
-    for *_, test in TESTED:
-        file, _, name = test.partition("::")
-        assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8")

@@ -1,1 +1,0 @@
-"""Single faults at the worst moments, one function per case."""
