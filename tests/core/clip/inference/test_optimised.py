@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from core.clip.data.transforms import Pixels
-from core.clip.inference import fused_conv
 from core.clip.inference.optimised import InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.device import is_out_of_memory
@@ -121,11 +120,10 @@ def test_a_model_that_cannot_be_recorded_runs_in_python(caplog: pytest.LogCaptur
     assert "not traced" in caplog.text
 
 
-def test_a_torch_without_these_internals_serves_with_one_warning(
+def test_a_torch_without_torchscript_serves_with_one_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fused_conv._recordable.cache_clear()
-    monkeypatch.delattr(torch._C, "_create_graph_by_tracing")
+    monkeypatch.delattr(torch.jit, "trace")  # noqa: TID251
     network = Tower("mobilenetv2_035")
     plan = plan_inference(network, 64, PIXELS)
     fitted = torch.randint(256, (3, 64, 64, 3), dtype=torch.uint8)
