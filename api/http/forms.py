@@ -72,7 +72,7 @@ class _Parser(MultiPartParser):
     """Starlette's parser, with a limit on the text of the whole form, and a check of its end.
 
     Starlette limits each field. A config of 1 MB is honest, but 200 labels of 1 MB each took 200 MB of memory
-    (row A5 of benchmarks.attacks). A form that was cut off would have fewer files.
+    (tests/api/limits/test_limits.py). A form that was cut off would have fewer files.
     """
 
     spool_max_size = SPOOL_BYTES

@@ -165,7 +165,7 @@ def parsed_json(kind: type[Body], body: bytes) -> Body:
     Raises:
         InvalidRequest: it does not match its schema.
         BodyRefused: it has too many values. Each takes up to 450 bytes while pydantic parses: 7 million empty
-            images, in 98 MB, took gigabytes (row A2b of benchmarks.attacks).
+            images, in 98 MB, took gigabytes (tests/api/limits/test_limits.py).
     """
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
         raise BodyRefused(

@@ -135,7 +135,7 @@ def image_part() -> bytes:
 END = b"--b--\r\n"
 UNKNOWN = b"".join(b',"%x":1' % i for i in range(30_000))
 WORST: dict[str, tuple[str, str, Callable[[], bytes]]] = {
-    # Name: path, kind of body, body. benchmarks.attacks has more of them.
+    # Name: path, kind of body, body. test_attacks.py has more of them.
     "bad names": (
         "/classify",
         "json",

@@ -1,1 +1,0 @@
-"""Hostile requests against a fresh service: memory, CPU time, and the latency of another client."""

@@ -1,0 +1,356 @@
+"""The attacks that were found, against one real service, where no faster test has the same limit.
+
+Another owner classifies an image and lists models all the while, and must be answered.
+"""
+
+import io
+import json
+import multiprocessing
+import socket
+import time
+import zipfile
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from benchmarks.running_api import running_api
+from core.clip.models.backbone import Backbone
+from core.clip.weights.manifest import MANIFEST
+from core.store.accounts import api_keys
+from core.store.db.session import Database
+from core.store.storage.blobs import Blobs
+from tests.api import crafted
+from tests.core.serving.adapted import publish_model
+
+pytestmark = pytest.mark.slow
+MB = 1_000_000
+MOST = 6_000 * MB
+"""Memory above which the service is killed, to protect the machine (bytes)."""
+LONGEST_WAIT = 5.0
+"""Longest request of the other owner (seconds). The attacks that were found made it wait 8 to 77 s."""
+LARGE = 6_320
+"""Side of an image just below the default limit of 40 million pixels."""
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass
+class Api:
+    url: str
+    process: psutil.Process
+    keys: tuple[str, str]
+    """Keys of the attacker and of the other owner."""
+    model: str
+    """A model of the attacker."""
+    answers: "Counter[int]" = field(default_factory=Counter)
+    """Number of the attacker's answers by status."""
+
+    def __post_init__(self) -> None:
+        # One connection per request: a refusal closes its connection, which other threads may hold.
+        headers = {**_key(self.keys[0]), "Connection": "close"}
+        limits = httpx.Limits(max_connections=None)
+        self.http = httpx.Client(base_url=self.url, timeout=600, limits=limits, headers=headers)
+
+    def send(self, method: str, path: str, **content: Any) -> None:
+        """Send a request of the attacker. The service may close the connection during the upload."""
+        with suppress(httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            self.answers[self.http.request(method, path, **content).status_code] += 1
+
+    def classify(self, json_body: bytes) -> None:
+        self.send("POST", "/classify", content=json_body, headers={"Content-Type": "application/json"})
+
+    def dry_run(self, *images: bytes) -> None:
+        fields = {"labels": [("fox", "hare")[i % 2] for i in range(len(images))]}
+        files = [("images", (f"{i}", image)) for i, image in enumerate(images)]
+        self.send("POST", "/adapt?dry_run=true", data=fields, files=files)
+
+    def resident(self) -> int:
+        """Return the memory of the service and its decoders (bytes). What they share counts once."""
+        sizes = [_sizes(p.pid) for p in (self.process, *self.process.children(recursive=True))]
+        shared = max(sizes[0]["RssShmem"], sum(s.get("RssShmem", 0) for s in sizes[1:]))
+        return sum(s.get("RssAnon", 0) for s in sizes) + shared
+
+    def cpu(self) -> float:
+        """Return the CPU seconds of the service and its decoders, those that have ended included."""
+        own = self.process.cpu_times()
+        total = float(own.user + own.system + own.children_user + own.children_system)
+        for child in self.process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                total += sum(child.cpu_times()[:2])
+        return total
+
+    def cost(self, send: Callable[["Api"], object]) -> tuple[int, float]:
+        """Return the growth of the memory while something is sent (bytes), and the CPU seconds."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # reset the peak
+        highest = before = self.resident()
+        spent = self.cpu()
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send, self)
+            while wait([sending], 0.02).not_done:
+                highest = max(highest, self.resident())
+                if highest > MOST:
+                    self.process.kill()
+                    pytest.fail(f"The service took {highest / 1e9:.1f} GB.")
+            sending.result()
+        own = _sizes(self.process.pid)
+        return max(highest, own["VmHWM"] - own["RssFile"]) - before, self.cpu() - spent
+
+
+def _key(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _sizes(pid: int) -> dict[str, int]:
+    """Return the kernel's sizes of a process (bytes), none if it has ended."""
+    with suppress(OSError):
+        lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return {
+            words[0][:-1]: 1024 * int(words[1]) for words in lines if words[0].startswith(("Rss", "VmHWM"))
+        }
+    return {}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Backbone) -> Iterator[Api]:
+    data = tmp_path_factory.mktemp("attacked")
+    (data / "clipcite.db").write_bytes(migrated.read_bytes())
+    database = Database(f"sqlite:///{data}/clipcite.db")
+    with database.write() as session:
+        owners = ("attacker", "other")
+        made = [api_keys.create(session, owner=o, scopes=["classify", "adapt"]).key for o in owners]
+    blobs = Blobs((data / "blobs").as_uri())
+    model = publish_model(database, blobs, backbone, owner="attacker", delta_format="4bit")
+    database.close()
+    environment = {
+        "CLIPCITE_DATA": str(data),
+        "CLIPCITE_CACHE": str(data / "cache"),
+        "CLIPCITE_BACKBONE": backbone.name,
+        # Free memory immediately: memory kept by the allocator would hide the next attack's growth.
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+    }
+    with running_api(environment) as running:
+        yield Api(running.url, psutil.Process(running.pid), (made[0], made[1]), model)
+
+
+@contextmanager
+def another_owner(api: Api) -> Iterator[list[tuple[int, float]]]:
+    """Let the other owner send small requests. The list has their statuses and seconds after the context."""
+    here, there = SPAWN.Pipe()
+    process = SPAWN.Process(target=ask_until_told, args=(api.url, api.keys[1], there), daemon=True)
+    process.start()
+    asked: list[tuple[int, float]] = []
+    try:
+        here.recv()
+        yield asked
+        here.send("stop")
+        asked.extend(here.recv())
+    finally:
+        process.kill()
+        process.join()
+
+
+def ask_until_told(url: str, key: str, told: Connection) -> None:
+    asked: list[tuple[int, float]] = []
+    with httpx.Client(base_url=url, headers=_key(key), timeout=600) as http:
+        while not told.poll(0.1):
+            began = time.monotonic()
+            if len(asked) % 2:
+                answer = http.get("/models")
+            else:
+                image = {"images": ("a.jpg", crafted.jpeg())}
+                answer = http.post("/classify", data={"class_names": ["red", "green"]}, files=image)
+            asked.append((answer.status_code, time.monotonic() - began))
+            if len(asked) == 4:
+                told.send("warm")
+    told.send(asked[4:])
+
+
+def together(sends: Sequence[Callable[[], object]]) -> None:
+    """Send all at the same time, and raise the first error."""
+    with ThreadPoolExecutor(len(sends)) as pool:
+        for sent in [pool.submit(send) for send in sends]:
+            sent.result()
+
+
+def files_of_one_kind(make: Callable[[int], bytes]) -> Callable[[Api], None]:
+    return lambda api: together([partial(api.dry_run, *[make(LARGE)] * 4)] * 10)
+
+
+def prompts(api: Api) -> None:
+    """Send 12 lists of prompts that are refused, of 21 MB each, which take four times as much in memory."""
+    for number in range(12):
+        texts = [f"\U0001f600{number}-{{}}-{j}".ljust(990, "x") for j in range(100)]
+        names = [
+            {"name": f"n{number}-{i}", "prompts": [text.replace("{}", str(i)) for text in texts]}
+            for i in range(210)
+        ]
+        body = {"class_names": names, "images": [{"base64": ""}]}
+        api.classify(json.dumps(body, ensure_ascii=False).encode())
+
+
+def base64_of(unit: bytes) -> Callable[[Api], None]:
+    content = b'{"class_names":["a"],"images":[{"base64":"%s"}]}'
+    return lambda api: api.classify(content % (unit * (99 * MB // 3)))
+
+
+def waiters(api: Api) -> None:
+    """Wait with 600 requests for a job that never ends, because no worker runs."""
+    archive = {"archive": ("a.zip", crafted.zip_of(crafted.two_classes(2)))}
+    job = api.http.post("/adapt", files=archive).raise_for_status().json()["id"]
+    together([partial(api.send, "GET", f"/jobs/{job}?wait=15")] * 600)
+
+
+def places(api: Api) -> None:
+    """Classify 64 images with 16 clients for 10 s, by four names, so that a limit per model is not enough."""
+    files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(64)]
+    until = time.monotonic() + 10
+
+    def send(model: str) -> None:
+        fields = {"class_names": ["red", "green"], "model": model}
+        while time.monotonic() < until:
+            api.send("POST", "/classify", data=fields, files=files)
+
+    together([partial(send, model) for model in ("stock", "none-1", "none-2", "none-3")] * 4)
+
+
+def small_chunks(api: Api) -> None:
+    """Begin 40 uploads without a key, each of 43,000 chunks of one byte in one burst."""
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(40):
+            client = stack.enter_context(connection(api))
+            with suppress(OSError):  # refused meanwhile
+                client.sendall(head + 43_000 * b"1\r\nx\r\n")
+
+
+def slow_readers(api: Api) -> None:
+    """Ask with 12 clients for the largest answers, and read them at 10 kB/s for 10 s."""
+    names = [f"{i:04}" + "\N{RED APPLE}" * 196 for i in range(1_000)]
+    encoded = b64encode(crafted.jpeg()).decode()
+    body = {"class_names": names, "models": ["stock"], "images": [{"base64": encoded}] * 64}
+
+    def read() -> None:
+        with api.http.stream("POST", "/classify", json=body, timeout=60) as answer:
+            api.answers[answer.status_code] += 1
+            for _, _ in zip(range(10), answer.iter_bytes(10_000), strict=False):
+                time.sleep(1)
+
+    together([read] * 12)
+
+
+def exported(api: Api) -> dict[str, bytes]:
+    content = api.http.get(f"/models/{api.model}/export?format=delta").raise_for_status().content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def manifests(api: Api) -> None:
+    """Import 3 models whose manifests have 3.3 million objects."""
+    files = exported(api)
+    more = b',"x":[' + b"{}," * 3_300_000 + b"{}]}"
+    archive = crafted.zip_of(files | {MANIFEST: files[MANIFEST].rstrip()[:-1] + more})
+    together([partial(api.send, "POST", "/models", files={"archive": ("a.zip", archive)})] * 3)
+
+
+def exports(api: Api) -> None:
+    """Export ONNX with two clients until the other owner has imported 5 models."""
+    archive = {"archive": ("a.zip", crafted.zip_of(exported(api)))}
+    with ThreadPoolExecutor(1) as pool:
+        other = {**_key(api.keys[1]), "Connection": "close"}
+        imports = pool.submit(
+            lambda: [api.http.post("/models", files=archive, headers=other).status_code for _ in range(5)]
+        )
+
+        def export() -> None:
+            while not imports.done():
+                api.send("GET", f"/models/{api.model}/export?format=onnx")
+
+        together([export] * 2)
+        assert imports.result() == [201] * 5
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack with its limits."""
+
+    send: Callable[[Api], object]
+    statuses: set[int]
+    """Statuses that the attacker may get."""
+    memory: int = 100 * MB
+    """Largest growth of the service's memory (bytes)."""
+    honest: Callable[[Api], object] | None = None
+    """An honest request of the same size."""
+    cpu: float = 0
+    """Largest CPU time, as a multiple of the honest request's."""
+
+
+def connection(api: Api) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", urlsplit(api.url).port))
+
+
+def image(
+    make: Callable[[], bytes], kind: str, *, cpu: float, status: int = 200, memory: int = 800 * MB
+) -> Attack:
+    """Return a dry run of two files, compared with two honest files of 40 million pixels."""
+    honest = partial(crafted.honest, kind, LARGE)
+    return Attack(
+        lambda api: api.dry_run(*[make()] * 2),
+        {status},
+        memory,
+        lambda api: api.dry_run(*[honest()] * 2),
+        cpu,
+    )
+
+
+ATTACKS = {
+    "JPEGs of 806 scans": image(partial(crafted.jpeg_of_scans, 806), "JPEG", cpu=0.5, status=422),
+    "the worst PNGs": image(partial(crafted.worst, "PNG", LARGE), "PNG", cpu=3),
+    "the worst WebPs": image(partial(crafted.flat_webp, LARGE), "WebP", cpu=3),
+    "the worst TIFFs": image(partial(crafted.tiff_of_jpegs, 96, LARGE), "TIFF", cpu=6),
+    # One pixel per line: Pillow fills the rest byte by byte. The timer of the decoder allows a second.
+    "the worst BMPs": image(
+        lambda: crafted.bmp_of_runs(LARGE, LARGE, b"\1\5\0\0" * LARGE + b"\0\1"), "BMP", cpu=20, status=422
+    ),
+    "40 TIFFs of floats, 250 kB each": Attack(
+        files_of_one_kind(crafted.float_tiff), {200, 422, 503}, 880 * MB
+    ),
+    "40 WebPs of 46 bytes": Attack(files_of_one_kind(crafted.flat_webp), {200, 503}, 880 * MB),
+    "250 MB of refused prompts": Attack(prompts, {422}, 400 * MB),
+    "base64 of blanks": Attack(base64_of(b"AA "), {422}, 1_000 * MB, base64_of(b"AAA"), 2),
+    "600 waiting requests": Attack(waiters, {200, 503}, 200 * MB),
+    "all places for images": Attack(places, {200, 404, 503}),
+    "chunks of one byte": Attack(small_chunks, set()),
+    "slow readers of large answers": Attack(slow_readers, {200, 503}, 700 * MB),
+    "manifests of 10 MB": Attack(manifests, {413, 422, 503}),
+    "exports in a loop": Attack(exports, {200, 503}, 700 * MB),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_costs_little_and_others_are_answered(api: Api, name: str) -> None:
+    attack = ATTACKS[name]
+    with another_owner(api) as asked:
+        honest = 0.0
+        if attack.honest is not None:
+            attack.honest(api)  # warm up
+            _, honest = api.cost(attack.honest)
+        api.answers.clear()
+        growth, cpu = api.cost(attack.send)
+    longest = max(seconds for _, seconds in asked)
+    assert set(api.answers) <= attack.statuses
+    assert growth <= attack.memory
+    assert attack.honest is None or cpu <= attack.cpu * honest
+    assert {status for status, _ in asked} == {200}
+    assert longest <= LONGEST_WAIT
