@@ -8,9 +8,9 @@ Throughput as a multiple of the plain network's, on one core of a busy machine, 
     MobileCLIP-S2  with both                                  1.84       1.41
     starter        with both                                  1.55       1.42
 
-So oneDNN's convolution stays, although torch has no public form of it. A convolution with TensorFlow's padding,
-which only the starter has, keeps torch's own. CLIP's text towers compute 77 tokens per prompt, of which a
-class name uses about ten; the padding is cut off.
+So oneDNN's convolution stays, although torch has no public form of it. A convolution with TensorFlow's
+padding, which only the starter has, keeps torch's own. CLIP's text towers compute 77 tokens per prompt, of
+which a class name uses about ten; the padding is cut off.
 
 Eager PyTorch needs the GIL before each of hundreds of operations, and in a service other threads hold it. A
 traced tower is one call, which releases the GIL once. Beside one busy Python thread it is 1.74 times as fast
@@ -74,7 +74,7 @@ class InferenceNetwork(nn.Module):
             with self._plan.autocast(fitted.device):
                 return encode_images(self, self._plan.pixels.finish(fitted))
         # Optimisation would change the operations, and run again for each batch size.
-        with torch.jit.optimized_execution(False):  # noqa: TID251
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]  # noqa: TID251
             return self._plan.program(fitted, self._weights)
 
     forward = encode_fitted
@@ -235,7 +235,7 @@ def _traced(plan: InferencePlan, network: nn.Module, images: Tensor) -> Program 
     def compute(batch: Tensor, weights: list[Tensor]) -> Tensor:
         for (owner, name), tensor in zip(places, weights, strict=True):
             owner[name] = tensor
-        return form(batch)
+        return form.encode_fitted(batch)
 
     try:
         with _tracing, warnings.catch_warnings():
