@@ -14,7 +14,7 @@ export function tryRoute({ path, method, parameters = [], body }, spec) {
   const inputs = [
     ...parameters.map(({ name, in: place, required, schema: type }) => field(name, place, typeOf(type, spec), required)),
     ...(isForm ? fieldsOf(schema, spec).map(({ name, type, required }) => field(name, "form", type, required)) : []),
-  ];
+  ].sort((a, b) => b.input.required - a.input.required);
   const shown = h("div", { role: "status" });
   const send = h("button", { type: "submit", class: "main" }, `Send ${method.toUpperCase()}`);
   const form = h(
@@ -62,8 +62,8 @@ export function tryRoute({ path, method, parameters = [], body }, spec) {
 function field(name, place, type, required) {
   const isFile = /\bfile$/.test(type);
   const id = newId("field");
-  const input = h("input", { id, name, type: isFile ? "file" : "text", multiple: isFile && type.startsWith("list"), required, placeholder: isFile ? null : type, autocomplete: "off" });
-  return { name, place, input, label: h("label", { for: id }, h("code", {}, name), required && h("span", { class: "soft" }, " required")) };
+  const input = h("input", { id, name, type: isFile && "file", multiple: isFile && type.startsWith("list"), required, placeholder: isFile ? null : type, autocomplete: "off" });
+  return { name, place, input, label: h("label", { for: id }, h("code", {}, name), required && " (required)") };
 }
 
 /** Return the body of a response as an element. Text is shown as it arrives, since a stream of events may last for hours. */
