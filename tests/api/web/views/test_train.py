@@ -49,7 +49,7 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
     start.click()
 
     expect(page.get_by_role("heading", name="colours")).to_be_visible()
-    expect(page.locator(".result")).to_contain_text("correct on 4 test images")
+    expect(page.locator(".result")).to_contain_text(") on your 4 test images, ")
     verdicts = re.compile("Better|Probably better|No measurable difference|Probably worse|Worse")
     expect(page.locator(".result h2")).to_have_text(verdicts)
     page.get_by_text("Accuracy before and after").click()
