@@ -1,1 +1,1 @@
-"""HTTP routes, their schemas and the web page. May import `core`, never `worker` or `clipcite`."""
+"""HTTP routes and the web page. May import `core` and `clipcite.wire`, but not `worker`."""

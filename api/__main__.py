@@ -26,8 +26,8 @@ MAX_FILES = 65_536
 def allow_many_files() -> None:
     """Raise the soft limit on open files to at most MAX_FILES.
 
-    An uploaded image above 16 kB is an open file until the response. The usual limit of 1,024 would make an
-    upload of 1,000 photos fail.
+    Each uploaded image above 16 kB is an open file until the response. With the usual limit of 1,024, an
+    upload of 1,000 photos would fail.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
@@ -39,7 +39,7 @@ def load_service(settings: Settings) -> FastAPI:
     """Return the service. Its imports take seconds.
 
     Raises:
-        StartFailed: it must not start with these settings.
+        StartFailed: the service must not start with these settings.
     """
     database = Database(settings.sqlalchemy_url())
     problem = database.startup_error() or startup_error(settings)
@@ -52,7 +52,7 @@ def load_service(settings: Settings) -> FastAPI:
 
     try:
         service = create_app(settings)
-    except InvalidConfig as error:  # a precision that the device does not have
+    except InvalidConfig as error:  # the device lacks this precision
         name = f"CLIPCITE_SERVING_PRECISION can't be {settings.serving_precision}"
         raise StartFailed(f"{name}: {error}") from error
     # Imported modules live for ever. A full garbage collection that scans them would stall every thread.
@@ -76,7 +76,7 @@ def main() -> None:
         )
     if is_child():
         exit_with_parent(grace_seconds=8)
-    # uvicorn's warnings are about malformed requests: a line for each, which anybody can send.
+    # uvicorn warns about every malformed request, and anybody can send those.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno != logging.WARNING)
     app = StartingApp(settings, lambda: load_service(settings))
     config = uvicorn.Config(

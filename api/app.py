@@ -48,24 +48,24 @@ then classify with **any** class names (`POST /classify`), trained or new. Error
 
 UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?)")
 MEMORY_PATHS = re.compile(r"/classify(/collection)?|/thumbnail")
-"""Paths that accept a large body."""
+"""Paths that accept a large body in memory."""
 UNTRACED = "/healthz$,/readyz$,/metrics$,/page/"
-"""Regular expressions of URLs without a trace."""
+"""Regular expressions of URLs that are not traced."""
 SCRATCH_REQUESTS = 4
 """Maximum size of all temporary files, as a multiple of the largest request."""
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Create the API on the database, storage and broker of the settings."""
+    """Create the API with the database, storage and broker of the settings."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sweep_scratch(settings.scratch())
-        # In a thread: /healthz answers at once, /readyz once the backbone is loaded.
+        # In a thread: /healthz responds at once, and /readyz with 200 once the backbone is loaded.
         threading.Thread(target=_warm_up, args=(app,), name="warm-up", daemon=True).start()
         usual = tempfile.tempdir
         with scratch_folder(settings.scratch()) as spool:
-            tempfile.tempdir = str(spool)  # the system's folder is often memory
+            tempfile.tempdir = str(spool)  # the system's folder is often in memory
             yield
             tempfile.tempdir = usual
         app.state.serving.close()
@@ -76,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="CLIP-CITE",
         version=version("clipcite"),
         description=DESCRIPTION,
-        docs_url=None,  # api.web serves its own, which loads nothing from other hosts
+        docs_url=None,  # api.web serves /docs without files from other hosts
         redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,  # function names in generated clients
@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
     app.state.blobs = Blobs.of(settings)
-    # One image more than allowed passes, because the later error is more helpful.
+    # Starlette allows one image more than the service, because the service's error is more helpful.
     most = settings.max_images + 1
     app.state.form_limits = {"max_files": most + 1, "max_fields": most + len(JobForm.model_fields)}
     app.state.memory = Budget(settings.memory_bytes, "Other requests take the memory.", retry_after=10)
@@ -121,7 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
     compat.install(app)
     metrics.install(app)
     _trace(app)
-    # The last one added is the outermost.
+    # The last middleware added is the outermost.
     app.add_middleware(AnswerMiddleware)
     app.add_middleware(
         BodyLimitMiddleware,
@@ -150,7 +150,7 @@ def _warm_up(app: FastAPI) -> None:
 
 
 def _trace(app: FastAPI) -> None:
-    """Record a span per request, if traces are on."""
+    """Record a span per request, if tracing is on."""
     if not is_on():
         return
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor

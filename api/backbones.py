@@ -21,7 +21,7 @@ from core.store.db.backbone_tables import BackbonePull
 from core.store.db.session import Database
 
 IMAGES = 100
-"""Number of images for which the list states a time."""
+"""Number of images for which the list estimates a time."""
 OPERATOR = Depends(operator_only)
 router = APIRouter(prefix="/backbones", tags=["backbones"])
 Name = Annotated[str, Path(max_length=200, description="Backbone, such as `ViT-B-16/openai`.")]
@@ -39,9 +39,9 @@ def list_backbones(database: DatabaseDep, serving: ServingDep, caller: CallerDep
 def set_default_backbone(
     body: DefaultBackbone, database: DatabaseDep, serving: ServingDep, caller: CallerDep
 ) -> BackboneList:
-    """Choose the backbone of later jobs that name none. It must be installed. For the operator alone.
+    """Set the default backbone of later jobs. It must be installed. Only the operator may do this.
 
-    The service loads it while the present one answers. Models keep the backbone that they were trained with.
+    The service loads it while the current default is still in use. Existing models keep their backbone.
     """
     _set_default(database, serving, body.name)
     return _listed(database, serving, caller)
@@ -61,9 +61,10 @@ def pull_backbone(
     caller: CallerDep,
     use: Annotated[bool, Query(description="Make it the default once it is installed.")] = False,
 ) -> BackboneRow:
-    """Download a backbone, and check it, while the service answers. For the operator alone.
+    """Download and check a backbone in the background. Only the operator may do this.
 
-    A repeated request changes nothing, and tries again after a failure. At most 10 downloads may wait.
+    A repeated request changes nothing, except that it retries a failed download. At most 10 downloads may
+    wait.
     """
     if name != STARTER:
         find_source(name)
@@ -80,7 +81,7 @@ def pull_backbone(
 )
 @REQUESTS.runs
 def stop_pull(name: Name, database: DatabaseDep) -> None:
-    """Stop a download, or dismiss a failed one. For the operator alone."""
+    """Stop a download, or dismiss a failed one. Only the operator may do this."""
     with database.write() as session:
         backbones.stop_pull(session, name)
 
@@ -90,9 +91,9 @@ def stop_pull(name: Name, database: DatabaseDep) -> None:
 )
 @REQUESTS.runs
 def remove_backbone(name: Name, database: DatabaseDep, serving: ServingDep) -> None:
-    """Delete an installed backbone. For the operator alone.
+    """Delete an installed backbone. Only the operator may do this.
 
-    409: it is the default, or a model or an unfinished job needs it.
+    The response is 409 if it is the default, or if a model or an unfinished job needs it.
     """
     with database.write() as session:
         backbones.release(session, serving.settings, name)

@@ -1,6 +1,6 @@
-"""Dependencies of the routes: annotated types for their signatures.
+"""Dependencies of the routes, as annotated types for their signatures.
 
-The dependencies are coroutines, because FastAPI would run plain functions in its slower thread pool.
+They are coroutines, because FastAPI would run plain functions in its thread pool, which is slower.
 """
 
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from core.store.storage.blobs import Blobs
 
 
 def from_state(name: str) -> Any:
-    """Return the dependency on a part of the application's state."""
+    """Return a dependency on an attribute of the application's state."""
 
     async def get(request: Request) -> Any:
         return getattr(request.app.state, name)
@@ -36,9 +36,9 @@ async def operator_only(request: Request) -> None:
     """Raise OperatorOnly unless the caller is the operator."""
     if not (await _caller(request)).is_operator:
         raise OperatorOnly(
-            "This changes the service for all owners, so only its operator may do it: with a key of the "
-            "owner default that has the scope admin, with CLIPCITE_ADMIN_KEY, or with the token of a service "
-            "without keys. Ask the operator."
+            "This changes the service for all owners, so only its operator may do it. The operator uses a "
+            "key of the owner default with the scope admin, CLIPCITE_ADMIN_KEY, or the token of a service "
+            "without keys."
         )
 
 

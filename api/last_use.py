@@ -1,4 +1,4 @@
-"""Times of the last use of keys, written by a thread of its own, not in the request's path."""
+"""Times of the last use of keys, written in a separate thread so that requests do not wait."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class LastUse:
-    """Recorder of uses: at most one write per key waits."""
+    """Recorder of uses. At most one write per key waits."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,12 +29,12 @@ class LastUse:
             with self._database.write() as session:
                 api_keys.record_use(session, key_id)
         except DatabaseUnavailable:
-            pass  # the next use is noted again
+            pass  # the next use is recorded
         except Exception:
             logger.exception("%s: the last use could not be recorded", key_id)
         finally:
             self._waiting.discard(key_id)
 
     def close(self) -> None:
-        """Stop the thread after the uses so far."""
+        """Record the waiting uses, then stop the thread."""
         self._thread.shutdown(wait=False)

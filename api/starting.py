@@ -1,4 +1,4 @@
-"""The application of a process, which responds at once and loads the service meanwhile, and its server."""
+"""The application and the server of a process. It responds at once, while the service is being loaded."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ from core.settings import Settings
 
 logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 5
-"""Time that requests in progress have to end."""
+"""Time that requests in progress have to end at shutdown (seconds)."""
 RETRY_AFTER = {"Retry-After": "2"}
 JSON = "application/json"
 DETAIL = "The service is starting. Try again in 2 seconds."
@@ -36,14 +36,14 @@ class StartFailed(Exception):
 
 
 class StartingApp:
-    """ASGI application that hands requests to the service, once it is loaded.
+    """ASGI application that passes requests to the service once it is loaded.
 
-    Until then the page says that the service starts, /readyz names the step in `preparing`, and routes that
-    need the service respond with 503.
+    Until then the page says that the service is starting, /readyz names the current step in `preparing`, and
+    routes that need the service respond with 503.
     """
 
     def __init__(self, settings: Settings, load: Callable[[], FastAPI]) -> None:
-        """Create the application. `load` returns the service; it is called in a thread."""
+        """Create the application. `load` returns the service. It is called in a thread."""
         self.service: FastAPI | None = None
         self._load = load
         readiness = Readiness(
@@ -80,7 +80,7 @@ class StartingApp:
         await serving
 
     async def _serve(self, stopping: asyncio.Event) -> None:
-        """Load the service, and hand requests to it until `stopping` is set. A failure ends the process."""
+        """Load the service, and pass requests to it until `stopping` is set. A failure ends the process."""
         try:
             service = await asyncio.to_thread(self._load)
             async with service.router.lifespan_context(service):
@@ -96,7 +96,7 @@ class StartingApp:
 
 
 class Server(uvicorn.Server):
-    """Server that tells the service about its shutdown at once, so that long polls and streams end."""
+    """Server that notifies the service at the start of its shutdown, so that long polls and streams end."""
 
     def __init__(self, config: uvicorn.Config, app: StartingApp) -> None:
         super().__init__(config)

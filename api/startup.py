@@ -1,4 +1,4 @@
-"""Checks whether the service may start with the present settings, and the token of a service without keys."""
+"""Check of whether the service may start with its settings, and the token of a service without keys."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ def startup_error(settings: Settings) -> str | None:
     """Return why the service must not start with these settings, or None if it may."""
     if settings.admin_key is not None and len(settings.admin_key.get_secret_value()) < 16:
         return (
-            "CLIPCITE_ADMIN_KEY has fewer than 16 characters. Use a longer one, for example the output of "
+            "CLIPCITE_ADMIN_KEY has fewer than 16 characters. Use a longer key, for example the output of "
             "`openssl rand -hex 32`."
         )
     if (

@@ -1,7 +1,8 @@
-"""Threads for blocking work, in pools by what the work waits for: one that stalls does not block the others.
+"""Pools of threads for blocking work. What the work waits for decides the pool, so that a pool that stalls
+does not block the others.
 
-One owner gets at most half of a pool; further calls wait. No route is a plain function: FastAPI would run it
-in AnyIO's default threads, which one owner could take all.
+One owner may use at most half of a pool. Further calls wait. No route is a plain function, because FastAPI
+would run it in AnyIO's default threads, and one owner could use all of them.
 """
 
 import asyncio
@@ -21,17 +22,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 WAIT_SECONDS = 10.0
 UPLOAD_SECONDS = 300.0
-"""Maximum wait of an upload or export for its thread. An upload of 5,000 images takes minutes."""
+"""Maximum wait of an upload or export for a thread (seconds). An upload of 5,000 images takes minutes."""
 
 
 class Threads:
-    """Limit on concurrent calls in threads. Calls wait without a thread, in order of arrival."""
+    """A limited number of concurrent calls in threads. Further calls wait in order, without a thread."""
 
     def __init__(self, max_threads: int, wait_seconds: float = WAIT_SECONDS) -> None:
         self.max_threads = max_threads
         self.wait_seconds = wait_seconds
         self._limits: RunVar[WeakValueDictionary[str, CapacityLimiter]] = RunVar(f"threads {id(self)}")
-        """Of all calls and of each owner, as long as one is in use. Each event loop has its own."""
+        """Limiters of all calls and of each owner, while in use. Each event loop has its own."""
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a blocking function in a thread.
@@ -42,7 +43,7 @@ class Threads:
         return await self.run_as(audit.actor().owner, function, *args, **kwargs)
 
     async def run_as(self, owner: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a blocking function like `run`, on behalf of any owner."""
+        """Call a blocking function as `run` does, for a given owner."""
         async with AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(self.wait_seconds):
@@ -55,7 +56,7 @@ class Threads:
                     "Too many requests like this one are in progress. Try again in 5 s."
                 ) from None
             call = functools.partial(function, *args, **kwargs)
-            # With a limiter of its own: AnyIO's default one would count, too.
+            # A limiter must be passed, because AnyIO would otherwise apply its default limiter too.
             return await to_thread.run_sync(call, limiter=CapacityLimiter(1))
 
     def _limit(self, name: str, most: int) -> CapacityLimiter:
@@ -76,8 +77,8 @@ class Threads:
 
 
 REQUESTS = Threads(24)
-"""Routes that wait for the database alone, and look-ups of keys."""
+"""Threads for routes that wait only for the database, and for look-ups of keys."""
 UPLOADS = Threads(16, UPLOAD_SECONDS)
-"""Uploads, and other routes that read, make or delete files."""
+"""Threads for uploads, and for other routes that read, create or delete files."""
 MODELS = Threads(1, UPLOAD_SECONDS)
-"""Exports and imports, one at a time: each holds a whole model in memory."""
+"""Thread for exports and imports. They run one at a time, because each holds a whole model in memory."""

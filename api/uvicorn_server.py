@@ -1,4 +1,4 @@
-"""uvicorn's protocol with limits for strangers: connections, headers, and requests ahead of their turn."""
+"""uvicorn's protocol with limits on connections, headers and pipelined requests."""
 
 import asyncio
 import resource
@@ -11,14 +11,14 @@ from api.http.problems import problem_response
 
 HEAD_SECONDS = 30.0
 READ_SECONDS = 30.0
-"""Maximum time in which a client takes nothing of its response."""
+"""Maximum time for which a client reads nothing of its response (seconds)."""
 UNSENT_BYTES = 65_536
-"""Maximum size of a response that waits in the system for its client."""
+"""Maximum number of unsent bytes of a response that the system buffers."""
 MAX_HEAD_BYTES = 65_536
 RECEIVED_BYTES = 16_384
 """Maximum number of bytes that are parsed at once, while other connections wait."""
 MAX_PIPELINED = 100
-"""Maximum number of requests of a connection that wait for the response of an earlier one."""
+"""Maximum number of requests on a connection that wait for the response to an earlier request."""
 MAX_CONNECTIONS = 4_096
 _DETAIL = "The server has too many open connections. Close some, or try again in 5 s."
 _BUSY = bytes(problem_response({}, 503, "busy", _DETAIL).body)
@@ -32,7 +32,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raise OSError if the address cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns off Nagle's algorithm only for sockets of this protocol. With it, every response on a
-    # kept connection is 40 ms late.
+    # kept-alive connection is 40 ms late.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -45,15 +45,15 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def max_connections() -> int:
-    """Return the maximum number of connections, which leaves half of the file descriptors for other use."""
+    """Return the maximum number of connections. It leaves half of the file descriptors for other use."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 2)
 
 
 def watch_readers(listener: socket.socket, seconds: float = READ_SECONDS) -> None:
-    """Let the system end connections whose clients take nothing, and keep little for slow ones.
+    """Make the system end connections whose clients read nothing, and buffer little for slow clients.
 
-    Accepted sockets inherit both options, which exist on Linux.
+    Both options exist only on Linux. Accepted sockets inherit them.
     """
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1_000 * seconds))
@@ -61,19 +61,19 @@ def watch_readers(listener: socket.socket, seconds: float = READ_SECONDS) -> Non
 
 
 class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
-    """uvicorn's httptools protocol with limits on what anybody can do without a key.
+    """uvicorn's httptools protocol with limits on callers without a key.
 
     - A connection above `max_connections` gets a 503.
-    - A connection without complete headers after `head_seconds` is closed. uvicorn keeps it for ever.
+    - A connection without complete headers after `head_seconds` is closed. uvicorn would keep it for ever.
     - A request whose headers, trailers or chunk extensions exceed MAX_HEAD_BYTES is refused. With uvicorn
-      alone, 100 MB of headers take 1 GB of memory, and a header of 100 MB stops all others for a minute.
-    - A connection with more than MAX_PIPELINED waiting requests is aborted: a read of 256 kB holds 9,000.
+      alone, 100 MB of headers need 1 GB of memory, and a header of 100 MB blocks other requests for a minute.
+    - A connection with more than MAX_PIPELINED waiting requests is aborted. A read of 256 kB can hold 9,000.
     """
 
     head_seconds = HEAD_SECONDS
     max_connections = MAX_CONNECTIONS
     _received = memoryview(bytearray(RECEIVED_BYTES))
-    """Shared by all connections: its content is parsed before the next one receives."""
+    """Buffer of all connections. Its content is parsed before another connection receives."""
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     """Bytes received since the last byte of a body, or the end of headers."""
@@ -105,7 +105,7 @@ class WatchedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
-        self.scope["state"]["peer"] = self.client  # a trusted proxy may replace `client` by any text
+        self.scope["state"]["peer"] = self.client  # a trusted proxy may replace `client` with any text
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

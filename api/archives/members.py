@@ -1,4 +1,4 @@
-"""Iteration over the files of a .zip, within limits that do not trust its headers."""
+"""Iteration over the files of a .zip. The limits do not trust its headers."""
 
 import stat
 import struct
@@ -13,7 +13,7 @@ from core.errors import CodedError
 CHUNK = 65_536
 MAX_DIRECTORY_BYTES = 8_000_000
 MAX_NAME_BYTES = 768  # per entry
-MAX_EXTRA_BYTES = 1_024  # per entry, because zipfile takes quadratic time in them
+MAX_EXTRA_BYTES = 1_024  # per entry, because zipfile needs quadratic time for them
 MEAN_NAME_BYTES = 200  # over all entries, because each byte may take four in memory
 LOCAL_HEADER = 30
 # gzip, bzip2 and xz, the compressions of tar files
@@ -41,7 +41,7 @@ def too_large(max_bytes: int) -> ArchiveError:
 
 
 def reason(error: Exception) -> str:
-    # Escaped and cut, because these messages may quote names from the archive.
+    # Escape and shorten, because these messages may quote names from the archive.
     return repr(str(error))[1:-1][:100] or "unreadable"
 
 
@@ -49,8 +49,8 @@ def reason(error: Exception) -> str:
 class ArchiveLimits:
     max_images: int = 5_000
     max_image_bytes: int = 20_000_000
-    max_bytes: int = 1_000_000_000  # actually unpacked, not as declared in the archive
-    max_entries: int = 20_000  # files, folders and all else
+    max_bytes: int = 1_000_000_000  # of unpacked data, not as declared in the archive
+    max_entries: int = 20_000  # files, folders and others
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ def members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Member]:
                     "symlink_in_archive",
                     f"The archive's entry {short(name)!r} is a link or a device. Pack the files themselves.",
                 )
-            # Other methods unpack whole blocks at once, too late for a byte limit.
+            # Other methods unpack whole blocks at once, so a byte limit would come too late.
             if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
                 raise ArchiveError(
                     "unsupported_compression",
-                    f"The archive's entry {short(name)!r} is compressed by another method than Deflate. Pack "
-                    "a plain .zip.",
+                    f"The archive's entry {short(name)!r} uses a compression other than Deflate. Pack a "
+                    "plain .zip.",
                 )
         _refuse_overlaps(file, infos, archive.start_dir)
         for info in infos:
@@ -111,8 +111,8 @@ def _not_a_zip(start: bytes) -> ArchiveError:
     if start.startswith(COMPRESSED) or start[257:262] == b"ustar":
         return ArchiveError(
             "not_an_archive",
-            "The file is a tar or compressed like one, and the service accepts only .zip. Unpack it and run "
-            "`zip -r images.zip FOLDER`.",
+            "The file is a tar or compressed like a tar. The service accepts only .zip. Unpack the file and "
+            "run `zip -r images.zip FOLDER`.",
         )
     return ArchiveError("not_an_archive", "The content of the file is not a .zip. Pack the images as a .zip.")
 
@@ -126,7 +126,7 @@ def _refuse_overlaps(file: BinaryIO, infos: list[zipfile.ZipInfo], directory_sta
     """Reject archives whose entries share bytes (zip bombs of data or headers).
 
     Raises:
-        ArchiveError: two entries overlap, or an entry is outside the part before the directory.
+        ArchiveError: two entries overlap, or an entry does not lie before the directory.
     """
     placed = sorted(infos, key=lambda info: info.header_offset)
     if not placed:
@@ -145,9 +145,9 @@ def _refuse_overlaps(file: BinaryIO, infos: list[zipfile.ZipInfo], directory_sta
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Return the name, read as UTF-8 if possible.
+    """Return the name, decoded as UTF-8 if possible.
 
-    Without the UTF-8 flag the standard says code page 437, but macOS writes UTF-8.
+    Without the UTF-8 flag the standard prescribes code page 437, but macOS writes UTF-8.
     """
     name = info.orig_filename
     if not info.flag_bits & 0x800:
@@ -161,7 +161,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 class _Directory:
     """File wrapper that checks the zip directory before zipfile creates an object per entry.
 
-    Until `checked` is set, each read that contains a directory beyond the limits is rejected.
+    Until `checked` is set, a read that contains a directory beyond the limits is rejected.
     """
 
     def __init__(self, file: BinaryIO, limits: ArchiveLimits) -> None:
@@ -184,7 +184,7 @@ class _Directory:
         return True
 
     def _check(self, data: bytes) -> None:
-        """Raise ArchiveError if `data` is a directory beyond the limits. zipfile checks everything else."""
+        """Raise ArchiveError if `data` is a directory beyond the limits. zipfile checks the rest."""
         at = entries = name_bytes = 0
         while data.startswith(b"PK\1\2", at) and at + 46 <= len(data):
             name, extra, comment = struct.unpack_from("<HHH", data, at + 28)

@@ -1,4 +1,4 @@
-"""Reading of image archives, without ever using a name from the archive as a path."""
+"""Reading of image archives. A name from an archive is never used as a path."""
 
 import re
 import struct
@@ -17,9 +17,9 @@ from core.clip.errors import BadImage
 
 MAX_DEPTH = 32
 MAX_ACCENTS = 30
-"""Maximum combining characters in a row, as in Unicode's Stream-Safe Text Format (UAX #15).
+"""Maximum number of combining characters in a row, as in Unicode's Stream-Safe Text Format (UAX #15).
 
-Normalisation takes quadratic time in such a run.
+Normalisation takes quadratic time for such a run.
 """
 # Files with these endings are never ignored, even if their format is not supported.
 IMAGE_ENDINGS = frozenset(
@@ -39,7 +39,7 @@ UNREADABLE = (
     LookupError,
     TypeError,
 )
-"""Exceptions that zipfile raises for damaged archives. OSError is missing, because it is about the disk."""
+"""Exceptions that zipfile raises for damaged archives. OSError is not one, because it concerns the disk."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def read_archive(
     """Extract every image to `folder`, as numbered files, and assign splits and classes.
 
     Args:
-        take: called with the number of bytes that are written next; it may raise an error.
+        take: called with the number of bytes before they are written. It may raise an error.
 
     Returns:
-        The images, and warnings about ignored entries, one per kind.
+        The images, and one warning per kind of ignored entries.
 
     Raises:
         ArchiveError: the archive is unsafe, damaged, too large, or has no images.
@@ -92,7 +92,7 @@ def read_archive(
         parts = _safe_parts(member.name)
         if not parts:
             continue
-        name = "/".join(parts)  # a single string per entry, because there may be `max_entries` of them
+        name = "/".join(parts)  # one string per entry saves memory, with up to `max_entries` entries
         if _is_hidden(parts):
             if not member.is_folder:
                 hidden.append(name)
@@ -103,7 +103,7 @@ def read_archive(
         if name in seen:
             raise ArchiveError(
                 "duplicate_entry",
-                f"The archive has the file {short(name)!r} twice. Pack it again with one of them.",
+                f"The archive has the file {short(name)!r} twice. Pack the archive again with one of them.",
             )
         seen.add(name)
         path = folder / f"{len(images):06d}"
@@ -169,7 +169,7 @@ def extract(
 ) -> None:
     """Extract the files with a name in `wanted` to `folder`, from any folder of the archive.
 
-    `take` is that of `read_archive`.
+    See `read_archive` for `take`.
 
     Raises:
         ArchiveError: the archive is unsafe, damaged, too large, or has one of the files twice.
@@ -183,7 +183,7 @@ def extract(
         if path.exists():
             raise ArchiveError(
                 "duplicate_entry",
-                f"The archive has {parts[-1]!r} twice. Pack one model's files only.",
+                f"The archive has {parts[-1]!r} twice. Pack the files of only one model.",
             )
         with member.open() as source:
             _copy(b"", source, path, limits.max_bytes, budget)
@@ -213,7 +213,7 @@ def _safe_parts(name: str) -> tuple[str, ...]:
 
 
 class _Budget:
-    """Remaining unpacked bytes. Damaged entries count too."""
+    """Budget of unpacked bytes. Damaged entries count too."""
 
     def __init__(self, max_bytes: int, take: Callable[[int], None]) -> None:
         self.max_bytes = max_bytes

@@ -1,4 +1,4 @@
 """`POST /classify`: ranking of class names for images.
 
-May import `api.deps`, the modules below it and `core`, no other resource.
+May import `api.deps`, the modules below it and `core`, but no other resource.
 """

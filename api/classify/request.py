@@ -1,4 +1,4 @@
-"""Bodies of POST /classify and POST /classify/collection: what arrives, and what is asked."""
+"""Bodies of POST /classify and POST /classify/collection, received and parsed."""
 
 import base64
 import binascii
@@ -24,14 +24,14 @@ from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is more helpful
 LISTS = ("class_names", "templates", "models")
-"""Fields that may be repeated, or have a JSON list."""
+"""Fields that may be repeated, or contain a JSON list."""
 WHITESPACE = b" \t\n\r\v\f"
-NOT_FEATURES = "Not base64 of finite float16 numbers, as many as in the first element."
+NOT_FEATURES = "Not base64 of as many finite float16 numbers as the first element has."
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request."""
+    """A parsed request."""
 
     images: list[bytes] | Features
     """Files, or the features of a collection."""
@@ -46,10 +46,10 @@ Parse = Callable[[], Asked]
 
 @asynccontextmanager
 async def received(request: Request, settings: Settings) -> AsyncIterator[Parse]:
-    """Receive the body: a form, JSON or an image. Yield the function that parses it, for a thread.
+    """Receive the body: a form, JSON or an image. Yield the function that parses it. Call it in a thread.
 
     The function raises:
-        InvalidRequest: the body breaks the contract; as many errors as possible are listed.
+        InvalidRequest: the body breaks the contract. As many errors as possible are listed.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
@@ -91,7 +91,7 @@ def _from_form(form: FormData, settings: Settings) -> Asked:
     images = []
     for upload in uploads:
         images.append(upload.file.read(settings.max_image_bytes + 1))
-        upload.file.close()  # its memory is the image's now
+        upload.file.close()  # frees its copy of the image
     files = [display_name(upload.filename) if upload.filename else None for upload in uploads]
     warnings = []
     names = form.getlist("class_names")
@@ -145,15 +145,15 @@ def _check_count(images: int) -> None:
 
 
 def _decode_base64(texts: list[str], max_bytes: int) -> list[bytes]:
-    """Decode plain base64 or `data:` URLs. Raise InvalidRequest that lists every invalid one.
+    """Decode plain base64 or `data:` URLs. Raise InvalidRequest with all invalid texts.
 
-    Of an image above `max_bytes` only the beginning is decoded, which the decoder refuses by its size.
+    Only the beginning of an image above `max_bytes` is decoded. The decoder refuses it by its size.
     """
     decoded, errors = [], []
     for index, text in enumerate(texts):
         try:
             payload = (text.partition(",")[2] if text.startswith("data:") else text).encode("ascii")
-            # On bytes, since lists of lines take many times the memory. `base64 image.jpg` wraps its lines.
+            # `base64 image.jpg` wraps lines. Replace in bytes, because a list of lines needs far more memory.
             payload = payload.translate(None, WHITESPACE)
             decoded.append(base64.b64decode(payload[: 4 * (max_bytes // 3 + 1)], validate=True))
         except (binascii.Error, ValueError):
@@ -172,7 +172,7 @@ async def received_collection(request: Request, settings: Settings) -> AsyncIter
 
 
 def _from_collection(body: bytes) -> Asked:
-    """Return the request of a CollectionJson. Raise InvalidRequest that lists every invalid element."""
+    """Return the request of a CollectionJson. Raise InvalidRequest with all invalid elements."""
     asked = parsed_json(CollectionJson, body)
     rows: list[NDArray[np.float16]] = []
     errors = []
@@ -185,15 +185,16 @@ def _from_collection(body: bytes) -> Asked:
             errors.append({"pointer": f"/features/{index}", "detail": NOT_FEATURES})
     if errors:
         raise InvalidRequest(
-            f"{len(errors)} of {len(asked.features)} features are not base64 of equally many finite float16 "
-            "numbers. Send `features` as POST /classify returned them, all for one model and alpha.",
+            f"{len(errors)} of {len(asked.features)} features are invalid: they must be base64 of equally "
+            "many finite float16 numbers. Send `features` as POST /classify returned them, all for one model "
+            "and alpha.",
             errors,
             code="invalid_features",
         )
     wrong = [position for position in asked.labels if not 0 <= position < len(rows)]
     if wrong:
         raise InvalidRequest(
-            f"`labels` has a position that is none of the {len(rows)} features. They count from 0.",
+            f"`labels` has a position outside the {len(rows)} features. Positions count from 0.",
             [{"pointer": f"/labels/{position}", "detail": "No such position."} for position in wrong],
         )
     options = Options.model_construct(**{name: getattr(asked, name) for name in ScoreOptions.model_fields})

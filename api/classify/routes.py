@@ -27,19 +27,19 @@ from core.store.errors import ModelNotFound
 
 MAX_PROMPTS = 20_000
 MAX_PREDICTIONS = 100_000
-"""Maximum number of predictions of all images and models, each with its class name."""
+"""Maximum number of predictions in a response, over all images and models."""
 Receive = Callable[[Request, Settings], AbstractAsyncContextManager[Parse]]
 Answer = TypeVar("Answer")
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGklEQVR42mPcEqXBQApgYiARjGoY1TB0NAAA570BVmJm"
     "5+oAAAAASUVORK5CYII="
 )
-"""An image of 16 × 16 pixels, with which the example in /docs works as it is."""
+"""An image of 16 × 16 pixels, so that the example in /docs works unchanged."""
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            # The schemas themselves are added by api.http.openapi.
+            # api.http.openapi adds the schemas.
             "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ClassifyForm"}},
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/ClassifyJson"},
@@ -77,9 +77,9 @@ router = APIRouter(tags=["classify"])
 async def classify_images(request: Request) -> Response:
     """Rank class names for each image. Any class names are allowed, trained or new.
 
-    The body may also be one image alone, such as `image/jpeg`, with the other fields as query parameters.
+    The body may also be a single image, such as `image/jpeg`, with the other fields as query parameters.
 
-    With `models` the response has one answer per model, in `comparison`.
+    With `models` the response has one result per model, in `comparison`.
     """
     return Response(await answer_classify(request), media_type="application/json")
 
@@ -94,9 +94,9 @@ async def classify_images(request: Request) -> Response:
 async def classify_features(request: Request) -> Response:
     """Rank class names for the images of a collection, from the `features` that `POST /classify` returned.
 
-    If the model was trained on all class names, the surer images join the training images for this answer
-    (`method` is `self_training`). Otherwise each image is classified alone, and `reason` says why. Nothing
-    is stored.
+    If the model was trained on all class names, the more certain images count as training images for this
+    request (`method` is `self_training`). Otherwise each image is classified alone, and `reason` says why.
+    Nothing is stored.
     """
     return Response(await answer_classify(request, received_collection), media_type="application/json")
 
@@ -105,14 +105,14 @@ async def answer_classify(request: Request, receive: Receive = received) -> byte
     """Classify the images of a request. Return the response as JSON.
 
     Args:
-        receive: receives the body, and yields the function that parses it.
+        receive: receives the body and yields the function that parses it.
 
     Raises:
         InvalidRequest: the body is invalid, or none of its images can be read.
-        ServerBusy: other requests hold the room.
+        ServerBusy: other requests use the budget.
         ClipCiteError: a model is missing or can't be loaded.
     """
-    # Read from the state, because FastAPI's dependencies cost time on every request.
+    # Read the state directly, because FastAPI's dependencies cost time on every request.
     state = request.app.state
     state.serving.images.check()  # before the body is read, so that load shedding is cheap
     async with receive(request, state.settings) as parse:
@@ -120,24 +120,24 @@ async def answer_classify(request: Request, receive: Receive = received) -> byte
 
 
 async def run_admitted(request: Request, work: Callable[[Serving, Database, str, Take], Answer]) -> Answer:
-    """Run the blocking part of a request, which counts as an image, in a thread.
+    """Run the blocking part of a request in a thread. It counts as one image.
 
     Raises:
-        ServerBusy: other requests hold the room.
+        ServerBusy: other requests use the budget.
     """
     state, owner = request.app.state, request.state.caller.owner
     serving: Serving = state.serving
     with serving.images.hold(owner, 1) as take:
-        # A separate executor, so that waiting here takes no threads from other routes.
+        # A separate executor, so that waiting here does not use the threads of other routes.
         loop = asyncio.get_running_loop()
-        run = contextvars.copy_context().run  # with the request's trace and its id for the log
+        run = contextvars.copy_context().run  # the context has the request's trace and id
         return await loop.run_in_executor(serving.requests, run, work, serving, state.database, owner, take)
 
 
 def _answer(parse: Parse, serving: Serving, database: Database, owner: str, take: Take) -> bytes:
-    """Parse, classify and encode as JSON. A thousand classes for many images would block the event loop."""
+    """Parse, classify and encode as JSON, in a thread: large requests would block the event loop."""
     asked = parse()
-    if isinstance(asked.images, list):  # a collection is encoded already
+    if isinstance(asked.images, list):  # a collection is already encoded
         take(len(asked.images) * len(asked.options.references) - 1)
     try:
         return _classified(asked, serving, database, owner, take)
@@ -146,7 +146,7 @@ def _answer(parse: Parse, serving: Serving, database: Database, owner: str, take
 
 
 def _classified(asked: Asked, serving: Serving, database: Database, owner: str, take: Take) -> bytes:
-    # Resolved once, so that a promotion in between can't mix two models.
+    # Resolve all references at once, so that a promotion in between can't mix two models.
     models = look_up(database, asked.options.references, owner=owner)
     results: list[Result]
     collection = asked.images if isinstance(asked.images, Features) else None
@@ -185,10 +185,10 @@ def _encoded(asked: Asked, options: Options, models: Sequence[Subject], results:
 
 
 def _with_class_names(options: Options, model: Subject) -> Options:
-    """Return the options with the classes of the model, if they name none.
+    """Return the options. Without class names they get the classes of the model.
 
     Raises:
-        InvalidRequest: the stock model has none.
+        InvalidRequest: the stock model has no classes.
     """
     if options.class_names is not None:
         return options
@@ -224,7 +224,7 @@ NO_RESULT = dict.fromkeys(ImageResult.model_fields)
 
 
 def _fields(result: Result, reference: str, model: Subject, files: list[str | None]) -> dict[str, Any]:
-    """Return the fields of a ModelAnswer, which are not validated: thousands of predictions take too long."""
+    """Return the fields of a ModelAnswer, not validated: that takes too long for thousands of predictions."""
     row = model if isinstance(model, Model) else None
     return {
         "model": result.model,

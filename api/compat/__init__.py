@@ -1,7 +1,7 @@
-"""APIs of other services, for the clients that users have: one module each, which can be deleted alone.
+"""APIs of other services, for users' existing clients. Each module can be deleted alone.
 
-A module has `PREFIX`, the first part of its paths, `router`, and `render`, which writes errors as these
-clients expect them. May import every resource of `api`.
+A module has `PREFIX`, the first part of its paths, `router`, and `render`, which formats errors for these
+clients. May import every resource of `api`.
 """
 
 import pkgutil
@@ -14,7 +14,7 @@ from api.middleware.auth import bearer_scheme
 
 
 def install(app: FastAPI) -> None:
-    """Install all modules of this folder. The OpenAPI document has our own routes and errors only."""
+    """Install all modules of this folder. Their routes and errors are not in the OpenAPI document."""
     for found in pkgutil.iter_modules(__path__):
         module = import_module(f"{__name__}.{found.name}")
         problems.DIALECTS[module.PREFIX] = module.render

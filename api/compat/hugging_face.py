@@ -1,4 +1,4 @@
-"""Hugging Face's inference schema: `POST /hf/{model}` classifies an image, among given or trained classes."""
+"""Hugging Face's inference schema: `POST /hf/{model}` classifies an image into given or trained classes."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -43,7 +43,7 @@ class InferenceIn(BaseModel):
 
 
 def render(problem: Problem) -> Mapping[str, Any]:
-    """Return a problem as Hugging Face's clients expect it."""
+    """Return a problem in Hugging Face's format."""
     only = problem.code == "bad_images" and problem.errors  # a request has one image
     text = problem.errors[0].detail if only else problem.detail
     return {"error": text.replace("class_names", "candidate_labels"), "error_type": problem.code}
@@ -51,7 +51,7 @@ def render(problem: Problem) -> Mapping[str, Any]:
 
 @router.post("/{model:path}")
 async def infer(request: Request) -> list[dict[str, Any]]:
-    """Classify an image: base64 with parameters, or the file itself. The best class is the first."""
+    """Classify an image, sent as base64 with parameters or as a file. The best class comes first."""
     [result] = pydantic_core.from_json(await answer_classify(request, received))["results"]
     return [{"label": p["class_name"], "score": p["probability"]} for p in result["predictions"]]
 

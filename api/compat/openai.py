@@ -37,7 +37,7 @@ class BadRequest(InvalidRequest):
 
 
 class EmbeddingsIn(RequestModel):
-    """Body of POST /v1/embeddings, with `alpha` in addition."""
+    """Body of POST /v1/embeddings. `alpha` is our addition."""
 
     model: str = Field(max_length=600)
     input: Any
@@ -48,7 +48,7 @@ class EmbeddingsIn(RequestModel):
 
 
 def render(problem: Problem) -> Mapping[str, Any]:
-    """Return a problem as OpenAI's clients expect it."""
+    """Return a problem in OpenAI's format."""
     kind = "server_error" if problem.status >= 500 else "invalid_request_error"
     param = problem.errors[0].pointer if problem.errors else None
     return {"error": {"message": problem.detail, "type": kind, "param": param, "code": problem.code}}
@@ -65,7 +65,7 @@ async def models(database: DatabaseDep, owner: CurrentOwner) -> Any:
 
 @router.post("/embeddings")
 async def embeddings(request: Request) -> Response:
-    """Encode images and text: features of the model at `alpha`, L2-normalised, texts without a template."""
+    """Return L2-normalised features of images and texts at `alpha`. Texts are encoded without a template."""
     request.app.state.serving.images.check()
     content, answer = await run_admitted(request, partial(_embeddings, await request.body()))
     return Response(answer, media_type="application/json", headers={"X-Clipcite-Content": content})
@@ -74,7 +74,7 @@ async def embeddings(request: Request) -> Response:
 def _embeddings(
     body: bytes, serving: Serving, database: Database, owner: str, take: Take
 ) -> tuple[str, bytes]:
-    """Return the identity of weights and α, and the response."""
+    """Return the key of the weights and α, and the response."""
     try:
         asked = parsed_json(EmbeddingsIn, body)
     except InvalidRequest as invalid:
@@ -100,8 +100,8 @@ def _embeddings(
 def _features(
     images: dict[int, bytes], texts: dict[int, str], serving: Serving, model: HeldModel, owner: str
 ) -> NDArray[np.float32]:
-    """Return the features of the inputs by their places, little-endian [N, D], L2-normalised."""
-    import torch  # here, since it takes seconds
+    """Return the features of the inputs in their order: [N, D], little-endian, L2-normalised."""
+    import torch  # here, because the import takes seconds
 
     served, engine = model.served, serving.engine
     pixels: list[torch.Tensor] = []
@@ -120,7 +120,7 @@ def _features(
 
 
 def _inputs(given: Any) -> tuple[dict[int, bytes], dict[int, str]]:
-    """Return the image files and the texts of an input, by their places."""
+    """Return the image files and the texts of an input, each by position."""
     images, texts = dict[int, bytes](), dict[int, str]()
     for i, item in enumerate(given if isinstance(given, list) else [given]):
         pairs = list(item.items()) if isinstance(item, dict) else [("text", item)]
@@ -131,7 +131,7 @@ def _inputs(given: Any) -> tuple[dict[int, bytes], dict[int, str]]:
             try:
                 images[i] = base64.b64decode(value.rpartition(",")[2], validate=True)
             except ValueError:
-                raise _bad_input(i, "Not base64 of an image file. Addresses are not fetched.") from None
+                raise _bad_input(i, "Not base64 of an image file. URLs are not fetched.") from None
         elif 0 < len(value) <= MAX_CHARACTERS:
             texts[i] = value
         else:

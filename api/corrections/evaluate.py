@@ -1,4 +1,4 @@
-"""Evaluation of a model on labelled images, in parts between which other requests have their turn."""
+"""Evaluation of a model on labelled images, in parts, so that other requests run in between."""
 
 import time
 from collections import Counter
@@ -24,9 +24,9 @@ from core.store.registry.references import STOCK
 
 Answers = list[ImageScores | BadImage]
 PART = 32
-"""Images that are classified at a time."""
+"""Number of images that are classified at a time."""
 TURN_SECONDS = 60.0
-"""Maximum time to try a part."""
+"""Maximum time for retries of a part (seconds)."""
 
 
 def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: str) -> Evaluation:
@@ -35,7 +35,7 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
     The candidates are the classes of the model and of the images.
 
     Raises:
-        ServerBusy: other requests hold the room for a part, or a part was not computed in time.
+        ServerBusy: other requests use the budget, or a part was not computed in time.
         ClipCiteError: the model can't be loaded.
     """
     spelling = {same_class(name): name for name in model.classes}
@@ -47,7 +47,7 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
     options = Options.model_construct(class_names=names, templates=model.templates, top_k=1)
     warnings = list(checked.warnings)
     new = [name for name in spelling.values() if name not in model.classes]
-    warn(warnings, "new_classes", "The model was not trained on {names}: asked as new classes", new)
+    warn(warnings, "new_classes", "The model was not trained on {names}: scored as new classes", new)
 
     right: list[bool] = []
     stock_right: list[bool] = []
@@ -59,7 +59,9 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
         answers = [_classified(serving, model, part, options, owner) for part in parts]
     for part, (adapted, stock), start in zip(parts, answers, range(0, len(labels), PART), strict=True):
         for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
-            if isinstance(best, BadImage) or isinstance(plain, BadImage):  # rare: it was decoded before
+            if isinstance(best, BadImage) or isinstance(
+                plain, BadImage
+            ):  # rare, because it was decoded before
                 warnings.append({"code": "bad_image", "detail": f"{image.file_name} was skipped."})
                 continue
             predicted = best.predictions[0].class_name
@@ -94,7 +96,7 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
 def _classified(
     serving: Serving, model: Model, part: Sequence[LabelledImage], options: Options, owner: str
 ) -> tuple[Answers, Answers]:
-    """Return the results of the model and of the pre-trained one. An overload may pass."""
+    """Return the results of the model and of the pre-trained one. Retry while the service is overloaded."""
     until = time.monotonic() + TURN_SECONDS
     subjects = (model, f"{STOCK}:{model.backbone}")
     while True:

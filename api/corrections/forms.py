@@ -1,4 +1,4 @@
-"""Forms with labelled images of a model's corrections or evaluation, and their check."""
+"""Check of forms with labelled images, for corrections and evaluations of a model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ ImagesFormDep = Annotated[ImagesForm, form_of(ImagesForm, LISTS)]
 
 @contextmanager
 def checked_images(submission: JobSubmission, form: ImagesForm, owner: str) -> Iterator[ValidatedUpload]:
-    """Decode the images of a form. Their files exist until the end of the context.
+    """Decode the images of a form. Their files exist until the context ends.
 
     Raises:
-        InvalidUpload, ArchiveError: the form has no images, or bad ones.
+        InvalidUpload, ArchiveError: images are missing or bad.
     """
     check_source(form)
     with submission.scratch.hold(owner) as take, scratch_folder(submission.scratch.root) as folder:

@@ -32,11 +32,11 @@ def add_feedback(
     form: ImagesFormDep,
     owner: CurrentOwner,
 ) -> FeedbackList:
-    """Correct a model: store images with their right classes, for `POST /models/{id}/extend`.
+    """Correct a model: store images with their true classes, for `POST /models/{id}/extend`.
 
-    `labels` are the right classes, trained or new, one per image. An image that is a correction already gets
-    the new class, so repeating is harmless. The model does not change. The images count as images of the
-    model's job and are deleted with it. If the job was deleted, the response is 409.
+    `labels` are the true classes, trained or new, one per image. If an image is already a correction, it gets
+    the new class, so requests can be repeated. The model does not change. The images belong to the model's
+    job and are deleted with it. If the job was deleted, the response is 409.
     """
     database, blobs = submission.database, submission.blobs
     with database.read() as session:
@@ -65,7 +65,7 @@ def add_feedback(
                 {
                     "file": new.file_name,
                     "code": "image_in_two_classes",
-                    "detail": f"The image is {first.file_name!r} of class {first.class_name!r}, too.",
+                    "detail": f"The image is also {first.file_name!r} of class {first.class_name!r}.",
                 }
                 for new in twice
                 for first in [first_of[new.sha256]]
@@ -73,7 +73,7 @@ def add_feedback(
             raise InvalidUpload(
                 "image_in_two_classes",
                 f"{errors[0]['file']!r} has two classes in this request, {twice[0].class_name!r} and "
-                f"{first_of[twice[0].sha256].class_name!r}. Send each image once, with its right class.",
+                f"{first_of[twice[0].sha256].class_name!r}. Send each image once, with its true class.",
                 errors,
             )
         blobs.put_all((new.blob_key, shot.read()) for new, shot in zip(images, checked.images, strict=True))
@@ -118,9 +118,9 @@ def evaluate_model(
     form: ImagesFormDep,
     owner: CurrentOwner,
 ) -> Evaluation:
-    """Evaluate a model on labelled images, also beside the pre-trained model. Nothing is trained or stored.
+    """Evaluate a model and its pre-trained model on labelled images. Nothing is trained or stored.
 
-    All images of the form are test images. Classes that the model was not trained on are asked as new ones.
+    All images of the form are test images. Untrained classes are scored as new classes.
     """
     with submission.database.read() as session:
         model = models.resolve(session, model_id, owner=owner)

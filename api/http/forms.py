@@ -25,10 +25,10 @@ MAX_JSON_FIELD_BYTES = 1_000_000
 Text = Annotated[str, Field(max_length=MAX_FIELD_BYTES)]
 JsonText = Annotated[str, Field(max_length=MAX_JSON_FIELD_BYTES)]
 SPOOL_BYTES = 16 * 1024
-"""Size from which an uploaded file is on disk. With 1 MB, thousands of small images would stay in memory."""
+"""Size above which an uploaded file is on disk. With 1 MB, thousands of small images would be in memory."""
 MAX_TEXT_BYTES = 10_000_000
 TEXT_BYTES_PER_FILE = 2_000
-"""Additional text per allowed file, for its headers and its label."""
+"""Additional text that is allowed per file, for its headers and its label (bytes)."""
 
 
 def check_fields(form: FormData | QueryParams, known: Collection[str], lists: Collection[str] = ()) -> None:
@@ -71,8 +71,8 @@ def display_name(name: str) -> str:
 class _Parser(MultiPartParser):
     """Starlette's parser, with a limit on the text of the whole form, and a check of its end.
 
-    Starlette limits each field. A config of 1 MB is honest, but 200 labels of 1 MB each took 200 MB of memory
-    (tests/api/limits/test_limits.py). A form that was cut off would have fewer files.
+    Starlette limits each field. A config of 1 MB is legitimate, but 200 labels of 1 MB each took 200 MB of
+    memory (tests/api/limits/test_limits.py). Without the check, a form that was cut off would seem complete.
     """
 
     spool_max_size = SPOOL_BYTES
@@ -83,7 +83,7 @@ class _Parser(MultiPartParser):
     def on_part_end(self) -> None:
         super().on_part_end()
         name, value = self.items[-1]
-        # A single wide character makes every character of a str take up to 4 bytes.
+        # A single wide character makes every character of a str need up to 4 bytes.
         size = sys.getsizeof(name)
         if isinstance(value, str):
             size += sys.getsizeof(value)
@@ -107,11 +107,11 @@ def _too_large(detail: str) -> BodyRefused:
 
 
 async def read_form(request: Request, *, in_memory: bool = False, **limits: int) -> FormData:
-    """Read a form, whose files the caller closes.
+    """Read a form. The caller must close its files.
 
     Args:
-        in_memory: keep the files in memory, where all bytes of the body count already.
-        limits: of Starlette, by default those of the application.
+        in_memory: keep the files in memory, if the whole body already counts towards the memory budget.
+        limits: Starlette's limits, by default those of the application.
 
     Raises:
         BodyRefused: the form breaks a limit or ends too early.
@@ -144,7 +144,7 @@ async def read_form(request: Request, *, in_memory: bool = False, **limits: int)
 
 
 def form_of(kind: type[BaseModel], lists: Collection[str] = ()) -> Any:
-    """Return the dependency on a form without unknown fields and, except for `lists`, repeated ones."""
+    """Return a dependency on a form. Unknown fields are errors, and so are repeated ones except `lists`."""
 
     async def read(request: Request) -> AsyncIterator[Any]:
         form = await read_form(request)
@@ -159,7 +159,7 @@ def form_of(kind: type[BaseModel], lists: Collection[str] = ()) -> Any:
 def _checked(form: FormData, kind: type[BaseModel], lists: Collection[str]) -> BaseModel:
     check_fields(form, kind.model_fields, lists)
     fields: dict[str, Any] = {}
-    for name, value in form.multi_items():  # browsers send all fields, even without content
+    for name, value in form.multi_items():  # browsers also send empty fields
         if isinstance(value, UploadFile) and not (value.filename or value.size):
             continue
         if name in lists:
@@ -173,7 +173,7 @@ def _checked(form: FormData, kind: type[BaseModel], lists: Collection[str]) -> B
 
 
 FORMS: dict[str, type[BaseModel]] = {}
-"""Forms of routes, whose schemas `api.http.openapi` adds to the document."""
+"""Forms of routes. `api.http.openapi` adds their schemas to the document."""
 
 
 def form_body(kind: type[BaseModel]) -> dict[str, Any]:

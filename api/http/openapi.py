@@ -22,7 +22,7 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     ClassifyJson: "validation",
     CollectionJson: "validation",
 }
-"""Schemas that routes reference by name only: the fields that are sent, or those that are accepted."""
+"""Schemas that routes reference only by name."""
 WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification, CollectionAnswer)
 
 
@@ -45,7 +45,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
-        for model in WITH_EXAMPLES:  # FastAPI omits nulls from examples
+        for model in WITH_EXAMPLES:  # FastAPI leaves nulls out of examples
             schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
         for name in FORMS:
             _describe_form(schemas[name])
@@ -56,8 +56,8 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
 def _describe_form(schema: dict[str, Any]) -> None:
     """Mark files with `format: binary` and remove null from the types of form fields.
 
-    Client generators recognise files by that format, while FastAPI writes only `contentMediaType`. Forms have
-    no null: an absent field is left out.
+    Client generators recognise files by that format, but FastAPI writes only `contentMediaType`. A form can't
+    contain null.
     """
     for name, field in schema["properties"].items():
         types = [option for option in field.pop("anyOf", []) if option != {"type": "null"}]

@@ -1,4 +1,4 @@
-"""Error responses, all created here: `application/problem+json` (RFC 9457), or a dialect of the path."""
+"""All error responses: `application/problem+json` (RFC 9457), or the dialect of a path."""
 
 import errno
 import json
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5
 CLIENT_GONE = 499
-"""Status in the metrics of a request whose client left before its body had arrived."""
+"""Status, in the metrics, of a request whose client disconnected before the body had arrived."""
 DIALECTS: dict[str, Callable[[Problem], Mapping[str, Any]]] = {}
-"""Errors as another service's clients expect them, by the first part of the path (`api.compat`)."""
+"""Renderers of errors in the formats of other services, by the first part of the path (`api.compat`)."""
 UNION_KINDS = {"str", "ClassIn"}
 MAX_JSON_VALUES = 200_000
 MAX_ERRORS = 100
@@ -53,7 +53,7 @@ class InvalidRequest(ClipCiteError):
         *,
         at: str | None = None,
     ) -> None:
-        """Make an error. `at` is the pointer to the only field that is wrong."""
+        """Create an error. `at` is the pointer to the field, if a single field is wrong."""
         super().__init__(detail)
         self.errors = list(errors) if at is None else [{"pointer": at, "detail": detail}]
         self.code = code or self.code
@@ -62,7 +62,7 @@ class InvalidRequest(ClipCiteError):
 class BodyRefused(HTTPException):
     """The body breaks a limit.
 
-    This is an HTTPException, because FastAPI turns any other exception of the stream into its own 400.
+    It is an HTTPException, because FastAPI turns any other exception while reading the body into its own 400.
     """
 
     def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
@@ -91,7 +91,7 @@ def _first(errors: Sequence[Mapping[str, str | None]]) -> list[ProblemItem]:
 
 
 def _shortened(text: str) -> str:
-    """Cut out the middle of a long text. It quotes the caller's input, while the end holds the remedy."""
+    """Cut out the middle of a long text. The middle quotes the caller's input, and the end has the remedy."""
     if len(text) <= MAX_DETAIL:
         return text
     return f"{text[: MAX_DETAIL // 2]}…{text[-MAX_DETAIL // 2 :]}"
@@ -123,7 +123,7 @@ def problem_response(
 def error_response(scope: Scope, error: ClipCiteError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the response for an error, with the headers that HTTP clients expect.
 
-    A detail that is for the operator only is logged.
+    A detail that only the operator may see is logged.
     """
     errors = list(getattr(error, "errors", ()))
     if isinstance(error, InvalidConfig):
@@ -151,7 +151,7 @@ def validation_items(errors: Sequence[Any], prefix: str = "") -> list[dict[str, 
     """Convert pydantic's errors to items of a problem, without the input."""
     items: dict[str, dict[str, str]] = {}
     for error in errors:
-        # For a union pydantic reports an error per member, with the member's name as last part.
+        # For a union, pydantic reports an error per member, with the member's name as the last part.
         parts = [part for part in error["loc"] if part not in UNION_KINDS]
         escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)  # RFC 6901
         pointer = prefix + "".join(f"/{part}" for part in escaped) or "/"
@@ -163,9 +163,9 @@ def parsed_json(kind: type[Body], body: bytes) -> Body:
     """Parse the body of a request.
 
     Raises:
-        InvalidRequest: it does not match its schema.
-        BodyRefused: it has too many values. Each takes up to 450 bytes while pydantic parses: 7 million empty
-            images, in 98 MB, took gigabytes (tests/api/limits/test_limits.py).
+        InvalidRequest: the body does not match its schema.
+        BodyRefused: the body has too many values. Each takes up to 450 bytes while pydantic parses: 7 million
+            empty images, in 98 MB, took gigabytes (tests/api/limits/test_limits.py).
     """
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
         raise BodyRefused(
@@ -195,7 +195,7 @@ def _sentence(items: Sequence[Mapping[str, str]]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Install the handlers of all errors, which are coroutines: stalled disks may take all threads."""
+    """Install the handlers of all errors. They are coroutines: stalled disks may block all threads."""
 
     @app.exception_handler(ClipCiteError)
     async def expected(request: Request, error: ClipCiteError) -> Response:
@@ -238,20 +238,20 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=CLIENT_GONE)  # which nobody reads
+        return Response(status_code=CLIENT_GONE)  # only for the metrics
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
         request_id = getattr(request.state, "request_id", None)
         logger.error("request %s failed", request_id, exc_info=error)
         detail = f"Internal error. The service's log has details under the request id {request_id}."
-        # Starlette sends this response from outside the middleware that adds the header.
+        # Starlette sends this response outside the middleware that adds the header.
         headers = {"X-Request-ID": request_id} if request_id else None
         return problem_response(request.scope, 500, "internal_error", detail, (), headers)
 
 
 def _methods(request: Request) -> list[str]:
-    """Return all methods of the path. Starlette names those of one route only; static files have no route."""
+    """Return all methods of the path. Starlette knows only those of one route, and none of static files."""
     methods = [
         method
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -1,4 +1,4 @@
-"""Events of a job as they happen: streams (server-sent events), lists, and waiting requests (`?wait=`)."""
+"""Events of a job: streams (server-sent events), lists, and waiting requests (`?wait=`)."""
 
 import asyncio
 import logging
@@ -25,33 +25,34 @@ logger = logging.getLogger(__name__)
 MAX_STREAMS = 400
 """Maximum number of open streams and waiting requests in this process, half of them per owner."""
 POLL_SECONDS, MAX_POLL_SECONDS = 0.5, 2.0
-"""Interval between looks at the database, at first and after a while without events."""
+"""Interval between queries of the database (seconds): at first, and after a while without events."""
 PING_SECONDS = 15.0
-"""Interval of keep-alive comments. Proxies keep the stream open, and the service notices lost clients."""
+"""Interval of keep-alive comments (seconds). With them proxies keep the stream open, and the service notices
+lost clients."""
 RETRY_MILLISECONDS = 2_000
 MAX_SECONDS = 900.0
-"""Maximum duration of a stream. The client then reconnects, and its key is checked again."""
-# Proxies must neither cache nor buffer the stream.
+"""Maximum duration of a stream (seconds). Then the client reconnects, and its key is checked again."""
+# Proxies must not cache or buffer the stream.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _BUSY = "Too many event streams and requests with `wait` are open. Poll with GET /jobs/{id} instead."
 
 
 @dataclass(frozen=True)
 class EventSource:
-    """Source of new events: each reader polls the database."""
+    """Source of new events. Each reader polls the database."""
 
     database: Database
     stopping: threading.Event
-    """Set at the shutdown, which ends all streams."""
+    """Set at shutdown. It ends all streams."""
     readers: Budget = field(default_factory=lambda: Budget(MAX_STREAMS, _BUSY))
 
     async def follow(
         self, owner: str, job_id: str, seen: int, seconds: float
     ) -> AsyncIterator[list[JobEvent]]:
-        """Yield the events after number `seen`, or an empty list, at each look at the database.
+        """Query the database repeatedly. Each time yield the events after number `seen`, possibly none.
 
-        The iterator ends after `seconds`, at the shutdown, or if the job was deleted. An outage of the
-        database delays the events.
+        The iterator ends after `seconds`, at shutdown, or if the job was deleted. If the database is
+        unavailable, events are delayed.
         """
         until, pause = time.monotonic() + seconds, POLL_SECONDS
         while not self.stopping.is_set() and (left := until - time.monotonic()) > 0:
@@ -75,11 +76,11 @@ class EventSource:
         """Yield the events after `seen` in their wire format, until the job ends."""
         yield format_sse_event(retry=RETRY_MILLISECONDS)  # sends the headers at once
         sent = time.monotonic()
-        # Another reader may have taken the room since the check.
+        # Another reader may have taken the last place since the check.
         with suppress(ServerBusy), self.readers.hold(owner, 1):
             async for newer in self.follow(owner, job_id, seen, MAX_SECONDS):
                 if newer:
-                    # Later events, about the webhook delivery, are only in the list.
+                    # Later events are about webhook deliveries, and appear only in the list.
                     end = next((i for i, event in enumerate(newer, 1) if event.type in FINAL), None)
                     yield b"".join(map(_encoded, newer[:end]))
                     if end is not None:

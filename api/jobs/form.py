@@ -15,7 +15,8 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         pattern=r"^[!-~]{1,255}$",
-        description="Any unique text, for example a UUID. A retry with the same key creates no second job.",
+        description="Any unique text, for example a UUID. A retry with the same key does not create a second "
+        "job.",
     ),
 ]
 DryRun = Annotated[
@@ -29,7 +30,7 @@ def _list(description: str) -> Any:
 
 
 class ImagesForm(BaseModel):
-    """Labelled images: either an archive, or lists of images and labels."""
+    """Labelled images, as an archive or as lists of images and labels."""
 
     archive: Annotated[
         UploadFile | None,
@@ -71,7 +72,7 @@ class JobForm(ImagesForm):
 
 
 def check_source(form: ImagesForm, *, optional: bool = False) -> None:
-    """Raise InvalidUpload unless the form has an archive or lists, or neither if that is allowed."""
+    """Raise InvalidUpload unless the form has either an archive or lists, or neither if `optional`."""
     lists = form.images or form.labels or form.test_images or form.test_labels
     sources = (form.archive is not None) + bool(lists)
     if sources != 1 and (sources or not optional):

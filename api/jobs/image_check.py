@@ -1,4 +1,4 @@
-"""Images of an upload and of an earlier job, and their check by decoding each once."""
+"""Images of an upload and of an earlier job. Each is checked by decoding it once."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ Content = bytes  # alias for use in classes with a field named `bytes`
 
 @dataclass(frozen=True)
 class Candidate:
-    """Labelled image that is not decoded yet. `problem` is an error known before."""
+    """Labelled image that is not decoded yet. `problem` is an error that is already known."""
 
     split: Split
     class_name: str
@@ -37,7 +37,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImage(Candidate):
-    """Labelled image that was decoded without error."""
+    """Labelled image that was decoded without an error."""
 
     sha256: str
     bytes: int
@@ -49,7 +49,7 @@ class LabelledImage(Candidate):
 
 @dataclass(frozen=True)
 class StoredImages:
-    """Images of an earlier job, with corrected labels. `fetch` copies their files into the folder."""
+    """Images of an earlier job, with corrected labels. `fetch` copies their files to a folder."""
 
     rows: Sequence[JobImage]
     blobs: Blobs
@@ -57,7 +57,7 @@ class StoredImages:
     moved: Mapping[int, str] = field(default_factory=dict)
     """Corrected class names by position."""
     confirmed: frozenset[int] = frozenset()
-    """Positions of the images whose labels are right."""
+    """Positions of the images whose labels the user confirmed."""
 
     @property
     def bytes(self) -> int:
@@ -93,7 +93,7 @@ def read_data(data: Path | BinaryIO, max_bytes: int | None = None) -> bytes:
             return read_data(file, max_bytes)
     size = data.seek(0, os.SEEK_END)
     data.seek(0)
-    # read() allocates the requested size, hence the minimum.
+    # The minimum limits the buffer that read() allocates.
     content = data.read(size if max_bytes is None else min(size, max_bytes))
     data.seek(0)
     return content
@@ -102,7 +102,7 @@ def read_data(data: Path | BinaryIO, max_bytes: int | None = None) -> bytes:
 def check_candidates(
     candidates: Sequence[Candidate], settings: Settings, decoders: Decoders, owner: str
 ) -> tuple[list[LabelledImage], list[dict[str, str]]]:
-    """Decode all candidates of the owner. Return the good images, and errors {file, code, detail}."""
+    """Decode all candidates. Return the good images, and errors {file, code, detail}."""
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     read: deque[tuple[str, int]] = deque()
     """Hash and size of the files that are being decoded."""
@@ -116,7 +116,7 @@ def check_candidates(
 
     shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
-    # Only as large as the statistics need. A JPEG is still read completely, but takes less memory.
+    # Decode only as large as the statistics need. A JPEG is still read completely, but needs less memory.
     images = decoders.read(contents(), limits, owner=owner, shortest_side=SIDE, grey=True)
     with closing(images):
         for candidate in candidates:

@@ -29,10 +29,10 @@ def preflight(
 
     Args:
         upload: the upload without its bad images.
-        past: finished jobs, the basis of the estimate.
+        past: finished jobs, for the estimate.
         more_warnings: warnings about the settings.
-        settings: settings of the service, whose machine trains.
-        skips_bad: True if the request allows to skip bad images.
+        settings: settings of the service.
+        skips_bad: True if the request allows bad images to be skipped.
     """
     images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.stats) for s in upload.images]
     findings = check_images(images, config.image_size)

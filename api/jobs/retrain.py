@@ -1,4 +1,4 @@
-"""Corrected labels and changed settings of a training that is repeated with stored images."""
+"""Corrected labels and changed settings for another training on stored images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from core.store.db.tables import JobImage
 
 
 def changed_settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a stored job that this version knows, with changes.
+    """Return a stored job's settings with changes. Leave out settings that this version does not know.
 
-    With another backbone, values that are those of the old backbone's recipe give way to the new one's.
+    If the backbone changes, values from the old backbone's recipe are replaced by the new backbone's recipe.
     """
     known = {name: value for name, value in config.items() if name in JobConfig.model_fields}
     if changes.get("backbone") not in {None, config["backbone"]}:

@@ -89,16 +89,16 @@ async def get_job(
     wait: Wait = 0,
     until: WaitUntil = "end",
 ) -> Job:
-    """Return a job. With `wait` the response is delayed until the job has ended, or until the time is up.
+    """Return a job. With `wait` the response is delayed until the job has ended or the time is up.
 
-    A model can be used as soon as the job has a `model_id`. Its evaluation follows, and then the report.
+    The model can be used as soon as the job has a `model_id`. Its evaluation and the report follow.
     """
     job = await REQUESTS.run(_get_job, source.database, owner, job_id)
     if not wait or job.reached(until):
         return job
     awaited = {*FINAL, PUBLISHED} if until == "model" else FINAL
     with source.readers.hold(owner, 1):
-        # From the first event on, since the awaited one may have come meanwhile.
+        # Read from the first event, because the awaited one may have come meanwhile.
         async for newer in source.follow(owner, job.id, 0, wait):
             if any(event.type in awaited for event in newer) or await request.is_disconnected():
                 break
@@ -114,9 +114,10 @@ def _get_job(database: Database, owner: str, job_id: str) -> Job:
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
 @REQUESTS.runs
 def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
-    """Cancel a job: a queued one at once, a running one within seconds. Repeating is harmless.
+    """Cancel a job: a queued one at once, a running one within seconds. Requests can be repeated.
 
-    A job that has a model loses only its evaluation: it succeeds, with the warning `evaluation_cancelled`.
+    If the job already has a model, only its evaluation is cancelled: the job succeeds, with the warning
+    `evaluation_cancelled`.
     """
     with database.write() as session:
         before = jobs.get(session, job_id, owner=owner)
@@ -143,8 +144,8 @@ def retrain_job(
 ) -> Response:
     """Train again from a job's stored images, with corrected labels or other settings.
 
-    The response is a new job. The job itself and its model do not change. All settings that `config` leaves
-    out are those of the job. With the job's name, the new model becomes the next version of that name.
+    The response is a new job. The old job and its model do not change. Settings that `config` leaves out are
+    taken from the old job. With the old job's name, the new model becomes the next version of that name.
     """
     with submission.database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
@@ -187,7 +188,7 @@ def delete_job(
             "description": "List of events, or with `Accept: text/event-stream` a stream of them.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}},
         },
-        204: {"description": "End of the stream: the job has ended, and `done` was already sent."},
+        204: {"description": "The stream is over: the job has ended, and `done` was already sent."},
         **responses(401, 404, 422, 503),
     },
 )
@@ -203,14 +204,14 @@ def list_events(
     """List or stream the events of a job, in the order of `seq`.
 
     With `Accept: text/event-stream` the response is a stream until the job ends. Its events are `progress`
-    during training (at most one per second), `done` at the end, and `log` for everything else. The `id` of
-    an event is its `seq`, and its data is the same object as in the list. The `type` of `done` is the final
+    during training (at most one per second), `done` at the end, and `log` for all others. The `id` of an
+    event is its `seq`, and its data is the same object as in the list. The `type` of `done` is the final
     status of the job.
 
-    A stream ends after 15 minutes at the latest. Resume it, like a lost stream, with `Last-Event-ID`, at any
-    process of the service.
+    A stream ends after at most 15 minutes. Resume it, like an interrupted stream, with `Last-Event-ID`. Any
+    process of the service can resume it.
 
-    Progress is kept until a week after the end, one event per percent of each stage.
+    Progress events are kept until a week after the job's end, one per percent of each stage.
     """
     streamed = "text/event-stream" in (part.split(";")[0].strip().lower() for part in accept.split(","))
     with source.database.read() as session:
@@ -220,7 +221,7 @@ def list_events(
         last, end = events.last_seq(session, job.id), events.end_seq(session, job.id)
     seen = min(after if last_event_id is None else last_event_id, last)
     if end is not None and seen >= end:
-        return Response(status_code=204)  # browsers reconnect after every end until they get this status
+        return Response(status_code=204)  # browsers reconnect until they get this status
     with source.readers.hold(owner, 1):  # before the headers are sent
         pass
     return EventSourceResponse(source.stream(owner, job.id, seen), headers=STREAM_HEADERS)
@@ -243,11 +244,11 @@ def adapt(
 ) -> Response:
     """Upload labelled images and start a training job.
 
-    The minimum is 2 classes with 1 image each; 4 to 16 images per class work well. Every image is checked
-    before the response. The job's `warnings` summarise problems with images, class names and class balance;
-    `dry_run` gives the findings per image. Poll the job with `GET /jobs/{id}`.
+    The minimum is 2 classes with 1 image each. 4 to 16 images per class work well. Every image is checked
+    before the response. The job's `warnings` summarise problems with images, class names and class balance.
+    With `dry_run` the response has the findings per image. Poll the job with `GET /jobs/{id}`.
 
-    With an `Idempotency-Key` a request can be repeated safely if its response was lost. For 24 hours the same
+    With an `Idempotency-Key` a request can be safely repeated after a lost response. For 24 hours the same
     key returns the first request's job, with the header `Idempotency-Replayed: true`.
     """
     check_source(form)

@@ -62,12 +62,12 @@ class JobSubmission:
         idempotency_key: str | None = None,
         existing: Callable[[Path], StoredImages | None] = lambda folder: None,
     ) -> Response:
-        """Respond with a new job, with the job of an earlier request of the same key, or with the preflight.
+        """Respond with a new job, the job of an earlier request with the same key, or the preflight.
 
         Args:
             dry_run: respond with the preflight.
             idempotency_key: key of the request.
-            existing: images of an earlier job, which are fetched into a folder once the form is valid.
+            existing: returns images of an earlier job. They are fetched to a folder once the form is valid.
 
         Raises:
             ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
@@ -124,7 +124,7 @@ class JobSubmission:
         name: str | None,
         webhook: str | None,
     ) -> Response:
-        """Store the blobs, then the rows that refer to them. A failure leaves neither."""
+        """Store the blobs, then the rows that refer to them. A failure removes both."""
         installation.check(self.database, self.blobs)
         job_id = new_id("job")
         with deletions.unless_kept(self.database, self.blobs, jobs.blobs_of(job_id)):
@@ -199,7 +199,7 @@ def parse_config(text: str | None, serving: Serving, default: str) -> AdaptConfi
     """Return the resolved settings of a job.
 
     Args:
-        default: backbone of a job that names none.
+        default: backbone of a job that does not name one.
 
     Raises:
         InvalidRequest: the text is not JSON, or has an unknown field or a wrong type.
@@ -213,7 +213,7 @@ def parse_config(text: str | None, serving: Serving, default: str) -> AdaptConfi
         raise invalid_model(error, "/config") from error
     backbone = fields.pop("backbone", default)
     if not serving.has_backbone(backbone):
-        find_source(backbone)  # a name that nobody can install has its own sentence
+        find_source(backbone)  # raises its own error for a name that nobody can install
         raise UnknownBackbone(
             f"{backbone!r} is not installed here. Name another `backbone`, such as {STARTER!r}, or choose "
             "another default in the page or with `clipcite backbones use`. The operator installs it with "
@@ -253,8 +253,8 @@ def fingerprint(
 ) -> str:
     """Return a SHA-256 of the resolved settings and of every image with its label.
 
-    The bytes of the body do not count, because the multipart boundary differs at every retry. Neither do the
-    names and the packing of the images.
+    It does not depend on the body's bytes, because every retry has another multipart boundary. Nor does it
+    depend on the images' file names and packing.
     """
     content = {
         "name": name,

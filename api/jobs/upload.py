@@ -1,4 +1,4 @@
-"""Validation of uploads: archives, or lists of images and labels, become checked images with classes."""
+"""Validation of uploads: from archives, or lists of images and labels, to checked images with classes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -66,14 +66,14 @@ def validate_upload(
 ) -> ValidatedUpload:
     """Check a whole upload: decode every image and clean every class name.
 
-    The result refers to the uploaded files, or to files in `folder`. Both must exist until it is stored.
+    The result refers to the uploaded files, or to files in `folder`. Both must exist until they are stored.
 
     Args:
-        folder: the archive is extracted here.
-        take: called with the number of bytes that are written to `folder` next; it may raise an error.
-        decoders: decode the images of `owner`.
-        kept: images of an earlier job, which come first and decide the spelling of class names.
-        trains: False allows any number of classes, and counts no images per class.
+        folder: folder for the extracted archive.
+        take: called with the number of bytes before they are written to `folder`. It may raise an error.
+        decoders: decoders for the images.
+        kept: images of an earlier job. They come first and determine the spelling of class names.
+        trains: False allows any number of classes and of images per class.
 
     Raises:
         ArchiveError: the archive can't be used.
@@ -87,8 +87,8 @@ def validate_upload(
     candidates = _merge_spellings([*(kept or ()), *candidates], warnings)
     if kept:
         detail = (
-            "These corrections are of test images. They set the images' labels, but the images are not "
-            "trained, so that the test stays fair: {names}"
+            "These corrections concern test images. They change the labels, but training does not use the "
+            "images, so that the test stays fair: {names}"
         )
         held_out = [row.file_name for row in kept.rows if row.split == "test" and row.position in kept.moved]
         warn(warnings, "corrected_test_images", detail, held_out)
@@ -103,7 +103,7 @@ def validate_upload(
     files_kept = {candidate.data for candidate in kept or ()}
     shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
-    for are_stored in (False, True):  # the stored images last: they are fetched only for a good upload
+    for are_stored in (False, True):  # stored images last, because only a good upload needs them
         if are_stored and kept:
             take(kept.bytes)
             kept.fetch()
@@ -206,7 +206,7 @@ def _bad_names(errors: Sequence[dict[str, str]]) -> InvalidUpload:
 
 
 def _merge_spellings(candidates: list[Candidate], warnings: Warnings) -> list[Candidate]:
-    """Sort training images first. Class names that differ only in case get the first spelling."""
+    """Sort training images first. Replace class names that differ only in case by their first spelling."""
     candidates = sorted(candidates, key=lambda candidate: candidate.split == "test")
     spellings: dict[str, dict[str, None]] = defaultdict(dict)
     for candidate in candidates:

@@ -1,4 +1,4 @@
 """ASGI middleware: authentication, body limits and request ids.
 
-May import `api.http.problems` and `core`, no resource of `api`.
+May import `api.http.problems` and `core`, but no resource of `api`.
 """

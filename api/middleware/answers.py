@@ -1,4 +1,4 @@
-"""Large responses: their memory counts until they are sent."""
+"""Memory budget of large responses. They count until they are sent."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -6,15 +6,15 @@ from api.http.problems import error_response
 from core.admission import ServerBusy
 
 LARGE_BYTES = 1_000_000
-"""Size from which the memory of a response counts."""
+"""Minimum size of a response that counts (bytes)."""
 PIECE_BYTES = 65_536
 
 
 class AnswerMiddleware:
-    """ASGI middleware that sends a response in pieces, as fast as the client reads.
+    """ASGI middleware that sends large responses in pieces, as fast as the client reads.
 
-    uvicorn buffers what it is given. Without pieces, a response that nobody reads would no longer count.
-    Without room the response is a 503.
+    uvicorn buffers what it gets. Without pieces, a response would stop counting before the client reads it.
+    If the budget is used up, the response is a 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,7 +30,7 @@ class AnswerMiddleware:
         async def send_pieces(message: Message) -> None:
             nonlocal start, refused
             if message["type"] == "http.response.start":
-                start = message  # sent once there is room for the body
+                start = message  # sent once the budget has admitted the body
                 return
             body = memoryview(message.get("body", b""))
             if start is not None:

@@ -1,8 +1,8 @@
 """Authentication and authorisation.
 
-A caller with a key acts for the key's owner. As long as there is no key at all, a caller with the token of
-the installation acts for the default owner. With CLIPCITE_REQUIRE_TOKEN=false, every program on this machine
-does.
+A caller with a key acts for the key's owner. Before the first key exists, a caller with the token of the
+installation acts for the default owner. With CLIPCITE_REQUIRE_TOKEN=false, so does every program on this
+machine.
 """
 
 import ipaddress
@@ -31,7 +31,7 @@ from core.store.errors import DatabaseUnavailable
 
 OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 OPEN_FOLDER = "/page/"  # static files of the page, without data
-# Scopes by method and path; the first match counts. All other routes need the scope admin, which allows all.
+# Scopes by method and path. The first match counts. All other routes need the scope admin, which allows all.
 NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     ("POST", re.compile(r"/classify(/collection)?"), frozenset({CLASSIFY})),
     ("POST", re.compile(r"/thumbnail"), frozenset({CLASSIFY, ADAPT})),
@@ -59,7 +59,7 @@ class Caller:
 
     @property
     def is_operator(self) -> bool:
-        """Whether the caller may change what all owners share."""
+        """True if the caller may change what all owners share."""
         return self.owner == DEFAULT_OWNER and ADMIN in self.scopes
 
 
@@ -74,7 +74,7 @@ class Unauthorized(ClipCiteError):
 
 
 class TokenNeeded(Unauthorized):
-    """No token, on a service without keys."""
+    """The token is missing, on a service without keys."""
 
     code = "token_needed"
 
@@ -90,14 +90,14 @@ class MissingScope(ClipCiteError):
 
 
 class OperatorOnly(ClipCiteError):
-    """A change for all owners."""
+    """A change that concerns all owners."""
 
     code = "operator_only"
     status = 403
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a listen address or a Host header refers to this machine only."""
+    """Return whether a listen address or a Host header refers only to this machine."""
     if host == "localhost":
         return True
     try:
@@ -107,7 +107,7 @@ def is_loopback(host: str) -> bool:
 
 
 def needed_scopes(method: str, path: str) -> frozenset[str]:
-    """Return the scopes of which a key needs at least one."""
+    """Return the scopes that allow a request. A key needs at least one of them."""
     for only, pattern, scopes in NEEDED:
         if only in {"", method} and pattern.fullmatch(path):
             return scopes
@@ -167,7 +167,7 @@ class AuthMiddleware:
         """Return the caller of a request with these headers.
 
         Raises:
-            Unauthorized, KeyRefused: the request has no valid key. Without keys: not the token.
+            Unauthorized, KeyRefused: the request lacks a valid key or, on a service without keys, the token.
             ForeignSite: the service has neither keys nor a token, and a page of another site sent the
                 request through a browser on this machine.
         """
@@ -177,7 +177,8 @@ class AuthMiddleware:
             if expected is not None and _same(given, expected.get_secret_value()):
                 return OPERATOR
             if api_keys.is_formed(given):
-                # The owner is not known yet: keys take turns, so that many requests with one delay no other.
+                # The owner is not known yet. Keys take turns, so that many requests with one key do not delay
+                # others.
                 caller = await REQUESTS.run_as(f"key {hash(given)}", self._look_up, given)
                 if caller is not None:
                     return caller
@@ -217,7 +218,7 @@ class AuthMiddleware:
         """Return whether the caller may see why a part of the service is unavailable."""
         try:
             return ADMIN in (await self._caller(headers)).scopes
-        except DatabaseUnavailable:  # the last known state of the keys counts
+        except DatabaseUnavailable:  # use the last known state of the keys
             return not (self._keys_made or self.settings.require_token or foreign_reason(headers))
         except ClipCiteError:
             return False
@@ -247,7 +248,7 @@ class AuthMiddleware:
 
 
 def _address(scope: Scope) -> str:
-    """Return the address of the client. If a trusted proxy has passed on another text, it is the proxy's."""
+    """Return the client's address or, if a trusted proxy forwarded an invalid one, the proxy's address."""
     for client in (scope.get("client"), scope.get("state", {}).get("peer")):
         try:
             return str(ipaddress.ip_address(client[0] if client else ""))

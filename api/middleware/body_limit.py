@@ -12,22 +12,22 @@ from core.admission import Budget, ServerBusy
 from core.scratch import ScratchExceeded
 
 MAX_SMALL_BYTES = 64_000
-"""Maximum bytes of a body, unless its path has a larger limit."""
+"""Maximum size of a body (bytes), unless its path has a larger limit."""
 ANY_PATH = re.compile(r".*", re.DOTALL)
 IDLE_SECONDS = 30.0
-"""Maximum time without a byte of the body, after which its client is lost."""
+"""Maximum time without a byte of the body (seconds). After it the client counts as lost."""
 CLOSE = {"Connection": "close"}
 """The rest of a refused body is not read, so the connection can't be reused."""
 JSON_COPIES = 3
-"""Copies of a JSON body in memory at once: as received, as text, and as decoded images."""
+"""Number of copies of a JSON body that are in memory at once: as received, as text, and as decoded images."""
 
 
 class BodyLimitMiddleware:
     """ASGI middleware that limits request bodies.
 
-    A body takes its part of a budget before it arrives, if its length is declared, and keeps it until the
-    response is sent. Responses: 413 for a body that is too large, 408 for one that is too slow, 503 if others
-    take the room. The state of the request has `take_memory` for what the request needs in addition.
+    A body takes its part of a budget until the response is sent. If its length is declared, it takes its part
+    before it arrives. The response is 413 for a body that is too large, 408 for one that is too slow, and 503
+    if others use the budget. A request takes additional memory with `take_memory` in its state.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class BodyLimitMiddleware:
         upload_paths: re.Pattern[str] = ANY_PATH,
         memory_paths: re.Pattern[str] = ANY_PATH,
     ) -> None:
-        """Limit the bodies of all paths to MAX_SMALL_BYTES, except large ones to some paths.
+        """Limit bodies to MAX_SMALL_BYTES, except on some paths.
 
         Args:
             max_bytes: limit for large bodies.
-            upload_paths: accept large forms, whose files are on disk.
-            memory_paths: accept large bodies of any type, which stay in memory.
+            upload_paths: paths that accept large forms. Their files are on disk.
+            memory_paths: paths that accept large bodies of any type. They stay in memory.
         """
         self.app = app
         self.max_bytes = max_bytes
@@ -79,7 +79,7 @@ class BodyLimitMiddleware:
                 async def guarded() -> Message:
                     nonlocal complete, total
                     try:
-                        # After the body comes the disconnection, which has no time limit.
+                        # After the body, only the disconnection is awaited, without a time limit.
                         async with asyncio.timeout(None if complete else IDLE_SECONDS):
                             message = await receive()
                     except TimeoutError:
@@ -99,7 +99,7 @@ class BodyLimitMiddleware:
                     return message
 
                 await self.app(scope, guarded, send)
-        except BodyRefused as error:  # before the application has begun: it answers its own
+        except BodyRefused as error:  # raised before the application, which handles its own errors
             answer = problem_response(scope, error.status_code, error.code, error.detail, (), error.headers)
             await answer(scope, receive, send)
         except (ServerBusy, ScratchExceeded) as error:

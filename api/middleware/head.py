@@ -4,9 +4,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadMiddleware:
-    """ASGI middleware that answers HEAD as GET, without the body.
+    """ASGI middleware that handles HEAD as GET, without the body.
 
-    The response is complete after its headers. A stream that goes on then ends as if the client had left.
+    The response ends after its headers. A stream then stops as if the client had disconnected.
     """
 
     def __init__(self, app: ASGIApp) -> None:

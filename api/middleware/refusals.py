@@ -1,4 +1,4 @@
-"""Requests that authentication refuses: a metric by code, and lines in the log."""
+"""Metric and log lines of requests that authentication refuses."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter
 logger = logging.getLogger(__name__)
 PERIOD_SECONDS = 60
 MAX_LINES = 100
-"""Maximum number of lines per period. A stranger may send requests from many addresses."""
+"""Maximum number of log lines per period, because a stranger may send requests from many addresses."""
 
 
 class Refusals:

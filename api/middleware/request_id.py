@@ -1,7 +1,7 @@
-"""Request ids: the caller's `X-Request-ID` if it is harmless, else a new one.
+"""Request ids: the caller's `X-Request-ID` if it is safe, else a new one.
 
-The id is in the response header, in problems and in all log lines of the request. Every response forbids
-browsers to guess another content type.
+The id is in the response header, in problems and in all log lines of the request. Every response also
+forbids browsers to guess the content type.
 """
 
 import re
@@ -29,7 +29,7 @@ class RequestId:
         sent = Headers(scope=scope).get("x-request-id", "")
         request_id = sent if HARMLESS.fullmatch(sent) else f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
-        # Never reset: the task belongs to this request, and outer layers log its failure.
+        # Not reset, because the task belongs to this request, and outer layers log its failure.
         from_here(request_id=request_id)
         if job := JOB.match(scope["path"]):
             from_here(job_id=job[1])

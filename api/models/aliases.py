@@ -28,7 +28,7 @@ def list_aliases(database: DatabaseDep, owner: CurrentOwner, name: Name) -> Alia
 @router.get("/{alias}", responses=responses(401, 404, 422, 503))
 @REQUESTS.runs
 def get_alias(database: DatabaseDep, owner: CurrentOwner, name: Name, alias: AliasName) -> Alias:
-    """Return an alias: the model that it points to, and its history."""
+    """Return an alias with its model and its history."""
     with database.read() as session:
         return _shown(aliases.get(session, name, alias, owner=owner))
 

@@ -14,7 +14,7 @@ ZIP = "application/zip"
 
 
 class Download(StreamingResponse):
-    """An archive, whose temporary file goes when the response ends: sent, refused or cancelled."""
+    """Response with an archive. The temporary file is removed when the response ends in any way."""
 
     def __init__(self, archive: IO[bytes], held: ExitStack, headers: Mapping[str, str]) -> None:
         super().__init__(iter(partial(archive.read, CHUNK), b""), media_type=ZIP, headers=headers)
@@ -25,4 +25,4 @@ class Download(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             with CancelScope(shield=True):
-                await to_thread.run_sync(self._held.close)  # removing a large file takes time
+                await to_thread.run_sync(self._held.close)  # in a thread: removing a large file takes time

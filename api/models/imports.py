@@ -39,7 +39,7 @@ from core.store.storage.blobs import Blobs
 
 MAX_ENTRIES = 1_000
 CONFIG_FIELDS = ("backbone", "alpha", "templates", "prompts", "delta_format")
-"""Settings that apply to a model that was not trained here."""
+"""Settings of a model that was not trained here."""
 CLASSES: TypeAdapter[Any] = TypeAdapter(
     Annotated[list[RawName], Field(fail_fast=True, max_length=MAX_CLASSES)]
 )
@@ -110,7 +110,7 @@ class ModelImport:
                 class_names=names,
                 config={field: config.to_dict()[field] for field in CONFIG_FIELDS},
             )
-            del backbone, weights  # free the memory before the files are stored
+            del backbone, weights  # free memory before the files are stored
             model = NewModel(
                 id=(model_id := new_id("mdl")),
                 name=name or clean_name(info.name),
@@ -186,7 +186,7 @@ def _resolved(info: ArchiveInfo, serving: Serving, form: ImportForm) -> AdaptCon
 
 
 def _class_names(info: ArchiveInfo, form: ImportForm) -> tuple[str, ...]:
-    """Clean the class names. Raise InvalidRequest if one is invalid or present twice."""
+    """Clean the class names. Raise InvalidRequest if one is invalid or repeated."""
     classes: Sequence[str] = info.classes
     if form.classes is not None:
         try:

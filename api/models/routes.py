@@ -61,8 +61,8 @@ def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) ->
 def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch) -> Model:
     """Rename a model, or remove its name.
 
-    The model becomes the next version of that name. Its old version number is never used again. A model
-    with aliases can't be renamed.
+    The model becomes the next version of that name. Its old version number is never reused. A model with
+    aliases can't be renamed.
     """
     name = clean_name(patch.name)
     with database.write() as session:
@@ -81,7 +81,7 @@ def delete_model(
     model_id: ModelRef,
     force: Annotated[bool, Query(description="Delete the model's aliases too.")] = False,
 ) -> None:
-    """Delete a model and its weights. Requests in progress still finish."""
+    """Delete a model and its weights. Requests in progress can finish."""
     with database.write() as session:
         model = models.delete(session, model_id, owner=owner, force=force)
         audit.record("model.delete", model.id)
@@ -130,7 +130,7 @@ def export_model(
     with serving.database.read() as session:
         model = models.resolve(session, model_id, owner=owner)
     with ExitStack() as opened:
-        # The file counts as a temporary file of the owner until it is sent, a large one as an owner's half.
+        # The file counts as a temporary file of the owner until it is sent, but at most as an owner's half.
         take = opened.enter_context(scratch.hold(owner))
         archive = opened.enter_context(
             export(
@@ -168,8 +168,8 @@ def import_model(
 ) -> Model:
     """Import a model that was trained elsewhere.
 
-    The service must have the model's backbone and stores only the difference from it. The imported model
-    works like any other.
+    The service must have the model's backbone. It stores only the difference from the backbone. The imported
+    model works like any other.
     """
     return importer.run(form, owner, response)
 
@@ -190,14 +190,14 @@ def extend(
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Train a new model with the model's images, its corrections and further images.
+    """Train a new model on the model's images, its corrections and more images.
 
-    The job starts from the backbone and uses the images of the model's job, its corrections and the images of
-    the request, which may be none if there are corrections. The model itself does not change. If its job was
-    deleted, its images are gone and the response is 409.
+    The job starts from the backbone. It uses the images of the model's job, the corrections and the images of
+    the request. The request needs no images if there are corrections. The model itself does not change. If
+    its job was deleted, its images are gone and the response is 409.
 
-    `labels` may contain classes of the model and others. `config` contains the settings to change; all others
-    are the model's. Without `name` the new model becomes the next version of this one.
+    `labels` may contain old and new classes. `config` contains only changed settings. Without `name` the new
+    model becomes the next version of this one.
     """
     with submission.database.read() as session:
         model, job = corrections.trained_from(session, model_id, owner=owner)

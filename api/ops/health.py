@@ -1,4 +1,4 @@
-"""GET /healthz and GET /readyz, which checks database, storage, broker and backbone."""
+"""GET /healthz, and GET /readyz with checks of database, storage, broker and backbone."""
 
 import asyncio
 import logging
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 router = APIRouter(tags=["health"])
 """Routes that need no key."""
 GOOD_SECONDS = 1.0
-"""Time for which a result is reused."""
+"""Time for which a result is reused (seconds)."""
 STORAGE_GOOD_SECONDS = 15.0
-"""Time for which a good storage result is reused, because each bucket request costs money."""
+"""Time for which a good result of the storage is reused (seconds): requests to a bucket cost money."""
 MIN_FREE_BYTES = 20_000_000
-"""Free space (bytes) below which a disk counts as full: less than one upload of a few photos."""
+"""Free space below which a disk counts as full (bytes). It is less than an upload of a few photos."""
 OK = PartReadiness(status="ok", reason=None)
 HIDDEN_REASON = (
     "The operator finds the reason in the service's log, or here with a key that has the scope admin (header "
@@ -39,7 +39,7 @@ HIDDEN_REASON = (
 class Checks:
     """Checks of the service's parts, in their own thread and at most once per second.
 
-    Neither many callers nor a database that hangs can use up the threads and connections of other requests.
+    So many callers or a hanging database can't use up the threads and connections of other requests.
     """
 
     def __init__(self, state: State) -> None:
@@ -51,7 +51,7 @@ class Checks:
         self._storage = OK
         self._storage_good_until = 0.0
         self._storage_tried = False
-        """True once a blob was written, read and deleted since the start."""
+        """True once a blob was written, read and deleted."""
         self._logged: dict[str, Part] = {}
 
     async def run(self) -> dict[str, PartReadiness]:
@@ -62,7 +62,7 @@ class Checks:
                 self._pending = self._thread.submit(self._check)
             pending = self._pending
         parts = await asyncio.shield(asyncio.wrap_future(pending))
-        backbone = _part(self._state.serving.ready)  # costs nothing, so it is always up to date
+        backbone = _part(self._state.serving.ready)  # costs nothing, so it is never reused
         return {**parts, "backbone": backbone}
 
     def _check(self) -> dict[str, PartReadiness]:
@@ -84,7 +84,7 @@ class Checks:
         return parts
 
     def _check_storage(self) -> PartReadiness:
-        """Check the storage, with a write only until one has succeeded."""
+        """Check the storage. Write a blob only until a write has succeeded once."""
         try:
             if not self._storage_tried:
                 self._state.blobs.check()
@@ -98,7 +98,7 @@ class Checks:
         return OK if problem is None else PartReadiness(status="degraded", reason=problem)
 
     def _disk_problem(self) -> str | None:
-        """Return a sentence if no file can be written to the data folder or the storage, else None."""
+        """Return a sentence if the data folder or the storage is not writable, else None."""
         for folder in filter(None, (self._state.settings.data, self._state.blobs.folder)):
             with suppress(OSError), tempfile.TemporaryFile(dir=folder):
                 if shutil.disk_usage(folder).free >= MIN_FREE_BYTES:
@@ -138,7 +138,7 @@ def show(app: FastAPI, parts: dict[str, PartReadiness], *, details: bool) -> Rea
 
 
 def without_folder(backbone: str) -> str:
-    """Hide where a local backbone lies, because this route is public."""
+    """Hide the folder of a local backbone, because this route is public."""
     kind, _, path = backbone.partition(":")
     return f"{kind}:{PurePath(path).name}" if kind == "local-dir" else backbone
 
@@ -153,9 +153,9 @@ async def alive() -> Alive:
 async def ready(request: Request, response: Response) -> Readiness:
     """Readiness: 200 if the service can work, else 503.
 
-    Status 503 means that database, storage or default backbone is unavailable. Without the broker the status
-    is `degraded`: jobs are accepted and wait in the database. Reasons are shown only to callers that may read
-    `/metrics`. The checks run at most once per second.
+    503 means that the database, the storage or the default backbone is unavailable. Without the broker,
+    `status` is `degraded`: jobs are accepted and wait in the database. Only callers that may read `/metrics`
+    see reasons. The checks run at most once per second.
     """
     state = request.app.state
     readiness = show(request.app, await state.checks.run(), details=request.state.show_details)

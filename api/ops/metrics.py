@@ -45,7 +45,7 @@ class ServingMetrics(Collector):
             ),
             ("queue_refused", "Requests rejected with 503 by load shedding.", images.refused),
             ("queue_batches", "Image batches.", batches.batches.get("images", 0)),
-            ("queue_batched_images", "Images in those batches.", batches.rows.get("images", 0)),
+            ("queue_batched_images", "Images in these batches.", batches.rows.get("images", 0)),
             ("queue_busy_seconds", "Computing time, summed over threads.", batches.busy_seconds),
         ):
             yield CounterMetricFamily(f"clipcite_{name}", meaning, value=count)
@@ -59,10 +59,10 @@ def metrics(request: Request) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Register the metrics of an application whose state is complete.
+    """Register the metrics of an application. Its state must be complete.
 
-    The instrumentator's own route is not used, because its function is a closure over the registry. FastAPI
-    keeps every route's function for ever, and with it the application and its models.
+    The instrumentator's own route is not used. Its function is a closure over the registry, and FastAPI keeps
+    every route's function for ever, and with it the application and its models.
     """
     app.state.registry = registry = new_registry()
     registry.register(

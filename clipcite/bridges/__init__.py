@@ -1,6 +1,6 @@
-"""Bridges to other programs, on the public client: one module and command each, which can be deleted alone.
+"""Bridges to other programs, based on the public client. Each module can be deleted alone.
 
-A module has `command`, which is the command of its name.
+A module has `command`, the function of the command with the module's name.
 """
 
 import pkgutil

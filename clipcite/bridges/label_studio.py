@@ -1,4 +1,4 @@
-"""`clipcite label-studio`: an ML backend for Label Studio, which predicts, and trains on the annotations."""
+"""`clipcite label-studio`: an ML backend for Label Studio that predicts, and trains on annotations."""
 
 import base64
 import json
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from clipcite import Client
 
 MAX_BODY = 16_000_000
-"""Maximum size of a request (bytes). Label Studio sends the addresses of images, not their content."""
+"""Maximum size of a request (bytes). Label Studio sends the URLs of images, not their content."""
 
 
 def command(
     model: Annotated[str, typer.Option("--model", "-m", help="Model that predicts, such as pets@prod.")],
     listen: Annotated[str, typer.Option(help="Address for Label Studio's requests.")] = "127.0.0.1:9090",
     server: Annotated[str, typer.Option(help="Address of Label Studio.")] = "http://127.0.0.1:8080",
-    token: Annotated[str, typer.Option(help="Access token, in place of the one that it sends.")] = "",
-    retrain_after: Annotated[int, typer.Option(help="Train after N annotations; 0 for never.")] = 0,
+    token: Annotated[str, typer.Option(help="Access token, instead of the one that it sends.")] = "",
+    retrain_after: Annotated[int, typer.Option(help="Train after N annotations (0: never).")] = 0,
     allow_host: Annotated[list[str] | None, typer.Option(help="Another host of images.")] = None,
     secret: Annotated[
         str,
@@ -61,7 +61,7 @@ class Threads(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: the client has left, or its time is over."""
+        """Ignore the error: the client has disconnected or timed out."""
 
 
 class Connection(WSGIRequestHandler):
@@ -72,10 +72,10 @@ class Connection(WSGIRequestHandler):
 
 @dataclass
 class Backend:
-    """The answers to Label Studio's requests, by WSGI.
+    """WSGI application that handles Label Studio's requests.
 
-    Requests must be JSON, which no page of another site sends, and carry the secret. Without a secret they
-    must come from this machine.
+    Requests must be JSON, which a page of another site can't send, and contain the secret. Without a secret,
+    they must come from this machine.
     """
 
     client: "Client"
@@ -90,7 +90,7 @@ class Backend:
     training: Any = field(default_factory=threading.Lock)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        """Answer a request. Label Studio shows the status of an error, and the terminal its text."""
+        """Handle a request. Label Studio shows the status of an error, and the terminal shows its text."""
         path, status = environ["PATH_INFO"], "200 OK"
         answer = dict[str, Any](status="UP", model_class="clipcite")
         try:
@@ -123,10 +123,10 @@ class Backend:
         return [json.dumps(answer).encode()]
 
     def check_sender(self, environ: dict[str, Any]) -> None:
-        """Raise PermissionError for a request without the secret, or from elsewhere."""
+        """Raise PermissionError without the right secret or, if none is set, from another machine."""
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if self.secret:
-            if scheme.lower() == "basic":  # from the settings of a model; a webhook has headers of its own
+            if scheme.lower() == "basic":  # from a model's settings; webhooks have their own headers
                 given = base64.b64decode(given).decode().partition(":")[2]
             if not secrets.compare_digest(given.encode(), self.secret.encode()):
                 raise PermissionError(
@@ -146,7 +146,7 @@ class Backend:
             return "stock"
 
     def predict(self, tasks: list[Any], config: str) -> list[Any]:
-        """Return the most likely choice of each task, or none if its image can't be read."""
+        """Return the most likely choice of each task, or an empty result if its image can't be read."""
         source, tags, names = _choices(config)
         version, files = self.version(), [self.fetch(task["data"][source]) for task in tasks]
         found = []
@@ -171,13 +171,13 @@ class Backend:
             if alias:
                 self.client.aliases.promote(name, alias, str(job.model_id))
             print(f"{self.model} is {job.model_id}", flush=True)
-        except Exception as error:  # whatever it was, another training may start
+        except Exception as error:  # another training may start after any error
             print(f"The training of {self.model} failed: {error}", flush=True)
         finally:
             self.training.release()
 
     def fetch(self, address: str) -> bytes:
-        """Return a file. Label Studio alone gets the token, and other hosts must be allowed."""
+        """Return a file. Only Label Studio gets the token. Other hosts must be allowed."""
         import httpx  # here, because the command line imports this module
 
         url, token, headers = urljoin(self.server, address), self.token or self.sent_token, {}

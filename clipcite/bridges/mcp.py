@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 INSTRUCTIONS = """Classify images and train image classifiers with clipcite. Paths are relative to {root}. A
 model is a reference such as shoes@prod; `stock` is the pre-trained one and needs class_names. A training
-takes minutes: `adapt` returns a job at once, `job_status` tells its state, `report` how good the model is."""
+takes minutes: `adapt` returns a job at once, `job_status` its state, and `report` how good the model is."""
 
 
 def command(
@@ -36,8 +36,8 @@ def command(
 ) -> None:
     """Let an assistant classify, train and sort.
 
-    A server of the Model Context Protocol. Assistants start this command themselves. No tool deletes or
-    overwrites a file.
+    This is a server of the Model Context Protocol. Assistants start it themselves. Its tools never delete or
+    overwrite a file.
     """
     with connected(url, key) as client:
         try:
@@ -48,7 +48,7 @@ def command(
 
 
 def make_server(client: "Client", root: Path) -> "MCPServer":
-    """Return the server of the tools, which read files below `root` only, each in a thread of the server."""
+    """Return the server of the tools. They read only files below `root`. Each call runs in a thread."""
     from mcp.server import MCPServer
     from mcp.server.mcpserver.exceptions import ToolError
 
@@ -62,7 +62,7 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
         def explained(*args: Any, **given: Any) -> Any:
             try:
                 return function(*args, **given)
-            except (ClipCiteError, OSError, ValueError) as error:  # others reach the assistant without text
+            except (ClipCiteError, OSError, ValueError) as error:  # MCP hides the text of other errors
                 text = error.text("commands") if isinstance(error, APIStatusError) else str(error)
                 raise ToolError(text) from error
 
@@ -77,7 +77,7 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
     def dataset(folder: str) -> "Dataset":
         start = inside(folder)
         seen = {start}
-        for parent, folders, files in os.walk(start, followlinks=True):  # before one of them is opened
+        for parent, folders, files in os.walk(start, followlinks=True):  # check all before any is opened
             below = {name: inside(Path(parent, name)) for name in (*folders, *files) if name[0] != "."}
             folders[:] = [name for name in folders if name in below and below[name] not in seen]
             seen.update(below.values())
@@ -134,9 +134,9 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
 
     @tool
     def sort_folder(folder: str, model: str) -> dict[str, Any]:
-        """Copy each image of a folder into `FOLDER-sorted/CLASS/`, or `something else/`.
+        """Copy each image of a folder into `FOLDER-sorted/CLASS/`, or into `something else/`.
 
-        The latter are images that are none of the classes. The command in `undo` undoes it.
+        `something else/` gets images that belong to none of the classes. The command in `undo` undoes it.
         """
         source = inside(folder)
         into = inside(source.with_name(f"{source.name}-sorted"))

@@ -1,1 +1,1 @@
-"""The SDK: HTTP requests, answers and their types. May import `clipcite.datasets`, nothing of the server."""
+"""The SDK: HTTP requests, responses and their types. May import `clipcite.wire` and `clipcite.datasets`."""

@@ -18,8 +18,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -> dict[str, Any]:
     """Return the arguments of an httpx client. Defaults: CLIPCITE_URL and CLIPCITE_API_KEY.
 
-    Without an address, it is that of the service with this user's data folder. Without a key, a loopback
-    address gets the token of this machine's service, if there is one.
+    Without an address, use the service with this user's data folder. Without a key, a loopback address gets
+    the token of this machine's service, if any.
 
     Raises:
         InvalidAddress: the address is not an http or https URL, the key is malformed, or SSL_CERT_FILE is
@@ -36,7 +36,7 @@ def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -
     if url.scheme not in {"http", "https"} or not url.host:
         raise InvalidAddress(f"{address!r} is not a valid address. Use a URL such as {DEFAULT_URL}.")
     try:
-        loopback = ipaddress.ip_address(url.host).is_loopback  # no proxy could reach it
+        loopback = ipaddress.ip_address(url.host).is_loopback  # a proxy could not reach it
     except ValueError:
         loopback = url.host == "localhost"
     if key is None and loopback:
@@ -49,7 +49,7 @@ def settings_of(base_url: str | None, api_key: str | None, verify: Any = True) -
     file = os.environ.get("SSL_CERT_FILE")
     if verify is True and file and url.scheme == "https":
         try:
-            # With the environment, httpx would read this file, too, but also proxies.
+            # httpx can read this variable itself, but only together with variables for proxies.
             verify = ssl.create_default_context(cafile=file)
         except OSError as error:
             raise InvalidAddress(
@@ -75,7 +75,7 @@ def local_token(data: Path | None = None) -> str | None:
 
 
 def _read(file: str, data: Path | None) -> str | None:
-    """Return what the running service wrote into its data folder (default: CLIPCITE_DATA), or None."""
+    """Return the content of a file that the running service wrote to its data folder, or None."""
     folder = data or Path(os.environ.get("CLIPCITE_DATA") or user_data_path("clipcite"))
     try:
         return (folder / file).read_text(encoding="ascii").strip() or None
@@ -101,7 +101,7 @@ def unreachable(base_url: httpx.URL, error: httpx.TransportError) -> APIConnecti
 
 
 def untrusted_certificate(error: BaseException | None) -> str | None:
-    """Return the reason of a failed check of the service's certificate, or None for any other error."""
+    """Return why the service's certificate is not trusted, or None for any other error."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return None if error is None else f"CERTIFICATE_VERIFY_FAILED: {error.verify_message}"

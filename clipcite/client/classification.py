@@ -1,4 +1,4 @@
-"""Requests to /classify, and one answer from several responses."""
+"""Requests to /classify, and one result from several responses."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def collection_request(
 
 
 def unreadable(error: UnprocessableEntityError, names: Sequence[str | None]) -> list[ImageResult]:
-    """Return the results of a request without a readable image."""
+    """Return the results of a request without readable images."""
     return [
         ImageResult(file=name, error=Notice(code=item.code or error.code, detail=item.detail))
         for item, name in zip(error.errors, names, strict=False)
@@ -64,7 +64,7 @@ def join_answers(
     """Join the responses to several requests into one.
 
     Args:
-        answers: responses to the requests with a readable image, in order.
+        answers: responses to requests with readable images, in order.
         refused: errors of the other requests, by request number.
         names: local name of each image.
     """

@@ -1,4 +1,4 @@
-"""Exceptions. Those for error responses carry the text of the service."""
+"""Exceptions. For an error response, the exception has the text of the service."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ ROUTES = (
     (r"POST /adapt\?dry_run=true", r"clipcite adapt --dry-run", r"client.preflight(images)"),
     (r"POST /adapt\b", r"clipcite adapt", r"client.adapt(images)"),
 )
-"""Advice of the service about routes, as commands and as calls of the Python client."""
+"""Routes in the service's advice, each with its command and its call in Python."""
 
 
 class ClipCiteError(Exception):
@@ -47,7 +47,7 @@ class InvalidImages(ClipCiteError):
 
 
 class WaitTimeout(ClipCiteError):
-    """Timeout of `wait`. The job continues; `job` is its last known state, None without any response."""
+    """Timeout of `wait`. The job continues. `job` is its last known state, or None without a response."""
 
     def __init__(self, job_id: str, job: "Job | None") -> None:
         state = f"is still {job.status} and continues" if job else "continues; the service did not respond"
@@ -93,7 +93,7 @@ class APIStatusError(ClipCiteError):
     def text(self, caller: Literal["commands", "python"]) -> str:
         """Return the detail, each invalid file or field, and the request id.
 
-        Commands or calls stand in place of the service's routes and fields.
+        Routes and fields of the service are replaced by commands or calls in Python.
         """
         items = [f"  {item.file or item.pointer or ''}: {item.detail}" for item in self.errors]
         tail = [f"({self.status} {self.code}, request {self.request_id})"] if self.request_id else []

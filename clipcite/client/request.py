@@ -22,7 +22,7 @@ BINARY, ZIP = "application/octet-stream", "application/zip"
 
 
 class APIResponseValidationError(ClipCiteError):
-    """A response that violates the API contract: another version of the service, or another server."""
+    """A response that violates the API contract, from another version of the service or another server."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str | None] = field(default_factory=dict)
-    """Parameters. Those that are None are not sent."""
+    """Query parameters. None is not sent."""
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     """Body, if it is JSON."""
     fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Text fields of a form."""
     files: Sequence[FilePart] = ()
-    """Files of a form. Those that are open are read from the beginning by each attempt."""
+    """Files of a form. Each attempt reads open files from the beginning."""
     on_upload: OnUpload | None = None
     """Called while an open file is sent."""
     read_seconds: float = 60
@@ -54,7 +54,7 @@ class Request:
         return replace(self, read_seconds=min(self.read_seconds, max(0.5, deadline - time.monotonic())))
 
     def watched_files(self) -> list[Any]:
-        """Return the files, of which `on_upload` watches the open ones."""
+        """Return the files. Open files report to `on_upload`."""
         watch = self.on_upload
         if watch is None:
             return [*self.files]
@@ -115,7 +115,7 @@ def parse_list(kind: type[M], body: bytes) -> tuple[list[M], str | None]:
     """Return the items of one page of a list, and the cursor of the next page.
 
     Raises:
-        APIResponseValidationError: the body is no such page.
+        APIResponseValidationError: the body is not such a page.
     """
     value = json_of(body)
     if not isinstance(value, dict) or not isinstance(value.get("data"), list):
@@ -140,7 +140,7 @@ def json_of(body: bytes) -> Any:
 
 
 def status_error(response: httpx.Response) -> APIStatusError:
-    """Return the exception for an error response, whose body was read."""
+    """Return the exception for an error response. Its body must have been read."""
     try:
         body = json_of(response.content)
     except APIResponseValidationError:

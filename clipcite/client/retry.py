@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 RETRYABLE = frozenset({429, 502, 503, 504})
 NOT_DONE = frozenset({429, 503})
-"""Statuses with which the service guarantees that nothing was done."""
+"""Statuses that guarantee that the service did nothing."""
 MAX_BACKOFF = 8.0
 
 
@@ -15,8 +15,8 @@ MAX_BACKOFF = 8.0
 class Retry:
     """Retry policy of a client.
 
-    Almost every request can be retried: uploads of images carry an Idempotency-Key. Imports of models and
-    rollbacks are not retried if the service may have carried them out.
+    Almost every request can be retried, because uploads of images have an Idempotency-Key. Imports of models
+    and rollbacks are not retried if the service may have executed them.
     """
 
     attempts: int = 5
@@ -34,10 +34,10 @@ class Retry:
         return replace(self, attempts=5 + round(self.patience_seconds / (0.75 * MAX_BACKOFF)))
 
     def pause(self, attempt: int, headers: Mapping[str, str] | None = None) -> float | None:
-        """Return the seconds to wait after attempt number `attempt` (from 1); None: give up.
+        """Return the seconds to wait after attempt number `attempt` (from 1), or None to give up.
 
-        Without a `Retry-After` it is an exponential backoff with jitter, so that many clients do not retry at
-        the same moment.
+        Without `Retry-After` this is exponential backoff with jitter, so that clients do not retry at the
+        same moment.
         """
         if attempt >= self.attempts:
             return None
@@ -49,7 +49,7 @@ class Retry:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a `Retry-After` header, or None; the service sends no date."""
+    """Return the seconds of a `Retry-After` header, or None. The service never sends a date."""
     value = headers.get("retry-after", "").strip()
     return float(value) if value.isdecimal() else None
 

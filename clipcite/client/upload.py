@@ -45,10 +45,11 @@ class Upload:
 
 
 def upload_of(images: Adaptable | None, test: ByClass | None = None) -> Upload:
-    """Return the upload of images in any supported form, or of none. A zip is sent unchanged.
+    """Return the upload of images in any supported format. None is an upload without images. A zip is sent
+    unchanged.
 
     Raises:
-        InvalidImages: no images, or an unsupported form.
+        InvalidImages: images are missing, or in an unsupported format.
     """
     if images is None:
         return Upload([])
@@ -63,7 +64,7 @@ def upload_of(images: Adaptable | None, test: ByClass | None = None) -> Upload:
 
 
 def model_archive(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a model as a zip, into which a folder is packed.
+    """Open a model as a zip. A folder is packed.
 
     Raises:
         InvalidImages: the archive cannot be read.
@@ -104,7 +105,7 @@ def _labelled(images: Sequence[Labelled]) -> Upload:
 
 
 def zip_of(images: Sequence[tuple[str, ImageFile]]) -> BinaryIO:
-    """Return a zip in a temporary file. Entries are stored, since images are already compressed.
+    """Return a zip in a temporary file. Entries are not compressed, because images already are.
 
     Raises:
         InvalidImages: a file cannot be read, or the temporary file cannot be written.
@@ -130,14 +131,14 @@ def _can_be_folder(class_name: str) -> bool:
 
 
 class _Names:
-    """Unique file names in an upload; `local` has the local file of each."""
+    """Unique file names in an upload. `local` has the local file of each name."""
 
     def __init__(self) -> None:
         self.local: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
 
     def add(self, image: ImageFile, folder: str = "") -> str:
-        """Return the name of an image in the upload, with a number appended if its own name is taken."""
+        """Return the name of an image in the upload. If its own name is taken, a number is appended."""
         path = PurePosixPath(UNSENDABLE.sub("_", image.name))
         stem = folder + (path.stem.lstrip(".") or "image")
         first = name = stem + path.suffix

@@ -12,11 +12,11 @@ from clipcite.wire.folders import UnclearLayout, Warnings, place_images
 def images_below(root: Path, around: frozenset[Path] = frozenset()) -> Iterator[Path]:
     """Yield every image file, recognised by its suffix, except hidden files and those below `__MACOSX`.
 
-    Links to folders are followed, except into a folder that contains them.
+    Links to folders are followed, unless they lead to a folder that contains them.
 
     Args:
         root: the folder.
-        around: the folders around it, without links.
+        around: the resolved folders that contain it.
 
     Raises:
         OSError: an unreadable folder.

@@ -14,7 +14,7 @@ from clipcite.wire.folders import SPLITS, Warnings, resolve_validation
 SPLIT_WORDS: dict[str, str] = SPLITS | {
     "eval": "validation", "evaluation": "validation", "holdout": "test", "unassigned": "train"
 }  # fmt: skip
-"""Splits by their lower-case words in a column. An empty word means training, too."""
+"""Splits by their lower-case words in a column. An empty word also means training."""
 
 
 @dataclass(frozen=True)

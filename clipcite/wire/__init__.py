@@ -1,4 +1,4 @@
-"""Requests and responses of the service, each declared once: the API and the client import them.
+"""Requests and responses of the service. The API and the client import the same models.
 
-May import pydantic, nothing else of the project.
+May import pydantic, but nothing else of the project.
 """

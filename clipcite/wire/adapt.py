@@ -58,8 +58,8 @@ class JobConfig(RequestModel):
     batch_size: int | None = Field(None, description="Maximum images per step, from 2 to 4,096.")
     micro_batch_size: int | None = Field(
         None,
-        description="Images of a batch that are processed at once. Fewer take less memory and more time; the "
-        "result is the same. Default: the whole batch.",
+        description="Number of images of a batch that are processed at once. A smaller number takes less "
+        "memory and more time, with the same result. Default: the whole batch.",
     )
     learning_rate: float | None = Field(None, description="Peak learning rate of both towers.")
     text_learning_rate: float | None = Field(
@@ -91,7 +91,7 @@ class JobConfig(RequestModel):
     seed: int | None = Field(None, description="Seed of all random numbers.")
     evaluate: Literal["auto", "none"] | None = Field(
         None,
-        description="`auto` creates a report, `none` evaluates nothing. Without test images, `auto` "
+        description="`auto` creates a report, `none` skips the evaluation. Without test images, `auto` "
         "uses cross-validation, which takes about as long as the training.",
     )
     delta_format: Literal["full", "4bit"] | None = Field(
@@ -115,7 +115,7 @@ class Retraining(RequestModel):
     confirmed: list[Annotated[int, Field(ge=0)]] = Field(
         [],
         max_length=MAX_IMAGES,
-        description="Positions of images whose labels are right. They are no label issues any more.",
+        description="Positions of images with correct labels. They are no longer reported as label issues.",
     )
     config: JobConfig | None = Field(None, description="Settings to change. All others are the job's.")
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
@@ -130,22 +130,22 @@ class Finding(ResponseModel):
     class_name: str | None = Field(None, description="Class of the image; null if the image can't be read.")
     split: Open[Literal["train", "test"]] | None
     code: str = Field(description="Machine-readable code of the problem.")
-    detail: str = Field(description="Explanation for a person.")
+    detail: str = Field(description="Explanation for people.")
     other: str | None = Field(None, description="File that this image duplicates.")
 
 
 class Estimate(ResponseModel):
     """Estimated cost of the job."""
 
-    seconds: float | None = Field(None, description="Duration without the queue; null without any basis.")
+    seconds: float | None = Field(None, description="Duration without the queue; null if unknown.")
     low_seconds: float | None = Field(None, description="Lower bound of the duration.")
     high_seconds: float | None = Field(None, description="Upper bound of the duration.")
-    basis: str = Field(description="Origin of the estimate, for a person.")
+    basis: str = Field(description="Origin of the estimate, for people.")
     memory_bytes: int | None = Field(None, description="Memory of the training in fp32; null if unknown.")
 
 
 class Preflight(Resource):
-    """Result of the checks before training. Images without a finding are good."""
+    """Result of the checks before training. An image without a finding is good."""
 
     object: Literal["preflight"] = "preflight"
     acceptable: bool = Field(

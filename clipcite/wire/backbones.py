@@ -15,7 +15,7 @@ class DownloadProgress(ResponseModel):
 
 
 class BackboneRow(ResponseModel):
-    """Pre-trained model, from which jobs train."""
+    """Pre-trained model from which a job can start."""
 
     name: str
     title: str = Field(description="Name for people.")
@@ -23,11 +23,11 @@ class BackboneRow(ResponseModel):
     state: Open[BackboneState] = Field(
         description="`available`: can be downloaded. `downloading` includes the wait for another download."
     )
-    default: bool = Field(description="True for the backbone of jobs that name none.")
-    recommended: bool = Field(description="True for the best one that fits this machine.")
+    default: bool = Field(description="True for the default backbone of jobs.")
+    recommended: bool = Field(description="True for the best backbone that fits this machine.")
     bytes: int | None = Field(description="Size of the files; null if unknown.")
     serving_bytes: int | None = Field(
-        description="Memory to classify with it and one trained model; null if unknown."
+        description="Memory for classifying with it and one trained model; null if unknown."
     )
     training_bytes: int | None = Field(description="Memory of a training in fp32; null if unknown.")
     seconds_per_100_images: float | None = Field(

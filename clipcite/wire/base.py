@@ -22,28 +22,28 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 MAX_UNKNOWN_FIELDS = 100
 MAX_IMAGES = 100_000
-"""Images of a job that the schema allows. The operator sets a lower limit."""
+"""Maximum number of images per job in the schema. The operator's limit is usually lower."""
 MAX_CLASSIFY_IMAGES = 64
 MAX_CLASS_NAMES = 1_000
 MAX_CLASSES = 10_000
 MAX_TEMPLATES = 100
 
-# These limits only appear in the schema. core.clip.prompts checks both and reports each invalid one.
+# These limits appear only in the schema. core.clip.prompts checks both, and reports each invalid text.
 RawName = Annotated[str, Field(json_schema_extra={"maxLength": 2_000})]
 Sentence = Annotated[str, Field(json_schema_extra={"maxLength": 1_000})]
 
 
 def unknown_field(name: str, known: Iterable[str]) -> str:
-    """Return the error for an unknown field, with the known field that is spelt like it, if there is one."""
+    """Return the error for an unknown field. It suggests a known field with a similar name, if any."""
     close = get_close_matches(name[:60], list(known), n=1)
     advice = f"Did you mean `{close[0]}`?" if close else f"The fields are {', '.join(known)}."
     return f"Unknown field `{name[:60]}`. {advice}"
 
 
 class RequestModel(BaseModel):
-    """Base model that rejects unknown fields, one error per field, or a single error for very many.
+    """Base model that rejects unknown fields, with an error per field, or a single error for very many.
 
-    The error of a misspelt field names the field that was probably meant.
+    The error of a misspelt field suggests the field that was probably meant.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,8 +73,9 @@ class RequestModel(BaseModel):
 class ResponseModel(BaseModel):
     """Base model of the objects in responses.
 
-    The service sends every field. The client ignores unknown fields, which a newer service may send, and
-    accepts that an older one leaves out fields with a default. Deferred building keeps the import fast.
+    The service sends every field. The client ignores unknown fields, which a newer service may send. Fields
+    with a default may be missing, because an older service may not know them. Deferred building keeps the
+    import fast.
     """
 
     model_config = ConfigDict(defer_build=True, json_schema_serialization_defaults_required=True)

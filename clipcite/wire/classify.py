@@ -48,26 +48,26 @@ class ImageIn(RequestModel):
             raise PydanticCustomError(
                 "image_is_text",
                 'An image is an object with the file as base64, such as {"base64": "iVBORw0…"}, or a file of '
-                "a multipart form. Addresses of images are not fetched",
+                "a multipart form. URLs of images are not fetched",
             )
         return value
 
 
 class ScoreOptions(RequestModel):
-    """Fields that decide the scores of images and collections."""
+    """Fields that determine the scores of images and collections."""
 
     class_names: list[RawName | ClassIn] | None = Field(
         None,
         fail_fast=True,
         max_length=MAX_CLASS_NAMES,
-        description="Class names to rank, trained or new. Default: the classes that the model was trained "
-        "on; with `models`, those of the first one.",
+        description="Class names to rank, trained or new. Default: the model's trained classes, or with "
+        "`models` those of the first model.",
     )
     model: str = Field(
         STOCK,
         description="Model id, `name` (the latest version), `name@version`, `name@alias`, `stock` or "
-        "`stock:<backbone>`. A job id selects the job's model, or until it exists an instant preview, a "
-        "classifier that needs no training.",
+        "`stock:<backbone>`. A job id selects the job's model. Until the model exists, it selects an instant "
+        "preview, a classifier that needs no training.",
         max_length=600,
     )
     alpha: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -84,8 +84,8 @@ class ScoreOptions(RequestModel):
         NEW_CLASS_BALANCE,
         ge=0,
         le=1,
-        description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset is "
-        "subtracted from the similarities of each class. It is estimated on the model's training images. 0 "
+        description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset, "
+        "estimated on the model's training images, is subtracted from the similarities of each class. 0 "
         "gives the scores of the paper, without a classifier among the trained classes.",
     )
     top_k: int | None = Field(
@@ -93,9 +93,9 @@ class ScoreOptions(RequestModel):
     )
     reject: bool = Field(
         False,
-        description="Return per image `rejected`, true if it is something else: unlike the training images "
-        "of all requested classes. The limit keeps 95% of these training images, each compared with the "
-        "others. Images whose most likely name was never trained are not rejected.",
+        description="Return per image `rejected`: true if the image is something else, unlike the training "
+        "images of all requested classes. The threshold accepts 95% of these training images, each compared "
+        "with the others. An image whose most likely class is untrained is not rejected.",
     )
 
 
@@ -107,7 +107,7 @@ class Options(ScoreOptions):
         fail_fast=True,
         min_length=1,
         max_length=MAX_MODELS,
-        description="Models to compare, instead of `model`. `comparison` has one answer per model, in order.",
+        description="Models to compare, instead of `model`. `comparison` has their results in order.",
     )
     coverage: float | None = Field(
         None,

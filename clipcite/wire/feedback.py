@@ -12,12 +12,12 @@ MAX_FEEDBACK = 2_000
 
 
 class Feedback(Resource):
-    """Correction of a model: an image with its right class."""
+    """Correction of a model: an image with its true class."""
 
     id: str
     file_name: str
-    class_name: str = Field(description="Right class of the image, trained or new.")
-    sha256: str = Field(description="SHA-256 of the file. The same image again replaces the class.")
+    class_name: str = Field(description="True class of the image, trained or new.")
+    sha256: str = Field(description="SHA-256 of the file. Sending the same image again replaces its class.")
     bytes: int
     created_at: datetime
     position: int = Field(description="Position for its thumbnail: GET /jobs/{job_id}/images/{position}.")
@@ -30,7 +30,7 @@ class FeedbackList(ResponseModel):
 class EvaluatedClass(ResponseModel):
     name: str
     images: int = Field(description="Number of images of the class.")
-    correct: int = Field(description="Number of them that the model classifies correctly.")
+    correct: int = Field(description="Number of these images that the model classifies correctly.")
 
 
 class Mistake(ResponseModel):
@@ -43,7 +43,7 @@ class Mistake(ResponseModel):
 
 
 class Evaluation(Resource):
-    """Accuracy of a model on test images, with its classes and theirs as candidates."""
+    """Accuracy of a model on test images. Candidates are the classes of the model and of the images."""
 
     images: int = Field(description="Number of evaluated images.")
     correct: int

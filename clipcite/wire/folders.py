@@ -28,7 +28,7 @@ class UnclearLayout(ValueError):
 
 
 def place_images(images: Sequence[Parts]) -> tuple[list[tuple[Parts, Split, str]], Warnings]:
-    """Return image, split and class of each image in a class folder, and warnings about the others.
+    """Return image, split and class of each image in a class folder, and warnings about other images.
 
     Raises:
         UnclearLayout: class folders are beside split folders.
@@ -46,7 +46,7 @@ def place_images(images: Sequence[Parts]) -> tuple[list[tuple[Parts, Split, str]
             break
         warn(warnings, "extra_root_folder", "The outer folder {names} was ignored", list(tops))
         below = {image: parts[1:] for image, parts in below.items()}
-    # Split folders count only side by side, alone, or with train/, since a class may be called "train", too.
+    # Split folders count only side by side, alone, or with train/: a class may also be called "train".
     has_train = any(SPLITS[top.casefold()] == "train" for top in splits & deep)
     if splits & deep and (tops == splits or has_train):
         if tops - splits:
@@ -61,7 +61,7 @@ def place_images(images: Sequence[Parts]) -> tuple[list[tuple[Parts, Split, str]
         placed = [(image, "train", parts[0], len(parts) > 2) for image, parts in below.items()]
     by_split = [(image, SPLITS[word.casefold()], name) for image, word, name, _ in placed]
     kept = resolve_validation(by_split, warnings)
-    without = "{n} images are in no class folder and were ignored: {names}"
+    without = "{n} images are outside class folders and were ignored: {names}"
     warn(warnings, "images_without_class", without, ["/".join(image) for image in loose])
     nested = "{n} images are in subfolders of a class folder and belong to that class: {names}"
     warn(warnings, "nested_folders", nested, ["/".join(image) for image, *_, deeper in placed if deeper])
@@ -89,7 +89,7 @@ def _below_splits(below: dict[Parts, Parts], loose: list[Parts]) -> list[tuple[P
 def resolve_validation(
     placed: Sequence[tuple[T, str, str]], warnings: Warnings
 ) -> list[tuple[T, Split, str]]:
-    """Use validation images as test images if there are no test images; otherwise drop them."""
+    """Use validation images as test images if there are no test images. Otherwise drop them."""
     splits = {split for _, split, _ in placed}
     test = "test" if "test" in splits else "validation"
     number = sum(split == "validation" for _, split, _ in placed)

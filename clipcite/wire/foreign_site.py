@@ -1,4 +1,4 @@
-"""Requests that may come from elsewhere than this machine, for a server without keys, token and secret."""
+"""Detection of requests from outside this machine, for a server without keys, token and secret."""
 
 import re
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ PROXY_HEADERS = re.compile(
 
 
 def foreign_reason(headers: Mapping[str, str]) -> str | None:
-    """Return why the request may come from elsewhere than this machine, or None.
+    """Return why the request may come from outside this machine, or None.
 
-    It protects a server without keys from proxies, DNS rebinding and pages of other sites.
+    This protects a server without keys from proxies, DNS rebinding and pages of other sites.
 
     Args:
         headers: the headers of the request, with names in lower case.

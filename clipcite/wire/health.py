@@ -27,15 +27,13 @@ class Preparing(ResponseModel):
     model_config = ConfigDict(from_attributes=True)
 
     what: str = Field(description="The step, such as `Downloading ViT-B-16/openai`.")
-    done_bytes: int | None = Field(
-        None, description="Downloaded bytes; null for another step than a download."
-    )
-    total_bytes: int | None = Field(None, description="Size of the download; null for another step.")
+    done_bytes: int | None = Field(None, description="Downloaded bytes; null for any step but a download.")
+    total_bytes: int | None = Field(None, description="Size of the download; null for other steps.")
 
 
 class Readiness(ResponseModel):
     status: Open[Part] = Field(description="Worst status of the parts.")
-    parts: dict[str, PartReadiness] = Field(description="By name: database, storage, broker, backbone.")
+    parts: dict[str, PartReadiness] = Field(description="Parts by name: database, storage, broker, backbone.")
     preparing: Preparing | None = Field(
         None, description="Current step while the default backbone is downloaded or loaded, else null."
     )

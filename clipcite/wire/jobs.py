@@ -35,8 +35,8 @@ class Progress(ResponseModel):
     step: int
     steps: int | None = None
     fraction: float = Field(
-        description="Finished share of all the work, evaluation included, from 0 to 1. It never falls within "
-        "an attempt."
+        description="Finished fraction of the work, including the evaluation, from 0 to 1. It never falls "
+        "within an attempt."
     )
     eta_seconds: float | None = Field(
         None,
@@ -107,7 +107,7 @@ class Job(Resource):
     config: dict[str, Any] = Field(description="Resolved training settings.")
     classes: list[ClassCounts]
     queue_position: int | None = Field(
-        None, description="Position in the queue; 1 is next, 1000 means 1000 or later. Null unless queued."
+        None, description="Position in the queue, capped at 1000; 1 is next. Null if not queued."
     )
     attempts: int = Field(description="Number of times that a worker started the job.")
     progress: Progress | None = Field(None, description="Progress while the job runs.")
@@ -116,7 +116,7 @@ class Job(Resource):
     )
     metrics: Metrics | None = Field(
         None,
-        description="Summary of the evaluation; the report has more. Before it, `verdict` is `evaluating`.",
+        description="Summary of the evaluation; the report has more. Until then, `verdict` is `evaluating`.",
     )
     warnings: list[Notice]
     error: Notice | None = Field(None, description="Reason of the failure.")
@@ -128,7 +128,7 @@ class Job(Resource):
         return self.status in FINAL
 
     def reached(self, until: Until) -> bool:
-        """Return whether the job has a model, with `until` "model", or has ended."""
+        """Return whether the job has ended or, if `until` is "model", has a model."""
         return self.finished or (until == "model" and self.model_id is not None)
 
 
@@ -139,7 +139,7 @@ class JobPage(ResponseModel):
 
 
 class Event(ResponseModel):
-    """Something that happened to a job."""
+    """Event of a job."""
 
     seq: int = Field(description="Position in the job's history, strictly increasing.")
     at: datetime

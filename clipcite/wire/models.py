@@ -59,7 +59,7 @@ class ModelPage(ResponseModel):
 
 
 class ModelQuery(BaseModel):
-    """Query parameters of the list. Unknown ones are errors, so that a misspelt filter is noticed."""
+    """Query parameters of the list. Unknown parameters are errors, so that a misspelt filter is noticed."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -96,7 +96,7 @@ class Alias(Resource):
     alias: str
     model: str = Field(description="Id of the model that the alias points to.")
     version: int = Field(description="Version of that model.")
-    revision: int = Field(description="Number of the last move, which grows by 1 per move.")
+    revision: int = Field(description="Number of the last move. It grows by 1 per move.")
     history: list[AliasMove] = Field(description="The last 100 moves, newest first.")
 
 

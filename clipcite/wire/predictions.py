@@ -14,7 +14,7 @@ from clipcite.wire.problems import Notice
 Kind = Literal["trained", "new"]
 SHOWN_CLASSES = 3
 SHOWN_IMAGES = 20
-"""Classes per image and images in the text of a result."""
+"""Maximum number of images in the text of a result, and of classes per image."""
 
 
 class ClassKind(ResponseModel):
@@ -36,7 +36,7 @@ class ImageResult(ResponseModel):
         default_factory=list, description="Classes, most likely first; null if the image can't be read."
     )
     prediction_set: list[str] | None = Field(
-        None, description="With `coverage`: set of classes that contains the true one with that probability."
+        None, description="With `coverage`: classes that include the true class with this probability."
     )
     in_distribution_score: float | None = Field(
         None,
@@ -44,7 +44,7 @@ class ImageResult(ResponseModel):
         "something else.",
     )
     rejected: bool | None = Field(
-        None, description="With `reject`: true if the image is something else, none of the classes."
+        None, description="With `reject`: true if the image belongs to none of the classes."
     )
     features: str | None = Field(
         None,
@@ -90,8 +90,8 @@ class Calibration(ResponseModel):
     """Calibration of the probabilities.
 
     It needs at least 30 held-out images, a request for exactly the trained classes, and the model's own alpha
-    and templates. Other requests at this alpha have the same temperature, but no image has checked their
-    probabilities.
+    and templates. Other requests at this alpha use the same temperature, but their probabilities were not
+    checked.
     """
 
     calibrated: bool = Field(description="True if `probability` estimates the accuracy of the prediction.")
@@ -106,7 +106,7 @@ class Timing(TypedDict):
     """Times in milliseconds."""
 
     decode: Annotated[float, Field(description="Decoding of the images.")]
-    encode: Annotated[float, Field(description="Encoding of the images, waiting time included.")]
+    encode: Annotated[float, Field(description="Encoding of the images, including waiting time.")]
     total: Annotated[float, Field(description="Whole request.")]
 
 
@@ -212,9 +212,9 @@ class CollectionAnswer(Classification):
     model_config = ConfigDict(json_schema_extra={"examples": [COLLECTION_EXAMPLE]})
 
     method: Open[Literal["self_training", "image_by_image"]] = Field(
-        description="`self_training` if the surer images joined the training images of their predicted class."
+        description="`self_training` if the more certain images counted as training images of their class."
     )
-    reason: str = Field(description="Reason for the method, for a person.")
+    reason: str = Field(description="Reason for the method, for people.")
     suggested: list[int] = Field(
         description="With `suggest`: positions of the images to label next, the most useful first."
     )
@@ -225,7 +225,7 @@ class CollectionAnswer(Classification):
 
 
 class Comparison(ResponseModel):
-    """Response to a request with `models`: one answer per model for the same images and classes."""
+    """Response to a request with `models`: one result per model for the same images and classes."""
 
-    comparison: list[ModelAnswer] = Field(description="Answers in the order of `models`.")
+    comparison: list[ModelAnswer] = Field(description="Results in the order of `models`.")
     warnings: list[Notice]

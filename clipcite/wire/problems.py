@@ -8,7 +8,7 @@ from clipcite.wire.base import ResponseModel
 class ProblemItem(ResponseModel):
     """An invalid file or field."""
 
-    pointer: str | None = Field(None, description="JSON pointer to the field, or `/` and its form field.")
+    pointer: str | None = Field(None, description="JSON pointer to the field, or `/` and the form field.")
     file: str | None = Field(None, description="Name of the file.")
     code: str | None = Field(None, description="Machine-readable code of this error.")
     detail: str = Field(description="Cause and remedy.")
@@ -18,7 +18,7 @@ class Notice(ResponseModel):
     """Warning or error inside a successful response."""
 
     code: str = Field(description="Machine-readable code.")
-    detail: str = Field(description="Explanation for a person.")
+    detail: str = Field(description="Explanation for people.")
 
 
 class Problem(ResponseModel):
@@ -55,6 +55,6 @@ class Problem(ResponseModel):
     detail: str = Field(description="Cause and remedy.")
     code: str = Field(description="Machine-readable code of the error.")
     errors: list[ProblemItem] = Field(
-        default_factory=list, description="Each invalid file or field, at most 100 of them."
+        default_factory=list, description="Invalid files and fields, at most 100."
     )
     request_id: str | None = Field(None, description="Id of the request, as in the header `X-Request-ID`.")

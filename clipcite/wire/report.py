@@ -1,4 +1,4 @@
-"""Evaluation of a model: the summary that a job and its model show, and the report."""
+"""Evaluation of a model: the summary in a job and its model, and the report."""
 
 from typing import Literal
 
@@ -37,7 +37,7 @@ class AllClasses(ResponseModel):
 
 
 class MeasuredOn(ResponseModel):
-    """Images that the accuracies were measured on."""
+    """Images on which the accuracies were measured."""
 
     source: str = Field(description="`test`, `cross_validation`, or `none` if nothing was measured.")
     images: int = Field(description="Number of evaluated images.")
@@ -76,19 +76,19 @@ class Accuracies(ResponseModel):
 
 class Recommendation(ResponseModel):
     code: Open[Literal["use_it", "stay_with_stock", "add_images", "check_images", "evaluate"]]
-    detail: str = Field(description="The recommendation for a person.")
-    class_names: list[str] = Field(description="Classes that it is about.")
+    detail: str = Field(description="The recommendation, for people.")
+    class_names: list[str] = Field(description="Classes that it concerns.")
 
 
 class ReportMeasuredOn(ResponseModel):
     """Images of the evaluation."""
 
     source: Open[Literal["test", "cross_validation", "none"]] = Field(
-        description="Test images, cross-validation, or none: too few images."
+        description="Test images, cross-validation, or none for lack of images."
     )
     images: int = Field(description="Number of evaluated images.")
     trained_images: int = Field(description="Number of training images.")
-    how: str = Field(description="The procedure, for a person.")
+    how: str = Field(description="The procedure, for people.")
 
 
 class ClassReport(ResponseModel):
@@ -114,9 +114,11 @@ class ImageReport(ResponseModel):
 
 
 class ChangedImage(ImageReport):
-    """An image that exactly one of the pre-trained and the adapted model classifies correctly."""
+    """An image that only one of the two models, pre-trained and adapted, classifies correctly."""
 
-    before: str = Field(description="Class predicted by the stock model; `predicted` is the adapted model's.")
+    before: str = Field(
+        description="Prediction of the stock model; `predicted` is that of the adapted model."
+    )
 
 
 class RejectionLimit(ResponseModel):
@@ -154,7 +156,7 @@ class Report(Resource):
     verdict: Open[
         Literal["better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated"]
     ] = Field(description="Comparison of the adapted model with stock.")
-    summary: str = Field(description="The verdict with its numbers, for a person.")
+    summary: str = Field(description="The verdict with its numbers, for people.")
     p: float | None = Field(
         None,
         description="One-sided p of the signed-rank test behind the verdict, in the direction of the "

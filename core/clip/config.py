@@ -1,6 +1,6 @@
 """All settings of a training job, and the recipe of each backbone as data.
 
-This module imports no torch: the API resolves a job's settings before any model is loaded.
+This module does not import torch: the API resolves a job's settings before any model is loaded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ GOOD_IMAGES = (4, 16)
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1_024
 """Bounds of the input side of a network (pixels)."""
 USUAL_SIDE = 224
-"""Input side for which batch sizes are meant (pixels)."""
+"""Input side that batch sizes assume (pixels)."""
 MAX_ENLARGEMENT = 2
 """Maximum input side as a multiple of the network's own, or of a larger usual one. Memory and time
 grow with its square or faster."""
@@ -28,10 +28,10 @@ grow with its square or faster."""
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """Settings of one training job. The defaults are the paper's for CLIP ViT-B/16 (section 4.1).
+    """Settings of a training job. The defaults are the paper's for CLIP ViT-B/16 (section 4.1).
 
-    The paper leaves weight decay, crop scale, W's learning rate and the last partial batch open. Their
-    defaults are choices of this project, described at each field.
+    The paper does not state weight decay, crop scale, W's learning rate and the treatment of the last partial
+    batch. This project chose these defaults, described at each field.
 
     Raises:
         InvalidConfig: a value is out of range.
@@ -40,12 +40,12 @@ class AdaptConfig:
     backbone: str = STARTER
     epochs: int = 20
     batch_size: int = 32
-    """Maximum number of images per step. Each epoch is split into batches of equal size, so none is tiny."""
+    """Maximum number of images per step. Each epoch is split into batches of equal size."""
     micro_batch_size: int | None = None
     """Maximum number of images in the image tower at a time; None = the whole batch. A smaller value saves
     memory and costs time; the gradients stay the same."""
     learning_rate: float = 5e-6
-    """Peak learning rate of both towers (cosine schedule). Ten times more causes forgetting; ten times less
+    """Peak learning rate of both towers (cosine schedule). Ten times as much causes forgetting. A tenth
     changes almost nothing."""
     text_learning_rate: float | None = None
     """Peak learning rate of the text tower; None = the same as the image tower, as in the paper; 0 freezes
@@ -53,7 +53,7 @@ class AdaptConfig:
     classifier_learning_rate: float = 5e-5
     """Peak learning rate of W. W starts as the text embeddings and is discarded, so it may move faster."""
     weight_decay: float = 0.01
-    """AdamW weight decay of both towers. W has none, because W is normalised at every use."""
+    """AdamW weight decay of both towers. W is not decayed, because it is normalised at every use."""
     scl_weight: float = 0.7
     """λ of eq. 6."""
     vld_weight: float = 0.1
@@ -109,8 +109,8 @@ class AdaptConfig:
 
 
 RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
-    # The first pattern that matches the backbone's name wins. Fields that a recipe leaves out are the paper's
-    # for ViT-B/16 with OpenAI's weights, the only network that the paper measured.
+    # The first pattern that matches the backbone's name wins. Fields that a recipe leaves out have the values
+    # of the paper for ViT-B/16 with OpenAI's weights, the only network that the paper measured.
     #
     # Tuned on the data listed in benchmarks/pages/accuracy.md.
     (
@@ -122,12 +122,12 @@ RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
             "image_size": 160,
         },
     ),
-    # The paper's network. Other weights than OpenAI's are unmeasured.
+    # The paper's network. Only OpenAI's weights are measured.
     ("ViT-B-16/*", {}),
     # Same width and depth, larger patches. Unmeasured.
     ("ViT-B-32/*", {}),
-    # Below, micro-batches keep the memory in bounds, and leave the gradients as they are. The learning rates
-    # are the paper's, unmeasured for these networks. benchmarks.full_size measures the memory.
+    # Below, micro-batches limit memory without changing the gradients. The learning rates are the paper's,
+    # and unmeasured for these networks. benchmarks.full_size measures the memory.
     #
     # 24 layers of width 1,024: a batch of 32 at once stores 0.56 GB per image.
     ("ViT-L-14/*", {"micro_batch_size": 4}),

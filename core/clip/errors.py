@@ -1,6 +1,6 @@
 """Expected failures: a stable `code`, a message with the remedy, and an HTTP status.
 
-No web framework is needed to raise them.
+They do not depend on a web framework.
 """
 
 from core.errors import ClipCiteError
@@ -42,39 +42,39 @@ class NoDecoder(ClipCiteError):
 
 
 class UnknownBackbone(ClipCiteError):
-    """A backbone name that neither open_clip nor this software knows."""
+    """The backbone's name is unknown to open_clip and to this software."""
 
     code = "unknown_backbone"
     status = 422
 
 
 class BackboneUnavailable(ClipCiteError):
-    """A known backbone whose files are missing, damaged or out of reach."""
+    """The files of a known backbone are missing, damaged or unreachable."""
 
     code = "backbone_unavailable"
     status = 503
 
 
 class CorruptWeights(ClipCiteError):
-    """Stored weights that were altered since they were written, or that belong to another backbone."""
+    """The stored weights have changed since they were written, or belong to another backbone."""
 
     code = "corrupt_weights"
     status = 503
 
 
 class TrainingDiverged(ClipCiteError):
-    """A loss or trained weights that are not finite."""
+    """A loss or the trained weights are not finite."""
 
     code = "training_diverged"
 
 
 class OutOfMemory(ClipCiteError):
-    """Device memory too small even for the smallest micro-batch."""
+    """Device memory is too small even for the smallest micro-batch."""
 
     code = "out_of_memory"
 
 
 class Cancelled(ClipCiteError):
-    """A stop that the reporter requested. Not a failure."""
+    """The reporter requested a stop. This is not a failure."""
 
     code = "cancelled"

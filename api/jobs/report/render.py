@@ -1,4 +1,4 @@
-"""Rendering of the report as a self-contained HTML page, with the summary on top."""
+"""Rendering of the report as a self-contained HTML page. The summary comes first."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,10 +15,10 @@ CONTENT_SECURITY_POLICY = (
     "frame-ancestors 'none'"
 )
 MAX_COLUMNS = 30
-"""Maximum classes in a confusion matrix. Larger ones are unreadable and left out."""
+"""Maximum number of classes in a confusion matrix. A larger one is unreadable and left out."""
 MAX_DISTRACTORS = 8
 MAX_CHANGES = 12
-"""Maximum images of `fixed`, and of `broken`, on the page."""
+"""Maximum number of images of `fixed`, and of `broken`, on the page."""
 
 
 def shown_images(report: Report) -> set[int]:

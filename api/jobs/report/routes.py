@@ -1,4 +1,4 @@
-"""Route of GET /jobs/{id}/report: the stored report as JSON or as a page."""
+"""GET /jobs/{id}/report: the stored report as JSON or as a page."""
 
 import base64
 import json
@@ -54,8 +54,8 @@ def get_report(
 ) -> Response:
     """Return the evaluation of a job: should the model be used?
 
-    The report compares stock and adapted model on images that they were not trained on. It also lists
-    changed predictions, label issues and mistakes, and checks the calibration of the probabilities.
+    The report compares the stock and the adapted model on images that were not used for training. It also
+    lists changed predictions, label issues and mistakes, and checks the calibration of the probabilities.
     Deleting the job deletes its report.
     """
     with database.read() as session:
@@ -78,7 +78,7 @@ def get_report(
 
 
 def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
-    """Return the stored report with file names. Raise ReportPending or NotFound if there is none."""
+    """Return the stored report with file names. Raise ReportPending or NotFound if it does not exist."""
     if job.model_id is not None and job.status not in FINAL:
         raise ReportPending(job.id)
     if job.status != SUCCEEDED or job.model_id is None:
@@ -106,13 +106,13 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
 
 
 def _wants_page(accepted: str) -> bool:
-    """Return whether text/html comes first, as in browsers' requests."""
+    """Return whether text/html comes first in the Accept header, as in browsers' requests."""
     page, plain = accepted.find("text/html"), accepted.find("application/json")
     return page >= 0 and (plain < 0 or page < plain)
 
 
 def thumbnails(serving: Serving, keys: Mapping[int, str], owner: str) -> dict[int, str]:
-    """Return thumbnails as `data:` URLs by position, without images that are missing or unreadable."""
+    """Return thumbnails as `data:` URLs by position. Leave out images that are missing or unreadable."""
 
     def data_url(key: str) -> str | None:
         try:

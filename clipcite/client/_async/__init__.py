@@ -1,4 +1,4 @@
-"""The asynchronous client, from which the synchronous one is generated.
+"""The asynchronous client. The synchronous one is generated from it.
 
 May import `clipcite.client` and `clipcite.datasets`.
 """

@@ -22,7 +22,7 @@ class AsyncAliases:
         return await self._transport.fetch(Alias, Request("GET", _path(name, alias)))
 
     async def promote(self, name: str, alias: str, model: str) -> Alias:
-        """Point `name@alias` to a version of this name; create the alias if it does not exist.
+        """Point `name@alias` to a version of this name. Create the alias if it does not exist.
 
         Args:
             name: name of the models.
@@ -32,7 +32,7 @@ class AsyncAliases:
         return await self._transport.fetch(Alias, Request("PUT", _path(name, alias), json={"model": model}))
 
     async def rollback(self, name: str, alias: str) -> Alias:
-        """Undo the last promotion. A second call undoes the one before.
+        """Undo the last promotion. A second call undoes the promotion before it.
 
         Raises:
             ConflictError: there is no earlier target.

@@ -15,7 +15,7 @@ from clipcite.wire.report import Metrics, Report
 
 POLL_SECONDS = 0.5
 CLOCK_SECONDS = 0.05
-"""Time before a deadline at which a timeout of the connection may already end."""
+"""A connection may time out this much before a deadline (seconds)."""
 
 
 class AsyncJobs:
@@ -124,7 +124,7 @@ class AsyncJobs:
 
 
 class AsyncJob(JobData):
-    """A training job. Its attributes are as last fetched; `wait`, `refresh` and `cancel` update them."""
+    """A training job. Its attributes are as last fetched. `wait`, `refresh` and `cancel` update them."""
 
     _jobs: AsyncJobs
 
@@ -143,7 +143,7 @@ class AsyncJob(JobData):
             timeout: maximum wait (seconds, default: none).
 
         Returns:
-            The job with its model. The attributes of this job are updated, too.
+            The job with its model. The attributes of this job are also updated.
 
         Raises:
             JobFailed: the job failed or was cancelled.

@@ -48,7 +48,7 @@ class AsyncModels:
             yield self._bind(data)
 
     async def rename(self, model: str, name: str | None) -> "AsyncModel":
-        """Make the model the next version of `name`; None removes its name."""
+        """Make the model the next version of `name`. None removes its name."""
         request = Request("PATCH", path_of("models", model), json={"name": name})
         return self._bind(await self._transport.fetch(ModelData, request))
 
@@ -57,7 +57,7 @@ class AsyncModels:
 
         Args:
             model: reference to the model.
-            force: delete aliases of the model, too. Without it an alias prevents the deletion.
+            force: also delete aliases of the model. Without `force`, an alias prevents the deletion.
 
         Raises:
             ConflictError: an alias points to the model, and `force` is False.
@@ -79,8 +79,8 @@ class AsyncModels:
         Args:
             model: reference to the model.
             path: path of the zip.
-            format: "open_clip", a folder that open_clip loads; "onnx", two graphs; "delta", the change to the
-                backbone only; or "classifier", "transformers" or "immich" for other programs.
+            format: "open_clip", a folder that open_clip loads; "onnx", two graphs; "delta", only the change
+                to the backbone; or "classifier", "transformers" or "immich" for other programs.
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
             on_download: called with the bytes received and their total number, None if unknown.
 
@@ -111,7 +111,7 @@ class AsyncModels:
 
         Args:
             path: a zip or a folder.
-            name: name of the model, of which it becomes the next version.
+            name: name of the model. The model becomes its next version.
             backbone: backbone of the model. This and the following defaults come from the archive.
             classes: trained classes.
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned).
@@ -148,7 +148,7 @@ class AsyncModels:
 
 
 class AsyncModel(ModelData):
-    """An adapted model. Its attributes are as last fetched; `refresh` and `rename` update them."""
+    """An adapted model. Its attributes are as last fetched. `refresh` and `rename` update them."""
 
     _client: "AsyncClient"
 
@@ -158,7 +158,7 @@ class AsyncModel(ModelData):
         class_names: ClassNames | None = None,
         **options: Any,
     ) -> Classification:
-        """Rank class names for each image; options as for `client.classify`.
+        """Rank class names for each image. Options are those of `client.classify`.
 
         Args:
             images: paths, bytes, PIL images or uint8 arrays [H, W, 3]; one or a list.
@@ -167,20 +167,20 @@ class AsyncModel(ModelData):
         return await self._client.classify(images, class_names, model=self.id, **options)
 
     async def extend(self, images: Adaptable | None = None, **options: Any) -> AsyncJob:
-        """Train a new model on these images, the training images of this model and its corrections.
+        """Train a new model on these images, this model's training images and its corrections.
 
-        Options as for `client.adapt`. If there are corrections, `images` may be None.
+        Options are those of `client.adapt`. If there are corrections, `images` may be None.
         """
         return await self._client.adapt(images, extends=self.id, **options)
 
     async def add_feedback(self, images: Adaptable) -> Sequence[Feedback]:
-        """Correct the model: store images with their right classes, for `extend`. Repeating is harmless.
+        """Correct the model: store images with their true classes, for `extend`. Calls can be repeated.
 
         Args:
             images: as for `client.adapt`, such as `{"skirt": ["a.jpg"]}`.
 
         Raises:
-            ConflictError: the training images of the model are gone, or there are too many corrections.
+            ConflictError: the model's training images were deleted, or there are too many corrections.
         """
         upload = await anyio.to_thread.run_sync(upload_of, images)
         path = path_of("models", self.id, "feedback")
@@ -198,7 +198,7 @@ class AsyncModel(ModelData):
         )
 
     async def evaluate(self, images: Adaptable, *, on_bad_image: OnBadImage = "fail") -> Evaluation:
-        """Measure the accuracy on labelled images, also of the pre-trained model. Nothing is stored.
+        """Measure the accuracy of the model and its pre-trained model on labelled images. Nothing is stored.
 
         Args:
             images: test images, as for `client.adapt`.
@@ -212,7 +212,7 @@ class AsyncModel(ModelData):
         return answer
 
     async def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Download the model as a zip to `path`; options as for `client.models.export`."""
+        """Download the model as a zip to `path`. Options are those of `client.models.export`."""
         return await self._client.models.export(self.id, path, **options)
 
     async def refresh(self) -> "AsyncModel":
@@ -220,11 +220,11 @@ class AsyncModel(ModelData):
         return self._update(await self._client.models.get(self.id))
 
     async def rename(self, name: str | None) -> "AsyncModel":
-        """Make this model the next version of `name`; None removes its name."""
+        """Make this model the next version of `name`. None removes its name."""
         return self._update(await self._client.models.rename(self.id, name))
 
     async def delete(self, *, force: bool = False) -> None:
-        """Delete the model and its weights, with `force` also if aliases point to it."""
+        """Delete the model and its weights. With `force`, also delete aliases that point to it."""
         await self._client.models.delete(self.id, force=force)
 
     def _update(self, current: "AsyncModel") -> "AsyncModel":

@@ -23,7 +23,7 @@ class Aliases:
         return self._transport.fetch(Alias, Request("GET", _path(name, alias)))
 
     def promote(self, name: str, alias: str, model: str) -> Alias:
-        """Point `name@alias` to a version of this name; create the alias if it does not exist.
+        """Point `name@alias` to a version of this name. Create the alias if it does not exist.
 
         Args:
             name: name of the models.
@@ -33,7 +33,7 @@ class Aliases:
         return self._transport.fetch(Alias, Request("PUT", _path(name, alias), json={"model": model}))
 
     def rollback(self, name: str, alias: str) -> Alias:
-        """Undo the last promotion. A second call undoes the one before.
+        """Undo the last promotion. A second call undoes the promotion before it.
 
         Raises:
             ConflictError: there is no earlier target.

@@ -51,7 +51,7 @@ class Classifier:
             new_class_balance: factor of the offset against trained classes (default: the service's).
             top_k: number of classes per image (default: all).
             coverage: return per image a prediction set that contains the true class with this probability.
-            reject: return per image `rejected`, True if the image is something else, unlike the training
+            reject: return per image `rejected`: True if the image is something else, unlike the training
                 images of all these classes.
             features: return per image `features`, for `classify_collection`.
 
@@ -98,15 +98,15 @@ class Classifier:
     def classify_collection(
         self, features: Sequence[str], class_names: ClassNames | None = None, *, model: str, **options: Any
     ) -> CollectionAnswer:
-        """Rank class names for the images of a collection, with all of them as evidence where that helps.
+        """Rank class names for the images of a collection. Where it helps, images inform each other's result.
 
         Args:
-            features: those of up to 20,000 images, from `classify(…, features=True)` with this model.
-            class_names, model, options: those of `classify`, without `coverage`; and as options:
-                `labels`, a mapping from positions to class names, or None for none of these: labelled images
-                count as training images of this answer;
-                `suggest`, the number of images to return in `suggested`: those whose labels teach most;
-                `groups`, the number of groups of images that look alike to return in `groups`.
+            features: features of up to 20,000 images, from `classify(…, features=True)` with this model.
+            class_names, model, options: as for `classify`, without `coverage`. More options are:
+                `labels`, a mapping from positions to class names, or to None for none of these. Labelled
+                images count as training images of this request;
+                `suggest`, the number of images to return in `suggested`, those whose labels teach most;
+                `groups`, the number of groups of similar images to return in `groups`.
 
         The results have the order of `features`, without `file`. `method` and `reason` say what was done.
         """
@@ -123,23 +123,23 @@ class Classifier:
         on_results: Callable[[list[ImageResult]], None] | None = None,
         **options: Any,
     ) -> CollectionAnswer:
-        """Classify up to 20,000 images in parts, then once more by `classify_collection`.
+        """Classify up to 20,000 images in parts, then once more with `classify_collection`.
 
         Args:
-            on_results: called with the results of each part. The answer may differ from them.
+            on_results: called with the results of each part. The final result may differ from them.
 
         Other arguments: see `classify`, without `coverage`. The results have the paths of the images, and an
         `error` for images that can't be read.
 
         Raises:
-            InvalidImages: there are no images or too many.
+            InvalidImages: images are missing or too many.
             UnprocessableEntityError: no image is readable, or an argument is invalid.
         """
         options["top_k"] = top_k
         model, rows = self._in_parts(images, class_names, model, on_results, options)
         features = [row.features for row in rows if row.features]
         collection = self.classify_collection(features, class_names, model=model, **options)
-        if collection.model != model:  # a job has its model now, whose features are others
+        if collection.model != model:  # the job has a model now, with other features than its preview
             model = collection.model
             return self.sort(images, class_names, model=model, on_results=on_results, **options)
         found = iter(collection.results)
@@ -153,11 +153,11 @@ class Classifier:
             groups: maximum number of groups. They have about 12 images each.
 
         Returns:
-            Images of each group, the most typical ones first. The largest groups come first. Unreadable
-            images, and those like few others, are in none.
+            Images of each group, the most typical first. The largest groups come first. Images that are
+            unreadable or similar to few others are left out.
 
         Raises:
-            InvalidImages: there are no images or too many.
+            InvalidImages: images are missing or too many.
             UnprocessableEntityError: no image is readable.
         """
         model, rows = self._in_parts(images, ["photo"], STOCK, None, {"top_k": 1})
@@ -174,7 +174,7 @@ class Classifier:
         on_results: Callable[[list[ImageResult]], None] | None,
         options: dict[str, Any],
     ) -> tuple[str, list[ImageResult]]:
-        """Classify the images of a collection. Return the model that answered, and their features."""
+        """Classify the images of a collection. Return the id of the model, and the results with features."""
         if not 1 <= len(images) <= MAX_COLLECTION_IMAGES:
             raise InvalidImages(f"Send 1 to {MAX_COLLECTION_IMAGES:,} images at a time, not {len(images):,}.")
         rows: list[ImageResult] = []
@@ -188,7 +188,7 @@ class Classifier:
                     raise
                 results = unreadable(error, [item.file for item in error.errors])
             else:
-                model, results = answer.model, answer.results  # its id, because an alias may move
+                model, results = answer.model, answer.results  # the id, because an alias may move
             if on_results is not None:
                 on_results(results)
             rows += [row.model_copy(update={"predictions": []}) for row in results]

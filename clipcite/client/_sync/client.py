@@ -23,7 +23,7 @@ from clipcite.wire.jobs import Job as JobData
 
 
 class Client(Classifier):
-    """Client of a clipcite service. One client may be shared by threads.
+    """Client of a clipcite service. Tasks may share a client.
 
     Args:
         base_url: address of the service (default: CLIPCITE_URL, or http://127.0.0.1:8000).
@@ -69,7 +69,7 @@ class Client(Classifier):
         return self._transport.base_url
 
     def ready(self) -> Readiness:
-        """Return the readiness of the service and of its parts, also if it is not ready."""
+        """Return the readiness of the service and its parts, even if it is not ready."""
         try:
             return self._transport.fetch(Readiness, Request("GET", "/readyz", read_seconds=10))
         except InternalServerError as error:
@@ -95,15 +95,15 @@ class Client(Classifier):
         Args:
             images: a folder (class folders, manifest or export of an annotation tool), a manifest, a
                 zip, or a mapping from class names to paths, bytes, PIL images or uint8 arrays [H, W, 3].
-                None, with `extends`: the corrections of that model alone.
+                With `extends`, None uses only the corrections of that model.
             test: test images, if `images` is a mapping.
-            extends: a model to extend. Its training images and corrections are added to `images`; its name
+            extends: a model to extend. Its training images and corrections are added to `images`. Its name
                 and settings are the defaults. The model itself does not change.
             name: name of the job and its model.
             config: settings such as `{"epochs": 10}`; the backbone's recipe supplies the others.
             on_bad_image: "fail" rejects an upload with unusable images, "skip" ignores these images.
             webhook: URL that receives a signed notification when the job ends.
-            idempotency_key: key under which a repeated upload creates no second job (default: a new key).
+            idempotency_key: key that prevents a second job if the upload is repeated (default: a new key).
             on_upload: called with the bytes sent and their total number.
 
         Raises:
@@ -152,7 +152,7 @@ class Client(Classifier):
         query: Mapping[str, str] = {},
         headers: Mapping[str, str] = {},
     ) -> M:
-        """Send labelled images, and close their files. Errors name the local files."""
+        """Send labelled images, then close their files. Errors have the names of local files."""
         texts = {**options, "config": json.dumps(config) if config else None}
         fields = {field: [value] for field, value in texts.items() if value is not None}
         request = Request(

@@ -18,7 +18,7 @@ OnDownload = Callable[[int, int | None], None]
 
 
 def download(transport: Transport, request: Request, path: Path, on_download: OnDownload | None) -> Path:
-    """Replace the file at `path` once the response is complete. A failure leaves the old file in place.
+    """Replace the file at `path` once the response is complete. A failure leaves the old file.
 
     Raises:
         APIStatusError: an error response.
@@ -38,7 +38,7 @@ def download(transport: Transport, request: Request, path: Path, on_download: On
 
 
 def _copy(response: httpx.Response, file: BinaryIO, on_download: OnDownload | None) -> None:
-    """Write the whole body, overwriting what an interrupted attempt left."""
+    """Write the whole body. Overwrite what an interrupted attempt left."""
     file.seek(0)
     file.truncate()
     length = response.headers.get("content-length", "")

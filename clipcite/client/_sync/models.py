@@ -47,7 +47,7 @@ class Models:
             yield self._bind(data)
 
     def rename(self, model: str, name: str | None) -> "Model":
-        """Make the model the next version of `name`; None removes its name."""
+        """Make the model the next version of `name`. None removes its name."""
         request = Request("PATCH", path_of("models", model), json={"name": name})
         return self._bind(self._transport.fetch(ModelData, request))
 
@@ -56,7 +56,7 @@ class Models:
 
         Args:
             model: reference to the model.
-            force: delete aliases of the model, too. Without it an alias prevents the deletion.
+            force: also delete aliases of the model. Without `force`, an alias prevents the deletion.
 
         Raises:
             ConflictError: an alias points to the model, and `force` is False.
@@ -78,8 +78,8 @@ class Models:
         Args:
             model: reference to the model.
             path: path of the zip.
-            format: "open_clip", a folder that open_clip loads; "onnx", two graphs; "delta", the change to the
-                backbone only; or "classifier", "transformers" or "immich" for other programs.
+            format: "open_clip", a folder that open_clip loads; "onnx", two graphs; "delta", only the change
+                to the backbone; or "classifier", "transformers" or "immich" for other programs.
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
             on_download: called with the bytes received and their total number, None if unknown.
 
@@ -110,7 +110,7 @@ class Models:
 
         Args:
             path: a zip or a folder.
-            name: name of the model, of which it becomes the next version.
+            name: name of the model. The model becomes its next version.
             backbone: backbone of the model. This and the following defaults come from the archive.
             classes: trained classes.
             alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned).
@@ -147,7 +147,7 @@ class Models:
 
 
 class Model(ModelData):
-    """An adapted model. Its attributes are as last fetched; `refresh` and `rename` update them."""
+    """An adapted model. Its attributes are as last fetched. `refresh` and `rename` update them."""
 
     _client: "Client"
 
@@ -157,7 +157,7 @@ class Model(ModelData):
         class_names: ClassNames | None = None,
         **options: Any,
     ) -> Classification:
-        """Rank class names for each image; options as for `client.classify`.
+        """Rank class names for each image. Options are those of `client.classify`.
 
         Args:
             images: paths, bytes, PIL images or uint8 arrays [H, W, 3]; one or a list.
@@ -166,20 +166,20 @@ class Model(ModelData):
         return self._client.classify(images, class_names, model=self.id, **options)
 
     def extend(self, images: Adaptable | None = None, **options: Any) -> Job:
-        """Train a new model on these images, the training images of this model and its corrections.
+        """Train a new model on these images, this model's training images and its corrections.
 
-        Options as for `client.adapt`. If there are corrections, `images` may be None.
+        Options are those of `client.adapt`. If there are corrections, `images` may be None.
         """
         return self._client.adapt(images, extends=self.id, **options)
 
     def add_feedback(self, images: Adaptable) -> Sequence[Feedback]:
-        """Correct the model: store images with their right classes, for `extend`. Repeating is harmless.
+        """Correct the model: store images with their true classes, for `extend`. Calls can be repeated.
 
         Args:
             images: as for `client.adapt`, such as `{"skirt": ["a.jpg"]}`.
 
         Raises:
-            ConflictError: the training images of the model are gone, or there are too many corrections.
+            ConflictError: the model's training images were deleted, or there are too many corrections.
         """
         upload = upload_of(images)
         path = path_of("models", self.id, "feedback")
@@ -195,7 +195,7 @@ class Model(ModelData):
         self._client._transport.send(Request("DELETE", path_of("models", self.id, "feedback", feedback_id)))
 
     def evaluate(self, images: Adaptable, *, on_bad_image: OnBadImage = "fail") -> Evaluation:
-        """Measure the accuracy on labelled images, also of the pre-trained model. Nothing is stored.
+        """Measure the accuracy of the model and its pre-trained model on labelled images. Nothing is stored.
 
         Args:
             images: test images, as for `client.adapt`.
@@ -209,7 +209,7 @@ class Model(ModelData):
         return answer
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Download the model as a zip to `path`; options as for `client.models.export`."""
+        """Download the model as a zip to `path`. Options are those of `client.models.export`."""
         return self._client.models.export(self.id, path, **options)
 
     def refresh(self) -> "Model":
@@ -217,11 +217,11 @@ class Model(ModelData):
         return self._update(self._client.models.get(self.id))
 
     def rename(self, name: str | None) -> "Model":
-        """Make this model the next version of `name`; None removes its name."""
+        """Make this model the next version of `name`. None removes its name."""
         return self._update(self._client.models.rename(self.id, name))
 
     def delete(self, *, force: bool = False) -> None:
-        """Delete the model and its weights, with `force` also if aliases point to it."""
+        """Delete the model and its weights. With `force`, also delete aliases that point to it."""
         self._client.models.delete(self.id, force=force)
 
     def _update(self, current: "Model") -> "Model":

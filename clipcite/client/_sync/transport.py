@@ -39,10 +39,10 @@ class Transport:
         until: float | None = None,
         receive: Receive | None = None,
     ) -> httpx.Response:
-        """Send a request, with retries. No pause and no wait for bytes ends after `until` (monotonic clock).
+        """Send a request, with retries. Pauses and waits for bytes end by `until` (monotonic clock).
 
         Args:
-            receive: called with the open response of a success, in place of reading its body.
+            receive: called with an open successful response, instead of reading its body.
 
         Raises:
             APIStatusError: an error response, after all retries.
@@ -62,7 +62,7 @@ class Transport:
                     raise
             else:
                 status = response.status_code
-                # What a lost DELETE has deleted is gone.
+                # An earlier DELETE, whose response was lost, has deleted it.
                 if response.is_success or (status == 404 and lost and request.method == "DELETE"):
                     return response
                 retryable = RETRYABLE if request.idempotent else NOT_DONE
@@ -74,15 +74,16 @@ class Transport:
     def fetch(
         self, kind: type[M], request: Request, retry: Retry | None = None, until: float | None = None
     ) -> M:
-        """Send a request and return its response, one object.
+        """Send a request and return its response as an object.
 
         Raises:
-            APIResponseValidationError: a response that does not fit; further the errors of `send`.
+            APIResponseValidationError: the response does not match `kind`.
+            APIStatusError, APIConnectionError: see `send`.
         """
         return parse(kind, json_of((self.send(request, retry, until)).content))
 
     def fetch_list(self, kind: type[M], request: Request, retry: Retry | None = None) -> list[M]:
-        """Send a request and return its response, a list of one page."""
+        """Send a request and return its response as a list. The list must have one page."""
         return parse_list(kind, (self.send(request, retry)).content)[0]
 
     def pages(self, kind: type[M], path: str, query: Mapping[str, str | None]) -> Iterator[M]:
@@ -96,7 +97,7 @@ class Transport:
                 return
 
     def request(self, request: Request, receive: Receive | None = None) -> httpx.Response:
-        """Send the request once; `receive` as for `send`.
+        """Send the request once. See `send` for `receive`.
 
         Raises:
             APIConnectionError: no response.

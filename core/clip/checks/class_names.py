@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-# Generic words, uninformative alone or before a number or a single letter.
+# Generic words. They are uninformative alone, or before a number or a single letter.
 _EMPTY_WORDS = (
     "art|article|batch|bin|cat|category|class|cls|cluster|code|datei|defect type|dir|file|folder|group|"
     "grp|id|image|images|img|item|kategorie|kind|klasse|label|lbl|misc|model|new folder|no|nr|number|"
@@ -22,9 +22,9 @@ _WORDNET = re.compile(r"[nvars]?\d{6,}(?:-[nvars])?")
 _HEXADECIMAL = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{8,}")
 _CODE = re.compile(r"(?=(?:.*\d){2})(?!.*[^\W\d_]{3})[\w ]{5,}")
 LONG = 7
-"""Minimum length (letters) of a name in which a single different letter is probably a typing error."""
+"""Minimum length of a name in which a single different letter is probably a typing error (letters)."""
 MAX_LETTERS = 64
-"""Maximum length of such a name, because the comparison takes memory in proportion to its square."""
+"""Maximum length of such a name (letters). The memory of the comparison grows with its square."""
 _LETTER = re.compile(r"[^\W\d_]", re.ASCII)
 
 
@@ -49,7 +49,7 @@ def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of names that differ only in punctuation, a plural s or one letter of a long word.
 
     Examples: "t-shirt" and "tshirt", "dog" and "dogs", "sandal" and "sandel". Different numbers are taken
-    as intended: "size 38" and "size 39" are no pair.
+    as intended: "size 38" and "size 39" are not a pair.
     """
     pairs: dict[tuple[str, str], None] = {}
     by_key: dict[str, list[str]] = defaultdict(list)

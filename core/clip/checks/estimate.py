@@ -10,12 +10,12 @@ from core.clip.config import STARTER, AdaptConfig
 TRAINING_COST = 3.0
 """Cost of one training step on an image, in forward passes of one image."""
 CV_BUDGET = 0.7
-"""Maximum training cost of all fold models, in trainings of the model. With the predictions of the fold
-models, a report then costs no more than the model."""
+"""Maximum training cost of all fold models, as a fraction of the model's training. With their predictions, a
+report then costs at most as much as the model."""
 START_SECONDS = 4.0
 """Fixed time of a job (seconds): process start, loading of the backbone, decoding, publication."""
 MIN_PAST_JOBS = 5
-"""Minimum number of past jobs whose spread gives the interval."""
+"""Minimum number of past jobs for an interval from their spread."""
 DEFAULT_SPREAD = 2.0
 """Factor of the interval with fewer past jobs."""
 GUESS_SPREAD = 4.0
@@ -74,7 +74,7 @@ def estimate(
         trained: number of training images.
         tests: number of test images.
         past: jobs with this backbone and `image_size` on the same service, newest first.
-        speed: speed of another backbone than the starter, used without past jobs.
+        speed: speed of the backbone, if it is not the starter. Used without past jobs.
     """
     work = sum(expected_work(config.to_dict(), trained, tests))
     rates = [
@@ -96,13 +96,14 @@ def estimate(
         rate, spread = STARTER_IMAGES_PER_SECOND, GUESS_SPREAD
         rate *= (STARTER_SIZE / (config.image_size or STARTER_SIZE)) ** 2
         basis = (
-            "From a measurement on two CPU cores, because this service has no past job with this backbone "
-            "and image size."
+            "From a measurement on two CPU cores, because this service has not run a job with this backbone "
+            "and image size yet."
         )
     elif speed is not None:
         rate, spread, basis = speed.images_per_second, speed.spread, speed.basis
     else:
-        return Estimate(None, None, None, "This service has no past job with this backbone and image size.")
+        basis = "This service has not run a job with this backbone and image size yet."
+        return Estimate(None, None, None, basis)
     training = work / rate
     return Estimate(
         round(START_SECONDS + training, 1),

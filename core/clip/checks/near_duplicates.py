@@ -50,9 +50,9 @@ def find_near_duplicates(stats: Sequence[ImageStats]) -> list[NearDuplicate]:
 
 
 def find_originals(stats: Sequence[ImageStats], classes: Sequence[str]) -> list[int]:
-    """Return, for each image, the first image of its class of which it is a copy, or else its own index.
+    """Return, for each image, the index of the first image in its class that it copies, or its own index.
 
-    Copies are near duplicates, also through other images, and images with equal thumbnails.
+    Copies are images with equal thumbnails, and near duplicates, directly or through other images.
     """
     originals = list(range(len(stats)))
 

@@ -1,6 +1,6 @@
 """Preflight checks of images and class names, before training.
 
-The checks warn about faults and ignore mere imperfections, because false alarms teach people to ignore
+The checks warn about faults but not about imperfections, because false alarms teach people to ignore
 warnings. benchmarks/pages/preflight-and-preview.md has the precision of each check.
 """
 
@@ -55,7 +55,7 @@ class Finding:
 
 
 def check_images(images: Sequence[CheckedImage], image_size: int | None) -> list[Finding]:
-    """Check images one by one and for duplicates; return the findings in the order of the images.
+    """Check each image, and look for duplicates. Return the findings in the order of the images.
 
     Args:
         image_size: input side of the model (pixels); None if unknown.

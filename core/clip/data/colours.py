@@ -8,7 +8,7 @@ from PIL import Image, TiffImagePlugin
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the image as RGB, with transparency on white; an RGB image itself."""
+    """Return the image as RGB, with transparency on white. An RGB image is returned unchanged."""
     if _is_deep(image):
         return _deep_grey(image).convert("RGB")
     if not image.has_transparency_data:
@@ -35,7 +35,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:
-    """Convert one channel of more than 8 bits to 8 bits, where Pillow would clip."""
+    """Convert a channel of more than 8 bits to 8 bits. Pillow would clip it."""
     values = np.asarray(image)
     grey = _white_levels(image)[values] if image.mode.startswith("I;16") else _stretched(values, image.mode)
     transparent = image.info.get("transparency")  # a 16-bit PNG names one transparent grey level

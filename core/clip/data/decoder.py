@@ -1,10 +1,10 @@
 """A process that only decodes images: `python -m core.clip.data.decoder SOCKET MEMORY PARENT`, on Linux.
 
-It has no torch, no settings, no key and no database. After its imports it gives up every right that decoding
-does not need, so that a fault in an image library can't do more than damage this process:
+It does not load torch, settings, keys or the database. After its imports it gives up every right that
+decoding does not need, so that a fault in an image library can damage only this process:
 
-- It can open neither files nor sockets, because its limit on open files is 0.
-- It can start no process, only threads. It never gets more rights (no_new_privs), and is not root.
+- It can't open files or sockets, because its limit on open files is 0.
+- It can start threads but not processes. It can't gain rights (no_new_privs), and is not root.
 - Memory and CPU time of an image are limited.
 - It ends with the process that started it.
 
@@ -38,12 +38,12 @@ from core.clip.errors import BadImage
 INPUT_BYTES = 512 * 1024 * 1024
 """Offset of the pixels in the shared memory, and so the maximum size of a file."""
 MEMORY_BYTES = 2 * INPUT_BYTES
-"""Size of the shared memory. Only pages that are used take memory."""
+"""Size of the shared memory. Only used pages take memory."""
 MAX_MESSAGE = 65_536
 RESERVE_BYTES = 64 * 1024 * 1024
-"""Address space beside the memory for an image."""
+"""Address space in addition to the memory for an image (bytes)."""
 CPU_SECONDS, CPU_SECONDS_PER_MEGAPIXEL = 1.0, 0.1
-"""CPU time of an image: 5 s at 40 million pixels, where an ordinary file takes 1 s or less."""
+"""CPU time of an image (seconds): 5 s for 40 million pixels, where an ordinary file needs at most 1 s."""
 NOBODY = 65_534
 _HIDING = re.compile(b"RIFF|II|MM|.{4}ftyp", re.DOTALL)
 """Starts of files whose decoders (WebP, TIFF, HEIC) report missing memory as damage."""
@@ -56,7 +56,7 @@ _CLONE3, _CLONE_THREAD, _OTHER_CALLS = 435, 0x10000, 0x40000000
 def main() -> None:
     descriptors, parent = [int(text) for text in sys.argv[1:3]], int(sys.argv[3])
     link, memory = socket.socket(fileno=descriptors[0]), mmap.mmap(descriptors[1], MEMORY_BYTES)
-    warnings.simplefilter("ignore")  # about damaged metadata, hundreds per file
+    warnings.simplefilter("ignore")  # a file with damaged metadata causes hundreds
     _import_plugins()
     usual = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE + RESERVE_BYTES
     give_up_rights(parent)
@@ -113,7 +113,7 @@ def _limit_cpu(pixels: int) -> None:
 
 
 def _import_plugins() -> None:
-    """Import all that decoding imports at its first use, while files can still be opened."""
+    """Import everything that decoding imports on first use, while files can still be opened."""
     for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF", "BMP"):
         file = BytesIO()
         exif = Image.Exif()
@@ -123,9 +123,9 @@ def _import_plugins() -> None:
 
 
 def _forbid_processes(prctl: Any) -> None:
-    """Filter system calls (seccomp), so that threads can start, which libheif needs, and processes can't.
+    """Filter system calls (seccomp), so that threads can start but processes can't. libheif needs threads.
 
-    RLIMIT_NPROC counts threads too, and those of all processes of the user.
+    RLIMIT_NPROC would not do: it also counts threads, of all processes of the user.
     """
     architecture, clone, starting = _CALLS.get(platform.machine(), (0, 0, ()))
     load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -139,12 +139,12 @@ def _forbid_processes(prctl: Any) -> None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     program = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
     if not starting or prctl(_PR_SET_SECCOMP, 2, program, 0, 0):
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no thread either, so HEIC can't be read
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # also forbids threads, so HEIC can't be read
 
 
 def give_up_rights(parent: int) -> None:
-    # Root could raise the limits again. Root that may not become another user (in a user namespace, or in a
-    # container without capabilities) may not raise limits either.
+    # Root could raise the limits again. If root can't become another user (in a user namespace, or in a
+    # container without capabilities), it can't raise limits either.
     with suppress(OSError):
         if os.geteuid() == 0:
             os.setgroups([])
@@ -154,7 +154,7 @@ def give_up_rights(parent: int) -> None:
     prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _forbid_processes(prctl)
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it has ended already
+    if os.getppid() != parent:  # the parent has already ended
         os._exit(1)
     for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))

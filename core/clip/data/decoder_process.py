@@ -1,4 +1,4 @@
-"""One process that decodes images (`core.clip.data.decoder`), on Linux, and the memory that it shares."""
+"""A process that decodes images (`core.clip.data.decoder`), on Linux, and its shared memory."""
 
 import fcntl
 import json
@@ -22,7 +22,7 @@ from core.clip.errors import BadImage
 
 START_SECONDS = 120
 SECONDS = 30.0
-"""Maximum time for an image. Its CPU time has a lower limit, so this one is for a process that hangs."""
+"""Maximum time for an image (seconds). CPU time has a lower limit, so this one is for processes that hang."""
 KEPT_BYTES = 4 * 1024 * 1024
 """Shared memory that a process keeps between images."""
 CHANNELS = {"L": (), "RGB": (3,)}
@@ -31,7 +31,7 @@ _starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
 
 
 class MoreRoom(Exception):
-    """An image that needs more memory than it was given."""
+    """An image needs more memory than it was given."""
 
     def __init__(self, room: int) -> None:
         super().__init__(room)
@@ -55,7 +55,7 @@ class DecoderProcess:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             os.ftruncate(memory, MEMORY_BYTES)
-            # A file that shrinks would end this process by SIGBUS.
+            # If the file shrank, SIGBUS would end this process.
             fcntl.fcntl(
                 memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
             )
@@ -104,8 +104,8 @@ class DecoderProcess:
         """Wait for the pixels [H, W, 3], or [H, W] if grey.
 
         Raises:
-            BadImage: the file is no image within the limits, took too long, or crashed the process.
-            MoreRoom: it needs more memory.
+            BadImage: the file is not an image within the limits, took too long, or crashed the process.
+            MoreRoom: the image needs more memory.
         """
         usable, pixels = False, 0
         try:

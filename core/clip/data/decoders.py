@@ -1,4 +1,4 @@
-"""The processes that decode the images of strangers, shared by all requests of this process."""
+"""Pool of the processes that decode untrusted images, shared by all requests of this process."""
 
 import logging
 import os
@@ -26,15 +26,15 @@ from core.clip.data.images import How, begin, open_with
 from core.clip.errors import BadImage, NoDecoder
 
 HAS_PROCESSES = sys.platform == "linux"
-"""Other systems decode in this process, because the processes need Linux."""
+"""True where decoder processes can run. Other systems than Linux decode in this process."""
 MAX_STARTED = 4
-"""Maximum number of processes that wait for the first images."""
+"""Maximum number of processes to start before the first images."""
 SMALL_BYTES = 64 * 1024 * 1024
-"""Memory of an image for which none is reserved. Each process may use as much."""
+"""Memory that each process may use without a reservation (bytes)."""
 LARGE_BYTES = 800_000_000
-"""Memory of all larger images together. An image that needs more is decoded without other large ones."""
+"""Memory of all larger images together (bytes). An image that needs more is the only large one at a time."""
 AHEAD = 4
-"""Decoded images that wait for an earlier one of their request, per process."""
+"""Maximum number of decoded images that wait for an earlier one of their request, per process."""
 Array = NDArray[np.uint8]
 logger = logging.getLogger(__name__)
 
@@ -48,11 +48,11 @@ class _Flight:
     until: float
     process: DecoderProcess
     room: ExitStack
-    """Its slot, and the memory that is reserved for a large image."""
+    """The slot of the image, and the memory that is reserved if it is large."""
 
 
 class _Room:
-    """Counts what the images in flight take. Nobody overtakes those that wait."""
+    """Counter of what the images in flight take. Waiting callers are served in order."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -61,7 +61,7 @@ class _Room:
         self._changed = threading.Condition()
 
     def take(self, size: int, *, patient: bool) -> bool:
-        """Wait for room, or return False unless `patient`. An image alone always has room."""
+        """Wait for room or, unless `patient`, return False. A lone image always has room."""
         place = object()
         with self._changed:
             if not patient and (self._line or not self._fits(size)):
@@ -85,8 +85,7 @@ class _Room:
 class Decoders:
     """A pool of decoder processes, for any number of threads.
 
-    Large images occupy at most half of the processes, so that small ones do not wait for
-    them.
+    Large images occupy at most half of the processes, so that small images do not wait for them.
     """
 
     def __init__(self, processes: int) -> None:
@@ -98,13 +97,13 @@ class Decoders:
         self._closed = False
 
     def start(self) -> None:
-        """Start processes, so that the first images need not wait for them. Raise NoDecoder."""
+        """Start processes in advance, for the first images. Raise NoDecoder."""
         if HAS_PROCESSES:
             for _ in range(min(self.processes, MAX_STARTED) - len(self._idle)):
                 self._put_back(_started())
 
     def close(self) -> None:
-        """End the processes; those that decode end when they have finished."""
+        """End the processes. A process that is decoding ends after its image."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -123,7 +122,7 @@ class Decoders:
     def read(
         self, sources: Iterable[bytes], limits: ImageLimits, *, owner: str, **how: Unpack[How]
     ) -> Generator[Array | BadImage]:
-        """Decode the images of a request, several at a time. The caller's thread does all the work here.
+        """Decode the images of a request, several at a time. Needs no thread besides the caller's.
 
         Yields:
             The pixels [H, W, 3], or [H, W] if grey, or why an image can't be read, in the order of `sources`.
@@ -175,7 +174,7 @@ class Decoders:
                     yield done.pop(position)
                     position += 1
         finally:
-            for flight in flights:  # the caller has given up
+            for flight in flights:  # images of a caller that has given up
                 flight.process.kill()
                 self._end(flight)
 
@@ -190,7 +189,7 @@ class Decoders:
         *,
         patient: bool,
     ) -> _Flight | None:
-        """Send an image to a process. Return None if there is none, unless `patient`."""
+        """Send an image to a process. Unless `patient`, return None if all are busy."""
         large = 0 if room <= SMALL_BYTES else max(room, LARGE_BYTES // max(1, self.processes // 2))
         with ExitStack() as held:
             for kind, size in ((self._large, large), (self._slots, 1)):
@@ -247,7 +246,7 @@ def decoded_apart(processes: int = min(4, os.cpu_count() or 1)) -> Iterator[None
 
 
 def _answered(flights: list[_Flight]) -> list[_Flight]:
-    """Wait for an answer or a deadline. Return the images that have one of them."""
+    """Wait for results or deadlines. Return the images that have a result, or are past their deadline."""
     if len(flights) < 2:
         return flights[:]  # `finish` waits
     left = min(flight.until for flight in flights) - time.monotonic()
@@ -259,6 +258,6 @@ def _answered(flights: list[_Flight]) -> list[_Flight]:
 def _started() -> DecoderProcess:
     try:
         return DecoderProcess.start()
-    except (OSError, RuntimeError) as error:  # no memory or process left, broken installation, or at shutdown
+    except (OSError, RuntimeError) as error:  # out of memory or processes, broken installation, or shutdown
         logger.error("A process that decodes images cannot be started: %s", error)
         raise NoDecoder("No process for decoding can be started. Try again in a few seconds.") from error

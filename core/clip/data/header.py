@@ -1,6 +1,6 @@
-"""Header of an image file: its format and size, and whether decoding it is worth its cost.
+"""Header of an image file: format, size, and a check of the cost of decoding.
 
-Little is looked at: dimensions, and the number of JPEG scans or WebP frames. The process that decodes bounds
+The check reads only the dimensions, and the number of JPEG scans or WebP frames. The decoder process limits
 memory and time (`core.clip.data.decoder`).
 """
 
@@ -18,11 +18,11 @@ from core.clip.errors import BadImage
 MIN_SIDE = 4
 """Minimum side (pixels). Smaller images are tracking pixels or broken exports."""
 MAX_DEEP_PIXELS = 10_000_000
-"""Maximum number of 32-bit integer or float pixels, which take four times the memory and time."""
+"""Maximum number of pixels of 32-bit integers or floats. They take four times the memory and time."""
 MAX_SCANS = 100
 """Maximum number of JPEG scans. libjpeg writes 1, 6 or 10 scans, in CMYK 18."""
 MAX_FRAMES = 10_000
-"""Maximum number of WebP frames, all of which the decoder lists."""
+"""Maximum number of WebP frames. The decoder lists all of them."""
 COEFFICIENT_BYTES = 8
 """Memory per pixel of a JPEG in several scans (bytes): 2 for each of up to 4 components."""
 
@@ -42,9 +42,9 @@ class Header:
     image: ImageFile.ImageFile
     kind: str
     pixels: int
-    """Number of pixels, or of those of a tile."""
+    """Number of pixels, of the image or of a larger tile."""
     extra_bytes: int
-    """Memory that decoding takes beside pixels, judged by the header (bytes)."""
+    """Memory that decoding takes in addition to pixels, estimated from the header (bytes)."""
 
 
 def read_header(source: bytes | Path, limits: ImageLimits) -> Header:
@@ -82,7 +82,7 @@ def read_file(source: bytes | Path, max_bytes: int) -> bytes:
 
 
 # Importing a plugin registers it in Image.OPEN. "JPEG" also reads the first image of an MPO file, which
-# many cameras name .jpg. BMP is last, because its signature is only two letters, which may start a text.
+# many cameras name .jpg. BMP is last, because its signature is only two letters, which a text may start with.
 Image.preinit()
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # one core per image
 with suppress(ImportError):
@@ -102,8 +102,8 @@ _FORMATS = (
 
 
 def _open(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
-    # Image.open first compares every image with a process-wide constant and warns at 89 million pixels.
-    # Here the caller sets the limit.
+    # Image.open compares every image with a process-wide limit, and warns at 89 million pixels. Here the
+    # caller sets the limit.
     for kind in _FORMATS:
         factory, accepts = Image.OPEN[kind]
         if accepts is None or accepts(data[:16]) is not True:
@@ -112,7 +112,7 @@ def _open(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
             continue
         try:
             _check_start(kind, data, max_pixels)
-            # Not Pillow's own choice, which reads a file of several JPEGs as another format.
+            # Pillow's own choice would read a file of several JPEGs as another format.
             return (JpegImageFile if kind == "JPEG" else factory)(BytesIO(data), ""), kind
         except (MemoryError, BadImage):
             raise
@@ -130,7 +130,7 @@ def _open(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
 
 
 def _check_start(kind: str, data: bytes, max_pixels: int) -> None:
-    """Check the files for which opening alone takes memory or time: GIF and WebP allocate their canvas.
+    """Check files that take memory or time even to open: GIF and WebP allocate their canvas.
 
     Raises:
         BadImage: `too_many_pixels` or `image_too_costly`.
@@ -167,7 +167,7 @@ def damaged(kind: str) -> BadImage:
 
 
 def _check_pixels(image: ImageFile.ImageFile, max_pixels: int) -> int:
-    """Return the number of pixels, or of a tile's. Raise BadImage if there are too few or too many."""
+    """Return the number of pixels of the image, or of a larger tile. Raise BadImage if it is out of range."""
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise BadImage(

@@ -13,7 +13,7 @@ from core.clip.data.header import Header, ImageLimits, damaged, read_file, read_
 
 MAX_ASPECT_RATIO = 16  # longer images are cropped at both ends when scaled down
 BYTES_PER_PIXEL = 20
-"""Memory that decoding takes at most, copies included. WebP takes 17, RGBA 9, RGB 4."""
+"""Maximum memory of decoding, including copies (bytes per pixel). WebP takes 17, RGBA 9, RGB 4."""
 
 
 _opener: Callable[..., Image.Image] | None = None
@@ -21,7 +21,7 @@ _opener: Callable[..., Image.Image] | None = None
 
 @dataclass(frozen=True)
 class Fit:
-    """The test transform of an image tower: scale the shorter side, or both sides, and crop the middle."""
+    """The test transform of an image tower: scale the shorter side or both sides, and crop the centre."""
 
     side: int
     """Side of the square result (pixels)."""
@@ -44,12 +44,12 @@ class How(TypedDict, total=False):
     """Options of `open_image`."""
 
     shortest_side: int | None
-    """A larger image is scaled down (bicubic, antialiased) to this shorter side (pixels). Of an image longer
-    than 16 times its shorter side only the middle is used. A smaller image keeps its size."""
+    """Scale a larger image down (bicubic, antialiased) to this shorter side (pixels). A smaller image keeps
+    its size. If an image is longer than 16 times its shorter side, use only its middle."""
     grey: bool
-    """Return one channel, scaled with a Hamming filter: half as wide, equally sharp, three times as fast."""
+    """Return one channel, scaled with a Hamming filter. It is as sharp as bicubic and three times as fast."""
     fit: Fit | None
-    """Return the input of an image tower instead. `shortest_side` is twice its side."""
+    """Return the input of an image tower. `shortest_side` is then twice its side."""
 
 
 def open_image(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpack[How]) -> Image.Image:
@@ -69,7 +69,7 @@ def open_image(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how:
 
 
 def open_with(opener: Callable[..., Image.Image] | None) -> None:
-    """Let a function such as `Decoders.open_image` do the work of `open_image` in this process."""
+    """Replace `open_image` in this process by a function such as `Decoders.open_image`."""
     global _opener
     _opener = opener
 
@@ -81,7 +81,7 @@ class Undecoded:
     header: Header
     how: How
     peak_bytes: int
-    """Memory that decoding takes, judged by the header (bytes). A crafted file may take more."""
+    """Memory that decoding takes, estimated from the header (bytes). A crafted file may take more."""
 
     def decode(self) -> Image.Image:
         """Decode the image as `open_image` does.
@@ -103,7 +103,7 @@ class Undecoded:
                 opened = fit(opened)
         except MemoryError:
             raise
-        except Exception as error:  # Pillow raises a dozen types for damaged files
+        except Exception as error:  # Pillow raises a dozen types of errors for damaged files
             raise damaged(self.header.kind) from error
         if opened is image:
             opened = image.copy()  # a plain Image without a reference to the file's bytes
@@ -139,7 +139,7 @@ _TURNS = {
 
 
 def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
-    """Return the transposition that makes the image upright, if any; Pillow already rotates TIFF.
+    """Return the transposition that makes the image upright, if any. Pillow already rotates TIFF.
 
     A damaged EXIF block is ignored.
     """
@@ -182,4 +182,4 @@ class Shot:
     source: bytes | Path
     class_name: str
     label_confirmed: bool = False
-    """True if the label is certain, so that it is no label issue."""
+    """True if the label is certain. It is then never reported as a label issue."""

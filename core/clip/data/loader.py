@@ -21,7 +21,7 @@ def epoch_batches(
     """Return the image indices [B] of every step.
 
     Each epoch is a new permutation, split into batches whose sizes differ by at most one. The losses compare
-    images within a batch, so a last batch of two images would be nearly noise.
+    images within a batch, so a small last batch would give mostly noise.
     """
     return [
         indices
@@ -38,10 +38,10 @@ def crop_batches(
     generator: torch.Generator,
     crop: Crop = random_resized_crop,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield indices [B] and crops uint8 [B, 3, S, S] of every step; a thread prepares the next step.
+    """Yield indices [B] and crops uint8 [B, 3, S, S] of every step. A thread prepares the next step.
 
-    The thread has its own random generator, so that it does not race the training loop. `generator` is set
-    to the state after the crops just yielded, as a checkpoint needs it.
+    The thread has its own random generator, so that it does not race with the training loop. `generator` is
+    set to the state after the yielded crops, as checkpoints need.
     """
     ahead = torch.Generator()
     ahead.set_state(generator.get_state())

@@ -1,6 +1,6 @@
 """Folds for cross-validation, at about the cost of the training itself.
 
-A fold model is trained like the model, but without the images of its fold, which it then predicts.
+A fold model is trained like the model, but without the images of its fold. Then it predicts these images.
 """
 
 from collections import Counter
@@ -9,18 +9,18 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 MIN_SPLIT_IMAGES = 5
-"""Minimum number of images of a class to hold some out. With fewer, the rest would be another task."""
+"""Minimum number of images of a class to hold some out. With fewer, too few would be left for training."""
 MIN_FOLD_IMAGES = 100
-"""Minimum number of images in a fifth for cross-validation with a single fold."""
+"""Minimum number of images in a single fold, which has a fifth of the images."""
 MAX_FOLD_IMAGES = 400
 """Maximum number of images in a single fold: with 400, the accuracy is known to ± 5 points."""
 
 
 def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
-    """Return the image indices of each fold, ascending; no fold if no class has 5 images.
+    """Return the image indices of each fold, ascending. Without a class of 5 images there are no folds.
 
     With many images there is one fold of a fifth of the images, at most 400. With few images a fifth would
-    be too small (16 images give ± 20 points), so there are two folds of one half each. Every image is then
+    be too small (16 images give ± 20 points), so there are two folds of one half each. Then every image is
     predicted, and both fold models together take as long as the training.
 
     Folds are stratified by class. Images of classes with fewer than 5 images are in no fold.
@@ -33,7 +33,7 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
     folds: list[list[int]] = [[], []]
     if sum(map(len, fifth)) >= MIN_FOLD_IMAGES:
         if sum(map(len, fifth)) > MAX_FOLD_IMAGES:
-            # One image each of very many classes, not all of which fit.
+            # One image each of as many classes as fit.
             fifth = [fifth[i] for i in generator.permutation(len(fifth))[:MAX_FOLD_IMAGES]]
         folds = [[int(i) for members in fifth for i in members][:MAX_FOLD_IMAGES]]
     elif not shuffled:
@@ -47,7 +47,7 @@ def make_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
 
 
 def in_turns(labels: Sequence[Hashable]) -> list[int]:
-    """Return all positions: the first one of each label, then the second one of each, and so on."""
+    """Return all positions: the first of each label, then the second of each, and so on."""
     seen: Counter[Hashable] = Counter()
     turns = []
     for position, label in enumerate(labels):

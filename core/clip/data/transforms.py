@@ -18,7 +18,7 @@ from core.clip.data.images import Fit
 def to_tensor(image: Image.Image) -> Tensor:
     """Convert an RGB image to uint8 [3, H, W].
 
-    uint8 takes a quarter of the memory of floats. The channels stay last in memory, which resamples fastest.
+    uint8 takes a quarter of the memory of floats. Channels stay last in memory: that resamples fastest.
     """
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
@@ -31,8 +31,8 @@ def to_image(tensor: Tensor) -> Image.Image:
 def random_resized_crop(image: Tensor, size: int, crop_scale: float, generator: torch.Generator) -> Tensor:
     """Crop a random part of the image and scale it to size x size.
 
-    The crop covers `crop_scale` to 1 of the area, with an aspect ratio of 3/4 to 4/3. The method is that of
-    torchvision's RandomResizedCrop, bicubic with antialiasing, but reproducible with `generator`.
+    The crop covers `crop_scale` to 1 of the area, with an aspect ratio of 3/4 to 4/3. This is torchvision's
+    RandomResizedCrop, bicubic with antialiasing, but reproducible with `generator`.
 
     Args:
         image: uint8 [3, H, W].
@@ -84,7 +84,7 @@ class Pixels:
         return torch.from_numpy(np.array(image))
 
     def fit_of_decoder(self) -> Fit | None:
-        """Return `fit` as a decoder applies it, which has no torch; None for an unusual transform."""
+        """Return `fit` in a form for decoders, which have no torch, or None for an unusual transform."""
         match self._transforms[:-2] if self._normalize else []:
             case [Resize(size=int(side)) as resize, CenterCrop(size=size), _] if tuple(size) == (side, side):
                 squash = False
@@ -111,7 +111,7 @@ class Pixels:
 
     @property
     def _normalize(self) -> Normalize | None:
-        """The last transform, if it follows ToTensor."""
+        """Normalize, if it follows ToTensor as the last transform."""
         match self._transforms:
             case [*_, ToTensor(), Normalize() as last]:
                 return last

@@ -25,11 +25,11 @@ class Interval:
 def difference_interval(correct: NDArray[np.bool_], baseline_correct: NDArray[np.bool_]) -> Interval:
     """Return the difference in accuracy of two classifiers on the *same* N images, with a 95% interval.
 
-    Each image is gained, lost or unchanged. As for the interval of C. Clopper and E. Pearson (Biometrika
-    1934), the lower end is that of the shares if one more image were lost, the upper end if one more were
-    gained. So the interval is above 0 if and only if a one-sided sign test of the changed images has a p
-    below 0.025, even when every image is gained. In a cross-validation it describes these fold models, and
-    doesn't count that others might differ.
+    Each image is gained, lost or unchanged. As in the interval of C. Clopper and E. Pearson (Biometrika
+    1934), the lower end assumes one more lost image, and the upper end one more gained image. So the interval
+    is above 0 if and only if a one-sided sign test of the changed images has p < 0.025, even when every image
+    improves. In a cross-validation it describes these fold models, and does not include the variation between
+    fold models.
 
     Args:
         correct, baseline_correct: [N], True for each image that was classified correctly.
@@ -53,15 +53,15 @@ def _shares(counted: int, others: int) -> NDArray[np.float64]:
 
 
 def accuracy_interval(correct: NDArray[np.bool_], *, images_per_fold_model: int | None = None) -> Interval:
-    """Return an accuracy with a 95% interval that is valid for few images and for 100% correct.
+    """Return an accuracy with a 95% interval that is valid even for few images and for 100% correct.
 
-    Jeffreys' interval (L. Brown, T. Cai and A. DasGupta, Statistical Science 2001): the percentiles of
-    Beta(k + 1/2, n - k + 1/2) for k correct images out of n. A bootstrap of 10 correct out of 10 would have
-    an interval of width 0.
+    This is Jeffreys' interval (L. Brown, T. Cai and A. DasGupta, Statistical Science 2001): the percentiles
+    of Beta(k + 1/2, n - k + 1/2) for k correct images out of n. A bootstrap of 10 correct out of 10 would
+    have an interval of width 0.
 
     In a cross-validation the test images of one fold are training images of another, so n images carry
-    less information than n independent ones. Correction of C. Nadeau and Y. Bengio (Machine Learning 2003):
-    the variance is 1 + n / m times as large for m training images per fold model, so n counts as
+    less information than n independent ones. By the correction of C. Nadeau and Y. Bengio (Machine Learning
+    2003), the variance is 1 + n / m times as large for m training images per fold model, so n counts as
     n / (1 + n / m).
 
     Args:
@@ -87,7 +87,7 @@ class Accuracies:
 
 
 def candidates_of(held_out: HeldOutPredictions) -> str:
-    """Return the candidates of the verdict: trained classes, or all classes if an image has a new one."""
+    """Return the candidates of the verdict: trained classes, or all classes if an image has a new class."""
     return "all_classes" if (held_out.truth >= held_out.candidates.trained).any() else "trained_only"
 
 
@@ -109,7 +109,7 @@ def accuracies(held_out: HeldOutPredictions, rows: NDArray[np.int64], which: str
     """Return the accuracies on some images, or None without images.
 
     Args:
-        rows: their rows in the predictions.
+        rows: rows of the images in the predictions.
         which: candidates, as for `is_correct`.
     """
     if not len(rows):

@@ -32,7 +32,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The images and labels that the model was trained on, without copies of an image of the same class."""
+    """Images and labels of the training, without copies within a class."""
 
     class_names: tuple[str, ...]
     class_images: Sequence[int]

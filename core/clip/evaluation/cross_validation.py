@@ -1,4 +1,4 @@
-"""Cross-validation: fold models are trained like the model and predict the images they did not see."""
+"""Cross-validation: fold models are trained like the model and predict the images that they did not see."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def _fold_config(config: AdaptConfig, images: int, kept: int, epochs: int, numbe
     """Return the settings of one fold model.
 
     Fewer images and epochs mean fewer steps. The learning rates grow by the same factor, so that the fold
-    model moves as far from the backbone as the model: an AdamW step is as long as its learning rate.
+    model moves as far from the backbone as the model: the length of an AdamW step is its learning rate.
     """
     shorter = replace(config, epochs=epochs, seed=(config.seed + 1 + number) % 2**63)
     factor = count_steps(images, config) / count_steps(kept, shorter)
@@ -47,7 +47,7 @@ def cross_validate(
 ) -> HeldOutPredictions:
     """Train one fold model per fold on the images outside the fold, and predict those inside.
 
-    Fold models have no checkpoints: an interrupted training starts its fold models again.
+    Fold models have no checkpoints: an interrupted training restarts its fold models.
 
     Args:
         folds: indices of the images that each fold model is not trained on (`data.splits.make_folds`).
@@ -58,7 +58,7 @@ def cross_validate(
     backbone, trained, config = context.backbone, context.trained, context.config
     predictions = []
     total = len(trained.labels)
-    seen = sum(total - len(fold) for fold in folds)  # by all fold models, which stay within the budget
+    seen = sum(total - len(fold) for fold in folds)  # training images of all fold models
     epochs = min(config.epochs, max(1, round(CV_BUDGET * config.epochs * total / max(1, seen))))
     for number, fold in enumerate(folds):
         fold_reporter = FoldReporter(reporter, number, len(folds))

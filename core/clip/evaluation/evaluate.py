@@ -34,7 +34,7 @@ def predict_test_images(
 ) -> HeldOutPredictions:
     """Predict the test images with the adapted model.
 
-    The candidates are the trained classes and the classes of the tests. If the tests have no new class,
+    The candidates are the trained classes and the classes of the test images. If these have no new class,
     distractor classes are added.
     """
     names = list(context.trained.class_names)
@@ -80,10 +80,10 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).
 
-    With `config.evaluate` "none" nothing is evaluated.
+    With `config.evaluate` "none" the evaluation is skipped.
 
     Args:
-        weights: the stored weights, so that the result includes the loss from packing.
+        weights: the stored weights, so that the result includes the loss from quantisation.
         tests: (position in the upload, image), of trained or new classes.
         seconds_left: time limit. Cross-validation that would exceed it is skipped with a warning.
 
@@ -137,7 +137,7 @@ def evaluate(
 def _cross_validate(
     context: EvalContext, candidates: Candidates, seconds_left: float | None, reporter: Reporter
 ) -> HeldOutPredictions | None:
-    """Cross-validate; return None if images or time are too few, or if a fold model fails."""
+    """Cross-validate. Return None if there are too few images, if time is short, or if a fold model fails."""
     trained = context.trained
     folds = make_folds(trained.labels, context.config.seed)
     if not folds:

@@ -1,4 +1,4 @@
-"""Label issues: training images whose label is probably wrong, or that mislead for another reason."""
+"""Label issues: training images whose label is probably wrong or misleading."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def cross_fit_scores(
 ) -> list[Floats]:
     """Score each training image with prototype classifiers that were built without it.
 
-    Returns the scores [N, K] of each of 2 repeats of 5-fold cross-validation.
+    Return the scores [N, K] of each of 2 repeats of 5-fold cross-validation.
 
     Args:
         features: [N, D], of the stock model.
@@ -69,7 +69,7 @@ def find_label_issues(
     mean over the images labelled j (confident learning, C. Northcutt et al., JAIR 2021).
 
     Args:
-        votes: probabilities [N, K] of each model, none of which has seen the image.
+        votes: probabilities [N, K] of each model. The models have not seen the image.
         labels: [N].
         positions: [N], positions in the upload.
     """
@@ -108,8 +108,7 @@ def agreed_label_issues(
 ) -> list[LabelIssue]:
     """Find label issues on which two votes agree: previews and fold models, or both repeats of the previews.
 
-    Fold models vote on the images that they predicted. The other images are left out, and so are confirmed
-    labels.
+    Fold models vote on the images that they predicted. Other images and confirmed labels are left out.
 
     Args:
         classifier_weights: [K, D], of the stock model.

@@ -27,7 +27,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Change(Mistake):
-    """An image that exactly one of the stock and the adapted model classifies correctly."""
+    """An image that only one of the two models, stock and adapted, classifies correctly."""
 
     before: str
     """Prediction of the stock model; `predicted` is that of the adapted model."""
@@ -64,7 +64,7 @@ def find_changes(
 
     Args:
         which: candidates: `trained_only` or `all_classes`.
-        temperature: that of the model, which the service applies to every request.
+        temperature: temperature of the model, which applies to every request.
     """
     truth, names = held_out.truth, held_out.candidates.names
     scores: NDArray[np.float64] = getattr(held_out.adapted, which)

@@ -26,7 +26,7 @@ LOST = (0.01, pile.LOST, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of N images, in units of the cosine, by which the service ranks classes by default."""
+    """Scores of N images, in units of the cosine. By default the service ranks classes by them."""
 
     trained_only: Floats
     """[N, K], with the trained classes as candidates."""
@@ -50,7 +50,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
-    """Class scores of N labelled images from models that were not trained on them; N may be 0."""
+    """Class scores of N labelled images, from models that were not trained on them. N may be 0."""
 
     candidates: Candidates
     positions: NDArray[np.int64]
@@ -179,9 +179,9 @@ def balanced_scores(
     candidates: Candidates,
     logit_scale: float,
 ) -> ClassScores:
-    """Return the scores by the rule of each request.
+    """Return the scores by the rules of requests (`request_rule`).
 
-    Without a support set or at α = 0 they are plain cosines.
+    Without a support set, or at α = 0, they are plain cosines.
     """
     if alpha == 0 or shots is None:
         return cosine_scores(features, classifier_weights, candidates)

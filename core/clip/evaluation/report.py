@@ -16,7 +16,7 @@ from core.clip.evaluation.verdict import Judgement
 from core.clip.inference.calibration import Calibration, calibration_error, cross_calibrated, softmax
 
 MAX_CONFUSION_CLASSES = 200
-"""Maximum number of classes of a confusion matrix, which grows with their square."""
+"""Maximum number of classes in a confusion matrix. Its size grows with their square."""
 
 
 def build_report(
@@ -152,7 +152,7 @@ def _reliability(
 ) -> dict[str, Any]:
     """Return the reliability of the probabilities, with the trained classes as candidates.
 
-    After the calibration, each half of the images has the temperature of the other half.
+    For the error after calibration, each half of the images uses the temperature of the other half.
     """
     return {
         "calibrated": calibration is not None,

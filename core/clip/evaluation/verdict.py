@@ -1,4 +1,4 @@
-"""The verdict: one signed-rank test of the gains per image."""
+"""The verdict: a signed-rank test of the gains per image."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.inference.calibration import MIN_HELD_OUT, cross_calibrated
 
 MAX_P = 0.025
-"""Largest one-sided p of a proven gain, or loss."""
+"""Maximum one-sided p of a proven gain or loss."""
 MAX_PROBABLE_P = 0.2
-"""Largest one-sided p of a probable gain, or loss."""
+"""Maximum one-sided p of a probable gain or loss."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ def judge(held_out: HeldOutPredictions, logit_scale: float) -> Judgement:
     """Compare the adapted with the stock model.
 
     `better` needs a higher accuracy, and gains per image that tend to be above 0 by a signed-rank test.
-    `worse` is the mirror image. From 30 images on, the gain of an image is that of the Brier score
-    (`brier_gains`). Below, it is +1 if only the adapted model classifies the image correctly, and −1 if only
-    the stock model does. benchmarks/pages/trust.md has the measurements.
+    `worse` is the mirror image. With 30 images or more, the gain of an image is the gain in Brier score
+    (`brier_gains`). With fewer, it is +1 if only the adapted model classifies the image correctly, and −1 if
+    only the stock model does. benchmarks/pages/trust.md has the measurements.
     """
     if not len(held_out.truth):
         return Judgement("not_evaluated")

@@ -1,4 +1,4 @@
-"""Metadata of an archive with a model, read before any of its tensors."""
+"""Metadata of an archive with a model. It is read before any tensor."""
 
 import json
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.errors import ClipCiteError
 
 MAX_JSON_BYTES = 4_000_000
-"""Maximum size of a JSON file, several times that of the longest class names and prompts."""
+"""Maximum size of a JSON file (bytes). The longest class names and prompts need a fraction of it."""
 MAX_HEADER_BYTES = 2_000_000
-"""Maximum size of a safetensors header. Each tensor takes 60 bytes in it or more, and far more in memory."""
+"""Maximum size of a safetensors header (bytes). A tensor takes 60 of them or more, and far more memory."""
 MAX_PROMPT_CHARACTERS = 1_000_000
-"""Maximum size of all prompts, as in a training: a list of models has those of each model."""
+"""Maximum size of all prompts (characters), as in a training. A list of models has the prompts of each."""
 WANTED = (NETWORK, CONFIG, ABOUT, WEIGHTS, MANIFEST)
-"""The files that an import reads; no other file is opened."""
+"""The files that an import reads. It never opens other files."""
 
 
 class ImportRefused(ClipCiteError):
-    """An archive that can't be imported."""
+    """The archive can't be imported."""
 
     code = "import_refused"
     status = 422

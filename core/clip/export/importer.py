@@ -32,11 +32,11 @@ def read_weights(
     """Load and verify the weights of an archive, on the CPU.
 
     Args:
-        kind: delta format for the weights of an open_clip folder; a delta keeps its format.
+        kind: delta format for the weights of an open_clip folder. A delta keeps its format.
         classes: number of trained classes.
 
     Raises:
-        ImportRefused: the archive is of another network, or a tensor is missing, has another shape or is
+        ImportRefused: the archive contains another network, or a tensor is missing, has another shape or is
             not finite.
     """
     if info.is_delta:
@@ -56,7 +56,7 @@ def _delta(folder: Path, backbone: Backbone, classes: int) -> Weights:
             f"{backbone.name!r} here. Set the field `backbone` to the matching backbone, or import an "
             "open_clip folder."
         )
-    # Shapes first, so that nothing larger than such a delta is read.
+    # Check shapes first, so that nothing larger than such a delta is read.
     shapes = _shapes(folder / WEIGHTS)
     support = {name: shapes.pop(name) for name in (SHOTS, SHOT_LABELS) if name in shapes}
     layout = tensor_layout(tower_parameters(backbone.model), manifest.delta_format)
@@ -135,7 +135,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _check_config(config: Mapping[str, Any], backbone: Backbone) -> None:
-    """Reject another activation, pooling or mean, with which equal tensors have another effect."""
+    """Reject another activation, pooling or mean: with it, equal tensors compute something else."""
     try:
         theirs, own = _comparable(config), _comparable(backbone.open_clip_config)
     except (KeyError, TypeError, AttributeError) as error:

@@ -50,7 +50,7 @@ def model_card(about: ModelInfo, loading: str) -> str:
     prompts = "\n".join(
         f"- {_plain(name)}: {'; '.join(map(_plain, sentences))}" for name, sentences in about.prompts.items()
     )
-    # `calibration` is left out: a hundred numbers for /classify.
+    # Leave out `calibration`: a hundred numbers that only /classify uses.
     measured = {key: value for key, value in (about.metrics or {}).items() if key != "calibration"}
     metrics = json.dumps(measured, indent=2, ensure_ascii=False) if measured else "not measured"
     if measured.get("verdict") == "evaluating":

@@ -18,7 +18,7 @@ SENTENCES = ("a photo of a red fox.", "a blurry photo of two small boats on a la
 
 
 class OnnxDiffers(ClipCiteError):
-    """An ONNX graph whose features differ from the network's."""
+    """The features of an ONNX graph differ from the network's."""
 
     code = "onnx_differs"
     status = 500

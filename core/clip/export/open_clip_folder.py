@@ -40,8 +40,8 @@ def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module,
     save_tokenizer(folder, backbone)
     hugging_face = "hf_model_name" in backbone.open_clip_config["model_cfg"]["text_cfg"]
     if hugging_face:
-        # open_clip queries a hub for the shape of the text tower, unless the configuration has an absolute
-        # path, which is unknown until the folder is in its final place.
+        # open_clip queries a hub for the shape of the text tower, unless the configuration has its absolute
+        # path. That path is unknown until the folder is in its final place.
         cast(Any, network).text.config.save_pretrained(folder)
     loading = LOAD_WITH_PATH if hugging_face else LOAD_PLAINLY
     (folder / CARD).write_text(model_card(about, loading), encoding="utf-8")

@@ -1,8 +1,8 @@
 """Calibration: temperature scaling and conformal prediction sets.
 
-Both are fitted on held-out predictions with the trained classes as candidates. Prediction sets are valid for
-images like the training images and for the trained classes only. The temperature divides the logits of
-every request: beside other names the raw probabilities are further off.
+Both are fitted on held-out predictions with the trained classes as candidates. Prediction sets are valid only
+for images like the training images, and for the trained classes. The temperature divides the logits of every
+request, because with other names the raw probabilities are even less accurate.
 """
 
 import math
@@ -20,7 +20,7 @@ MIN_HELD_OUT = 30
 """Minimum number of held-out images."""
 MAX_SCORES = 100
 TEMPERATURES = np.geomspace(0.1, 1000, 401)
-"""Search grid. The highest value makes all classes equally likely, for a model that knows none of them."""
+"""Search grid. The highest value makes all classes equally likely, for a model that recognises none."""
 BINS = 10
 
 
@@ -34,7 +34,7 @@ class Calibration:
     temperature: float
     """Divisor of the logits of every request: scores are multiplied by logit_scale / temperature."""
     nonconformity: tuple[float, ...]
-    """1 − probability of the true class, ascending; at most 100 values, evenly spaced in rank."""
+    """1 − probability of the true class, ascending. At most 100 values, evenly spaced in rank."""
     scoring_version: int = SCORING_VERSION
     """`request_rule.SCORING_VERSION` of the scores in the fit."""
 
@@ -54,7 +54,8 @@ class Calibration:
         contains the true class with probability `coverage` or more, for images like the held-out ones.
 
         Returns:
-            0, which admits every class, if there are too few held-out images for this coverage.
+            The threshold. It is 0, which admits every class, if there are too few held-out images for this
+            coverage.
         """
         rank = math.ceil((len(self.nonconformity) + 1) * coverage)
         return 0.0 if rank > len(self.nonconformity) else 1 - self.nonconformity[rank - 1]
@@ -67,10 +68,10 @@ def fit_calibration(
     logit_scale: float,
     alpha: float,
 ) -> Calibration | None:
-    """Fit a calibration; return None with fewer than `MIN_HELD_OUT` images.
+    """Fit a calibration. Return None with fewer than `MIN_HELD_OUT` images.
 
     Args:
-        scores: [N, K], of the trained classes by the rule of a closed request.
+        scores: scores [N, K] of the trained classes, by the rule of a closed request.
         truth: [N], trained classes.
     """
     if len(truth) < MIN_HELD_OUT:
@@ -88,8 +89,8 @@ def fit_calibration(
 def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
     """Return the T that maximises the likelihood of softmax(logits / T) (C. Guo et al., ICML 2017).
 
-    If every image is classified correctly, the likelihood grows without end as T falls. The true class of N
-    images therefore counts as 1 − 1/(N + 2), and the others share the rest (J. Platt, 1999).
+    If every image is classified correctly, the likelihood has no maximum: it grows as T falls. Therefore the
+    target of the true class is 1 − 1/(N + 2) for N images, and other classes share the rest (J. Platt, 1999).
     """
     images, classes = logits.shape
     rest = 1 / (images + 2) if classes > 1 else 0.0
@@ -100,7 +101,7 @@ def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
 
 
 def cross_calibrated(logits: Floats, truth: NDArray[np.int64]) -> Floats:
-    """Return probabilities [N, K], where each half of the images has the temperature of the other half."""
+    """Return probabilities [N, K]. Each half of the images uses the temperature of the other half."""
     scaled = np.empty_like(logits)
     for half in (0, 1):
         scaled[half::2] = logits[half::2] / fit_temperature(logits[1 - half :: 2], truth[1 - half :: 2])
@@ -131,7 +132,7 @@ def _log_softmax(logits: Floats) -> Floats:
 
 
 def thinned(ascending: Floats) -> Floats:
-    """Reduce to at most `MAX_SCORES` values, each the maximum of its group, so no quantile shrinks."""
+    """Reduce to at most `MAX_SCORES` values. Each is the maximum of its group, so that no quantile falls."""
     count = len(ascending)
     if count <= MAX_SCORES:
         return ascending

@@ -3,8 +3,8 @@
 Some class names are similar to every image (hubs). Fine-tuning also raises the similarity of the trained
 classes with every image, so images of new classes are predicted as trained ones. Calibrated stacking
 (W.-L. Chao et al., ECCV 2016, arXiv 1605.04253) subtracts a constant γ from the trained classes, chosen
-with images of new classes. Here each class has its own offset, estimated from the support set alone: no
-image of a new class is needed.
+with images of new classes. Here each class has its own offset. It is estimated only from the support set, so
+images of new classes are not needed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,8 @@ from torch import Tensor
 NEW_CLASS_BALANCE = 0.35
 """Default balance; benchmarks/pages/accuracy.md has the measurements."""
 LEVEL_SHARES: Mapping[int, float] = {1: 0.2, 2: 0.4, 3: 0.6}
-"""Share of the levels in a mixed request by number of trained classes; in full from four on.
+"""Weight of the first term of `class_offsets` in a mixed request, by number of trained classes. From four
+classes on it is 1.
 
 benchmarks/pages/requests.md has the measurements.
 """
@@ -24,7 +25,7 @@ NEW_CLASS = -1
 
 
 def class_means(shot_features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the labels [K] that shots [N, D] have, and the mean [K, D] of each, not normalised."""
+    """Return the labels [K] of shots [N, D], and the mean [K, D] of each label, not normalised."""
     present = labels.unique()
     return present, torch.stack([shot_features[labels == label].mean(dim=0) for label in present])
 
@@ -47,11 +48,12 @@ def class_offsets(
        before its own images are lost. New classes similar to the trained ones leave a narrow margin.
 
     Args:
-        shot_features: [N, D], normalised, from the model that made `classifier_weights`.
+        shot_features: [N, D], normalised, from the model that computed `classifier_weights`.
         labels: [N], trained class of each shot.
         classifier_weights: [C, D], of the candidate classes.
         classes: trained class of each candidate, or NEW_CLASS.
-        balance: 0 gives the paper's scores; at 1 half of the shots no longer prefer a trained class.
+        balance: strength of the offsets. 0 gives the paper's scores. At 1, half of the shots no longer prefer
+            a trained class.
     """
     class_of = torch.tensor(classes, device=classifier_weights.device)  # [C]
     present, means = class_means(shot_features, labels)

@@ -36,8 +36,8 @@ def scored(features: Tensor, text_features: Tensor, rule: RequestRule, logit_sca
 class Classifier:
     """A model at one α that scores images against prompts.
 
-    Without `weights`, or at α = 0, it shares the backbone's network. Otherwise it holds a copy with θ(α),
-    and the support set yields prototypes and class offsets.
+    Without `weights`, or at α = 0, it shares the backbone's network. Otherwise it has a copy with θ(α), and
+    prototypes and class offsets from the support set.
     """
 
     def __init__(self, backbone: Backbone, weights: Weights | None = None, alpha: float = 0.5) -> None:
@@ -71,7 +71,7 @@ class Classifier:
         classes: Sequence[int],
         balance: float = NEW_CLASS_BALANCE,
     ) -> Scores:
-        """Score images [N, D] against text features [C, D]; return tensors on the CPU.
+        """Score images [N, D] against text features [C, D]. Return tensors on the CPU.
 
         Args:
             classes: trained class of each of the C classes, -1 for a new class

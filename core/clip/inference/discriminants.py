@@ -8,19 +8,19 @@ def linear_discriminants(features: Tensor, labels: Tensor) -> tuple[Tensor, Tens
     """Return weights [K, D] and biases [K] of Fisher's discriminants, up to a common factor.
 
     Discriminant c of x is ⟨Σ⁻¹ (μ_c − μ), x − μ⟩ − ½ ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩ + d / 2n_c, with the class
-    means μ_c, their mean μ and the pooled covariance Σ within the classes. The noise of the mean of n_c shots
-    adds d / n_c to ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩, which the last term takes away: otherwise few images of a
-    class would count against it. Directions in which the images of a class
-    differ among themselves count less. With fewer shots than dimensions Σ is singular, so its mean variance
-    is added to its diagonal. Z. Wang et al. use such a classifier for CLIP ("A Hard-to-Beat Baseline for
-    Training-free CLIP-based Adaptation", ICLR 2024, arXiv 2402.04087).
+    means μ_c, their mean μ and the pooled covariance Σ within the classes. The noise in the mean of n_c shots
+    adds d / n_c to ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩. The last term subtracts this, because a class would otherwise
+    lose by having few images. Directions in which images of the same class differ count less. With fewer
+    shots than dimensions Σ is singular, so its mean variance is added to its diagonal. Z. Wang et al. use
+    such a classifier for CLIP ("A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", ICLR 2024,
+    arXiv 2402.04087).
 
     Args:
         features: [S, D], float32.
         labels: [S], of K classes.
 
     Returns:
-        Rows in the order of the sorted labels; None if the shots of a class do not differ.
+        Rows in the order of the sorted labels, or None if the shots within each class do not differ.
     """
     classes, place, counts = labels.unique(return_inverse=True, return_counts=True)
     sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, place, features)

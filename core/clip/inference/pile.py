@@ -1,9 +1,9 @@
-"""A pile: which images of a folder belong to none of the classes, which look alike, and what labels change.
+"""A pile of images: which belong to none of the classes, which look alike, and the effect of labels.
 
-The folder is evidence about itself. Random walks with restarts run on the graph of the nearest neighbours of
-the shots and the folder's images (D. Zhou et al., "Learning with Local and Global Consistency", NIPS 2003;
-A. Iscen et al., CVPR 2019). An image that the walks of no class reach, or that is unlike the mean of every
-class, is something else. No image of a stranger, no evaluation and no training is needed.
+The images inform each other. Random walks with restarts run on the graph of nearest neighbours among the
+shots and the pile's images (D. Zhou et al., "Learning with Local and Global Consistency", NIPS 2003; A. Iscen
+et al., CVPR 2019). An image is something else if the walks of every class rarely reach it, or if it is unlike
+the mean of every class. This needs no example of something else, no evaluation and no training.
 
 Two questions have two limits. The first is about ten times as strict.
 
@@ -28,43 +28,43 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 NEIGHBOURS, WIDTH, RESTART = 10, 0.1, 0.3
-"""Neighbours of an image in the graph, width of the weights (cosine), and probability to start again."""
+"""Neighbours of an image in the graph, width of the edge weights (cosine), and probability of a restart."""
 STEPS = 30
-"""Steps of a walk: fewer than 3 walks of 100,000 are longer."""
+"""Maximum number of steps of a walk. Fewer than 3 walks of 100,000 would be longer."""
 LOST = 0.05
-"""Share of the classes' own images that may become something else."""
+"""Fraction of the classes' own images that may be judged as something else."""
 UNLIKE = 0.05
-"""Share of the shots that are this unlike the classes that they do not belong to."""
+"""Fraction of the shots that are below this limit when they are compared with the other classes."""
 PRIOR = 1.0
-"""Share of the logarithm of a class's number of training images that is taken off its score (τ)."""
+"""Fraction of the logarithm of a class's number of training images that is subtracted from its score (τ)."""
 GROUP, MAX_GROUPS = 12, 500
-"""Mean number of images of a group, and maximum number of groups. Small groups are purer, and several may
-get one name. Nobody looks through more groups: they grow instead."""
+"""Mean number of images of a group, and maximum number of groups. Small groups are purer, and several may get
+the same name. For more images the groups grow, because nobody looks through more of them."""
 MIN_GROUP, DENSE = 4, 4
-"""Minimum number of images of a group; number of nearest images, with itself, whose mean cosine is the
-density of an image."""
+"""Minimum number of images of a group, and number of nearest images, including the image itself, whose mean
+cosine is the image's density."""
 ROUNDS = 30
 """Maximum number of rounds of k-means."""
 BLOCK = 1024
-"""Rows of a matrix of cosines that are in memory at a time."""
+"""Number of rows of a cosine matrix that are in memory at a time."""
 REST, NONE = -1, -2
-"""`REST`: something else, by the rule. `NONE`: a person's mark "none of these"."""
+"""`REST`: judged as something else. `NONE`: labelled "none of these" by a person."""
 
 
 @dataclass(frozen=True)
 class Support:
-    """The shots of a model, and what a person has labelled since."""
+    """The shots of a model, and images that a person has labelled since."""
 
     features: Floats
     """[S, D], normalised."""
     labels: Ints
     """[S], class or NONE."""
     shots: int | None = None
-    """Number of first rows that set the limit; None is all. Labelled images do not: they were chosen, and the
-    central ones of a group are too like it."""
+    """Number of first rows that set the limit. None: all. Labelled images do not set it, because they are a
+    biased choice: the central images of a group are too similar to it."""
 
     def add(self, features: Floats, labels: Ints) -> "Support":
-        """Return the support set grown by labelled images: they count at once, and nothing is trained."""
+        """Return the support set with more labelled images. Nothing is trained."""
         return Support(
             np.concatenate([self.features, features]).astype(np.float32),
             np.concatenate([self.labels, labels]).astype(np.int64),
@@ -79,7 +79,7 @@ class Support:
 
     @cached_property
     def members(self) -> Floats:
-        """[S, K], 1 where the row is of the class."""
+        """[S, K], 1 where the row belongs to the class."""
         members: Floats = (self.labels[:, None] == self.classes).astype(np.float32)
         return members
 
@@ -96,13 +96,13 @@ class Support:
 
     @cached_property
     def left_out(self) -> Ints:
-        """Rows of the shots that set the limit: their class has another image."""
+        """Rows of the shots that set the limit. Their class has at least one other image."""
         count = self.members.sum(axis=0)
         more = (self.members @ count) > 1
         return np.flatnonzero(more[: self.shots])
 
     def near_left_out(self) -> Floats:
-        """Return the cosine of each `left_out` shot with the mean of the others of its class."""
+        """Return the cosine of each `left_out` shot with the mean of the other images of its class."""
         rows = self.left_out
         others = self.members[rows] @ self.sums - self.features[rows]
         near: Floats = (self.features[rows] * unit(others)).sum(axis=1)
@@ -114,16 +114,16 @@ class Answer:
     """Scores of N images."""
 
     best: Ints
-    """[N], the class that is most like the image, also of something else."""
+    """[N], the most similar class, even for something else."""
     score: Floats
-    """[N]; below `limit` an image is something else."""
+    """[N]. An image below `limit` is something else."""
     limit: float
     marked: Bools
-    """[N], claimed by images that a person marked as none of the classes."""
+    """[N], True if the image is most similar to images that a person marked as none of the classes."""
 
     @property
     def known(self) -> Bools:
-        """[N], whether an image is one of the classes."""
+        """[N], True if the image belongs to one of the classes."""
         return (self.score >= self.limit) & ~self.marked
 
     @property
@@ -136,9 +136,10 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Answ
     """Sort a folder's images [N, D], normalised, into the classes and something else.
 
     An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
-    over the shots), and its cosine with the nearest class mean. Both are in standard deviations of the shots'
-    own scores, each shot left out of its class. The lower one counts. A mark NONE lowers only images that it
-    reaches more than any class does. One shot per class leaves nothing out: then nothing is something else.
+    over the shots), and its cosine with the nearest class mean. Both are standardised by the scores of the
+    shots, each left out of its class. The lower score counts. A mark NONE affects only images that it reaches
+    more often than any class does. With one shot per class no shot can be left out, so no image is something
+    else.
     """
     n, rows, classes = len(support.labels), support.left_out, support.classes
     if not len(classes):
@@ -155,7 +156,7 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Answ
     if not len(rows):
         return Answer(best, np.zeros(len(images), np.float32), -np.inf, marked)
     own = support.members[rows].argmax(axis=1)
-    # A shot's visits from its own class, without those of the walks that it started.
+    # Visits of a shot by walks of its own class, without the walks that it started.
     others = (visits[rows, own] * count[own] - returns(step, rows)) / (count[own] - 1)
     walked, near = _log(others), support.near_left_out()
     score = np.minimum(
@@ -167,10 +168,10 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Answ
 
 
 def alone(support: Support, images: Floats, classes: Ints | None = None, lost: float = LOST) -> Answer:
-    """Judge each image [N, D] by itself: by its cosine with the nearest class mean.
+    """Judge each image [N, D] alone, by its cosine with the nearest class mean.
 
     Args:
-        classes: those of the request; None is all. The limit is that of all classes.
+        classes: classes of the request. None: all. The limit always comes from all classes.
     """
     rows = slice(None) if classes is None else np.isin(support.classes, classes)
     near = images @ support.means[rows].T
@@ -183,7 +184,7 @@ def alone(support: Support, images: Floats, classes: Ints | None = None, lost: f
 
 @dataclass(frozen=True)
 class Foreign:
-    """The switch: an image unlike anything trained is answered by the pre-trained model."""
+    """Detector of images unlike anything trained. The pre-trained model classifies them."""
 
     means: Floats
     """[K, D], normalised means of the trained classes."""
@@ -191,7 +192,7 @@ class Foreign:
 
     @classmethod
     def of(cls, support: Support) -> "Foreign | None":
-        """Return the limit of the shots, each against the other classes; None with a single class."""
+        """Create the detector from the shots, each against the other classes. None with a single class."""
         if len(support.classes) < 2:
             return None
         near = support.features @ support.means.T
@@ -199,20 +200,21 @@ class Foreign:
         return cls(support.means, float(np.quantile(others, UNLIKE)))
 
     def __call__(self, images: Floats) -> Bools:
-        """Say which images [N, D] are unlike anything trained."""
+        """Return [N], True for images [N, D] that are unlike anything trained."""
         found: Bools = (images @ self.means.T).max(axis=1) < self.limit
         return found
 
 
 def groups(images: Floats, doubt: Floats | None = None, done: Bools | None = None) -> list[Ints]:
-    """Return the rows of groups of images [N, D] that look alike, the most useful question first.
+    """Return groups of similar images [N, D] as rows, the group most worth labelling first.
 
-    The central images of a group come first. Strangers hide in class folders, too, so all images take part,
-    except those shown before. k-means on the sphere starts from dense images far from each other.
+    The central images of a group come first. All images take part, except those shown before, because images
+    of no class may also be among the classified ones. k-means on the sphere starts from dense images far from
+    each other.
 
     Args:
-        doubt: [N] (`doubt_of`): a group is as useful as its sum. None: as its number of images.
-        done: [N], images that were shown before.
+        doubt: [N], from `doubt_of`. Groups are ordered by its sum. None: by their number of images.
+        done: [N], True for images that were shown before.
     """
     rest = np.arange(len(images)) if done is None else np.flatnonzero(~done)
     x = images[rest].astype(np.float32)
@@ -247,21 +249,21 @@ def groups(images: Floats, doubt: Floats | None = None, done: Bools | None = Non
 
 
 def doubt_of(answer: Answer) -> Floats:
-    """Return [N]: how useful a question about an image is. Something else counts twice."""
+    """Return [N], the value of labelling each image. Something else counts twice."""
     above = np.maximum(answer.score - (answer.limit if np.isfinite(answer.limit) else 0), 0)
     doubt: Floats = np.exp(-above) * np.where(answer.known, 1, 2)
     return doubt
 
 
 def less_prior(counts: Ints, logit_scale: float, strength: float = PRIOR) -> Floats:
-    """Return [K]: the share of each class's score that is due to its number of training images alone.
+    """Return [K], the part of each class's score that is due only to its number of training images.
 
     Training has seen class c n_c times, so it prefers large classes by about log n_c (A. K. Menon et al.,
-    "Long-tail learning via logit adjustment", ICLR 2021). Equal classes lose nothing. It is not for previews,
-    whose network has not seen the images.
+    "Long-tail learning via logit adjustment", ICLR 2021). For classes of equal size this is 0. Do not apply
+    it to previews, because their network was not trained on the images.
 
     Args:
-        counts: [K], training images, without those labelled since.
+        counts: [K], numbers of training images, without images that were labelled since.
         strength: τ.
     """
     n = np.maximum(counts, 1)
@@ -296,7 +298,7 @@ def steps(features: Floats) -> sparse.csr_matrix:
 
 
 def walk(step: sparse.csr_matrix, start: Floats) -> Floats:
-    """Return [N, K]: visits of each row by walks that start in the first rows [S, K] with these weights."""
+    """Return [N, K], visits of each row by walks that start in the first rows, with weights [S, K]."""
     visits = np.zeros((step.shape[0], start.shape[1]), np.float32)
     visits[: len(start)] = start
     first = visits.copy()
@@ -307,7 +309,7 @@ def walk(step: sparse.csr_matrix, start: Floats) -> Floats:
 
 
 def returns(step: sparse.csr_matrix, rows: Ints) -> Floats:
-    """Return how often walks that start in each of these rows visit it."""
+    """Return, for each of these rows, how often walks that start in it visit it."""
     found = np.empty(len(rows), np.float32)
     for first in range(0, len(rows), 64):
         some = rows[first : first + 64]
@@ -331,7 +333,7 @@ def unit(rows: Floats) -> Floats:
 
 
 def standardised(values: Floats, shots: Floats) -> Floats:
-    """Return values in standard deviations of the shots' from their mean."""
+    """Return the values standardised by the mean and standard deviation of the shots' values."""
     scaled: Floats = (values - shots.mean()) / (shots.std() + 1e-9)
     return scaled
 

@@ -33,8 +33,8 @@ class PrototypeClassifier:
     ) -> RequestRule:
         """Return the rule of a request. An untrained request, or balance 0, gets the stock model's scores.
 
-        All others get prototypes, and offsets and discriminants as for an adapted model. In a mixed request,
-        the stock model answers images unlike the shots.
+        Other requests get prototypes, and offsets and discriminants as for an adapted model. In a mixed
+        request, images unlike the shots get the stock model's scores.
 
         Args:
             text_weights: [C, D], normalised, from the stock model.
@@ -58,10 +58,10 @@ class PrototypeClassifier:
 
     @cached_property
     def _foreign(self) -> Foreign | None:
-        """The limit of images unlike anything trained. None with a single class."""
+        """Detector of images unlike anything trained. None with a single class."""
         return Foreign.of(Support(self.features.numpy(), self.labels.numpy()))
 
     @cached_property
     def _discriminants(self) -> tuple[Tensor, Tensor] | None:
-        """The linear discriminants of the shots, kept because they take most of the time of `rule`."""
+        """The linear discriminants of the shots, cached because they take most of the time of `rule`."""
         return linear_discriminants(self.features, self.labels)

@@ -24,11 +24,11 @@ from core.clip.inference.pile import PRIOR, less_prior
 
 RequestKind = Literal["closed", "mixed", "untrained"]
 SCORING_VERSION = 4
-"""Changes with the scores of closed requests: a calibration of other scores is not applied."""
+"""Version of the scores of closed requests. A calibration of another version is not applied."""
 TEXT_COUNTS_AS = 3.0
 """Weight of the text of a class against its shots (shots)."""
 DISCRIMINANT_WEIGHT = 3.0
-"""Weight of the discriminants with many shots, against that of text and prototypes."""
+"""Weight of the discriminants relative to text and prototypes, with many shots."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class StockAnswer:
 class RequestRule:
     """The rule of one request with C classes.
 
-    The score of a class is its cosine with the image, less the offset of the class. With `among_trained`, the
-    trained classes get other scores among themselves: `among_trained` gives their order and their distances.
-    Beside new classes, all of these are shifted so that the highest score of a trained class stays as it was.
+    The score of a class is its cosine with the image, minus the offset of the class. `among_trained` replaces
+    the scores of the trained classes, which changes their order and differences. If there are new classes,
+    the replaced scores are shifted so that the maximum over the trained classes does not change.
     """
 
     kind: RequestKind
@@ -111,11 +111,11 @@ def request_rule(
     """Return the rule of a request.
 
     Args:
-        shots: support set, features [S, D] and labels [S], from the model that made `text_weights`. Without
-            one, every request is untrained.
+        shots: support set, features [S, D] and labels [S], from the model that computed `text_weights`.
+            Without a support set, every request is untrained.
         text_weights: [C, D], normalised text features of the candidates.
         classes: trained class of each candidate, or NEW_CLASS.
-        balance: strength of the offsets; 0 gives the paper's scores for every kind.
+        balance: strength of the offsets. 0 gives the paper's scores for every kind.
     """
     kind = "untrained" if shots is None else kind_of(classes)
     if shots is None or kind == "untrained" or balance == 0:
@@ -152,8 +152,8 @@ def without_prior(
 ) -> RequestRule:
     """Return the rule of a trained model whose classes had unequal numbers of training images.
 
-    Beside new classes, the order of the trained ones changes, and their highest score stays. The paper's
-    scores stay, too.
+    If there are new classes, only the order of the trained classes changes, not their highest score. The
+    paper's scores do not change.
 
     Args:
         labels: [S], of the training images.
@@ -182,26 +182,26 @@ def trained_scores(
 ) -> tuple[Tensor, TrainedScores | None]:
     """Return classifier weights [C, D] with prototypes, and the scores among the trained classes.
 
-    A trained class gets the normalised text_c + n / (n + text_counts_as) (prototype_c − mean prototype), a
-    new class its text. n is the harmonic mean of the classes' numbers of shots, because the noise of a class
-    mean falls as 1 / n. It is the same for all classes: small ones are moved as far.
+    A trained class gets the normalised text_c + n / (n + text_counts_as) (prototype_c − mean prototype). A
+    new class gets its text. n is the harmonic mean of the classes' numbers of shots, because the noise of a
+    class mean falls as 1 / n. It is the same for all classes, so small classes are moved as far as large.
 
     A prototype is the normalised mean feature of a class's shots. Image features are shifted from text
     features in a common direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv 2203.02053).
     Without their mean, prototypes separate the classes and do not favour trained classes in general.
 
     The scores are (cosines − offsets + w · discriminants) / (1 + w) with these weights and w = 3 n / (n + 3).
-    The discriminants are scaled so that their spread over the shots is that of the cosines with the texts.
-    With one class in the request, or one shot per class, there are none.
+    The discriminants are scaled so that their spread over the shots equals that of the cosines with the
+    texts. With one class in the request, or one shot per class, there are no discriminants.
 
     Args:
         shot_features, labels, text_weights, classes, balance: as in `request_rule`. A class is trained.
         text_counts_as: weight of the text of a class against its shots (shots).
-        discriminants: those of the shots (`linear_discriminants`).
+        discriminants: `linear_discriminants` of the shots.
 
     Returns:
-        No scores if a trained class of the request has no shot: beside the others, its text would be at a
-        disadvantage.
+        Weights, and scores or None. There are no scores if a trained class of the request has no shots: its
+        text would be at a disadvantage against prototypes.
     """
     present, means = class_means(shot_features, labels)
     prototypes = F.normalize(means, dim=-1)  # [K, D]

@@ -1,4 +1,4 @@
-"""Self-training: the images of a collection as further shots of a closed request."""
+"""Self-training: images of a collection count as shots of a closed request."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from core.clip.inference.request_rule import RequestRule, request_rule
 
 ROUNDS = 3
 SURE_SHARE = 0.8
-"""Share of the images of each predicted class that join its shots."""
+"""Fraction of the images of each predicted class that join its shots."""
 
 
 def self_trained(
@@ -23,13 +23,13 @@ def self_trained(
 ) -> RequestRule:
     """Return the rule of a closed request whose support set has grown by the images of a collection.
 
-    In each of three rounds, the surer 80% of the images of each predicted class, by the probability of the
-    rule, join the shots of that class. They replace those of the round before, and give the next rule. A
-    class with one image gets none. benchmarks/pages/requests.md has the measurements. Such rounds with a
-    share per class are class-balanced self-training (Y. Zou et al., ECCV 2018, arXiv 1810.07911).
+    In each of three rounds, the 80% most certain images of each predicted class join the shots of that class.
+    They replace the images of the previous round, and determine the next rule. A class with one predicted
+    image gets none. Rounds with a fraction per class are class-balanced self-training (Y. Zou et al., ECCV
+    2018, arXiv 1810.07911). benchmarks/pages/requests.md has the measurements.
 
     Args:
-        shots: support set, features [S, D] and labels [S], from the model that made `text_weights`.
+        shots: support set, features [S, D] and labels [S], from the model that computed `text_weights`.
         text_weights: [C, D], normalised text features of the candidates.
         classes: [C], trained class of each candidate.
         features: [N, D], normalised, of the collection, from the same model.

@@ -13,19 +13,19 @@ def which_next(
     labelled: Collection[int] = (),
     last: Collection[int] = (),
 ) -> list[int]:
-    """Return the positions of the images whose labels teach most: unsure ones, spread over the collection.
+    """Return the positions of the images whose labels teach most: uncertain images across the collection.
 
-    The first is the least sure one. Then, one after the other, it is the image with the largest
-    (1 − margin) · distance: the margin is that between its two most likely classes, and the distance is 1 −
-    the largest cosine with an image that is chosen already. Of five orders it had the highest accuracy after
-    20 and 50 labels (benchmarks/pages/decisions.md).
+    The first is the least certain image. Each next one has the largest (1 − margin) · distance. The margin is
+    the difference between its two highest probabilities. The distance is 1 − the largest cosine with a chosen
+    image. Of five orders this had the highest accuracy after 20 and 50 labels
+    (benchmarks/pages/decisions.md).
 
     Args:
         probabilities: [N, C] of the images.
         features: [N, D], normalised.
-        count: number of positions; fewer are returned if fewer images are left.
+        count: maximum number of positions.
         labelled: positions that have a label.
-        last: positions that are chosen when no other is left: something else.
+        last: positions to choose only when no other is left, such as something else.
     """
     best = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values
     unsure = 1 - (best[:, 0] - best[:, 1] if best.shape[1] == 2 else best[:, 0])

@@ -42,7 +42,7 @@ def test_plain_class_folders_with_loose_and_hidden_images(tmp_path: Path) -> Non
     found = read(tmp_path)
     assert counts(found) == {("train", "red"): 2, ("train", "green"): 2}
     assert found.notes == [
-        "3 images are in no class folder and were ignored: '0.png', '1.png', '2.png'",
+        "3 images are outside class folders and were ignored: '0.png', '1.png', '2.png'",
         "2 images are in subfolders of a class folder and belong to that class: 'green/by phone/0.png', "
         "'green/by phone/1.png'",
     ]

@@ -1,4 +1,4 @@
-"""The classes of an exported model as linear functions of an image's features, and the model behind them."""
+"""Classes of an exported model, as linear functions of an image's features, and the exported model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,12 +39,12 @@ def write_classes(
 ) -> None:
     """Write `classes.npz`: softmax(s * logit_scale / temperature) are the probabilities of the names.
 
-    The scores s are weights @ x + biases for the image features x [D]. If `anchor_weights` has rows, because
-    names are trained and new ones, s[trained] is then shifted, so that its maximum is that of
-    anchor_weights @ x + anchor_biases. `features` [C, D] are those of the prompts.
+    The scores s are weights @ x + biases for the image features x [D]. If there are trained and new names,
+    `anchor_weights` has rows, and s[trained] is shifted so that its maximum equals that of
+    anchor_weights @ x + anchor_biases. `features` [C, D] are the features of the prompts.
 
     Args:
-        calibration: that of the model at this α, if it has one.
+        calibration: calibration of the model at this α, if any.
 
     Raises:
         OSError: the file can't be written.
@@ -73,7 +73,7 @@ def write_classes(
 
 
 def export_format(format: str, folder: Path, parameters: Path, cache: Path, info: ModelInfo) -> None:
-    """Write a format of this folder beside `classes.npz`, from a backbone and θ(α) in a file of safetensors.
+    """Write a format of this folder beside `classes.npz`, from a backbone and a safetensors file with θ(α).
 
     Raises the errors of the format's `write` and of `load_backbone`.
     """

@@ -1,4 +1,4 @@
-"""The files of a CLIP model for Immich's machine learning, in the folder that it looks for."""
+"""The files of a CLIP model for Immich's machine learning, in the folder that Immich expects."""
 
 import json
 import os
@@ -22,7 +22,7 @@ LOADING = """Immich finds the model under the name of its backbone, so that its 
 3. Run the job *Smart Search* for all assets: features of the model before can't be compared with these."""
 
 REVISION = "v2"
-"""Value of MACHINE_LEARNING_MODEL_REVISION beside the default `main`, which has no folder of its own."""
+"""Value of MACHINE_LEARNING_MODEL_REVISION. The default, `main`, has no folder of its own."""
 
 
 class _Text(nn.Module):

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer in the files of transformers, which `tokenizers` reads too."""
+"""CLIP's tokenizer as files of transformers. The library `tokenizers` also reads them."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 class NotPlainClip(ClipCiteError):
-    """A backbone whose towers or tokenizer are not those of CLIP."""
+    """The backbone's towers or tokenizer are not those of CLIP."""
 
     code = "not_plain_clip"
     status = 422
@@ -20,7 +20,7 @@ def clip_tokenizer(tokenizer: Any) -> CLIPTokenizer:
     """Return transformers' tokenizer with the words of open_clip's SimpleTokenizer. Raise NotPlainClip."""
     if not hasattr(tokenizer, "bpe_ranks"):
         raise NotPlainClip(
-            "This format needs CLIP's own tokenizer, and this backbone has another. Use format=onnx."
+            "This format needs CLIP's own tokenizer, but this backbone has another. Use format=onnx."
         )
     names = {tokenizer.decoder[tokenizer.sot_token_id]: START, tokenizer.decoder[tokenizer.eot_token_id]: END}
     vocabulary = {names.get(word, word): index for word, index in tokenizer.encoder.items()}

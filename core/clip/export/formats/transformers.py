@@ -1,4 +1,4 @@
-"""A `CLIPModel` and `CLIPProcessor` of transformers, which also runs its zero-shot pipeline."""
+"""A `CLIPModel` and a `CLIPProcessor` of transformers, for example for its zero-shot pipeline."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ def write(folder: Path, export: ModelExport) -> None:
     """Write a folder for `from_pretrained`.
 
     Raises:
-        NotPlainClip: a tower is no plain ViT, or no text transformer of CLIP.
+        NotPlainClip: a tower is not a plain ViT or CLIP's text transformer.
         OSError: a file can't be written.
     """
     backbone, network = export.backbone, export.network
@@ -62,8 +62,8 @@ def clip_config(config: dict[str, Any], image_size: int) -> CLIPConfig:
     vision, text = config["vision_cfg"], config["text_cfg"]
     if not (set(vision) <= VISION_FIELDS and set(text) <= TEXT_FIELDS and isinstance(vision["layers"], int)):
         raise NotPlainClip(
-            "Only a plain ViT with CLIP's text transformer has a CLIPModel, and this backbone is another. "
-            "Use format=open_clip or format=onnx."
+            "This format needs a plain ViT with CLIP's text transformer, but this backbone differs. Use "
+            "format=open_clip or format=onnx."
         )
     activation = "quick_gelu" if config.get("quick_gelu") else "gelu"
     common = {"projection_dim": config["embed_dim"], "hidden_act": activation}
