@@ -69,14 +69,14 @@ def adapt(
 ) -> Adapted:
     """Fine-tune CLIP on `shots` with CLIP-CITE and compare the ensemble θ(α) with the stock model.
 
-    The evaluation uses `tests`, which may hold new classes. Without tests it cross-validates with fold models
-    (`core.clip.data.splits`). With `config.evaluate` "none" there is no evaluation.
+    The evaluation uses `tests`, which may have new classes. Without tests it cross-validates with fold models
+    (`core.clip.data.splits`). With `config.evaluate` "none" it is skipped.
 
     Args:
-        checkpoints: where to resume from and where to write; None disables checkpoints.
+        checkpoints: checkpoints to resume from and to write. None disables checkpoints.
         seconds: time limit of the whole call. If time runs short, cross-validation is skipped.
         on_trained: called with the model before its evaluation.
-        trained: result of an earlier call with the same arguments, which is then only evaluated.
+        trained: result of an earlier call with the same arguments. It is only evaluated.
 
     Raises:
         InvalidClassNames: fewer than two classes.
@@ -98,7 +98,7 @@ def adapt(
         if trained is None:
             reporter.stage("training")
         sources = [shot.source for shot in shots]
-        # All images stay in memory, with the sides that the largest crop needs.
+        # All images stay in memory, as large as the largest crop needs.
         side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
         images = read_images(sources, limits, side)
         # Features at α = 0, for the support set and the evaluation.
@@ -145,7 +145,7 @@ def adapt(
 
 
 def _originals(shots: Sequence[Shot], limits: ImageLimits) -> list[int]:
-    """Return, for each shot, the first shot of its class of which it is a copy, or else its own index."""
+    """Return, for each shot, the index of the first shot in its class that it copies, or its own index."""
 
     def measure(shot: Shot) -> ImageStats:
         return measure_image(open_image(shot.source, limits, shortest_side=SIDE, grey=True))

@@ -8,7 +8,7 @@ from core.clip.errors import InvalidClassNames, InvalidConfig
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 MAX_NAME_LENGTH = 200
 BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Embeddings, overrides and isolates, which show the text around them in another order."""
+"""Embeddings, overrides and isolates. They change the order in which surrounding text is shown."""
 MAX_TEMPLATES = 100
 MAX_TEXT_LENGTH = 1_000
 
@@ -20,7 +20,7 @@ def clean_class_name(name: str) -> str:
         InvalidClassNames: the name is empty, longer than 200 characters, or holds an unprintable
             character (NUL, another control character, a lone surrogate).
     """
-    # The length is checked before normalisation, so that megabytes are neither normalised nor echoed.
+    # Check the length before normalisation, so that megabytes are not normalised or echoed.
     shown = name[:40] + ("…" if len(name) > 40 else "")
     if len(name) <= 10 * MAX_NAME_LENGTH:
         name = unicodedata.normalize("NFC", name.strip())
@@ -32,7 +32,7 @@ def clean_class_name(name: str) -> str:
         )
     if all(unicodedata.category(c) in {"Cf", "Mn", "Zs"} for c in name):
         raise InvalidClassNames(f"The class name {shown!r} has no visible character; use printable text.")
-    # Other Cf (format) stays allowed: emoji sequences and right-to-left text need joiners and marks.
+    # Other format characters (Cf) are allowed: emoji sequences and right-to-left text need joiners and marks.
     if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} or c in BIDI_CONTROLS for c in name):
         raise InvalidClassNames(
             f"The class name {shown!r} has a control character (such as NUL, a line break or a change of "
@@ -42,12 +42,12 @@ def clean_class_name(name: str) -> str:
 
 
 def same_class(name: str) -> str:
-    """Return the key that is equal for two spellings of the same class (Unicode case folding)."""
+    """Return a key that is equal for all spellings of a class (Unicode case folding)."""
     return unicodedata.normalize("NFC", name.casefold())
 
 
 def class_indices(names: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    """Return the class index of each name, ignoring case; -1 for a name that is no class."""
+    """Return the class index of each name, ignoring case, or -1 for a name that is not a class."""
     index = {same_class(name): i for i, name in enumerate(class_names)}
     return [index.get(same_class(name), -1) for name in names]
 
@@ -84,7 +84,7 @@ def check_prompts(prompts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, 
                 f"The class name {name[:40]!r} in prompts has {len(name):,} characters; use 1 to "
                 f"{MAX_NAME_LENGTH}.",
             )
-        # A string is also a sequence, of one-letter prompts.
+        # A string would also be a sequence of one-letter prompts.
         is_list = not isinstance(sentences, str) and 1 <= len(sentences) <= MAX_TEMPLATES
         if not (
             is_list
@@ -101,7 +101,7 @@ def check_prompts(prompts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, 
 
 
 def _readable(text: str) -> bool:
-    """Reject NUL and lone surrogates, which neither a tokenizer nor a file accepts."""
+    """Return False for NUL and lone surrogates, which tokenizers and files don't accept."""
     return not any(c == "\0" or unicodedata.category(c) == "Cs" for c in text)
 
 

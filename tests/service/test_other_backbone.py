@@ -50,7 +50,7 @@ def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> 
         try:
             hub.status = 503
             assert http.post(PULL, params={"use": True}).status_code == 202
-            assert "answers with status 503" in until("failed")["error"]
+            assert "responds with status 503" in until("failed")["error"]
             hub.status, hub.delay_seconds = None, 0.1
             assert http.post(PULL, params={"use": True}).json()["state"] == "downloading"
             wait_for(lambda: (row()["progress"] or {"done_bytes": 0})["done_bytes"] > 1_000_000)

@@ -29,7 +29,7 @@ from core.errors import ClipCiteError
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
 """open_clip's defaults for preprocessing fields that a folder omits."""
-# Never trained and never interpolated: temperature of the pre-trained model, and SigLIP's bias.
+# Never trained or interpolated: the temperature of the pre-trained model, and SigLIP's bias.
 FROZEN = frozenset({"logit_scale", "logit_bias"})
 
 
@@ -37,7 +37,7 @@ FROZEN = frozenset({"logit_scale", "logit_bias"})
 class Backbone:
     """A pre-trained model with its preprocessing and tokenizer.
 
-    The backbone is shared and must not be modified; copy `model` to train or to interpolate.
+    The backbone is shared and must not be modified. Copy `model` to train or to interpolate.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Backbone:
     logit_scale: float
     """1/τ, the factor of the cosines. A float, because reading a GPU tensor synchronises the GPU."""
     sha256: str
-    """SHA-256 of the pre-trained weights, to which adapted models are bound."""
+    """SHA-256 of the pre-trained weights. Adapted models work only with these weights."""
     open_clip_config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """Content of open_clip_config.json."""
     tokenizer: Any = field(default=None, compare=False, repr=False)
     """open_clip's tokenizer object."""
     padding: int | None = field(default=None, compare=False, repr=False)
-    """Token id of padding that the text tower masks; None if padding affects its features."""
+    """Token id of padding that the text tower masks. None if padding affects the features."""
 
     @property
     def device(self) -> torch.device:
@@ -83,14 +83,14 @@ def load_backbone(
 
     Args:
         cache: folder for the assembled starter and for hub downloads.
-        image_size: input side (pixels); None = the model's default.
-        device: `auto` selects the GPU if there is one.
-        tf32: let a GPU compute fp32 in TF32, in this whole process.
+        image_size: input side (pixels). None: the model's default.
+        device: device of the model. `auto` selects the GPU if there is one.
+        tf32: let a GPU compute fp32 in TF32, in the whole process.
 
     Raises:
-        UnknownBackbone: there is no such name, or the folder holds no backbone.
-        BackboneUnavailable: the files of a known backbone are missing, damaged, unsafe or out of reach.
-        InvalidConfig: the network has a fixed image size, and another one was requested.
+        UnknownBackbone: the name is unknown, or the folder does not contain a backbone.
+        BackboneUnavailable: the files of a known backbone are missing, damaged, unsafe or unreachable.
+        InvalidConfig: the network has a fixed image size that differs from `image_size`.
     """
     device = find_device(device)
     problem = device_problem(device)
@@ -146,7 +146,7 @@ def load_backbone(
 def _check_image_size(name: str, model: nn.Module, weights: Path) -> None:
     """Refuse an image size for which open_clip would resize a timm network's position embeddings.
 
-    open_clip resizes them after it has loaded the weights. It could not load an export at the new size.
+    open_clip resizes them after loading the weights, so it could not load an export at the new size.
 
     Raises:
         InvalidConfig: the network is built for another size.
@@ -183,14 +183,14 @@ def image_transform(settings: str) -> Callable[[Image.Image], Tensor]:
 
 
 def tower_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return θ: the parameters of both towers by name, which are trained and interpolated."""
+    """Return θ, the parameters of both towers by name. They are trained and interpolated."""
     return {name: p for name, p in model.named_parameters() if name not in FROZEN}
 
 
 def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Module:
     """Return a copy of the backbone's network that uses the tensors of `theta` as tower parameters.
 
-    Buffers and `logit_scale` are copied from the backbone; the tensors of `theta` are not copied.
+    Buffers and `logit_scale` are copied from the backbone. The tensors of `theta` are not copied.
     """
     known: dict[int, object] = {
         id(before): nn.Parameter(theta[name].to(before.device), requires_grad=False)
@@ -200,10 +200,10 @@ def with_parameters(backbone: Backbone, theta: Mapping[str, Tensor]) -> nn.Modul
 
 
 def check_installed(name: str, cache: Path, device: str = "auto") -> dict[str, Any]:
-    """Load an installed backbone, and measure the speed of its training. Return a description.
+    """Load an installed backbone, and measure its training speed. Return a description.
 
-    Its tensors must fit the architecture, and its tokenizer must work. A backbone that cannot be loaded is
-    removed again.
+    Its tensors must fit the architecture, and its tokenizer must work. If the backbone can't be loaded, it is
+    removed.
 
     Raises:
         UnknownBackbone, BackboneUnavailable: the backbone cannot be loaded.
@@ -223,7 +223,7 @@ def check_installed(name: str, cache: Path, device: str = "auto") -> dict[str, A
 
 
 def _folder(name: str, cache: Path) -> Path:
-    """Return the open_clip folder of a backbone, after an installation from the hub if needed.
+    """Return the open_clip folder of a backbone. Install it from the hub if needed.
 
     Only safetensors are accepted, so nothing is unpickled.
     """
@@ -252,8 +252,7 @@ def _model_config(folder: Path, name: str) -> dict[str, Any]:
 def _identity(weights: Path, image_size: int) -> str:
     """Return the SHA-256 of the tensors in the file.
 
-    The network's tensors would not do: position embeddings resized to another image size differ in their
-    last bits between CPUs.
+    The network's tensors are unsuitable: resized position embeddings differ between CPUs in their last bits.
     """
     digest = hashlib.sha256(f"image_size {image_size};".encode())
     for name, tensor in sorted(load_file(weights).items()):

@@ -1,8 +1,8 @@
 """Backbones on this machine: their names, their sources, and the folders that open_clip loads.
 
-A backbone is installed in the cache once, by a download (`core.clip.models.download`, a process of its own)
-or by an import. A later start needs no network, and a file that changes on the hub changes nothing here:
-adapted models are bound to their backbone's weights.
+A backbone is installed once in the cache, by a download (`core.clip.models.download`, in a separate process)
+or by an import. Later starts need no network. Changes on the hub have no effect here, because adapted models
+work only with the weights of their backbone.
 """
 
 import errno
@@ -41,19 +41,19 @@ TOKENIZER_FILES = frozenset(
     )
 )
 TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language", "tokenizer_mode"}
-"""Options that a folder may set. Others, such as trust_remote_code, could run code of the folder."""
+"""Options that a folder may set. Other options, such as trust_remote_code, could run code of the folder."""
 FOLDER = "backbones"
 """Folder of the installed backbones below the cache."""
 MANIFEST = "backbone.json"
 TOTAL = "total"
-"""File in the folder of a download: its expected size (bytes)."""
+"""File in the folder of a download. It has the expected size (bytes)."""
 MIN_SPARE_BYTES, SPARE_SHARE = 2_000_000_000, 0.05
-"""Disk space that a download leaves free: this share of the disk, and at least this size."""
+"""Disk space that a download leaves free: at least this size (bytes), and this fraction of the disk."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Repository of a backbone on the hub, and its architecture unless the repository describes it."""
+    """Repository of a backbone on the hub, with its architecture if the repository lacks it."""
 
     repository: str
     weights: str = WEIGHTS
@@ -88,7 +88,7 @@ def find_source(name: str) -> Source:
     """Return the source of `Model/pretrained` or `hf-hub:organisation/name`. Nothing is downloaded.
 
     Raises:
-        UnknownBackbone: no backbone that can be downloaded has this name.
+        UnknownBackbone: no downloadable backbone has this name.
     """
     if name == STARTER:
         raise UnknownBackbone(
@@ -105,7 +105,7 @@ def find_source(name: str) -> Source:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
             raise UnknownBackbone(f"{name!r} is not the name of a repository: {HUB}organisation/name.")
         return Source(repository)
-    import open_clip  # with torch, which commands on installed backbones do without
+    import open_clip  # imports torch, which commands on installed backbones do not need
 
     architecture, _, tag = name.partition("/")
     known = (
@@ -130,7 +130,7 @@ def find_source(name: str) -> Source:
 
 
 def only_as(name: str, file: str) -> str:
-    """Return the sentence on weights that only this file holds, which is a pickle."""
+    """Return the error text for weights that are only available as a pickle."""
     return (
         f"The weights of {name!r} are only available as {file}. For safety only safetensors files are "
         "loaded; choose another backbone."
@@ -138,7 +138,7 @@ def only_as(name: str, file: str) -> str:
 
 
 def folder_of(name: str, cache: Path) -> Path:
-    """Return the folder in which a backbone is or will be installed."""
+    """Return the folder for an installed backbone, which may not exist."""
     return cache.absolute() / FOLDER / quote(name, safe="").replace("%2F", "--")
 
 
@@ -154,10 +154,10 @@ def list_installed(cache: Path) -> list[Installed]:
 
 
 def install(name: str, cache: Path) -> Path:
-    """Return the folder of a backbone from the hub, after a download if it is not installed.
+    """Return the folder of a backbone from the hub. Download it if it is not installed.
 
     Raises:
-        UnknownBackbone: there is no such name.
+        UnknownBackbone: the name is unknown.
         BackboneUnavailable: the download failed, or the weights are not safe.
     """
     if read(name, cache) is None:
@@ -169,13 +169,13 @@ def install(name: str, cache: Path) -> Path:
 def start(name: str, cache: Path, device: str = "") -> "subprocess.Popen[str]":
     """Start the process that downloads a backbone, checks its files and installs it.
 
-    It ends when its standard input closes. Several of them with one cache take turns.
+    It ends when its standard input closes. Processes with the same cache take turns.
 
     Args:
-        device: also load the backbone there, and measure the speed of its training.
+        device: device on which to load the backbone and measure its training speed. Empty: do not load it.
     """
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
-    # Without Xet the files grow with what has arrived, which is the progress.
+    # Without Xet the files grow as data arrives, which gives the progress.
     plain = {f"HF_HUB_DISABLE_{what}": "1" for what in ("XET", "TELEMETRY", "PROGRESS_BARS")}
     return subprocess.Popen(
         [sys.executable, "-m", "core.clip.models.download", name, str(cache.absolute()), device],
@@ -188,10 +188,10 @@ def start(name: str, cache: Path, device: str = "") -> "subprocess.Popen[str]":
 
 
 def finish(process: "subprocess.Popen[str]") -> str:
-    """Wait for the end of a process of `start`, and return what it printed.
+    """Wait until a process of `start` has ended, and return its output.
 
     Raises:
-        BackboneUnavailable: it failed.
+        BackboneUnavailable: the process failed.
     """
     assert process.stdin is not None
     assert process.stdout is not None
@@ -206,7 +206,7 @@ def finish(process: "subprocess.Popen[str]") -> str:
 
 
 def progress(name: str, cache: Path) -> Progress | None:
-    """Return the state of a download by any process, or None without one."""
+    """Return the state of a download by any process, or None if there is none in progress."""
     folder = _partial(folder_of(name, cache))
     if not folder.is_dir():
         return None
@@ -218,14 +218,14 @@ def progress(name: str, cache: Path) -> Progress | None:
 
 
 def import_folder(folder: Path, cache: Path, name: str | None = None) -> Installed:
-    """Install a backbone from a folder that was installed elsewhere, or of open_clip or `transformers`.
+    """Install a backbone from a folder of another installation, of open_clip or of `transformers`.
 
     Args:
-        name: name of the backbone. It may be left out for a folder with a manifest.
+        name: name of the backbone. A folder with a manifest does not need it.
 
     Raises:
-        UnknownBackbone: the name is missing or unknown, or the folder is of no known kind.
-        BackboneUnavailable: a file is missing or has another SHA-256 than its manifest states.
+        UnknownBackbone: the name is missing or unknown, or the kind of the folder is unknown.
+        BackboneUnavailable: a file is missing, or does not match the SHA-256 in the manifest.
     """
     if not folder.is_dir():
         raise UnknownBackbone(f"{folder} is not a folder. Give the folder that holds the backbone's files.")
@@ -254,7 +254,7 @@ def import_folder(folder: Path, cache: Path, name: str | None = None) -> Install
 
 
 def verify(name: str, cache: Path) -> list[str]:
-    """Return a sentence for each file that is missing or has changed since the installation.
+    """Return a sentence for each file that is missing or has changed since it was installed.
 
     Raises UnknownBackbone if the backbone is not installed.
     """
@@ -269,7 +269,9 @@ def remove(name: str, cache: Path) -> int:
     folder = folder_of(name, cache)
     if not folder.is_dir():
         _require(name, cache)
-    paths = [path for path in (folder, _partial(folder)) if path.is_dir()]  # the second one after a kill
+    paths = [
+        path for path in (folder, _partial(folder)) if path.is_dir()
+    ]  # a killed process leaves the second
     freed = sum(file.stat().st_size for path in paths for file in path.rglob("*") if file.is_file())
     for path in paths:
         shutil.rmtree(path)
@@ -278,7 +280,7 @@ def remove(name: str, cache: Path) -> int:
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder, to fill and to rename to `folder`, while no other process does.
+    """Yield an empty folder to fill and rename to `folder`. Lock out other processes meanwhile.
 
     Readers never see an incomplete folder.
 
@@ -289,8 +291,8 @@ def building(folder: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the end of the process, too
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+            fcntl.flock(lock, fcntl.LOCK_EX)  # also released when the process ends
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
             partial.mkdir()
             try:
                 yield partial
@@ -301,7 +303,7 @@ def building(folder: Path) -> Iterator[Path]:
 
 
 def complete(name: str, source: Source, partial: Path) -> dict[str, Any]:
-    """Bring the files into open_clip's layout, and return the content of its configuration, checked."""
+    """Convert the files to open_clip's layout. Check the configuration and return its content."""
     if source.weights != WEIGHTS and (partial / source.weights).exists():
         (partial / source.weights).replace(partial / WEIGHTS)
     if not (partial / WEIGHTS).exists() and (partial / CLIP_MODEL_WEIGHTS).exists():
@@ -322,7 +324,7 @@ def complete(name: str, source: Source, partial: Path) -> dict[str, Any]:
 
 
 def publish(partial: Path, name: str, cache: Path, source: str) -> Installed:
-    """Turn a complete folder into the installed backbone. It replaces an earlier one."""
+    """Install a complete folder. It replaces an earlier installation."""
     files = {
         path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(partial.iterdir())
     }
@@ -336,7 +338,7 @@ def publish(partial: Path, name: str, cache: Path, source: str) -> Installed:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the disk space that downloads into the folder may take; negative if too little is free."""
+    """Return the disk space that downloads into the folder may take (bytes). It may be negative."""
     disk = shutil.disk_usage(folder)
     return disk.free - int(max(MIN_SPARE_BYTES, SPARE_SHARE * disk.total))
 
@@ -357,16 +359,16 @@ def sha256(path: Path) -> str:
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Return the content of open_clip_config.json, checked: nothing in it runs code of the folder.
+    """Return the content of open_clip_config.json. Check that nothing in it runs code of the folder.
 
-    Every load of a backbone passes this check, wherever its folder comes from.
+    Every loaded backbone passes this check, regardless of its source.
 
     Args:
         name: name of the backbone, for messages.
 
     Raises:
-        UnknownBackbone: the folder holds no weights or no configuration of open_clip.
-        BackboneUnavailable: the content is not a configuration of open_clip, or not a safe one.
+        UnknownBackbone: the folder lacks open_clip's weights or configuration.
+        BackboneUnavailable: the configuration is invalid or unsafe.
     """
     for required in (CONFIG, WEIGHTS):
         if not (folder / required).is_file():

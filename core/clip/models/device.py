@@ -1,4 +1,4 @@
-"""Choice of the device and of its precision, whether torch can compute on it, and lack of its memory."""
+"""Choice of the device and its precision, and detection of unusable devices and of full memory."""
 
 import logging
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from core.clip.errors import InvalidConfig
 
 LAST_OLD_WHEELS = "https://download.pytorch.org/whl/cu126"
 """Index of the last wheels with kernels for Maxwell, Pascal and Volta."""
-# Messages of CPU allocators and GPU libraries, which do not raise torch.OutOfMemoryError.
+# Messages of CPU allocators and GPU libraries that do not raise torch.OutOfMemoryError.
 _SIGNS = (
     "can't allocate memory",
     "CUDA out of memory",
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_device(device: torch.device | str) -> torch.device:
-    """Resolve `auto` to the GPU if there is one on which this build of torch computes, else to the CPU."""
+    """Resolve `auto` to the GPU if this build of torch can compute on it, else to the CPU."""
     if device != "auto":
         return torch.device(device)
     if not torch.cuda.is_available():
@@ -35,7 +35,7 @@ def find_device(device: torch.device | str) -> torch.device:
 
 
 def device_problem(device: torch.device) -> str | None:
-    """Return why this build of torch can't compute on the device, with the remedy; None if it can."""
+    """Return why this build of torch can't compute on the device, with the remedy, or None if it can."""
     if device.type != "cuda":
         return None
     version = f"torch {torch.__version__}"
@@ -63,11 +63,11 @@ def device_problem(device: torch.device) -> str | None:
 
 
 def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the autocast type of a precision on a device; None means that fp32 is computed.
+    """Return the autocast type of a precision on a device, or None for fp32.
 
     Args:
-        precision: that of a training (`core.clip.config.Precision`) or of the service (`core.settings`).
-            `auto` selects bf16 if the device is fast at it, else fp16 on GPUs and fp32 on CPUs.
+        precision: precision of a training (`core.clip.config.Precision`) or of the service (`core.settings`).
+            `auto` selects bf16 if it is fast on the device, else fp16 on GPUs and fp32 on CPUs.
 
     Raises:
         InvalidConfig: fp16 or tf32 was requested on a CPU.
@@ -78,7 +78,7 @@ def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
         if device.type == "cuda":
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         else:
-            # Emulated bf16 is slower than fp32. So is Intel's without AMX: a ViT trains 0.6 times as fast.
+            # Emulated bf16 is slower than fp32. On Intel without AMX, a ViT trains 0.6 times as fast.
             # Not every supported version of torch has get_capabilities.
             capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
             intel = str(capabilities.get("cpu_name")).startswith("Intel")
@@ -88,9 +88,9 @@ def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Let GPUs round the operands of fp32 products and convolutions to 10 bits, in this whole process.
+    """Let GPUs round the operands of fp32 products and convolutions to 10 bits, in the whole process.
 
-    TF32 is several times as fast. By default, torch allows it in convolutions and not in products.
+    TF32 is several times as fast. By default, torch allows it in convolutions but not in products.
     """
     torch.set_float32_matmul_precision("high" if allowed else "highest")
     torch.backends.cudnn.allow_tf32 = allowed
@@ -104,7 +104,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def in_parts(encode: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """Return `encode(rows)`, computed in halves, quarters … while the device's memory is too small.
+    """Return `encode(rows)`. While the device's memory is too small, compute it in halves, quarters, ….
 
     Raises:
         RuntimeError, MemoryError: the memory is too small for one row.

@@ -1,8 +1,8 @@
 """`python -m core.clip.models.download NAME CACHE DEVICE`: the process that downloads one backbone.
 
-It installs the backbone, or prints a sentence and ends with status 1. `huggingface_hub` transfers the files;
-its variables HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and those of the proxy apply. With an empty DEVICE, the
-backbone is not loaded.
+It installs the backbone, or prints a sentence and ends with status 1. `huggingface_hub` transfers the files.
+Its variables HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE apply, and so do variables for proxies. With an empty
+DEVICE, the backbone is not loaded.
 """
 
 import json
@@ -40,9 +40,9 @@ from core.errors import ClipCiteError
 from core.parent_watch import exit_with_parent
 
 NICE = 10
-"""Reduction of the priority: classifications come first."""
+"""Niceness of the process, because classifications come first."""
 STOP_SECONDS = 5
-"""Time to clean up once the parent has ended."""
+"""Time to clean up after the parent has ended (seconds)."""
 WATCH_SECONDS = 0.5
 TIMEOUT_SECONDS = 30
 
@@ -59,7 +59,7 @@ def main() -> None:
                 threading.Thread(target=_watch_disk, args=(partial,), daemon=True).start()
                 backbones.publish(partial, name, cache, download(name, partial))
         if device:
-            from core.clip.models.backbone import check_installed  # with torch
+            from core.clip.models.backbone import check_installed  # imports torch
 
             sys.stdout.write(json.dumps(check_installed(name, cache, device)))
     except ClipCiteError as error:
@@ -74,9 +74,9 @@ def download(name: str, folder: Path) -> str:
         folder: an empty folder.
 
     Raises:
-        UnknownBackbone: there is no such name.
-        BackboneUnavailable: the repository, a file, the hub or the disk space is missing, a file does not
-            match the hub's checksum, or the folder is not a safe backbone.
+        UnknownBackbone: the name is unknown.
+        BackboneUnavailable: the repository or a file is missing, the hub is unreachable, the disk is full, a
+            file does not match the hub's checksum, or the folder is not a safe backbone.
     """
     source = backbones.find_source(name)
     commit = fetch(source.repository, lambda names: _choose_files(name, source, names), folder)
@@ -85,7 +85,7 @@ def download(name: str, folder: Path) -> str:
         fetch(text["hf_tokenizer_name"], TOKENIZER_FILES.intersection, folder)
     if "hf_model_name" in text:
         fetch(text["hf_model_name"], {TOWER_CONFIG}.intersection, folder)
-    backbones.read_config(folder, name)  # again, now with the text tower's configuration
+    backbones.read_config(folder, name)  # a second check, now with the text tower's configuration
     (folder / TOTAL).unlink()
     return f"{source.repository}@{commit}"
 
@@ -93,10 +93,10 @@ def download(name: str, folder: Path) -> str:
 def fetch(repository: str, choose: Callable[[Iterable[str]], Collection[str]], folder: Path) -> str:
     """Download files of a repository into `folder`, and return the commit.
 
-    The hub states the SHA-256 of large files. Theirs must match.
+    The SHA-256 of large files must match the hub's.
 
     Args:
-        choose: selects from the names of the files at the top of the repository.
+        choose: selects file names among those at the top of the repository.
     """
     try:
         commit = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha or constants.DEFAULT_REVISION
@@ -110,7 +110,7 @@ def fetch(repository: str, choose: Callable[[Iterable[str]], Collection[str]], f
         done = sum(path.stat().st_size for path in folder.iterdir())
         (folder / TOTAL).write_text(str(done + size))
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=sorted(names))
-        shutil.rmtree(folder / ".cache", ignore_errors=True)  # notes of the library
+        shutil.rmtree(folder / ".cache", ignore_errors=True)  # metadata of the library
     except ClipCiteError:
         raise
     except Exception as error:  # the hub's library raises errors of three HTTP libraries
@@ -152,7 +152,7 @@ def _explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
     """Return the error for an exception of a transfer, with its remedy."""
     hub = constants.ENDPOINT
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # why the library has asked for a local copy
+        error = error.__cause__  # why the library looked for a local copy
     if isinstance(error, HFValidationError):
         return UnknownBackbone(f"{repository!r} is not the name of a repository: organisation/name.")
     if isinstance(error, GatedRepoError):
@@ -167,7 +167,7 @@ def _explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
         )
     elif isinstance(error, HfHubHTTPError):
         detail = (
-            f"The hub {hub} answers with status {error.response.status_code}. Try again later, check the "
+            f"The hub {hub} responds with status {error.response.status_code}. Try again later, check the "
             "access token in HF_TOKEN if there is one, or set HF_ENDPOINT to a mirror."
         )
     elif isinstance(error, OSError) and error.errno is not None and error.strerror is not None:
@@ -182,7 +182,7 @@ def _explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
 
 
 def _check_room(cache: Path, size: int = 0) -> None:
-    """Raise if so many bytes leave too little disk space."""
+    """Raise BackboneUnavailable if `size` more bytes would leave too little disk space."""
     if (lacking := size - backbones.free_bytes(cache)) > 0:
         raise BackboneUnavailable(
             f"The disk of {cache} lacks {lacking / 1e9:.1f} GB for the download, which leaves "

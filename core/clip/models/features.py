@@ -22,12 +22,12 @@ CPU_IMAGE_BATCH_SIZE = 8  # with more, glibc requests new memory from the system
 
 
 def batch_rows(most: int, pixels: int) -> int:
-    """Return the rows of a batch of images: `most`, or fewer of more than 224 x 224 pixels each."""
+    """Return the number of images per batch: `most`, or fewer if each has more than 224 x 224 pixels."""
     return max(1, min(most, most * USUAL_SIDE**2 // pixels))
 
 
 def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Encode [B, 3, S, S] to normalised fp32 features [B, D]; the caller sets gradients and autocast."""
+    """Encode [B, 3, S, S] to normalised fp32 features [B, D]. The caller sets gradients and autocast."""
     # Channels last makes convolutions on CPUs 1.7 times faster, and does not affect transformers.
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     return F.normalize(cast(Any, model).encode_image(pixels).float(), dim=-1)
@@ -60,7 +60,7 @@ def build_zero_shot_classifier(
     The weights of a class are the normalised mean of the normalised features of its prompts.
 
     Args:
-        prompts: prompts of each class; a prompt shared by several classes is encoded once.
+        prompts: prompts of each class. A prompt that several classes share is encoded once.
     """
     device = next(model.parameters()).device
     sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
@@ -90,7 +90,7 @@ def classifier_from_features(
 def file_features(
     backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
 ) -> Tensor:
-    """Return the features [N, D] of image files by the stock model, decoded as the service decodes them."""
+    """Return the stock model's features [N, D] of image files. The files are decoded as in the service."""
     parts = [image_features(backbone.model, pixels).cpu() for pixels in batches(backbone, sources, limits)]
     return torch.cat(parts)
 
@@ -98,7 +98,7 @@ def file_features(
 def batches(
     backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
 ) -> Iterator[Tensor]:
-    """Yield preprocessed batches [B, 3, S, S], and prepare the next batch in threads meanwhile."""
+    """Yield preprocessed batches [B, 3, S, S]. Threads prepare the next batch."""
 
     def read(source: bytes | Path) -> Tensor:
         return backbone.preprocess(open_image(source, limits, shortest_side=2 * backbone.image_size))

@@ -1,4 +1,4 @@
-"""Recommendation of a pre-trained model for a machine, and the models that are worth a recommendation."""
+"""Recommendation of a pre-trained model for a machine, and the models to recommend."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from core.clip.models.sizes import SPEED
 
 GB = 1_000_000_000
 TRAINING_GB, SERVING_GB = 7, 2
-"""Memory that the smallest CLIP takes in a training, and in a service that only classifies."""
+"""Memory that the smallest CLIP needs for training, and for a service that only classifies (GB)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Curated:
     bytes: int
     """Size of the download."""
     cpu_images_per_second: float
-    """Training speed on two CPU cores in fp32, per image and step (docs/operate/backbones.md, "Sizes")."""
+    """Training speed on two CPU cores in fp32, in images per second (docs/operate/backbones.md, "Sizes")."""
 
 
 CURATED = (
@@ -43,14 +43,14 @@ BF16_GAIN = 4.0 / (32 / 39.3)
 
 @dataclass(frozen=True)
 class Machine:
-    """Resources that decide on a recommendation (bytes)."""
+    """Resources that determine a recommendation (bytes)."""
 
     gpu: int | None
     """Memory of the GPU; None without a GPU."""
     memory: int
     """Available memory of the system or the container."""
     disk: int
-    """Disk space that a download may take; negative if too little is free."""
+    """Disk space that a download may take. It may be negative."""
     bf16: bool
     """True if the CPU multiplies bf16 in hardware."""
     cores: int
@@ -81,11 +81,12 @@ def recommend(machine: Machine) -> tuple[str | None, str]:
 
 
 def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
-    """Return the speed of a training: that of the test at the installation, or a guess.
+    """Return the training speed from the speed test at installation, or an estimate.
 
-    A guess is that of another machine times one factor for all backbones, so that their order is right: from
-    a tested backbone of this machine, else from the number of cores, at most 8, and bf16. Returns None for an
-    unknown backbone, and on a GPU without a tested one.
+    The estimate is the speed on another machine times a factor. The factor is the same for all backbones, so
+    that their order is right. It comes from another backbone that was tested on this machine, else from the
+    number of cores, at most 8, and bf16. Return None for an unknown backbone, and on a GPU if no backbone was
+    tested.
     """
     if (tested := _tested_speed(name, cache)) is not None:
         basis = "From the speed test of this backbone on this machine."
@@ -106,7 +107,7 @@ def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
 
 
 def _tested_speed(name: str, cache: Path) -> float | None:
-    """Return the result of the speed test of an installed backbone; None without one."""
+    """Return the result of the speed test of an installed backbone, or None."""
     try:
         return float(json.loads((backbones.folder_of(name, cache) / SPEED).read_text())["images_per_second"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -115,7 +116,7 @@ def _tested_speed(name: str, cache: Path) -> float | None:
 
 @lru_cache
 def this_machine(device: str, cache: Path) -> Machine:
-    """Return the resources of this machine at the first call, so that a recommendation does not change.
+    """Return the resources of this machine at the first call, so that the recommendation stays the same.
 
     Args:
         device: setting `device`.
@@ -133,7 +134,7 @@ def this_machine(device: str, cache: Path) -> Machine:
 
 
 def _available_memory(meminfo: Path, cgroup: Path) -> int:
-    """Return the memory that the system and the container leave (bytes)."""
+    """Return the memory that is available in the system and the container (bytes)."""
     try:
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
         available = 1_024 * int(lines["MemAvailable"].split()[0])

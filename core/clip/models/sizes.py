@@ -1,4 +1,4 @@
-"""Memory that an architecture of open_clip needs, computed from its shapes, and speed of its training."""
+"""Memory of an architecture of open_clip, computed from its shapes, and its training speed."""
 
 import logging
 import time
@@ -27,7 +27,7 @@ SPEED = "speed.json"
 """File with the result of a speed test, in the folder of an installed backbone."""
 SPEED_IMAGES = 4
 LONG_SECONDS = 2.5
-"""Time of the first image of a speed test above which it is the only one."""
+"""If the first image of a speed test takes longer than this, it is the only one (seconds)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Size:
 
 
 def find_size(backbone: str) -> Size | None:
-    """Return the size of `Model/pretrained`, or None if only the hub or a folder knows the shape."""
+    """Return the size of `Model/pretrained`, or None if its shape is only known to the hub or a folder."""
     architecture = backbone.partition("/")[0]
     return size_of(architecture) if architecture in open_clip.list_models() else None
 
@@ -118,7 +118,7 @@ def size_of(architecture: str) -> Size | None:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Drop what open_clip logs to the root logger: that a network without weights is random."""
+    """Drop open_clip's warnings in the root logger that a network without weights is random."""
     root, reject = logging.getLogger(), logging.Filter("nothing")
     root.addFilter(reject)
     try:
@@ -130,7 +130,7 @@ def _without_warnings() -> Iterator[None]:
 def _saved_bytes(model: torch.nn.Module, forward: Any) -> int:
     """Return the size of all tensors that autograd stores for the backward pass, without the parameters."""
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    stored: dict[int, Any] = {}  # holds the storages, so that no address is used twice
+    stored: dict[int, Any] = {}  # keeps the storages, so that no address is reused
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

@@ -2,9 +2,9 @@
 
 Image tower: EfficientNet-Lite0 trained on ImageNet. Text tower: all-MiniLM-L6-v2. The projection between
 them is a closed-form ridge regression from the ImageNet classifier's weight vectors to the text embeddings
-of the 1,000 ImageNet names. No image is needed.
+of the 1,000 ImageNet names. This needs no images.
 
-The starter is not CLIP: its open vocabulary rests on 1,000 names only. It runs anywhere and offline.
+The starter is not CLIP: its open vocabulary rests on only 1,000 names. It runs anywhere, even offline.
 
 Usage:
     python -m core.clip.models.starter FOLDER
@@ -55,11 +55,11 @@ LOGIT_SCALE = 40.0
 def starter_folder(cache: Path) -> Path:
     """Return the folder of the assembled starter below `cache`, for open_clip's `local-dir:`.
 
-    The first use assembles the starter (about 30 s on two cores). Concurrent processes are safe: the
-    folder appears complete, by a rename.
+    The first use assembles the starter (about 30 s on two cores). Concurrent processes are safe: a rename
+    makes the complete folder appear.
 
     Raises:
-        BackboneUnavailable: one of the two packages is missing or has another SHA-256.
+        BackboneUnavailable: one of the two packages is missing or has an unexpected SHA-256.
     """
     folder = cache.absolute() / FOLDER
     if not folder.is_dir():
@@ -71,15 +71,15 @@ def starter_folder(cache: Path) -> Path:
 
 
 def starter_identity(image_size: int) -> str:
-    """Return the SHA-256 of the starter's recipe and parts, to which adapted models are bound.
+    """Return the SHA-256 of the starter's recipe and parts. Adapted models work only with this starter.
 
-    The weights are left out: the projection's last bits depend on the CPU that assembled it.
+    The hash leaves out the weights, because the projection's last bits depend on the CPU that computed it.
     """
     return hashlib.sha256(f"{FOLDER} {sorted(SHA256.items())} image_size {image_size}".encode()).hexdigest()
 
 
 def _assemble(folder: Path, place: Path) -> None:
-    """Write the starter's files into `folder`, which is moved to `place` afterwards."""
+    """Write the starter's files to `folder`. The caller then moves `folder` to `place`."""
     image_file = _package_file(IMAGE_PACKAGE, IMAGE_FILE)
     text_file = _package_file(TEXT_PACKAGE, "model/model.safetensors")
     for name in TEXT_FILES:
@@ -180,8 +180,8 @@ def _package_file(package: str, relative: str) -> Path:
     path = Path(spec.origin).parent / relative
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[relative]:
         raise BackboneUnavailable(
-            f"{path.name} of the package {package.replace('_', '-')} is missing or has another "
-            "SHA-256 than the starter backbone needs. Install the package again."
+            f"{path.name} of the package {package.replace('_', '-')} is missing, or its SHA-256 is not "
+            "the one that the starter backbone needs. Install the package again."
         )
     return path
 

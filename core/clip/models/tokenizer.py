@@ -1,4 +1,4 @@
-"""Tokenizers of backbones, read from their folders without running code of the folder."""
+"""Tokenizers of backbones. Reading them from their folders never runs code of a folder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 Tokenize = Callable[[list[str]], Tensor]
 MAX_WORDS, MAX_WORD_LENGTH = 50_000, 50
-"""Bounds of the cache of a tokenizer: words, and characters of each."""
+"""Limits of a tokenizer's cache: number of words, and characters per word."""
 
 
 def make_tokenizer(folder: Path, text: Mapping[str, Any]) -> Tokenize:
@@ -44,7 +44,7 @@ def masked_padding(model: nn.Module, tokenizer: Any) -> int | None:
 def trim_padding(tokens: Tensor, padding: int | None) -> Tensor:
     """Cut off padding that no prompt of the call needs.
 
-    Masked padding does not affect the features, and costs most of the time.
+    Masked padding does not affect the features, but takes most of the time.
     """
     if padding is None:
         return tokens
@@ -53,7 +53,7 @@ def trim_padding(tokens: Tensor, padding: int | None) -> Tensor:
 
 
 class _Words(dict[str, str]):
-    """Cache of open_clip's tokenizer, which by itself keeps every word for ever."""
+    """Limited cache for open_clip's tokenizer, which would keep every word for ever."""
 
     def __setitem__(self, word: str, tokens: str) -> None:
         if len(self) < MAX_WORDS and len(word) <= MAX_WORD_LENGTH:

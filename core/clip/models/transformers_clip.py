@@ -17,10 +17,10 @@ from core.clip.models.backbones import CLIP_MODEL_FILES, building
 
 CONFIG, PREPROCESSOR, WEIGHTS = CLIP_MODEL_FILES
 VOCABULARY = 49_408
-"""Size of CLIP's vocabulary, whose tokenizer comes with open_clip."""
+"""Size of CLIP's vocabulary. Its tokenizer comes with open_clip."""
 INTERPOLATION = {2: "bilinear", 3: "bicubic"}
 """Names of Pillow's resampling filters."""
-# The defaults of transformers' CLIPConfig, which its config.json leaves out.
+# Defaults of transformers' CLIPConfig. A config.json leaves them out.
 VISION = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 VISION |= {"image_size": 224, "patch_size": 32}
 TEXT = {"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "intermediate_size": 2048}
@@ -41,9 +41,9 @@ def is_clip_folder(folder: Path) -> bool:
 
 
 def converted(folder: Path, cache: Path) -> Path:
-    """Return a converted copy of the folder below `cache`, written at its first use.
+    """Return a converted copy of the folder below `cache`. The first use writes it.
 
-    A change to the folder's files gives another copy.
+    If the folder's files change, another copy is written.
     """
     files = [(name, (folder / name).stat()) for name in CLIP_MODEL_FILES if (folder / name).is_file()]
     state = [(str(folder.absolute()), name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
@@ -58,7 +58,7 @@ def converted(folder: Path, cache: Path) -> Path:
 
 
 def convert(folder: Path, into: Path | None = None) -> None:
-    """Write open_clip's configuration and weights into `into`; without it, replace those of `folder`.
+    """Write open_clip's configuration and weights to `into`. Without `into`, replace those of `folder`.
 
     Raises:
         BackboneUnavailable: the model is not a CLIPModel, or a file is damaged.
@@ -115,7 +115,7 @@ def _model_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _preprocess_config(preprocessor: dict[str, Any]) -> dict[str, Any]:
-    """Return open_clip's preprocessing; fields that are left out are CLIP's."""
+    """Return open_clip's preprocessing. Missing fields get CLIP's values."""
     names = {"mean": "image_mean", "std": "image_std"}
     given = {ours: preprocessor[theirs] for ours, theirs in names.items() if theirs in preprocessor}
     interpolation = INTERPOLATION[preprocessor.get("resample", 3)]
@@ -123,10 +123,10 @@ def _preprocess_config(preprocessor: dict[str, Any]) -> dict[str, Any]:
 
 
 def tensor_names(state: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
-    """Return transformers' names of the tensors of a state by open_clip's: three for query, key and value.
+    """Map open_clip's tensor names to transformers' names. Query, key and value have three names.
 
     Args:
-        state: that of either library, which tells the layers.
+        state: state of either library. It determines the layers.
     """
     names: dict[str, tuple[str, ...]] = {
         "logit_scale": ("logit_scale",),

@@ -1,4 +1,4 @@
-"""Checkpoints: an interrupted training resumes from the last one with the same result.
+"""Checkpoints: an interrupted training resumes from the last checkpoint, with the same result.
 
 On a CPU the resumed weights are bit-identical to those of an uninterrupted training.
 
@@ -28,7 +28,7 @@ from core.clip.training.progress import Reporter
 from core.clip.weights.manifest import file_sha256
 
 FORMAT = 1
-"""Version of the training loop. A changed loop must not resume a training of the old one."""
+"""Version of the training loop. A changed loop must not resume a training of an older version."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Checkpoints:
     """The checkpoints of one training, in one folder.
 
     Args:
-        folder: folder of this training only.
-        seconds: minimum time between checkpoints, and before the first; 0 writes one after every epoch.
+        folder: folder that only this training uses.
+        seconds: minimum time before the first checkpoint and between checkpoints. 0 writes one per epoch.
             A checkpoint takes three times the size of the parameters.
     """
 
@@ -88,7 +88,7 @@ class Checkpoints:
         self._identity = ""
 
     def resume(self, state: TrainingState, identity: str, reporter: Reporter) -> int:
-        """Load the newest usable checkpoint into `state`; return the completed epochs, 0 without one.
+        """Load the newest usable checkpoint into `state`. Return the completed epochs, or 0 without one.
 
         A damaged checkpoint, or one of another training (see `identity_of`), causes a warning.
         """
@@ -147,7 +147,7 @@ class Checkpoints:
             old.unlink()
 
     def _load(self, path: Path, state: TrainingState) -> tuple[int, bool]:
-        """Return the epoch, and True if the checkpoint is of this training; only then change `state`."""
+        """Return the epoch, and whether the checkpoint is of this training. Only then change `state`."""
         if not is_whole(path):
             raise ValueError("The SHA-256 does not match.")
         with safe_open(path, framework="pt") as file:
@@ -166,7 +166,7 @@ def identity_of(
     prompts: Sequence[Sequence[str]],
     config: AdaptConfig,
 ) -> str:
-    """Return a hash of all inputs of a training; equal hashes mean the same training."""
+    """Return a hash of all inputs of a training. Equal hashes mean the same training."""
     inputs = [
         config.to_dict(),
         backbone.sha256,

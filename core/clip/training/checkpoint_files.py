@@ -6,7 +6,7 @@ from pathlib import Path
 from core.clip.weights.manifest import file_sha256
 
 MAX_CHECKPOINTS = 2
-"""Number of checkpoints kept: the newest, and its predecessor in case the newest is damaged."""
+"""Number of checkpoints to keep: the newest, and the one before in case the newest is damaged."""
 _NAME = re.compile(r"(\d{4,})-([0-9a-f]{64})\.safetensors")
 
 
@@ -16,13 +16,13 @@ def checkpoint_name(epoch: int, sha256: str) -> str:
 
 
 def epoch_of(name: str) -> int | None:
-    """Return the number of completed epochs; None if `name` is not that of a checkpoint."""
+    """Return the number of completed epochs, or None if `name` is not a checkpoint's name."""
     match = _NAME.fullmatch(name)
     return None if match is None else int(match[1])
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, newest first; none if the folder does not exist."""
+    """Return the checkpoints in a folder, newest first. Return an empty list if the folder does not exist."""
     files = folder.iterdir() if folder.is_dir() else ()
     return sorted((path for path in files if _NAME.fullmatch(path.name)), reverse=True)
 

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
     """Fuse each BatchNorm2d into its preceding convolution, and speed up depthwise gradients, in place.
 
-    Parameters, their names and the function (up to rounding) stay the same. Afterwards the network
-    works in eval mode only. A network whose output would change, because a convolution feeds more than
-    its norm, is left unmodified.
+    Parameters, their names and the function (up to rounding) stay the same. Afterwards the network works
+    only in eval mode. If the output would change, because a convolution feeds more than its norm, the network
+    is left unmodified.
     """
     image = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size)
     image = image.to(next(model.parameters()).device)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.padding_mode == "zeros"]
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    made_by: dict[int, nn.Conv2d] = {}  # id of an output → the convolution that made it
+    made_by: dict[int, nn.Conv2d] = {}  # id of an output → the convolution that computed it
     norm_of: dict[nn.Conv2d, nn.BatchNorm2d] = {}
     outputs: list[Tensor] = []  # references prevent the reuse of an id
 
@@ -91,7 +91,7 @@ class _Fused:
             x, padding = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation)), (0, 0)
         stride = c.stride
         if c.kernel_size == (1, 1) and padding == (0, 0):
-            # Pixels are skipped before the convolution. On a CPU, torch 2.13 crashes in the gradient of a
+            # Skip pixels before the convolution, because on a CPU torch 2.13 crashes in the gradient of a
             # strided 1 x 1 filter with few channels.
             x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
         if _is_depthwise(c) and x.device.type == "cpu" and isinstance(padding, tuple):
@@ -122,8 +122,8 @@ def depthwise(
 class _Depthwise(torch.autograd.Function):
     """A depthwise convolution with fp32 gradients where oneDNN's bf16 gradients are slow.
 
-    oneDNN has no fast bf16 gradient for filters larger than 3 x 3, nor for the input at stride 2. There
-    fp32 is 2 to 20 times faster, conversion included.
+    oneDNN lacks a fast bf16 gradient for filters larger than 3 x 3, and for the input at stride 2. There fp32
+    is 2 to 20 times faster, including the conversion.
     """
 
     @staticmethod

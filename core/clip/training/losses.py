@@ -1,7 +1,7 @@
 """The losses of CLIP-CITE (arXiv 2407.04003, eq. 2 to 6), as pure functions of features.
 
-`losses` names the losses of a training. A new loss is one more entry there and its weight in `total_loss`;
-progress, API and page carry the losses by name.
+`losses` names the losses of a training. A new loss is an entry there, and its weight in `total_loss`.
+Progress, API and page carry the losses by name.
 
 Features are L2-normalised fp32 tensors of shape [B, D] for a batch of B images. `logit_scale` is 1/τ of
 the pre-trained model, already exponentiated (100 for OpenAI's CLIP). Every loss is a mean over the batch.
@@ -18,7 +18,7 @@ from core.clip.config import AdaptConfig
 
 
 class Features(NamedTuple):
-    """Features of a batch by one model. `texts` are those of the prompt of each image's class."""
+    """Features of a batch from one model. `texts` has the features of each image's class prompt."""
 
     images: Tensor
     texts: Tensor
@@ -91,7 +91,7 @@ def losses(
     """Return the losses of a batch by name, without their weights.
 
     Args:
-        contrastive: L_SCL, which an ablation may replace.
+        contrastive: L_SCL. An ablation may replace it.
     """
     return {
         "dva": visual_text_alignment(student.images, classifier, labels, logit_scale),

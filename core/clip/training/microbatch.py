@@ -1,4 +1,4 @@
-"""Micro-batching: a batch is split into smaller and smaller parts until it fits into device memory."""
+"""Micro-batching: a batch is split into smaller parts until it fits into device memory."""
 
 import math
 from collections.abc import Callable
@@ -16,8 +16,8 @@ T = TypeVar("T")
 def reserve_gpu_memory(device: torch.device, reserve_bytes: int) -> None:
     """Limit this process's GPU memory, so that `reserve_bytes` stay free for other processes.
 
-    Allocations beyond the limit fail as out of memory, which `MicroBatcher` handles. On a CPU there is no
-    effect.
+    Allocations beyond the limit fail as out of memory, and `MicroBatcher` handles the error. On a CPU this
+    has no effect.
     """
     if device.type == "cuda" and reserve_bytes:
         total = torch.cuda.get_device_properties(device).total_memory
@@ -25,9 +25,9 @@ def reserve_gpu_memory(device: torch.device, reserve_bytes: int) -> None:
 
 
 class MicroBatcher:
-    """Current micro-batch size, permanently halved whenever memory runs out.
+    """Current micro-batch size. It is permanently halved whenever memory runs out.
 
-    A smaller micro-batch makes the training slower and does not change its gradients.
+    A smaller micro-batch makes the training slower, but does not change its gradients.
     """
 
     def __init__(self, micro_batch_size: int | None, reporter: Reporter) -> None:
@@ -38,7 +38,7 @@ class MicroBatcher:
         """Call `compute(micro_batch_size)`, and retry with half the size while memory runs out.
 
         Args:
-            compute: must have no side effects when it fails.
+            compute: function of the micro-batch size, without side effects when it fails.
             batch: number of images in the batch.
 
         Raises:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 FOLD_TRAINING = 0.8
-"""Share of a fold model's work that is its training; the rest are its predictions."""
+"""Fraction of a fold model's work that is its training. The rest is its predictions."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class StepProgress:
 
 
 class Reporter:
-    """Receiver of the progress of a training. This one ignores it and never cancels."""
+    """Receiver of a training's progress. This class ignores the progress and never cancels."""
 
     def plan(self, training: float, evaluation: float) -> None:
         """Announce the work of training and evaluation, as `core.clip.checks.estimate.expected_work`."""
@@ -44,12 +44,12 @@ class Reporter:
         """Report that the training resumes after this epoch."""
 
     def cancelled(self) -> bool:
-        """Return True to stop the training with `Cancelled`; called before every step and micro-batch."""
+        """Return True to stop the training with `Cancelled`. Called before every step and micro-batch."""
         return False
 
 
 class FoldReporter(Reporter):
-    """A reporter for a fold model, whose training and predictions are a part of the evaluation."""
+    """Reporter for a fold model. Its training and predictions are a part of the evaluation."""
 
     def __init__(self, reporter: Reporter, number: int, folds: int) -> None:
         self.warn, self.cancelled = reporter.warn, reporter.cancelled  # type: ignore[method-assign]

@@ -42,7 +42,7 @@ class FineTuned:
 
 
 def cosine(step: int, steps: int) -> float:
-    """Return the share of the peak learning rate at `step`: cosine annealing without warm-up."""
+    """Return the fraction of the peak learning rate at `step`: cosine annealing without warm-up."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
@@ -55,7 +55,7 @@ class Recipe:
     crop: Crop = random_resized_crop
     """Random crop of an image."""
     schedule: Callable[[int, int], float] = cosine
-    """Share of the peak learning rates at (step, steps)."""
+    """Fraction of the peak learning rates at (step, steps)."""
 
 
 def fine_tune(
@@ -74,10 +74,10 @@ def fine_tune(
     Args:
         images: N images, uint8 [3, H, W] of any size.
         labels: N class indices.
-        prompts: prompts of each class. Each step draws one prompt per class at random, so that many cost
+        prompts: prompts of each class. Each step draws one prompt per class at random, so many prompts cost
             no more than one. The teacher's features of all prompts are computed once.
-        recipe: None for the method itself.
-        checkpoints: where to resume from and where to write; None disables checkpoints.
+        recipe: replaced parts. None: the method itself.
+        checkpoints: checkpoints to resume from and to write. None disables checkpoints.
 
     Raises:
         Cancelled: the reporter requested a stop.
@@ -92,11 +92,11 @@ def fine_tune(
     crop_generator = torch.Generator().manual_seed(config.seed + 1)
 
     # Both networks stay in eval mode. Dropout would make L_VLD(θ_0) > 0. BatchNorm keeps its running
-    # statistics: batches this small would ruin them, and the ensemble could not average them.
+    # statistics: such small batches would ruin them, and the ensemble could not average them.
     teacher = copy.deepcopy(backbone.model)
     fuse_conv_bn(teacher, backbone.image_size)
     student = copy.deepcopy(teacher)
-    # The teacher needs no gradient. But in the layout of attention torch.matmul copies a weight without
+    # The teacher needs no gradient. But in the layout of attention, torch.matmul copies a weight without
     # requires_grad once per image. In bf16 a ViT's forward pass then takes several times as long, and
     # rounds differently from the student's.
     teacher.requires_grad_()
@@ -151,7 +151,7 @@ def fine_tune(
     def losses_and_gradients(
         x: Tensor, y: Tensor, sentences: Tensor, text_of: Tensor, micro_batch_size: int | None
     ) -> dict[str, Tensor]:
-        """Return the losses of a batch and their `total`; accumulate its gradients in the parameters."""
+        """Return the losses of a batch and their `total`. Accumulate its gradients in the parameters."""
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             image_features = _encode(student, x, micro_batch_size, check)  # [B, D], fp32 from here on
@@ -187,7 +187,7 @@ def fine_tune(
 
         compute = partial(losses_and_gradients, x, y, sentences, text_of)
         computed = micro_batcher.fit(compute, len(x))
-        # One synchronisation of the GPU for all of them.
+        # The GPU is synchronised once for all losses.
         loss = dict(zip(computed, torch.stack(list(computed.values())).tolist(), strict=True))
         if not math.isfinite(loss["total"]):
             raise TrainingDiverged(
@@ -233,8 +233,8 @@ def _encode(
     The losses still see the whole batch, so the gradient stays the same (GradCache, arXiv 2101.06983).
     Accumulating gradients over smaller batches would change it.
 
-    `check` is called before each micro-batch, also in the backward pass: a step of a large network may take
-    minutes on a CPU.
+    `check` is called before each micro-batch, even in the backward pass, because a step of a large network
+    may take minutes on a CPU.
     """
 
     def encode_part(part: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """The delta θ_1 − θ_0, quantised to a fraction of the size of θ_1.
 
 The delta is small and needs few bits (after BitDelta, J. Liu et al., NeurIPS 2024, arXiv 2402.10193). A
-matrix or filter bank is stored as one integer of 4 bits per weight and one scale per row (an output of the
-layer, or a token). Vectors are stored in full precision, because they are few and influential.
+matrix or filter bank is stored as one 4-bit integer per weight and one scale per row (an output of the layer,
+or a token). Vectors are stored in full precision, because they are few and influential.
 benchmarks/pages/ablations.md has the loss in accuracy.
 
-The integers of a row are stored in 32-bit words, as 8 planes of adjacent weights. Unpacking is a shift and a
-mask of whole vectors, at memory bandwidth; a cold model waits for it.
+The integers of a row are stored in 32-bit words, as 8 planes of adjacent weights. So unpacking is a shift and
+a mask of whole vectors, at memory bandwidth. Loading a cold model includes unpacking.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Delta:
     def theta(self, theta_0: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
         """Return θ(α) of eq. 7 as new tensors on the device of θ_0.
 
-        α = 0 is bit-identical to θ_0, and α = 1 to θ_1 if stored in full precision.
+        α = 0 is bit-identical to θ_0. α = 1 is bit-identical to θ_1 if that is stored in full precision.
 
         Raises:
             ValueError: α is outside [0, 1], or θ_0 and the delta hold different parameters.
@@ -97,7 +97,7 @@ def encode(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], kind: D
 def tensor_layout(
     theta_0: Mapping[str, Tensor], kind: DeltaFormat
 ) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Return type and shape of each stored tensor of a delta against θ_0, by name."""
+    """Return the type and shape of each stored tensor of a delta to θ_0, by name."""
     expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
     for name, before in theta_0.items():
         if kind == FULL or before.dim() < 2:
@@ -110,7 +110,7 @@ def tensor_layout(
 
 
 def _packed(codes: Tensor) -> Tensor:
-    """Pack codes [R, C] into words [R, W]; plane p of a row holds its p-th block of W weights."""
+    """Pack codes [R, C] into words [R, W]. Plane p of a row has its p-th block of W weights."""
     codes = F.pad(codes, (0, -codes.shape[1] % PLANES)).unflatten(1, (PLANES, -1)) & (2**BITS - 1)
     words = torch.zeros_like(codes[:, 0])
     for plane in range(PLANES):

@@ -23,7 +23,7 @@ from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.clip.weights.support_set import SupportSet
 
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-"""Accepted float types; `isfinite` does not support smaller ones."""
+"""Accepted float types. `isfinite` does not support smaller types."""
 SHOTS, SHOT_LABELS = "shot_features", "shot_labels"
 
 
@@ -33,7 +33,7 @@ class Weights:
 
     delta: Delta
     shots: SupportSet | None = None
-    """None for a model imported from an open_clip folder, which holds no support set."""
+    """Support set. None for a model that was imported from an open_clip folder, which lacks one."""
 
     @property
     def bytes(self) -> int:
@@ -57,7 +57,7 @@ def save_weights(
     """Write `weights.safetensors` and `manifest.json` into an existing folder.
 
     Raises:
-        TrainingDiverged: a value is not finite; nothing is written.
+        TrainingDiverged: a value is not finite. Nothing is written.
         OSError: the files can't be written.
     """
     path = folder / WEIGHTS
@@ -105,7 +105,7 @@ def load_weights(data: bytes, manifest: Manifest, backbone: Backbone) -> Weights
         )
     if manifest.backbone_sha256 != backbone.sha256:
         raise CorruptWeights(
-            f"The model was trained from other weights of {manifest.backbone!r} than those installed now. "
+            f"The installed weights of {manifest.backbone!r} are not those that the model was trained from. "
             "Install the original weights, or adapt again."
         )
     try:

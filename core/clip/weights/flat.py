@@ -1,9 +1,9 @@
 """Memory mappings for sets of tensors that are allocated and freed together, such as a network's.
 
 Each set has its own mapping. When the last tensor of the set is freed, the mapping returns to the system or
-to the next set of the same size. Measured with adapted models of ViT-B/32's size that replace each other,
-in CPU time on a shared machine, against plain tensors: a load takes 356 ms instead of 558, and after the
-eviction of all models 1.2 GB stay instead of 3.1. With MALLOC_MMAP_THRESHOLD_ of 1 MB, plain tensors leave as
+to the next set of the same size. Measured in CPU time on a shared machine, with adapted models of ViT-B/32's
+size that replace each other: a load takes 356 ms instead of 558 ms with plain tensors, and after the eviction
+of all models 1.2 GB remain instead of 3.1 GB. With MALLOC_MMAP_THRESHOLD_ of 1 MB, plain tensors leave as
 little, but a load takes 1,289 ms and a batch 23% longer. With one allocation of torch per set, a load takes
 932 ms.
 """
@@ -29,16 +29,16 @@ _lock = threading.Lock()
 _max_spare_bytes = 0
 """Current limit of spare mappings (bytes)."""
 _spare: list[mmap.mmap] = []
-# Changed without the lock, by one atomic call each: the last tensor of a set may be freed anywhere, even
-# while this thread holds the lock.
+# Changed by single atomic calls without the lock, because the last tensor of a set may be freed anywhere,
+# even while this thread holds the lock.
 
 
 @contextmanager
 def reuse_memory(max_bytes: int) -> Iterator[None]:
     """Keep up to `max_bytes` of mappings freed inside the block for sets allocated inside the block.
 
-    Getting new memory from the system takes longer than filling it. Unused mappings return to the system
-    at the end.
+    Getting new memory from the system takes longer than filling it. At the end, unused mappings return to the
+    system.
     """
     global _max_spare_bytes
     with _lock:
@@ -54,8 +54,8 @@ def reuse_memory(max_bytes: int) -> Iterator[None]:
 def empty_flat(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return uninitialised contiguous tensors with the types, shapes and devices of `like`.
 
-    Tensors on the CPU share one mapping. Four-dimensional ones share a second: they are filters, which may
-    be reordered and then freed.
+    Tensors on the CPU share one mapping. Four-dimensional tensors share another one: they are filters, which
+    may be reordered and then freed.
     """
     filters = {name: t for name, t in like.items() if t.device.type == "cpu" and t.dim() == 4}
     others = {name: t for name, t in like.items() if t.device.type == "cpu" and t.dim() != 4}

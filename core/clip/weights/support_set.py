@@ -14,7 +14,7 @@ from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
 from core.clip.weights.delta import Delta
 
 MAX_SUPPORT_SHOTS = 4_096
-"""Maximum number of shots in a support set, unless there are more classes: each needs one.
+"""Maximum number of shots in a support set. If there are more classes, each has one shot.
 
 benchmarks/pages/requests.md has the measurements.
 """
@@ -53,7 +53,7 @@ def encode_support_set(
 ) -> SupportSet:
     """Encode the training images of `support_shots` with θ(α) at each α of `SUPPORT_ALPHAS`, in fp32.
 
-    Class offsets from features in bf16 would change answers.
+    Class offsets from features in bf16 would change predictions.
 
     Args:
         images: N training images, uint8 [3, H, W].

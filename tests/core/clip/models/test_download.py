@@ -98,7 +98,7 @@ def test_a_name_that_no_repository_has(hub: Hub, name: str, folder: Path) -> Non
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_hub_with_problems(hub: Hub, files: Path, folder: Path, status: int) -> None:
     hub.status = status
-    assert f"answers with status {status}" in failure(folder)
+    assert f"responds with status {status}" in failure(folder)
 
 
 def test_no_network(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,7 @@ def test_a_cut_file_is_found(tiny: Backbone, stored: tuple[bytes, Manifest], kee
 def test_another_backbone_is_refused(stored: tuple[bytes, Manifest], tmp_path: Path) -> None:
     data, manifest = stored
     other = load_backbone(make_tiny_backbone(tmp_path / "other", seed=1), cache=tmp_path)
-    with pytest.raises(CorruptWeights, match="other weights of 'local-dir"):
+    with pytest.raises(CorruptWeights, match="installed weights of 'local-dir"):
         load_weights(data, manifest, other)
 
 
