@@ -141,7 +141,7 @@ def test_a_new_backbone_comes_later_or_first(hub: Hub, tmp_path: Path, wait: boo
         url = re.findall(r"http://[^/\s]+", text)[0]
         first = httpx.get(f"{url}/readyz").json()["backbone"]
         assert first == ("hf-hub:tests/tiny" if wait else "starter")
-        assert ("Until it is ready, starter answers." in text) != wait
+        assert ("Until then, starter is used." in text) != wait
         hub.delay_seconds = 0.0
         wait_for(lambda: httpx.get(f"{url}/readyz").json()["backbone"] == "hf-hub:tests/tiny")
 

@@ -143,7 +143,7 @@ def test_protected_and_unusual_archives(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_a_tar_is_refused_by_its_first_bytes(mode: str, tmp_path: Path) -> None:
     file = io.BytesIO(crafted.tar_of(crafted.two_classes(), mode))
-    with pytest.raises(ArchiveError, match="Unpack it and run") as caught:
+    with pytest.raises(ArchiveError, match="Unpack the file and run") as caught:
         read_archive(file, tmp_path)
     assert (caught.value.code, caught.value.status) == ("not_an_archive", 422)
     assert file.tell() <= 512
