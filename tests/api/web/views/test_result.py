@@ -91,9 +91,9 @@ SAID = """async ([job, report]) => {
 }"""
 # The report's summary | the accuracies with two further names, if the images have no new class.
 SENTENCES = {
-    "Better. 87% correct (likely 77 to 93), estimated from your 60 training images, up from 55% (+32 points, "
+    "Better. 87% correct (likely 76 to 93), estimated from your 60 training images, up from 55% (+32 points, "
     "95% CI +15 to +47). | 55% → 87%.": (held_out(), "cross_validation"),
-    "Better. 87% correct (likely 77 to 93) on your 60 test images, up from 55% (+32 points, 95% CI +15 to "
+    "Better. 87% correct (likely 76 to 93) on your 60 test images, up from 55% (+32 points, 95% CI +15 to "
     "+47).": (held_out(0.5, 0.9, 40, new=20), "test"),
     "Better. 58% correct (likely 42 to 73) on your 36 test images, up from 53% (+6 points, 95% CI −6 to "
     "+19). It is more certain of the right class on 36 of 36 images. | 53% → 58% (not proven).": (
@@ -101,7 +101,7 @@ SENTENCES = {
         "test",
     ),
     "Probably better. 95% correct (likely 79 to 99), estimated from your 20 training images, up from 80% "
-    "(+15 points, 95% CI −12 to +41). | 80% → 95% (not proven).": (
+    "(+15 points, 95% CI −13 to +41). | 80% → 95% (not proven).": (
         changed_by_hand(4, 1, 15),
         "cross_validation",
     ),
@@ -114,8 +114,8 @@ SENTENCES = {
     "points, 95% CI −24 to +46).": (changed_by_hand(4, 2, 10, new=True), "test"),
     "Probably worse. 75% correct (likely 54 to 90) on your 20 test images, down from 100% (−25 points, 95% "
     "CI −49 to +1). | 100% → 75% (not proven).": (changed_by_hand(0, 5, 15), "test"),
-    "Worse. 55% correct (likely 33 to 75) on your 20 test images, down from 100% (−45 points, 95% CI −69 to "
-    "−13). | 100% → 55%.": (changed_by_hand(0, 9, 11), "test"),
+    "Worse. 55% correct (likely 34 to 75) on your 20 test images, down from 100% (−45 points, 95% CI −68 to "
+    "−14). | 100% → 55%.": (changed_by_hand(0, 9, 11), "test"),
 }
 
 
