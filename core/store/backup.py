@@ -171,9 +171,8 @@ def create(
             there = {stored.key: stored.bytes for stored in backup.list("blobs")}
             for stored in (*blobs.list("jobs"), *blobs.list("models")):
                 parts = stored.key.split("/")
-                if "/".join(parts[:2]) not in owned or pending & {
-                    "/".join(parts[:number]) for number in range(1, len(parts) + 1)
-                }:
+                ours = is_key(stored.key) and "/".join(parts[:2]) in owned  # not a .DS_Store, for example
+                if not ours or pending & {"/".join(parts[:number]) for number in range(1, len(parts) + 1)}:
                     continue
                 entry = known.get(stored.key)
                 if entry is None or not entry["bytes"] == stored.bytes == there.get(f"blobs/{stored.key}"):
@@ -200,7 +199,7 @@ def prune(backup: Backup, keep: int) -> list[str]:
     if gone:
         needed = {entry["key"] for name in kept for kind, entry in _lines(backup, name) if kind == "blob"}
         for stored in backup.list("blobs"):
-            if stored.key.removeprefix("blobs/") not in needed:
+            if is_key(stored.key) and stored.key.removeprefix("blobs/") not in needed:
                 backup.delete(stored.key)
     return gone
 

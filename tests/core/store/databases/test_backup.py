@@ -11,6 +11,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 from sqlalchemy import inspect, select, text
 from typer.testing import CliRunner
@@ -222,6 +223,17 @@ def test_a_second_snapshot_copies_only_new_files(source: Source, tmp_path: Path)
     assert backups.prune(source.backup, keep=1) == [first, second.name]
     assert source.backup.names() == [third]
     assert len(source.backup.list("blobs")) == 2
+    assert backups.verify_backup(source.backup).problems == []
+
+
+def test_a_file_of_another_program_is_in_no_backup(source: Source) -> None:
+    """The Finder leaves such a file in each folder that it shows."""
+    job = source.job()
+    obstore.put(source.blobs._store, f"jobs/{job}/.DS_Store", b"x")
+    obstore.put(source.backup._store, "blobs/.DS_Store", b"x")
+    assert source.back_up().blobs == 2
+    source.back_up()
+    assert len(backups.prune(source.backup, 1)) == 1
     assert backups.verify_backup(source.backup).problems == []
 
 
