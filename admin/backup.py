@@ -60,7 +60,7 @@ def restore(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Restore a backup into an empty installation.
+    """Restore a backup into an empty service.
 
     The installation may use SQLite or PostgreSQL, and a folder or a bucket. Stop the service first.
     Jobs that were running at the time of the backup are queued again.

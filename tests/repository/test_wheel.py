@@ -105,7 +105,8 @@ def test_the_server_is_importable_by_its_path(installed: Path, tmp_path: Path) -
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("checker", ["mypy", pytest.param("basedpyright", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", ["mypy", "basedpyright"])
 def test_the_programs_of_the_pages_have_types(installed: Path, tmp_path: Path, checker: str) -> None:
     """mypy and pyright find the types of the installed client, and no error in a program that uses it."""
     programs = [block.text for page in PAGES for block in blocks(page) if block.language == "python"]

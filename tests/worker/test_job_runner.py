@@ -71,6 +71,7 @@ def test_a_warm_trainer_that_was_killed_costs_the_job_no_attempt(
     assert trainers() == [worker.warm_trainer.pid]
 
 
+@pytest.mark.slow
 def test_the_report_is_stored_beside_the_images(make_worker: MakeWorker, tmp_path: Path) -> None:
     worker = make_worker(warm_trainer=False)
     job_id = queue_job(worker, tmp_path, count=10)

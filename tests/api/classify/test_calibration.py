@@ -128,7 +128,7 @@ def test_a_model_is_not_calibrated_before_its_evaluation(
     model = publish_model(service.database, service.blobs, backbone, classes=NAMES, metrics=metrics)
     assert answered(service, model)["calibration"]["calibrated"] is False
     refused = post_classify(service, model, coverage="0.9")
-    assert_problem(refused, 422, "not_calibrated", "still being evaluated")
+    assert_problem(refused, 422, "not_calibrated", "evaluation, which is still running")
     with service.database.write() as session:
         models.set_metrics(session, model, {"verdict": "better", "calibration": KNOWN.to_dict()})
     assert answered(service, model, coverage="0.9")["calibration"]["calibrated"] is True

@@ -279,8 +279,8 @@ def test_groups_need_no_model_and_no_names(shared: Service, model: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "code", "words"),
     [
-        ({"90": CLASSES[0]}, "invalid_request", "none of the 90 features"),
-        ({"-1": None}, "invalid_request", "none of the 90 features"),
+        ({"90": CLASSES[0]}, "invalid_request", "outside the 90 features"),
+        ({"-1": None}, "invalid_request", "outside the 90 features"),
         ({"first": CLASSES[0]}, "invalid_request", "labels"),
         ({"0": CLASSES[0], "1": "elm"}, "invalid_labels", "'elm' in `labels` is not in `class_names`"),
         ([0, 1], "invalid_request", "labels"),

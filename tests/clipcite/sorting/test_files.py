@@ -96,6 +96,7 @@ def test_sorts_beside_files_of_the_same_name_and_undoes_it(tmp_path: Path, how: 
     assert undone(log) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [*HOWS, *MOVES], indirect=True)
 @pytest.mark.parametrize("by", ["SIGKILL", "Ctrl-C"])
 def test_stopped_at_any_step(tmp_path: Path, how: How, by: str) -> None:
@@ -170,6 +171,7 @@ def _kill_before(step: int) -> None:
     sys.addaudithook(count)
 
 
+@pytest.mark.slow
 @pytest.mark.mounts
 @pytest.mark.parametrize("how", ["copy", "move"])
 def test_a_full_disk(tmp_path: Path, how: How) -> None:

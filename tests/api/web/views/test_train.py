@@ -21,7 +21,6 @@ def page(browser: Browser, service: Service) -> Iterator[Page]:
         yield page
 
 
-@pytest.mark.smoke
 def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Path) -> None:
     shots = write_class_folders(
         tmp_path / "shots", {"train/red": 4, "train/green": 4, "test/red": 2, "test/green": 2}

@@ -183,7 +183,7 @@ def test_quick_gelu_and_the_image_size_are_in_the_configuration(tiny: Backbone) 
 def test_a_delta_has_the_features_of_the_training_images() -> None:
     card = model_card(ABOUT, LOAD_DELTA)
     assert "leaves out" not in card
-    assert "includes features of training images" in card
+    assert "computes from the training images" in card
 
 
 def test_the_model_card_describes_the_model() -> None:

@@ -198,6 +198,7 @@ def test_a_damaged_folder_is_unavailable(tiny_folder: Path, tmp_path: Path, kind
     assert caught.value.status == 503
 
 
+@pytest.mark.slow
 def test_an_uncached_hub_name_is_unavailable(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +209,7 @@ def test_an_uncached_hub_name_is_unavailable(
     assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_weights_that_are_only_a_pickle_are_not_loaded(hub: Hub, tmp_path: Path) -> None:
     """Tags whose repository holds only a pickle, and tags that are only the URL of one."""
     (tmp_path / "repository").mkdir()

@@ -55,6 +55,7 @@ def test_changed_weights_are_converted_again(tmp_path: Path) -> None:
     assert load_backbone(f"local-dir:{folder}", cache=cache).sha256 != first.sha256
 
 
+@pytest.mark.slow
 def test_a_repository_of_transformers_is_downloaded(hub: Hub, tmp_path: Path) -> None:
     write_transformers_repository(tmp_path / "model")
     hub.add("openai/clip-small", tmp_path / "model")
