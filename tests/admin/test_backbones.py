@@ -75,7 +75,7 @@ def test_the_list_has_sizes_on_disk_and_in_memory() -> None:
     shown = call("list", "vit-b-32/openai")
     assert shown.exit_code == 0
     assert "605 MB" in shown.stdout
-    assert "training: memory of a training with 10 classes." in shown.stdout
+    assert "training: memory of a training with 10 classes (estimate)." in shown.stdout
     assert "ViT-B-32/laion400m_e31" in call("list", "ViT-B-32/*").stdout
     _, unknown = json.loads(call("list", "roberta-vit-b-32/*", "--json").stdout)
     assert unknown["bytes"] is None

@@ -69,7 +69,7 @@ def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path:
         assert report.summary
         assert report.measured_on.source == "test"
         assert 0 <= report.trained_classes.stock.low <= report.trained_classes.stock.value <= 1
-        assert {one.name for one in report.classes} == {"red", "green"}
+        assert {one.name for one in report.classes} == {"red", "green", "blue"}  # also the new class
         page = job.report_page()
         assert report.summary.partition(". ")[2] in page
 
