@@ -164,7 +164,7 @@ def another_owner(api: Api) -> Iterator[list[tuple[int, float]]]:
 def ask_until_told(url: str, key: str, told: Connection) -> None:
     asked: list[tuple[int, float]] = []
     with httpx.Client(base_url=url, headers=_key(key), timeout=600) as http:
-        while not told.poll(0.1):
+        while not told.poll(0.1) or len(asked) < 6:  # two at least, after a short attack
             began = time.monotonic()
             if len(asked) % 2:
                 answer = http.get("/models")
