@@ -301,13 +301,18 @@ def connection(api: Api) -> socket.socket:
 
 
 def image(
-    make: Callable[[], bytes], kind: str, *, cpu: float, status: int = 200, memory: int = 800 * MB
+    make: Callable[[], bytes],
+    kind: str,
+    *,
+    cpu: float,
+    memory: int = 800 * MB,
+    statuses: set[int] | None = None,
 ) -> Attack:
     """Return a dry run of two files, compared with two honest files of 40 million pixels."""
     honest = partial(crafted.honest, kind, LARGE)
     return Attack(
         lambda api: api.dry_run(*[make()] * 2),
-        {status},
+        statuses or {200},
         memory,
         lambda api: api.dry_run(*[honest()] * 2),
         cpu,
@@ -315,13 +320,16 @@ def image(
 
 
 ATTACKS = {
-    "JPEGs of 806 scans": image(partial(crafted.jpeg_of_scans, 806), "JPEG", cpu=0.5, status=422),
+    "JPEGs of 806 scans": image(partial(crafted.jpeg_of_scans, 806), "JPEG", cpu=0.5, statuses={422}),
     "the worst PNGs": image(partial(crafted.worst, "PNG", LARGE), "PNG", cpu=3),
     "the worst WebPs": image(partial(crafted.flat_webp, LARGE), "WebP", cpu=3),
     "the worst TIFFs": image(partial(crafted.tiff_of_jpegs, 96, LARGE), "TIFF", cpu=6),
-    # One pixel per line: Pillow fills the rest byte by byte. The timer of the decoder allows a second.
+    # One pixel per line: Pillow fills the rest byte by byte. The timer of the decoder ends it after a second.
     "the worst BMPs": image(
-        lambda: crafted.bmp_of_runs(LARGE, LARGE, b"\1\5\0\0" * LARGE + b"\0\1"), "BMP", cpu=20, status=422
+        lambda: crafted.bmp_of_runs(LARGE, LARGE, b"\1\5\0\0" * LARGE + b"\0\1"),
+        "BMP",
+        cpu=20,
+        statuses={200, 422},
     ),
     "40 TIFFs of floats, 250 kB each": Attack(
         files_of_one_kind(crafted.float_tiff), {200, 422, 503}, 880 * MB
