@@ -1,7 +1,7 @@
 """The paper's recipe: eq. 4 as printed, number by number, and what each change of the recipe is."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from benchmarks.methods.clip_cite_paper import (
     warm_up,
 )
 from benchmarks.methods.common import task as given
+from core.clip.config import AdaptConfig, resolve_config
 from core.clip.data.transforms import random_resized_crop
 from core.clip.models.backbone import tower_parameters
 from core.clip.training.losses import supervised_contrastive, total_loss
@@ -86,9 +87,8 @@ def test_weight_1_4_is_the_printed_sum_of_both_directions() -> None:
         for direction in (logits, logits.T)
     ]
     nothing = torch.zeros((), dtype=torch.float64)
-    ours = total_loss(
-        nothing, supervised_contrastive(images, texts, y, SCALE), nothing, PRINTED_SCL_WEIGHT, 0.1
-    )
+    parts = {"dva": nothing, "scl": supervised_contrastive(images, texts, y, SCALE), "vld": nothing}
+    ours = total_loss(parts, resolve_config(scl_weight=PRINTED_SCL_WEIGHT))
     assert float(ours) == pytest.approx(0.7 * float(each_way[0] + each_way[1]))
 
 
@@ -105,8 +105,8 @@ def test_a_loss_summed_over_the_batch_is_the_same_training(
 ) -> None:
     """The paper prints sums over the batch. AdamW is independent of the scale, but for its ε."""
 
-    def summed(dva: Tensor, scl: Tensor, vld: Tensor, scl_weight: float, vld_weight: float) -> Tensor:
-        return 5 * total_loss(dva, scl, vld, scl_weight, vld_weight)
+    def summed(parts: Mapping[str, Tensor], config: AdaptConfig) -> Tensor:
+        return 5 * total_loss(parts, config)
 
     theta_0 = tower_parameters(task.backbone.model)
     mean = train(task)
