@@ -27,6 +27,7 @@ print(json.dumps([changed, children, python_threads, started]))
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "libraries"), [("api.app", "open_clip, torch._inductor"), ("worker.celery_app", "celery")]
 )

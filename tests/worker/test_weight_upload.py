@@ -31,6 +31,7 @@ def never() -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_no_fault_leads_to_broken_weights(
     folder: Path, s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def test_a_hundred_aborted_uploads_leave_nothing(shared: Service, port: int) -> 
     wait_for(lambda: shared.stored() == [] and open_files() < before + 50)
 
 
+@pytest.mark.slow
 def test_fifty_slow_uploads_block_nobody_and_are_ended(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

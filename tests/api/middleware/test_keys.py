@@ -57,6 +57,7 @@ def test_a_key_works_until_it_is_revoked(either: Service) -> None:
     assert made.key not in refused.text
 
 
+@pytest.mark.slow
 def test_look_ups_that_hang_delay_no_other_key_and_leave_nothing(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ def test_the_backbone_is_loaded_at_the_start(fresh: Service) -> None:
         wait_for(lambda: client.get("/readyz").status_code == 200)
 
 
+@pytest.mark.slow
 def test_a_download_is_shown_while_it_runs(make_service: MakeService, hub: Hub, tmp_path: Path) -> None:
     make_tiny_backbone(tmp_path / "repository")
     hub.add("tests/tiny", tmp_path / "repository")

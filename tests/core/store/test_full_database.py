@@ -13,6 +13,7 @@ from tests.core.store.samples import new_job
 from tests.disk import fill, small_disk
 
 
+@pytest.mark.slow
 @pytest.mark.mounts
 def test_acknowledged_writes_stay_and_writing_resumes_with_free_space(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", megabytes=4) as disk:

@@ -64,6 +64,7 @@ def test_an_end_without_a_result_is_retried(run: Run, script: str, says: str) ->
     assert died.value.code == "trainer_died"
 
 
+@pytest.mark.slow
 def test_silence_is_a_stall_except_while_loading(run: Run) -> None:
     with pytest.raises(TrainerDied) as stalled:
         run("say(type='stage', stage='training'); time.sleep(60)", stall_seconds=0.5)

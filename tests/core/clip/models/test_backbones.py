@@ -181,6 +181,7 @@ def test_remove(repository: Path, cache: Path) -> None:
         backbones.remove(NAME, cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", [WEIGHTS, backbones.MANIFEST])
 def test_a_new_download_repairs_it(repository: Path, cache: Path, damaged: str) -> None:
     folder = backbones.install(NAME, cache)

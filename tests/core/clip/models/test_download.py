@@ -158,6 +158,7 @@ download.main()
 """
 
 
+@pytest.mark.slow
 def test_a_download_stops_when_the_disk_gets_full(hub: Hub, tmp_path: Path) -> None:
     """Another program takes the space. What has arrived is deleted."""
     make_tiny_backbone(tmp_path / "repository")

@@ -77,6 +77,7 @@ def features(model: nn.Module, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, 
     return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
 
 
+@pytest.mark.slow
 def test_it_is_downloaded_and_answers_as_in_open_clip(hub: Hub, case: Case, tmp_path: Path) -> None:
     """open_clip downloads the same repository on its own."""
     hub.add("tests/small", case.repository)

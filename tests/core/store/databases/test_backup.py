@@ -289,6 +289,7 @@ def test_a_changed_file_is_found(source: Source, target: Target) -> None:
         assert inspect(connection).get_table_names() == []
 
 
+@pytest.mark.slow
 @pytest.mark.mounts
 def test_a_backup_on_a_read_only_mount_is_restored(migrated: Path, tmp_path: Path) -> None:
     data, backup = tmp_path / "data", str(tmp_path / "backup")

@@ -133,6 +133,7 @@ def few_positions(monkeypatch: pytest.MonkeyPatch) -> None:
 HISTORIES = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 11)), min_size=8, max_size=30)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_positions")
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES)

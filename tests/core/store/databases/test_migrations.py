@@ -75,6 +75,7 @@ def test_a_new_file_is_private_in_an_existing_folder(tmp_path: Path) -> None:
     assert modes == dict.fromkeys(("clipcite.db", "clipcite.db-wal", "clipcite.db-shm"), 0o600)
 
 
+@pytest.mark.slow
 def test_several_starts_at_once(empty_database_url: str) -> None:
     failures: list[BaseException] = []
 

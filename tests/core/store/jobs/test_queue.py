@@ -108,6 +108,7 @@ def test_a_busy_worker_leaves_messages_to_an_idle_one(environment: dict[str, str
     app.close()
 
 
+@pytest.mark.slow
 def test_an_absent_or_hanging_broker_is_detected_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     def app_of(port: int) -> Celery:
         monkeypatch.setenv("CLIPCITE_REDIS_URL", f"redis://:secret@127.0.0.1:{port}/0")

@@ -85,6 +85,7 @@ def test_retries_of_an_absent_server_end(blobs: Blobs, faults: Faults) -> None:
     assert 3 <= faults.count("PUT", "503") <= 20
 
 
+@pytest.mark.slow
 def test_a_server_that_restarts_is_waited_for(
     blobs: Blobs, faults: Faults, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
