@@ -5,7 +5,7 @@ The routes are those of the OpenAPI document. One that needs a body to be refuse
 
 import base64
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +42,18 @@ class World:
         return self.service.client.request(method, path, headers=headers, **given)
 
 
+NewService = Callable[..., AbstractContextManager[Service]]
+
+
 @pytest.fixture(scope="module")
-def world(new_service: Callable[..., AbstractContextManager[Service]], backbone: Backbone) -> Iterator[World]:
+def world(new_service: NewService, backbone: Backbone) -> Iterator[World]:
+    """Return two owners for tests that change nothing of the first."""
+    with two_owners(new_service, backbone) as made:
+        yield made
+
+
+@contextmanager
+def two_owners(new_service: NewService, backbone: Backbone) -> Iterator[World]:
     """Create two owners. The first has a queued, a running and a finished job, and a model in memory."""
     with new_service() as service:
         teams = []
@@ -225,8 +235,19 @@ def test_the_instant_preview_is_for_the_owner_only(world: World) -> None:
     assert (answer["model"], answer["preview"]) == (world.mine["model"], False)
 
 
-def test_the_owner_still_has_everything(world: World) -> None:
-    """After all requests above nothing is changed, and the routes work for the owner."""
+@pytest.fixture
+def asked(new_service: NewService, backbone: Backbone) -> Iterator[World]:
+    """Return two owners, of which the second has sent each request with the ids of the first."""
+    with two_owners(new_service, backbone) as made:
+        for route in sorted(CASES):
+            for job in ("job", "ended"):
+                send(made, route, {**made.mine, "job": made.mine[job]})
+        yield made
+
+
+def test_the_owner_still_has_everything(asked: World) -> None:
+    """After all requests of the other nothing is changed, and the routes work for the owner."""
+    world = asked
     # GET requests come before POST requests.
     for method, path in sorted(route for route in CASES if route[0] != "DELETE"):
         ids = {**world.mine, "job": world.mine["ended" if path.endswith("/report") else "job"]}
