@@ -110,7 +110,7 @@ test-compose: install-test
 FAST := api/archives clipcite/datasets \
 	core/clip/checks core/clip/data core/clip/weights core/clip/training/test_losses.py \
 	core/clip/evaluation/test_report.py core/clip/inference/test_calibration.py \
-	core/clip/inference/test_class_offsets.py core/clip/inference/test_in_distribution.py \
+	core/clip/inference/test_class_offsets.py core/clip/inference/test_pile.py \
 	core/clip/test_config.py core/clip/test_prompts.py \
 	core/store/db/test_ids.py core/store/registry/test_references.py \
 	core/test_scratch.py core/test_settings.py core/test_url_guard.py \

@@ -36,7 +36,7 @@ export function groupWalk(groups, names, label, skip, tally) {
       h("div", { class: "row end" }, so, back, done),
     );
 
-    function tick(image) {
+    function pick(image) {
       const picture = h("img", { alt: "", hidden: true });
       const blank = h("span", { class: "blank" }, image.name);
       const one = h("button", { type: "button", class: "pick", "aria-pressed": String(!left.has(image)), "aria-label": image.name, title: image.name, onclick: toggle }, blank, picture);
@@ -55,7 +55,7 @@ export function groupWalk(groups, names, label, skip, tally) {
     const shown = () => groups[place].slice(0, SHOWN);
     function draw() {
       position.textContent = `Group ${place + 1} of ${groups.length}, ${count(groups[place].length, "image")}`;
-      replace(picks, shown().map(tick));
+      replace(picks, shown().map(pick));
       replace(classes, names().slice(0, DIGITS.length).map((name, i) => button(name, DIGITS[i], () => answer(name))));
       back.disabled = place === 0;
       so.textContent = tally();
