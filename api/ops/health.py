@@ -25,7 +25,7 @@ router = APIRouter(tags=["health"])
 """Routes that need no key."""
 GOOD_SECONDS = 1.0
 """Time for which a result is reused (seconds)."""
-STORAGE_GOOD_SECONDS = 15.0
+STORAGE_GOOD_SECONDS = 60.0
 """Time for which a good result of the storage is reused (seconds): requests to a bucket cost money."""
 MIN_FREE_BYTES = 20_000_000
 """Free space below which a disk counts as full (bytes). It is less than an upload of a few photos."""
@@ -50,8 +50,6 @@ class Checks:
         self._good_until = 0.0
         self._storage = OK
         self._storage_good_until = 0.0
-        self._storage_tried = False
-        """True once a blob was written, read and deleted."""
         self._logged: dict[str, Part] = {}
 
     async def run(self) -> dict[str, PartReadiness]:
@@ -67,7 +65,9 @@ class Checks:
 
     def _check(self) -> dict[str, PartReadiness]:
         database = _part(self._state.database.check)
-        if database["status"] == "ok" and time.monotonic() > self._storage_good_until:
+        if database["status"] == "ok":
+            database = _part(self._state.database.check_writable, without="degraded")
+        if database["status"] != "unavailable" and time.monotonic() > self._storage_good_until:
             self._storage = self._check_storage()
             if self._storage["status"] == "ok":
                 self._storage_good_until = time.monotonic() + STORAGE_GOOD_SECONDS
@@ -84,18 +84,16 @@ class Checks:
         return parts
 
     def _check_storage(self) -> PartReadiness:
-        """Check the storage. Write a blob only until a write has succeeded once."""
+        """Check the storage. If it can be read but not written, models still classify."""
         try:
-            if not self._storage_tried:
-                self._state.blobs.check()
             installation.check(self._state.database, self._state.blobs, bind=True)
-            self._storage_tried = True
         except DatabaseUnavailable:  # reported by the part `database`
             return OK
         except ClipCiteError as error:
             return PartReadiness(status="unavailable", reason=error.detail)
-        problem = self._disk_problem()
-        return OK if problem is None else PartReadiness(status="degraded", reason=problem)
+        if (problem := self._disk_problem()) is not None:
+            return PartReadiness(status="degraded", reason=problem)
+        return _part(self._state.blobs.check, without="degraded")
 
     def _disk_problem(self) -> str | None:
         """Return a sentence if the data folder or the storage is not writable, else None."""
@@ -153,9 +151,10 @@ async def alive() -> Alive:
 async def ready(request: Request, response: Response) -> Readiness:
     """Readiness: 200 if the service can work, else 503.
 
-    503 means that the database, the storage or the default backbone is unavailable. Without the broker,
-    `status` is `degraded`: jobs are accepted and wait in the database. Only callers that may read `/metrics`
-    see reasons. The checks run at most once per second.
+    503 means that the database, the storage or the default backbone is unavailable. `degraded` means that
+    images are still classified, but jobs wait without the broker, and uploads fail while database or storage
+    can't be written. Only callers that may read `/metrics` see reasons. The checks run at most once per
+    second.
     """
     state = request.app.state
     readiness = show(request.app, await state.checks.run(), details=request.state.show_details)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, func, literal, select, type_coerce
+from sqlalchemy import ColumnElement, func, literal, select, text, type_coerce
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -17,6 +17,11 @@ from core.store.errors import DatabaseFull, DatabaseUnavailable
 PUBLIC_DETAIL = (
     "The database does not respond properly. Stored data is safe. Try again in a moment. If the error "
     "persists, the operator finds the cause in the service's log."
+)
+READ_ONLY = (
+    "The database is read-only. Images are still classified, but no job starts and nothing is stored. Wait "
+    "for the end of the failover, let CLIPCITE_DATABASE_URL name the server that can write, or switch off "
+    "default_transaction_read_only."
 )
 
 
@@ -68,6 +73,18 @@ class Database:
         problem = self._problem()
         if problem:
             raise DatabaseUnavailable(problem)
+
+    def check_writable(self) -> None:
+        """Raise DatabaseUnavailable while PostgreSQL refuses writes, such as on a standby.
+
+        The connection is closed then, because only a new one reaches the server that can write.
+        """
+        if self.engine.dialect.name != "postgresql":
+            return
+        with unavailability(), self.engine.connect() as connection:
+            if connection.scalar(text("SHOW transaction_read_only")) == "on":
+                connection.invalidate()
+                raise DatabaseUnavailable(READ_ONLY, PUBLIC_DETAIL)
 
     def startup_error(self) -> str | None:
         """Return why a process must not start on this database, or None if it may.

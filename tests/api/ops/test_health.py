@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,10 @@ from tests.api.conftest import MakeService
 from tests.api.service import URL, Body, Service, assert_problem, shots
 from tests.conftest import postgres_database
 from tests.core.clip.tiny import make_tiny_backbone
+from tests.disk import small_disk
+from tests.faulty import faulty
 from tests.hub import Hub
+from tests.servers import bucket_access
 from tests.service.running import wait_for
 
 PARTS = {"database", "storage", "backbone", "broker"}
@@ -101,14 +107,10 @@ def test_the_first_check_gives_a_new_storage_its_id_and_leaves_nothing_else(fres
         assert json.loads(fresh.blobs.get(installation.KEY)) == {"id": installation.find(session).id}
 
 
-def test_frequent_checks_write_nothing_and_rarely_read(
-    fresh: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_storage_is_rarely_asked(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "GOOD_SECONDS", -1)  # Each request is a check of its own.
-    monkeypatch.setattr(health, "STORAGE_GOOD_SECONDS", -1)
-    ready(loaded(fresh), 200)
     asked: list[str] = []
-    for name in ("put", "get", "list", "delete", "delete_prefix", "check"):
+    for name in ("put_all", "get", "list", "delete_prefix"):
         real = getattr(Blobs, name)
 
         def counted(self: Blobs, *given: Any, real: Any = real, name: str = name) -> Any:
@@ -116,13 +118,15 @@ def test_frequent_checks_write_nothing_and_rarely_read(
             return real(self, *given)
 
         monkeypatch.setattr(Blobs, name, counted)
-    for _ in range(10):
-        fresh.client.get("/readyz")
-    assert asked == ["get"] * 10
-    monkeypatch.setattr(health, "STORAGE_GOOD_SECONDS", 3600)
+    ready(loaded(fresh), 200)
+    once = ["get", "put_all", "get"]  # The id of the installation, then a blob that is written and read.
+    assert asked == once
     for _ in range(20):
         assert fresh.client.get("/readyz").status_code == 200
-    assert asked == ["get"] * 11
+    assert asked == once
+    fresh.app.state.checks._storage_good_until = 0
+    ready(fresh, 200)
+    assert asked == once * 2
 
 
 @pytest.mark.parametrize("has_id", [True, False])
@@ -183,28 +187,75 @@ def test_without_the_broker_it_is_degraded(make_service: MakeService) -> None:
     service.accepted(**shots())  # Jobs are still accepted.
 
 
-def test_with_a_read_only_database_images_are_classified(
+def test_with_a_read_only_database_it_is_degraded(
     make_service: MakeService, postgres_url: str, postgres_template: str
 ) -> None:
-    """After a failover, jobs are refused until a server can write."""
+    """After a failover images are still classified, and jobs are refused until a server can write."""
     with postgres_database(postgres_url, postgres_template) as url:
         service = loaded(make_service(database_url=url))
+        assert ready(service, 200)["status"] == "ok"
         operator = Database(url)
 
         def make_read_only(value: str) -> None:
             setting = f'"{operator.engine.url.database}" SET default_transaction_read_only = {value}'
             with operator.write() as session:
                 session.execute(text(f"ALTER DATABASE {setting}"))
-            service.app.state.database.engine.dispose()
 
         make_read_only("on")
+        service.app.state.database.engine.dispose()
         assert_problem(service.adapt(**shots()), 503, "database_unavailable", "The database")
+        service.app.state.checks = health.Checks(service.app.state)
+        body = ready(service, 200)
+        assert body["status"] == "degraded"
+        assert "read-only" in bad_parts(body)["database"]
+        assert "CLIPCITE_DATABASE_URL" in bad_parts(body)["database"]
         image = {"images": ("a.jpg", crafted.jpeg())}
         answer = service.client.post("/classify", data={"class_names": ["red", "green"]}, files=image)
         assert answer.status_code == 200
-        make_read_only("off")
+        make_read_only("off")  # The check has closed its own connection, which would stay read-only.
+        wait_for(lambda: ready(service, 200)["status"] == "ok")
         service.accepted(**shots())
         operator.close()
+
+
+def test_with_a_bucket_that_refuses_writes_it_is_degraded(
+    make_service: MakeService, s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images are still classified. A moment after the bucket accepts writes again, all is well."""
+    with faulty(s3_endpoint) as faults:
+        for name, value in bucket_access(faults.url).items():
+            monkeypatch.setenv(name, value)
+        service = loaded(make_service(blob_url=f"s3://{s3_bucket}"))
+        assert ready(service, 200)["status"] == "ok"
+        service.app.state.checks = health.Checks(service.app.state)
+        faults.expect("PUT", "403")
+        body = ready(service, 200)
+        assert body["status"] == "degraded"
+        assert "CLIPCITE_BLOB_URL" in bad_parts(body)["storage"]
+        assert "403" in bad_parts(body)["storage"]
+        image = {"images": ("a.jpg", crafted.jpeg())}
+        answer = service.client.post("/classify", data={"class_names": ["red", "green"]}, files=image)
+        assert answer.status_code == 200
+        wait_for(lambda: ready(service, 200)["status"] == "ok")
+        service.accepted(**shots())
+
+
+@pytest.mark.mounts
+def test_with_a_folder_on_a_read_only_mount_it_is_degraded(
+    new_service: Callable[..., AbstractContextManager[Service]], tmp_path: Path
+) -> None:
+    """A namespace has no Redis of another user, so this service has none."""
+    with small_disk(tmp_path / "disk", 64) as disk, new_service(blob_url=disk.as_uri()) as service:
+        assert "storage" not in bad_parts(ready(loaded(service), 200))
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        service.app.state.checks = health.Checks(service.app.state)
+        body = ready(service, 200)
+        assert body["status"] == "degraded"
+        assert f"disk of {disk} is full or read-only" in bad_parts(body)["storage"]
+        assert_problem(service.adapt(**shots()), 503, "storage_unavailable", "operator")
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        wait_for(lambda: "storage" not in bad_parts(ready(service, 200)))
+        service.accepted(**shots())
 
 
 def test_without_a_database(make_service: MakeService) -> None:

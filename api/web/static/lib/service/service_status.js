@@ -16,7 +16,7 @@ export function watchService(show) {
       const response = await fetch("/readyz", { headers: authorization() }); // with a key of the operator, it has reasons
       state = await response.json();
       if (!response.ok) words = state.preparing ? preparation(state.preparing) : reason(state.parts) || "The service is starting.";
-      else if (state.status === "degraded") words = "Part of the service is unavailable, so new jobs wait. See the log of the service.";
+      else if (state.status === "degraded") words = "Part of the service is unavailable, so new jobs wait or fail. See the log of the service.";
     } catch {
       words = "Can't reach the service. This page reconnects by itself; nothing is lost.";
     }
