@@ -10,7 +10,7 @@ The 16-shot runs below --out and the 5-shot runs below --few are those of `bench
     python -m benchmarks.accuracy.encodings --data $DATA --tests 60 --alphas 0.5 --unrelated imagenet
     --first-split 56 --splits 2 --shots 5 --out FOLDER
 
-benchmarks/plans/something-else.md, groups.md, labels-at-once.md, less-prior.md and switch.md decide.
+benchmarks/pages/pile.md has the results.
 """
 
 import argparse
@@ -105,7 +105,7 @@ class Pile:
 
 
 def drawn(job: Job, kind: str) -> Pile:
-    """Return a pile; benchmarks/plans/something-else.md describes the kinds."""
+    """Return a pile; benchmarks/pages/pile.md describes the kinds."""
     run, generator = job.run, np.random.default_rng([job.split, zlib.crc32(kind.encode())])
     place = {label: i for i, label in enumerate(job.order)}
     truth = np.array([place[label] for label in run.truth.tolist()])
