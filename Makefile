@@ -25,7 +25,7 @@ help:
 	@echo "make demo      train on sample images and show the change; DATA=folder for your own"
 	@echo "make wheel     write dist/clipcite-….whl, which pip installs on other machines"
 	@echo "make check     check formatting, types, import contracts and the generated client"
-	@echo "make test      run the checks and the tests that are not slow, and name the slowest"
+	@echo "make test      run the tests that are not slow, and name the slowest"
 	@echo "make test-benchmarks run the tests of the benchmarks that are not slow"
 	@echo "make test-neighbours run other programs, such as OpenAI's clients, against the service"
 	@echo "make test-slow run the slow tests"
@@ -69,10 +69,10 @@ check: install-test
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.repository.unasync --check
 
-# Four processes for two cores, since many tests wait for servers. The models are too small for more than one
+# Three processes for two cores, since many tests wait for servers. The models are too small for more than one
 # thread.
-test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow" --ignore tests/benchmarks \
+test: install-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" --ignore tests/benchmarks \
 		--ignore tests/neighbours --durations 25
 
 test-benchmarks: install-test

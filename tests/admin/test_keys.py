@@ -70,6 +70,7 @@ def test_create_list_and_revoke(data: Path) -> None:
     assert json.loads(call(data, "list", "--owner", "team-a", "--json").stdout)[0]["state"] == "revoked"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["n", "y", "--yes", "a script"])
 def test_the_first_key_ends_the_token_after_a_question(data: Path, answer: str) -> None:
     local_token.ensure(data)

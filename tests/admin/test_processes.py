@@ -20,6 +20,7 @@ def clipcite(*arguments: str, cwd: Path, **more: str) -> "subprocess.Popen[str]"
     return subprocess.Popen(command, env=variables, cwd=cwd, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_the_process_is_the_dispatcher_itself(tmp_path: Path) -> None:
     """A signal reaches the dispatcher, whose exit status is the command's."""
     process = clipcite("dispatcher", cwd=tmp_path)

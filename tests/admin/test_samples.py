@@ -10,6 +10,7 @@ from clipcite.datasets.detect import read
 from core.samples import sample
 
 
+@pytest.mark.slow
 def test_the_sample_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["samples"])
@@ -22,6 +23,7 @@ def test_the_sample_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(images.class_names) == {*sample.TRAINED, *sample.NEW}
 
 
+@pytest.mark.slow
 def test_a_named_folder(tmp_path: Path) -> None:
     folder = tmp_path / "my parts"
     done = CliRunner().invoke(app, ["samples", "parts", str(folder)])

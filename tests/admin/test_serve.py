@@ -154,6 +154,7 @@ MISTAKES: dict[str, Mistake] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_ends_the_start_with_one_sentence(mistake: str, tmp_path: Path) -> None:
     options, more, sentence = MISTAKES[mistake]

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.docs.pages import ROOT
 
 
+@pytest.mark.slow
 def test_the_pages_are_those_of_the_code() -> None:
     """`python -m docs.generate` writes them. It sees the classes of the service, without those of tests."""
     done = subprocess.run(

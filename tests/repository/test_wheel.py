@@ -72,6 +72,7 @@ def run(installed: Path, *command: str, cwd: Path) -> "subprocess.CompletedProce
     )
 
 
+@pytest.mark.slow
 def test_the_wheel_installs_one_name(installed: Path, tmp_path: Path) -> None:
     [top_level] = installed.parent.glob("lib/*/site-packages/clipcite-*.dist-info/top_level.txt")
     assert top_level.read_text().split() == ["clipcite"]

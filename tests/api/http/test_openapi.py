@@ -94,6 +94,7 @@ def test_schemathesis(shared: Service, api: Any, name: str, mode: GenerationMode
         assert mode is GenerationMode.NEGATIVE  # A GET without parameters cannot be invalid.
 
 
+@pytest.mark.slow
 def test_metrics_fit_the_document(shared: Service, api: Any) -> None:
     fits(api, "GET", "/metrics", shared.client.get("/metrics"))
 
@@ -123,6 +124,7 @@ def fits(api: Any, method: str, path: str, response: httpx.Response) -> None:
     api[path][method].Case(path_parameters=parameters).validate_response(response, checks=CHECKS)
 
 
+@pytest.mark.slow
 def test_real_answers_fit_the_document(fresh: Service, backbone: Backbone, api: Any) -> None:
     """These answers are rarely reached by generated examples."""
     client = fresh.client

@@ -161,6 +161,7 @@ def test_lists_page_by_page(either: Service) -> None:
     assert after is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jobs", "models"])
 def test_a_page_of_large_objects_ends_early(fresh: Service, backbone: Backbone, kind: str) -> None:
     prompts = {f"class {i}": [f"{i} {j}".ljust(900, "x") for j in range(10)] for i in range(100)}

@@ -83,6 +83,7 @@ def assert_others_are_answered(
     assert not any(request.done() for request in requests)
 
 
+@pytest.mark.slow
 def test_stalled_uploads_block_no_other_request(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

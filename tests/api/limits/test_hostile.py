@@ -83,6 +83,7 @@ def uploads(port: int, number: int, sent: float) -> Iterator[list[socket.socket]
         yield opened
 
 
+@pytest.mark.slow
 def test_a_hundred_aborted_uploads_leave_nothing(shared: Service, port: int) -> None:
     before = open_files()
     with uploads(port, 100, sent=0.5):

@@ -22,6 +22,8 @@ from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.service import parsed
 
+pytestmark = pytest.mark.slow  # one process of the API, and its CPU time
+
 MB = 1_000_000
 
 

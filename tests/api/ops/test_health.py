@@ -176,6 +176,7 @@ def test_with_an_empty_storage_in_the_place_of_its_own_it_is_unavailable(
     fresh.accepted(**shots())
 
 
+@pytest.mark.slow
 def test_without_the_broker_it_is_degraded(make_service: MakeService) -> None:
     service = loaded(make_service(redis_url="redis://:secret@127.0.0.1:1/0"))
     body = ready(service, 200)

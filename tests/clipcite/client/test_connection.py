@@ -91,6 +91,7 @@ def test_a_wait_ends_in_time_without_a_response(connect: Any, first: list[bytes]
         assert len(silent.seen) > len(first)
 
 
+@pytest.mark.slow
 def test_names_that_the_output_cannot_encode() -> None:
     jobs = response(
         json.dumps({"data": [{**json.loads(JOB), "name": "обувь é \udce9"}], "next_cursor": None})

@@ -200,6 +200,7 @@ def test_the_evaluation_equals_a_classifiers_predictions(tiny: Backbone, adapted
             assert right == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
 
 
+@pytest.mark.slow
 def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
     """The predictions are those of the packed weights, and so is the support set."""
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
@@ -233,6 +234,7 @@ def saved_again(shot: Shot) -> Shot:
     return replace(shot, source=file.getvalue())
 
 
+@pytest.mark.slow
 def test_copies_are_not_evaluated_by_models_of_their_original(tiny: Backbone) -> None:
     """With 16 images of random labels, three times each, no method finds anything."""
     labels = np.random.default_rng(0).permutation(["red", "green"] * 8)
@@ -298,6 +300,7 @@ def test_running_out_of_memory_says_what_to_do(tiny: Backbone) -> None:
         adapt(tiny, shots("red", "green"), config(), reporter=Full())
 
 
+@pytest.mark.slow
 def test_own_prompts_and_templates_reach_training_and_evaluation(tiny: Backbone) -> None:
     given: dict[str, Any] = {"epochs": 1, "batch_size": 16}
     tests = shots("red", "green", each=2, seed=5)

@@ -57,6 +57,7 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     assert not {"red", "green", "blue"} & {w for name in report.distractor_classes for w in name.split()}
 
 
+@pytest.mark.slow
 def test_a_fold_model_predicts_only_images_that_it_was_not_trained_on(
     tiny: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
     assert {m.position for m in report.mistakes} <= set(range(12, 21))
 
 
+@pytest.mark.slow
 def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
     result = adapt(
         tiny, shots("red", "green", "blue", each=MIN_HELD_OUT // 3), config(epochs=1, batch_size=16)
@@ -122,6 +124,7 @@ def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
     assert few.evaluation.metrics["calibration"] is None
 
 
+@pytest.mark.slow
 def test_an_interrupted_cross_validation_resumes_to_the_same_report(tiny: Backbone, tmp_path: Path) -> None:
     every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
     whole = adapt(tiny, every, given)
@@ -180,6 +183,7 @@ def test_a_model_is_complete_before_its_evaluation(tiny: Backbone) -> None:
     assert evaluated.evaluation.metrics == whole.evaluation.metrics
 
 
+@pytest.mark.slow
 def test_label_issues_are_those_of_two_models(tiny: Backbone) -> None:
     """A single fold of a fifth predicts few images. The others have one vote, and are no label issues."""
     every = [*shots("red", "green", each=260)]

@@ -50,6 +50,7 @@ def test_overconfidence_is_no_gain() -> None:
     assert honest.mean() == pytest.approx(bold.mean(), abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [8, 20, 60])
 def test_chance_is_seldom_taken_for_a_gain(images: int) -> None:
     found = [judge(predictions(images, lead=1.0, seed=seed), 40.0).verdict for seed in range(100)]
@@ -99,6 +100,7 @@ def slow_p(differences: NDArray[np.float64]) -> float:
     return float((sums >= ranks[kept > 0].sum()).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("digits", [3, 1, 0])  # With 1 and 0 there are ties and zeros.
 def test_p_is_that_of_all_signs(seed: int, digits: int) -> None:
@@ -118,6 +120,7 @@ def test_p_of_no_difference_is_one() -> None:
     assert signed_rank_p(np.zeros(40)) == 1.0
 
 
+@pytest.mark.slow
 def test_p_is_seldom_small_by_chance() -> None:
     generator = np.random.default_rng(0)
     small = np.mean([signed_rank_p(generator.standard_t(2, 60)) <= 0.025 for _ in range(2000)])

@@ -135,6 +135,7 @@ def test_a_torch_without_torchscript_serves_with_one_warning(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vit_tiny_patch16_224"])
 def test_reduced_precision_is_recorded(name: str, dtype: torch.dtype) -> None:

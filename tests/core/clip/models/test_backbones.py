@@ -51,6 +51,7 @@ def test_it_is_downloaded_once(hub: Hub, repository: Path, cache: Path) -> None:
     assert [path.name for path in (cache / "backbones").iterdir() if path.is_dir()] == [folder.name]
 
 
+@pytest.mark.slow
 def test_concurrent_processes_download_once(hub: Hub, repository: Path, cache: Path) -> None:
     hub.delay_seconds = 0.01
     processes = [backbones.start(NAME, cache) for _ in range(2)]
@@ -59,6 +60,7 @@ def test_concurrent_processes_download_once(hub: Hub, repository: Path, cache: P
     assert hub.transfers() == [None]
 
 
+@pytest.mark.slow
 def test_a_download_ends_with_its_parent(hub: Hub, repository: Path, cache: Path) -> None:
     """What has arrived is deleted."""
     hub.delay_seconds = 0.1
@@ -97,6 +99,7 @@ def test_names_that_nobody_can_download(name: str, sentence: str, cache: Path) -
             action(name, cache)
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_a_safetensors_file(hub: Hub, repository: Path, cache: Path) -> None:
     (repository / WEIGHTS).write_bytes(b"<html>Please log in</html>")
     with pytest.raises(BackboneUnavailable, match="are not a safetensors file"):
@@ -105,12 +108,14 @@ def test_weights_that_are_not_a_safetensors_file(hub: Hub, repository: Path, cac
     assert backbones.progress(NAME, cache) is None
 
 
+@pytest.mark.slow
 def test_a_repository_without_weights(repository: Path, cache: Path) -> None:
     (repository / WEIGHTS).unlink()
     with pytest.raises(BackboneUnavailable, match=r"has no open_clip_model\.safetensors"):
         backbones.install(NAME, cache)
 
 
+@pytest.mark.slow
 def test_its_own_tokenizer_is_installed_with_it(
     hub: Hub, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +134,7 @@ def test_its_own_tokenizer_is_installed_with_it(
     assert tokens.shape == (1, 64)
 
 
+@pytest.mark.slow
 def test_a_copy_is_imported_without_a_network(
     hub: Hub, repository: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -140,6 +146,7 @@ def test_a_copy_is_imported_without_a_network(
     assert load_backbone(NAME, cache=tmp_path / "other").sha256 == pulled.sha256
 
 
+@pytest.mark.slow
 def test_a_damaged_copy_is_refused(repository: Path, cache: Path, tmp_path: Path) -> None:
     stick = shutil.copytree(backbones.install(NAME, cache), tmp_path / "stick")
     content = bytearray((stick / WEIGHTS).read_bytes())
@@ -164,6 +171,7 @@ def test_a_folder_of_open_clip_needs_a_name(repository: Path, cache: Path) -> No
         backbones.import_folder(repository, cache, NAME)
 
 
+@pytest.mark.slow
 def test_verify_names_what_was_altered(repository: Path, cache: Path) -> None:
     folder = backbones.install(NAME, cache)
     assert backbones.verify(NAME, cache) == []

@@ -155,6 +155,7 @@ def test_a_torn_one_is_not_used_but_the_one_before_it(
     assert [code for code, _ in told.warnings] == ["checkpoint_damaged"]
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_found_and_without_a_checkpoint_training_starts_over(
     tiny: Backbone, images: list[Tensor], tmp_path: Path
 ) -> None:
@@ -183,6 +184,7 @@ def test_partial_files_of_a_killed_process_are_ignored(
     assert told.warnings == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["seed", "epochs", "image"])
 def test_a_checkpoint_of_another_training_is_not_used(
     tiny: Backbone, images: list[Tensor], tmp_path: Path, other: str

@@ -100,6 +100,7 @@ def test_several_starts_at_once(empty_database_url: str) -> None:
     Database(empty_database_url).check()
 
 
+@pytest.mark.slow
 def test_the_command_line_of_alembic_uses_our_settings(empty_database_url: str) -> None:
     environment = {**os.environ, "CLIPCITE_DATABASE_URL": empty_database_url}
     command = [sys.executable, "-m", "alembic", "upgrade", "head"]
