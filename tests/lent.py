@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from core.clip.data.decoder_process import DecoderProcess
+from core.clip.data.decoder import Decoder
 from core.clip.data.decoders import Decoders
 from core.clip.models.backbone import Backbone, load_backbone
 
@@ -20,7 +20,7 @@ _backbones: dict[tuple[Any, ...], Backbone] = {}
 class LentDecoders(Decoders):
     """Decoders that take idle processes of closed applications and leave their own to later ones."""
 
-    idle: ClassVar[list[DecoderProcess]] = []
+    idle: ClassVar[list[Decoder]] = []
 
     def __init__(self, processes: int) -> None:
         super().__init__(processes)

@@ -159,7 +159,7 @@ def _classified(asked: Asked, serving: Serving, database: Database, owner: str, 
     if isinstance(asked.images, Features):
         results = [classify_collection(serving, asked.images, options, models[0], owner=owner, take=take)]
     else:
-        images = Images(asked.images, serving, owner)
+        images = Images(asked.images, serving)
         try:
             results = [classify(serving, images, options, model, take=take) for model in models]
         except NoReadableImage as error:

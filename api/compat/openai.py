@@ -83,7 +83,7 @@ def _embeddings(
     [subject] = look_up(database, [asked.model], owner=owner)
     take(max(0, len(images) + len(texts) // PROMPTS_PER_IMAGE - 1))
     with serving.hold(subject, asked.alpha) as model:
-        rows = _features(images, texts, serving, model, owner)
+        rows = _features(images, texts, serving, model)
     if asked.dimensions not in {None, rows.shape[1]}:
         detail = f"dimensions must be {rows.shape[1]}, the length of this model's features. Leave it out."
         raise BadRequest(detail, at="/dimensions")
@@ -98,14 +98,14 @@ def _embeddings(
 
 
 def _features(
-    images: dict[int, bytes], texts: dict[int, str], serving: Serving, model: HeldModel, owner: str
+    images: dict[int, bytes], texts: dict[int, str], serving: Serving, model: HeldModel
 ) -> NDArray[np.float32]:
     """Return the features of the inputs in their order: [N, D], little-endian, L2-normalised."""
     import torch  # here, because the import takes seconds
 
     served, engine = model.served, serving.engine
     pixels: list[torch.Tensor] = []
-    for batch in Images(list(images.values()), serving, owner).decoded(served):
+    for batch in Images(list(images.values()), serving).decoded(served):
         for image in batch:
             if isinstance(image, BadImage):
                 raise _bad_input(list(images)[len(pixels)], image.detail, image.code)

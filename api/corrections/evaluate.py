@@ -56,7 +56,7 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
     parts = [checked.images[start : start + PART] for start in range(0, len(labels), PART)]
     size = max(sum(image.bytes for image in part) for part in parts)
     with serving.images.hold(owner, 2 * len(parts[0])), serving.memory.hold(owner, size):
-        answers = [_classified(serving, model, part, options, owner) for part in parts]
+        answers = [_classified(serving, model, part, options) for part in parts]
     for part, (adapted, stock), start in zip(parts, answers, range(0, len(labels), PART), strict=True):
         for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
             if isinstance(best, BadImage) or isinstance(
@@ -94,14 +94,14 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
 
 
 def _classified(
-    serving: Serving, model: Model, part: Sequence[LabelledImage], options: Options, owner: str
+    serving: Serving, model: Model, part: Sequence[LabelledImage], options: Options
 ) -> tuple[Answers, Answers]:
     """Return the results of the model and of the pre-trained one. Retry while the service is overloaded."""
     until = time.monotonic() + TURN_SECONDS
     subjects = (model, f"{STOCK}:{model.backbone}")
     while True:
         try:
-            images = Images([image.read() for image in part], serving, owner)
+            images = Images([image.read() for image in part], serving)
             adapted, stock = (
                 classify(serving, images, options, subject, take=lambda more: None) for subject in subjects
             )

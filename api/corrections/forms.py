@@ -27,7 +27,6 @@ def checked_images(submission: JobSubmission, form: ImagesForm, owner: str) -> I
             take=take,
             settings=submission.settings,
             decoders=submission.serving.decoding,
-            owner=owner,
             trains=False,
             **vars(form),
         )

@@ -100,7 +100,7 @@ def read_data(data: Path | BinaryIO, max_bytes: int | None = None) -> bytes:
 
 
 def check_candidates(
-    candidates: Sequence[Candidate], settings: Settings, decoders: Decoders, owner: str
+    candidates: Sequence[Candidate], settings: Settings, decoders: Decoders
 ) -> tuple[list[LabelledImage], list[dict[str, str]]]:
     """Decode all candidates. Return the good images, and errors {file, code, detail}."""
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
@@ -117,7 +117,7 @@ def check_candidates(
     shots: list[LabelledImage] = []
     bad: list[dict[str, str]] = []
     # Decode only as large as the statistics need. A JPEG is still read completely, but needs less memory.
-    images = decoders.read(contents(), limits, owner=owner, shortest_side=SIDE, grey=True)
+    images = decoders.read(contents(), limits, shortest_side=SIDE, grey=True)
     with closing(images):
         for candidate in candidates:
             image = candidate.problem or next(images)

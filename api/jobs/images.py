@@ -59,26 +59,24 @@ def get_job_image(
             "image_not_found",
             f"The job {job_id!r} has no image {position}. GET /jobs/{job_id}/images lists its images.",
         )
-    return Response(
-        jpeg_thumbnail(serving, row.blob_key, owner, side), media_type="image/jpeg", headers=HEADERS
-    )
+    return Response(jpeg_thumbnail(serving, row.blob_key, side), media_type="image/jpeg", headers=HEADERS)
 
 
-def jpeg_thumbnail(serving: Serving, key: str, owner: str, side: int) -> bytes:
+def jpeg_thumbnail(serving: Serving, key: str, side: int) -> bytes:
     """Return the stored image as JPEG of at most `side` × `side` pixels.
 
     Raises:
         BlobNotFound: the file is lost.
         BadImage: the file can't be decoded.
     """
-    return jpeg_of(serving, serving.blobs.get(key), owner, side)
+    return jpeg_of(serving, serving.blobs.get(key), side)
 
 
-def jpeg_of(serving: Serving, content: bytes, owner: str, side: int) -> bytes:
+def jpeg_of(serving: Serving, content: bytes, side: int) -> bytes:
     """Return the image file as JPEG of at most `side` × `side` pixels. Raise BadImage."""
     settings = serving.settings
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-    image = serving.decoding.open_image(content, limits, owner=owner, shortest_side=side)
+    image = serving.decoding.open_image(content, limits, shortest_side=side)
     image.thumbnail((side, side))
     file = BytesIO()
     image.save(file, "JPEG", quality=80)

@@ -82,7 +82,6 @@ class JobSubmission:
                 take=take,
                 settings=self.settings,
                 decoders=self.serving.decoding,
-                owner=owner,
                 on_bad_image="skip" if dry_run else form.on_bad_image,
                 kept=existing(folder),
                 archive=form.archive,

@@ -54,7 +54,6 @@ def validate_upload(
     take: Callable[[int], None] = lambda size: None,
     settings: Settings,
     decoders: Decoders,
-    owner: str,
     archive: UploadFile | None = None,
     images: Sequence[UploadFile] = (),
     labels: Sequence[str] = (),
@@ -108,7 +107,7 @@ def validate_upload(
             take(kept.bytes)
             kept.fetch()
         part = [candidate for candidate in candidates if (candidate.data in files_kept) == are_stored]
-        good, unusable = check_candidates(part, settings, decoders, owner)
+        good, unusable = check_candidates(part, settings, decoders)
         shots, bad = [*good, *shots], [*unusable, *bad]
         if bad and on_bad_image == "fail":
             raise InvalidUpload(

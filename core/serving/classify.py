@@ -52,10 +52,9 @@ class Images:
     Not thread-safe: a request runs its models one at a time.
     """
 
-    def __init__(self, files: Sequence[bytes], serving: Serving, owner: str) -> None:
+    def __init__(self, files: Sequence[bytes], serving: Serving) -> None:
         self._files = files
         self._serving = serving
-        self._owner = owner
         self._decoded: dict[tuple[str, int], list[Decoded]] = {}
 
     def __len__(self) -> int:
@@ -68,7 +67,7 @@ class Images:
         """
         key = model.preprocess, model.backbone.image_size
         limits, decoders = self._serving.limits, self._serving.decoding
-        images = iter(self._decoded.get(key) or fitted(self._files, *key, limits, decoders, self._owner))
+        images = iter(self._decoded.get(key) or fitted(self._files, *key, limits, decoders))
         done: list[Decoded] = []
         while batch := list(islice(images, self._serving.engine.max_images(model))):
             done += batch

@@ -21,7 +21,6 @@ def fitted(
     image_size: int,
     limits: ImageLimits,
     decoders: Decoders,
-    owner: str,
 ) -> Iterator[Tensor | BadImage]:
     """Decode files, and scale and crop the images with `Pixels.fit`.
 
@@ -36,7 +35,7 @@ def fitted(
     pixels = _pixels(preprocess)
     fit = pixels.fit_of_decoder()
     how: How = {"shortest_side": 2 * image_size} if fit is None else {"fit": fit}
-    for image in decoders.read(files, limits, owner=owner, **how):
+    for image in decoders.read(files, limits, **how):
         if isinstance(image, BadImage):
             yield image
         else:

@@ -225,7 +225,7 @@ class Previews:
         files = (self._blobs.get(shot.blob_key) for shot in shots)
         pixels = []
         how = (stock.preprocess, stock.backbone.image_size, self._limits)
-        for image in fitted(files, *how, self._decoders, owner=""):
+        for image in fitted(files, *how, self._decoders):
             if isinstance(image, BadImage):
                 raise image
             pixels.append(image)

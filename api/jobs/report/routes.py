@@ -68,7 +68,7 @@ def get_report(
     keys = {row.position: row.blob_key for row in rows if row.position in shown}
     page = render_page(
         report,
-        thumbnails(serving, keys, owner),
+        thumbnails(serving, keys),
         name=job.name,
         backbone=job.config["backbone"],
         date=job.finished_at,
@@ -111,12 +111,12 @@ def _wants_page(accepted: str) -> bool:
     return page >= 0 and (plain < 0 or page < plain)
 
 
-def thumbnails(serving: Serving, keys: Mapping[int, str], owner: str) -> dict[int, str]:
+def thumbnails(serving: Serving, keys: Mapping[int, str]) -> dict[int, str]:
     """Return thumbnails as `data:` URLs by position. Leave out images that are missing or unreadable."""
 
     def data_url(key: str) -> str | None:
         try:
-            jpeg = jpeg_thumbnail(serving, key, owner, THUMBNAIL_SIDE)
+            jpeg = jpeg_thumbnail(serving, key, THUMBNAIL_SIDE)
         except (BadImage, BlobNotFound):
             return None
         return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

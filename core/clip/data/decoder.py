@@ -1,110 +1,202 @@
-"""A process that only decodes images: `python -m core.clip.data.decoder SOCKET MEMORY PARENT`, on Linux.
+"""A process that only decodes images, and the link to it.
 
-It does not load torch, settings, keys or the database. After its imports it gives up every right that
-decoding does not need, so that a fault in an image library can damage only this process:
-
-- It can't open files or sockets, because its limit on open files is 0.
-- It can start threads but not processes. It can't gain rights (no_new_privs), and is not root.
-- Memory and CPU time of an image are limited.
-- It ends with the process that started it.
-
-SOCKET carries JSON, one message per packet. MEMORY is shared: the file of the image, later its pixels.
-PARENT is the id of the process that started it.
+The process has neither torch nor the service's settings. It can't open files or sockets, because its limit on
+open files is 0. The memory and CPU time of an image are limited. It ends when its parent closes the link.
 """
 
-import ctypes
 import json
 import mmap
 import os
-import platform
 import re
 import resource
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import warnings
 from contextlib import suppress
 from io import BytesIO
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+import core
 from core.clip.data.header import ImageLimits
-from core.clip.data.images import BYTES_PER_PIXEL, Fit, How, begin
+from core.clip.data.images import BYTES_PER_PIXEL, How, begin
 from core.clip.errors import BadImage
 
-INPUT_BYTES = 512 * 1024 * 1024
-"""Offset of the pixels in the shared memory, and so the maximum size of a file."""
-MEMORY_BYTES = 2 * INPUT_BYTES
-"""Size of the shared memory. Only used pages take memory."""
-MAX_MESSAGE = 65_536
+START_SECONDS = 120
+SECONDS = 30.0
+"""Maximum time for an image (seconds). CPU time has a lower limit, so this one is for processes that hang."""
 RESERVE_BYTES = 64 * 1024 * 1024
 """Address space in addition to the memory for an image (bytes)."""
 CPU_SECONDS, CPU_SECONDS_PER_MEGAPIXEL = 1.0, 0.1
 """CPU time of an image (seconds): 5 s for 40 million pixels, where an ordinary file needs at most 1 s."""
-NOBODY = 65_534
+MAX_MESSAGE = 65_536
+CHANNELS = {"L": (), "RGB": (3,)}
 _HIDING = re.compile(b"RIFF|II|MM|.{4}ftyp", re.DOTALL)
 """Starts of files whose decoders (WebP, TIFF, HEIC) report missing memory as damage."""
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
-_CALLS = {"x86_64": (0xC000003E, 56, (57, 58, 59, 322)), "aarch64": (0xC00000B7, 220, (221, 281))}
-"""Architecture, `clone`, and the calls that start a process or a program, in the numbers of the kernel."""
-_CLONE3, _CLONE_THREAD, _OTHER_CALLS = 435, 0x10000, 0x40000000
+
+
+class MoreRoom(Exception):
+    """An image needs more memory than it was given."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(room)
+        self.room = room
+        """Memory for a next try (bytes)."""
+
+
+class Decoder:
+    """A process that decodes one image at a time."""
+
+    def __init__(self) -> None:
+        """Start the process. Raise OSError or EOFError if that is impossible."""
+        # A second arena, of a thread, would take the address space of an image.
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        path = {"PYTHONPATH": str(Path(core.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
+        ours, theirs = socket.socketpair()
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(SECONDS), 0))
+        self._link = Connection(ours.detach())
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                env=kept | threads | path,  # without the service's variables, which may hold secrets
+                start_new_session=True,  # Ctrl-C is for the parent
+            )
+        if not self._link.poll(START_SECONDS):
+            raise TimeoutError("it has not started in time")
+        self._link.recv_bytes(MAX_MESSAGE)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def decode(self, source: bytes, limits: ImageLimits, room: int, how: How) -> NDArray[np.uint8]:
+        """Return the pixels [H, W, 3], or [H, W] if grey.
+
+        Args:
+            room: memory for decoding (bytes).
+
+        Raises:
+            BadImage: the file is not an image within the limits, took too long, or crashed the process.
+            MoreRoom: the image needs more memory.
+        """
+        usable = False
+        try:
+            self._link.send((limits, room, how))
+            self._link.send_bytes(source)
+            if not self._link.poll(SECONDS):
+                raise TimeoutError
+            answer = json.loads(self._link.recv_bytes(MAX_MESSAGE))
+            if "room" in answer or "code" in answer:
+                usable = True
+                if "room" in answer:
+                    raise MoreRoom(int(answer["room"]))
+                raise BadImage(str(answer["code"]), str(answer["detail"]))
+            width, height = answer["size"]
+            if min(width, height) < 1 or width * height > limits.max_pixels:
+                raise ValueError(width, height)
+            shape = (height, width, *CHANNELS[answer["mode"]])
+            pixels = self._link.recv_bytes(int(np.prod(shape)))
+            image = np.frombuffer(pixels, np.uint8).reshape(shape).copy()
+            usable = True
+            return image
+        except (BlockingIOError, TimeoutError):
+            raise _too_slow() from None
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self.kill()  # it has crashed, or was taken over
+            if self._process.returncode == -signal.SIGPROF:
+                raise _too_slow() from None
+            raise BadImage(
+                "truncated_image",
+                "The file is damaged: reading it has failed badly. Save it again with an image editor.",
+            ) from error
+        finally:
+            if not usable:
+                self.kill()
+
+    def kill(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._link.close()
+
+    def is_alive(self) -> bool:
+        """Return whether the process can decode. If there is something to read, it has ended."""
+        return not self._link.closed and not self._link.poll()
+
+
+def _too_slow() -> BadImage:
+    return BadImage(
+        "image_too_costly",
+        "The image takes too long to decode. Save it as baseline JPEG, or scale it down.",
+    )
 
 
 def main() -> None:
-    descriptors, parent = [int(text) for text in sys.argv[1:3]], int(sys.argv[3])
-    link, memory = socket.socket(fileno=descriptors[0]), mmap.mmap(descriptors[1], MEMORY_BYTES)
+    link = Connection(int(sys.argv[1]))
     warnings.simplefilter("ignore")  # a file with damaged metadata causes hundreds
     _import_plugins()
-    usual = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE + RESERVE_BYTES
-    give_up_rights(parent)
-    with suppress(ConnectionError):  # the parent has ended
-        link.send(b"{}")  # ready
-        while message := link.recv(MAX_MESSAGE):
-            link.send(json.dumps(_decode(json.loads(message), memoryview(memory), usual)).encode())
+    statm = Path("/proc/self/statm")
+    usual = int(statm.read_text().split()[0]) * mmap.PAGESIZE + RESERVE_BYTES if statm.exists() else None
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE):
+        resource.setrlimit(limit, (0, 0))
+    with suppress(EOFError, ConnectionError):  # the parent has ended
+        link.send_bytes(b"ready")
+        while True:
+            limits, room, how = link.recv()
+            file = link.recv_bytes()
+            if usual is not None:  # macOS ignores this limit
+                resource.setrlimit(resource.RLIMIT_AS, (usual + room, resource.RLIM_INFINITY))
+            _limit_cpu(0)
+            answer, pixels = _decode(file, limits, room, how)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            link.send_bytes(json.dumps(answer).encode())
+            if pixels:
+                link.send_bytes(pixels)
 
 
-def _decode(asked: dict[str, Any], memory: memoryview, usual: int) -> dict[str, Any]:
-    """Decode one image into the shared memory.
+def _decode(file: bytes, limits: ImageLimits, room: int, how: How) -> tuple[dict[str, object], bytes]:
+    """Decode one image.
 
     Args:
-        asked: `bytes`, `limits`, `room` (bytes of memory) and the arguments of `open_image`.
-        usual: address space of this process before it decodes.
+        room: memory for decoding (bytes).
 
     Returns:
         `mode` and `size` of the image; `room`, if it needs more memory; or `code` and `detail` of the error.
+        The pixels, if there are any.
     """
-    limits, room = ImageLimits(*asked["limits"]), asked["room"]
-    whole = BYTES_PER_PIXEL * limits.max_pixels + 4 * asked["bytes"]
-    resource.setrlimit(resource.RLIMIT_AS, (usual + room, resource.RLIM_INFINITY))
-    _limit_cpu(0)
-    file = bytes(memory[: asked["bytes"]])
-    how = How(shortest_side=asked.get("shortest_side"), grey=asked.get("grey", False))
-    how["fit"] = asked["fit"] and Fit(*asked["fit"])
+    whole = BYTES_PER_PIXEL * limits.max_pixels + 4 * len(file)
     try:
         image = begin(file, limits, **how)
         if image.peak_bytes > room and room < whole:
-            return {"room": image.peak_bytes}
+            return {"room": image.peak_bytes}, b""
         _limit_cpu(image.header.pixels)
         decoded = image.decode()
-        pixels = decoded.tobytes()
-        memory[INPUT_BYTES : INPUT_BYTES + len(pixels)] = pixels
+        return {"mode": decoded.mode, "size": decoded.size}, decoded.tobytes()
     except BadImage as bad:
         if bad.code == "truncated_image" and room < whole and _HIDING.match(file):
-            return {"room": whole}
+            return {"room": whole}, b""
         refused = bad
     except MemoryError:
         if room < whole:
-            return {"room": whole}
+            return {"room": whole}, b""
         refused = BadImage(
             "image_too_costly",
             "The image takes too much memory. Save it as baseline JPEG, or scale it down.",
         )
-    else:
-        return {"mode": decoded.mode, "size": decoded.size}
-    return {"code": refused.code, "detail": refused.detail}
+    return {"code": refused.code, "detail": refused.detail}, b""
 
 
 def _limit_cpu(pixels: int) -> None:
@@ -120,47 +212,6 @@ def _import_plugins() -> None:
         exif[274] = 3
         Image.new("RGB", (8, 8)).save(file, kind, **({"exif": exif} if kind != "BMP" else {}))
         begin(file.getvalue(), shortest_side=4).decode()
-
-
-def _forbid_processes(prctl: Any) -> None:
-    """Filter system calls (seccomp), so that threads can start but processes can't. libheif needs threads.
-
-    RLIMIT_NPROC would not do: it also counts threads, of all processes of the user.
-    """
-    architecture, clone, starting = _CALLS.get(platform.machine(), (0, 0, ()))
-    load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
-    allowed, refused, unknown = 0x7FFF0000, 0x50001, 0x50026  # EPERM; ENOSYS, after which libc uses `clone`
-    steps = [(load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, refused), (load, 0, 0, 0)]
-    for number in starting:
-        steps += [(equal, 0, 1, number), (answer, 0, 0, refused)]
-    steps += [(at_least, 0, 1, _OTHER_CALLS), (answer, 0, 0, refused)]
-    steps += [(equal, 0, 1, _CLONE3), (answer, 0, 0, unknown), (equal, 0, 3, clone), (load, 0, 0, 16)]
-    steps += [(any_bit, 1, 0, _CLONE_THREAD), (answer, 0, 0, refused), (answer, 0, 0, allowed)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    program = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
-    if not starting or prctl(_PR_SET_SECCOMP, 2, program, 0, 0):
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # also forbids threads, so HEIC can't be read
-
-
-def give_up_rights(parent: int) -> None:
-    # Root could raise the limits again. If root can't become another user (in a user namespace, or in a
-    # container without capabilities), it can't raise limits either.
-    with suppress(OSError):
-        if os.geteuid() == 0:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _forbid_processes(prctl)
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # the parent has already ended
-        os._exit(1)
-    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE):
-        resource.setrlimit(limit, (0, 0))
-    with suppress(ValueError):  # the limits can't be raised again
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
-        os._exit(1)
 
 
 if __name__ == "__main__":

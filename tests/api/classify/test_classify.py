@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from core.clip.data.decoder_process import DecoderProcess
+from core.clip.data.decoder import Decoder
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.conftest import MakeService
@@ -183,13 +183,13 @@ def test_several_models_decode_an_image_once(
     shared: Service, shoes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[bytes] = []
-    begin = DecoderProcess.begin
+    decode = Decoder.decode
 
-    def counted(process: DecoderProcess, data: bytes, *arguments: Any, **options: Any) -> None:
+    def counted(process: Decoder, data: bytes, *arguments: Any) -> Any:
         opened.append(data)
-        begin(process, data, *arguments, **options)
+        return decode(process, data, *arguments)
 
-    monkeypatch.setattr(DecoderProcess, "begin", counted)
+    monkeypatch.setattr(Decoder, "decode", counted)
     images = [*IMAGES, ("bad.jpg", b"")]
     body = ok(by_form(shared, NAMES, images, models=["stock", *shoes]))
     assert sorted(opened) == sorted(data for _, data in IMAGES)

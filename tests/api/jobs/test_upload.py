@@ -29,7 +29,6 @@ def test_memory_stays_small(tmp_path: Path) -> None:
             folder=folder,
             settings=Settings(),
             decoders=decoders,
-            owner="me",
             archive=UploadFile(file, filename="upload.zip"),
         )
         _, peak = tracemalloc.get_traced_memory()

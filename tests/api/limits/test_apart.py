@@ -275,8 +275,7 @@ def temporary_bytes(service: Service) -> int:
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             found = descriptor.stat()
-            is_memory = str(descriptor.readlink()).startswith("/memfd:")  # shared with a decoder
-            unnamed = stat.S_ISREG(found.st_mode) and not found.st_nlink and not is_memory
+            unnamed = stat.S_ISREG(found.st_mode) and not found.st_nlink
             total += 512 * found.st_blocks if unnamed else 0
     return total
 

@@ -38,7 +38,7 @@ def ask(
 ) -> Result:
     """Classify by one model."""
     asked = Options(class_names=list(names), **options)
-    return classify(serving, Images(images, serving, ""), asked, model, take=lambda more: None)
+    return classify(serving, Images(images, serving), asked, model, take=lambda more: None)
 
 
 class World:

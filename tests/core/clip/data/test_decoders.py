@@ -1,4 +1,4 @@
-"""The pool of decoder processes: order, owners, large images, and faults that cost one image only."""
+"""The pool of decoder processes: order, large images, and faults that cost one image only."""
 
 import os
 import signal
@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from core.clip.data import decoders
-from core.clip.data.decoder_process import DecoderProcess
-from core.clip.data.decoders import LARGE_BYTES, Decoders, decoded_apart
+from core.clip.data.decoder import Decoder
+from core.clip.data.decoders import Decoders, decoded_apart
 from core.clip.data.header import ImageLimits
-from core.clip.data.images import open_image
+from core.clip.data.images import How, open_image
 from core.clip.data.loader import read_images
 from core.clip.errors import BadImage, NoDecoder
 from tests.api import crafted
+from tests.service.running import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes need Linux")
 LIMITS = ImageLimits()
@@ -36,7 +37,7 @@ def pool() -> Iterator[Decoders]:
 
 def test_images_come_in_order_with_their_errors(pool: Decoders) -> None:
     sources = [crafted.jpeg(1), b"", crafted.honest("PNG", 1_500), b"no image", *map(crafted.jpeg, range(20))]
-    found = list(pool.read(iter(sources), LIMITS, owner="ana", shortest_side=20))
+    found = list(pool.read(iter(sources), LIMITS, shortest_side=20))
     assert len(found) == len(sources)
     for i, code in ((1, "empty_file"), (3, "not_an_image")):
         bad = found.pop(i)
@@ -46,17 +47,7 @@ def test_images_come_in_order_with_their_errors(pool: Decoders) -> None:
         assert bad.code == code
     for source, pixels in zip(sources, found, strict=True):
         assert np.array_equal(pixels, np.asarray(open_image(source, LIMITS, shortest_side=20)))
-    assert list(pool.read([], LIMITS, owner="ana", shortest_side=20)) == []
-
-
-def test_a_request_without_a_usable_file_has_its_errors(
-    pool: Decoders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file that the shared memory cannot hold is refused, whatever limit the operator sets."""
-    monkeypatch.setattr(decoders, "INPUT_BYTES", 100)
-    limits = ImageLimits(max_bytes=10**10)
-    found = list(pool.read([b"", crafted.jpeg(0)], limits, owner="ana", shortest_side=20))
-    assert [isinstance(bad, BadImage) and bad.code for bad in found] == ["empty_file", "image_too_large"]
+    assert list(pool.read([], LIMITS, shortest_side=20)) == []
 
 
 def test_files_are_read_only_a_little_ahead(pool: Decoders) -> None:
@@ -67,33 +58,31 @@ def test_files_are_read_only_a_little_ahead(pool: Decoders) -> None:
             read.append(i)
             yield crafted.jpeg(i)
 
-    images = pool.read(sources(), LIMITS, owner="ana", shortest_side=20)
+    images = pool.read(sources(), LIMITS, shortest_side=20)
     next(images)
-    assert len(read) <= decoders.AHEAD * pool.processes + 1
+    assert len(read) <= decoders.AHEAD * pool.processes
     images.close()
-    assert pool.open_image(crafted.jpeg(), LIMITS, owner="ana", shortest_side=20).size == (20, 27)
+    assert pool.open_image(crafted.jpeg(), LIMITS, shortest_side=20).size == (20, 27)
 
 
 def test_a_small_image_is_decoded_beside_large_ones(pool: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large images of one owner stop in their processes until the small one of another has its answer."""
+    """Large images stop in their processes until the small one has its answer."""
     large = crafted.honest("PNG", 3_000)
     begun, answered = threading.Event(), threading.Event()
-    begin = DecoderProcess.begin
+    decode = Decoder.decode
 
-    def watched(process: DecoderProcess, source: bytes, limits: ImageLimits, room: int, **how: Any) -> None:
+    def watched(process: Decoder, source: bytes, limits: ImageLimits, room: int, how: How) -> Any:
         if room > decoders.SMALL_BYTES:
             begun.set()
             assert answered.wait(GUARD)
-        begin(process, source, limits, room, **how)
+        return decode(process, source, limits, room, how)
 
-    monkeypatch.setattr(DecoderProcess, "begin", watched)
+    monkeypatch.setattr(Decoder, "decode", watched)
     with ThreadPoolExecutor(4) as callers:
-        waiting = [
-            callers.submit(pool.open_image, large, LIMITS, owner="ana", shortest_side=20) for _ in range(4)
-        ]
+        waiting = [callers.submit(pool.open_image, large, LIMITS, shortest_side=20) for _ in range(4)]
         try:
             assert begun.wait(GUARD)
-            small = pool.open_image(crafted.jpeg(), LIMITS, owner="ben", shortest_side=20)
+            small = pool.open_image(crafted.jpeg(), LIMITS, shortest_side=20)
             assert not any(future.done() for future in waiting)
         finally:
             answered.set()
@@ -105,35 +94,30 @@ def test_a_small_image_is_decoded_beside_large_ones(pool: Decoders, monkeypatch:
 def test_large_images_never_hold_more_than_their_memory(
     processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(decoders, "LARGE_BYTES", 250_000_000)
     pool, lock = Decoders(processes), threading.Lock()
-    begin, finish = DecoderProcess.begin, DecoderProcess.finish
-    rooms: dict[DecoderProcess, int] = {}
+    decode = Decoder.decode
+    rooms: dict[Decoder, int] = {}
     most = most_at_once = 0
 
-    def beginning(process: DecoderProcess, source: bytes, limits: ImageLimits, room: int, **how: Any) -> None:
+    def watched(process: Decoder, source: bytes, limits: ImageLimits, room: int, how: How) -> Any:
         nonlocal most, most_at_once
         with lock:
             if room > decoders.SMALL_BYTES:
                 rooms[process] = room
             most, most_at_once = max(most, sum(rooms.values())), max(most_at_once, len(rooms))
-        begin(process, source, limits, room, **how)
-
-    def finishing(process: DecoderProcess, *given: Any) -> Any:
         try:
-            return finish(process, *given)
+            return decode(process, source, limits, room, how)
         finally:
             with lock:
                 rooms.pop(process, None)
 
-    monkeypatch.setattr(DecoderProcess, "begin", beginning)
-    monkeypatch.setattr(DecoderProcess, "finish", finishing)
+    monkeypatch.setattr(Decoder, "decode", watched)
     sources = [crafted.honest("PNG", side) for side in (1_900, 2_500, 3_000)] * 2
     with ThreadPoolExecutor(6) as callers:
-        for image in callers.map(
-            lambda source: pool.open_image(source, LIMITS, owner=str(len(source)), shortest_side=20), sources
-        ):
+        for image in callers.map(lambda source: pool.open_image(source, LIMITS, shortest_side=20), sources):
             assert image.size == (20, 20)
-    assert 180_000_000 < most <= LARGE_BYTES
+    assert 180_000_000 < most <= 250_000_000
     assert most_at_once <= max(1, processes // 2)
     pool.close()
 
@@ -141,18 +125,18 @@ def test_large_images_never_hold_more_than_their_memory(
 def test_a_crash_costs_one_image_and_the_process_is_replaced(
     pool: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin, deadly = DecoderProcess.begin, crafted.jpeg(7)
+    decode, deadly = Decoder.decode, crafted.jpeg(7)
     hit: list[int] = []
 
-    def fragile(process: DecoderProcess, source: bytes, *given: Any, **how: Any) -> None:
+    def fragile(process: Decoder, source: bytes, *given: Any) -> Any:
         if source == deadly:
             hit.append(process.pid)
             os.kill(process.pid, signal.SIGKILL)
-        begin(process, source, *given, **how)
+        return decode(process, source, *given)
 
-    monkeypatch.setattr(DecoderProcess, "begin", fragile)
+    monkeypatch.setattr(Decoder, "decode", fragile)
     sources = [crafted.jpeg(1), deadly, crafted.jpeg(2), deadly, crafted.jpeg(3)]
-    found = list(pool.read(sources, LIMITS, owner="ana", shortest_side=20))
+    found = list(pool.read(sources, LIMITS, shortest_side=20))
     for i, source in enumerate(sources):
         if source == deadly:
             assert isinstance(found[i], BadImage)
@@ -162,21 +146,28 @@ def test_a_crash_costs_one_image_and_the_process_is_replaced(
     assert len(set(hit)) == 2
 
 
+def test_a_process_that_dies_while_idle_costs_nothing() -> None:
+    pool = Decoders(1)
+    pool.start()
+    (idle,) = pool._idle
+    os.kill(idle.pid, signal.SIGKILL)
+    wait_for(lambda: not idle.is_alive())
+    assert pool.open_image(crafted.jpeg(), LIMITS, shortest_side=20).size == (20, 27)
+    pool.close()
+
+
 def test_a_process_that_does_not_start_is_no_fault_of_the_image(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(NoDecoder, match="Try again"):
-        Decoders(1).open_image(crafted.jpeg(), LIMITS, owner="ana", shortest_side=20)
-    assert "it has ended with status 1" in caplog.text
+        Decoders(1).open_image(crafted.jpeg(), LIMITS, shortest_side=20)
+    assert "cannot be started" in caplog.text
 
 
-@pytest.mark.parametrize("processes", [True, False])
-def test_the_images_of_a_training_are_decoded_apart(processes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "HAS_PROCESSES", processes)
+def test_the_images_of_a_training_are_decoded_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [image.numpy() for image in read_images([crafted.jpeg(1), crafted.png(2)], LIMITS, 20)]
-    if processes:
-        monkeypatch.setattr("core.clip.data.images.begin", lambda *given, **how: pytest.fail("decoded here"))
+    monkeypatch.setattr("core.clip.data.images.begin", lambda *given, **how: pytest.fail("decoded here"))
     with decoded_apart(2):
         found = read_images([crafted.jpeg(1), crafted.png(2)], LIMITS, 20)
         with pytest.raises(BadImage, match="empty"):
@@ -188,7 +179,7 @@ def test_a_closed_pool_keeps_no_process() -> None:
     pool = Decoders(2)
     pool.start()
     idle = list(pool._idle)
-    images = pool.read([crafted.jpeg(1), crafted.jpeg(2)], LIMITS, owner="ana", shortest_side=20)
+    images = pool.read([crafted.jpeg(1), crafted.jpeg(2)], LIMITS, shortest_side=20)
     first = next(images)
     pool.close()
     assert isinstance(Image.fromarray(first), Image.Image)
