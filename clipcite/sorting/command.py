@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,7 @@ from clipcite.cli.references import find_model
 from clipcite.cli.render.tables import as_csv, print_table
 from clipcite.datasets.dataset import count_noun
 from clipcite.datasets.image import printable
+from clipcite.sorting.check import check
 from clipcite.sorting.files import Left, carry_out, tidy, undo
 from clipcite.sorting.log import How, Log, locked, open_log
 from clipcite.sorting.output import place_of, plan_csv, plan_table
@@ -96,6 +98,17 @@ def sort(
             "again with them.",
         ),
     ] = None,
+    check_count: Annotated[
+        int | None,
+        typer.Option(
+            "--check",
+            metavar="N",
+            min=1,
+            max=MAX_LABELS,
+            help="Ask for the classes of N images drawn at random, such as 20, and say how good the sort is. "
+            "They train no model.",
+        ),
+    ] = None,
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write the plan to a CSV file.", dir_okay=False),
@@ -156,9 +169,12 @@ def sort(
             if not yes and not typer.confirm("Train again with these corrections?", err=True):
                 break
             used = train_again(client, used)
+        checked = check(log, images, check_count, reject=not no_reject) if check_count else None
         places = plan(images, log, into, unsure if unsure <= 1 else unsure / 100, how, reject=not no_reject)
         if not as_json:
             print_table(stdout(), plan_table(places, into))
+            if checked:
+                stdout().print(checked.words(), markup=False, soft_wrap=True)
         if csv_file is not None:
             write_file(csv_file, as_csv(plan_csv(places, folder)))
         waiting = [place for place in places if place.target and not place.done]
@@ -173,6 +189,7 @@ def sort(
                     "into": str(into),
                     "done": agreed,
                     "images": list(map(place_of, places)),
+                    "check": checked and {**asdict(checked), "interval": checked.interval()},
                     "left_alone": [{"file": path, "reason": reason} for path, reason in left],
                     "log": str(log.path),
                 }

@@ -66,6 +66,8 @@ class Log:
         self.answers: dict[str, Answer] = {}
         self.labels: dict[str, str | None] = {}
         """Class that a person gave; None is none of the classes."""
+        self.checked: dict[str, str | None] = {}
+        """Class that a person gave in a check. The service never gets it."""
         self.folders: list[str] = []
         self.actions: list[Action] = []
         self.damaged = 0
@@ -127,9 +129,9 @@ class Log:
                     rejected=rejected,
                 )
             case {"image": str(key), "label": str() | None as name}:
-                if name is not None:
-                    name.encode()
-                self.labels[key] = name
+                self.labels[key] = _class(name)
+            case {"image": str(key), "checked": str() | None as name}:
+                self.checked[key] = _class(name)
             case {"folder": str(folder)}:
                 self.folders.append(_below(folder))
             case {"do": how, "from": str(source), "to": str(target)}:
@@ -166,6 +168,11 @@ def _ranked(ranked: Any) -> Ranked:
     if not all(math.isfinite(probability) for _, probability in pairs):
         raise ValueError(ranked)
     return pairs
+
+
+def _class(name: str | None) -> str | None:
+    """Return a class name that is valid text."""
+    return None if name is None else name.encode().decode()
 
 
 def _path(text: str) -> str:
@@ -216,7 +223,7 @@ def locked(*folders: Path) -> Iterator[None]:
 def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:
     """Return the log of this subject, and the other logs of its folder.
 
-    A new log gets their labels, unless they have no class in common.
+    A new log gets their labels and checks, unless they have no class in common.
 
     Args:
         into: folder of the logs, which is created.
@@ -233,5 +240,10 @@ def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:
     log = Log(path)
     alike = [other for other in others if {*other.subject["classes"]} & {*subject["classes"]}]
     labels = {key: name for other in alike for key, name in other.labels.items()}
-    log.write({"subject": subject}, *({"image": key, "label": name} for key, name in labels.items()))
+    checked = {key: name for other in alike for key, name in other.checked.items()}
+    log.write(
+        {"subject": subject},
+        *({"image": key, "label": name} for key, name in labels.items()),
+        *({"image": key, "checked": name} for key, name in checked.items()),
+    )
     return log, others

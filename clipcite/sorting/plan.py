@@ -85,27 +85,25 @@ def plan(
 ) -> list[Place]:
     """Return the place of each image that has an answer.
 
-    A label of a person decides, else the most likely class. Images that are none of the classes go to the
-    folder `SOMETHING_ELSE`; with `reject` False only those that a person put there. Below the probability
-    `unsure` an image goes to the folder `UNSURE`. An unreadable image stays. File names stay, with a number
-    if the name is taken.
+    The label or check of a person decides, else the most likely class. Images that are none of the classes
+    go to the folder `SOMETHING_ELSE`; with `reject` False only those that a person put there. Below the
+    probability `unsure` an image goes to the folder `UNSURE`. An unreadable image stays. File names stay,
+    with a number if the name is taken.
     """
     best = (answer.ranked[0][0] for answer in log.answers.values() if answer.ranked)
-    given = (name for name in log.labels.values() if name is not None)
+    known = {**log.labels, **log.checked}
+    given = filter(None, known.values())
     folders = safe_names(dict.fromkeys([*log.subject["classes"], *given, *best]))
     taken: set[str] = set()
     numbers: dict[tuple[str, str], int] = {}
     places = []
     for image in images:
         answer = log.answers[image.key]
-        labelled = image.key in log.labels
+        labelled = image.key in known
         if not labelled and answer.error is not None:
             places.append(Place(image, answer, ""))
             continue
-        if labelled:
-            name = log.labels[image.key]
-        else:
-            name = None if answer.rejected and reject else answer.ranked[0][0]
+        name = known[image.key] if labelled else class_of(answer, reject=reject)
         if name is None:
             name = folder = SOMETHING_ELSE
         else:
@@ -124,6 +122,11 @@ def plan(
         taken.add(str(target).casefold())
         places.append(Place(image, answer, name, folder, target, done))
     return places
+
+
+def class_of(answer: Answer, *, reject: bool) -> str | None:
+    """Return the most likely class; None if the image is none of the classes, unless `reject` is False."""
+    return None if answer.rejected and reject else answer.ranked[0][0]
 
 
 def safe_names(classes: Iterable[str]) -> Mapping[str, str]:

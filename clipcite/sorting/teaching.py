@@ -65,8 +65,13 @@ def rounds(
             more = 0
 
 
-def ask_labels(log: Log, images: Sequence[Image], classes: Sequence[str]) -> tuple[list[Image], bool]:
+def ask_labels(
+    log: Log, images: Sequence[Image], classes: Sequence[str], *, is_check: bool = False
+) -> tuple[list[Image], bool]:
     """Ask a person for the classes of images.
+
+    Args:
+        is_check: don't show the model's class, and log the answer as that of a check.
 
     Returns:
         The images with a label, which the log has, and whether the person stopped.
@@ -76,13 +81,13 @@ def ask_labels(log: Log, images: Sequence[Image], classes: Sequence[str]) -> tup
     labelled: list[Image] = []
     try:
         for number, image in enumerate(images, 1):
-            ranked = log.answers[image.key].ranked
+            ranked = [] if is_check else log.answers[image.key].ranked
             likely = ", ".join(f"{name} {probability:.0%}" for name, probability in ranked)
             line = f"[{number}/{len(images)}] {printable(str(image.path))}  {likely}"
             stderr().print(line, markup=False, soft_wrap=True)
-            label = _typed_class(classes, ranked[0][0])
+            label = _typed_class(classes, ranked[0][0] if ranked else None)
             if label != SKIP:
-                log.write({"image": image.key, "label": label})
+                log.write({"image": image.key, "checked" if is_check else "label": label})
                 labelled.append(image)
     except typer.Abort:  # also Ctrl-C and the end of the input
         stderr().print()
@@ -90,7 +95,7 @@ def ask_labels(log: Log, images: Sequence[Image], classes: Sequence[str]) -> tup
     return labelled, False
 
 
-def _typed_class(classes: Sequence[str], likely: str) -> str | None:
+def _typed_class(classes: Sequence[str], likely: str | None) -> str | None:
     """Return the class that a person types, by name or number, SKIP, or None for none of these.
 
     Raises:
