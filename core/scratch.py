@@ -47,6 +47,16 @@ class ScratchExceeded(ClipCiteError):
         )
 
 
+class ScratchFull(ClipCiteError):
+    """The disk of the temporary files is full."""
+
+    code = "storage_full"
+    status = 507
+
+    def __init__(self) -> None:
+        super().__init__("The server's disk is full. Nothing was stored. Free some space, and try again.")
+
+
 class ScratchSpace(Budget):
     """Budget of the temporary files of all requests (bytes). One owner may use at most half of it."""
 
@@ -61,7 +71,7 @@ class ScratchSpace(Budget):
         Raises:
             ScratchExceeded: this request alone needs too much.
             ServerBusy: other requests use the space.
-            OSError: the disk is full.
+            ScratchFull: the disk is full.
         """
         mine = 0
         with super().hold(owner) as take_more:
@@ -71,7 +81,7 @@ class ScratchSpace(Budget):
                 if mine + more > self.share:
                     raise ScratchExceeded(self.share)
                 if more > 0 and free_bytes(self.root) < more + MIN_FREE_BYTES:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    raise ScratchFull
                 take_more(more)
                 mine += more
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.forms import is_form
 from api.http.problems import BodyRefused, dialect_of, error_response, problem_response
 from core.admission import Budget, ServerBusy
-from core.scratch import ScratchExceeded
+from core.scratch import ScratchExceeded, ScratchFull
 
 MAX_SMALL_BYTES = 64_000
 """Maximum size of a body (bytes), unless its path has a larger limit."""
@@ -26,8 +26,9 @@ class BodyLimitMiddleware:
     """ASGI middleware that limits request bodies.
 
     A body takes its part of a budget until the response is sent. If its length is declared, it takes its part
-    before it arrives. The response is 413 for a body that is too large, 408 for one that is too slow, and 503
-    if others use the budget. A request takes additional memory with `take_memory` in its state.
+    before it arrives. The response is 413 for a body that is too large, 408 for one that is too slow, 503 if
+    others use the budget, and 507 if the disk is full. A request takes additional memory with `take_memory`
+    in its state.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class BodyLimitMiddleware:
         except BodyRefused as error:  # raised before the application, which handles its own errors
             answer = problem_response(scope, error.status_code, error.code, error.detail, (), error.headers)
             await answer(scope, receive, send)
-        except (ServerBusy, ScratchExceeded) as error:
+        except (ServerBusy, ScratchExceeded, ScratchFull) as error:
             await error_response(scope, error, CLOSE)(scope, receive, send)
 
     def _place(self, path: str, *, of_form: bool, copies: int) -> tuple[bool, int]:

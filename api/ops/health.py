@@ -71,9 +71,12 @@ class Checks:
             self._storage = self._check_storage()
             if self._storage["status"] == "ok":
                 self._storage_good_until = time.monotonic() + STORAGE_GOOD_SECONDS
+        storage = self._storage
+        if storage["status"] == "ok" and (problem := self._disk_problem()) is not None:
+            storage = PartReadiness(status="degraded", reason=problem)
         parts = {
             "database": database,
-            "storage": self._storage,
+            "storage": storage,
             "broker": _part(lambda: queue.check(self._state.celery), without="degraded"),
         }
         for name, part in parts.items():
@@ -91,12 +94,10 @@ class Checks:
             return OK
         except ClipCiteError as error:
             return PartReadiness(status="unavailable", reason=error.detail)
-        if (problem := self._disk_problem()) is not None:
-            return PartReadiness(status="degraded", reason=problem)
         return _part(self._state.blobs.check, without="degraded")
 
     def _disk_problem(self) -> str | None:
-        """Return a sentence if the data folder or the storage is not writable, else None."""
+        """Return a sentence if a disk of the service is full or read-only, else None."""
         for folder in filter(None, (self._state.settings.data, self._state.blobs.folder)):
             with suppress(OSError), tempfile.TemporaryFile(dir=folder):
                 if shutil.disk_usage(folder).free >= MIN_FREE_BYTES:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from core import scratch
 from core.store.storage import atomic_write
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, shots
@@ -294,6 +295,17 @@ def test_a_full_disk_while_the_upload_is_read(
     response = fresh.adapt(**(archive if "archives" in where else one_bad(large_image())))
     assert fresh.stored() == []
     assert_problem(response, 507, "storage_full", "Free some space")
+
+
+def test_a_full_disk_before_the_upload_is_read(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The declared length of the body does not fit."""
+    with monkeypatch.context() as patch:
+        patch.setattr(scratch, "MIN_FREE_BYTES", 2**60)
+        response = fresh.adapt(**shots())
+        assert_problem(response, 507, "storage_full", "Free some space")
+        assert response.headers["Connection"] == "close"
+        assert fresh.stored() == []
+    fresh.accepted(**shots())
 
 
 def test_more_images_than_files_may_be_open(fresh: Service) -> None:
