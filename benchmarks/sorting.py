@@ -56,7 +56,7 @@ def sort(
         model=model.id,
         top_k=1,
         suggest=more,
-        labelled=[i for i, path in enumerate(paths) if path in labelled],
+        labels={i: truth[path] for i, path in enumerate(paths) if path in labelled},
     )
 
     def right(answers: Iterable[ImageResult]) -> float:
