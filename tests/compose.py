@@ -111,7 +111,7 @@ class Project:
         eventually(lambda: (job.refresh().progress is not None) and job.progress.epoch > 0)
 
     def check(self, client: Client | None = None) -> str:
-        """Raise Failed if anything is lost: each job succeeds, and each model answers as ever."""
+        """Raise Failed unless each job has succeeded and each model still predicts the same."""
         client = client or self.client
         eventually(lambda: is_ready(client))
         if {job.id for job in client.jobs.list()} != {job.id for job in self.jobs}:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 CHUNK_BYTES = 65_536
 RETRIES = [0] * 5
-"""Cuts without a new byte, after which huggingface_hub gives up."""
+"""Number of cuts without a new byte after which huggingface_hub gives up."""
 
 
 @dataclass

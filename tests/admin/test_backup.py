@@ -48,7 +48,7 @@ def run(data: Path, *arguments: str) -> Result:
 
 
 def test_a_killed_backup_leaves_nothing_for_long(data: Path, tmp_path: Path) -> None:
-    """The next one removes its temporary files, which hold private rows. The system's folder gets none."""
+    """The next backup removes its private temporary files. They are never in the system's folder."""
     system = tmp_path / "system"
     system.mkdir()
     environment = {**os.environ, "TMPDIR": str(system), "CLIPCITE_DATA": str(data)}

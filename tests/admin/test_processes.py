@@ -35,7 +35,7 @@ def test_the_process_is_the_dispatcher_itself(tmp_path: Path) -> None:
 
 
 def test_the_api_alone_gets_variables_of_threads_and_memory() -> None:
-    """A trainer that inherits any MALLOC_* gives up its own settings."""
+    """A trainer that inherits any MALLOC_* doesn't apply its own settings."""
     given = {"OMP_WAIT_POLICY": "passive", "PATH": "/bin"}
     changed = with_defaults(API, given)
     assert changed["OMP_WAIT_POLICY"] == "passive"

@@ -140,7 +140,7 @@ def test_a_backbone_is_removed_unless_it_is_needed(
     assert_problem(removed(), 422, "unknown_backbone", "not installed")
 
 
-def test_a_job_with_an_unknown_backbone_learns_what_a_download_would_say(open_service: Service) -> None:
+def test_a_job_with_an_unknown_backbone_gets_the_error_of_a_download(open_service: Service) -> None:
     pulled = open_service.client.post("/backbones/resnet50/pull").json()["detail"]
     answer = open_service.adapt(**shots(), config='{"backbone": "resnet50"}')
     assert_problem(answer, 422, "unknown_backbone", "There is no backbone 'resnet50'")

@@ -237,7 +237,7 @@ def test_the_instant_preview_is_for_the_owner_only(world: World) -> None:
 
 @pytest.fixture
 def asked(new_service: NewService, backbone: Backbone) -> Iterator[World]:
-    """Return two owners, of which the second has sent each request with the ids of the first."""
+    """Return two owners. The second has sent each request with the ids of the first."""
     with two_owners(new_service, backbone) as made:
         for route in sorted(CASES):
             for job in ("job", "ended"):

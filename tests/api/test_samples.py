@@ -11,7 +11,7 @@ from tests.api.service import Service
 
 @pytest.mark.slow
 def test_the_service_accepts_the_zip(fresh: Service) -> None:
-    """Every image is usable, and trained and new classes are those of the list."""
+    """Every image is usable, and the list has the trained and new classes."""
     body = fresh.client.get("/samples").json()
     assert body["object"] == "list"
     [sample] = body["data"]

@@ -90,7 +90,7 @@ def test_the_loaded_service_responds_within_its_lifespan(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("inherited", [False, True])
 def test_answers_on_a_kept_connection_are_not_delayed(listener: socket.socket, inherited: bool) -> None:
-    """asyncio must turn off Nagle's algorithm, also for the socket that `clipcite serve` hands over."""
+    """asyncio must turn off Nagle's algorithm, even for the socket that `clipcite serve` hands over."""
     found: list[int] = []
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

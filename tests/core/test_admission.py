@@ -20,7 +20,7 @@ def test_an_owner_holds_half_and_others_the_rest() -> None:
     assert (budget.held, budget.refused) == (0, 2)
 
 
-def test_a_request_that_grows_keeps_what_it_has_when_it_is_refused() -> None:
+def test_a_request_that_may_not_grow_keeps_its_part() -> None:
     budget = Budget(10)
     with budget.hold("a", 2) as take, budget.hold("a", 2):
         take(1)

@@ -35,7 +35,7 @@ def test_a_variable_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert admin_key.get_secret_value() == "from-the-environment"
 
 
-def test_the_key_of_the_client_is_no_key_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_the_client_is_not_a_key_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """CLIPCITE_API_KEY opens a remote service. On this machine it must not open one as its admin."""
     monkeypatch.setenv("CLIPCITE_API_KEY", "cc_of-a-remote-service")
     monkeypatch.delenv("CLIPCITE_ADMIN_KEY", raising=False)

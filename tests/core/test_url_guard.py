@@ -148,6 +148,6 @@ def test_the_systems_own_answer() -> None:
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "127.1", "0177.0.0.1"])
-def test_other_notations_of_this_machine_are_no_public_address(host: str) -> None:
+def test_other_notations_of_this_machine_are_not_public_addresses(host: str) -> None:
     with pytest.raises(OSError, match="no public address"):
         addresses(parse(f"http://{host}/", allow_private=False), allow_private=False)

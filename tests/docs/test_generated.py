@@ -10,7 +10,7 @@ from tests.docs.pages import ROOT
 
 @pytest.mark.slow
 def test_the_pages_are_those_of_the_code() -> None:
-    """`python -m docs.generate` writes them. It sees the classes of the service, without those of tests."""
+    """`python -m docs.generate` writes them, in a process without the classes of tests."""
     done = subprocess.run(
         [sys.executable, "-m", "docs.generate", "--check"], cwd=ROOT, capture_output=True, text=True
     )

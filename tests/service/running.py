@@ -196,7 +196,7 @@ def submit(http: httpx.Client, archive: bytes, *, webhook: str | None = None, **
 
 
 def colours(shots: int = 4, tests: int = 0) -> bytes:
-    """Return a zip of plain images: red and green, and for testing also blue, which is not trained."""
+    """Return a zip of plain images: red and green to train, and also blue to test."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for split, count, names in (

@@ -217,7 +217,7 @@ def delete(settings: Settings, database: Database, blobs: Blobs, ready: Path, st
 
 
 def clean(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
-    """Finish the deletion of a job, and that of an upload which ended a day ago."""
+    """Finish the deletion of a job, and of an upload that ended a day ago."""
     stored_model(database, blobs)
     delete_job(database, stored_job(database, blobs))
     lost = jobs.blobs_of(new_id("job"))

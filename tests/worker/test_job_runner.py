@@ -48,7 +48,7 @@ def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> 
 
 
 def trainers() -> list[int]:
-    """Return the trainers of this process, not those of services that other tests share."""
+    """Return the trainers of this process, without those of shared services."""
     found = commands(os.getpid(), recursive=False).items()
     return [process.pid for process, command in found if command[1:3] == ["-m", "worker.trainer"]]
 

@@ -62,7 +62,7 @@ def test_weights_that_changed_on_the_disk_are_not_published(
 def test_files_stay_if_the_commit_may_have_succeeded(
     worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commit: str
 ) -> None:
-    """The database commits and its answer is lost. Rows and files must still belong together."""
+    """The database commits, and its response is lost. Rows and files must still match."""
     write: Callable[..., Any] = Lease.write
     job_id = queue_job(worker, tmp_path)
 

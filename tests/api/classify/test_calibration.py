@@ -137,7 +137,7 @@ def test_a_model_is_not_calibrated_before_its_evaluation(
 def test_reject_needs_training_images_and_no_evaluation(
     world: tuple[Service, str, str], backbone: Backbone
 ) -> None:
-    """The score is the cosine with the nearest class mean; the limit is that of the images themselves."""
+    """The score is the cosine with the nearest class mean; the limit comes from the training images."""
     service, knows, other = world
     asked = {"images": [], "model": other, "class_names": NAMES, "features": True}
     asked["images"] = [

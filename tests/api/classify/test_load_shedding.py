@@ -32,7 +32,7 @@ def classify(
 
 
 class Held(threading.Event):
-    """Event for which every computation waits, and the number of those that do."""
+    """Event that every computation waits for, and the number of waiting computations."""
 
     waiting = 0
 

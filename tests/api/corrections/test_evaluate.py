@@ -78,7 +78,7 @@ def test_twenty_images_are_compared_with_their_labels(
     assert shared.stored() == before  # no job, no image, no temporary file
 
 
-def test_the_pre_trained_model_is_asked_the_same_names_with_the_same_prompts(
+def test_the_pre_trained_model_gets_the_same_names_and_prompts(
     shared: Service, model: str, backbone: Backbone
 ) -> None:
     files = [(f"{number}.jpg", data) for number, data in enumerate(IMAGES)]

@@ -61,7 +61,7 @@ def blobs_below(service: Service, job: str) -> int:
 
 
 def clean_up(service: Service) -> None:
-    """Do all deletions, those that are due in a day too."""
+    """Do all deletions, even if they are due in a day."""
     with service.database.write() as session:
         session.execute(update(Deletion).values(due_at=database_now(session)))
     finish_deletions(service.database, service.blobs)

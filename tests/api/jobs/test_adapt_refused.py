@@ -34,7 +34,7 @@ def refused(shared: Service) -> Iterator[Problem]:
 
 
 def one_bad(content: bytes, name: str = "bad.jpg", **more: Any) -> dict[str, Any]:
-    """Return good images of two classes and one file that is no image."""
+    """Return good images of two classes, and one file that is not an image."""
     good = shots(each=2)
     return {"images": [*good["images"], (name, content)], "labels": [*good["labels"], "badger"], **more}
 
@@ -159,7 +159,7 @@ def test_two_archives(shared: Service) -> None:
     assert_problem(response, 422, "invalid_request", "Send it once")
 
 
-def test_a_job_that_is_no_form(shared: Service) -> None:
+def test_a_job_whose_body_is_not_a_form(shared: Service) -> None:
     for options in ({"json": {"images": []}}, {"content": b"x"}, {"data": {"name": "a"}}, {}):
         assert_problem(shared.client.post("/adapt", **options), 422, "archive_or_images")
     assert_problem(shared.client.post("/adapt", data={"labels": "a"}), 422, "label_count")
@@ -185,7 +185,7 @@ def test_other_wrong_fields(refused: Problem) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 50_000, '{"epochs": 1}}', "[]", "1", "null"])
-def test_config_that_is_no_object(refused: Problem, text: str) -> None:
+def test_config_that_is_not_an_object(refused: Problem, text: str) -> None:
     refused(422, "invalid_request", "config", errors=[{"pointer": "/config"}], **shots(), config=text)
 
 

@@ -100,7 +100,7 @@ def test_a_retry_with_the_same_key_gets_the_same_job(trained: tuple[Service, str
 
 
 def test_another_backbone_brings_its_recipe(trained: tuple[Service, str]) -> None:
-    """Settings that the user chose stay; those of the old recipe give way."""
+    """The user's settings stay; the new recipe replaces the old one."""
     service, _ = trained
     first = service.accepted(**shots(("fox", "badger")), config={"backbone": "starter", "seed": 7})
     assert (first["config"]["epochs"], first["config"]["image_size"]) == (10, 160)

@@ -113,7 +113,7 @@ def test_fifty_slow_uploads_block_nobody_and_are_ended(
     assert [item for item in service.stored() if item.startswith("temporary")] == []
 
 
-def test_a_client_that_leaves_during_its_body_is_no_error_of_the_service(
+def test_a_client_that_leaves_during_its_body_is_not_a_server_error(
     fresh: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"

@@ -100,7 +100,7 @@ def test_every_route_needs_a_key(locked: Service, method: str, path: str) -> Non
         *("", f"Basic {KEY}", KEY, f"Token {KEY}", "Bearer ключ"),
     ],
 )
-def test_what_is_no_key(locked: Service, given: str) -> None:
+def test_invalid_keys(locked: Service, given: str) -> None:
     response = locked.client.get("/jobs", headers={"authorization": given.encode()})
     assert_problem(response, 401, "unauthorized", "Authorization: Bearer <key>")
     assert KEY not in response.text

@@ -96,7 +96,7 @@ def bearer(key: str) -> Headers:
 
 
 def test_after_the_first_key_every_request_needs_one(fresh: Service) -> None:
-    """This holds on loopback too, and when every key is revoked."""
+    """This holds even on loopback, and when every key is revoked."""
     assert get(fresh, None).status_code == 200
     made = make(fresh.database)
     auth_of(fresh)._keys_asked = -10  # One second later the cache has expired.
@@ -212,6 +212,6 @@ def test_keys_in_the_database_allow_any_address(fresh: Service) -> None:
 
 
 def test_off_loopback_every_request_needs_a_key(make_service: MakeService) -> None:
-    """This also holds if every key is removed after the start."""
+    """This holds even if every key is removed after the start."""
     service = make_service(host="0.0.0.0")
     assert_problem(get(service, None), 401, "unauthorized")

@@ -90,7 +90,7 @@ def test_refused(fresh: Service, backbone: Backbone) -> None:
 
 @pytest.fixture
 def two(either: Service, backbone: Backbone) -> tuple[Service, dict[str, Body]]:
-    """Publish two versions that answer differently. Return the expected answer per id."""
+    """Publish two versions with different predictions. Return the expected prediction per id."""
     ids = [published(either, backbone, theta_1=moved(backbone, seed=seed)) for seed in (1, 2)]
     alone = {model_id: classify(either, model_id) for model_id in ids}
     first, second = (alone[model_id]["results"] for model_id in ids)
@@ -99,7 +99,7 @@ def two(either: Service, backbone: Backbone) -> tuple[Service, dict[str, Body]]:
 
 
 def test_no_answer_is_mixed_while_an_alias_moves(two: tuple[Service, dict[str, Body]]) -> None:
-    """Each answer names the version that gave it, however fast the alias moves."""
+    """Each response names its version, however fast the alias moves."""
     service, alone = two
     first, second = alone
     service.client.put(ALIAS, json={"model": first})

@@ -152,9 +152,7 @@ def test_with_the_storage_of_another_database_it_is_unavailable(fresh: Service, 
     fresh.accepted(**shots())
 
 
-def test_with_an_empty_storage_in_the_place_of_its_own_it_is_unavailable(
-    fresh: Service, tmp_path: Path
-) -> None:
+def test_an_empty_storage_in_place_of_its_own_is_unavailable(fresh: Service, tmp_path: Path) -> None:
     """The mount was lost: its mount point is an empty folder. It comes back without a restart."""
     ready(loaded(fresh), 200)
     fresh.accepted(**shots())
@@ -266,7 +264,7 @@ def test_without_a_database(make_service: MakeService) -> None:
     assert "secret" not in str(body)
 
 
-def test_a_storage_that_is_no_folder_any_more(fresh: Service) -> None:
+def test_a_storage_that_is_no_longer_a_folder(fresh: Service) -> None:
     folder = fresh.settings.data / "blobs"
     shutil.rmtree(folder)
     folder.write_text("in the way")

@@ -166,7 +166,7 @@ def deletion(store: Store, prefix: str) -> None:
         deletions.announce(session, prefix)
 
 
-def test_files_that_are_being_stored_are_no_violation(store: Store) -> None:
+def test_files_that_are_being_stored_are_not_violations(store: Store) -> None:
     for prefix in (f"models/{new_id('mdl')}", jobs.report_of(store.job_id, new_id("rep"))):
         deletion(store, prefix)
         store.blobs.put(prefix if prefix.endswith(".json") else f"{prefix}/weights", b"{}")

@@ -66,7 +66,7 @@ def test_a_draw_depends_on_nothing_but_its_class() -> None:
     assert paths(draw_shots(relabelled, [6], 4, seed=1)) == paths(alone)
 
 
-def test_a_class_without_training_images_is_no_base_class() -> None:
+def test_a_class_without_training_images_is_not_a_base_class() -> None:
     with pytest.raises(BadDataSet, match="Class 3 has no training images, so it can only be a new class"):
         draw_shots(images(), [0, 3], 4, seed=1)
 

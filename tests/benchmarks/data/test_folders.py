@@ -37,7 +37,7 @@ def test_classes_of_one_half_only_are_kept(root: Path) -> None:
     assert {e.label for e in data.test} == {0, 2, 3}
 
 
-def test_hidden_and_other_files_are_no_images(root: Path) -> None:
+def test_hidden_and_other_files_are_not_images(root: Path) -> None:
     before = read_folders(root)
     (root / "train/notes.txt").write_text("not a class")
     (root / "train/fig/notes.txt").write_text("not an image")

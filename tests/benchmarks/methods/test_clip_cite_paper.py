@@ -60,7 +60,7 @@ def test_as_printed_equals_the_plain_loops(labels: list[int]) -> None:
 
 @pytest.mark.parametrize("cosine_of_pair", [-1.0, 0.2, 0.999])
 def test_as_printed_the_pull_on_a_positive_never_ends(cosine_of_pair: float) -> None:
-    """Its gradient on the logit of the positive is −1 for any value; that of the product is −(1 − p)."""
+    """Its gradient on the logit of the positive is −1 for any value; the product's is −(1 − p)."""
     x = torch.tensor(cosine_of_pair, dtype=torch.float64, requires_grad=True)
     images = torch.eye(2, dtype=torch.float64)
     texts = torch.stack(

@@ -8,7 +8,7 @@ from core.clip.models.features import encode_images
 NAMES = ["green thing", "grey square"]
 
 
-def test_only_attention_moves_and_where_there_is_none_1x1_convolutions(task: given.Task) -> None:
+def test_only_attention_moves_or_without_it_1x1_convolutions(task: given.Task) -> None:
     model = clip_lora(task, ClipLora(steps_per_shot=2, batch_size=8))["CLIP-LoRA"].model  # type: ignore[attr-defined]
     theta_0 = task.backbone.model.state_dict()
     theta_1 = model.state_dict()

@@ -97,7 +97,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
 
 
 def test_offsets_sets_and_rejections(call: Any, folder: Path, taught: Job) -> None:
-    """Without --classes, the classes are those of the model."""
+    """Without --classes, the model's classes are used."""
     image = folder / "test" / "red" / "0.png"
     done = call("classify", image, "--model", taught.model_id)
     assert re.search(r"image +class +probability +\n\S+ +(red|green) +[\d.]+% +\n$", done.stdout)
@@ -167,7 +167,7 @@ MISTAKES = [
 def test_a_mistake_is_answered_with_its_remedy(
     call: Any, folder: Path, wardrobe: str, arguments: list[str], status: int, words: str
 ) -> None:
-    """The message stands on standard error, without a traceback, a route or a phrase of pydantic."""
+    """The message is on standard error, without a traceback, a route or a phrase of pydantic."""
     done = call(*(argument.format(images=folder) for argument in arguments), status=status)
     said = re.sub(r"[│╭╮╰╯─\s]+", " ", done.stderr)
     assert words.format(images=folder) in said

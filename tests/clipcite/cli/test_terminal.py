@@ -84,7 +84,7 @@ def test_a_deletion_is_confirmed(service: Service, taught: Job) -> None:
 
 
 def test_sort_without_a_model_asks_for_one(service: Service, taught: Job, folder: Path) -> None:
-    """It names the models and the page; names for the pre-trained model are an answer, too."""
+    """It names the models and the page, and also accepts class names for the pre-trained model."""
     for typed in (str(taught.model_id), "red, blue"):
         session = terminal(service, "sort", str(folder))
         session.expect(f"Your models: .*{taught.model_id}")

@@ -78,7 +78,7 @@ def test_unreadable_folders_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
         read(tmp_path)
 
 
-def test_validation_images_are_the_test_if_there_is_no_other(tmp_path: Path) -> None:
+def test_validation_images_are_the_test_set_if_there_is_no_other(tmp_path: Path) -> None:
     for place in ("train/red", "train/green", "valid/red"):
         paint(tmp_path, place, 2)
     found = read(tmp_path)

@@ -1,4 +1,4 @@
-"""A folder of files that count as images, with answers in a log, and its state as data."""
+"""A folder of files that count as images, with predictions in a log, and its state as data."""
 
 from collections.abc import Mapping
 from pathlib import Path

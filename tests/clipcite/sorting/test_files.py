@@ -21,7 +21,7 @@ HOWS = get_args(How)
 
 @pytest.fixture(autouse=True)
 def no_settings_of_this_user() -> None:
-    """Keep the settings, of which one marks the namespace of a test that mounts a disk."""
+    """Keep the settings: one marks the namespace of a test that mounts a disk."""
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def _kill_before(step: int) -> None:
 @pytest.mark.mounts
 @pytest.mark.parametrize("how", ["copy", "move"])
 def test_a_full_disk(tmp_path: Path, how: How) -> None:
-    """The disk is also another file system, to which a file can't be renamed."""
+    """The target is on another file system, so files can't be renamed into it."""
     folder = make(tmp_path / "photos")
     (folder / "b.jpg").write_text("b" * 600_000)
     before = state(folder)
@@ -350,7 +350,7 @@ def test_what_appears_while_an_image_is_moved_stays(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("how", ["copy", "move"])
-def test_an_image_that_changes_after_its_answer_waits_for_another_one(tmp_path: Path, how: How) -> None:
+def test_an_image_that_changes_after_its_classification_stays(tmp_path: Path, how: How) -> None:
     folder, into = make(tmp_path / "photos"), tmp_path / "photos-sorted"
     log = start(folder, into, how)
     places = plan(find_images(folder, into), log, into, 0.6, how)
@@ -423,7 +423,7 @@ def test_a_class_folder_that_leads_elsewhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", HOWS)
 def test_a_folder_that_is_its_own_target_again(tmp_path: Path, how: How) -> None:
-    """What the first run has put there is not sorted again, wherever it is in the order of names."""
+    """Files that the first run has moved are not sorted again, wherever their names sort."""
     files = {"z.jpg": "cat", "below/z.jpg": "cat", "a.jpg": "dog"}
     folder = make(tmp_path / "photos", files)
     before = state(tmp_path)

@@ -35,7 +35,7 @@ def test_the_time_of_a_photo(tmp_path: Path, taken: str | None, changed: str | N
     assert photo_of(photo(tmp_path / "b.jpg", taken, changed, orientation=6)) == (time, 20, 30)
 
 
-def test_a_file_that_is_no_image_has_neither(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_has_neither(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"no image")
     assert photo_of(path) == photo_of(tmp_path / "gone.jpg") == ("", "", "")

@@ -35,7 +35,7 @@ def test_folder_names(class_name: str, folder: str) -> None:
     assert safe_names([class_name]) == {class_name: folder}
 
 
-def test_folder_names_differ_also_in_lower_case() -> None:
+def test_folder_names_differ_even_in_lower_case() -> None:
     assert list(safe_names(["Cat", "cat", "a/b", "a:b", "cat (2)"]).values()) == [
         *("Cat", "cat (2)", "a_b", "a_b (2)", "cat (2) (2)")
     ]

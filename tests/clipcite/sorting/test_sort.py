@@ -88,7 +88,7 @@ def test_unsure_images_and_another_model(call: Any, photos: Path, taught: Job) -
 
 
 def test_a_killed_command_continues(service: Service, call: Any, taught: Job, tmp_path: Path) -> None:
-    """Of 300 images, only those without an answer are asked again."""
+    """Of 300 images, only those without a prediction are sent again."""
     for number in range(300):
         Image.new("RGB", (32, 32), (number % 256, 40, number // 2)).save(tmp_path / f"{number}.png")
     into = tmp_path.with_name(f"{tmp_path.name}-sorted")
@@ -171,7 +171,7 @@ def test_something_else_has_a_folder(call: Any, tmp_path: Path, taught: Job) -> 
 
 
 def test_labels_teach_the_pre_trained_model(service: Service, tmp_path: Path) -> None:
-    """They count at once, also those of none of these; there is no model to train."""
+    """They count at once, even "none of these", although there is no model to train."""
     for name in ("red", "green", "blue"):
         paint(tmp_path, f"pile/{name}", 4)
     into, kinds = tmp_path / "pile-sorted", {"red": "RED", "green": "2", "blue": "x"}

@@ -61,7 +61,7 @@ def changed_by_hand(gained: int, lost: int, both: int, *, new: bool = False) -> 
 
 
 def more_certain() -> HeldOutPredictions:
-    """Return predictions of which two of 36 become correct, and most get nearer to the truth."""
+    """Return predictions for 36 images: two become correct, and most get nearer to the truth."""
     held = held_out(stock=0.6, adapted=0.6, images=36)
     scores, truth = held.stock.all_classes.copy(), held.truth
     wrong = np.flatnonzero(held.stock.trained_only.argmax(axis=1) != truth)

@@ -202,7 +202,7 @@ def test_the_evaluation_equals_a_classifiers_predictions(tiny: Backbone, adapted
 
 @pytest.mark.slow
 def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
-    """The predictions are those of the packed weights, and so is the support set."""
+    """Predictions and support set come from the packed weights."""
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
     training, given = shots("red", "green", "blue"), {"alpha": 1.0, "learning_rate": 3e-2, "epochs": 2}
     packed = adapt(tiny, training, config(**given, delta_format="4bit"), tests=tests)
@@ -245,7 +245,7 @@ def test_copies_are_not_evaluated_by_models_of_their_original(tiny: Backbone) ->
     assert report.overall.adapted.value < 0.8
 
 
-def test_a_confirmed_label_is_no_label_issue(tiny: Backbone) -> None:
+def test_a_confirmed_label_is_not_a_label_issue(tiny: Backbone) -> None:
     planted = shot("red", 900, "green")
     for confirmed in (False, True):
         images = [*shots("red", "green", "blue"), replace(planted, label_confirmed=confirmed)]

@@ -42,7 +42,7 @@ IMAGES = [crafted.jpeg(10), crafted.png(2, 64, 48), crafted.jpeg(1)]
 
 
 class PreviewWorld(World):
-    """World with jobs. The model of a request comes first, and another replica may answer it."""
+    """World with jobs, and other replicas. A finished model takes precedence over the preview."""
 
     def replica(self) -> Serving:
         return Serving(self.settings, self.database, self.blobs)

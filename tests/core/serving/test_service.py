@@ -180,7 +180,7 @@ def test_the_precedence_of_prompts(world: World) -> None:
 # --- loading ---
 
 
-def test_a_model_stands_on_the_stock_backbone(world: World) -> None:
+def test_a_model_is_based_on_the_stock_backbone(world: World) -> None:
     world.classify()
     world.classify(model=world.publish())
     assert world.loads == [world.backbone.name]

@@ -60,7 +60,7 @@ def test_concurrent_requests_encode_their_names_once(world: World) -> None:
     assert sorted(world.sentences) == ["a photo of a elm.", "a photo of a oak."]
 
 
-def test_who_waits_too_long_is_refused_and_other_names_are_not_delayed(
+def test_long_waits_are_refused_and_do_not_delay_other_names(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.classify(["elm", "oak"])

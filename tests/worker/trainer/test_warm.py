@@ -126,7 +126,7 @@ def test_its_whole_group_ends(warm_trainer: WarmTrainer, stand_in: StandIn, tmp_
         wait_until_dead(psutil.Process(other))
 
 
-def test_after_the_close_there_is_no_trainer(warm_trainer: WarmTrainer, stand_in: StandIn) -> None:
+def test_close_ends_the_trainer(warm_trainer: WarmTrainer, stand_in: StandIn) -> None:
     stand_in("time.sleep(60)")
     warm_trainer.prepare()
     waiting = process_of(warm_trainer)

@@ -14,7 +14,7 @@ CLASSES = {"red": 5, "green": 5, "yellow": 5}
 
 @pytest.fixture(scope="session")
 def trained(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Train a model of three colours, whose images are as light as those of the folder."""
+    """Train a model of three colours, with images as light as in the folder."""
     shots = tmp_path_factory.mktemp("trained")
     for name, images in CLASSES.items():
         (shots / name).mkdir()

@@ -38,12 +38,12 @@ def test_a_copy_is_found(kind: str, mirrored: bool) -> None:
     assert (pair.first, pair.second, pair.mirrored) == (7, 20, mirrored)
 
 
-def test_different_images_are_no_near_duplicates() -> None:
+def test_different_images_are_not_near_duplicates() -> None:
     assert find_near_duplicates([stats_of(drawn(seed)) for seed in range(60)]) == []
     assert find_near_duplicates([]) == []
 
 
-def test_equal_outlines_with_different_content_are_no_near_duplicates() -> None:
+def test_equal_outlines_with_different_content_are_not_near_duplicates() -> None:
     def framed(seed: int) -> Image.Image:
         ground = Image.new("RGB", (200, 200), "white")
         ground.paste(drawn(seed, 120, 120).point(lambda value: value // 3), (40, 40))
@@ -52,7 +52,7 @@ def test_equal_outlines_with_different_content_are_no_near_duplicates() -> None:
     assert find_near_duplicates([stats_of(framed(seed)) for seed in range(20)]) == []
 
 
-def test_plain_images_are_no_near_duplicates() -> None:
+def test_plain_images_are_not_near_duplicates() -> None:
     assert (
         find_near_duplicates(
             [stats_of(Image.new("RGB", (60, 60), "red")), stats_of(Image.new("RGB", (60, 60), "blue"))]

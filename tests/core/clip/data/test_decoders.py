@@ -156,7 +156,7 @@ def test_a_process_that_dies_while_idle_costs_nothing() -> None:
     pool.close()
 
 
-def test_a_process_that_does_not_start_is_no_fault_of_the_image(
+def test_a_process_that_does_not_start_is_not_blamed_on_the_image(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")

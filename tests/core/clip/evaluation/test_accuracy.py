@@ -65,7 +65,7 @@ def test_the_interval_of_any_answers(pairs: list[tuple[bool, bool]]) -> None:
 @pytest.mark.parametrize(
     ("gained", "lost"), [(5, 0), (6, 0), (9, 2), (8, 2), (12, 3), (12, 4), (2, 1), (0, 3)]
 )
-def test_the_interval_is_above_0_exactly_if_a_sign_test_is_significant(gained: int, lost: int) -> None:
+def test_the_interval_is_above_0_if_and_only_if_a_sign_test_is_significant(gained: int, lost: int) -> None:
     """However many images are unchanged."""
     n = gained + lost
     exact = sum(comb(n, k) for k in range(gained, n + 1)) / 2**n

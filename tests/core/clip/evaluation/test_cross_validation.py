@@ -185,7 +185,7 @@ def test_a_model_is_complete_before_its_evaluation(tiny: Backbone) -> None:
 
 @pytest.mark.slow
 def test_label_issues_are_those_of_two_models(tiny: Backbone) -> None:
-    """A single fold of a fifth predicts few images. The others have one vote, and are no label issues."""
+    """A single fold of a fifth predicts few images. The others have one vote: none is reported."""
     every = [*shots("red", "green", each=260)]
     planted = [every[i] for i in range(0, 520, 13)]
     other = {"red": "green", "green": "red"}

@@ -45,7 +45,7 @@ def test_a_gain_in_probabilities_alone() -> None:
     assert "1 of 1,000 cases or fewer" in made.recommendations[0].detail
 
 
-def test_a_gain_that_is_not_proven_asks_for_images() -> None:
+def test_an_unproven_gain_recommends_more_images() -> None:
     made = report(changed_by_hand(4, 1, 15), source="test")
     assert made.recommendations[0].code == "evaluate"
     assert "not proven" in made.recommendations[0].detail

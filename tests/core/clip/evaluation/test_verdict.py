@@ -44,7 +44,7 @@ def test_the_mirror_image_is_a_loss() -> None:
     assert judge(swapped, 40.0).p == judge(held, 40.0).p
 
 
-def test_overconfidence_is_no_gain() -> None:
+def test_overconfidence_is_not_a_gain() -> None:
     """Scaling all scores by three carries no information."""
     honest, bold = (brier_gains(predictions(80, lead=1.0, boldness=b), 40.0) for b in (1.0, 3.0))
     assert honest.mean() == pytest.approx(bold.mean(), abs=0.01)
@@ -58,7 +58,7 @@ def test_chance_is_seldom_taken_for_a_gain(images: int) -> None:
     assert found.count("worse") <= 6
 
 
-def test_lower_confidence_on_random_labels_is_no_gain() -> None:
+def test_lower_confidence_on_random_labels_is_not_a_gain() -> None:
     """The labels are random: the stock model is overconfident, the adapted model is cautious."""
     found = [
         judge(replace(predictions(60, lead=0.0, seed=s), stock=scores(np.arange(60) % 3, 4.0, s)), 40.0)

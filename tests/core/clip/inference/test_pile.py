@@ -134,7 +134,7 @@ def test_a_mark_lowers_only_what_it_reaches() -> None:
 
 
 def test_labels_count_at_once() -> None:
-    """Three images of a stranger make it a class; the limit stays that of the shots."""
+    """Three labelled images of a new class make it known; the limit still comes from the shots."""
     rows = np.flatnonzero(TRUTH == 5)[:3]
     grown = SUPPORT.add(IMAGES[rows], np.full(3, 9))
     answer = something_else(grown, IMAGES)

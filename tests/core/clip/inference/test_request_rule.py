@@ -27,7 +27,7 @@ MANY = unit(400, 6, seed=3), torch.arange(400) % 3
 TEXTS, IMAGES = unit(5, 6, seed=1), unit(20, 6, seed=2)
 CLOSED, MIXED, UNTRAINED = [2, 0, 1], [2, NEW_CLASS, 0, 1, NEW_CLASS], [NEW_CLASS] * 3
 NEAR = TEXTS.clone()
-"""Texts of which the trained ones lie near their shots, so that these prefer trained classes."""
+"""Texts. The trained ones are near their shots, so that these prefer trained classes."""
 NEAR[[0, 2, 3]] = F.normalize(SHOTS[0][[4, 0, 2]] + 0.3 * unit(3, 6, seed=8), dim=-1)
 BY_KIND = {"closed": CLOSED, "mixed": MIXED, "untrained": UNTRAINED}
 
@@ -184,7 +184,7 @@ def test_scores_do_not_depend_on_the_order_of_the_classes(
     torch.testing.assert_close(other.scores(IMAGES), rule.scores(IMAGES)[:, order])
 
 
-def test_the_prior_is_taken_off_trained_classes_and_their_best_score_stays_beside_new_ones() -> None:
+def test_the_prior_lowers_trained_classes_but_not_their_best_score_beside_new_ones() -> None:
     labels = torch.tensor([0] * 16 + [1] * 2 + [2] * 4)
     less = torch.tensor([8.0, 1.0, 2.0]).log() / LOGIT_SCALE
     closed = request_rule(SHOTS, TEXTS[:3], CLOSED)

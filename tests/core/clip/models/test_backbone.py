@@ -211,7 +211,7 @@ def test_an_uncached_hub_name_is_unavailable(
 
 @pytest.mark.slow
 def test_weights_that_are_only_a_pickle_are_not_loaded(hub: Hub, tmp_path: Path) -> None:
-    """Tags whose repository holds only a pickle, and tags that are only the URL of one."""
+    """Tags whose repository has only a pickle, and tags that are the URL of one."""
     (tmp_path / "repository").mkdir()
     (tmp_path / "repository" / "open_clip_pytorch_model.bin").write_bytes(b"not even a pickle")
     hub.add("timm/resnet50_clip.yfcc15m", tmp_path / "repository")

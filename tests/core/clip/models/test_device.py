@@ -58,7 +58,7 @@ def test_auto_takes_a_gpu_that_torch_can_use(gpus: Gpus, caplog: pytest.LogCaptu
     assert "--index-url https://download.pytorch.org/whl/cu126" in message
 
 
-def test_a_full_gpu_is_no_broken_one(gpus: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_gpu_is_not_a_broken_one(gpus: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*size: int, **options: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 

@@ -63,7 +63,7 @@ def test_alpha_0_is_theta_0_bit_for_bit(kind: DeltaFormat) -> None:
 
 
 def test_full_gives_theta_1_back_bit_for_bit() -> None:
-    """This also holds where θ_0 + (θ_1 − θ_0) differs from θ_1."""
+    """This holds even where θ_0 + (θ_1 − θ_0) differs from θ_1."""
     theta_0, theta_1 = thetas()
     theta_0["matrix"][0, :2] = torch.tensor([1e8, 1.0])
     theta_1["matrix"][0, :2] = torch.tensor([0.1, -0.0])

@@ -135,7 +135,7 @@ def test_views_and_parameters_are_saved_as_they_look(
 
 
 def test_a_flipped_bit_is_found(tiny: Backbone, stored: tuple[bytes, Manifest]) -> None:
-    """All of 60 flips are found, also in the header and at both ends."""
+    """All of 60 flips are found, even in the header and at both ends."""
     data, manifest = stored
     dice = random.Random(11)
     places = [0, 9, len(data) - 1, *(dice.randrange(len(data)) for _ in range(57))]

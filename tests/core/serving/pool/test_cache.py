@@ -68,7 +68,7 @@ def put(cache: WarmCache[str], key: str, value: str) -> None:
 
 
 def warm(cache: WarmCache[str], keys: Iterable[str]) -> list[str]:
-    """List those of the keys whose values are kept."""
+    """List the keys whose values are kept."""
     return [key for key in keys if cache.has(("value", key))]
 
 

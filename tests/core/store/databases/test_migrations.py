@@ -211,7 +211,7 @@ def test_a_database_of_another_version_is_refused(
 def test_a_damaged_file_ends_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated: Path
 ) -> None:
-    """As `clipcite serve` starts: with a file that is no database, and with a damaged page."""
+    """`clipcite serve` starts with a file that is not a database, and with a damaged page."""
     monkeypatch.setenv("CLIPCITE_DATA", str(tmp_path))
     monkeypatch.delenv("CLIPCITE_DATABASE_URL", raising=False)
     content = migrated.read_bytes()

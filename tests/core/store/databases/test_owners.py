@@ -109,7 +109,7 @@ def take(database: Database, ahead: int, **given: Any) -> list[str]:
 
 
 def test_jobs_started_per_owner_are_limited(database: Database) -> None:
-    """The limit holds whatever was sent, for example by two dispatchers or in a late message."""
+    """The limit holds for any messages, for example from two dispatchers or late."""
 
     def start(job_id: str) -> bool:
         with database.write() as session:

@@ -51,7 +51,7 @@ def test_a_replaced_event_gets_a_new_number(database: Database) -> None:
     assert [(e.seq, e.type) for e in found][-2:] == [(7, "model_published"), (8, "succeeded")]
 
 
-def test_the_same_progress_is_no_event(database: Database) -> None:
+def test_the_same_progress_adds_no_event(database: Database) -> None:
     claim = claimed(database, new_job(database))
     beat(database, claim, step(0.5), step(0.5), step(0.5))
     with database.read() as session:

@@ -27,7 +27,7 @@ def test_a_new_job_is_queued_and_keeps_its_images_in_order(database: Database) -
     assert types_of(database, job_id) == ["queued"]
 
 
-def test_pages_come_newest_first_also_when_many_were_made_at_once(database: Database) -> None:
+def test_pages_are_newest_first_even_if_many_are_created_at_once(database: Database) -> None:
     made = [new_job(database) for _ in range(7)]
     with database.write() as session:
         session.execute(update(Job).values(created_at=database_now(session)))  # All have the same time.

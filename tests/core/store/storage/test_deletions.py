@@ -63,7 +63,7 @@ def test_only_what_is_kept_stays(database: Database, blobs: Blobs) -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_an_error_after_the_commit_deletes_nothing(database: Database, blobs: Blobs, kept: bool) -> None:
-    """The row decides, not the error. This includes a commit whose answer was lost."""
+    """The row decides, not the error, even after a commit whose response was lost."""
 
     def fail() -> None:
         with deletions.unless_kept(database, blobs, "jobs/a"):
