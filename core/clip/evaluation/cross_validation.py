@@ -74,9 +74,10 @@ def cross_validate(
         )
         delta = encode(tower_parameters(backbone.model), tuned.theta_1, config.delta_format)
         stock_features = trained.stock_features[[kept[i] for i in support_shots(labels)]]
+        support_set = encode_support_set(backbone, delta, images, labels, stock_features, up_to=config.alpha)
         predicted = predict(
             context,
-            Weights(delta, encode_support_set(backbone, delta, images, labels, stock_features)),
+            Weights(delta, support_set),
             candidates,
             [trained.sources[i] for i in fold],
             [trained.labels[i] for i in fold],

@@ -9,8 +9,7 @@ Throughput as a multiple of the plain network's, on one core of a busy machine, 
     starter        with both                                  1.55       1.42
 
 So oneDNN's convolution stays, although torch has no public form of it. A convolution with TensorFlow's
-padding, which only the starter has, keeps torch's own. CLIP's text towers compute 77 tokens per prompt, of
-which a class name uses about ten; the padding is cut off.
+padding, which only the starter has, keeps torch's own.
 
 Eager PyTorch needs the GIL before each of hundreds of operations, and in a service other threads hold it. A
 traced tower is one call, which releases the GIL once. Beside one busy Python thread it is 1.74 times as fast
@@ -38,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from core.clip.data.transforms import Pixels
-from core.clip.models.features import encode_images
+from core.clip.models.features import encode_images, encode_trimmed, is_causal_clip
 
 MAX_DIFFERENCE = 1e-5
 """Maximum difference of a normalised feature from the original network's, due to rounding order."""
@@ -86,8 +85,8 @@ class InferenceNetwork(nn.Module):
         """
         device = next(self.network.parameters()).device
         with self._plan.autocast(device):
-            if self._plan.trims_prompts:
-                return _encode_trimmed(self.network, tokens, device)
+            if is_causal_clip(self.network):
+                return encode_trimmed(self.network, tokens, device)
             tokens = tokens.to(device, non_blocking=True)
             return cast(Tensor, cast(Any, self.network).encode_text(tokens))
 
@@ -99,7 +98,6 @@ class InferencePlan:
     pixels: Pixels
     convolutions: Mapping[str, tuple[list[int], str | None]] = field(default_factory=dict)
     """The shape of the input of each convolution and the norm to fuse into it, by their names."""
-    trims_prompts: bool = False
     program: Program | None = None
     dtype: torch.dtype | None = None
     """Autocast type of both towers; None is fp32."""
@@ -147,7 +145,7 @@ def plan_inference(
     images = torch.stack([pixels.fit(Image.fromarray(image)) for image in noise])
     images = images.to(next(network.parameters()).device)
     finished = pixels.finish(images)
-    plan = InferencePlan(pixels, trims_prompts=_is_causal_clip(network))
+    plan = InferencePlan(pixels)
     if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         before, convolutions = _convolutions(network, finished)
         plan = replace(plan, convolutions=convolutions)
@@ -267,31 +265,3 @@ def _places(network: nn.Module) -> Iterator[tuple[dict[str, Any], str]]:
 
 def _tensors(network: nn.Module) -> list[Tensor]:
     return [owner[name].detach() for owner, name in _places(network)]
-
-
-def _is_causal_clip(network: nn.Module) -> bool:
-    """Return True for open_clip's CLIP text tower: causal attention, feature of the end token.
-
-    The end token is the one with the largest id.
-    """
-    mask = getattr(network, "attn_mask", None)
-    parts = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
-    if not isinstance(mask, Tensor) or not all(hasattr(network, part) for part in parts):
-        return False
-    causal = torch.full_like(mask, float("-inf")).triu_(1)
-    return getattr(network, "text_pool_type", None) == "argmax" and torch.equal(mask, causal)
-
-
-def _encode_trimmed(network: Any, tokens: Tensor, device: torch.device) -> Tensor:
-    """Compute CLIP.encode_text without the tokens after the end of the longest prompt."""
-    ends = tokens.argmax(dim=-1)  # [N]
-    length = int(ends.max()) + 1
-    tokens, ends = (x.to(device, non_blocking=True) for x in (tokens[:, :length], ends))
-    x = network.token_embedding(tokens)
-    x = (x + network.positional_embedding[:length]).to(network.transformer.get_cast_dtype())
-    x = network.ln_final(network.transformer(x, attn_mask=network.attn_mask[:length, :length]))
-    x = x[torch.arange(len(x), device=x.device), ends]  # [N, D]
-    project: nn.Linear | nn.Parameter | None = network.text_projection
-    if project is None:
-        return cast(Tensor, x)
-    return cast(Tensor, project(x) if isinstance(project, nn.Linear) else x @ project)

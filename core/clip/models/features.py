@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,8 +35,39 @@ def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Encode token ids [N, L] to normalised fp32 features [N, D]."""
-    return F.normalize(cast(Any, model).encode_text(tokens).float(), dim=-1)
+    """Encode token ids [N, L] to normalised fp32 features [N, D]. The caller sets gradients and autocast."""
+    if is_causal_clip(model):
+        features = encode_trimmed(model, tokens, tokens.device)
+    else:
+        features = cast(Any, model).encode_text(tokens)
+    return F.normalize(features.float(), dim=-1)
+
+
+def is_causal_clip(network: nn.Module) -> bool:
+    """Return True for open_clip's CLIP text tower: causal attention, feature of the end token.
+
+    The end token is the one with the largest id.
+    """
+    causal = isinstance(network, open_clip.CLIP) and network.attn_mask is not None
+    return causal and network.text_pool_type == "argmax"
+
+
+def encode_trimmed(network: Any, tokens: Tensor, device: torch.device) -> Tensor:
+    """Compute CLIP.encode_text without the tokens after the end of the longest prompt.
+
+    CLIP pads prompts to 77 tokens, and a class name uses about ten. Causal attention never looks at the rest.
+    """
+    ends = tokens.argmax(dim=-1)  # [N]
+    length = int(ends.max()) + 1
+    tokens, ends = (x.to(device, non_blocking=True) for x in (tokens[:, :length], ends))
+    x = network.token_embedding(tokens)
+    x = (x + network.positional_embedding[:length]).to(network.transformer.get_cast_dtype())
+    x = network.ln_final(network.transformer(x, attn_mask=network.attn_mask[:length, :length]))
+    x = x[torch.arange(len(x), device=x.device), ends]  # [N, D]
+    project: nn.Linear | nn.Parameter | None = network.text_projection
+    if project is None:
+        return cast(Tensor, x)
+    return cast(Tensor, project(x) if isinstance(project, nn.Linear) else x @ project)
 
 
 @torch.no_grad()

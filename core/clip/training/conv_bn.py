@@ -22,10 +22,12 @@ def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
     only in eval mode. If the output would change, because a convolution feeds more than its norm, the network
     is left unmodified.
     """
-    image = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size)
-    image = image.to(next(model.parameters()).device)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.padding_mode == "zeros"]
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not norms and not any(map(_is_depthwise, convolutions)):
+        return
+    image = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size)
+    image = image.to(next(model.parameters()).device)
     made_by: dict[int, nn.Conv2d] = {}  # id of an output → the convolution that computed it
     norm_of: dict[nn.Conv2d, nn.BatchNorm2d] = {}
     outputs: list[Tensor] = []  # references prevent the reuse of an id

@@ -16,7 +16,7 @@ from core.clip.config import AdaptConfig
 from core.clip.data.loader import Crop, crop_batches, epoch_batches
 from core.clip.data.transforms import random_resized_crop, to_pixels
 from core.clip.errors import Cancelled, TrainingDiverged
-from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.device import mixed_precision
 from core.clip.models.features import (
     PROMPT_BATCH_SIZE,
@@ -93,7 +93,7 @@ def fine_tune(
 
     # Both networks stay in eval mode. Dropout would make L_VLD(θ_0) > 0. BatchNorm keeps its running
     # statistics: such small batches would ruin them, and the ensemble could not average them.
-    teacher = copy.deepcopy(backbone.model)
+    teacher = with_parameters(backbone, tower_parameters(backbone.model))  # shares the weights
     fuse_conv_bn(teacher, backbone.image_size)
     student = copy.deepcopy(teacher)
     # The teacher needs no gradient. But in the layout of attention, torch.matmul copies a weight without
@@ -154,8 +154,9 @@ def fine_tune(
         """Return the losses of a batch and their `total`. Accumulate its gradients in the parameters."""
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            image_features = _encode(student, x, micro_batch_size, check)  # [B, D], fp32 from here on
-            text_features = encode_tokens(student, tokens[sentences])[text_of]  # [B, D]
+            # [B, D], fp32 from here on. The texts first: the length of the longest prompt synchronises a GPU.
+            text_features = encode_tokens(student, tokens[sentences])[text_of]
+            image_features = _encode(student, x, micro_batch_size, check)
             with torch.no_grad():
                 teacher_image_features = _encode(teacher, x, micro_batch_size, check)
         parts = losses(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,8 @@ def encode_support_set(
     images: Sequence[Tensor],
     labels: Sequence[int],
     stock_features: Tensor | None = None,
+    *,
+    up_to: float = 1.0,
 ) -> SupportSet:
     """Encode the training images of `support_shots` with θ(α) at each α of `SUPPORT_ALPHAS`, in fp32.
 
@@ -58,11 +61,15 @@ def encode_support_set(
     Args:
         images: N training images, uint8 [3, H, W].
         stock_features: [M, D], the features of the support shots at α = 0, if already computed.
+        up_to: the highest α at which the result is used. Beyond it, the features repeat.
     """
     chosen = support_shots(labels)
     theta_0 = tower_parameters(backbone.model)
     features = [] if stock_features is None else [stock_features]
-    for alpha in SUPPORT_ALPHAS[len(features) :]:
+    for below, alpha in list(pairwise((0.0, *SUPPORT_ALPHAS)))[len(features) :]:
+        if features and below >= up_to:
+            features.append(features[-1])
+            continue
         network = with_parameters(backbone, delta.theta(theta_0, alpha))
         encoded = []
         for start in range(0, len(chosen), IMAGE_BATCH_SIZE):  # all pixels at once may need gigabytes
