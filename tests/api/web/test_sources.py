@@ -185,3 +185,24 @@ def test_photos_of_a_phone_are_taken(browser: Browser, quick_url: str, tmp_path:
         job = client.jobs.get(page.url.rpartition("/")[2])
         assert {entry.name: entry.images for entry in job.classes} == {"red": 5, "green": 2}
         client.jobs.cancel(job.id)
+
+
+def test_the_service_makes_thumbnails_of_what_is_seen(
+    browser: Browser, quick_url: str, tmp_path: Path
+) -> None:
+    """A class shows 24 images, and the view a few classes. Chromium can't show TIFF."""
+    shots = write_class_folders(tmp_path / "shots", {f"class {number}": 0 for number in range(10)})
+    for folder in shots.iterdir():
+        for number in range(3):
+            Image.effect_noise((90, 70), 50).convert("RGB").save(folder / f"{number}.tiff", "TIFF")
+    with window(browser, quick_url, viewport={"width": 800, "height": 600}) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if "/thumbnail" in request.url else None)
+        page.goto("/")
+        drop(page, page.locator(".zone"), shots)
+        expect(page.locator(".thumbs li")).to_have_count(30)
+        expect(page.locator(IMAGES).first).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        assert 0 < len(asked) < 20
+        page.locator(".thumbs li").last.scroll_into_view_if_needed()
+        expect(page.locator(".thumbs").last.locator("img[src]")).to_have_count(3)

@@ -3,7 +3,9 @@
 import { hasCamera, openCamera, recorder } from "./camera.js";
 import { acceptDrops, imagePickers } from "./dropzone.js";
 import { h, newId, replace } from "../lib/dom.js";
+import { pictured } from "../lib/training/image_check.js";
 import { count } from "../lib/words.js";
+import { whenSeen } from "./when_seen.js";
 
 const SHOWN = 24;
 const MIN_SHOTS = 4; // below, the card suggests more images
@@ -117,5 +119,6 @@ function thumbnail(image, shots) {
     badge.textContent = detail;
     badge.hidden = !detail;
   }
+  whenSeen(element, () => pictured(image).then(refresh));
   return { element, refresh };
 }

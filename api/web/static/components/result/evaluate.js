@@ -4,6 +4,7 @@ import { dropZone } from "../dropzone.js";
 import { announce, h, replace } from "../../lib/dom.js";
 import { problemBox } from "../../lib/problem.js";
 import { upload } from "../../lib/service/http.js";
+import { pictured } from "../../lib/training/image_check.js";
 import { Shots } from "../../lib/training/training_form.js";
 import { count, percent } from "../../lib/words.js";
 import { likely } from "./verdict.js";
@@ -46,6 +47,12 @@ function summary({ images, correct, accuracy, interval, stock_accuracy: stock, w
   return [h("p", {}, h("strong", {}, text), numbers), warnings.map(({ detail }) => h("p", { class: "soft" }, detail))];
 }
 
+function picture(image, alt) {
+  const shown = h("img", { class: "stored loaded", src: image?.url, alt });
+  if (image && !image.url) pictured(image).then(() => image.url && (shown.src = image.url));
+  return shown;
+}
+
 function mistakes(rows, files) {
   if (!rows.length) return null;
   return [
@@ -57,7 +64,7 @@ function mistakes(rows, files) {
         h(
           "li",
           {},
-          h("img", { class: "stored loaded", src: files.get(file)?.url, alt: `${file}, labelled ${truth}` }),
+          picture(files.get(file), `${file}, labelled ${truth}`),
           h("p", {}, h("span", { class: "wrong" }, predicted), ` ${percent(probability)}, labelled `, h("span", { class: "right" }, truth)),
         ),
       ),

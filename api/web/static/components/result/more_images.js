@@ -1,10 +1,12 @@
 // More training or test images for a model, which is then trained again.
 
 import { dropZone, picker } from "../dropzone.js";
+import { whenSeen } from "../when_seen.js";
 import { h, replace } from "../../lib/dom.js";
 import { upload } from "../../lib/service/http.js";
 import { newKey } from "../../lib/ids.js";
 import { problemBox } from "../../lib/problem.js";
+import { pictured } from "../../lib/training/image_check.js";
 import { Shots } from "../../lib/training/training_form.js";
 import { count } from "../../lib/words.js";
 
@@ -53,6 +55,7 @@ export function moreImages(job, classes, split) {
   function thumb(image) {
     const remove = h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: () => shots.remove(image) }, "×");
     const shown = image.url ? h("img", { src: image.url, alt: image.name }) : h("span", { class: "blank" }, image.name);
+    if (!image.url) whenSeen(shown, () => pictured(image).then(() => image.url && shown.replaceWith(h("img", { src: image.url, alt: image.name }))));
     return h("span", { class: `thumb ${image.problem?.level ?? ""}`, title: image.problem?.detail }, shown, remove);
   }
   async function begin() {

@@ -2,7 +2,7 @@
 
 import { announce, h, replace } from "../../lib/dom.js";
 import { classOfKey, DIGITS, NONE } from "../../lib/sorting/groups.js";
-import { checked } from "../../lib/sorting/sorting.js";
+import { pictured } from "../../lib/training/image_check.js";
 import { count } from "../../lib/words.js";
 import { askClass } from "./class_dialog.js";
 
@@ -40,7 +40,7 @@ export function groupWalk(groups, names, label, skip, tally) {
       const picture = h("img", { alt: "", hidden: true });
       const blank = h("span", { class: "blank" }, image.name);
       const one = h("button", { type: "button", class: "pick", "aria-pressed": String(!left.has(image)), "aria-label": image.name, title: image.name, onclick: toggle }, blank, picture);
-      checked(image).then(() => {
+      pictured(image).then(() => {
         if (!image.url) return; // a format that this browser can't show
         picture.src = image.url;
         picture.hidden = false;

@@ -2,7 +2,7 @@
 
 import { announce, h, replace } from "../../lib/dom.js";
 import { classOf, classOfKey, DIGITS, NONE, sureness, wordsFor } from "../../lib/sorting/groups.js";
-import { checked } from "../../lib/sorting/sorting.js";
+import { pictured } from "../../lib/training/image_check.js";
 import { percent } from "../../lib/words.js";
 import { askClass } from "./class_dialog.js";
 
@@ -36,7 +36,7 @@ export function walk(images, names, label, { pass = () => {}, truths = null } = 
     /** Show the thumbnail of a format that this browser can't show. */
     async function showThumbnail() {
       const image = images[place];
-      await checked(image);
+      await pictured(image);
       if (image !== images[place]) return;
       if (image.url && picture.src !== image.url) picture.src = image.url;
       else picture.hidden = true;

@@ -1,7 +1,6 @@
 // The images that are being sorted, and the person's labels. They outlive the view.
 
 import { confirmed } from "../dom.js";
-import { inspect } from "../training/image_check.js";
 import { count } from "../words.js";
 import { NONE } from "./groups.js";
 import { note, recallNoted } from "./remembered.js";
@@ -194,12 +193,6 @@ class Sorting extends EventTarget {
 }
 
 export const sorting = new Sorting();
-
-/** Set the thumbnail (`url`) of the image, once. */
-export function checked(image) {
-  image.checked ??= inspect(image);
-  return image.checked;
-}
 
 addEventListener("beforeunload", (event) => {
   if (sorting.unsaved.length) event.preventDefault(); // the browser asks first

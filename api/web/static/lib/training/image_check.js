@@ -10,13 +10,22 @@ const UNSUPPORTED_BY_BROWSERS = /\.(tiff?|heic|heif)$/i; // Safari alone reads t
 const waiting = [];
 let busy = 0;
 
-/** Set `url` (a thumbnail), `width`, `height`, `hash` and `problem` of the image.
+/** Set `url` (a thumbnail), `width`, `height`, `hash` and `problem` of the image, once.
  *  At most MAX_CONCURRENT images are decoded at a time. Resolves when this image is done. */
 export function inspect(image) {
-  return new Promise((resolve) => {
+  image.inspected ??= new Promise((resolve) => {
     waiting.push([image, resolve]);
     next();
   });
+  return image.inspected;
+}
+
+/** Inspect the image. If only the service can show its format, ask it for the thumbnail, once. */
+export async function pictured(image) {
+  await inspect(image);
+  if (image.url || !UNSUPPORTED_BY_BROWSERS.test(image.file.name)) return;
+  image.thumbnail ??= thumbnailOf(image.file);
+  image.url = await image.thumbnail;
 }
 
 function next() {
@@ -38,9 +47,8 @@ async function check(image) {
   try {
     bitmap = await createImageBitmap(image.file);
   } catch {
-    // The service reads formats that browsers can't show, so these are left to its check, and it makes their thumbnails.
-    if (UNSUPPORTED_BY_BROWSERS.test(image.file.name)) image.url = await thumbnailOf(image.file);
-    else image.problem = { level: "bad", detail: "Can't be read as an image: damaged, or another kind of file." };
+    // The service reads formats that browsers can't show, so these are left to its check.
+    if (!UNSUPPORTED_BY_BROWSERS.test(image.file.name)) image.problem = { level: "bad", detail: "Can't be read as an image: damaged, or another kind of file." };
     return;
   }
   image.width = bitmap.width;
