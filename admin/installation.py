@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from core.doctor import problems_of
 from core.errors import ClipCiteError
+from core.scratch import FULL
 from core.settings import Settings, read_settings
 from core.store.db.session import Database
 from core.store.db.text import printable
@@ -26,6 +27,12 @@ def errors_in_words() -> Iterator[None]:
         yield
     except ClipCiteError as error:
         typer.echo(printable(error.detail), err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        place = printable(str(error.filename or "A disk"))
+        typer.echo(f"{place}: {error.strerror}. Free some space, and give the command again.", err=True)
         raise typer.Exit(1) from None
 
 

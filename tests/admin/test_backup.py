@@ -1,11 +1,13 @@
 """`clipcite backup` and `restore`: killed processes, wrong clocks and tampered folders."""
 
+import errno
 import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,29 @@ def test_a_killed_backup_leaves_nothing_for_long(data: Path, tmp_path: Path) -> 
     assert run(data, "backup", str(tmp_path / "backup")).exit_code == 0
     assert list(scratch.iterdir()) == []
     assert list((tmp_path / "backup").rglob("*.part")) == []
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_a_full_disk_is_one_sentence(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The same command works once there is space."""
+    given = ("backup", str(tmp_path / "backup"))
+    if command == "restore":
+        assert run(data, *given).exit_code == 0
+        data, given = tmp_path / "new", ("restore", given[1])
+
+    def full(dir: Path) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{dir}/tmp1")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", full)
+        refused = run(data, *given)
+    assert refused.exit_code == 1
+    assert refused.output.endswith(
+        "/tmp1: No space left on device. Free some space, and give the command again.\n"
+    )
+    assert run(data, *given).exit_code == 0
 
 
 def tampered(backup: Path, kind: str, change: Callable[[list[Any]], object]) -> None:
