@@ -59,7 +59,7 @@ def list_backbones(
     from core.clip.models.recommend import CURATED, recommend, this_machine
 
     with _cache() as cache:
-        recommended, reason = recommend(this_machine(settings_of().device, cache))
+        recommended, reason = recommend(this_machine(settings_of().device, cache), cache)
         here = {STARTER: _starter_bytes(cache)}
         here |= {backbone.name: backbone.bytes for backbone in installed.list_installed(cache)}
         known = [each.name for each in CURATED]

@@ -103,7 +103,7 @@ def remove_backbone(name: Name, database: DatabaseDep, serving: ServingDep) -> N
 def _listed(database: Database, serving: Serving, caller: Caller) -> BackboneList:
     settings = serving.settings
     machine = this_machine(settings.device, settings.cache)
-    recommended, reason = recommend(machine)
+    recommended, reason = recommend(machine, settings.cache)
     with database.read() as session:
         pulls = {row.name: row for row in backbones.pulls(session)}
         default = backbones.default(session, settings)

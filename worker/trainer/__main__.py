@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -163,6 +164,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     from core.clip.pipeline import Shot, TrainedModel, adapt
     from core.clip.training.checkpoint import Checkpoints
     from core.clip.training.microbatch import reserve_gpu_memory
+    from core.clip.training.precision import choose_precision
     from core.clip.weights.files import load_weights, save_weights
     from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 
@@ -171,6 +173,9 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         config.backbone, cache=Path(task.cache), image_size=config.image_size, device=task.device
     )
     reserve_gpu_memory(backbone.device, task.serving_reserve_bytes)
+    checkpoints = Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds)
+    precision = checkpoints.precision() or choose_precision(backbone, config, Path(task.cache), channel)
+    config = replace(config, precision=precision)
 
     def shots(split: str) -> list[Shot]:
         return [
@@ -200,7 +205,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
             tests=shots("test"),
             reporter=channel,
             limits=ImageLimits(task.max_image_bytes, task.max_image_pixels),
-            checkpoints=Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds),
+            checkpoints=checkpoints,
             seconds=task.deadline_seconds - (time.monotonic() - started),
             on_trained=publish,
             trained=trained,

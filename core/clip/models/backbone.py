@@ -22,7 +22,7 @@ from core.clip.errors import BackboneUnavailable, InvalidConfig
 from core.clip.models import backbones, transformers_clip
 from core.clip.models.backbones import CONFIG, LOCAL, TOWER_CONFIG, WEIGHTS, read_config
 from core.clip.models.device import allow_tf32, device_problem, find_device
-from core.clip.models.sizes import SPEED, training_speed
+from core.clip.models.sizes import training_speed
 from core.clip.models.starter import starter_folder, starter_identity
 from core.clip.models.tokenizer import make_tokenizer, masked_padding, trim_padding
 from core.errors import ClipCiteError
@@ -217,7 +217,7 @@ def check_installed(name: str, cache: Path, device: str = "auto") -> dict[str, A
     folder, found = backbones.folder_of(name, cache), backbones.read(name, cache)
     assert found is not None
     speed = {"images_per_second": training_speed(backbone.model, backbone.image_size)}
-    (folder / SPEED).write_text(json.dumps(speed), encoding="utf-8")
+    backbones.keep_speed(name, cache, speed)
     described = {"name": name, "source": found.source, "bytes": found.bytes, "sha256": backbone.sha256}
     return {**described, "folder": str(folder), **speed}
 

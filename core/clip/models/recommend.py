@@ -1,6 +1,5 @@
 """Recommendation of a pre-trained model for a machine, and the models to recommend."""
 
-import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from core.clip.checks.estimate import GUESS_SPREAD, Speed
+from core.clip.checks.estimate import GUESS_SPREAD, Speed, estimate
+from core.clip.config import resolve_config
 from core.clip.models import backbones
 from core.clip.models.device import find_device, mixed_precision
-from core.clip.models.sizes import SPEED
 
 GB = 1_000_000_000
 TRAINING_GB, SERVING_GB = 7, 2
@@ -39,6 +38,8 @@ CURATED = (
 )
 BF16_GAIN = 4.0 / (32 / 39.3)
 """Factor of the speed with bf16, as measured with ViT-B/16 (docs/operate/gpu.md, "Sizing")."""
+PHOTOS, PATIENCE_SECONDS = 40, 600
+"""A recommended model trains on so many photos in this time (seconds)."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,11 @@ class Machine:
     cores: int
 
 
-def recommend(machine: Machine) -> tuple[str | None, str]:
-    """Return the name of the best model that fits the machine, or None, and the reason as a sentence."""
+def recommend(machine: Machine, cache: Path) -> tuple[str | None, str]:
+    """Return the name of the best model that fits the machine, or None, and the reason as a sentence.
+
+    On a CPU the larger one must be fast enough, by the speed measured on this machine, else by a guess.
+    """
     name = None
     if machine.gpu is not None:
         memory = machine.gpu
@@ -65,7 +69,10 @@ def recommend(machine: Machine) -> tuple[str | None, str]:
     else:
         memory = machine.memory
         if memory >= 8 * GB:
-            name = "ViT-B-16/openai" if memory >= 12 * GB and machine.bf16 else "ViT-B-32/openai"
+            speed = find_speed("ViT-B-16/openai", cache, machine)
+            job = estimate(resolve_config(backbone="ViT-B-16/openai"), PHOTOS, 0, [], speed)
+            fast = job.seconds is not None and job.seconds <= PATIENCE_SECONDS
+            name = "ViT-B-16/openai" if memory >= 12 * GB and fast else "ViT-B-32/openai"
     if name is None:
         return None, (
             f"CLIP needs about {TRAINING_GB} GB of free memory; this machine has {memory // GB}. You can "
@@ -81,7 +88,7 @@ def recommend(machine: Machine) -> tuple[str | None, str]:
 
 
 def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
-    """Return the training speed from the speed test at installation, or an estimate.
+    """Return the training speed from the speed test at installation or at the first training, or an estimate.
 
     The estimate is the speed on another machine times a factor. The factor is the same for all backbones, so
     that their order is right. It comes from another backbone that was tested on this machine, else from the
@@ -107,10 +114,10 @@ def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
 
 
 def _tested_speed(name: str, cache: Path) -> float | None:
-    """Return the result of the speed test of an installed backbone, or None."""
+    """Return the speed of a backbone's trainings as measured on this machine, or None."""
     try:
-        return float(json.loads((backbones.folder_of(name, cache) / SPEED).read_text())["images_per_second"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(backbones.kept_speed(name, cache)["images_per_second"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 

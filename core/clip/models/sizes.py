@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.clip.config import AdaptConfig
-from core.clip.models.device import mixed_precision
+from core.clip.models.device import mixed_precision, multiplies_bf16
 
 PARAMETER_BYTES = 4
 TRAINING_COPIES = 8
@@ -23,8 +23,6 @@ its packed form and the weights to evaluate. With 8, the peaks of `benchmarks.fu
 LIBRARY_BYTES = 500_000_000
 """Memory of Python and its libraries."""
 TYPICAL_CLASSES = 10
-SPEED = "speed.json"
-"""File with the result of a speed test, in the folder of an installed backbone."""
 SPEED_IMAGES = 4
 LONG_SECONDS = 2.5
 """If the first image of a speed test takes longer than this, it is the only one (seconds)."""
@@ -77,12 +75,13 @@ def training_memory(config: AdaptConfig, classes: int = TYPICAL_CLASSES) -> int 
 def training_speed(model: torch.nn.Module, image_size: int) -> float:
     """Measure how many images per second the image tower processes forward and backward.
 
-    The device is that of the model, and the precision is that of a training. The gradients are discarded.
+    The device is that of the model, and the precision is the faster one. The gradients are discarded.
     """
     device = next(model.parameters()).device
-    dtype = mixed_precision("auto", device)
+    both = device.type == "cpu" and multiplies_bf16()
+    dtypes = {None, torch.bfloat16} if both else {mixed_precision("auto", device)}
 
-    def seconds(images: int) -> float:
+    def seconds(images: int, dtype: torch.dtype | None) -> float:
         pixels = torch.zeros(images, 3, image_size, image_size, device=device)
         started = time.perf_counter()
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -93,8 +92,10 @@ def training_speed(model: torch.nn.Module, image_size: int) -> float:
         return time.perf_counter() - started
 
     model.visual.requires_grad_(True)
-    first = seconds(1)
-    return 1 / first if first > LONG_SECONDS else SPEED_IMAGES / seconds(SPEED_IMAGES)
+    first = min(seconds(1, dtype) for dtype in dtypes)
+    if first > LONG_SECONDS:
+        return 1 / first
+    return SPEED_IMAGES / min(seconds(SPEED_IMAGES, dtype) for dtype in dtypes)
 
 
 @lru_cache

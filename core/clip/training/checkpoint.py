@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.clip.config import AdaptConfig
+from core.clip.config import AdaptConfig, Precision
 from core.clip.models.backbone import Backbone
 from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, checkpoint_name, is_whole, newest_first
 from core.clip.training.progress import Reporter
 from core.clip.weights.manifest import file_sha256
 
-FORMAT = 1
+FORMAT = 2
 """Version of the training loop. A changed loop must not resume a training of an older version."""
 
 
@@ -39,6 +40,8 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     generators: Mapping[str, torch.Generator]
+    precision: Precision = "auto"
+    """Precision of the steps. It does not change, and the next attempt keeps it."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by `kind/name`: parameters, generators and the optimiser's state."""
@@ -86,6 +89,14 @@ class Checkpoints:
         self._seconds = seconds
         self._written = time.monotonic()
         self._identity = ""
+
+    def precision(self) -> Precision | None:
+        """Return the precision of the newest checkpoint that can be read, or None without one."""
+        for path in newest_first(self._folder):
+            with suppress(SafetensorError, ValueError, KeyError), safe_open(path, framework="pt") as file:
+                precision: Precision = json.loads(file.metadata()["checkpoint"])["precision"]
+                return precision
+        return None
 
     def resume(self, state: TrainingState, identity: str, reporter: Reporter) -> int:
         """Load the newest usable checkpoint into `state`. Return the completed epochs, or 0 without one.
@@ -137,6 +148,7 @@ class Checkpoints:
             "format": FORMAT,
             "identity": self._identity,
             "epoch": epoch,
+            "precision": state.precision,
             "scaler": state.scaler.state_dict(),
         }
         save_file(state.tensors(), part, metadata={"checkpoint": json.dumps(header)})

@@ -135,7 +135,7 @@ def fine_tune(
     plan = epoch_batches(len(images), batches_per_epoch, config.epochs, generator)
 
     generators = {"sentences": generator, "crops": crop_generator}
-    state = TrainingState({**theta, "W": classifier}, optimizer, scaler, generators)
+    state = TrainingState({**theta, "W": classifier}, optimizer, scaler, generators, config.precision)
     earlier = 0  # steps of earlier attempts
     if checkpoints is not None:
         identity = identity_of(backbone, images, labels, prompts, config)

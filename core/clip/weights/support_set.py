@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -66,11 +65,11 @@ def encode_support_set(
     chosen = support_shots(labels)
     theta_0 = tower_parameters(backbone.model)
     features = [] if stock_features is None else [stock_features]
-    for below, alpha in list(pairwise((0.0, *SUPPORT_ALPHAS)))[len(features) :]:
-        if features and below >= up_to:
+    for number in range(len(features), len(SUPPORT_ALPHAS)):
+        if number and SUPPORT_ALPHAS[number - 1] >= up_to:
             features.append(features[-1])
             continue
-        network = with_parameters(backbone, delta.theta(theta_0, alpha))
+        network = with_parameters(backbone, delta.theta(theta_0, SUPPORT_ALPHAS[number]))
         encoded = []
         for start in range(0, len(chosen), IMAGE_BATCH_SIZE):  # all pixels at once may need gigabytes
             batch = [to_image(images[i]) for i in chosen[start : start + IMAGE_BATCH_SIZE]]

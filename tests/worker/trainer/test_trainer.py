@@ -18,7 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from core.clip.config import resolve_config
-from core.clip.weights.manifest import WEIGHTS
+from core.clip.models.backbones import keep_speed
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.service.running import running_module, wait_for
@@ -136,6 +137,20 @@ def test_killed_three_times_gives_the_same_weights(tmp_path: Path) -> None:
     one, other = (load_file(folder / WEIGHTS) for folder in (whole, killed))
     assert one.keys() == other.keys()
     assert max(float((one[name] - other[name]).abs().max()) for name in one) == 0.0
+
+
+def test_an_attempt_keeps_the_precision_of_the_one_before(tmp_path: Path) -> None:
+    backbone = make_tiny_backbone(tmp_path / "tiny")
+    job = write_job(tmp_path / "job", backbone, epochs=4, checkpoint_seconds=0)
+    keep_speed(backbone, tmp_path / "cache", {"precision": "fp32"})
+    attempts(job, [1])
+    keep_speed(backbone, tmp_path / "cache", {"precision": "bf16"})  # as on another machine
+    ((_, heard),) = attempts(job, [-1])
+    kinds = [message["type"] for message in heard]
+    assert kinds[-1] == "done"
+    assert "resumed" in kinds
+    assert "warning" not in kinds
+    assert read_manifest((job / MANIFEST).read_bytes()).config["precision"] == "fp32"
 
 
 def run(folder: Path, warm_trainer: WarmTrainer | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
@@ -77,12 +78,13 @@ def test_prompts_are_padded_to_the_longest(tiny: Backbone) -> None:
     cast(Any, network).ln_final.register_forward_hook(lambda _m, _i, output: seen.append(output.shape[1]))
     sentences = ["a photo of a red fox.", "x", "a photo of a dog, a very large one, seen from far above."]
     tokens: Tensor = tiny.tokenize(sentences)
+    # The second prompts are as long as the context: no padding can be trimmed.
     with torch.no_grad():
-        assert torch.allclose(encode_tokens(form, tokens), encode_tokens(network, tokens), atol=1e-6)
-        # Prompts as long as the context: no padding can be trimmed.
-        longest = tiny.tokenize(["fox " * 100])
-        assert torch.allclose(encode_tokens(form, longest), encode_tokens(network, longest), atol=1e-6)
-    assert seen == [18, 77, 77, 77]
+        for prompts in (tokens, tiny.tokenize(["fox " * 100])):
+            padded = F.normalize(cast(Any, network).encode_text(prompts), dim=-1)
+            for trimmed in (form, network):
+                assert torch.allclose(encode_tokens(trimmed, prompts), padded, atol=1e-6)
+    assert seen == [77, 18, 18, 77, 77, 77]
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "vit_tiny_patch16_224"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.clip.models.backbones import folder_of
+from core.clip.models.backbones import SPEED, folder_of, keep_speed
 from core.clip.models.recommend import (
     GB,
     Machine,
@@ -14,7 +14,6 @@ from core.clip.models.recommend import (
     find_speed,
     recommend,
 )
-from core.clip.models.sizes import SPEED
 
 CPU = Machine(gpu=None, memory=32 * GB, disk=50 * GB, bf16=True, cores=8)
 B16, B32 = "ViT-B-16/openai", "ViT-B-32/openai"
@@ -32,14 +31,28 @@ MACHINES = [replace(CPU, cores=cores, bf16=bf16) for cores in (2, 8) for bf16 in
         (4 * GB, 64 * GB, True, None),
     ],
 )
-def test_each_machine_has_one(gpu: int | None, memory: int, bf16: bool, expected: str | None) -> None:
-    name, reason = recommend(Machine(gpu=gpu, memory=memory, disk=50 * GB, bf16=bf16, cores=2))
+def test_each_machine_has_one(
+    gpu: int | None, memory: int, bf16: bool, expected: str | None, tmp_path: Path
+) -> None:
+    name, reason = recommend(Machine(gpu=gpu, memory=memory, disk=50 * GB, bf16=bf16, cores=2), tmp_path)
     assert name == expected
     assert f"this machine has {(gpu or memory) // GB}" in reason or "fits this machine" in reason
 
 
-def test_a_full_disk() -> None:
-    name, reason = recommend(replace(CPU, disk=-GB))
+@pytest.mark.parametrize(
+    ("tested", "images_per_second", "expected"),
+    [(B16, 2.0, B32), (B16, 3.0, B16), (B32, 5.9, B32), (B32, 12.0, B16)],
+)
+def test_a_measurement_outweighs_what_the_processor_claims(
+    tested: str, images_per_second: float, expected: str, tmp_path: Path
+) -> None:
+    keep_speed(tested, tmp_path, {"images_per_second": images_per_second})
+    for bf16 in (True, False):
+        assert recommend(replace(CPU, bf16=bf16), tmp_path)[0] == expected
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    name, reason = recommend(replace(CPU, disk=-GB), tmp_path)
     assert name is None
     assert "needs 0.6 GB of disk space; a download may take 0.0 GB here" in reason
 
