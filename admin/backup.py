@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from admin.installation import AsJson, Data, database_of, errors_in_words, settings_of
+from clipcite.datasets.image import printable
 from core.scratch import sweep_scratch
 from core.settings import Settings
 from core.store import backup as backups
-from core.store.db.text import printable
 from core.store.storage.blobs import Blobs
 
 Snapshot = Annotated[

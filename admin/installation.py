@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from clipcite.datasets.image import printable
 from core.doctor import problems_of
 from core.errors import ClipCiteError
 from core.scratch import FULL
 from core.settings import Settings, read_settings
 from core.store.db.session import Database
-from core.store.db.text import printable
 
 Data = Annotated[Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

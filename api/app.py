@@ -21,10 +21,10 @@ from api.jobs.form import JobForm
 from api.jobs.report import routes as report
 from api.jobs.submission import JobSubmission
 from api.last_use import LastUse
-from api.middleware.answers import AnswerMiddleware
 from api.middleware.auth import AuthMiddleware, bearer_scheme
 from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.head import HeadMiddleware
+from api.middleware.large_responses import LargeResponses
 from api.middleware.refusals import Refusals
 from api.middleware.request_id import RequestId
 from api.models import aliases
@@ -122,7 +122,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.install(app)
     _trace(app)
     # The last middleware added is the outermost.
-    app.add_middleware(AnswerMiddleware)
+    app.add_middleware(LargeResponses)
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_request_bytes,

@@ -4,8 +4,8 @@ from clipcite import Client
 
 with Client("http://127.0.0.1:8000") as client:
     job = client.adapt("images", config={"epochs": 10}).wait()
-    answer = client.classify(["a.jpg"], ["red fox", "badger"], model=job.model_id)
-    print(answer[0].best.class_name)
+    response = client.classify(["a.jpg"], ["red fox", "badger"], model=job.model_id)
+    print(response[0].best.class_name)
 """
 
 from importlib import import_module

@@ -21,7 +21,7 @@ TOO_LITTLE_DISK, SCARCE_DISK = 1_000_000_000, 5_000_000_000
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     name: str
     state: Literal["ok", "warning", "problem"]
     detail: str
@@ -40,29 +40,29 @@ def problems_of(error: ValidationError) -> list[str]:
     ]
 
 
-def check() -> list[Finding]:
+def check() -> list[CheckResult]:
     """Return the findings of all checks."""
     try:
         settings = read_settings()
     except ValidationError as error:
-        return [Finding("settings", "problem", problem) for problem in problems_of(error)]
-    return [finding(name, settings) for name in CHECKS]
+        return [CheckResult("settings", "problem", problem) for problem in problems_of(error)]
+    return [run_check(name, settings) for name in CHECKS]
 
 
-def finding(name: str, settings: Settings) -> Finding:
+def run_check(name: str, settings: Settings) -> CheckResult:
     """Return the finding of one check."""
     try:
-        return Finding(name, "ok", CHECKS[name](settings))
+        return CheckResult(name, "ok", CHECKS[name](settings))
     except Scarce as error:
-        return Finding(name, "warning", error.detail)
+        return CheckResult(name, "warning", error.detail)
     except ClipCiteError as error:
-        return Finding(name, "problem", error.detail)
+        return CheckResult(name, "problem", error.detail)
 
 
 def start_problem(settings: Settings) -> str | None:
     """Return a permanent problem of the device or the backbone, with its remedy, or None."""
     names = ["backbone"] if settings.device in {"auto", "cpu"} else ["device", "backbone"]
-    found = [finding(name, settings) for name in names]
+    found = [run_check(name, settings) for name in names]
     return next((each.detail for each in found if each.state == "problem"), None)
 
 

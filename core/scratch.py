@@ -17,7 +17,7 @@ from core.admission import Budget, Take
 from core.errors import ClipCiteError
 
 LOCK = ".lock"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """`errno` values of a full disk, a read-only disk and an exceeded quota."""
 MIN_FREE_BYTES = 16_000_000
 """Free disk space below which temporary files are refused (bytes)."""

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from core import tracing
 from core.errors import ClipCiteError
 from core.log import about
-from core.scratch import FULL, WorkerDiskFull, scratch_folder
+from core.scratch import DISK_FULL, WorkerDiskFull, scratch_folder
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED
@@ -240,7 +240,7 @@ def _reason(error: Exception) -> tuple[str, str]:
     """Return the code and detail of an error that another attempt may avoid. The job's owner sees both."""
     if isinstance(error, ServerUnavailable):
         return error.code, error.public_detail or error.detail
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         error = WorkerDiskFull(error.filename)
     if isinstance(error, ClipCiteError):
         return error.code, error.detail

@@ -19,7 +19,7 @@ from clipcite.wire.base import MAX_CLASSIFY_IMAGES
 from clipcite.wire.classify import ClassifyJson, CollectionJson, Options, ScoreOptions
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
-from core.serving.collection import Features
+from core.serving.collection import Collection
 from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is more helpful
@@ -33,7 +33,7 @@ NOT_FEATURES = "Not base64 of as many finite float16 numbers as the first elemen
 class Asked:
     """A parsed request."""
 
-    images: list[bytes] | Features
+    images: list[bytes] | Collection
     """Files, or the features of a collection."""
     files: list[str | None]
     """Names of the files."""
@@ -198,5 +198,5 @@ def _from_collection(body: bytes) -> Asked:
             [{"pointer": f"/labels/{position}", "detail": "No such position."} for position in wrong],
         )
     options = Options.model_construct(**{name: getattr(asked, name) for name in ScoreOptions.model_fields})
-    features = Features(np.stack(rows), asked.suggest, asked.groups, asked.labels)
+    features = Collection(np.stack(rows), asked.suggest, asked.groups, asked.labels)
     return Asked(features, [None] * len(rows), checked(options))

@@ -13,11 +13,11 @@ from pydantic_core import to_json
 from api.classify.request import Asked, Parse, received, received_collection
 from api.http.problems import InvalidRequest, responses
 from clipcite.wire.classify import Options
-from clipcite.wire.predictions import Classification, CollectionAnswer, Comparison, ImageResult
+from clipcite.wire.predictions import Classification, CollectionClassification, Comparison, ImageResult
 from core.admission import Take
 from core.clip.errors import BadImage
 from core.serving.classify import Images, classify, classify_collection, group_collection
-from core.serving.collection import Features
+from core.serving.collection import Collection
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import NoReadableImage, Result
 from core.settings import Settings
@@ -29,7 +29,7 @@ MAX_PROMPTS = 20_000
 MAX_PREDICTIONS = 100_000
 """Maximum number of predictions in a response, over all images and models."""
 Receive = Callable[[Request, Settings], AbstractAsyncContextManager[Parse]]
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGklEQVR42mPcEqXBQApgYiARjGoY1TB0NAAA570BVmJm"
     "5+oAAAAASUVORK5CYII="
@@ -86,7 +86,7 @@ async def classify_images(request: Request) -> Response:
 
 @router.post(
     "/classify/collection",
-    response_model=CollectionAnswer,
+    response_model=CollectionClassification,
     responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
     openapi_extra=COLLECTION_BODY,
     name="classify_collection",
@@ -119,7 +119,7 @@ async def answer_classify(request: Request, receive: Receive = received) -> byte
         return await run_admitted(request, partial(_answer, parse))
 
 
-async def run_admitted(request: Request, work: Callable[[Serving, Database, str, Take], Answer]) -> Answer:
+async def run_admitted(request: Request, work: Callable[[Serving, Database, str, Take], T]) -> T:
     """Run the blocking part of a request in a thread. It counts as one image.
 
     Raises:
@@ -149,14 +149,14 @@ def _classified(asked: Asked, serving: Serving, database: Database, owner: str, 
     # Resolve all references at once, so that a promotion in between can't mix two models.
     models = look_up(database, asked.options.references, owner=owner)
     results: list[Result]
-    collection = asked.images if isinstance(asked.images, Features) else None
+    collection = asked.images if isinstance(asked.images, Collection) else None
     if collection and collection.groups and asked.options.class_names is None and isinstance(models[0], str):
         options = asked.options
         results = [group_collection(serving, collection, models[0], owner=owner)]
         return _encoded(asked, options, models, results)
     options = _with_class_names(asked.options, models[0])
     _check_size(options, len(asked.images))
-    if isinstance(asked.images, Features):
+    if isinstance(asked.images, Collection):
         results = [classify_collection(serving, asked.images, options, models[0], owner=owner, take=take)]
     else:
         images = Images(asked.images, serving)
@@ -173,15 +173,15 @@ def _classified(asked: Asked, serving: Serving, database: Database, owner: str, 
 
 def _encoded(asked: Asked, options: Options, models: Sequence[Subject], results: Sequence[Result]) -> bytes:
     """Return the response as JSON."""
-    answers = [
+    bodies = [
         _fields(result, reference, model, asked.files)
         for result, reference, model in zip(results, options.references, models, strict=True)
     ]
     each = [*(warning for result in results for warning in result.warnings), *asked.warnings]
     warnings = [warning for i, warning in enumerate(each) if warning not in each[:i]]
     if options.models:
-        return to_json({"comparison": answers, "warnings": warnings})
-    return to_json({**answers[0], **results[0].collection, "warnings": warnings})
+        return to_json({"comparison": bodies, "warnings": warnings})
+    return to_json({**bodies[0], **results[0].collection, "warnings": warnings})
 
 
 def _with_class_names(options: Options, model: Subject) -> Options:
@@ -224,7 +224,7 @@ NO_RESULT = dict.fromkeys(ImageResult.model_fields)
 
 
 def _fields(result: Result, reference: str, model: Subject, files: list[str | None]) -> dict[str, Any]:
-    """Return the fields of a ModelAnswer, not validated: that takes too long for thousands of predictions."""
+    """Return the fields of a ModelClassification. To validate thousands of predictions takes too long."""
     row = model if isinstance(model, Model) else None
     return {
         "model": result.model,

@@ -67,8 +67,8 @@ async def models(database: DatabaseDep, owner: CurrentOwner) -> Any:
 async def embeddings(request: Request) -> Response:
     """Return L2-normalised features of images and texts at `alpha`. Texts are encoded without a template."""
     request.app.state.serving.images.check()
-    content, answer = await run_admitted(request, partial(_embeddings, await request.body()))
-    return Response(answer, media_type="application/json", headers={"X-Clipcite-Content": content})
+    content, response = await run_admitted(request, partial(_embeddings, await request.body()))
+    return Response(response, media_type="application/json", headers={"X-Clipcite-Content": content})
 
 
 def _embeddings(
@@ -91,10 +91,10 @@ def _embeddings(
     vectors = [base64.b64encode(row.tobytes()) if as_text else row.tolist() for row in rows]
     data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
     usage = {"prompt_tokens": 0, "total_tokens": 0}
-    answer = to_json({"object": "list", "model": model.name, "data": data, "usage": usage})
+    response = to_json({"object": "list", "model": model.name, "data": data, "usage": usage})
     if isinstance(subject, Model):
-        return f"{subject.sha256[:16]}@{model.alpha:g}", answer
-    return f"{model.served.backbone.sha256[:16]}@0", answer
+        return f"{subject.sha256[:16]}@{model.alpha:g}", response
+    return f"{model.served.backbone.sha256[:16]}@0", response
 
 
 def _features(

@@ -22,7 +22,7 @@ from core.serving.types import ImageScores
 from core.store.db.tables import Model
 from core.store.registry.references import STOCK
 
-Answers = list[ImageScores | BadImage]
+Results = list[ImageScores | BadImage]
 PART = 32
 """Number of images that are classified at a time."""
 TURN_SECONDS = 60.0
@@ -56,8 +56,8 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
     parts = [checked.images[start : start + PART] for start in range(0, len(labels), PART)]
     size = max(sum(image.bytes for image in part) for part in parts)
     with serving.images.hold(owner, 2 * len(parts[0])), serving.memory.hold(owner, size):
-        answers = [_classified(serving, model, part, options) for part in parts]
-    for part, (adapted, stock), start in zip(parts, answers, range(0, len(labels), PART), strict=True):
+        results = [_classified(serving, model, part, options) for part in parts]
+    for part, (adapted, stock), start in zip(parts, results, range(0, len(labels), PART), strict=True):
         for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
             if isinstance(best, BadImage) or isinstance(
                 plain, BadImage
@@ -95,7 +95,7 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
 
 def _classified(
     serving: Serving, model: Model, part: Sequence[LabelledImage], options: Options
-) -> tuple[Answers, Answers]:
+) -> tuple[Results, Results]:
     """Return the results of the model and of the pre-trained one. Retry while the service is overloaded."""
     until = time.monotonic() + TURN_SECONDS
     subjects = (model, f"{STOCK}:{model.backbone}")

@@ -11,7 +11,7 @@ from api.http.forms import FORMS
 from clipcite.wire.classify import ClassifyForm, ClassifyJson, CollectionJson
 from clipcite.wire.jobs import Job
 from clipcite.wire.models import Model
-from clipcite.wire.predictions import Classification, CollectionAnswer
+from clipcite.wire.predictions import Classification, CollectionClassification
 from clipcite.wire.problems import Problem
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
@@ -23,7 +23,7 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     CollectionJson: "validation",
 }
 """Schemas that routes reference only by name."""
-WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification, CollectionAnswer)
+WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification, CollectionClassification)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:

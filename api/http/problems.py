@@ -19,7 +19,7 @@ from starlette.types import Scope
 from clipcite.wire.problems import Problem, ProblemItem
 from core.clip.errors import InvalidConfig
 from core.errors import ClipCiteError
-from core.scratch import FULL
+from core.scratch import DISK_FULL
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -264,7 +264,7 @@ def _system_problem(error: BaseException | None) -> tuple[int, str, str] | None:
     """Return status, code and detail for a full or read-only disk or too many open files, else None."""
     if not isinstance(error, OSError):
         return None
-    if error.errno in FULL:
+    if error.errno in DISK_FULL:
         detail = "The server's disk is full or read-only. Nothing was stored. Free some space, and try again."
         return 507, "storage_full", detail
     if error.errno in {errno.EMFILE, errno.ENFILE}:

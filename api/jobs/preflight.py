@@ -66,7 +66,7 @@ def preflight(
     )
 
 
-def _shown(finding: checks.Finding, images: list[CheckedImage]) -> Finding:
+def _shown(finding: checks.ImageFault, images: list[CheckedImage]) -> Finding:
     image = images[finding.image]
     return Finding(
         file=image.file_name,

@@ -149,8 +149,8 @@ class AuthMiddleware:
                 key_id = caller.key_id if caller else getattr(refused, "key_id", None)
                 self.refusals.count(refused.code, key_id or _address(scope))
             # The rest of the body is not read, so the connection can't be reused.
-            answer = error_response(scope, refused, {"Connection": "close"})
-            await answer(scope, receive, send)
+            response = error_response(scope, refused, {"Connection": "close"})
+            await response(scope, receive, send)
             return
         state = scope.setdefault("state", {})
         state["caller"] = caller

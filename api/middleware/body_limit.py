@@ -101,8 +101,8 @@ class BodyLimitMiddleware:
 
                 await self.app(scope, guarded, send)
         except BodyRefused as error:  # raised before the application, which handles its own errors
-            answer = problem_response(scope, error.status_code, error.code, error.detail, (), error.headers)
-            await answer(scope, receive, send)
+            response = problem_response(scope, error.status_code, error.code, error.detail, (), error.headers)
+            await response(scope, receive, send)
         except (ServerBusy, ScratchExceeded, ScratchFull) as error:
             await error_response(scope, error, CLOSE)(scope, receive, send)
 

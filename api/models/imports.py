@@ -126,9 +126,9 @@ class ModelImport:
                 bytes=manifest.bytes,
                 delta_format=manifest.delta_format,
             )
-            answer = self._publish(scratch, model, owner)
+            imported = self._publish(scratch, model, owner)
         response.headers["Location"] = f"/models/{model_id}"
-        return answer
+        return imported
 
     def _publish(self, folder: Path, model: NewModel, owner: str) -> Model:
         """Store the files under a new id, then the row, as workers do."""

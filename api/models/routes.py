@@ -21,9 +21,9 @@ from api.models.exports import ZIP, Download
 from api.models.imports import ImporterDep, ImportForm, to_model
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.wire.jobs import Job
-from clipcite.wire.models import Model, ModelPage, ModelPatch, ModelQuery
+from clipcite.wire.models import ExportFormat, Model, ModelPage, ModelPatch, ModelQuery
 from core.clip.config import round_alpha
-from core.serving.exports import Format, export
+from core.serving.exports import export
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.jobs import corrections, jobs
@@ -116,7 +116,7 @@ def export_model(
         ),
     ] = None,
     format: Annotated[
-        Format,
+        ExportFormat,
         Query(
             description="`open_clip`: a folder that open_clip loads. `onnx`: one ONNX graph per tower. "
             "`delta`: only the difference from the backbone, for POST /models of a service that has the "

@@ -34,8 +34,8 @@ from benchmarks.run_store import runs_parser
 from core.clip.inference.pile import (
     NONE,
     REST,
-    Answer,
     Foreign,
+    Judgement,
     Support,
     alone,
     doubt_of,
@@ -189,7 +189,7 @@ def answered(job: Job, support: Support, pile: Pile, how: str) -> Ints:
 LABEL_RULES = ("walk", "rule", "self-trained")
 
 
-def labels_of(job: Job, pile: Pile, answer: Answer) -> dict[str, Ints]:
+def labels_of(job: Job, pile: Pile, answer: Judgement) -> dict[str, Ints]:
     """Return the class of each image by arm, whether it is something else or not."""
     images = torch.from_numpy(pile.images)
     kept = images[torch.from_numpy(answer.known)]

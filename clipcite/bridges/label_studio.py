@@ -48,14 +48,14 @@ def command(
     with connected(url, key) as client:
         backend = Backend(client, model, server, token, retrain_after, allow_host or [], secret)
         try:
-            http = make_server(host, int(port), backend, Threads, Connection)
+            http = make_server(host, int(port), backend, ThreadingServer, Connection)
         except (OSError, OverflowError, ValueError) as error:
             give_up(f"--listen {listen}: {error}", Exit.USAGE)
         print(f"{model} is {backend.version()}. Listening at http://{listen} for {server}", flush=True)
         http.serve_forever()
 
 
-class Threads(ThreadingMixIn, WSGIServer):
+class ThreadingServer(ThreadingMixIn, WSGIServer):
     """A server with a thread per request."""
 
     daemon_threads = True
@@ -92,7 +92,7 @@ class Backend:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         """Handle a request. Label Studio shows the status of an error, and the terminal shows its text."""
         path, status = environ["PATH_INFO"], "200 OK"
-        answer = dict[str, Any](status="UP", model_class="clipcite")
+        response = dict[str, Any](status="UP", model_class="clipcite")
         try:
             if not 0 <= (length := int(environ["CONTENT_LENGTH"] or 0)) <= MAX_BODY:
                 raise ValueError(f"A request may have {MAX_BODY:,} bytes, not {length:,}.")
@@ -102,9 +102,9 @@ class Backend:
             match path:
                 case "/setup" | "/versions":
                     self.sent_token = sent.get("access_token", self.sent_token)
-                    answer = {"model_version": (version := self.version()), "versions": [version]}
+                    response = {"model_version": (version := self.version()), "versions": [version]}
                 case "/predict":
-                    answer = {"results": self.predict(sent["tasks"], sent["label_config"])}
+                    response = {"results": self.predict(sent["tasks"], sent["label_config"])}
                 case "/webhook":
                     status = "201 Created"
                     self.changes += sent["action"].startswith("ANNOTATION")
@@ -115,12 +115,12 @@ class Backend:
         except Exception as error:
             print(f"{path}: {type(error).__name__}: {error}", flush=True)
             refused = isinstance(error, PermissionError)
-            status, answer = (
+            status, response = (
                 "403 Forbidden" if refused else "500 Internal Server Error",
                 {"error": str(error)},
             )
         start_response(status, [("Content-Type", "application/json")])
-        return [json.dumps(answer).encode()]
+        return [json.dumps(response).encode()]
 
     def check_sender(self, environ: dict[str, Any]) -> None:
         """Raise PermissionError without the right secret or, if none is set, from another machine."""

@@ -92,12 +92,12 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
         paths: list[str], class_names: list[str] | None = None, model: str = "stock", top_k: int = 3
     ) -> list[dict[str, Any]]:
         """Rank class names for images, by default the classes that the model was trained on."""
-        answer = client.classify([inside(path) for path in paths], class_names, model=model, top_k=top_k)
+        response = client.classify([inside(path) for path in paths], class_names, model=model, top_k=top_k)
         return [
             {"file": path, "error": result.error.detail}
             if result.error is not None
             else {"file": path, "probabilities": {p.class_name: p.probability for p in result.predictions}}
-            for path, result in zip(paths, answer.results, strict=True)
+            for path, result in zip(paths, response.results, strict=True)
         ]
 
     @tool

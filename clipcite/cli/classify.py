@@ -80,7 +80,7 @@ def classify(
         reason = "compares with training images: name a trained model with --model, or leave --reject out."
         raise typer.BadParameter(reason, param_hint="--reject")
     with connected(url, key) as client:
-        answer = client.classify(
+        response = client.classify(
             files,
             names,
             model=model if is_stock(model) else find_model(client, model, or_job=True),
@@ -90,21 +90,21 @@ def classify(
             reject=reject,
         )
     if as_json:
-        pairs = zip(answer.raw["results"], answer.results, strict=True)
+        pairs = zip(response.raw["results"], response.results, strict=True)
         results = [{**raw, "file": result.file} for raw, result in pairs]
-        print_json({**answer.raw, "results": results})
+        print_json({**response.raw, "results": results})
     else:
         if csv_file is None:
-            print_table(stdout(), predictions_table(answer))
+            print_table(stdout(), predictions_table(response))
             if len(files) > 1:
                 stdout().print()
         if len(files) > 1:
-            stdout().print(tally(answer), markup=False, soft_wrap=True)
-        for warning in answer.warnings:
+            stdout().print(tally(response), markup=False, soft_wrap=True)
+        for warning in response.warnings:
             stderr().print(f"[yellow]note[/] {escape(warning.detail)}", soft_wrap=True)
     if csv_file is not None:
-        write_file(csv_file, predictions_csv(answer))
-    if any(result.error for result in answer.results):
+        write_file(csv_file, predictions_csv(response))
+    if any(result.error for result in response.results):
         raise typer.Exit(Exit.FAILED)
 
 

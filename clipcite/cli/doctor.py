@@ -19,10 +19,6 @@ from clipcite.client.retry import Retry
 SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]error[/]"}
 
 
-Finding = tuple[str, str, str]
-"""Name and state of a check, a key of `SIGNS`, and the detail."""
-
-
 def doctor(
     data: Annotated[
         Path | None, typer.Option(help="Data folder of `clipcite serve` (default: CLIPCITE_DATA).")
@@ -48,7 +44,8 @@ def doctor(
         raise typer.Exit(Exit.FAILED)
 
 
-def _server() -> Iterator[Finding]:
+def _server() -> Iterator[tuple[str, str, str]]:
+    """Yield per check its name, its state (a key of `SIGNS`) and the detail."""
     missing = server_missing()
     if missing is not None:
         yield "server", "warning", f"Not installed. To run a service on this machine: {missing}"
@@ -57,7 +54,7 @@ def _server() -> Iterator[Finding]:
     yield from (astuple(finding) for finding in findings)
 
 
-def _service(url: str | None, key: str | None) -> Iterator[Finding]:
+def _service(url: str | None, key: str | None) -> Iterator[tuple[str, str, str]]:
     from clipcite.client._sync.client import Client
 
     try:

@@ -35,29 +35,29 @@ def evaluate(
     with connected(url, key) as client:
         found = client.models.get(find_model(client, model))
         upload = images if images.suffix.lower() == ".zip" else read(images)
-        answer = found.evaluate(upload, on_bad_image=on_bad_image)
+        response = found.evaluate(upload, on_bad_image=on_bad_image)
     if as_json:
-        print_json(answer.model_dump())
+        print_json(response.model_dump())
         return
     console = stdout()
     accuracy, low, high, stock = (
-        f"{100 * share:.0f}" for share in (answer.accuracy, *answer.interval, answer.stock_accuracy)
+        f"{100 * share:.0f}" for share in (response.accuracy, *response.interval, response.stock_accuracy)
     )
     console.print(
-        f"[bold]{answer.correct:,} of {answer.images:,} right[/] ({accuracy}%, likely {low} to {high}). "
+        f"[bold]{response.correct:,} of {response.images:,} right[/] ({accuracy}%, likely {low} to {high}). "
         f"Pre-trained: {stock}%.",
         soft_wrap=True,
     )
-    for warning in answer.warnings:
+    for warning in response.warnings:
         console.print(f"[yellow]note[/] {escape(warning.detail)}", soft_wrap=True)
     table = table_of("class", "images", "right")
-    for row in answer.classes:
+    for row in response.classes:
         table.add_row(escape(row.name), str(row.images), str(row.correct))
     print_table(console, table)
-    if answer.mistakes:
+    if response.mistakes:
         table = table_of("image", "true class", "predicted", "probability")
-        for each in answer.mistakes:
+        for each in response.mistakes:
             cells = (each.file, each.class_name, each.predicted, f"{100 * each.probability:.0f}%")
             table.add_row(*map(escape, cells))
-        console.print(f"\nMisclassified images, most confident first: {len(answer.mistakes)}")
+        console.print(f"\nMisclassified images, most confident first: {len(response.mistakes)}")
         print_table(console, table)

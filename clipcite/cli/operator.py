@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -50,19 +50,34 @@ def server_module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-class WithOperator(TyperGroup):
-    """A group with further commands from the server. Without the server, they say how to install it."""
+MANAGEMENT = frozenset({"jobs", "models"})
+"""Commands with a section of their own in the help."""
+OPERATOR = {
+    "serve": ("run", "serve"),
+    "samples": ("samples", "samples"),
+    "backbones": ("backbones", "backbones"),
+    "keys": ("keys", "keys"),
+    "backup": ("backup", "backup"),
+    "restore": ("backup", "restore"),
+    "verify": ("backup", "verify"),
+    "webhooks": ("webhooks", "webhooks"),
+    "db": ("run", "db"),
+    "api": ("run", "api"),
+    "worker": ("run", "worker"),
+    "dispatcher": ("run", "dispatcher"),
+    "server-path": ("run", "show_path"),
+}
+"""Module of `admin` and name in it, by name of the command."""
 
-    operator: ClassVar[dict[str, tuple[str, str]]]
-    """Module of `admin` and name in it, by name of the command."""
-    management: ClassVar[frozenset[str]] = frozenset()
-    """Commands with a section of their own in the help."""
+
+class Root(TyperGroup):
+    """The command `clipcite`, with commands of the server. Without the server, they say how to install it."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *self.operator]
+        return [*super().list_commands(ctx), *OPERATOR]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in self.operator:
+        if cmd_name not in OPERATOR:
             return super().get_command(ctx, cmd_name)
         missing = server_missing()
         if missing is not None:
@@ -70,7 +85,7 @@ class WithOperator(TyperGroup):
                 f"This command needs the server, but only the client is installed. Run: {missing}", err=True
             )
             raise typer.Exit(2)
-        module, attribute = self.operator[cmd_name]
+        module, attribute = OPERATOR[cmd_name]
         found = getattr(server_module(f"admin.{module}"), attribute)
         app = typer.Typer(rich_markup_mode=None, add_completion=False)
         if isinstance(found, typer.Typer):
@@ -82,9 +97,9 @@ class WithOperator(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         own = super().list_commands(ctx)
         missing = server_missing()
-        sections = {"Commands": [name for name in own if name not in self.management]}
-        sections["Jobs and models"] = [name for name in own if name in self.management]
-        sections[OPERATOR_SECTION] = list(self.operator) if missing is None else []
+        sections = {"Commands": [name for name in own if name not in MANAGEMENT]}
+        sections["Jobs and models"] = [name for name in own if name in MANAGEMENT]
+        sections[OPERATOR_SECTION] = list(OPERATOR) if missing is None else []
         for title, names in sections.items():
             commands = {name: self.get_command(ctx, name) for name in names}
             limit = formatter.width - 6 - max(map(len, commands), default=0)
@@ -94,7 +109,7 @@ class WithOperator(TyperGroup):
                     formatter.write_dl(rows)
         if missing is not None:
             with formatter.section(OPERATOR_SECTION):
-                formatter.write_text(f"{', '.join(self.operator)} need the server: {missing}")
+                formatter.write_text(f"{', '.join(OPERATOR)} need the server: {missing}")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         names = self.list_commands(ctx)
@@ -110,24 +125,3 @@ class WithOperator(TyperGroup):
         for group in super().list_commands(ctx):
             if name in getattr(super().get_command(ctx, group), "commands", {}):
                 yield f"{group} {name}"
-
-
-class Root(WithOperator):
-    """The command `clipcite`."""
-
-    management = frozenset({"jobs", "models"})
-    operator: ClassVar = {
-        "serve": ("run", "serve"),
-        "samples": ("samples", "samples"),
-        "backbones": ("backbones", "backbones"),
-        "keys": ("keys", "keys"),
-        "backup": ("backup", "backup"),
-        "restore": ("backup", "restore"),
-        "verify": ("backup", "verify"),
-        "webhooks": ("webhooks", "webhooks"),
-        "db": ("run", "db"),
-        "api": ("run", "api"),
-        "worker": ("run", "worker"),
-        "dispatcher": ("run", "dispatcher"),
-        "server-path": ("run", "show_path"),
-    }

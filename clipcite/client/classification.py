@@ -58,38 +58,38 @@ def unreadable(error: UnprocessableEntityError, names: Sequence[str | None]) -> 
     ]
 
 
-def join_answers(
-    answers: Sequence[Classification], refused: Mapping[int, UnprocessableEntityError], names: Sequence[str]
+def join_responses(
+    responses: Sequence[Classification], refused: Mapping[int, UnprocessableEntityError], names: Sequence[str]
 ) -> Classification:
     """Join the responses to several requests into one.
 
     Args:
-        answers: responses to requests with readable images, in order.
+        responses: those of the requests with readable images, in order.
         refused: errors of the other requests, by request number.
         names: local name of each image.
     """
-    rest = iter(answers)
+    rest = iter(responses)
     results: list[ImageResult] = []
     raw: list[Any] = []
-    for number in range(len(answers) + len(refused)):
+    for number in range(len(responses) + len(refused)):
         error = refused.get(number)
         sent = names[number * CLASSIFY_BATCH_SIZE : (number + 1) * CLASSIFY_BATCH_SIZE]
         if error is None:
-            answer = next(rest)
+            response = next(rest)
             results += [
                 result.model_copy(update={"file": name})
-                for result, name in zip(answer.results, sent, strict=False)
+                for result, name in zip(response.results, sent, strict=False)
             ]
-            raw += answer.raw["results"]
+            raw += response.raw["results"]
         else:
             for result in unreadable(error, sent):
                 results.append(result)
                 raw.append({**result.model_dump(include={"file", "error"}), "predictions": None})
-    first = answers[0]
+    first = responses[0]
     times = Timing(
-        decode=sum(answer.timing_ms["decode"] for answer in answers),
-        encode=sum(answer.timing_ms["encode"] for answer in answers),
-        total=sum(answer.timing_ms["total"] for answer in answers),
+        decode=sum(response.timing_ms["decode"] for response in responses),
+        encode=sum(response.timing_ms["encode"] for response in responses),
+        total=sum(response.timing_ms["total"] for response in responses),
     )
     joined = first.model_copy(update={"results": results, "timing_ms": times})
     joined._raw = {**first.raw, "results": raw, "timing_ms": times}

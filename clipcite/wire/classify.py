@@ -21,7 +21,6 @@ MAX_COLLECTION_IMAGES = 20_000
 MAX_SUGGESTED = 1_000
 MAX_GROUPS = 500
 MAX_FEATURE_CHARACTERS = 20_000
-NEW_CLASS_BALANCE = 0.35
 Rule = Literal["closed", "mixed", "untrained"]
 
 
@@ -81,7 +80,7 @@ class ScoreOptions(RequestModel):
         description="Prompt templates, each with `{}` for the class name. Default: the model's.",
     )
     new_class_balance: float = Field(
-        NEW_CLASS_BALANCE,
+        0.35,
         ge=0,
         le=1,
         description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset, "

@@ -9,6 +9,8 @@ from pydantic.config import JsonDict
 from clipcite.wire.base import Open, RequestModel, Resource, ResponseModel
 from clipcite.wire.report import Metrics
 
+ExportFormat = Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"]
+
 MODEL_EXAMPLE: JsonDict = {
     "id": "mdl_01m883zfhkxd2329sa0r05wkw7",
     "object": "model",

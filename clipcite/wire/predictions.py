@@ -122,7 +122,7 @@ RESULT_EXAMPLE: JsonDict = {
     "features": None,
     "error": None,
 }
-ANSWER_EXAMPLE: JsonDict = {
+CLASSIFICATION_EXAMPLE: JsonDict = {
     "model": "mdl_01m883zfhkxd2329sa0r05wkw7",
     "reference": "animals@prod",
     "name": "animals",
@@ -146,7 +146,7 @@ ANSWER_EXAMPLE: JsonDict = {
     "warnings": [],
 }
 COLLECTION_EXAMPLE: JsonDict = {
-    **ANSWER_EXAMPLE,
+    **CLASSIFICATION_EXAMPLE,
     "results": [{**RESULT_EXAMPLE, "file": None}],
     "method": "image_by_image",
     "reason": "The model was not trained on 'hedgehog'.",
@@ -155,7 +155,7 @@ COLLECTION_EXAMPLE: JsonDict = {
 }
 
 
-class ModelAnswer(Resource):
+class ModelClassification(Resource):
     """Predictions of one model."""
 
     model: str = Field(description="Model id, job id of an instant preview, or `stock…` as requested.")
@@ -175,10 +175,10 @@ class ModelAnswer(Resource):
     timing_ms: Timing
 
 
-class Classification(ModelAnswer):
+class Classification(ModelClassification):
     """Response to a request with one model."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [ANSWER_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [CLASSIFICATION_EXAMPLE]})
 
     warnings: list[Notice]
 
@@ -206,7 +206,7 @@ class Classification(ModelAnswer):
     __repr__ = __str__
 
 
-class CollectionAnswer(Classification):
+class CollectionClassification(Classification):
     """Response to a request with the features of a collection. Results have no `file`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [COLLECTION_EXAMPLE]})
@@ -227,5 +227,5 @@ class CollectionAnswer(Classification):
 class Comparison(ResponseModel):
     """Response to a request with `models`: one result per model for the same images and classes."""
 
-    comparison: list[ModelAnswer] = Field(description="Results in the order of `models`.")
+    comparison: list[ModelClassification] = Field(description="Results in the order of `models`.")
     warnings: list[Notice]

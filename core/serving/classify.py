@@ -27,7 +27,7 @@ from core.serving.batching.batcher import Pending
 from core.serving.calibrated import NotCalibrated, holds_for, prediction_sets, ranked
 from core.serving.collection import (
     SELF_TRAINED,
-    Features,
+    Collection,
     NothingToCompare,
     check_features,
     self_training_or_reason,
@@ -125,7 +125,7 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
 
 
 def classify_collection(
-    serving: Serving, collection: Features, options: Options, model: Subject, *, owner: str, take: Take
+    serving: Serving, collection: Collection, options: Options, model: Subject, *, owner: str, take: Take
 ) -> Result:
     """Score the images of a collection by their features.
 
@@ -172,7 +172,7 @@ def classify_collection(
         return replace(result, collection={**method, "suggested": suggested, "groups": groups})
 
 
-def group_collection(serving: Serving, collection: Features, model: str, *, owner: str) -> Result:
+def group_collection(serving: Serving, collection: Collection, model: str, *, owner: str) -> Result:
     """Group the images of a collection without class names. The results have no predictions."""
     started = time.perf_counter()
     count, width = collection.rows.shape
@@ -195,7 +195,9 @@ def group_collection(serving: Serving, collection: Features, model: str, *, owne
     )
 
 
-def grouped(features: Tensor, collection: Features, judgement: pile.Answer | None = None) -> list[list[int]]:
+def grouped(
+    features: Tensor, collection: Collection, judgement: pile.Judgement | None = None
+) -> list[list[int]]:
     """Return groups of similar images [N, D], as positions. Groups most worth labelling come first."""
     if not collection.groups:
         return []
@@ -212,7 +214,7 @@ def score(
     features: Tensor,
     options: Options,
     calibration: Calibration | None = None,
-    judgement: pile.Answer | None = None,
+    judgement: pile.Judgement | None = None,
     classes: Sequence[int] | None = None,
 ) -> tuple[Scores, list[ImageScores]]:
     """Score image features [N, D] with a rule. Return the scores and the result for each image.
@@ -247,7 +249,7 @@ def score(
     return scores, images
 
 
-def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) -> pile.Answer:
+def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) -> pile.Judgement:
     """Judge each image alone: is it like the training images? Raise NothingToCompare."""
     asked = np.array([c for c in classifier.classes if c != NEW_CLASS], np.int64)
     if model.shots is None or not len(asked):
@@ -318,7 +320,7 @@ def _result(
     results: Sequence[ImageScores | BadImage],
     options: Options,
     calibration: Calibration | None,
-    judgement: pile.Answer | None,
+    judgement: pile.Judgement | None,
     started: float,
     seconds: Mapping[str, float],
 ) -> Result:

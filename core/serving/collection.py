@@ -49,7 +49,7 @@ class NothingToCompare(ClipCiteError):
 
 
 @dataclass(frozen=True)
-class Features:
+class Collection:
     """Features [N, D] of a collection as they were sent, and what is requested of them."""
 
     rows: NDArray[np.float16]
@@ -97,7 +97,7 @@ class Shots:
         return pile.Support(features.numpy(), labels.numpy(), trained)
 
 
-def shots_of(model: HeldModel, classifier: RequestClassifier, collection: Features, rows: Tensor) -> Shots:
+def shots_of(model: HeldModel, classifier: RequestClassifier, collection: Collection, rows: Tensor) -> Shots:
     """Return the training images of a model, and the labelled ones among the images [N, D] of a collection.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
-from core.clip.data.images import How
+from core.clip.data.images import OpenOptions
 from core.clip.data.transforms import Pixels
 from core.clip.errors import BadImage
 from core.clip.models.backbone import image_transform
@@ -34,7 +34,7 @@ def fitted(
     """
     pixels = _pixels(preprocess)
     fit = pixels.fit_of_decoder()
-    how: How = {"shortest_side": 2 * image_size} if fit is None else {"fit": fit}
+    how: OpenOptions = {"shortest_side": 2 * image_size} if fit is None else {"fit": fit}
     for image in decoders.read(files, limits, **how):
         if isinstance(image, BadImage):
             yield image

@@ -8,10 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from safetensors.torch import save_file
 
+from clipcite.wire.models import ExportFormat
 from core.admission import ServerBusy
 from core.clip.errors import InvalidClassNames
 from core.clip.export.formats.classes import export_format, write_classes
@@ -30,8 +31,6 @@ from core.settings import Settings
 from core.store.db.tables import Model
 from core.store.storage.blobs import Blobs
 
-Format = Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"]
-
 
 class OnnxMissing(ClipCiteError):
     """The packages for an ONNX export are not installed."""
@@ -46,7 +45,7 @@ def export(
     blobs: Blobs,
     model: Model,
     alpha: float,
-    format: Format,
+    format: ExportFormat,
     names: Sequence[str] | None = None,
     take: Callable[[int], None] = lambda size: None,
 ) -> IO[bytes]:
@@ -89,7 +88,13 @@ def export(
 
 
 def _write_model(
-    folder: Path, cache: Path, pool: ModelPool, model: Model, alpha: float, format: Format, names: list[str]
+    folder: Path,
+    cache: Path,
+    pool: ModelPool,
+    model: Model,
+    alpha: float,
+    format: ExportFormat,
+    names: list[str],
 ) -> None:
     if format in {"onnx", "classifier", "immich"} and not all(
         map(find_spec, ("onnx", "onnxruntime", "onnxscript"))

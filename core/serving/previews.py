@@ -95,7 +95,7 @@ class PartialPrototypes:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class PreviewState:
     """State of a preview at one moment."""
 
     preview: PrototypeClassifier
@@ -141,7 +141,7 @@ class Previews:
                 self._kept.popitem(last=False)
             return prototypes
 
-    def get(self, job: JobPreview) -> Snapshot:
+    def get(self, job: JobPreview) -> PreviewState:
         """Return a preview.
 
         Raises:
@@ -161,7 +161,7 @@ class Previews:
             raise StillLoading("The preview")
         features = torch.cat(list(prototypes.parts))
         classifier = PrototypeClassifier(features, prototypes.labels[: len(features)])
-        return Snapshot(classifier, len(prototypes.shots) - len(features))
+        return PreviewState(classifier, len(prototypes.shots) - len(features))
 
     def forget(self, job_id: str) -> None:
         """Drop the preview of a deleted job."""

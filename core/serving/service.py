@@ -21,7 +21,7 @@ from core.serving.pool.cache import StillLoading
 from core.serving.previews import JobPreview, Previews, is_job
 from core.serving.texts import HeldModel, Texts, recipe
 from core.serving.threads import single_threaded
-from core.serving.types import MAX_IMAGES, Preparing, WeightsKey
+from core.serving.types import MAX_IN_FLIGHT, Preparing, WeightsKey
 from core.settings import Settings
 from core.store import backbones as store
 from core.store.db.session import Database
@@ -42,11 +42,6 @@ Subject = Model | JobPreview | str
 logger = logging.getLogger(__name__)
 
 
-def is_stock(reference: str) -> bool:
-    """Return whether a reference denotes a pre-trained model."""
-    return reference.partition(":")[0] == STOCK
-
-
 def look_up(database: Database, references: Sequence[str], *, owner: str) -> list[Subject]:
     """Resolve references. A job's id means its model or, until that exists, its instant preview.
 
@@ -61,7 +56,7 @@ def look_up(database: Database, references: Sequence[str], *, owner: str) -> lis
                     subjects[i] = JobPreview.of(job)
                 else:
                     subjects[i] = models.get(session, job.model_id, owner=owner)
-            elif not is_stock(reference):
+            elif reference.partition(":")[0] != STOCK:
                 subjects[i] = models.resolve(session, reference, owner=owner)
     return subjects
 
@@ -78,11 +73,11 @@ class Serving:
         self.engine = Engine(settings, database, blobs)
         self.decoders = max(MIN_DECODERS, torch.get_num_threads())
         self.memory = memory or Budget(settings.memory_bytes)
-        self.images = Budget(MAX_IMAGES, "Too many classifications are in progress.", retry_after=2)
+        self.images = Budget(MAX_IN_FLIGHT, "Too many classifications are in progress.", retry_after=2)
         """Images in flight. Each counts once per model. Every PROMPTS_PER_IMAGE new prompts count as one."""
         self.decoding = Decoders(self.decoders)
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
-        self.requests = single_threaded(MAX_IMAGES, "request")
+        self.requests = single_threaded(MAX_IN_FLIGHT, "request")
         """Threads of the requests, one for each that `images` can admit, so requests never wait for one."""
         self.texts = Texts(self.engine)
         self.limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)

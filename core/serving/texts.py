@@ -27,7 +27,7 @@ from core.clip.models.features import classifier_from_features
 from core.clip.prompts import all_class_prompts, check_prompts, class_indices, clean_class_name, same_class
 from core.serving.engine import Engine
 from core.serving.pool.served_model import ServedModel
-from core.serving.previews import JobPreview, Snapshot
+from core.serving.previews import JobPreview, PreviewState
 from core.serving.threads import single_threaded
 from core.store.db.tables import Model
 
@@ -52,7 +52,7 @@ class HeldModel:
     """A model that a request holds in memory, with its row or preview."""
 
     served: ServedModel
-    preview: Snapshot | None
+    preview: PreviewState | None
     row: Model | JobPreview | None
     name: str
     backbone: str

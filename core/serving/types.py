@@ -10,7 +10,7 @@ from core.clip.inference.request_rule import RequestKind
 from core.errors import ClipCiteError
 from core.store.db.tables import Model
 
-MAX_IMAGES = 256
+MAX_IN_FLIGHT = 256
 """Maximum number of images in all requests in progress. Each image counts once per model."""
 
 
@@ -41,7 +41,7 @@ class ImageScores:
 class Result:
     """Result of one model for all images of a request.
 
-    The fields up to `timing_ms` are those of the response (`clipcite.wire.predictions.ModelAnswer`).
+    The fields up to `timing_ms` are those of the response (`clipcite.wire.predictions.ModelClassification`).
     """
 
     model: str

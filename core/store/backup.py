@@ -49,7 +49,7 @@ TABLES = [table for table in METADATA.sorted_tables if table.name not in LEFT_OU
 TIME = "%Y%m%dT%H%M%SZ"
 HOLD_RENEWAL_SECONDS = 30.0
 BATCH = 1_000
-Report = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 class BackupError(ClipCiteError):
@@ -117,7 +117,7 @@ def lock(folder: Path, *, to_read: bool = False) -> Iterator[None]:
 
 
 def create(
-    url: str, database: Database, blobs: Blobs, backup: Backup, *, report: Report = lambda line: None
+    url: str, database: Database, blobs: Blobs, backup: Backup, *, report: OnProgress = lambda line: None
 ) -> Snapshot:
     """Add a snapshot to a backup. Blobs that the backup already has are not copied again.
 
@@ -218,7 +218,7 @@ class Restored:
 
 
 def restore(
-    url: str, blobs: Blobs, backup: Backup, *, name: str | None = None, report: Report = lambda line: None
+    url: str, blobs: Blobs, backup: Backup, *, name: str | None = None, report: OnProgress = lambda line: None
 ) -> Restored:
     """Restore a snapshot. An interrupted call can be repeated.
 

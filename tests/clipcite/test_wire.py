@@ -8,7 +8,7 @@ import clipcite
 from clipcite.client.request import APIResponseValidationError, parse
 from clipcite.wire import base, classify
 from clipcite.wire.jobs import JOB_EXAMPLE, Job
-from clipcite.wire.predictions import ANSWER_EXAMPLE, Classification
+from clipcite.wire.predictions import CLASSIFICATION_EXAMPLE, Classification
 from core import settings
 from core.clip import prompts
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
@@ -18,7 +18,7 @@ FILES = [str(number) for number in range(25)]
 
 
 def answer(**changes: Any) -> Classification:
-    return parse(Classification, {**ANSWER_EXAMPLE, **changes})
+    return parse(Classification, {**CLASSIFICATION_EXAMPLE, **changes})
 
 
 def test_a_newer_service_is_understood() -> None:
@@ -45,12 +45,15 @@ def test_another_response_is_an_error_of_the_client(received: object) -> None:
 def test_the_limits_are_those_of_the_service() -> None:
     assert base.MAX_IMAGES == settings.MAX_IMAGES
     assert base.MAX_TEMPLATES == prompts.MAX_TEMPLATES
-    assert (classify.NEW_CLASS_BALANCE, classify.STOCK) == (NEW_CLASS_BALANCE, STOCK)
+    assert (classify.Options.model_fields["new_class_balance"].default, classify.STOCK) == (
+        NEW_CLASS_BALANCE,
+        STOCK,
+    )
 
 
 def test_a_result_is_a_sequence_of_images() -> None:
     unreadable = {"file": "b.jpg", "predictions": None, "error": {"code": "bad", "detail": "It is damaged."}}
-    result = answer(results=[*ANSWER_EXAMPLE["results"], unreadable])  # type: ignore[misc]
+    result = answer(results=[*CLASSIFICATION_EXAMPLE["results"], unreadable])  # type: ignore[misc]
     assert result[0].class_name == "red fox"
     assert [image.file for image in result] == ["a.jpg", "b.jpg"]
     assert result[1].predictions == []

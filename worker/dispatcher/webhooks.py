@@ -218,8 +218,8 @@ async def _post(
             try:
                 async with client.stream(
                     "POST", f"{to.scheme}://{host}:{to.port}{to.target}", **given
-                ) as answer:
-                    return answer.status_code
+                ) as response:
+                    return response.status_code
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 failed = error
     raise failed

@@ -22,7 +22,7 @@ from typing import IO, Any
 from core import tracing
 from core.clip.training.progress import Reporter
 from core.parent_watch import exit_with_parent
-from core.scratch import FULL, WorkerDiskFull
+from core.scratch import DISK_FULL, WorkerDiskFull
 from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
 
 # Imports for a training, including a Hugging Face text tower such as the starter's (0.5 s). They do not use
@@ -103,7 +103,7 @@ def main(folder: Path | None) -> None:
     except ClipCiteError as error:
         channel.send("failed", code=error.code, detail=error.detail)
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         full = WorkerDiskFull(error.filename or folder)
         channel.send("failed", code=full.code, detail=full.detail)

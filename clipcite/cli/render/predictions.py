@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 REJECTED, UNREADABLE = "none of these", "unreadable"
 
 
-def predictions_table(answer: Classification) -> Table:
+def predictions_table(response: Classification) -> Table:
     """Return a table with a line per image and prediction."""
-    new = {each.name for each in answer.class_names if each.kind == "new"}
-    if len(new) == len(answer.class_names):
+    new = {each.name for each in response.class_names if each.kind == "new"}
+    if len(new) == len(response.class_names):
         new = set()  # the usual case for the stock model, whose classes are all new
     table = table_of("image", "class", "probability")
-    for result in answer:
+    for result in response:
         for place, (name, probability) in enumerate(_rows(result)):
             shown = Text(name, style="" if place else "bold").append(" (new)" if name in new else "", "dim")
             percent = f"{100 * float(probability):.1f}%" if probability else ""
@@ -31,16 +31,17 @@ def predictions_table(answer: Classification) -> Table:
     return table
 
 
-def predictions_csv(answer: Classification) -> str:
+def predictions_csv(response: Classification) -> str:
     """Return the same lines as CSV, with probabilities from 0 to 1."""
-    rows = ([result.file or "", *row] for result in answer for row in _rows(result))
+    rows = ([result.file or "", *row] for result in response for row in _rows(result))
     return as_csv([["image", "class", "probability"], *rows])
 
 
-def tally(answer: Classification) -> str:
+def tally(response: Classification) -> str:
     """Return the number of images per class, such as `28 images: skirt 20, dress 7, unreadable 1`."""
-    counts = Counter(_first(result) for result in answer)
-    return f"{len(answer):,} images: {', '.join(f'{name} {count:,}' for name, count in counts.most_common())}"
+    counts = Counter(_first(result) for result in response)
+    classes = (f"{name} {count:,}" for name, count in counts.most_common())
+    return f"{len(response):,} images: {', '.join(classes)}"
 
 
 def _rows(result: ImageResult) -> list[tuple[str, str]]:

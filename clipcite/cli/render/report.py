@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clipcite.wire.report import ImageReport, Report
 
 COLOURS = {"better": "green", "probably_better": "green", "probably_worse": "red", "worse": "red"}
-MAX_IMAGES = 10
+MAX_SHOWN = 10
 CLASSES = "Accuracy per class, lowest recall first (recall: share of its images with the correct class)"
 
 
@@ -49,13 +49,13 @@ def _images(console: Console, title: str, images: Sequence[ImageReport], column:
     if not images:
         return
     table = table_of("image", column, "predicted", "probability")
-    for row in images[:MAX_IMAGES]:
+    for row in images[:MAX_SHOWN]:
         cells = (_file(row), row.class_name, row.predicted, _share(row.probability))
         table.add_row(*map(escape, cells))
     console.print(f"\n{title}: {len(images)}")
     print_table(console, table)
-    if len(images) > MAX_IMAGES:
-        console.print(f"[dim]and {len(images) - MAX_IMAGES} more (all with --json or --html)[/]")
+    if len(images) > MAX_SHOWN:
+        console.print(f"[dim]and {len(images) - MAX_SHOWN} more (all with --json or --html)[/]")
 
 
 def _file(image: ImageReport) -> str:

@@ -11,13 +11,13 @@ from clipcite.client.classification import (
     ClassNames,
     classify_request,
     collection_request,
-    join_answers,
+    join_responses,
     unreadable,
 )
 from clipcite.client.errors import InvalidImages, UnprocessableEntityError
 from clipcite.datasets.image import ImageLike, as_image, is_one_image
 from clipcite.wire.classify import MAX_COLLECTION_IMAGES, MAX_GROUPS, STOCK
-from clipcite.wire.predictions import Classification, CollectionAnswer, ImageResult
+from clipcite.wire.predictions import Classification, CollectionClassification, ImageResult
 
 
 class Classifier:
@@ -79,25 +79,25 @@ class Classifier:
             "reject": reject,
             "features": features,
         }
-        answers: list[Classification] = []
+        responses: list[Classification] = []
         refused: dict[int, UnprocessableEntityError] = {}
         for number, start in enumerate(range(0, len(files), CLASSIFY_BATCH_SIZE)):
             batch = files[start : start + CLASSIFY_BATCH_SIZE]
             request = classify_request(batch, class_names, model, options)
             try:
-                answers.append(self._transport.fetch(Classification, request))
+                responses.append(self._transport.fetch(Classification, request))
             except UnprocessableEntityError as error:
                 if error.code != "bad_images":
                     raise
                 refused[number] = error
-        if not answers:
+        if not responses:
             first = refused[0]
             raise first.with_files(names)
-        return join_answers(answers, refused, names)
+        return join_responses(responses, refused, names)
 
     def classify_collection(
         self, features: Sequence[str], class_names: ClassNames | None = None, *, model: str, **options: Any
-    ) -> CollectionAnswer:
+    ) -> CollectionClassification:
         """Rank class names for the images of a collection. Where it helps, images inform each other's result.
 
         Args:
@@ -111,7 +111,7 @@ class Classifier:
         The results have the order of `features`, without `file`. `method` and `reason` say what was done.
         """
         request = collection_request(features, class_names, {"model": model, **options})
-        return self._transport.fetch(CollectionAnswer, request)
+        return self._transport.fetch(CollectionClassification, request)
 
     def sort(
         self,
@@ -122,7 +122,7 @@ class Classifier:
         top_k: int = 3,
         on_results: Callable[[list[ImageResult]], None] | None = None,
         **options: Any,
-    ) -> CollectionAnswer:
+    ) -> CollectionClassification:
         """Classify up to 20,000 images in parts, then once more with `classify_collection`.
 
         Args:
@@ -163,8 +163,8 @@ class Classifier:
         model, rows = self._in_parts(images, ["photo"], STOCK, None, {"top_k": 1})
         readable = [(image, row.features) for image, row in zip(images, rows, strict=True) if row.features]
         features = [each for _, each in readable]
-        answer = self.classify_collection(features, model=model, groups=groups)
-        return [[readable[position][0] for position in group] for group in answer.groups]
+        response = self.classify_collection(features, model=model, groups=groups)
+        return [[readable[position][0] for position in group] for group in response.groups]
 
     def _in_parts(
         self,
@@ -181,14 +181,14 @@ class Classifier:
         for end in range(CLASSIFY_BATCH_SIZE, len(images) + CLASSIFY_BATCH_SIZE, CLASSIFY_BATCH_SIZE):
             part = images[end - CLASSIFY_BATCH_SIZE : end]
             try:
-                answer = self.classify(part, class_names, model=model, features=True, **options)
+                response = self.classify(part, class_names, model=model, features=True, **options)
             except UnprocessableEntityError as error:
                 nothing = end >= len(images) and not any(row.features for row in rows)
                 if error.code != "bad_images" or nothing:
                     raise
                 results = unreadable(error, [item.file for item in error.errors])
             else:
-                model, results = answer.model, answer.results  # the id, because an alias may move
+                model, results = response.model, response.results  # the id, because an alias may move
             if on_results is not None:
                 on_results(results)
             rows += [row.model_copy(update={"predictions": []}) for row in results]

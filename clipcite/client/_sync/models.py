@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from clipcite.client._sync.download import OnDownload, download
 from clipcite.client._sync.jobs import Job
@@ -18,13 +18,13 @@ from clipcite.client.request import ZIP, OnUpload, Request, path_of
 from clipcite.client.upload import Adaptable, OnBadImage, model_archive, upload_of
 from clipcite.datasets.image import ImageLike
 from clipcite.wire.feedback import Evaluation, Feedback, FeedbackList
+from clipcite.wire.models import ExportFormat
 from clipcite.wire.models import Model as ModelData
 from clipcite.wire.predictions import Classification
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
 
-Format = Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"]
 MODEL_SECONDS = 600
 """Read timeout of exports and imports: the service builds or checks the model before it responds."""
 
@@ -69,7 +69,7 @@ class Models:
         model: str,
         path: str | os.PathLike[str],
         *,
-        format: Format = "open_clip",
+        format: ExportFormat = "open_clip",
         alpha: float | None = None,
         on_download: OnDownload | None = None,
     ) -> Path:
@@ -203,10 +203,10 @@ class Model(ModelData):
         """
         upload = upload_of(images)
         path = path_of("models", self.id, "evaluate")
-        answer = self._client._send_upload(Evaluation, upload, path, {"on_bad_image": on_bad_image})
-        for mistake in answer.mistakes:
+        response = self._client._send_upload(Evaluation, upload, path, {"on_bad_image": on_bad_image})
+        for mistake in response.mistakes:
             mistake.file = upload.local_name(mistake.file)
-        return answer
+        return response
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Download the model as a zip to `path`. Options are those of `client.models.export`."""

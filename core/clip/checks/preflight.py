@@ -43,7 +43,7 @@ class CheckedImage:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ImageFault:
     """A fault of one image."""
 
     code: str
@@ -54,7 +54,7 @@ class Finding:
     """Index of the image that this one duplicates."""
 
 
-def check_images(images: Sequence[CheckedImage], image_size: int | None) -> list[Finding]:
+def check_images(images: Sequence[CheckedImage], image_size: int | None) -> list[ImageFault]:
     """Check each image, and look for duplicates. Return the findings in the order of the images.
 
     Args:
@@ -67,17 +67,17 @@ def check_images(images: Sequence[CheckedImage], image_size: int | None) -> list
     return sorted(findings, key=lambda finding: finding.image)
 
 
-def _check_image(index: int, stats: ImageStats, image_size: int | None) -> list[Finding]:
+def _check_image(index: int, stats: ImageStats, image_size: int | None) -> list[ImageFault]:
     if stats.contrast < MIN_CONTRAST:
-        return [Finding("blank", index, "The image is blank: all of one colour.")]
+        return [ImageFault("blank", index, "The image is blank: all of one colour.")]
     findings = []
     side = stats.shorter_side
     if side < TINY:
         detail = f"The shorter side has {side} pixels; use an image with at least {TINY}."
-        findings.append(Finding("tiny", index, detail))
+        findings.append(ImageFault("tiny", index, detail))
     if side >= MIN_SIDE_FOR_SHARPNESS and stats.sharpness < BLURRED:
         detail = "The image has no sharp edge: out of focus, motion blur or enlarged."
-        findings.append(Finding("blurred", index, detail))
+        findings.append(ImageFault("blurred", index, detail))
     size = image_size or USUAL_SIZE
     subject = round(stats.subject_coverage**0.5 * size)
     if subject < MIN_SUBJECT_SIDE:
@@ -86,17 +86,17 @@ def _check_image(index: int, stats: ImageStats, image_size: int | None) -> list[
             f"model's input of {size} x {size} pixels about {subject} x {subject} are left, so detail is "
             "lost. Crop the image closer to the subject."
         )
-        findings.append(Finding("small_subject", index, detail))
+        findings.append(ImageFault("small_subject", index, detail))
     if stats.aspect_ratio > LONG:
         detail = (
             f"The image is {stats.aspect_ratio:.1f} times as long as it is wide, and the model sees only the "
             "square in the middle. Split the image, or crop it closer to the subject."
         )
-        findings.append(Finding("elongated", index, detail))
+        findings.append(ImageFault("elongated", index, detail))
     return findings
 
 
-def _find_duplicates(images: Sequence[CheckedImage]) -> list[Finding]:
+def _find_duplicates(images: Sequence[CheckedImage]) -> list[ImageFault]:
     """Find identical files and near duplicates."""
     first_of: dict[str, int] = {}
     findings = []
@@ -111,7 +111,7 @@ def _find_duplicates(images: Sequence[CheckedImage]) -> list[Finding]:
     return findings
 
 
-def _duplicate(images: Sequence[CheckedImage], first: int, second: int, relation: str) -> Finding:
+def _duplicate(images: Sequence[CheckedImage], first: int, second: int, relation: str) -> ImageFault:
     a, b = images[first], images[second]
     start = f"{relation} {a.file_name!r}"
     if same_class(a.class_name) != same_class(b.class_name):
@@ -123,7 +123,7 @@ def _duplicate(images: Sequence[CheckedImage], first: int, second: int, relation
     else:
         code = "duplicate"
         detail = f"{start}, so it adds nothing to the training."
-    return Finding(code, second, detail, first)
+    return ImageFault(code, second, detail, first)
 
 
 def class_warnings(
@@ -193,7 +193,7 @@ _SUMMARIES = {
 }
 
 
-def summarise(findings: Sequence[Finding], images: Sequence[CheckedImage]) -> list[dict[str, str]]:
+def summarise(findings: Sequence[ImageFault], images: Sequence[CheckedImage]) -> list[dict[str, str]]:
     """Return one warning for each kind of finding."""
     count = Counter(finding.code for finding in findings)
     warnings = []
@@ -207,7 +207,7 @@ def summarise(findings: Sequence[Finding], images: Sequence[CheckedImage]) -> li
     return warnings
 
 
-def _named(finding: Finding, images: Sequence[CheckedImage]) -> str:
+def _named(finding: ImageFault, images: Sequence[CheckedImage]) -> str:
     image = images[finding.image]
     if finding.other is None or not finding.code.endswith("two_classes"):
         return image.file_name

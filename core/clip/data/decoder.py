@@ -26,7 +26,7 @@ from PIL import Image
 
 import core
 from core.clip.data.header import ImageLimits
-from core.clip.data.images import BYTES_PER_PIXEL, How, begin
+from core.clip.data.images import BYTES_PER_PIXEL, OpenOptions, begin
 from core.clip.errors import BadImage
 
 START_SECONDS = 120
@@ -81,7 +81,7 @@ class Decoder:
     def pid(self) -> int:
         return self._process.pid
 
-    def decode(self, source: bytes, limits: ImageLimits, room: int, how: How) -> NDArray[np.uint8]:
+    def decode(self, source: bytes, limits: ImageLimits, room: int, how: OpenOptions) -> NDArray[np.uint8]:
         """Return the pixels [H, W, 3], or [H, W] if grey.
 
         Args:
@@ -167,7 +167,7 @@ def main() -> None:
                 link.send_bytes(pixels)
 
 
-def _decode(file: bytes, limits: ImageLimits, room: int, how: How) -> tuple[dict[str, object], bytes]:
+def _decode(file: bytes, limits: ImageLimits, room: int, how: OpenOptions) -> tuple[dict[str, object], bytes]:
     """Decode one image.
 
     Args:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from core.clip.data.decoder import Decoder, MoreRoom
 from core.clip.data.header import ImageLimits, read_file
-from core.clip.data.images import How, open_with
+from core.clip.data.images import OpenOptions, open_with
 from core.clip.errors import BadImage, NoDecoder
 
 MAX_STARTED = 4
@@ -68,7 +68,7 @@ class Decoders:
         for process in idle:
             process.kill()
 
-    def open_image(self, source: bytes, limits: ImageLimits, **how: Unpack[How]) -> Image.Image:
+    def open_image(self, source: bytes, limits: ImageLimits, **how: Unpack[OpenOptions]) -> Image.Image:
         """Decode an image like `core.clip.data.images.open_image`. Raise BadImage, NoDecoder."""
         (pixels,) = self.read([source], limits, **how)
         if isinstance(pixels, BadImage):
@@ -76,7 +76,7 @@ class Decoders:
         return Image.fromarray(pixels)
 
     def read(
-        self, sources: Iterable[bytes], limits: ImageLimits, **how: Unpack[How]
+        self, sources: Iterable[bytes], limits: ImageLimits, **how: Unpack[OpenOptions]
     ) -> Generator[Array | BadImage]:
         """Decode the images of a request, several at a time.
 
@@ -106,7 +106,7 @@ class Decoders:
                 image.cancel()
 
     def _work(
-        self, source: bytes, limits: ImageLimits, room: int, how: How
+        self, source: bytes, limits: ImageLimits, room: int, how: OpenOptions
     ) -> Array | BadImage | Future[Any]:
         """Decode an image, or return the future of a try with more memory."""
         try:
@@ -133,7 +133,7 @@ class Decoders:
                 self._large_held -= large
                 self._large_changed.notify_all()
 
-    def _decode(self, source: bytes, limits: ImageLimits, room: int, how: How) -> Array:
+    def _decode(self, source: bytes, limits: ImageLimits, room: int, how: OpenOptions) -> Array:
         with self._lock:
             process = self._idle.pop() if self._idle else None
         if process is None or not process.is_alive():

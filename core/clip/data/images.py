@@ -40,7 +40,7 @@ class Fit:
         return image.crop((left, top, left + side, top + side))
 
 
-class How(TypedDict, total=False):
+class OpenOptions(TypedDict, total=False):
     """Options of `open_image`."""
 
     shortest_side: int | None
@@ -52,7 +52,9 @@ class How(TypedDict, total=False):
     """Return the input of an image tower. `shortest_side` is then twice its side."""
 
 
-def open_image(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpack[How]) -> Image.Image:
+def open_image(
+    source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpack[OpenOptions]
+) -> Image.Image:
     """Decode the first frame of an image file: upright, RGB, 8 bits, transparency on white.
 
     JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC are detected by content. 16-bit greys are scaled to 8 bits,
@@ -79,7 +81,7 @@ class Undecoded:
     """An image file within the limits, not yet decoded. `decode` may be called once."""
 
     header: Header
-    how: How
+    how: OpenOptions
     peak_bytes: int
     """Memory that decoding takes, estimated from the header (bytes). A crafted file may take more."""
 
@@ -111,7 +113,7 @@ class Undecoded:
         return opened
 
 
-def begin(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpack[How]) -> Undecoded:
+def begin(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpack[OpenOptions]) -> Undecoded:
     """Read the header of a file. Arguments and exceptions are those of `open_image`."""
     header = read_header(source, limits)
     image, side = header.image, _side(how)
@@ -121,7 +123,7 @@ def begin(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpa
     return Undecoded(header, how, header.extra_bytes + BYTES_PER_PIXEL * image.width * image.height)
 
 
-def _side(how: How) -> int | None:
+def _side(how: OpenOptions) -> int | None:
     fit = how.get("fit")
     return how.get("shortest_side") if fit is None else 2 * fit.side
 

@@ -20,7 +20,7 @@ from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 
 Floats = NDArray[np.float64]
-LOST = (0.01, pile.LOST, 0.1, 0.2)
+LOST_SHARES = (0.01, pile.LOST, 0.1, 0.2)
 """Shares of the training images below the limits of `reject` that the report compares."""
 
 
@@ -60,7 +60,7 @@ class HeldOutPredictions:
     stock: ClassScores
     adapted: ClassScores
     known: NDArray[np.bool_] | None = None
-    """[N, len(LOST)], whether `reject` lets an image pass at each limit; None if it has no limit."""
+    """[N, len(LOST_SHARES)], whether `reject` lets an image pass at each limit; None if it has no limit."""
     images_per_fold_model: int | None = None
     """Training images per fold model; None if the N images are separate from the training images."""
     fold_models: int = 0
@@ -151,7 +151,7 @@ class RejectionLimits:
 
     support: pile.Support
     at: NDArray[np.float32]
-    """[len(LOST)], the limit for each share of the training images."""
+    """[len(LOST_SHARES)], the limit for each share of the training images."""
 
 
 def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits | None:
@@ -162,7 +162,7 @@ def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits 
     left_out = support.near_left_out()
     if not len(left_out):
         return None
-    return RejectionLimits(support, np.quantile(left_out, LOST).astype(np.float32))
+    return RejectionLimits(support, np.quantile(left_out, LOST_SHARES).astype(np.float32))
 
 
 def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:

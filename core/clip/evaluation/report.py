@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN, Mistake, find_changes, find_mistakes
-from core.clip.evaluation.predictions import LOST, HeldOutPredictions, RejectionLimits
+from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, RejectionLimits
 from core.clip.evaluation.report_text import ClassResult, recommend, summary
 from core.clip.evaluation.verdict import Judgement
 from core.clip.inference.calibration import Calibration, calibration_error, cross_calibrated, softmax
@@ -143,7 +143,7 @@ def _rejection(
             "kept": float(known[~is_new].mean()) if not is_new.all() else None,
             "marked": float(1 - known[is_new].mean()) if is_new.any() else None,
         }
-        for share, threshold, known in zip(LOST, limits.at, held_out.known.T, strict=True)
+        for share, threshold, known in zip(LOST_SHARES, limits.at, held_out.known.T, strict=True)
     ]
 
 

@@ -110,7 +110,7 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Judgement:
     """Scores of N images."""
 
     best: Ints
@@ -132,7 +132,7 @@ class Answer:
         return np.where(self.known, self.best, REST)
 
 
-def something_else(support: Support, images: Floats, lost: float = LOST) -> Answer:
+def something_else(support: Support, images: Floats, lost: float = LOST) -> Judgement:
     """Sort a folder's images [N, D], normalised, into the classes and something else.
 
     An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
@@ -144,7 +144,7 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Answ
     n, rows, classes = len(support.labels), support.left_out, support.classes
     if not len(classes):
         nothing = np.zeros(len(images), np.float32)
-        return Answer(np.full(len(images), REST), nothing, -np.inf, np.ones(len(images), bool))
+        return Judgement(np.full(len(images), REST), nothing, -np.inf, np.ones(len(images), bool))
     none = (support.labels == NONE).astype(np.float32)[:, None]
     count = support.members.sum(axis=0)
     start = np.concatenate([support.members / count, none / max(1.0, float(none.sum()))], axis=1)
@@ -154,7 +154,7 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Answ
     best = classes[reach.argmax(axis=1)]
     marked = (by_none > reach.max(axis=1)) & bool(none.any())
     if not len(rows):
-        return Answer(best, np.zeros(len(images), np.float32), -np.inf, marked)
+        return Judgement(best, np.zeros(len(images), np.float32), -np.inf, marked)
     own = support.members[rows].argmax(axis=1)
     # Visits of a shot by walks of its own class, without the walks that it started.
     others = (visits[rows, own] * count[own] - returns(step, rows)) / (count[own] - 1)
@@ -164,10 +164,10 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Answ
         standardised((images @ support.means.T).max(axis=1), near),
     )
     limit = np.quantile(np.minimum(standardised(walked, walked), standardised(near, near)), lost)
-    return Answer(best, score, float(limit), marked)
+    return Judgement(best, score, float(limit), marked)
 
 
-def alone(support: Support, images: Floats, classes: Ints | None = None, lost: float = LOST) -> Answer:
+def alone(support: Support, images: Floats, classes: Ints | None = None, lost: float = LOST) -> Judgement:
     """Judge each image [N, D] alone, by its cosine with the nearest class mean.
 
     Args:
@@ -177,7 +177,7 @@ def alone(support: Support, images: Floats, classes: Ints | None = None, lost: f
     near = images @ support.means[rows].T
     left_out = support.near_left_out()
     limit = float(np.quantile(left_out, lost)) if len(left_out) else -np.inf
-    return Answer(
+    return Judgement(
         support.classes[rows][near.argmax(axis=1)], near.max(axis=1), limit, np.zeros(len(images), bool)
     )
 
@@ -248,10 +248,10 @@ def groups(images: Floats, doubt: Floats | None = None, done: Bools | None = Non
     return [rest[m] for m in sorted(kept, key=lambda m: -use[m].sum())]
 
 
-def doubt_of(answer: Answer) -> Floats:
+def doubt_of(judgement: Judgement) -> Floats:
     """Return [N], the value of labelling each image. Something else counts twice."""
-    above = np.maximum(answer.score - (answer.limit if np.isfinite(answer.limit) else 0), 0)
-    doubt: Floats = np.exp(-above) * np.where(answer.known, 1, 2)
+    above = np.maximum(judgement.score - (judgement.limit if np.isfinite(judgement.limit) else 0), 0)
+    doubt: Floats = np.exp(-above) * np.where(judgement.known, 1, 2)
     return doubt
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
 from core.clip.inference.pile import Foreign, Support
-from core.clip.inference.request_rule import RequestRule, StockAnswer, kind_of, trained_scores
+from core.clip.inference.request_rule import RequestRule, StockScores, kind_of, trained_scores
 
-TEXT_COUNTS_AS = 1.0
+PROMPT_COUNTS_AS = 1.0
 """Weight of the prompt (shots); benchmarks/pages/preflight-and-preview.md has the measurements."""
 
 
@@ -45,13 +45,13 @@ class PrototypeClassifier:
             return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
         shots = self.features, self.labels
         weights, among = trained_scores(
-            *shots, text_weights, classes, balance, TEXT_COUNTS_AS, self._discriminants
+            *shots, text_weights, classes, balance, PROMPT_COUNTS_AS, self._discriminants
         )
         offsets = class_offsets(*shots, weights, classes, balance)
         foreign = self._foreign if kind == "mixed" else None
         if_unlike = None
         if foreign is not None:
-            if_unlike = StockAnswer(
+            if_unlike = StockScores(
                 torch.from_numpy(foreign.means), torch.tensor(foreign.limit), text_weights
             )
         return RequestRule(kind, weights, offsets, among, if_unlike)

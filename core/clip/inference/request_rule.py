@@ -44,7 +44,7 @@ class TrainedScores:
 
 
 @dataclass(frozen=True)
-class StockAnswer:
+class StockScores:
     """The plain cosines, for images less similar than `threshold` to the mean shot of every class."""
 
     class_means: Tensor
@@ -69,7 +69,7 @@ class RequestRule:
     offsets: Tensor
     """[C]."""
     among_trained: TrainedScores | None = None
-    if_unlike: StockAnswer | None = None
+    if_unlike: StockScores | None = None
 
     def scores(self, image_features: Tensor) -> Tensor:
         """Return the scores [N, C] of images [N, D], in units of the cosine."""

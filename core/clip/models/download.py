@@ -183,7 +183,7 @@ def _explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
 
 def _check_room(cache: Path, size: int = 0) -> None:
     """Raise BackboneUnavailable if `size` more bytes would leave too little disk space."""
-    if (lacking := size - backbones.free_bytes(cache)) > 0:
+    if (lacking := size - backbones.spare_bytes(cache)) > 0:
         raise BackboneUnavailable(
             f"The disk of {cache} lacks {lacking / 1e9:.1f} GB for the download, which leaves "
             f"{backbones.SPARE_SHARE:.0%} of the disk and at least {backbones.MIN_SPARE_BYTES / 1e9:.0f} GB "

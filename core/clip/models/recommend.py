@@ -134,7 +134,7 @@ def this_machine(device: str, cache: Path) -> Machine:
     return Machine(
         gpu=torch.cuda.get_device_properties(chosen).total_memory if chosen.type == "cuda" else None,
         memory=_available_memory(Path("/proc/meminfo"), Path("/sys/fs/cgroup")),
-        disk=backbones.free_bytes(folder),
+        disk=backbones.spare_bytes(folder),
         bf16=mixed_precision("auto", torch.device("cpu")) is not None,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )

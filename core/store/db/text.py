@@ -1,4 +1,4 @@
-"""Text that can be stored or printed, and times as text."""
+"""Text that can be stored, and times as text."""
 
 from datetime import datetime
 
@@ -9,11 +9,6 @@ def sanitize_text(text: str) -> str:
     Output of crashed processes and ids in requests may contain any character.
     """
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-def printable(text: str) -> str:
-    """Replace control characters, which a terminal would execute."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def utc_text(at: datetime, timespec: str = "auto") -> str:

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clipcite import Client
-from clipcite.bridges.label_studio import Backend, Connection, Threads
+from clipcite.bridges.label_studio import Backend, Connection, ThreadingServer
 from clipcite.cli.main import app
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
@@ -36,7 +36,7 @@ def backend() -> Backend:
 @pytest.fixture
 def http(backend: Backend) -> Iterator[httpx.Client]:
     """Yield a client of the running backend."""
-    with make_server("127.0.0.1", 0, backend, Threads, Connection) as server:
+    with make_server("127.0.0.1", 0, backend, ThreadingServer, Connection) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         with httpx.Client(base_url=address, headers=JSON, timeout=60) as client:

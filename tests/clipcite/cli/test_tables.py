@@ -17,7 +17,7 @@ from clipcite.cli.render.tables import (
 )
 from clipcite.cli.render.verdict import verdict
 from clipcite.wire.models import MODEL_EXAMPLE, Model
-from clipcite.wire.predictions import ANSWER_EXAMPLE, Classification
+from clipcite.wire.predictions import CLASSIFICATION_EXAMPLE, Classification
 from clipcite.wire.report import AllClasses, ComparedAccuracies, Interval, MeasuredOn, Metrics, Verdict
 
 NAME = "autumn leaves of the northern garden"
@@ -76,7 +76,7 @@ def answer() -> Classification:
         {"name": "long sleeve shirt", "kind": "trained", "offset": 0.1},
         {"name": "skirt", "kind": "new", "offset": 0},
     ]
-    return Classification.model_validate({**ANSWER_EXAMPLE, "class_names": names, "results": results})
+    return Classification.model_validate({**CLASSIFICATION_EXAMPLE, "class_names": names, "results": results})
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1.jpg", "@a", "\ta", "\ra"])

@@ -15,7 +15,7 @@ from PIL import Image
 from core.clip.data import decoder
 from core.clip.data.decoder import CPU_SECONDS, Decoder, MoreRoom
 from core.clip.data.header import ImageLimits
-from core.clip.data.images import How, open_image
+from core.clip.data.images import OpenOptions, open_image
 from core.clip.errors import BadImage
 from tests.api import crafted
 from tests.service.running import wait_for
@@ -37,7 +37,7 @@ def process() -> Iterator[Decoder]:
 
 
 def decoded(process: Decoder, source: bytes, room: int = WHOLE, **how: Any) -> Image.Image:
-    options: How = {"shortest_side": 64, **how}
+    options: OpenOptions = {"shortest_side": 64, **how}
     return Image.fromarray(process.decode(source, LIMITS, room, options))
 
 

@@ -16,7 +16,7 @@ from core.clip.data import decoders
 from core.clip.data.decoder import Decoder
 from core.clip.data.decoders import Decoders, decoded_apart
 from core.clip.data.header import ImageLimits
-from core.clip.data.images import How, open_image
+from core.clip.data.images import OpenOptions, open_image
 from core.clip.data.loader import read_images
 from core.clip.errors import BadImage, NoDecoder
 from tests.api import crafted
@@ -71,7 +71,7 @@ def test_a_small_image_is_decoded_beside_large_ones(pool: Decoders, monkeypatch:
     begun, answered = threading.Event(), threading.Event()
     decode = Decoder.decode
 
-    def watched(process: Decoder, source: bytes, limits: ImageLimits, room: int, how: How) -> Any:
+    def watched(process: Decoder, source: bytes, limits: ImageLimits, room: int, how: OpenOptions) -> Any:
         if room > decoders.SMALL_BYTES:
             begun.set()
             assert answered.wait(GUARD)
@@ -100,7 +100,7 @@ def test_large_images_never_hold_more_than_their_memory(
     rooms: dict[Decoder, int] = {}
     most = most_at_once = 0
 
-    def watched(process: Decoder, source: bytes, limits: ImageLimits, room: int, how: How) -> Any:
+    def watched(process: Decoder, source: bytes, limits: ImageLimits, room: int, how: OpenOptions) -> Any:
         nonlocal most, most_at_once
         with lock:
             if room > decoders.SMALL_BYTES:

@@ -12,8 +12,8 @@ from core.clip.inference.pile import (
     RESTART,
     UNLIKE,
     WIDTH,
-    Answer,
     Foreign,
+    Judgement,
     Support,
     alone,
     doubt_of,
@@ -195,7 +195,7 @@ def test_groups_of_many_images_grow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_answers_without_a_class_are_rest() -> None:
-    answer = Answer(np.array([0, 1]), np.array([0.0, 2.0], np.float32), 1.0, np.array([False, False]))
+    answer = Judgement(np.array([0, 1]), np.array([0.0, 2.0], np.float32), 1.0, np.array([False, False]))
     assert answer.label.tolist() == [REST, 1]
 
 

@@ -17,7 +17,7 @@ from core.clip.models.device import (
     mixed_precision,
 )
 from core.clip.models.features import build_zero_shot_classifier, image_features
-from core.doctor import finding
+from core.doctor import run_check
 from core.settings import Settings
 
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device"
@@ -88,7 +88,7 @@ def test_a_backbone_is_not_loaded_onto_a_gpu_without_kernels(gpus: Gpus, tmp_pat
 
 def test_doctor_names_the_gpu_of_the_setting(gpus: Gpus, tmp_path: Path) -> None:
     def look(device: str) -> tuple[str, str]:
-        found = finding("device", Settings(device=device, data=tmp_path))
+        found = run_check("device", Settings(device=device, data=tmp_path))
         return found.state, found.detail
 
     gpus(True, False)

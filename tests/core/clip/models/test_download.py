@@ -178,7 +178,7 @@ def test_a_download_stops_when_the_disk_gets_full(hub: Hub, tmp_path: Path) -> N
 @pytest.mark.mounts
 @pytest.mark.slow
 def test_a_full_disk(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "free_bytes", lambda folder: 10**12)
+    monkeypatch.setattr(backbones, "spare_bytes", lambda folder: 10**12)
     with small_disk(tmp_path / "disk", 1) as disk:
         (disk / "ballast").write_bytes(bytes(600_000))
         (disk / "d").mkdir()

@@ -10,7 +10,7 @@ LARGE_BYTES = 1_000_000
 PIECE_BYTES = 65_536
 
 
-class AnswerMiddleware:
+class LargeResponses:
     """ASGI middleware that sends large responses in pieces, as fast as the client reads.
 
     uvicorn buffers what it gets. Without pieces, a response would stop counting before the client reads it.

@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message
 
-from api.middleware.answers import PIECE_BYTES, AnswerMiddleware
+from api.middleware.large_responses import PIECE_BYTES, LargeResponses
 from core.admission import Budget
 
 LARGE = 5_000_000
@@ -34,7 +34,7 @@ async def answers(
     with memory.hold(owner) as take:
         state = {"take_memory": take}
         scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": state}
-        await AnswerMiddleware(Response(body))(scope, receive, send)
+        await LargeResponses(Response(body))(scope, receive, send)
 
 
 def body_of(sent: list[Message]) -> bytes:
