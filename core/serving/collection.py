@@ -153,7 +153,7 @@ def self_training_or_reason(
     if model.preview is not None:
         return "The model is not trained yet. Its instant preview classifies each image alone."
     if served.shots is None:
-        return "The pre-trained model classifies each image alone, with the labels that were sent."
+        return "The pre-trained model classifies each image alone."
     if NEW_CLASS in classes:
         return f"The model was not trained on {names[classes.index(NEW_CLASS)]!r}."
     if len(names) == 1:

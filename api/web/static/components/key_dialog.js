@@ -54,7 +54,7 @@ export function keyDialog(retry) {
   }
   button.hidden = !key.get();
   button.addEventListener("click", () => open(key.isToken() ? "token_needed" : ""));
-  document.addEventListener("owner", ({ detail }) => (button.textContent = `Key of ${detail}`));
+  document.addEventListener("owner", ({ detail }) => (button.textContent = detail === "default" ? "Key" : `Key of ${detail}`));
   document.addEventListener("key-needed", ({ detail: code }) => {
     refused ||= Boolean(key.get());
     key.forget();

@@ -31,7 +31,7 @@ export function modelSelect({ choose, failed, signal }) {
   function draw() {
     replace(
       select,
-      h("option", { value: STOCK }, "Pre-trained model (stock)"),
+      h("option", { value: STOCK }, "Pre-trained model"),
       models.map((model) => h("option", { value: model.id }, model.preview ? model.name : modelName(model))),
       cursor && h("option", { value: "" }, "Older models …"),
     );
