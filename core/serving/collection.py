@@ -22,7 +22,7 @@ MIN_CLASS_SHARE = 0.5
 
 Self-training loses accuracy if a class has no images (benchmarks/pages/pile.md).
 """
-SELF_TRAINED = "The model was trained on all class names: the more certain images count as training images."
+SELF_TRAINED = "The more certain images help to sort the others."
 
 
 class WrongFeatures(ClipCiteError):

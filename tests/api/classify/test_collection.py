@@ -93,7 +93,7 @@ def test_features(shared: Service, model: str) -> None:
 def test_a_closed_collection_is_evidence(shared: Service, model: str) -> None:
     body = ok(ask(shared, FEATURES, model=model))
     assert (body["method"], body["rule"], len(body["results"])) == ("self_training", "closed", len(FEATURES))
-    assert "trained on all class names" in body["reason"]
+    assert "help to sort the others" in body["reason"]
     assert {result["file"] for result in body["results"]} == {None}
     assert (body["calibration"]["calibrated"], body["calibration"]["temperature"]) == (False, 2.0)
     serving = shared.app.state.serving
