@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from admin.doctor import problems_of
 from clipcite.datasets.image import printable
-from core.doctor import problems_of
 from core.errors import ClipCiteError
-from core.scratch import FULL
+from core.scratch import DISK_FULL
 from core.settings import Settings, read_settings
 from core.store.db.session import Database
 
@@ -29,7 +29,7 @@ def errors_in_words() -> Iterator[None]:
         typer.echo(printable(error.detail), err=True)
         raise typer.Exit(1) from None
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         place = printable(str(error.filename or "A disk"))
         typer.echo(f"{place}: {error.strerror}. Free some space, and give the command again.", err=True)

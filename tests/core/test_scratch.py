@@ -6,7 +6,7 @@ import pytest
 
 from core.admission import ServerBusy
 from core.scratch import (
-    FULL,
+    DISK_FULL,
     ScratchExceeded,
     ScratchSpace,
     free_bytes,
@@ -88,6 +88,6 @@ def test_the_free_space_is_looked_at_first(tmp_path: Path) -> None:
     with space.hold("ann") as take:
         with pytest.raises(OSError, match="No space") as caught:
             take(free)
-        assert caught.value.errno in FULL
+        assert caught.value.errno in DISK_FULL
         take(1)
         assert space.held == 1
