@@ -8,10 +8,10 @@ import sys
 
 from pydantic import ValidationError
 
+from admin.doctor import problems_of, start_problem
 from api.startup import prepare_token, startup_error
 from core.clip.config import STARTER
 from core.clip.models import backbones
-from core.doctor import problems_of, start_problem
 from core.errors import ClipCiteError
 from core.settings import get_settings
 from core.store import backbones as store

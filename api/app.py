@@ -92,8 +92,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.celery = make_celery(settings)
     app.state.last_use = LastUse(app.state.database)
     app.state.scratch = ScratchSpace(settings.scratch(), SCRATCH_REQUESTS * settings.max_request_bytes)
-    parts = (settings, app.state.database, app.state.blobs, app.state.serving, app.state.scratch)
-    app.state.submission, app.state.importer = JobSubmission(*parts), ModelImport(*parts)
+    app.state.submission = JobSubmission(
+        settings, app.state.database, app.state.blobs, app.state.serving, app.state.scratch
+    )
+    app.state.importer = ModelImport(
+        settings, app.state.database, app.state.blobs, app.state.serving, app.state.scratch
+    )
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
     app.state.event_source = EventSource(app.state.database, app.state.stopping)

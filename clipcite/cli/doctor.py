@@ -50,7 +50,7 @@ def _server() -> Iterator[tuple[str, str, str]]:
     if missing is not None:
         yield "server", "warning", f"Not installed. To run a service on this machine: {missing}"
         return
-    findings = server_module("core.doctor").check()
+    findings = server_module("admin.doctor").check()
     yield from (astuple(finding) for finding in findings)
 
 

@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from clipcite.sorting.log import Action, How, Log
@@ -61,13 +62,13 @@ def carry_out(log: Log, places: Sequence[Place], how: How, on_done: Callable[[in
 def _action(place: Place, how: How, targets: Mapping[Path, Path | None], root: Path, into: Path) -> Action:
     """Return what to do with an image. A moved link leads to where its file is after the sort."""
     source, target = place.image.path, place.target or into
-    names = str(source.relative_to(root)), str(target.relative_to(into))
+    moved = Action(how, str(source.relative_to(root)), str(target.relative_to(into)))
     if how == "link":
-        return Action(how, *names, made=str(source))
+        return replace(moved, made=str(source))
     if how == "move" and source.is_symlink():  # a relative link would lead nowhere from another folder
         real = Path(os.path.realpath(source))
-        return Action(how, *names, str(source.readlink()), str(targets.get(real) or real))
-    return Action(how, *names)
+        return replace(moved, link=str(source.readlink()), made=str(targets.get(real) or real))
+    return moved
 
 
 def _make_folder(log: Log, folder: Path) -> None:

@@ -65,9 +65,9 @@ class Images:
 
         Each batch is yielded as soon as it is ready, while later images are still being decoded.
         """
-        key = model.preprocess, model.backbone.image_size
+        key = preprocess, size = model.preprocess, model.backbone.image_size
         limits, decoders = self._serving.limits, self._serving.decoding
-        images = iter(self._decoded.get(key) or fitted(self._files, *key, limits, decoders))
+        images = iter(self._decoded.get(key) or fitted(self._files, preprocess, size, limits, decoders))
         done: list[Decoded] = []
         while batch := list(islice(images, self._serving.engine.max_images(model))):
             done += batch

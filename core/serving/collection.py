@@ -81,10 +81,10 @@ class Shots:
 
     def rule(self, model: HeldModel, text_features: Tensor, balance: float) -> RequestRule:
         """Return the rule of the request. Labels count as training images; nothing is trained."""
-        shots = self.features, self.labels
         if model.served.shots is None:
-            return PrototypeClassifier(*shots).rule(text_features, self.classes, balance)
-        rule = request_rule(shots, text_features, self.classes, balance)
+            stock = PrototypeClassifier(self.features, self.labels)
+            return stock.rule(text_features, self.classes, balance)
+        rule = request_rule((self.features, self.labels), text_features, self.classes, balance)
         return without_prior(rule, model.served.shots[1], self.classes, model.served.backbone.logit_scale)
 
     def support(self) -> pile.Support:

@@ -224,8 +224,8 @@ class Previews:
         """Return the features [n, D] of a batch. It is small, so that other requests run in between."""
         files = (self._blobs.get(shot.blob_key) for shot in shots)
         pixels = []
-        how = (stock.preprocess, stock.backbone.image_size, self._limits)
-        for image in fitted(files, *how, self._decoders):
+        size = stock.backbone.image_size
+        for image in fitted(files, stock.preprocess, size, self._limits, self._decoders):
             if isinstance(image, BadImage):
                 raise image
             pixels.append(image)

@@ -92,8 +92,15 @@ class WeightsKey:
 
     @classmethod
     def of(cls, row: Model) -> "WeightsKey":
-        files = row.weights_key, row.manifest_key, row.sha256, row.bytes
-        return cls(row.backbone, row.image_size, row.id, *files)
+        return cls(
+            row.backbone,
+            row.image_size,
+            row.id,
+            weights=row.weights_key,
+            manifest=row.manifest_key,
+            sha256=row.sha256,
+            bytes=row.bytes,
+        )
 
     @property
     def key(self) -> str:

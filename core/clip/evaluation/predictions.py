@@ -136,13 +136,15 @@ def predict(
             torch.cat(parts), classifier, weights.shots, at, candidates, backbone.logit_scale
         )
 
-    found = scores(stock, of_stock, 0), scores(adapted, features, alpha)
+    stock_scores, adapted_scores = scores(stock, of_stock, 0), scores(adapted, features, alpha)
     limits = rejection_limits(weights.shots, alpha)
     if limits is None:
         known = None
     else:
         known = pile.alone(limits.support, torch.cat(features).numpy()).score[:, None] >= limits.at
-    return HeldOutPredictions(candidates, np.asarray(positions), np.asarray(truth), *found, known)
+    return HeldOutPredictions(
+        candidates, np.asarray(positions), np.asarray(truth), stock_scores, adapted_scores, known
+    )
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,16 @@ class PrototypeClassifier:
         kind = kind_of(classes)
         if kind == "untrained" or balance == 0:
             return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
-        shots = self.features, self.labels
         weights, among = trained_scores(
-            *shots, text_weights, classes, balance, PROMPT_COUNTS_AS, self._discriminants
+            self.features,
+            self.labels,
+            text_weights,
+            classes,
+            balance,
+            PROMPT_COUNTS_AS,
+            self._discriminants,
         )
-        offsets = class_offsets(*shots, weights, classes, balance)
+        offsets = class_offsets(self.features, self.labels, weights, classes, balance)
         foreign = self._foreign if kind == "mixed" else None
         if_unlike = None
         if foreign is not None:

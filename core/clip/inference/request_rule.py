@@ -120,11 +120,19 @@ def request_rule(
     kind = "untrained" if shots is None else kind_of(classes)
     if shots is None or kind == "untrained" or balance == 0:
         return RequestRule(kind, text_weights, text_weights.new_zeros(len(text_weights)))
-    discriminants = linear_discriminants(*shots)
-    weights, among = trained_scores(*shots, text_weights, classes, balance, TEXT_COUNTS_AS, discriminants)
+    features, labels = shots
+    weights, among = trained_scores(
+        features,
+        labels,
+        text_weights,
+        classes,
+        balance,
+        TEXT_COUNTS_AS,
+        linear_discriminants(features, labels),
+    )
     if among is None or kind == "mixed":
         weights = text_weights
-    return RequestRule(kind, weights, class_offsets(*shots, weights, classes, balance), among)
+    return RequestRule(kind, weights, class_offsets(features, labels, weights, classes, balance), among)
 
 
 def adapted_rule(

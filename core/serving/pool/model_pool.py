@@ -100,8 +100,7 @@ class ModelPool:
             ModelNotFound, ModelUnavailable, BackboneUnavailable, StorageUnavailable.
         """
         if not weights_key.model_id or alpha == 0:
-            backbone = weights_key.backbone, weights_key.image_size
-            with self.stock(*backbone, wait_seconds=wait_seconds) as stock:
+            with self.stock(weights_key.backbone, weights_key.image_size, wait_seconds=wait_seconds) as stock:
                 yield stock
             return
         with self.warm.acquire(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from admin.doctor import run_check
 from core.clip.errors import BackboneUnavailable, InvalidConfig
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.models.device import (
@@ -17,7 +18,6 @@ from core.clip.models.device import (
     mixed_precision,
 )
 from core.clip.models.features import build_zero_shot_classifier, image_features
-from core.doctor import run_check
 from core.settings import Settings
 
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device"
