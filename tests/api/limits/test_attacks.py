@@ -330,13 +330,6 @@ ATTACKS = {
     "the worst PNGs": image(partial(crafted.worst, "PNG", LARGE), "PNG", cpu=3),
     "the worst WebPs": image(partial(crafted.flat_webp, LARGE), "WebP", cpu=3),
     "the worst TIFFs": image(partial(crafted.tiff_of_jpegs, 96, LARGE), "TIFF", cpu=6),
-    # One pixel per line: Pillow fills the rest byte by byte. The timer of the decoder ends it after a second.
-    "the worst BMPs": image(
-        lambda: crafted.bmp_of_runs(LARGE, LARGE, b"\1\5\0\0" * LARGE + b"\0\1"),
-        "BMP",
-        cpu=20,
-        statuses={200, 422},
-    ),
     "40 TIFFs of floats, 250 kB each": Attack(
         files_of_one_kind(crafted.float_tiff), {200, 422, 503}, 880 * MB
     ),
